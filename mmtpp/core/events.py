@@ -1,0 +1,70 @@
+"""The data model: one sequence of multimodal events, and the records that were refused."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_TYPES = 256  # a type is written as one byte token
+
+
+@dataclass(frozen=True, slots=True)
+class EventSequence:
+    """One sequence, ordered by time.
+
+    Attributes:
+        sequence_id: unique in its data set; splits hash it.
+        times: (E,) float64 in the source's time unit, not decreasing; ties are kept in file order.
+        types: (E,) int16, 0 to 255.
+        texts: E strings, possibly empty.
+        images: E image paths relative to the source root, or None for an event without image.
+    """
+
+    sequence_id: str
+    times: NDArray[np.float64]
+    types: NDArray[np.int16]
+    texts: tuple[str, ...]
+    images: tuple[str | None, ...]
+
+    def __post_init__(self) -> None:
+        num_events = len(self.times)
+        if not num_events == len(self.types) == len(self.texts) == len(self.images):
+            raise ValueError(f"{self.sequence_id}: columns of unequal length")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One record that was read but not kept.
+
+    Attributes:
+        path: the file it came from, relative to the source root.
+        row: its position in the file, from 0; -1 when the whole file is meant.
+        cause: a short fixed phrase, the key of ``rejected_by_cause``.
+        detail: what exactly was wrong.
+        record: the record as read, cut to 1,000 characters.
+    """
+
+    path: str
+    row: int
+    cause: str
+    detail: str
+    record: str
+
+
+def intervals_from_times(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Waiting time of each event since the one before, in the unit of ``times``.
+
+    The first event has no predecessor: its interval is 0 by convention and is never scored.
+
+    Args:
+        times: (E,) not decreasing.
+
+    Returns:
+        (E,) float64, never negative.
+    """
+    if len(times) == 0:
+        return np.zeros(0, dtype=np.float64)
+    return np.diff(times, prepend=times[0])

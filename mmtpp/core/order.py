@@ -1,0 +1,59 @@
+"""The order of samples: a pure function of (fingerprint, seed, epoch), not of the world size."""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def seed_from(*parts: object) -> int:
+    """A 64-bit seed from any printable parts, the same in every process."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def samples_of_step(
+    step: int, *, num_samples: int, samples_per_step: int, fingerprint: str, seed: int
+) -> NDArray[np.int64]:
+    """Which samples the whole cluster consumes in one optimiser step.
+
+    Every epoch visits each sample once, in a fresh order; a step may straddle two epochs.
+
+    Args:
+        step: from 0.
+        num_samples: samples of one epoch, at least 1.
+        samples_per_step: the global batch, constant whatever the number of workers.
+        fingerprint: of the data and of everything that shapes the samples.
+        seed: the run's seed.
+
+    Returns:
+        (samples_per_step,) indices into the epoch's samples.
+    """
+    if num_samples < 1:
+        raise ValueError("there are no samples to draw from")
+    positions = np.arange(step * samples_per_step, (step + 1) * samples_per_step, dtype=np.int64)
+    chosen = np.empty(samples_per_step, dtype=np.int64)
+    for epoch in np.unique(positions // num_samples):
+        rng = np.random.default_rng(seed_from("order", fingerprint, seed, int(epoch)))
+        in_epoch = positions // num_samples == epoch
+        chosen[in_epoch] = rng.permutation(num_samples)[positions[in_epoch] % num_samples]
+    return chosen
+
+
+def share_of_rank(samples: NDArray[np.int64], *, rank: int, num_ranks: int) -> NDArray[np.int64]:
+    """The contiguous part of a step's samples that one rank consumes, in order.
+
+    Args:
+        samples: (G,) of one step; G divides evenly over the ranks.
+        rank: from 0.
+        num_ranks: workers in the group.
+
+    Returns:
+        (G / num_ranks,) indices.
+
+    Raises:
+        ValueError: the global batch does not divide by the number of workers.
+    """
+    if len(samples) % num_ranks:
+        raise ValueError(f"{len(samples)} samples a step do not divide over {num_ranks} workers")
+    return samples.reshape(num_ranks, -1)[rank]

@@ -1,0 +1,99 @@
+"""The manifest of an event store: written last, so a store without one does not exist."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+from mmtpp.core.errors import DataError
+from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a store holds.
+
+    Attributes:
+        schema_version: of the columns, see ``data.encode.SEQUENCE_SCHEMA``.
+        fingerprint: hash of the content and the encode settings; decides the order of training.
+        request: hash of the encode settings and of the listing of the source files; equal means
+            that preparing again would do the same work.
+        data_folder: folder of this version's tables, relative to the store.
+        vocabulary_hash: of the vocabulary the texts were tokenised with.
+        source_kind: the reader.
+        seconds_per_unit: seconds in one unit of ``times``.
+        image_px: side of every stored image.
+        type_names: names of the types by code, possibly empty.
+        type_counts: events of each type by code.
+        sequences_by_split, events_by_split: counts.
+        events_read, events_kept, events_rejected, events_reordered: counts over all sequences.
+        rejected_by_cause: counts of rejected records.
+        frames: distinct images stored, counted within each sequence.
+    """
+
+    schema_version: int
+    fingerprint: str
+    request: str
+    data_folder: str
+    vocabulary_hash: str
+    source_kind: str
+    seconds_per_unit: float
+    image_px: int
+    type_names: list[str]
+    type_counts: list[int]
+    sequences_by_split: dict[str, int]
+    events_by_split: dict[str, int]
+    events_read: int
+    events_kept: int
+    events_rejected: int
+    events_reordered: int
+    rejected_by_cause: dict[str, int]
+    frames: int
+
+    def save(self, store_uri: str) -> None:
+        """Write the manifest; from then on the store exists."""
+        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        write_bytes(join(store_uri, MANIFEST_FILE), text.encode())
+
+
+def find_manifest(store_uri: str) -> Manifest | None:
+    """The manifest of a store, or None when there is no store.
+
+    Raises:
+        DataError: it is there but of another version or damaged.
+        StorageError: the place cannot be reached.
+    """
+    uri = join(store_uri, MANIFEST_FILE)
+    if not exists(uri):
+        return None
+    try:
+        tree = json.loads(read_bytes(uri))
+        version = tree["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("the store's manifest is damaged", where=uri) from error
+    if version != SCHEMA_VERSION or set(tree) != {field.name for field in fields(Manifest)}:
+        raise DataError(
+            f"the store has schema version {version}, this program reads {SCHEMA_VERSION}",
+            where=uri,
+            cause="it was made by another version; run jobs/prepare.py again",
+        )
+    return Manifest(**tree)
+
+
+def load_manifest(store_uri: str) -> Manifest:
+    """The manifest of a store that must be there.
+
+    Raises:
+        DataError: there is no manifest, or it is of another version.
+        StorageError: the place cannot be reached.
+    """
+    manifest = find_manifest(store_uri)
+    if manifest is None:
+        raise DataError(
+            "there is no event store here: manifest.json is missing",
+            where=store_uri,
+            cause="jobs/prepare.py has not run, or was stopped before it finished",
+            setting=f"store.uri = {store_uri}",
+        )
+    return manifest

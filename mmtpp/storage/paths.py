@@ -1,0 +1,181 @@
+"""Files by URI: a local path or s3://, through pyarrow.
+
+The S3 endpoint, region and credentials come from the standard AWS environment variables
+(``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...), read by pyarrow itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from mmtpp.core.errors import DataError, StorageError
+
+
+def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The filesystem of a URI and the path within it.
+
+    Raises:
+        StorageError: empty, or a scheme other than s3:// and file://.
+    """
+    if not uri:
+        raise StorageError("an empty URI names no place")
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    if scheme == "file":
+        return pafs.LocalFileSystem(), rest
+    if scheme == "s3":
+        # from_uri, unlike the constructor, honours AWS_ENDPOINT_URL
+        return pafs.FileSystem.from_uri(f"s3://{rest.rstrip('/')}")
+    raise StorageError(f"{uri}: only local paths and s3:// are supported")
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path parts to a URI."""
+    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def join_inside(uri: str, relative: str) -> str:
+    """Append a path taken from user data, which must stay below ``uri``.
+
+    Raises:
+        DataError: the path is absolute, has a drive or scheme, or climbs out with "..".
+    """
+    pure = PurePosixPath(relative.replace("\\", "/"))
+    if pure.is_absolute() or ".." in pure.parts or ":" in relative or "\0" in relative:
+        raise DataError(f"path {relative!r} leaves the source folder", where=uri)
+    return join(uri, str(pure))
+
+
+@contextmanager
+def explained(uri: str, doing: str) -> Iterator[None]:
+    """Turn storage failures into a ``StorageError`` that names the URI and the likely cause."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(f"cannot {doing}: it does not exist", where=uri) from error
+    except PermissionError as error:
+        raise StorageError(f"cannot {doing}: access denied", where=uri, cause=_ACCESS) from error
+    except pa.ArrowException as error:
+        raise StorageError(f"cannot {doing}: {_first_line(error)}", where=uri) from error
+    except OSError as error:
+        message = str(error)
+        if "ACCESS_DENIED" in message or "INVALID_ACCESS_KEY" in message or "403" in message:
+            cause = _ACCESS
+        elif "NO_SUCH_BUCKET" in message or "does not exist" in message:
+            cause = "the bucket does not exist; create it or correct the URI"
+        elif "NETWORK_CONNECTION" in message or "curlCode" in message:
+            cause = "the endpoint does not answer; check AWS_ENDPOINT_URL"
+        else:
+            cause = "see the message"
+        raise StorageError(
+            f"cannot {doing}: {_first_line(error)}", where=uri, cause=cause
+        ) from error
+
+
+_ACCESS = (
+    "wrong or missing credentials; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the "
+    "instance profile, and the bucket policy"
+)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:500]
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+        StorageError: missing or unreachable.
+    """
+    with explained(uri, "read the file"):
+        filesystem, path = filesystem_of(uri)
+        with filesystem.open_input_stream(path) as stream:
+            return stream.read()
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a whole file, its folders included. On S3 it appears at once or not at all.
+
+    Raises:
+        StorageError: not writable.
+    """
+    with explained(uri, "write the file"):
+        filesystem, path = filesystem_of(uri)
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            pending = f"{path}.pending"
+            Path(pending).write_bytes(data)
+            Path(pending).replace(path)
+            return
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(data)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there.
+
+    Raises:
+        StorageError: the bucket is missing or cannot be reached.
+    """
+    with explained(uri, "look at the path"):
+        filesystem, path = filesystem_of(uri)
+        check_bucket(uri)
+        return filesystem.get_file_info(path).type != pafs.FileType.NotFound
+
+
+def check_bucket(uri: str) -> None:
+    """Check that the bucket of an s3:// URI is there and may be listed.
+
+    Raises:
+        StorageError: it is missing, or the credentials are refused.
+    """
+    filesystem, path = filesystem_of(uri)
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return
+    bucket = path.partition("/")[0]
+    with explained(uri, f"reach the bucket {bucket}"):
+        if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
+            raise StorageError(
+                f"the bucket {bucket} does not exist",
+                where=uri,
+                cause="create it or correct the URI; buckets are never created for you",
+            )
+
+
+def list_files(uri: str, suffix: str) -> list[pafs.FileInfo]:
+    """Files below a folder whose names end in ``suffix``, sorted by path.
+
+    Raises:
+        StorageError: the folder is missing or unreachable.
+    """
+    check_bucket(uri)
+    with explained(uri, "list the folder"):
+        filesystem, path = filesystem_of(uri)
+        infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
+    files = [info for info in infos if info.is_file and info.path.endswith(suffix)]
+    return sorted(files, key=lambda info: info.path)
+
+
+def copy_folder(source: str, target: str) -> None:
+    """Copy every file below ``source`` to ``target``; either may be local or on S3.
+
+    Raises:
+        StorageError: one side cannot be read or written.
+    """
+    with explained(f"{source} -> {target}", "copy the folder"):
+        source_filesystem, source_path = filesystem_of(source)
+        target_filesystem, target_path = filesystem_of(target)
+        if isinstance(target_filesystem, pafs.LocalFileSystem):
+            Path(target_path).mkdir(parents=True, exist_ok=True)
+        pafs.copy_files(
+            source_path,
+            target_path,
+            source_filesystem=source_filesystem,
+            destination_filesystem=target_filesystem,
+            use_threads=True,
+        )
