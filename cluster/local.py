@@ -32,7 +32,7 @@ BUCKET = "mmtpp"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 # Trainers, data tasks and drivers mostly wait: a small machine holds more of them than cores.
-MIN_LOGICAL_CPUS = 8
+MIN_LOGICAL_CPUS = 4
 OBJECT_STORE_BYTES = 512 * 2**20
 
 

@@ -188,6 +188,12 @@ class Training(Section):
     """Gradient clipping threshold (L2 norm over all trained parameters)."""
     loss_weights: LossWeights = LossWeights()
     """Relative weight of each modality."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    """``auto``: GPUs when the cluster has any now. Say ``gpu`` where an autoscaler brings them."""
+    cpus_per_worker: PositiveFloat = 1.0
+    """CPUs reserved for each worker."""
     log_every: PositiveInt = 10
     """Steps between logged metrics."""
     checkpoint_every: PositiveInt = 100

@@ -1,6 +1,7 @@
 """The order of samples: a pure function of (fingerprint, seed, epoch), not of the world size."""
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +35,16 @@ def samples_of_step(
     positions = np.arange(step * samples_per_step, (step + 1) * samples_per_step, dtype=np.int64)
     chosen = np.empty(samples_per_step, dtype=np.int64)
     for epoch in np.unique(positions // num_samples):
-        rng = np.random.default_rng(seed_from("order", fingerprint, seed, int(epoch)))
+        order = _epoch_order(num_samples, fingerprint, seed, int(epoch))
         in_epoch = positions // num_samples == epoch
-        chosen[in_epoch] = rng.permutation(num_samples)[positions[in_epoch] % num_samples]
+        chosen[in_epoch] = order[positions[in_epoch] % num_samples]
     return chosen
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(num_samples: int, fingerprint: str, seed: int, epoch: int) -> NDArray[np.int64]:
+    rng = np.random.default_rng(seed_from("order", fingerprint, seed, epoch))
+    return rng.permutation(num_samples)
 
 
 def share_of_rank(samples: NDArray[np.int64], *, rank: int, num_ranks: int) -> NDArray[np.int64]:

@@ -4,8 +4,10 @@ The S3 endpoint, region and credentials come from the standard AWS environment v
 (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...), read by pyarrow itself.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -28,9 +30,17 @@ def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
     if scheme == "file":
         return pafs.LocalFileSystem(), rest
     if scheme == "s3":
-        # from_uri, unlike the constructor, honours AWS_ENDPOINT_URL
-        return pafs.FileSystem.from_uri(f"s3://{rest.rstrip('/')}")
+        settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+        return _s3(rest.partition("/")[0], settings), rest.rstrip("/")
     raise StorageError(f"{uri}: only local paths and s3:// are supported")
+
+
+@lru_cache(maxsize=8)
+def _s3(bucket: str, settings: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
+    """One client, with its connections, for a bucket and a state of the AWS environment."""
+    del settings  # part of the key only: pyarrow reads the environment itself
+    # from_uri, unlike the constructor, honours AWS_ENDPOINT_URL
+    return pafs.FileSystem.from_uri(f"s3://{bucket}")[0]
 
 
 def join(uri: str, *parts: str) -> str:
@@ -179,3 +189,12 @@ def copy_folder(source: str, target: str) -> None:
             destination_filesystem=target_filesystem,
             use_threads=True,
         )
+
+
+def folder_bytes(uri: str) -> int:
+    """Size of all files below a folder.
+
+    Raises:
+        StorageError: the folder is missing or unreachable.
+    """
+    return sum(info.size for info in list_files(uri, ""))

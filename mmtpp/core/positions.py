@@ -1,0 +1,40 @@
+"""Multimodal rotary positions (M-RoPE) of packed rows, vectorised."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def mrope_positions(
+    is_image_pad: NDArray[np.bool_], segment: NDArray[np.integer], *, image_side: int
+) -> NDArray[np.int64]:
+    """Time, height and width positions of each token, restarting at 0 in every segment.
+
+    A text token takes one position in all three rows. An image of ``image_side`` x ``image_side``
+    merged cells starts where the text before it ended: its time position is constant, height and
+    width count rows and columns, and the text after it continues ``image_side`` later.
+
+    Args:
+        is_image_pad: (T,) True at image placeholders; every image is whole and square.
+        segment: (T,) which packed window a token belongs to; equal values are contiguous.
+        image_side: merged 28-pixel cells along one side of every image.
+
+    Returns:
+        (3, T) int64.
+
+    Source: Qwen2.5-VL (arXiv 2502.13923), still images; equal to ``get_rope_index`` of
+        transformers, see tests/parity/test_positions.py.
+    """
+    num_tokens = len(is_image_pad)
+    cells = image_side * image_side
+    within_image = (np.cumsum(is_image_pad) - 1) % cells  # meaningful at pads only
+    advance = np.where(is_image_pad, np.where(within_image == 0, image_side, 0), 1)
+    before = np.cumsum(advance) - advance
+    starts = np.flatnonzero(np.diff(segment, prepend=segment[:1] - 1 if num_tokens else 0))
+    lengths = np.diff(np.append(starts, num_tokens))
+    text = before - np.repeat(before[starts], lengths)
+    # all pads of an image share the position of its first
+    base = np.where(is_image_pad & (within_image > 0), text - image_side, text)
+    row, column = within_image // image_side, within_image % image_side
+    return np.stack(
+        [base, base + np.where(is_image_pad, row, 0), base + np.where(is_image_pad, column, 0)]
+    ).astype(np.int64)

@@ -1,0 +1,497 @@
+"""Encode: raw files to an event store. Everything costly, and nothing that depends on Delta.
+
+    list files -> shards of files -> EncodeShard (Ray Data, anywhere in the cluster) -> manifest
+
+Each shard reads its files, rejects bad records by cause, resizes images, tokenises each distinct
+text once and writes one Parquet table of sequences and one of rejected records. A shard's output
+name is a function of its input, so a repeated task overwrites its own work. The manifest is written
+last by the driver; until then the store does not exist.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from mmtpp.core.errors import DataError, StorageError
+from mmtpp.core.events import MAX_TYPES, EventSequence, Rejected
+from mmtpp.core.split import SPLITS, split_of
+from mmtpp.core.template import NO_FRAME
+from mmtpp.data.progress import Progress
+from mmtpp.data.sources import READERS
+from mmtpp.data.sources.reader import MalformedFileError, read_sequence
+from mmtpp.model.processor import decode_image
+from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
+from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest, find_manifest
+from mmtpp.storage.paths import (
+    filesystem_of,
+    join,
+    join_inside,
+    list_files,
+    read_bytes,
+    write_bytes,
+)
+
+logger = logging.getLogger(__name__)
+
+ENCODE_VERSION = 1  # bump when the same input gives another output
+FILES_PER_SHARD = 128
+BYTES_PER_SHARD = 32 * 2**20
+ROWS_PER_GROUP = 64  # sequences in a Parquet row group, the unit of reading
+IMAGE_CACHE_ENTRIES = 4096
+TOKENIZER_SAMPLE_FILES = 200
+
+SEQUENCE_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        ("split", pa.string()),
+        ("times", pa.list_(pa.float64())),  # E, source unit, not decreasing
+        ("types", pa.list_(pa.int16())),  # E, 0 to 255
+        ("texts", pa.list_(pa.string())),  # E, as read
+        ("text_ids", pa.list_(pa.int32())),  # all texts one after the other
+        ("text_offsets", pa.list_(pa.int64())),  # E + 1, into text_ids
+        ("frame", pa.list_(pa.int32())),  # E, into frames; -1 without image
+        ("frames", pa.list_(pa.binary())),  # distinct images, image_px * image_px * 3 bytes RGB
+    ]
+)
+REJECTED_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("row", pa.int64()),  # -1: the whole file
+        ("cause", pa.string()),
+        ("detail", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """Everything the content of a store depends on, besides its input.
+
+    Attributes:
+        source_kind: name of the reader.
+        source_uri: root of event files and images.
+        type_names: accepted names by code; empty for numbers.
+        seconds_per_unit: of the times.
+        image_px: side of the stored images.
+        max_image_pixels: bound before decoding.
+        malformed_file: ``fail`` or ``reject``.
+        validation_fraction, test_fraction: of sequences.
+        tokenizer_size: of a tokenizer trained here.
+    """
+
+    source_kind: str
+    source_uri: str
+    type_names: tuple[str, ...]
+    seconds_per_unit: float
+    image_px: int
+    max_image_pixels: int
+    malformed_file: str
+    validation_fraction: float
+    test_fraction: float
+    tokenizer_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeReport:
+    """Outcome of ``encode``.
+
+    Attributes:
+        manifest: of the store.
+        reused: True when the store was there already, made from the same input and settings.
+        seconds: spent.
+    """
+
+    manifest: Manifest
+    reused: bool
+    seconds: float
+
+
+def encode(
+    settings: EncodeSettings,
+    store_uri: str,
+    *,
+    vocabulary: Vocabulary | None,
+    max_rejected_fraction: float,
+) -> EncodeReport:
+    """Prepare the event store of a source. Runs on the driver; the work is in Ray Data tasks.
+
+    Args:
+        settings: what to do.
+        store_uri: where to; a finished store with the same input and settings is left as it is.
+        vocabulary: of the base model; None trains a small tokenizer on the texts.
+        max_rejected_fraction: fails above this share of rejected events.
+
+    Raises:
+        DataError: no files, a malformed file, no events, too many rejected, equal sequence ids.
+        StorageError: source or store cannot be reached.
+    """
+    started = time.monotonic()
+    reader = READERS[settings.source_kind]
+    _, root = filesystem_of(settings.source_uri)
+    files = [
+        (info.path.removeprefix(root).lstrip("/"), info.size, info.mtime_ns)
+        for info in list_files(settings.source_uri, reader.suffix)
+    ]
+    if not files:
+        raise DataError(
+            f"no {reader.suffix} files",
+            where=settings.source_uri,
+            setting=f"source.kind = {settings.source_kind}, source.uri = {settings.source_uri}",
+        )
+    identity = [ENCODE_VERSION, asdict(settings), vocabulary.hash if vocabulary else ""]
+    request = _digest([*identity, files])
+    existing = find_manifest(store_uri)
+    if existing and existing.request == request:
+        logger.info("the store is up to date, nothing to prepare: %s", store_uri)
+        return EncodeReport(existing, True, time.monotonic() - started)
+
+    paths = [path for path, _, _ in files]
+    if vocabulary is None:
+        vocabulary = Vocabulary(_train_tokenizer(settings, paths))
+    data_folder = f"data-{request[:16]}"
+    write_bytes(join(store_uri, data_folder, TOKENIZER_FILE), vocabulary.tokenizer_json.encode())
+    shards = _shards(files)
+    num_cpus = int(ray.cluster_resources().get("CPU", 1))
+    encoded = ray.data.from_items(
+        [{"shard": index, "paths": shard} for index, shard in enumerate(shards)],
+        override_num_blocks=len(shards),
+    ).map(
+        EncodeShard,
+        fn_constructor_args=(settings, join(store_uri, data_folder), vocabulary.tokenizer_json),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=max(1, min(len(shards), num_cpus // 2))
+        ),
+    )
+    totals = _Totals()
+    progress = Progress("prepare", total=len(files), unit="files")
+    for row in encoded.iter_rows():
+        if row["problem"]:
+            raise DataError(
+                row["problem"],
+                where=settings.source_uri,
+                cause="the file is damaged or of another kind",
+                setting="source.malformed_file = fail; set it to reject to count such files "
+                "and continue",
+            )
+        totals.add(row)
+        progress.advance(row["files"], f"{totals.counts['events_read']:,} events")
+    progress.close()
+    manifest = totals.manifest(settings, request, data_folder, vocabulary.hash)
+    _check(manifest, totals, settings.source_uri, store_uri, data_folder, max_rejected_fraction)
+    manifest.save(store_uri)
+    return EncodeReport(manifest, False, time.monotonic() - started)
+
+
+class EncodeShard:
+    """Encodes the files of one shard; a Ray Data actor, one per process.
+
+    Args:
+        settings: what to do.
+        folder: URI of the data folder to write to.
+        tokenizer_json: of the vocabulary.
+    """
+
+    def __init__(self, settings: EncodeSettings, folder: str, tokenizer_json: str) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._vocabulary = Vocabulary(tokenizer_json)
+        self._images: dict[str, bytes | str] = {}
+
+    def __call__(self, row: dict) -> dict:
+        """Encode one shard and say what was in it; ``problem`` is not empty on failure."""
+        settings = self._settings
+        reader = READERS[settings.source_kind]
+        paths = [str(path) for path in row["paths"]]
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            contents = pool.map(lambda path: _read(settings.source_uri, path), paths)
+            sequences: list[EventSequence] = []
+            rejected: list[Rejected] = []
+            num_read = num_reordered = 0
+            for path, content in zip(paths, contents, strict=True):
+                try:
+                    if isinstance(content, str):
+                        raise MalformedFileError(f"{path}: {content}")
+                    parsed = read_sequence(reader, path, content, type_names=settings.type_names)
+                except MalformedFileError as error:
+                    if settings.malformed_file == "fail":
+                        return {**_empty_row(), "problem": str(error)}
+                    rejected.append(Rejected(path, -1, "malformed_file", str(error), ""))
+                    num_read += 1  # its events cannot be counted: the file counts as one
+                    continue
+                num_read += parsed.num_read
+                num_reordered += parsed.num_reordered
+                rejected += parsed.rejected
+                if parsed.sequence is not None:
+                    kept, refused = self._without_bad_images(path, parsed.sequence, pool)
+                    rejected += refused
+                    if len(kept):
+                        sequences.append(kept)
+        table = self._table(sequences)
+        name = f"{row['shard']:06d}.parquet"
+        _write_table(join(self._folder, "sequences", name), table)
+        _write_table(
+            join(self._folder, "rejected", name),
+            pa.Table.from_pylist([asdict(record) for record in rejected], REJECTED_SCHEMA),
+        )
+        return _stats(table, rejected, num_read, num_reordered, len(paths))
+
+    def _without_bad_images(
+        self, path: str, sequence: EventSequence, pool: ThreadPoolExecutor
+    ) -> tuple[EventSequence, list[Rejected]]:
+        """Load the images of a sequence into the cache; reject the events of unreadable ones."""
+        wanted = sorted({image for image in sequence.images if image} - set(self._images))
+        if len(self._images) + len(wanted) > IMAGE_CACHE_ENTRIES:
+            self._images.clear()
+            wanted = sorted({image for image in sequence.images if image})
+        self._images.update(zip(wanted, pool.map(self._load_image, wanted), strict=True))
+        rejected = []
+        keep = np.ones(len(sequence), dtype=np.bool_)
+        for index, image in enumerate(sequence.images):
+            problem = self._images[image] if image else b""
+            if isinstance(problem, str):
+                keep[index] = False
+                record = f"time {sequence.times[index]}, image {image}"
+                rejected.append(Rejected(path, index, "unreadable_image", problem, record))
+        if not rejected:
+            return sequence, []
+        kept = np.flatnonzero(keep)
+        return (
+            EventSequence(
+                sequence.sequence_id,
+                sequence.times[kept],
+                sequence.types[kept],
+                tuple(sequence.texts[index] for index in kept),
+                tuple(sequence.images[index] for index in kept),
+            ),
+            rejected,
+        )
+
+    def _load_image(self, image: str) -> bytes | str:
+        settings = self._settings
+        try:
+            data = read_bytes(join_inside(settings.source_uri, image))
+            return decode_image(
+                data, image_px=settings.image_px, max_pixels=settings.max_image_pixels
+            )
+        except (DataError, StorageError) as error:
+            return str(error)
+
+    def _table(self, sequences: Sequence[EventSequence]) -> pa.Table:
+        unique = sorted({text for sequence in sequences for text in sequence.texts})
+        ids_of = dict(zip(unique, self._vocabulary.encode_texts(unique), strict=True))
+        rows = []
+        for sequence in sequences:
+            texts = [ids_of[text] for text in sequence.texts]
+            frames: dict[bytes, int] = {}
+            frame = [
+                frames.setdefault(self._images[image], len(frames)) if image else NO_FRAME  # pyright: ignore[reportArgumentType]
+                for image in sequence.images
+            ]
+            rows.append(
+                {
+                    "sequence_id": sequence.sequence_id,
+                    "split": split_of(
+                        sequence.sequence_id,
+                        validation_fraction=self._settings.validation_fraction,
+                        test_fraction=self._settings.test_fraction,
+                    ),
+                    "times": sequence.times,
+                    "types": sequence.types,
+                    "texts": list(sequence.texts),
+                    "text_ids": np.concatenate([np.array(ids, np.int32) for ids in texts]),
+                    "text_offsets": np.cumsum([0, *map(len, texts)]),
+                    "frame": frame,
+                    "frames": list(frames),
+                }
+            )
+        return pa.Table.from_pylist(rows, SEQUENCE_SCHEMA)
+
+
+def _read(source_uri: str, path: str) -> bytes | str:
+    """Content of an event file, or why it cannot be read; an unreachable store raises."""
+    data = read_bytes(join(source_uri, path))
+    return data or "the file is empty"
+
+
+def _write_table(uri: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
+    write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def _stats(
+    table: pa.Table, rejected: list[Rejected], num_read: int, num_reordered: int, num_files: int
+) -> dict:
+    splits = table["split"].to_pylist()
+    lengths = np.array([len(types) for types in table["types"]], dtype=np.int64)
+    types = table["types"].combine_chunks().flatten().to_numpy() if len(table) else []
+    causes = Counter(record.cause for record in rejected)
+    return {
+        "problem": "",
+        "files": num_files,
+        "events_read": num_read,
+        "events_reordered": num_reordered,
+        "rejected": [f"{count} {cause}" for cause, count in sorted(causes.items())],
+        "sequences_by_split": [splits.count(split) for split in SPLITS],
+        "events_by_split": [
+            int(lengths[[found == split for found in splits]].sum()) if splits else 0
+            for split in SPLITS
+        ],
+        "type_counts": np.bincount(types, minlength=MAX_TYPES).tolist(),
+        "frames": sum(len(frames) for frames in table["frames"]),
+        "sequence_ids": table["sequence_id"].to_pylist(),
+        "digests": [_digest_row(row) for row in table.to_batches() for row in _rows(row)],
+    }
+
+
+def _empty_row() -> dict:
+    empty = SEQUENCE_SCHEMA.empty_table()
+    return _stats(empty, [], 0, 0, 0)
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[list[pa.Array]]:
+    for index in range(batch.num_rows):
+        yield [batch.column(name).slice(index, 1) for name in range(batch.num_columns)]
+
+
+def _digest_row(columns: list[pa.Array]) -> str:
+    """Content hash of one sequence, independent of where and with what neighbours it stands."""
+    digest = hashlib.sha256()
+    for column in columns:
+        values = column.flatten() if pa.types.is_list(column.type) else column
+        digest.update(f"{column.type}{len(values)}".encode())
+        if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
+            for value in values:
+                data = value.as_py()
+                data = data.encode() if isinstance(data, str) else data
+                digest.update(len(data).to_bytes(8, "big") + data)
+        else:
+            digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
+    return digest.hexdigest()
+
+
+class _Totals:
+    """Sums over the shards, kept on the driver."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.by_split = {"sequences": np.zeros(3, np.int64), "events": np.zeros(3, np.int64)}
+        self.types = np.zeros(MAX_TYPES, np.int64)
+        self.ids: Counter[str] = Counter()
+        self.digests: list[str] = []
+
+    def add(self, row: dict) -> None:
+        for key in ("events_read", "events_reordered", "frames"):
+            self.counts[key] += int(row[key])
+        for text in row["rejected"]:
+            count, _, cause = text.partition(" ")
+            self.rejected[cause] += int(count)
+        for key, totals in self.by_split.items():
+            totals += np.asarray(row[f"{key}_by_split"], dtype=np.int64)
+        self.types += np.asarray(row["type_counts"], dtype=np.int64)
+        self.ids.update(row["sequence_ids"])
+        self.digests += list(row["digests"])
+
+    def manifest(
+        self, settings: EncodeSettings, request: str, data_folder: str, vocabulary_hash: str
+    ) -> Manifest:
+        last_type = int(np.flatnonzero(self.types).max(initial=-1))
+        rejected = sum(self.rejected.values())
+        return Manifest(
+            schema_version=SCHEMA_VERSION,
+            fingerprint=_digest([vocabulary_hash, settings.image_px, sorted(self.digests)]),
+            request=request,
+            data_folder=data_folder,
+            vocabulary_hash=vocabulary_hash,
+            source_kind=settings.source_kind,
+            seconds_per_unit=settings.seconds_per_unit,
+            image_px=settings.image_px,
+            type_names=list(settings.type_names),
+            type_counts=self.types[: last_type + 1].tolist(),
+            sequences_by_split=dict(zip(SPLITS, self.by_split["sequences"].tolist(), strict=True)),
+            events_by_split=dict(zip(SPLITS, self.by_split["events"].tolist(), strict=True)),
+            events_read=self.counts["events_read"],
+            events_kept=int(self.by_split["events"].sum()),
+            events_rejected=rejected,
+            events_reordered=self.counts["events_reordered"],
+            rejected_by_cause=dict(sorted(self.rejected.items())),
+            frames=self.counts["frames"],
+        )
+
+
+def _check(
+    manifest: Manifest,
+    totals: _Totals,
+    source_uri: str,
+    store_uri: str,
+    data_folder: str,
+    max_rejected_fraction: float,
+) -> None:
+    if manifest.events_read != manifest.events_kept + manifest.events_rejected:
+        raise AssertionError(f"events do not add up: {manifest}")
+    repeated = [name for name, count in totals.ids.items() if count > 1]
+    if repeated:
+        raise DataError(f"sequence id {repeated[0]!r} occurs more than once", where=source_uri)
+    rejected_uri = join(store_uri, data_folder, "rejected")
+    if manifest.events_kept == 0:
+        raise DataError(
+            f"no events left: {manifest.rejected_by_cause}", where=f"rejected: {rejected_uri}"
+        )
+    fraction = manifest.events_rejected / manifest.events_read
+    if fraction > max_rejected_fraction:
+        raise DataError(
+            f"{manifest.events_rejected} of {manifest.events_read} events were rejected: "
+            f"{manifest.rejected_by_cause}",
+            where=f"each with its cause and position: {rejected_uri}",
+            setting=f"source.max_rejected_fraction = {max_rejected_fraction}",
+        )
+
+
+def _shards(files: Sequence[tuple[str, int, int]]) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    size = 0
+    for path, num_bytes, _ in files:
+        full = len(shards[-1]) >= FILES_PER_SHARD or size + num_bytes > BYTES_PER_SHARD
+        if shards[-1] and full:
+            shards.append([])
+            size = 0
+        shards[-1].append(path)
+        size += num_bytes
+    return shards
+
+
+def _train_tokenizer(settings: EncodeSettings, paths: Sequence[str]) -> str:
+    """Train on the texts of files spread evenly over the source."""
+    reader = READERS[settings.source_kind]
+    step = max(1, len(paths) // TOKENIZER_SAMPLE_FILES)
+    sample = paths[::step][:TOKENIZER_SAMPLE_FILES]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        contents = list(pool.map(lambda path: _read(settings.source_uri, path), sample))
+    texts: list[str] = []
+    for path, content in zip(sample, contents, strict=True):
+        if isinstance(content, bytes):
+            try:
+                parsed = read_sequence(reader, path, content, type_names=settings.type_names)
+            except MalformedFileError:
+                continue  # reported when its shard is encoded
+            texts += parsed.sequence.texts if parsed.sequence else ()
+    logger.info(
+        "training a tokenizer of %d entries on %d texts", settings.tokenizer_size, len(texts)
+    )
+    return train_tokenizer(texts, size=settings.tokenizer_size)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

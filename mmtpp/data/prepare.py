@@ -1,0 +1,86 @@
+"""The prepare job: configuration in, event store and report out. Runs on the driver."""
+
+import logging
+
+import ray
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError
+from mmtpp.data.encode import EncodeSettings, encode
+from mmtpp.data.sources import READERS
+from mmtpp.data.sources.flights import publish
+from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
+from mmtpp.storage.paths import check_bucket, join, read_bytes
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(config: RunConfig) -> dict[str, object]:
+    """Turn raw files into an event store.
+
+    Returns:
+        The job's report: counts, the store's URI and its fingerprint.
+
+    Raises:
+        ConfigError: the source fixes its types and others are given.
+        DataError, StorageError, ModelError: see ``encode``.
+    """
+    source = config.source
+    for uri in (source.uri, config.store.uri):
+        check_bucket(uri)
+    reader = READERS[source.kind]
+    if reader.type_names and source.types:
+        raise ConfigError(f"source.types: sources of kind {source.kind} name their own types")
+    if source.kind == "flights" and publish(source.uri, sequence=source.flights_sequence):
+        logger.info("published the demo's raw events and images to %s", source.uri)
+    vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
+    start_ray()
+    report = encode(
+        EncodeSettings(
+            source_kind=source.kind,
+            source_uri=source.uri,
+            type_names=reader.type_names or source.types,
+            seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
+            image_px=config.template.image_px,
+            max_image_pixels=source.max_image_pixels,
+            malformed_file=source.malformed_file,
+            validation_fraction=config.split.validation_fraction,
+            test_fraction=config.split.test_fraction,
+            tokenizer_size=config.model.tokenizer_size,
+        ),
+        config.store.uri,
+        vocabulary=vocabulary,
+        max_rejected_fraction=source.max_rejected_fraction,
+    )
+    manifest = report.manifest
+    return {
+        "events_read": manifest.events_read,
+        "events_kept": manifest.events_kept,
+        "events_rejected": manifest.events_rejected,
+        "rejected_by_cause": manifest.rejected_by_cause,
+        "events_reordered": manifest.events_reordered,
+        "sequences": sum(manifest.sequences_by_split.values()),
+        "sequences_by_split": manifest.sequences_by_split,
+        "frames": manifest.frames,
+        "store_uri": config.store.uri,
+        "fingerprint": manifest.fingerprint,
+        "reused": report.reused,
+    }
+
+
+def load_model_vocabulary(model_uri: str) -> Vocabulary:
+    """The vocabulary of a base model, without its weights.
+
+    Raises:
+        StorageError: no tokenizer there.
+        ModelError: not a usable one.
+    """
+    return Vocabulary(read_bytes(join(model_uri, TOKENIZER_FILE)).decode())
+
+
+def start_ray() -> None:
+    """Join the cluster of ``RAY_ADDRESS`` or of this job, or start one on this machine."""
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.WARNING, log_to_driver=True)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -1,0 +1,121 @@
+"""One packed row as the model takes it.
+
+Axes: T tokens of the row, F distinct frames, I image occurrences, N labels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmtpp.core.positions import mrope_positions
+from mmtpp.core.template import Modality
+from mmtpp.model.processor import MERGE, image_side, pixel_values
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A packed sample in numpy, as Ray Data delivers it.
+
+    Attributes:
+        sample_id: index of the sample in the plan.
+        input_ids: (T,) int32.
+        modality: (T,) uint8, a ``Modality``.
+        segment: (T,) int32, which window of the row a token belongs to, from 0.
+        event: (T,) int32, index of the event within the row, increasing; -1 in a prefix.
+        scored: (T,) bool, whether the token may be a label.
+        frames: (F, S, S, 3) uint8, the distinct images of the row.
+        image_frame: (I,) int32, the frame of each image in reading order.
+        event_type: (E,) int16, types of the row's events.
+        event_is_target: (E,) bool, events that evaluation scores.
+    """
+
+    sample_id: int
+    input_ids: NDArray[np.int32]
+    modality: NDArray[np.uint8]
+    segment: NDArray[np.int32]
+    event: NDArray[np.int32]
+    scored: NDArray[np.bool_]
+    frames: NDArray[np.uint8]
+    image_frame: NDArray[np.int32]
+    event_type: NDArray[np.int16]
+    event_is_target: NDArray[np.bool_]
+
+    def label_positions(self) -> NDArray[np.int64]:
+        """(N,) positions that are predicted: scored, not masked, not the first of a segment."""
+        follows = np.zeros(len(self.segment), dtype=np.bool_)
+        follows[1:] = self.segment[1:] == self.segment[:-1]
+        return np.flatnonzero(follows & self.scored & (self.modality != Modality.MASKED))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The same row as tensors on a device, the arguments of ``EventModel.forward``.
+
+    Attributes:
+        input_ids: (1, T) int64.
+        position_ids: (3, 1, T) int64.
+        attention_mask: (1, 1, T, T) bool, causal within a segment.
+        image_mask: (1, T) bool, True at image pads.
+        pixel_values: (F * patches, 1176) model dtype; one black frame when F is 0.
+        grid: (F, 3) int64 patches in time, height, width.
+        image_frame: (I,) int64.
+        labels: (N,) int64 positions of the labels in the row.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    image_mask: torch.Tensor
+    pixel_values: torch.Tensor
+    grid: torch.Tensor
+    image_frame: torch.Tensor
+    labels: torch.Tensor
+
+
+class Batcher:
+    """Moves rows to a device and derives positions, mask and patches.
+
+    Args:
+        image_pad: id of the image placeholder.
+        image_px: side of every frame.
+        device: where the model is.
+        dtype: of the model's weights; pixel values take it.
+    """
+
+    def __init__(
+        self, *, image_pad: int, image_px: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.device = device
+        self._dtype = dtype
+        self._image_pad = image_pad
+        self._image_px = image_px
+
+    def __call__(self, row: Row) -> Batch:
+        """The row as tensors."""
+        is_pad = row.input_ids == self._image_pad
+        frames = row.frames
+        if len(frames) == 0:
+            # Every rank runs the vision tower every time, or ZeRO-3 would wait for it forever.
+            frames = np.zeros((1, self._image_px, self._image_px, 3), dtype=np.uint8)
+        side = image_side(self._image_px)
+        positions = mrope_positions(is_pad, row.segment, image_side=side)
+        segment = self._tensor(row.segment)
+        num_tokens = len(row.input_ids)
+        causal = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=self.device).tril()
+        return Batch(
+            input_ids=self._tensor(row.input_ids)[None],
+            position_ids=self._tensor(positions)[:, None],
+            attention_mask=((segment[:, None] == segment[None]) & causal)[None, None],
+            image_mask=torch.as_tensor(is_pad, device=self.device)[None],
+            pixel_values=torch.as_tensor(
+                pixel_values(frames), device=self.device, dtype=self._dtype
+            ),
+            grid=torch.tensor([[1, MERGE * side, MERGE * side]] * len(frames), device=self.device),
+            image_frame=self._tensor(row.image_frame),
+            labels=self._tensor(row.label_positions()),
+        )
+
+    def _tensor(self, values: NDArray[np.integer]) -> torch.Tensor:
+        return torch.as_tensor(values.astype(np.int64), device=self.device)

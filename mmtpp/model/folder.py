@@ -1,0 +1,36 @@
+"""Model folders by URI: the local folder itself, or a copy that lives as long as it is used."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmtpp.core.errors import ModelError
+from mmtpp.storage.paths import copy_folder, exists
+
+
+@contextmanager
+def local_folder(uri: str) -> Iterator[Path | None]:
+    """The folder of a model or adapter on this machine; None for an empty URI.
+
+    Raises:
+        ModelError: nothing is there.
+        StorageError: the place cannot be reached.
+    """
+    if not uri:
+        yield None
+        return
+    if not exists(uri):
+        raise ModelError(
+            "there is no model here",
+            where=uri,
+            cause="the training run that should have written it has not finished, or the URI is "
+            "wrong; hub names are not downloaded, give a folder",
+            setting=f"model.path or model.adapter = {uri}",
+        )
+    if "://" not in uri:
+        yield Path(uri).expanduser()
+        return
+    with tempfile.TemporaryDirectory(prefix="mmtpp-model-") as folder:
+        copy_folder(uri, folder)
+        yield Path(folder)

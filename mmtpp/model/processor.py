@@ -1,0 +1,81 @@
+"""Images: bounded decoding and resizing (prepare), pixel values for the vision tower (training)."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mmtpp.core.errors import DataError
+
+PATCH_PX = 14
+MERGE = 2
+CELL_PX = PATCH_PX * MERGE  # one language-model token covers 28 x 28 pixels
+TEMPORAL_PATCH = 2
+FORMATS = ("PNG", "JPEG", "WEBP")
+# CLIP statistics, as in the preprocessor_config.json of Qwen2.5-VL
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+
+
+def image_side(image_px: int) -> int:
+    """Merged cells along one side of a square image."""
+    return image_px // CELL_PX
+
+
+def decode_image(data: bytes, *, image_px: int, max_pixels: int) -> bytes:
+    """Decode an image file and resize it to a square.
+
+    Args:
+        data: a PNG, JPEG or WebP file.
+        image_px: side of the result.
+        max_pixels: larger images are refused from their header, before decoding.
+
+    Returns:
+        ``image_px * image_px * 3`` bytes, RGB, row by row.
+
+    Raises:
+        DataError: not such a file, truncated, or too large.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise DataError(
+                    f"image of {width} x {height} pixels is too large",
+                    setting=f"source.max_image_pixels = {max_pixels}",
+                )
+            image.draft("RGB", (image_px, image_px))  # JPEG decodes at a fraction of its size
+            rgb = image.convert("RGB").resize((image_px, image_px), Image.Resampling.BICUBIC)
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
+        raise DataError(f"unreadable image: {error}") from error
+    return rgb.tobytes()
+
+
+def pixel_values(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Normalised patches in the order the vision tower expects.
+
+    Args:
+        frames: (F, S, S, 3) uint8 RGB, S a multiple of 28.
+
+    Returns:
+        (F * (S / 14)^2, 1176) float32: 3 channels x 2 equal time steps x 14 x 14 pixels; patches
+        of one merged 2 x 2 cell are adjacent.
+
+    Source: ``Qwen2VLImageProcessor`` of transformers; equality in tests/parity/test_processor.py.
+    """
+    num_frames, side_px = frames.shape[0], frames.shape[1]
+    cells = side_px // CELL_PX
+    pixels = (frames.astype(np.float32) / 255 - MEAN) / STD
+    patches = pixels.transpose(0, 3, 1, 2).reshape(
+        num_frames, 3, cells, MERGE, PATCH_PX, cells, MERGE, PATCH_PX
+    )
+    patches = patches.transpose(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
+    shape = (*patches.shape[:6], TEMPORAL_PATCH, *patches.shape[7:])
+    return np.broadcast_to(patches, shape).reshape(num_frames * (side_px // PATCH_PX) ** 2, -1)

@@ -1,0 +1,109 @@
+"""Building and loading the backbone, Qwen2.5-VL, and saving it as a Hugging Face folder."""
+
+from pathlib import Path
+
+import torch
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from mmtpp.core.errors import ModelError
+from mmtpp.model.vocabulary import NUM_ADDED, SPARE_ROWS, Vocabulary, load_vocabulary
+
+BASE_FOLDER_HINT = "a Hugging Face folder with config.json, *.safetensors and tokenizer.json"
+
+
+def tiny_config(vocabulary: Vocabulary) -> Qwen2_5_VLConfig:
+    """The architecture at 0.5 M parameters, with the same spare rows as the 3B."""
+    hidden, heads = 96, 4
+    return Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": vocabulary.byte_base + SPARE_ROWS,
+            "hidden_size": hidden,
+            "intermediate_size": 288,
+            "num_hidden_layers": 3,
+            "num_attention_heads": heads,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 32768,
+            # sections sum to half a head: time 2, height 5, width 5
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e6,
+                "mrope_section": [2, 5, 5],
+            },
+            "bos_token_id": None,
+            "eos_token_id": vocabulary.special("<|im_end|>"),
+            "pad_token_id": None,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 112,
+            "out_hidden_size": hidden,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=vocabulary.special("<|image_pad|>"),
+        video_token_id=vocabulary.special("<|video_pad|>"),
+        vision_start_token_id=vocabulary.special("<|vision_start|>"),
+        vision_end_token_id=vocabulary.special("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+
+
+def build_tiny(vocabulary: Vocabulary, *, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """A randomly initialised ``tiny`` model; the same weights for the same seed."""
+    config = tiny_config(vocabulary)
+    config._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def load_base(
+    folder: Path, *, dtype: torch.dtype
+) -> tuple[Qwen2_5_VLForConditionalGeneration, Vocabulary]:
+    """Load weights and vocabulary from a local Hugging Face folder; safetensors only.
+
+    Raises:
+        ModelError: incomplete folder, another architecture, weights that do not fit, or too few
+            spare rows for the added tokens.
+    """
+    if not (folder / "config.json").exists():
+        raise ModelError("this is not a model folder", where=str(folder), cause=BASE_FOLDER_HINT)
+    vocabulary = load_vocabulary(folder)
+    try:
+        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"the model cannot be loaded: {error}", where=str(folder), cause=BASE_FOLDER_HINT
+        ) from error
+    faults = {key: sorted(map(str, keys)) for key, keys in report.items() if keys}
+    if faults:
+        raise ModelError(f"the weights do not fit the architecture: {faults}", where=str(folder))
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows < vocabulary.num_tokens:
+        raise ModelError(
+            f"the embedding has {rows} rows, the vocabulary needs {vocabulary.num_tokens}: "
+            f"{vocabulary.byte_base} of the tokenizer and {NUM_ADDED} added",
+            where=str(folder),
+            cause="the base model has no spare rows; Qwen2.5-VL-3B and 7B do",
+        )
+    return model, vocabulary
+
+
+def save_base(
+    model: Qwen2_5_VLForConditionalGeneration, vocabulary: Vocabulary, folder: Path
+) -> None:
+    """Write a Hugging Face folder: config, safetensors, tokenizer and vocabulary."""
+    model.save_pretrained(folder)
+    vocabulary.save(folder)

@@ -1,0 +1,211 @@
+"""MLflow, the only file that imports it. Calls are queued and sent by a thread of their own."""
+
+import json
+import logging
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+# An unreachable server must not hold up anyone for MLflow's default of several minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from mmtpp.config.schema import Tracking
+from mmtpp.core.errors import StorageError
+from mmtpp.storage.paths import copy_folder, join, write_bytes
+
+logger = logging.getLogger(__name__)
+
+RUN_KEY_TAG = "mmtpp.run"  # one MLflow run for each value, however often it is restarted
+PARENT_TAG = "mlflow.parentRunId"
+MAX_PARAM_LENGTH = 6000  # MLflow's limit
+MAX_BATCH = 100  # MLflow's limit of params in one request; its limit of metrics is higher
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+CLOSE_TIMEOUT_S = 60.0
+
+_Call = Callable[[MlflowClient, str], None]
+
+
+class RunIdentity(Protocol):
+    """What names a run."""
+
+    @property
+    def run_key(self) -> str: ...
+    @property
+    def run_name(self) -> str: ...
+    @property
+    def run_uri(self) -> str: ...
+    @property
+    def mlflow_run_id(self) -> str | None: ...
+
+
+class MlflowTracker:
+    """One MLflow run, found by its key or created; see ``Tracker``.
+
+    While the server is away calls wait in memory and one warning is logged; when it is back they
+    are sent in order. What is left when the run closes is written to ``tracking_backlog.jsonl``
+    in the run's folder.
+
+    Args:
+        uri: tracking server or sqlite:// file.
+        experiment: created when missing.
+        run_key: identity of the run: the same key always finds the same run.
+        run_name: shown in the UI.
+        run_uri: the run's folder.
+        run_id: when known already.
+        parent_run_id: of the run this is a child of, or empty.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        experiment: str,
+        run_key: str,
+        run_name: str,
+        run_uri: str,
+        run_id: str | None = None,
+        parent_run_id: str = "",
+    ) -> None:
+        self._uri, self._experiment = uri, experiment
+        self._run_key, self._run_name, self._run_uri = run_key, run_name, run_uri
+        self._run_id, self._parent_run_id = run_id, parent_run_id
+        self._calls: queue.Queue[tuple[dict[str, Any], _Call] | None] = queue.Queue()
+        self._unsent: list[dict[str, Any]] = []
+        self._give_up = threading.Event()
+        self._found = threading.Event()
+        if run_id:
+            self._found.set()
+        self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def of_run(cls, settings: Tracking, run: "RunIdentity") -> "MlflowTracker":
+        """The tracker of a run as the configuration and the run describe it."""
+        return cls(
+            settings.uri,
+            experiment=settings.experiment,
+            run_key=run.run_key,
+            run_name=run.run_name,
+            run_uri=run.run_uri,
+            run_id=run.mlflow_run_id,
+            parent_run_id=settings.parent_run_id,
+        )
+
+    @property
+    def run_id(self) -> str | None:
+        return self._run_id
+
+    def wait_for_run(self, timeout_s: float) -> str | None:
+        """Id of the run, waiting so long for the server; None when it does not answer."""
+        self._calls.put(({"call": "start"}, lambda client, run_id: None))
+        self._found.wait(timeout_s)
+        return self._run_id
+
+    def params(self, values: Mapping[str, object]) -> None:
+        entries = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in values.items()]
+
+        def call(client: MlflowClient, run_id: str) -> None:
+            for start in range(0, len(entries), MAX_BATCH):
+                client.log_batch(run_id, params=entries[start : start + MAX_BATCH])
+
+        self._put("params", dict(values), call)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        entries = [Metric(key, float(value), now, step) for key, value in values.items()]
+        self._put(
+            "metrics",
+            {"step": step, **values},
+            lambda client, run_id: client.log_batch(run_id, metrics=entries),
+        )
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        entries = [RunTag(key, value) for key, value in values.items()]
+        self._put(
+            "tags", dict(values), lambda client, run_id: client.log_batch(run_id, tags=entries)
+        )
+
+    def text(self, name: str, content: str) -> None:
+        self._put(
+            "text", {"name": name}, lambda client, run_id: client.log_text(run_id, content, name)
+        )
+
+    def folder(self, uri: str, name: str) -> None:
+        def call(client: MlflowClient, run_id: str) -> None:
+            with tempfile.TemporaryDirectory() as local:
+                copy_folder(uri, local)
+                client.log_artifacts(run_id, local, name)
+
+        self._put("folder", {"uri": uri, "name": name}, call)
+
+    def close(self, status: str) -> None:
+        if status:
+            self._put(
+                "status",
+                {"status": status},
+                lambda client, run_id: client.set_terminated(run_id, status),
+            )
+        self._calls.put(None)
+        self._thread.join(CLOSE_TIMEOUT_S if self._found.is_set() else LONGEST_WAIT_S / 3)
+        if self._thread.is_alive():
+            self._give_up.set()
+            self._thread.join()
+        if self._unsent:
+            uri = join(self._run_uri, f"tracking_backlog-{int(time.time())}.jsonl")
+            lines = "".join(json.dumps(each, default=str) + "\n" for each in self._unsent)
+            logger.warning("MLflow never answered; %d records kept in %s", len(self._unsent), uri)
+            write_bytes(uri, lines.encode())
+
+    def _put(self, name: str, record: dict[str, Any], call: _Call) -> None:
+        self._calls.put(({"call": name, "time": time.time(), **record}, call))
+
+    def _send_all(self) -> None:
+        client: MlflowClient | None = None
+        while (item := self._calls.get()) is not None:
+            record, call = item
+            wait = FIRST_WAIT_S
+            while not self._give_up.is_set():
+                try:
+                    client = client or MlflowClient(self._uri)
+                    if self._run_id is None:
+                        self._run_id = self._find_or_create(client)
+                        self._found.set()
+                    call(client, self._run_id)
+                # requests' and urllib3's errors are OSErrors
+                except (MlflowException, OSError, StorageError) as error:
+                    if wait == FIRST_WAIT_S:
+                        logger.warning(
+                            "MLflow does not take %s, will try again; the job goes on: %s",
+                            record["call"],
+                            str(error).splitlines()[0][:300],
+                        )
+                    self._give_up.wait(wait)
+                    wait = min(2 * wait, LONGEST_WAIT_S)
+                else:
+                    break
+            else:
+                self._unsent.append(record)
+
+    def _find_or_create(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(self._experiment)
+        experiment_id = found.experiment_id if found else client.create_experiment(self._experiment)
+        runs = client.search_runs(
+            [experiment_id], filter_string=f"tags.`{RUN_KEY_TAG}` = '{self._run_key}'"
+        )
+        if runs:
+            client.update_run(runs[0].info.run_id, status="RUNNING")
+            return runs[0].info.run_id
+        tags = {RUN_KEY_TAG: self._run_key}
+        if self._parent_run_id:
+            tags[PARENT_TAG] = self._parent_run_id
+        run = client.create_run(experiment_id, tags=tags, run_name=self._run_name)
+        return run.info.run_id

@@ -1,0 +1,74 @@
+"""Checkpoints: DeepSpeed's own shards, one part a rank, and the place in the run.
+
+Ray merges the parts, uploads them and only then calls the checkpoint complete, so a half-written
+one is never chosen.
+"""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import ray.train
+
+from mmtpp.core.errors import ModelError
+from mmtpp.train.engine import Engine
+
+PROGRESS_FILE = "progress.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands; with the plan this is its whole cursor.
+
+    Attributes:
+        step: updates made.
+        num_ranks: workers that wrote the checkpoint.
+        plan_fingerprint: of the samples and their order.
+        vocabulary_hash: of the model.
+    """
+
+    step: int
+    num_ranks: int
+    plan_fingerprint: str
+    vocabulary_hash: str
+
+
+def save(engine: Engine, progress: Progress, *, rank: int, metrics: dict[str, float]) -> None:
+    """Write and report a checkpoint; a barrier for all ranks."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine.save(Path(folder))
+        if rank == 0:
+            (Path(folder) / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def restore(engine: Engine, *, expected: Progress) -> int:
+    """Load the newest checkpoint of this run, if there is one.
+
+    Args:
+        engine: freshly built.
+        expected: what the checkpoint must agree with; its step is ignored.
+
+    Returns:
+        Updates made so far, 0 for a fresh run.
+
+    Raises:
+        ModelError: the checkpoint belongs to other data, another vocabulary or world size.
+    """
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        found = Progress(**json.loads((Path(folder) / PROGRESS_FILE).read_text()))
+        for name in ("plan_fingerprint", "vocabulary_hash", "num_ranks"):
+            saved, wanted = getattr(found, name), getattr(expected, name)
+            if saved != wanted:
+                raise ModelError(
+                    f"the checkpoint has {name} {saved}, this run has {wanted}",
+                    where=checkpoint.path,
+                    cause="the data, the template or training.num_workers changed under the same "
+                    "run name; choose another run.name, or restore the setting",
+                )
+        engine.load(Path(folder))
+    return found.step

@@ -1,0 +1,139 @@
+"""The DeepSpeed engine behind the few calls the loop makes. Runs in Train workers."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.core.schedule import lr_factor
+from mmtpp.model.batch import Batch
+from mmtpp.model.event_model import EventModel, Scored
+from mmtpp.train.zero import deepspeed_config
+
+
+class Engine(Protocol):
+    """What the loop needs of a training engine."""
+
+    @property
+    def model(self) -> EventModel:
+        """The model; parameters may be sharded, see ``gathered``."""
+        ...
+
+    def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scored:
+        """Forward pass."""
+        ...
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Accumulate gradients of this rank's part of the step's loss."""
+        ...
+
+    def update(self, step: int, where: str) -> float:
+        """One optimiser update; returns the gradient norm before clipping."""
+        ...
+
+    def gathered(self) -> AbstractContextManager[object]:
+        """Within it every rank sees whole parameters."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of a checkpoint."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Restore a checkpoint of the same number of ranks."""
+        ...
+
+
+class DeepSpeedEngine:
+    """DeepSpeed with ZeRO and torch's AdamW.
+
+    Gradients: DeepSpeed averages over ranks and accumulation steps. The loop's loss is a sum over
+    this rank's labels divided by the labels of the whole step, so ``backward`` multiplies by the
+    number of ranks and of micro-batches to make the result the gradient of the step's mean loss,
+    whatever the split (tests/parity/test_accumulation.py).
+
+    Args:
+        model: what to train.
+        config: of the run.
+        num_ranks: workers in the group; torch.distributed is initialised.
+        precision: ``float32`` or ``bfloat16``.
+        device: of this worker.
+    """
+
+    def __init__(
+        self,
+        model: EventModel,
+        config: RunConfig,
+        *,
+        num_ranks: int,
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        training = config.training
+        self._config = training
+        self._stage = config.zero.stage
+        self._scale = training.samples_per_step
+        self._trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            self._trained,
+            lr=training.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=training.weight_decay,
+        )
+        tree = deepspeed_config(
+            config, num_ranks=num_ranks, precision=precision, on_gpu=device.type == "cuda"
+        )
+        self._engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=tree)[0]
+
+    @property
+    def model(self) -> EventModel:
+        return self._engine.module
+
+    def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scored:
+        return self._engine(batch, type_ids)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        self._engine.backward(loss * self._scale)
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()  # counts the micro-batch; updates nothing
+
+    def update(self, step: int, where: str) -> float:
+        factor = lr_factor(
+            step,
+            num_steps=self._config.num_steps,
+            warmup_fraction=self._config.warmup_fraction,
+            final_fraction=self._config.final_lr_fraction,
+        )
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = self._config.learning_rate * factor
+        self._engine.step()
+        norm = float(self._engine.get_global_grad_norm() or 0.0)
+        if not math.isfinite(norm):
+            raise NonFiniteLossError("the gradient norm is not finite", where=where)
+        return norm
+
+    def gathered(self) -> AbstractContextManager[object]:
+        if self._stage < 3:
+            return nullcontext()
+        return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
+
+    def save(self, folder: Path) -> None:
+        self._engine.save_checkpoint(str(folder), tag="state", exclude_frozen_parameters=True)
+
+    def load(self, folder: Path) -> None:
+        path, _ = self._engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
+        if path is None:
+            raise FileNotFoundError(f"no DeepSpeed state in {folder}")
+
+
+def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """Sum a small tensor over all ranks, in place."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values)
+    return values

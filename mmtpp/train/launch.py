@@ -1,0 +1,262 @@
+"""The pretrain job: configuration in, trained model or adapter out. Runs on the driver."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import ray
+import ray.train
+from ray.exceptions import RayTaskError
+from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from mmtpp.config.fingerprint import run_fingerprint, run_name
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError, DataError, MmtppError
+from mmtpp.core.order import seed_from
+from mmtpp.data.assemble import AssembleSettings, Plan, load_plan, make_plan
+from mmtpp.data.prepare import load_model_vocabulary, start_ray
+from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.storage.paths import check_bucket, exists, filesystem_of, folder_bytes, join
+from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.provenance import flat_settings, versions
+from mmtpp.train.loop import train_loop_per_worker
+from mmtpp.train.task import Task
+
+logger = logging.getLogger(__name__)
+
+GROUP_TIMEOUT_S = 300  # a lost rank is noticed after this, not after torch's half hour
+TRACKER_WAIT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Where the workers run, and the precision that suits it."""
+
+    on_gpu: bool
+    precision: str
+
+
+def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, object]:
+    """Train on the compressed sequences of a store (stage 1).
+
+    Args:
+        config: the whole configuration.
+        callbacks: Ray Train callbacks; a sweep passes its own.
+
+    Returns:
+        ``run_id``, ``adapter_uri``, ``steps``, ``metrics`` and where things are.
+
+    Raises:
+        MmtppError: the store, the model or the settings do not fit; or what a worker raised.
+    """
+    training = config.training
+    if training.samples_per_step % training.num_workers:
+        raise ConfigError(
+            f"training.samples_per_step = {training.samples_per_step} does not divide by "
+            f"training.num_workers = {training.num_workers}"
+        )
+    if config.model.preset != "tiny" and not config.model.path:
+        raise ConfigError(
+            f"model.path: preset {config.model.preset} needs the folder of its weights"
+        )
+    check_bucket(config.run.storage_uri)
+    manifest = load_manifest(config.store.uri)
+    vocabulary = store_vocabulary(config.store.uri, manifest)
+    if config.model.path:
+        own = load_model_vocabulary(config.model.path)
+        check_same_vocabulary(own.hash, vocabulary.hash, where=config.model.path)
+    start_ray()
+    hardware = _hardware(config)
+    name = run_name(config, "pretrain")
+    run_uri = join(config.run.storage_uri, name)
+    train = assemble_settings(config, manifest, split="train")
+    plan = _plan(train, vocabulary, join(run_uri, "plan.parquet"))
+    logger.info("training: %s", plan.describe(config.window.max_tokens))
+    validation = _validation(config, manifest, vocabulary, run_uri)
+
+    run_key = f"{name}-{run_fingerprint(config)[:16]}-{manifest.fingerprint[:16]}"
+    output = "adapter" if config.lora.rank else "model"
+    task = Task(
+        config=config.model_dump(mode="json"),
+        run_name=name,
+        run_uri=run_uri,
+        run_key=run_key,
+        mlflow_run_id=None,
+        train=train,
+        validation=validation,
+        train_plan_uri=join(run_uri, "plan.parquet"),
+        validation_plan_uri=join(run_uri, "validation_plan.parquet"),
+        tokenizer_json=vocabulary.tokenizer_json,
+        type_codes=[code for code, count in enumerate(manifest.type_counts) if count],
+        output_uri=join(run_uri, output),
+        precision=hardware.precision,
+    )
+    return _fit(config, task, plan, manifest, hardware, callbacks or [])
+
+
+def _fit(
+    config: RunConfig,
+    task: Task,
+    plan: Plan,
+    manifest: Manifest,
+    hardware: Hardware,
+    callbacks: list,
+) -> dict[str, object]:
+    tracker = MlflowTracker.of_run(config.tracking, task)
+    tracker.params(flat_settings(config))
+    tracker.tags(
+        {
+            "mmtpp.job": "pretrain",
+            "mmtpp.store_fingerprint": manifest.fingerprint,
+            "mmtpp.plan_fingerprint": plan.fingerprint,
+            "mmtpp.output_uri": task.output_uri,
+            **versions(),
+        }
+    )
+    tracker.text("config.json", config.model_dump_json(indent=2))
+    tracker.metrics(
+        0,
+        {
+            "data/events": plan.num_events,
+            "data/compressed_fraction": plan.num_similar / plan.num_events,
+            "data/samples": len(plan.samples),
+        },
+    )
+    run_id = tracker.wait_for_run(TRACKER_WAIT_S)
+    task = replace(task, mlflow_run_id=run_id)
+    filesystem, storage_path = filesystem_of(config.run.storage_uri)
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        Path(storage_path).mkdir(parents=True, exist_ok=True)
+    training = config.training
+    environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    if not hardware.on_gpu:
+        environment["DS_ACCELERATOR"] = "cpu"
+    trainer = TorchTrainer(
+        train_loop_per_worker,
+        train_loop_config={"task": task},
+        scaling_config=ScalingConfig(
+            num_workers=training.num_workers,
+            use_gpu=hardware.on_gpu,
+            resources_per_worker={
+                "CPU": training.cpus_per_worker,
+                **({"GPU": 1} if hardware.on_gpu else {}),
+            },
+        ),
+        torch_config=TorchConfig(
+            backend="nccl" if hardware.on_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S
+        ),
+        run_config=ray.train.RunConfig(
+            name=task.run_name,
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
+            worker_runtime_env={"env_vars": environment},
+            callbacks=callbacks,
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        tracker.text("error.txt", str(error))
+        tracker.close("FAILED")
+        raise _cause(error) from error
+    metrics = {
+        key: value for key, value in (result.metrics or {}).items() if isinstance(value, float)
+    }
+    steps = int(metrics.pop("step"))
+    tracker.metrics(steps, {f"final/{key}": value for key, value in metrics.items()})
+    if folder_bytes(task.output_uri) <= config.tracking.max_artifact_mib * 2**20:
+        tracker.folder(task.output_uri, task.output_uri.rpartition("/")[2])
+    else:
+        tracker.text("output_uri.txt", task.output_uri)
+    tracker.close("FINISHED")
+    return {
+        "run_id": tracker.run_id,
+        "run_name": task.run_name,
+        "adapter_uri": task.output_uri,
+        "steps": steps,
+        "metrics": metrics,
+        "tracking_uri": config.tracking.uri,
+    }
+
+
+def _plan(settings: AssembleSettings, vocabulary: Vocabulary, uri: str) -> Plan:
+    """The run's plan: read back when the run has started before, made otherwise.
+
+    Raises:
+        DataError: the run was started with other data or settings.
+    """
+    if not exists(uri):
+        plan = make_plan(settings, vocabulary.token_ids())
+        plan.save(uri)
+        return plan
+    plan = load_plan(uri)
+    if plan.fingerprint != settings.fingerprint:
+        raise DataError(
+            f"this run was started on data {plan.fingerprint[:16]}, now it is "
+            f"{settings.fingerprint[:16]}",
+            where=uri,
+            cause="the store or a setting that shapes samples changed under the same run name",
+            setting="run.name: choose another, or leave it empty",
+        )
+    return plan
+
+
+def _validation(
+    config: RunConfig, manifest: Manifest, vocabulary: Vocabulary, run_uri: str
+) -> AssembleSettings | None:
+    """Plan the validation windows: a seeded choice of them, the same in every run."""
+    wanted = config.training.validation_windows
+    if not wanted or not manifest.sequences_by_split["validation"]:
+        return None
+    settings = assemble_settings(config, manifest, split="validation")
+    plan = make_plan(settings, vocabulary.token_ids())
+    order = np.random.default_rng(seed_from("validation") % 2**63).permutation(len(plan.samples))
+    chosen = [plan.samples[index] for index in sorted(order[:wanted].tolist())]
+    kept = plan.windows.take(pa.array([window for windows in chosen for window in windows]))
+    replace(
+        plan, windows=kept.combine_chunks(), samples=[[index] for index in range(len(kept))]
+    ).save(join(run_uri, "validation_plan.parquet"))
+    return settings
+
+
+def _hardware(config: RunConfig) -> Hardware:
+    resources = ray.cluster_resources()
+    device, training = config.training.device, config.training
+    on_gpu = device == "gpu" or (device == "auto" and resources.get("GPU", 0) > 0)
+    kind, each = ("GPU", 1.0) if on_gpu else ("CPU", training.cpus_per_worker)
+    if training.num_workers * each > resources.get(kind, 0):
+        logger.warning(
+            "%d workers need %g %s, the cluster has %g now; waiting for an autoscaler to bring "
+            "them (training.num_workers = %d, training.device = %s)",
+            training.num_workers,
+            training.num_workers * each,
+            kind,
+            resources.get(kind, 0),
+            training.num_workers,
+            device,
+        )
+    logger.info("training on %d %s workers", training.num_workers, kind)
+    precision = config.model.precision
+    if precision == "auto":
+        precision = "bfloat16" if on_gpu else "float32"
+    return Hardware(on_gpu, precision)
+
+
+def _cause(error: TrainingFailedError) -> Exception:
+    """The project's own error behind a failed run, if there is one."""
+    if isinstance(error, WorkerGroupError):
+        for rank, failure in sorted(error.worker_failures.items()):
+            inner = failure.cause if isinstance(failure, RayTaskError) else failure
+            if isinstance(inner, MmtppError):
+                return inner
+            logger.error("rank %d: %s", rank, failure)
+    return error

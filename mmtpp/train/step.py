@@ -1,0 +1,93 @@
+"""One optimiser update over a global batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mmtpp.config.schema import LossWeights
+from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.core.order import seed_from
+from mmtpp.core.scores import LossSums
+from mmtpp.core.template import Modality
+from mmtpp.model.batch import Batcher, Row
+from mmtpp.train.engine import Engine, sum_over_ranks
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one update says, summed over all ranks.
+
+    Attributes:
+        losses: unweighted, by modality.
+        num_tokens: in the step's rows.
+        grad_norm: before clipping.
+    """
+
+    losses: LossSums
+    num_tokens: int
+    grad_norm: float
+
+
+def train_step(
+    engine: Engine,
+    rows: Sequence[Row],
+    batcher: Batcher,
+    *,
+    weights: LossWeights,
+    seed: int,
+    step: int,
+) -> StepReport:
+    """Update the model once.
+
+    The loss is the weighted sum over all labels of the step divided by the sum of their weights,
+    both over the whole cluster, so neither the number of workers nor the uneven lengths of rows
+    change it.
+
+    Args:
+        engine: of this rank.
+        rows: this rank's micro-batches, equally many on every rank.
+        batcher: moves rows to the device.
+        weights: of the modalities.
+        seed: of the run.
+        step: updates made before.
+
+    Raises:
+        NonFiniteLossError: on every rank, before the update, when any rank's loss is not finite.
+    """
+    weight_of = np.zeros(len(Modality))
+    for modality in (Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL):
+        weight_of[modality] = getattr(weights, modality.name.lower())
+    modalities = [row.modality[row.label_positions()] for row in rows]
+    label_weights = [weight_of[modality] for modality in modalities]
+    device = batcher.device
+    counts = torch.tensor(
+        [sum(part.sum() for part in label_weights), sum(len(row.input_ids) for row in rows)],
+        dtype=torch.float64,
+        device=device,
+    )
+    total_weight, num_tokens = sum_over_ranks(counts).tolist()
+    if total_weight == 0:
+        raise ValueError(f"no labels with a positive weight in step {step}")
+
+    nll: list[torch.Tensor] = []
+    for row, weight in zip(rows, label_weights, strict=True):
+        # Dropout is a function of the sample and the step: a resumed run repeats it exactly.
+        torch.manual_seed(seed_from("dropout", seed, step, row.sample_id) % 2**63)
+        scored = engine.score(batcher(row))
+        weight_N = torch.as_tensor(weight, device=device, dtype=torch.float32)
+        engine.backward((scored.nll_N * weight_N).sum() / total_weight)
+        nll.append(scored.nll_N.detach())
+
+    losses = LossSums.of(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))  # sync
+    merged = sum_over_ranks(torch.tensor([*losses.nll, *losses.tokens], device=device))
+    losses = LossSums(*np.split(merged.cpu().numpy(), 2))
+    where = f"step {step}, samples of this rank {[row.sample_id for row in rows]}"
+    if not np.isfinite(losses.nll).all():
+        raise NonFiniteLossError(
+            "the loss is not finite",
+            where=where,
+            cause="diverged or damaged weights; the last checkpoint is from before this step",
+        )
+    return StepReport(losses, int(num_tokens), engine.update(step, where))

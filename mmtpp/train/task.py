@@ -1,0 +1,40 @@
+"""What the driver hands to every Train worker."""
+
+from dataclasses import dataclass
+
+from mmtpp.data.assemble import AssembleSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything a worker needs to know; plain values that survive pickling.
+
+    Attributes:
+        config: the resolved configuration as a tree.
+        run_name: of the run, also its MLflow name.
+        run_uri: the run's folder.
+        run_key: identity of its MLflow run.
+        mlflow_run_id: None when the server did not answer the driver.
+        train: how training samples are made.
+        validation: how validation samples are made; None to skip validation.
+        train_plan_uri: which training samples.
+        validation_plan_uri: which validation samples.
+        tokenizer_json: of the vocabulary.
+        type_codes: types that occur in the store.
+        output_uri: where the trained model or adapter goes.
+        precision: ``float32`` or ``bfloat16``.
+    """
+
+    config: dict[str, object]
+    run_name: str
+    run_uri: str
+    run_key: str
+    mlflow_run_id: str | None
+    train: AssembleSettings
+    validation: AssembleSettings | None
+    train_plan_uri: str
+    validation_plan_uri: str
+    tokenizer_json: str
+    type_codes: list[int]
+    output_uri: str
+    precision: str

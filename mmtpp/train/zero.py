@@ -1,0 +1,39 @@
+"""RunConfig -> DeepSpeed configuration; pure, no DeepSpeed import."""
+
+from mmtpp.config.schema import RunConfig
+
+
+def deepspeed_config(
+    config: RunConfig, *, num_ranks: int, precision: str, on_gpu: bool
+) -> dict[str, object]:
+    """The dict for ``deepspeed.initialize``: one packed row is one micro-batch.
+
+    Args:
+        config: the run's settings.
+        num_ranks: workers in the group.
+        precision: ``float32`` or ``bfloat16``.
+        on_gpu: optimiser offload is for GPUs only.
+
+    Raises:
+        ValueError: the global batch does not divide by the workers.
+    """
+    training, zero = config.training, config.zero
+    if training.samples_per_step % num_ranks:
+        raise ValueError(
+            f"training.samples_per_step = {training.samples_per_step} does not divide by "
+            f"{num_ranks} workers"
+        )
+    sharding: dict[str, object] = {"stage": zero.stage}
+    if zero.offload and on_gpu and zero.stage:
+        sharding["offload_optimizer"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": training.samples_per_step // num_ranks,
+        "gradient_clipping": training.max_grad_norm,
+        "zero_optimization": sharding,
+        "zero_allow_untested_optimizer": True,  # torch.optim.AdamW; needs no compiler
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": precision == "bfloat16"},
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }
