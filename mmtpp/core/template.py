@@ -215,9 +215,13 @@ class Template:
         text_lengths = np.diff(events.text_offsets)
         columns = [
             self._fixed(self._open, full),
-            _Column(full * NUM_BYTES, events.time_bytes[full].ravel() + self._byte_base, 1),
+            _Column(
+                full * NUM_BYTES,
+                events.time_bytes[full].ravel().astype(np.int32) + self._byte_base,
+                1,
+            ),
             self._fixed(self._type_open, full),
-            _Column(full * 1, events.types[full] + self._byte_base, 2),
+            _Column(full * 1, events.types[full].astype(np.int32) + self._byte_base, 2),
             self._fixed(self._text_open, full),
             _Column(full * text_lengths, _kept_text(events, full), 3),
             self._fixed(self._text_close, full),

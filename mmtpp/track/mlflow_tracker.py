@@ -31,7 +31,10 @@ MAX_BATCH = 100  # MLflow's limit of params in one request; its limit of metrics
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 CLOSE_TIMEOUT_S = 60.0
 
-_Call = Callable[[MlflowClient, str], None]
+# Answers that trying again cannot change.
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST")
+
+_Call = Callable[[MlflowClient, str], object]
 
 
 class RunIdentity(Protocol):
@@ -114,8 +117,15 @@ class MlflowTracker:
         entries = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in values.items()]
 
         def call(client: MlflowClient, run_id: str) -> None:
-            for start in range(0, len(entries), MAX_BATCH):
-                client.log_batch(run_id, params=entries[start : start + MAX_BATCH])
+            known = client.get_run(run_id).data.params
+            new = [entry for entry in entries if entry.key not in known]
+            for start in range(0, len(new), MAX_BATCH):
+                client.log_batch(run_id, params=new[start : start + MAX_BATCH])
+            # MLflow never changes a param: what a resumed run changes is kept as a tag
+            changed = [e for e in entries if e.key in known and known[e.key] != e.value]
+            tags = [RunTag(f"mmtpp.resumed_with.{entry.key}", entry.value) for entry in changed]
+            if tags:
+                client.log_batch(run_id, tags=tags)
 
         self._put("params", dict(values), call)
 
@@ -162,7 +172,7 @@ class MlflowTracker:
         if self._unsent:
             uri = join(self._run_uri, f"tracking_backlog-{int(time.time())}.jsonl")
             lines = "".join(json.dumps(each, default=str) + "\n" for each in self._unsent)
-            logger.warning("MLflow never answered; %d records kept in %s", len(self._unsent), uri)
+            logger.warning("%d records did not reach MLflow; they are kept in %s", len(self._unsent), uri)
             write_bytes(uri, lines.encode())
 
     def _put(self, name: str, record: dict[str, Any], call: _Call) -> None:
@@ -182,11 +192,15 @@ class MlflowTracker:
                     call(client, self._run_id)
                 # requests' and urllib3's errors are OSErrors
                 except (MlflowException, OSError, StorageError) as error:
+                    if getattr(error, "error_code", "") in REFUSALS:
+                        logger.warning("MLflow refuses %s: %s", record["call"], _first_line(error))
+                        self._unsent.append(record)
+                        break
                     if wait == FIRST_WAIT_S:
                         logger.warning(
                             "MLflow does not take %s, will try again; the job goes on: %s",
                             record["call"],
-                            str(error).splitlines()[0][:300],
+                            _first_line(error),
                         )
                     self._give_up.wait(wait)
                     wait = min(2 * wait, LONGEST_WAIT_S)
@@ -209,3 +223,7 @@ class MlflowTracker:
             tags[PARENT_TAG] = self._parent_run_id
         run = client.create_run(experiment_id, tags=tags, run_name=self._run_name)
         return run.info.run_id
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -76,8 +76,8 @@ def train_step(
         # Dropout is a function of the sample and the step: a resumed run repeats it exactly.
         torch.manual_seed(seed_from("dropout", seed, step, row.sample_id) % 2**63)
         scored = engine.score(batcher(row))
-        weight_N = torch.as_tensor(weight, device=device, dtype=torch.float32)
-        engine.backward((scored.nll_N * weight_N).sum() / total_weight)
+        weight = torch.as_tensor(weight, device=device, dtype=torch.float32)
+        engine.backward((scored.nll_N * weight).sum() / total_weight)
         nll.append(scored.nll_N.detach())
 
     losses = LossSums.of(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))  # sync

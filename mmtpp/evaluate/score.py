@@ -1,0 +1,108 @@
+"""Scoring held-out windows with a trained model: a Ray Data actor, on a GPU when there is one."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mmtpp.core.scores import LossSums, score_events
+from mmtpp.data.assemble import AssembleSettings, Assembler, row_from_arrow
+from mmtpp.model.batch import Batcher
+from mmtpp.model.event_model import load_event_model
+from mmtpp.model.folder import local_folder
+from mmtpp.model.vocabulary import check_same_vocabulary
+
+EVENT_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        ("time", pa.float64()),  # source unit
+        ("interval", pa.float64()),  # source unit
+        ("type", pa.int16()),
+        ("previous_type", pa.int16()),
+        ("predicted_type", pa.int16()),
+        ("interval_nll", pa.float64()),  # nats
+        ("type_nll", pa.float64()),  # nats
+        ("text_nll", pa.float64()),  # nats
+        # losses of the whole window, on its first event only
+        ("window_nll", pa.list_(pa.float64())),
+        ("window_tokens", pa.list_(pa.float64())),
+    ]
+)
+
+
+class WindowScorer:
+    """Assembles windows and scores their target events.
+
+    Args:
+        settings: what the plan was made with.
+        model_uri: base model folder.
+        adapter_uri: adapter folder, or empty.
+        vocabulary_hash: of the store.
+        type_codes: types that occur.
+        precision: ``float32`` or ``bfloat16``.
+    """
+
+    def __init__(
+        self,
+        settings: AssembleSettings,
+        model_uri: str,
+        adapter_uri: str,
+        vocabulary_hash: str,
+        type_codes: list[int],
+        precision: str,
+    ) -> None:
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with local_folder(model_uri) as base, local_folder(adapter_uri) as adapter:
+            assert base is not None
+            model, vocabulary = load_event_model(path=base, adapter=adapter, dtype=dtype)
+        check_same_vocabulary(vocabulary.hash, vocabulary_hash, where=model_uri)
+        self._model = model.to(device)
+        token_ids = vocabulary.token_ids()
+        self._assembler = Assembler(settings, token_ids)
+        self._image_px = settings.image_px
+        self._batcher = Batcher(
+            image_pad=token_ids.image_pad,
+            image_px=settings.image_px,
+            device=device,
+            dtype=dtype,
+        )
+        self._codes = np.asarray(type_codes, dtype=np.int16)
+        self._type_ids = torch.tensor(vocabulary.type_ids(type_codes), device=device)
+
+    def __call__(self, samples: pa.Table) -> pa.Table:
+        """Score windows, ``EVENT_SCHEMA``; a window without targets gives no row."""
+        assembled = self._assembler(samples)
+        tables = [self._score(assembled, index) for index in range(len(assembled))]
+        return pa.concat_tables(tables)
+
+    def _score(self, assembled: pa.Table, index: int) -> pa.Table:
+        row = row_from_arrow(assembled, index, image_px=self._image_px)
+        with torch.inference_mode():
+            scored = self._model(self._batcher(row), self._type_ids)
+        labels = row.label_positions()
+        modality = row.modality[labels]
+        nll = scored.nll_N.double().cpu().numpy()
+        best = scored.best_type_N.cpu().numpy()
+        result = score_events(nll, modality, row.event[labels], best)
+        target = row.event_is_target[result.event]
+        events = result.event[target]
+        losses = LossSums.of(nll, modality)
+        count = len(events)
+        columns = {
+            "sequence_id": assembled["event_sequence"][index].values.take(pa.array(events)),
+            "time": _values(assembled, "event_time", index)[events],
+            "interval": _values(assembled, "event_interval", index)[events],
+            "type": row.event_type[events],
+            "previous_type": _values(assembled, "event_previous_type", index)[events],
+            "predicted_type": self._codes[result.predicted_type[target]],
+            "interval_nll": result.interval_nll[target],
+            "type_nll": result.type_nll[target],
+            "text_nll": result.text_nll[target],
+            "window_nll": [losses.nll if place == 0 else None for place in range(count)],
+            "window_tokens": [losses.tokens if place == 0 else None for place in range(count)],
+        }
+        return pa.table(columns, schema=EVENT_SCHEMA)
+
+
+def _values(table: pa.Table, name: str, index: int) -> np.ndarray:
+    return table[name][index].values.to_numpy(zero_copy_only=False)

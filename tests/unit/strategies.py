@@ -1,0 +1,49 @@
+"""Hypothesis strategies for events and the token ids of an imaginary vocabulary."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from mmtpp.core.template import NO_FRAME, Events, TokenIds
+from mmtpp.core.timecode import encode_intervals
+
+IDS = TokenIds(
+    byte_base=1000,
+    start_of_event=1,
+    end_of_event=2,
+    time_start=3,
+    time_end=4,
+    type_start=5,
+    type_end=6,
+    text_start=7,
+    text_end=8,
+    similar_event=9,
+    vision_start=10,
+    image_pad=11,
+    vision_end=12,
+    blank=(20,),
+    line_break=(21,),
+    prefix=(30, 31, 32),
+)
+
+intervals = st.lists(
+    st.floats(min_value=0, max_value=1e9, allow_nan=False, width=32), min_size=1, max_size=40
+).map(lambda values: np.array(values, dtype=np.float64))
+
+
+@st.composite
+def events(draw: st.DrawFn, min_size: int = 1, max_size: int = 30) -> Events:
+    size = draw(st.integers(min_size, max_size))
+
+    def column(strategy: st.SearchStrategy) -> list:
+        return draw(st.lists(strategy, min_size=size, max_size=size))
+
+    texts = column(st.lists(st.integers(100, 900), max_size=5))
+    waits = column(st.floats(min_value=0, max_value=1e6, width=32))
+    return Events(
+        time_bytes=encode_intervals(np.array(waits, dtype=np.float64)),
+        types=np.array(column(st.integers(0, 255)), dtype=np.int16),
+        text_ids=np.array([token for text in texts for token in text], dtype=np.int32),
+        text_offsets=np.cumsum([0, *map(len, texts)]).astype(np.int64),
+        frames=np.array(column(st.integers(NO_FRAME, 3)), dtype=np.int32),
+        similar=np.array([False, *column(st.booleans())[1:]], dtype=np.bool_),
+    )
