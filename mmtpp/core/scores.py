@@ -61,7 +61,7 @@ class EventScores:
             compression keeps this is the exact likelihood of its interval, comparable between
             compression thresholds.
         type_nll: (E,) nats of the type byte given the interval.
-        predicted_type: (E,) the most likely of the valid types.
+        predicted_type: (E,) the most likely of the valid types, as an index into them.
         text_nll: (E,) nats of all text tokens.
     """
 
@@ -76,7 +76,7 @@ def score_events(
     nll: NDArray[np.floating],
     modality: NDArray[np.integer],
     event: NDArray[np.integer],
-    predicted_type: NDArray[np.integer],
+    best_type: NDArray[np.integer],
 ) -> EventScores:
     """Gather label scores by event.
 
@@ -84,7 +84,7 @@ def score_events(
         nll: (N,) nats of each label, in token order.
         modality: (N,) of each label.
         event: (N,) the event each label belongs to, not decreasing.
-        predicted_type: (number of TYPE labels,) predictions in order.
+        best_type: (N,) the most likely valid type at each label; read at TYPE labels only.
 
     Returns:
         Scores of the events that have a type label, that is, of the events written in full.
@@ -107,5 +107,5 @@ def score_events(
         return np.bincount(slot[where], weights=nll[where], minlength=len(events))
 
     return EventScores(
-        events, total(opening), total(is_type), predicted_type.astype(np.int64), total(text)
+        events, total(opening), total(is_type), best_type[is_type].astype(np.int64), total(text)
     )
