@@ -1,6 +1,6 @@
 """Score a trained model on held-out sequences and compare it with baselines.
 
-    python jobs/evaluate.py --config jobs/configs/demo.toml --set model.path=FOLDER
+python jobs/evaluate.py --config jobs/configs/demo.toml --set model.path=FOLDER
 """
 
 import sys

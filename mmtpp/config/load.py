@@ -66,13 +66,18 @@ def load_config(path: Path | None, assignments: Sequence[str] = ()) -> RunConfig
                 "the configuration file cannot be read", where=f"{path}: {error}"
             ) from error
     faults: list[str] = []
+    parse_assignments(tree, assignments, faults)
+    return config_from_tree(tree, faults)
+
+
+def parse_assignments(tree: Tree, assignments: Sequence[str], faults: list[str]) -> None:
+    """Write ``section.key=value`` assignments into a tree; adds to ``faults`` what cannot be."""
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or "." not in key:
             faults.append(f"--set {assignment}: write it as section.key=value")
             continue
         _assign(tree, key.strip().split("."), _literal(text), faults)
-    return config_from_tree(tree, faults)
 
 
 def config_from_tree(tree: Tree, faults: Sequence[str] = ()) -> RunConfig:

@@ -19,10 +19,10 @@ import ray
 from mmtpp.core.errors import DataError
 from mmtpp.core.order import seed_from
 from mmtpp.core.packing import pack
+from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TokenIds
 from mmtpp.core.window import cut_windows
 from mmtpp.data.store import Address, StoredSequence, StoreReader, TimeRange
-from mmtpp.model.batch import Row
 from mmtpp.storage.paths import join, read_bytes, write_bytes
 
 ROW_SCHEMA = pa.schema(

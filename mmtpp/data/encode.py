@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 ENCODE_VERSION = 1  # bump when the same input gives another output
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 32 * 2**20
-ROWS_PER_GROUP = 64  # sequences in a Parquet row group, the unit of reading
+ROWS_PER_GROUP = 16  # sequences in a Parquet row group, the unit of reading
 IMAGE_CACHE_ENTRIES = 4096
 TOKENIZER_SAMPLE_FILES = 200
 

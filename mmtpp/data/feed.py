@@ -11,9 +11,9 @@ import pyarrow as pa
 import ray
 
 from mmtpp.core.order import samples_of_step, share_of_rank
+from mmtpp.core.row import Row
 from mmtpp.core.template import TokenIds
 from mmtpp.data.assemble import Assembler, AssembleSettings, Plan, row_from_arrow, samples_table
-from mmtpp.model.batch import Row
 
 SAMPLES_PER_BLOCK = 16
 # The assembler of a rank idles most of the time; asking for a CPU could deadlock a full cluster.

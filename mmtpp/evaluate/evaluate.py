@@ -5,7 +5,7 @@ exactly once. Runs on the driver; the work is in Ray Data.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,22 +23,12 @@ from mmtpp.evaluate.baselines import TrainingStatistics
 from mmtpp.evaluate.score import WindowScorer
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, join, write_bytes
-from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 
 logger = logging.getLogger(__name__)
 
 TRACKER_WAIT_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationRun:
-    """Identity of an evaluation in MLflow."""
-
-    run_name: str
-    run_uri: str
-    run_key: str
-    mlflow_run_id: str | None = None
 
 
 def evaluate(config: RunConfig) -> dict[str, object]:
@@ -57,7 +47,9 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     start_ray()
     plan = make_plan(settings, vocabulary.token_ids())
     events = _score(config, settings, manifest, plan)
-    statistics = training_statistics(assemble_settings(config, manifest, split="train"))
+    # the baseline may know everything before the end of the range, as the models do
+    train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
+    statistics = training_statistics(train)
     metrics = summarize(events, manifest.seconds_per_unit)
     baselines = baseline_metrics(events, statistics)
 
@@ -69,7 +61,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     write_bytes(events_uri, sink.getvalue().to_pybytes())
 
     key = f"{name}-{manifest.fingerprint[:16]}"
-    tracker = MlflowTracker.of_run(config.tracking, EvaluationRun(name, run_uri, key))
+    tracker = MlflowTracker.of_run(config.tracking, RunIdentity(name, run_uri, key))
     tracker.params(flat_settings(config))
     tracker.tags(
         {"mmtpp.job": "evaluate", "mmtpp.store_fingerprint": manifest.fingerprint, **versions()}

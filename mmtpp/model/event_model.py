@@ -17,7 +17,7 @@ from mmtpp.model.qwen_vl import build_tiny, load_base, save_base
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: ZeRO-3 looks for output tensors in __dict__
 class Scored:
     """Output of one forward pass.
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -52,11 +52,14 @@ def load_adapter(
     if not (folder / "adapter_config.json").exists():
         raise ModelError("this is not an adapter folder", where=str(folder))
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
-    adapted = PeftModel.from_pretrained(model, folder)
+    try:
+        adapted = PeftModel.from_pretrained(model, folder)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"the adapter does not fit the base model: {error}", where=str(folder)
+        ) from error
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as saved:
         names = set(saved.keys())
-    from peft import get_peft_model_state_dict
-
     expected = set(get_peft_model_state_dict(adapted))
     if names != expected:
         difference = sorted(names ^ expected)

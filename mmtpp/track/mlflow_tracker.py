@@ -8,7 +8,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 # An unreachable server must not hold up anyone for MLflow's default of several minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -32,22 +33,31 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 CLOSE_TIMEOUT_S = 60.0
 
 # Answers that trying again cannot change.
-REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST")
+REFUSALS = (
+    "INVALID_PARAMETER_VALUE",
+    "BAD_REQUEST",
+    "PERMISSION_DENIED",
+    "RESOURCE_DOES_NOT_EXIST",
+)
 
 _Call = Callable[[MlflowClient, str], object]
 
 
-class RunIdentity(Protocol):
-    """What names a run."""
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What names a run.
 
-    @property
-    def run_key(self) -> str: ...
-    @property
-    def run_name(self) -> str: ...
-    @property
-    def run_uri(self) -> str: ...
-    @property
-    def mlflow_run_id(self) -> str | None: ...
+    Attributes:
+        run_name: shown in the UI.
+        run_uri: folder of the run.
+        run_key: the same key always finds the same MLflow run.
+        mlflow_run_id: when known already.
+    """
+
+    run_name: str
+    run_uri: str
+    run_key: str
+    mlflow_run_id: str | None = None
 
 
 class MlflowTracker:
@@ -91,7 +101,7 @@ class MlflowTracker:
         self._thread.start()
 
     @classmethod
-    def of_run(cls, settings: Tracking, run: "RunIdentity") -> "MlflowTracker":
+    def of_run(cls, settings: Tracking, run: RunIdentity) -> "MlflowTracker":
         """The tracker of a run as the configuration and the run describe it."""
         return cls(
             settings.uri,
@@ -172,7 +182,9 @@ class MlflowTracker:
         if self._unsent:
             uri = join(self._run_uri, f"tracking_backlog-{int(time.time())}.jsonl")
             lines = "".join(json.dumps(each, default=str) + "\n" for each in self._unsent)
-            logger.warning("%d records did not reach MLflow; they are kept in %s", len(self._unsent), uri)
+            logger.warning(
+                "%d records did not reach MLflow; they are kept in %s", len(self._unsent), uri
+            )
             write_bytes(uri, lines.encode())
 
     def _put(self, name: str, record: dict[str, Any], call: _Call) -> None:

@@ -24,7 +24,7 @@ from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, exists, filesystem_of, folder_bytes, join
-from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 from mmtpp.train.loop import train_loop_per_worker
 from mmtpp.train.task import Task
@@ -85,10 +85,7 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
     output = "adapter" if config.lora.rank else "model"
     task = Task(
         config=config.model_dump(mode="json"),
-        run_name=name,
-        run_uri=run_uri,
-        run_key=run_key,
-        mlflow_run_id=None,
+        run=RunIdentity(name, run_uri, run_key),
         train=train,
         validation=validation,
         train_plan_uri=join(run_uri, "plan.parquet"),
@@ -109,7 +106,7 @@ def _fit(
     hardware: Hardware,
     callbacks: list,
 ) -> dict[str, object]:
-    tracker = MlflowTracker.of_run(config.tracking, task)
+    tracker = MlflowTracker.of_run(config.tracking, task.run)
     tracker.params(flat_settings(config))
     tracker.tags(
         {
@@ -130,7 +127,7 @@ def _fit(
         },
     )
     run_id = tracker.wait_for_run(TRACKER_WAIT_S)
-    task = replace(task, mlflow_run_id=run_id)
+    task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
     filesystem, storage_path = filesystem_of(config.run.storage_uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
         Path(storage_path).mkdir(parents=True, exist_ok=True)
@@ -153,7 +150,7 @@ def _fit(
             backend="nccl" if hardware.on_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S
         ),
         run_config=ray.train.RunConfig(
-            name=task.run_name,
+            name=task.run.run_name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=training.max_failures),
@@ -180,7 +177,7 @@ def _fit(
     tracker.close("FINISHED")
     return {
         "run_id": tracker.run_id,
-        "run_name": task.run_name,
+        "run_name": task.run.run_name,
         "adapter_uri": task.output_uri,
         "steps": steps,
         "metrics": metrics,

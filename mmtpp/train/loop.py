@@ -96,7 +96,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
         image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
     )
     telemetry = Telemetry(num_parameters, num_trained)
-    tracker = NullTracker() if rank else MlflowTracker.of_run(config.tracking, task)
+    tracker = NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run)
     metrics: dict[str, float] = {}
     losses: list[LossSums] = []
 

@@ -9,9 +9,10 @@ import torch
 from mmtpp.config.schema import LossWeights
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.order import seed_from
+from mmtpp.core.row import Row
 from mmtpp.core.scores import LossSums
 from mmtpp.core.template import Modality
-from mmtpp.model.batch import Batcher, Row
+from mmtpp.model.batch import Batcher
 from mmtpp.train.engine import Engine, sum_over_ranks
 
 

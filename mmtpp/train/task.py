@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mmtpp.data.assemble import AssembleSettings
+from mmtpp.track.mlflow_tracker import RunIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,10 +12,7 @@ class Task:
 
     Attributes:
         config: the resolved configuration as a tree.
-        run_name: of the run, also its MLflow name.
-        run_uri: the run's folder.
-        run_key: identity of its MLflow run.
-        mlflow_run_id: None when the server did not answer the driver.
+        run: its name, folder and MLflow run.
         train: how training samples are made.
         validation: how validation samples are made; None to skip validation.
         train_plan_uri: which training samples.
@@ -26,10 +24,7 @@ class Task:
     """
 
     config: dict[str, object]
-    run_name: str
-    run_uri: str
-    run_key: str
-    mlflow_run_id: str | None
+    run: RunIdentity
     train: AssembleSettings
     validation: AssembleSettings | None
     train_plan_uri: str

@@ -27,7 +27,7 @@ def test_paper_layout_token_for_token():
     image = [20, 10, 11, 11, 11, 11, 12]
     end = [20, 2, 21]
     assert [30, 31, 32, *first, *image, *end, *second, *image, *end, 9, 21] == tokens.ids.tolist()
-    assert [0, 0] == tokens.frames.tolist()
+    assert tokens.frames.tolist() == [0, 0]
 
 
 def test_compact_layout_drops_blanks_and_repeated_images():
@@ -36,7 +36,7 @@ def test_compact_layout_drops_blanks_and_repeated_images():
     first = [1, 3, 1000, 1000, 1000, 1000, 4, 5, 1004, 6, 7, 101, 102, 8]
     second = [1, 3, 1063, 1192, 1000, 1000, 4, 5, 1007, 6, 7, 103, 8, 2]
     assert [*first, 10, 11, 11, 11, 11, 12, 2, *second, 9] == tokens.ids.tolist()
-    assert [0] == tokens.frames.tolist()
+    assert tokens.frames.tolist() == [0]
 
 
 def test_minimal_layout_and_its_modalities():
@@ -47,7 +47,7 @@ def test_minimal_layout_and_its_modalities():
     assert [*first, *second, 9] == tokens.ids.tolist()
     expected = [1, 1, 1, 1, 2, 3, 3, 4, 4, 0, 4, 1, 1, 1, 1, 2, 3, 4, 4]
     assert expected == tokens.modality.tolist()
-    assert [0] * 11 + [1] * 7 + [2] == tokens.event.tolist()
+    assert tokens.event.tolist() == [0] * 11 + [1] * 7 + [2]
 
 
 @pytest.mark.parametrize("images", IMAGE_MODES)

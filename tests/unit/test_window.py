@@ -40,8 +40,10 @@ def test_overlap_gives_later_windows_context():
     template = Template(IDS, style="minimal", images="none", image_tokens=4)
     windows = cut_windows(sequence, template, max_tokens=60, overlap_fraction=0.5)
     # six tokens an event: ten fit, five of them repeated
-    assert [(0, 10, 1), (5, 15, 10), (10, 20, 15)] == [
-        (window.start, window.end, window.first_scored) for window in windows[:3]
+    assert [(window.start, window.end, window.first_scored) for window in windows[:3]] == [
+        (0, 10, 1),
+        (5, 15, 10),
+        (10, 20, 15),
     ]
 
 

@@ -1,0 +1,138 @@
+"""The demo: raw flights to an adapter that forecasts, through the jobs a user would submit.
+
+    python -m cluster.demo          upload, prepare, pretrain, adapt, evaluate, show the results
+    python -m cluster.demo sweep    Delta against LoRA rank, from the demo's base
+
+Every step is a real ``ray job submit`` on the local stack. Repeating is safe: finished work is
+found by its fingerprint and not done again.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cluster.local import Stack, default_home, up
+from mmtpp.core.errors import ClusterError, MmtppError
+
+# What of a job's log is worth a line in the terminal; all of it is kept in a file.
+_WORTH_SHOWING = re.compile(
+    r"(INFO|WARNING|ERROR) (mmtpp\S*: )|(step \d+/\d+, .*)|(\d+ of \d+ parameters .*)|(error: .*)"
+)
+
+
+def submit(stack: Stack, title: str, entrypoint: list[str]) -> dict:
+    """Run one job through ``ray job submit`` and return the JSON object of its last line.
+
+    Raises:
+        ClusterError: the job failed; the message ends with its log.
+    """
+    print(f"\n== {title}\n   ray job submit --working-dir . -- {' '.join(entrypoint)}", flush=True)
+    log = stack.home / "logs" / f"job-{re.sub(r'[^a-z0-9]+', '-', title.lower())}.log"
+    ray = Path(sys.executable).with_name("ray")
+    command = [str(ray), "job", "submit", "--working-dir", ".", "--", *entrypoint]
+    environment = {**os.environ, **stack.environment()}
+    started, lines = time.monotonic(), []
+    with (
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+        log.open("w") as file,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            lines.append(line.rstrip())
+            found = _WORTH_SHOWING.search(line)
+            if found:
+                print(f"   {line[found.start() :].rstrip()}", flush=True)
+    if process.returncode:
+        tail = "\n".join(lines[-40:])
+        raise ClusterError(f"the job failed: {title}\n{tail}", where=str(log))
+    result = next(line for line in reversed(lines) if line.startswith("{"))
+    print(f"   {result}\n   done in {time.monotonic() - started:.0f} s", flush=True)
+    return json.loads(result)
+
+
+def demo(stack: Stack) -> None:
+    """The main job, from raw events to a table of results."""
+    started = time.monotonic()
+    base_config = ["--config", "jobs/configs/demo.toml"]
+    adapt_config = ["--config", "jobs/configs/demo_adapt.toml"]
+    submit(stack, "Prepare the event store", ["python", "jobs/prepare.py", *base_config])
+    base = submit(stack, "Train the tiny base", ["python", "jobs/pretrain.py", *base_config])
+    model = ["--set", f"model.path={base['adapter_uri']}"]
+    adapted = submit(
+        stack, "Adapt it with LoRA", ["python", "jobs/pretrain.py", *adapt_config, *model]
+    )
+    adapter = ["--set", f"model.adapter={adapted['adapter_uri']}"]
+    evaluate = ["python", "jobs/evaluate.py", *adapt_config, *model]
+    of_base = submit(stack, "Evaluate the base", evaluate)
+    of_adapter = submit(stack, "Evaluate the adapter", [*evaluate, *adapter])
+    _show(of_base, of_adapter)
+    minutes = (time.monotonic() - started) / 60
+    print(f"\nMLflow         {stack.mlflow_uri}")
+    print(f"Ray dashboard  {stack.dashboard_uri}  (token in {stack.home / 'ray_token'})")
+    print(f"adapter        {adapted['adapter_uri']}")
+    print(f"{minutes:.1f} minutes. Next: make sweep, make ui, make down")
+
+
+def sweep(stack: Stack) -> None:
+    """Four short trials from the demo's base."""
+    base_config = ["--config", "jobs/configs/demo.toml"]
+    submit(stack, "Prepare the event store", ["python", "jobs/prepare.py", *base_config])
+    base = submit(stack, "Train the tiny base", ["python", "jobs/pretrain.py", *base_config])
+    result = submit(
+        stack,
+        "Sweep Delta and LoRA rank",
+        [
+            "python",
+            "tune/sweep.py",
+            "--config",
+            "tune/configs/delta_rank.toml",
+            "--set",
+            f"model.path={base['adapter_uri']}",
+        ],
+    )
+    print(f"\nbest: {result['best']}\nas a configuration: {result['best_uri']}")
+    print(f"MLflow, parent run and its trials: {stack.mlflow_uri}")
+
+
+def _show(of_base: dict, of_adapter: dict) -> None:
+    base, adapter, plain = of_base["metrics"], of_adapter["metrics"], of_base["baselines"]
+    nll, accuracy = "interval_nll_nats_per_event", "type_accuracy"
+    rows = [
+        ("most frequent type", None, plain["type_accuracy_most_frequent"]),
+        ("last type", None, plain["type_accuracy_last"]),
+        ("marginal of the intervals", plain[nll], None),
+        ("tiny base", base[nll], base[accuracy]),
+        ("tiny base + LoRA", adapter[nll], adapter[accuracy]),
+    ]
+    print(f"\nHeld-out aircraft, September to December: {of_adapter['events']:,} events")
+    print(f"{'':28}{'interval NLL':>16}{'next type':>14}")
+    print(f"{'':28}{'(nats/event)':>16}{'(accuracy)':>14}")
+    for name, first, second in rows:
+        left = "" if first is None else f"{first:.3f}"
+        right = "" if second is None else f"{second:.3f}"
+        print(f"{name:28}{left:>16}{right:>14}")
+
+
+def main(argv: list[str]) -> int:
+    """Run the demo or the sweep."""
+    if argv not in ([], ["sweep"]):
+        print(__doc__)
+        return 2
+    try:
+        stack = up(default_home())
+        sweep(stack) if argv else demo(stack)
+    except MmtppError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
