@@ -20,7 +20,7 @@ from mmtpp.core.errors import ClusterError, MmtppError
 
 # What of a job's log is worth a line in the terminal; all of it is kept in a file.
 _WORTH_SHOWING = re.compile(
-    r"(INFO|WARNING|ERROR) (mmtpp\S*: )|(step \d+/\d+, .*)|(\d+ of \d+ parameters .*)|(error: .*)"
+    r"(INFO|WARNING|ERROR) (mmtpp\S*: )|(step \d+/\d+, .*)|(\d+ of \d+ parameters .*)|(^error: .*)"
 )
 
 

@@ -9,6 +9,7 @@ Nothing here decodes an image or tokenises a text, so another Delta costs next t
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -302,7 +303,7 @@ _PLAN_SCHEMA = pa.schema(
 
 
 class Assembler:
-    """Turns samples of a plan into packed rows; a Ray Data actor, one beside each rank.
+    """Turns samples of a plan into packed rows.
 
     Args:
         settings: what the plan was made with.
@@ -376,6 +377,18 @@ class Assembler:
             "event_previous_type": np.concatenate([types[:1], types[:-1]])[start:end],
             "event_is_target": is_target[start:end],
         }
+
+
+def assemble_samples(
+    samples: pa.Table, settings: AssembleSettings, token_ids: TokenIds
+) -> pa.Table:
+    """``Assembler`` as a Ray Data task; the process keeps it, with what it read, between tasks."""
+    return _assembler(settings, token_ids)(samples)
+
+
+@lru_cache(maxsize=2)
+def _assembler(settings: AssembleSettings, token_ids: TokenIds) -> Assembler:
+    return Assembler(settings, token_ids)
 
 
 def samples_table(plan: Plan, sample_ids: np.ndarray) -> pa.Table:

@@ -89,7 +89,7 @@ def rank_main(rank: int, num_ranks: int, stage: int) -> None:
         )
         losses.append(float(report.losses.nll.sum() / report.losses.tokens.sum()))
     if rank == 0:
-        print("LOSSES " + json.dumps(losses))
+        sys.stdout.write(f"LOSSES {json.dumps(losses)}\n")
 
 
 @pytest.mark.parametrize(("num_ranks", "stage"), [(1, 2), (2, 2), (2, 3)])

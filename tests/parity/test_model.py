@@ -45,7 +45,7 @@ def test_positions_are_those_of_transformers(backbone, side: int):
 def test_positions_restart_in_every_segment():
     pads = np.zeros(7, dtype=np.bool_)
     actual = mrope_positions(pads, np.array([0, 0, 0, 1, 1, 2, 2]), image_side=2)
-    assert [[0, 1, 2, 0, 1, 0, 1]] * 3 == actual.tolist()
+    assert actual.tolist() == [[0, 1, 2, 0, 1, 0, 1]] * 3
 
 
 @pytest.mark.parametrize("side_px", [56, 84, 168])

@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` and `make test`. Everything is safe to repeat.
+# What each target says with ## is what `make` lists.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export DS_BUILD_OPS := 0
+# DeepSpeed compiles its CPU collectives once; keep the result
+export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo sweep test test-full check bench up down ui clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(VENV)/.installed ## create .venv and install everything, pinned by constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "== setup: installing into $(VENV) (about 2.5 GB)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmtpp needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	@touch $@
+
+demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA -> evaluation, on this machine (about 12 minutes)
+	$(BIN)/python -m cluster.demo
+
+sweep: setup ## Delta x LoRA rank with Ray Tune, four short trials from the demo's base
+	$(BIN)/python -m cluster.demo sweep
+
+test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 12 minutes)
+	@echo "== test: unit and parity"
+	$(BIN)/python -m pytest -m "not slow" tests/unit tests/parity
+	@echo "== test: on a real Ray cluster with a real S3 server and MLflow"
+	$(BIN)/python -m pytest -m "not slow" tests/on_ray tests/e2e
+
+test-full: setup ## every test, the slow ones too
+	$(BIN)/python -m pytest tests/unit tests/parity tests/on_ray tests/e2e
+
+check: setup ## lint, format and types
+	@echo "== check: ruff, pyright"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: setup ## measure speed on this machine and print the tables of benchmarks/
+	$(BIN)/python -m benchmarks.core
+
+up: setup ## start the local stack: Ray head, S3 server, MLflow server
+	$(BIN)/python -m cluster.local up
+
+down: ## stop the local stack; data stays
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m cluster.local down; else echo "nothing is installed"; fi
+
+ui: up ## print the addresses of the MLflow UI and the Ray dashboard, with the token
+	@echo "  token          $$(cat .mmtpp/ray_token)"
+
+clean: down ## stop the stack and remove its data, caches and .venv
+	rm -rf .mmtpp $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

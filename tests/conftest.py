@@ -1,0 +1,47 @@
+"""Shared fixtures: where real data is, and one local stack for all tests that need services."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA_VARIABLE = "MMTPP_TEST_DATA"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; it is not part of the repository."""
+    folder = os.environ.get(DATA_VARIABLE, "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip(f"{DATA_VARIABLE} does not name a folder with the real data sets")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """A real Ray head, S3 server and MLflow server; stopped at the end, and checked to be gone."""
+    from cluster.local import down, up
+
+    home = tmp_path_factory.mktemp("stack")
+    variables = os.environ.get("TORCH_EXTENSIONS_DIR")
+    running = up(home)
+    os.environ.update(running.environment())
+    yield running
+    import ray
+
+    ray.shutdown()
+    down(home)
+    assert variables == os.environ.get("TORCH_EXTENSIONS_DIR")
+
+
+@pytest.fixture(scope="session")
+def cluster(stack) -> Iterator:
+    """This process connected to the stack's Ray cluster as a driver."""
+    import ray
+
+    # workers import the project and its tests from here
+    ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level="WARNING")
+    yield stack
+    ray.shutdown()

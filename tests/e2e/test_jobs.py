@@ -1,0 +1,77 @@
+"""What a user types: jobs through ``ray job submit``, a closed cluster, a clean end."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.local import down, up
+from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+
+ROOT = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def _submit(*entrypoint: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [RAY, "job", "submit", "--working-dir", ".", "--", *entrypoint],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_job_ends_in_one_json_object_and_its_status_is_true(stack):
+    publish_events("s3://mmtpp/e2e/raw")
+    job = ["python", "jobs/prepare.py", "--set", "source.uri=s3://mmtpp/e2e/raw", "--set",
+           "store.uri=s3://mmtpp/e2e/store", "--set", "model.tokenizer_size=512"]  # fmt: skip
+    done = _submit(*job)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    last = next(index for index, line in enumerate(lines) if line.startswith("{"))
+    assert NUM_SEQUENCES * NUM_EVENTS == json.loads(lines[last])["events_kept"]
+    # after the job's own last line only the client speaks
+    assert all(re.search(r"cli\.py|sdk\.py|Job '|----", line) for line in lines[last + 1 :])
+
+    failed = _submit(*job, "--set", "source.uri=s3://mmtpp/e2e/none")
+    assert failed.returncode != 0
+    assert "error: cannot list the folder" in failed.stdout + failed.stderr
+
+
+def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
+    request = urllib.request.Request(f"{stack.dashboard_uri}/api/jobs/")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    assert 401 == caught.value.code
+    wrong = tmp_path / "token"
+    wrong.write_text("0" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong))
+    refused = _submit("python", "-c", "print('let in')")
+    assert refused.returncode != 0
+    assert "let in" not in refused.stdout
+    for name in ("ray_token", "stack.json", "env.sh", "s3.json"):
+        assert 0 == (stack.home / name).stat().st_mode & 0o077
+
+
+def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
+    """A second stack beside the first: up twice is one stack, down ends it and only it."""
+    before = {process.pid for process in psutil.process_iter()}
+    home = tmp_path / "other"
+    second = up(home)
+    assert second == up(home)
+    started = [p for p in psutil.process_iter() if p.pid not in before]
+    assert len(started) > 3
+    assert ["ray", "mlflow", "s3"] == down(home)
+    assert [] == down(home)
+    alive = [p for p in started if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert [] == [p for p in alive if str(home) in " ".join(p.cmdline())]
+    listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
+    assert not listening & set(second.ports.values())
+    with urllib.request.urlopen(f"{stack.mlflow_uri}/health", timeout=10) as answer:
+        assert 200 == answer.status
+    assert os.environ["RAY_ADDRESS"] == stack.environment()["RAY_ADDRESS"]

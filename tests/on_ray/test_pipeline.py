@@ -1,0 +1,269 @@
+"""Prepare, pretrain, adapt and evaluate on a real cluster, S3 server and MLflow server."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+
+from mmtpp.config.load import config_from_tree, with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import DataError, StorageError
+from mmtpp.data.assemble import make_plan
+from mmtpp.data.feed import iter_rows, rank_samples
+from mmtpp.data.prepare import prepare
+from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.model.folder import local_folder
+from mmtpp.model.qwen_vl import load_base
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import copy_folder, list_files, write_bytes
+from mmtpp.train.launch import pretrain
+from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+
+SOURCE, STORE, RUNS = "s3://mmtpp/t/raw", "s3://mmtpp/t/store", "s3://mmtpp/t/runs"
+
+
+def _config(**changes: object) -> RunConfig:
+    config = config_from_tree(
+        {
+            "source": {"kind": "mmtpp", "uri": SOURCE},
+            "store": {"uri": STORE},
+            "split": {"validation_fraction": 0.15, "test_fraction": 0.2},
+            "template": {"style": "compact", "images": "on_change"},
+            "compression": {"delta": 0.5},
+            "window": {"max_tokens": 256},
+            "model": {"tokenizer_size": 512},
+            "lora": {"rank": 0},
+            "run": {"storage_uri": RUNS},
+            "training": {"num_steps": 12, "num_workers": 2, "samples_per_step": 4, "log_every": 1,
+                         "checkpoint_every": 4, "learning_rate": 3e-3, "validation_windows": 6},
+        }
+    )  # fmt: skip
+    return with_values(config, changes)
+
+
+@pytest.fixture(scope="module")
+def store(cluster) -> dict:
+    publish_events(SOURCE)
+    return prepare(_config())
+
+
+@pytest.fixture(scope="module")
+def base(store) -> dict:
+    """An uninterrupted run of all parameters."""
+    return pretrain(_config(**{"run.name": "base"}))
+
+
+def test_prepare_accounts_for_every_event(store):
+    events = NUM_SEQUENCES * NUM_EVENTS
+    assert (events, events, 0) == (
+        store["events_read"], store["events_kept"], store["events_rejected"]
+    )  # fmt: skip
+    assert NUM_SEQUENCES == store["sequences"]
+    assert 3 * NUM_SEQUENCES == store["frames"]  # equal images are stored once a sequence
+    json.dumps(store)
+
+
+def test_preparing_again_does_nothing_and_finds_the_same_content(store):
+    again = prepare(_config())
+    assert again["reused"]
+    assert store["fingerprint"] == again["fingerprint"]
+
+
+def test_another_place_gives_the_same_fingerprint(store, tmp_path):
+    copy_folder(SOURCE, str(tmp_path / "raw"))
+    local = prepare(
+        _config(**{"source.uri": str(tmp_path / "raw"), "store.uri": str(tmp_path / "store")})
+    )
+    assert not local["reused"]
+    assert store["fingerprint"] == local["fingerprint"]
+
+
+def test_bad_records_are_counted_and_kept_as_rejected(cluster, tmp_path):
+    raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
+    publish_events(raw, bad=True)
+    report = prepare(_config(**{"source.uri": raw, "store.uri": target}))
+    assert {"missing_type": 1, "negative_time": 1, "unreadable_image": 2} == (
+        report["rejected_by_cause"]
+    )
+    assert report["events_read"] == report["events_kept"] + report["events_rejected"]
+    folder = load_manifest(target).data_folder
+    rejected = pq.read_table(Path(target) / folder / "rejected").to_pylist()
+    assert {"line-03.json"} == {record["path"] for record in rejected}
+    assert any("leaves the source folder" in record["detail"] for record in rejected)
+
+    with pytest.raises(DataError, match=r"max_rejected_fraction = 0\.001"):
+        prepare(
+            _config(**{"source.uri": raw, "store.uri": str(tmp_path / "strict"),
+                       "source.max_rejected_fraction": 0.001})
+        )  # fmt: skip
+    with pytest.raises(DataError, match=r"manifest\.json is missing"):
+        load_manifest(str(tmp_path / "strict"))  # nothing half-finished is visible
+
+
+def test_a_malformed_file_stops_the_job_or_is_counted(cluster, tmp_path):
+    raw = str(tmp_path / "raw")
+    publish_events(raw)
+    write_bytes(f"{raw}/zz.json", b'[{"time": 1')
+    changes = {"source.uri": raw, "store.uri": str(tmp_path / "store")}
+    with pytest.raises(DataError, match=r"(?s)zz\.json.*source\.malformed_file"):
+        prepare(_config(**changes))
+    report = prepare(_config(**changes, **{"source.malformed_file": "reject"}))
+    assert {"malformed_file": 1} == report["rejected_by_cause"]
+
+
+def test_missing_bucket_and_wrong_credentials_are_clear_errors(cluster, monkeypatch):
+    with pytest.raises(StorageError, match="bucket nowhere does not exist"):
+        prepare(_config(**{"source.uri": "s3://nowhere/raw"}))
+    with pytest.raises(DataError, match=r"manifest\.json is missing"):
+        pretrain(_config(**{"store.uri": "s3://mmtpp/empty"}))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StorageError, match="AWS_SECRET_ACCESS_KEY") as caught:
+        prepare(_config())
+    assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_the_feed_delivers_the_plan_at_any_world_size(store, num_ranks: int):
+    config = _config()
+    manifest = load_manifest(STORE)
+    settings = assemble_settings(config, manifest, split="train")
+    token_ids = store_vocabulary(STORE, manifest).token_ids()
+    plan = make_plan(settings, token_ids)
+    consumed = []
+    for rank in range(num_ranks):
+        samples = rank_samples(plan, seed=0, first_step=3, num_steps=6, samples_per_step=4,
+                               rank=rank, num_ranks=num_ranks)  # fmt: skip
+        rows = list(iter_rows(plan, samples, settings, token_ids))
+        assert samples.tolist() == [row.sample_id for row in rows]
+        assert all(len(row.input_ids) <= 256 for row in rows)
+        consumed.append(samples.reshape(3, -1))
+    whole = rank_samples(plan, seed=0, first_step=0, num_steps=6, samples_per_step=4, rank=0,
+                         num_ranks=1)[12:]  # fmt: skip
+    assert whole.tolist() == np.concatenate(consumed, axis=1).ravel().tolist()
+
+
+def test_training_learns_and_is_tracked(base, stack):
+    assert 12 == base["steps"]
+    client = MlflowClient(stack.mlflow_uri)
+    run = client.get_run(base["run_id"])
+    assert "FINISHED" == run.info.status
+    assert "0.5" == run.data.params["compression.delta"]
+    history = client.get_metric_history(base["run_id"], "train/loss_per_token")
+    assert list(range(1, 13)) == [point.step for point in history]
+    assert history[0].value > history[-1].value + 0.3
+    assert run.data.metrics["validation/events"] > 10
+    assert {"model", "config.json"} <= {item.path for item in client.list_artifacts(base["run_id"])}
+    with local_folder(base["adapter_uri"]) as folder:
+        assert folder is not None
+        load_base(folder, dtype=torch.float32)
+
+
+def _worker_pids() -> list[int]:
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stack):
+    """SIGKILL after the first checkpoint; the curve equals that of the uninterrupted run."""
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not killed:
+            if list_files(f"{RUNS}/killed", "progress.json"):
+                victims = _worker_pids()
+                if victims:
+                    os.kill(victims[-1], signal.SIGKILL)
+                    killed.append(victims[-1])
+            time.sleep(0.05)
+
+    write_bytes(f"{RUNS}/killed/.exists", b"")
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    result = pretrain(_config(**{"run.name": "killed", "training.max_failures": 1}))
+    killer.join()
+    assert killed
+    client = MlflowClient(stack.mlflow_uri)
+    curves = []
+    for run_id in (base["run_id"], result["run_id"]):
+        points = client.get_metric_history(run_id, "train/loss_per_token")
+        curves.append({point.step: point.value for point in points})
+    assert set(range(1, 13)) == set(curves[1])
+    assert curves[0] == curves[1]  # bit for bit
+    (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
+    runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'killed'")
+    assert [result["run_id"]] == [run.info.run_id for run in runs]
+    assert "FINISHED" == runs[0].info.status
+
+
+def test_an_adapter_on_the_base_loads_and_is_evaluated(base, stack, tmp_path):
+    changes = {"model.path": base["adapter_uri"], "lora.rank": 4, "run.name": "adapter",
+               "training.num_steps": 5, "training.num_workers": 1}  # fmt: skip
+    adapted = pretrain(_config(**changes))
+    copy_folder(adapted["adapter_uri"], str(tmp_path / "adapter"))
+    copy_folder(base["adapter_uri"], str(tmp_path / "base"))
+    model, _ = load_base(tmp_path / "base", dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(model, tmp_path / "adapter")
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert set(saved) == set(get_peft_model_state_dict(loaded))
+
+    settings = {"model.path": base["adapter_uri"], "model.adapter": adapted["adapter_uri"]}
+    result = evaluate(_config(**settings))
+    manifest = load_manifest(STORE)
+    plan = make_plan(
+        assemble_settings(_config(), manifest, split="test"),
+        store_vocabulary(STORE, manifest).token_ids(),
+    )
+    test_events = manifest.events_by_split["test"]
+    # every held-out event but the first of each sequence, unless compression dropped it
+    assert result["events"] <= test_events - manifest.sequences_by_split["test"]
+    assert result["events"] > 0.5 * test_events
+    assert plan.num_similar > 0
+    assert 0 <= result["metrics"]["type_accuracy"] <= 1
+    assert result["baselines"]["type_accuracy_most_frequent"] < 0.5
+    run = MlflowClient(stack.mlflow_uri).get_run(result["run_id"])
+    assert run.data.metrics["type_accuracy"] == result["metrics"]["type_accuracy"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_an_absent_tracking_server_never_stops_training(base):
+    result = pretrain(
+        _config(**{"run.name": "untracked", "training.num_steps": 2, "training.num_workers": 1,
+                   "training.validation_windows": 0, "tracking.uri": "http://127.0.0.1:1"})
+    )  # fmt: skip
+    assert 2 == result["steps"]
+    assert result["run_id"] is None
+    backlogs = list_files(f"{RUNS}/untracked", ".jsonl")
+    assert backlogs
+    assert all(info.size > 0 for info in backlogs)
+
+
+def test_another_store_under_the_same_run_name_is_refused(base, tmp_path):
+    with pytest.raises(DataError, match="this run was started on data"):
+        pretrain(_config(**{"run.name": "base", "compression.delta": 2.0}))
+
+
+def test_the_real_danmaku_files_are_prepared(cluster, real_data, tmp_path):
+    """PROVENANCE.md: 92 files, 130,198 comments."""
+    report = prepare(
+        _config(**{"source.kind": "danmaku", "source.uri": str(real_data / "danmaku_bilibili_xml"),
+                   "store.uri": str(tmp_path / "store")})
+    )  # fmt: skip
+    assert (92, 130_198) == (report["sequences"], report["events_read"])
+    assert 130_198 == report["events_kept"] + report["events_rejected"]
+    assert sum(report["rejected_by_cause"].values()) == report["events_rejected"]

@@ -1,0 +1,132 @@
+"""Configuration: precedence, all faults at once, every shipped file."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mmtpp.config.fingerprint import run_fingerprint, run_name
+from mmtpp.config.load import config_from_tree, load_config, require, with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError
+from tune.report import as_toml
+from tune.space import load_sweep
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_set_wins_over_file_and_file_over_default(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    file = tmp_path / "a.toml"
+    file.write_text('[compression]\ndelta = 1.5\n[store]\nuri = "a"\n')
+    config = load_config(file, ["store.uri=s3://b/c", "lora.rank=4", 'source.types=["x", "y"]'])
+    assert (config.compression.delta, config.store.uri, config.lora.rank) == (1.5, "s3://b/c", 4)
+    assert config.source.types == ("x", "y")
+    assert config.compression.strategy == "temporal"
+    assert config.tracking.uri == "sqlite:///mlruns.db"
+
+
+def test_tracking_uri_defaults_to_the_environment(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert load_config(None).tracking.uri == "http://127.0.0.1:5000"
+
+
+def test_all_faults_are_reported_at_once_with_suggestions():
+    with pytest.raises(ConfigError) as caught:
+        load_config(
+            None,
+            ["compression.delta=-1", "lora.rnk=4", "training.num_workers=abc", "nonsense",
+             "zero.stage=4", "temporal.delta=3", "training.learning_rate=nan"],
+        )  # fmt: skip
+    message = str(caught.value)
+    for part in (
+        "compression.delta = -1: Input should be greater than or equal to 0",
+        "lora.rnk: no such key; did you mean lora.rank?",
+        "training.num_workers = 'abc': Input should be a valid integer",
+        "--set nonsense: write it as section.key=value",
+        "zero.stage = 4: Input should be less than or equal to 3",
+        "temporal: no such key",
+        "training.learning_rate",
+    ):
+        assert part in message
+
+
+def test_a_uri_with_a_password_is_refused_and_not_shown():
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, ["tracking.uri=http://user:hunter2@host/"])
+    assert "must not carry" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"missing\.toml"):
+        load_config(tmp_path / "missing.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("a = [")
+    with pytest.raises(ConfigError, match=r"bad\.toml"):
+        load_config(bad)
+
+
+def test_required_settings_are_all_named():
+    with pytest.raises(ConfigError, match=r"(?s)source\.uri.*store\.uri"):
+        require(load_config(None), "source.uri", "store.uri")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/configs/*.toml")), ids=lambda p: p.name)
+def test_every_shipped_configuration_loads(path: Path):
+    load_config(path)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tune/configs/*.toml")), ids=lambda p: p.name)
+def test_every_shipped_sweep_loads_and_names_real_settings(path: Path):
+    assert len(load_sweep(path, []).trials()) > 1
+
+
+def test_a_typo_in_a_search_space_fails_before_anything_starts(tmp_path):
+    text = (ROOT / "tune/configs/delta_rank.toml").read_text()
+    file = tmp_path / "sweep.toml"
+    file.write_text(text.replace('"lora.rank"', '"lora.rnk"'))
+    with pytest.raises(ConfigError, match=r"lora\.rnk: no such key"):
+        load_sweep(file, [])
+
+
+def test_best_toml_loads_as_the_same_configuration(tmp_path):
+    config = load_config(ROOT / "jobs/configs/demo_adapt.toml", ['source.types=["é", "b"]'])
+    file = tmp_path / "best.toml"
+    file.write_text(as_toml(config))
+    assert config == load_config(file)
+    assert config == config_from_tree(tomllib.loads(file.read_text()))
+
+
+def test_every_setting_has_a_help_text():
+    def walk(model, prefix=""):
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from walk(field.annotation, f"{prefix}{name}.")
+            else:
+                yield prefix + name, field.description
+
+    missing = [key for key, text in walk(RunConfig) if not text]
+    assert missing == ["run.name"] or not missing
+
+
+def test_the_name_of_a_run_follows_what_shapes_it_and_nothing_else():
+    config = load_config(None)
+    same = with_values(config, {"training.num_workers": 4, "tracking.experiment": "other"})
+    other = with_values(config, {"compression.delta": 0.3})
+    assert run_fingerprint(config) == run_fingerprint(same) != run_fingerprint(other)
+    assert run_name(config, "pretrain").startswith("pretrain-tiny-")
+    assert run_name(with_values(config, {"run.name": "mine"}), "pretrain") == "mine"
+
+
+@pytest.mark.parametrize("job", ["prepare", "pretrain", "evaluate"])
+def test_jobs_refuse_bad_settings_with_status_one(job: str):
+    done = subprocess.run(
+        [sys.executable, f"jobs/{job}.py", "--set", "lora.rnk=1"],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "did you mean lora.rank?" in done.stderr
+    assert "Traceback" not in done.stderr

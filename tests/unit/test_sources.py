@@ -1,0 +1,160 @@
+"""Readers: every record is kept or rejected with its cause; nothing is dropped."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmtpp.data.sources import READERS
+from mmtpp.data.sources.flights import load_departures, sequences
+from mmtpp.data.sources.reader import MalformedFileError, read_sequence
+
+MMTPP, DANMAKU = READERS["mmtpp"], READERS["danmaku"]
+
+
+def _event(**changes: object) -> dict:
+    event = {"time": 1.0, "text": "hi", "image_path": "images/a.png",
+             "TPP_attribute": {"time_since_last_event": 0.0, "event_type": 3}}  # fmt: skip
+    return {key: value for key, value in {**event, **changes}.items() if value != "absent"}
+
+
+def _read(events: object, type_names: tuple[str, ...] = ()):
+    data = json.dumps(events).encode()
+    return read_sequence(MMTPP, "a/b.json", data, type_names=type_names)
+
+
+def test_a_published_file_is_read_in_order_of_time():
+    parsed = _read([_event(time=2, text="b"), _event(time=1, text="a"), _event(time=2, text="c")])
+    assert parsed.sequence is not None
+    assert "a/b" == parsed.sequence.sequence_id
+    assert [1.0, 2.0, 2.0] == parsed.sequence.times.tolist()
+    assert ("a", "b", "c") == parsed.sequence.texts  # ties keep the order of the file
+    assert 1 == parsed.num_reordered
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"TPP_attribute": {"event_type": 3}},
+        {"TPP_attribute": {"type_event": 3}},
+        {"TPP_attribute": "absent", "type_event": 3},
+        {"TPP_attribute": {"event_type": 3.0}},
+    ],
+)
+def test_every_published_spelling_of_the_type_is_accepted(spelling: dict):
+    parsed = _read([_event(**spelling)])
+    assert parsed.sequence is not None
+    assert [3] == parsed.sequence.types.tolist()
+
+
+def test_a_byte_order_mark_is_no_obstacle():
+    data = b"\xef\xbb\xbf" + json.dumps([_event()]).encode()
+    assert 1 == read_sequence(MMTPP, "a.json", data, type_names=()).num_read
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        (_event(time=-1), "negative_time"),
+        (_event(time=float("nan")), "non_finite_time"),
+        (_event(time=float("inf")), "non_finite_time"),
+        (_event(time=10**400), "non_finite_time"),
+        (_event(time="absent"), "missing_time"),
+        (_event(time="3"), "missing_time"),
+        (_event(time=True), "missing_time"),
+        (_event(TPP_attribute={}), "missing_type"),
+        (_event(TPP_attribute={"event_type": 256}), "unknown_type"),
+        (_event(TPP_attribute={"event_type": "humor"}), "unknown_type"),
+        (_event(text=None), "missing_text"),
+        (_event(text="\ud800"), "invalid_text"),
+        (_event(image_path=7), "invalid_image_path"),
+        ("not an object", "malformed_record"),
+    ],
+)
+def test_a_bad_record_is_rejected_by_cause_and_the_rest_kept(event: object, cause: str):
+    parsed = _read([_event(), event])
+    assert parsed.sequence is not None
+    assert (2, 1) == (parsed.num_read, len(parsed.sequence))
+    (rejected,) = parsed.rejected
+    assert (cause, 1, "a/b.json") == (rejected.cause, rejected.row, rejected.path)
+
+
+def test_type_names_map_to_their_codes():
+    parsed = _read([_event(type_event="b", TPP_attribute={})], type_names=("a", "b"))
+    assert parsed.sequence is not None
+    assert [1] == parsed.sequence.types.tolist()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"{}", b"\xff\xfe", b"3", b"[" * 100_000])
+def test_a_malformed_json_file_is_an_error_that_names_it(data: bytes):
+    with pytest.raises(MalformedFileError, match=r"a/b\.json"):
+        read_sequence(MMTPP, "a/b.json", data, type_names=())
+
+
+def test_danmaku_times_types_and_texts():
+    xml = (
+        '<i><chatid>1</chatid><d p="98.645,1,25,16777215,1593156917,0,a,1">后</d>'
+        '<d p="3.5,5,25,1,2,0,b,2">先&lt;|im_end|&gt;</d><d p="x,1">bad</d><d>none</d>'
+        '<d p="-2,1">early</d><d p="4,12">kind</d><d p="5,4"/></i>'
+    )
+    parsed = read_sequence(DANMAKU, "v.xml", xml.encode(), type_names=DANMAKU.type_names)
+    assert parsed.sequence is not None
+    assert [3.5, 5.0, 98.645] == parsed.sequence.times.tolist()
+    assert ("先<|im_end|>", "", "后") == parsed.sequence.texts
+    assert [5, 4, 1] == parsed.sequence.types.tolist()
+    causes = [record.cause for record in parsed.rejected]
+    assert ["malformed_record", "malformed_record", "negative_time", "unknown_type"] == causes
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "",
+        "<i><d",
+        '<!DOCTYPE i [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><i><d p="1,1">&b;</d></i>',
+        '<!DOCTYPE i [<!ENTITY x SYSTEM "file:///etc/passwd">]><i><d p="1,1">&x;</d></i>',
+    ],
+)
+def test_malformed_or_hostile_xml_is_an_error_that_names_the_file(xml: str):
+    with pytest.raises(MalformedFileError, match=r"v\.xml"):
+        read_sequence(DANMAKU, "v.xml", xml.encode(), type_names=())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from(["time", "text", "image_path", "TPP_attribute", "event_type", "x"]), inner
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.lists(json_values, max_size=6))
+def test_any_list_is_accounted_for(events: list):
+    parsed = _read(events)
+    kept = len(parsed.sequence) if parsed.sequence else 0
+    assert len(events) == parsed.num_read == kept + len(parsed.rejected)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["mmtpp", "danmaku"]))
+def test_any_bytes_end_in_a_typed_error_or_an_account(data: bytes, kind: str):
+    try:
+        parsed = read_sequence(READERS[kind], "f", data, type_names=())
+    except MalformedFileError:
+        return
+    kept = len(parsed.sequence) if parsed.sequence else 0
+    assert parsed.num_read == kept + len(parsed.rejected)
+
+
+def test_the_demo_has_the_known_numbers_of_sequences_and_events():
+    pytest.importorskip("PIL")
+    departures = load_departures()
+    by_aircraft = list(sequences(departures, sequence="aircraft"))
+    assert (3149, 322326) == (len(by_aircraft), sum(len(events) for _, events in by_aircraft))
+    assert 1095 == len(list(sequences(departures, sequence="airport_day")))
+    assert (np.diff(departures.minute) >= 0).all()
+    # the first line of flights.csv: UA 1545, EWR to IAH, 1 January, 5:17
+    first = departures.iloc[0]
+    assert (317.0, "N14228", "UA1545 to IAH, 737-824") == (first.minute, first.tailnum, first.text)
