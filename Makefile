@@ -42,7 +42,7 @@ check: setup ## lint, format and types
 	@echo "== check: ruff, pyright"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
 
 bench: setup ## measure speed on this machine and print the tables of benchmarks/
 	$(BIN)/python -m benchmarks.core

@@ -143,11 +143,10 @@ def _literal(text: str) -> object:
 
 def _assign(tree: Tree, keys: list[str], value: object, faults: list[str]) -> None:
     for key in keys[:-1]:
-        child = tree.setdefault(key, {})
-        if not isinstance(child, dict):
+        if not isinstance(tree.setdefault(key, {}), dict):
             faults.append(f"{'.'.join(keys)}: {key} is a value, not a section")
             return
-        tree = child
+        tree = tree[key]
     tree[keys[-1]] = value
 
 

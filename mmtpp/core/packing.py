@@ -22,7 +22,8 @@ def pack(num_tokens: list[int], *, max_tokens: int, seed: int) -> list[list[int]
     room: list[int] = []
     open_samples: list[list[int]] = []
     closed: list[list[int]] = []
-    for window in np.random.default_rng(seed).permutation(len(num_tokens)).tolist():
+    order: list[int] = np.random.default_rng(seed).permutation(len(num_tokens)).tolist()
+    for window in order:
         length = num_tokens[window]
         if length > max_tokens:
             raise ValueError(f"window {window} has {length} tokens, more than {max_tokens}")

@@ -31,10 +31,9 @@ class LossSums:
     def of(cls, nll: NDArray[np.floating], modality: NDArray[np.integer]) -> "LossSums":
         """Sums over (N,) labels."""
         size = len(Modality)
-        return cls(
-            np.bincount(modality, weights=nll, minlength=size),
-            np.bincount(modality, minlength=size).astype(np.float64),
-        )
+        sums = np.bincount(modality, weights=nll, minlength=size)
+        counts = np.bincount(modality, minlength=size)
+        return cls(sums.astype(np.float64), counts.astype(np.float64))
 
     def __add__(self, other: "LossSums") -> "LossSums":
         return LossSums(self.nll + other.nll, self.tokens + other.tokens)
@@ -104,7 +103,8 @@ def score_events(
     text = belongs & (modality == Modality.TEXT)
 
     def total(where: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return np.bincount(slot[where], weights=nll[where], minlength=len(events))
+        sums = np.bincount(slot[where], weights=nll[where], minlength=len(events))
+        return sums.astype(np.float64)
 
     return EventScores(
         events, total(opening), total(is_type), best_type[is_type].astype(np.int64), total(text)

@@ -248,7 +248,7 @@ class Template:
         tokens, modality = piece
         count = int(where.sum())
         return _Column(
-            where * len(tokens),
+            where.astype(np.int64) * len(tokens),
             np.tile(np.asarray(tokens, dtype=np.int32), count),
             np.tile(np.asarray(modality, dtype=np.uint8), count),
         )

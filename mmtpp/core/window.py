@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmtpp.core.template import NO_FRAME, Events, Template
 
@@ -69,7 +70,7 @@ def cut_windows(
     return windows
 
 
-def _cost_of_showing_again(events: Events, template: Template) -> np.ndarray:
+def _cost_of_showing_again(events: Events, template: Template) -> NDArray[np.int64]:
     """(E + 1,) extra tokens of a window starting there: its first image, where not shown yet."""
     extra = np.zeros(len(events) + 1, dtype=np.int64)
     if template.images != "on_change":

@@ -215,7 +215,7 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
         )
     if settings.max_sequences:
         chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
-        table = table.filter(pc.is_in(table["sequence_id"], pa.array(chosen)))
+        table = table.filter(pc.field("sequence_id").isin(chosen))
     if len(table) == 0:
         raise DataError(
             f"no events to score in the {settings.split} split",
@@ -343,7 +343,8 @@ class Assembler:
             in_row = np.where(tokens.event < 0, -1, tokens.event + num_events)
             parts["event"].append(in_row.astype(np.int32))
             parts["scored"].append(tokens.event >= first - start)
-            shown = [sequence.frames[int(frame)].as_py() for frame in tokens.frames]
+            assert sequence.frames is not None
+            shown = sequence.frames.take(pa.array(tokens.frames)).to_pylist()
             parts["image_frame"].append(
                 np.array([frames.setdefault(data, len(frames)) for data in shown], dtype=np.int32)
             )

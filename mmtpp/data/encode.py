@@ -167,7 +167,7 @@ def encode(
         [{"shard": index, "paths": shard} for index, shard in enumerate(shards)],
         override_num_blocks=len(shards),
     ).map(
-        EncodeShard,
+        EncodeShard,  # pyright: ignore[reportArgumentType] # a callable class, as Ray documents
         fn_constructor_args=(settings, join(store_uri, data_folder), vocabulary.tokenizer_json),
         compute=ray.data.ActorPoolStrategy(
             min_size=1, max_size=max(1, min(len(shards), num_cpus // 2))

@@ -9,6 +9,7 @@ the training process and, through Python's global lock, slowed the demo's steps 
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import ray
@@ -83,7 +84,7 @@ def iter_rows(
 
 def _assemble_chunk(
     plan: Plan, sample_ids: np.ndarray, settings: AssembleSettings, token_ids: TokenIds
-) -> list[ray.ObjectRef]:
+) -> list[ray.ObjectRef[Any]]:
     """Run one small Ray Data job to its end and return its blocks, in order."""
     if len(sample_ids) == 0:
         return []
@@ -97,7 +98,7 @@ def _assemble_chunk(
     return (
         ray.data.from_arrow(parts)
         .map_batches(
-            assemble_samples,
+            assemble_samples,  # pyright: ignore[reportArgumentType] # Arrow tables are batches
             fn_kwargs={"settings": settings, "token_ids": token_ids},
             batch_size=SAMPLES_PER_BLOCK,
             batch_format="pyarrow",

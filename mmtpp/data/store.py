@@ -1,7 +1,6 @@
 """Reading an event store: row groups by address, with a bounded cache."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +37,7 @@ class StoredSequence:
         times: (E,) float64 in the source's unit.
         intervals: (E,) float64.
         events: its tokenised columns, with the similar marks of the compression in force.
-        frames: the distinct images, raw RGB; empty when not asked for.
+        frames: the distinct images, raw RGB; None when not asked for.
     """
 
     sequence_id: str
@@ -46,7 +45,7 @@ class StoredSequence:
     times: NDArray[np.float64]
     intervals: NDArray[np.float64]
     events: Events
-    frames: Sequence[bytes]
+    frames: pa.Array | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ class StoreReader:
             inside.frames,
             similar,
         )
-        frames = table["frames"][row].values if "frames" in table.column_names else ()
+        frames = table["frames"][row].values if "frames" in table.column_names else None
         return StoredSequence(
             sequence_id=table["sequence_id"][row].as_py(),
             split=table["split"][row].as_py(),

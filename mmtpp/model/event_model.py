@@ -112,7 +112,7 @@ def build_event_model(
         ModelError: the base model cannot be used or has another vocabulary.
     """
     if path is None:
-        backbone = build_tiny(vocabulary, seed=seed).to(dtype)
+        backbone = build_tiny(vocabulary, seed=seed, dtype=dtype)
     else:
         backbone, own = load_base(path, dtype=dtype)
         check_same_vocabulary(own.hash, vocabulary.hash, where=str(path))

@@ -80,7 +80,7 @@ def save_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path, *, base
         folder: existing and local.
         base: URI of the base model, recorded in ``adapter_config.json``.
     """
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     vocabulary.save(folder)
     path = folder / "adapter_config.json"
     tree = json.loads(path.read_text())

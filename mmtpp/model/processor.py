@@ -78,4 +78,8 @@ def pixel_values(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     )
     patches = patches.transpose(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
     shape = (*patches.shape[:6], TEMPORAL_PATCH, *patches.shape[7:])
-    return np.broadcast_to(patches, shape).reshape(num_frames * (side_px // PATCH_PX) ** 2, -1)
+    return (
+        np.broadcast_to(patches, shape)
+        .reshape(num_frames * (side_px // PATCH_PX) ** 2, -1)
+        .astype(np.float32, copy=False)
+    )

@@ -1,6 +1,7 @@
 """Building and loading the backbone, Qwen2.5-VL, and saving it as a Hugging Face folder."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -53,13 +54,18 @@ def tiny_config(vocabulary: Vocabulary) -> Qwen2_5_VLConfig:
     )
 
 
-def build_tiny(vocabulary: Vocabulary, *, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+def build_tiny(
+    vocabulary: Vocabulary, *, seed: int, dtype: torch.dtype = torch.float32
+) -> Qwen2_5_VLForConditionalGeneration:
     """A randomly initialised ``tiny`` model; the same weights for the same seed."""
     config = tiny_config(vocabulary)
     config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Qwen2_5_VLForConditionalGeneration(config)
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def load_base(
@@ -75,7 +81,8 @@ def load_base(
         raise ModelError("this is not a model folder", where=str(folder), cause=BASE_FOLDER_HINT)
     vocabulary = load_vocabulary(folder)
     try:
-        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        # with the loading info it returns a pair
+        loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation="sdpa",
@@ -87,6 +94,7 @@ def load_base(
         raise ModelError(
             f"the model cannot be loaded: {error}", where=str(folder), cause=BASE_FOLDER_HINT
         ) from error
+    model, report = loaded
     faults = {key: sorted(map(str, keys)) for key, keys in report.items() if keys}
     if faults:
         raise ModelError(f"the weights do not fit the architecture: {faults}", where=str(folder))

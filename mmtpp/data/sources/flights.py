@@ -44,7 +44,8 @@ def load_departures() -> pd.DataFrame:
     flights = pd.read_csv(folder / "flights.csv.zip")
     flights = flights[flights.dep_time.notna() & flights.tailnum.notna()]
     day = pd.to_datetime(flights[["year", "month", "day"]]) - pd.Timestamp("2013-01-01")
-    scheduled = day.dt.days * 1440 + flights.sched_dep_time // 100 * 60
+    day_of_year = pd.Series(day, index=flights.index).dt.days
+    scheduled = day_of_year * 1440 + flights.sched_dep_time // 100 * 60
     minute = scheduled + flights.sched_dep_time % 100 + flights.dep_delay
     models = pd.read_csv(folder / "planes.csv").set_index("tailnum").model
     model = flights.tailnum.map(models).fillna("aircraft")
@@ -78,7 +79,7 @@ def sequences(departures: pd.DataFrame, *, sequence: str) -> Iterator[tuple[str,
         day = (departures.minute // 1440).clip(lower=0, upper=364).astype(int)
         groups = departures.groupby(departures.origin + "-" + day.astype(str).str.zfill(3))
     for name, events in groups:
-        yield str(name), events
+        yield str(name), pd.DataFrame(events)
 
 
 def publish(uri: str, *, sequence: str) -> bool:
