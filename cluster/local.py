@@ -21,6 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from mmtpp.core.errors import ClusterError
 
 BUCKET = "mmtpp"
 START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 15.0
+TERM_TIMEOUT_S = 6.0  # Ray's daemons outlive SIGTERM for seconds; then SIGKILL
 # Trainers, data tasks and drivers mostly wait: a small machine holds more of them than cores.
 MIN_LOGICAL_CPUS = 4
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -131,7 +132,7 @@ def down(home: Path) -> list[str]:
 
     Data (object store, MLflow database) stays; ``make clean`` removes it.
     """
-    stopped = [name for name in reversed(_SERVICES) if _stop(home, name)]
+    stopped = _stop(home, list(reversed(_SERVICES)))
     # Ray's head leaves its address behind; a later head on this machine would be confused by it.
     shutil.rmtree(_ray_temp(home), ignore_errors=True)
     for name in ("stack.json", "env.sh", "ray_token"):
@@ -233,8 +234,11 @@ def _spawn(stack: Stack, name: str, command: list[str]) -> None:
         "PATH": _path(),
         "DS_BUILD_OPS": "0",
         # DeepSpeed compiles its CPU collectives once; keep the result.
-        "TORCH_EXTENSIONS_DIR": str(stack.home / "torch_extensions"),
+        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR")
+        or str(stack.home / "torch_extensions"),
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "AUTOSCALER_METRIC_PORT": str(stack.ports["autoscaler_metrics"]),
+        "DASHBOARD_METRIC_PORT": str(stack.ports["dashboard_metrics"]),
         "PYTHONUNBUFFERED": "1",
         # its job runner (eight more processes) serves features this project does not use
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -276,27 +280,24 @@ def _get(url: str, headers: dict[str, str] | None = None) -> bytes:
         return answer.read()
 
 
-def _stop(home: Path, name: str) -> bool:
-    """Stop a service and everything it started: its session is its own process group."""
-    path = home / f"{name}.pid"
-    if not path.exists():
-        return False
-    pid = int(path.read_text().split()[0])
-    running = _is_running(home, name)
-    members = _session_members(pid) if running else []
-    for stop_signal in (signal.SIGTERM, signal.SIGKILL):
+def _stop(home: Path, names: list[str]) -> list[str]:
+    """Stop services with everything they started; returns those that were running."""
+    running = [name for name in names if _is_running(home, name)]
+    pids = [int((home / f"{name}.pid").read_text().split()[0]) for name in running]
+    # with its start time a pid that another process got meanwhile is not mistaken for ours
+    members = {pid: _start_time(pid) for leader in pids for pid in _session_members(leader)}
+    for stop_signal, patience in ((signal.SIGTERM, TERM_TIMEOUT_S), (signal.SIGKILL, 10.0)):
         for member in members:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(member, stop_signal)
-            except ProcessLookupError:
-                continue
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while time.monotonic() < deadline:
-            members = [member for member in members if _start_time(member)]
-            if not members:
-                break
+        deadline = time.monotonic() + patience
+        while members and time.monotonic() < deadline:
+            members = {pid: at for pid, at in members.items() if at and _start_time(pid) == at}
             time.sleep(0.1)
-    path.unlink()
+    if members:
+        raise ClusterError(f"processes that will not end: {sorted(members)}")
+    for name in names:
+        (home / f"{name}.pid").unlink(missing_ok=True)
     return running
 
 
@@ -346,6 +347,7 @@ def _free_ports() -> dict[str, int]:
     names = (
         "s3", "s3_grpc", "weed_master", "weed_master_grpc", "weed_volume", "weed_volume_grpc",
         "weed_filer", "weed_filer_grpc", "mlflow", "gcs", "dashboard", "agent", "client",
+        "autoscaler_metrics", "dashboard_metrics",
     )  # fmt: skip
     sockets = [socket.socket() for _ in names]
     try:

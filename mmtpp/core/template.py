@@ -213,17 +213,18 @@ class Template:
         """
         full, shown = ~events.similar, self.shown(events)
         text_lengths = np.diff(events.text_offsets)
+        whole = full.astype(np.int64)
         columns = [
             self._fixed(self._open, full),
             _Column(
-                full * NUM_BYTES,
+                whole * NUM_BYTES,
                 events.time_bytes[full].ravel().astype(np.int32) + self._byte_base,
                 1,
             ),
             self._fixed(self._type_open, full),
-            _Column(full * 1, events.types[full].astype(np.int32) + self._byte_base, 2),
+            _Column(whole, events.types[full].astype(np.int32) + self._byte_base, 2),
             self._fixed(self._text_open, full),
-            _Column(full * text_lengths, _kept_text(events, full), 3),
+            _Column(whole * text_lengths, _kept_text(events, full), 3),
             self._fixed(self._text_close, full),
             self._fixed(self._image, shown),
             self._fixed(self._close, full),

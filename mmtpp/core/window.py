@@ -1,5 +1,6 @@
 """Cutting a sequence into windows that fit the context, with image tokens counted beforehand."""
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,17 +48,17 @@ def cut_windows(
     """
     num_events = len(events)
     budget = max_tokens - len(template.prefix)
-    inside = np.concatenate([[0], np.cumsum(template.costs(events))])
+    inside: list[int] = [0, *np.cumsum(template.costs(events)).tolist()]
     # A window that starts in the middle of a run of equal images must show the image again.
     reshown = _cost_of_showing_again(events, template)
     windows: list[Window] = []
     start, scored = 0, 1
     while scored < num_events:
         extra = int(reshown[start])
-        end = int(np.searchsorted(inside, inside[start] + budget - extra, side="right")) - 1
+        end = bisect_right(inside, inside[start] + budget - extra) - 1
         if end <= scored:
             if start == scored:
-                cost = int(inside[scored + 1] - inside[scored]) + extra
+                cost = inside[scored + 1] - inside[scored] + extra
                 raise ValueError(f"event {scored} takes {cost} tokens, more than {budget}")
             start += 1  # give up context until the next event fits
             continue
@@ -65,7 +66,7 @@ def cut_windows(
         windows.append(Window(start, end, scored, num_tokens))
         scored = end
         keep = inside[end] - int(budget * overlap_fraction)
-        start = max(start + 1, int(np.searchsorted(inside, keep, side="left")))
+        start = max(start + 1, bisect_left(inside, keep))
         start = min(start, end)
     return windows
 

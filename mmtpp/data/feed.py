@@ -84,8 +84,8 @@ def iter_rows(
 
 def _assemble_chunk(
     plan: Plan, sample_ids: np.ndarray, settings: AssembleSettings, token_ids: TokenIds
-) -> list[ray.ObjectRef[Any]]:
-    """Run one small Ray Data job to its end and return its blocks, in order."""
+) -> list[Any]:
+    """Run one small Ray Data job to its end and return references to its blocks, in order."""
     if len(sample_ids) == 0:
         return []
     context = ray.data.DataContext.get_current()
@@ -95,7 +95,7 @@ def _assemble_chunk(
         samples_table(plan, sample_ids[start : start + SAMPLES_PER_BLOCK])
         for start in range(0, len(sample_ids), SAMPLES_PER_BLOCK)
     ]
-    return (
+    return list(
         ray.data.from_arrow(parts)
         .map_batches(
             assemble_samples,  # pyright: ignore[reportArgumentType] # Arrow tables are batches

@@ -78,11 +78,11 @@ class WindowScorer:
     def _score(self, assembled: pa.Table, index: int) -> pa.Table:
         row = row_from_arrow(assembled, index, image_px=self._image_px)
         with torch.inference_mode():
-            scored = self._model(self._batcher(row), self._type_ids)
+            nll_N, best_type_N = self._model(self._batcher(row), self._type_ids)
         labels = row.label_positions()
         modality = row.modality[labels]
-        nll = scored.nll_N.double().cpu().numpy()
-        best = scored.best_type_N.cpu().numpy()
+        nll = nll_N.double().cpu().numpy()
+        best = best_type_N.cpu().numpy()
         result = score_events(nll, modality, row.event[labels], best)
         target = row.event_is_target[result.event]
         events = result.event[target]

@@ -3,7 +3,6 @@
 Axes: T tokens, N labels, V vocabulary, D width, F frames, K types.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,20 +14,6 @@ from mmtpp.model.batch import Batch
 from mmtpp.model.lora import attach_lora, load_adapter, save_adapter
 from mmtpp.model.qwen_vl import build_tiny, load_base, save_base
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
-
-
-@dataclass(frozen=True)  # no slots: ZeRO-3 looks for output tensors in __dict__
-class Scored:
-    """Output of one forward pass.
-
-    Attributes:
-        nll_N: (N,) float32, nats of each label.
-        best_type_N: (N,) int64, at each label the index into ``type_ids`` of the most likely
-            type; meaningful where the label is a type.
-    """
-
-    nll_N: torch.Tensor
-    best_type_N: torch.Tensor | None
 
 
 class EventModel(nn.Module):
@@ -52,12 +37,21 @@ class EventModel(nn.Module):
             return self.backbone.get_base_model()  # pyright: ignore[reportReturnType]
         return self.backbone
 
-    def forward(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scored:
+    def forward(
+        self, batch: Batch, type_ids: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Score every label of a row.
+
+        A plain tuple, because ZeRO-3 looks for tensors in what a module returns.
 
         Args:
             batch: one packed row.
             type_ids: (K,) ids of the byte tokens of the valid types, to predict among them.
+
+        Returns:
+            nll_N: (N,) float32, nats of each label.
+            best_type_N: (N,) int64, at each label the index into ``type_ids`` of the most likely
+                type, meaningful where the label is a type; None without ``type_ids``.
         """
         model = self.base
         embeds_1TD = model.model.language_model.embed_tokens(batch.input_ids)
@@ -82,7 +76,7 @@ class EventModel(nn.Module):
         targets_N = batch.input_ids[0, batch.labels]
         nll_N = nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
         best = None if type_ids is None else logits_NV[:, type_ids].argmax(dim=-1)
-        return Scored(nll_N, best)
+        return nll_N, best
 
 
 def build_event_model(

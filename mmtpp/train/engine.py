@@ -1,6 +1,7 @@
 """The DeepSpeed engine behind the few calls the loop makes. Runs in Train workers."""
 
 import math
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,13 +9,19 @@ from typing import Any, Protocol
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.schedule import lr_factor
 from mmtpp.model.batch import Batch
-from mmtpp.model.event_model import EventModel, Scored
+from mmtpp.model.event_model import EventModel
 from mmtpp.train.zero import deepspeed_config
+
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+Scores = tuple[torch.Tensor, torch.Tensor | None]
 
 
 class Engine(Protocol):
@@ -25,8 +32,8 @@ class Engine(Protocol):
         """The model; parameters may be sharded, see ``gathered``."""
         ...
 
-    def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scored:
-        """Forward pass."""
+    def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
+        """Forward pass, see ``EventModel.forward``."""
         ...
 
     def backward(self, loss: torch.Tensor) -> None:
@@ -95,7 +102,7 @@ class DeepSpeedEngine:
     def model(self) -> EventModel:
         return self._engine.module
 
-    def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scored:
+    def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
         return self._engine(batch, type_ids)
 
     def backward(self, loss: torch.Tensor) -> None:
@@ -127,9 +134,21 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag="state", exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
-        path, _ = self._engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
+        # DeepSpeed would unpickle anything; these three of its own classes are all it needs
+        previous = os.environ.get(_FORCE)
+        os.environ[_FORCE] = "1"
+        try:
+            with torch.serialization.safe_globals([ZeroStageEnum, fragment_address, LossScaler]):
+                path = self._load(folder)
+        finally:
+            os.environ.pop(_FORCE)
+            if previous is not None:
+                os.environ[_FORCE] = previous
         if path is None:
             raise FileNotFoundError(f"no DeepSpeed state in {folder}")
+
+    def _load(self, folder: Path) -> str | None:
+        return self._engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)[0]
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:

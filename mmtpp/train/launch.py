@@ -212,7 +212,14 @@ def _validation(
 ) -> AssembleSettings | None:
     """Plan the validation windows: a seeded choice of them, the same in every run."""
     wanted = config.training.validation_windows
-    if not wanted or not manifest.sequences_by_split["validation"]:
+    if not wanted:
+        return None
+    if not manifest.sequences_by_split["validation"]:
+        logger.warning(
+            "the store has no validation sequences, so none are scored "
+            "(split.validation_fraction = %g)",
+            config.split.validation_fraction,
+        )
         return None
     settings = assemble_settings(config, manifest, split="validation")
     plan = make_plan(settings, vocabulary.token_ids())

@@ -76,10 +76,10 @@ def train_step(
     for row, weight in zip(rows, label_weights, strict=True):
         # Dropout is a function of the sample and the step: a resumed run repeats it exactly.
         torch.manual_seed(seed_from("dropout", seed, step, row.sample_id) % 2**63)
-        scored = engine.score(batcher(row))
-        weight = torch.as_tensor(weight, device=device, dtype=torch.float32)
-        engine.backward((scored.nll_N * weight).sum() / total_weight)
-        nll.append(scored.nll_N.detach())
+        nll_N, _ = engine.score(batcher(row))
+        weighted = nll_N * torch.as_tensor(weight, device=device, dtype=torch.float32)
+        engine.backward(weighted.sum() / total_weight)
+        nll.append(nll_N.detach())
 
     losses = LossSums.of(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))  # sync
     merged = sum_over_ranks(torch.tensor([*losses.nll, *losses.tokens], device=device))

@@ -40,14 +40,14 @@ def validate(
     with torch.no_grad():
         rows = iter_rows(plan, mine, task.validation, token_ids)
         for row, counts in zip(rows, counted.tolist(), strict=True):
-            scored = engine.score(batcher(row), type_ids)
+            nll_N, best_type_N = engine.score(batcher(row), type_ids)
             if not counts:
                 continue
             labels = row.label_positions()
             modality, event = row.modality[labels], row.event[labels]
-            nll = scored.nll_N.double().cpu().numpy()
-            assert scored.best_type_N is not None
-            best = scored.best_type_N.cpu().numpy()
+            nll = nll_N.double().cpu().numpy()
+            assert best_type_N is not None
+            best = best_type_N.cpu().numpy()
             result = score_events(nll, modality, event, best)
             losses += LossSums.of(nll, modality)
             target = row.event_is_target[result.event]

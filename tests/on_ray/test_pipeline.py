@@ -39,7 +39,7 @@ def _config(**changes: object) -> RunConfig:
         {
             "source": {"kind": "mmtpp", "uri": SOURCE},
             "store": {"uri": STORE},
-            "split": {"validation_fraction": 0.15, "test_fraction": 0.2},
+            "split": {"validation_fraction": 0.25, "test_fraction": 0.2},
             "template": {"style": "compact", "images": "on_change"},
             "compression": {"delta": 0.5},
             "window": {"max_tokens": 256},

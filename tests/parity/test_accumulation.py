@@ -37,7 +37,7 @@ def plain_losses() -> list[float]:
     optimizer = torch.optim.AdamW(parameters, lr=1e-2, betas=(0.9, 0.95), weight_decay=0.01)
     losses = []
     for step in range(STEPS):
-        nll = torch.cat([model(batcher(VOCABULARY)(row)).nll_N for row in rows_of(step)])
+        nll = torch.cat([model(batcher(VOCABULARY)(row))[0] for row in rows_of(step)])
         optimizer.param_groups[0]["lr"] = 1e-2 * lr_factor(
             step, num_steps=STEPS, warmup_fraction=0.0, final_fraction=0.5
         )

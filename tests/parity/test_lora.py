@@ -24,7 +24,7 @@ def _trained_adapter():
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05)
     for _ in range(3):
-        event_model(batcher(VOCABULARY)(ROW)).nll_N.mean().backward()
+        event_model(batcher(VOCABULARY)(ROW))[0].mean().backward()
         optimizer.step()
         optimizer.zero_grad()
     return event_model.eval()

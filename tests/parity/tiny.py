@@ -104,4 +104,4 @@ def split_row(row: Row) -> list[Row]:
 
 def nll(model: EventModel, vocabulary: Vocabulary, row: Row) -> torch.Tensor:
     with torch.no_grad():
-        return model(batcher(vocabulary)(row)).nll_N
+        return model(batcher(vocabulary)(row))[0]
