@@ -13,15 +13,18 @@ import ray.train
 import ray.tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
+# a script finds modules beside itself; `tune` is one level up
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from mmtpp.config.fingerprint import fingerprint, run_fingerprint
 from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ClusterError, MmtppError
 from mmtpp.data.prepare import start_ray
 from mmtpp.storage.paths import filesystem_of, join, write_bytes
-from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
-from mmtpp.train.launch import RunIdentity, pretrain
+from mmtpp.train.launch import pretrain
 from tune.report import as_toml, table
 from tune.space import Sweep, load_sweep
 
@@ -136,5 +139,4 @@ def _concurrency(sweep: Sweep) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     sys.exit(main())

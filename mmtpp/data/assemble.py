@@ -128,6 +128,12 @@ class Plan:
     num_similar: int
     fingerprint: str
 
+    @property
+    def num_scored(self) -> int:
+        """Events outside repeated context, each in exactly one window."""
+        ends, firsts = self.windows["end"].to_numpy(), self.windows["first_scored"].to_numpy()
+        return int((ends - firsts).sum())
+
     def describe(self, max_tokens: int) -> str:
         """One line on how well the samples are filled."""
         tokens = int(np.sum(self.windows["num_tokens"].to_numpy()))

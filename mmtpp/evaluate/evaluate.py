@@ -15,7 +15,7 @@ import ray
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.scores import LossSums
-from mmtpp.data.assemble import AssembleSettings, make_plan, samples_table
+from mmtpp.data.assemble import AssembleSettings, Plan, make_plan, samples_table
 from mmtpp.data.prepare import start_ray
 from mmtpp.data.progress import Progress
 from mmtpp.data.settings import assemble_settings, store_vocabulary
@@ -81,7 +81,9 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _score(config: RunConfig, settings: AssembleSettings, manifest: Manifest, plan) -> pa.Table:
+def _score(
+    config: RunConfig, settings: AssembleSettings, manifest: Manifest, plan: Plan
+) -> pa.Table:
     resources = ray.cluster_resources()
     device = config.training.device
     on_gpu = device == "gpu" or (device == "auto" and resources.get("GPU", 0) > 0)
@@ -108,7 +110,7 @@ def _score(config: RunConfig, settings: AssembleSettings, manifest: Manifest, pl
         num_cpus=config.training.cpus_per_worker,
         num_gpus=1 if on_gpu else None,
     )
-    progress = Progress("evaluate", total=plan.num_events, unit="events")
+    progress = Progress("evaluate", total=plan.num_scored, unit="events")
     tables = []
     for table in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
         tables.append(table)
