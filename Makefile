@@ -36,7 +36,7 @@ test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to e
 	$(BIN)/python -m pytest -m "not slow" tests/on_ray tests/e2e
 
 test-full: setup ## every test, the slow ones too
-	$(BIN)/python -m pytest tests/unit tests/parity tests/on_ray tests/e2e
+	MMTPP_HYPOTHESIS=full $(BIN)/python -m pytest tests/unit tests/parity tests/on_ray tests/e2e
 
 check: setup ## lint, format and types
 	@echo "== check: ruff, pyright"

@@ -5,6 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# machines differ in speed: no deadlines; `make test-full` looks longer
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("full", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("MMTPP_HYPOTHESIS", "quick"))
 
 # Ray reads it once, when it is imported; a cluster without authentication is never used here
 os.environ.setdefault("RAY_AUTH_MODE", "token")
