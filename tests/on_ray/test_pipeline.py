@@ -214,8 +214,13 @@ def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stac
 def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base, stack, tmp_path):
     """MLflow is away during training: it goes on, and what could not be sent is kept."""
     changes = {
-        "tracking.uri": "http://127.0.0.1:1","model.path": base["adapter_uri"], "lora.rank": 4, "run.name": "adapter",
-               "training.num_steps": 5, "training.num_workers": 1}  # fmt: skip
+        "tracking.uri": "http://127.0.0.1:1",
+        "model.path": base["adapter_uri"],
+        "lora.rank": 4,
+        "run.name": "adapter",
+        "training.num_steps": 5,
+        "training.num_workers": 1,
+    }
     adapted = pretrain(_config(**changes))
     assert (5, None) == (adapted["steps"], adapted["run_id"])
     backlogs = list_files(f"{RUNS}/adapter", ".jsonl")
