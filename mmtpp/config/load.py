@@ -95,7 +95,9 @@ def config_from_tree(tree: Tree, faults: Sequence[str] = ()) -> RunConfig:
     if collected:
         raise ConfigError("the configuration is wrong:\n  " + "\n  ".join(collected))
     if not config.tracking.uri:
-        uri = os.environ.get("MLFLOW_TRACKING_URI", "") or "sqlite:///mlruns.db"
+        uri = (
+            os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{Path('mlruns.db').absolute()}"
+        )
         config = with_values(config, {"tracking.uri": uri})
     return config
 

@@ -1,5 +1,6 @@
 """The configuration: one frozen tree. The text under a field is its help, unit and range."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -29,7 +30,12 @@ def _no_secrets(uri: str) -> str:
     return uri
 
 
-Uri = Annotated[str, AfterValidator(_no_secrets)]
+def _absolute(uri: str) -> str:
+    # workers run in folders of their own
+    return uri if not uri or "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+Uri = Annotated[str, AfterValidator(_no_secrets), AfterValidator(_absolute)]
 
 
 class Section(BaseModel):
@@ -245,7 +251,7 @@ class Tracking(Section):
     """MLflow."""
 
     uri: Uri = ""
-    """Tracking server or sqlite:// file. Empty: MLFLOW_TRACKING_URI, else sqlite:///mlruns.db."""
+    """Tracking server or sqlite:/// file. Empty: MLFLOW_TRACKING_URI, else mlruns.db here."""
     experiment: str = Field(default="mmtpp", min_length=1)
     """MLflow experiment."""
     parent_run_id: str = ""

@@ -25,6 +25,7 @@ from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, join, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
+from mmtpp.train.hardware import choose_hardware
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +85,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
 def _score(
     config: RunConfig, settings: AssembleSettings, manifest: Manifest, plan: Plan
 ) -> pa.Table:
-    resources = ray.cluster_resources()
-    device = config.training.device
-    on_gpu = device == "gpu" or (device == "auto" and resources.get("GPU", 0) > 0)
-    precision = config.model.precision
-    if precision == "auto":
-        precision = "bfloat16" if on_gpu else "float32"
+    hardware = choose_hardware(config)
     ids = np.arange(len(plan.samples))
     size = config.evaluation.batch_windows
     blocks = [samples_table(plan, ids[at : at + size]) for at in range(0, len(ids), size)]
@@ -102,13 +98,13 @@ def _score(
             config.model.adapter,
             manifest.vocabulary_hash,
             [code for code, count in enumerate(manifest.type_counts) if count],
-            precision,
+            hardware.precision,
         ),
         batch_size=size,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=config.training.cpus_per_worker,
-        num_gpus=1 if on_gpu else None,
+        num_gpus=1 if hardware.on_gpu else None,
     )
     progress = Progress("evaluate", total=plan.num_scored, unit="events")
     tables = []

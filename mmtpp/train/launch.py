@@ -1,7 +1,8 @@
 """The pretrain job: configuration in, trained model or adapter out. Runs on the driver."""
 
+import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from mmtpp.config.fingerprint import run_fingerprint, run_name
+from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, MmtppError
 from mmtpp.core.order import seed_from
@@ -23,9 +25,18 @@ from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
-from mmtpp.storage.paths import check_bucket, exists, filesystem_of, folder_bytes, join
+from mmtpp.storage.paths import (
+    check_bucket,
+    exists,
+    filesystem_of,
+    folder_bytes,
+    join,
+    read_bytes,
+    write_bytes,
+)
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
+from mmtpp.train.hardware import Hardware, choose_hardware
 from mmtpp.train.loop import train_loop_per_worker
 from mmtpp.train.task import Task
 
@@ -33,14 +44,6 @@ logger = logging.getLogger(__name__)
 
 GROUP_TIMEOUT_S = 300  # a lost rank is noticed after this, not after torch's half hour
 TRACKER_WAIT_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """Where the workers run, and the precision that suits it."""
-
-    on_gpu: bool
-    precision: str
 
 
 def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, object]:
@@ -73,9 +76,10 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
         own = load_model_vocabulary(config.model.path)
         check_same_vocabulary(own.hash, vocabulary.hash, where=config.model.path)
     start_ray()
-    hardware = _hardware(config)
+    hardware = choose_hardware(config)
     name = run_name(config, "pretrain")
     run_uri = join(config.run.storage_uri, name)
+    _claim(config, run_uri)
     train = assemble_settings(config, manifest, split="train")
     plan = _plan(train, vocabulary, join(run_uri, "plan.parquet"))
     logger.info("training: %s", plan.describe(config.window.max_tokens))
@@ -185,6 +189,29 @@ def _fit(
     }
 
 
+def _claim(config: RunConfig, run_uri: str) -> None:
+    """Write the settings into the run's folder, or check that they are those it was started with.
+
+    Raises:
+        ConfigError: the run was started with others; names each.
+    """
+    uri = join(run_uri, "config.json")
+    if not exists(uri):
+        write_bytes(uri, config.model_dump_json(indent=2).encode())
+        return
+    started = config_from_tree(json.loads(read_bytes(uri)))
+    if run_fingerprint(started) != run_fingerprint(config):
+        before, now = flat_settings(started), flat_settings(config)
+        changed = [
+            f"{key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]
+        ]
+        raise ConfigError(
+            "this run was started with other settings:\n  " + "\n  ".join(changed),
+            where=run_uri,
+            setting="run.name: choose another, or leave it empty",
+        )
+
+
 def _plan(settings: AssembleSettings, vocabulary: Vocabulary, uri: str) -> Plan:
     """The run's plan: read back when the run has started before, made otherwise.
 
@@ -230,29 +257,6 @@ def _validation(
         plan, windows=kept.combine_chunks(), samples=[[index] for index in range(len(kept))]
     ).save(join(run_uri, "validation_plan.parquet"))
     return settings
-
-
-def _hardware(config: RunConfig) -> Hardware:
-    resources = ray.cluster_resources()
-    device, training = config.training.device, config.training
-    on_gpu = device == "gpu" or (device == "auto" and resources.get("GPU", 0) > 0)
-    kind, each = ("GPU", 1.0) if on_gpu else ("CPU", training.cpus_per_worker)
-    if training.num_workers * each > resources.get(kind, 0):
-        logger.warning(
-            "%d workers need %g %s, the cluster has %g now; waiting for an autoscaler to bring "
-            "them (training.num_workers = %d, training.device = %s)",
-            training.num_workers,
-            training.num_workers * each,
-            kind,
-            resources.get(kind, 0),
-            training.num_workers,
-            device,
-        )
-    logger.info("training on %d %s workers", training.num_workers, kind)
-    precision = config.model.precision
-    if precision == "auto":
-        precision = "bfloat16" if on_gpu else "float32"
-    return Hardware(on_gpu, precision)
 
 
 def _cause(error: TrainingFailedError) -> Exception:

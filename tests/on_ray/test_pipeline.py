@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.errors import DataError, StorageError
+from mmtpp.core.errors import ConfigError, DataError, StorageError
 from mmtpp.data.assemble import make_plan
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.prepare import prepare
@@ -253,9 +253,15 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     json.dumps(result, allow_nan=False)
 
 
-def test_another_store_under_the_same_run_name_is_refused(base, tmp_path):
-    with pytest.raises(DataError, match="this run was started on data"):
+def test_other_settings_or_data_under_the_same_run_name_are_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match=r"compression\.delta: 0\.5 -> 2\.0"):
         pretrain(_config(**{"run.name": "base", "compression.delta": 2.0}))
+    raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
+    publish_events(raw, bad=True)
+    prepare(_config(**{"source.uri": raw, "store.uri": target, "split.test_fraction": 0.1}))
+    copy_folder(target, STORE)
+    with pytest.raises(DataError, match="this run was started on data"):
+        pretrain(_config(**{"run.name": "base"}))
 
 
 def test_the_real_danmaku_files_are_prepared(cluster, real_data, tmp_path):

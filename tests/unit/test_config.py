@@ -25,7 +25,7 @@ def test_set_wins_over_file_and_file_over_default(tmp_path, monkeypatch):
     assert (config.compression.delta, config.store.uri, config.lora.rank) == (1.5, "s3://b/c", 4)
     assert config.source.types == ("x", "y")
     assert config.compression.strategy == "temporal"
-    assert config.tracking.uri == "sqlite:///mlruns.db"
+    assert f"sqlite:///{Path.cwd() / 'mlruns.db'}" == config.tracking.uri
 
 
 def test_tracking_uri_defaults_to_the_environment(monkeypatch):

@@ -18,7 +18,7 @@ OWN = {
     "model": {"core", "storage"},
     "data": {"core", "config", "storage", "model.processor", "model.vocabulary"},
     "train": {"core", "config", "storage", "track", "model", "data"},
-    "evaluate": {"core", "config", "storage", "track", "model", "data"},
+    "evaluate": {"core", "config", "storage", "track", "model", "data", "train"},
 }
 THIRD_PARTY = {
     "core": NUMPY,
