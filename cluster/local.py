@@ -97,7 +97,7 @@ def up(home: Path) -> Stack:
         ClusterError: a service did not start; the message ends with the tail of its log.
     """
     stack = load(home)
-    if stack and all(_is_running(home, name) for name in _SERVICES):
+    if stack and _is_healthy(stack):
         return stack
     down(home)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -111,16 +111,14 @@ def up(home: Path) -> Stack:
         ),
     )
     exports = "".join(f"export {key}={value}\n" for key, value in stack.environment().items())
+    exports += f'export PATH={Path(sys.executable).parent}:"$PATH"\n'
     _write_private(home / "env.sh", exports)
     try:
         # started together, then waited for: most of the time is imports
         for start in (_start_s3, _start_mlflow, _start_ray):
             start(stack)
-        _wait(stack, "s3", lambda: _create_bucket(stack))
-        _wait(stack, "mlflow", lambda: _get(f"{stack.mlflow_uri}/health"))
-        token = (home / "ray_token").read_text()
-        headers = {"Authorization": f"Bearer {token}"}
-        _wait(stack, "ray", lambda: _get(f"{stack.dashboard_uri}/api/jobs/", headers))
+        for name, probe in _probes(stack).items():
+            _wait(stack, name, probe)
     except BaseException:
         down(home)
         raise
@@ -149,6 +147,28 @@ def load(home: Path) -> Stack | None:
 
 
 _SERVICES = ("s3", "mlflow", "ray")
+
+
+def _probes(stack: Stack) -> dict[str, Callable[[], object]]:
+    """A request to each service that only a healthy one answers; an OSError otherwise."""
+    token = (stack.home / "ray_token").read_text()
+    headers = {"Authorization": f"Bearer {token}"}
+    return {
+        "s3": lambda: _create_bucket(stack),
+        "mlflow": lambda: _get(f"{stack.mlflow_uri}/health"),
+        "ray": lambda: _get(f"{stack.dashboard_uri}/api/jobs/", headers),
+    }
+
+
+def _is_healthy(stack: Stack) -> bool:
+    try:
+        for name, probe in _probes(stack).items():
+            if not _is_running(stack.home, name):
+                return False
+            probe()
+    except OSError:
+        return False
+    return True
 
 
 def _start_s3(stack: Stack) -> None:
@@ -207,7 +227,7 @@ def _start_mlflow(stack: Stack) -> None:
 
 def _start_ray(stack: Stack) -> None:
     ports, temp = stack.ports, _ray_temp(stack.home)
-    temp.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temp.mkdir(mode=0o700)  # its name can be guessed: it must not be there already
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
         "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}",
@@ -282,10 +302,12 @@ def _get(url: str, headers: dict[str, str] | None = None) -> bytes:
 
 def _stop(home: Path, names: list[str]) -> list[str]:
     """Stop services with everything they started; returns those that were running."""
-    running = [name for name in names if _is_running(home, name)]
-    pids = [int((home / f"{name}.pid").read_text().split()[0]) for name in running]
-    # with its start time a pid that another process got meanwhile is not mistaken for ours
-    members = {pid: _start_time(pid) for leader in pids for pid in _session_members(leader)}
+    members: dict[int, str] = {}
+    running: list[str] = []
+    for name in names:
+        found = members_of(home, name)
+        members |= found
+        running += [name] if found else []
     for stop_signal, patience in ((signal.SIGTERM, TERM_TIMEOUT_S), (signal.SIGKILL, 10.0)):
         for member in members:
             with suppress(ProcessLookupError):
@@ -299,6 +321,20 @@ def _stop(home: Path, names: list[str]) -> list[str]:
     for name in names:
         (home / f"{name}.pid").unlink(missing_ok=True)
     return running
+
+
+def members_of(home: Path, name: str) -> dict[int, str]:
+    """Pids and start times of a service's processes, its leader dead or alive.
+
+    With its start time a pid that another process got meanwhile is not mistaken for ours.
+    """
+    try:
+        leader, started = (home / f"{name}.pid").read_text().split()
+    except (OSError, ValueError):
+        return {}
+    if _start_time(int(leader)) not in ("", started):
+        return {}
+    return {pid: at for pid in _session_members(int(leader)) if (at := _start_time(pid))}
 
 
 def _session_members(leader: int) -> list[int]:

@@ -13,6 +13,18 @@ COLUMNS = (
 )
 
 
+def ranked(rows: Sequence[dict[str, object]], metric: str, mode: str) -> list[dict[str, object]]:
+    """Trials from best to worst; failed ones and those without the metric last."""
+    sign = 1.0 if mode == "min" else -1.0
+
+    def key(row: dict[str, object]) -> tuple[bool, float]:
+        value = row.get(metric)
+        usable = not row["error"] and isinstance(value, float)
+        return (not usable, sign * value if isinstance(value, float) else 0.0)
+
+    return sorted(rows, key=key)
+
+
 def table(rows: Sequence[Mapping[str, object]], keys: Sequence[str]) -> str:
     """Trials as Markdown, best first.
 

@@ -74,5 +74,20 @@ def load_sweep(path: Path, assignments: Sequence[str]) -> Sweep:
     config = config_from_tree(tree, faults)
     sweep = Sweep(config=config, grid=space, **settings)
     for values in sweep.trials():
-        sweep.trial_config(values)
+        _check_trial(sweep, sweep.trial_config(values))
     return sweep
+
+
+def _check_trial(sweep: Sweep, config: RunConfig) -> None:
+    if sweep.metric.startswith("validation/") and not config.training.validation_windows:
+        raise ConfigError(
+            f"sweep.metric = {sweep.metric}, but training.validation_windows = 0: "
+            "no trial would report it"
+        )
+    if "compression.delta" in sweep.grid and config.compression.strategy == "temporal":
+        delta, targets = config.compression.delta, config.evaluation.targets_delta
+        if targets < delta:
+            raise ConfigError(
+                f"evaluation.targets_delta = {targets} is below compression.delta = {delta}: "
+                "trials would be scored on different events; set it to the largest delta"
+            )

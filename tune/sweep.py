@@ -5,6 +5,7 @@ python tune/sweep.py --config tune/configs/delta_rank.toml --set model.path=FOLD
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from mmtpp.storage.paths import filesystem_of, join, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
 from mmtpp.train.launch import pretrain
-from tune.report import as_toml, table
+from tune.report import as_toml, ranked, table
 from tune.space import Sweep, load_sweep
+
+logger = logging.getLogger(__name__)
 
 # A trial's driver only waits for its workers.
 DRIVER_CPUS = 0.1
@@ -57,7 +60,7 @@ def run(sweep: Sweep) -> dict[str, object]:
     """Run every trial; a failing one is recorded and does not stop the others.
 
     Raises:
-        ClusterError: one trial does not fit the cluster, or all failed.
+        ClusterError: all trials failed.
     """
     start_ray()
     name = (
@@ -93,8 +96,7 @@ def run(sweep: Sweep) -> dict[str, object]:
         }
         for result in results
     ]
-    sign = 1 if sweep.mode == "min" else -1
-    rows.sort(key=lambda row: sign * float(row.get(sweep.metric, sign * float("inf"))))  # pyright: ignore[reportArgumentType]
+    rows = ranked(rows, sweep.metric, sweep.mode)
     text = table(rows, list(sweep.grid))
     print(text, flush=True)
     parent.text("trials.md", text)
@@ -119,23 +121,21 @@ def run(sweep: Sweep) -> dict[str, object]:
 
 
 def _concurrency(sweep: Sweep) -> int:
-    """Trials at a time, so that running ones never wait for each other's workers.
-
-    Raises:
-        ClusterError: not even one fits.
-    """
+    """Trials at a time, so that running ones never wait for each other's workers."""
     resources, training = ray.cluster_resources(), sweep.config.training
     cpus = training.num_workers * training.cpus_per_worker + DRIVER_CPUS
     fitting = resources.get("CPU", 0) / cpus
     if training.device == "gpu" or (training.device == "auto" and resources.get("GPU", 0) > 0):
         fitting = min(fitting, resources.get("GPU", 0) / training.num_workers)
     if fitting < 1:
-        raise ClusterError(
-            f"a trial does not fit the cluster of {resources}",
-            setting=f"training.num_workers = {training.num_workers}, "
-            f"training.cpus_per_worker = {training.cpus_per_worker}",
+        logger.warning(
+            "a trial of %d workers does not fit the cluster now (%g CPUs, %g GPUs); one at a time, "
+            "waiting for an autoscaler to bring machines",
+            training.num_workers,
+            resources.get("CPU", 0),
+            resources.get("GPU", 0),
         )
-    return min(sweep.max_concurrent, int(fitting))
+    return max(1, min(sweep.max_concurrent, int(fitting)))
 
 
 if __name__ == "__main__":

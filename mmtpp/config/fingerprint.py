@@ -26,7 +26,7 @@ def run_fingerprint(config: RunConfig) -> str:
 
 def run_name(config: RunConfig, job: str) -> str:
     """``run.name``, or one derived from the settings: no clock and no chance in it."""
-    if config.run.name:
+    if config.run.name and job == "pretrain":
         return config.run.name
     tree = config.model_dump(mode="json", include={"evaluation", "source"})
     suffix = (
@@ -34,4 +34,4 @@ def run_name(config: RunConfig, job: str) -> str:
         if job == "pretrain"
         else fingerprint({"run": run_fingerprint(config), **tree})
     )
-    return f"{job}-{config.model.preset}-{suffix[:8]}"
+    return f"{config.run.name or config.model.preset}-{job}-{suffix[:8]}"

@@ -40,6 +40,10 @@ class StorageError(MmtppError):
     """A path or bucket cannot be reached, read or written."""
 
 
+class MissingFileError(StorageError):
+    """A file is not there, while the place itself can be reached."""
+
+
 class ModelError(MmtppError):
     """A model folder, adapter or vocabulary does not fit."""
 

@@ -22,7 +22,7 @@ def mrope_positions(
         (3, T) int64.
 
     Source: Qwen2.5-VL (arXiv 2502.13923), still images; equal to ``get_rope_index`` of
-        transformers, see tests/parity/test_positions.py.
+        transformers, see tests/parity/test_model.py.
     """
     num_tokens = len(is_image_pad)
     cells = image_side * image_side

@@ -56,9 +56,9 @@ class EventScores:
     Attributes:
         event: (E,) index of the event within the window.
         interval_nll: (E,) nats: minus the log-probability of writing this event in full with this
-            interval code, every token up to the last time byte included. For an event that
-            compression keeps this is the exact likelihood of its interval, comparable between
-            compression thresholds.
+            interval code, every token up to the last time byte included, and with it the
+            decision that no image and no similar-event token comes first. So it is never below
+            the exact cost of the interval, and comparable between compression thresholds.
         type_nll: (E,) nats of the type byte given the interval.
         predicted_type: (E,) the most likely of the valid types, as an index into them.
         text_nll: (E,) nats of all text tokens.

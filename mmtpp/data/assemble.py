@@ -24,7 +24,10 @@ from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TokenIds
 from mmtpp.core.window import cut_windows
 from mmtpp.data.store import Address, StoredSequence, StoreReader, TimeRange
-from mmtpp.storage.paths import join, read_bytes, write_bytes
+from mmtpp.storage.paths import read_bytes, write_bytes
+
+GROUPS_PER_BLOCK = 16  # row groups a planning task reads
+GROUPS_PER_WORKER = 256  # a planning process is worth starting for so many
 
 ROW_SCHEMA = pa.schema(
     [
@@ -128,12 +131,6 @@ class Plan:
     num_similar: int
     fingerprint: str
 
-    @property
-    def num_scored(self) -> int:
-        """Events outside repeated context, each in exactly one window."""
-        ends, firsts = self.windows["end"].to_numpy(), self.windows["first_scored"].to_numpy()
-        return int((ends - firsts).sum())
-
     def describe(self, max_tokens: int) -> str:
         """One line on how well the samples are filled."""
         tokens = int(np.sum(self.windows["num_tokens"].to_numpy()))
@@ -199,14 +196,14 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
         for group in range(reader.num_groups(file))
     ]
     windows_of_groups = ray.data.from_items(
-        groups, override_num_blocks=min(len(groups), 4 * _num_cpus())
+        groups, override_num_blocks=-(-len(groups) // GROUPS_PER_BLOCK)
     ).map_batches(
         PlanGroups,
         fn_constructor_args=(settings, token_ids),
-        batch_size=8,
+        batch_size=GROUPS_PER_BLOCK,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
-            min_size=1, max_size=max(1, min(len(groups) // 8, _num_cpus() // 2))
+            min_size=1, max_size=max(1, len(groups) // GROUPS_PER_WORKER)
         ),
     )
     tables = list(windows_of_groups.iter_batches(batch_format="pyarrow"))
@@ -431,12 +428,3 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
         event_type=values("event_type"),
         event_is_target=values("event_is_target"),
     )
-
-
-def _num_cpus() -> int:
-    return int(ray.cluster_resources().get("CPU", 1))
-
-
-def plan_uri(run_uri: str) -> str:
-    """Where a run keeps its plan."""
-    return join(run_uri, "plan.parquet")

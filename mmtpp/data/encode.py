@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from mmtpp.core.errors import DataError, StorageError
+from mmtpp.core.errors import DataError, MissingFileError, StorageError
 from mmtpp.core.events import MAX_TYPES, EventSequence, Rejected
 from mmtpp.core.split import SPLITS, split_of
 from mmtpp.core.template import NO_FRAME
@@ -47,7 +47,7 @@ ENCODE_VERSION = 1  # bump when the same input gives another output
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 32 * 2**20
 ROWS_PER_GROUP = 16  # sequences in a Parquet row group, the unit of reading
-IMAGE_CACHE_ENTRIES = 4096
+IMAGE_CACHE_BYTES = 256 * 2**20  # of decoded images in each process
 TOKENIZER_SAMPLE_FILES = 200
 
 SEQUENCE_SCHEMA = pa.schema(
@@ -154,6 +154,7 @@ def encode(
     existing = find_manifest(store_uri)
     if existing and existing.request == request:
         logger.info("the store is up to date, nothing to prepare: %s", store_uri)
+        _check(existing, settings.source_uri, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, time.monotonic() - started)
 
     paths = [path for path, _, _ in files]
@@ -162,33 +163,30 @@ def encode(
     data_folder = f"data-{request[:16]}"
     write_bytes(join(store_uri, data_folder, TOKENIZER_FILE), vocabulary.tokenizer_json.encode())
     shards = _shards(files)
-    num_cpus = int(ray.cluster_resources().get("CPU", 1))
     encoded = ray.data.from_items(
         [{"shard": index, "paths": shard} for index, shard in enumerate(shards)],
         override_num_blocks=len(shards),
     ).map(
         EncodeShard,  # pyright: ignore[reportArgumentType] # a callable class, as Ray documents
         fn_constructor_args=(settings, join(store_uri, data_folder), vocabulary.tokenizer_json),
-        compute=ray.data.ActorPoolStrategy(
-            min_size=1, max_size=max(1, min(len(shards), num_cpus // 2))
-        ),
+        # as many as the cluster has CPUs for, now or when the autoscaler has brought them
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=len(shards)),
     )
     totals = _Totals()
     progress = Progress("prepare", total=len(files), unit="files")
     for row in encoded.iter_rows():
         if row["problem"]:
-            raise DataError(
-                row["problem"],
-                where=settings.source_uri,
-                cause="the file is damaged or of another kind",
-                setting="source.malformed_file = fail; set it to reject to count such files "
-                "and continue",
-            )
+            raise DataError(row["problem"], where=settings.source_uri)
         totals.add(row)
         progress.advance(row["files"], f"{totals.counts['events_read']:,} events")
     progress.close()
     manifest = totals.manifest(settings, request, data_folder, vocabulary.hash)
-    _check(manifest, totals, settings.source_uri, store_uri, data_folder, max_rejected_fraction)
+    repeated = [name for name, count in totals.ids.items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"sequence id {repeated[0]!r} occurs more than once", where=settings.source_uri
+        )
+    _check(manifest, settings.source_uri, store_uri, max_rejected_fraction)
     manifest.save(store_uri)
     return EncodeReport(manifest, False, time.monotonic() - started)
 
@@ -210,12 +208,18 @@ class EncodeShard:
 
     def __call__(self, row: dict) -> dict:
         """Encode one shard and say what was in it; ``problem`` is not empty on failure."""
+        try:
+            return self._encode(row)
+        except StorageError as error:  # Ray Data would wrap it beyond recognition
+            return {**_empty_row(), "problem": str(error)}
+
+    def _encode(self, row: dict) -> dict:
         settings = self._settings
         reader = READERS[settings.source_kind]
         paths = [str(path) for path in row["paths"]]
         with ThreadPoolExecutor(max_workers=8) as pool:
             contents = pool.map(lambda path: _read(settings.source_uri, path), paths)
-            sequences: list[EventSequence] = []
+            rows: list[dict] = []
             rejected: list[Rejected] = []
             num_read = num_reordered = 0
             for path, content in zip(paths, contents, strict=True):
@@ -225,7 +229,7 @@ class EncodeShard:
                     parsed = read_sequence(reader, path, content, type_names=settings.type_names)
                 except MalformedFileError as error:
                     if settings.malformed_file == "fail":
-                        return {**_empty_row(), "problem": str(error)}
+                        return {**_empty_row(), "problem": f"{error}\n  {_MALFORMED}"}
                     rejected.append(Rejected(path, -1, "malformed_file", str(error), ""))
                     num_read += 1  # its events cannot be counted: the file counts as one
                     continue
@@ -236,8 +240,9 @@ class EncodeShard:
                     kept, refused = self._without_bad_images(path, parsed.sequence, pool)
                     rejected += refused
                     if len(kept):
-                        sequences.append(kept)
-        table = self._table(sequences)
+                        rows.append(self._row(kept))
+        self._tokenise(rows)
+        table = pa.Table.from_pylist(rows, SEQUENCE_SCHEMA)
         name = f"{row['shard']:06d}.parquet"
         _write_table(join(self._folder, "sequences", name), table)
         _write_table(
@@ -251,7 +256,8 @@ class EncodeShard:
     ) -> tuple[EventSequence, list[Rejected]]:
         """Load the images of a sequence into the cache; reject the events of unreadable ones."""
         wanted = sorted({image for image in sequence.images if image} - set(self._images))
-        if len(self._images) + len(wanted) > IMAGE_CACHE_ENTRIES:
+        image_bytes = 3 * self._settings.image_px**2
+        if (len(self._images) + len(wanted)) * image_bytes > IMAGE_CACHE_BYTES:
             self._images.clear()
             wanted = sorted({image for image in sequence.images if image})
         self._images.update(zip(wanted, pool.map(self._load_image, wanted), strict=True))
@@ -284,38 +290,45 @@ class EncodeShard:
             return decode_image(
                 data, image_px=settings.image_px, max_pixels=settings.max_image_pixels
             )
-        except (DataError, StorageError) as error:
+        except (DataError, MissingFileError) as error:
             return str(error)
 
-    def _table(self, sequences: Sequence[EventSequence]) -> pa.Table:
-        unique = sorted({text for sequence in sequences for text in sequence.texts})
+    def _row(self, sequence: EventSequence) -> dict:
+        """A sequence as a row of the store, its texts not tokenised yet."""
+        frames: dict[bytes, int] = {}
+        frame = []
+        for image in sequence.images:
+            data = self._images[image] if image else None
+            assert not isinstance(data, str)  # events with unreadable images are gone
+            frame.append(NO_FRAME if data is None else frames.setdefault(data, len(frames)))
+        return {
+            "sequence_id": sequence.sequence_id,
+            "split": split_of(
+                sequence.sequence_id,
+                validation_fraction=self._settings.validation_fraction,
+                test_fraction=self._settings.test_fraction,
+            ),
+            "times": sequence.times,
+            "types": sequence.types,
+            "texts": list(sequence.texts),
+            "frame": frame,
+            "frames": list(frames),
+        }
+
+    def _tokenise(self, rows: list[dict]) -> None:
+        """Add the token ids of all texts, each distinct text tokenised once."""
+        unique = sorted({text for row in rows for text in row["texts"]})
         ids_of = dict(zip(unique, self._vocabulary.encode_texts(unique), strict=True))
-        rows = []
-        for sequence in sequences:
-            texts = [ids_of[text] for text in sequence.texts]
-            frames: dict[bytes, int] = {}
-            frame = [
-                frames.setdefault(self._images[image], len(frames)) if image else NO_FRAME  # pyright: ignore[reportArgumentType]
-                for image in sequence.images
-            ]
-            rows.append(
-                {
-                    "sequence_id": sequence.sequence_id,
-                    "split": split_of(
-                        sequence.sequence_id,
-                        validation_fraction=self._settings.validation_fraction,
-                        test_fraction=self._settings.test_fraction,
-                    ),
-                    "times": sequence.times,
-                    "types": sequence.types,
-                    "texts": list(sequence.texts),
-                    "text_ids": np.concatenate([np.array(ids, np.int32) for ids in texts]),
-                    "text_offsets": np.cumsum([0, *map(len, texts)]),
-                    "frame": frame,
-                    "frames": list(frames),
-                }
-            )
-        return pa.Table.from_pylist(rows, SEQUENCE_SCHEMA)
+        for row in rows:
+            texts = [ids_of[text] for text in row["texts"]]
+            row["text_ids"] = np.concatenate([np.array(ids, np.int32) for ids in texts])
+            row["text_offsets"] = np.cumsum([0, *map(len, texts)])
+
+
+_MALFORMED = (
+    "likely cause: the file is damaged or of another kind\n"
+    "  setting: source.malformed_file = fail; set it to reject to count such files and continue"
+)
 
 
 def _read(source_uri: str, path: str) -> bytes | str:
@@ -432,22 +445,15 @@ class _Totals:
 
 
 def _check(
-    manifest: Manifest,
-    totals: _Totals,
-    source_uri: str,
-    store_uri: str,
-    data_folder: str,
-    max_rejected_fraction: float,
+    manifest: Manifest, source_uri: str, store_uri: str, max_rejected_fraction: float
 ) -> None:
     if manifest.events_read != manifest.events_kept + manifest.events_rejected:
         raise AssertionError(f"events do not add up: {manifest}")
-    repeated = [name for name, count in totals.ids.items() if count > 1]
-    if repeated:
-        raise DataError(f"sequence id {repeated[0]!r} occurs more than once", where=source_uri)
-    rejected_uri = join(store_uri, data_folder, "rejected")
+    rejected_uri = join(store_uri, manifest.data_folder, "rejected")
     if manifest.events_kept == 0:
         raise DataError(
-            f"no events left: {manifest.rejected_by_cause}", where=f"rejected: {rejected_uri}"
+            f"no events left in {source_uri}: {manifest.rejected_by_cause}",
+            where=f"rejected: {rejected_uri}",
         )
     fraction = manifest.events_rejected / manifest.events_read
     if fraction > max_rejected_fraction:

@@ -5,12 +5,12 @@ import logging
 import ray
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.errors import ConfigError
+from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.data.encode import EncodeSettings, encode
 from mmtpp.data.sources import READERS
 from mmtpp.data.sources.flights import publish
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
-from mmtpp.storage.paths import check_bucket, join, read_bytes
+from mmtpp.storage.paths import check_bucket, exists, join, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ def prepare(config: RunConfig) -> dict[str, object]:
     source = config.source
     for uri in (source.uri, config.store.uri):
         check_bucket(uri)
+    if f"{config.store.uri}/".startswith(f"{source.uri.rstrip('/')}/"):
+        raise ConfigError(
+            f"store.uri = {config.store.uri}: it lies in source.uri = {source.uri}, so the store "
+            "would be read as events; choose a folder beside it"
+        )
     reader = READERS[source.kind]
     if reader.type_names and source.types:
         raise ConfigError(f"source.types: sources of kind {source.kind} name their own types")
@@ -72,9 +77,16 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
     """The vocabulary of a base model, without its weights.
 
     Raises:
-        StorageError: no tokenizer there.
-        ModelError: not a usable one.
+        ModelError: nothing usable there.
+        StorageError: the place cannot be reached.
     """
+    if not exists(join(model_uri, TOKENIZER_FILE)):
+        raise ModelError(
+            "there is no model here: tokenizer.json is missing",
+            where=model_uri,
+            cause="the training run that should have written it has not finished, or the URI is "
+            "wrong; hub names are not downloaded, give a folder",
+        )
     return Vocabulary(read_bytes(join(model_uri, TOKENIZER_FILE)).decode())
 
 

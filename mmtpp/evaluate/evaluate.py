@@ -6,21 +6,25 @@ exactly once. Runs on the driver; the work is in Ray Data.
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import DataError
 from mmtpp.core.scores import LossSums
 from mmtpp.data.assemble import AssembleSettings, Plan, make_plan, samples_table
-from mmtpp.data.prepare import start_ray
+from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.progress import Progress
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.baselines import TrainingStatistics
 from mmtpp.evaluate.score import WindowScorer
+from mmtpp.model.vocabulary import check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, join, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
@@ -44,14 +48,25 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     check_bucket(config.run.storage_uri)
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
+    for uri in filter(None, (config.model.path, config.model.adapter)):
+        own = load_model_vocabulary(uri)
+        check_same_vocabulary(own.hash, vocabulary.hash, where=uri)
     settings = assemble_settings(config, manifest, split=config.evaluation.split)
     start_ray()
     plan = make_plan(settings, vocabulary.token_ids())
-    events = _score(config, settings, manifest, plan)
+    windows = _score(config, settings, manifest, plan)
+    events = windows.filter(pc.field("sequence_id").is_valid())
+    if len(events) == 0:
+        raise DataError(
+            "no event is a target",
+            where=config.store.uri,
+            setting=f"evaluation.targets_delta = {config.evaluation.targets_delta}, "
+            f"compression.delta = {config.compression.delta}",
+        )
     # the baseline may know everything before the end of the range, as the models do
     train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
     statistics = training_statistics(train)
-    metrics = summarize(events, manifest.seconds_per_unit)
+    metrics = {**loss_metrics(windows), **summarize(events, manifest.seconds_per_unit)}
     baselines = baseline_metrics(events, statistics)
 
     name = run_name(config, "evaluate")
@@ -106,11 +121,12 @@ def _score(
         num_cpus=config.training.cpus_per_worker,
         num_gpus=1 if hardware.on_gpu else None,
     )
-    progress = Progress("evaluate", total=plan.num_scored, unit="events")
-    tables = []
-    for table in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
+    progress = Progress("evaluate", total=len(plan.samples), unit="windows")
+    tables: list[pa.Table] = []
+    batches: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
+    for table in batches:
         tables.append(table)
-        progress.advance(len(table))
+        progress.advance(table.filter(pc.field("window_nll").is_valid()).num_rows)
     progress.close()
     return pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("time", "ascending")])
 
@@ -127,6 +143,13 @@ def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
     return statistics
 
 
+def loss_metrics(windows: pa.Table) -> dict[str, float]:
+    """Losses per token over all windows, by modality."""
+    nll = np.array(windows["window_nll"].drop_null().to_pylist())
+    tokens = np.array(windows["window_tokens"].drop_null().to_pylist())
+    return LossSums(nll.sum(axis=0), tokens.sum(axis=0)).per_token("test")
+
+
 def summarize(events: pa.Table, seconds_per_unit: float) -> dict[str, float]:
     """Headline metrics of a table of scored events.
 
@@ -141,10 +164,7 @@ def summarize(events: pa.Table, seconds_per_unit: float) -> dict[str, float]:
     interval_nll = events["interval_nll"].to_numpy()
     right = events["predicted_type"].to_numpy() == events["type"].to_numpy()
     count = len(events)
-    nll = np.array([part for part in events["window_nll"].to_pylist() if part is not None])
-    tokens = np.array([part for part in events["window_tokens"].to_pylist() if part is not None])
     return {
-        **LossSums(nll.sum(axis=0), tokens.sum(axis=0)).per_token("test"),
         "interval_nll_nats_per_event": float(interval_nll.mean()),
         "interval_nll_standard_error": float(interval_nll.std() / np.sqrt(count)),
         "type_accuracy": float(right.mean()),

@@ -70,7 +70,7 @@ class WindowScorer:
         self._type_ids = torch.tensor(vocabulary.type_ids(type_codes), device=device)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
-        """Score windows, ``EVENT_SCHEMA``; a window without targets gives no row."""
+        """Score windows, ``EVENT_SCHEMA``; a window without targets gives a row without event."""
         assembled = self._assembler(samples)
         tables = [self._score(assembled, index) for index in range(len(assembled))]
         return pa.concat_tables(tables)
@@ -88,6 +88,9 @@ class WindowScorer:
         events = result.event[target]
         losses = LossSums.of(nll, modality)
         count = len(events)
+        if count == 0:
+            empty = {"window_nll": losses.nll.tolist(), "window_tokens": losses.tokens.tolist()}
+            return pa.Table.from_pylist([empty], EVENT_SCHEMA)
         columns = {
             "sequence_id": assembled["event_sequence"][index].values.take(pa.array(events)),
             "time": _values(assembled, "event_time", index)[events],

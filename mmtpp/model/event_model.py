@@ -112,6 +112,7 @@ def build_event_model(
         check_same_vocabulary(own.hash, vocabulary.hash, where=str(path))
     if activation_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    backbone.train()  # from_pretrained leaves it in evaluation mode
     if lora_rank == 0:
         return EventModel(backbone)
     with torch.random.fork_rng(devices=[]):
@@ -119,7 +120,7 @@ def build_event_model(
         adapted = attach_lora(
             backbone, vocabulary, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout
         )
-    return EventModel(adapted)
+    return EventModel(adapted).train()
 
 
 def load_event_model(

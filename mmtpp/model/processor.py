@@ -68,7 +68,7 @@ def pixel_values(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         (F * (S / 14)^2, 1176) float32: 3 channels x 2 equal time steps x 14 x 14 pixels; patches
         of one merged 2 x 2 cell are adjacent.
 
-    Source: ``Qwen2VLImageProcessor`` of transformers; equality in tests/parity/test_processor.py.
+    Source: ``Qwen2VLImageProcessor`` of transformers; equality in tests/parity/test_model.py.
     """
     num_frames, side_px = frames.shape[0], frames.shape[1]
     cells = side_px // CELL_PX

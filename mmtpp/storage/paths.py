@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from mmtpp.core.errors import DataError, StorageError
+from mmtpp.core.errors import DataError, MissingFileError, StorageError
 
 
 def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -66,7 +66,7 @@ def explained(uri: str, doing: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StorageError(f"cannot {doing}: it does not exist", where=uri) from error
+        raise MissingFileError(f"cannot {doing}: it does not exist", where=uri) from error
     except PermissionError as error:
         raise StorageError(f"cannot {doing}: access denied", where=uri, cause=_ACCESS) from error
     except pa.ArrowException as error:
@@ -118,7 +118,7 @@ def write_bytes(uri: str, data: bytes) -> None:
         filesystem, path = filesystem_of(uri)
         if isinstance(filesystem, pafs.LocalFileSystem):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            pending = f"{path}.pending"
+            pending = f"{path}.{os.getpid()}.pending"
             Path(pending).write_bytes(data)
             Path(pending).replace(path)
             return

@@ -1,6 +1,7 @@
 """Where a run comes from: settings as flat parameters, versions, revision."""
 
 import platform
+import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +34,8 @@ def versions() -> dict[str, str]:
             found[f"version.{package}"] = version(package)
         except PackageNotFoundError:
             found[f"version.{package}"] = "not installed"
+    if shutil.which("git") is None:
+        return found
     revision = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
         cwd=Path(__file__).parent,

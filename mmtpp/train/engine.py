@@ -119,11 +119,20 @@ class DeepSpeedEngine:
         )
         for group in self._engine.optimizer.param_groups:
             group["lr"] = self._config.learning_rate * factor
+        if self._stage == 0:  # DeepSpeed clips then, but does not tell the norm
+            grads = [p.grad for p in self._trained if p.grad is not None]
+            norm = float(torch.nn.utils.get_total_norm(grads))
+            self._check(norm, where)
         self._engine.step()
-        norm = float(self._engine.get_global_grad_norm() or 0.0)
+        if self._stage:
+            norm = float(self._engine.get_global_grad_norm())
+            self._check(norm, where)
+        return norm
+
+    @staticmethod
+    def _check(norm: float, where: str) -> None:
         if not math.isfinite(norm):
             raise NonFiniteLossError("the gradient norm is not finite", where=where)
-        return norm
 
     def gathered(self) -> AbstractContextManager[object]:
         if self._stage < 3:

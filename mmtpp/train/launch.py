@@ -169,6 +169,9 @@ def _fit(
         tracker.text("error.txt", str(error))
         tracker.close("FAILED")
         raise _cause(error) from error
+    except BaseException:  # interrupted: the run must not look alive
+        tracker.close("KILLED")
+        raise
     metrics = {
         key: value for key, value in (result.metrics or {}).items() if isinstance(value, float)
     }
@@ -200,6 +203,14 @@ def _claim(config: RunConfig, run_uri: str) -> None:
         write_bytes(uri, config.model_dump_json(indent=2).encode())
         return
     started = config_from_tree(json.loads(read_bytes(uri)))
+    workers = started.training.num_workers
+    if workers != config.training.num_workers:
+        raise ConfigError(
+            f"this run was started with training.num_workers = {workers}, now it is "
+            f"{config.training.num_workers}; its checkpoints need the same number",
+            where=run_uri,
+            setting="training.num_workers, or another run.name",
+        )
     if run_fingerprint(started) != run_fingerprint(config):
         before, now = flat_settings(started), flat_settings(config)
         changed = [

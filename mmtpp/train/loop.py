@@ -20,7 +20,7 @@ from mmtpp.model.lora import trainable_parameters
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.paths import copy_folder
 from mmtpp.track.mlflow_tracker import MlflowTracker
-from mmtpp.track.tracker import NullTracker
+from mmtpp.track.tracker import NullTracker, Tracker
 from mmtpp.train.checkpoint import Progress, restore, save
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.step import train_step
@@ -96,7 +96,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
         image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
     )
     telemetry = Telemetry(num_parameters, num_trained)
-    tracker = NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run)
+    tracker: Tracker = NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run)
     metrics: dict[str, float] = {}
     losses: list[LossSums] = []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.local import down, up
+from cluster.local import _start_time, down, members_of, up
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 
 ROOT = Path(__file__).parents[2]
@@ -54,24 +54,35 @@ def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
     refused = _submit("python", "-c", "print('let in')")
     assert refused.returncode != 0
     assert "let in" not in refused.stdout
+    # GCS and raylet listen on all interfaces: they must ask for the token too
+    for mode in ("disabled", "token"):
+        driver = subprocess.run(
+            [sys.executable, "-c", "import ray; ray.init(); print('let in')"],
+            env={**os.environ, "RAY_AUTH_MODE": mode}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert driver.returncode != 0
+        assert "AuthenticationError" in driver.stderr
+        assert "let in" not in driver.stdout
     for name in ("ray_token", "stack.json", "env.sh", "s3.json"):
         assert 0 == (stack.home / name).stat().st_mode & 0o077
 
 
 def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
     """A second stack beside the first: up twice is one stack, down ends it and only it."""
-    before = {process.pid for process in psutil.process_iter()}
     home = tmp_path / "other"
     second = up(home)
     assert second == up(home)
-    started = [p for p in psutil.process_iter() if p.pid not in before]
-    assert len(started) > 3
+    members = {pid: at for name in ("s3", "mlflow", "ray") for pid, at in
+               members_of(home, name).items()}  # fmt: skip
+    assert len(members) > 10  # Ray's daemons among them
+    ports = {c.laddr.port for c in psutil.net_connections("tcp")
+             if c.status == "LISTEN" and c.pid in members}  # fmt: skip
+    assert len(ports) > 15
     assert ["ray", "mlflow", "s3"] == down(home)
     assert [] == down(home)
-    alive = [p for p in started if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert [] == [p for p in alive if str(home) in " ".join(p.cmdline())]
+    assert not [pid for pid, at in members.items() if _start_time(pid) == at]
     listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
-    assert not listening & set(second.ports.values())
+    assert not listening & (ports | set(second.ports.values()))
     with urllib.request.urlopen(f"{stack.mlflow_uri}/health", timeout=10) as answer:
         assert 200 == answer.status
     assert os.environ["RAY_ADDRESS"] == stack.environment()["RAY_ADDRESS"]

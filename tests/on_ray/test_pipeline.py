@@ -20,12 +20,14 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, StorageError
 from mmtpp.data.assemble import make_plan
+from mmtpp.data.encode import EncodeSettings, EncodeShard
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.folder import local_folder
 from mmtpp.model.qwen_vl import load_base
+from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, list_files, read_bytes, write_bytes
 from mmtpp.train.launch import pretrain
@@ -110,6 +112,22 @@ def test_bad_records_are_counted_and_kept_as_rejected(cluster, tmp_path):
         )  # fmt: skip
     with pytest.raises(DataError, match=r"manifest\.json is missing"):
         load_manifest(str(tmp_path / "strict"))  # nothing half-finished is visible
+
+
+def test_more_images_than_the_cache_holds(cluster, tmp_path, monkeypatch):
+    """Three images of 9,408 bytes, room for two: the store is the same as with room for all."""
+    raw = str(tmp_path / "raw")
+    publish_events(raw)
+    settings = EncodeSettings("mmtpp", raw, (), 1.0, 56, 10**7, "fail", 0.25, 0.2, 512)
+    tokenizer = train_tokenizer(["event 1 of line 2"], size=300)
+    paths = sorted(path.name for path in Path(raw).glob("*.json"))
+    tables = []
+    for size in (10**9, 2 * 9408):
+        monkeypatch.setattr("mmtpp.data.encode.IMAGE_CACHE_BYTES", size)
+        folder = str(tmp_path / str(size))
+        assert not EncodeShard(settings, folder, tokenizer)({"shard": 0, "paths": paths})["problem"]
+        tables.append(pq.read_table(Path(folder) / "sequences" / "000000.parquet"))
+    assert tables[0].equals(tables[1])
 
 
 def test_a_malformed_file_stops_the_job_or_is_counted(cluster, tmp_path):

@@ -92,7 +92,7 @@ def rank_main(rank: int, num_ranks: int, stage: int) -> None:
         sys.stdout.write(f"LOSSES {json.dumps(losses)}\n")
 
 
-@pytest.mark.parametrize(("num_ranks", "stage"), [(1, 2), (2, 2), (2, 3)])
+@pytest.mark.parametrize(("num_ranks", "stage"), [(2, 0), (1, 2), (2, 2), (2, 3)])
 def test_losses_equal_plain_pytorch(num_ranks: int, stage: int):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

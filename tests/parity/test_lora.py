@@ -8,7 +8,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.event_model import EventModel, load_event_model, save_trained
+from mmtpp.model.event_model import EventModel, build_event_model, load_event_model, save_trained
 from mmtpp.model.lora import attach_lora, load_adapter, save_adapter, trainable_parameters
 from mmtpp.model.qwen_vl import load_base, save_base
 from tests.parity.tiny import batcher, nll, random_row, tiny_backbone, tiny_vocabulary
@@ -78,6 +78,21 @@ def test_a_base_folder_round_trips(tmp_path):
         nll(EventModel(model), VOCABULARY, ROW),
         nll(EventModel(loaded.eval()), VOCABULARY, ROW),
     )
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_loaded_base_trains_with_dropout_and_checkpointing(tmp_path, rank: int):
+    """from_pretrained leaves a model in evaluation mode, where neither would happen."""
+    save_base(tiny_backbone(VOCABULARY), VOCABULARY, tmp_path)
+    model = build_event_model(
+        path=tmp_path, vocabulary=VOCABULARY, lora_rank=rank, lora_alpha=8, lora_dropout=0.5,
+        activation_checkpointing=True, seed=0, dtype=torch.float32,
+    )  # fmt: skip
+    layers = model.base.model.language_model.layers
+    assert all(layer.training and layer.gradient_checkpointing for layer in layers)
+    model(batcher(VOCABULARY)(ROW))[0].mean().backward()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
 
 
 @pytest.mark.parametrize("missing", ["lora_A", "trainable_tokens"])

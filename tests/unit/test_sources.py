@@ -70,6 +70,7 @@ def test_a_byte_order_mark_is_no_obstacle():
         (_event(text=None), "missing_text"),
         (_event(text="\ud800"), "invalid_text"),
         (_event(image_path=7), "invalid_image_path"),
+        (_event(image_path="\ud800.png"), "invalid_image_path"),
         ("not an object", "malformed_record"),
     ],
 )
@@ -87,7 +88,9 @@ def test_type_names_map_to_their_codes():
     assert [1] == parsed.sequence.types.tolist()
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"{}", b"\xff\xfe", b"3", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"{}", b"\xff\xfe", b"3", b"[" * 100_000, b"[" + b"9" * 5000]
+)
 def test_a_malformed_json_file_is_an_error_that_names_it(data: bytes):
     with pytest.raises(MalformedFileError, match=r"a/b\.json"):
         read_sequence(MMTPP, "a/b.json", data, type_names=())

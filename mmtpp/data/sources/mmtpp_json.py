@@ -21,7 +21,7 @@ def parse(path: str, data: bytes) -> Iterator[RawEvent]:
     """
     try:
         tree = json.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedFileError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, list):
         raise MalformedFileError(f"{path}: a list of events expected, found {type(tree).__name__}")

@@ -144,12 +144,13 @@ def _check(
         return "unknown_type", f"type is {raw.type!r}; set source.types to the names in use"
     if not isinstance(raw.text, str):
         return "missing_text", f"text is {raw.text!r}"
-    try:
-        raw.text.encode()
-    except UnicodeEncodeError as error:
-        return "invalid_text", str(error)
     if raw.image is not None and not isinstance(raw.image, str):
         return "invalid_image_path", f"image path is {raw.image!r}"
+    for cause, value in (("invalid_text", raw.text), ("invalid_image_path", raw.image or "")):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            return cause, str(error)
     return time, code, raw.text, raw.image or None
 
 
