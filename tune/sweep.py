@@ -92,7 +92,7 @@ def run(sweep: Sweep) -> dict[str, object]:
         {
             **(result.config or {}),
             **{key: value for key, value in (result.metrics or {}).items() if "/" in key},
-            "error": str(result.error).splitlines()[-1] if result.error else "",
+            "error": _reason(result.error),
         }
         for result in results
     ]
@@ -118,6 +118,16 @@ def run(sweep: Sweep) -> dict[str, object]:
         "best_uri": best_uri,
         "failed": sum(bool(row["error"]) for row in rows),
     }
+
+
+def _reason(error: BaseException | None) -> str:
+    """One line on why a trial failed; empty when it did not."""
+    if error is None:
+        return ""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, MmtppError):
+        return f"{type(cause).__name__}: {cause.what} ({cause.where})"
+    return (str(error).splitlines() or [type(error).__name__])[-1]
 
 
 def _concurrency(sweep: Sweep) -> int:

@@ -41,7 +41,8 @@ class Rejected:
 
     Attributes:
         path: the file it came from, relative to the source root.
-        row: its position in the file, from 0; -1 when the whole file is meant.
+        row: its position in the file, from 0 (for ``unreadable_image`` its position in order of
+            time); -1 when the whole file is meant.
         cause: a short fixed phrase, the key of ``rejected_by_cause``.
         detail: what exactly was wrong.
         record: the record as read, cut to 1,000 characters.

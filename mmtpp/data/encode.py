@@ -66,7 +66,7 @@ SEQUENCE_SCHEMA = pa.schema(
 REJECTED_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
-        ("row", pa.int64()),  # -1: the whole file
+        ("row", pa.int64()),  # in the file (unreadable_image: in order of time); -1: the whole file
         ("cause", pa.string()),
         ("detail", pa.string()),
         ("record", pa.string()),

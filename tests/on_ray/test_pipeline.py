@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from mmtpp.config.load import config_from_tree, with_values
+from mmtpp.config.load import config_from_tree, load_config, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, StorageError
 from mmtpp.data.assemble import make_plan
@@ -32,6 +32,9 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, list_files, read_bytes, write_bytes
 from mmtpp.train.launch import pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+from tune.report import as_toml
+from tune.space import load_sweep
+from tune.sweep import run
 
 SOURCE, STORE, RUNS = "s3://mmtpp/t/raw", "s3://mmtpp/t/store", "s3://mmtpp/t/runs"
 
@@ -269,6 +272,35 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     run = MlflowClient(stack.mlflow_uri).get_run(result["run_id"])
     assert run.data.metrics["type_accuracy"] == result["metrics"]["type_accuracy"]
     json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_a_sweep_has_one_parent_with_a_child_for_each_trial(base, stack, tmp_path):
+    """Two trials, one of which fails: it is recorded and does not stop the other."""
+    file = tmp_path / "sweep.toml"
+    tree = _config(**{"model.path": base["adapter_uri"], "training.num_steps": 3,
+                      "lora.rank": 2, "training.num_workers": 1, "training.max_failures": 0,
+                      "evaluation.targets_delta": 1.0})  # fmt: skip
+    file.write_text(
+        '[sweep]\nname = "s"\nmetric = "validation/interval_nll_nats_per_event"\nmode = "min"\n'
+        'max_concurrent = 1\n[space]\n"compression.delta" = [0.5]\n'
+        '"training.learning_rate" = [0.003, 1e30]\n' + as_toml(tree)
+    )
+    result = run(load_sweep(file, []))
+    assert (1, {"compression.delta": 0.5, "training.learning_rate": 0.003}) == (
+        result["failed"],
+        result["best"],
+    )
+    assert "not finite" in str(result["trials"][1]["error"])
+    client = MlflowClient(stack.mlflow_uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
+    children = client.search_runs(
+        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{result['run_id']}'"
+    )
+    assert ["FAILED", "FINISHED"] == sorted(child.info.status for child in children)
+    best = tmp_path / "best.toml"
+    best.write_bytes(read_bytes(result["best_uri"]))
+    assert 0.003 == load_config(best).training.learning_rate
 
 
 def test_other_settings_or_data_under_the_same_run_name_are_refused(base, tmp_path):
