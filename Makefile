@@ -21,6 +21,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmtpp needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	@echo "== setup: compiling DeepSpeed's CPU collectives, once (about a minute)"
+	PATH="$(CURDIR)/$(BIN):$$PATH" DS_ACCELERATOR=cpu $(BIN)/python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' > /dev/null
 	@touch $@
 
 demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA -> evaluation, on this machine (about 12 minutes)
