@@ -104,20 +104,25 @@ def sweep(stack: Stack) -> None:
 def _show(of_base: dict, of_adapter: dict) -> None:
     base, adapter, plain = of_base["metrics"], of_adapter["metrics"], of_base["baselines"]
     nll, accuracy = "interval_nll_nats_per_event", "type_accuracy"
+
+    def measured(metrics: dict, name: str, error: str) -> str:
+        return f"{metrics[name]:.3f} ± {metrics[error]:.3f}"
+
+    nll_error, accuracy_error = "interval_nll_standard_error", "type_accuracy_standard_error"
     rows = [
-        ("most frequent type", None, plain["type_accuracy_most_frequent"]),
-        ("last type", None, plain["type_accuracy_last"]),
-        ("marginal of the intervals", plain[nll], None),
-        ("tiny base", base[nll], base[accuracy]),
-        ("tiny base + LoRA", adapter[nll], adapter[accuracy]),
+        ("most frequent type", "", f"{plain['type_accuracy_most_frequent']:.3f}"),
+        ("last type", "", f"{plain['type_accuracy_last']:.3f}"),
+        ("marginal of the intervals", f"{plain[nll]:.3f}", ""),
+        *(
+            (name, measured(of, nll, nll_error), measured(of, accuracy, accuracy_error))
+            for name, of in (("tiny base", base), ("tiny base + LoRA", adapter))
+        ),
     ]
     print(f"\nHeld-out aircraft, September to December: {of_adapter['events']:,} events")
-    print(f"{'':28}{'interval NLL':>16}{'next type':>14}")
-    print(f"{'':28}{'(nats/event)':>16}{'(accuracy)':>14}")
-    for name, first, second in rows:
-        left = "" if first is None else f"{first:.3f}"
-        right = "" if second is None else f"{second:.3f}"
-        print(f"{name:28}{left:>16}{right:>14}")
+    print(f"{'':28}{'interval NLL':>16}{'next type':>16}")
+    print(f"{'':28}{'(nats/event)':>16}{'(accuracy)':>16}")
+    for name, left, right in rows:
+        print(f"{name:28}{left:>16}{right:>16}")
 
 
 def main(argv: list[str]) -> int:
