@@ -79,9 +79,9 @@ def load_sweep(path: Path, assignments: Sequence[str]) -> Sweep:
 
 
 def _check_trial(sweep: Sweep, config: RunConfig) -> None:
-    if sweep.metric.startswith("validation/") and not config.training.validation_windows:
+    if sweep.metric.startswith("validation/") and not config.training.validation_sequences:
         raise ConfigError(
-            f"sweep.metric = {sweep.metric}, but training.validation_windows = 0: "
+            f"sweep.metric = {sweep.metric}, but training.validation_sequences = 0: "
             "no trial would report it"
         )
     if "compression.delta" in sweep.grid and config.compression.strategy == "temporal":

@@ -206,8 +206,8 @@ class Training(Section):
     """Steps between checkpoints."""
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints kept."""
-    validation_windows: NonNegativeInt = 64
-    """Validation windows scored at the end of training; 0 skips it."""
+    validation_sequences: NonNegativeInt = 32
+    """Validation sequences scored at the end of training, whole, a seeded choice; 0 skips it."""
     max_failures: Annotated[int, Field(ge=-1)] = 3
     """Worker failures survived by resuming from the last checkpoint; -1 for any number."""
 

@@ -83,7 +83,7 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
     train = assemble_settings(config, manifest, split="train")
     plan = _plan(train, vocabulary, join(run_uri, "plan.parquet"))
     logger.info("training: %s", plan.describe(config.window.max_tokens))
-    validation = _validation(config, manifest, vocabulary, run_uri)
+    validation = plan_validation(config, manifest, vocabulary, run_uri)
 
     run_key = f"{name}-{run_fingerprint(config)[:16]}-{manifest.fingerprint[:16]}"
     output = "adapter" if config.lora.rank else "model"
@@ -245,11 +245,11 @@ def _plan(settings: AssembleSettings, vocabulary: Vocabulary, uri: str) -> Plan:
     return plan
 
 
-def _validation(
+def plan_validation(
     config: RunConfig, manifest: Manifest, vocabulary: Vocabulary, run_uri: str
 ) -> AssembleSettings | None:
-    """Plan the validation windows: a seeded choice of them, the same in every run."""
-    wanted = config.training.validation_windows
+    """Plan the validation: whole sequences, chosen alike whatever Delta cuts them into."""
+    wanted = config.training.validation_sequences
     if not wanted:
         return None
     if not manifest.sequences_by_split["validation"]:
@@ -261,9 +261,12 @@ def _validation(
         return None
     settings = assemble_settings(config, manifest, split="validation")
     plan = make_plan(settings, vocabulary.token_ids())
-    order = np.random.default_rng(seed_from("validation") % 2**63).permutation(len(plan.samples))
-    chosen = [plan.samples[index] for index in sorted(order[:wanted].tolist())]
-    kept = plan.windows.take(pa.array([window for windows in chosen for window in windows]))
+    places = plan.windows.select(["file", "group", "row"]).to_pylist()
+    names = [(place["file"], place["group"], place["row"]) for place in places]
+    sequences = sorted(set(names))
+    order = np.random.default_rng(seed_from("validation") % 2**63).permutation(len(sequences))
+    chosen = {sequences[index] for index in order[:wanted].tolist()}
+    kept = plan.windows.filter(pa.array([name in chosen for name in names]))
     replace(
         plan, windows=kept.combine_chunks(), samples=[[index] for index in range(len(kept))]
     ).save(join(run_uri, "validation_plan.parquet"))

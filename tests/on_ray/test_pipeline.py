@@ -19,7 +19,13 @@ from safetensors.torch import load_file
 from mmtpp.config.load import config_from_tree, load_config, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, StorageError
-from mmtpp.data.assemble import make_plan
+from mmtpp.data.assemble import (
+    Assembler,
+    load_plan,
+    make_plan,
+    row_from_arrow,
+    samples_table,
+)
 from mmtpp.data.encode import EncodeSettings, EncodeShard
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.prepare import prepare
@@ -30,7 +36,7 @@ from mmtpp.model.qwen_vl import load_base
 from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, list_files, read_bytes, write_bytes
-from mmtpp.train.launch import pretrain
+from mmtpp.train.launch import plan_validation, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tune.report import as_toml
 from tune.space import load_sweep
@@ -52,7 +58,7 @@ def _config(**changes: object) -> RunConfig:
             "lora": {"rank": 0},
             "run": {"storage_uri": RUNS},
             "training": {"num_steps": 12, "num_workers": 2, "samples_per_step": 4, "log_every": 1,
-                         "checkpoint_every": 4, "learning_rate": 3e-3, "validation_windows": 6},
+                         "checkpoint_every": 4, "learning_rate": 3e-3, "validation_sequences": 3},
         }
     )  # fmt: skip
     return with_values(config, changes)
@@ -272,6 +278,37 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     run = MlflowClient(stack.mlflow_uri).get_run(result["run_id"])
     assert run.data.metrics["type_accuracy"] == result["metrics"]["type_accuracy"]
     json.dumps(result, allow_nan=False)
+
+
+def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
+    manifest = load_manifest(STORE)
+    vocabulary = store_vocabulary(STORE, manifest)
+    targets = []
+    for delta in (0.0, 2.0):
+        changes = {"compression.delta": delta, "evaluation.targets_delta": 2.0}
+        config = _config(
+            **changes, **{"training.validation_sequences": 2, "window.max_tokens": 128}
+        )
+        uri = str(tmp_path / str(delta))
+        settings = plan_validation(config, manifest, vocabulary, uri)
+        assert settings is not None
+        plan = load_plan(f"{uri}/validation_plan.parquet")
+        table = Assembler(settings, vocabulary.token_ids())(
+            samples_table(plan, np.arange(len(plan.samples)))
+        )
+        found = set()
+        for index in range(len(table)):
+            row = row_from_arrow(table, index, image_px=56)
+            scored = np.zeros(len(row.event_type), dtype=np.bool_)
+            scored[row.event[row.scored & (row.event >= 0)]] = True
+            names, times = (
+                table["event_sequence"][index].as_py(),
+                table["event_time"][index].as_py(),
+            )
+            found |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}
+        targets.append(found)
+    assert targets[0] == targets[1]
+    assert 2 == len({name for name, _ in targets[0]})
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def test_a_sweep_that_compares_unequal_things_is_refused(tmp_path):
     file.write_text(text.replace("targets_delta = 60.0", "targets_delta = 1.0"))
     with pytest.raises(ConfigError, match="scored on different events"):
         load_sweep(file, [])
-    file.write_text(text.replace("validation_windows = 40", "validation_windows = 0"))
+    file.write_text(text.replace("validation_sequences = 24", "validation_sequences = 0"))
     with pytest.raises(ConfigError, match="no trial would report it"):
         load_sweep(file, [])
 
