@@ -46,7 +46,7 @@ check: setup ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
 
-bench: setup ## measure speed on this machine and print the tables of benchmarks/
+bench: setup ## measure speed on this machine and print a table
 	$(BIN)/python -m benchmarks.core
 
 up: setup ## start the local stack: Ray head, S3 server, MLflow server

@@ -1,6 +1,6 @@
 """Speed of the per-event work: ours against a plain loop over events, in one run.
 
-    python -m benchmarks.core            prints the table of benchmarks/core.md
+    python -m benchmarks.core            prints a table; or: make bench
 
 The loop does what the published scripts do for each event (struct for the time code, one Python
 step per event for compression and template) without their tokenizer call, so the ratios are lower
