@@ -43,11 +43,12 @@ def save(engine: Engine, progress: Progress, *, rank: int, metrics: dict[str, fl
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def restore(engine: Engine, *, expected: Progress) -> int:
-    """Load the newest checkpoint of this run, if there is one.
+def restore(engine: Engine, checkpoint: ray.train.Checkpoint | None, *, expected: Progress) -> int:
+    """Load a checkpoint of this run, if there is one.
 
     Args:
         engine: freshly built.
+        checkpoint: the newest of the run, or None for a fresh one.
         expected: what the checkpoint must agree with; its step is ignored.
 
     Returns:
@@ -56,10 +57,13 @@ def restore(engine: Engine, *, expected: Progress) -> int:
     Raises:
         ModelError: the checkpoint belongs to other data, another vocabulary or world size.
     """
-    checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return 0
-    with checkpoint.as_directory() as folder:
+    # A folder of this rank's own. `Checkpoint.as_directory` shares one among the processes of a
+    # node, but a rank that arrives after the first download downloads again, over the files
+    # which the other is reading.
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.to_directory(folder)
         found = Progress(**json.loads((Path(folder) / PROGRESS_FILE).read_text()))
         for name in ("plan_fingerprint", "vocabulary_hash", "num_ranks"):
             saved, wanted = getattr(found, name), getattr(expected, name)

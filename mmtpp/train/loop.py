@@ -69,7 +69,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
     def place(step: int) -> Progress:
         return Progress(step, num_ranks, plan.fingerprint, vocabulary.hash)
 
-    step = restore(engine, expected=place(0))
+    step = restore(engine, ray.train.get_checkpoint(), expected=place(0))
     micro_batches = training.samples_per_step // num_ranks
     if rank == 0:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)

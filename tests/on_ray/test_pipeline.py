@@ -5,7 +5,9 @@ import os
 import signal
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import psutil
@@ -14,6 +16,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from peft import PeftModel, get_peft_model_state_dict
+from ray.train import Checkpoint
 from safetensors.torch import load_file
 
 from mmtpp.config.load import config_from_tree, load_config, with_values
@@ -35,7 +38,9 @@ from mmtpp.model.folder import local_folder
 from mmtpp.model.qwen_vl import load_base
 from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import copy_folder, list_files, read_bytes, write_bytes
+from mmtpp.storage.paths import copy_folder, filesystem_of, list_files, read_bytes, write_bytes
+from mmtpp.train.checkpoint import Progress, restore
+from mmtpp.train.engine import Engine
 from mmtpp.train.launch import plan_validation, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tune.report import as_toml
@@ -236,6 +241,30 @@ def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stac
     runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'killed'")
     assert [result["run_id"]] == [run.info.run_id for run in runs]
     assert "FINISHED" == runs[0].info.status
+
+
+def test_ranks_of_one_node_do_not_share_a_downloaded_checkpoint(stack):
+    """Restoring in the middle of another rank's restoring leaves the other's files alone."""
+    expected = Progress(step=3, num_ranks=2, plan_fingerprint="p", vocabulary_hash="v")
+    write_bytes(f"{RUNS}/shared/progress.json", json.dumps(asdict(expected)).encode())
+    write_bytes(f"{RUNS}/shared/state/optimizer.pt", b"x" * 1000)
+    filesystem, path = filesystem_of(f"{RUNS}/shared")
+    checkpoint = Checkpoint(path, filesystem)
+    folders: list[Path] = []
+
+    class Rank:
+        def load(self, folder: Path) -> None:
+            folders.append(folder)
+            before = (folder / "state" / "optimizer.pt").stat()
+            if len(folders) < 3:
+                assert restore(cast(Engine, Rank()), checkpoint, expected=expected) == 3
+            after = (folder / "state" / "optimizer.pt").stat()
+            assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+            assert 1000 == after.st_size
+
+    assert restore(cast(Engine, Rank()), checkpoint, expected=expected) == 3
+    assert 3 == len(set(folders))
+    assert not any(folder.exists() for folder in folders)
 
 
 def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base, stack, tmp_path):
