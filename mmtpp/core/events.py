@@ -1,4 +1,4 @@
-"""The data model: one sequence of multimodal events, and the records that were refused."""
+"""The data model: a sequence as read, the records that were refused, and a sequence tokenised."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_TYPES = 256  # a type is written as one byte token
+NO_FRAME = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class EventSequence:
         types: (E,) int16, 0 to 255.
         texts: E strings, possibly empty.
         images: E image paths relative to the source root, or None for an event without image.
+        questions: question and answer pairs about the sequence.
     """
 
     sequence_id: str
@@ -25,6 +27,7 @@ class EventSequence:
     types: NDArray[np.int16]
     texts: tuple[str, ...]
     images: tuple[str | None, ...]
+    questions: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         num_events = len(self.times)
@@ -53,6 +56,42 @@ class Rejected:
     cause: str
     detail: str
     record: str
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Tokenised events, the input of a template: a sequence or a slice of one.
+
+    Attributes:
+        intervals: (E,) float64 waiting times in the source's time unit, not negative.
+        types: (E,) int16.
+        text_ids: (X,) int32, the texts of all events one after the other.
+        text_offsets: (E + 1,) int64 into ``text_ids``.
+        frames: (E,) int32 index of the event's image, or ``NO_FRAME``.
+        similar: (E,) True where the event is compressed.
+    """
+
+    intervals: NDArray[np.float64]
+    types: NDArray[np.int16]
+    text_ids: NDArray[np.int32]
+    text_offsets: NDArray[np.int64]
+    frames: NDArray[np.int32]
+    similar: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+    def slice(self, start: int, end: int) -> "Events":
+        """The events from ``start`` to before ``end``, without copying."""
+        offsets = self.text_offsets[start : end + 1]
+        return Events(
+            self.intervals[start:end],
+            self.types[start:end],
+            self.text_ids[offsets[0] : offsets[-1]],
+            offsets - offsets[0],
+            self.frames[start:end],
+            self.similar[start:end],
+        )
 
 
 def intervals_from_times(times: NDArray[np.float64]) -> NDArray[np.float64]:

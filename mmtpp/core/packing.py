@@ -1,43 +1,51 @@
-"""Packing windows into samples: rows of at most ``max_tokens`` that waste little padding."""
+"""Packing windows into samples: rows of at most ``max_tokens`` that waste next to no padding."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-OPEN_SAMPLES = 32
 
+def pack(num_tokens: Sequence[int], *, max_tokens: int, seed: int) -> list[list[int]]:
+    """Group windows into samples by best fit, longest windows first.
 
-def pack(num_tokens: list[int], *, max_tokens: int, seed: int) -> list[list[int]]:
-    """Group windows into samples by best fit over a bounded number of open samples.
-
-    Windows are visited in a seeded random order, so neighbours in a sample are unrelated; a
-    sample closes when 32 are open and none has room.
+    Windows of equal length come in a seeded random order, and so do the windows of a sample.
 
     Args:
-        num_tokens: length of each window, each at most ``max_tokens``.
+        num_tokens: length of each window, at least 1 and at most ``max_tokens``.
         max_tokens: capacity of a sample.
-        seed: makes the order a pure function of its value.
+        seed: makes the result a pure function of its value.
 
     Returns:
         Samples as lists of window indices; every window is in exactly one.
+
+    Raises:
+        ValueError: a window is longer than a sample.
     """
-    room: list[int] = []
-    open_samples: list[list[int]] = []
-    closed: list[list[int]] = []
-    order: list[int] = np.random.default_rng(seed).permutation(len(num_tokens)).tolist()
-    for window in order:
-        length = num_tokens[window]
-        if length > max_tokens:
-            raise ValueError(f"window {window} has {length} tokens, more than {max_tokens}")
-        fitting = [index for index, free in enumerate(room) if free >= length]
+    lengths = np.asarray(num_tokens, dtype=np.int64)
+    if (lengths > max_tokens).any():
+        window = int(np.argmax(lengths > max_tokens))
+        raise ValueError(f"window {window} has {lengths[window]} tokens, more than {max_tokens}")
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(lengths))
+    order: NDArray[np.int64] = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
+    samples: list[list[int]] = []
+    # samples by the room they have left, and a bit for every room that some sample has
+    with_room: list[list[int]] = [[] for _ in range(max_tokens + 1)]
+    rooms = 0
+    for window in order.tolist():
+        length = int(lengths[window])
+        fitting = rooms >> length
         if fitting:
-            best = min(fitting, key=room.__getitem__)
+            room = length + (fitting & -fitting).bit_length() - 1
+            sample = with_room[room].pop()
+            if not with_room[room]:
+                rooms ^= 1 << room
         else:
-            if len(open_samples) == OPEN_SAMPLES:
-                fullest = room.index(min(room))
-                closed.append(open_samples.pop(fullest))
-                room.pop(fullest)
-            open_samples.append([])
-            room.append(max_tokens)
-            best = len(room) - 1
-        open_samples[best].append(window)
-        room[best] -= length
-    return closed + open_samples
+            room, sample = max_tokens, len(samples)
+            samples.append([])
+        samples[sample].append(window)
+        left = room - length
+        with_room[left].append(sample)
+        rooms |= 1 << left
+    return [rng.permutation(sample).tolist() for sample in samples]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.template import Modality
+from mmtpp.core.tokens import Modality
 
 MODALITY_NAMES = {
     Modality.TIME: "time",

@@ -3,122 +3,119 @@
     paper    <|start_of_event|> <|time_start|>BBBB<|time_end|> <|type_start|>B<|type_end|>
              <|text_start|>TEXT<|text_end|> <|vision_start|>IMAGE<|vision_end|> <|end_of_event|>\\n
              with the blanks and line breaks of the published layout, after "Event Sequence:\\n"
-    compact  the same without blanks, line breaks and prefix
+    compact  <|time_start|>BBBB<|type_start|>B<|text_start|>TEXT<|text_end|>
+             [<|vision_start|>IMAGE<|vision_end|>]
+             every field is opened by its marker, which closes the one before
     minimal  BBBB B TEXT<|text_end|> [<|vision_start|>IMAGE<|vision_end|>]
+    dense    BBBB B TEXT [<|vision_start|>IMAGE<|vision_end|>]
 
-A similar event is <|similar_event|> alone (with its line break in ``paper``). B is a byte token.
-Types are written as byte tokens between the type markers; the published type tokens would not fit
-the spare rows of the embedding.
+B is a byte token; BBBB is the time code, of 4, 3 or 2 bytes. Types are written as byte tokens too:
+the published type tokens would not fit the spare rows of the embedding. In ``dense`` the byte that
+opens the next event ends the text, so the decision that a text ends counts to the next time byte.
+
+A similar event is <|similar_event|> alone (with its line break in ``paper``). With run-length
+encoding a run of up to 255 of them is <|similar_event|> COUNT SPAN: a byte token with the number of
+events and the time code of their summed intervals.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.timecode import NUM_BYTES
+from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.runs import Runs, find_runs, runs_to_restart
+from mmtpp.core.timecode import MAX_BYTES, TIME_BYTES, encode_intervals
+from mmtpp.core.tokens import Modality, TokenIds, Tokens
 
-STYLES = ("paper", "compact", "minimal")
+STYLES = ("paper", "compact", "minimal", "dense")
 IMAGE_MODES = ("per_event", "on_change", "none")
-NO_FRAME = -1
-
-
-class Modality(IntEnum):
-    """What a token carries; the loss is reported by it. ``MASKED`` tokens are never labels."""
-
-    MASKED = 0
-    TIME = 1
-    TYPE = 2
-    TEXT = 3
-    CONTROL = 4
-
-
-@dataclass(frozen=True, slots=True)
-class TokenIds:
-    """The token ids a template needs; ``model.vocabulary`` provides them.
-
-    Attributes:
-        byte_base: id of ``<|byte_0|>``; the other 255 follow.
-        start_of_event, end_of_event, time_start, time_end, type_start, type_end, text_start,
-            text_end, similar_event: the markers.
-        vision_start, image_pad, vision_end: the backbone's own image tokens.
-        blank, line_break, prefix: plain text " ", line feed and "Event Sequence:" + line feed,
-            as token ids.
-    """
-
-    byte_base: int
-    start_of_event: int
-    end_of_event: int
-    time_start: int
-    time_end: int
-    type_start: int
-    type_end: int
-    text_start: int
-    text_end: int
-    similar_event: int
-    vision_start: int
-    image_pad: int
-    vision_end: int
-    blank: tuple[int, ...]
-    line_break: tuple[int, ...]
-    prefix: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """Tokenised events, the input of a template: a sequence or a slice of one.
-
-    Attributes:
-        time_bytes: (E, 4) uint8, see ``core.timecode``.
-        types: (E,) int16.
-        text_ids: (X,) int32, the texts of all events one after the other.
-        text_offsets: (E + 1,) int64 into ``text_ids``.
-        frames: (E,) int32 index of the event's image, or ``NO_FRAME``.
-        similar: (E,) True where the event is written as one token.
-    """
-
-    time_bytes: NDArray[np.uint8]
-    types: NDArray[np.int16]
-    text_ids: NDArray[np.int32]
-    text_offsets: NDArray[np.int64]
-    frames: NDArray[np.int32]
-    similar: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.types)
-
-    def slice(self, start: int, end: int) -> "Events":
-        """The events from ``start`` to before ``end``, without copying."""
-        offsets = self.text_offsets[start : end + 1]
-        return Events(
-            self.time_bytes[start:end],
-            self.types[start:end],
-            self.text_ids[offsets[0] : offsets[-1]],
-            offsets - offsets[0],
-            self.frames[start:end],
-            self.similar[start:end],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A window of events as tokens.
-
-    Attributes:
-        ids: (T,) int32.
-        modality: (T,) uint8, a ``Modality``.
-        event: (T,) int32 index of the event within the window, -1 for the prefix.
-        frames: (I,) int32, the frame behind each run of ``image_tokens`` image pads, in order.
-    """
-
-    ids: NDArray[np.int32]
-    modality: NDArray[np.uint8]
-    event: NDArray[np.int32]
-    frames: NDArray[np.int32]
-
+RUN_ENCODINGS = ("token", "run_length")
 
 _Piece = tuple[tuple[int, ...], tuple[Modality, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSettings:
+    """How events are written.
+
+    Attributes:
+        style: one of ``STYLES``.
+        images: ``per_event`` shows the image of every event (the paper); ``on_change`` only when
+            it differs from the one last shown; ``none`` never.
+        image_tokens: image pads an image takes: (pixels / 28) squared for a square image.
+        time_bytes: of the time code: 4 (the paper), 3 or 2.
+        run_encoding: ``token`` writes each similar event as one token (the paper); ``run_length``
+            writes the count and the span of each run.
+
+    Raises:
+        ValueError: an unknown name or number.
+    """
+
+    style: str
+    images: str
+    image_tokens: int
+    time_bytes: int = MAX_BYTES
+    run_encoding: str = "token"
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("style", self.style, STYLES),
+            ("image mode", self.images, IMAGE_MODES),
+            ("number of time bytes", self.time_bytes, TIME_BYTES),
+            ("run encoding", self.run_encoding, RUN_ENCODINGS),
+        ):
+            if value not in known:
+                names = ", ".join(map(str, known))
+                raise ValueError(f"unknown {what} {value!r}; one of {names}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The fixed tokens of a style, in their order; some are empty.
+
+    Attributes:
+        prefix: before the first event.
+        time_open, type_open, text_open, text_close: around the fields.
+        image_open: before the image pads; ``vision_end`` follows them.
+        close: at the end of an event.
+        similar_close: at the end of a similar event or a run.
+    """
+
+    prefix: tuple[int, ...] = ()
+    time_open: tuple[int, ...] = ()
+    type_open: tuple[int, ...] = ()
+    text_open: tuple[int, ...] = ()
+    text_close: tuple[int, ...] = ()
+    image_open: tuple[int, ...] = ()
+    close: tuple[int, ...] = ()
+    similar_close: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, ids: TokenIds, style: str) -> "Layout":
+        """The layout of one of ``STYLES``."""
+        if style == "dense":
+            return cls(image_open=(ids.vision_start,))
+        if style == "minimal":
+            return cls(text_close=(ids.text_end,), image_open=(ids.vision_start,))
+        if style == "compact":
+            return cls(
+                time_open=(ids.time_start,),
+                type_open=(ids.type_start,),
+                text_open=(ids.text_start,),
+                text_close=(ids.text_end,),
+                image_open=(ids.vision_start,),
+            )
+        return cls(
+            prefix=ids.prefix,
+            time_open=(ids.start_of_event, *ids.blank, ids.time_start),
+            type_open=(ids.time_end, *ids.blank, ids.type_start),
+            text_open=(ids.type_end, *ids.blank, ids.text_start),
+            text_close=(ids.text_end,),
+            image_open=(*ids.blank, ids.vision_start),
+            close=(*ids.blank, ids.end_of_event, *ids.line_break),
+            similar_close=ids.line_break,
+        )
 
 
 class Template:
@@ -126,57 +123,57 @@ class Template:
 
     Args:
         ids: token ids of the vocabulary.
-        style: ``paper``, ``compact`` or ``minimal``.
-        images: ``per_event`` shows the image of every event (the paper); ``on_change`` only when
-            it differs from the one last shown; ``none`` never.
-        image_tokens: image pads an image takes: (pixels / 28) squared for a square image.
+        settings: how events are written.
 
     Source: MM-TPP, structured event template; the exact layout is that of the authors' stage-1
         script. Golden token files: tests/unit/test_template.py.
     """
 
-    def __init__(self, ids: TokenIds, *, style: str, images: str, image_tokens: int) -> None:
-        if style not in STYLES:
-            raise ValueError(f"unknown style {style!r}; one of {', '.join(STYLES)}")
-        if images not in IMAGE_MODES:
-            raise ValueError(f"unknown image mode {images!r}; one of {', '.join(IMAGE_MODES)}")
-        self.images = images
-        self.image_tokens = image_tokens
-        self._byte_base = ids.byte_base
-        control = Modality.CONTROL
-
-        def piece(*tokens: int) -> _Piece:
-            return tokens, (control,) * len(tokens)
-
-        blank = ids.blank if style == "paper" else ()
-        line_break = ids.line_break if style == "paper" else ()
-        if style == "minimal":
-            self._open, self._type_open, self._text_open = piece(), piece(), piece()
-            self._text_close, self._close = piece(ids.text_end), piece()
-        else:
-            self._open = piece(ids.start_of_event, *blank, ids.time_start)
-            self._type_open = piece(ids.time_end, *blank, ids.type_start)
-            self._text_open = piece(ids.type_end, *blank, ids.text_start)
-            self._text_close = piece(ids.text_end)
-            self._close = piece(*blank, ids.end_of_event, *line_break)
-        self._image = (
-            (*blank, ids.vision_start, *(ids.image_pad,) * image_tokens, ids.vision_end),
-            (*(control,) * (len(blank) + 1), *(Modality.MASKED,) * image_tokens, control),
+    def __init__(self, ids: TokenIds, settings: TemplateSettings) -> None:
+        self.ids = ids
+        self.settings = settings
+        self._byte_ids = np.array(ids.byte_ids, dtype=np.int32)
+        self._type_ids = np.array(ids.type_ids, dtype=np.int32)
+        self.layout = layout = Layout.of(ids, settings.style)
+        self.prefix = layout.prefix
+        self._open = _piece(layout.time_open)
+        self._type_open = _piece(layout.type_open)
+        self._text_open = _piece(layout.text_open)
+        self._text_close = _piece(layout.text_close)
+        self._close = _piece(layout.close)
+        pads = settings.image_tokens
+        self._image: _Piece = (
+            (*layout.image_open, *(ids.image_pad,) * pads, ids.vision_end),
+            (
+                *(Modality.CONTROL,) * len(layout.image_open),
+                *(Modality.MASKED,) * pads,
+                Modality.CONTROL,
+            ),
         )
-        self._similar = piece(ids.similar_event, *line_break)
-        self.prefix = ids.prefix if style == "paper" else ()
+        self._similar = _piece((ids.similar_event,))
+        self._similar_close = _piece(layout.similar_close)
 
     @property
     def image_cost(self) -> int:
         """Tokens that showing one image adds."""
         return len(self._image[0])
 
+    @property
+    def similar_cost(self) -> int:
+        """Tokens of a similar event, or of a run with run-length encoding."""
+        marks = len(self._similar[0]) + len(self._similar_close[0])
+        return marks + (1 + self.settings.time_bytes if self._run_length else 0)
+
+    @property
+    def _run_length(self) -> bool:
+        return self.settings.run_encoding == "run_length"
+
     def shown(self, events: Events) -> NDArray[np.bool_]:
         """(E,) True where the event's image is written out, the window starting at event 0."""
         full = ~events.similar & (events.frames != NO_FRAME)
-        if self.images == "none":
+        if self.settings.images == "none":
             return np.zeros(len(events), dtype=np.bool_)
-        if self.images == "per_event":
+        if self.settings.images == "per_event":
             return full
         candidates = np.flatnonzero(full)
         frames = events.frames[candidates]
@@ -187,49 +184,91 @@ class Template:
         return shown
 
     def costs(self, events: Events) -> NDArray[np.int64]:
-        """(E,) tokens each event takes in a window that starts at event 0, without the prefix."""
-        fixed = sum(
-            len(part[0])
-            for part in (
-                self._open,
-                self._type_open,
-                self._text_open,
-                self._text_close,
-                self._close,
-            )
-        )
-        full = fixed + NUM_BYTES + 1 + np.diff(events.text_offsets)
-        full = full + self.image_cost * self.shown(events)
-        return np.where(events.similar, len(self._similar[0]), full).astype(np.int64)
+        """(E,) tokens each event takes in a window that starts at event 0, without the prefix; a
+        run is charged to its first event."""
+        parts = (self._open, self._type_open, self._text_open, self._text_close, self._close)
+        fixed = sum(len(part[0]) for part in parts) + self.settings.time_bytes + 1
+        full = fixed + np.diff(events.text_offsets) + self.image_cost * self.shown(events)
+        similar = events.similar
+        if self._run_length:
+            similar = np.zeros(len(events), dtype=np.bool_)
+            similar[find_runs(events).first] = True
+        cost = np.where(events.similar, self.similar_cost * similar, full)
+        return cost.astype(np.int64)
+
+    def restart_costs(self, events: Events) -> NDArray[np.int64]:
+        """(E + 1,) tokens that a window starting there takes more than ``costs`` says: its first
+        image, where not shown yet, and the part of a run that is left."""
+        extra = np.zeros(len(events) + 1, dtype=np.int64)
+        if self.settings.images == "on_change":
+            candidates = np.flatnonzero(~events.similar & (events.frames != NO_FRAME))
+            following = np.searchsorted(candidates, np.arange(len(events) + 1))
+            reached = following < len(candidates)
+            hidden = ~self.shown(events)[candidates]
+            extra[reached] = self.image_cost * hidden[following[reached]]
+        if self._run_length:
+            extra += self.similar_cost * runs_to_restart(events)
+        return extra
 
     def write(self, events: Events) -> Tokens:
-        """Write a window of events; the inverse of nothing is lost but what ``similar`` drops.
+        """Write a window of events; ``core.reading`` reads it back.
 
         Args:
             events: the window, E events; its first kept event shows its image.
 
         Returns:
             The tokens, ``len(prefix) + sum(costs)`` of them. The prefix is masked.
+
+        Raises:
+            ValueError: a type that the vocabulary has no token for, or an interval no code can
+                write.
         """
         full, shown = ~events.similar, self.shown(events)
-        text_lengths = np.diff(events.text_offsets)
-        whole = full.astype(np.int64)
+        types = events.types[full]
+        if (types >= len(self._type_ids)).any():
+            raise ValueError(f"type {types.max()}: the vocabulary has {len(self._type_ids)} types")
+        owner = np.arange(len(events), dtype=np.int32)
         columns = [
-            self._fixed(self._open, full),
-            _Column(
-                whole * NUM_BYTES,
-                events.time_bytes[full].ravel().astype(np.int32) + self._byte_base,
-                1,
-            ),
-            self._fixed(self._type_open, full),
-            _Column(whole, events.types[full].astype(np.int32) + self._byte_base, 2),
-            self._fixed(self._text_open, full),
-            _Column(whole * text_lengths, _kept_text(events, full), 3),
-            self._fixed(self._text_close, full),
-            self._fixed(self._image, shown),
-            self._fixed(self._close, full),
-            self._fixed(self._similar, events.similar),
+            _fixed(self._open, full),
+            self._times(events.intervals[full], full),
+            _fixed(self._type_open, full),
+            _Column(full.astype(np.int64), self._type_ids[types], Modality.TYPE),
+            _fixed(self._text_open, full),
+            _Column(np.diff(events.text_offsets) * full, _kept_text(events), Modality.TEXT),
+            _fixed(self._text_close, full),
+            _fixed(self._image, shown),
+            _fixed(self._close, full),
         ]
+        if self._run_length:
+            runs = find_runs(events)
+            owner[runs.first] = runs.last
+            columns += self._runs(runs, len(events))
+        else:
+            columns += [_fixed(self._similar, events.similar)]
+            columns += [_fixed(self._similar_close, events.similar)]
+        return self._join(columns, owner, events.frames[shown])
+
+    def time_ids(self, intervals: NDArray[np.floating]) -> NDArray[np.int32]:
+        """(E, time_bytes) token ids of the intervals."""
+        return self._byte_ids[encode_intervals(intervals, num_bytes=self.settings.time_bytes)]
+
+    def _times(self, intervals: NDArray[np.float64], where: NDArray[np.bool_]) -> "_Column":
+        lengths = where * np.int64(self.settings.time_bytes)
+        return _Column(lengths, self.time_ids(intervals).ravel(), Modality.TIME)
+
+    def _runs(self, runs: Runs, num_events: int) -> list["_Column"]:
+        begins = np.zeros(num_events, dtype=np.bool_)
+        begins[runs.first] = True
+        return [
+            _fixed(self._similar, begins),
+            _Column(begins.astype(np.int64), self._byte_ids[runs.count], Modality.CONTROL),
+            self._times(runs.span, begins),
+            _fixed(self._similar_close, begins),
+        ]
+
+    def _join(
+        self, columns: list["_Column"], owner: NDArray[np.int32], frames: NDArray[np.int32]
+    ) -> Tokens:
         lengths = np.stack([column.lengths for column in columns], axis=1)  # (E, columns)
         starts = np.cumsum(lengths) - lengths.ravel()
         starts = starts.reshape(lengths.shape) + len(self.prefix)
@@ -241,18 +280,9 @@ class Template:
             positions = _ragged_positions(starts[:, index], column.lengths)
             ids[positions] = column.ids
             modality[positions] = column.modality
-        event = np.repeat(np.arange(len(events), dtype=np.int32), lengths.sum(axis=1))
+        event = np.repeat(owner, lengths.sum(axis=1))
         event = np.concatenate([np.full(len(self.prefix), -1, dtype=np.int32), event])
-        return Tokens(ids, modality, event, events.frames[shown])
-
-    def _fixed(self, piece: _Piece, where: NDArray[np.bool_]) -> "_Column":
-        tokens, modality = piece
-        count = int(where.sum())
-        return _Column(
-            where.astype(np.int64) * len(tokens),
-            np.tile(np.asarray(tokens, dtype=np.int32), count),
-            np.tile(np.asarray(modality, dtype=np.uint8), count),
-        )
+        return Tokens(ids, modality, event, frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +294,22 @@ class _Column:
     modality: NDArray[np.uint8] | int
 
 
-def _kept_text(events: Events, full: NDArray[np.bool_]) -> NDArray[np.int32]:
-    lengths = np.diff(events.text_offsets)
-    return events.text_ids[np.repeat(full, lengths)]
+def _piece(tokens: tuple[int, ...]) -> _Piece:
+    return tokens, (Modality.CONTROL,) * len(tokens)
+
+
+def _fixed(piece: _Piece, where: NDArray[np.bool_]) -> _Column:
+    tokens, modality = piece
+    count = int(where.sum())
+    return _Column(
+        where * np.int64(len(tokens)),
+        np.tile(np.asarray(tokens, dtype=np.int32), count),
+        np.tile(np.asarray(modality, dtype=np.uint8), count),
+    )
+
+
+def _kept_text(events: Events) -> NDArray[np.int32]:
+    return events.text_ids[np.repeat(~events.similar, np.diff(events.text_offsets))]
 
 
 def _ragged_positions(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

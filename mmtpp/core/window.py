@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.template import NO_FRAME, Events, Template
+from mmtpp.core.events import Events
+from mmtpp.core.template import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,23 @@ def cut_windows(
     num_events = len(events)
     budget = max_tokens - len(template.prefix)
     inside: list[int] = [0, *np.cumsum(template.costs(events)).tolist()]
-    # A window that starts in the middle of a run of equal images must show the image again.
-    reshown = _cost_of_showing_again(events, template)
+    # A window that starts in the middle shows the current image and the rest of a run again.
+    restart: list[int] = template.restart_costs(events).tolist()
     windows: list[Window] = []
     start, scored = 0, 1
     while scored < num_events:
-        extra = int(reshown[start])
-        end = bisect_right(inside, inside[start] + budget - extra) - 1
+        end = bisect_right(inside, inside[start] + budget - restart[start]) - 1
+        num_tokens = _cost(events, template, start, end)
+        while end > scored and num_tokens > budget:
+            end -= 1  # a run of more than MAX_COUNT, cut at both ends, may take one more token
+            num_tokens = _cost(events, template, start, end)
         if end <= scored:
             if start == scored:
-                cost = inside[scored + 1] - inside[scored] + extra
+                cost = inside[scored + 1] - inside[scored] + restart[start]
                 raise ValueError(f"event {scored} takes {cost} tokens, more than {budget}")
             start += 1  # give up context until the next event fits
             continue
-        num_tokens = int(template.costs(events.slice(start, end)).sum()) + len(template.prefix)
-        windows.append(Window(start, end, scored, num_tokens))
+        windows.append(Window(start, end, scored, num_tokens + len(template.prefix)))
         scored = end
         keep = inside[end] - int(budget * overlap_fraction)
         start = max(start + 1, bisect_left(inside, keep))
@@ -71,14 +74,23 @@ def cut_windows(
     return windows
 
 
-def _cost_of_showing_again(events: Events, template: Template) -> NDArray[np.int64]:
-    """(E + 1,) extra tokens of a window starting there: its first image, where not shown yet."""
-    extra = np.zeros(len(events) + 1, dtype=np.int64)
-    if template.images != "on_change":
-        return extra
-    candidates = np.flatnonzero(~events.similar & (events.frames != NO_FRAME))
-    following = np.searchsorted(candidates, np.arange(len(events) + 1))
-    reached = following < len(candidates)
-    hidden = ~template.shown(events)[candidates]
-    extra[reached] = template.image_cost * hidden[following[reached]]
-    return extra
+def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> NDArray[np.int64]:
+    """How many events a context holds.
+
+    Args:
+        events: a whole sequence with its similar marks.
+        template: decides what an event costs.
+        max_tokens: the context.
+
+    Returns:
+        One count for every start from which the sequence fills the context, in order.
+    """
+    inside = np.append(0, np.cumsum(template.costs(events)))
+    room = max_tokens - len(template.prefix) - template.restart_costs(events)[:-1]
+    limits = inside[:-1] + room
+    counts = np.searchsorted(inside, limits, side="right") - 1 - np.arange(len(events))
+    return counts[limits < inside[-1]].astype(np.int64)
+
+
+def _cost(events: Events, template: Template, start: int, end: int) -> int:
+    return int(template.costs(events.slice(start, end)).sum())

@@ -17,11 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from mmtpp.core.compression import Compression
 from mmtpp.core.errors import DataError
 from mmtpp.core.order import seed_from
 from mmtpp.core.packing import pack
 from mmtpp.core.row import Row
-from mmtpp.core.template import Template, TokenIds
+from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.tokens import TokenIds
 from mmtpp.core.window import cut_windows
 from mmtpp.data.store import Address, StoredSequence, StoreReader, TimeRange
 from mmtpp.storage.paths import read_bytes, write_bytes
@@ -57,8 +59,8 @@ class AssembleSettings:
     Attributes:
         data_uri: the store's data folder.
         store_fingerprint: of its content.
-        strategy, delta: compression.
-        style, images: template.
+        compression: which events are similar.
+        template: how events are written.
         image_px: side of the stored images.
         max_tokens: of a sample.
         overlap_fraction: of consecutive windows.
@@ -72,10 +74,8 @@ class AssembleSettings:
 
     data_uri: str
     store_fingerprint: str
-    strategy: str
-    delta: float
-    style: str
-    images: str
+    compression: Compression
+    template: TemplateSettings
     image_px: int
     max_tokens: int
     overlap_fraction: float
@@ -98,18 +98,8 @@ class AssembleSettings:
         """A reader of the store with this compression and time range."""
         return StoreReader(
             self.data_uri,
-            strategy=self.strategy,
-            delta=self.delta,
+            compression=self.compression,
             time_range=TimeRange(self.time_from, self.time_to),
-        )
-
-    def template(self, token_ids: TokenIds) -> Template:
-        """The template that writes the events."""
-        return Template(
-            token_ids,
-            style=self.style,
-            images=self.images,
-            image_tokens=(self.image_px // 28) ** 2,
         )
 
 
@@ -252,7 +242,7 @@ class PlanGroups:
     def __init__(self, settings: AssembleSettings, token_ids: TokenIds) -> None:
         self._settings = settings
         self._reader = settings.reader()
-        self._template = settings.template(token_ids)
+        self._template = Template(token_ids, settings.template)
 
     def __call__(self, groups: pa.Table) -> pa.Table:
         """Rows: sequence_id, file, group, row, start, end, first_scored, num_tokens, counts."""
@@ -316,7 +306,7 @@ class Assembler:
     def __init__(self, settings: AssembleSettings, token_ids: TokenIds) -> None:
         self._settings = settings
         self._reader = settings.reader()
-        self._template = settings.template(token_ids)
+        self._template = Template(token_ids, settings.template)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Assemble samples in order.

@@ -8,12 +8,9 @@ name is a function of its input, so a repeated task overwrites its own work. The
 last by the driver; until then the store does not exist.
 """
 
-import hashlib
-import json
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -23,15 +20,15 @@ import pyarrow.parquet as pq
 import ray
 
 from mmtpp.core.errors import DataError, MissingFileError, StorageError
-from mmtpp.core.events import MAX_TYPES, EventSequence, Rejected
-from mmtpp.core.split import SPLITS, split_of
-from mmtpp.core.template import NO_FRAME
+from mmtpp.core.events import NO_FRAME, EventSequence, Rejected
+from mmtpp.core.split import split_of
+from mmtpp.data.layout import REJECTED_SCHEMA, SEQUENCE_SCHEMA, EncodeSettings
 from mmtpp.data.progress import Progress
-from mmtpp.data.sources import READERS
-from mmtpp.data.sources.reader import MalformedFileError, read_sequence
+from mmtpp.data.sources.reader import MalformedFileError, read_file
+from mmtpp.data.totals import Totals, digest, empty_counts, shard_counts
 from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
-from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest, find_manifest
+from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import (
     filesystem_of,
     join,
@@ -43,63 +40,12 @@ from mmtpp.storage.paths import (
 
 logger = logging.getLogger(__name__)
 
-ENCODE_VERSION = 1  # bump when the same input gives another output
+ENCODE_VERSION = 2  # bump when the same input gives another output
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 32 * 2**20
 ROWS_PER_GROUP = 16  # sequences in a Parquet row group, the unit of reading
 IMAGE_CACHE_BYTES = 256 * 2**20  # of decoded images in each process
 TOKENIZER_SAMPLE_FILES = 200
-
-SEQUENCE_SCHEMA = pa.schema(
-    [
-        ("sequence_id", pa.string()),
-        ("split", pa.string()),
-        ("times", pa.list_(pa.float64())),  # E, source unit, not decreasing
-        ("types", pa.list_(pa.int16())),  # E, 0 to 255
-        ("texts", pa.list_(pa.string())),  # E, as read
-        ("text_ids", pa.list_(pa.int32())),  # all texts one after the other
-        ("text_offsets", pa.list_(pa.int64())),  # E + 1, into text_ids
-        ("frame", pa.list_(pa.int32())),  # E, into frames; -1 without image
-        ("frames", pa.list_(pa.binary())),  # distinct images, image_px * image_px * 3 bytes RGB
-    ]
-)
-REJECTED_SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("row", pa.int64()),  # in the file (unreadable_image: in order of time); -1: the whole file
-        ("cause", pa.string()),
-        ("detail", pa.string()),
-        ("record", pa.string()),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeSettings:
-    """Everything the content of a store depends on, besides its input.
-
-    Attributes:
-        source_kind: name of the reader.
-        source_uri: root of event files and images.
-        type_names: accepted names by code; empty for numbers.
-        seconds_per_unit: of the times.
-        image_px: side of the stored images.
-        max_image_pixels: bound before decoding.
-        malformed_file: ``fail`` or ``reject``.
-        validation_fraction, test_fraction: of sequences.
-        tokenizer_size: of a tokenizer trained here.
-    """
-
-    source_kind: str
-    source_uri: str
-    type_names: tuple[str, ...]
-    seconds_per_unit: float
-    image_px: int
-    max_image_pixels: int
-    malformed_file: str
-    validation_fraction: float
-    test_fraction: float
-    tokenizer_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +83,20 @@ def encode(
         StorageError: source or store cannot be reached.
     """
     started = time.monotonic()
-    reader = READERS[settings.source_kind]
+    reader = settings.reader()
     _, root = filesystem_of(settings.source_uri)
     files = [
         (info.path.removeprefix(root).lstrip("/"), info.size, info.mtime_ns)
-        for info in list_files(settings.source_uri, reader.suffix)
+        for info in list_files(settings.source_uri, reader.suffixes)
     ]
     if not files:
         raise DataError(
-            f"no {reader.suffix} files",
+            f"no {' or '.join(reader.suffixes)} files",
             where=settings.source_uri,
             setting=f"source.kind = {settings.source_kind}, source.uri = {settings.source_uri}",
         )
     identity = [ENCODE_VERSION, asdict(settings), vocabulary.hash if vocabulary else ""]
-    request = _digest([*identity, files])
+    request = digest([*identity, files])
     existing = find_manifest(store_uri)
     if existing and existing.request == request:
         logger.info("the store is up to date, nothing to prepare: %s", store_uri)
@@ -172,7 +118,7 @@ def encode(
         # as many as the cluster has CPUs for, now or when the autoscaler has brought them
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=len(shards)),
     )
-    totals = _Totals()
+    totals = Totals()
     progress = Progress("prepare", total=len(files), unit="files")
     for row in encoded.iter_rows():
         if row["problem"]:
@@ -211,33 +157,34 @@ class EncodeShard:
         try:
             return self._encode(row)
         except StorageError as error:  # Ray Data would wrap it beyond recognition
-            return {**_empty_row(), "problem": str(error)}
+            return {**empty_counts(), "problem": str(error)}
 
     def _encode(self, row: dict) -> dict:
         settings = self._settings
-        reader = READERS[settings.source_kind]
+        reader = settings.reader()
         paths = [str(path) for path in row["paths"]]
         with ThreadPoolExecutor(max_workers=8) as pool:
             contents = pool.map(lambda path: _read(settings.source_uri, path), paths)
             rows: list[dict] = []
             rejected: list[Rejected] = []
-            num_read = num_reordered = 0
+            num_read = num_reordered = num_disagreeing = 0
             for path, content in zip(paths, contents, strict=True):
                 try:
                     if isinstance(content, str):
                         raise MalformedFileError(f"{path}: {content}")
-                    parsed = read_sequence(reader, path, content, type_names=settings.type_names)
+                    parsed = read_file(reader, path, content, type_names=settings.type_names)
                 except MalformedFileError as error:
                     if settings.malformed_file == "fail":
-                        return {**_empty_row(), "problem": f"{error}\n  {_MALFORMED}"}
+                        return {**empty_counts(), "problem": f"{error}\n  {_MALFORMED}"}
                     rejected.append(Rejected(path, -1, "malformed_file", str(error), ""))
                     num_read += 1  # its events cannot be counted: the file counts as one
                     continue
                 num_read += parsed.num_read
                 num_reordered += parsed.num_reordered
+                num_disagreeing += parsed.num_disagreeing
                 rejected += parsed.rejected
-                if parsed.sequence is not None:
-                    kept, refused = self._without_bad_images(path, parsed.sequence, pool)
+                for sequence in parsed.sequences:
+                    kept, refused = self._without_bad_images(path, sequence, pool)
                     rejected += refused
                     if len(kept):
                         rows.append(self._row(kept))
@@ -249,7 +196,14 @@ class EncodeShard:
             join(self._folder, "rejected", name),
             pa.Table.from_pylist([asdict(record) for record in rejected], REJECTED_SCHEMA),
         )
-        return _stats(table, rejected, num_read, num_reordered, len(paths))
+        return shard_counts(
+            table,
+            rejected,
+            num_read=num_read,
+            num_reordered=num_reordered,
+            num_disagreeing=num_disagreeing,
+            num_files=len(paths),
+        )
 
     def _without_bad_images(
         self, path: str, sequence: EventSequence, pool: ThreadPoolExecutor
@@ -279,6 +233,7 @@ class EncodeShard:
                 sequence.types[kept],
                 tuple(sequence.texts[index] for index in kept),
                 tuple(sequence.images[index] for index in kept),
+                sequence.questions,
             ),
             rejected,
         )
@@ -313,6 +268,8 @@ class EncodeShard:
             "texts": list(sequence.texts),
             "frame": frame,
             "frames": list(frames),
+            "questions": [question for question, _ in sequence.questions],
+            "answers": [answer for _, answer in sequence.questions],
         }
 
     def _tokenise(self, rows: list[dict]) -> None:
@@ -341,107 +298,6 @@ def _write_table(uri: str, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
     write_bytes(uri, sink.getvalue().to_pybytes())
-
-
-def _stats(
-    table: pa.Table, rejected: list[Rejected], num_read: int, num_reordered: int, num_files: int
-) -> dict:
-    splits = table["split"].to_pylist()
-    lengths = np.array([len(types) for types in table["types"]], dtype=np.int64)
-    types = table["types"].combine_chunks().flatten().to_numpy() if len(table) else []
-    causes = Counter(record.cause for record in rejected)
-    return {
-        "problem": "",
-        "files": num_files,
-        "events_read": num_read,
-        "events_reordered": num_reordered,
-        "rejected": [f"{count} {cause}" for cause, count in sorted(causes.items())],
-        "sequences_by_split": [splits.count(split) for split in SPLITS],
-        "events_by_split": [
-            int(lengths[[found == split for found in splits]].sum()) if splits else 0
-            for split in SPLITS
-        ],
-        "type_counts": np.bincount(types, minlength=MAX_TYPES).tolist(),
-        "frames": sum(len(frames) for frames in table["frames"]),
-        "sequence_ids": table["sequence_id"].to_pylist(),
-        "digests": [_digest_row(row) for row in table.to_batches() for row in _rows(row)],
-    }
-
-
-def _empty_row() -> dict:
-    empty = SEQUENCE_SCHEMA.empty_table()
-    return _stats(empty, [], 0, 0, 0)
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[list[pa.Array]]:
-    for index in range(batch.num_rows):
-        yield [batch.column(name).slice(index, 1) for name in range(batch.num_columns)]
-
-
-def _digest_row(columns: list[pa.Array]) -> str:
-    """Content hash of one sequence, independent of where and with what neighbours it stands."""
-    digest = hashlib.sha256()
-    for column in columns:
-        values = column.flatten() if pa.types.is_list(column.type) else column
-        digest.update(f"{column.type}{len(values)}".encode())
-        if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
-            for value in values:
-                data = value.as_py()
-                data = data.encode() if isinstance(data, str) else data
-                digest.update(len(data).to_bytes(8, "big") + data)
-        else:
-            digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
-    return digest.hexdigest()
-
-
-class _Totals:
-    """Sums over the shards, kept on the driver."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.rejected: Counter[str] = Counter()
-        self.by_split = {"sequences": np.zeros(3, np.int64), "events": np.zeros(3, np.int64)}
-        self.types = np.zeros(MAX_TYPES, np.int64)
-        self.ids: Counter[str] = Counter()
-        self.digests: list[str] = []
-
-    def add(self, row: dict) -> None:
-        for key in ("events_read", "events_reordered", "frames"):
-            self.counts[key] += int(row[key])
-        for text in row["rejected"]:
-            count, _, cause = text.partition(" ")
-            self.rejected[cause] += int(count)
-        for key, totals in self.by_split.items():
-            totals += np.asarray(row[f"{key}_by_split"], dtype=np.int64)
-        self.types += np.asarray(row["type_counts"], dtype=np.int64)
-        self.ids.update(row["sequence_ids"])
-        self.digests += list(row["digests"])
-
-    def manifest(
-        self, settings: EncodeSettings, request: str, data_folder: str, vocabulary_hash: str
-    ) -> Manifest:
-        last_type = int(np.flatnonzero(self.types).max(initial=-1))
-        rejected = sum(self.rejected.values())
-        return Manifest(
-            schema_version=SCHEMA_VERSION,
-            fingerprint=_digest([vocabulary_hash, settings.image_px, sorted(self.digests)]),
-            request=request,
-            data_folder=data_folder,
-            vocabulary_hash=vocabulary_hash,
-            source_kind=settings.source_kind,
-            seconds_per_unit=settings.seconds_per_unit,
-            image_px=settings.image_px,
-            type_names=list(settings.type_names),
-            type_counts=self.types[: last_type + 1].tolist(),
-            sequences_by_split=dict(zip(SPLITS, self.by_split["sequences"].tolist(), strict=True)),
-            events_by_split=dict(zip(SPLITS, self.by_split["events"].tolist(), strict=True)),
-            events_read=self.counts["events_read"],
-            events_kept=int(self.by_split["events"].sum()),
-            events_rejected=rejected,
-            events_reordered=self.counts["events_reordered"],
-            rejected_by_cause=dict(sorted(self.rejected.items())),
-            frames=self.counts["frames"],
-        )
 
 
 def _check(
@@ -480,7 +336,7 @@ def _shards(files: Sequence[tuple[str, int, int]]) -> list[list[str]]:
 
 def _train_tokenizer(settings: EncodeSettings, paths: Sequence[str]) -> str:
     """Train on the texts of files spread evenly over the source."""
-    reader = READERS[settings.source_kind]
+    reader = settings.reader()
     step = max(1, len(paths) // TOKENIZER_SAMPLE_FILES)
     sample = paths[::step][:TOKENIZER_SAMPLE_FILES]
     with ThreadPoolExecutor(max_workers=16) as pool:
@@ -489,15 +345,11 @@ def _train_tokenizer(settings: EncodeSettings, paths: Sequence[str]) -> str:
     for path, content in zip(sample, contents, strict=True):
         if isinstance(content, bytes):
             try:
-                parsed = read_sequence(reader, path, content, type_names=settings.type_names)
+                parsed = read_file(reader, path, content, type_names=settings.type_names)
             except MalformedFileError:
                 continue  # reported when its shard is encoded
-            texts += parsed.sequence.texts if parsed.sequence else ()
+            texts += [text for sequence in parsed.sequences for text in sequence.texts]
     logger.info(
         "training a tokenizer of %d entries on %d texts", settings.tokenizer_size, len(texts)
     )
     return train_tokenizer(texts, size=settings.tokenizer_size)
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -16,7 +16,7 @@ import ray
 
 from mmtpp.core.order import samples_of_step, share_of_rank
 from mmtpp.core.row import Row
-from mmtpp.core.template import TokenIds
+from mmtpp.core.tokens import TokenIds
 from mmtpp.data.assemble import (
     AssembleSettings,
     Plan,

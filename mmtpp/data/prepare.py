@@ -4,11 +4,12 @@ import logging
 
 import ray
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import RunConfig, Source
 from mmtpp.core.errors import ConfigError, ModelError
-from mmtpp.data.encode import EncodeSettings, encode
-from mmtpp.data.sources import READERS
-from mmtpp.data.sources.flights import publish
+from mmtpp.data.encode import encode
+from mmtpp.data.layout import EncodeSettings
+from mmtpp.data.settings import columns_of, source_reader
+from mmtpp.data.sources import flights, taxi
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.paths import check_bucket, exists, join, read_bytes
 
@@ -33,11 +34,10 @@ def prepare(config: RunConfig) -> dict[str, object]:
             f"store.uri = {config.store.uri}: it lies in source.uri = {source.uri}, so the store "
             "would be read as events; choose a folder beside it"
         )
-    reader = READERS[source.kind]
+    reader = source_reader(source)
     if reader.type_names and source.types:
         raise ConfigError(f"source.types: sources of kind {source.kind} name their own types")
-    if source.kind == "flights" and publish(source.uri, sequence=source.flights_sequence):
-        logger.info("published the demo's raw events and images to %s", source.uri)
+    built = _build(source)
     vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
     start_ray()
     report = encode(
@@ -45,6 +45,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
             source_kind=source.kind,
             source_uri=source.uri,
             type_names=reader.type_names or source.types,
+            columns=columns_of(source) if source.kind == "columns" else None,
             seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
             image_px=config.template.image_px,
             max_image_pixels=source.max_image_pixels,
@@ -59,11 +60,13 @@ def prepare(config: RunConfig) -> dict[str, object]:
     )
     manifest = report.manifest
     return {
+        **built,
         "events_read": manifest.events_read,
         "events_kept": manifest.events_kept,
         "events_rejected": manifest.events_rejected,
         "rejected_by_cause": manifest.rejected_by_cause,
         "events_reordered": manifest.events_reordered,
+        "events_disagreeing": manifest.events_disagreeing,
         "sequences": sum(manifest.sequences_by_split.values()),
         "sequences_by_split": manifest.sequences_by_split,
         "frames": manifest.frames,
@@ -71,6 +74,28 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "fingerprint": manifest.fingerprint,
         "reused": report.reused,
     }
+
+
+def _build(source: Source) -> dict[str, object]:
+    """Write the raw files of a source that is built from something else; for the report."""
+    if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights_sequence):
+        logger.info("published the demo's raw events and images to %s", source.uri)
+    if source.kind == "taxi":
+        published = taxi.publish(
+            source.uri,
+            trips_uri=source.taxi.trips,
+            zones_uri=source.taxi.zones,
+            sequence=source.taxi.sequence,
+        )
+        if not published.was_there:
+            logger.info(
+                "published %d taxi events to %s; left out, see excluded.jsonl there: %s",
+                published.num_events,
+                source.uri,
+                published.excluded_by_cause,
+            )
+            return {"excluded_by_cause": published.excluded_by_cause}
+    return {}
 
 
 def load_model_vocabulary(model_uri: str) -> Vocabulary:

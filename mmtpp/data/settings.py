@@ -1,8 +1,13 @@
 """From the configuration and a store's manifest to what the assembling functions take."""
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import RunConfig, Source
+from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.template import TemplateSettings
 from mmtpp.data.assemble import AssembleSettings
+from mmtpp.data.sources import make_reader
+from mmtpp.data.sources.columns import Columns
+from mmtpp.data.sources.reader import SourceReader
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, read_bytes
@@ -23,10 +28,8 @@ def assemble_settings(config: RunConfig, manifest: Manifest, *, split: str) -> A
     return AssembleSettings(
         data_uri=join(config.store.uri, manifest.data_folder),
         store_fingerprint=manifest.fingerprint,
-        strategy=config.compression.strategy,
-        delta=float(config.compression.delta),
-        style=config.template.style,
-        images=config.template.images,
+        compression=compression_of(config),
+        template=template_of(config),
         image_px=config.template.image_px,
         max_tokens=config.window.max_tokens,
         overlap_fraction=float(
@@ -39,6 +42,50 @@ def assemble_settings(config: RunConfig, manifest: Manifest, *, split: str) -> A
         targets_delta=0.0 if training else float(config.evaluation.targets_delta),
         packed=training,
         seed=config.training.seed,
+    )
+
+
+def columns_of(source: Source) -> Columns:
+    """The mapping of a table's columns."""
+    return Columns(**source.columns.model_dump())
+
+
+def source_reader(source: Source) -> SourceReader:
+    """The reader of a source.
+
+    Raises:
+        ConfigError: ``columns`` without a column of times, ``taxi`` without its files.
+    """
+    if source.kind == "taxi":
+        for name in ("trips", "zones"):
+            if not getattr(source.taxi, name):
+                raise ConfigError(f"source.kind = taxi needs source.taxi.{name}")
+    return make_reader(
+        source.kind, columns=columns_of(source), seconds_per_unit=source.seconds_per_unit
+    )
+
+
+def compression_of(config: RunConfig) -> Compression:
+    """Which events are similar."""
+    settings = config.compression
+    return Compression(
+        strategy=settings.strategy,
+        delta=float(settings.delta),
+        min_text_similarity=float(settings.min_text_similarity),
+        drop_fraction=float(settings.drop_fraction),
+        seed=config.training.seed,
+    )
+
+
+def template_of(config: RunConfig) -> TemplateSettings:
+    """How events are written."""
+    settings = config.template
+    return TemplateSettings(
+        style=settings.style,
+        images=settings.images,
+        image_tokens=(settings.image_px // 28) ** 2,
+        time_bytes=settings.time_bytes,
+        run_encoding=config.compression.run_encoding,
     )
 
 

@@ -1,17 +1,16 @@
 """Reading an event store: row groups by address, with a bounded cache."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmtpp.core.compression import similar_events
-from mmtpp.core.events import intervals_from_times
-from mmtpp.core.template import Events
-from mmtpp.core.timecode import encode_intervals
+from mmtpp.core.compression import Compression, compress
+from mmtpp.core.events import Events, intervals_from_times
+from mmtpp.core.order import seed_from
 from mmtpp.storage.paths import explained, filesystem_of, join, list_files
 
 CACHE_BYTES = 256 * 2**20
@@ -61,17 +60,14 @@ class StoreReader:
 
     Args:
         data_uri: the store's data folder.
-        strategy: compression strategy.
-        delta: its threshold, in the source's unit.
+        compression: which events are similar; its seed is mixed with the sequence's name.
         time_range: events outside are left out before intervals are compressed; the interval of
             the first event inside still counts from its real predecessor.
     """
 
-    def __init__(
-        self, data_uri: str, *, strategy: str, delta: float, time_range: TimeRange
-    ) -> None:
+    def __init__(self, data_uri: str, *, compression: Compression, time_range: TimeRange) -> None:
         self._uri = join(data_uri, "sequences")
-        self._strategy, self._delta, self._range = strategy, delta, time_range
+        self._compression, self._range = compression, time_range
         self._files: dict[str, pq.ParquetFile] = {}
         self._groups: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
         self._cached_bytes = 0
@@ -120,27 +116,20 @@ class StoreReader:
         times = values("times")
         intervals = intervals_from_times(times)
         start, end = np.searchsorted(times, [self._range.start, self._range.end], side="left")
-        similar = similar_events(intervals[start:end], strategy=self._strategy, delta=self._delta)
+        sequence_id = table["sequence_id"][row].as_py()
         whole = Events(
-            time_bytes=encode_intervals(intervals),
+            intervals=intervals,
             types=values("types"),
             text_ids=values("text_ids"),
             text_offsets=values("text_offsets"),
             frames=values("frame"),
             similar=np.zeros(len(times), dtype=np.bool_),
         )
-        inside = whole.slice(int(start), int(end))
-        events = Events(
-            inside.time_bytes,
-            inside.types,
-            inside.text_ids,
-            inside.text_offsets,
-            inside.frames,
-            similar,
-        )
+        seed = seed_from("drop", self._compression.seed, sequence_id) % 2**63
+        events = compress(whole.slice(int(start), int(end)), replace(self._compression, seed=seed))
         frames = table["frames"][row].values if "frames" in table.column_names else None
         return StoredSequence(
-            sequence_id=table["sequence_id"][row].as_py(),
+            sequence_id=sequence_id,
             split=table["split"][row].as_py(),
             times=times[start:end],
             intervals=intervals[start:end],

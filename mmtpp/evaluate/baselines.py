@@ -15,35 +15,40 @@ class ByteMarginal:
 
     Each byte is predicted from the bytes before it within the same code by its training counts,
     smoothed with the uniform distribution in Witten-Bell's manner, so that the probabilities of
-    all 2^32 codes sum to 1 and an unseen interval has a finite cost.
+    all codes sum to 1 and an unseen interval has a finite cost.
 
     Attributes:
-        prefixes: count of each code prefix of 0 to 4 bytes.
-        followers: number of distinct bytes seen after each prefix of 0 to 3 bytes.
+        num_bytes: of the time code.
+        prefixes: count of each code prefix of 0 to ``num_bytes`` bytes.
+        followers: number of distinct bytes seen after each shorter prefix.
     """
 
+    num_bytes: int
     prefixes: Counter[bytes] = field(default_factory=Counter)
     followers: Counter[bytes] = field(default_factory=Counter)
 
     def add(self, intervals: NDArray[np.float64]) -> None:
         """Count intervals, in the source's unit."""
-        codes, counts = np.unique(encode_intervals(intervals), axis=0, return_counts=True)
+        codes, counts = np.unique(self._encode(intervals), axis=0, return_counts=True)
         for code, count in zip(codes, counts.tolist(), strict=True):
             data = code.tobytes()
-            for length in range(5):
+            for length in range(self.num_bytes + 1):
                 if length and not self.prefixes[data[:length]]:
                     self.followers[data[: length - 1]] += 1
                 self.prefixes[data[:length]] += count
 
     def nll(self, intervals: NDArray[np.float64]) -> NDArray[np.float64]:
         """(E,) nats of each interval."""
-        codes, inverse = np.unique(encode_intervals(intervals), axis=0, return_inverse=True)
+        codes, inverse = np.unique(self._encode(intervals), axis=0, return_inverse=True)
         values = np.array([self._nll(code.tobytes()) for code in codes])
         return values[inverse.ravel()]
 
+    def _encode(self, intervals: NDArray[np.float64]) -> NDArray[np.uint8]:
+        return encode_intervals(intervals, num_bytes=self.num_bytes)
+
     def _nll(self, code: bytes) -> float:
         total = 0.0
-        for length in range(4):
+        for length in range(self.num_bytes):
             seen, distinct = self.prefixes[code[:length]], self.followers[code[:length]]
             novel = max(1, distinct)
             count = self.prefixes[code[: length + 1]]
@@ -61,7 +66,7 @@ class TrainingStatistics:
         num_events: counted.
     """
 
-    marginal: ByteMarginal = field(default_factory=ByteMarginal)
+    marginal: ByteMarginal
     type_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     num_events: int = 0
 

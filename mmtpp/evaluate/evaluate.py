@@ -22,7 +22,7 @@ from mmtpp.data.assemble import AssembleSettings, Plan, make_plan, samples_table
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.progress import Progress
 from mmtpp.data.settings import assemble_settings, store_vocabulary
-from mmtpp.evaluate.baselines import TrainingStatistics
+from mmtpp.evaluate.baselines import ByteMarginal, TrainingStatistics
 from mmtpp.evaluate.score import WindowScorer
 from mmtpp.model.vocabulary import check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
@@ -134,7 +134,7 @@ def _score(
 def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
     """Counts of intervals and types over the training split and time range of ``settings``."""
     reader = settings.reader()
-    statistics = TrainingStatistics()
+    statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
     for file in reader.files():
         for group in range(reader.num_groups(file)):
             for sequence in reader.group(file, group):

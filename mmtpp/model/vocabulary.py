@@ -4,6 +4,9 @@ Nothing is ever resized: Qwen2.5-VL-3B has 271 rows more than its tokenizer has 
 ids are arithmetic, they are not known to the tokenizer, and the tokenizer used for text has no
 added tokens at all: whatever a comment contains, ``<|im_end|>`` and ``<|byte_3|>`` included, it
 becomes plain text tokens.
+
+The tokenizer of a published MM-TPP adapter has byte, marker and type tokens of its own; they are
+then used under the ids it gives them.
 """
 
 import hashlib
@@ -15,7 +18,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.template import TokenIds
+from mmtpp.core.tokens import TokenIds
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocabulary.json"
@@ -33,6 +36,9 @@ MARKERS = (
     "time_prediction",
     "type_prediction",
 )
+# Names that differ in published tokenizers; a marker those do not have keeps its place after them.
+PUBLISHED_NAMES = {"time_prediction": "<time_prediction>"}
+OPTIONAL_MARKERS = ("time_prediction", "type_prediction")
 NUM_ADDED = NUM_BYTE_TOKENS + len(MARKERS)
 SPARE_ROWS = 271  # of the Qwen2.5-VL-3B embedding; the 7B has 399
 QWEN_SPECIAL_TOKENS = (
@@ -83,19 +89,61 @@ class Vocabulary:
         self._special = added
         # The first id that no token of the tokenizer has.
         self.byte_base = max(max(added.values()), self._text.get_vocab_size() - 1) + 1
+        self.is_published = "<|byte_0|>" in added
+        self._byte_ids = self._find_bytes()
+        self._markers = self._find_markers()
+        self._types = self._find_types()
         self.hash = hashlib.sha256(
             json.dumps([tree, MARKERS, self.byte_base], sort_keys=True).encode()
         ).hexdigest()
 
+    def _find_bytes(self) -> tuple[int, ...]:
+        if not self.is_published:
+            return tuple(range(self.byte_base, self.byte_base + NUM_BYTE_TOKENS))
+        return tuple(self._published(f"<|byte_{value}|>") for value in range(NUM_BYTE_TOKENS))
+
+    def _find_markers(self) -> dict[str, int]:
+        if not self.is_published:
+            first = self.byte_base + NUM_BYTE_TOKENS
+            return {name: first + place for place, name in enumerate(MARKERS)}
+        markers, free = {}, self.byte_base
+        for name in MARKERS:
+            published = PUBLISHED_NAMES.get(name, f"<|{name}|>")
+            if name in OPTIONAL_MARKERS and published not in self._special:
+                markers[name] = free
+                free += 1
+            else:
+                markers[name] = self._published(published)
+        return markers
+
+    def _find_types(self) -> tuple[int, ...]:
+        if not self.is_published:
+            return self._byte_ids
+        types: list[int] = []
+        while (name := f"<|type_{len(types)}|>") in self._special:
+            types.append(self._special[name])
+        if not types:
+            self._published("<|type_0|>")
+        return tuple(types)
+
+    def _published(self, name: str) -> int:
+        if name not in self._special:
+            raise ModelError(
+                f"the tokenizer has <|byte_0|> but lacks {name}",
+                cause="the published stages use different vocabularies; only those of stage 1 and "
+                "of type fine-tuning can write whole events",
+            )
+        return self._special[name]
+
     @property
     def num_tokens(self) -> int:
         """Rows of the embedding in use: every id is below this."""
-        return self.byte_base + NUM_ADDED
+        return max(*self.added_ids, self.byte_base - 1) + 1
 
     @property
     def added_ids(self) -> list[int]:
-        """Ids of the byte tokens and the markers: the rows LoRA trains."""
-        return list(range(self.byte_base, self.num_tokens))
+        """Ids of the byte tokens, the markers and the types, in order: the rows LoRA trains."""
+        return sorted({*self._byte_ids, *self._markers.values(), *self._types})
 
     def special(self, name: str) -> int:
         """Id of one of the tokenizer's own special tokens."""
@@ -103,14 +151,14 @@ class Vocabulary:
 
     def marker(self, name: str) -> int:
         """Id of a marker, see ``MARKERS``."""
-        return self.byte_base + NUM_BYTE_TOKENS + MARKERS.index(name)
+        return self._markers[name]
 
     def type_ids(self, types: Iterable[int]) -> list[int]:
-        """Ids of the byte tokens that write these types."""
-        return [self.byte_base + code for code in types]
+        """Ids of the tokens that write these types."""
+        return [self._types[code] for code in types]
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise texts as data: no id at or above the first special token can come out."""
+        """Tokenise texts as data: no id of a special token can come out."""
         encodings = self._text.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
@@ -121,16 +169,16 @@ class Vocabulary:
     def token_ids(self) -> TokenIds:
         """What a template needs."""
         blank, line_break, prefix = self.encode_texts([" ", "\n", "Event Sequence:\n"])
-        markers = {name: self.marker(name) for name in MARKERS if not name.endswith("_prediction")}
         return TokenIds(
-            byte_base=self.byte_base,
+            byte_ids=self._byte_ids,
+            type_ids=self._types,
             vision_start=self.special("<|vision_start|>"),
             image_pad=self.special("<|image_pad|>"),
             vision_end=self.special("<|vision_end|>"),
             blank=tuple(blank),
             line_break=tuple(line_break),
             prefix=tuple(prefix),
-            **markers,
+            **self._markers,
         )
 
     def save(self, folder: Path) -> None:
@@ -146,7 +194,7 @@ class Vocabulary:
     def describe(self) -> str:
         """The added ids and the hash, as JSON."""
         markers = {f"<|{name}|>": self.marker(name) for name in MARKERS}
-        tree = {"hash": self.hash, "byte_base": self.byte_base, "markers": markers}
+        tree = {"hash": self.hash, "byte_base": self._byte_ids[0], "markers": markers}
         return json.dumps(tree, indent=2)
 
 

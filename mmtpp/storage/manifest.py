@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from mmtpp.core.errors import DataError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 
 
@@ -15,7 +15,7 @@ class Manifest:
     """What a store holds.
 
     Attributes:
-        schema_version: of the columns, see ``data.encode.SEQUENCE_SCHEMA``.
+        schema_version: of the columns, see ``data.layout.SEQUENCE_SCHEMA``.
         fingerprint: hash of the content and the encode settings; decides the order of training.
         request: hash of the encode settings and of the listing of the source files; equal means
             that preparing again would do the same work.
@@ -28,6 +28,7 @@ class Manifest:
         type_counts: events of each type by code.
         sequences_by_split, events_by_split: counts.
         events_read, events_kept, events_rejected, events_reordered: counts over all sequences.
+        events_disagreeing: whose declared interval is not the one between the times.
         rejected_by_cause: counts of rejected records.
         frames: distinct images stored, counted within each sequence.
     """
@@ -48,6 +49,7 @@ class Manifest:
     events_kept: int
     events_rejected: int
     events_reordered: int
+    events_disagreeing: int
     rejected_by_cause: dict[str, int]
     frames: int
 

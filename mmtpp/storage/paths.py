@@ -157,8 +157,8 @@ def check_bucket(uri: str) -> None:
             )
 
 
-def list_files(uri: str, suffix: str) -> list[pafs.FileInfo]:
-    """Files below a folder whose names end in ``suffix``, sorted by path.
+def list_files(uri: str, suffix: str | tuple[str, ...]) -> list[pafs.FileInfo]:
+    """Files below a folder whose names end in ``suffix`` or one of them, sorted by path.
 
     Raises:
         StorageError: the folder is missing or unreachable.

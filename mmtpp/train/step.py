@@ -11,7 +11,7 @@ from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.order import seed_from
 from mmtpp.core.row import Row
 from mmtpp.core.scores import LossSums
-from mmtpp.core.template import Modality
+from mmtpp.core.tokens import Modality
 from mmtpp.model.batch import Batcher
 from mmtpp.train.engine import Engine, sum_over_ranks
 

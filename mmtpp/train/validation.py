@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mmtpp.core.scores import LossSums, score_events
-from mmtpp.core.template import TokenIds
+from mmtpp.core.tokens import TokenIds
 from mmtpp.data.assemble import load_plan
 from mmtpp.data.feed import iter_rows
 from mmtpp.model.batch import Batcher

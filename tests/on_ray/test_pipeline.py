@@ -1,7 +1,9 @@
 """Prepare, pretrain, adapt and evaluate on a real cluster, S3 server and MLflow server."""
 
+import io
 import json
 import os
+import pickle
 import signal
 import threading
 import time
@@ -16,6 +18,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from peft import PeftModel, get_peft_model_state_dict
+from PIL import Image
 from ray.train import Checkpoint
 from safetensors.torch import load_file
 
@@ -29,8 +32,9 @@ from mmtpp.data.assemble import (
     row_from_arrow,
     samples_table,
 )
-from mmtpp.data.encode import EncodeSettings, EncodeShard
+from mmtpp.data.encode import EncodeShard
 from mmtpp.data.feed import iter_rows, rank_samples
+from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
@@ -43,6 +47,7 @@ from mmtpp.train.checkpoint import Progress, restore
 from mmtpp.train.engine import Engine
 from mmtpp.train.launch import plan_validation, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+from tests.unit.test_table_sources import EVENTS, FORMS, LINE
 from tune.report import as_toml
 from tune.space import load_sweep
 from tune.sweep import run
@@ -56,8 +61,8 @@ def _config(**changes: object) -> RunConfig:
             "source": {"kind": "mmtpp", "uri": SOURCE},
             "store": {"uri": STORE},
             "split": {"validation_fraction": 0.25, "test_fraction": 0.2},
-            "template": {"style": "compact", "images": "on_change"},
-            "compression": {"delta": 0.5},
+            "template": {"style": "minimal", "images": "on_change", "time_bytes": 2},
+            "compression": {"delta": 0.5, "run_encoding": "run_length"},
             "window": {"max_tokens": 256},
             "model": {"tokenizer_size": 512},
             "lora": {"rank": 0},
@@ -132,7 +137,7 @@ def test_more_images_than_the_cache_holds(cluster, tmp_path, monkeypatch):
     """Three images of 9,408 bytes, room for two: the store is the same as with room for all."""
     raw = str(tmp_path / "raw")
     publish_events(raw)
-    settings = EncodeSettings("mmtpp", raw, (), 1.0, 56, 10**7, "fail", 0.25, 0.2, 512)
+    settings = EncodeSettings("mmtpp", raw, (), None, 1.0, 56, 10**7, "fail", 0.25, 0.2, 512)
     tokenizer = train_tokenizer(["event 1 of line 2"], size=300)
     paths = sorted(path.name for path in Path(raw).glob("*.json"))
     tables = []
@@ -142,6 +147,46 @@ def test_more_images_than_the_cache_holds(cluster, tmp_path, monkeypatch):
         assert not EncodeShard(settings, folder, tokenizer)({"shard": 0, "paths": paths})["problem"]
         tables.append(pq.read_table(Path(folder) / "sequences" / "000000.parquet"))
     assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa"])
+def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
+    """Two sequences of two events each, several in a file."""
+    raw, store = tmp_path / "raw", str(tmp_path / "store")
+    raw.mkdir()
+    settings = {"source.kind": kind, "source.uri": str(raw), "store.uri": store,
+                "split.validation_fraction": 0.0, "split.test_fraction": 0.0,
+                "source.columns.time": "unix_time", "source.columns.sequence": "cab_id",
+                "source.columns.type": "event_type",
+                "source.types": ["pickup", "dropoff"]}  # fmt: skip
+    if kind == "columns":
+        (raw / "trips.parquet").write_bytes(FORMS["x/t.parquet"])
+        settings["source.max_rejected_fraction"] = 0.5
+    elif kind == "easytpp":
+        del settings["source.types"]
+        (raw / "dev.pkl").write_bytes(pickle.dumps({"dim_process": 2, "dev": [EVENTS, EVENTS]}))
+    else:
+        del settings["source.types"]
+        write_bytes(str(raw / "frames" / "1.jpg"), _jpeg())
+        (raw / "qa.jsonl").write_text("\n".join([json.dumps(LINE)] * 2))
+    report = prepare(_config(**settings))
+    expected = {"columns": 3, "easytpp": 4, "danmaku_qa": 4}[kind]
+    assert (expected, expected, 2) == (
+        report["events_read"],
+        report["events_kept"],
+        report["sequences"],
+    )
+    assert 0 == report["events_disagreeing"]
+    rows = pq.read_table(Path(store) / load_manifest(store).data_folder / "sequences").to_pylist()
+    if kind == "danmaku_qa":
+        assert [["How many peaks?"], ["3"]] == [rows[0]["questions"], rows[0]["answers"]]
+        assert [[0, -1]] * 2 == [row["frame"] for row in rows]
+
+
+def _jpeg() -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(sink, format="JPEG")
+    return sink.getvalue()
 
 
 def test_a_malformed_file_stops_the_job_or_is_counted(cluster, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mmtpp.core.row import Row
-from mmtpp.core.template import Modality
+from mmtpp.core.tokens import Modality
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.qwen_vl import build_tiny

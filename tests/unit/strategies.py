@@ -1,13 +1,16 @@
 """Hypothesis strategies for events and the token ids of an imaginary vocabulary."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
-from mmtpp.core.template import NO_FRAME, Events, TokenIds
-from mmtpp.core.timecode import encode_intervals
+from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.tokens import TokenIds
 
 IDS = TokenIds(
-    byte_base=1000,
+    byte_ids=tuple(range(1000, 1256)),
+    type_ids=tuple(range(1000, 1256)),
     start_of_event=1,
     end_of_event=2,
     time_start=3,
@@ -17,6 +20,8 @@ IDS = TokenIds(
     text_start=7,
     text_end=8,
     similar_event=9,
+    time_prediction=13,
+    type_prediction=14,
     vision_start=10,
     image_pad=11,
     vision_end=12,
@@ -40,10 +45,23 @@ def events(draw: st.DrawFn, min_size: int = 1, max_size: int = 30) -> Events:
     texts = column(st.lists(st.integers(100, 900), max_size=5))
     waits = column(st.floats(min_value=0, max_value=1e6, width=32))
     return Events(
-        time_bytes=encode_intervals(np.array(waits, dtype=np.float64)),
+        intervals=np.array(waits, dtype=np.float64),
         types=np.array(column(st.integers(0, 255)), dtype=np.int16),
         text_ids=np.array([token for text in texts for token in text], dtype=np.int32),
         text_offsets=np.cumsum([0, *map(len, texts)]).astype(np.int64),
         frames=np.array(column(st.integers(NO_FRAME, 3)), dtype=np.int32),
         similar=np.array([False, *column(st.booleans())[1:]], dtype=np.bool_),
     )
+
+
+def plain_events(size: int, *, intervals: np.ndarray | None = None, **columns: object) -> Events:
+    """Events of type 0 without text or image, changed in some columns."""
+    events = Events(
+        intervals=np.ones(size) if intervals is None else np.asarray(intervals, dtype=np.float64),
+        types=np.zeros(size, np.int16),
+        text_ids=np.zeros(0, np.int32),
+        text_offsets=np.zeros(size + 1, np.int64),
+        frames=np.full(size, NO_FRAME, np.int32),
+        similar=np.zeros(size, np.bool_),
+    )
+    return replace(events, **columns)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmtpp.core.scores import LossSums, score_events
-from mmtpp.core.template import Modality
+from mmtpp.core.tokens import Modality
 from mmtpp.evaluate.baselines import ByteMarginal
 
 TIME, TYPE, TEXT, CONTROL = Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL
@@ -34,7 +34,7 @@ def test_a_window_without_full_events_scores_none():
 
 def test_the_marginal_is_witten_bell_by_hand():
     """1.0 is 3F800000, 2.0 is 40000000: two of three first bytes are 3F, the rest is certain."""
-    marginal = ByteMarginal()
+    marginal = ByteMarginal(4)
     marginal.add(np.array([1.0, 1.0, 2.0]))
     first = (2 + 2 / 256) / (3 + 2)  # two distinct first bytes
     rest = (2 + 1 / 256) / (2 + 1)  # one distinct byte after each prefix

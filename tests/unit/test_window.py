@@ -1,44 +1,75 @@
 """Windows and packing: nothing truncated, every event scored once, budgets exact."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmtpp.core.events import Events
 from mmtpp.core.packing import pack
-from mmtpp.core.template import Events, Template
+from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.window import cut_windows
-from tests.unit.strategies import IDS, events
+from tests.unit.strategies import IDS, events, plain_events
+from tests.unit.test_template import settings
 
 
-@pytest.mark.parametrize("style", ["paper", "minimal"])
-@pytest.mark.parametrize("images", ["per_event", "on_change"])
-@given(events(min_size=1, max_size=30), st.integers(60, 200), st.sampled_from([0.0, 0.3, 0.5]))
+@given(
+    settings,
+    events(min_size=1, max_size=30),
+    st.integers(60, 200),
+    st.sampled_from([0.0, 0.3, 0.5]),
+)
 def test_every_event_after_the_first_is_scored_once_within_budget(
-    style: str, images: str, sequence: Events, budget: int, overlap: float
+    chosen: TemplateSettings, sequence: Events, budget: int, overlap: float
 ):
-    template = Template(IDS, style=style, images=images, image_tokens=4)
+    template = Template(IDS, chosen)
     windows = cut_windows(sequence, template, max_tokens=budget, overlap_fraction=overlap)
+    _check(windows, sequence, template, budget)
+
+
+@given(st.lists(st.integers(200, 600), min_size=1, max_size=4), st.integers(64, 90),
+       st.sampled_from([0.0, 0.5, 0.9]))  # fmt: skip
+def test_runs_longer_than_a_count_fit_the_budget_too(runs: list[int], budget: int, overlap: float):
+    similar = [mark for length in runs for mark in [False] + [True] * length]
+    sequence = plain_events(len(similar), similar=np.array(similar))
+    template = _minimal(run_encoding="run_length", time_bytes=2)
+    windows = cut_windows(sequence, template, max_tokens=budget, overlap_fraction=overlap)
+    _check(windows, sequence, template, budget)
+
+
+def _check(windows, sequence: Events, template: Template, budget: int) -> None:
     scored = [event for window in windows for event in range(window.first_scored, window.end)]
     assert list(range(1, len(sequence))) == scored
     for window in windows:
         written = template.write(sequence.slice(window.start, window.end))
         assert window.num_tokens == len(written.ids) <= budget
         assert window.start <= window.first_scored
+        # an image and its placeholders are whole
+        pads = (written.ids == IDS.image_pad).sum()
+        assert pads == template.settings.image_tokens * len(written.frames)
+
+
+@given(settings, events(min_size=2, max_size=40), st.integers(0, 39))
+def test_restart_costs_are_what_a_window_from_there_takes_more(
+    chosen: TemplateSettings, sequence: Events, start: int
+):
+    start = min(start, len(sequence))
+    template = Template(IDS, chosen)
+    whole = template.costs(sequence)[start:].sum()
+    alone = template.costs(sequence.slice(start, len(sequence))).sum()
+    assert alone - whole == template.restart_costs(sequence)[start]
+
+
+def _minimal(**more: object) -> Template:
+    return Template(
+        IDS, TemplateSettings(**{"style": "minimal", "images": "none", "image_tokens": 4, **more})
+    )
 
 
 def test_overlap_gives_later_windows_context():
-    size = 40
-    sequence = Events(
-        time_bytes=np.zeros((size, 4), np.uint8),
-        types=np.zeros(size, np.int16),
-        text_ids=np.zeros(0, np.int32),
-        text_offsets=np.zeros(size + 1, np.int64),
-        frames=np.full(size, -1, np.int32),
-        similar=np.zeros(size, np.bool_),
-    )
-    template = Template(IDS, style="minimal", images="none", image_tokens=4)
-    windows = cut_windows(sequence, template, max_tokens=60, overlap_fraction=0.5)
+    windows = cut_windows(plain_events(40), _minimal(), max_tokens=60, overlap_fraction=0.5)
     # six tokens an event: ten fit, five of them repeated
     assert [(window.start, window.end, window.first_scored) for window in windows[:3]] == [
         (0, 10, 1),
@@ -48,17 +79,11 @@ def test_overlap_gives_later_windows_context():
 
 
 def test_an_event_larger_than_the_budget_is_an_error():
-    sequence = Events(
-        time_bytes=np.zeros((2, 4), np.uint8),
-        types=np.zeros(2, np.int16),
-        text_ids=np.zeros(100, np.int32),
-        text_offsets=np.array([0, 0, 100]),
-        frames=np.full(2, -1, np.int32),
-        similar=np.zeros(2, np.bool_),
+    sequence = replace(
+        plain_events(2), text_ids=np.zeros(100, np.int32), text_offsets=np.array([0, 0, 100])
     )
-    template = Template(IDS, style="minimal", images="none", image_tokens=4)
     with pytest.raises(ValueError, match="event 1 takes 106 tokens, more than 64"):
-        cut_windows(sequence, template, max_tokens=64, overlap_fraction=0.0)
+        cut_windows(sequence, _minimal(), max_tokens=64, overlap_fraction=0.0)
 
 
 @given(st.lists(st.integers(1, 100), max_size=200), st.integers(0, 5))
@@ -67,3 +92,17 @@ def test_packing_loses_nothing_and_overfills_nothing(lengths: list[int], seed: i
     assert list(range(len(lengths))) == sorted(index for sample in samples for index in sample)
     assert all(sum(lengths[index] for index in sample) <= 100 for sample in samples)
     assert samples == pack(lengths, max_tokens=100, seed=seed)
+    # no two samples could be one
+    filled = sorted(sum(lengths[index] for index in sample) for sample in samples)
+    assert len(filled) < 2 or filled[0] + filled[1] > 100
+
+
+def test_best_fit_puts_a_window_where_it_leaves_least():
+    # 60 and 70 open two samples; 30 fills the second exactly, 25 goes to the first
+    samples = pack([60, 70, 30, 25], max_tokens=100, seed=0)
+    assert [[0, 3], [1, 2]] == sorted(sorted(sample) for sample in samples)
+
+
+def test_a_window_longer_than_a_sample_is_refused():
+    with pytest.raises(ValueError, match="window 1 has 101 tokens"):
+        pack([5, 101], max_tokens=100, seed=0)

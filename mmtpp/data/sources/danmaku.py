@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader
+from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, stem
 
 MODES = (
     "mode_0",
@@ -37,19 +37,20 @@ def parse(path: str, data: bytes) -> Iterator[RawEvent]:
         root = fromstring(data)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise MalformedFileError(f"{path}: not readable as XML: {error}") from error
+    name = stem(path)
     for row, comment in enumerate(root.iter("d")):
-        yield _raw_event(row, comment)
+        yield _raw_event(name, row, comment)
 
 
-def _raw_event(row: int, comment: Element) -> RawEvent:
+def _raw_event(name: str, row: int, comment: Element) -> RawEvent:
     attributes, text = comment.get("p", ""), comment.text or ""
     record = {"p": attributes, "text": text}
     fields = attributes.split(",")
     try:
         time, mode = float(fields[0]), int(fields[1])
     except (ValueError, IndexError) as error:
-        return RawEvent(row, None, None, text, None, record, f"attribute p: {error}")
-    return RawEvent(row, time, mode, text, None, record)
+        return RawEvent(name, row, None, None, text, None, record, f"attribute p: {error}")
+    return RawEvent(name, row, time, mode, text, None, record)
 
 
-DANMAKU = SourceReader(suffix=".xml", parse=parse, seconds_per_unit=1.0, type_names=MODES)
+DANMAKU = SourceReader(suffixes=(".xml",), parse=parse, seconds_per_unit=1.0, type_names=MODES)

@@ -10,7 +10,6 @@ import importlib.util
 import io
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -18,12 +17,12 @@ from PIL import Image, ImageDraw
 
 from mmtpp.core.errors import DataError
 from mmtpp.data.sources.mmtpp_json import parse
+from mmtpp.data.sources.publishing import is_published, publish_files
 from mmtpp.data.sources.reader import SourceReader
-from mmtpp.storage.paths import exists, join, write_bytes
 
 ORIGINS = ("EWR", "JFK", "LGA")
 MIN_DEPARTURES = 20
-FLIGHTS = SourceReader(suffix=".json", parse=parse, seconds_per_unit=60.0, type_names=ORIGINS)
+FLIGHTS = SourceReader((".json",), parse, seconds_per_unit=60.0, type_names=ORIGINS)
 
 _MAP_PX = 56
 # Continental United States in degrees; Alaska, Hawaii and Puerto Rico are drawn on the border.
@@ -96,15 +95,8 @@ def publish(uri: str, *, sequence: str) -> bool:
         DataError: another choice of sequences is already there.
         StorageError: not writable.
     """
-    if exists(_marker(uri, sequence)):
+    if is_published(uri, sequence, setting=f"source.flights_sequence = {sequence}"):
         return False
-    for other in {"aircraft", "airport_day"} - {sequence}:
-        if exists(_marker(uri, other)):
-            raise DataError(
-                f"{uri} already holds the demo with sequences of kind {other}",
-                cause="two data sets in one folder would be read as one; choose another folder",
-                setting=f"source.flights_sequence = {sequence}, source.uri = {uri}",
-            )
     departures = load_departures()
     airports = pd.read_csv(_package_folder() / "airports.csv").set_index("faa")[["lon", "lat"]]
     positions = {str(code): (float(lon), float(lat)) for code, lon, lat in airports.itertuples()}
@@ -113,9 +105,7 @@ def publish(uri: str, *, sequence: str) -> bool:
         files.append((f"images/{origin}-{dest}.png", draw_route(positions, origin, dest)))
     for name, events in sequences(departures, sequence=sequence):
         files.append((f"events/{name}.json", _as_json(events)))
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(lambda file: write_bytes(join(uri, file[0]), file[1]), files))
-    write_bytes(_marker(uri, sequence), b"")
+    publish_files(uri, sequence, files)
     return True
 
 
@@ -146,10 +136,6 @@ def draw_route(positions: dict[str, tuple[float, float]], origin: str, dest: str
     target = io.BytesIO()
     image.save(target, format="PNG")
     return target.getvalue()
-
-
-def _marker(uri: str, sequence: str) -> str:
-    return join(uri, f"{sequence}.complete")
 
 
 def _pixel(longitude: float, latitude: float) -> tuple[int, int]:

@@ -4,13 +4,14 @@
       "TPP_attribute": {"time_since_last_event": 1.1, "event_type": 4}}, ...]
 
 The type is also accepted under ``type_event`` (DanmakuTPP), inside or outside ``TPP_attribute``.
-``image_path`` is relative to ``source.uri``. Intervals are recomputed from the times.
+``image_path`` is relative to ``source.uri``. Intervals are recomputed from the times; where the
+declared one differs, the event is counted as disagreeing.
 """
 
 import json
 from collections.abc import Iterator
 
-from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader
+from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, stem
 
 
 def parse(path: str, data: bytes) -> Iterator[RawEvent]:
@@ -25,19 +26,33 @@ def parse(path: str, data: bytes) -> Iterator[RawEvent]:
         raise MalformedFileError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, list):
         raise MalformedFileError(f"{path}: a list of events expected, found {type(tree).__name__}")
+    name = stem(path)
     for row, record in enumerate(tree):
         if not isinstance(record, dict):
-            yield RawEvent(row, None, None, None, None, record, "an event must be an object")
+            problem = "an event must be an object"
+            yield RawEvent(name, row, None, None, None, None, record, problem)
             continue
         attributes = record.get("TPP_attribute")
         attributes = attributes if isinstance(attributes, dict) else {}
-        event_type = None
-        for holder in (attributes, record):
-            for key in ("event_type", "type_event"):
-                if event_type is None:
-                    event_type = holder.get(key)
-        text = record.get("text", "")
-        yield RawEvent(row, record.get("time"), event_type, text, record.get("image_path"), record)
+        yield RawEvent(
+            sequence=name,
+            row=row,
+            time=record.get("time"),
+            type=_first(attributes, record, "event_type", "type_event"),
+            text=record.get("text", ""),
+            image=record.get("image_path"),
+            record=record,
+            interval=_first(attributes, record, "time_since_last_event"),
+        )
 
 
-MMTPP = SourceReader(suffix=".json", parse=parse)
+def _first(attributes: dict, record: dict, *keys: str) -> object:
+    """The first value there is; inside the attributes before outside."""
+    for holder in (attributes, record):
+        for key in keys:
+            if holder.get(key) is not None:
+                return holder[key]
+    return None
+
+
+MMTPP = SourceReader(suffixes=(".json",), parse=parse)

@@ -1,4 +1,4 @@
-"""What every source shares: the reader type, and turning raw records into a sequence."""
+"""What every source shares: the reader type, and turning raw records into sequences."""
 
 import json
 import math
@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmtpp.core.events import MAX_TYPES, EventSequence, Rejected
+from mmtpp.core.events import MAX_TYPES, EventSequence, Rejected, intervals_from_times
+from mmtpp.core.timecode import MAX_INTERVAL
 
-_MAX_FLOAT32 = float(np.finfo(np.float32).max)
+# Declared intervals are often rounded; a larger difference than this to the recomputed one counts.
+INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-2
 
 
 class MalformedFileError(ValueError):
-    """A file that cannot be read as a sequence at all; the message says where and why."""
+    """A file that cannot be read as events at all; the message says where and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class RawEvent:
     """One record as a source found it, not yet checked.
 
     Attributes:
+        sequence: id of the sequence it belongs to.
         row: position in the file, from 0.
         time: in the source's unit, whatever the file had.
         type: a code, a name, or whatever the file had.
@@ -28,8 +32,10 @@ class RawEvent:
         image: path relative to the source root, or None.
         record: the raw record, for the rejected table.
         problem: a reason found while parsing, or empty.
+        interval: the waiting time the file declares, None when it does not; only compared.
     """
 
+    sequence: str
     row: int
     time: object
     type: object
@@ -37,6 +43,16 @@ class RawEvent:
     image: object
     record: object
     problem: str = ""
+    interval: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawQuestion:
+    """A question about a sequence, and its answer."""
+
+    sequence: str
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +60,18 @@ class ParsedFile:
     """What one file gave.
 
     Attributes:
-        sequence: the kept events in order of time, None when none were kept.
+        sequences: the kept events in order of time, a sequence each, in order of appearance.
         rejected: the others.
         num_read: events read, kept or rejected.
         num_reordered: events that stood before an earlier one in the file.
+        num_disagreeing: kept events whose declared interval is not the one between their times.
     """
 
-    sequence: EventSequence | None
+    sequences: list[EventSequence]
     rejected: list[Rejected]
     num_read: int
     num_reordered: int
+    num_disagreeing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +79,35 @@ class SourceReader:
     """A kind of source.
 
     Attributes:
-        suffix: of its event files.
-        parse: from the path and content of a file to its raw events.
+        suffixes: of its event files.
+        parse: from the path and content of a file to its raw events and questions.
         seconds_per_unit: of its times; None when the configuration says.
         type_names: names by code, when the source fixes them.
     """
 
-    suffix: str
-    parse: Callable[[str, bytes], Iterable[RawEvent]]
+    suffixes: tuple[str, ...]
+    parse: Callable[[str, bytes], Iterable[RawEvent | RawQuestion]]
     seconds_per_unit: float | None = None
     type_names: tuple[str, ...] = field(default=())
 
 
-def read_sequence(
+_Checked = tuple[float, int, str, str | None, object]
+
+
+def stem(path: str) -> str:
+    """The path without its suffix: the id of a file's only sequence."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.partition('.')[0] or name}"
+
+
+def read_file(
     reader: SourceReader, path: str, data: bytes, *, type_names: Sequence[str]
 ) -> ParsedFile:
     """Parse and check one file.
 
     Args:
         reader: of the source's kind.
-        path: relative to the source root; without its suffix it is the sequence id.
+        path: relative to the source root.
         data: content of the file.
         type_names: accepted names by code; empty when types are numbers.
 
@@ -90,37 +117,60 @@ def read_sequence(
     Raises:
         MalformedFileError: the file as a whole cannot be read.
     """
-    kept: list[tuple[float, int, str, str | None]] = []
+    kept: dict[str, list[_Checked]] = {}
+    questions: dict[str, list[tuple[str, str]]] = {}
     rejected: list[Rejected] = []
     num_read = 0
     codes = {name: code for code, name in enumerate(type_names)}
     for raw in reader.parse(path, data):
+        if isinstance(raw, RawQuestion):
+            questions.setdefault(raw.sequence, []).append((raw.question, raw.answer))
+            continue
         num_read += 1
         checked = _check(raw, codes)
-        if isinstance(checked, tuple) and len(checked) == 4:
-            kept.append(checked)
+        if len(checked) == 2:
+            rejected.append(Rejected(path, raw.row, *checked, _shorten(raw.record)))
         else:
-            cause, detail = checked
-            rejected.append(Rejected(path, raw.row, cause, detail, _shorten(raw.record)))
-    times = np.array([event[0] for event in kept], dtype=np.float64)
-    order = np.argsort(times, kind="stable")
-    reordered = int((times < np.maximum.accumulate(times)).sum()) if kept else 0
-    sequence = None
-    if kept:
-        ordered = [kept[index] for index in order]
-        sequence = EventSequence(
-            sequence_id=path.removesuffix(reader.suffix),
-            times=times[order],
-            types=np.array([event[1] for event in ordered], dtype=np.int16),
-            texts=tuple(event[2] for event in ordered),
-            images=tuple(event[3] for event in ordered),
+            kept.setdefault(raw.sequence, []).append(checked)
+    sequences, num_reordered, num_disagreeing = [], 0, 0
+    for name, events in kept.items():
+        times = np.array([event[0] for event in events], dtype=np.float64)
+        num_reordered += int((times < np.maximum.accumulate(times)).sum())
+        order = np.argsort(times, kind="stable")
+        ordered = [events[index] for index in order]
+        num_disagreeing += _disagreeing(times[order], [event[4] for event in ordered])
+        sequences.append(
+            EventSequence(
+                sequence_id=name,
+                times=times[order],
+                types=np.array([event[1] for event in ordered], dtype=np.int16),
+                texts=tuple(event[2] for event in ordered),
+                images=tuple(event[3] for event in ordered),
+                questions=tuple(questions.get(name, ())),
+            )
         )
-    return ParsedFile(sequence, rejected, num_read, reordered)
+    return ParsedFile(sequences, rejected, num_read, num_reordered, num_disagreeing)
 
 
-def _check(
-    raw: RawEvent, codes: dict[str, int]
-) -> tuple[float, int, str, str | None] | tuple[str, str]:
+def _disagreeing(times: NDArray[np.float64], declared: list[object]) -> int:
+    """Events after the first whose declared interval is not the recomputed one."""
+    waits = intervals_from_times(times)[1:].tolist()
+    return sum(
+        found is not None and not _agrees(found, expected)
+        for found, expected in zip(declared[1:], waits, strict=True)
+    )
+
+
+def _agrees(found: object, expected: float) -> bool:
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return False
+    try:
+        return math.isclose(found, expected, rel_tol=INTERVAL_RTOL, abs_tol=INTERVAL_ATOL)
+    except OverflowError:  # an integer beyond float
+        return False
+
+
+def _check(raw: RawEvent, codes: dict[str, int]) -> _Checked | tuple[str, str]:
     if raw.problem:
         return "malformed_record", raw.problem
     if isinstance(raw.time, bool) or not isinstance(raw.time, int | float):
@@ -133,9 +183,9 @@ def _check(
         return "non_finite_time", f"time is {time}"
     if time < 0:
         return "negative_time", f"time is {time}"
-    if time > _MAX_FLOAT32:
+    if time > MAX_INTERVAL:
         return "non_finite_time", f"time {time} is too large for a float32 interval"
-    code = codes.get(raw.type, -1) if isinstance(raw.type, str) else raw.type
+    code = _type_of_name(raw.type, codes) if isinstance(raw.type, str) else raw.type
     if isinstance(code, float) and code.is_integer():
         code = int(code)
     if isinstance(code, bool) or not isinstance(code, int):
@@ -151,7 +201,14 @@ def _check(
             value.encode()
         except UnicodeEncodeError as error:
             return cause, str(error)
-    return time, code, raw.text, raw.image or None
+    return time, code, raw.text, raw.image or None, raw.interval
+
+
+def _type_of_name(name: str, codes: dict[str, int]) -> int:
+    """Its code; without names a number in letters, as CSV has it; -1 when it is neither."""
+    if name in codes:
+        return codes[name]
+    return int(name) if not codes and name.isdecimal() and len(name) < 10 else -1
 
 
 def _shorten(record: object) -> str:

@@ -1,0 +1,46 @@
+"""Timing and the description of the machine, shared by the benchmarks."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+ROUNDS = 5
+
+
+def rate(work: Callable[[], object], items: int, *, rounds: int = ROUNDS) -> list[float]:
+    """Items a second in each round, after one round to warm up."""
+    work()
+    rates = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        rates.append(items / (time.perf_counter() - started))
+    return rates
+
+
+def figure(rates: list[float]) -> str:
+    """Median and range of rates, in millions."""
+    low, middle, high = (each / 1e6 for each in (min(rates), statistics.median(rates), max(rates)))
+    digits = 0 if middle >= 10 else 3
+    return f"{middle:.{digits}f} M [{low:.{digits}f}-{high:.{digits}f}]"
+
+
+def ratio(ours: list[float], other: list[float]) -> float:
+    """Ratio of the medians."""
+    return statistics.median(ours) / statistics.median(other)
+
+
+def machine(*packages: str) -> str:
+    """Processor, cores and versions, in one line."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    python = platform.python_version()
+    return f"{model}, {os.cpu_count()} cores, one used; Python {python}, {versions}"

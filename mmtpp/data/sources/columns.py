@@ -1,0 +1,156 @@
+"""Any table with a mapping of its columns: one row an event, or one row a sequence of lists."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, stem
+from mmtpp.data.sources.tables import SUFFIXES, read_records
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns; empty for one there is not.
+
+    Attributes:
+        time: a number in the source's unit, or a date and time (UTC unless it says otherwise).
+        sequence: what the rows of one sequence share; without it a file is one sequence.
+        type: a code or a name; without it every event is of type 0.
+        text: without it texts are empty.
+        image: path relative to the source root.
+        interval: a declared waiting time, only compared with the recomputed one.
+    """
+
+    time: str
+    sequence: str = ""
+    type: str = ""
+    text: str = ""
+    image: str = ""
+    interval: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnsParser:
+    """Parses tables with a fixed mapping; picklable.
+
+    Attributes:
+        columns: the mapping.
+        seconds_per_unit: for times given as dates.
+    """
+
+    columns: Columns
+    seconds_per_unit: float
+
+    def __call__(self, path: str, data: bytes) -> Iterator[RawEvent]:
+        """Raw events of one file.
+
+        Raises:
+            MalformedFileError: unreadable, or a mapped column that no record has.
+        """
+        yield from self.of_records(path, read_records(path, data))
+
+    def of_records(
+        self, path: str, records: Iterator[tuple[int, dict | None, str]]
+    ) -> Iterator[RawEvent]:
+        """Raw events of records already read."""
+        name, is_first = stem(path), True
+        for row, record, problem in records:
+            if record is None or problem:
+                yield RawEvent(name, row, None, None, None, None, record, problem)
+                continue
+            if is_first:
+                self._check_columns(path, record)
+                is_first = False
+            if isinstance(record.get(self.columns.time), list):
+                yield from self._of_lists(name, row, record)
+            else:
+                yield self._of_row(name, row, record)
+
+    def _check_columns(self, path: str, record: dict) -> None:
+        columns = self.columns
+        wanted = (columns.time, columns.sequence, columns.type, columns.text, columns.image)
+        missing = [column for column in wanted if column and column not in record]
+        if missing:
+            raise MalformedFileError(
+                f"{path}: no column {missing[0]!r}; it has {', '.join(map(repr, record))}"
+                "\n  setting: source.columns"
+            )
+
+    def _of_row(self, name: str, row: int, record: dict) -> RawEvent:
+        columns = self.columns
+        if columns.sequence:
+            value = record.get(columns.sequence)
+            if value is None or value == "":
+                problem = f"column {columns.sequence!r}, the sequence, is empty"
+                return RawEvent(name, row, None, None, None, None, record, problem)
+            name = str(value)
+        return RawEvent(
+            sequence=name,
+            row=row,
+            time=self._time(record.get(columns.time)),
+            type=record.get(columns.type) if columns.type else 0,
+            text=record.get(columns.text) if columns.text else "",
+            image=record.get(columns.image) if columns.image else None,
+            record=record,
+            interval=_number(record.get(columns.interval)) if columns.interval else None,
+        )
+
+    def _of_lists(self, name: str, row: int, record: dict) -> Iterator[RawEvent]:
+        columns = self.columns
+        sequence = f"{name}#{row}"
+        if columns.sequence and record.get(columns.sequence) not in (None, ""):
+            sequence = str(record[columns.sequence])
+        size = len(record[columns.time])
+        named = {}
+        for what in ("type", "text", "image", "interval"):
+            column = getattr(columns, what)
+            values = record.get(column) if column else None
+            if values is not None and (not isinstance(values, list) or len(values) != size):
+                found = len(values) if isinstance(values, list) else type(values).__name__
+                problem = f"column {column!r} has {found} values, {columns.time!r} has {size}"
+                yield RawEvent(sequence, row, None, None, None, None, record, problem)
+                return
+            named[what] = values
+        defaults = {"type": None if columns.type else 0, "text": None if columns.text else ""}
+        for index, time in enumerate(record[columns.time]):
+            event = {
+                what: defaults.get(what) if values is None else values[index]
+                for what, values in named.items()
+            }
+            yield RawEvent(
+                sequence=sequence,
+                row=row,
+                time=self._time(time),
+                type=event["type"],
+                text=event["text"],
+                image=event["image"],
+                record={"event": index, "time": time, **event},
+                interval=_number(event["interval"]),
+            )
+
+    def _time(self, value: object) -> object:
+        number = _number(value)
+        if isinstance(number, str):
+            try:
+                number = datetime.fromisoformat(number.strip())
+            except ValueError:
+                return number
+        if isinstance(number, datetime):
+            aware = number if number.tzinfo else number.replace(tzinfo=UTC)
+            return aware.timestamp() / self.seconds_per_unit
+        return number
+
+
+def _number(value: object) -> object:
+    """A number in letters, as CSV has it, as a number; anything else as it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def columns_reader(columns: Columns, *, seconds_per_unit: float) -> SourceReader:
+    """A reader of tables with this mapping."""
+    return SourceReader(SUFFIXES, ColumnsParser(columns, seconds_per_unit))

@@ -1,0 +1,212 @@
+"""Measuring a data set: what is in it, and what each compression would make of it."""
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.compression import Compression, compress
+from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.packing import pack
+from mmtpp.core.template import STYLES, Template
+from mmtpp.core.window import cut_windows, events_that_fit
+from mmtpp.data.settings import compression_of, template_of
+from mmtpp.inspect.dataset import DataSet
+
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+STRATEGIES = ("temporal", "anchored", "relative", "hybrid")
+# Without --deltas, thresholds at which temporal compression marks about these shares.
+SHARES = (0.1, 0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one way of writing the data set gives.
+
+    Attributes:
+        style, strategy, delta: of it.
+        compressed: share of the events that are marked similar.
+        tokens_per_event: over the whole data set, prefix included.
+        events_per_context: mean over all starts from which a sequence fills the context; None
+            where no sequence does.
+        num_windows, num_samples: after cutting and packing.
+        full: share of the samples' tokens that are used.
+    """
+
+    style: str
+    strategy: str
+    delta: float
+    compressed: float
+    tokens_per_event: float
+    events_per_context: float | None
+    num_windows: int
+    num_samples: int
+    full: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything measured; ``as_dict`` for programs.
+
+    Quantiles are ordered as ``QUANTILES``. Intervals leave out the first event of each sequence.
+    """
+
+    uri: str
+    kind: str
+    vocabulary: str
+    hint: str
+    seconds_per_unit: float
+    max_tokens: int
+    template: dict[str, object]
+    num_files: int
+    num_files_there: int
+    num_sequences: int
+    num_events: int
+    num_read: int
+    num_reordered: int
+    num_disagreeing: int
+    rejected_by_cause: dict[str, int]
+    rejected_examples: list[dict[str, object]]
+    events_per_sequence: list[float]
+    interval: list[float]
+    share_of_zero_intervals: float
+    share_of_whole_intervals: float
+    types: dict[str, int]
+    text_tokens: list[float]
+    share_of_empty_texts: float
+    num_distinct_texts: int
+    num_events_with_image: int
+    num_images: int
+    num_images_missing: int
+    share_of_image_changes: float
+    choices: list[Choice]
+    styles: list[Choice]
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as plain values, quantiles with their orders."""
+        return {"quantiles": list(QUANTILES), **asdict(self)}
+
+
+def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> Report:
+    """Measure a data set.
+
+    Args:
+        data: of ``load``.
+        config: template, window and compression settings.
+        deltas: thresholds to try, in the source's unit; empty to choose them from the data.
+
+    Raises:
+        ValueError: an event that does not fit the context.
+    """
+    events = data.events
+    waits = np.concatenate([each.intervals[1:] for each in events])
+    lengths = np.array([len(each) for each in events])
+    text_tokens = np.concatenate([np.diff(each.text_offsets) for each in events])
+    frames = np.concatenate([each.frames for each in events])
+    changes = np.concatenate([np.diff(each.frames) != 0 for each in events])
+    types = np.bincount(np.concatenate([each.types for each in events]))
+    template, max_tokens = template_of(config), config.window.max_tokens
+    ids = data.vocabulary.token_ids()
+
+    def choice(style: str, compression: Compression) -> Choice:
+        return _choice(
+            [compress(each, compression) for each in events],
+            Template(ids, replace(template, style=style)),
+            compression,
+            max_tokens,
+        )
+
+    chosen = compression_of(config)
+    rows = [choice(template.style, Compression("none"))]
+    rows += [
+        choice(template.style, replace(chosen, strategy=strategy, delta=delta))
+        for strategy in STRATEGIES
+        for delta in deltas or choose_deltas(events, strategy)
+    ]
+    return Report(
+        uri=data.uri,
+        kind=data.kind,
+        vocabulary=data.vocabulary_name,
+        hint=data.hint,
+        seconds_per_unit=data.seconds_per_unit,
+        max_tokens=max_tokens,
+        template=asdict(template),
+        num_files=data.num_files,
+        num_files_there=data.num_files_there,
+        num_sequences=len(events),
+        num_events=int(lengths.sum()),
+        num_read=data.num_read,
+        num_reordered=data.num_reordered,
+        num_disagreeing=data.num_disagreeing,
+        rejected_by_cause=dict(sorted(data.rejected.items())),
+        rejected_examples=[asdict(example) for example in data.examples],
+        events_per_sequence=_quantiles(lengths),
+        interval=_quantiles(waits),
+        share_of_zero_intervals=_share(waits == 0),
+        share_of_whole_intervals=_share(waits == np.floor(waits)),
+        types={_type_name(data, code): int(count) for code, count in enumerate(types) if count},
+        text_tokens=_quantiles(text_tokens),
+        share_of_empty_texts=_share(text_tokens == 0),
+        num_distinct_texts=len({text for texts in data.texts for text in texts}),
+        num_events_with_image=int((frames != NO_FRAME).sum()),
+        num_images=sum(len(set(each.frames.tolist()) - {NO_FRAME}) for each in events),
+        num_images_missing=data.num_images_missing,
+        share_of_image_changes=_share(changes),
+        choices=rows,
+        styles=[choice(style, chosen) for style in STYLES],
+    )
+
+
+def choose_deltas(events: list[Events], strategy: str) -> tuple[float, ...]:
+    """Thresholds at which the strategy's own comparison with the event before marks about
+    ``SHARES`` of the events, to two digits."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = [np.log(each.intervals) if strategy == "relative" else each.intervals
+                 for each in events]  # fmt: skip
+        gaps = np.abs(np.concatenate([np.diff(each[1:]) for each in scale]))
+    gaps = gaps[np.isfinite(gaps)]
+    if not len(gaps):
+        return ()
+    found = (float(f"{np.quantile(gaps, share):.2g}") for share in SHARES)
+    return tuple(sorted({delta for delta in found if delta > 0}))
+
+
+def _choice(
+    events: list[Events], template: Template, compression: Compression, max_tokens: int
+) -> Choice:
+    fitting = [events_that_fit(each, template, max_tokens=max_tokens) for each in events]
+    counts = np.concatenate(fitting)
+    lengths = [
+        window.num_tokens
+        for each in events
+        for window in cut_windows(each, template, max_tokens=max_tokens, overlap_fraction=0.0)
+    ]
+    samples = pack(lengths, max_tokens=max_tokens, seed=0)
+    num_events = sum(len(each) for each in events)
+    tokens = sum(len(template.prefix) + int(template.costs(each).sum()) for each in events)
+    return Choice(
+        style=template.settings.style,
+        strategy=compression.strategy,
+        delta=compression.delta,
+        compressed=sum(int(each.similar.sum()) for each in events) / num_events,
+        tokens_per_event=tokens / num_events,
+        events_per_context=float(counts.mean()) if len(counts) else None,
+        num_windows=len(lengths),
+        num_samples=len(samples),
+        full=sum(lengths) / (len(samples) * max_tokens) if samples else 0.0,
+    )
+
+
+def _quantiles(values: NDArray[np.number]) -> list[float]:
+    if not len(values):
+        return []
+    return [float(value) for value in np.quantile(values, QUANTILES)]
+
+
+def _share(where: NDArray[np.bool_]) -> float:
+    return float(where.mean()) if len(where) else 0.0
+
+
+def _type_name(data: DataSet, code: int) -> str:
+    return data.type_names[code] if code < len(data.type_names) else str(code)

@@ -1,0 +1,97 @@
+"""The report as text for a terminal."""
+
+from collections.abc import Sequence
+
+from mmtpp.inspect.measure import QUANTILES, Choice, Report
+
+
+def as_text(report: Report) -> str:
+    """All tables, one after the other."""
+    rejected = sum(report.rejected_by_cause.values())
+    files = f"{report.num_files:,} files"
+    if report.num_files < report.num_files_there:
+        files = f"{report.num_files:,} of {report.num_files_there:,} files, evenly spread"
+    parts = [
+        f"{report.uri} ({report.kind}, {files})",
+        f"{report.num_events:,} events in {report.num_sequences:,} sequences; "
+        f"{report.num_read:,} read, {rejected:,} rejected, {report.num_reordered:,} reordered, "
+        f"{report.num_disagreeing:,} with a declared interval that is not that of the times",
+        *_rejections(report),
+        f"tokens are counted with {report.vocabulary}",
+    ]
+    if report.hint:
+        parts.append(f"hint: {report.hint}")
+    header = ["", *(f"{order:.0%}" for order in QUANTILES)]
+    unit = f"{report.seconds_per_unit:g} s"
+    table = [
+        ["events per sequence", *map(_number, report.events_per_sequence)],
+        [f"interval, in units of {unit}", *map(_number, report.interval)],
+        ["text tokens per event", *map(_number, report.text_tokens)],
+    ]
+    parts += ["", _table(header, table), ""]
+    parts.append(
+        f"intervals: {report.share_of_zero_intervals:.1%} zero, "
+        f"{report.share_of_whole_intervals:.1%} whole numbers of the unit"
+    )
+    parts.append(
+        f"texts: {report.num_distinct_texts:,} distinct, {report.share_of_empty_texts:.1%} empty"
+    )
+    parts.append(
+        f"images: {report.num_events_with_image:,} events have one, {report.num_images:,} distinct "
+        f"within their sequences, {report.share_of_image_changes:.1%} of events change it, "
+        f"{report.num_images_missing:,} files missing"
+    )
+    types = sorted(report.types.items(), key=lambda item: -item[1])
+    shares = [f"{name} {count / report.num_events:.1%}" for name, count in types[:12]]
+    more = f", and {len(types) - 12} more" if len(types) > 12 else ""
+    parts.append(f"types: {', '.join(shares)}{more}")
+    parts += [
+        "",
+        f"Compression, style {report.template['style']}, {report.max_tokens:,} tokens a context:",
+        _choices(report.choices),
+        "",
+        "Styles, with the compression that is set:",
+        _choices(report.styles),
+    ]
+    return "\n".join(parts)
+
+
+def _rejections(report: Report) -> list[str]:
+    lines = [f"  rejected, {cause}: {count:,}" for cause, count in report.rejected_by_cause.items()]
+    for example in report.rejected_examples:
+        detail = str(example["detail"]).partition("\n")[0]
+        lines.append(f"    {example['path']}, record {example['row']}: {detail}")
+    return lines
+
+
+def _choices(choices: Sequence[Choice]) -> str:
+    header = ["style", "strategy", "Delta", "compressed", "tokens per event",
+              "events per context", "windows", "samples", "full"]  # fmt: skip
+    rows = [
+        [
+            choice.style,
+            choice.strategy,
+            f"{choice.delta:g}" if choice.strategy != "none" else "",
+            f"{choice.compressed:.1%}",
+            f"{choice.tokens_per_event:.1f}",
+            f"{choice.events_per_context:.1f}" if choice.events_per_context else "all fit",
+            f"{choice.num_windows:,}",
+            f"{choice.num_samples:,}",
+            f"{choice.full:.1%}",
+        ]
+        for choice in choices
+    ]
+    return _table(header, rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
