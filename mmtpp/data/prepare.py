@@ -81,6 +81,9 @@ def _build(source: Source) -> dict[str, object]:
     if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights_sequence):
         logger.info("published the demo's raw events and images to %s", source.uri)
     if source.kind == "taxi":
+        for name in ("trips", "zones"):
+            if not getattr(source.taxi, name):
+                raise ConfigError(f"source.kind = taxi needs source.taxi.{name}")
         published = taxi.publish(
             source.uri,
             trips_uri=source.taxi.trips,

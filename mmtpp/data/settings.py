@@ -54,12 +54,8 @@ def source_reader(source: Source) -> SourceReader:
     """The reader of a source.
 
     Raises:
-        ConfigError: ``columns`` without a column of times, ``taxi`` without its files.
+        ConfigError: ``columns`` without a column of times.
     """
-    if source.kind == "taxi":
-        for name in ("trips", "zones"):
-            if not getattr(source.taxi, name):
-                raise ConfigError(f"source.kind = taxi needs source.taxi.{name}")
     return make_reader(
         source.kind, columns=columns_of(source), seconds_per_unit=source.seconds_per_unit
     )

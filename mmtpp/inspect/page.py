@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import compress
-from mmtpp.core.events import Events
 from mmtpp.data.settings import compression_of
 from mmtpp.inspect.dataset import DataSet
 from mmtpp.inspect.measure import QUANTILES, Report
@@ -36,12 +35,11 @@ def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
     """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = lambda value: f"{value:,.4g}"
-    # the dollar sign would start a formula in a plot, and names are data
-    with mpl.rc_context({"svg.fonttype": "path", "text.parse_math": False}):
+    types = sorted(report.types.items(), key=lambda item: -item[1])
+    with mpl.rc_context({"svg.fonttype": "path"}):  # no fonts are needed to read it
         plots = [
             ("Waiting times", _svg(_intervals(data))),
             ("Events per sequence", _svg(_lengths(data))),
-            ("Types", _svg(_types(report))),
             ("Text tokens per event", _svg(_texts(data))),
             ("Events in a context against Delta", _svg(_deltas(report))),
         ]
@@ -49,6 +47,7 @@ def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
         return environment.from_string(_PAGE).render(
             r=report,
             quantiles=[f"{order:.0%}" for order in QUANTILES],
+            types=types[:MAX_BARS],
             plots=plots,
             drawn=name,
             drawing=_svg(drawing),
@@ -65,6 +64,12 @@ def _figure(width: float = 5.6, height: float = 3.0) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _log_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+
+
 def _svg(figure: Figure) -> Markup:
     sink = io.StringIO()
     figure.savefig(sink, format="svg", metadata={"Date": None})
@@ -79,7 +84,7 @@ def _intervals(data: DataSet) -> Figure:
     if len(positive):
         low, high = positive.min(), positive.max()
         axes.hist(positive, bins=np.geomspace(low, max(high, low * 1.01), 60).tolist(), color=_KEPT)
-        axes.set_xscale("log")
+        _log_axis(axes)
     zero = 1 - len(positive) / max(1, len(waits))
     axes.set_xlabel(f"interval, in units of {data.seconds_per_unit:g} s ({zero:.1%} are zero)")
     axes.set_ylabel("events")
@@ -91,14 +96,6 @@ def _lengths(data: DataSet) -> Figure:
     axes.hist([len(each) for each in data.events], bins=40, color=_KEPT)
     axes.set_xlabel("events in a sequence")
     axes.set_ylabel("sequences")
-    return figure
-
-
-def _types(report: Report) -> Figure:
-    items = sorted(report.types.items(), key=lambda item: -item[1])[:MAX_BARS]
-    figure, axes = _figure(height=max(1.2, 0.28 * len(items) + 0.7))
-    axes.barh([name[:40] for name, _ in items][::-1], [n for _, n in items][::-1], color=_KEPT)
-    axes.set_xlabel("events")
     return figure
 
 
@@ -125,7 +122,7 @@ def _deltas(report: Report) -> Figure:
         if points:
             axes.plot(*zip(*points, strict=True), "o-", color=color, label=strategy, markersize=4)
     if axes.lines:
-        axes.set_xscale("log")
+        _log_axis(axes)
         axes.legend(frameon=False)
     axes.set_xlabel("Delta (dotted: no compression)")
     axes.set_ylabel(f"events in {report.max_tokens:,} tokens")
@@ -137,24 +134,21 @@ def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
     order = np.argsort([len(each) for each in data.events], kind="stable")
     chosen = int(order[len(order) // 2])
     times = data.times[chosen][:DRAWN_EVENTS]
+    times = times - times[0]
     events = data.events[chosen].slice(0, len(times))
     marked = compress(events, replace(compression_of(config), seed=0))
     figure, axes = _figure(width=11.6, height=3.4)
     for is_similar, color, label in ((True, _SIMILAR, "compressed"), (False, _KEPT, "kept")):
         where = marked.similar == is_similar
-        heights = _heights(events)[where]
+        heights = events.intervals[where]
         axes.vlines(times[where], 0, heights, color=color, linewidth=1.2)
         axes.plot(times[where], heights, "o", color=color, markersize=4,
                   label=f"{label}: {int(where.sum())}")  # fmt: skip
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"time, in units of {data.seconds_per_unit:g} s")
+    axes.set_xlabel(f"time since the first event, in units of {data.seconds_per_unit:g} s")
     axes.set_ylabel("interval")
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return data.names[chosen], figure
-
-
-def _heights(events: Events) -> np.ndarray:
-    return np.maximum(events.intervals, 0.0)
 
 
 _PAGE = """<!doctype html>
@@ -170,6 +164,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #e6e9ee; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { font-weight: 600; }
+.bars div { background: #1f5fa8; height: .8em; }
 .wide { overflow-x: auto; } .hint { background: #fff6e0; padding: .5em 1em; }
 .plots { display: flex; flex-wrap: wrap; gap: 1.5em; } .plots figure { margin: 0; }
 figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; }
@@ -211,6 +206,17 @@ figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; }
 <tr><td>{{ name }}</td>{% for value in values %}<td>{{ value|number }}</td>{% endfor %}</tr>
 {% endfor %}
 </table></div>
+
+<h2>Types</h2>
+<table class="bars">
+{% for name, count in types %}
+<tr><td>{{ name }}</td><td>{{ "{:,}".format(count) }}</td>
+<td>{{ "{:.1%}".format(count / r.num_events) }}</td>
+<td><div style="width: {{ "{:.2f}".format(18 * count / types[0][1]) }}em"></div></td></tr>
+{% endfor %}
+</table>
+{% if r.types|length > types|length %}
+<p>and {{ r.types|length - types|length }} more types</p>{% endif %}
 
 <h2>Plots</h2>
 <div class="plots">

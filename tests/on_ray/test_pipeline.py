@@ -38,6 +38,8 @@ from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.inspect.dataset import load
+from mmtpp.inspect.measure import measure
 from mmtpp.model.folder import local_folder
 from mmtpp.model.qwen_vl import load_base
 from mmtpp.model.vocabulary import train_tokenizer
@@ -147,6 +149,17 @@ def test_more_images_than_the_cache_holds(cluster, tmp_path, monkeypatch):
         assert not EncodeShard(settings, folder, tokenizer)({"shard": 0, "paths": paths})["problem"]
         tables.append(pq.read_table(Path(folder) / "sequences" / "000000.parquet"))
     assert tables[0].equals(tables[1])
+
+
+def test_inspecting_the_store_tells_what_its_source_tells(store):
+    """The raw files and the store made from them have the same figures but for reused images."""
+    raw = load(_config(), max_files=0)
+    stored = load(_config(**{"source.uri": STORE}), max_files=0)
+    assert "event store" == stored.kind
+    reports = [measure(data, _config(), deltas=(0.5,)) for data in (raw, stored)]
+    for name in ("num_events", "num_sequences", "num_read", "interval", "types",
+                 "num_distinct_texts", "num_events_with_image", "choices"):  # fmt: skip
+        assert getattr(reports[0], name) == getattr(reports[1], name), name
 
 
 @pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa"])

@@ -1,0 +1,138 @@
+"""``python -m mmtpp inspect``: figures by hand on a small set, and on real danmaku."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmtpp.inspect.command import main
+from mmtpp.inspect.measure import QUANTILES
+from mmtpp.model.vocabulary import train_tokenizer
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def _write_events(folder: Path, *, names: bool = False) -> None:
+    """Two sequences: intervals 1, 1.5, 4 with two images, one missing; and a single wait of 2."""
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "images" / "a.png")
+
+    def event(time: float, kind: int, image: str | None, wait: float) -> dict:
+        code: object = f"kind {kind} {HOSTILE}" if names else kind
+        return {"time": time, "text": f"t{kind}", "image_path": image,
+                "TPP_attribute": {"event_type": code, "time_since_last_event": wait}}  # fmt: skip
+
+    one = [event(0, 0, "images/a.png", 0), event(1, 0, "images/a.png", 1),
+           event(2.5, 1, "images/b.png", 1.5), event(6.5, 1, "images/b.png", 9)]  # fmt: skip
+    two = [event(3, 1, None, 0), event(1, 0, None, 0), {"time": -1}]
+    (folder / "one.json").write_text(json.dumps(one))
+    (folder / "two.json").write_text(json.dumps(two))
+
+
+def _inspect(tmp_path: Path, *arguments: str) -> dict:
+    out = tmp_path / "out" / "report.json"
+    assert 0 == main(["inspect", *arguments, "--json", str(out)])
+    return json.loads(out.read_text())
+
+
+def test_figures_by_hand(tmp_path: Path, capsys):
+    raw = tmp_path / "raw"
+    _write_events(raw)
+    report = _inspect(
+        tmp_path, str(raw), "--deltas", "1", "--set", "template.style=minimal",
+        "--set", "window.max_tokens=64",
+    )  # fmt: skip
+    assert (7, 6, 2) == (report["num_read"], report["num_events"], report["num_sequences"])
+    assert {"negative_time": 1} == report["rejected_by_cause"]
+    assert ("two.json", 2) == tuple(report["rejected_examples"][0][key] for key in ("path", "row"))
+    # "two" stood in the wrong order; its declared waits are 0, and 9 is declared for 4
+    assert (1, 2) == (report["num_reordered"], report["num_disagreeing"])
+    assert np.quantile([1, 1.5, 4, 2], QUANTILES).tolist() == report["interval"]
+    assert {"0": 3, "1": 3} == report["types"]
+    assert (4, 2, 1) == tuple(
+        report[key] for key in ("num_events_with_image", "num_images", "num_images_missing")
+    )
+    assert 2 == report["num_distinct_texts"]
+    none, temporal, *_ = report["choices"]
+    assert ("none", 0.0) == (none["strategy"], none["compressed"])
+    # |1.5 - 1| < 1; |4 - 1.5|, |1 - 0| and |2 - 0| are not
+    assert ("temporal", 1 / 6) == (temporal["strategy"], temporal["compressed"])
+    text = report["text_tokens"][0]
+    assert report["text_tokens"] == [text] * len(QUANTILES)
+    # minimal: 4 time bytes, type, text, its end; every event of "one" shows its image
+    image = 4 + 2
+    assert none["tokens_per_event"] == pytest.approx((6 * (6 + text) + 4 * image) / 6)
+    assert ["paper", "compact", "minimal", "dense"] == [row["style"] for row in report["styles"]]
+    printed = capsys.readouterr().out
+    assert "rejected, negative_time: 1" in printed
+    assert "1 files missing" in printed
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_loads_nothing_and_names_are_text(tmp_path: Path):
+    raw = tmp_path / "raw"
+    _write_events(raw, names=True)
+    page = tmp_path / "page.html"
+    report = _inspect(tmp_path, str(raw), "--html", str(page))
+    assert report["hint"].startswith("types are named in the files: set source.types to ['kind 0")
+    parsed = _Page()
+    parsed.feed(page.read_text())
+    assert "svg" in parsed.tags
+    assert not parsed.tags & {"script", "img", "iframe", "link", "object"}
+    assert f"kind 1 {HOSTILE}" in parsed.text
+    assert all(link.startswith("#") for link in parsed.links)
+
+
+def test_real_danmaku_with_a_model_vocabulary(tmp_path: Path, real_data: Path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "tokenizer.json").write_text(train_tokenizer(["哈哈哈"], size=512))
+    report = _inspect(
+        tmp_path, str(real_data / "danmaku_bilibili_xml"), "--kind", "danmaku", "--max-files", "9",
+        "--deltas", "0.2", "--set", f"model.path={model}",
+    )  # fmt: skip
+    assert (9, 92) == (report["num_files"], report["num_files_there"])
+    assert f"that of {model}" == report["vocabulary"]
+    none, *rows = report["choices"]
+    by_strategy = {row["strategy"]: row for row in rows}
+    # half the comments come within 0.2 s of a wait like the one before (README of the data: 475 s)
+    assert 0.4 < by_strategy["temporal"]["compressed"] < 0.65
+    assert by_strategy["hybrid"]["compressed"] < by_strategy["temporal"]["compressed"]
+    assert by_strategy["temporal"]["events_per_context"] > 1.5 * none["events_per_context"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--kind", "columns"], "needs source.columns.time"),
+        (["--kind", "danmaku"], "no .xml files"),
+        (["--set", "window.max_tokens=64", "--set", "template.image_px=280"], "more than"),
+        (["--set", "windows.max_tokens=64"], "window"),
+    ],
+)
+def test_errors_a_user_can_act_on(tmp_path: Path, capsys, arguments: list[str], problem: str):
+    _write_events(tmp_path / "raw")
+    assert 1 == main(["inspect", str(tmp_path / "raw"), *arguments])
+    assert problem in capsys.readouterr().err
+
+
+def test_a_place_that_is_not_there(tmp_path: Path, capsys):
+    assert 1 == main(["inspect", str(tmp_path / "nowhere")])
+    assert "nowhere" in capsys.readouterr().err
