@@ -3,11 +3,13 @@
     list files -> shards of files -> EncodeShard (Ray Data, anywhere in the cluster) -> manifest
 
 Each shard reads its files, rejects bad records by cause, resizes images, tokenises each distinct
-text once and writes one Parquet table of sequences and one of rejected records. A shard's output
-name is a function of its input, so a repeated task overwrites its own work. The manifest is written
-last by the driver; until then the store does not exist.
+text once and writes one Parquet table of sequences and one of rejected records, and last its
+counts. A shard's output name is a function of its input, so a repeated task overwrites its own
+work, and a shard whose counts are there is finished: preparing again after a kill does the others
+only. The manifest is written last by the driver; until then the store does not exist.
 """
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -30,6 +32,7 @@ from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import (
+    exists,
     filesystem_of,
     join,
     join_inside,
@@ -43,6 +46,7 @@ logger = logging.getLogger(__name__)
 ENCODE_VERSION = 2  # bump when the same input gives another output
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 32 * 2**20
+COUNTS_FOLDER = "counts"
 ROWS_PER_GROUP = 16  # sequences in a Parquet row group, the unit of reading
 IMAGE_CACHE_BYTES = 256 * 2**20  # of decoded images in each process
 TOKENIZER_SAMPLE_FILES = 200
@@ -109,6 +113,10 @@ def encode(
     data_folder = f"data-{request[:16]}"
     write_bytes(join(store_uri, data_folder, TOKENIZER_FILE), vocabulary.tokenizer_json.encode())
     shards = _shards(files)
+    finished = join(store_uri, data_folder, COUNTS_FOLDER)
+    if exists(finished):
+        count = len(list_files(finished, ".json"))
+        logger.info("%d of %d shards were finished before", count, len(shards))
     encoded = ray.data.from_items(
         [{"shard": index, "paths": shard} for index, shard in enumerate(shards)],
         override_num_blocks=len(shards),
@@ -154,8 +162,14 @@ class EncodeShard:
 
     def __call__(self, row: dict) -> dict:
         """Encode one shard and say what was in it; ``problem`` is not empty on failure."""
+        counts_uri = join(self._folder, COUNTS_FOLDER, f"{row['shard']:06d}.json")
         try:
-            return self._encode(row)
+            if exists(counts_uri):
+                return json.loads(read_bytes(counts_uri))
+            counts = self._encode(row)
+            if not counts["problem"]:
+                write_bytes(counts_uri, json.dumps(counts).encode())
+            return counts
         except StorageError as error:  # Ray Data would wrap it beyond recognition
             return {**empty_counts(), "problem": str(error)}
 

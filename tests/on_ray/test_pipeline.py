@@ -202,6 +202,31 @@ def _jpeg() -> bytes:
     return sink.getvalue()
 
 
+def test_preparing_again_after_a_kill_does_only_the_unfinished_shards(
+    cluster, tmp_path, monkeypatch
+):
+    """A store whose last shard and manifest are missing, as a kill leaves it."""
+    monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 8)
+    raw, store = str(tmp_path / "raw"), str(tmp_path / "store")
+    publish_events(raw)
+    settings = {"source.uri": raw, "store.uri": store}
+    first = prepare(_config(**settings))
+    manifest = load_manifest(store)
+    folder = Path(store) / manifest.data_folder
+    shards = sorted(path.stem for path in (folder / "counts").iterdir())
+    assert len(shards) > 2
+    (Path(store) / "manifest.json").unlink()
+    for name in (f"counts/{shards[-1]}.json", f"sequences/{shards[-1]}.parquet"):
+        (folder / name).unlink()
+    written = {path: path.stat().st_mtime_ns for path in (folder / "sequences").iterdir()}
+    second = prepare(_config(**settings))
+    assert manifest == load_manifest(store)
+    assert {**first, "reused": False} == second
+    now = {path: path.stat().st_mtime_ns for path in (folder / "sequences").iterdir()}
+    assert shards[-1] in {path.stem for path in set(now) - set(written)}
+    assert written == {path: now[path] for path in written}
+
+
 def test_a_malformed_file_stops_the_job_or_is_counted(cluster, tmp_path):
     raw = str(tmp_path / "raw")
     publish_events(raw)

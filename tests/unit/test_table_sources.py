@@ -139,6 +139,17 @@ def test_bad_rows_of_a_table_are_rejected_by_cause_and_row():
     assert 5 == parsed.num_read
 
 
+def test_a_missing_text_is_an_empty_one():
+    columns = Columns(time="t", text="x")
+    rows = [{"t": 1, "x": None}, {"t": 2, "x": 3.5}, {"t": 3, "x": "three"}]
+    for path, data in (("t.parquet", _parquet([{"t": 1, "x": None}, {"t": 2, "x": "3.5"}])),
+                       ("t.jsonl", _lines(rows)[: len(_lines(rows[:2]))])):  # fmt: skip
+        (sequence,) = _read(path, data, columns, ()).sequences
+        assert ("", "3.5") == sequence.texts
+    (sequence,) = _read("t.jsonl", _lines([{"t": [1, 2]}]), Columns(time="t"), ()).sequences
+    assert ("", "") == sequence.texts
+
+
 def test_columns_without_a_time_column_is_a_configuration_error():
     with pytest.raises(ConfigError, match=r"source\.columns\.time"):
         make_reader("columns", columns=Columns(time=""))

@@ -16,7 +16,7 @@ class Columns:
         time: a number in the source's unit, or a date and time (UTC unless it says otherwise).
         sequence: what the rows of one sequence share; without it a file is one sequence.
         type: a code or a name; without it every event is of type 0.
-        text: without it texts are empty.
+        text: without it texts are empty, as they are where it has none.
         image: path relative to the source root.
         interval: a declared waiting time, only compared with the recomputed one.
     """
@@ -89,7 +89,7 @@ class ColumnsParser:
             row=row,
             time=self._time(record.get(columns.time)),
             type=record.get(columns.type) if columns.type else 0,
-            text=record.get(columns.text) if columns.text else "",
+            text=_text(record.get(columns.text)) if columns.text else "",
             image=record.get(columns.image) if columns.image else None,
             record=record,
             interval=_number(record.get(columns.interval)) if columns.interval else None,
@@ -111,7 +111,7 @@ class ColumnsParser:
                 yield RawEvent(sequence, row, None, None, None, None, record, problem)
                 return
             named[what] = values
-        defaults = {"type": None if columns.type else 0, "text": None if columns.text else ""}
+        defaults = {"type": None if columns.type else 0}
         for index, time in enumerate(record[columns.time]):
             event = {
                 what: defaults.get(what) if values is None else values[index]
@@ -122,7 +122,7 @@ class ColumnsParser:
                 row=row,
                 time=self._time(time),
                 type=event["type"],
-                text=event["text"],
+                text=_text(event["text"]),
                 image=event["image"],
                 record={"event": index, "time": time, **event},
                 interval=_number(event["interval"]),
@@ -149,6 +149,13 @@ def _number(value: object) -> object:
         except ValueError:
             return value
     return value
+
+
+def _text(value: object) -> object:
+    """A missing text is an empty one, a number is text too."""
+    if value is None or value != value:  # NaN is how some writers say missing
+        return ""
+    return str(value) if isinstance(value, int | float) else value
 
 
 def columns_reader(columns: Columns, *, seconds_per_unit: float) -> SourceReader:
