@@ -79,14 +79,18 @@ def qwen_vocabulary() -> Vocabulary:
     return Vocabulary(qwen_tokenizer_json())
 
 
-@lru_cache(maxsize=1)
-def published_tokenizer() -> Tokenizer:
-    """The same as the stage-1 script of MM-TPP extends it: 275 tokens in its order."""
+@lru_cache(maxsize=2)
+def published_tokenizer(*more: str) -> Tokenizer:
+    """The same as the stage-1 script of MM-TPP extends it: 275 tokens in its order, and more."""
     tokenizer = Tokenizer.from_str(qwen_tokenizer_json())
     names = ["start_of_event", "end_of_event", "time_start", "time_end", "text_start", "text_end",
              "type_start", "type_end"]  # fmt: skip
     tokens = [f"<|{name}|>" for name in names] + ["<time_prediction>", "<|similar_event|>"]
-    tokens += [f"<|byte_{value}|>" for value in range(256)] + [f"<|type_{k}|>" for k in range(9)]
+    tokens += (
+        [f"<|byte_{value}|>" for value in range(256)]
+        + [f"<|type_{k}|>" for k in range(9)]
+        + [*more]
+    )
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in tokens])
     return tokenizer
 

@@ -88,11 +88,14 @@ def lay_out_branches(
     chosen = np.asarray(targets, dtype=np.int32)
     if not len(chosen) or chosen[0] < 1 or chosen[-1] >= len(events) or (np.diff(chosen) < 1).any():
         raise ValueError(f"targets must increase from 1 to at most {len(events) - 1}")
+    num_types = len(template.ids.type_ids)
+    if "type" in tasks and (events.types[chosen] >= num_types).any():
+        raise ValueError(f"type {events.types[chosen].max()}: the vocabulary has {num_types} types")
     history = template.write(events.slice(0, int(chosen[-1])))
     recaps = _Recaps(template, events)
     answers: dict[str, list[list[int]]] = {
         "time": template.time_ids(events.intervals[chosen]).tolist(),
-        "type": [[template.ids.type_ids[code]] for code in events.types[chosen]],
+        "type": [[template.ids.type_ids[code]] for code in events.types[chosen] if "type" in tasks],
     }
     questions = {
         "time": (template.ids.time_prediction, Modality.TIME),

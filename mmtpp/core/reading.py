@@ -1,5 +1,6 @@
 """Reading tokens back: the inverse of a template, for generated tokens and for tests."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,8 @@ class _Cursor:
         count, span = 1, None
         if self._settings.run_encoding == "run_length":
             count = self._one_of(self._byte_of, "a count")
+            if not count:
+                raise self._error("a count above 0 expected")
             span = self._time()
         self.skip(self._layout.similar_close)
         return WrittenRun(count, span)
@@ -108,7 +111,10 @@ class _Cursor:
 
     def _time(self) -> float:
         code = [self._one_of(self._byte_of, "a byte") for _ in range(self._settings.time_bytes)]
-        return float(decode_intervals(np.array([code], dtype=np.uint8))[0])
+        value = float(decode_intervals(np.array([code], dtype=np.uint8))[0])
+        if not (math.isfinite(value) and value >= 0):
+            raise self._error(f"a waiting time expected before, not {value}")
+        return value
 
     def _text(self) -> tuple[int, ...]:
         start = self._place

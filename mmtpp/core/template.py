@@ -118,6 +118,21 @@ class Layout:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Extra tokens of windows that start in the middle, for each of E starts.
+
+    Attributes:
+        run: (E,) of the part of a run that is left.
+        image: (E,) of showing an image again that an earlier event showed.
+        image_at: (E,) the event that needs it; E where there is none.
+    """
+
+    run: NDArray[np.int64]
+    image: NDArray[np.int64]
+    image_at: NDArray[np.int64]
+
+
 class Template:
     """Writes events as tokens; immutable.
 
@@ -196,19 +211,22 @@ class Template:
         cost = np.where(events.similar, self.similar_cost * similar, full)
         return cost.astype(np.int64)
 
-    def restart_costs(self, events: Events) -> NDArray[np.int64]:
-        """(E + 1,) tokens that a window starting there takes more than ``costs`` says: its first
-        image, where not shown yet, and the part of a run that is left."""
-        extra = np.zeros(len(events) + 1, dtype=np.int64)
+    def restart(self, events: Events) -> "Restart":
+        """What a window takes more than ``costs`` says, for every event it may start at."""
+        num_events = len(events)
+        image = np.zeros(num_events, dtype=np.int64)
+        image_at = np.full(num_events, num_events, dtype=np.int64)
         if self.settings.images == "on_change":
             candidates = np.flatnonzero(~events.similar & (events.frames != NO_FRAME))
-            following = np.searchsorted(candidates, np.arange(len(events) + 1))
+            following = np.searchsorted(candidates, np.arange(num_events))
             reached = following < len(candidates)
+            image_at[reached] = candidates[following[reached]]
             hidden = ~self.shown(events)[candidates]
-            extra[reached] = self.image_cost * hidden[following[reached]]
+            image[reached] = self.image_cost * hidden[following[reached]]
+        run = np.zeros(num_events, dtype=np.int64)
         if self._run_length:
-            extra += self.similar_cost * runs_to_restart(events)
-        return extra
+            run = self.similar_cost * runs_to_restart(events)[:-1]
+        return Restart(run, image, image_at)
 
     def write(self, events: Events) -> Tokens:
         """Write a window of events; ``core.reading`` reads it back.

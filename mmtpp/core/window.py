@@ -1,6 +1,6 @@
 """Cutting a sequence into windows that fit the context, with image tokens counted beforehand."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,27 +49,27 @@ def cut_windows(
     """
     num_events = len(events)
     budget = max_tokens - len(template.prefix)
-    inside: list[int] = [0, *np.cumsum(template.costs(events)).tolist()]
-    # A window that starts in the middle shows the current image and the rest of a run again.
-    restart: list[int] = template.restart_costs(events).tolist()
+    inside = np.append(0, np.cumsum(template.costs(events)))
+    ends: list[int] = _ends(events, template, inside, budget).tolist()
+    spent: list[int] = inside.tolist()
     windows: list[Window] = []
     start, scored = 0, 1
     while scored < num_events:
-        end = bisect_right(inside, inside[start] + budget - restart[start]) - 1
+        end = ends[start]
         num_tokens = _cost(events, template, start, end)
         while end > scored and num_tokens > budget:
             end -= 1  # a run of more than MAX_COUNT, cut at both ends, may take one more token
             num_tokens = _cost(events, template, start, end)
         if end <= scored:
             if start == scored:
-                cost = inside[scored + 1] - inside[scored] + restart[start]
+                cost = _cost(events, template, scored, scored + 1)
                 raise ValueError(f"event {scored} takes {cost} tokens, more than {budget}")
             start += 1  # give up context until the next event fits
             continue
         windows.append(Window(start, end, scored, num_tokens + len(template.prefix)))
         scored = end
-        keep = inside[end] - int(budget * overlap_fraction)
-        start = max(start + 1, bisect_left(inside, keep))
+        keep = spent[end] - int(budget * overlap_fraction)
+        start = max(start + 1, bisect_left(spent, keep))
         start = min(start, end)
     return windows
 
@@ -86,10 +86,22 @@ def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> N
         One count for every start from which the sequence fills the context, in order.
     """
     inside = np.append(0, np.cumsum(template.costs(events)))
-    room = max_tokens - len(template.prefix) - template.restart_costs(events)[:-1]
-    limits = inside[:-1] + room
-    counts = np.searchsorted(inside, limits, side="right") - 1 - np.arange(len(events))
-    return counts[limits < inside[-1]].astype(np.int64)
+    ends = _ends(events, template, inside, max_tokens - len(template.prefix))
+    counts = ends - np.arange(len(events))
+    return counts[ends < len(events)]
+
+
+def _ends(
+    events: Events, template: Template, inside: NDArray[np.int64], budget: int
+) -> NDArray[np.int64]:
+    """(E,) where a window of at most ``budget`` tokens ends, for each event it may start at."""
+    restart = template.restart(events)
+    limits = inside[:-1] + budget - restart.run
+    without = np.searchsorted(inside, limits, side="right") - 1
+    with_image = np.searchsorted(inside, limits - restart.image, side="right") - 1
+    # a window may also end before the event that would have to show its image again
+    ends = np.where(restart.image_at >= without, without, np.maximum(with_image, restart.image_at))
+    return ends.astype(np.int64)
 
 
 def _cost(events: Events, template: Template, start: int, end: int) -> int:

@@ -138,7 +138,10 @@ def encode(
     repeated = [name for name, count in totals.ids.items() if count > 1]
     if repeated:
         raise DataError(
-            f"sequence id {repeated[0]!r} occurs more than once", where=settings.source_uri
+            f"{len(repeated)} sequence ids occur more than once, {repeated[0]!r} is one",
+            where=settings.source_uri,
+            cause="the events of a sequence lie in several files, or two files have one name but "
+            "for the suffix; put the events of a sequence into one file",
         )
     _check(manifest, settings.source_uri, store_uri, max_rejected_fraction)
     manifest.save(store_uri)

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
                          help="override one setting; may be repeated")  # fmt: skip
     inspect.add_argument("--deltas", metavar="D,D,...", default="", type=_numbers,
                          help="thresholds to try; chosen from the data when not given")  # fmt: skip
-    inspect.add_argument("--max-files", type=int, default=MAX_FILES,
+    inspect.add_argument("--max-files", type=_count, default=MAX_FILES,
                          help="raw files to read, evenly spread; 0 for all")  # fmt: skip
     inspect.add_argument("--json", metavar="FILE", type=Path, help="write the figures for programs")
     inspect.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
@@ -54,7 +54,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(",") if part)
+    try:
+        values = tuple(float(part) for part in text.split(",") if part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from None
+    if not all(0 <= value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError("a threshold must be finite and 0 or more")
+    return values
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of files")
+    return int(text)
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -79,5 +91,5 @@ def _inspect(options: argparse.Namespace) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
     sys.stderr.write(f"written: {path}\n")

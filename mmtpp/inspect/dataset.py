@@ -1,6 +1,7 @@
 """Loading a data set to look at it: raw files as ``prepare`` would read them, or an event store."""
 
 import logging
+import posixpath
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,14 @@ import pyarrow.parquet as pq
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError, DataError
-from mmtpp.core.events import NO_FRAME, Events, EventSequence, Rejected, intervals_from_times
+from mmtpp.core.events import (
+    MAX_TYPES,
+    NO_FRAME,
+    Events,
+    EventSequence,
+    Rejected,
+    intervals_from_times,
+)
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.settings import source_reader, store_vocabulary
 from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, read_file
@@ -24,6 +32,7 @@ from mmtpp.storage.paths import filesystem_of, join, list_files, read_bytes
 logger = logging.getLogger(__name__)
 
 MAX_EXAMPLES = 5
+_FILES_WITHOUT_NAMES = 20  # after so many, types are numbers
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 _ALL_TIMES = TimeRange(-1e300, 1e300)
 
@@ -48,7 +57,8 @@ class DataSet:
         rejected: by cause.
         examples: the first few rejected records.
         num_images_missing: distinct images that events name and that are not there.
-        hint: what to set, when the files say so.
+        image_px: side of the images of a store; None for raw files.
+        hints: what to change before preparing it.
     """
 
     uri: str
@@ -69,7 +79,8 @@ class DataSet:
     rejected: Counter[str] = field(default_factory=Counter)
     examples: list[Rejected] = field(default_factory=list)
     num_images_missing: int = 0
-    hint: str = ""
+    image_px: int | None = None
+    hints: list[str] = field(default_factory=list)
 
 
 def load(config: RunConfig, *, max_files: int) -> DataSet:
@@ -117,6 +128,8 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
     num_read = num_reordered = num_disagreeing = 0
     for path, content in files:
         try:
+            if not content:
+                raise MalformedFileError(f"{path}: the file is empty")
             parsed = read_file(reader, path, content, type_names=named)
         except MalformedFileError as error:
             refused = [Rejected(path, -1, "malformed_file", str(error), "")]
@@ -159,14 +172,20 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         num_images_missing=_missing_images(source.uri, sequences),
     )
     if named and not reader.type_names and not source.types:
-        data.hint = f"types are named in the files: set source.types to {list(named)}"
+        data.hints.append(f"types are named in the files: set source.types to {list(named)}")
+    repeated = [name for name, count in Counter(data.names).items() if count > 1]
+    if repeated:
+        data.hints.append(
+            f"{len(repeated)} sequence ids occur in several files, {repeated[0]!r} is one: prepare "
+            "refuses them; put the events of a sequence into one file"
+        )
     return data
 
 
 def _names_in(reader: SourceReader, files: list[tuple[str, bytes]]) -> tuple[str, ...]:
     """The type names that occur, where types are names."""
     found: set[str] = set()
-    for path, content in files:
+    for place, (path, content) in enumerate(files):
         try:
             raws = list(reader.parse(path, content))
         except MalformedFileError:
@@ -174,9 +193,17 @@ def _names_in(reader: SourceReader, files: list[tuple[str, bytes]]) -> tuple[str
         found |= {
             raw.type for raw in raws if isinstance(raw, RawEvent) and isinstance(raw.type, str)
         }
-        if not found:
+        if not found and place >= _FILES_WITHOUT_NAMES:
             return ()
-    return () if all(name.isdecimal() for name in found) else tuple(sorted(found))
+    names = sorted(found - {""})
+    if all(name.removesuffix(".0").isdecimal() for name in names):
+        return ()
+    if len(names) > MAX_TYPES:
+        raise DataError(
+            f"{len(names)} type names, {', '.join(names[:5])} and so on; {MAX_TYPES} are possible",
+            cause="the column of types is another one",
+        )
+    return tuple(names)
 
 
 def _vocabulary(config: RunConfig, texts: list[tuple[str, ...]]) -> tuple[Vocabulary, str]:
@@ -216,7 +243,9 @@ def _tokenised(sequences: list[EventSequence], vocabulary: Vocabulary) -> list[E
 
 
 def _missing_images(uri: str, sequences: Iterable[EventSequence]) -> int:
-    wanted = {image for sequence in sequences for image in sequence.images if image}
+    wanted = {
+        posixpath.normpath(image) for sequence in sequences for image in sequence.images if image
+    }
     if not wanted:
         return 0
     _, root = filesystem_of(uri)
@@ -241,6 +270,7 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         num_reordered=manifest.events_reordered,
         num_disagreeing=manifest.events_disagreeing,
         rejected=Counter(manifest.rejected_by_cause),
+        image_px=manifest.image_px,
     )
     for file in reader.files():
         filesystem, path = filesystem_of(join(folder, "sequences", file))

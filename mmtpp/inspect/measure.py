@@ -55,7 +55,7 @@ class Report:
     uri: str
     kind: str
     vocabulary: str
-    hint: str
+    hints: list[str]
     seconds_per_unit: float
     max_tokens: int
     template: dict[str, object]
@@ -107,6 +107,8 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
     changes = np.concatenate([np.diff(each.frames) != 0 for each in events])
     types = np.bincount(np.concatenate([each.types for each in events]))
     template, max_tokens = template_of(config), config.window.max_tokens
+    if data.image_px:
+        template = replace(template, image_tokens=(data.image_px // 28) ** 2)
     ids = data.vocabulary.token_ids()
 
     def choice(style: str, compression: Compression) -> Choice:
@@ -128,7 +130,7 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         uri=data.uri,
         kind=data.kind,
         vocabulary=data.vocabulary_name,
-        hint=data.hint,
+        hints=data.hints,
         seconds_per_unit=data.seconds_per_unit,
         max_tokens=max_tokens,
         template=asdict(template),

@@ -103,7 +103,7 @@ def _texts(data: DataSet) -> Figure:
     tokens = np.concatenate([np.diff(each.text_offsets) for each in data.events])
     figure, axes = _figure()
     top = max(1, int(np.quantile(tokens, 0.99)))
-    bins = np.arange(-0.5, top + 1.5, max(1, top // 60)).tolist()
+    bins = np.linspace(-0.5, top + 0.5, min(top + 1, 60) + 1).tolist()
     axes.hist(np.minimum(tokens, top), bins=bins, color=_KEPT)
     axes.set_xlabel(f"text tokens of an event (the last bar: {top} and more)")
     axes.set_ylabel("events")
@@ -173,7 +173,9 @@ figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; }
 <p>{{ r.kind }}; {{ "{:,}".format(r.num_events) }} events in
 {{ "{:,}".format(r.num_sequences) }} sequences, from {{ "{:,}".format(r.num_files) }} of
 {{ "{:,}".format(r.num_files_there) }} files. Tokens are counted with {{ r.vocabulary }}.</p>
-{% if r.hint %}<p class="hint">{{ r.hint }}</p>{% endif %}
+{% for hint in r.hints %}
+<p class="hint">{{ hint }}</p>
+{% endfor %}
 
 <h2>Records</h2>
 <table>

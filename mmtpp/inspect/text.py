@@ -19,8 +19,7 @@ def as_text(report: Report) -> str:
         *_rejections(report),
         f"tokens are counted with {report.vocabulary}",
     ]
-    if report.hint:
-        parts.append(f"hint: {report.hint}")
+    parts += [f"hint: {hint}" for hint in report.hints]
     header = ["", *(f"{order:.0%}" for order in QUANTILES)]
     unit = f"{report.seconds_per_unit:g} s"
     table = [
@@ -53,7 +52,12 @@ def as_text(report: Report) -> str:
         "Styles, with the compression that is set:",
         _choices(report.styles),
     ]
-    return "\n".join(parts)
+    return "".join(map(_printable, "\n".join(parts)))
+
+
+def _printable(character: str) -> str:
+    """Itself, or its code: names are data and must not steer a terminal."""
+    return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
 
 
 def _rejections(report: Report) -> list[str]:
@@ -85,9 +89,10 @@ def _choices(choices: Sequence[Choice]) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
+    full = [[*row, *[""] * (len(header) - len(row))] for row in [header, *rows]]
+    widths = [max(len(row[place]) for row in full) for place in range(len(header))]
     lines = []
-    for row in [header, *rows]:
+    for row in full:
         cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

@@ -36,9 +36,13 @@ MARKERS = (
     "time_prediction",
     "type_prediction",
 )
-# Names that differ in published tokenizers; a marker those do not have keeps its place after them.
-PUBLISHED_NAMES = {"time_prediction": "<time_prediction>"}
-OPTIONAL_MARKERS = ("time_prediction", "type_prediction")
+# Names that differ in published tokenizers.
+PUBLISHED_NAMES = {
+    "time_prediction": "<time_prediction>",
+    "type_prediction": "<event_type_prediction>",
+}
+# Some stages have no use for these; a marker that is not there takes an id after all others.
+OPTIONAL_MARKERS = ("time_prediction", "type_prediction", "similar_event")
 NUM_ADDED = NUM_BYTE_TOKENS + len(MARKERS)
 SPARE_ROWS = 271  # of the Qwen2.5-VL-3B embedding; the 7B has 399
 QWEN_SPECIAL_TOKENS = (
@@ -130,8 +134,8 @@ class Vocabulary:
         if name not in self._special:
             raise ModelError(
                 f"the tokenizer has <|byte_0|> but lacks {name}",
-                cause="the published stages use different vocabularies; only those of stage 1 and "
-                "of type fine-tuning can write whole events",
+                cause="the published stages use different vocabularies; this one cannot write "
+                "whole events",
             )
         return self._special[name]
 

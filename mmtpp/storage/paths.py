@@ -4,6 +4,7 @@ The S3 endpoint, region and credentials come from the standard AWS environment v
 (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...), read by pyarrow itself.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from mmtpp.core.errors import DataError, MissingFileError, StorageError
+
+MAX_PATH = 1024  # characters of a path in user data; the bound of an S3 key
 
 
 def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -52,11 +55,14 @@ def join_inside(uri: str, relative: str) -> str:
     """Append a path taken from user data, which must stay below ``uri``.
 
     Raises:
-        DataError: the path is absolute, has a drive or scheme, or climbs out with "..".
+        DataError: the path is absolute, has a drive or scheme, climbs out with "..", or is too
+            long for a file or an object.
     """
     pure = PurePosixPath(relative.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or ":" in relative or "\0" in relative:
-        raise DataError(f"path {relative!r} leaves the source folder", where=uri)
+        raise DataError(f"path {relative[:200]!r} leaves the source folder", where=uri)
+    if len(relative) > MAX_PATH:
+        raise DataError(f"path {relative[:100]!r}... has {len(relative)} characters", where=uri)
     return join(uri, str(pure))
 
 
@@ -73,6 +79,8 @@ def explained(uri: str, doing: str) -> Iterator[None]:
         raise StorageError(f"cannot {doing}: {_first_line(error)}", where=uri) from error
     except OSError as error:
         message = str(error)
+        if error.errno in _NO_FILE or message.endswith("is a directory"):
+            raise MissingFileError(f"cannot {doing}: it is no file", where=uri) from error
         if "ACCESS_DENIED" in message or "INVALID_ACCESS_KEY" in message or "403" in message:
             cause = _ACCESS
         elif "NO_SUCH_BUCKET" in message or "does not exist" in message:
@@ -86,6 +94,7 @@ def explained(uri: str, doing: str) -> Iterator[None]:
         ) from error
 
 
+_NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
 _ACCESS = (
     "wrong or missing credentials; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the "
     "instance profile, and the bucket policy"

@@ -119,6 +119,15 @@ def test_targets_that_cannot_be_are_refused(targets: list[int]):
         lay_out_branches(template, plain_events(4), targets)
 
 
+def test_a_target_type_without_token_is_refused():
+    ids = replace(IDS, type_ids=IDS.type_ids[:9])
+    template = Template(ids, TemplateSettings("minimal", "none", image_tokens=4))
+    events = plain_events(2, types=np.array([0, 9], np.int16))
+    with pytest.raises(ValueError, match="type 9: the vocabulary has 9 types"):
+        lay_out_branches(template, events, [1])
+    assert ("time",) == lay_out_branches(template, events, [1], tasks=["time"]).task
+
+
 def test_an_unknown_task_is_refused():
     template = Template(IDS, TemplateSettings("minimal", "none", image_tokens=4))
     with pytest.raises(ValueError, match="unknown task 'mood'"):

@@ -91,7 +91,9 @@ def test_the_page_loads_nothing_and_names_are_text(tmp_path: Path):
     _write_events(raw, names=True)
     page = tmp_path / "page.html"
     report = _inspect(tmp_path, str(raw), "--html", str(page))
-    assert report["hint"].startswith("types are named in the files: set source.types to ['kind 0")
+    assert report["hints"][0].startswith(
+        "types are named in the files: set source.types to ['kind 0"
+    )
     parsed = _Page()
     parsed.feed(page.read_text())
     assert "svg" in parsed.tags
@@ -131,6 +133,32 @@ def test_errors_a_user_can_act_on(tmp_path: Path, capsys, arguments: list[str], 
     _write_events(tmp_path / "raw")
     assert 1 == main(["inspect", str(tmp_path / "raw"), *arguments])
     assert problem in capsys.readouterr().err
+
+
+def test_odd_sets_are_measured_too(tmp_path: Path, capsys):
+    """One event a sequence, one id in two files, an empty file, names that steer a terminal."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("mon", "tue"):
+        (raw / f"{name}.csv").write_text("t,id,kind\n1,a,\x1b[31mred\n")
+    (raw / "header.csv").write_text("t,id,kind\n")
+    (raw / "empty.csv").write_text("")
+    columns = ["source.columns.time=t", "source.columns.sequence=id", "source.columns.type=kind"]
+    arguments = [part for column in columns for part in ("--set", column)]
+    report = _inspect(tmp_path, str(raw), "--kind", "columns", *arguments)
+    assert (2, []) == (report["num_events"], report["interval"])
+    assert {"malformed_file": 1} == report["rejected_by_cause"]
+    assert "'a' is one" in report["hints"][1]
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--deltas", "-1"], ["--deltas", "x"], ["--max-files", "-3"]]
+)
+def test_arguments_are_checked(arguments: list[str], capsys):
+    with pytest.raises(SystemExit):
+        main(["inspect", "somewhere", *arguments])
+    assert arguments[0] in capsys.readouterr().err
 
 
 def test_a_place_that_is_not_there(tmp_path: Path, capsys):

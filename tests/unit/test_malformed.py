@@ -58,9 +58,16 @@ def _account(kind: str, path: str, data: bytes) -> None:
         assert path.removesuffix(".gz") in problem
         return
     kept = sum(map(len, parsed.sequences))
+    if kind == "mmtpp":  # counted without the reader
+        assert parsed.num_read == len(json.loads(data.decode("utf-8-sig")))
     assert parsed.num_read == kept + len(parsed.rejected)
     assert all(record.cause and record.detail for record in parsed.rejected)
+    assert all((record.detail + record.record).encode() is not None for record in parsed.rejected)
     for sequence in parsed.sequences:
+        # what a table of strings must be able to hold
+        words = [sequence.sequence_id, *sequence.texts, *map(str, sequence.images)]
+        words += [word for question in sequence.questions for word in question]
+        assert all(word.encode() is not None for word in words)
         assert (sequence.times[1:] >= sequence.times[:-1]).all()
         assert ((sequence.types >= 0) & (sequence.types < 256)).all()
 

@@ -94,7 +94,7 @@ def test_bug_11_an_event_whose_image_is_unreadable_is_rejected_with_its_placehol
     (raw / "bad.png").write_bytes(_png(60)[:40])
     records = [
         {"time": index, "text": "x", "image_path": f"{name}.png", "type_event": 0}
-        for index, name in enumerate(["good", "bad", "good", "missing"])
+        for index, name in enumerate(["good", "bad", "good", "missing", "good.png/x", "n" * 300])
     ]
     (raw / "a.json").write_text(json.dumps(records))
     encode = EncodeShard(
@@ -103,11 +103,11 @@ def test_bug_11_an_event_whose_image_is_unreadable_is_rejected_with_its_placehol
         train_tokenizer(["x"], size=300),
     )
     counts = encode({"shard": 0, "paths": ["a.json"]})
-    assert ["2 unreadable_image"] == counts["rejected"]
+    assert ["4 unreadable_image"] == counts["rejected"]
     (row,) = pq.read_table(tmp_path / "out" / "sequences" / "000000.parquet").to_pylist()
     assert ([0.0, 2.0], [0, 0], 1) == (row["times"], row["frame"], len(row["frames"]))
     rejected = pq.read_table(tmp_path / "out" / "rejected" / "000000.parquet").to_pylist()
-    assert [1, 3] == [record["row"] for record in rejected]
+    assert [1, 3, 4, 5] == [record["row"] for record in rejected]
 
 
 @pytest.mark.parametrize("key", ["event_type", "type_event"])

@@ -82,6 +82,17 @@ def test_a_published_adapter_keeps_its_own_ids(published: Vocabulary):
     assert [151934] == published.type_ids([3])
 
 
+def test_other_published_stages_keep_their_ids_too():
+    """Type fine-tuning knows one more marker; the taxi scripts do not know the similar event."""
+    typed = Vocabulary(published_tokenizer("<event_type_prediction>").to_str())
+    assert 151940 == typed.marker("type_prediction") == typed.num_tokens - 1
+    tree = json.loads(published_tokenizer().to_str())
+    tree["added_tokens"] = [t for t in tree["added_tokens"] if "similar" not in t["content"]]
+    taxi = Vocabulary(json.dumps(tree)).token_ids()
+    assert 151665 == taxi.start_of_event
+    assert {151940, 151941} == {taxi.similar_event, taxi.type_prediction}
+
+
 def test_a_published_stage_two_tokenizer_is_refused_by_name():
     """Published bug 5: the time stage has no type tokens, so its ids mean something else."""
     tree = json.loads(published_tokenizer().to_str())

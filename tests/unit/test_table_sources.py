@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import pickle
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +113,7 @@ def test_rows_of_lists_are_sequences_and_declared_intervals_are_compared():
 @pytest.mark.parametrize(
     ("path", "data", "problem"),
     [
-        ("t.csv", b"a,b\n1,2\n", "no column 'unix_time'; it has 'a', 'b'"),
+        ("t.csv", b"a,b\n1,2\n", "no column 'cab_id', 'event_type', 'unix_time'; it has"),
         ("t.csv", b"\xff\xfe", "not UTF-8"),
         ("t.csv.gz", b"no", "not gzip"),
         ("t.parquet", b"PAR1no", "not readable as Parquet"),
@@ -137,6 +139,64 @@ def test_bad_rows_of_a_table_are_rejected_by_cause_and_row():
         (4, "unknown_type"),
     ] == causes
     assert 5 == parsed.num_read
+
+
+@pytest.mark.parametrize("path", ["x/a.b.csv", "x/a.b.csv.gz", "x/a.b.parquet"])
+def test_only_the_suffix_is_left_out_of_a_sequence_id(path: str):
+    rows = [{"t": 1}]
+    data = _parquet(rows) if path.endswith("parquet") else _csv(rows)
+    data = gzip.compress(data) if path.endswith("gz") else data
+    (sequence,) = _read(path, data, Columns(time="t"), ()).sequences
+    assert "x/a.b" == sequence.sequence_id
+
+
+def test_a_date_python_has_no_value_for_is_rejected_alone():
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"t": pa.array([1, 10**14], pa.timestamp("s"))}), sink)
+    parsed = _read("t.parquet", sink.getvalue(), Columns(time="t"), ())
+    assert ([1.0], ["malformed_record"]) == (
+        parsed.sequences[0].times.tolist(),
+        [record.cause for record in parsed.rejected],
+    )
+
+
+def test_dates_without_a_time_and_decimals_are_times_too():
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"t": pa.array([date(1970, 1, 3), date(1969, 1, 1)])}), sink)
+    parsed = _read("t.parquet", sink.getvalue(), Columns(time="t"), ())
+    assert [172800.0] == parsed.sequences[0].times.tolist()
+    assert "before 1970" in parsed.rejected[0].detail
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"t": pa.array([Decimal("1.50")])}), sink)
+    (sequence,) = _read("t.parquet", sink.getvalue(), Columns(time="t"), ()).sequences
+    assert [1.5] == sequence.times.tolist()
+
+
+def test_odd_ids_headers_and_declared_intervals():
+    columns = Columns(time="t", sequence="id", interval="dt")
+    data = b"t,id,dt\n1,1.0,\n2,1.0,\n3,1.0,7\n"
+    parsed = _read("t.csv", data, columns, ())
+    assert (["1.0"], 1) == ([each.sequence_id for each in parsed.sequences], parsed.num_disagreeing)
+    nameless = _read("t.json", b'[{"t": 1, "id": NaN, "dt": 0}]', columns, ())
+    assert ["malformed_record"] == [record.cause for record in nameless.rejected]
+    with pytest.raises(MalformedFileError, match="two columns of one name"):
+        _read("t.csv", b"t,t\n1,2\n", Columns(time="t"), ())
+    unequal = _read(
+        "t.jsonl", _lines([{"t": [1, 2, 3], "k": [0]}]), Columns(time="t", type="k"), ()
+    )
+    assert (3, 3) == (unequal.num_read, len(unequal.rejected))
+
+
+def test_a_pickle_that_nests_without_end_is_rejected_quickly():
+    nested: list = [0]
+    for _ in range(60):
+        nested = [nested, nested]
+    loop: dict = {"time_since_start": 0.0, "type_event": 0}
+    loop["self"] = loop
+    parsed = _easytpp(
+        "t.pkl", pickle.dumps({"train": [[{"time_since_start": nested}, nested, loop]]})
+    )
+    assert (3, 2) == (parsed.num_read, len(parsed.rejected))
 
 
 def test_a_missing_text_is_an_empty_one():

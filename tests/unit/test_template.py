@@ -215,6 +215,8 @@ def test_runs_cover_the_similar_events_once(given_events: Events):
         ([1000, 1000, 1004, 101], "token 4: token 8 expected"),
         ([101], "token 0: a byte expected"),
         ([9], "a count expected"),
+        ([9, 1000, 1000, 1000], "a count above 0 expected"),
+        ([1255, 1000, 1004, 8], "a waiting time expected before, not -1.7"),
         ([1000, 1000, 1004, 8, 10, 11, 12], "token 6: token 11 expected, found token 12"),
     ],
 )

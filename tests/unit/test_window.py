@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmtpp.core.events import Events
 from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.window import cut_windows
+from mmtpp.core.window import cut_windows, events_that_fit
 from tests.unit.strategies import IDS, events, plain_events
 from tests.unit.test_template import settings
 
@@ -51,15 +51,27 @@ def _check(windows, sequence: Events, template: Template, budget: int) -> None:
         assert pads == template.settings.image_tokens * len(written.frames)
 
 
-@given(settings, events(min_size=2, max_size=40), st.integers(0, 39))
-def test_restart_costs_are_what_a_window_from_there_takes_more(
-    chosen: TemplateSettings, sequence: Events, start: int
+@given(settings, events(min_size=2, max_size=16), st.integers(40, 150))
+@example(
+    TemplateSettings("minimal", "on_change", 4),
+    plain_events(3, frames=np.array([0, -1, 0], np.int32),
+                 text_ids=np.zeros(58, np.int32), text_offsets=np.array([0, 0, 58, 58])),
+    64,
+)  # fmt: skip
+def test_as_many_events_fit_as_a_plain_search_finds(
+    chosen: TemplateSettings, sequence: Events, budget: int
 ):
-    start = min(start, len(sequence))
-    template = Template(IDS, chosen)
-    whole = template.costs(sequence)[start:].sum()
-    alone = template.costs(sequence.slice(start, len(sequence))).sum()
-    assert alone - whole == template.restart_costs(sequence)[start]
+    """From every start: the longest window that fits when written. An image that is shown again
+    counts only when the window reaches its event."""
+    template, size = Template(IDS, chosen), len(sequence)
+    expected = []
+    for start in range(size):
+        lengths = [len(template.write(sequence.slice(start, end)).ids)
+                   for end in range(start, size + 1)]  # fmt: skip
+        fitting = sum(length <= budget for length in lengths) - 1
+        if start + fitting < size:
+            expected.append(fitting)
+    assert expected == events_that_fit(sequence, template, max_tokens=budget).tolist()
 
 
 def _minimal(**more: object) -> Template:

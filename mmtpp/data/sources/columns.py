@@ -1,8 +1,9 @@
 """Any table with a mapping of its columns: one row an event, or one row a sequence of lists."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, stem
 from mmtpp.data.sources.tables import SUFFIXES, read_records
@@ -36,16 +37,18 @@ class ColumnsParser:
     Attributes:
         columns: the mapping.
         seconds_per_unit: for times given as dates.
+        optional: mapped columns that a file need not have.
     """
 
     columns: Columns
     seconds_per_unit: float
+    optional: tuple[str, ...] = ()
 
     def __call__(self, path: str, data: bytes) -> Iterator[RawEvent]:
         """Raw events of one file.
 
         Raises:
-            MalformedFileError: unreadable, or a mapped column that no record has.
+            MalformedFileError: unreadable, or no record has a mapped column.
         """
         yield from self.of_records(path, read_records(path, data))
 
@@ -53,37 +56,36 @@ class ColumnsParser:
         self, path: str, records: Iterator[tuple[int, dict | None, str]]
     ) -> Iterator[RawEvent]:
         """Raw events of records already read."""
-        name, is_first = stem(path), True
+        name, missing = stem(path), set(self._mapped())
+        seen: dict[str, None] = {}
         for row, record, problem in records:
             if record is None or problem:
                 yield RawEvent(name, row, None, None, None, None, record, problem)
                 continue
-            if is_first:
-                self._check_columns(path, record)
-                is_first = False
+            seen.update(dict.fromkeys(record))
+            missing.difference_update(record)
             if isinstance(record.get(self.columns.time), list):
                 yield from self._of_lists(name, row, record)
             else:
                 yield self._of_row(name, row, record)
-
-    def _check_columns(self, path: str, record: dict) -> None:
-        columns = self.columns
-        wanted = (columns.time, columns.sequence, columns.type, columns.text, columns.image)
-        missing = [column for column in wanted if column and column not in record]
-        if missing:
+        if missing and seen:
             raise MalformedFileError(
-                f"{path}: no column {missing[0]!r}; it has {', '.join(map(repr, record))}"
+                f"{path}: no column {', '.join(map(repr, sorted(missing)))}; "
+                f"it has {', '.join(map(repr, seen))}"
                 "\n  setting: source.columns"
             )
+
+    def _mapped(self) -> list[str]:
+        columns = (getattr(self.columns, each.name) for each in fields(self.columns))
+        return [column for column in columns if column and column not in self.optional]
 
     def _of_row(self, name: str, row: int, record: dict) -> RawEvent:
         columns = self.columns
         if columns.sequence:
-            value = record.get(columns.sequence)
-            if value is None or value == "":
+            name = _name(record.get(columns.sequence))
+            if not name:
                 problem = f"column {columns.sequence!r}, the sequence, is empty"
                 return RawEvent(name, row, None, None, None, None, record, problem)
-            name = str(value)
         return RawEvent(
             sequence=name,
             row=row,
@@ -92,14 +94,14 @@ class ColumnsParser:
             text=_text(record.get(columns.text)) if columns.text else "",
             image=record.get(columns.image) if columns.image else None,
             record=record,
-            interval=_number(record.get(columns.interval)) if columns.interval else None,
+            interval=_interval(record.get(columns.interval)) if columns.interval else None,
         )
 
     def _of_lists(self, name: str, row: int, record: dict) -> Iterator[RawEvent]:
         columns = self.columns
         sequence = f"{name}#{row}"
-        if columns.sequence and record.get(columns.sequence) not in (None, ""):
-            sequence = str(record[columns.sequence])
+        if columns.sequence:
+            sequence = _name(record.get(columns.sequence)) or sequence
         size = len(record[columns.time])
         named = {}
         for what in ("type", "text", "image", "interval"):
@@ -108,7 +110,8 @@ class ColumnsParser:
             if values is not None and (not isinstance(values, list) or len(values) != size):
                 found = len(values) if isinstance(values, list) else type(values).__name__
                 problem = f"column {column!r} has {found} values, {columns.time!r} has {size}"
-                yield RawEvent(sequence, row, None, None, None, None, record, problem)
+                for _ in range(max(1, size)):
+                    yield RawEvent(sequence, row, None, None, None, None, record, problem)
                 return
             named[what] = values
         defaults = {"type": None if columns.type else 0}
@@ -125,7 +128,7 @@ class ColumnsParser:
                 text=_text(event["text"]),
                 image=event["image"],
                 record={"event": index, "time": time, **event},
-                interval=_number(event["interval"]),
+                interval=_interval(event["interval"]),
             )
 
     def _time(self, value: object) -> object:
@@ -135,20 +138,38 @@ class ColumnsParser:
                 number = datetime.fromisoformat(number.strip())
             except ValueError:
                 return number
+        if isinstance(number, date) and not isinstance(number, datetime):
+            number = datetime(number.year, number.month, number.day)
         if isinstance(number, datetime):
             aware = number if number.tzinfo else number.replace(tzinfo=UTC)
-            return aware.timestamp() / self.seconds_per_unit
+            seconds = aware.timestamp()
+            return seconds / self.seconds_per_unit if seconds >= 0 else f"{number}, before 1970"
         return number
 
 
 def _number(value: object) -> object:
     """A number in letters, as CSV has it, as a number; anything else as it is."""
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
             return value
     return value
+
+
+def _interval(value: object) -> object:
+    """A declared interval; None where none is declared."""
+    number = _number(value)
+    return None if number == "" or number != number else number
+
+
+def _name(value: object) -> str:
+    """A sequence id as text; empty where there is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # what numbers with gaps between become
+    return "" if value is None or value != value else str(value)
 
 
 def _text(value: object) -> object:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mmtpp.core.events import MAX_TYPES
 from mmtpp.core.timecode import decode_intervals
 from mmtpp.data.sources.reader import RawEvent, RawQuestion, SourceReader, stem
 from mmtpp.data.sources.tables import read_records
@@ -49,8 +50,12 @@ def _parse_line(name: str, row: int, record: dict) -> str | list[RawEvent | RawQ
     images = record.get("prompt_image_paths") or []
     if not isinstance(prompt, str) or not isinstance(response, str):
         return "prompt_text and response_text must be strings"
-    if not isinstance(images, list):
-        return "prompt_image_paths must be a list"
+    try:
+        (prompt + response).encode()
+    except UnicodeEncodeError as error:
+        return f"prompt_text and response_text: {error}"
+    if not isinstance(images, list) or not all(isinstance(path, str) for path in images):
+        return "prompt_image_paths must be a list of strings"
     if _SIMILAR in prompt:
         return "the prompt has compressed events, whose times are lost"
     blocks = list(_EVENT.finditer(prompt))
@@ -70,6 +75,8 @@ def _parse_line(name: str, row: int, record: dict) -> str | list[RawEvent | RawQ
         if not math.isfinite(interval) or interval < 0:
             return f"event {place} has the interval {interval}"
         time += interval if place else 0.0
+        if kind and int(kind[1]) >= MAX_TYPES:
+            return f"event {place} has the type {kind[1]}"
         image = next(paths) if _IMAGE in block[1] else None
         event = {"event": place, "interval": interval, "text": text[1]}
         found.append(RawEvent(name, row, time, int(kind[1]) if kind else 0, text[1], image, event))

@@ -11,6 +11,7 @@ anything else is refused, not run.
 
 import io
 import pickle
+import reprlib
 import struct
 from collections.abc import Iterator
 
@@ -28,6 +29,7 @@ _ROWS = ColumnsParser(
         interval="time_since_last_event",
     ),
     seconds_per_unit=1.0,
+    optional=("time_since_last_event",),
 )
 
 
@@ -60,8 +62,8 @@ def _of_pickle(path: str, data: bytes) -> Iterator[RawEvent]:
 def _raw_event(name: str, row: int, event: object, num_types: object) -> RawEvent:
     if not isinstance(event, dict):
         problem = "an event must be a dictionary"
-        return RawEvent(name, row, None, None, None, None, repr(event)[:1000], problem)
-    event = {str(key): value for key, value in event.items()}
+        return RawEvent(name, row, None, None, None, None, _plain(event), problem)
+    event = {key: _plain(value) for key, value in event.items() if isinstance(key, str)}
     kind, problem = event.get("type_event"), ""
     if isinstance(kind, int) and isinstance(num_types, int) and kind >= num_types:
         problem = f"type_event is {kind}, dim_process is {num_types}"
@@ -76,6 +78,11 @@ def _raw_event(name: str, row: int, event: object, num_types: object) -> RawEven
         problem=problem,
         interval=event.get("time_since_last_event"),
     )
+
+
+def _plain(value: object) -> object:
+    """Numbers as they are, the rest as bounded text: a pickle may nest without end."""
+    return value if value is None or isinstance(value, int | float) else reprlib.repr(value)
 
 
 class _NumberType:

@@ -12,7 +12,7 @@ from mmtpp.core.events import MAX_TYPES, EventSequence, Rejected, intervals_from
 from mmtpp.core.timecode import MAX_INTERVAL
 
 # Declared intervals are often rounded; a larger difference than this to the recomputed one counts.
-INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-2
+INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-3
 
 
 class MalformedFileError(ValueError):
@@ -95,9 +95,10 @@ _Checked = tuple[float, int, str, str | None, object]
 
 
 def stem(path: str) -> str:
-    """The path without its suffix: the id of a file's only sequence."""
+    """The path without its suffix, ``.gz`` included: the id of a file's only sequence."""
     folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}{name.partition('.')[0] or name}"
+    name = name.removesuffix(".gz")
+    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
 
 
 def read_file(
@@ -129,7 +130,8 @@ def read_file(
         num_read += 1
         checked = _check(raw, codes)
         if len(checked) == 2:
-            rejected.append(Rejected(path, raw.row, *checked, _shorten(raw.record)))
+            cause, detail = checked
+            rejected.append(Rejected(path, raw.row, cause, detail[:1000], _shorten(raw.record)))
         else:
             kept.setdefault(raw.sequence, []).append(checked)
     sequences, num_reordered, num_disagreeing = [], 0, 0
@@ -191,12 +193,17 @@ def _check(raw: RawEvent, codes: dict[str, int]) -> _Checked | tuple[str, str]:
     if isinstance(code, bool) or not isinstance(code, int):
         return "missing_type", f"type is {raw.type!r}"
     if not 0 <= code < (len(codes) or MAX_TYPES):
-        return "unknown_type", f"type is {raw.type!r}; set source.types to the names in use"
+        known = f"the names are {', '.join(codes)}" if codes else "codes are 0 to 255"
+        return "unknown_type", f"type is {raw.type!r}; {known} (source.types)"
     if not isinstance(raw.text, str):
         return "missing_text", f"text is {raw.text!r}"
     if raw.image is not None and not isinstance(raw.image, str):
         return "invalid_image_path", f"image path is {raw.image!r}"
-    for cause, value in (("invalid_text", raw.text), ("invalid_image_path", raw.image or "")):
+    for cause, value in (
+        ("invalid_text", raw.text),
+        ("invalid_image_path", raw.image or ""),
+        ("invalid_sequence_id", raw.sequence),
+    ):
         try:
             value.encode()
         except UnicodeEncodeError as error:
@@ -206,9 +213,10 @@ def _check(raw: RawEvent, codes: dict[str, int]) -> _Checked | tuple[str, str]:
 
 def _type_of_name(name: str, codes: dict[str, int]) -> int:
     """Its code; without names a number in letters, as CSV has it; -1 when it is neither."""
-    if name in codes:
-        return codes[name]
-    return int(name) if not codes and name.isdecimal() and len(name) < 10 else -1
+    if codes:
+        return codes.get(name, -1)
+    digits = name.removesuffix(".0")
+    return int(digits) if digits.isdecimal() and len(digits) < 10 else -1
 
 
 def _shorten(record: object) -> str:

@@ -53,6 +53,8 @@ def _csv(path: str, text: str) -> Iterator[Record]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(reader, [])
+        if len(set(header)) < len(header):
+            raise MalformedFileError(f"{path}: two columns of one name in {header}")
         for row, fields in enumerate(reader):
             if not fields:
                 continue  # an empty line is no record
@@ -95,13 +97,20 @@ def _record(row: int, record: object) -> Record:
     return row, {"value": record}, "a record must be an object"
 
 
+def _parquet_row(row: int, batch: pa.RecordBatch, place: int) -> Record:
+    try:
+        return row, {name: batch[name][place].as_py() for name in batch.schema.names}, ""
+    except (ArithmeticError, ValueError) as error:  # a date that Python has no value for
+        return row, {}, f"not readable: {error}"
+
+
 def _parquet(path: str, data: bytes) -> Iterator[Record]:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         row = 0
         for batch in file.iter_batches():
-            for record in batch.to_pylist():
-                yield row, record, ""
+            for place in range(batch.num_rows):
+                yield _parquet_row(row, batch, place)
                 row += 1
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedFileError(f"{path}: not readable as Parquet: {error}") from error

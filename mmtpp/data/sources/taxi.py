@@ -184,7 +184,8 @@ def read_trips(uri: str, data: bytes) -> pd.DataFrame:
         if column.endswith("_time"):
             trips[column] = pd.to_datetime(values, errors="coerce")
         else:
-            trips[column] = pd.to_numeric(values, errors="coerce")
+            numbers = pd.Series(pd.to_numeric(values, errors="coerce"), dtype=float)
+            trips[column] = numbers.replace([np.inf, -np.inf], np.nan)
     return trips
 
 
