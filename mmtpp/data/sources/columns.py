@@ -110,8 +110,9 @@ class ColumnsParser:
             if values is not None and (not isinstance(values, list) or len(values) != size):
                 found = len(values) if isinstance(values, list) else type(values).__name__
                 problem = f"column {column!r} has {found} values, {columns.time!r} has {size}"
-                for _ in range(max(1, size)):
-                    yield RawEvent(sequence, row, None, None, None, None, record, problem)
+                for index in range(max(1, size)):  # each event is counted
+                    event = {"event": index, "columns": list(record)}
+                    yield RawEvent(sequence, row, None, None, None, None, event, problem)
                 return
             named[what] = values
         defaults = {"type": None if columns.type else 0}
