@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # machines differ in speed: no deadlines; `make test-full` looks longer
-settings.register_profile("quick", max_examples=40, deadline=None)
-settings.register_profile("full", max_examples=1000, deadline=None)
+ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=40, **ANY_SPEED)
+settings.register_profile("full", max_examples=1000, **ANY_SPEED)
 settings.load_profile(os.environ.get("MMTPP_HYPOTHESIS", "quick"))
 
 # Ray reads it once, when it is imported; a cluster without authentication is never used here
