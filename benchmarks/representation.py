@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from mmtpp.core.window import cut_windows, events_that_fit
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.flights import load_departures, sequences
 from mmtpp.data.sources.reader import read_file
+from mmtpp.inspect.dataset import tokenised
 from mmtpp.model.vocabulary import Vocabulary
 from tests.qwen_vocabulary import published_tokenizer, qwen_vocabulary
 
@@ -82,26 +83,11 @@ def read_danmaku(folder: Path) -> list[EventSequence]:
 
 
 def tokenise(vocabulary: Vocabulary, videos: list[EventSequence]) -> list[Events]:
-    """Each distinct text once; a comment's frame is that of its second of the video."""
-    unique = sorted({text for video in videos for text in video.texts})
-    ids_of = {
-        text: np.array(ids, dtype=np.int32)
-        for text, ids in zip(unique, vocabulary.encode_texts(unique), strict=True)
-    }
-    events = []
-    for video in videos:
-        texts = [ids_of[text] for text in video.texts]
-        events.append(
-            Events(
-                intervals=intervals_from_times(video.times),
-                types=video.types,
-                text_ids=np.concatenate(texts),
-                text_offsets=np.cumsum([0, *map(len, texts)]),
-                frames=np.floor(video.times).astype(np.int32),
-                similar=np.zeros(len(texts), dtype=np.bool_),
-            )
-        )
-    return events
+    """A comment's frame is that of its second of the video."""
+    return [
+        replace(events, frames=np.floor(video.times).astype(np.int32))
+        for video, events in zip(videos, tokenised(videos, vocabulary), strict=True)
+    ]
 
 
 def first_that_fits(events: Events, template: Template) -> int:

@@ -162,7 +162,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         num_files_there=len(paths),
         names=[sequence.sequence_id for sequence in sequences],
         times=[sequence.times for sequence in sequences],
-        events=_tokenised(sequences, vocabulary),
+        events=tokenised(sequences, vocabulary),
         texts=texts,
         num_read=num_read,
         num_reordered=num_reordered,
@@ -215,7 +215,9 @@ def _vocabulary(config: RunConfig, texts: list[tuple[str, ...]]) -> tuple[Vocabu
     return Vocabulary(trained), name
 
 
-def _tokenised(sequences: list[EventSequence], vocabulary: Vocabulary) -> list[Events]:
+def tokenised(sequences: list[EventSequence], vocabulary: Vocabulary) -> list[Events]:
+    """The events of sequences, each distinct text tokenised once and nothing compressed; frames
+    are numbered by image path within a sequence."""
     unique = sorted({text for sequence in sequences for text in sequence.texts})
     ids_of = {
         text: np.array(ids, dtype=np.int32)
