@@ -111,6 +111,12 @@ class Source(Section):
     max_image_pixels: PositiveInt = 50_000_000
     """Images with more pixels are rejected before they are decoded."""
 
+    @model_validator(mode="after")
+    def _names_the_times(self) -> "Source":
+        if self.kind == "columns" and not self.columns.time:
+            raise ValueError("kind = columns needs source.columns.time, the column of times")
+        return self
+
 
 class Store(Section):
     """The event store that ``prepare`` writes and every later job reads."""
