@@ -19,6 +19,7 @@ def run_fingerprint(config: RunConfig) -> str:
     The number of workers is left out because the global batch does not depend on it.
     """
     tree = config.model_dump(mode="json", exclude={"run", "tracking", "source", "evaluation"})
+    tree["store"] = config.store.uri
     for key in ("num_workers", "log_every", "checkpoint_every", "keep_checkpoints", "max_failures"):
         del tree["training"][key]
     return fingerprint(tree)

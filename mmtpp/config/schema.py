@@ -110,6 +110,13 @@ class Source(Section):
     """What an unreadable event file does: stop the job, or be counted and kept as rejected."""
     max_image_pixels: PositiveInt = 50_000_000
     """Images with more pixels are rejected before they are decoded."""
+    max_image_mib: PositiveInt = 64
+    """Larger image files are rejected unread."""
+    max_file_mib: PositiveInt = 1024
+    """``prepare`` refuses larger event files: a process reads a file whole, and needs some ten
+    times its size in memory."""
+    max_workers: NonNegativeInt = 0
+    """Processes of ``prepare``, a CPU each; 0 for as many as the cluster has or can bring."""
 
     @model_validator(mode="after")
     def _names_the_times(self) -> "Source":
@@ -123,6 +130,10 @@ class Store(Section):
 
     uri: Uri = ""
     """Folder of the store; a local path or s3://."""
+    cache_gib: NonNegativeFloat = 20.0
+    """Disk that every machine may use to keep what it read of stores on S3; 0 for none."""
+    cache_path: str = ""
+    """Folder of that cache on every machine. Empty: mmtpp in $XDG_CACHE_HOME or ~/.cache."""
 
 
 class Split(Section):

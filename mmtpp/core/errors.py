@@ -1,5 +1,7 @@
 """Errors a user can act on. Each says what happened, where, the likely cause and the setting."""
 
+import json
+
 
 class MmtppError(Exception):
     """Root of the project's errors.
@@ -26,6 +28,23 @@ class MmtppError(Exception):
 
 def _rebuild(leaf: type[MmtppError], what: str, where: str, cause: str, setting: str) -> MmtppError:
     return leaf(what, where=where, cause=cause, setting=setting)
+
+
+def as_record(error: MmtppError) -> str:
+    """An error as text, to be carried in a row of a data set."""
+    parts = [type(error).__name__, error.what, error.where, error.cause, error.setting]
+    return json.dumps(parts)
+
+
+def from_record(record: str) -> MmtppError:
+    """The error that ``as_record`` described."""
+    name, *parts = json.loads(record)
+    kinds = {kind.__name__: kind for kind in (MmtppError, *_below(MmtppError))}
+    return _rebuild(kinds[name], *parts)
+
+
+def _below(kind: type[MmtppError]) -> list[type[MmtppError]]:
+    return [each for child in kind.__subclasses__() for each in (child, *_below(child))]
 
 
 class ConfigError(MmtppError):

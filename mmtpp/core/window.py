@@ -26,6 +26,23 @@ class Window:
     num_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """Times at or after ``start`` and before ``end``, in the source's unit."""
+
+    start: float
+    end: float
+
+    def of(self, times: NDArray[np.float64]) -> tuple[int, int]:
+        """The first event in the range and the one after the last, of (E,) ordered times.
+
+        Events outside are left out before intervals are compressed; the interval of the first
+        event inside still counts from its real predecessor.
+        """
+        first, last = np.searchsorted(times, [self.start, self.end], side="left")
+        return int(first), int(last)
+
+
 def cut_windows(
     events: Events, template: Template, *, max_tokens: int, overlap_fraction: float
 ) -> list[Window]:

@@ -1,4 +1,17 @@
-"""What an event store looks like: the schemas of its tables, and what its content depends on."""
+"""What an event store looks like: its folders, its tables, and what its content depends on.
+
+    data-REQUEST/tokenizer.json            of the vocabulary
+                 sequences/SSSSSS.parquet  the sequences of shard S
+                 frames/SSSSSS-BBBBBB.parquet  distinct images of block B of shard S
+                 rejected/SSSSSS.parquet   records that were read and not kept
+                 counts/SSSSSS.json        what the shard holds, written last
+                 pending/                  between the steps of ``encode``; removed at the end
+    manifest.json                          written last of all
+
+The unit of reading is a row group, and all are small. A group of ``sequences`` holds whole
+sequences of about ``GROUP_EVENTS`` events together, or one part of a longer sequence: event e of a
+sequence that begins in group g stands in group ``g + e // PART_EVENTS``.
+"""
 
 from dataclasses import dataclass
 
@@ -8,21 +21,29 @@ from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
 
+SEQUENCES, FRAMES, REJECTED = "sequences", "frames", "rejected"
+COUNTS, PENDING = "counts", "pending"
+GROUP_EVENTS = 4096  # about as many as a context of 64,000 tokens holds
+PART_EVENTS = 4096
+IMAGES_PER_BLOCK = 256  # image files that one task decodes
+FRAMES_PER_GROUP = 32
+
 SEQUENCE_SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),
         ("split", pa.string()),
+        ("part", pa.int32()),  # from 0; all but the last of a sequence have PART_EVENTS events
         ("times", pa.list_(pa.float64())),  # E, source unit, not decreasing
         ("types", pa.list_(pa.int16())),  # E, 0 to 255
         ("texts", pa.list_(pa.string())),  # E, as read
         ("text_ids", pa.list_(pa.int32())),  # all texts one after the other
-        ("text_offsets", pa.list_(pa.int64())),  # E + 1, into text_ids
-        ("frame", pa.list_(pa.int32())),  # E, into frames; -1 without image
-        ("frames", pa.list_(pa.binary())),  # distinct images, image_px * image_px * 3 bytes RGB
-        ("questions", pa.list_(pa.string())),  # about the sequence, as read
+        ("text_lengths", pa.list_(pa.int32())),  # E, tokens of each text
+        ("frame", pa.list_(pa.int32())),  # E, B * IMAGES_PER_BLOCK + row; -1 without image
+        ("questions", pa.list_(pa.string())),  # about the sequence, as read; in part 0
         ("answers", pa.list_(pa.string())),  # one a question
     ]
 )
+FRAME_SCHEMA = pa.schema([("image", pa.binary())])  # image_px * image_px * 3 bytes RGB
 REJECTED_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -32,6 +53,16 @@ REJECTED_SCHEMA = pa.schema(
         ("record", pa.string()),
     ]
 )
+
+
+def shard_file(shard: int, suffix: str = ".parquet") -> str:
+    """Name of a shard's file in any folder of a store."""
+    return f"{shard:06d}{suffix}"
+
+
+def block_file(file: str, block: int) -> str:
+    """Name of the frames of a block, from the name of its shard's sequences."""
+    return f"{file.removesuffix('.parquet')}-{block:06d}.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +77,7 @@ class EncodeSettings:
         seconds_per_unit: of the times.
         image_px: side of the stored images.
         max_image_pixels: bound before decoding.
+        max_image_bytes: bound of an image file.
         malformed_file: ``fail`` or ``reject``.
         validation_fraction, test_fraction: of sequences.
         tokenizer_size: of a tokenizer trained here.
@@ -58,6 +90,7 @@ class EncodeSettings:
     seconds_per_unit: float
     image_px: int
     max_image_pixels: int
+    max_image_bytes: int
     malformed_file: str
     validation_fraction: float
     test_fraction: float

@@ -49,14 +49,17 @@ def prepare(config: RunConfig) -> dict[str, object]:
             seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
             image_px=config.template.image_px,
             max_image_pixels=source.max_image_pixels,
+            max_image_bytes=source.max_image_mib * 2**20,
             malformed_file=source.malformed_file,
             validation_fraction=config.split.validation_fraction,
             test_fraction=config.split.test_fraction,
-            tokenizer_size=config.model.tokenizer_size,
+            tokenizer_size=0 if vocabulary else config.model.tokenizer_size,
         ),
         config.store.uri,
         vocabulary=vocabulary,
         max_rejected_fraction=source.max_rejected_fraction,
+        max_file_bytes=source.max_file_mib * 2**20,
+        max_workers=source.max_workers,
     )
     manifest = report.manifest
     return {

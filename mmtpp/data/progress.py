@@ -15,13 +15,15 @@ class Progress:
         what: name of the step.
         total: units of work in all.
         unit: their name.
+        scale: units of work in one ``unit``.
     """
 
-    def __init__(self, what: str, *, total: int, unit: str) -> None:
-        self._what, self._total, self._unit = what, total, unit
+    def __init__(self, what: str, *, total: int, unit: str, scale: int = 1) -> None:
+        self._what, self._total, self._unit, self._scale = what, total, unit, scale
         self._done = 0
         self._started = self._last = time.monotonic()
-        logger.info("%s: %d %s", what, total, unit)
+        if total:
+            logger.info("%s: %d %s", what, total // scale, unit)
 
     def advance(self, count: int, note: str = "") -> None:
         """Record finished work."""
@@ -34,15 +36,17 @@ class Progress:
             logger.info(
                 "%s: %d/%d %s, %.1f/s, %.0f s left%s",
                 self._what,
-                self._done,
-                self._total,
+                self._done // self._scale,
+                self._total // self._scale,
                 self._unit,
-                rate,
+                rate / self._scale,
                 left,
                 f" ({note})" if note else "",
             )
 
     def close(self) -> None:
-        """Say how long it took."""
+        """Say how long it took; nothing when there was nothing to do."""
         seconds = time.monotonic() - self._started
-        logger.info("%s: %d %s in %.1f s", self._what, self._done, self._unit, seconds)
+        if self._total:
+            done = self._done // self._scale
+            logger.info("%s: %d %s in %.1f s", self._what, done, self._unit, seconds)

@@ -1,13 +1,14 @@
 """From the configuration and a store's manifest to what the assembling functions take."""
 
-from mmtpp.config.schema import RunConfig, Source
+from mmtpp.config.schema import RunConfig, Source, Store
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.template import TemplateSettings
-from mmtpp.data.assemble import AssembleSettings
+from mmtpp.data.plan import AssembleSettings
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
+from mmtpp.data.store import StoreSettings
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, read_bytes
@@ -26,8 +27,7 @@ def assemble_settings(config: RunConfig, manifest: Manifest, *, split: str) -> A
         )
     training = split == "train"
     return AssembleSettings(
-        data_uri=join(config.store.uri, manifest.data_folder),
-        store_fingerprint=manifest.fingerprint,
+        store=store_settings(config.store, manifest),
         compression=compression_of(config),
         template=template_of(config),
         image_px=config.template.image_px,
@@ -42,6 +42,16 @@ def assemble_settings(config: RunConfig, manifest: Manifest, *, split: str) -> A
         targets_delta=0.0 if training else float(config.evaluation.targets_delta),
         packed=training,
         seed=config.training.seed,
+    )
+
+
+def store_settings(store: Store, manifest: Manifest) -> StoreSettings:
+    """Where the store of a manifest is."""
+    return StoreSettings(
+        data_uri=join(store.uri, manifest.data_folder),
+        fingerprint=manifest.fingerprint,
+        cache_bytes=int(store.cache_gib * 2**30),
+        cache_path=store.cache_path,
     )
 
 

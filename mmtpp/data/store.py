@@ -1,25 +1,65 @@
-"""Reading an event store: row groups by address, with a bounded cache."""
+"""Reading an event store: row groups by address, read ahead, kept in memory and on disk."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmtpp.core.compression import Compression, compress
 from mmtpp.core.events import Events, intervals_from_times
-from mmtpp.core.order import seed_from
-from mmtpp.storage.paths import explained, filesystem_of, join, list_files
+from mmtpp.data.layout import (
+    FRAMES,
+    FRAMES_PER_GROUP,
+    IMAGES_PER_BLOCK,
+    PART_EVENTS,
+    SEQUENCES,
+    block_file,
+)
+from mmtpp.storage.cache import DiskCache, default_cache_folder
+from mmtpp.storage.parquet import list_edges, list_values, open_file
+from mmtpp.storage.paths import explained, join, list_files
 
-CACHE_BYTES = 256 * 2**20
-PLAN_COLUMNS = ("sequence_id", "split", "times", "types", "text_ids", "text_offsets", "frame")
+MEMORY_BYTES = 128 * 2**20  # of row groups a process keeps
+MAX_OPEN_FILES = 256
+READS_IN_FLIGHT = 8
+_EVENT_COLUMNS = ("times", "types", "text_ids", "text_lengths", "frame")
+_READING = "read the event store"
+_NAME_COLUMNS = ("sequence_id", "split", "part")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where a store is, and what may be kept of it on the local disk.
+
+    Attributes:
+        data_uri: its data folder.
+        fingerprint: of its content.
+        cache_bytes: limit of the disk cache, which is for stores on S3; 0 for none.
+        cache_path: folder of the cache; empty for the user's own.
+    """
+
+    data_uri: str
+    fingerprint: str
+    cache_bytes: int
+    cache_path: str
+
+    def cache(self) -> DiskCache | None:
+        """The disk cache, where one is wanted."""
+        if not self.cache_bytes or "://" not in self.data_uri:
+            return None
+        folder = Path(self.cache_path).expanduser() if self.cache_path else default_cache_folder()
+        return DiskCache(folder, max_bytes=self.cache_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a sequence lies: file name below ``sequences/``, row group, row within the group."""
+    """Where a sequence begins: file name in the store, row group, row within the group."""
 
     file: str
     group: int
@@ -28,111 +68,256 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class StoredSequence:
-    """One sequence as read back.
+    """One whole sequence as read back, without its images.
 
     Attributes:
+        address: where it begins.
         sequence_id: its name.
         split: train, validation or test.
         times: (E,) float64 in the source's unit.
-        intervals: (E,) float64.
-        events: its tokenised columns, with the similar marks of the compression in force.
-        frames: the distinct images, raw RGB; None when not asked for.
+        events: its tokenised columns, no event marked as similar; text ids are empty unless asked
+            for, the text offsets are there.
     """
 
+    address: Address
     sequence_id: str
     split: str
     times: NDArray[np.float64]
-    intervals: NDArray[np.float64]
     events: Events
-    frames: pa.Array | None
 
 
 @dataclass(frozen=True, slots=True)
-class TimeRange:
-    """Events at or after ``start`` and before ``end``, in the source's unit."""
+class StoredEvents:
+    """Some events of a sequence.
 
-    start: float
-    end: float
+    Attributes:
+        times: (E,) float64 in the source's unit.
+        previous_type: (E,) int16 type of the event before each; its own for a sequence's first.
+        previous_interval: (E,) float64 interval of the event before each; infinite for the first.
+        events: tokenised columns, no event marked as similar.
+    """
+
+    times: NDArray[np.float64]
+    previous_type: NDArray[np.int16]
+    previous_interval: NDArray[np.float64]
+    events: Events
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A row group of one of the store's tables."""
+
+    folder: str
+    file: str
+    group: int
 
 
 class StoreReader:
-    """Reads sequences of one store; keeps the row groups used last.
+    """Reads sequences, parts of them and frames.
 
     Args:
-        data_uri: the store's data folder.
-        compression: which events are similar; its seed is mixed with the sequence's name.
-        time_range: events outside are left out before intervals are compressed; the interval of
-            the first event inside still counts from its real predecessor.
+        settings: of the store.
     """
 
-    def __init__(self, data_uri: str, *, compression: Compression, time_range: TimeRange) -> None:
-        self._uri = join(data_uri, "sequences")
-        self._compression, self._range = compression, time_range
-        self._files: dict[str, pq.ParquetFile] = {}
-        self._groups: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
-        self._cached_bytes = 0
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._cache = settings.cache()
+        self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+        self._groups: OrderedDict[_Key, _Group] = OrderedDict()
+        self._held_bytes = 0
+        self._lock = Lock()
 
     def files(self) -> list[str]:
         """Names of the store's files, sorted."""
-        return [info.base_name for info in list_files(self._uri, ".parquet")]
+        uri = join(self._settings.data_uri, SEQUENCES)
+        return [info.base_name for info in list_files(uri, ".parquet")]
 
-    def num_groups(self, file: str) -> int:
-        """Row groups of a file."""
-        return self._open(file).num_row_groups
+    def sequences(self, file: str, *, with_text: bool = False) -> Iterator[StoredSequence]:
+        """All sequences of a file in order, for planning and statistics; nothing is kept.
 
-    def group(self, file: str, group: int) -> list[StoredSequence]:
-        """All sequences of a row group without their images, uncached: for planning."""
-        with explained(join(self._uri, file), "read the event store"):
-            table = self._open(file).read_row_group(group, columns=list(PLAN_COLUMNS))
-        return [self._sequence(table, row) for row in range(len(table))]
+        Args:
+            file: its name.
+            with_text: also read the text ids.
+        """
+        columns = [*_NAME_COLUMNS, *_EVENT_COLUMNS]
+        if not with_text:
+            columns.remove("text_ids")
+        parquet = self._open(SEQUENCES, file)
+        with explained(file, _READING):
+            table = parquet.read(columns=columns).combine_chunks()
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        groups = np.repeat(np.arange(len(sizes)), sizes)
+        first_row = (np.cumsum(sizes) - sizes)[groups] if sizes else groups
+        heads = np.flatnonzero(table["part"].to_numpy() == 0)
+        event_edges = list_edges(table, "times")[[*heads, len(table)]]
+        columns_of = {
+            name: list_values(table, name) for name in columns if name not in _NAME_COLUMNS
+        }
+        offsets = np.append(0, np.cumsum(columns_of["text_lengths"], dtype=np.int64))
+        text_ids = columns_of.get("text_ids", np.zeros(0, dtype=np.int32))
+        names, splits = table["sequence_id"].take(heads), table["split"].take(heads)
+        for place, (head, name, split) in enumerate(
+            zip(heads.tolist(), names.to_pylist(), splits.to_pylist(), strict=True)
+        ):
+            start, end = int(event_edges[place]), int(event_edges[place + 1])
+            times = columns_of["times"][start:end]
+            text = offsets[start : end + 1]
+            yield StoredSequence(
+                Address(file, int(groups[head]), head - int(first_row[head])),
+                name,
+                split,
+                times,
+                Events(
+                    intervals=intervals_from_times(times),
+                    types=columns_of["types"][start:end],
+                    text_ids=text_ids[text[0] : text[-1]],
+                    text_offsets=text - text[0],
+                    frames=columns_of["frame"][start:end],
+                    similar=np.zeros(end - start, dtype=np.bool_),
+                ),
+            )
 
-    def sequence(self, address: Address) -> StoredSequence:
-        """One sequence with its images."""
-        key = (address.file, address.group)
-        if key in self._groups:
-            self._groups.move_to_end(key)
-        else:
-            with explained(join(self._uri, address.file), "read the event store"):
-                self._groups[key] = self._open(address.file).read_row_group(
-                    address.group, columns=[*PLAN_COLUMNS, "frames"]
-                )
-            self._cached_bytes += self._groups[key].nbytes
-            while self._cached_bytes > CACHE_BYTES and len(self._groups) > 1:
-                self._cached_bytes -= self._groups.popitem(last=False)[1].nbytes
-        return self._sequence(self._groups[key], address.row)
-
-    def _open(self, file: str) -> pq.ParquetFile:
-        if file not in self._files:
-            uri = join(self._uri, file)
-            with explained(uri, "open the event store"):
-                filesystem, path = filesystem_of(uri)
-                self._files[file] = pq.ParquetFile(filesystem.open_input_file(path))
-        return self._files[file]
-
-    def _sequence(self, table: pa.Table, row: int) -> StoredSequence:
-        def values(name: str) -> np.ndarray:
-            return table[name][row].values.to_numpy(zero_copy_only=False)
-
-        times = values("times")
+    def events(self, address: Address, start: int, end: int) -> StoredEvents:
+        """Events ``start`` to before ``end`` of a sequence."""
+        before = max(0, start - 2)  # the interval before the first one's
+        parts = []
+        for part in _parts_of(before, end):
+            first = part * PART_EVENTS
+            group = self._group(_Key(SEQUENCES, address.file, address.group + part))
+            row = address.row if part == 0 else 0
+            parts.append(group.events(row, max(0, before - first), min(PART_EVENTS, end - first)))
+        columns = {
+            name: np.concatenate([part[name] for part in parts]) if len(parts) > 1 else values
+            for name, values in parts[0].items()
+        }
+        skip = start - before
+        times, types = columns["times"], columns["types"]
         intervals = intervals_from_times(times)
-        start, end = np.searchsorted(times, [self._range.start, self._range.end], side="left")
-        sequence_id = table["sequence_id"][row].as_py()
+        offsets = np.append(0, np.cumsum(columns["text_lengths"], dtype=np.int64))
+        previous_type = np.concatenate([types[:1], types[:-1]])[skip:]
+        previous_interval = np.concatenate([[np.inf], intervals[:-1]])[skip:]
         whole = Events(
             intervals=intervals,
-            types=values("types"),
-            text_ids=values("text_ids"),
-            text_offsets=values("text_offsets"),
-            frames=values("frame"),
+            types=types,
+            text_ids=columns["text_ids"],
+            text_offsets=offsets,
+            frames=columns["frame"],
             similar=np.zeros(len(times), dtype=np.bool_),
         )
-        seed = seed_from("drop", self._compression.seed, sequence_id) % 2**63
-        events = compress(whole.slice(int(start), int(end)), replace(self._compression, seed=seed))
-        frames = table["frames"][row].values if "frames" in table.column_names else None
-        return StoredSequence(
-            sequence_id=sequence_id,
-            split=table["split"][row].as_py(),
-            times=times[start:end],
-            intervals=intervals[start:end],
-            events=events,
-            frames=frames,
+        return StoredEvents(
+            times[skip:], previous_type, previous_interval, whole.slice(skip, len(times))
         )
+
+    def frames(self, file: str, frames: Iterable[int]) -> list[bytes]:
+        """The images behind values of the column ``frame`` of a file's sequences."""
+        places = [_frame_place(file, frame) for frame in frames]
+        return [self._group(key).image(row) for key, row in places]
+
+    def read_ahead_events(self, windows: Iterable[tuple[Address, int, int]]) -> None:
+        """Read what ``events`` will need for these addresses, starts and ends, in parallel."""
+        self._read_ahead(
+            _Key(SEQUENCES, address.file, address.group + part)
+            for address, start, end in windows
+            for part in _parts_of(max(0, start - 2), end)
+        )
+
+    def read_ahead_frames(self, frames: Iterable[tuple[str, int]]) -> None:
+        """Read what ``frames`` will need for these files and values, in parallel."""
+        self._read_ahead(_frame_place(file, frame)[0] for file, frame in frames)
+
+    def _read_ahead(self, keys: Iterable[_Key]) -> None:
+        by_file: dict[tuple[str, str], list[_Key]] = {}
+        for key in dict.fromkeys(keys):
+            if key not in self._groups:
+                by_file.setdefault((key.folder, key.file), []).append(key)
+        if not by_file:
+            return
+        # one thread a file: a Parquet reader serves one at a time
+        with ThreadPoolExecutor(min(READS_IN_FLIGHT, len(by_file))) as pool:
+            for groups in pool.map(
+                lambda keys: [self._load(key) for key in keys], by_file.values()
+            ):
+                for key, group in groups:
+                    self._hold(key, group)
+
+    def _group(self, key: _Key) -> "_Group":
+        if key not in self._groups:
+            self._hold(*self._load(key))
+        self._groups.move_to_end(key)
+        return self._groups[key]
+
+    def _hold(self, key: _Key, group: "_Group") -> None:
+        self._groups[key] = group
+        self._held_bytes += group.num_bytes
+        while self._held_bytes > MEMORY_BYTES and len(self._groups) > 1:
+            self._held_bytes -= self._groups.popitem(last=False)[1].num_bytes
+
+    def _load(self, key: _Key) -> tuple[_Key, "_Group"]:
+        def read() -> pa.Table:
+            parquet = self._open(key.folder, key.file)
+            with explained(join(self._settings.data_uri, key.folder, key.file), _READING):
+                columns = list(_EVENT_COLUMNS) if key.folder == SEQUENCES else None
+                return parquet.read_row_group(key.group, columns=columns).combine_chunks()
+
+        if self._cache is None:
+            return key, _Group(read())
+        name = f"{self._settings.data_uri} {self._settings.fingerprint} {key}"
+        return key, _Group(self._cache.table(name, read))
+
+    def _open(self, folder: str, file: str) -> pq.ParquetFile:
+        name = f"{folder}/{file}"
+        with self._lock:
+            if name in self._files:
+                self._files.move_to_end(name)
+                return self._files[name]
+        opened = open_file(join(self._settings.data_uri, name))
+        with self._lock:
+            self._files[name] = opened
+            if len(self._files) > MAX_OPEN_FILES:
+                self._files.popitem(last=False)
+        return opened
+
+
+class _Group:
+    """A row group in memory, its lists as flat arrays.
+
+    Args:
+        table: without copies of its own: it may be mapped from a file.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.num_bytes = table.nbytes
+        self._images = table["image"].combine_chunks() if "image" in table.column_names else None
+        self._edges = {
+            name: list_edges(table, name) for name in table.column_names if self._images is None
+        }
+        self._values = {name: list_values(table, name) for name in self._edges}
+
+    def events(self, row: int, start: int, end: int) -> dict[str, np.ndarray]:
+        """The columns of events ``start`` to before ``end`` of a row, or to its last event."""
+        first, last = self._edges["times"][row : row + 2].tolist()
+        first, last = first + start, min(first + end, last)
+        columns = {
+            name: values[first:last] for name, values in self._values.items() if name != "text_ids"
+        }
+        lengths = self._values["text_lengths"]
+        row_first = int(self._edges["times"][row])
+        text_first = int(self._edges["text_ids"][row]) + int(lengths[row_first:first].sum())
+        text_last = text_first + int(lengths[first:last].sum())
+        return {**columns, "text_ids": self._values["text_ids"][text_first:text_last]}
+
+    def image(self, row: int) -> bytes:
+        """One frame."""
+        assert self._images is not None
+        return self._images[row].as_py()
+
+
+def _parts_of(start: int, end: int) -> range:
+    """Parts of a sequence that events ``start`` to before ``end`` lie in."""
+    return range(start // PART_EVENTS, (max(start, end - 1)) // PART_EVENTS + 1)
+
+
+def _frame_place(file: str, frame: int) -> tuple[_Key, int]:
+    block, row = divmod(frame, IMAGES_PER_BLOCK)
+    group, row = divmod(row, FRAMES_PER_GROUP)
+    return _Key(FRAMES, block_file(file, block), group), row

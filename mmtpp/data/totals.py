@@ -3,130 +3,112 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from mmtpp.core.events import MAX_TYPES, Rejected
 from mmtpp.core.split import SPLITS
-from mmtpp.data.layout import SEQUENCE_SCHEMA, EncodeSettings
+from mmtpp.data.layout import EncodeSettings
+from mmtpp.data.shard import ShardColumns
 from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
 
-COUNTED = ("events_read", "events_reordered", "events_disagreeing", "frames")
+COUNTED = ("files", "events_read", "events_reordered", "events_disagreeing", "frames")
+_NAME_BYTES = 16
 
 
 def shard_counts(
-    table: pa.Table,
+    columns: ShardColumns,
     rejected: list[Rejected],
     *,
+    num_files: int,
     num_read: int,
     num_reordered: int,
     num_disagreeing: int,
-    num_files: int,
+    frame_digests: dict[int, bytes],
 ) -> dict:
-    """What a shard gives the driver: counts, and name and digest of every sequence."""
-    splits = table["split"].to_pylist()
-    lengths = np.array([len(types) for types in table["types"]], dtype=np.int64)
-    types = table["types"].combine_chunks().flatten().to_numpy() if len(table) else []
-    causes = Counter(record.cause for record in rejected)
+    """What a shard tells the driver; a JSON value."""
+    splits = np.array(columns.splits, dtype=np.str_)
     return {
-        "problem": "",
         "files": num_files,
         "events_read": num_read,
         "events_reordered": num_reordered,
         "events_disagreeing": num_disagreeing,
-        "rejected": [f"{count} {cause}" for cause, count in sorted(causes.items())],
-        "sequences_by_split": [splits.count(split) for split in SPLITS],
-        "events_by_split": [
-            int(lengths[[found == split for found in splits]].sum()) if splits else 0
-            for split in SPLITS
-        ],
-        "type_counts": np.bincount(types, minlength=MAX_TYPES).tolist(),
-        "frames": sum(len(frames) for frames in table["frames"]),
-        "sequence_ids": table["sequence_id"].to_pylist(),
-        "digests": [_digest_of_row(row) for row in table.to_batches() for row in _rows(row)],
+        "frames": len(np.unique(columns.frame[columns.frame >= 0])),
+        "rejected": Counter(record.cause for record in rejected),
+        "sequences_by_split": {split: int((splits == split).sum()) for split in SPLITS},
+        "events_by_split": {split: int(columns.lengths[splits == split].sum()) for split in SPLITS},
+        "type_counts": np.bincount(columns.types, minlength=MAX_TYPES).tolist(),
+        "sequence_ids": columns.sequence_ids,
+        "digests": columns.digests(frame_digests),
     }
 
 
-def empty_counts() -> dict:
-    """The counts of a shard that gave nothing."""
-    zeros = {"num_read": 0, "num_reordered": 0, "num_disagreeing": 0, "num_files": 0}
-    return shard_counts(SEQUENCE_SCHEMA.empty_table(), [], **zeros)
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[list[pa.Array]]:
-    for index in range(batch.num_rows):
-        yield [batch.column(name).slice(index, 1) for name in range(batch.num_columns)]
-
-
-def _digest_of_row(columns: list[pa.Array]) -> str:
-    """Content hash of one sequence, independent of where and with what neighbours it stands."""
-    digest = hashlib.sha256()
-    for column in columns:
-        values = column.flatten() if pa.types.is_list(column.type) else column
-        digest.update(f"{column.type}{len(values)}".encode())
-        if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
-            for value in values:
-                data = value.as_py()
-                data = data.encode() if isinstance(data, str) else data
-                digest.update(len(data).to_bytes(8, "big") + data)
-        else:
-            digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
-    return digest.hexdigest()
-
-
 class Totals:
-    """Sums over the shards, kept on the driver."""
+    """Sums over the shards, kept on the driver: some bytes a sequence."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
-        self.by_split = {"sequences": np.zeros(3, np.int64), "events": np.zeros(3, np.int64)}
+        self.sequences: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
         self.types = np.zeros(MAX_TYPES, np.int64)
-        self.ids: Counter[str] = Counter()
-        self.digests: list[str] = []
+        self._names: list[bytes] = []
+        self._content = 0
 
-    def add(self, row: dict) -> None:
+    def add(self, shard: dict) -> None:
         """Add the counts of a shard."""
-        for key in COUNTED:
-            self.counts[key] += int(row[key])
-        for text in row["rejected"]:
-            count, _, cause = text.partition(" ")
-            self.rejected[cause] += int(count)
-        for key, totals in self.by_split.items():
-            totals += np.asarray(row[f"{key}_by_split"], dtype=np.int64)
-        self.types += np.asarray(row["type_counts"], dtype=np.int64)
-        self.ids.update(row["sequence_ids"])
-        self.digests += list(row["digests"])
+        self.counts.update({key: shard[key] for key in COUNTED})
+        self.rejected.update(shard["rejected"])
+        self.sequences.update(shard["sequences_by_split"])
+        self.events.update(shard["events_by_split"])
+        self.types += np.asarray(shard["type_counts"], dtype=np.int64)
+        self._names.append(b"".join(map(_hash_of, shard["sequence_ids"])))
+        # a sum does not depend on how sequences are spread over shards
+        self._content += sum(int(digest, 16) for digest in shard["digests"])
+
+    def repeated(self) -> set[bytes]:
+        """Hashes, as ``names_in`` compares them, of sequence ids that occur more than once."""
+        hashes = np.frombuffer(b"".join(self._names), dtype=f"V{_NAME_BYTES}")
+        distinct, counts = np.unique(hashes, return_counts=True)
+        return {value.tobytes() for value in distinct[counts > 1]}
 
     def manifest(
         self, settings: EncodeSettings, request: str, data_folder: str, vocabulary_hash: str
     ) -> Manifest:
         """The manifest of a store with all shards added."""
         last_type = int(np.flatnonzero(self.types).max(initial=-1))
-        rejected = sum(self.rejected.values())
+        content = f"{self._content % 2**256:064x}"
         return Manifest(
             schema_version=SCHEMA_VERSION,
-            fingerprint=digest([vocabulary_hash, settings.image_px, sorted(self.digests)]),
+            fingerprint=digest([vocabulary_hash, settings.image_px, content]),
             request=request,
             data_folder=data_folder,
             vocabulary_hash=vocabulary_hash,
+            tokenizer_size=settings.tokenizer_size,
             source_kind=settings.source_kind,
             seconds_per_unit=settings.seconds_per_unit,
             image_px=settings.image_px,
             type_names=list(settings.type_names),
             type_counts=self.types[: last_type + 1].tolist(),
-            sequences_by_split=dict(zip(SPLITS, self.by_split["sequences"].tolist(), strict=True)),
-            events_by_split=dict(zip(SPLITS, self.by_split["events"].tolist(), strict=True)),
+            sequences_by_split={split: self.sequences[split] for split in SPLITS},
+            events_by_split={split: self.events[split] for split in SPLITS},
             events_read=self.counts["events_read"],
-            events_kept=int(self.by_split["events"].sum()),
-            events_rejected=rejected,
+            events_kept=sum(self.events.values()),
+            events_rejected=sum(self.rejected.values()),
             events_reordered=self.counts["events_reordered"],
             events_disagreeing=self.counts["events_disagreeing"],
             rejected_by_cause=dict(sorted(self.rejected.items())),
             frames=self.counts["frames"],
         )
+
+
+def names_in(shard: dict, hashes: set[bytes]) -> list[str]:
+    """The sequence ids of a shard with these hashes."""
+    return [name for name in shard["sequence_ids"] if _hash_of(name) in hashes]
+
+
+def _hash_of(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()[:_NAME_BYTES]
 
 
 def digest(value: object) -> str:

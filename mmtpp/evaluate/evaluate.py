@@ -18,10 +18,11 @@ from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
 from mmtpp.core.scores import LossSums
-from mmtpp.data.assemble import AssembleSettings, Plan, make_plan, samples_table
+from mmtpp.data.plan import AssembleSettings, Plan, make_plan, samples_table
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.progress import Progress
 from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.store import StoreReader
 from mmtpp.evaluate.baselines import ByteMarginal, TrainingStatistics
 from mmtpp.evaluate.score import WindowScorer
 from mmtpp.model.vocabulary import check_same_vocabulary
@@ -133,13 +134,14 @@ def _score(
 
 def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
     """Counts of intervals and types over the training split and time range of ``settings``."""
-    reader = settings.reader()
+    reader = StoreReader(settings.store)
     statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
     for file in reader.files():
-        for group in range(reader.num_groups(file)):
-            for sequence in reader.group(file, group):
-                if sequence.split == "train" and len(sequence.times) > 1:
-                    statistics.add(sequence.intervals[1:], sequence.events.types[1:])
+        for sequence in reader.sequences(file):
+            first, last = settings.time_range.of(sequence.times)
+            if sequence.split == "train" and last - first > 1:
+                scored = sequence.events.slice(first + 1, last)
+                statistics.add(scored.intervals, scored.types)
     return statistics
 
 

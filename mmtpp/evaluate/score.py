@@ -5,7 +5,8 @@ import pyarrow as pa
 import torch
 
 from mmtpp.core.scores import LossSums, score_events
-from mmtpp.data.assemble import Assembler, AssembleSettings, row_from_arrow
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.plan import AssembleSettings
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import load_event_model
 from mmtpp.model.folder import local_folder

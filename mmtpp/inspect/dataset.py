@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import (
     MAX_TYPES,
@@ -21,12 +20,15 @@ from mmtpp.core.events import (
     Rejected,
     intervals_from_times,
 )
+from mmtpp.data.layout import REJECTED, SEQUENCES
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.settings import source_reader, store_vocabulary
 from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, read_file
-from mmtpp.data.store import StoreReader, TimeRange
+from mmtpp.data.store import StoreReader, StoreSettings
+from mmtpp.data.texts import TextTokeniser
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
+from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import filesystem_of, join, list_files, read_bytes
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,6 @@ logger = logging.getLogger(__name__)
 MAX_EXAMPLES = 5
 _FILES_WITHOUT_NAMES = 20  # after so many, types are numbers
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-_ALL_TIMES = TimeRange(-1e300, 1e300)
 
 
 @dataclass(slots=True)
@@ -218,14 +219,10 @@ def _vocabulary(config: RunConfig, texts: list[tuple[str, ...]]) -> tuple[Vocabu
 def tokenised(sequences: list[EventSequence], vocabulary: Vocabulary) -> list[Events]:
     """The events of sequences, each distinct text tokenised once and nothing compressed; frames
     are numbered by image path within a sequence."""
-    unique = sorted({text for sequence in sequences for text in sequence.texts})
-    ids_of = {
-        text: np.array(ids, dtype=np.int32)
-        for text, ids in zip(unique, vocabulary.encode_texts(unique), strict=True)
-    }
+    tokenise = TextTokeniser(vocabulary)
     events = []
     for sequence in sequences:
-        texts = [ids_of[text] for text in sequence.texts]
+        text_ids, lengths = tokenise(pa.array(sequence.texts, pa.string()))
         frames: dict[str, int] = {}
         frame = [
             frames.setdefault(image, len(frames)) if image else NO_FRAME
@@ -235,8 +232,8 @@ def tokenised(sequences: list[EventSequence], vocabulary: Vocabulary) -> list[Ev
             Events(
                 intervals=intervals_from_times(sequence.times),
                 types=sequence.types,
-                text_ids=np.concatenate(texts),
-                text_offsets=np.cumsum([0, *map(len, texts)]),
+                text_ids=text_ids,
+                text_offsets=np.append(0, np.cumsum(lengths, dtype=np.int64)),
                 frames=np.array(frame, dtype=np.int32),
                 similar=np.zeros(len(sequence), dtype=np.bool_),
             )
@@ -258,7 +255,7 @@ def _missing_images(uri: str, sequences: Iterable[EventSequence]) -> int:
 
 def _load_store(uri: str, manifest: Manifest) -> DataSet:
     folder = join(uri, manifest.data_folder)
-    reader = StoreReader(folder, compression=Compression("none"), time_range=_ALL_TIMES)
+    reader = StoreReader(StoreSettings(folder, manifest.fingerprint, 0, ""))
     data = DataSet(
         uri=uri,
         kind="event store",
@@ -275,19 +272,18 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         image_px=manifest.image_px,
     )
     for file in reader.files():
-        filesystem, path = filesystem_of(join(folder, "sequences", file))
-        texts = pq.read_table(path, filesystem=filesystem, columns=["texts"])["texts"].to_pylist()
-        stored = [
-            sequence
-            for group in range(reader.num_groups(file))
-            for sequence in reader.group(file, group)
-        ]
-        data.names += [sequence.sequence_id for sequence in stored]
-        data.times += [sequence.times for sequence in stored]
-        data.events += [sequence.events for sequence in stored]
-        data.texts += [tuple(each) for each in texts]
+        for sequence in reader.sequences(file, with_text=True):
+            data.names.append(sequence.sequence_id)
+            data.times.append(sequence.times)
+            data.events.append(sequence.events)
+        texts = read_table(join(folder, SEQUENCES, file)).select(["part", "texts"])
+        for part, each in zip(texts["part"].to_pylist(), texts["texts"].to_pylist(), strict=True):
+            if part:
+                data.texts[-1] += tuple(each)
+            else:
+                data.texts.append(tuple(each))
         if len(data.examples) < MAX_EXAMPLES and manifest.events_rejected:
-            filesystem, path = filesystem_of(join(folder, "rejected", file))
-            rows = pq.read_table(path, filesystem=filesystem).slice(0, MAX_EXAMPLES).to_pylist()
+            rejected = read_table(join(folder, REJECTED, file))
+            rows = rejected.slice(0, MAX_EXAMPLES).to_pylist()
             data.examples += [Rejected(**row) for row in rows][: MAX_EXAMPLES - len(data.examples)]
     return data

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from mmtpp.core.errors import DataError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 
 
@@ -21,6 +21,7 @@ class Manifest:
             that preparing again would do the same work.
         data_folder: folder of this version's tables, relative to the store.
         vocabulary_hash: of the vocabulary the texts were tokenised with.
+        tokenizer_size: asked of the tokenizer trained for this store; 0 when a model brought it.
         source_kind: the reader.
         seconds_per_unit: seconds in one unit of ``times``.
         image_px: side of every stored image.
@@ -30,7 +31,7 @@ class Manifest:
         events_read, events_kept, events_rejected, events_reordered: counts over all sequences.
         events_disagreeing: whose declared interval is not the one between the times.
         rejected_by_cause: counts of rejected records.
-        frames: distinct images stored, counted within each sequence.
+        frames: distinct images, counted within each shard.
     """
 
     schema_version: int
@@ -38,6 +39,7 @@ class Manifest:
     request: str
     data_folder: str
     vocabulary_hash: str
+    tokenizer_size: int
     source_kind: str
     seconds_per_unit: float
     image_px: int

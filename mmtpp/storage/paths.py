@@ -6,16 +6,23 @@ The S3 endpoint, region and credentials come from the standard AWS environment v
 
 import errno
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from mmtpp.core.errors import DataError, MissingFileError, StorageError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+S3_ATTEMPTS = 8
+S3_CONNECT_S, S3_SILENCE_S = 10.0, 20.0
 MAX_PATH = 1024  # characters of a path in user data; the bound of an S3 key
 
 
@@ -40,10 +47,22 @@ def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
 
 @lru_cache(maxsize=8)
 def _s3(bucket: str, settings: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
-    """One client, with its connections, for a bucket and a state of the AWS environment."""
-    del settings  # part of the key only: pyarrow reads the environment itself
-    # from_uri, unlike the constructor, honours AWS_ENDPOINT_URL
-    return pafs.FileSystem.from_uri(f"s3://{bucket}")[0]
+    """One client, with its connections, for a bucket and a state of the AWS environment.
+
+    It tries again after server errors, resets and silence, with growing pauses: up to a minute.
+    """
+    environment = dict(settings)
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    if not endpoint and not region:
+        region = pafs.resolve_s3_region(bucket)
+    return pafs.S3FileSystem(
+        endpoint_override=endpoint,
+        region=region,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
+        connect_timeout=S3_CONNECT_S,
+        request_timeout=S3_SILENCE_S,
+    )
 
 
 def join(uri: str, *parts: str) -> str:
@@ -105,8 +124,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:500]
 
 
-def read_bytes(uri: str) -> bytes:
-    """The whole content of a file.
+def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
+    """The whole content of a file, or its first ``max_bytes`` and one more.
 
     Raises:
         StorageError: missing or unreachable.
@@ -114,10 +133,23 @@ def read_bytes(uri: str) -> bytes:
     with explained(uri, "read the file"):
         filesystem, path = filesystem_of(uri)
         with filesystem.open_input_stream(path) as stream:
-            return stream.read()
+            return stream.read(None if max_bytes is None else max_bytes + 1)
 
 
-def write_bytes(uri: str, data: bytes) -> None:
+def ahead(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, depth: int
+) -> Iterator[Result]:
+    """Results in order, computed in a pool at most ``depth`` before they are asked for."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def write_bytes(uri: str, data: bytes | pa.Buffer) -> None:
     """Write a whole file, its folders included. On S3 it appears at once or not at all.
 
     Raises:
@@ -128,7 +160,7 @@ def write_bytes(uri: str, data: bytes) -> None:
         if isinstance(filesystem, pafs.LocalFileSystem):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             pending = f"{path}.{os.getpid()}.pending"
-            Path(pending).write_bytes(data)
+            Path(pending).write_bytes(memoryview(data))
             Path(pending).replace(path)
             return
         with filesystem.open_output_stream(path) as stream:
@@ -198,6 +230,19 @@ def copy_folder(source: str, target: str) -> None:
             destination_filesystem=target_filesystem,
             use_threads=True,
         )
+
+
+def remove_folder(uri: str) -> None:
+    """Delete a folder and everything below it; nothing happens when it is not there.
+
+    Raises:
+        StorageError: not allowed or unreachable.
+    """
+    with explained(uri, "delete the folder"):
+        filesystem, path = filesystem_of(uri)
+        filesystem.delete_dir_contents(path, missing_dir_ok=True)
+        if isinstance(filesystem, pafs.LocalFileSystem) and Path(path).is_dir():
+            filesystem.delete_dir(path)
 
 
 def folder_bytes(uri: str) -> int:

@@ -20,7 +20,7 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, MmtppError
 from mmtpp.core.order import seed_from
-from mmtpp.data.assemble import AssembleSettings, Plan, load_plan, make_plan
+from mmtpp.data.plan import AssembleSettings, Plan, load_plan, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary

@@ -11,8 +11,8 @@ import torch
 from mmtpp.config.job import start_logging
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.scores import LossSums
-from mmtpp.data.assemble import load_plan
 from mmtpp.data.feed import iter_rows, rank_samples
+from mmtpp.data.plan import load_plan
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import build_event_model, save_trained
 from mmtpp.model.folder import local_folder

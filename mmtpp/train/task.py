@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmtpp.data.assemble import AssembleSettings
+from mmtpp.data.plan import AssembleSettings
 from mmtpp.track.mlflow_tracker import RunIdentity
 
 

@@ -5,8 +5,8 @@ import torch
 
 from mmtpp.core.scores import LossSums, score_events
 from mmtpp.core.tokens import TokenIds
-from mmtpp.data.assemble import load_plan
 from mmtpp.data.feed import iter_rows
+from mmtpp.data.plan import load_plan
 from mmtpp.model.batch import Batcher
 from mmtpp.train.engine import Engine, sum_over_ranks
 from mmtpp.train.task import Task

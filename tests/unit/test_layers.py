@@ -24,10 +24,10 @@ OWN = {
 THIRD_PARTY = {
     "core": NUMPY,
     "config": {"pydantic"},
-    "storage": {"pyarrow"},
+    "storage": {"numpy", "pyarrow"},
     "track": {"mlflow"},
     "model": {"numpy", "torch", "transformers", "peft", "PIL", "safetensors", "tokenizers"},
-    "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "shapefile"},
+    "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
     "train": {"numpy", "pyarrow", "torch", "ray", "deepspeed"},
     "evaluate": {"numpy", "pyarrow", "torch", "ray"},
     "inspect": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe"},

@@ -22,12 +22,11 @@ from mmtpp.core.reading import WrittenEvent, WrittenRun, read_tokens
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.window import cut_windows
-from mmtpp.data.encode import EncodeShard
-from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.reader import read_file
 from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import train_tokenizer
+from tests.steps import encode_shard
 from tests.unit.strategies import IDS, events, plain_events
 from tests.unit.test_template import settings
 
@@ -97,15 +96,16 @@ def test_bug_11_an_event_whose_image_is_unreadable_is_rejected_with_its_placehol
         for index, name in enumerate(["good", "bad", "good", "missing", "good.png/x", "n" * 300])
     ]
     (raw / "a.json").write_text(json.dumps(records))
-    encode = EncodeShard(
-        EncodeSettings("mmtpp", str(raw), (), None, 1.0, 56, 10**7, "fail", 0.0, 0.0, 512),
+    counts = encode_shard(
         str(tmp_path / "out"),
-        train_tokenizer(["x"], size=300),
+        ["a.json"],
+        tokenizer=train_tokenizer(["x"], size=300),
+        source_uri=str(raw),
     )
-    counts = encode({"shard": 0, "paths": ["a.json"]})
-    assert ["4 unreadable_image"] == counts["rejected"]
+    assert {"unreadable_image": 4} == counts["rejected"]
     (row,) = pq.read_table(tmp_path / "out" / "sequences" / "000000.parquet").to_pylist()
-    assert ([0.0, 2.0], [0, 0], 1) == (row["times"], row["frame"], len(row["frames"]))
+    assert ([0.0, 2.0], [0, 0]) == (row["times"], row["frame"])
+    assert 1 == len(pq.read_table(tmp_path / "out" / "frames" / "000000-000000.parquet"))
     rejected = pq.read_table(tmp_path / "out" / "rejected" / "000000.parquet").to_pylist()
     assert [1, 3, 4, 5] == [record["row"] for record in rejected]
 

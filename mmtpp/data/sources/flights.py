@@ -16,13 +16,15 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from mmtpp.core.errors import DataError
-from mmtpp.data.sources.mmtpp_json import parse
+from mmtpp.data.sources.mmtpp_json import columns, parse
 from mmtpp.data.sources.publishing import is_published, publish_files
 from mmtpp.data.sources.reader import SourceReader
 
 ORIGINS = ("EWR", "JFK", "LGA")
 MIN_DEPARTURES = 20
-FLIGHTS = SourceReader((".json",), parse, seconds_per_unit=60.0, type_names=ORIGINS)
+FLIGHTS = SourceReader(
+    (".json",), parse, seconds_per_unit=60.0, type_names=ORIGINS, columns=columns
+)
 
 _MAP_PX = 56
 # Continental United States in degrees; Alaska, Hawaii and Puerto Rico are drawn on the border.

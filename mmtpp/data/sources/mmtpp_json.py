@@ -8,10 +8,14 @@ The type is also accepted under ``type_event`` (DanmakuTPP), inside or outside `
 declared one differs, the event is counted as disagreeing.
 """
 
+import gc
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, stem
+import orjson
+
+from mmtpp.data.sources.reader import MalformedFileError, RawColumns, RawEvent, SourceReader, stem
 
 
 def parse(path: str, data: bytes) -> Iterator[RawEvent]:
@@ -55,4 +59,40 @@ def _first(attributes: dict, record: dict, *keys: str) -> object:
     return None
 
 
-MMTPP = SourceReader(suffixes=(".json",), parse=parse)
+def columns(path: str, data: bytes) -> RawColumns | None:
+    """The columns of a file in which every event has the published attributes.
+
+    orjson takes less than ``json``: no NaN, no lone surrogates, no byte order mark. What it
+    refuses is read one by one.
+    """
+    try:
+        name = stem(path)
+        name.encode()
+        with _no_garbage_collection():
+            tree = orjson.loads(data)
+        attributes = [record["TPP_attribute"] for record in tree]
+        return RawColumns(
+            sequence=name,
+            times=[record["time"] for record in tree],
+            types=[each["event_type"] for each in attributes],
+            texts=[record["text"] for record in tree],
+            images=[record.get("image_path") for record in tree],
+            intervals=[each["time_since_last_event"] for each in attributes],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A tree has no cycles, and looking for them while it grows doubles the time of parsing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+MMTPP = SourceReader(suffixes=(".json",), parse=parse, columns=columns)

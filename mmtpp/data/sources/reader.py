@@ -1,4 +1,9 @@
-"""What every source shares: the reader type, and turning raw records into sequences."""
+"""What every source shares: the reader type, and turning raw records into sequences.
+
+A file is read one record after the other, so that each bad one is found and named. A source may
+also offer its files as columns: those without any fault, nearly all, are then checked column by
+column, some ten times faster, with the same result.
+"""
 
 import json
 import math
@@ -56,6 +61,18 @@ class RawQuestion:
 
 
 @dataclass(frozen=True, slots=True)
+class RawColumns:
+    """The records of a file that is one sequence, as columns, not yet checked; E values each."""
+
+    sequence: str
+    times: list
+    types: list
+    texts: list
+    images: list
+    intervals: list
+
+
+@dataclass(frozen=True, slots=True)
 class ParsedFile:
     """What one file gave.
 
@@ -83,12 +100,15 @@ class SourceReader:
         parse: from the path and content of a file to its raw events and questions.
         seconds_per_unit: of its times; None when the configuration says.
         type_names: names by code, when the source fixes them.
+        columns: from the path and content of a file to its columns; None where a record is not as
+            expected, or the file has questions.
     """
 
     suffixes: tuple[str, ...]
     parse: Callable[[str, bytes], Iterable[RawEvent | RawQuestion]]
     seconds_per_unit: float | None = None
     type_names: tuple[str, ...] = field(default=())
+    columns: Callable[[str, bytes], RawColumns | None] | None = None
 
 
 _Checked = tuple[float, int, str, str | None, object]
@@ -118,11 +138,17 @@ def read_file(
     Raises:
         MalformedFileError: the file as a whole cannot be read.
     """
+    codes = {name: code for code, name in enumerate(type_names)}
+    columns = reader.columns(path, data) if reader.columns else None
+    parsed = _without_fault(columns, codes) if columns else None
+    return parsed or _one_by_one(reader, path, data, codes)
+
+
+def _one_by_one(reader: SourceReader, path: str, data: bytes, codes: dict[str, int]) -> ParsedFile:
     kept: dict[str, list[_Checked]] = {}
     questions: dict[str, list[tuple[str, str]]] = {}
     rejected: list[Rejected] = []
     num_read = 0
-    codes = {name: code for code, name in enumerate(type_names)}
     for raw in reader.parse(path, data):
         if isinstance(raw, RawQuestion):
             questions.setdefault(raw.sequence, []).append((raw.question, raw.answer))
@@ -152,6 +178,53 @@ def read_file(
             )
         )
     return ParsedFile(sequences, rejected, num_read, num_reordered, num_disagreeing)
+
+
+_NUMBERS, _PATHS = frozenset({int, float}), frozenset({str, type(None)})
+
+
+def _without_fault(columns: RawColumns, codes: dict[str, int]) -> ParsedFile | None:
+    """The sequence of a file in which every record is good; None when one is not."""
+    if not columns.times or not (
+        _NUMBERS.issuperset(map(type, columns.times))
+        and {str}.issuperset(map(type, columns.texts))
+        and _PATHS.issuperset(map(type, columns.images))
+        and _NUMBERS.issuperset(map(type, columns.intervals))
+    ):
+        return None
+    kinds = set(map(type, columns.types))
+    if kinds == {str} and codes:
+        types = np.array([codes.get(name, -1) for name in columns.types])
+    elif kinds == {int}:
+        types = np.array(columns.types)
+    else:
+        return None
+    times = np.array(columns.times, dtype=np.float64)
+    if not (
+        0 <= types.min() <= types.max() < (len(codes) or MAX_TYPES)
+        and np.isfinite(times).all()
+        and 0 <= times.min() <= times.max() <= MAX_INTERVAL
+    ):
+        return None
+    texts, images, declared = columns.texts, columns.images, columns.intervals
+    num_reordered = int((times < np.maximum.accumulate(times)).sum())
+    if num_reordered:
+        order = np.argsort(times, kind="stable")
+        times, types = times[order], types[order]
+        texts, images, declared = ([each[i] for i in order] for each in (texts, images, declared))
+    found, waits = np.array(declared[1:], dtype=np.float64), intervals_from_times(times)[1:]
+    with np.errstate(invalid="ignore"):  # infinity and NaN agree with nothing
+        largest = np.maximum(np.abs(found), waits)
+        agree = np.abs(found - waits) <= np.maximum(INTERVAL_RTOL * largest, INTERVAL_ATOL)
+    sequence = EventSequence(
+        columns.sequence,
+        times,
+        types.astype(np.int16),
+        tuple(texts),
+        tuple(image or None for image in images),
+    )
+    num_disagreeing = int((~(agree & np.isfinite(found))).sum())
+    return ParsedFile([sequence], [], len(times), num_reordered, num_disagreeing)
 
 
 def _disagreeing(times: NDArray[np.float64], declared: list[object]) -> int:

@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mmtpp.core.errors import DataError
-from mmtpp.data.sources.mmtpp_json import parse
+from mmtpp.data.sources.mmtpp_json import columns, parse
 from mmtpp.data.sources.publishing import is_published, publish_files
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.storage.paths import read_bytes
 
 PARTS = ("Uptown", "Midtown", "Downtown")
 TYPES = tuple(f"{part} {way}" for way in ("Pickup", "Drop-off") for part in PARTS)
-TAXI = SourceReader((".json",), parse, seconds_per_unit=1.0, type_names=TYPES)
+TAXI = SourceReader((".json",), parse, seconds_per_unit=1.0, type_names=TYPES, columns=columns)
 
 MAP_PX = 168
 _MIN_MAP_FEET = 4600.0  # 1.4 km

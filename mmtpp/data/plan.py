@@ -1,0 +1,291 @@
+"""Plan: event store + Delta + template + budget -> which events make which sample.
+
+Ray Data cuts the sequences of each file into windows; the driver packs them into samples. The plan
+is a small table with the similar marks of every window. No image is decoded and no text tokenised
+for it, or even read, so another Delta costs next to nothing.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from mmtpp.core.compression import Compression, compress
+from mmtpp.core.errors import DataError
+from mmtpp.core.order import seed_from
+from mmtpp.core.packing import pack
+from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.tokens import TokenIds
+from mmtpp.core.window import TimeRange, Window, cut_windows
+from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
+from mmtpp.storage.parquet import read_table, write_table
+
+FILES_PER_TASK = 4
+
+WINDOW_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        # where the sequence begins
+        ("file", pa.string()),
+        ("group", pa.int32()),
+        ("row", pa.int32()),
+        # events of the sequence, from 0
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+        ("first_scored", pa.int32()),
+        ("num_tokens", pa.int32()),
+        ("similar", pa.binary()),  # a bit an event, numpy.packbits
+    ]
+)
+_PLAN_SCHEMA = pa.schema(
+    [
+        ("problem", pa.string()),
+        *WINDOW_SCHEMA,
+        ("num_events", pa.int32()),
+        ("num_similar", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AssembleSettings:
+    """Everything the samples depend on, besides the store.
+
+    Attributes:
+        store: where it is, and its fingerprint.
+        compression: which events are similar.
+        template: how events are written.
+        image_px: side of the stored images.
+        max_tokens: of a sample.
+        overlap_fraction: of consecutive windows.
+        time_from, time_to: events considered, in the source's unit.
+        split: train, validation or test.
+        max_sequences: only the first by id; 0 for all.
+        targets_delta: events that temporal compression with this threshold drops are no targets.
+        packed: several windows in a sample, or one.
+        seed: of the packing.
+    """
+
+    store: StoreSettings
+    compression: Compression
+    template: TemplateSettings
+    image_px: int
+    max_tokens: int
+    overlap_fraction: float
+    time_from: float
+    time_to: float
+    split: str
+    max_sequences: int
+    targets_delta: float
+    packed: bool
+    seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings; equal for equal samples wherever the store lies."""
+        tree = asdict(self)
+        tree["store"] = self.store.fingerprint
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def time_range(self) -> TimeRange:
+        """Events considered."""
+        return TimeRange(self.time_from, self.time_to)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which events make which sample.
+
+    Attributes:
+        windows: one row a window, ``WINDOW_SCHEMA``.
+        samples: window indices of each sample.
+        num_events: scored or not, all events in the windows, repeated context included.
+        num_similar: of those, written as one token.
+        fingerprint: of settings and store.
+    """
+
+    windows: pa.Table
+    samples: list[list[int]]
+    num_events: int
+    num_similar: int
+    fingerprint: str
+
+    def describe(self, max_tokens: int) -> str:
+        """One line on how well the samples are filled."""
+        tokens = int(np.sum(self.windows["num_tokens"].to_numpy()))
+        fill = tokens / (len(self.samples) * max_tokens)
+        return (
+            f"{len(self.samples):,} samples of {max_tokens} tokens from {len(self.windows):,} "
+            f"windows, {fill:.1%} full; {self.num_events:,} events, "
+            f"{self.num_similar:,} of them compressed"
+        )
+
+    def save(self, uri: str) -> None:
+        """Write the plan as one Parquet file."""
+        sample_of = np.empty(len(self.windows), dtype=np.int64)
+        order = np.empty(len(self.windows), dtype=np.int64)
+        for index, windows in enumerate(self.samples):
+            sample_of[windows] = index
+            order[windows] = np.arange(len(windows))
+        table = self.windows.append_column("sample", pa.array(sample_of))
+        table = table.append_column("place", pa.array(order))
+        table = table.replace_schema_metadata(
+            {
+                "fingerprint": self.fingerprint,
+                "num_events": str(self.num_events),
+                "num_similar": str(self.num_similar),
+            }
+        )
+        write_table(uri, table)
+
+
+def load_plan(uri: str) -> Plan:
+    """Read a plan back.
+
+    Raises:
+        StorageError: it is not there.
+    """
+    table = read_table(uri)
+    metadata = table.schema.metadata or {}
+    sample_of, place = table["sample"].to_numpy(), table["place"].to_numpy()
+    samples: list[list[int]] = [[] for _ in range(int(sample_of.max(initial=-1)) + 1)]
+    for window in np.lexsort((place, sample_of)).tolist():
+        samples[sample_of[window]].append(window)
+    return Plan(
+        table.drop_columns(["sample", "place"]),
+        samples,
+        int(metadata[b"num_events"]),
+        int(metadata[b"num_similar"]),
+        metadata[b"fingerprint"].decode(),
+    )
+
+
+def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
+    """Cut every sequence of a split into windows and pack them into samples.
+
+    Raises:
+        DataError: no event of this split and time range, or an event larger than the budget.
+    """
+    items = [{"file": file} for file in StoreReader(settings.store).files()]
+    windows_of_files = ray.data.from_items(
+        items, override_num_blocks=-(-len(items) // FILES_PER_TASK)
+    ).map_batches(
+        plan_files,  # pyright: ignore[reportArgumentType] # Arrow tables are batches
+        fn_kwargs={"settings": settings, "token_ids": token_ids},
+        batch_size=None,
+        batch_format="pyarrow",
+    )
+    tables = list(windows_of_files.iter_batches(batch_size=None, batch_format="pyarrow"))
+    table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
+    problems = [problem for problem in table["problem"].to_pylist() if problem]
+    if problems:
+        raise DataError(
+            problems[0],
+            where=settings.store.data_uri,
+            cause="a single event does not fit the context",
+            setting=f"window.max_tokens = {settings.max_tokens}",
+        )
+    if settings.max_sequences:
+        chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
+        table = table.filter(pc.field("sequence_id").isin(chosen))
+    if len(table) == 0:
+        raise DataError(
+            f"no events to score in the {settings.split} split",
+            where=settings.store.data_uri,
+            cause="the split is empty, or window.time_from and window.time_to leave nothing",
+            setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
+        )
+    fingerprint = settings.fingerprint
+    if settings.packed:
+        samples = pack(
+            table["num_tokens"].to_pylist(),
+            max_tokens=settings.max_tokens,
+            seed=seed_from("pack", fingerprint) % 2**63,
+        )
+    else:
+        samples = [[window] for window in range(len(table))]
+    return Plan(
+        windows=table.select(WINDOW_SCHEMA.names),
+        samples=samples,
+        num_events=int(np.sum(table["num_events"].to_numpy())),
+        num_similar=int(np.sum(table["num_similar"].to_numpy())),
+        fingerprint=fingerprint,
+    )
+
+
+def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenIds) -> pa.Table:
+    """Cut the sequences of files of the store into windows; a Ray Data task.
+
+    Returns:
+        ``WINDOW_SCHEMA`` and what the plan as a whole needs: problem, sequence_id, num_events,
+        num_similar.
+    """
+    template = Template(token_ids, settings.template)
+    reader = StoreReader(settings.store)
+    with_text = settings.compression.strategy == "hybrid"
+    columns: dict[str, list] = {name: [] for name in _PLAN_SCHEMA.names}
+    for file in files["file"].to_pylist():
+        for sequence in reader.sequences(file, with_text=with_text):
+            if sequence.split == settings.split:
+                for name, values in _windows(sequence, settings, template).items():
+                    columns[name] += values
+    return pa.table(columns, schema=_PLAN_SCHEMA)
+
+
+def _windows(
+    sequence: StoredSequence, settings: AssembleSettings, template: Template
+) -> dict[str, list]:
+    """Windows as columns of ``_PLAN_SCHEMA``."""
+    first, last = settings.time_range.of(sequence.times)
+    chosen = seeded(settings.compression, sequence.sequence_id)
+    events = compress(sequence.events.slice(first, last), chosen)
+    try:
+        windows = cut_windows(
+            events,
+            template,
+            max_tokens=settings.max_tokens,
+            overlap_fraction=settings.overlap_fraction,
+        )
+        problem = ""
+    except ValueError as error:
+        problem = f"sequence {sequence.sequence_id!r}: {error}"
+        windows = [Window(0, 0, 0, 0)]
+    marks = [events.similar[window.start : window.end] for window in windows]
+    count = len(windows)
+    return {
+        "problem": [problem] * count,
+        "sequence_id": [sequence.sequence_id] * count,
+        "file": [sequence.address.file] * count,
+        "group": [sequence.address.group] * count,
+        "row": [sequence.address.row] * count,
+        "start": [first + window.start for window in windows],
+        "end": [first + window.end for window in windows],
+        "first_scored": [first + window.first_scored for window in windows],
+        "num_tokens": [window.num_tokens for window in windows],
+        "similar": [np.packbits(each).tobytes() for each in marks],
+        "num_events": [len(each) for each in marks],
+        "num_similar": [int(each.sum()) for each in marks],
+    }
+
+
+def seeded(compression: Compression, sequence_id: str) -> Compression:
+    """The compression of one sequence: what it draws at random depends on the sequence's name."""
+    return replace(compression, seed=seed_from("drop", compression.seed, sequence_id) % 2**63)
+
+
+def samples_table(plan: Plan, sample_ids: np.ndarray) -> pa.Table:
+    """The input of ``Assembler`` for these samples, in this order."""
+    windows = [plan.samples[sample] for sample in sample_ids.tolist()]
+    flat = np.array([window for part in windows for window in part], dtype=np.int64)
+    offsets = np.cumsum([0, *map(len, windows)])
+    taken = plan.windows.take(pa.array(flat)).combine_chunks()
+    struct = pa.StructArray.from_arrays(
+        [column.combine_chunks() for column in taken.columns], names=taken.column_names
+    )
+    listed = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct)
+    return pa.table({"sample_id": pa.array(sample_ids, pa.int64()), "windows": listed})

@@ -1,0 +1,117 @@
+"""First step of ``encode``: event files to checked and tokenised sequences, a shard at a time."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from mmtpp.core.errors import DataError, MmtppError, as_record
+from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.core.split import split_of
+from mmtpp.data.finishing import Reading, finish_shard
+from mmtpp.data.frames import write_image_paths
+from mmtpp.data.layout import PENDING, EncodeSettings, shard_file
+from mmtpp.data.shard import ShardColumns
+from mmtpp.data.sources.reader import MalformedFileError, ParsedFile, read_file
+from mmtpp.data.texts import TextTokeniser
+from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
+from mmtpp.storage.paths import ahead, join, read_bytes
+
+FILES_IN_FLIGHT = 8
+
+
+class ReadShard:
+    """Reads the event files of a shard; a Ray Data actor.
+
+    A shard without images is finished here; any other is left for the next steps.
+
+    Args:
+        settings: what to do.
+        folder: URI of the data folder, with the tokenizer in it.
+    """
+
+    def __init__(self, settings: EncodeSettings, folder: str) -> None:
+        # an actor is one of many on its machine: no threads of its own for computing
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        self._settings = settings
+        self._folder = folder
+        self._reader = settings.reader()
+        tokenizer = read_bytes(join(folder, TOKENIZER_FILE)).decode()
+        self._tokenise = TextTokeniser(Vocabulary(tokenizer))
+        self._pool = ThreadPoolExecutor(FILES_IN_FLIGHT, thread_name_prefix="files")
+
+    def __call__(self, row: dict) -> dict:
+        """Read the files ``row["paths"]`` of ``row["shard"]``.
+
+        Returns:
+            ``problem``, not empty on failure; ``counts`` of a finished shard; ``num_images`` of
+            any other.
+        """
+        try:
+            counts, num_images = self._read(int(row["shard"]), [str(path) for path in row["paths"]])
+        except MmtppError as error:
+            return {"problem": as_record(error), "shard": -1, "counts": "", "num_images": 0}
+        return {"problem": "", "shard": row["shard"], "counts": counts, "num_images": num_images}
+
+    def _read(self, shard: int, paths: list[str]) -> tuple[str, int]:
+        sequences: list[EventSequence] = []
+        files: list[str] = []
+        rejected: list[Rejected] = []
+        num_read = num_reordered = num_disagreeing = 0
+        contents = ahead(self._pool, self._content, paths, depth=FILES_IN_FLIGHT)
+        for path, content in zip(paths, contents, strict=True):
+            parsed = self._parse(path, content)
+            num_read += parsed.num_read
+            num_reordered += parsed.num_reordered
+            num_disagreeing += parsed.num_disagreeing
+            rejected += parsed.rejected
+            kept = [sequence for sequence in parsed.sequences if len(sequence)]
+            sequences += kept
+            files += [path] * len(kept)
+        columns, images = ShardColumns.of(
+            sequences,
+            paths=files,
+            splits=[self._split(sequence.sequence_id) for sequence in sequences],
+            tokenise=self._tokenise,
+        )
+        reading = Reading(
+            paths=files,
+            rejected=rejected,
+            num_files=len(paths),
+            num_read=num_read,
+            num_reordered=num_reordered,
+            num_disagreeing=num_disagreeing,
+            num_images=len(images),
+        )
+        if not images:
+            return finish_shard(self._folder, shard, columns, reading, {}), 0
+        write_image_paths(self._folder, shard, images)
+        columns.write(join(self._folder, PENDING, shard_file(shard)))
+        reading.save(self._folder, shard)
+        return "", len(images)
+
+    def _content(self, path: str) -> bytes:
+        return read_bytes(join(self._settings.source_uri, path))
+
+    def _parse(self, path: str, content: bytes) -> ParsedFile:
+        settings = self._settings
+        try:
+            if not content:
+                raise MalformedFileError(f"{path}: the file is empty")
+            return read_file(self._reader, path, content, type_names=settings.type_names)
+        except MalformedFileError as error:
+            if settings.malformed_file == "fail":
+                raise DataError(
+                    str(error),
+                    where=settings.source_uri,
+                    cause="the file is damaged or of another kind",
+                    setting="source.malformed_file = fail; set it to reject to count such files "
+                    "and continue",
+                ) from error
+            # its events cannot be counted: the file counts as one
+            return ParsedFile([], [Rejected(path, -1, "malformed_file", str(error), "")], 1, 0, 0)
+
+    def _split(self, sequence_id: str) -> str:
+        return split_of(
+            sequence_id,
+            validation_fraction=self._settings.validation_fraction,
+            test_fraction=self._settings.test_fraction,
+        )

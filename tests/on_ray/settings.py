@@ -1,0 +1,25 @@
+"""The configuration that tests on a cluster start from."""
+
+from mmtpp.config.load import config_from_tree, with_values
+from mmtpp.config.schema import RunConfig
+
+SOURCE, STORE, RUNS = "s3://mmtpp/t/raw", "s3://mmtpp/t/store", "s3://mmtpp/t/runs"
+
+
+def make_config(**changes: object) -> RunConfig:
+    config = config_from_tree(
+        {
+            "source": {"kind": "mmtpp", "uri": SOURCE},
+            "store": {"uri": STORE},
+            "split": {"validation_fraction": 0.25, "test_fraction": 0.2},
+            "template": {"style": "minimal", "images": "on_change", "time_bytes": 2},
+            "compression": {"delta": 0.5, "run_encoding": "run_length"},
+            "window": {"max_tokens": 256},
+            "model": {"tokenizer_size": 512},
+            "lora": {"rank": 0},
+            "run": {"storage_uri": RUNS},
+            "training": {"num_steps": 12, "num_workers": 2, "samples_per_step": 4, "log_every": 1,
+                         "checkpoint_every": 4, "learning_rate": 3e-3, "validation_sequences": 3},
+        }
+    )  # fmt: skip
+    return with_values(config, changes)

@@ -1,0 +1,184 @@
+"""Raw files to an event store, on a real cluster and a real S3 server."""
+
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from mmtpp.core.errors import DataError, StorageError
+from mmtpp.data.prepare import prepare
+from mmtpp.inspect.dataset import load
+from mmtpp.inspect.measure import measure
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import copy_folder, write_bytes
+from mmtpp.train.launch import pretrain
+from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+from tests.on_ray.settings import SOURCE, STORE, make_config
+from tests.unit.test_table_sources import EVENTS, FORMS, LINE
+
+
+def test_prepare_accounts_for_every_event(store):
+    events = NUM_SEQUENCES * NUM_EVENTS
+    assert (events, events, 0) == (
+        store["events_read"], store["events_kept"], store["events_rejected"]
+    )  # fmt: skip
+    assert NUM_SEQUENCES == store["sequences"]
+    assert 3 == store["frames"]  # equal images are stored once
+    json.dumps(store)
+
+
+def test_preparing_again_does_nothing_and_finds_the_same_content(store):
+    again = prepare(make_config())
+    assert again["reused"]
+    assert store["fingerprint"] == again["fingerprint"]
+
+
+def test_another_place_gives_the_same_fingerprint(store, tmp_path):
+    copy_folder(SOURCE, str(tmp_path / "raw"))
+    local = prepare(
+        make_config(**{"source.uri": str(tmp_path / "raw"), "store.uri": str(tmp_path / "store")})
+    )
+    assert not local["reused"]
+    assert store["fingerprint"] == local["fingerprint"]
+
+
+def test_bad_records_are_counted_and_kept_as_rejected(cluster, tmp_path):
+    raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
+    publish_events(raw, bad=True)
+    report = prepare(make_config(**{"source.uri": raw, "store.uri": target}))
+    assert {"missing_type": 1, "negative_time": 1, "unreadable_image": 2} == (
+        report["rejected_by_cause"]
+    )
+    assert report["events_read"] == report["events_kept"] + report["events_rejected"]
+    folder = load_manifest(target).data_folder
+    rejected = pq.read_table(Path(target) / folder / "rejected").to_pylist()
+    assert {"line-03.json"} == {record["path"] for record in rejected}
+    assert any("leaves the source folder" in record["detail"] for record in rejected)
+
+    with pytest.raises(DataError, match=r"max_rejected_fraction = 0\.001"):
+        prepare(
+            make_config(**{"source.uri": raw, "store.uri": str(tmp_path / "strict"),
+                       "source.max_rejected_fraction": 0.001})
+        )  # fmt: skip
+    with pytest.raises(DataError, match=r"manifest\.json is missing"):
+        load_manifest(str(tmp_path / "strict"))  # nothing half-finished is visible
+
+
+def test_inspecting_the_store_tells_what_its_source_tells(store):
+    """The raw files and the store made from them have the same figures but for reused images."""
+    raw = load(make_config(), max_files=0)
+    stored = load(make_config(**{"source.uri": STORE}), max_files=0)
+    assert "event store" == stored.kind
+    reports = [measure(data, make_config(), deltas=(0.5,)) for data in (raw, stored)]
+    for name in ("num_events", "num_sequences", "num_read", "interval", "types",
+                 "num_distinct_texts", "num_events_with_image", "choices"):  # fmt: skip
+        assert getattr(reports[0], name) == getattr(reports[1], name), name
+
+
+@pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa"])
+def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
+    """Two sequences of two events each, several in a file."""
+    raw, store = tmp_path / "raw", str(tmp_path / "store")
+    raw.mkdir()
+    settings = {"source.kind": kind, "source.uri": str(raw), "store.uri": store,
+                "split.validation_fraction": 0.0, "split.test_fraction": 0.0,
+                "source.columns.time": "unix_time", "source.columns.sequence": "cab_id",
+                "source.columns.type": "event_type",
+                "source.types": ["pickup", "dropoff"]}  # fmt: skip
+    if kind == "columns":
+        (raw / "trips.parquet").write_bytes(FORMS["x/t.parquet"])
+        settings["source.max_rejected_fraction"] = 0.5
+    elif kind == "easytpp":
+        del settings["source.types"]
+        (raw / "dev.pkl").write_bytes(pickle.dumps({"dim_process": 2, "dev": [EVENTS, EVENTS]}))
+    else:
+        del settings["source.types"]
+        write_bytes(str(raw / "frames" / "1.jpg"), _jpeg())
+        (raw / "qa.jsonl").write_text("\n".join([json.dumps(LINE)] * 2))
+    report = prepare(make_config(**settings))
+    expected = {"columns": 3, "easytpp": 4, "danmaku_qa": 4}[kind]
+    assert (expected, expected, 2) == (
+        report["events_read"],
+        report["events_kept"],
+        report["sequences"],
+    )
+    assert 0 == report["events_disagreeing"]
+    rows = pq.read_table(Path(store) / load_manifest(store).data_folder / "sequences").to_pylist()
+    if kind == "danmaku_qa":
+        assert [["How many peaks?"], ["3"]] == [rows[0]["questions"], rows[0]["answers"]]
+        assert [[0, -1]] * 2 == [row["frame"] for row in rows]
+
+
+def _jpeg() -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(sink, format="JPEG")
+    return sink.getvalue()
+
+
+def test_preparing_again_after_a_kill_does_only_the_unfinished_shards(
+    cluster, tmp_path, monkeypatch
+):
+    """A store whose last shard and manifest are missing, as a kill leaves it."""
+    monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 8)
+    raw, store = str(tmp_path / "raw"), str(tmp_path / "store")
+    publish_events(raw)
+    settings = {"source.uri": raw, "store.uri": store}
+    first = prepare(make_config(**settings))
+    manifest = load_manifest(store)
+    folder = Path(store) / manifest.data_folder
+    shards = sorted(path.stem for path in (folder / "counts").iterdir())
+    assert len(shards) > 2
+    assert not (folder / "pending").exists()
+    (Path(store) / "manifest.json").unlink()
+    for name in (f"counts/{shards[-1]}.json", f"sequences/{shards[-1]}.parquet"):
+        (folder / name).unlink()
+    written = {path: path.stat().st_mtime_ns for path in (folder / "sequences").iterdir()}
+    second = prepare(make_config(**settings))
+    assert manifest == load_manifest(store)
+    assert {**first, "reused": False} == second
+    now = {path: path.stat().st_mtime_ns for path in (folder / "sequences").iterdir()}
+    assert {shards[-1]} == {path.stem for path in set(now) - set(written)}
+    assert written == {path: now[path] for path in written}
+
+
+def test_a_malformed_file_stops_the_job_or_is_counted(cluster, tmp_path):
+    raw = str(tmp_path / "raw")
+    publish_events(raw)
+    write_bytes(f"{raw}/zz.json", b'[{"time": 1')
+    changes = {"source.uri": raw, "store.uri": str(tmp_path / "store")}
+    with pytest.raises(DataError, match=r"(?s)zz\.json.*source\.malformed_file"):
+        prepare(make_config(**changes))
+    report = prepare(make_config(**changes, **{"source.malformed_file": "reject"}))
+    assert {"malformed_file": 1} == report["rejected_by_cause"]
+
+
+def test_missing_bucket_and_wrong_credentials_are_clear_errors(cluster, monkeypatch):
+    with pytest.raises(StorageError, match="bucket nowhere does not exist"):
+        prepare(make_config(**{"source.uri": "s3://nowhere/raw"}))
+    with pytest.raises(DataError, match=r"manifest\.json is missing"):
+        pretrain(make_config(**{"store.uri": "s3://mmtpp/empty"}))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StorageError, match="AWS_SECRET_ACCESS_KEY") as caught:
+        prepare(make_config())
+    assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)
+
+
+def test_the_real_danmaku_files_are_prepared(cluster, real_data, tmp_path):
+    """PROVENANCE.md: 92 files, 130,198 comments."""
+    report = prepare(
+        make_config(
+            **{
+                "source.kind": "danmaku",
+                "source.uri": str(real_data / "danmaku_bilibili_xml"),
+                "store.uri": str(tmp_path / "store"),
+            }
+        )
+    )
+    assert (92, 130_198) == (report["sequences"], report["events_read"])
+    assert 130_198 == report["events_kept"] + report["events_rejected"]
+    assert sum(report["rejected_by_cause"].values()) == report["events_rejected"]

@@ -1,0 +1,200 @@
+"""Pretrain, adapt, validate and evaluate on a real cluster, S3 server and MLflow server."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from peft import PeftModel, get_peft_model_state_dict
+from ray.train import Checkpoint
+from safetensors.torch import load_file
+
+from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.plan import load_plan, make_plan, samples_table
+from mmtpp.data.prepare import prepare
+from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.model.folder import local_folder
+from mmtpp.model.qwen_vl import load_base
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import copy_folder, filesystem_of, list_files, read_bytes, write_bytes
+from mmtpp.train.checkpoint import Progress, restore
+from mmtpp.train.engine import Engine
+from mmtpp.train.launch import plan_validation, pretrain
+from tests.on_ray.events import publish_events
+from tests.on_ray.settings import RUNS, STORE, make_config
+
+
+def test_training_learns_and_is_tracked(base, stack):
+    assert 12 == base["steps"]
+    client = MlflowClient(stack.mlflow_uri)
+    run = client.get_run(base["run_id"])
+    assert "FINISHED" == run.info.status
+    assert "0.5" == run.data.params["compression.delta"]
+    history = client.get_metric_history(base["run_id"], "train/loss_per_token")
+    assert list(range(1, 13)) == [point.step for point in history]
+    assert history[0].value > history[-1].value + 0.3
+    assert run.data.metrics["validation/events"] > 10
+    assert {"model", "config.json"} <= {item.path for item in client.list_artifacts(base["run_id"])}
+    with local_folder(base["adapter_uri"]) as folder:
+        assert folder is not None
+        load_base(folder, dtype=torch.float32)
+
+
+def _worker_pids() -> list[int]:
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stack):
+    """SIGKILL after the first checkpoint; the curve equals that of the uninterrupted run."""
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not killed:
+            if list_files(f"{RUNS}/killed", "progress.json"):
+                victims = _worker_pids()
+                if victims:
+                    os.kill(victims[-1], signal.SIGKILL)
+                    killed.append(victims[-1])
+            time.sleep(0.05)
+
+    write_bytes(f"{RUNS}/killed/.exists", b"")
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    result = pretrain(make_config(**{"run.name": "killed", "training.max_failures": 1}))
+    killer.join()
+    assert killed
+    client = MlflowClient(stack.mlflow_uri)
+    curves = []
+    for run_id in (base["run_id"], result["run_id"]):
+        points = client.get_metric_history(run_id, "train/loss_per_token")
+        curves.append({point.step: point.value for point in points})
+    assert set(range(1, 13)) == set(curves[1])
+    assert curves[0] == curves[1]  # bit for bit
+    (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
+    runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'killed'")
+    assert [result["run_id"]] == [run.info.run_id for run in runs]
+    assert "FINISHED" == runs[0].info.status
+
+
+def test_ranks_of_one_node_do_not_share_a_downloaded_checkpoint(stack):
+    """Restoring in the middle of another rank's restoring leaves the other's files alone."""
+    expected = Progress(step=3, num_ranks=2, plan_fingerprint="p", vocabulary_hash="v")
+    write_bytes(f"{RUNS}/shared/progress.json", json.dumps(asdict(expected)).encode())
+    write_bytes(f"{RUNS}/shared/state/optimizer.pt", b"x" * 1000)
+    filesystem, path = filesystem_of(f"{RUNS}/shared")
+    checkpoint = Checkpoint(path, filesystem)
+    folders: list[Path] = []
+
+    class Rank:
+        def load(self, folder: Path) -> None:
+            folders.append(folder)
+            before = (folder / "state" / "optimizer.pt").stat()
+            if len(folders) < 3:
+                assert restore(cast(Engine, Rank()), checkpoint, expected=expected) == 3
+            after = (folder / "state" / "optimizer.pt").stat()
+            assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+            assert 1000 == after.st_size
+
+    assert restore(cast(Engine, Rank()), checkpoint, expected=expected) == 3
+    assert 3 == len(set(folders))
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base, stack, tmp_path):
+    """MLflow is away during training: it goes on, and what could not be sent is kept."""
+    changes = {
+        "tracking.uri": "http://127.0.0.1:1",
+        "model.path": base["adapter_uri"],
+        "lora.rank": 4,
+        "run.name": "adapter",
+        "training.num_steps": 5,
+        "training.num_workers": 1,
+    }
+    adapted = pretrain(make_config(**changes))
+    assert (5, None) == (adapted["steps"], adapted["run_id"])
+    backlogs = list_files(f"{RUNS}/adapter", ".jsonl")
+    calls = {json.loads(line)["call"] for each in backlogs
+             for line in read_bytes(f"s3://{each.path}").splitlines()}  # fmt: skip
+    assert {"params", "metrics", "status"} <= calls
+    copy_folder(adapted["adapter_uri"], str(tmp_path / "adapter"))
+    copy_folder(base["adapter_uri"], str(tmp_path / "base"))
+    model, _ = load_base(tmp_path / "base", dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(model, tmp_path / "adapter")
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert set(saved) == set(get_peft_model_state_dict(loaded))
+
+    settings = {"model.path": base["adapter_uri"], "model.adapter": adapted["adapter_uri"]}
+    result = evaluate(make_config(**settings))
+    manifest = load_manifest(STORE)
+    plan = make_plan(
+        assemble_settings(make_config(), manifest, split="test"),
+        store_vocabulary(STORE, manifest).token_ids(),
+    )
+    test_events = manifest.events_by_split["test"]
+    # every held-out event but the first of each sequence, unless compression dropped it
+    assert result["events"] <= test_events - manifest.sequences_by_split["test"]
+    assert result["events"] > 0.5 * test_events
+    assert plan.num_similar > 0
+    assert 0 <= result["metrics"]["type_accuracy"] <= 1
+    assert result["baselines"]["type_accuracy_most_frequent"] < 0.5
+    run = MlflowClient(stack.mlflow_uri).get_run(result["run_id"])
+    assert run.data.metrics["type_accuracy"] == result["metrics"]["type_accuracy"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
+    manifest = load_manifest(STORE)
+    vocabulary = store_vocabulary(STORE, manifest)
+    targets = []
+    for delta in (0.0, 2.0):
+        changes = {"compression.delta": delta, "evaluation.targets_delta": 2.0}
+        config = make_config(
+            **changes, **{"training.validation_sequences": 2, "window.max_tokens": 128}
+        )
+        uri = str(tmp_path / str(delta))
+        settings = plan_validation(config, manifest, vocabulary, uri)
+        assert settings is not None
+        plan = load_plan(f"{uri}/validation_plan.parquet")
+        table = Assembler(settings, vocabulary.token_ids())(
+            samples_table(plan, np.arange(len(plan.samples)))
+        )
+        found = set()
+        for index in range(len(table)):
+            row = row_from_arrow(table, index, image_px=56)
+            scored = np.zeros(len(row.event_type), dtype=np.bool_)
+            scored[row.event[row.scored & (row.event >= 0)]] = True
+            names, times = (
+                table["event_sequence"][index].as_py(),
+                table["event_time"][index].as_py(),
+            )
+            found |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}
+        targets.append(found)
+    assert targets[0] == targets[1]
+    assert 2 == len({name for name, _ in targets[0]})
+
+
+def test_other_settings_or_data_under_the_same_run_name_are_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match=r"compression\.delta: 0\.5 -> 2\.0"):
+        pretrain(make_config(**{"run.name": "base", "compression.delta": 2.0}))
+    raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
+    publish_events(raw, bad=True)
+    prepare(make_config(**{"source.uri": raw, "store.uri": target, "split.test_fraction": 0.1}))
+    copy_folder(target, STORE)
+    with pytest.raises(DataError, match="this run was started on data"):
+        pretrain(make_config(**{"run.name": "base"}))

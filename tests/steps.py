@@ -1,0 +1,50 @@
+"""The steps of ``encode`` in this process, for tests of a single shard."""
+
+import json
+
+from mmtpp.core.errors import from_record
+from mmtpp.data.finishing import FinishShard
+from mmtpp.data.frames import DecodeImages, num_blocks
+from mmtpp.data.layout import EncodeSettings
+from mmtpp.data.reading import ReadShard
+from mmtpp.model.vocabulary import TOKENIZER_FILE
+from mmtpp.storage.paths import join, write_bytes
+
+SETTINGS = {
+    "source_kind": "mmtpp",
+    "type_names": (),
+    "columns": None,
+    "seconds_per_unit": 1.0,
+    "image_px": 56,
+    "max_image_pixels": 10**7,
+    "max_image_bytes": 10**6,
+    "malformed_file": "fail",
+    "validation_fraction": 0.0,
+    "test_fraction": 0.0,
+    "tokenizer_size": 512,
+}
+
+
+def encode_shard(
+    folder: str, paths: list[str], *, tokenizer: str, source_uri: str, **changes: object
+) -> dict:
+    """Encode files as shard 0 below ``folder`` and return its counts.
+
+    Raises:
+        MmtppError: what a step reported.
+    """
+    settings = EncodeSettings(**{**SETTINGS, "source_uri": source_uri, **changes})
+    write_bytes(join(folder, TOKENIZER_FILE), tokenizer.encode())
+    row = _good(ReadShard(settings, folder)({"shard": 0, "paths": paths}))
+    if not row["num_images"]:
+        return json.loads(row["counts"])
+    decode = DecodeImages(settings, folder)
+    for block in range(num_blocks(row["num_images"])):
+        _good(decode({"shard": 0, "block": block}))
+    return json.loads(_good(FinishShard(folder)({"shard": 0}))["counts"])
+
+
+def _good(row: dict) -> dict:
+    if row["problem"]:
+        raise from_record(row["problem"])
+    return row
