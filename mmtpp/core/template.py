@@ -32,8 +32,6 @@ STYLES = ("paper", "compact", "minimal", "dense")
 IMAGE_MODES = ("per_event", "on_change", "none")
 RUN_ENCODINGS = ("token", "run_length")
 
-_Piece = tuple[tuple[int, ...], tuple[Modality, ...]]
-
 
 @dataclass(frozen=True, slots=True)
 class TemplateSettings:
@@ -151,32 +149,40 @@ class Template:
         self._type_ids = np.array(ids.type_ids, dtype=np.int32)
         self.layout = layout = Layout.of(ids, settings.style)
         self.prefix = layout.prefix
-        self._open = _piece(layout.time_open)
-        self._type_open = _piece(layout.type_open)
-        self._text_open = _piece(layout.text_open)
-        self._text_close = _piece(layout.text_close)
-        self._close = _piece(layout.close)
         pads = settings.image_tokens
-        self._image: _Piece = (
-            (*layout.image_open, *(ids.image_pad,) * pads, ids.vision_end),
-            (
-                *(Modality.CONTROL,) * len(layout.image_open),
-                *(Modality.MASKED,) * pads,
-                Modality.CONTROL,
-            ),
+        image = (*layout.image_open, *(ids.image_pad,) * pads, ids.vision_end)
+        masked = range(len(layout.image_open), len(layout.image_open) + pads)
+        similar_end = () if self._run_length else layout.similar_close
+        pieces = {
+            "time_open": layout.time_open,
+            "type_open": layout.type_open,
+            "text_open": layout.text_open,
+            "text_close": layout.text_close,
+            "image": image,
+            "close": layout.close,
+            "similar": (ids.similar_event, *similar_end),
+            "similar_close": layout.similar_close,
+        }
+        ends = np.cumsum([len(piece) for piece in pieces.values()]).tolist()
+        self._pieces = {
+            name: _Piece(end - len(piece), len(piece))
+            for (name, piece), end in zip(pieces.items(), ends, strict=True)
+        }
+        self._piece_ids = np.array([each for piece in pieces.values() for each in piece], np.int32)
+        self._piece_modality = np.full(len(self._piece_ids), Modality.CONTROL, dtype=np.uint8)
+        self._piece_modality[self._pieces["image"].start + np.array(masked, dtype=np.int64)] = (
+            Modality.MASKED
         )
-        self._similar = _piece((ids.similar_event,))
-        self._similar_close = _piece(layout.similar_close)
 
     @property
     def image_cost(self) -> int:
         """Tokens that showing one image adds."""
-        return len(self._image[0])
+        return self._pieces["image"].length
 
     @property
     def similar_cost(self) -> int:
         """Tokens of a similar event, or of a run with run-length encoding."""
-        marks = len(self._similar[0]) + len(self._similar_close[0])
+        marks = 1 + len(self.layout.similar_close)
         return marks + (1 + self.settings.time_bytes if self._run_length else 0)
 
     @property
@@ -201,8 +207,8 @@ class Template:
     def costs(self, events: Events) -> NDArray[np.int64]:
         """(E,) tokens each event takes in a window that starts at event 0, without the prefix; a
         run is charged to its first event."""
-        parts = (self._open, self._type_open, self._text_open, self._text_close, self._close)
-        fixed = sum(len(part[0]) for part in parts) + self.settings.time_bytes + 1
+        parts = ("time_open", "type_open", "text_open", "text_close", "close")
+        fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
         full = fixed + np.diff(events.text_offsets) + self.image_cost * self.shown(events)
         similar = events.similar
         if self._run_length:
@@ -245,93 +251,130 @@ class Template:
         types = events.types[full]
         if (types >= len(self._type_ids)).any():
             raise ValueError(f"type {types.max()}: the vocabulary has {len(self._type_ids)} types")
-        owner = np.arange(len(events), dtype=np.int32)
+        num_events = len(events)
+        place = np.arange(num_events)
+        owner = place.astype(np.int32)
+        pool = _Pool(self._piece_ids, self._piece_modality)
+        num_bytes = self.settings.time_bytes
+        times = pool.add(self.time_ids(events.intervals).ravel(), Modality.TIME)
+        # of similar events nothing is written, so what stands here for their type does not matter
+        kinds = pool.add(self._type_ids[np.where(full, events.types, 0)], Modality.TYPE)
+        texts = pool.add(events.text_ids, Modality.TEXT)
+        pieces = self._pieces
         columns = [
-            _fixed(self._open, full),
-            self._times(events.intervals[full], full),
-            _fixed(self._type_open, full),
-            _Column(full.astype(np.int64), self._type_ids[types], Modality.TYPE),
-            _fixed(self._text_open, full),
-            _Column(np.diff(events.text_offsets) * full, _kept_text(events), Modality.TEXT),
-            _fixed(self._text_close, full),
-            _fixed(self._image, shown),
-            _fixed(self._close, full),
+            pieces["time_open"].where(full),
+            _Column(num_bytes * full, times + num_bytes * place),
+            pieces["type_open"].where(full),
+            _Column(full, kinds + place),
+            pieces["text_open"].where(full),
+            _Column(np.diff(events.text_offsets) * full, texts + events.text_offsets[:-1]),
+            pieces["text_close"].where(full),
+            pieces["image"].where(shown),
+            pieces["close"].where(full),
         ]
         if self._run_length:
             runs = find_runs(events)
             owner[runs.first] = runs.last
-            columns += self._runs(runs, len(events))
+            columns += self._runs(runs, num_events, pool)
         else:
-            columns += [_fixed(self._similar, events.similar)]
-            columns += [_fixed(self._similar_close, events.similar)]
-        return self._join(columns, owner, events.frames[shown])
+            columns.append(pieces["similar"].where(events.similar))
+        written = [column for column in columns if not column.is_empty]
+        return self._join(written, pool, owner, events.frames[shown])
 
     def time_ids(self, intervals: NDArray[np.floating]) -> NDArray[np.int32]:
         """(E, time_bytes) token ids of the intervals."""
         return self._byte_ids[encode_intervals(intervals, num_bytes=self.settings.time_bytes)]
 
-    def _times(self, intervals: NDArray[np.float64], where: NDArray[np.bool_]) -> "_Column":
-        lengths = where * np.int64(self.settings.time_bytes)
-        return _Column(lengths, self.time_ids(intervals).ravel(), Modality.TIME)
-
-    def _runs(self, runs: Runs, num_events: int) -> list["_Column"]:
+    def _runs(self, runs: Runs, num_events: int, pool: "_Pool") -> list["_Column"]:
+        """The columns of runs, which stand at their first events."""
         begins = np.zeros(num_events, dtype=np.bool_)
         begins[runs.first] = True
+        index = np.cumsum(begins) - 1
+        num_bytes = self.settings.time_bytes
+        counts = pool.add(self._byte_ids[runs.count], Modality.CONTROL)
+        spans = pool.add(self.time_ids(runs.span).ravel(), Modality.TIME)
         return [
-            _fixed(self._similar, begins),
-            _Column(begins.astype(np.int64), self._byte_ids[runs.count], Modality.CONTROL),
-            self._times(runs.span, begins),
-            _fixed(self._similar_close, begins),
+            self._pieces["similar"].where(begins),
+            _Column(begins, counts + index),
+            _Column(num_bytes * begins, spans + num_bytes * index),
+            self._pieces["similar_close"].where(begins),
         ]
 
     def _join(
-        self, columns: list["_Column"], owner: NDArray[np.int32], frames: NDArray[np.int32]
+        self,
+        columns: list["_Column"],
+        pool: "_Pool",
+        owner: NDArray[np.int32],
+        frames: NDArray[np.int32],
     ) -> Tokens:
-        lengths = np.stack([column.lengths for column in columns], axis=1)  # (E, columns)
-        starts = np.cumsum(lengths) - lengths.ravel()
-        starts = starts.reshape(lengths.shape) + len(self.prefix)
-        num_tokens = len(self.prefix) + int(lengths.sum())
-        ids = np.empty(num_tokens, dtype=np.int32)
-        modality = np.full(num_tokens, Modality.MASKED, dtype=np.uint8)
-        ids[: len(self.prefix)] = self.prefix
+        """Gather the parts of every event from the pool, one event after the other."""
+        lengths = np.empty((len(owner), len(columns)), dtype=np.int64)
+        sources = np.empty_like(lengths)
         for index, column in enumerate(columns):
-            positions = _ragged_positions(starts[:, index], column.lengths)
-            ids[positions] = column.ids
-            modality[positions] = column.modality
-        event = np.repeat(owner, lengths.sum(axis=1))
-        event = np.concatenate([np.full(len(self.prefix), -1, dtype=np.int32), event])
+            lengths[:, index], sources[:, index] = column.lengths, column.sources
+        flat = lengths.ravel()
+        ends = np.cumsum(flat)
+        num_prefix, num_written = len(self.prefix), int(ends[-1]) if len(ends) else 0
+        source = np.repeat(sources.ravel() - ends + flat, flat)
+        source += np.arange(num_written)
+        ids = np.empty(num_prefix + num_written, dtype=np.int32)
+        modality = np.empty(len(ids), dtype=np.uint8)
+        event = np.empty(len(ids), dtype=np.int32)
+        ids[:num_prefix] = self.prefix
+        modality[:num_prefix] = Modality.MASKED
+        event[:num_prefix] = -1
+        np.take(np.concatenate(pool.ids), source, out=ids[num_prefix:])
+        np.take(pool.modality(), source, out=modality[num_prefix:])
+        event[num_prefix:] = np.repeat(owner, lengths.sum(axis=1))
         return Tokens(ids, modality, event, frames)
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One part of every event: how long it is in each, and all its tokens one after the other."""
+    """One part of every event.
 
-    lengths: NDArray[np.int64]
-    ids: NDArray[np.integer]
-    modality: NDArray[np.uint8] | int
+    Attributes:
+        lengths: (E,) its tokens in each event.
+        sources: (E,) where they stand in the pool, or one place for all.
+        is_empty: no event has any.
+    """
 
-
-def _piece(tokens: tuple[int, ...]) -> _Piece:
-    return tokens, (Modality.CONTROL,) * len(tokens)
-
-
-def _fixed(piece: _Piece, where: NDArray[np.bool_]) -> _Column:
-    tokens, modality = piece
-    count = int(where.sum())
-    return _Column(
-        where * np.int64(len(tokens)),
-        np.tile(np.asarray(tokens, dtype=np.int32), count),
-        np.tile(np.asarray(modality, dtype=np.uint8), count),
-    )
+    lengths: NDArray[np.integer] | NDArray[np.bool_]
+    sources: NDArray[np.int64] | int
+    is_empty: bool = False
 
 
-def _kept_text(events: Events) -> NDArray[np.int32]:
-    return events.text_ids[np.repeat(~events.similar, np.diff(events.text_offsets))]
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Fixed tokens and where they stand in the pool."""
+
+    start: int
+    length: int
+
+    def where(self, written: NDArray[np.bool_]) -> _Column:
+        """The piece in the events where it is written."""
+        return _Column(self.length * written, self.start, is_empty=self.length == 0)
 
 
-def _ragged_positions(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions ``starts[i] .. starts[i] + lengths[i] - 1`` for all i, concatenated."""
-    total = int(lengths.sum())
-    within = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return np.repeat(starts, lengths) + within
+class _Pool:
+    """All tokens that a window is made of, each part once, with their modalities."""
+
+    def __init__(self, ids: NDArray[np.int32], modality: NDArray[np.uint8]) -> None:
+        self.ids = [ids]
+        self._modality = modality
+        self._added: list[Modality] = []
+        self._size = len(ids)
+
+    def add(self, ids: NDArray[np.int32], modality: Modality) -> int:
+        """Add tokens and say where they begin."""
+        start = self._size
+        self.ids.append(ids)
+        self._added.append(modality)
+        self._size += len(ids)
+        return start
+
+    def modality(self) -> NDArray[np.uint8]:
+        """Of all tokens."""
+        sizes = [len(ids) for ids in self.ids[1:]]
+        added = np.repeat(np.array(self._added, dtype=np.uint8), sizes)
+        return np.concatenate([self._modality, added])

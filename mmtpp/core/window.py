@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import Events
-from mmtpp.core.template import Template
+from mmtpp.core.template import Restart, Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +67,30 @@ def cut_windows(
     num_events = len(events)
     budget = max_tokens - len(template.prefix)
     inside = np.append(0, np.cumsum(template.costs(events)))
-    ends: list[int] = _ends(events, template, inside, budget).tolist()
+    restart = template.restart(events)
+    ends: list[int] = _ends(restart, inside, budget).tolist()
     spent: list[int] = inside.tolist()
+    # a run of more than MAX_COUNT, cut at both ends, may take one more token than these say
+    is_exact = template.settings.run_encoding == "token"
+
+    def cost(start: int, end: int) -> int:
+        if not is_exact:
+            return _cost(events, template, start, end)
+        shows_again = restart.image_at[start] < end
+        return spent[end] - spent[start] + int(restart.image[start]) * bool(shows_again)
+
     windows: list[Window] = []
     start, scored = 0, 1
     while scored < num_events:
         end = ends[start]
-        num_tokens = _cost(events, template, start, end)
+        num_tokens = cost(start, end)
         while end > scored and num_tokens > budget:
-            end -= 1  # a run of more than MAX_COUNT, cut at both ends, may take one more token
-            num_tokens = _cost(events, template, start, end)
+            end -= 1
+            num_tokens = cost(start, end)
         if end <= scored:
             if start == scored:
-                cost = _cost(events, template, scored, scored + 1)
-                raise ValueError(f"event {scored} takes {cost} tokens, more than {budget}")
+                tokens = _cost(events, template, scored, scored + 1)
+                raise ValueError(f"event {scored} takes {tokens} tokens, more than {budget}")
             start += 1  # give up context until the next event fits
             continue
         windows.append(Window(start, end, scored, num_tokens + len(template.prefix)))
@@ -103,16 +113,13 @@ def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> N
         One count for every start from which the sequence fills the context, in order.
     """
     inside = np.append(0, np.cumsum(template.costs(events)))
-    ends = _ends(events, template, inside, max_tokens - len(template.prefix))
+    ends = _ends(template.restart(events), inside, max_tokens - len(template.prefix))
     counts = ends - np.arange(len(events))
     return counts[ends < len(events)]
 
 
-def _ends(
-    events: Events, template: Template, inside: NDArray[np.int64], budget: int
-) -> NDArray[np.int64]:
+def _ends(restart: Restart, inside: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
     """(E,) where a window of at most ``budget`` tokens ends, for each event it may start at."""
-    restart = template.restart(events)
     limits = inside[:-1] + budget - restart.run
     without = np.searchsorted(inside, limits, side="right") - 1
     with_image = np.searchsorted(inside, limits - restart.image, side="right") - 1

@@ -25,10 +25,11 @@ ROW_SCHEMA = pa.schema(
         ("segment", pa.list_(pa.int32())),
         ("event", pa.list_(pa.int32())),
         ("scored", pa.list_(pa.bool_())),
-        ("frames", pa.list_(pa.binary())),
+        ("frames", pa.list_(pa.large_binary())),
         ("image_frame", pa.list_(pa.int32())),
+        ("sequences", pa.list_(pa.string())),  # name behind each segment
         # one entry an event of the row, for evaluation
-        ("event_sequence", pa.list_(pa.string())),
+        ("event_segment", pa.list_(pa.int32())),
         ("event_time", pa.list_(pa.float64())),
         ("event_interval", pa.list_(pa.float64())),
         ("event_type", pa.list_(pa.int16())),
@@ -66,62 +67,91 @@ class Assembler:
         written = iter([self._write(window) for window in every])
         rows = [[next(written) for _ in windows] for windows in planned]
         self._reader.read_ahead_frames(
-            (each.window.address.file, frame)
-            for row in rows
-            for each in row
-            for frame in each.tokens.frames.tolist()
+            (each.window.address.file, each.tokens.frames) for row in rows for each in row
         )
-        return _as_table(samples["sample_id"], [self._row(row) for row in rows])
+        return self._table(samples["sample_id"], rows)
 
     def _write(self, window: "_PlannedWindow") -> "_Written":
         stored = self._reader.events(window.address, window.start, window.end)
         events = replace(stored.events, similar=window.similar)
         return _Written(window, replace(stored, events=events), self._template.write(events))
 
-    def _row(self, written: list["_Written"]) -> dict[str, Any]:
-        """The columns of one row: arrays, and lists of what they are not."""
-        tokens = [each.tokens for each in written]
-        sizes = [len(each.window) for each in written]
-        before = np.cumsum(sizes) - sizes
-        frames: dict[bytes, int] = {}
-        image_frame: list[int] = []
-        for each in written:
-            images = self._reader.frames(each.window.address.file, each.tokens.frames.tolist())
-            image_frame += [frames.setdefault(image, len(frames)) for image in images]
-        event = [
-            np.where(each.event < 0, -1, each.event + first)
-            for each, first in zip(tokens, before, strict=True)
-        ]
-        scored = [
-            each.tokens.event >= each.window.first_scored - each.window.start for each in written
-        ]
-        return {
-            "input_ids": np.concatenate([each.ids for each in tokens]),
-            "modality": np.concatenate([each.modality for each in tokens]),
-            "segment": np.repeat(np.arange(len(tokens)), [len(each.ids) for each in tokens]),
-            "event": np.concatenate(event),
-            "scored": np.concatenate(scored),
-            "frames": list(frames),
-            "image_frame": np.array(image_frame, dtype=np.int32),
-            "event_sequence": [
-                name for each in written for name in [each.window.sequence_id] * len(each.window)
-            ],
-            "event_time": np.concatenate([each.stored.times for each in written]),
-            "event_interval": np.concatenate([each.stored.events.intervals for each in written]),
-            "event_type": np.concatenate([each.stored.events.types for each in written]),
-            "event_previous_type": np.concatenate([each.stored.previous_type for each in written]),
-            "event_is_target": np.concatenate([self._is_target(each) for each in written]),
-        }
+    def _table(self, sample_ids: pa.ChunkedArray, rows: list[list["_Written"]]) -> pa.Table:
+        """``ROW_SCHEMA``: every column in one piece, without a Python object for a value."""
+        every = [window for row in rows for window in row]
+        windows, tokens = [each.window for each in every], [each.tokens for each in every]
+        stored = [each.stored for each in every]
+        num_tokens = np.array([len(each.ids) for each in tokens])
+        num_events = np.array([len(each) for each in windows])
+        segment = np.concatenate([np.arange(len(row), dtype=np.int32) for row in rows])
+        row_of_window = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        row_tokens = np.bincount(row_of_window, num_tokens, len(rows)).astype(np.int64)
+        row_events = np.bincount(row_of_window, num_events, len(rows)).astype(np.int64)
+        # events of the row before each window
+        before = np.cumsum(num_events) - num_events
+        before -= (np.cumsum(row_events) - row_events)[row_of_window]
+        event = np.concatenate([each.event for each in tokens])
+        first = np.array([each.first_scored - each.start for each in windows])
+        interval = np.concatenate([each.events.intervals for each in stored])
+        gap = np.abs(interval - np.concatenate([each.previous_interval for each in stored]))
+        similar = np.concatenate([each.similar for each in windows])
+        place = np.arange(len(similar)) - np.repeat(np.cumsum(num_events) - num_events, num_events)
+        is_target = ~similar & (place >= np.repeat(first, num_events))
+        is_target &= ~(gap < self._settings.targets_delta)
+        num_frames, frames, image_frame, num_images = self._frames(rows)
 
-    def _is_target(self, written: "_Written") -> NDArray[np.bool_]:
-        window, events = written.window, written.stored.events
-        gaps = np.abs(events.intervals - written.stored.previous_interval)
-        place = np.arange(window.start, window.end)
-        return (
-            ~events.similar
-            & (place >= window.first_scored)
-            & ~(gaps < self._settings.targets_delta)
-        )
+        def lists(values: Any, sizes: NDArray[np.integer] | list[int]) -> pa.ListArray:
+            offsets = np.cumsum([0, *sizes])
+            flat = values if isinstance(values, pa.Array) else pa.array(values)
+            return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+        columns = {
+            "sample_id": sample_ids,
+            "input_ids": lists(np.concatenate([each.ids for each in tokens]), row_tokens),
+            "modality": lists(np.concatenate([each.modality for each in tokens]), row_tokens),
+            "segment": lists(np.repeat(segment, num_tokens), row_tokens),
+            "event": lists(
+                np.where(event < 0, event, event + np.repeat(before.astype(np.int32), num_tokens)),
+                row_tokens,
+            ),
+            "scored": lists(event >= np.repeat(first.astype(np.int32), num_tokens), row_tokens),
+            "frames": lists(frames, num_frames),
+            "image_frame": lists(image_frame, num_images),
+            "sequences": [[each.window.sequence_id for each in row] for row in rows],
+            "event_segment": lists(np.repeat(segment, num_events), row_events),
+            "event_time": lists(np.concatenate([each.times for each in stored]), row_events),
+            "event_interval": lists(interval, row_events),
+            "event_type": lists(np.concatenate([each.events.types for each in stored]), row_events),
+            "event_previous_type": lists(
+                np.concatenate([each.previous_type for each in stored]), row_events
+            ),
+            "event_is_target": lists(is_target, row_events),
+        }
+        return pa.table(columns, schema=ROW_SCHEMA)
+
+    def _frames(
+        self, rows: list[list["_Written"]]
+    ) -> tuple[list[int], pa.LargeBinaryArray, NDArray[np.int32], list[int]]:
+        """How many distinct frames each row has, all of them, the frame of each image within its
+        row, and how many images each row has."""
+        pixels: list[NDArray[np.uint8]] = []
+        num_frames: list[int] = []
+        index_of_images: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
+        for row in rows:
+            places: dict[bytes, int] = {}
+            for each in row:
+                distinct, place = np.unique(each.tokens.frames, return_inverse=True)
+                index = np.empty(len(distinct), dtype=np.int32)
+                found = self._reader.frames(each.window.address.file, distinct)
+                for at, (digest, image) in enumerate(found):
+                    if digest not in places:
+                        places[digest] = len(places)
+                        pixels.append(image)
+                    index[at] = places[digest]
+                index_of_images.append(index[place])
+            num_frames.append(len(places))
+        num_images = [sum(len(each.tokens.frames) for each in row) for row in rows]
+        return num_frames, _binary(pixels), np.concatenate(index_of_images), num_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +186,13 @@ class _Written:
     tokens: Tokens
 
 
-def _as_table(sample_ids: pa.ChunkedArray, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows of arrays and lists as ``ROW_SCHEMA``, without a Python object for a value."""
-    columns: dict[str, object] = {"sample_id": sample_ids}
-    for field in ROW_SCHEMA:
-        if field.name == "sample_id":
-            continue
-        parts = [row[field.name] for row in rows]
-        offsets = np.cumsum([0, *map(len, parts)])
-        if isinstance(parts[0], list):
-            flat = pa.array([value for part in parts for value in part], field.type.value_type)
-        else:
-            flat = pa.array(np.concatenate(parts)).cast(field.type.value_type)
-        columns[field.name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
-    return pa.table(columns, schema=ROW_SCHEMA)
+def _binary(values: list[NDArray[np.uint8]]) -> pa.LargeBinaryArray:
+    """Arrays of bytes as one Arrow array, copied once."""
+    if not values:
+        return pa.array([], pa.large_binary())
+    offsets = np.cumsum([0, *map(len, values)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.concatenate(values))]
+    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
 
 
 def assemble_samples(
@@ -190,8 +213,10 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
     def values(name: str) -> np.ndarray:
         return batch[name][index].values.to_numpy(zero_copy_only=False)
 
-    frames = batch["frames"][index].as_py()
-    pixels = np.frombuffer(b"".join(frames), dtype=np.uint8)
+    frames = batch["frames"][index].values
+    edges = np.frombuffer(frames.buffers()[1], dtype=np.int64)[frames.offset :]
+    data = frames.buffers()[2] if len(frames) else b""
+    pixels = np.frombuffer(data, dtype=np.uint8)[edges[0] : edges[len(frames)]]
     return Row(
         sample_id=batch["sample_id"][index].as_py(),
         input_ids=values("input_ids"),

@@ -140,7 +140,7 @@ class DecodeImages:
             for name, value in zip(decoded, found, strict=True):
                 decoded[name].append(value)
         uri = join(self._folder, FRAMES, block_file(shard_file(shard), block))
-        table = pa.table({"image": frames}, schema=FRAME_SCHEMA)
+        table = pa.table({"image": frames, "digest": list(rows)}, schema=FRAME_SCHEMA)
         write_table(uri, table, rows_per_group=FRAMES_PER_GROUP)
         # last: the block then counts as decoded
         table = pa.table(decoded, schema=_DECODED_SCHEMA)

@@ -27,6 +27,7 @@ GROUP_EVENTS = 4096  # about as many as a context of 64,000 tokens holds
 PART_EVENTS = 4096
 IMAGES_PER_BLOCK = 256  # image files that one task decodes
 FRAMES_PER_GROUP = 32
+GROUPS_PER_BLOCK = IMAGES_PER_BLOCK // FRAMES_PER_GROUP
 
 SEQUENCE_SCHEMA = pa.schema(
     [
@@ -43,7 +44,12 @@ SEQUENCE_SCHEMA = pa.schema(
         ("answers", pa.list_(pa.string())),  # one a question
     ]
 )
-FRAME_SCHEMA = pa.schema([("image", pa.binary())])  # image_px * image_px * 3 bytes RGB
+FRAME_SCHEMA = pa.schema(
+    [
+        ("image", pa.large_binary()),  # image_px * image_px * 3 bytes RGB
+        ("digest", pa.binary(16)),  # of the image
+    ]
+)
 REJECTED_SCHEMA = pa.schema(
     [
         ("path", pa.string()),

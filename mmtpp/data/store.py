@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from mmtpp.core.events import Events, intervals_from_times
 from mmtpp.data.layout import (
     FRAMES,
     FRAMES_PER_GROUP,
-    IMAGES_PER_BLOCK,
+    GROUPS_PER_BLOCK,
     PART_EVENTS,
     SEQUENCES,
     block_file,
@@ -103,8 +104,7 @@ class StoredEvents:
     events: Events
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(NamedTuple):
     """A row group of one of the store's tables."""
 
     folder: str
@@ -208,10 +208,18 @@ class StoreReader:
             times[skip:], previous_type, previous_interval, whole.slice(skip, len(times))
         )
 
-    def frames(self, file: str, frames: Iterable[int]) -> list[bytes]:
-        """The images behind values of the column ``frame`` of a file's sequences."""
-        places = [_frame_place(file, frame) for frame in frames]
-        return [self._group(key).image(row) for key, row in places]
+    def frames(
+        self, file: str, frames: NDArray[np.integer]
+    ) -> list[tuple[bytes, NDArray[np.uint8]]]:
+        """Digest and pixels, (image_px * image_px * 3,), behind each value of ``frame``."""
+        found = []
+        last, held = -1, None
+        for frame in frames.tolist():
+            group, row = divmod(frame, FRAMES_PER_GROUP)
+            if held is None or group != last:
+                last, held = group, self._group(_frame_group(file, group))
+            found.append((held.digests[row], held.images[row]))
+        return found
 
     def read_ahead_events(self, windows: Iterable[tuple[Address, int, int]]) -> None:
         """Read what ``events`` will need for these addresses, starts and ends, in parallel."""
@@ -221,9 +229,13 @@ class StoreReader:
             for part in _parts_of(max(0, start - 2), end)
         )
 
-    def read_ahead_frames(self, frames: Iterable[tuple[str, int]]) -> None:
+    def read_ahead_frames(self, frames: Iterable[tuple[str, NDArray[np.integer]]]) -> None:
         """Read what ``frames`` will need for these files and values, in parallel."""
-        self._read_ahead(_frame_place(file, frame)[0] for file, frame in frames)
+        self._read_ahead(
+            _frame_group(file, group)
+            for file, values in frames
+            for group in np.unique(values // FRAMES_PER_GROUP).tolist()
+        )
 
     def _read_ahead(self, keys: Iterable[_Key]) -> None:
         by_file: dict[tuple[str, str], list[_Key]] = {}
@@ -287,29 +299,29 @@ class _Group:
 
     def __init__(self, table: pa.Table) -> None:
         self.num_bytes = table.nbytes
-        self._images = table["image"].combine_chunks() if "image" in table.column_names else None
-        self._edges = {
-            name: list_edges(table, name) for name in table.column_names if self._images is None
-        }
+        self.digests: list[bytes] = []
+        self._edges: dict[str, np.ndarray] = {}
+        if "image" in table.column_names:
+            self.digests = table["digest"].to_pylist()
+            pixels = table["image"].combine_chunks().buffers()[2]
+            self.images = np.frombuffer(pixels, dtype=np.uint8).reshape(len(table), -1)
+        else:
+            self._edges = {name: list_edges(table, name) for name in table.column_names}
         self._values = {name: list_values(table, name) for name in self._edges}
+        if self._edges:
+            lengths = self._values.pop("text_lengths")
+            self._text_offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))
+            self._text_ids = self._values.pop("text_ids")
 
     def events(self, row: int, start: int, end: int) -> dict[str, np.ndarray]:
         """The columns of events ``start`` to before ``end`` of a row, or to its last event."""
         first, last = self._edges["times"][row : row + 2].tolist()
         first, last = first + start, min(first + end, last)
-        columns = {
-            name: values[first:last] for name, values in self._values.items() if name != "text_ids"
-        }
-        lengths = self._values["text_lengths"]
-        row_first = int(self._edges["times"][row])
-        text_first = int(self._edges["text_ids"][row]) + int(lengths[row_first:first].sum())
-        text_last = text_first + int(lengths[first:last].sum())
-        return {**columns, "text_ids": self._values["text_ids"][text_first:text_last]}
-
-    def image(self, row: int) -> bytes:
-        """One frame."""
-        assert self._images is not None
-        return self._images[row].as_py()
+        columns = {name: values[first:last] for name, values in self._values.items()}
+        offsets = self._text_offsets[first : last + 1]
+        columns["text_lengths"] = np.diff(offsets)
+        columns["text_ids"] = self._text_ids[offsets[0] : offsets[-1]]
+        return columns
 
 
 def _parts_of(start: int, end: int) -> range:
@@ -317,7 +329,7 @@ def _parts_of(start: int, end: int) -> range:
     return range(start // PART_EVENTS, (max(start, end - 1)) // PART_EVENTS + 1)
 
 
-def _frame_place(file: str, frame: int) -> tuple[_Key, int]:
-    block, row = divmod(frame, IMAGES_PER_BLOCK)
-    group, row = divmod(row, FRAMES_PER_GROUP)
-    return _Key(FRAMES, block_file(file, block), group), row
+def _frame_group(file: str, group: int) -> _Key:
+    """Row group of the frames ``group * FRAMES_PER_GROUP`` and following of a file."""
+    block, group = divmod(group, GROUPS_PER_BLOCK)
+    return _Key(FRAMES, block_file(file, block), group)

@@ -92,8 +92,9 @@ class WindowScorer:
         if count == 0:
             empty = {"window_nll": losses.nll.tolist(), "window_tokens": losses.tokens.tolist()}
             return pa.Table.from_pylist([empty], EVENT_SCHEMA)
+        segments = _values(assembled, "event_segment", index)[events]
         columns = {
-            "sequence_id": assembled["event_sequence"][index].values.take(pa.array(events)),
+            "sequence_id": assembled["sequences"][index].values.take(pa.array(segments)),
             "time": _values(assembled, "event_time", index)[events],
             "interval": _values(assembled, "event_interval", index)[events],
             "type": row.event_type[events],

@@ -179,10 +179,8 @@ def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
             row = row_from_arrow(table, index, image_px=56)
             scored = np.zeros(len(row.event_type), dtype=np.bool_)
             scored[row.event[row.scored & (row.event >= 0)]] = True
-            names, times = (
-                table["event_sequence"][index].as_py(),
-                table["event_time"][index].as_py(),
-            )
+            sequences, times = table["sequences"][index].as_py(), table["event_time"][index].as_py()
+            names = [sequences[segment] for segment in table["event_segment"][index].as_py()]
             found |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}
         targets.append(found)
     assert targets[0] == targets[1]
