@@ -62,6 +62,7 @@ def _s3(bucket: str, settings: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
         connect_timeout=S3_CONNECT_S,
         request_timeout=S3_SILENCE_S,
+        allow_delayed_open=True,  # a small file is one request instead of three
     )
 
 

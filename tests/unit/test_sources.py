@@ -1,6 +1,7 @@
 """Readers: every record is kept or rejected with its cause; nothing is dropped."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,3 +152,59 @@ def test_the_demo_has_the_known_numbers_of_sequences_and_events():
     # the first line of flights.csv: UA 1545, EWR to IAH, 1 January, 5:17
     first = departures.iloc[0]
     assert (317.0, "N14228", "UA1545 to IAH, 737-824") == (first.minute, first.tailnum, first.text)
+
+
+_NUMBERS = st.one_of(
+    st.floats(0, 1e6),
+    st.integers(0, 100),
+    st.sampled_from([float("nan"), float("inf"), -1.0, 1e300, True, None, "1", 2**70]),
+)
+_RECORDS = st.lists(
+    st.builds(
+        lambda time, kind, wait, text, image, extra: {
+            "time": time,
+            "text": text,
+            "image_path": image,
+            "TPP_attribute": {"event_type": kind, "time_since_last_event": wait, **extra},
+        },
+        st.one_of(st.floats(0, 1e6), st.integers(0, 50)) | _NUMBERS,
+        st.one_of(st.integers(0, 255), st.sampled_from(["a", "b"])) | _NUMBERS,
+        st.floats(0, 10) | _NUMBERS,
+        st.text() | st.sampled_from(["ok", "\ud800", 7]),
+        st.sampled_from([None, "", "i/a.png"]) | st.just(3),
+        st.just({}),
+    ),
+    max_size=5,
+)
+
+
+@given(_RECORDS, st.sampled_from([(), ("a", "b")]))
+def test_a_file_read_as_columns_gives_what_its_records_give_one_by_one(records, names):
+    data = json.dumps(records).encode()
+    one_by_one = replace(MMTPP, columns=None)
+    fast = read_file(MMTPP, "f/x.json", data, type_names=names)
+    slow = read_file(one_by_one, "f/x.json", data, type_names=names)
+    assert (slow.num_read, slow.num_reordered, slow.num_disagreeing, slow.rejected) == (
+        fast.num_read, fast.num_reordered, fast.num_disagreeing, fast.rejected
+    )  # fmt: skip
+    assert len(slow.sequences) == len(fast.sequences)
+    for expected, found in zip(slow.sequences, fast.sequences, strict=True):
+        assert expected.sequence_id == found.sequence_id
+        assert np.array_equal(expected.times, found.times)
+        assert np.array_equal(expected.types, found.types)
+        assert (expected.times.dtype, expected.types.dtype) == (
+            found.times.dtype, found.types.dtype
+        )  # fmt: skip
+        assert (expected.texts, expected.images) == (found.texts, found.images)
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.integers(0, 8), st.floats(0, 2)), min_size=1))
+def test_files_without_fault_are_read_as_columns(rows):
+    records = [
+        {"time": time, "text": "x", "image_path": None,
+         "TPP_attribute": {"event_type": kind, "time_since_last_event": wait}}
+        for time, kind, wait in rows
+    ]  # fmt: skip
+    reader = replace(MMTPP, parse=lambda path, data: pytest.fail("read one by one"))
+    parsed = read_file(reader, "x.json", json.dumps(records).encode(), type_names=())
+    assert len(rows) == len(parsed.sequences[0])
