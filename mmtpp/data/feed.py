@@ -8,7 +8,7 @@ the training process and, through Python's global lock, slowed the demo's steps 
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from mmtpp.data.plan import AssembleSettings, Plan, samples_table
 SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early
 CHUNK = 256
+CHUNK_BYTES = 256 * 2**20  # at most, in Ray's object store; a rank has two chunks there
+TOKEN_BYTES = 18  # of the columns of a packed row
 # Assembling takes a moment every few minutes; asking for a CPU could deadlock a full cluster.
 ASSEMBLING_CPUS = 0
 
@@ -62,19 +64,46 @@ def rank_samples(
 def iter_rows(
     plan: Plan, sample_ids: np.ndarray, settings: AssembleSettings, token_ids: TokenIds
 ) -> Iterator[Row]:
-    """Packed rows of these samples, in this order; the next chunk is assembled meanwhile."""
-    starts = [0, *range(FIRST_CHUNK, len(sample_ids), CHUNK)]
-    chunks = np.split(sample_ids, starts[1:])
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed") as ahead:
-        waiting = ahead.submit(_assemble_chunk, plan, chunks[0], settings, token_ids)
-        for following in [*chunks[1:], None]:
+    """Packed rows of these samples, in this order.
+
+    The first chunk is being assembled when this returns, and the next one while a chunk is used.
+    """
+    starts = [0, *range(FIRST_CHUNK, len(sample_ids), _chunk_size(settings))]
+    chunks = iter(np.split(sample_ids, starts[1:]))
+    ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
+    first = ahead.submit(_assemble_chunk, plan, next(chunks), settings, token_ids)
+    return _rows(ahead, first, chunks, plan, settings, token_ids)
+
+
+def _rows(
+    ahead: ThreadPoolExecutor,
+    waiting: Future[list[Any]],
+    chunks: Iterator[np.ndarray],
+    plan: Plan,
+    settings: AssembleSettings,
+    token_ids: TokenIds,
+) -> Iterator[Row]:
+    with ahead:
+        more = True
+        while more:
             blocks = waiting.result()
+            following = next(chunks, None)
+            more = following is not None
             if following is not None:
                 waiting = ahead.submit(_assemble_chunk, plan, following, settings, token_ids)
-            for block in blocks:
-                table = ray.get(block)
+            while blocks:
+                table = ray.get(blocks.pop(0))
                 for index in range(len(table)):
                     yield row_from_arrow(table, index, image_px=settings.image_px)
+
+
+def _chunk_size(settings: AssembleSettings) -> int:
+    """Samples of a chunk: ``CHUNK``, or as many as fit ``CHUNK_BYTES`` were they all images."""
+    pixels = 0.0
+    if settings.template.images != "none":
+        pixels = 3 * settings.image_px**2 / settings.template.image_tokens
+    sample_bytes = settings.max_tokens * (TOKEN_BYTES + pixels)
+    return max(SAMPLES_PER_BLOCK, min(CHUNK, int(CHUNK_BYTES / sample_bytes)))
 
 
 def _assemble_chunk(

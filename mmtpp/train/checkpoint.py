@@ -43,36 +43,41 @@ def save(engine: Engine, progress: Progress, *, rank: int, metrics: dict[str, fl
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def restore(engine: Engine, checkpoint: ray.train.Checkpoint | None, *, expected: Progress) -> int:
-    """Load a checkpoint of this run, if there is one.
+def saved_step(checkpoint: ray.train.Checkpoint | None, *, expected: Progress) -> int:
+    """Updates made when a checkpoint of this run was saved; 0 without one.
 
     Args:
-        engine: freshly built.
         checkpoint: the newest of the run, or None for a fresh one.
         expected: what the checkpoint must agree with; its step is ignored.
-
-    Returns:
-        Updates made so far, 0 for a fresh run.
 
     Raises:
         ModelError: the checkpoint belongs to other data, another vocabulary or world size.
     """
     if checkpoint is None:
         return 0
+    path = f"{checkpoint.path}/{PROGRESS_FILE}"
+    assert checkpoint.filesystem is not None
+    with checkpoint.filesystem.open_input_stream(path) as stream:
+        found = Progress(**json.loads(stream.read()))
+    for name in ("plan_fingerprint", "vocabulary_hash", "num_ranks"):
+        saved, wanted = getattr(found, name), getattr(expected, name)
+        if saved != wanted:
+            raise ModelError(
+                f"the checkpoint has {name} {saved}, this run has {wanted}",
+                where=checkpoint.path,
+                cause="the data, the template or training.num_workers changed under the same "
+                "run name; choose another run.name, or restore the setting",
+            )
+    return found.step
+
+
+def restore(engine: Engine, checkpoint: ray.train.Checkpoint | None) -> None:
+    """Load the state of a checkpoint that ``saved_step`` has looked at, if there is one."""
+    if checkpoint is None:
+        return
     # A folder of this rank's own. `Checkpoint.as_directory` shares one among the processes of a
     # node, but a rank that arrives after the first download downloads again, over the files
     # which the other is reading.
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.to_directory(folder)
-        found = Progress(**json.loads((Path(folder) / PROGRESS_FILE).read_text()))
-        for name in ("plan_fingerprint", "vocabulary_hash", "num_ranks"):
-            saved, wanted = getattr(found, name), getattr(expected, name)
-            if saved != wanted:
-                raise ModelError(
-                    f"the checkpoint has {name} {saved}, this run has {wanted}",
-                    where=checkpoint.path,
-                    cause="the data, the template or training.num_workers changed under the same "
-                    "run name; choose another run.name, or restore the setting",
-                )
         engine.load(Path(folder))
-    return found.step

@@ -21,7 +21,7 @@ from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.paths import copy_folder
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
-from mmtpp.train.checkpoint import Progress, restore, save
+from mmtpp.train.checkpoint import Progress, restore, save, saved_step
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.step import train_step
 from mmtpp.train.task import Task
@@ -49,6 +49,24 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
     token_ids = vocabulary.token_ids()
     type_ids = torch.tensor(vocabulary.type_ids(task.type_codes), device=device)
 
+    plan = load_plan(task.train_plan_uri)
+
+    def place(step: int) -> Progress:
+        return Progress(step, num_ranks, plan.fingerprint, vocabulary.hash)
+
+    checkpoint = ray.train.get_checkpoint()
+    step = saved_step(checkpoint, expected=place(0))
+    samples = rank_samples(
+        plan,
+        seed=training.seed,
+        first_step=step,
+        num_steps=num_steps,
+        samples_per_step=training.samples_per_step,
+        rank=rank,
+        num_ranks=num_ranks,
+    )
+    # the first samples are assembled while the model is built
+    rows = iter_rows(plan, samples, task.train, token_ids)
     with local_folder(config.model.path) as folder:
         model = build_event_model(
             path=folder,
@@ -64,12 +82,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
     engine = DeepSpeedEngine(
         model, config, num_ranks=num_ranks, precision=task.precision, device=device
     )
-    plan = load_plan(task.train_plan_uri)
-
-    def place(step: int) -> Progress:
-        return Progress(step, num_ranks, plan.fingerprint, vocabulary.hash)
-
-    step = restore(engine, ray.train.get_checkpoint(), expected=place(0))
+    restore(engine, checkpoint)
     micro_batches = training.samples_per_step // num_ranks
     if rank == 0:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
@@ -82,16 +95,6 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             step,
             num_steps,
         )
-    samples = rank_samples(
-        plan,
-        seed=training.seed,
-        first_step=step,
-        num_steps=num_steps,
-        samples_per_step=training.samples_per_step,
-        rank=rank,
-        num_ranks=num_ranks,
-    )
-    rows = iter_rows(plan, samples, task.train, token_ids)
     batcher = Batcher(
         image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
     )

@@ -20,6 +20,8 @@ class Telemetry:
     def __init__(self, num_parameters: int, num_trained: int) -> None:
         # forward 2 a parameter and token; backward 2 through all, 2 more for the trained
         self._flops_per_token = 4 * num_parameters + 2 * num_trained
+        self._began = time.monotonic()
+        self._waited_in_all = 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -32,7 +34,9 @@ class Telemetry:
         """Time spent here is waiting."""
         started = time.monotonic()
         yield
-        self._waited += time.monotonic() - started
+        waited = time.monotonic() - started
+        self._waited += waited
+        self._waited_in_all += waited
 
     def add_step(self, tokens: int, labels: int) -> None:
         """Count a finished step of the whole cluster."""
@@ -46,6 +50,8 @@ class Telemetry:
         metrics = {
             "time/step_s": seconds / max(1, self._steps),
             "time/data_wait_fraction": self._waited / seconds,
+            "time/data_wait_fraction_so_far": self._waited_in_all
+            / (time.monotonic() - self._began),
             "speed/tokens_per_s": self._tokens / seconds,
             "speed/labels_per_s": self._labels / seconds,
             "speed/gflops_per_s": self._tokens * self._flops_per_token / seconds / 1e9,

@@ -1,30 +1,161 @@
-"""Samples of the plan to the ranks, on a real cluster."""
+"""Samples of the plan to the ranks, on a real cluster: the same order whatever happens."""
+
+import json
+import os
+import signal
 
 import numpy as np
 import pytest
+import ray.train
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
 
+from mmtpp.core.row import Row
+from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.feed import iter_rows, rank_samples
-from mmtpp.data.plan import make_plan
+from mmtpp.data.plan import Plan, load_plan, make_plan, samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import exists, filesystem_of, list_files, read_bytes, write_bytes
 from tests.on_ray.settings import STORE, make_config
 
+GROUP = "s3://mmtpp/t/feed"
+SAMPLES_PER_STEP, NUM_STEPS = 6, 12
 
-@pytest.mark.parametrize("num_ranks", [1, 2])
-def test_the_feed_delivers_the_plan_at_any_world_size(store, num_ranks: int):
-    config = make_config()
+
+def _settings(**changes: object):
+    config = make_config(**{"window.max_tokens": 128, **changes})
     manifest = load_manifest(STORE)
-    settings = assemble_settings(config, manifest, split="train")
     token_ids = store_vocabulary(STORE, manifest).token_ids()
+    return assemble_settings(config, manifest, split="train"), token_ids
+
+
+@pytest.fixture(scope="module")
+def plan(store) -> Plan:
+    settings, token_ids = _settings()
     plan = make_plan(settings, token_ids)
+    assert SAMPLES_PER_STEP * NUM_STEPS > len(plan.samples)  # steps straddle epochs
+    plan.save(f"{GROUP}/plan.parquet")
+    return plan
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+def test_the_feed_delivers_the_plan_at_any_world_size(plan, num_ranks: int):
+    settings, token_ids = _settings()
     consumed = []
     for rank in range(num_ranks):
-        samples = rank_samples(plan, seed=0, first_step=3, num_steps=6, samples_per_step=4,
-                               rank=rank, num_ranks=num_ranks)  # fmt: skip
+        samples = rank_samples(plan, seed=0, first_step=3, num_steps=NUM_STEPS,
+                               samples_per_step=SAMPLES_PER_STEP, rank=rank,
+                               num_ranks=num_ranks)  # fmt: skip
         rows = list(iter_rows(plan, samples, settings, token_ids))
         assert samples.tolist() == [row.sample_id for row in rows]
-        assert all(len(row.input_ids) <= 256 for row in rows)
-        consumed.append(samples.reshape(3, -1))
-    whole = rank_samples(plan, seed=0, first_step=0, num_steps=6, samples_per_step=4, rank=0,
-                         num_ranks=1)[12:]  # fmt: skip
-    assert whole.tolist() == np.concatenate(consumed, axis=1).ravel().tolist()
+        assert all(len(row.input_ids) <= 128 for row in rows)
+        consumed.append(samples.reshape(NUM_STEPS - 3, -1))
+    whole = rank_samples(plan, seed=0, first_step=0, num_steps=NUM_STEPS,
+                         samples_per_step=SAMPLES_PER_STEP, rank=0, num_ranks=1)  # fmt: skip
+    expected = whole[3 * SAMPLES_PER_STEP :]
+    assert expected.tolist() == np.concatenate(consumed, axis=1).ravel().tolist()
+    for epoch in range(len(whole) // len(plan.samples)):
+        of_epoch = whole[epoch * len(plan.samples) :][: len(plan.samples)]
+        assert list(range(len(plan.samples))) == sorted(of_epoch.tolist())
+
+
+def _same(first: Row, second: Row) -> bool:
+    names = [name for name in Row.__slots__ if name != "sample_id"]
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
+
+
+def test_rows_are_the_same_from_memory_disk_and_server(plan, tmp_path):
+    """Also when chunks are small and the disk cache has to evict."""
+    rows = {}
+    changes = [{"store.cache_gib": 0.0}] + 2 * [
+        {"store.cache_gib": size, "store.cache_path": str(tmp_path / str(size))}
+        for size in (1.0, 1e-5)
+    ]
+    for index, change in enumerate(changes):
+        settings, token_ids = _settings(**change)
+        table = Assembler(settings, token_ids)(samples_table(plan, np.arange(len(plan.samples))))
+        rows[index] = [row_from_arrow(table, i, image_px=56) for i in range(len(table))]
+    assert len(list((tmp_path / "1.0").iterdir())) >= 2
+    assert sum(path.stat().st_size for path in (tmp_path / "1e-05").iterdir()) < 10**6
+    for index in range(1, len(changes)):
+        assert all(map(_same, rows[0], rows[index]))
+
+
+def _consume(task: dict) -> None:
+    """A worker that trains nothing: it notes what it is fed, and dies where it is told to."""
+    rank = ray.train.get_context().get_world_rank()
+    num_ranks = ray.train.get_context().get_world_size()
+    cursor = f"{GROUP}/{task['name']}/cursor.json"
+    step = json.loads(read_bytes(cursor))["step"] if exists(cursor) else 0
+    plan = load_plan(f"{GROUP}/plan.parquet")
+    settings, token_ids = _settings()
+    samples = rank_samples(plan, seed=0, first_step=step, num_steps=NUM_STEPS,
+                           samples_per_step=SAMPLES_PER_STEP, rank=rank,
+                           num_ranks=num_ranks)  # fmt: skip
+    rows = iter_rows(plan, samples, settings, token_ids)
+    while step < NUM_STEPS:
+        if step == task["die_at"] and rank == num_ranks - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        fed = [next(rows) for _ in range(SAMPLES_PER_STEP // num_ranks)]
+        note = [[row.sample_id, int(row.input_ids.sum())] for row in fed]
+        write_bytes(
+            f"{GROUP}/{task['name']}/{step:03d}/{num_ranks}-{rank}", json.dumps(note).encode()
+        )
+        step += 1
+        ray.train.report({"step": step})  # a barrier
+        if step % 2 == 0 and rank == 0:
+            write_bytes(cursor, json.dumps({"step": step}).encode())
+
+
+def _train(name: str, *, num_ranks: int, die_at: int) -> None:
+    filesystem, path = filesystem_of("s3://mmtpp/t/feed-runs")
+    trainer = DataParallelTrainer(
+        _consume,
+        train_loop_config={"name": name, "die_at": die_at},
+        scaling_config=ray.train.ScalingConfig(num_workers=num_ranks),
+        run_config=ray.train.RunConfig(
+            name=f"{name}-{num_ranks}", storage_path=path, storage_filesystem=filesystem
+        ),
+    )
+    if die_at < NUM_STEPS:
+        with pytest.raises(TrainingFailedError):
+            trainer.fit()
+    else:
+        trainer.fit()
+
+
+def _noted(name: str) -> list[list[list[int]]]:
+    """What was fed in each step, in the order of the ranks; a repeated step counts once."""
+    steps: dict[str, dict[str, dict[int, list]]] = {}
+    for info in list_files(f"{GROUP}/{name}", ""):
+        if "-" in info.base_name:
+            num_ranks, rank = info.base_name.split("-")
+            step = info.path.split("/")[-2]
+            steps.setdefault(step, {}).setdefault(num_ranks, {})[int(rank)] = json.loads(
+                read_bytes(f"s3://{info.path}")
+            )
+    fed = []
+    for _, groups in sorted(steps.items()):
+        whole = {
+            num_ranks: [pair for _, part in sorted(parts.items()) for pair in part]
+            for num_ranks, parts in groups.items()
+            if len(parts) == int(num_ranks)  # a killed group may not have finished the step
+        }
+        assert 1 == len({json.dumps(part) for part in whole.values()}), "a repeated step differs"
+        fed.append(next(iter(whole.values())))
+    return fed
+
+
+def test_a_run_killed_and_resumed_with_2_3_and_1_workers_is_fed_as_an_undisturbed_one(plan):
+    _train("whole", num_ranks=1, die_at=NUM_STEPS)
+    _train("killed", num_ranks=2, die_at=5)
+    _train("killed", num_ranks=3, die_at=9)
+    _train("killed", num_ranks=1, die_at=NUM_STEPS)
+    whole, killed = _noted("whole"), _noted("killed")
+    assert NUM_STEPS == len(whole)
+    assert whole == killed
+    ids = [sample for step in whole for sample, _ in step]
+    expected = rank_samples(plan, seed=0, first_step=0, num_steps=NUM_STEPS,
+                            samples_per_step=SAMPLES_PER_STEP, rank=0, num_ranks=1)  # fmt: skip
+    assert expected.tolist() == ids

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +18,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from ray.train import Checkpoint
 from safetensors.torch import load_file
 
-from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import load_plan, make_plan, samples_table
 from mmtpp.data.prepare import prepare
@@ -28,7 +28,7 @@ from mmtpp.model.folder import local_folder
 from mmtpp.model.qwen_vl import load_base
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, filesystem_of, list_files, read_bytes, write_bytes
-from mmtpp.train.checkpoint import Progress, restore
+from mmtpp.train.checkpoint import Progress, restore, saved_step
 from mmtpp.train.engine import Engine
 from mmtpp.train.launch import plan_validation, pretrain
 from tests.on_ray.events import publish_events
@@ -106,14 +106,17 @@ def test_ranks_of_one_node_do_not_share_a_downloaded_checkpoint(stack):
             folders.append(folder)
             before = (folder / "state" / "optimizer.pt").stat()
             if len(folders) < 3:
-                assert restore(cast(Engine, Rank()), checkpoint, expected=expected) == 3
+                restore(cast(Engine, Rank()), checkpoint)
             after = (folder / "state" / "optimizer.pt").stat()
             assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
             assert 1000 == after.st_size
 
-    assert restore(cast(Engine, Rank()), checkpoint, expected=expected) == 3
+    assert 3 == saved_step(checkpoint, expected=expected)
+    restore(cast(Engine, Rank()), checkpoint)
     assert 3 == len(set(folders))
     assert not any(folder.exists() for folder in folders)
+    with pytest.raises(ModelError, match="plan_fingerprint p, this run has q"):
+        saved_step(checkpoint, expected=replace(expected, plan_fingerprint="q"))
 
 
 def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base, stack, tmp_path):
