@@ -78,6 +78,7 @@ class Stack:
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
             "RAY_ADDRESS": f"127.0.0.1:{self.ports['gcs']}",
             "RAY_API_SERVER_ADDRESS": self.dashboard_uri,
+            "MMTPP_CACHE": str(self.home / "cache"),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.home / "ray_token"),
         }

@@ -133,7 +133,8 @@ class Store(Section):
     cache_gib: NonNegativeFloat = 20.0
     """Disk that every machine may use to keep what it read of stores on S3; 0 for none."""
     cache_path: str = ""
-    """Folder of that cache on every machine. Empty: mmtpp in $XDG_CACHE_HOME or ~/.cache."""
+    """Folder of that cache on every machine. Empty: $MMTPP_CACHE, else mmtpp in $XDG_CACHE_HOME or
+    ~/.cache."""
 
 
 class Split(Section):

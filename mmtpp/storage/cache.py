@@ -22,7 +22,9 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def default_cache_folder() -> Path:
-    """``mmtpp`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """``$MMTPP_CACHE``, else ``mmtpp`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if os.environ.get("MMTPP_CACHE"):
+        return Path(os.environ["MMTPP_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmtpp"
 
 
