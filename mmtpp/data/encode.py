@@ -24,8 +24,15 @@ import ray
 
 from mmtpp.core.errors import DataError, ModelError, from_record
 from mmtpp.data.finishing import FinishShard, Reading
-from mmtpp.data.frames import DecodeImages, num_blocks
-from mmtpp.data.layout import COUNTS, PENDING, REJECTED, EncodeSettings, shard_file
+from mmtpp.data.frames import DecodeImages
+from mmtpp.data.layout import (
+    COUNTS,
+    IMAGES_PER_BLOCK,
+    PENDING,
+    REJECTED,
+    EncodeSettings,
+    shard_file,
+)
 from mmtpp.data.progress import Progress
 from mmtpp.data.reading import ReadShard
 from mmtpp.data.sources.reader import MalformedFileError, read_file
@@ -197,12 +204,12 @@ class _Run:
         """The second step, over the images of these shards."""
         done = self._names(join(PENDING, "decoded"), ".parquet")
         items = [
-            {"shard": shard, "block": block}
+            {"shard": shard, "block": block, "images": min(IMAGES_PER_BLOCK, count - first)}
             for shard, count in sorted(num_images.items())
-            for block in range(num_blocks(count))
+            for block, first in enumerate(range(0, count, IMAGES_PER_BLOCK))
             if f"{shard_file(shard, '')}-{block:06d}" not in done
         ]
-        progress = Progress("decode", total=sum(num_images.values()), unit="images")
+        progress = Progress("decode", total=sum(item["images"] for item in items), unit="images")
         for row in self._map(DecodeImages, items, (self._settings, self._folder)):
             progress.advance(row["images"])
         progress.close()
