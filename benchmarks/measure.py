@@ -34,7 +34,7 @@ def ratio(ours: list[float], other: list[float]) -> float:
     return statistics.median(ours) / statistics.median(other)
 
 
-def machine(*packages: str) -> str:
+def machine(*packages: str, used: str = "one used") -> str:
     """Processor, cores and versions, in one line."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -43,4 +43,4 @@ def machine(*packages: str) -> str:
         model = names[0].partition(":")[2].strip() if names else model
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     python = platform.python_version()
-    return f"{model}, {os.cpu_count()} cores, one used; Python {python}, {versions}"
+    return f"{model}, {os.cpu_count()} cores, {used}; Python {python}, {versions}"

@@ -63,6 +63,10 @@ class MissingFileError(StorageError):
     """A file is not there, while the place itself can be reached."""
 
 
+class FileTooLargeError(DataError):
+    """A file is over a limit that keeps memory bounded."""
+
+
 class ModelError(MmtppError):
     """A model folder, adapter or vocabulary does not fit."""
 

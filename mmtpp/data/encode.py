@@ -13,6 +13,7 @@ images is finished by the first step. The driver writes the manifest at the end;
 store does not exist.
 """
 
+import hashlib
 import json
 import logging
 import time
@@ -21,13 +22,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import ray
+from ray.exceptions import RayError
 
-from mmtpp.core.errors import DataError, ModelError, from_record
+from mmtpp.core.errors import ClusterError, DataError, ModelError, StorageError, from_record
 from mmtpp.data.finishing import FinishShard, Reading
 from mmtpp.data.frames import DecodeImages
 from mmtpp.data.layout import (
     COUNTS,
+    GROUP_EVENTS,
     IMAGES_PER_BLOCK,
+    PART_EVENTS,
     PENDING,
     REJECTED,
     EncodeSettings,
@@ -55,10 +59,10 @@ logger = logging.getLogger(__name__)
 ENCODE_VERSION = 3  # bump when the same input gives another output
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 16 * 2**20
-MAX_BLOCKS = 1024  # of a Ray Data job; more tasks than that share blocks
+MAX_BLOCKS = 4096  # of a Ray Data job; more tasks than that share blocks
+MAX_RETRIES = 8  # of a task or process that dies; machines come and go
 TOKENIZER_SAMPLE_FILES = 200
 TOKENIZER_SAMPLE_BYTES = 64 * 2**20
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG", ".WEBP")
 READS_IN_FLIGHT = 16
 
 
@@ -120,11 +124,20 @@ def encode(
     """
     started = time.monotonic()
     files, listing = _list(settings, max_file_bytes=max_file_bytes)
-    identity = [ENCODE_VERSION, asdict(settings), vocabulary.hash if vocabulary else "", listing]
-    request = digest(identity)
-    existing = find_manifest(store_uri)
+    request = digest(
+        [
+            ENCODE_VERSION,
+            # another division into shards, parts and blocks does not go on with this one's files
+            [FILES_PER_SHARD, BYTES_PER_SHARD, PART_EVENTS, GROUP_EVENTS, IMAGES_PER_BLOCK],
+            asdict(settings),
+            vocabulary.hash if vocabulary else "",
+            listing,
+        ]
+    )
+    existing = find_manifest(store_uri, to_replace=True)
     if existing and existing.request == request:
         logger.info("the store is up to date, nothing to prepare: %s", store_uri)
+        _clean(join(store_uri, existing.data_folder))
         _check(existing, settings.source_uri, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, time.monotonic() - started)
 
@@ -147,7 +160,7 @@ def encode(
     run.check_names(totals)
     _check(manifest, settings.source_uri, store_uri, max_rejected_fraction)
     manifest.save(store_uri)
-    remove_folder(join(folder, PENDING))
+    _clean(folder)
     return EncodeReport(manifest, False, time.monotonic() - started)
 
 
@@ -191,12 +204,14 @@ class _Run:
         total = sum(sizes.values())
         progress = Progress("read", total=total, unit="MB", scale=10**6)
         items = [{"shard": shard.index, "paths": shard.paths} for shard in left]
+        num_events = 0
         for row in self._map(ReadShard, items, (self._settings, self._folder)):
             if row["counts"]:
                 totals.add(json.loads(row["counts"]))
             else:
                 num_images[row["shard"]] = row["num_images"]
-            progress.advance(sizes[row["shard"]], f"{totals.counts['events_read']:,} events")
+            num_events += row["events"]
+            progress.advance(sizes[row["shard"]], f"{num_events:,} events")
         progress.close()
         return num_images
 
@@ -220,16 +235,32 @@ class _Run:
             return
         most = min(len(items), self._max_workers or len(items))
         now = min(most, max(1, int(ray.cluster_resources().get("CPU", 1))))
-        results = ray.data.from_items(items, override_num_blocks=min(len(items), MAX_BLOCKS)).map(
+        blocks = min(len(items), MAX_BLOCKS)
+        # Ray cuts blocks from the list in order: deal, so that each has large and small items
+        dealt = [item for block in range(blocks) for item in items[block::blocks]]
+        results = ray.data.from_items(dealt, override_num_blocks=blocks).map(
             actor,
             fn_constructor_args=arguments,
             # as many as the cluster has CPUs for, now or when the autoscaler has brought them
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=now),
+            # by default a task that kills its process, for want of memory say, is tried for ever
+            max_restarts=MAX_RETRIES,
+            max_task_retries=MAX_RETRIES,
         )
-        for row in results.iter_rows():
-            if row["problem"]:
-                raise from_record(row["problem"])
-            yield row
+        try:
+            for row in results.iter_rows():
+                if row["problem"]:
+                    raise from_record(row["problem"])
+                yield row
+        except RayError as error:
+            raise ClusterError(
+                f"a process of the step {actor.__name__} failed {MAX_RETRIES + 1} times: "
+                f"{str(error).splitlines()[-1]}",
+                where=self._settings.source_uri,
+                cause="it was killed for want of memory, or crashed on a file; what is finished "
+                "is kept",
+                setting=f"source.max_workers = {self._max_workers}, source.max_file_mib",
+            ) from error
 
     def _names(self, folder: str, suffix: str) -> set[str]:
         """Names of the files of a folder without their suffix."""
@@ -261,10 +292,9 @@ class _Run:
         )
 
 
-def _list(
-    settings: EncodeSettings, *, max_file_bytes: int
-) -> tuple[list[tuple[str, int]], list[object]]:
-    """The event files with their sizes, and what tells this state of the source from another.
+def _list(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[list[tuple[str, int]], str]:
+    """The event files with their sizes, and a hash that tells this state of the source, images
+    included, from any other.
 
     Raises:
         DataError: no event files, or one that is too large.
@@ -272,10 +302,10 @@ def _list(
     suffixes = settings.reader().suffixes
     _, root = filesystem_of(settings.source_uri)
     files: list[tuple[str, int]] = []
-    state: list[object] = []
-    for info in list_files(settings.source_uri, (*suffixes, *IMAGE_SUFFIXES)):
+    state = hashlib.sha256()
+    for info in list_files(settings.source_uri, ""):
         path = info.path.removeprefix(root).lstrip("/")
-        state.append((path, info.size, info.mtime_ns))
+        state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
         if path.endswith(suffixes):
             files.append((path, info.size))
     if not files:
@@ -293,7 +323,16 @@ def _list(
             cause="split it by sequence into files of some 10 to 100 MiB",
             setting=f"source.max_file_mib = {max_file_bytes // 2**20}",
         )
-    return files, state
+    return files, state.hexdigest()
+
+
+def _clean(folder: str) -> None:
+    """Remove what the steps left for each other; the store is complete with or without it."""
+    try:
+        if exists(join(folder, PENDING)):
+            remove_folder(join(folder, PENDING))
+    except StorageError as error:
+        logger.warning("cannot remove what is no longer needed: %s", error)
 
 
 def _own_vocabulary(
@@ -316,10 +355,11 @@ def _train_tokenizer(settings: EncodeSettings, files: Sequence[tuple[str, int]])
     sample: list[str] = []
     size = 0
     for path, num_bytes in files[::step][:TOKENIZER_SAMPLE_FILES]:
-        size += num_bytes
-        if sample and size > TOKENIZER_SAMPLE_BYTES:
-            break
-        sample.append(path)
+        if size + num_bytes <= TOKENIZER_SAMPLE_BYTES:
+            sample.append(path)
+            size += num_bytes
+    if not sample:
+        sample.append(min(files, key=lambda file: file[1])[0])
     uris = [join(settings.source_uri, path) for path in sample]
     texts: list[str] = []
     with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayTaskError
 
+from mmtpp.core.errors import MmtppError
 from mmtpp.core.order import samples_of_step, share_of_rank
 from mmtpp.core.row import Row
 from mmtpp.core.tokens import TokenIds
@@ -23,7 +25,9 @@ from mmtpp.data.plan import AssembleSettings, Plan, samples_table
 SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early
 CHUNK = 256
-CHUNK_BYTES = 256 * 2**20  # at most, in Ray's object store; a rank has two chunks there
+CHUNK_BYTES = (
+    256 * 2**20
+)  # at most, but for a single sample, in Ray's object store; a rank has two chunks there
 TOKEN_BYTES = 18  # of the columns of a packed row
 # Assembling takes a moment every few minutes; asking for a CPU could deadlock a full cluster.
 ASSEMBLING_CPUS = 0
@@ -68,7 +72,8 @@ def iter_rows(
 
     The first chunk is being assembled when this returns, and the next one while a chunk is used.
     """
-    starts = [0, *range(FIRST_CHUNK, len(sample_ids), _chunk_size(settings))]
+    size = _chunk_size(settings)
+    starts = [0, *range(min(FIRST_CHUNK, size), len(sample_ids), size)]
     chunks = iter(np.split(sample_ids, starts[1:]))
     ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
     first = ahead.submit(_assemble_chunk, plan, next(chunks), settings, token_ids)
@@ -103,7 +108,7 @@ def _chunk_size(settings: AssembleSettings) -> int:
     if settings.template.images != "none":
         pixels = 3 * settings.image_px**2 / settings.template.image_tokens
     sample_bytes = settings.max_tokens * (TOKEN_BYTES + pixels)
-    return max(SAMPLES_PER_BLOCK, min(CHUNK, int(CHUNK_BYTES / sample_bytes)))
+    return max(1, min(CHUNK, int(CHUNK_BYTES / sample_bytes)))
 
 
 def _assemble_chunk(
@@ -119,7 +124,7 @@ def _assemble_chunk(
         samples_table(plan, sample_ids[start : start + SAMPLES_PER_BLOCK])
         for start in range(0, len(sample_ids), SAMPLES_PER_BLOCK)
     ]
-    return list(
+    blocks = (
         ray.data.from_arrow(parts)
         .map_batches(
             assemble_samples,  # pyright: ignore[reportArgumentType] # Arrow tables are batches
@@ -131,3 +136,9 @@ def _assemble_chunk(
         )
         .to_arrow_refs()
     )
+    try:
+        return list(blocks)
+    except RayTaskError as error:
+        if isinstance(error.cause, MmtppError):
+            raise error.cause from error
+        raise

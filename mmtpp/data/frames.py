@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.errors import DataError, MissingFileError, MmtppError, as_record
+from mmtpp.core.errors import DataError, FileTooLargeError, MissingFileError, MmtppError, as_record
 from mmtpp.data.layout import (
     FRAME_SCHEMA,
     FRAMES,
-    FRAMES_PER_GROUP,
     IMAGES_PER_BLOCK,
     PENDING,
     EncodeSettings,
     block_file,
+    frames_per_group,
     shard_file,
 )
 from mmtpp.model.processor import decode_image
@@ -79,8 +79,10 @@ def decoded_images(folder: str, shard: int, *, num_images: int) -> DecodedImages
     frames: list[NDArray[np.int64]] = []
     problems: list[str] = []
     first_with: dict[bytes, int] = {}
-    for block in range(num_blocks(num_images)):
-        table = read_table(decoded_uri(folder, shard, block))
+    uris = [decoded_uri(folder, shard, block) for block in range(num_blocks(num_images))]
+    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        tables = list(pool.map(read_table, uris))
+    for block, table in enumerate(tables):
         found = [
             BAD_IMAGE if row < 0 else first_with.setdefault(digest, block * IMAGES_PER_BLOCK + row)
             for row, digest in zip(
@@ -141,7 +143,7 @@ class DecodeImages:
                 decoded[name].append(value)
         uri = join(self._folder, FRAMES, block_file(shard_file(shard), block))
         table = pa.table({"image": frames, "digest": list(rows)}, schema=FRAME_SCHEMA)
-        write_table(uri, table, rows_per_group=FRAMES_PER_GROUP)
+        write_table(uri, table, rows_per_group=frames_per_group(self._settings.image_px))
         # last: the block then counts as decoded
         table = pa.table(decoded, schema=_DECODED_SCHEMA)
         write_table(decoded_uri(self._folder, shard, block), table)
@@ -153,7 +155,9 @@ class DecodeImages:
         size = 3 * self._settings.image_px**2
         for path, file in zip(paths, files, strict=True):
             image = self._remembered.get(path)
-            if image is None:
+            if image is not None:
+                self._remembered.move_to_end(path)
+            else:
                 image = self._resize(self._load(path) if file is None else file)
                 self._remembered[path] = image
                 if len(self._remembered) * size > REMEMBERED_BYTES:
@@ -169,11 +173,10 @@ class DecodeImages:
         try:
             uri = join_inside(settings.source_uri, path)
             data = read_bytes(uri, max_bytes=settings.max_image_bytes)
+        except FileTooLargeError as error:
+            return f"{error.what}; source.max_image_mib = {settings.max_image_bytes // 2**20}"
         except (DataError, MissingFileError) as error:
             return str(error)
-        if len(data) > settings.max_image_bytes:
-            megabytes = settings.max_image_bytes // 2**20
-            return f"the file is larger than source.max_image_mib = {megabytes}"
         return data or "the file is empty"
 
     def _resize(self, file: bytes | str) -> bytes | str:

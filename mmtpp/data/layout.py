@@ -26,8 +26,8 @@ COUNTS, PENDING = "counts", "pending"
 GROUP_EVENTS = 4096  # about as many as a context of 64,000 tokens holds
 PART_EVENTS = 4096
 IMAGES_PER_BLOCK = 256  # image files that one task decodes
-FRAMES_PER_GROUP = 32
-GROUPS_PER_BLOCK = IMAGES_PER_BLOCK // FRAMES_PER_GROUP
+MAX_FRAMES_PER_GROUP = 32
+FRAME_GROUP_BYTES = 2**20
 
 SEQUENCE_SCHEMA = pa.schema(
     [
@@ -59,6 +59,12 @@ REJECTED_SCHEMA = pa.schema(
         ("record", pa.string()),
     ]
 )
+
+
+def frames_per_group(image_px: int) -> int:
+    """Frames of a row group: a power of two, at most ``MAX_FRAMES_PER_GROUP`` and about a MiB."""
+    fitting = max(1, FRAME_GROUP_BYTES // (3 * image_px**2))
+    return min(MAX_FRAMES_PER_GROUP, 2 ** (fitting.bit_length() - 1))
 
 
 def shard_file(shard: int, suffix: str = ".parquet") -> str:

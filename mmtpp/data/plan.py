@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import ray
 
 from mmtpp.core.compression import Compression, compress
-from mmtpp.core.errors import DataError
+from mmtpp.core.errors import DataError, MmtppError, as_record, from_record
 from mmtpp.core.order import seed_from
 from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import TokenIds
-from mmtpp.core.window import TimeRange, Window, cut_windows
+from mmtpp.core.window import TimeRange, cut_windows
 from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
 from mmtpp.storage.parquet import read_table, write_table
 
@@ -157,7 +157,7 @@ def load_plan(uri: str) -> Plan:
     for window in np.lexsort((place, sample_of)).tolist():
         samples[sample_of[window]].append(window)
     return Plan(
-        table.drop_columns(["sample", "place"]),
+        table.drop_columns(["sample", "place"]).combine_chunks(),
         samples,
         int(metadata[b"num_events"]),
         int(metadata[b"num_similar"]),
@@ -182,14 +182,8 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     )
     tables = list(windows_of_files.iter_batches(batch_size=None, batch_format="pyarrow"))
     table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
-    problems = [problem for problem in table["problem"].to_pylist() if problem]
-    if problems:
-        raise DataError(
-            problems[0],
-            where=settings.store.data_uri,
-            cause="a single event does not fit the context",
-            setting=f"window.max_tokens = {settings.max_tokens}",
-        )
+    for problem in filter(None, table["problem"].to_pylist()):
+        raise from_record(problem)
     if settings.max_sequences:
         chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
         table = table.filter(pc.field("sequence_id").isin(chosen))
@@ -210,7 +204,7 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     else:
         samples = [[window] for window in range(len(table))]
     return Plan(
-        windows=table.select(WINDOW_SCHEMA.names),
+        windows=table.select(WINDOW_SCHEMA.names).combine_chunks(),
         samples=samples,
         num_events=int(np.sum(table["num_events"].to_numpy())),
         num_similar=int(np.sum(table["num_similar"].to_numpy())),
@@ -229,18 +223,26 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
     reader = StoreReader(settings.store)
     with_text = settings.compression.strategy == "hybrid"
     columns: dict[str, list] = {name: [] for name in _PLAN_SCHEMA.names}
-    for file in files["file"].to_pylist():
-        for sequence in reader.sequences(file, with_text=with_text):
-            if sequence.split == settings.split:
-                for name, values in _windows(sequence, settings, template).items():
-                    columns[name] += values
+    try:
+        for file in files["file"].to_pylist():
+            for sequence in reader.sequences(file, with_text=with_text):
+                if sequence.split == settings.split:
+                    for name, values in _windows(sequence, settings, template).items():
+                        columns[name] += values
+    except MmtppError as error:  # Ray Data would wrap it beyond recognition
+        problem = {"problem": as_record(error), "sequence_id": "", "start": 0}
+        return pa.Table.from_pylist([problem], _PLAN_SCHEMA)
     return pa.table(columns, schema=_PLAN_SCHEMA)
 
 
 def _windows(
     sequence: StoredSequence, settings: AssembleSettings, template: Template
 ) -> dict[str, list]:
-    """Windows as columns of ``_PLAN_SCHEMA``."""
+    """Windows as columns of ``_PLAN_SCHEMA``.
+
+    Raises:
+        DataError: an event alone is larger than the context.
+    """
     first, last = settings.time_range.of(sequence.times)
     chosen = seeded(settings.compression, sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
@@ -251,14 +253,17 @@ def _windows(
             max_tokens=settings.max_tokens,
             overlap_fraction=settings.overlap_fraction,
         )
-        problem = ""
     except ValueError as error:
-        problem = f"sequence {sequence.sequence_id!r}: {error}"
-        windows = [Window(0, 0, 0, 0)]
+        raise DataError(
+            f"sequence {sequence.sequence_id!r}: {error}",
+            where=settings.store.data_uri,
+            cause="a single event does not fit the context",
+            setting=f"window.max_tokens = {settings.max_tokens}",
+        ) from error
     marks = [events.similar[window.start : window.end] for window in windows]
     count = len(windows)
     return {
-        "problem": [problem] * count,
+        "problem": [""] * count,
         "sequence_id": [sequence.sequence_id] * count,
         "file": [sequence.address.file] * count,
         "group": [sequence.address.group] * count,

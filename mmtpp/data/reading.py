@@ -34,24 +34,24 @@ class ReadShard:
         self._settings = settings
         self._folder = folder
         self._reader = settings.reader()
-        tokenizer = read_bytes(join(folder, TOKENIZER_FILE)).decode()
-        self._tokenise = TextTokeniser(Vocabulary(tokenizer))
+        self._tokenise: TextTokeniser | None = None
         self._pool = ThreadPoolExecutor(FILES_IN_FLIGHT, thread_name_prefix="files")
 
     def __call__(self, row: dict) -> dict:
         """Read the files ``row["paths"]`` of ``row["shard"]``.
 
         Returns:
-            ``problem``, not empty on failure; ``counts`` of a finished shard; ``num_images`` of
-            any other.
+            ``problem``, not empty on failure; ``shard``; events read; ``counts`` of a finished
+            shard; ``num_images`` of any other.
         """
+        shard = int(row["shard"])
+        result = {"problem": "", "shard": shard, "events": 0, "counts": "", "num_images": 0}
         try:
-            counts, num_images = self._read(int(row["shard"]), [str(path) for path in row["paths"]])
+            return result | self._read(shard, [str(path) for path in row["paths"]])
         except MmtppError as error:
-            return {"problem": as_record(error), "shard": -1, "counts": "", "num_images": 0}
-        return {"problem": "", "shard": row["shard"], "counts": counts, "num_images": num_images}
+            return result | {"problem": as_record(error)}
 
-    def _read(self, shard: int, paths: list[str]) -> tuple[str, int]:
+    def _read(self, shard: int, paths: list[str]) -> dict[str, str | int]:
         sequences: list[EventSequence] = []
         files: list[str] = []
         rejected: list[Rejected] = []
@@ -70,7 +70,7 @@ class ReadShard:
             sequences,
             paths=files,
             splits=[self._split(sequence.sequence_id) for sequence in sequences],
-            tokenise=self._tokenise,
+            tokenise=self._tokeniser(),
         )
         reading = Reading(
             paths=files,
@@ -82,11 +82,19 @@ class ReadShard:
             num_images=len(images),
         )
         if not images:
-            return finish_shard(self._folder, shard, columns, reading, {}), 0
+            counts = finish_shard(self._folder, shard, columns, reading, {})
+            return {"events": num_read, "counts": counts}
         write_image_paths(self._folder, shard, images)
         columns.write(join(self._folder, PENDING, shard_file(shard)))
         reading.save(self._folder, shard)
-        return "", len(images)
+        return {"events": num_read, "num_images": len(images)}
+
+    def _tokeniser(self) -> TextTokeniser:
+        # not in __init__, where Ray would turn an error into a dead actor
+        if self._tokenise is None:
+            tokenizer = read_bytes(join(self._folder, TOKENIZER_FILE)).decode()
+            self._tokenise = TextTokeniser(Vocabulary(tokenizer))
+        return self._tokenise
 
     def _content(self, path: str) -> bytes:
         return read_bytes(join(self._settings.source_uri, path))

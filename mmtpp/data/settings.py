@@ -50,6 +50,7 @@ def store_settings(store: Store, manifest: Manifest) -> StoreSettings:
     return StoreSettings(
         data_uri=join(store.uri, manifest.data_folder),
         fingerprint=manifest.fingerprint,
+        image_px=manifest.image_px,
         cache_bytes=int(store.cache_gib * 2**30),
         cache_path=store.cache_path,
     )

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from mmtpp.core.events import Events, intervals_from_times
 from mmtpp.data.layout import (
     FRAMES,
-    FRAMES_PER_GROUP,
-    GROUPS_PER_BLOCK,
+    IMAGES_PER_BLOCK,
     PART_EVENTS,
     SEQUENCES,
     block_file,
+    frames_per_group,
 )
 from mmtpp.storage.cache import DiskCache, default_cache_folder
 from mmtpp.storage.parquet import list_edges, list_values, open_file
 from mmtpp.storage.paths import explained, join, list_files
 
-MEMORY_BYTES = 128 * 2**20  # of row groups a process keeps
+MEMORY_BYTES = 128 * 2**20  # of row groups a process keeps besides those of the present batch
 MAX_OPEN_FILES = 256
 READS_IN_FLIGHT = 8
 _EVENT_COLUMNS = ("times", "types", "text_ids", "text_lengths", "frame")
@@ -41,18 +41,20 @@ class StoreSettings:
     Attributes:
         data_uri: its data folder.
         fingerprint: of its content.
+        image_px: side of its frames.
         cache_bytes: limit of the disk cache, which is for stores on S3; 0 for none.
         cache_path: folder of the cache; empty for the user's own.
     """
 
     data_uri: str
     fingerprint: str
+    image_px: int
     cache_bytes: int
     cache_path: str
 
     def cache(self) -> DiskCache | None:
         """The disk cache, where one is wanted."""
-        if not self.cache_bytes or "://" not in self.data_uri:
+        if not self.cache_bytes or not self.data_uri.startswith("s3://"):
             return None
         folder = Path(self.cache_path).expanduser() if self.cache_path else default_cache_folder()
         return DiskCache(folder, max_bytes=self.cache_bytes)
@@ -125,6 +127,8 @@ class StoreReader:
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self._groups: OrderedDict[_Key, _Group] = OrderedDict()
         self._held_bytes = 0
+        self._wanted: set[_Key] = set()  # by the batch that was read ahead: not forgotten
+        self._frames_per_group = frames_per_group(settings.image_px)
         self._lock = Lock()
 
     def files(self) -> list[str]:
@@ -215,14 +219,18 @@ class StoreReader:
         found = []
         last, held = -1, None
         for frame in frames.tolist():
-            group, row = divmod(frame, FRAMES_PER_GROUP)
+            group, row = divmod(frame, self._frames_per_group)
             if held is None or group != last:
-                last, held = group, self._group(_frame_group(file, group))
+                last, held = group, self._group(self._frame_group(file, group))
             found.append((held.digests[row], held.images[row]))
         return found
 
     def read_ahead_events(self, windows: Iterable[tuple[Address, int, int]]) -> None:
-        """Read what ``events`` will need for these addresses, starts and ends, in parallel."""
+        """Read what ``events`` will need for these addresses, starts and ends, in parallel.
+
+        What was read ahead before may be forgotten from now on.
+        """
+        self._wanted.clear()
         self._read_ahead(
             _Key(SEQUENCES, address.file, address.group + part)
             for address, start, end in windows
@@ -232,14 +240,21 @@ class StoreReader:
     def read_ahead_frames(self, frames: Iterable[tuple[str, NDArray[np.integer]]]) -> None:
         """Read what ``frames`` will need for these files and values, in parallel."""
         self._read_ahead(
-            _frame_group(file, group)
+            self._frame_group(file, group)
             for file, values in frames
-            for group in np.unique(values // FRAMES_PER_GROUP).tolist()
+            for group in np.unique(values // self._frames_per_group).tolist()
         )
+
+    def _frame_group(self, file: str, group: int) -> _Key:
+        """Row group of the frames ``group * frames_per_group`` and following of a file."""
+        block, group = divmod(group, IMAGES_PER_BLOCK // self._frames_per_group)
+        return _Key(FRAMES, block_file(file, block), group)
 
     def _read_ahead(self, keys: Iterable[_Key]) -> None:
         by_file: dict[tuple[str, str], list[_Key]] = {}
-        for key in dict.fromkeys(keys):
+        wanted = dict.fromkeys(keys)
+        self._wanted.update(wanted)
+        for key in wanted:
             if key not in self._groups:
                 by_file.setdefault((key.folder, key.file), []).append(key)
         if not by_file:
@@ -261,8 +276,11 @@ class StoreReader:
     def _hold(self, key: _Key, group: "_Group") -> None:
         self._groups[key] = group
         self._held_bytes += group.num_bytes
-        while self._held_bytes > MEMORY_BYTES and len(self._groups) > 1:
-            self._held_bytes -= self._groups.popitem(last=False)[1].num_bytes
+        if self._held_bytes > MEMORY_BYTES:
+            for old in [each for each in self._groups if each not in self._wanted and each != key]:
+                self._held_bytes -= self._groups.pop(old).num_bytes
+                if self._held_bytes <= MEMORY_BYTES:
+                    break
 
     def _load(self, key: _Key) -> tuple[_Key, "_Group"]:
         def read() -> pa.Table:
@@ -327,9 +345,3 @@ class _Group:
 def _parts_of(start: int, end: int) -> range:
     """Parts of a sequence that events ``start`` to before ``end`` lie in."""
     return range(start // PART_EVENTS, (max(start, end - 1)) // PART_EVENTS + 1)
-
-
-def _frame_group(file: str, group: int) -> _Key:
-    """Row group of the frames ``group * FRAMES_PER_GROUP`` and following of a file."""
-    block, group = divmod(group, GROUPS_PER_BLOCK)
-    return _Key(FRAMES, block_file(file, block), group)

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from mmtpp.model.vocabulary import Vocabulary
 
-MAX_REMEMBERED = 2**18  # texts a process keeps the ids of: some 60 MB
+REMEMBERED_BYTES = 64 * 2**20  # of texts and their ids that a process keeps
+_ENTRY_BYTES = 200  # of a text and its ids besides their content
 
 
 class TextTokeniser:
@@ -14,13 +15,13 @@ class TextTokeniser:
 
     Args:
         vocabulary: to tokenise with.
-        max_remembered: texts whose ids are kept for the next column; when there would be more,
-            all are forgotten.
+        remembered_bytes: of the texts kept for the next column; above that all are forgotten.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, max_remembered: int = MAX_REMEMBERED) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, remembered_bytes: int = REMEMBERED_BYTES) -> None:
         self._vocabulary = vocabulary
-        self._max_remembered = max_remembered
+        self._max_bytes = remembered_bytes
+        self._num_bytes = 0
         self._ids: dict[str, bytes] = {}
 
     def __call__(self, texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -41,9 +42,10 @@ class TextTokeniser:
         return ids[np.repeat(starts, lengths) + within], lengths.astype(np.int32)
 
     def _learn(self, distinct: list[str]) -> None:
-        unknown = [text for text in distinct if text not in self._ids]
-        if len(self._ids) + len(unknown) > self._max_remembered:
+        if self._num_bytes > self._max_bytes:
             self._ids.clear()
-            unknown = distinct
+            self._num_bytes = 0
+        unknown = [text for text in distinct if text not in self._ids]
         for text, ids in zip(unknown, self._vocabulary.encode_texts(unknown), strict=True):
             self._ids[text] = np.array(ids, dtype=np.int32).tobytes()
+            self._num_bytes += 2 * len(text) + 4 * len(ids) + _ENTRY_BYTES

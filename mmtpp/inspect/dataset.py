@@ -255,7 +255,7 @@ def _missing_images(uri: str, sequences: Iterable[EventSequence]) -> int:
 
 def _load_store(uri: str, manifest: Manifest) -> DataSet:
     folder = join(uri, manifest.data_folder)
-    reader = StoreReader(StoreSettings(folder, manifest.fingerprint, 0, ""))
+    reader = StoreReader(StoreSettings(folder, manifest.fingerprint, manifest.image_px, 0, ""))
     data = DataSet(
         uri=uri,
         kind="event store",

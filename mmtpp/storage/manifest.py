@@ -61,8 +61,12 @@ class Manifest:
         write_bytes(join(store_uri, MANIFEST_FILE), text.encode())
 
 
-def find_manifest(store_uri: str) -> Manifest | None:
+def find_manifest(store_uri: str, *, to_replace: bool = False) -> Manifest | None:
     """The manifest of a store, or None when there is no store.
+
+    Args:
+        store_uri: where to look.
+        to_replace: one of another version counts as none, since it is about to be replaced.
 
     Raises:
         DataError: it is there but of another version or damaged.
@@ -77,6 +81,8 @@ def find_manifest(store_uri: str) -> Manifest | None:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("the store's manifest is damaged", where=uri) from error
     if version != SCHEMA_VERSION or set(tree) != {field.name for field in fields(Manifest)}:
+        if to_replace:
+            return None
         raise DataError(
             f"the store has schema version {version}, this program reads {SCHEMA_VERSION}",
             where=uri,

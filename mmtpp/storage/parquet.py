@@ -36,7 +36,8 @@ def open_file(uri: str) -> pq.ParquetFile:
     """A file to read parts of; only its index is read now."""
     with explained(uri, "open the table"):
         filesystem, path = filesystem_of(uri)
-        return pq.ParquetFile(filesystem.open_input_file(path))
+        # the columns of a row group in one request
+        return pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=True)
 
 
 def list_values(table: pa.Table, name: str) -> np.ndarray:

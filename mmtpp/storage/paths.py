@@ -17,13 +17,18 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from mmtpp.core.errors import DataError, MissingFileError, StorageError
+from mmtpp.core.errors import (
+    DataError,
+    FileTooLargeError,
+    MissingFileError,
+    StorageError,
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 S3_ATTEMPTS = 8
 S3_CONNECT_S, S3_SILENCE_S = 10.0, 20.0
-MAX_PATH = 1024  # characters of a path in user data; the bound of an S3 key
+MAX_PATH = 1024  # bytes of a whole path; the bound of an S3 key
 
 
 def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -54,8 +59,8 @@ def _s3(bucket: str, settings: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
     environment = dict(settings)
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    if not endpoint and not region:
-        region = pafs.resolve_s3_region(bucket)
+    if not endpoint:
+        region = pafs.resolve_s3_region(bucket)  # the bucket's own, wherever this runs
     return pafs.S3FileSystem(
         endpoint_override=endpoint,
         region=region,
@@ -81,9 +86,11 @@ def join_inside(uri: str, relative: str) -> str:
     pure = PurePosixPath(relative.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or ":" in relative or "\0" in relative:
         raise DataError(f"path {relative[:200]!r} leaves the source folder", where=uri)
-    if len(relative) > MAX_PATH:
-        raise DataError(f"path {relative[:100]!r}... has {len(relative)} characters", where=uri)
-    return join(uri, str(pure))
+    joined = join(uri, str(pure))
+    size = len(joined.encode("utf-8", "surrogatepass"))
+    if size > MAX_PATH:
+        raise DataError(f"path {relative[:100]!r}... has {size} bytes", where=uri)
+    return joined
 
 
 @contextmanager
@@ -126,15 +133,19 @@ def _first_line(error: Exception) -> str:
 
 
 def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
-    """The whole content of a file, or its first ``max_bytes`` and one more.
+    """The whole content of a file.
 
     Raises:
         StorageError: missing or unreachable.
+        FileTooLargeError: it has more than ``max_bytes``; it is not read.
     """
     with explained(uri, "read the file"):
         filesystem, path = filesystem_of(uri)
-        with filesystem.open_input_stream(path) as stream:
-            return stream.read(None if max_bytes is None else max_bytes + 1)
+        with filesystem.open_input_file(path) as file:
+            size = file.size()
+            if max_bytes is not None and size > max_bytes:
+                raise FileTooLargeError(f"the file has {size} bytes", where=uri)
+            return file.read()
 
 
 def ahead(
@@ -186,11 +197,11 @@ def check_bucket(uri: str) -> None:
     Raises:
         StorageError: it is missing, or the credentials are refused.
     """
-    filesystem, path = filesystem_of(uri)
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        return
-    bucket = path.partition("/")[0]
+    bucket = uri.partition("://")[2].partition("/")[0]
     with explained(uri, f"reach the bucket {bucket}"):
+        filesystem, _ = filesystem_of(uri)
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            return
         if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
             raise StorageError(
                 f"the bucket {bucket} does not exist",

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
@@ -23,14 +22,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mmtpp.core.errors import DataError, ModelError, StorageError
+from mmtpp.core.errors import ClusterError, DataError, ModelError, StorageError
 from mmtpp.data.assemble import Assembler
+from mmtpp.data.encode import _Run
 from mmtpp.data.plan import make_plan, samples_table
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import find_manifest, load_manifest
-from mmtpp.storage.paths import list_files, read_bytes, write_bytes
+from mmtpp.storage.paths import exists, list_files, read_bytes, write_bytes
 from tests.conftest import ROOT
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.fault_proxy import fault_proxy
@@ -135,7 +135,7 @@ IMAGES: dict[str, tuple[bytes | None, str]] = {
 }  # fmt: skip
 
 
-def test_every_bad_image_is_rejected_with_its_cause_in_bounded_memory(stack):
+def test_every_bad_image_is_rejected_with_its_cause(stack):
     source, target = "s3://mmtpp/t/faults/images", "s3://mmtpp/t/faults/images-out"
     for name, (data, _) in IMAGES.items():
         if data is not None:
@@ -146,9 +146,7 @@ def test_every_bad_image_is_rejected_with_its_cause_in_bounded_memory(stack):
         for index, name in enumerate(IMAGES)
     ]  # fmt: skip
     write_bytes(f"{source}/a.json", json.dumps(events).encode())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     counts = encode_shard(target, ["a.json"], tokenizer=TOKENIZER, source_uri=source)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     rejected = _rejected(target)
     expected = {name: problem for name, (_, problem) in IMAGES.items() if problem}
     assert len(expected) == counts["rejected"]["unreadable_image"]
@@ -156,7 +154,31 @@ def test_every_bad_image_is_rejected_with_its_cause_in_bounded_memory(stack):
     for name, problem in expected.items():
         (detail,) = [each["detail"] for each in rejected if each["record"].endswith(f" {name}")]
         assert problem in detail, name
-    assert grown < 200 * 1024, f"{grown} KiB"  # no image was unpacked whole
+
+
+BOMB = """
+import resource, sys
+from mmtpp.core.errors import DataError
+from mmtpp.model.processor import decode_image
+data = open(sys.argv[1], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    decode_image(data, image_px=56, max_pixels=10**7)
+except DataError:
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("name", ["huge.png", "bomb.png", "text_bomb.png"])
+def test_no_bomb_is_unpacked(tmp_path, name: str):
+    """200 MiB of zeros in 200 KB; the process is new, so its peak is that of this image."""
+    data = IMAGES[name][0]
+    assert data is not None
+    (tmp_path / name).write_bytes(data)
+    done = subprocess.run([sys.executable, "-c", BOMB, str(tmp_path / name)], cwd=ROOT,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert int(done.stdout) < 20 * 1024, f"{done.stdout} KiB"
 
 
 def _rejected(folder: str) -> list[dict]:
@@ -227,12 +249,21 @@ def _many(uri: str, files: int) -> None:
         write_bytes(f"{uri}/{index // 1000:03d}/{index:06d}.json", data)
 
 
-def _processes(name: str) -> list[psutil.Process]:
+def _processes(stack, name: str) -> list[psutil.Process]:
+    """Workers of the stack's own cluster."""
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if name in " ".join(process.info["cmdline"] or [])
+        if name in " ".join(process.info["cmdline"] or []) and _belongs(process, stack)
     ]
+
+
+def _belongs(process: psutil.Process, stack) -> bool:
+    with suppress(psutil.Error):
+        return any(
+            str(stack.ports["gcs"]) in " ".join(each.cmdline()) for each in process.parents()
+        )
+    return False
 
 
 @pytest.mark.parametrize(
@@ -248,7 +279,7 @@ def test_a_killed_worker_of_prepare_changes_nothing(cluster, tmp_path, monkeypat
     def kill_one() -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not killed:
-            for victim in _processes(f"ray::MapWorker(Map({step}))")[:1]:
+            for victim in _processes(cluster, f"ray::MapWorker(Map({step}))")[:1]:
                 victim.send_signal(signal.SIGKILL)
                 killed.append(victim.pid)
             time.sleep(0.002)
@@ -262,8 +293,11 @@ def test_a_killed_worker_of_prepare_changes_nothing(cluster, tmp_path, monkeypat
     assert {**whole, "store_uri": ""} == {**report, "store_uri": ""}
 
 
-def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, tmp_path):
-    """The driver dies by SIGKILL; the second job does not touch the shards that were finished."""
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, tmp_path, how):
+    """SIGTERM is what ``ray job stop`` sends; finished shards are not touched again."""
     raw, target = str(tmp_path / "raw"), tmp_path / "store"
     _many(raw, 4000)
     command = [sys.executable, "jobs/prepare.py", "--set", f"source.uri={raw}",
@@ -275,9 +309,9 @@ def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, 
         while time.monotonic() < deadline and len(list(target.glob("data-*/counts/*.json"))) < 3:
             assert job.poll() is None, "the job ended too early"
             time.sleep(0.01)
-        job.kill()
+        job.send_signal(how)
     assert find_manifest(str(target)) is None
-    while _processes("ray::MapWorker(Map(ReadShard))"):  # Ray stops what the driver left
+    while _processes(cluster, "ray::MapWorker(Map(ReadShard))"):  # Ray stops what the driver left
         assert time.monotonic() < deadline
         time.sleep(0.1)
     finished = {path: path.stat().st_mtime_ns for path in target.glob("data-*/counts/*.json")}
@@ -357,7 +391,7 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
 
     def watch() -> None:
         while not stop.wait(0.2):
-            for process in _processes("ray::MapWorker"):
+            for process in _processes(cluster, "ray::MapWorker"):
                 with suppress(psutil.Error):
                     memory = process.memory_full_info().uss
                     seen[process.pid] = max(seen.get(process.pid, 0), memory)
@@ -384,3 +418,71 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(8))
     assert 8 == len(Assembler(settings, token_ids)(samples))
+
+
+@pytest.mark.parametrize("stop_at", ["DecodeImages", "FinishShard"])
+def test_a_job_that_ends_between_its_steps_goes_on_there(cluster, monkeypatch, stop_at: str):
+    """On the real server; the second job is given only what the first has not done."""
+    monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 8)
+    target = f"s3://mmtpp/t/faults/stop-{stop_at}"
+    given: list[tuple[str, list]] = []
+    stop_after = {stop_at: 1}
+    whole = _Run._map
+
+    def watched(self, actor, items, arguments):
+        given.append((actor.__name__, items))
+        for count, row in enumerate(whole(self, actor, items, arguments)):
+            if count == stop_after.get(actor.__name__, 10**9):
+                raise KeyboardInterrupt
+            yield row
+
+    monkeypatch.setattr(_Run, "_map", watched)
+    config = make_config(**{"store.uri": target, "source.max_workers": 1})
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config)
+    assert find_manifest(target) is None
+    first = {name: len(items) for name, items in given}
+    given.clear()
+    stop_after.clear()
+    report = prepare(config)
+    second = {name: len(items) for name, items in given}
+    assert 3 == first["ReadShard"]
+    assert 0 == second["ReadShard"]
+    assert 0 < second[stop_at] < first[stop_at]
+    assert load_manifest(STORE).fingerprint == load_manifest(target).fingerprint
+    assert NUM_SEQUENCES * NUM_EVENTS == report["events_kept"]
+    assert not exists(f"{target}/{load_manifest(target).data_folder}/pending")
+
+
+def test_a_task_that_always_kills_its_process_ends_the_job(cluster, tmp_path, monkeypatch):
+    """As one does that needs more memory than there is."""
+    monkeypatch.setattr("mmtpp.data.encode.MAX_RETRIES", 1)
+    raw = tmp_path / "raw"
+    publish_events(str(raw))
+    config = make_config(**{"source.uri": str(raw), "store.uri": str(tmp_path / "store")})
+    monkeypatch.setattr("mmtpp.data.encode.ReadShard", Dies)
+    with pytest.raises(ClusterError, match=r"(?s)step Dies failed 2 times.*source\.max_file_mib"):
+        prepare(config)
+    assert find_manifest(config.store.uri) is None
+
+
+class Dies:
+    """A step whose process is killed by its work."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, row: dict) -> dict:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return row
+
+
+def test_a_store_of_another_version_is_replaced(cluster, tmp_path):
+    raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
+    publish_events(raw)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "manifest.json").write_text('{"schema_version": 2}')
+    with pytest.raises(DataError, match=r"prepare\.py again"):
+        load_manifest(target)
+    prepare(make_config(**{"source.uri": raw, "store.uri": target}))
+    assert NUM_SEQUENCES * NUM_EVENTS == load_manifest(target).events_kept

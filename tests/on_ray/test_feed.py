@@ -39,8 +39,9 @@ def plan(store) -> Plan:
     return plan
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2, 3])
-def test_the_feed_delivers_the_plan_at_any_world_size(plan, num_ranks: int):
+@pytest.mark.parametrize(("num_ranks", "chunk"), [(1, 256), (2, 5), (3, 256)])
+def test_the_feed_delivers_the_plan_at_any_world_size(plan, monkeypatch, num_ranks: int, chunk):
+    monkeypatch.setattr("mmtpp.data.feed.CHUNK", chunk)
     settings, token_ids = _settings()
     consumed = []
     for rank in range(num_ranks):
@@ -66,7 +67,7 @@ def _same(first: Row, second: Row) -> bool:
 
 
 def test_rows_are_the_same_from_memory_disk_and_server(plan, tmp_path):
-    """Also when chunks are small and the disk cache has to evict."""
+    """Also when the disk cache has to forget."""
     rows = {}
     changes = [{"store.cache_gib": 0.0}] + 2 * [
         {"store.cache_gib": size, "store.cache_path": str(tmp_path / str(size))}
@@ -74,10 +75,15 @@ def test_rows_are_the_same_from_memory_disk_and_server(plan, tmp_path):
     ]
     for index, change in enumerate(changes):
         settings, token_ids = _settings(**change)
-        table = Assembler(settings, token_ids)(samples_table(plan, np.arange(len(plan.samples))))
+        assembler, samples = (
+            Assembler(settings, token_ids),
+            samples_table(plan, np.arange(len(plan.samples))),
+        )
+        table = assembler(samples)
+        assert table.equals(assembler(samples))  # now from memory
         rows[index] = [row_from_arrow(table, i, image_px=56) for i in range(len(table))]
-    assert len(list((tmp_path / "1.0").iterdir())) >= 2
-    assert sum(path.stat().st_size for path in (tmp_path / "1e-05").iterdir()) < 10**6
+    assert len(list((tmp_path / "1.0/tables").iterdir())) >= 2
+    assert sum(path.stat().st_size for path in (tmp_path / "1e-05/tables").iterdir()) < 10**6
     for index in range(1, len(changes)):
         assert all(map(_same, rows[0], rows[index]))
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mmtpp.core.errors import StorageError
 from mmtpp.core.events import EventSequence
-from mmtpp.data.layout import GROUP_EVENTS, PART_EVENTS
+from mmtpp.data.layout import GROUP_EVENTS, IMAGES_PER_BLOCK, PART_EVENTS, frames_per_group
 from mmtpp.data.shard import ShardColumns
 from mmtpp.data.store import StoreReader, StoreSettings
 from mmtpp.data.texts import TextTokeniser
@@ -64,7 +64,7 @@ SEQUENCES = [
 def reader(tmp_path_factory) -> StoreReader:
     folder = tmp_path_factory.mktemp("store")
     _columns(SEQUENCES).write(str(folder / "sequences" / "000000.parquet"))
-    return StoreReader(StoreSettings(str(folder), "x", 0, ""))
+    return StoreReader(StoreSettings(str(folder), "x", 56, 0, ""))
 
 
 def test_row_groups_hold_whole_short_sequences_or_one_part(tmp_path):
@@ -166,7 +166,7 @@ def test_sequence_ids_that_occur_twice_are_found():
 
 @given(st.lists(st.lists(st.sampled_from(["", "a", "some words", "ü", "and"]), max_size=8)))
 def test_texts_are_tokenised_as_one_by_one_whatever_is_remembered(columns: list[list[str]]):
-    tokenise = TextTokeniser(VOCABULARY, max_remembered=3)
+    tokenise = TextTokeniser(VOCABULARY, remembered_bytes=300)
     for texts in columns:
         ids, lengths = tokenise(pa.array(texts, pa.string()))
         expected = VOCABULARY.encode_texts(texts)
@@ -203,7 +203,7 @@ def test_frames_are_the_images_in_any_order(tmp_path):
     paths = _raw(tmp_path / "raw", images=600, same=0)
     encode_shard(str(tmp_path / "out"), paths, tokenizer=TOKENIZER,
                  source_uri=str(tmp_path / "raw"))  # fmt: skip
-    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 0, ""))
+    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
     (sequence,) = reader.sequences("000000.parquet")
     order = np.random.default_rng(0).permutation(600)[:80]
     found = reader.frames("000000.parquet", sequence.events.frames[order])
@@ -229,7 +229,7 @@ def test_the_cache_returns_what_was_loaded_and_loads_once(tmp_path):
     assert cache.table("k", load).equals(_table(7))
     assert DiskCache(tmp_path / "c", max_bytes=10**6).table("k", load).equals(_table(7))
     assert 1 == len(loads)
-    assert 0o700 == (tmp_path / "c").stat().st_mode & 0o777
+    assert 0o700 == (tmp_path / "c" / "tables").stat().st_mode & 0o777
 
 
 def test_the_cache_forgets_what_was_used_longest_ago(tmp_path):
@@ -237,10 +237,10 @@ def test_the_cache_forgets_what_was_used_longest_ago(tmp_path):
     held = {}
     for index in range(40):
         held[index] = cache.table(str(index), lambda value=index: _table(value))
-        os.utime(max((tmp_path / "c").iterdir(), key=lambda p: p.stat().st_ctime_ns),
+        os.utime(max((tmp_path / "c/tables").iterdir(), key=lambda p: p.stat().st_ctime_ns),
                  (index, index))  # fmt: skip
         cache.table("0", lambda: pytest.fail("the table in use was forgotten"))
-    total = sum(path.stat().st_size for path in (tmp_path / "c").iterdir())
+    total = sum(path.stat().st_size for path in (tmp_path / "c/tables").iterdir())
     assert total <= 100_000 + 20_000
     assert all(table.equals(_table(value)) for value, table in held.items())  # still mapped
     again = cache.table("1", lambda: _table(-1))
@@ -250,7 +250,7 @@ def test_the_cache_forgets_what_was_used_longest_ago(tmp_path):
 def test_a_damaged_table_of_the_cache_is_loaded_again(tmp_path):
     cache = DiskCache(tmp_path / "c", max_bytes=10**6)
     cache.table("k", lambda: _table(1))
-    (path,) = (tmp_path / "c").iterdir()
+    (path,) = (tmp_path / "c/tables").iterdir()
     path.write_bytes(path.read_bytes()[:300])
     assert cache.table("k", lambda: _table(1)).equals(_table(1))
     assert path.stat().st_size > 300
@@ -274,12 +274,68 @@ def test_a_disk_without_room_costs_the_cache_and_not_the_job(tmp_path):
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert 0 == done.returncode, done.stderr
-    assert 1 == done.stderr.count("no room for the cache")
+    assert 1 == done.stderr.count("the cache cannot be written")
     assert "store.cache_gib" in done.stderr
-    assert [] == list((tmp_path / "c").iterdir())
+    assert [] == list((tmp_path / "c/tables").iterdir())
 
 
-def test_a_cache_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+def test_a_cache_folder_that_cannot_be_made_costs_the_cache_and_not_the_job(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"store\.cache_path"):
-        DiskCache(tmp_path / "file" / "c", max_bytes=1)
+    cache = DiskCache(tmp_path / "file" / "c", max_bytes=10**6)
+    assert cache.table("k", lambda: _table(3)).equals(_table(3))
+    assert "store.cache_path" in caplog.text
+
+
+def test_a_cache_that_others_can_write_into_is_refused(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables").chmod(0o777)
+    with pytest.raises(StorageError, match=r"(?s)trusted.*store\.cache_path"):
+        DiskCache(tmp_path, max_bytes=10**6)
+
+
+def test_the_cache_deletes_no_file_that_is_not_its_own(tmp_path):
+    cache = DiskCache(tmp_path, max_bytes=1)
+    mine = tmp_path / "tables" / "thesis.doc"
+    mine.write_text("years of work")
+    (tmp_path / "tables" / "folder").mkdir()
+    for value in range(3):
+        cache.table(str(value), lambda value=value: _table(value))
+    assert {"thesis.doc", "folder"} == {path.name for path in (tmp_path / "tables").iterdir()}
+
+
+def test_a_limit_holds_for_processes_that_write_little(tmp_path):
+    for value in range(20):
+        cache = DiskCache(tmp_path, max_bytes=50_000)
+        cache.table(str(value), lambda value=value: _table(value))
+    assert sum(path.stat().st_size for path in (tmp_path / "tables").iterdir()) < 60_000
+
+
+def test_row_groups_of_a_batch_are_read_once_whatever_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmtpp.data.store.MEMORY_BYTES", 1)
+    paths = _raw(tmp_path / "raw", images=300, same=0)
+    encode_shard(str(tmp_path / "out"), paths, tokenizer=TOKENIZER,
+                 source_uri=str(tmp_path / "raw"))  # fmt: skip
+    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
+    loads = []
+    load = StoreReader._load
+    monkeypatch.setattr(
+        StoreReader, "_load", lambda self, key: loads.append(key) or load(self, key)
+    )
+    (sequence,) = reader.sequences("000000.parquet")
+    for start in (0, 100):
+        reader.read_ahead_events([(sequence.address, start, start + 100)])
+        frames = sequence.events.frames[start : start + 100]
+        reader.read_ahead_frames([("000000.parquet", frames)])
+        before = len(loads)
+        reader.events(sequence.address, start, start + 100)
+        reader.frames("000000.parquet", frames)
+        assert before == len(loads)
+    assert len(reader._groups) <= 6  # what only the first batch wanted is gone
+
+
+@pytest.mark.parametrize(
+    ("image_px", "frames"), [(28, 32), (84, 32), (112, 16), (224, 4), (560, 1)]
+)
+def test_a_group_of_frames_takes_about_a_mebibyte(image_px: int, frames: int):
+    assert frames == frames_per_group(image_px)
+    assert 0 == IMAGES_PER_BLOCK % frames
