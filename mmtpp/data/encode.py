@@ -244,8 +244,9 @@ class _Run:
             # as many as the cluster has CPUs for, now or when the autoscaler has brought them
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=now),
             # by default a task that kills its process, for want of memory say, is tried for ever
-            max_restarts=MAX_RETRIES,
-            max_task_retries=MAX_RETRIES,
+            ray_remote_args_fn=lambda: dict.fromkeys(
+                ("max_restarts", "max_task_retries"), MAX_RETRIES
+            ),
         )
         try:
             for row in results.iter_rows():
