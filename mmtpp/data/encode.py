@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -238,16 +239,18 @@ class _Run:
         blocks = min(len(items), MAX_BLOCKS)
         # Ray cuts blocks from the list in order: deal, so that each has large and small items
         dealt = [item for block in range(blocks) for item in items[block::blocks]]
-        results = ray.data.from_items(dealt, override_num_blocks=blocks).map(
-            actor,
-            fn_constructor_args=arguments,
-            # as many as the cluster has CPUs for, now or when the autoscaler has brought them
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=now),
-            # by default a task that kills its process, for want of memory say, is tried for ever
-            ray_remote_args_fn=lambda: dict.fromkeys(
-                ("max_restarts", "max_task_retries"), MAX_RETRIES
-            ),
-        )
+        with warnings.catch_warnings():
+            # Ray means to remove these two arguments in 2.64 and names nothing in their place;
+            # without them a task that kills its process, for want of memory say, runs for ever
+            warnings.simplefilter("ignore", DeprecationWarning)
+            results = ray.data.from_items(dealt, override_num_blocks=blocks).map(
+                actor,
+                fn_constructor_args=arguments,
+                # as many as the cluster has CPUs for, now or when the autoscaler has brought them
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=now),
+                max_restarts=MAX_RETRIES,
+                max_task_retries=MAX_RETRIES,
+            )
         try:
             for row in results.iter_rows():
                 if row["problem"]:
