@@ -12,6 +12,7 @@ import os
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
 import json
+import signal
 import sys
 import tempfile
 import threading
@@ -298,6 +299,7 @@ def main(argv: list[str]) -> int:
         print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
         return 2
     copies = int(argv[0]) if argv else COPIES
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
     with tempfile.TemporaryDirectory() as home:
         stack = up(Path(home))
         try:
