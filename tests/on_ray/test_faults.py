@@ -420,7 +420,9 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
     assert 8 == len(Assembler(settings, token_ids)(samples))
 
 
-@pytest.mark.parametrize("stop_at", ["DecodeImages", "FinishShard"])
+@pytest.mark.parametrize(
+    "stop_at", ["DecodeImages", pytest.param("FinishShard", marks=pytest.mark.slow)]
+)
 def test_a_job_that_ends_between_its_steps_goes_on_there(cluster, monkeypatch, stop_at: str):
     """On the real server; the second job is given only what the first has not done."""
     monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 1)
