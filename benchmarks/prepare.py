@@ -79,7 +79,7 @@ def configuration(source: str, store: str, *, workers: int = 0, delta: float = D
     return config_from_tree(
         {
             "source": {"uri": source, "max_workers": workers},
-            "store": {"uri": store, "cache_gib": 0},
+            "store": {"uri": store},  # with its disk cache, in the stack's folder
             "split": {"validation_fraction": 0.0, "test_fraction": 0.0},
             "model": {"path": f"{BUCKET}/model"},
             "template": {"image_px": IMAGE_PX, "images": "per_event"},
@@ -245,15 +245,16 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
         plan = make_plan(settings_of(delta), ids)
         found[name] = time.perf_counter() - started
     settings = settings_of(DELTA)
-    order = np.random.default_rng(0).permutation(len(plan.samples))
-    assembler = Assembler(settings, ids)
-    tokens, started, cpu = 0, time.perf_counter(), time.process_time()
-    for first in range(0, len(order), 16):
-        table = assembler(samples_table(plan, order[first : first + 16]))
-        tokens += len(table["input_ids"].combine_chunks().flatten())
-    found["assemble"] = time.perf_counter() - started
-    found["assemble CPU"] = time.process_time() - cpu
-    found["tokens"] = tokens
+    for epoch in ("first", "later"):  # the first fills the disk cache
+        order = np.random.default_rng(len(epoch)).permutation(len(plan.samples))
+        assembler = Assembler(settings, ids)
+        tokens, started, cpu = 0, time.perf_counter(), time.process_time()
+        for at in range(0, len(order), 16):
+            table = assembler(samples_table(plan, order[at : at + 16]))
+            tokens += len(table["input_ids"].combine_chunks().flatten())
+        found[f"{epoch} epoch"] = time.perf_counter() - started
+        found[f"{epoch} epoch CPU"] = time.process_time() - cpu
+        found["tokens"] = tokens
     # samples whose row groups are in memory: windows of one file of the store
     files = np.array(plan.windows["file"].to_pylist())
     near = [i for i, windows in enumerate(plan.samples) if (files[windows] == files[0]).all()][:64]
@@ -366,13 +367,14 @@ def report(
         once, epoch = published[name]
         run, done, events = runs[name, 1], after[name], sizes[name].events
         prepared = run.worker_cpu + run.driver_cpu
-        ours = prepared + done["plan"] * os.cpu_count() + epochs * done["assemble CPU"]
+        assembled = done["first epoch CPU"] + (epochs - 1) * done["later epoch CPU"]
+        ours = prepared + done["plan"] * (os.cpu_count() or 1) + assembled
         theirs = events * (once + epochs * epoch)
         what = f"{name}, {epochs} epoch{'s' if epochs > 1 else ''}"
         lines += [
             f"| published, {what} | {theirs / events * 1e6:.0f} | {theirs:,.0f} |",
             f"| ours: prepare {prepared:.0f}, plan {done['plan']:.1f} s on all cores, "
-            f"{epochs} x assemble {done['assemble CPU']:.0f} | {ours / events * 1e6:.1f} "
+            f"assemble {assembled:.0f} | {ours / events * 1e6:.1f} "
             f"| {ours:,.0f} |",
         ]
         ratios.append(floor(f"{what}: ratio (floor {least:g})", theirs / ours, least,
@@ -426,8 +428,9 @@ def report(
               f"{after['plain']['tokens/s in memory'] / 1e6:.1f} M"),
         *(f"| {what}, {name} | {done['tokens'] / done[key] / 1e6:.1f} M tokens/s |"
           for name, done in after.items()
-          for what, key in (("random order, server, no cache, by the clock", "assemble"),
-                            ("the same by processor time", "assemble CPU"))),
+          for what, key in (("random order, first epoch, by the clock", "first epoch"),
+                            ("the same by processor time", "first epoch CPU"),
+                            ("later epochs, from the disk cache, by the clock", "later epoch"))),
         "", "## What bounds each part: one process, nothing else", "", "| | a second | reached |",
         "|---|---|---|",
     ]  # fmt: skip
