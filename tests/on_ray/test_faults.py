@@ -423,7 +423,7 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
 @pytest.mark.parametrize(
     "stop_at", ["DecodeImages", pytest.param("FinishShard", marks=pytest.mark.slow)]
 )
-def test_a_job_that_ends_between_its_steps_goes_on_there(cluster, monkeypatch, stop_at: str):
+def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, stop_at: str):
     """On the real server; the second job is given only what the first has not done."""
     monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 1)
     target = f"s3://mmtpp/t/faults/stop-{stop_at}"
@@ -451,7 +451,7 @@ def test_a_job_that_ends_between_its_steps_goes_on_there(cluster, monkeypatch, s
     assert NUM_SEQUENCES == first["ReadShard"] == first[stop_at]
     assert 0 == second["ReadShard"]
     assert 0 < second[stop_at] < first[stop_at]  # some were under way
-    assert load_manifest(STORE).fingerprint == load_manifest(target).fingerprint
+    assert store["fingerprint"] == load_manifest(target).fingerprint
     assert NUM_SEQUENCES * NUM_EVENTS == report["events_kept"]
     assert not exists(f"{target}/{load_manifest(target).data_folder}/pending")
 
