@@ -453,7 +453,8 @@ def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, sto
     assert 0 < second[stop_at] < first[stop_at]  # some were under way
     assert store["fingerprint"] == load_manifest(target).fingerprint
     assert NUM_SEQUENCES * NUM_EVENTS == report["events_kept"]
-    assert not exists(f"{target}/{load_manifest(target).data_folder}/pending")
+    pending = f"{target}/{load_manifest(target).data_folder}/pending"
+    assert not exists(pending) or not list_files(pending, "")  # a server may keep the empty folder
 
 
 def test_a_task_that_always_kills_its_process_ends_the_job(cluster, tmp_path, monkeypatch):
