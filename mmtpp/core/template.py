@@ -278,7 +278,7 @@ class Template:
             columns += self._runs(runs, num_events, pool)
         else:
             columns.append(pieces["similar"].where(events.similar))
-        written = [column for column in columns if not column.is_empty]
+        written = [column for column in columns if column.lengths.any()]
         return self._join(written, pool, owner, events.frames[shown])
 
     def time_ids(self, intervals: NDArray[np.floating]) -> NDArray[np.int32]:
@@ -336,12 +336,10 @@ class _Column:
     Attributes:
         lengths: (E,) its tokens in each event.
         sources: (E,) where they stand in the pool, or one place for all.
-        is_empty: no event has any.
     """
 
     lengths: NDArray[np.integer] | NDArray[np.bool_]
     sources: NDArray[np.int64] | int
-    is_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +351,7 @@ class _Piece:
 
     def where(self, written: NDArray[np.bool_]) -> _Column:
         """The piece in the events where it is written."""
-        return _Column(self.length * written, self.start, is_empty=self.length == 0)
+        return _Column(self.length * written, self.start)
 
 
 class _Pool:

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from mmtpp.core.errors import ClusterError, DataError, ModelError, StorageError, from_record
 from mmtpp.data.finishing import FinishShard, Reading
@@ -36,6 +36,7 @@ from mmtpp.data.layout import (
     PENDING,
     REJECTED,
     EncodeSettings,
+    block_file,
     shard_file,
 )
 from mmtpp.data.progress import Progress
@@ -122,6 +123,7 @@ def encode(
             sequence ids.
         ModelError: the store there has another vocabulary.
         StorageError: source or store cannot be reached.
+        ClusterError: a task kills its process again and again.
     """
     started = time.monotonic()
     files, listing = _list(settings, max_file_bytes=max_file_bytes)
@@ -176,7 +178,7 @@ class _Run:
         """Every step that is not done; the counts of all shards."""
         totals = Totals()
         done = self._names(COUNTS, ".json")
-        finished = {shard.index for shard in shards if shard_file(shard.index, "") in done}
+        finished = {shard.index for shard in shards if shard_file(shard.index, ".json") in done}
         if finished:
             logger.info("%d of %d shards were finished before", len(finished), len(shards))
         for counts in self._read_all([join(COUNTS, shard_file(i, ".json")) for i in finished]):
@@ -195,7 +197,7 @@ class _Run:
     def _read_files(self, shards: list[Shard], totals: Totals) -> dict[int, int]:
         """The first step; images of each shard that is not finished by it."""
         done = self._names(PENDING, ".json")
-        read = [shard.index for shard in shards if shard_file(shard.index, "") in done]
+        read = [shard.index for shard in shards if shard_file(shard.index, ".json") in done]
         uris = [join(PENDING, shard_file(index, ".json")) for index in read]
         found = [Reading.of_json(text) for text in self._read_all(uris)]
         num_images = {index: reading.num_images for index, reading in zip(read, found, strict=True)}
@@ -223,7 +225,7 @@ class _Run:
             {"shard": shard, "block": block, "images": min(IMAGES_PER_BLOCK, count - first)}
             for shard, count in sorted(num_images.items())
             for block, first in enumerate(range(0, count, IMAGES_PER_BLOCK))
-            if f"{shard_file(shard, '')}-{block:06d}" not in done
+            if block_file(shard_file(shard), block) not in done
         ]
         progress = Progress("decode", total=sum(item["images"] for item in items), unit="images")
         for row in self._map(DecodeImages, items, (self._settings, self._folder)):
@@ -256,7 +258,7 @@ class _Run:
                 if row["problem"]:
                     raise from_record(row["problem"])
                 yield row
-        except RayError as error:
+        except (RayActorError, WorkerCrashedError, OutOfMemoryError) as error:
             raise ClusterError(
                 f"a process of the step {actor.__name__} failed {MAX_RETRIES + 1} times: "
                 f"{str(error).splitlines()[-1]}",
@@ -267,10 +269,10 @@ class _Run:
             ) from error
 
     def _names(self, folder: str, suffix: str) -> set[str]:
-        """Names of the files of a folder without their suffix."""
+        """Names of the files of a folder, none if it is not there."""
         uri = join(self._folder, folder)
         files = list_files(uri, suffix) if exists(uri) else []
-        return {info.base_name.removesuffix(suffix) for info in files}
+        return {info.base_name for info in files}
 
     def _read_all(self, names: list[str]) -> Iterator[bytes]:
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
@@ -282,7 +284,7 @@ class _Run:
         repeated = totals.repeated()
         if not repeated:
             return
-        names = [join(COUNTS, f"{name}.json") for name in sorted(self._names(COUNTS, ".json"))]
+        names = [join(COUNTS, name) for name in sorted(self._names(COUNTS, ".json"))]
         example = next(
             name
             for counts in self._read_all(names)

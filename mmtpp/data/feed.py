@@ -25,9 +25,7 @@ from mmtpp.data.plan import AssembleSettings, Plan, samples_table
 SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early
 CHUNK = 256
-CHUNK_BYTES = (
-    256 * 2**20
-)  # at most, but for a single sample, in Ray's object store; a rank has two chunks there
+CHUNK_BYTES = 256 * 2**20  # of Ray's object store, or one sample; a rank has two chunks there
 TOKEN_BYTES = 18  # of the columns of a packed row
 # Assembling takes a moment every few minutes; asking for a CPU could deadlock a full cluster.
 ASSEMBLING_CPUS = 0

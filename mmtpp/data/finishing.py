@@ -24,13 +24,12 @@ class Reading:
     Attributes:
         paths: the file of each sequence.
         rejected: records that were read and not kept.
-        num_files, num_read, num_reordered, num_disagreeing: files and events.
+        num_read, num_reordered, num_disagreeing: events.
         num_images: distinct image paths.
     """
 
     paths: list[str]
     rejected: list[Rejected]
-    num_files: int
     num_read: int
     num_reordered: int
     num_disagreeing: int
@@ -67,7 +66,6 @@ def finish_shard(
     counts = shard_counts(
         columns,
         reading.rejected,
-        num_files=reading.num_files,
         num_read=reading.num_read,
         num_reordered=reading.num_reordered,
         num_disagreeing=reading.num_disagreeing,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError, FileTooLargeError, MissingFileError, MmtppError, as_record
 from mmtpp.data.layout import (
+    DIGEST_BYTES,
     FRAME_SCHEMA,
     FRAMES,
     IMAGES_PER_BLOCK,
@@ -32,7 +33,6 @@ from mmtpp.storage.paths import ahead, explained, join, join_inside, read_bytes
 BAD_IMAGE = -2
 READS_IN_FLIGHT = 16
 REMEMBERED_BYTES = 64 * 2**20  # of decoded images a process keeps, for files that shards share
-DIGEST_BYTES = 16
 _PATHS_SCHEMA = pa.schema([("path", pa.string())])
 _DECODED_SCHEMA = pa.schema(
     [

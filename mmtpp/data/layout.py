@@ -28,6 +28,7 @@ PART_EVENTS = 4096
 IMAGES_PER_BLOCK = 256  # image files that one task decodes
 MAX_FRAMES_PER_GROUP = 32
 FRAME_GROUP_BYTES = 2**20
+DIGEST_BYTES = 16  # of the hash of a frame
 
 SEQUENCE_SCHEMA = pa.schema(
     [
@@ -47,7 +48,7 @@ SEQUENCE_SCHEMA = pa.schema(
 FRAME_SCHEMA = pa.schema(
     [
         ("image", pa.large_binary()),  # image_px * image_px * 3 bytes RGB
-        ("digest", pa.binary(16)),  # of the image
+        ("digest", pa.binary(DIGEST_BYTES)),  # of the image
     ]
 )
 REJECTED_SCHEMA = pa.schema(
@@ -92,7 +93,7 @@ class EncodeSettings:
         max_image_bytes: bound of an image file.
         malformed_file: ``fail`` or ``reject``.
         validation_fraction, test_fraction: of sequences.
-        tokenizer_size: of a tokenizer trained here.
+        tokenizer_size: of a tokenizer trained here; 0 when the model brings its own.
     """
 
     source_kind: str

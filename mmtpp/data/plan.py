@@ -2,7 +2,7 @@
 
 Ray Data cuts the sequences of each file into windows; the driver packs them into samples. The plan
 is a small table with the similar marks of every window. No image is decoded and no text tokenised
-for it, or even read, so another Delta costs next to nothing.
+for it, and only the ``hybrid`` strategy reads token ids, so another Delta costs next to nothing.
 """
 
 import hashlib
@@ -59,7 +59,6 @@ class AssembleSettings:
         store: where it is, and its fingerprint.
         compression: which events are similar.
         template: how events are written.
-        image_px: side of the stored images.
         max_tokens: of a sample.
         overlap_fraction: of consecutive windows.
         time_from, time_to: events considered, in the source's unit.
@@ -73,7 +72,6 @@ class AssembleSettings:
     store: StoreSettings
     compression: Compression
     template: TemplateSettings
-    image_px: int
     max_tokens: int
     overlap_fraction: float
     time_from: float
@@ -88,8 +86,13 @@ class AssembleSettings:
     def fingerprint(self) -> str:
         """Hash of the settings; equal for equal samples wherever the store lies."""
         tree = asdict(self)
-        tree["store"] = self.store.fingerprint
+        tree |= {"store": self.store.fingerprint, "image_px": self.image_px}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def image_px(self) -> int:
+        """Side of the store's images."""
+        return self.store.image_px
 
     @property
     def time_range(self) -> TimeRange:

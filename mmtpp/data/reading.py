@@ -75,7 +75,6 @@ class ReadShard:
         reading = Reading(
             paths=files,
             rejected=rejected,
-            num_files=len(paths),
             num_read=num_read,
             num_reordered=num_reordered,
             num_disagreeing=num_disagreeing,

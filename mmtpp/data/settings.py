@@ -30,7 +30,6 @@ def assemble_settings(config: RunConfig, manifest: Manifest, *, split: str) -> A
         store=store_settings(config.store, manifest),
         compression=compression_of(config),
         template=template_of(config),
-        image_px=config.template.image_px,
         max_tokens=config.window.max_tokens,
         overlap_fraction=float(
             config.window.overlap_fraction if training else config.evaluation.overlap_fraction

@@ -10,11 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence
-from mmtpp.data.layout import GROUP_EVENTS, PART_EVENTS, SEQUENCE_SCHEMA
+from mmtpp.data.layout import DIGEST_BYTES, GROUP_EVENTS, PART_EVENTS, SEQUENCE_SCHEMA
 from mmtpp.data.texts import TextTokeniser
 from mmtpp.storage.parquet import list_edges, list_values, read_table, write_groups
 
-_NO_IMAGE = bytes(16)  # stands for the digest of an image there is not
+_NO_IMAGE = bytes(DIGEST_BYTES)  # stands for the digest of an image there is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,9 @@ class ShardColumns:
         found = []
         for index, start in enumerate(self.starts.tolist()):
             end = start + int(self.lengths[index])
-            distinct, place = np.unique(self.frame[start:end], return_inverse=True)
+            images = [
+                frame_digests.get(value, _NO_IMAGE) for value in self.frame[start:end].tolist()
+            ]
             digest = hashlib.sha256()
             for part in (
                 repr((self.sequence_ids[index], self.splits[index], end - start)).encode(),
@@ -133,7 +135,7 @@ class ShardColumns:
                 self.text_lengths[start:end].tobytes(),
                 self.text_ids[tokens[start] : tokens[end]].tobytes(),
                 text[int(byte_edges[start]) : int(byte_edges[end])],
-                b"".join(frame_digests.get(value, _NO_IMAGE) for value in distinct[place].tolist()),
+                b"".join(images),
             ):
                 digest.update(len(part).to_bytes(8, "big"))
                 digest.update(part)

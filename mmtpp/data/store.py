@@ -147,7 +147,7 @@ class StoreReader:
         if not with_text:
             columns.remove("text_ids")
         parquet = self._open(SEQUENCES, file)
-        with explained(file, _READING):
+        with explained(join(self._settings.data_uri, SEQUENCES, file), _READING):
             table = parquet.read(columns=columns).combine_chunks()
         sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
         groups = np.repeat(np.arange(len(sizes)), sizes)
@@ -277,7 +277,8 @@ class StoreReader:
         self._groups[key] = group
         self._held_bytes += group.num_bytes
         if self._held_bytes > MEMORY_BYTES:
-            for old in [each for each in self._groups if each not in self._wanted and each != key]:
+            forgettable = [each for each in self._groups if each not in self._wanted | {key}]
+            for old in forgettable:
                 self._held_bytes -= self._groups.pop(old).num_bytes
                 if self._held_bytes <= MEMORY_BYTES:
                     break

@@ -12,7 +12,7 @@ from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.shard import ShardColumns
 from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
 
-COUNTED = ("files", "events_read", "events_reordered", "events_disagreeing", "frames")
+COUNTED = ("events_read", "events_reordered", "events_disagreeing", "frames")
 _NAME_BYTES = 16
 
 
@@ -20,7 +20,6 @@ def shard_counts(
     columns: ShardColumns,
     rejected: list[Rejected],
     *,
-    num_files: int,
     num_read: int,
     num_reordered: int,
     num_disagreeing: int,
@@ -29,7 +28,6 @@ def shard_counts(
     """What a shard tells the driver; a JSON value."""
     splits = np.array(columns.splits, dtype=np.str_)
     return {
-        "files": num_files,
         "events_read": num_read,
         "events_reordered": num_reordered,
         "events_disagreeing": num_disagreeing,
