@@ -277,8 +277,8 @@ class StoreReader:
         self._groups[key] = group
         self._held_bytes += group.num_bytes
         if self._held_bytes > MEMORY_BYTES:
-            forgettable = [each for each in self._groups if each not in self._wanted | {key}]
-            for old in forgettable:
+            kept = self._wanted | {key}
+            for old in [each for each in self._groups if each not in kept]:
                 self._held_bytes -= self._groups.pop(old).num_bytes
                 if self._held_bytes <= MEMORY_BYTES:
                     break

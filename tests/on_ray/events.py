@@ -37,3 +37,13 @@ def publish_events(uri: str, *, bad: bool = False) -> None:
                 {**events[0], "TPP_attribute": {}},
             ]
         write_bytes(join(uri, f"line-{index:02d}.json"), json.dumps(events).encode())
+
+
+def publish_many(uri: str, files: int) -> None:
+    """Sequences of two events without images."""
+    events = [{"time": float(i), "text": "x", "image_path": None,
+               "TPP_attribute": {"event_type": 0, "time_since_last_event": 1.0}}
+              for i in range(2)]  # fmt: skip
+    data = json.dumps(events).encode()
+    for index in range(files):
+        write_bytes(f"{uri}/{index // 1000:03d}/{index:06d}.json", data)
