@@ -31,7 +31,7 @@ demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA -> evaluation, on
 sweep: setup ## Delta x LoRA rank with Ray Tune, four short trials from the demo's base
 	$(BIN)/python -m cluster.demo sweep
 
-test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 12 minutes)
+test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 20 minutes)
 	@echo "== test: unit and parity"
 	$(BIN)/python -m pytest -m "not slow" tests/unit tests/parity
 	@echo "== test: on a real Ray cluster with a real S3 server and MLflow"

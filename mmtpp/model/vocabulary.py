@@ -12,6 +12,7 @@ then used under the ids it gives them.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,12 @@ class Vocabulary:
         self._byte_ids = self._find_bytes()
         self._markers = self._find_markers()
         self._types = self._find_types()
-        self.hash = hashlib.sha256(
-            json.dumps([tree, MARKERS, self.byte_base], sort_keys=True).encode()
-        ).hexdigest()
+
+    @cached_property
+    def hash(self) -> str:
+        """Of the tokenizer, the markers and where the byte tokens begin; takes half a second."""
+        tree = [json.loads(self._json), MARKERS, self.byte_base]
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
     def _find_bytes(self) -> tuple[int, ...]:
         if not self.is_published:
