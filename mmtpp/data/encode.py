@@ -18,12 +18,14 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from mmtpp.core.errors import ClusterError, DataError, ModelError, StorageError, from_record
 from mmtpp.data.finishing import FinishShard, Reading
@@ -232,35 +234,32 @@ class _Run:
             progress.advance(row["images"])
         progress.close()
 
-    def _map(self, actor: type, items: list[dict], arguments: tuple) -> Iterator[dict]:
-        """Run an actor's method over items with Ray Data; results come as they are ready."""
+    def _map(self, step: type, items: list[dict], arguments: tuple) -> Iterator[dict]:
+        """Run a step over items with Ray Data; results come as they are ready."""
         if not items:
             return
-        most = min(len(items), self._max_workers or len(items))
-        now = min(most, max(1, int(ray.cluster_resources().get("CPU", 1))))
         blocks = min(len(items), MAX_BLOCKS)
         # Ray cuts blocks from the list in order: deal, so that each has large and small items
         dealt = [item for block in range(blocks) for item in items[block::blocks]]
         with warnings.catch_warnings():
-            # Ray means to remove these two arguments in 2.64 and names nothing in their place;
-            # without them a task that kills its process, for want of memory say, runs for ever
+            # Ray means to remove max_retries in 2.64 and names nothing in its place; without it a
+            # task that kills its process, for want of memory say, runs for ever
             warnings.simplefilter("ignore", DeprecationWarning)
             results = ray.data.from_items(dealt, override_num_blocks=blocks).map(
-                actor,
-                fn_constructor_args=arguments,
-                # as many as the cluster has CPUs for, now or when the autoscaler has brought them
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=now),
-                max_restarts=MAX_RETRIES,
-                max_task_retries=MAX_RETRIES,
+                _task(step, arguments),
+                # tasks, not actors: the processes of one step are those of the next; as many as
+                # the cluster has CPUs for, now or when the autoscaler has brought them
+                compute=ray.data.TaskPoolStrategy(self._max_workers or None),
+                max_retries=MAX_RETRIES,
             )
         try:
             for row in results.iter_rows():
                 if row["problem"]:
                     raise from_record(row["problem"])
                 yield row
-        except (RayActorError, WorkerCrashedError, OutOfMemoryError) as error:
+        except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
             raise ClusterError(
-                f"a process of the step {actor.__name__} failed {MAX_RETRIES + 1} times: "
+                f"a process of the step {step.__name__} failed {MAX_RETRIES + 1} times: "
                 f"{str(error).splitlines()[-1]}",
                 where=self._settings.source_uri,
                 cause="it was killed for want of memory, or crashed on a file; what is finished "
@@ -296,6 +295,22 @@ class _Run:
             cause="the events of a sequence lie in several files, or two files have one name but "
             "for the suffix; put the events of a sequence into one file",
         )
+
+
+def _task(step: type, arguments: tuple) -> Callable[[dict], dict]:
+    """A Ray Data function under the name of the step."""
+
+    def run(row: dict) -> dict:
+        return _step_here(step, *arguments)(row)
+
+    run.__name__ = step.__name__
+    return run
+
+
+@lru_cache(maxsize=1)
+def _step_here(step: type, *arguments: object) -> Any:
+    """The step as this process keeps it for all the tasks it is given."""
+    return step(*arguments)
 
 
 def _list(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[list[tuple[str, int]], str]:

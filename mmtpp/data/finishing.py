@@ -77,7 +77,7 @@ def finish_shard(
 
 
 class FinishShard:
-    """Points the events of a shard to their frames; a Ray Data actor.
+    """Points the events of a shard to their frames, the work of a Ray Data task.
 
     Args:
         folder: URI of the data folder.

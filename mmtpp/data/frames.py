@@ -101,7 +101,7 @@ def decoded_uri(folder: str, shard: int, block: int) -> str:
 
 
 class DecodeImages:
-    """Decodes the images of one block; a Ray Data actor.
+    """Decodes the images of one block, the work of a Ray Data task.
 
     Args:
         settings: of the source.

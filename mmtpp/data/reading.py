@@ -19,7 +19,7 @@ FILES_IN_FLIGHT = 8
 
 
 class ReadShard:
-    """Reads the event files of a shard; a Ray Data actor.
+    """Reads the event files of a shard, the work of a Ray Data task.
 
     A shard without images is finished here; any other is left for the next steps.
 
@@ -29,7 +29,7 @@ class ReadShard:
     """
 
     def __init__(self, settings: EncodeSettings, folder: str) -> None:
-        # an actor is one of many on its machine: no threads of its own for computing
+        # one process of many on its machine: no threads of its own for computing
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._settings = settings
         self._folder = folder
@@ -89,7 +89,7 @@ class ReadShard:
         return {"events": num_read, "num_images": len(images)}
 
     def _tokeniser(self) -> TextTokeniser:
-        # not in __init__, where Ray would turn an error into a dead actor
+        # not in __init__: __call__ reports what fails
         if self._tokenise is None:
             tokenizer = read_bytes(join(self._folder, TOKENIZER_FILE)).decode()
             self._tokenise = TextTokeniser(Vocabulary(tokenizer))

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import orjson
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from mmtpp.core.errors import ModelError
@@ -76,11 +77,11 @@ class Vocabulary:
 
     def __init__(self, tokenizer_json: str) -> None:
         try:
-            tree: dict[str, Any] = json.loads(tokenizer_json)
+            tree: dict[str, Any] = orjson.loads(tokenizer_json)
             added = {token["content"]: int(token["id"]) for token in tree["added_tokens"]}
             bare = {**tree, "added_tokens": [], "post_processor": None}
-            self._text = Tokenizer.from_str(
-                json.dumps({**bare, "padding": None, "truncation": None})
+            self._text = Tokenizer.from_buffer(
+                orjson.dumps({**bare, "padding": None, "truncation": None})
             )
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"not a usable tokenizer.json: {error}") from error
@@ -101,9 +102,9 @@ class Vocabulary:
 
     @cached_property
     def hash(self) -> str:
-        """Of the tokenizer, the markers and where the byte tokens begin; takes half a second."""
-        tree = [json.loads(self._json), MARKERS, self.byte_base]
-        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+        """Of the tokenizer, the markers and where the byte tokens begin."""
+        tree = [orjson.loads(self._json), MARKERS, self.byte_base]
+        return hashlib.sha256(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def _find_bytes(self) -> tuple[int, ...]:
         if not self.is_published:

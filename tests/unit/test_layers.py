@@ -26,7 +26,9 @@ THIRD_PARTY = {
     "config": {"pydantic"},
     "storage": {"numpy", "pyarrow"},
     "track": {"mlflow"},
-    "model": {"numpy", "torch", "transformers", "peft", "PIL", "safetensors", "tokenizers"},
+    "model": {
+        "numpy", "torch", "transformers", "peft", "PIL", "safetensors", "tokenizers", "orjson",
+    },  # fmt: skip
     "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
     "train": {"numpy", "pyarrow", "torch", "ray", "deepspeed"},
     "evaluate": {"numpy", "pyarrow", "torch", "ray"},
