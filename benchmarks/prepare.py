@@ -17,16 +17,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-import orjson
 import psutil
 import ray
 
+from benchmarks.prepare_limits import IMAGE_PX, limits, scaling
 from benchmarks.prepare_report import Preparation, report
 from benchmarks.published import PublishedPipeline
 from benchmarks.replicate import publish, read_videos
@@ -38,13 +37,12 @@ from mmtpp.data.assemble import Assembler
 from mmtpp.data.plan import AssembleSettings, make_plan, samples_table
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
-from mmtpp.model.processor import decode_image
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import ahead, filesystem_of, join, list_files, read_bytes, write_bytes
-from tests.qwen_vocabulary import qwen_tokenizer_json, qwen_vocabulary
+from mmtpp.storage.paths import filesystem_of, join, list_files, read_bytes, write_bytes
+from tests.qwen_vocabulary import qwen_tokenizer_json
 
 COPIES, FEW_COPIES = 39, 8  # 5.08 M and 1.04 M events
-IMAGE_PX, IMAGE_TOKENS, MAX_TOKENS = 84, 9, 4096
+IMAGE_TOKENS, MAX_TOKENS = 9, 4096  # of frames of 84 pixels
 DELTA, OTHER_DELTA = 0.2, 0.5
 SAMPLE_FILES, IMAGE_FILES = 8, 4  # of the published style, scaled up
 RESULT = Path(__file__).with_name("prepare.md")
@@ -81,7 +79,7 @@ class Watch(threading.Thread):
         while not self._stop_event.wait(0.5):
             total = _private(own)
             for process in psutil.process_iter(["cmdline"]):
-                if "ray::MapWorker" in " ".join(process.info["cmdline"] or []):
+                if process.pid in self._cpu or "ray::Map(" in _title(process):
                     with suppress(psutil.NoSuchProcess):
                         total += _private(process)
                         self._cpu[process.pid] = sum(process.cpu_times()[:2])
@@ -92,6 +90,10 @@ class Watch(threading.Thread):
         self._stop_event.set()
         self.join()
         return sum(self._cpu.values())
+
+
+def _title(process: psutil.Process) -> str:
+    return " ".join(process.info["cmdline"] or [])
 
 
 def _private(process: psutil.Process) -> int:
@@ -125,7 +127,9 @@ def server_seconds() -> float:
 
 
 def run_prepare(source: str, store: str, *, workers: int) -> Preparation:
-    """Prepare from nothing."""
+    """Prepare from nothing, with new processes."""
+    ray.shutdown()
+    ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}}, logging_level="WARNING")
     server, driver, watch = server_seconds(), time.process_time(), Watch()
     watch.start()
     started = time.perf_counter()
@@ -145,39 +149,6 @@ def run_prepare(source: str, store: str, *, workers: int) -> Preparation:
     )
     print(store, done, flush=True)
     return done
-
-
-def limits(source: str) -> dict[str, float]:
-    """What one process reaches at the parts alone, in units a second."""
-    infos = list_files(join(source), ".json")[:150]
-    images = list_files(join(source, "frames"), ".jpg")[:2000]
-    found: dict[str, float] = {}
-
-    def read(paths: list[str]) -> list[bytes]:
-        with ThreadPoolExecutor(16) as pool:
-            return list(ahead(pool, lambda path: read_bytes(f"s3://{path}"), paths, depth=16))
-
-    def timed(name: str, work: Callable[[], object], amount: Callable[[object], float]) -> object:
-        started = time.perf_counter()
-        result = work()
-        found[name] = amount(result) / (time.perf_counter() - started)
-        return result
-
-    def size(files: list[bytes]) -> float:
-        return sum(map(len, files)) / 1e6
-
-    files = timed("event files, MB", lambda: read([info.path for info in infos]), size)
-    pictures = timed("image files, MB", lambda: read([info.path for info in images]), size)
-    amount = size(files)
-    timed("JSON parse (orjson), MB", lambda: [len(orjson.loads(f)) for f in files],
-          lambda _: amount)  # fmt: skip
-    texts = {event["text"] for file in files for event in json.loads(file)}
-    timed("BPE, distinct texts", lambda: qwen_vocabulary().encode_texts(sorted(texts)),
-          lambda _: len(texts))  # fmt: skip
-    timed("JPEG decode and resize, frames",
-          lambda: [decode_image(p, image_px=IMAGE_PX, max_pixels=10**8) for p in pictures[:500]],
-          lambda _: 500)  # fmt: skip
-    return found
 
 
 def published_rates(source: str, plain: str) -> dict[str, tuple[float, float]]:
@@ -248,26 +219,6 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
     return found
 
 
-def _burn(_: int) -> float:
-    started = time.perf_counter()
-    data = json.dumps([{"time": 0.5, "text": "x" * 20}] * 5000)
-    for _ in range(150):
-        json.loads(data)
-    return time.perf_counter() - started
-
-
-def machine_scaling() -> float:
-    """Efficiency of two processes that share nothing but the machine, against one."""
-    ratios = []
-    with ProcessPoolExecutor(2) as pool:
-        list(pool.map(_burn, range(2)))
-        for _ in range(3):
-            alone = next(iter(pool.map(_burn, [0])))
-            together = max(pool.map(_burn, [0, 0]))
-            ratios.append(alone / together)
-    return float(np.median(ratios))
-
-
 def main(argv: list[str]) -> int:
     """Measure, print, write."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -300,20 +251,24 @@ def _measure(folder: Path, copies: int) -> int:
         "few": publish(uris["few"], videos, range(few), with_images=True),
     }
     print(f"{sizes} published in {time.perf_counter() - started:.0f} s", flush=True)
-    ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}}, logging_level="WARNING")
-    scaling = machine_scaling()
     alone = limits(uris["images"])
     published = published_rates(uris["images"], uris["plain"])
     store = f"{BUCKET}/store"
-    order = (("few", 2), ("plain", 1), ("plain", 2), ("images", 1), ("images", 2))
-    runs = {
-        (name, workers): run_prepare(uris[name], f"{store}-{name}-{workers}", workers=workers)
-        for name, workers in order
-    }
+    runs = {("few", 2): run_prepare(uris["few"], f"{store}-few-2", workers=2)}
+    possible: dict[str, float] = {}
+    for name in ("plain", "images"):
+        possible[name] = scaling(uris[name], f"{BUCKET}/alone", with_images=name == "images")
+        for workers in (1, 2):
+            runs[name, workers] = run_prepare(
+                uris[name], f"{store}-{name}-{workers}", workers=workers
+            )
+        again = scaling(uris[name], f"{BUCKET}/alone", with_images=name == "images")
+        print(f"{name}: without Ray {possible[name]:.2f} before, {again:.2f} after", flush=True)
+        possible[name] = (possible[name] + again) / 2
     after = {name: plan_and_assemble(uris[name], f"{store}-{name}-1")
              for name in ("plain", "images")}  # fmt: skip
-    print(scaling, alone, published, after, flush=True)
-    text, missed = report(sizes, scaling, alone, published, runs, after)
+    print(possible, alone, published, after, flush=True)
+    text, missed = report(sizes, possible, alone, published, runs, after)
     print(text)
     RESULT.write_text(text, encoding="utf-8")
     for each in missed:

@@ -27,8 +27,15 @@ THIRD_PARTY = {
     "storage": {"numpy", "pyarrow"},
     "track": {"mlflow"},
     "model": {
-        "numpy", "torch", "transformers", "peft", "PIL", "safetensors", "tokenizers", "orjson",
-    },  # fmt: skip
+        "numpy",
+        "torch",
+        "transformers",
+        "peft",
+        "PIL",
+        "safetensors",
+        "tokenizers",
+        "orjson",
+    },
     "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
     "train": {"numpy", "pyarrow", "torch", "ray", "deepspeed"},
     "evaluate": {"numpy", "pyarrow", "torch", "ray"},
