@@ -35,7 +35,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.data import encode as steps
 from mmtpp.data.assemble import Assembler
 from mmtpp.data.plan import AssembleSettings, make_plan, samples_table
-from mmtpp.data.prepare import prepare
+from mmtpp.data.prepare import prepare, start_ray
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import filesystem_of, join, list_files, read_bytes, write_bytes
@@ -70,30 +70,43 @@ class Watch(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.memory: list[int] = []
-        self._cpu: dict[int, float] = {}
+        self._cpu: dict[int, float] = {}  # at the last look
+        self._before: dict[int, float] = {}
         self._stop_event = threading.Event()
 
     def run(self) -> None:
         """Until ``stop``."""
-        own = psutil.Process()
-        while not self._stop_event.wait(0.5):
-            total = _private(own)
-            for process in psutil.process_iter(["cmdline"]):
-                if process.pid in self._cpu or "ray::Map(" in _title(process):
-                    with suppress(psutil.NoSuchProcess):
-                        total += _private(process)
-                        self._cpu[process.pid] = sum(process.cpu_times()[:2])
-            self.memory.append(total)
+        for process in _workers():
+            with suppress(psutil.NoSuchProcess):
+                self._before[process.pid] = _seconds(process)
+        while not self._stop_event.wait(2.0):  # a look costs some hundredths of a second
+            self._look()
+        self._look()
+
+    def _look(self) -> None:
+        total = _private(psutil.Process())
+        for process in _workers():
+            with suppress(psutil.NoSuchProcess):
+                total += _private(process)
+                self._cpu[process.pid] = _seconds(process)
+        self.memory.append(total)
 
     def stop(self) -> float:
         """End, and the processor seconds of all workers seen."""
         self._stop_event.set()
         self.join()
-        return sum(self._cpu.values())
+        return sum(seconds - self._before.get(pid, 0.0) for pid, seconds in self._cpu.items())
 
 
-def _title(process: psutil.Process) -> str:
-    return " ".join(process.info["cmdline"] or [])
+def _workers() -> list[psutil.Process]:
+    """Ray's processes for the work of jobs, busy or idle."""
+    every = psutil.process_iter(["cmdline"])
+    return [each for each in every if "ray::" in " ".join(each.info["cmdline"] or [])]
+
+
+def _seconds(process: psutil.Process) -> float:
+    """Of a processor, so far."""
+    return sum(process.cpu_times()[:2])
 
 
 def _private(process: psutil.Process) -> int:
@@ -126,10 +139,16 @@ def server_seconds() -> float:
     return sum(sum(each.cpu_times()[:2]) for each in servers)
 
 
-def run_prepare(source: str, store: str, *, workers: int) -> Preparation:
-    """Prepare from nothing, with new processes."""
+def connect() -> None:
+    """Begin a new job on the cluster, which is given new processes."""
     ray.shutdown()
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}}, logging_level="WARNING")
+    start_ray()  # quiet
+
+
+def run_prepare(source: str, store: str, *, workers: int) -> Preparation:
+    """Prepare from nothing, with new processes."""
+    connect()
     server, driver, watch = server_seconds(), time.process_time(), Watch()
     watch.start()
     started = time.perf_counter()
@@ -188,10 +207,13 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
     def settings_of(delta: float) -> AssembleSettings:
         return assemble_settings(configuration(source, store, delta=delta), manifest, split="train")
 
+    connect()  # other processes than those that prepared
     for name, delta in (("another Delta", OTHER_DELTA), ("plan", DELTA)):
-        started = time.perf_counter()
+        watch, driver, started = Watch(), time.process_time(), time.perf_counter()
+        watch.start()
         plan = make_plan(settings_of(delta), ids)
         found[name] = time.perf_counter() - started
+        found[f"{name} CPU"] = watch.stop() + time.process_time() - driver
     settings = settings_of(DELTA)
     for epoch in ("first", "later"):  # the first fills the disk cache
         order = np.random.default_rng(len(epoch)).permutation(len(plan.samples))

@@ -49,7 +49,8 @@ def limits(source: str) -> dict[str, float]:
     timed("JSON parse (orjson), MB", lambda: [len(orjson.loads(f)) for f in files],
           lambda _: amount)  # fmt: skip
     texts = {event["text"] for file in files for event in json.loads(file)}
-    timed("BPE, distinct texts", lambda: qwen_vocabulary().encode_texts(sorted(texts)),
+    vocabulary = qwen_vocabulary()
+    timed("BPE, distinct texts", lambda: vocabulary.encode_texts(sorted(texts)),
           lambda _: len(texts))  # fmt: skip
     timed("JPEG decode and resize, frames",
           lambda: [decode_image(p, image_px=IMAGE_PX, max_pixels=10**8) for p in pictures[:500]],

@@ -26,7 +26,7 @@ from mmtpp.storage.cache import DiskCache, default_cache_folder
 from mmtpp.storage.parquet import list_edges, list_values, open_file
 from mmtpp.storage.paths import explained, join, list_files
 
-MEMORY_BYTES = 128 * 2**20  # of row groups a process keeps besides those of the present batch
+MEMORY_BYTES = 512 * 2**20  # of row groups a process keeps besides those of the present batch
 MAX_OPEN_FILES = 256
 READS_IN_FLIGHT = 8
 _EVENT_COLUMNS = ("times", "types", "text_ids", "text_lengths", "frame")
