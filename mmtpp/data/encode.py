@@ -249,7 +249,7 @@ class _Run:
                 _task(step, arguments),
                 # tasks, not actors: the processes of one step are those of the next; as many as
                 # the cluster has CPUs for, now or when the autoscaler has brought them
-                compute=ray.data.TaskPoolStrategy(self._max_workers or None),
+                compute=ray.data.TaskPoolStrategy(min(self._max_workers or blocks, blocks)),
                 max_retries=MAX_RETRIES,
             )
         try:
