@@ -247,8 +247,8 @@ class _Run:
             warnings.simplefilter("ignore", DeprecationWarning)
             results = ray.data.from_items(dealt, override_num_blocks=blocks).map(
                 _task(step, arguments),
-                # tasks, not actors: the processes of one step are those of the next; as many as
-                # the cluster has CPUs for, now or when the autoscaler has brought them
+                # tasks, not actors: the processes of one step run those of the next. Without a
+                # limit as many as the cluster has CPUs for, also when the autoscaler brings more
                 compute=ray.data.TaskPoolStrategy(min(self._max_workers or blocks, blocks)),
                 max_retries=MAX_RETRIES,
             )
