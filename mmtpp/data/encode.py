@@ -63,7 +63,11 @@ logger = logging.getLogger(__name__)
 ENCODE_VERSION = 3  # bump when the same input gives another output
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 16 * 2**20
-MAX_BLOCKS = 4096  # of a Ray Data job; more tasks than that share blocks
+# Ray Data takes some 0.15 s to give a free process its next task, so a task is several items
+# where there are enough of them for all processes
+ITEMS_PER_TASK = 4
+TASKS_PER_PROCESS = 4
+MAX_TASKS = 4096  # of a Ray Data job
 MAX_RETRIES = 8  # of a task or process that dies; machines come and go
 TOKENIZER_SAMPLE_FILES = 200
 TOKENIZER_SAMPLE_BYTES = 64 * 2**20
@@ -238,18 +242,18 @@ class _Run:
         """Run a step over items with Ray Data; results come as they are ready."""
         if not items:
             return
-        blocks = min(len(items), MAX_BLOCKS)
-        # Ray cuts blocks from the list in order: deal, so that each has large and small items
-        dealt = [item for block in range(blocks) for item in items[block::blocks]]
+        num_tasks = self._num_tasks(len(items))
+        # Ray cuts the list in order: deal, so that each task has large and small items
+        dealt = [item for task in range(num_tasks) for item in items[task::num_tasks]]
         with warnings.catch_warnings():
             # Ray means to remove max_retries in 2.64 and names nothing in its place; without it a
             # task that kills its process, for want of memory say, runs for ever
             warnings.simplefilter("ignore", DeprecationWarning)
-            results = ray.data.from_items(dealt, override_num_blocks=blocks).map(
+            results = ray.data.from_items(dealt, override_num_blocks=num_tasks).map(
                 _task(step, arguments),
                 # tasks, not actors: the processes of one step run those of the next. Without a
                 # limit as many as the cluster has CPUs for, also when the autoscaler brings more
-                compute=ray.data.TaskPoolStrategy(min(self._max_workers or blocks, blocks)),
+                compute=ray.data.TaskPoolStrategy(min(self._max_workers or num_tasks, num_tasks)),
                 max_retries=MAX_RETRIES,
             )
         try:
@@ -266,6 +270,11 @@ class _Run:
                 "is kept",
                 setting=f"source.max_workers = {self._max_workers}, source.max_file_mib",
             ) from error
+
+    def _num_tasks(self, num_items: int) -> int:
+        processes = self._max_workers or int(ray.cluster_resources().get("CPU", 1))
+        wanted = max(-(-num_items // ITEMS_PER_TASK), TASKS_PER_PROCESS * processes)
+        return min(num_items, wanted, MAX_TASKS)
 
     def _names(self, folder: str, suffix: str) -> set[str]:
         """Names of the files of a folder, none if it is not there."""
