@@ -17,15 +17,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import psutil
 import ray
 
-from benchmarks.prepare_limits import IMAGE_PX, limits, scaling
+from benchmarks.prepare_limits import IMAGE_PX, limits
 from benchmarks.prepare_report import Preparation, report
 from benchmarks.published import PublishedPipeline
 from benchmarks.replicate import publish, read_videos
@@ -44,7 +47,10 @@ from tests.qwen_vocabulary import qwen_tokenizer_json
 COPIES, FEW_COPIES = 39, 8  # 5.08 M and 1.04 M events
 IMAGE_TOKENS, MAX_TOKENS = 9, 4096  # of frames of 84 pixels
 DELTA, OTHER_DELTA = 0.2, 0.5
+# source, workers, how often
+RUNS = (("few", 2, 1), ("plain", 1, 3), ("plain", 2, 3), ("images", 1, 1), ("images", 2, 1))
 SAMPLE_FILES, IMAGE_FILES = 8, 4  # of the published style, scaled up
+Result = TypeVar("Result")
 RESULT = Path(__file__).with_name("prepare.md")
 BUCKET = "s3://mmtpp/bench"
 
@@ -70,43 +76,42 @@ class Watch(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.memory: list[int] = []
-        self._cpu: dict[int, float] = {}  # at the last look
-        self._before: dict[int, float] = {}
+        self._seen: dict[int, tuple[float, float]] = {}
         self._stop_event = threading.Event()
 
     def run(self) -> None:
         """Until ``stop``."""
-        for process in _workers():
-            with suppress(psutil.NoSuchProcess):
-                self._before[process.pid] = _seconds(process)
         while not self._stop_event.wait(2.0):  # a look costs some hundredths of a second
             self._look()
         self._look()
 
     def _look(self) -> None:
         total = _private(psutil.Process())
-        for process in _workers():
-            with suppress(psutil.NoSuchProcess):
-                total += _private(process)
-                self._cpu[process.pid] = _seconds(process)
+        for process in psutil.process_iter(["cmdline"]):
+            if "ray::" in " ".join(process.info["cmdline"] or []):
+                with suppress(psutil.NoSuchProcess):
+                    total += _private(process)
+                    self._seen[process.pid] = (_seconds(process), _seconds_in_queue(process.pid))
         self.memory.append(total)
 
-    def stop(self) -> float:
-        """End, and the processor seconds of all workers seen."""
+    def stop(self) -> tuple[float, float]:
+        """End. Processor seconds of all workers, and seconds that they were ready but had none."""
         self._stop_event.set()
         self.join()
-        return sum(seconds - self._before.get(pid, 0.0) for pid, seconds in self._cpu.items())
-
-
-def _workers() -> list[psutil.Process]:
-    """Ray's processes for the work of jobs, busy or idle."""
-    every = psutil.process_iter(["cmdline"])
-    return [each for each in every if "ray::" in " ".join(each.info["cmdline"] or [])]
+        seconds, in_queue = zip(*self._seen.values(), strict=True)
+        return sum(seconds), sum(in_queue)
 
 
 def _seconds(process: psutil.Process) -> float:
     """Of a processor, so far."""
     return sum(process.cpu_times()[:2])
+
+
+def _seconds_in_queue(pid: int) -> float:
+    """That the main thread was ready to run while others had the processors."""
+    with suppress(FileNotFoundError):
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _private(process: psutil.Process) -> int:
@@ -140,14 +145,19 @@ def server_seconds() -> float:
 
 
 def connect() -> None:
-    """Begin a new job on the cluster, which is given new processes."""
-    ray.shutdown()
+    """Begin a job of its own on the cluster."""
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}}, logging_level="WARNING")
     start_ray()  # quiet
 
 
-def run_prepare(source: str, store: str, *, workers: int) -> Preparation:
-    """Prepare from nothing, with new processes."""
+def in_new_process(work: Callable[..., Result], *arguments: object) -> Result:
+    """A driver of its own for every measurement, which is given new workers."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def run_prepare(source: str, store: str, workers: int) -> Preparation:
+    """Prepare from nothing."""
     connect()
     server, driver, watch = server_seconds(), time.process_time(), Watch()
     watch.start()
@@ -155,7 +165,7 @@ def run_prepare(source: str, store: str, *, workers: int) -> Preparation:
     with steps_timed() as by_step:
         prepare(configuration(source, store, workers=workers))
     seconds = time.perf_counter() - started
-    worker_cpu = watch.stop()
+    worker_cpu, in_queue = watch.stop()
     tenths = np.linspace(0, len(watch.memory) - 1, 11).round().astype(int)[1:]
     done = Preparation(
         workers=workers,
@@ -163,10 +173,12 @@ def run_prepare(source: str, store: str, *, workers: int) -> Preparation:
         by_step=by_step,
         memory=[watch.memory[index] for index in tenths],
         worker_cpu=worker_cpu,
+        in_queue=in_queue,
         driver_cpu=time.process_time() - driver,
         server_cpu=server_seconds() - server,
     )
     print(store, done, flush=True)
+    ray.shutdown()
     return done
 
 
@@ -207,13 +219,13 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
     def settings_of(delta: float) -> AssembleSettings:
         return assemble_settings(configuration(source, store, delta=delta), manifest, split="train")
 
-    connect()  # other processes than those that prepared
+    connect()
     for name, delta in (("another Delta", OTHER_DELTA), ("plan", DELTA)):
         watch, driver, started = Watch(), time.process_time(), time.perf_counter()
         watch.start()
         plan = make_plan(settings_of(delta), ids)
         found[name] = time.perf_counter() - started
-        found[f"{name} CPU"] = watch.stop() + time.process_time() - driver
+        found[f"{name} CPU"] = watch.stop()[0] + time.process_time() - driver
     settings = settings_of(DELTA)
     for epoch in ("first", "later"):  # the first fills the disk cache
         order = np.random.default_rng(len(epoch)).permutation(len(plan.samples))
@@ -257,7 +269,6 @@ def main(argv: list[str]) -> int:
             os.environ.update(stack.environment())
             return _measure(folder, copies)
         finally:
-            ray.shutdown()
             down(Path(home))
 
 
@@ -276,21 +287,19 @@ def _measure(folder: Path, copies: int) -> int:
     alone = limits(uris["images"])
     published = published_rates(uris["images"], uris["plain"])
     store = f"{BUCKET}/store"
-    runs = {("few", 2): run_prepare(uris["few"], f"{store}-few-2", workers=2)}
-    possible: dict[str, float] = {}
-    for name in ("plain", "images"):
-        possible[name] = scaling(uris[name], f"{BUCKET}/alone", with_images=name == "images")
-        for workers in (1, 2):
-            runs[name, workers] = run_prepare(
-                uris[name], f"{store}-{name}-{workers}", workers=workers
-            )
-        again = scaling(uris[name], f"{BUCKET}/alone", with_images=name == "images")
-        print(f"{name}: without Ray {possible[name]:.2f} before, {again:.2f} after", flush=True)
-        possible[name] = (possible[name] + again) / 2
-    after = {name: plan_and_assemble(uris[name], f"{store}-{name}-1")
-             for name in ("plain", "images")}  # fmt: skip
-    print(possible, alone, published, after, flush=True)
-    text, missed = report(sizes, possible, alone, published, runs, after)
+    runs = {
+        (name, workers): [
+            in_new_process(run_prepare, uris[name], f"{store}-{name}-{workers}-{turn}", workers)
+            for turn in range(turns)
+        ]
+        for name, workers, turns in RUNS
+    }
+    after = {
+        name: in_new_process(plan_and_assemble, uris[name], f"{store}-{name}-1-0")
+        for name in ("plain", "images")
+    }
+    print(alone, published, after, flush=True)
+    text, missed = report(sizes, alone, published, runs, after)
     print(text)
     RESULT.write_text(text, encoding="utf-8")
     for each in missed:
