@@ -81,14 +81,15 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Until ``stop``."""
-        while not self._stop_event.wait(2.0):  # a look costs some hundredths of a second
+        while not self._stop_event.wait(1.0):  # a look costs some hundredths of a second
             self._look()
         self._look()
 
     def _look(self) -> None:
         total = _private(psutil.Process())
         for process in psutil.process_iter(["cmdline"]):
-            if "ray::" in " ".join(process.info["cmdline"] or []):
+            # between its tasks a worker is called idle
+            if process.pid in self._seen or "ray::Map" in " ".join(process.info["cmdline"] or []):
                 with suppress(psutil.NoSuchProcess):
                     total += _private(process)
                     self._seen[process.pid] = (_seconds(process), _seconds_in_queue(process.pid))
