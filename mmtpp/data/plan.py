@@ -1,12 +1,14 @@
 """Plan: event store + Delta + template + budget -> which events make which sample.
 
-Ray Data cuts the sequences of each file into windows; the driver packs them into samples. The plan
-is a small table with the similar marks of every window. No image is decoded and no text tokenised
-for it, and only the ``hybrid`` strategy reads token ids, so another Delta costs next to nothing.
+The sequences of each file are cut into windows, by Ray Data where there are many files; the driver
+packs them into samples. The plan is a small table with the similar marks of every window. No image
+is decoded and no text tokenised for it, and only the ``hybrid`` strategy reads token ids, so another
+Delta costs next to nothing.
 """
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -25,6 +27,8 @@ from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
 from mmtpp.storage.parquet import read_table, write_table
 
 FILES_PER_TASK = 4
+FILES_HERE = 64  # some 6 million events: done before the processes for it would have started
+READS_IN_FLIGHT = 4
 
 WINDOW_SCHEMA = pa.schema(
     [
@@ -174,16 +178,12 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     Raises:
         DataError: no event of this split and time range, or an event larger than the budget.
     """
-    items = [{"file": file} for file in StoreReader(settings.store).files()]
-    windows_of_files = ray.data.from_items(
-        items, override_num_blocks=-(-len(items) // FILES_PER_TASK)
-    ).map_batches(
-        plan_files,  # pyright: ignore[reportArgumentType] # Arrow tables are batches
-        fn_kwargs={"settings": settings, "token_ids": token_ids},
-        batch_size=None,
-        batch_format="pyarrow",
+    files = StoreReader(settings.store).files()
+    tables = (
+        _plan_here(files, settings, token_ids)
+        if len(files) <= FILES_HERE
+        else (_plan_on_cluster(files, settings, token_ids))
     )
-    tables = list(windows_of_files.iter_batches(batch_size=None, batch_format="pyarrow"))
     table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
     for problem in filter(None, table["problem"].to_pylist()):
         raise from_record(problem)
@@ -215,8 +215,30 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     )
 
 
+def _plan_here(files: list[str], settings: AssembleSettings, token_ids: TokenIds) -> list[pa.Table]:
+    parts = [pa.table({"file": [file]}) for file in files]
+    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        return list(
+            pool.map(lambda part: plan_files(part, settings=settings, token_ids=token_ids), parts)
+        )
+
+
+def _plan_on_cluster(
+    files: list[str], settings: AssembleSettings, token_ids: TokenIds
+) -> list[pa.Table]:
+    windows_of_files = ray.data.from_items(
+        [{"file": file} for file in files], override_num_blocks=-(-len(files) // FILES_PER_TASK)
+    ).map_batches(
+        plan_files,  # pyright: ignore[reportArgumentType] # Arrow tables are batches
+        fn_kwargs={"settings": settings, "token_ids": token_ids},
+        batch_size=None,
+        batch_format="pyarrow",
+    )
+    return list(windows_of_files.iter_batches(batch_size=None, batch_format="pyarrow"))
+
+
 def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenIds) -> pa.Table:
-    """Cut the sequences of files of the store into windows; a Ray Data task.
+    """Cut the sequences of files of the store into windows, in a Ray Data task or here.
 
     Returns:
         ``WINDOW_SCHEMA`` and what the plan as a whole needs: problem, sequence_id, num_events,

@@ -39,6 +39,15 @@ def plan(store) -> Plan:
     return plan
 
 
+def test_planning_on_the_cluster_gives_the_same_plan(plan, monkeypatch):
+    monkeypatch.setattr("mmtpp.data.plan.FILES_HERE", 0)
+    monkeypatch.setattr("mmtpp.data.plan.FILES_PER_TASK", 1)
+    on_cluster = make_plan(*_settings())
+    assert plan.windows.equals(on_cluster.windows)
+    assert plan.samples == on_cluster.samples
+    assert plan.fingerprint == on_cluster.fingerprint
+
+
 @pytest.mark.parametrize(("num_ranks", "chunk"), [(1, 256), (2, 5), (3, 256)])
 def test_the_feed_delivers_the_plan_at_any_world_size(plan, monkeypatch, num_ranks: int, chunk):
     monkeypatch.setattr("mmtpp.data.feed.CHUNK", chunk)
