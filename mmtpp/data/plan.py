@@ -1,8 +1,8 @@
 """Plan: event store + Delta + template + budget -> which events make which sample.
 
 The sequences of each file are cut into windows, by Ray Data where there are many files; the driver
-packs them into samples. The plan is a small table with the similar marks of every window. No image
-is decoded and no text tokenised for it, and only the ``hybrid`` strategy reads token ids, so another
+packs them into samples. The plan is a small table with the similar marks of every window. For it no
+image is decoded and no text tokenised, and only the ``hybrid`` strategy reads token ids, so another
 Delta costs next to nothing.
 """
 
