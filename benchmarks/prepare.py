@@ -48,7 +48,7 @@ COPIES, FEW_COPIES = 39, 8  # 5.08 M and 1.04 M events
 IMAGE_TOKENS, MAX_TOKENS = 9, 4096  # of frames of 84 pixels
 DELTA, OTHER_DELTA = 0.2, 0.5
 # source, workers, how often
-RUNS = (("few", 2, 1), ("plain", 1, 3), ("plain", 2, 3), ("images", 1, 1), ("images", 2, 1))
+RUNS = (("few", 2, 1), ("plain", 1, 2), ("plain", 2, 2), ("images", 1, 1), ("images", 2, 1))
 SAMPLE_FILES, IMAGE_FILES = 8, 4  # of the published style, scaled up
 Result = TypeVar("Result")
 RESULT = Path(__file__).with_name("prepare.md")
@@ -99,8 +99,8 @@ class Watch(threading.Thread):
         """End. Processor seconds of all workers, and seconds that they were ready but had none."""
         self._stop_event.set()
         self.join()
-        seconds, in_queue = zip(*self._seen.values(), strict=True)
-        return sum(seconds), sum(in_queue)
+        seen = self._seen.values()
+        return sum(seconds for seconds, _ in seen), sum(in_queue for _, in_queue in seen)
 
 
 def _seconds(process: psutil.Process) -> float:
