@@ -28,7 +28,7 @@ from mmtpp.storage.parquet import read_table, write_table
 
 FILES_PER_TASK = 4
 FILES_HERE = 64  # some 6 million events: done before the processes for it would have started
-READS_IN_FLIGHT = 4
+READS_IN_FLIGHT = 2  # more would only contend for the interpreter
 
 WINDOW_SCHEMA = pa.schema(
     [
