@@ -111,7 +111,8 @@ def report(
               0.02 / shares["images"], 1.0,
               f"{shares['images']:.2%}: {after['images']['another Delta']:.1f} s"),
         f"| the same without images | {shares['plain']:.2%} |",
-        floor("assembling, tokens/s, row groups in memory, no images (floor 5 M)",
+        floor("assembling, tokens a second of one processor, row groups in memory, no images "
+              "(floor 5 M)",
               after["plain"]["tokens/s in memory"], 5e6,
               f"{after['plain']['tokens/s in memory'] / 1e6:.1f} M"),
         *(f"| {what}, {name} | {done['tokens'] / done[key] / 1e6:.1f} M tokens/s |"
@@ -151,7 +152,7 @@ Real danmaku (92 videos, 130,198 comments) copied under new names, with generate
 and {sizes.image_bytes:,} of images, on a SeaweedFS server on the same machine, which takes its
 share of the two cores. Copies repeat the texts of the first, so most texts are tokenised once for
 all copies that a process reads. Every run is a new driver with new workers, whose start (some five
-seconds) is counted. The machine's own speed varies by a third between runs.
+seconds) is counted. Without images there are twice as many copies. The machine's own speed varies by a third between runs.
 
 The published style is measured on a sample in the same run and scaled: per event a tokenizer call
 and a look for the image, per epoch the samples tokenised and every event's image read and decoded

@@ -23,7 +23,7 @@ from mmtpp.data.layout import (
     frames_per_group,
 )
 from mmtpp.storage.cache import DiskCache, default_cache_folder
-from mmtpp.storage.parquet import list_edges, list_values, open_file
+from mmtpp.storage.parquet import list_edges, list_values, load_file, open_file
 from mmtpp.storage.paths import explained, join, list_files
 
 MEMORY_BYTES = 512 * 2**20  # of row groups a process keeps besides those of the present batch
@@ -146,8 +146,9 @@ class StoreReader:
         columns = [*_NAME_COLUMNS, *_EVENT_COLUMNS]
         if not with_text:
             columns.remove("text_ids")
-        parquet = self._open(SEQUENCES, file)
-        with explained(join(self._settings.data_uri, SEQUENCES, file), _READING):
+        uri = join(self._settings.data_uri, SEQUENCES, file)
+        parquet = load_file(uri)
+        with explained(uri, _READING):
             table = parquet.read(columns=columns).combine_chunks()
         sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
         groups = np.repeat(np.arange(len(sizes)), sizes)
@@ -190,21 +191,17 @@ class StoreReader:
             group = self._group(_Key(SEQUENCES, address.file, address.group + part))
             row = address.row if part == 0 else 0
             parts.append(group.events(row, max(0, before - first), min(PART_EVENTS, end - first)))
-        columns = {
-            name: np.concatenate([part[name] for part in parts]) if len(parts) > 1 else values
-            for name, values in parts[0].items()
-        }
+        columns = parts[0] if len(parts) == 1 else _joined(parts)
         skip = start - before
         times, types = columns["times"], columns["types"]
         intervals = intervals_from_times(times)
-        offsets = np.append(0, np.cumsum(columns["text_lengths"], dtype=np.int64))
         previous_type = np.concatenate([types[:1], types[:-1]])[skip:]
         previous_interval = np.concatenate([[np.inf], intervals[:-1]])[skip:]
         whole = Events(
             intervals=intervals,
             types=types,
             text_ids=columns["text_ids"],
-            text_offsets=offsets,
+            text_offsets=columns["text_offsets"],
             frames=columns["frame"],
             similar=np.zeros(len(times), dtype=np.bool_),
         )
@@ -338,9 +335,16 @@ class _Group:
         first, last = first + start, min(first + end, last)
         columns = {name: values[first:last] for name, values in self._values.items()}
         offsets = self._text_offsets[first : last + 1]
-        columns["text_lengths"] = np.diff(offsets)
+        columns["text_offsets"] = offsets - offsets[0]
         columns["text_ids"] = self._text_ids[offsets[0] : offsets[-1]]
         return columns
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The columns of ``_Group.events`` of parts that follow each other."""
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    lengths = np.concatenate([np.diff(part["text_offsets"]) for part in parts])
+    return columns | {"text_offsets": np.append(0, np.cumsum(lengths))}
 
 
 def _parts_of(start: int, end: int) -> range:

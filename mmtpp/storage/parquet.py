@@ -40,6 +40,13 @@ def open_file(uri: str) -> pq.ParquetFile:
         return pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=True)
 
 
+def load_file(uri: str) -> pq.ParquetFile:
+    """A file to read from memory, fetched in one request: for most of a small file's columns."""
+    data = read_bytes(uri)
+    with explained(uri, "open the table"):
+        return pq.ParquetFile(pa.BufferReader(data))
+
+
 def list_values(table: pa.Table, name: str) -> np.ndarray:
     """The values of all lists of a column, one list after the other."""
     return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
