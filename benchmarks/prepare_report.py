@@ -152,7 +152,8 @@ Real danmaku (92 videos, 130,198 comments) copied under new names, with generate
 and {sizes.image_bytes:,} of images, on a SeaweedFS server on the same machine, which takes its
 share of the two cores. Copies repeat the texts of the first, so most texts are tokenised once for
 all copies that a process reads. Every run is a new driver with new workers, whose start (some five
-seconds) is counted. Without images there are twice as many copies. The machine's own speed varies by a third between runs.
+seconds) is counted. Without images there are twice as many copies. The machine's own speed varies
+by a third between runs.
 
 The published style is measured on a sample in the same run and scaled: per event a tokenizer call
 and a look for the image, per epoch the samples tokenised and every event's image read and decoded
