@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -123,13 +124,17 @@ class StoreReader:
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
-        self._cache = settings.cache()
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self._groups: OrderedDict[_Key, _Group] = OrderedDict()
         self._held_bytes = 0
         self._wanted: set[_Key] = set()  # by the batch that was read ahead: not forgotten
         self._frames_per_group = frames_per_group(settings.image_px)
         self._lock = Lock()
+
+    @cached_property
+    def _cache(self) -> DiskCache | None:
+        """Made when it is first wanted: it looks at all of its folder then."""
+        return self._settings.cache()
 
     def files(self) -> list[str]:
         """Names of the store's files, sorted."""

@@ -213,6 +213,20 @@ def test_frames_are_the_images_in_any_order(tmp_path):
         assert 3 * 56 * 56 == len(pixels)
 
 
+def test_planning_does_not_look_at_the_cache(tmp_path, monkeypatch):
+    """Which holds many thousand files, and every task of a plan would list them."""
+    paths = _raw(tmp_path / "raw", images=3, same=0)
+    encode_shard(str(tmp_path / "out"), paths, tokenizer=TOKENIZER,
+                 source_uri=str(tmp_path / "raw"))  # fmt: skip
+    looked: list[object] = []
+    monkeypatch.setattr(StoreSettings, "cache", looked.append)
+    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
+    (sequence,) = reader.sequences("000000.parquet")
+    assert not looked
+    reader.events(sequence.address, 0, 1)
+    assert 1 == len(looked)
+
+
 def _table(value: int, rows: int = 1000) -> pa.Table:
     return pa.table({"x": pa.array(np.full(rows, value))})
 
