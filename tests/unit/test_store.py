@@ -219,7 +219,7 @@ def test_planning_does_not_look_at_the_cache(tmp_path, monkeypatch):
     encode_shard(str(tmp_path / "out"), paths, tokenizer=TOKENIZER,
                  source_uri=str(tmp_path / "raw"))  # fmt: skip
     looked: list[object] = []
-    monkeypatch.setattr(StoreSettings, "cache", looked.append)
+    monkeypatch.setattr(StoreSettings, "cache", lambda self: looked.append(self))
     reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
     (sequence,) = reader.sequences("000000.parquet")
     assert not looked
