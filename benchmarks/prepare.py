@@ -45,7 +45,7 @@ from mmtpp.storage.paths import filesystem_of, join, list_files, read_bytes, wri
 from tests.qwen_vocabulary import qwen_tokenizer_json
 
 COPIES, FEW_COPIES = 39, 8  # 5.08 M and 1.04 M events
-IMAGE_TOKENS, MAX_TOKENS = 9, 4096  # of frames of 84 pixels
+IMAGE_TOKENS, MAX_TOKENS = 9, 4096  # tokens of a frame of ``IMAGE_PX``
 DELTA, OTHER_DELTA = 0.2, 0.5
 # source, workers, how often
 RUNS = (("few", 2, 1), ("plain", 1, 1), ("plain", 2, 1), ("images", 1, 1), ("images", 2, 1))
@@ -123,7 +123,7 @@ def _private(process: psutil.Process) -> int:
 
 @contextmanager
 def steps_timed() -> Iterator[dict[str, float]]:
-    """Seconds of every step of ``encode``, by the name of its actor."""
+    """Seconds of every step of ``encode``, by its name."""
     seconds: dict[str, float] = {}
     whole = steps._Run._map
 

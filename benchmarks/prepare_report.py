@@ -16,7 +16,7 @@ class Preparation:
     Attributes:
         workers: processes.
         seconds: by the clock.
-        by_step: of them, by the name of the step's actor.
+        by_step: of them, by the name of the step.
         memory: bytes of this process and the workers, at the end of each tenth of the run.
         worker_cpu, driver_cpu, server_cpu: processor seconds.
         in_queue: seconds that workers were ready but others had the processors.

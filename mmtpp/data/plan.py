@@ -182,7 +182,7 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     tables = (
         _plan_here(files, settings, token_ids)
         if len(files) <= FILES_HERE
-        else (_plan_on_cluster(files, settings, token_ids))
+        else _plan_on_cluster(files, settings, token_ids)
     )
     table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
     for problem in filter(None, table["problem"].to_pylist()):

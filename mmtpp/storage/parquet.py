@@ -41,7 +41,11 @@ def open_file(uri: str) -> pq.ParquetFile:
 
 
 def load_file(uri: str) -> pq.ParquetFile:
-    """A file to read from memory, fetched in one request: for most of a small file's columns."""
+    """A file fetched whole and read from memory: for most columns of a small file.
+
+    Raises:
+        StorageError: missing, unreachable or no Parquet.
+    """
     data = read_bytes(uri)
     with explained(uri, "open the table"):
         return pq.ParquetFile(pa.BufferReader(data))
