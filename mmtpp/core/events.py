@@ -105,6 +105,6 @@ def intervals_from_times(times: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns:
         (E,) float64, never negative.
     """
-    if len(times) == 0:
-        return np.zeros(0, dtype=np.float64)
-    return np.diff(times, prepend=times[0])
+    intervals = np.zeros(len(times), dtype=np.float64)
+    np.subtract(times[1:], times[:-1], out=intervals[1:])
+    return intervals

@@ -1,6 +1,5 @@
 """Cutting a sequence into windows that fit the context, with image tokens counted beforehand."""
 
-from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +38,8 @@ class TimeRange:
         Events outside are left out before intervals are compressed; the interval of the first
         event inside still counts from its real predecessor.
         """
+        if len(times) and self.start <= times[0] and times[-1] < self.end:
+            return 0, len(times)
         first, last = np.searchsorted(times, [self.start, self.end], side="left")
         return int(first), int(last)
 
@@ -68,8 +69,6 @@ def cut_windows(
     budget = max_tokens - len(template.prefix)
     inside = np.append(0, np.cumsum(template.costs(events)))
     restart = template.restart(events)
-    ends: list[int] = _ends(restart, inside, budget).tolist()
-    spent: list[int] = inside.tolist()
     # a run of more than MAX_COUNT, cut at both ends, may take one more token than these say
     is_exact = template.settings.run_encoding == "token"
 
@@ -77,12 +76,12 @@ def cut_windows(
         if not is_exact:
             return _cost(events, template, start, end)
         shows_again = restart.image_at[start] < end
-        return spent[end] - spent[start] + int(restart.image[start]) * bool(shows_again)
+        return int(inside[end] - inside[start] + restart.image[start] * shows_again)
 
     windows: list[Window] = []
     start, scored = 0, 1
     while scored < num_events:
-        end = ends[start]
+        end = int(_ends(restart, inside, budget, start))
         num_tokens = cost(start, end)
         while end > scored and num_tokens > budget:
             end -= 1
@@ -95,8 +94,8 @@ def cut_windows(
             continue
         windows.append(Window(start, end, scored, num_tokens + len(template.prefix)))
         scored = end
-        keep = spent[end] - int(budget * overlap_fraction)
-        start = max(start + 1, bisect_left(spent, keep))
+        keep = inside[end] - int(budget * overlap_fraction)
+        start = max(start + 1, int(np.searchsorted(inside, keep, side="left")))
         start = min(start, end)
     return windows
 
@@ -113,19 +112,22 @@ def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> N
         One count for every start from which the sequence fills the context, in order.
     """
     inside = np.append(0, np.cumsum(template.costs(events)))
-    ends = _ends(template.restart(events), inside, max_tokens - len(template.prefix))
-    counts = ends - np.arange(len(events))
+    starts = np.arange(len(events))
+    ends = _ends(template.restart(events), inside, max_tokens - len(template.prefix), starts)
+    counts = ends - starts
     return counts[ends < len(events)]
 
 
-def _ends(restart: Restart, inside: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
-    """(E,) where a window of at most ``budget`` tokens ends, for each event it may start at."""
-    limits = inside[:-1] + budget - restart.run
-    without = np.searchsorted(inside, limits, side="right") - 1
-    with_image = np.searchsorted(inside, limits - restart.image, side="right") - 1
+def _ends(
+    restart: Restart, inside: NDArray[np.int64], budget: int, starts: NDArray[np.int64] | int
+) -> NDArray[np.int64]:
+    """Where a window of at most ``budget`` tokens ends, for each event that it starts at."""
+    limits = inside[starts] + budget - restart.run[starts]
+    image_at = restart.image_at[starts]
+    without = inside.searchsorted(limits, side="right") - 1
+    with_image = inside.searchsorted(limits - restart.image[starts], side="right") - 1
     # a window may also end before the event that would have to show its image again
-    ends = np.where(restart.image_at >= without, without, np.maximum(with_image, restart.image_at))
-    return ends.astype(np.int64)
+    return np.where(image_at >= without, without, np.maximum(with_image, image_at))
 
 
 def _cost(events: Events, template: Template, start: int, end: int) -> int:

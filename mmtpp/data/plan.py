@@ -8,7 +8,6 @@ Delta costs next to nothing.
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -28,7 +27,6 @@ from mmtpp.storage.parquet import read_table, write_table
 
 FILES_PER_TASK = 4
 FILES_HERE = 64  # some 6 million events: done before the processes for it would have started
-READS_IN_FLIGHT = 2  # more would only contend for the interpreter
 
 WINDOW_SCHEMA = pa.schema(
     [
@@ -180,7 +178,7 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     """
     files = StoreReader(settings.store).files()
     tables = (
-        _plan_here(files, settings, token_ids)
+        [plan_files(pa.table({"file": files}), settings=settings, token_ids=token_ids)]
         if len(files) <= FILES_HERE
         else _plan_on_cluster(files, settings, token_ids)
     )
@@ -215,14 +213,6 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     )
 
 
-def _plan_here(files: list[str], settings: AssembleSettings, token_ids: TokenIds) -> list[pa.Table]:
-    parts = [pa.table({"file": [file]}) for file in files]
-    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-        return list(
-            pool.map(lambda part: plan_files(part, settings=settings, token_ids=token_ids), parts)
-        )
-
-
 def _plan_on_cluster(
     files: list[str], settings: AssembleSettings, token_ids: TokenIds
 ) -> list[pa.Table]:
@@ -249,11 +239,10 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
     with_text = settings.compression.strategy == "hybrid"
     columns: dict[str, list] = {name: [] for name in _PLAN_SCHEMA.names}
     try:
-        for file in files["file"].to_pylist():
-            for sequence in reader.sequences(file, with_text=with_text):
-                if sequence.split == settings.split:
-                    for name, values in _windows(sequence, settings, template).items():
-                        columns[name] += values
+        for sequence in reader.sequences(files["file"].to_pylist(), with_text=with_text):
+            if sequence.split == settings.split:
+                for name, values in _windows(sequence, settings, template).items():
+                    columns[name] += values
     except MmtppError as error:  # Ray Data would wrap it beyond recognition
         problem = {"problem": as_record(error), "sequence_id": "", "start": 0}
         return pa.Table.from_pylist([problem], _PLAN_SCHEMA)

@@ -25,7 +25,7 @@ from mmtpp.data.layout import (
 )
 from mmtpp.storage.cache import DiskCache, default_cache_folder
 from mmtpp.storage.parquet import list_edges, list_values, load_file, open_file
-from mmtpp.storage.paths import explained, join, list_files
+from mmtpp.storage.paths import ahead, explained, join, list_files
 
 MEMORY_BYTES = 512 * 2**20  # of row groups a process keeps besides those of the present batch
 MAX_OPEN_FILES = 256
@@ -141,51 +141,31 @@ class StoreReader:
         uri = join(self._settings.data_uri, SEQUENCES)
         return [info.base_name for info in list_files(uri, ".parquet")]
 
-    def sequences(self, file: str, *, with_text: bool = False) -> Iterator[StoredSequence]:
-        """All sequences of a file in order, for planning and statistics; nothing is kept.
+    def sequences(
+        self, files: Iterable[str], *, with_text: bool = False
+    ) -> Iterator[StoredSequence]:
+        """All sequences of files in order, for planning and statistics; nothing is kept.
 
         Args:
-            file: its name.
+            files: their names; the next one is read meanwhile.
             with_text: also read the text ids.
         """
         columns = [*_NAME_COLUMNS, *_EVENT_COLUMNS]
         if not with_text:
             columns.remove("text_ids")
-        uri = join(self._settings.data_uri, SEQUENCES, file)
-        parquet = load_file(uri)
-        with explained(uri, _READING):
-            table = parquet.read(columns=columns).combine_chunks()
-        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
-        groups = np.repeat(np.arange(len(sizes)), sizes)
-        first_row = (np.cumsum(sizes) - sizes)[groups] if sizes else groups
-        heads = np.flatnonzero(table["part"].to_numpy() == 0)
-        event_edges = list_edges(table, "times")[[*heads, len(table)]]
-        columns_of = {
-            name: list_values(table, name) for name in columns if name not in _NAME_COLUMNS
-        }
-        offsets = np.append(0, np.cumsum(columns_of["text_lengths"], dtype=np.int64))
-        text_ids = columns_of.get("text_ids", np.zeros(0, dtype=np.int32))
-        names, splits = table["sequence_id"].take(heads), table["split"].take(heads)
-        for place, (head, name, split) in enumerate(
-            zip(heads.tolist(), names.to_pylist(), splits.to_pylist(), strict=True)
-        ):
-            start, end = int(event_edges[place]), int(event_edges[place + 1])
-            times = columns_of["times"][start:end]
-            text = offsets[start : end + 1]
-            yield StoredSequence(
-                Address(file, int(groups[head]), head - int(first_row[head])),
-                name,
-                split,
-                times,
-                Events(
-                    intervals=intervals_from_times(times),
-                    types=columns_of["types"][start:end],
-                    text_ids=text_ids[text[0] : text[-1]],
-                    text_offsets=text - text[0],
-                    frames=columns_of["frame"][start:end],
-                    similar=np.zeros(end - start, dtype=np.bool_),
-                ),
-            )
+
+        def read(file: str) -> tuple[str, pa.Table, pq.FileMetaData]:
+            uri = join(self._settings.data_uri, SEQUENCES, file)
+            parquet = load_file(uri)
+            with explained(uri, _READING):
+                # threads for columns cost half as much again
+                table = parquet.read(columns=columns, use_threads=False)
+            return file, table.combine_chunks(), parquet.metadata
+
+        # one thread: more of them contend for the interpreter with the one that counts
+        with ThreadPoolExecutor(1) as pool:
+            for file, table, metadata in ahead(pool, read, files, depth=1):
+                yield from _sequences(file, table, metadata)
 
     def events(self, address: Address, start: int, end: int) -> StoredEvents:
         """Events ``start`` to before ``end`` of a sequence."""
@@ -309,6 +289,41 @@ class StoreReader:
             if len(self._files) > MAX_OPEN_FILES:
                 self._files.popitem(last=False)
         return opened
+
+
+def _sequences(file: str, table: pa.Table, metadata: pq.FileMetaData) -> Iterator[StoredSequence]:
+    """The sequences of a file of the store."""
+    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    first_row = (np.cumsum(sizes) - sizes)[groups] if sizes else groups
+    heads = np.flatnonzero(table["part"].to_numpy() == 0)
+    event_edges = list_edges(table, "times")[[*heads, len(table)]]
+    columns_of = {
+        name: list_values(table, name) for name in table.column_names if name not in _NAME_COLUMNS
+    }
+    offsets = np.append(0, np.cumsum(columns_of["text_lengths"], dtype=np.int64))
+    text_ids = columns_of.get("text_ids", np.zeros(0, dtype=np.int32))
+    names, splits = table["sequence_id"].take(heads), table["split"].take(heads)
+    for place, (head, name, split) in enumerate(
+        zip(heads.tolist(), names.to_pylist(), splits.to_pylist(), strict=True)
+    ):
+        start, end = int(event_edges[place]), int(event_edges[place + 1])
+        times = columns_of["times"][start:end]
+        text = offsets[start : end + 1]
+        yield StoredSequence(
+            Address(file, int(groups[head]), head - int(first_row[head])),
+            name,
+            split,
+            times,
+            Events(
+                intervals=intervals_from_times(times),
+                types=columns_of["types"][start:end],
+                text_ids=text_ids[text[0] : text[-1]],
+                text_offsets=text - text[0],
+                frames=columns_of["frame"][start:end],
+                similar=np.zeros(end - start, dtype=np.bool_),
+            ),
+        )
 
 
 class _Group:

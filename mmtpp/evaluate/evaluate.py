@@ -136,12 +136,11 @@ def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
     """Counts of intervals and types over the training split and time range of ``settings``."""
     reader = StoreReader(settings.store)
     statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
-    for file in reader.files():
-        for sequence in reader.sequences(file):
-            first, last = settings.time_range.of(sequence.times)
-            if sequence.split == "train" and last - first > 1:
-                scored = sequence.events.slice(first + 1, last)
-                statistics.add(scored.intervals, scored.types)
+    for sequence in reader.sequences(reader.files()):
+        first, last = settings.time_range.of(sequence.times)
+        if sequence.split == "train" and last - first > 1:
+            scored = sequence.events.slice(first + 1, last)
+            statistics.add(scored.intervals, scored.types)
     return statistics
 
 

@@ -272,7 +272,7 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         image_px=manifest.image_px,
     )
     for file in reader.files():
-        for sequence in reader.sequences(file, with_text=True):
+        for sequence in reader.sequences([file], with_text=True):
             data.names.append(sequence.sequence_id)
             data.times.append(sequence.times)
             data.events.append(sequence.events)

@@ -82,7 +82,7 @@ def test_row_groups_hold_whole_short_sequences_or_one_part(tmp_path):
 
 
 def test_every_sequence_is_read_back_whole(reader):
-    found = list(reader.sequences("000000.parquet", with_text=True))
+    found = list(reader.sequences(["000000.parquet"], with_text=True))
     assert [each.sequence_id for each in SEQUENCES] == [each.sequence_id for each in found]
     for expected, stored in zip(SEQUENCES, found, strict=True):
         assert np.array_equal(expected.times, stored.times)
@@ -97,7 +97,7 @@ def test_every_sequence_is_read_back_whole(reader):
 
 @given(st.integers(0, len(SEQUENCES) - 1), st.data())
 def test_any_events_are_those_of_the_whole_sequence(reader, index: int, data):
-    stored = list(reader.sequences("000000.parquet", with_text=True))[index]
+    stored = list(reader.sequences(["000000.parquet"], with_text=True))[index]
     length = len(stored.times)
     edges = st.sampled_from(sorted({0, 1, 2, 3, PART_EVENTS - 1, PART_EVENTS, PART_EVENTS + 1,
                                     2 * PART_EVENTS, length - 1}))  # fmt: skip
@@ -204,7 +204,7 @@ def test_frames_are_the_images_in_any_order(tmp_path):
     encode_shard(str(tmp_path / "out"), paths, tokenizer=TOKENIZER,
                  source_uri=str(tmp_path / "raw"))  # fmt: skip
     reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
-    (sequence,) = reader.sequences("000000.parquet")
+    (sequence,) = reader.sequences(["000000.parquet"])
     order = np.random.default_rng(0).permutation(600)[:80]
     found = reader.frames("000000.parquet", sequence.events.frames[order])
     assert 80 == len({digest for digest, _ in found})
@@ -221,7 +221,7 @@ def test_planning_does_not_look_at_the_cache(tmp_path, monkeypatch):
     looked: list[object] = []
     monkeypatch.setattr(StoreSettings, "cache", lambda self: looked.append(self))
     reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
-    (sequence,) = reader.sequences("000000.parquet")
+    (sequence,) = reader.sequences(["000000.parquet"])
     assert not looked
     reader.events(sequence.address, 0, 1)
     assert 1 == len(looked)
@@ -335,7 +335,7 @@ def test_row_groups_of_a_batch_are_read_once_whatever_the_memory(tmp_path, monke
     monkeypatch.setattr(
         StoreReader, "_load", lambda self, key: loads.append(key) or load(self, key)
     )
-    (sequence,) = reader.sequences("000000.parquet")
+    (sequence,) = reader.sequences(["000000.parquet"])
     for start in (0, 100):
         reader.read_ahead_events([(sequence.address, start, start + 100)])
         frames = sequence.events.frames[start : start + 100]
