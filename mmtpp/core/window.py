@@ -125,9 +125,9 @@ def _ends(
     """Where a window of at most ``budget`` tokens ends, for each event that it starts at."""
     end_before: Any = inside.searchsorted  # for one start numpy's function takes twice as long
     limits = inside[starts] + budget - restart.run[starts]
-    image_at = restart.image_at[starts]
-    without = end_before(limits, side="right") - 1
-    with_image = end_before(limits - restart.image[starts], side="right") - 1
+    image_at: Any = restart.image_at[starts]
+    without: Any = end_before(limits, side="right") - 1
+    with_image: Any = end_before(limits - restart.image[starts], side="right") - 1
     # a window may also end before the event that would have to show its image again
     return np.where(image_at >= without, without, np.maximum(with_image, image_at))
 
