@@ -1,7 +1,8 @@
 """Cutting a sequence into windows that fit the context, with image tokens counted beforehand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def cut_windows(
             continue
         windows.append(Window(start, end, scored, num_tokens + len(template.prefix)))
         scored = end
-        keep = inside[end] - int(budget * overlap_fraction)
+        keep = int(inside[end]) - int(budget * overlap_fraction)
         start = max(start + 1, int(np.searchsorted(inside, keep, side="left")))
         start = min(start, end)
     return windows
@@ -123,11 +124,12 @@ def _ends(
     restart: Restart, inside: NDArray[np.int64], budget: int, starts: NDArray[np.int64] | int
 ) -> NDArray[np.int64]:
     """Where a window of at most ``budget`` tokens ends, for each event that it starts at."""
-    end_before: Any = inside.searchsorted  # for one start numpy's function takes twice as long
+    # the method: numpy's function takes twice as long for one start
+    find = cast("Callable[..., NDArray[np.int64]]", inside.searchsorted)
     limits = inside[starts] + budget - restart.run[starts]
-    image_at: Any = restart.image_at[starts]
-    without: Any = end_before(limits, side="right") - 1
-    with_image: Any = end_before(limits - restart.image[starts], side="right") - 1
+    image_at = np.asarray(restart.image_at[starts], dtype=np.int64)
+    without = find(limits, side="right") - 1
+    with_image = find(limits - restart.image[starts], side="right") - 1
     # a window may also end before the event that would have to show its image again
     return np.where(image_at >= without, without, np.maximum(with_image, image_at))
 
