@@ -14,11 +14,13 @@ def fingerprint(settings: Mapping[str, object]) -> str:
 
 
 def run_fingerprint(config: RunConfig) -> str:
-    """Hash of everything that shapes a training run: not its name, place, tracking or workers.
+    """Hash of everything that shapes a training run: not its name, place, tracking or topology.
 
-    The number of workers is left out because the global batch does not depend on it.
+    The number of workers and ZeRO are left out because neither batches nor checkpoints depend on
+    them.
     """
-    tree = config.model_dump(mode="json", exclude={"run", "tracking", "source", "evaluation"})
+    excluded = {"run", "tracking", "source", "evaluation", "zero"}
+    tree = config.model_dump(mode="json", exclude=excluded)
     tree["store"] = config.store.uri
     for key in ("num_workers", "log_every", "checkpoint_every", "keep_checkpoints", "max_failures"):
         del tree["training"][key]

@@ -51,16 +51,21 @@ def share_of_rank(samples: NDArray[np.int64], *, rank: int, num_ranks: int) -> N
     """The contiguous part of a step's samples that one rank consumes, in order.
 
     Args:
-        samples: (G,) of one step; G divides evenly over the ranks.
+        samples: (G,) of one step.
         rank: from 0.
-        num_ranks: workers in the group.
+        num_ranks: workers in the group, at most G.
 
     Returns:
-        (G / num_ranks,) indices.
+        (G // num_ranks,) indices, one more for the first G % num_ranks ranks.
 
     Raises:
-        ValueError: the global batch does not divide by the number of workers.
+        ValueError: a rank would have nothing to do.
     """
-    if len(samples) % num_ranks:
-        raise ValueError(f"{len(samples)} samples a step do not divide over {num_ranks} workers")
-    return samples.reshape(num_ranks, -1)[rank]
+    if len(samples) < num_ranks:
+        raise ValueError(f"{len(samples)} samples a step are too few for {num_ranks} workers")
+    return np.array_split(samples, num_ranks)[rank]
+
+
+def num_micro_batches(samples_per_step: int, *, num_ranks: int) -> int:
+    """Micro-batches of every rank in a step: the largest share, which the others fill up to."""
+    return -(-samples_per_step // num_ranks)

@@ -44,7 +44,7 @@ def rank_samples(
     """Samples one rank consumes from ``first_step`` to before ``num_steps``, in order.
 
     Returns:
-        (steps * samples_per_step / num_ranks,) int64.
+        (N,) int64, the rank's shares of the steps one after the other.
     """
     shares = [
         share_of_rank(

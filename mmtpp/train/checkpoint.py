@@ -1,4 +1,4 @@
-"""Checkpoints: DeepSpeed's own shards, one part a rank, and the place in the run.
+"""Checkpoints: the training state, a part written by each rank, and the place in the run.
 
 Ray merges the parts, uploads them and only then calls the checkpoint complete, so a half-written
 one is never chosen.
@@ -23,13 +23,11 @@ class Progress:
 
     Attributes:
         step: updates made.
-        num_ranks: workers that wrote the checkpoint.
         plan_fingerprint: of the samples and their order.
         vocabulary_hash: of the model.
     """
 
     step: int
-    num_ranks: int
     plan_fingerprint: str
     vocabulary_hash: str
 
@@ -51,7 +49,7 @@ def saved_step(checkpoint: ray.train.Checkpoint | None, *, expected: Progress) -
         expected: what the checkpoint must agree with; its step is ignored.
 
     Raises:
-        ModelError: the checkpoint belongs to other data, another vocabulary or world size.
+        ModelError: the checkpoint belongs to other data or another vocabulary.
     """
     if checkpoint is None:
         return 0
@@ -59,20 +57,20 @@ def saved_step(checkpoint: ray.train.Checkpoint | None, *, expected: Progress) -
     assert checkpoint.filesystem is not None
     with checkpoint.filesystem.open_input_stream(path) as stream:
         found = Progress(**json.loads(stream.read()))
-    for name in ("plan_fingerprint", "vocabulary_hash", "num_ranks"):
+    for name in ("plan_fingerprint", "vocabulary_hash"):
         saved, wanted = getattr(found, name), getattr(expected, name)
         if saved != wanted:
             raise ModelError(
                 f"the checkpoint has {name} {saved}, this run has {wanted}",
                 where=checkpoint.path,
-                cause="the data, the template or training.num_workers changed under the same "
-                "run name; choose another run.name, or restore the setting",
+                cause="the data or the template changed under the same run name; choose another "
+                "run.name, or restore the setting",
             )
     return found.step
 
 
-def restore(engine: Engine, checkpoint: ray.train.Checkpoint | None) -> None:
-    """Load the state of a checkpoint that ``saved_step`` has looked at, if there is one."""
+def restore(engine: Engine, checkpoint: ray.train.Checkpoint | None, *, step: int) -> None:
+    """Load the state of a checkpoint, if there is one, whose ``saved_step`` is known."""
     if checkpoint is None:
         return
     # A folder of this rank's own. `Checkpoint.as_directory` shares one among the processes of a
@@ -80,4 +78,4 @@ def restore(engine: Engine, checkpoint: ray.train.Checkpoint | None) -> None:
     # which the other is reading.
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.to_directory(folder)
-        engine.load(Path(folder))
+        engine.load(Path(folder), num_updates=step)

@@ -1,7 +1,6 @@
 """The DeepSpeed engine behind the few calls the loop makes. Runs in Train workers."""
 
 import math
-import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,18 +8,16 @@ from typing import Any, Protocol
 import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.runtime.fp16.loss_scaler import LossScaler
-from deepspeed.runtime.zero.config import ZeroStageEnum
-from deepspeed.utils.tensor_fragment import fragment_address
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.core.order import num_micro_batches
 from mmtpp.core.schedule import lr_factor
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
+from mmtpp.train.training_state import TrainingState
 from mmtpp.train.zero import deepspeed_config
 
-_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 Scores = tuple[torch.Tensor, torch.Tensor | None]
 
 
@@ -52,8 +49,8 @@ class Engine(Protocol):
         """Write this rank's part of a checkpoint."""
         ...
 
-    def load(self, folder: Path) -> None:
-        """Restore a checkpoint of the same number of ranks."""
+    def load(self, folder: Path, *, num_updates: int) -> None:
+        """Restore a checkpoint that any number of ranks wrote after so many updates."""
         ...
 
 
@@ -68,7 +65,8 @@ class DeepSpeedEngine:
     Args:
         model: what to train.
         config: of the run.
-        num_ranks: workers in the group; torch.distributed is initialised.
+        rank: of this worker; torch.distributed is initialised.
+        num_ranks: workers in the group.
         precision: ``float32`` or ``bfloat16``.
         device: of this worker.
     """
@@ -78,6 +76,7 @@ class DeepSpeedEngine:
         model: EventModel,
         config: RunConfig,
         *,
+        rank: int,
         num_ranks: int,
         precision: str,
         device: torch.device,
@@ -85,7 +84,7 @@ class DeepSpeedEngine:
         training = config.training
         self._config = training
         self._stage = config.zero.stage
-        self._scale = training.samples_per_step
+        self._scale = num_ranks * num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
         self._trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             self._trained,
@@ -97,6 +96,7 @@ class DeepSpeedEngine:
             config, num_ranks=num_ranks, precision=precision, on_gpu=device.type == "cuda"
         )
         self._engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=tree)[0]
+        self._state = TrainingState(self._engine, rank=rank, num_ranks=num_ranks)
 
     @property
     def model(self) -> EventModel:
@@ -140,24 +140,10 @@ class DeepSpeedEngine:
         return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
 
     def save(self, folder: Path) -> None:
-        self._engine.save_checkpoint(str(folder), tag="state", exclude_frozen_parameters=True)
+        self._state.save(folder)
 
-    def load(self, folder: Path) -> None:
-        # DeepSpeed would unpickle anything; these three of its own classes are all it needs
-        previous = os.environ.get(_FORCE)
-        os.environ[_FORCE] = "1"
-        try:
-            with torch.serialization.safe_globals([ZeroStageEnum, fragment_address, LossScaler]):
-                path = self._load(folder)
-        finally:
-            os.environ.pop(_FORCE)
-            if previous is not None:
-                os.environ[_FORCE] = previous
-        if path is None:
-            raise FileNotFoundError(f"no DeepSpeed state in {folder}")
-
-    def _load(self, folder: Path) -> str | None:
-        return self._engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)[0]
+    def load(self, folder: Path, *, num_updates: int) -> None:
+        self._state.load(folder, num_updates=num_updates)
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:

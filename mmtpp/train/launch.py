@@ -60,10 +60,17 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
         MmtppError: the store, the model or the settings do not fit; or what a worker raised.
     """
     training = config.training
-    if training.samples_per_step % training.num_workers:
+    if training.samples_per_step < training.num_workers:
         raise ConfigError(
-            f"training.samples_per_step = {training.samples_per_step} does not divide by "
-            f"training.num_workers = {training.num_workers}"
+            f"training.samples_per_step = {training.samples_per_step} is too few for "
+            f"training.num_workers = {training.num_workers}: every worker needs one"
+        )
+    if training.samples_per_step % training.num_workers:
+        logger.warning(
+            "training.samples_per_step = %d does not divide by training.num_workers = %d: some "
+            "workers have a sample less in every step, and wait",
+            training.samples_per_step,
+            training.num_workers,
         )
     if config.model.preset != "tiny" and not config.model.path:
         raise ConfigError(
@@ -203,14 +210,6 @@ def _claim(config: RunConfig, run_uri: str) -> None:
         write_bytes(uri, config.model_dump_json(indent=2).encode())
         return
     started = config_from_tree(json.loads(read_bytes(uri)))
-    workers = started.training.num_workers
-    if workers != config.training.num_workers:
-        raise ConfigError(
-            f"this run was started with training.num_workers = {workers}, now it is "
-            f"{config.training.num_workers}; its checkpoints need the same number",
-            where=run_uri,
-            setting="training.num_workers, or another run.name",
-        )
     if run_fingerprint(started) != run_fingerprint(config):
         before, now = flat_settings(started), flat_settings(config)
         changed = [

@@ -4,12 +4,14 @@ import logging
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import ray.train
 import ray.train.torch
 import torch
 
 from mmtpp.config.job import start_logging
 from mmtpp.config.load import config_from_tree
+from mmtpp.core.order import num_micro_batches, share_of_rank
 from mmtpp.core.scores import LossSums
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.plan import load_plan
@@ -52,7 +54,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
     plan = load_plan(task.train_plan_uri)
 
     def place(step: int) -> Progress:
-        return Progress(step, num_ranks, plan.fingerprint, vocabulary.hash)
+        return Progress(step, plan.fingerprint, vocabulary.hash)
 
     checkpoint = ray.train.get_checkpoint()
     step = saved_step(checkpoint, expected=place(0))
@@ -80,10 +82,11 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
         ).to(device)
     num_trained, num_parameters = trainable_parameters(model.backbone)
     engine = DeepSpeedEngine(
-        model, config, num_ranks=num_ranks, precision=task.precision, device=device
+        model, config, rank=rank, num_ranks=num_ranks, precision=task.precision, device=device
     )
-    restore(engine, checkpoint)
-    micro_batches = training.samples_per_step // num_ranks
+    restore(engine, checkpoint, step=step)
+    micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
+    share = len(share_of_rank(np.arange(training.samples_per_step), rank=rank, num_ranks=num_ranks))
     if rank == 0:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
         logger.info(
@@ -105,11 +108,12 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
 
     while step < num_steps:
         with telemetry.waiting_for_data():
-            step_rows = [next(rows) for _ in range(micro_batches)]
+            step_rows = [next(rows) for _ in range(share)]
         report = train_step(
             engine,
             step_rows,
             batcher,
+            num_micro_batches=micro_batches,
             weights=training.loss_weights,
             seed=training.seed,
             step=step,

@@ -36,6 +36,7 @@ def train_step(
     rows: Sequence[Row],
     batcher: Batcher,
     *,
+    num_micro_batches: int,
     weights: LossWeights,
     seed: int,
     step: int,
@@ -48,7 +49,9 @@ def train_step(
 
     Args:
         engine: of this rank.
-        rows: this rank's micro-batches, equally many on every rank.
+        rows: this rank's share of the step.
+        num_micro_batches: of every rank, since ZeRO's ranks must keep step; a rank with fewer rows
+            repeats its last one at no weight.
         batcher: moves rows to the device.
         weights: of the modalities.
         seed: of the run.
@@ -73,13 +76,17 @@ def train_step(
         raise ValueError(f"no labels with a positive weight in step {step}")
 
     nll: list[torch.Tensor] = []
-    for row, weight in zip(rows, label_weights, strict=True):
+    for index in range(num_micro_batches):
+        row, weight = rows[min(index, len(rows) - 1)], label_weights[min(index, len(rows) - 1)]
         # Dropout is a function of the sample and the step: a resumed run repeats it exactly.
         torch.manual_seed(seed_from("dropout", seed, step, row.sample_id) % 2**63)
         nll_N, _ = engine.score(batcher(row))
+        if index < len(rows):
+            nll.append(nll_N.detach())
+        else:
+            weight = np.zeros_like(weight)
         weighted = nll_N * torch.as_tensor(weight, device=device, dtype=torch.float32)
         engine.backward(weighted.sum() / total_weight)
-        nll.append(nll_N.detach())
 
     losses = LossSums.of(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))  # sync
     merged = sum_over_ranks(torch.tensor([*losses.nll, *losses.tokens], device=device))

@@ -1,6 +1,7 @@
 """RunConfig -> DeepSpeed configuration; pure, no DeepSpeed import."""
 
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.order import num_micro_batches
 
 
 def deepspeed_config(
@@ -13,22 +14,16 @@ def deepspeed_config(
         num_ranks: workers in the group.
         precision: ``float32`` or ``bfloat16``.
         on_gpu: optimiser offload is for GPUs only.
-
-    Raises:
-        ValueError: the global batch does not divide by the workers.
     """
     training, zero = config.training, config.zero
-    if training.samples_per_step % num_ranks:
-        raise ValueError(
-            f"training.samples_per_step = {training.samples_per_step} does not divide by "
-            f"{num_ranks} workers"
-        )
     sharding: dict[str, object] = {"stage": zero.stage}
     if zero.offload and on_gpu and zero.stage:
         sharding["offload_optimizer"] = {"device": "cpu"}
     return {
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": training.samples_per_step // num_ranks,
+        "gradient_accumulation_steps": num_micro_batches(
+            training.samples_per_step, num_ranks=num_ranks
+        ),
         "gradient_clipping": training.max_grad_norm,
         "zero_optimization": sharding,
         "zero_allow_untested_optimizer": True,  # torch.optim.AdamW; needs no compiler

@@ -5,6 +5,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
@@ -16,6 +18,7 @@ import torch
 from mlflow.tracking import MlflowClient
 from peft import PeftModel, get_peft_model_state_dict
 from ray.train import Checkpoint
+from ray.train.v2.api.exceptions import TrainingFailedError
 from safetensors.torch import load_file
 
 from mmtpp.core.errors import ConfigError, DataError, ModelError
@@ -59,31 +62,40 @@ def _worker_pids() -> list[int]:
     ]
 
 
-def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stack):
-    """SIGKILL after the first checkpoint; the curve equals that of the uninterrupted run."""
+@contextmanager
+def _worker_killed_after_checkpoint(run: str) -> Iterator[None]:
+    """SIGKILL for a worker once the run has its first checkpoint."""
     killed: list[int] = []
 
     def kill_one() -> None:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and not killed:
-            if list_files(f"{RUNS}/killed", "progress.json"):
+            if list_files(f"{RUNS}/{run}", "progress.json"):
                 victims = _worker_pids()
                 if victims:
                     os.kill(victims[-1], signal.SIGKILL)
                     killed.append(victims[-1])
             time.sleep(0.05)
 
-    write_bytes(f"{RUNS}/killed/.exists", b"")
+    write_bytes(f"{RUNS}/{run}/.exists", b"")
     killer = threading.Thread(target=kill_one)
     killer.start()
-    result = pretrain(make_config(**{"run.name": "killed", "training.max_failures": 1}))
+    yield
     killer.join()
     assert killed
+
+
+def _curve(client: MlflowClient, run_id: str) -> dict[int, float]:
+    points = client.get_metric_history(run_id, "train/loss_per_token")
+    return {point.step: point.value for point in points}
+
+
+def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stack):
+    """The curve equals that of the uninterrupted run."""
+    with _worker_killed_after_checkpoint("killed"):
+        result = pretrain(make_config(**{"run.name": "killed", "training.max_failures": 1}))
     client = MlflowClient(stack.mlflow_uri)
-    curves = []
-    for run_id in (base["run_id"], result["run_id"]):
-        points = client.get_metric_history(run_id, "train/loss_per_token")
-        curves.append({point.step: point.value for point in points})
+    curves = [_curve(client, run_id) for run_id in (base["run_id"], result["run_id"])]
     assert set(range(1, 13)) == set(curves[1])
     assert curves[0] == curves[1]  # bit for bit
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
@@ -92,9 +104,21 @@ def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stac
     assert "FINISHED" == runs[0].info.status
 
 
+def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, stack):
+    """The base's 2 workers and ZeRO stage become 1 worker and stage 0; the curve stays."""
+    name = {"run.name": "resized"}
+    with _worker_killed_after_checkpoint("resized"), pytest.raises(TrainingFailedError):
+        pretrain(make_config(**name, **{"training.max_failures": 0}))
+    result = pretrain(make_config(**name, **{"training.num_workers": 1, "zero.stage": 0}))
+    assert 12 == result["steps"]
+    client = MlflowClient(stack.mlflow_uri)
+    expected, found = (_curve(client, run_id) for run_id in (base["run_id"], result["run_id"]))
+    assert expected == pytest.approx(found, abs=1e-4)  # sums in another order
+
+
 def test_ranks_of_one_node_do_not_share_a_downloaded_checkpoint(stack):
     """Restoring in the middle of another rank's restoring leaves the other's files alone."""
-    expected = Progress(step=3, num_ranks=2, plan_fingerprint="p", vocabulary_hash="v")
+    expected = Progress(step=3, plan_fingerprint="p", vocabulary_hash="v")
     write_bytes(f"{RUNS}/shared/progress.json", json.dumps(asdict(expected)).encode())
     write_bytes(f"{RUNS}/shared/state/optimizer.pt", b"x" * 1000)
     filesystem, path = filesystem_of(f"{RUNS}/shared")
@@ -102,17 +126,17 @@ def test_ranks_of_one_node_do_not_share_a_downloaded_checkpoint(stack):
     folders: list[Path] = []
 
     class Rank:
-        def load(self, folder: Path) -> None:
+        def load(self, folder: Path, *, num_updates: int) -> None:
             folders.append(folder)
             before = (folder / "state" / "optimizer.pt").stat()
             if len(folders) < 3:
-                restore(cast(Engine, Rank()), checkpoint)
+                restore(cast(Engine, Rank()), checkpoint, step=3)
             after = (folder / "state" / "optimizer.pt").stat()
             assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
             assert 1000 == after.st_size
 
     assert 3 == saved_step(checkpoint, expected=expected)
-    restore(cast(Engine, Rank()), checkpoint)
+    restore(cast(Engine, Rank()), checkpoint, step=3)
     assert 3 == len(set(folders))
     assert not any(folder.exists() for folder in folders)
     with pytest.raises(ModelError, match="plan_fingerprint p, this run has q"):

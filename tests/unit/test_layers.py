@@ -37,7 +37,7 @@ THIRD_PARTY = {
         "orjson",
     },
     "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
-    "train": {"numpy", "pyarrow", "torch", "ray", "deepspeed"},
+    "train": {"numpy", "pyarrow", "torch", "ray", "deepspeed", "safetensors"},
     "evaluate": {"numpy", "pyarrow", "torch", "ray"},
     "inspect": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe"},
 }

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.order import samples_of_step, share_of_rank
+from mmtpp.core.order import num_micro_batches, samples_of_step, share_of_rank
 from mmtpp.core.schedule import lr_factor
 from mmtpp.core.split import split_of
 
@@ -25,11 +25,14 @@ def test_every_epoch_visits_each_sample_once(num_samples: int, per_step: int, se
         assert list(range(num_samples)) == sorted(part.tolist())
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 6, 12])
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 5, 6, 7, 12])
 def test_ranks_together_consume_the_step_in_order(num_ranks: int):
     step = samples_of_step(7, num_samples=40, samples_per_step=12, fingerprint="f", seed=0)
     parts = [share_of_rank(step, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
     assert step.tolist() == np.concatenate(parts).tolist()
+    sizes = [len(part) for part in parts]
+    assert max(sizes) == num_micro_batches(12, num_ranks=num_ranks)
+    assert min(sizes) >= max(sizes) - 1
 
 
 def test_order_depends_on_seed_fingerprint_and_epoch():
@@ -43,9 +46,9 @@ def test_order_depends_on_seed_fingerprint_and_epoch():
     assert epoch(0, "f", 0)[:5] == [44, 7, 19, 15, 53]
 
 
-def test_an_uneven_batch_is_refused():
-    with pytest.raises(ValueError, match="4 samples a step do not divide over 3 workers"):
-        share_of_rank(np.arange(4), rank=0, num_ranks=3)
+def test_a_rank_without_samples_is_refused():
+    with pytest.raises(ValueError, match="2 samples a step are too few for 3 workers"):
+        share_of_rank(np.arange(2), rank=0, num_ranks=3)
 
 
 def test_schedule_rises_and_falls():

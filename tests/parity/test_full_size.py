@@ -1,0 +1,46 @@
+"""The 3B and 7B on the meta device: what LoRA attaches to, against arithmetic."""
+
+import pytest
+
+from mmtpp.model.full_size import FullSize, full_size_config, on_meta
+from mmtpp.model.lora import attach_lora, trainable_parameters
+from mmtpp.model.vocabulary import NUM_ADDED, Vocabulary
+from tests.qwen_vocabulary import qwen_vocabulary
+
+RANK = 16
+# modules, LoRA parameters, parameters of the model: from the paper's setting and the model cards
+EXPECTED = {"3b": (252, 29_933_568, 3_754_622_976), "7b": (196, 40_370_176, 8_292_166_656)}
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return qwen_vocabulary()
+
+
+@pytest.mark.parametrize("preset", ["3b", "7b"])
+def test_lora_adapts_the_language_model_and_the_added_rows_only(
+    preset: FullSize, vocabulary: Vocabulary
+):
+    text = full_size_config(preset).text_config
+    model = on_meta(preset)
+    modules, of_lora, total = EXPECTED[preset]
+    assert (0, total) == (0, trainable_parameters(model)[1])
+    adapted = attach_lora(model, vocabulary, rank=RANK, alpha=64, dropout=0.1)
+    trained = {
+        name: each.numel() for name, each in adapted.named_parameters() if each.requires_grad
+    }
+    adapters = {name: size for name, size in trained.items() if "lora_" in name}
+    assert modules == sum("lora_A" in name for name in adapters)
+    assert of_lora == sum(adapters.values())
+    assert not [name for name in trained if "visual" in name]
+    # by hand: a matrix of in x out gets rank x (in + out)
+    width, keys = text.hidden_size, text.num_key_value_heads * 128
+    layer = 2 * (width + width) + 2 * (width + keys) + 3 * (width + text.intermediate_size)
+    assert of_lora == RANK * layer * text.num_hidden_layers
+    assert modules == 7 * text.num_hidden_layers
+    # the rows of the added tokens, in embedding and head unless these are one
+    rows = NUM_ADDED * width * (1 if preset == "3b" else 2)
+    assert rows == sum(trained.values()) - of_lora
+    if preset == "3b":
+        assert rows <= 271 * 2048
+    assert vocabulary.num_tokens <= text.vocab_size
