@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.positions import mrope_positions
 from mmtpp.core.row import Row
+from mmtpp.model.attention import Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
 
 
@@ -21,7 +22,7 @@ class Batch:
     Attributes:
         input_ids: (1, T) int64.
         position_ids: (3, 1, T) int64.
-        attention_mask: (1, 1, T, T) bool, causal within a segment.
+        segments: which tokens attend to each other.
         image_mask: (1, T) bool, True at image pads.
         pixel_values: (F * patches, 1176) model dtype; one black frame when F is 0.
         grid: (F, 3) int64 patches in time, height, width.
@@ -31,7 +32,7 @@ class Batch:
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    attention_mask: torch.Tensor
+    segments: Segments
     image_mask: torch.Tensor
     pixel_values: torch.Tensor
     grid: torch.Tensor
@@ -66,13 +67,14 @@ class Batcher:
             frames = np.zeros((1, self._image_px, self._image_px, 3), dtype=np.uint8)
         side = image_side(self._image_px)
         positions = mrope_positions(is_pad, row.segment, image_side=side)
-        segment = self._tensor(row.segment)
-        num_tokens = len(row.input_ids)
-        causal = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=self.device).tril()
+        starts = np.flatnonzero(np.diff(row.segment, prepend=-1, append=-1))
         return Batch(
             input_ids=self._tensor(row.input_ids)[None],
             position_ids=self._tensor(positions)[:, None],
-            attention_mask=((segment[:, None] == segment[None]) & causal)[None, None],
+            segments=Segments(
+                tuple(np.diff(starts).tolist()),
+                torch.as_tensor(starts.astype(np.int32), device=self.device),
+            ),
             image_mask=torch.as_tensor(is_pad, device=self.device)[None],
             pixel_values=torch.as_tensor(
                 pixel_values(frames), device=self.device, dtype=self._dtype

@@ -30,12 +30,12 @@ def tiny_backbone(vocabulary: Vocabulary, seed: int = 0):
     return model.eval()
 
 
-def batcher(vocabulary: Vocabulary) -> Batcher:
+def batcher(vocabulary: Vocabulary, dtype: torch.dtype = torch.float32) -> Batcher:
     return Batcher(
         image_pad=vocabulary.special("<|image_pad|>"),
         image_px=IMAGE_PX,
         device=torch.device("cpu"),
-        dtype=torch.float32,
+        dtype=dtype,
     )
 
 

@@ -1,0 +1,99 @@
+"""Attention within the segments of a packed row.
+
+Neither way makes a (T, T) mask, and the work is the sum of the squares of the segments' lengths,
+not the square of their sum. Axes: T tokens, H heads, K key-value heads, D width of a head.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "mmtpp_packed"
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """The segments of a packed row, which do not attend to each other.
+
+    Attributes:
+        lengths: of each, in order.
+        starts: (segments + 1,) int32 on the device, from 0 to T.
+    """
+
+    lengths: tuple[int, ...]
+    starts: torch.Tensor
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    segments: Segments | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention function: causal within each segment.
+
+    Args:
+        module: the attention layer.
+        query: (1, H, T, D).
+        key: (1, K, T, D).
+        value: (1, K, T, D).
+        attention_mask: only without segments.
+        segments: of the row; without them this is transformers' SDPA.
+        scaling: of the products, 1 / sqrt(D) when None.
+        dropout: of the weights; Qwen2.5-VL has none.
+        others: what SDPA takes besides.
+
+    Returns:
+        (1, T, H, D) and no weights.
+    """
+    if segments is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **others
+        )
+    if attention_mask is not None or dropout:
+        raise ValueError("packed attention takes neither a mask nor dropout")
+    if query.device.type == "cuda" and query.dtype != torch.float32:  # the kernel's own limits
+        longest = max(segments.lengths)
+        q_THD, k_TKD, v_TKD = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
+        out_THD = varlen_attn(
+            q_THD,
+            k_TKD,
+            v_TKD,
+            segments.starts,
+            segments.starts,
+            longest,
+            longest,
+            scale=scaling,
+            window_size=(-1, 0),  # causal
+            enable_gqa=True,
+        )
+        assert isinstance(out_THD, torch.Tensor)
+        return out_THD[None], None
+    groups = query.shape[1] // key.shape[1]
+    parts = [each.split(segments.lengths, dim=2) for each in (query, key, value)]
+    out = [
+        functional.scaled_dot_product_attention(
+            q, repeat_kv(k, groups), repeat_kv(v, groups), is_causal=True, scale=scaling
+        )
+        for q, k, v in zip(*parts, strict=True)
+    ]
+    return torch.cat(out, dim=2).transpose(1, 2), None
+
+
+def use_packed_attention(model: PreTrainedModel) -> None:
+    """Let a language model take ``segments``; without them it computes as before."""
+    AttentionInterface.register(NAME, packed_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)

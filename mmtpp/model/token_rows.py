@@ -1,0 +1,110 @@
+"""Embedding and head, whose added tokens' rows may train while the rest is frozen.
+
+PEFT writes the trained rows into a copy of the whole matrix, in every forward pass of embedding and
+head, and differentiates by the whole copy: on the 3B 0.6 GB a copy in bfloat16, as much for its
+gradient, and a product of labels x vocabulary x width. Here trained rows are looked up and
+multiplied by themselves; the parameters are PEFT's, so adapters stay its own.
+
+Axes: T tokens, N labels, V vocabulary, D width, R trained rows, K types.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from peft.utils import TrainableTokensWrapper
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+# float32 logits of a chunk of labels. With their logarithms, gradients and the model's own type the
+# peak is about four times that, whatever the number of labels.
+LOGITS_BYTES = 256 * 2**20
+
+
+class TokenMatrix(nn.Module):
+    """A matrix with a row for each token, some of them trained apart.
+
+    Args:
+        module: embedding or head, plain or wrapped by PEFT.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        rows, ids = None, []
+        if isinstance(module, TrainableTokensWrapper):
+            layer = module.token_adapter
+            (name,) = layer.active_adapters
+            rows, ids = layer.trainable_tokens_delta[name], layer.token_indices[name]
+            module = layer.base_layer
+        # registered here so that ZeRO-3 gathers them for this module
+        self.weight: nn.Parameter = module.weight  # pyright: ignore[reportAttributeAccessIssue]
+        self.rows: nn.Parameter | None = rows
+        self.num_tokens: int = getattr(self.weight, "ds_shape", self.weight.shape)[0]
+        self.register_buffer("ids", torch.tensor(ids, dtype=torch.int64), persistent=False)
+        place = torch.full((self.num_tokens,), -1)
+        place[ids] = torch.arange(len(ids))
+        self.register_buffer("place", place, persistent=False)
+        self.ids: torch.Tensor
+        self.place: torch.Tensor
+
+
+class TokenEmbedding(TokenMatrix):
+    """Token ids to vectors."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(..., T) int64 to (..., T, D)."""
+        embeds = functional.embedding(ids, self.weight)
+        if self.rows is None:
+            return embeds
+        place = self.place[ids]
+        trained = functional.embedding(place.clamp(min=0), self.rows).to(embeds.dtype)
+        return torch.where((place >= 0)[..., None], trained, embeds)
+
+
+class TokenHead(TokenMatrix):
+    """Hidden states to likelihoods of labels, a bounded number of logits at a time."""
+
+    def forward(
+        self, hidden_ND: torch.Tensor, targets_N: torch.Tensor, type_ids: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Score labels.
+
+        The chunks are computed again in the backward pass, so that only one has its logits.
+
+        Args:
+            hidden_ND: of the positions before the labels.
+            targets_N: the labels.
+            type_ids: (K,) the tokens to choose a type from, or None.
+
+        Returns:
+            nll_N: (N,) float32, nats.
+            best_type_N: (N,) int64 index into ``type_ids``, or None.
+        """
+        num_labels = len(targets_N)
+        size = max(1, LOGITS_BYTES // (4 * self.num_tokens))
+        parts: list[Sequence[torch.Tensor]] = []
+        for start in range(0, max(1, num_labels), size):
+            arguments = (hidden_ND[start : start + size], targets_N[start : start + size], type_ids)
+            if num_labels > size and torch.is_grad_enabled():
+                parts.append(
+                    checkpoint(
+                        self._score, *arguments, use_reentrant=False, preserve_rng_state=False
+                    )
+                )
+            else:
+                parts.append(self._score(*arguments))
+        nll, *best = (torch.cat(column) for column in zip(*parts, strict=True))
+        return nll, best[0] if best else None
+
+    def _score(
+        self, hidden_ND: torch.Tensor, targets_N: torch.Tensor, type_ids: torch.Tensor | None
+    ) -> Sequence[torch.Tensor]:
+        logits_NV = functional.linear(hidden_ND, self.weight)
+        if self.rows is not None:
+            trained = functional.linear(hidden_ND, self.rows.to(hidden_ND.dtype))
+            logits_NV[:, self.ids] = trained
+        logits_NV = logits_NV.float()
+        nll_N = functional.cross_entropy(logits_NV, targets_N, reduction="none")
+        if type_ids is None:
+            return (nll_N,)
+        return nll_N, logits_NV[:, type_ids].argmax(dim=-1)
