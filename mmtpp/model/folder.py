@@ -1,12 +1,12 @@
-"""Model folders by URI: the local folder itself, or a copy that lives as long as it is used."""
+"""Model folders by URI: the local folder itself, or this machine's copy."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmtpp.core.errors import ModelError
-from mmtpp.storage.paths import copy_folder, exists
+from mmtpp.storage.node_copy import node_copy
+from mmtpp.storage.paths import exists
 
 
 @contextmanager
@@ -31,6 +31,5 @@ def local_folder(uri: str) -> Iterator[Path | None]:
     if "://" not in uri:
         yield Path(uri).expanduser()
         return
-    with tempfile.TemporaryDirectory(prefix="mmtpp-model-") as folder:
-        copy_folder(uri, folder)
-        yield Path(folder)
+    with node_copy(uri) as folder:
+        yield folder

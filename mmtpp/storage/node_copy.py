@@ -1,0 +1,93 @@
+"""Folders of a bucket copied to the local disk once for all processes of a machine."""
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mmtpp.core.errors import StorageError
+from mmtpp.storage.cache import default_cache_folder
+from mmtpp.storage.paths import copy_folder, list_files
+
+logger = logging.getLogger(__name__)
+
+SUBFOLDER = "folders"
+MAX_BYTES = 64 * 2**30  # of copies together; those in use stay whatever their size
+
+
+@contextmanager
+def node_copy(uri: str) -> Iterator[Path]:
+    """A copy of a remote folder, which is not to be changed; it stays for the next process.
+
+    The first process of the machine copies while the others wait. A folder whose files have
+    changed is another one.
+
+    Raises:
+        StorageError: it cannot be read, or there is no safe place for it.
+    """
+    files = [(info.path, info.size, str(info.mtime)) for info in list_files(uri, "")]
+    name = hashlib.sha256(repr((uri, files)).encode()).hexdigest()[:32]
+    root = _root()
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _make_room(root, sum(size for _, size, _ in files))
+            partial = root / f"{name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            copy_folder(uri, str(partial))
+            partial.rename(folder)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # others may use it, nobody may delete it
+        os.utime(folder)
+        yield folder
+
+
+def _root() -> Path:
+    root = default_cache_folder() / SUBFOLDER
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = root.lstat()
+    except OSError as error:
+        raise StorageError(
+            f"the cache folder cannot be made: {error}", where=str(root),
+            cause="the environment variable MMTPP_CACHE chooses another",
+        ) from error  # fmt: skip
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
+        raise StorageError(
+            "others could write into the cache folder",
+            where=str(root),
+            cause="the environment variable MMTPP_CACHE chooses another",
+        )
+    return root
+
+
+def _make_room(root: Path, needed: int) -> None:
+    """Delete copies that nobody uses, those used longest ago first, until another one fits."""
+    copies = sorted(
+        (each for each in root.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime
+    )
+    sizes = {each: sum(file.stat().st_size for file in each.rglob("*")) for each in copies}
+    total = sum(sizes.values()) + needed
+    for each in copies:
+        if total <= MAX_BYTES:
+            return
+        with (root / f"{each.stem}.lock").open("w") as lock:
+            if _locked(lock):
+                logger.info("deleting %s, %.1f GiB, to make room", each, sizes[each] / 2**30)
+                shutil.rmtree(each)
+                total -= sizes[each]
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Take a lock if nobody has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Copies of remote folders on a machine: made once, shared, bounded."""
+
+import fcntl
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from mmtpp.core.errors import StorageError
+from mmtpp.storage import node_copy as module
+from mmtpp.storage.node_copy import node_copy
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MMTPP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "folders"
+
+
+def _folder(path: Path, content: bytes = b"x" * 1000) -> str:
+    (path / "sub").mkdir(parents=True, exist_ok=True)
+    (path / "sub" / "file").write_bytes(content)
+    return str(path)
+
+
+def test_a_folder_is_copied_once_and_again_when_it_changes(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copied: list[str] = []
+    copy = module.copy_folder
+    monkeypatch.setattr(
+        module, "copy_folder", lambda uri, target: copied.append(uri) or copy(uri, target)
+    )
+    uri = _folder(tmp_path / "model")
+    for _ in range(3):
+        with node_copy(uri) as folder:
+            assert b"x" * 1000 == (folder / "sub" / "file").read_bytes()
+    assert [uri] == copied
+    _folder(tmp_path / "model", b"y" * 1000)
+    os.utime(tmp_path / "model" / "sub" / "file", (1, 1))
+    with node_copy(uri) as folder:
+        assert b"y" * 1000 == (folder / "sub" / "file").read_bytes()
+    assert 2 == len(copied)
+
+
+def _use(uri: str, queue: "multiprocessing.Queue[float]") -> None:
+    copy = module.copy_folder
+
+    def slow(source: str, target: str) -> None:
+        queue.put(1)
+        time.sleep(0.5)
+        copy(source, target)
+
+    module.copy_folder = slow
+    with node_copy(uri) as folder:
+        assert (folder / "sub" / "file").exists()
+
+
+def test_processes_wait_for_the_first_ones_copy(tmp_path: Path, cache: Path):
+    uri = _folder(tmp_path / "model")
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_use, args=(uri, queue)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert 0 == process.exitcode
+    assert 1 == queue.get()
+    assert queue.empty()
+
+
+def test_what_a_killed_process_left_is_not_used(tmp_path: Path, cache: Path):
+    uri = _folder(tmp_path / "model")
+    with node_copy(uri) as folder:
+        name = folder.name
+    (cache / name).rename(cache / f"{name}.partial")
+    (cache / f"{name}.partial" / "sub" / "file").write_bytes(b"half")
+    with node_copy(uri) as folder:
+        assert b"x" * 1000 == (folder / "sub" / "file").read_bytes()
+    assert not (cache / f"{name}.partial").exists()
+
+
+def test_copies_in_use_stay_and_old_ones_go(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "MAX_BYTES", 2500)
+    uris = [_folder(tmp_path / name) for name in "abcd"]
+    with node_copy(uris[0]) as used:
+        with node_copy(uris[1]) as old:
+            pass
+        with node_copy(uris[2]):
+            pass
+        assert used.exists()
+        assert not old.exists()
+
+
+def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, cache: Path):
+    cache.mkdir(parents=True)
+    cache.chmod(0o777)
+    with (
+        pytest.raises(StorageError, match="others could write"),
+        node_copy(_folder(tmp_path / "model")),
+    ):
+        pass
+
+
+def test_nobody_deletes_what_is_locked(tmp_path: Path, cache: Path):
+    with node_copy(_folder(tmp_path / "model")) as folder:
+        lock = (cache / f"{folder.name}.lock").open("w")
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.close()
