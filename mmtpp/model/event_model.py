@@ -3,6 +3,7 @@
 Axes: T tokens, N labels, V vocabulary, D width, F frames, K types.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -10,9 +11,12 @@ from peft import PeftModel
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from mmtpp.model.attention import use_packed_attention
 from mmtpp.model.batch import Batch
 from mmtpp.model.lora import attach_lora, load_adapter, save_adapter
 from mmtpp.model.qwen_vl import build_tiny, load_base, save_base
+from mmtpp.model.sharding import Sharding, Unsharded
+from mmtpp.model.token_rows import TokenEmbedding, TokenHead
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 
 
@@ -29,6 +33,10 @@ class EventModel(nn.Module):
     def __init__(self, backbone: Qwen2_5_VLForConditionalGeneration | PeftModel) -> None:
         super().__init__()
         self.backbone = backbone
+        language_model = self.base.model.language_model
+        self.embedding = TokenEmbedding(language_model.embed_tokens)
+        self.head = TokenHead(self.base.lm_head)
+        use_packed_attention(language_model)
 
     @property
     def base(self) -> Qwen2_5_VLForConditionalGeneration:
@@ -36,6 +44,12 @@ class EventModel(nn.Module):
         if isinstance(self.backbone, PeftModel):
             return self.backbone.get_base_model()  # pyright: ignore[reportReturnType]
         return self.backbone
+
+    def saved_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What ``save_trained`` writes: an adapter's trained parameters, else all of them."""
+        for name, parameter in self.backbone.named_parameters():
+            if parameter.requires_grad or not isinstance(self.backbone, PeftModel):
+                yield name, parameter
 
     def forward(
         self, batch: Batch, type_ids: torch.Tensor | None = None
@@ -54,7 +68,7 @@ class EventModel(nn.Module):
                 type, meaningful where the label is a type; None without ``type_ids``.
         """
         model = self.base
-        embeds_1TD = model.model.language_model.embed_tokens(batch.input_ids)
+        embeds_1TD = self.embedding(batch.input_ids)
         tower = model.model.visual
         trained = self.training and any(p.requires_grad for p in tower.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
@@ -69,14 +83,12 @@ class EventModel(nn.Module):
         hidden_TD = model.model.language_model(
             inputs_embeds=embeds_1TD,
             position_ids=batch.position_ids,
-            attention_mask=batch.attention_mask,
+            attention_mask={"full_attention": None},  # none is made
+            segments=batch.segments,
             use_cache=False,  # the cache ignores packing, silently
         ).last_hidden_state[0]
-        logits_NV = model.lm_head(hidden_TD[batch.labels - 1]).float()
         targets_N = batch.input_ids[0, batch.labels]
-        nll_N = nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
-        best = None if type_ids is None else logits_NV[:, type_ids].argmax(dim=-1)
-        return nll_N, best
+        return self.head(hidden_TD[batch.labels - 1], targets_N, type_ids)
 
 
 def build_event_model(
@@ -86,9 +98,11 @@ def build_event_model(
     lora_rank: int,
     lora_alpha: int,
     lora_dropout: float,
+    freeze_vision: bool,
     activation_checkpointing: bool,
     seed: int,
     dtype: torch.dtype,
+    sharding: Sharding | None = None,
 ) -> EventModel:
     """Load or initialise the backbone and prepare what is trained.
 
@@ -98,27 +112,35 @@ def build_event_model(
         lora_rank: 0 for all parameters.
         lora_alpha: see ``attach_lora``.
         lora_dropout: see ``attach_lora``.
+        freeze_vision: leave the vision tower as it is where all parameters are trained; LoRA always
+            does.
         activation_checkpointing: recompute activations in the backward pass to save memory.
         seed: of the random initialisation, LoRA's included.
         dtype: of the weights.
+        sharding: of the parameters of a loaded model; whole when None.
 
     Raises:
         ModelError: the base model cannot be used or has another vocabulary.
     """
+    sharding = sharding or Unsharded()
     if path is None:
         backbone = build_tiny(vocabulary, seed=seed, dtype=dtype)
     else:
-        backbone, own = load_base(path, dtype=dtype)
+        with sharding.loading():
+            backbone, own = load_base(path, dtype=dtype)
         check_same_vocabulary(own.hash, vocabulary.hash, where=str(path))
     if activation_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
     backbone.train()  # from_pretrained leaves it in evaluation mode
     if lora_rank == 0:
+        backbone.model.visual.requires_grad_(not freeze_vision)
         return EventModel(backbone)
-    with torch.random.fork_rng(devices=[]):
+    # PEFT starts the added tokens' rows from those of the base
+    rows = [backbone.get_input_embeddings().weight, backbone.lm_head.weight]
+    with sharding.gathered(rows), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = attach_lora(
-            backbone, vocabulary, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout
+            backbone, vocabulary.added_ids, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout
         )
     return EventModel(adapted).train()
 
@@ -141,9 +163,24 @@ def load_event_model(
     return EventModel(model).eval(), vocabulary
 
 
-def save_trained(model: EventModel, vocabulary: Vocabulary, folder: Path, *, base: str) -> None:
-    """Write what was trained: a PEFT adapter folder, or a whole Hugging Face folder."""
+def save_trained(
+    model: EventModel,
+    vocabulary: Vocabulary,
+    folder: Path,
+    *,
+    base: str,
+    parameters: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write what was trained: a PEFT adapter folder, or a whole Hugging Face folder.
+
+    Args:
+        model: after training.
+        vocabulary: of the model.
+        folder: existing and local.
+        base: URI of the base model.
+        parameters: whole, by their names in the backbone, where those of ``model`` are shards.
+    """
     if isinstance(model.backbone, PeftModel):
-        save_adapter(model.backbone, vocabulary, folder, base=base)
+        save_adapter(model.backbone, vocabulary, folder, base=base, parameters=parameters)
     else:
-        save_base(model.backbone, vocabulary, folder)
+        save_base(model.backbone, vocabulary, folder, parameters=parameters)

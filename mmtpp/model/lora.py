@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -16,7 +17,7 @@ TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate
 
 def attach_lora(
     model: Qwen2_5_VLForConditionalGeneration,
-    vocabulary: Vocabulary,
+    added_ids: list[int],
     *,
     rank: int,
     alpha: int,
@@ -24,12 +25,19 @@ def attach_lora(
 ) -> PeftModel:
     """Freeze the model, add LoRA to its language model and make the added tokens' rows trainable.
 
+    Args:
+        model: the base; PEFT changes it in place.
+        added_ids: of the vocabulary.
+        rank: of the two factors beside each matrix.
+        alpha: their product is scaled by ``alpha / rank``.
+        dropout: of what goes into the first factor.
+
     Source: MM-TPP trains rank 16, alpha 64, dropout 0.1; trainable rows replace its full copies of
         embedding and head (0.6 M instead of 622 M parameters on the 3B).
     """
-    rows = {"embed_tokens": vocabulary.added_ids}
+    rows = {"embed_tokens": added_ids}
     if not model.config.tie_word_embeddings:
-        rows["lm_head"] = vocabulary.added_ids
+        rows["lm_head"] = added_ids
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -71,7 +79,14 @@ def load_adapter(
     return adapted
 
 
-def save_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path, *, base: str) -> None:
+def save_adapter(
+    model: PeftModel,
+    vocabulary: Vocabulary,
+    folder: Path,
+    *,
+    base: str,
+    parameters: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Write a PEFT folder that ``PeftModel.from_pretrained`` loads, with its vocabulary.
 
     Args:
@@ -79,8 +94,10 @@ def save_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path, *, base
         vocabulary: saved beside the adapter and checked when it is loaded.
         folder: existing and local.
         base: URI of the base model, recorded in ``adapter_config.json``.
+        parameters: the trained ones, whole, where those of ``model`` are shards.
     """
-    model.save_pretrained(str(folder))
+    # the embedding is the base's; asked, PEFT would look for the base on the hub
+    model.save_pretrained(str(folder), state_dict=parameters, save_embedding_layers=False)
     vocabulary.save(folder)
     path = folder / "adapter_config.json"
     tree = json.loads(path.read_text())

@@ -98,7 +98,8 @@ def load_base(
     faults = {key: sorted(map(str, keys)) for key, keys in report.items() if keys}
     if faults:
         raise ModelError(f"the weights do not fit the architecture: {faults}", where=str(folder))
-    rows = model.get_input_embeddings().weight.shape[0]
+    weight = model.get_input_embeddings().weight
+    rows = getattr(weight, "ds_shape", weight.shape)[0]  # ZeRO-3 empties the parameter itself
     if rows < vocabulary.num_tokens:
         raise ModelError(
             f"the embedding has {rows} rows, the vocabulary needs {vocabulary.num_tokens}: "
@@ -110,8 +111,23 @@ def load_base(
 
 
 def save_base(
-    model: Qwen2_5_VLForConditionalGeneration, vocabulary: Vocabulary, folder: Path
+    model: Qwen2_5_VLForConditionalGeneration,
+    vocabulary: Vocabulary,
+    folder: Path,
+    *,
+    parameters: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a Hugging Face folder: config, safetensors, tokenizer and vocabulary."""
-    model.save_pretrained(folder)
+    """Write a Hugging Face folder: config, safetensors, tokenizer and vocabulary.
+
+    Args:
+        model: to save.
+        vocabulary: saved beside it.
+        folder: existing and local.
+        parameters: all of them, whole, where those of ``model`` are shards.
+    """
+    if parameters is not None:
+        # transformers names the tensors of a model that was loaded as shards wrongly
+        with torch.device("meta"):
+            model = Qwen2_5_VLForConditionalGeneration(model.config)
+    model.save_pretrained(folder, state_dict=parameters)
     vocabulary.save(folder)

@@ -25,7 +25,7 @@ def test_lora_adapts_the_language_model_and_the_added_rows_only(
     model = on_meta(preset)
     modules, of_lora, total = EXPECTED[preset]
     assert (0, total) == (0, trainable_parameters(model)[1])
-    adapted = attach_lora(model, vocabulary, rank=RANK, alpha=64, dropout=0.1)
+    adapted = attach_lora(model, vocabulary.added_ids, rank=RANK, alpha=64, dropout=0.1)
     trained = {
         name: each.numel() for name, each in adapted.named_parameters() if each.requires_grad
     }

@@ -19,7 +19,9 @@ ROW = random_row(VOCABULARY, [40, 30], seed=1)
 
 def _trained_adapter():
     torch.manual_seed(0)
-    model = attach_lora(tiny_backbone(VOCABULARY), VOCABULARY, rank=4, alpha=16, dropout=0.0)
+    model = attach_lora(
+        tiny_backbone(VOCABULARY), VOCABULARY.added_ids, rank=4, alpha=16, dropout=0.0
+    )
     event_model = EventModel(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05)
@@ -32,12 +34,16 @@ def _trained_adapter():
 
 def test_a_fresh_adapter_changes_nothing():
     base = nll(EventModel(tiny_backbone(VOCABULARY)), VOCABULARY, ROW)
-    adapted = attach_lora(tiny_backbone(VOCABULARY), VOCABULARY, rank=4, alpha=16, dropout=0.0)
+    adapted = attach_lora(
+        tiny_backbone(VOCABULARY), VOCABULARY.added_ids, rank=4, alpha=16, dropout=0.0
+    )
     assert torch.equal(base, nll(EventModel(adapted.eval()), VOCABULARY, ROW))
 
 
 def test_only_the_language_model_and_the_added_rows_train():
-    model = attach_lora(tiny_backbone(VOCABULARY), VOCABULARY, rank=4, alpha=16, dropout=0.0)
+    model = attach_lora(
+        tiny_backbone(VOCABULARY), VOCABULARY.added_ids, rank=4, alpha=16, dropout=0.0
+    )
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert not [name for name in names if "visual" in name]
     # by hand: hidden 96, two key-value heads of 24, MLP 288, three layers, rank 4
@@ -86,7 +92,7 @@ def test_a_loaded_base_trains_with_dropout_and_checkpointing(tmp_path, rank: int
     save_base(tiny_backbone(VOCABULARY), VOCABULARY, tmp_path)
     model = build_event_model(
         path=tmp_path, vocabulary=VOCABULARY, lora_rank=rank, lora_alpha=8, lora_dropout=0.5,
-        activation_checkpointing=True, seed=0, dtype=torch.float32,
+        freeze_vision=False, activation_checkpointing=True, seed=0, dtype=torch.float32,
     )  # fmt: skip
     layers = model.base.model.language_model.layers
     assert all(layer.training and layer.gradient_checkpointing for layer in layers)
