@@ -3,12 +3,10 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from mmtpp.config.job import start_logging
 from mmtpp.config.load import load_config, with_values
-from mmtpp.core.errors import DataError, MmtppError
+from mmtpp.core.errors import DataError
 from mmtpp.data.sources import READERS
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
@@ -18,26 +16,11 @@ from mmtpp.inspect.text import as_text
 MAX_FILES = 1000
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0, or 1 after an error a user can act on."""
-    start_logging()
-    options = _parser().parse_args(argv)
-    try:
-        _inspect(options)
-    except MmtppError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mmtpp")
-    commands = parser.add_subparsers(dest="command", required=True)
-    inspect = commands.add_parser(
-        "inspect",
-        help="what a data set holds and what each compression would make of it",
-        epilog="Settings are those of the jobs: the mapping of a table's columns, the template, "
-        "the context, and model.path for the tokenizer of your model.",
+def add_arguments(inspect: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    inspect.epilog = (
+        "Settings are those of the jobs: the mapping of a table's columns, the template, the "
+        "context, and model.path for the tokenizer of your model."
     )
     inspect.add_argument("uri", help="raw files or an event store; a local path or s3://")
     inspect.add_argument("--kind", choices=sorted([*READERS, "columns"]), help="source.kind")
@@ -50,7 +33,6 @@ def _parser() -> argparse.ArgumentParser:
                          help="raw files to read, evenly spread; 0 for all")  # fmt: skip
     inspect.add_argument("--json", metavar="FILE", type=Path, help="write the figures for programs")
     inspect.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
-    return parser
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -69,7 +51,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _inspect(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Print the report and write what else is asked for.
+
+    Raises:
+        MmtppError: the data cannot be read or measured.
+    """
     config = load_config(options.config, options.set)
     values: dict[str, object] = {"source.uri": options.uri}
     if options.kind:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmtpp.inspect.command import main
+from mmtpp.__main__ import main
 from mmtpp.inspect.measure import QUANTILES
 from mmtpp.model.vocabulary import train_tokenizer
 

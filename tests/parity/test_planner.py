@@ -1,0 +1,111 @@
+"""The planner: components by hand, activations against a real forward pass, the command."""
+
+import tomllib
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from mmtpp.__main__ import main
+from mmtpp.config.load import config_from_tree
+from mmtpp.model.attention import Segments, use_packed_attention
+from mmtpp.model.full_size import full_size_config
+from mmtpp.model.lora import attach_lora
+from mmtpp.train import planner
+from mmtpp.train.planner import GIB, Counts, Option, Workload, count, memory, recommend, total_gib
+
+LORA_3B = Workload("3b", lora_rank=16, max_tokens=4096, samples_per_step=64)
+SHARDED = Option(3, checkpointing=True, offload=False)
+
+
+@pytest.fixture(scope="module")
+def counts() -> Counts:
+    return count(LORA_3B)
+
+
+def test_parameters_are_those_of_the_model_cards(counts: Counts):
+    adapters = 29_933_568 + 267 * 2048
+    assert (3_754_622_976 + adapters, adapters) == (counts.parameters, counts.trained)
+    assert 36 == counts.num_layers
+
+
+def test_memory_by_hand(counts: Counts):
+    trained, total = counts.trained, counts.parameters
+    two = memory(counts, LORA_3B, Option(2, checkpointing=True, offload=False), gpus=8)
+    assert two["weights"] == pytest.approx(2 * total / GIB)
+    assert two["optimizer"] == pytest.approx(12 * trained / 8 / GIB)
+    assert two["activations"] == pytest.approx((36 * 4096 * 2048 * 2 + counts.layer_bytes) / GIB)
+    three = memory(counts, LORA_3B, SHARDED, gpus=8)
+    assert three["weights"] == pytest.approx(2 * total / 8 / GIB)
+    offloaded = memory(counts, LORA_3B, Option(2, checkpointing=True, offload=True), gpus=8)
+    assert (0, two["optimizer"]) == (offloaded["optimizer"], offloaded["host"])
+    assert total_gib(two) - total_gib(offloaded) == pytest.approx(two["optimizer"])
+
+
+@pytest.mark.parametrize("lora_rank", [0, 16])
+def test_activations_are_those_of_a_real_forward_pass(
+    monkeypatch: pytest.MonkeyPatch, lora_rank: int
+):
+    """One layer of the 3B, with real memory and the attention that training uses."""
+    workload = Workload("3b", lora_rank=lora_rank, max_tokens=256, samples_per_step=1)
+    expected = planner._saved_bytes(workload, 1)
+
+    config = full_size_config("3b")
+    config.text_config.num_hidden_layers = 1
+    config.text_config.layer_types = config.text_config.layer_types[:1]
+    config.text_config.vocab_size = 1024
+    config.vision_config.depth = 1
+    model = planner.Qwen2_5_VLForConditionalGeneration(config)
+    if lora_rank:
+        attach_lora(model, list(range(267)), rank=lora_rank, alpha=64, dropout=0.1)
+    model = model.to(torch.bfloat16).train()
+    language_model = model.model.language_model
+    use_packed_attention(language_model)
+    parameters = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    embeds = torch.randn(1, 256, 2048, dtype=torch.bfloat16).requires_grad_()
+    segments = Segments((256,), torch.tensor([0, 256], dtype=torch.int32))
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        language_model(
+            inputs_embeds=embeds,
+            position_ids=torch.arange(256).expand(3, 1, -1),
+            attention_mask={"full_attention": None},
+            segments=segments,
+            use_cache=False,
+        )
+    # on a CPU attention repeats keys and values for every head: 7 x 2 x 256 x 256 x 2 bytes each
+    repeated = 2 * 7 * 2 * 128 * 256 * 2
+    found = sum(storage.nbytes() for storage in kept.values())
+    assert found - repeated == pytest.approx(expected, rel=0.05)
+
+
+def test_what_fits_is_recommended(counts: Counts):
+    generous = recommend(counts, LORA_3B, gpus=8, gpu_gib=80)
+    tight = recommend(counts, LORA_3B, gpus=8, gpu_gib=12)
+    assert generous is not None
+    assert tight is not None
+    assert not generous[0].checkpointing
+    assert 3 == tight[0].stage
+    assert total_gib(tight[1]) <= 0.9 * 12
+    assert recommend(counts, LORA_3B, gpus=1, gpu_gib=4) is None
+
+
+def test_the_command_prints_settings_that_a_job_takes(capsys: pytest.CaptureFixture[str]):
+    assert 0 == main(["plan", "--model", "7b", "--gpus", "16", "--gpu-gib", "80",
+                      "--tokens", "1e9", "--usd-per-gpu-hour", "2"])  # fmt: skip
+    text = capsys.readouterr().out
+    config = config_from_tree(tomllib.loads(text[text.index("[window]") :]))
+    assert ("7b", 16, 64) == (
+        config.model.preset, config.training.num_workers, config.training.samples_per_step,
+    )  # fmt: skip
+    assert "an epoch of 1,000,000,000 tokens" in text
+    assert "USD" in text
+    assert 1 == main(["plan", "--model", "7b", "--gpus", "1", "--gpu-gib", "8"])
+    assert "nothing fits 1 GPUs of 8 GiB" in capsys.readouterr().err
