@@ -6,6 +6,18 @@ from collections.abc import Mapping
 
 from mmtpp.config.schema import RunConfig
 
+_NOT_SHAPING = (
+    "num_workers",
+    "min_workers",
+    "hang_timeout_s",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "upload_patience_s",
+    "max_failures",
+    "validate_every",
+)
+
 
 def fingerprint(settings: Mapping[str, object]) -> str:
     """Hash of canonical JSON: 64 hexadecimal digits, the same in every process."""
@@ -22,7 +34,7 @@ def run_fingerprint(config: RunConfig) -> str:
     excluded = {"run", "tracking", "source", "evaluation", "zero"}
     tree = config.model_dump(mode="json", exclude=excluded)
     tree["store"] = config.store.uri
-    for key in ("num_workers", "log_every", "checkpoint_every", "keep_checkpoints", "max_failures"):
+    for key in _NOT_SHAPING:
         del tree["training"][key]
     return fingerprint(tree)
 

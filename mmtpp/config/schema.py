@@ -249,6 +249,9 @@ class Training(Section):
     """Optimiser updates of the whole run."""
     num_workers: PositiveInt = 1
     """Ray Train workers; one a GPU."""
+    min_workers: NonNegativeInt = 0
+    """Go on with as few workers as this while machines are missing; batches stay the same. 0: wait
+    for all of them."""
     seed: NonNegativeInt = 0
     """Decides initialisation, order and dropout."""
     samples_per_step: PositiveInt = 8
@@ -265,6 +268,8 @@ class Training(Section):
     """Gradient clipping threshold (L2 norm over all trained parameters)."""
     loss_weights: LossWeights = LossWeights()
     """Relative weight of each modality."""
+    freeze_vision: bool = False
+    """Leave the vision tower as it is. With LoRA (``lora.rank`` above 0) it always is."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     device: Literal["auto", "gpu", "cpu"] = "auto"
@@ -277,8 +282,16 @@ class Training(Section):
     """Steps between checkpoints."""
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints kept."""
+    upload_patience_s: NonNegativeFloat = 600.0
+    """Seconds to keep trying to upload a checkpoint, beside training, while the storage is away."""
     validation_sequences: NonNegativeInt = 32
-    """Validation sequences scored at the end of training, whole, a seeded choice; 0 skips it."""
+    """Validation sequences scored, whole, a seeded choice; 0 skips validation."""
+    validate_every: NonNegativeInt = 0
+    """Steps between validations; the model that scores best is kept beside the last one. 0: only at
+    the end."""
+    hang_timeout_s: Annotated[float, Field(ge=10)] = 300.0
+    """Seconds without progress after which the workers that hang are named and the run resumes from
+    its last checkpoint."""
     max_failures: Annotated[int, Field(ge=-1)] = 3
     """Worker failures survived by resuming from the last checkpoint; -1 for any number."""
 

@@ -1,20 +1,29 @@
 """Checkpoints: the training state, a part written by each rank, and the place in the run.
 
-Ray merges the parts, uploads them and only then calls the checkpoint complete, so a half-written
-one is never chosen.
+Training waits only until the parts are on the local disk. Ray merges and uploads them meanwhile and
+only then calls the checkpoint complete, so a half-written one is never chosen.
 """
 
 import json
+import logging
 import tempfile
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ray.train
+from ray.train import Checkpoint, CheckpointUploadMode
+from safetensors import SafetensorError
 
-from mmtpp.core.errors import ModelError
+from mmtpp.core.errors import ModelError, StorageError
 from mmtpp.train.engine import Engine
 
+logger = logging.getLogger(__name__)
+
 PROGRESS_FILE = "progress.json"
+BEST_BY = "validation/loss_per_token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +34,95 @@ class Progress:
         step: updates made.
         plan_fingerprint: of the samples and their order.
         vocabulary_hash: of the model.
+        best_step: of the best validation so far; 0 before the first.
+        best_loss: of that validation, nats a token; 0 before the first.
     """
 
     step: int
     plan_fingerprint: str
     vocabulary_hash: str
+    best_step: int = 0
+    best_loss: float = 0.0
+
+    def after_step(self) -> "Progress":
+        """One update later."""
+        return replace(self, step=self.step + 1)
+
+    def with_scores(self, scores: dict[str, float]) -> "Progress":
+        """The same after a validation: this step is the best one, or another still is."""
+        loss = scores[BEST_BY]
+        if self.best_step and self.best_loss <= loss:
+            return self
+        return replace(self, best_step=self.step, best_loss=loss)
 
 
-def save(engine: Engine, progress: Progress, *, rank: int, metrics: dict[str, float]) -> None:
-    """Write and report a checkpoint; a barrier for all ranks."""
-    with tempfile.TemporaryDirectory() as folder:
-        engine.save(Path(folder))
+def save(
+    engine: Engine,
+    progress: Progress,
+    *,
+    rank: int,
+    metrics: dict[str, float],
+    patience_s: float,
+    wait: bool = False,
+) -> None:
+    """Write and report a checkpoint; a call for all ranks.
+
+    Args:
+        engine: of this rank.
+        progress: written by rank 0.
+        rank: of this process.
+        metrics: of the step.
+        patience_s: how long the storage may be away before this fails.
+        wait: for the upload too; else it goes on beside training.
+
+    Raises:
+        StorageError: no room on the local disk; in the upload, the storage stayed away.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mmtpp-checkpoint-"))
+    try:
+        engine.save(folder)
         if rank == 0:
-            (Path(folder) / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+            (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"the checkpoint of step {progress.step} cannot be written: {error}",
+            where=str(folder),
+            cause="the disk of this machine is full; TMPDIR chooses another",
+        ) from error
+    ray.train.report(
+        metrics,
+        checkpoint=Checkpoint.from_directory(str(folder)),
+        checkpoint_upload_mode=CheckpointUploadMode.SYNC if wait else CheckpointUploadMode.ASYNC,
+        delete_local_checkpoint_after_upload=True,
+        checkpoint_upload_fn=_patient_upload(patience_s),
+    )
 
 
-def saved_step(checkpoint: ray.train.Checkpoint | None, *, expected: Progress) -> int:
-    """Updates made when a checkpoint of this run was saved; 0 without one.
+def _patient_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint]:
+    """Ray's own upload, tried again while the storage is away."""
+    storage: Any = ray.train.get_context().get_storage()  # here: the upload has its own thread
+
+    def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
+        deadline, pause_s = time.monotonic() + patience_s, 1.0
+        while True:
+            try:
+                return storage.persist_current_checkpoint(checkpoint, name)
+            except OSError as error:
+                if time.monotonic() + pause_s > deadline:
+                    raise StorageError(
+                        f"the checkpoint cannot be uploaded: {error}",
+                        where=f"{storage.experiment_fs_path}/{name}",
+                        setting=f"training.upload_patience_s = {patience_s:g}",
+                    ) from error
+                logger.warning("upload of %s failed, again in %g s: %s", name, pause_s, error)
+                time.sleep(pause_s)
+                pause_s = min(60.0, 2 * pause_s)
+
+    return upload
+
+
+def saved_progress(checkpoint: Checkpoint | None, *, expected: Progress) -> Progress:
+    """Where the run stood when a checkpoint was saved; ``expected`` without one.
 
     Args:
         checkpoint: the newest of the run, or None for a fresh one.
@@ -52,7 +132,7 @@ def saved_step(checkpoint: ray.train.Checkpoint | None, *, expected: Progress) -
         ModelError: the checkpoint belongs to other data or another vocabulary.
     """
     if checkpoint is None:
-        return 0
+        return expected
     path = f"{checkpoint.path}/{PROGRESS_FILE}"
     assert checkpoint.filesystem is not None
     with checkpoint.filesystem.open_input_stream(path) as stream:
@@ -66,11 +146,11 @@ def saved_step(checkpoint: ray.train.Checkpoint | None, *, expected: Progress) -
                 cause="the data or the template changed under the same run name; choose another "
                 "run.name, or restore the setting",
             )
-    return found.step
+    return found
 
 
-def restore(engine: Engine, checkpoint: ray.train.Checkpoint | None, *, step: int) -> None:
-    """Load the state of a checkpoint, if there is one, whose ``saved_step`` is known."""
+def restore(engine: Engine, checkpoint: Checkpoint | None, *, step: int) -> None:
+    """Load the state of a checkpoint, if there is one, saved after so many steps."""
     if checkpoint is None:
         return
     # A folder of this rank's own. `Checkpoint.as_directory` shares one among the processes of a

@@ -1,7 +1,6 @@
 """The DeepSpeed engine behind the few calls the loop makes. Runs in Train workers."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +15,6 @@ from mmtpp.core.schedule import lr_factor
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.training_state import TrainingState
-from mmtpp.train.zero import deepspeed_config
 
 Scores = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -26,7 +24,12 @@ class Engine(Protocol):
 
     @property
     def model(self) -> EventModel:
-        """The model; parameters may be sharded, see ``gathered``."""
+        """The model; parameters may be sharded, see ``whole_parameters``."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the last update."""
         ...
 
     def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
@@ -41,8 +44,8 @@ class Engine(Protocol):
         """One optimiser update; returns the gradient norm before clipping."""
         ...
 
-    def gathered(self) -> AbstractContextManager[object]:
-        """Within it every rank sees whole parameters."""
+    def whole_parameters(self) -> dict[str, torch.Tensor]:
+        """What ``save_trained`` writes, by names in the backbone; empty but on rank 0."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -65,21 +68,19 @@ class DeepSpeedEngine:
     Args:
         model: what to train.
         config: of the run.
+        deepspeed_config: what ``zero.deepspeed_config`` made of it.
         rank: of this worker; torch.distributed is initialised.
         num_ranks: workers in the group.
-        precision: ``float32`` or ``bfloat16``.
-        device: of this worker.
     """
 
     def __init__(
         self,
         model: EventModel,
         config: RunConfig,
+        deepspeed_config: dict[str, object],
         *,
         rank: int,
         num_ranks: int,
-        precision: str,
-        device: torch.device,
     ) -> None:
         training = config.training
         self._config = training
@@ -92,15 +93,19 @@ class DeepSpeedEngine:
             betas=(0.9, 0.95),
             weight_decay=training.weight_decay,
         )
-        tree = deepspeed_config(
-            config, num_ranks=num_ranks, precision=precision, on_gpu=device.type == "cuda"
-        )
-        self._engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=tree)[0]
+        self._engine: Any = deepspeed.initialize(
+            model=model, optimizer=optimizer, config=deepspeed_config
+        )[0]
+        self._rank = rank
         self._state = TrainingState(self._engine, rank=rank, num_ranks=num_ranks)
 
     @property
     def model(self) -> EventModel:
         return self._engine.module
+
+    @property
+    def learning_rate(self) -> float:
+        return self._engine.optimizer.param_groups[0]["lr"]
 
     def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
         return self._engine(batch, type_ids)
@@ -134,10 +139,13 @@ class DeepSpeedEngine:
         if not math.isfinite(norm):
             raise NonFiniteLossError("the gradient norm is not finite", where=where)
 
-    def gathered(self) -> AbstractContextManager[object]:
-        if self._stage < 3:
-            return nullcontext()
-        return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
+    def whole_parameters(self) -> dict[str, torch.Tensor]:
+        whole: dict[str, torch.Tensor] = {}
+        for name, parameter in self.model.saved_parameters():
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
+                if self._rank == 0:
+                    whole[name] = parameter.detach().to("cpu", copy=True)
+        return whole
 
     def save(self, folder: Path) -> None:
         self._state.save(folder)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,12 +39,12 @@ from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 from mmtpp.train.hardware import Hardware, choose_hardware
 from mmtpp.train.loop import train_loop_per_worker
-from mmtpp.train.task import Task
+from mmtpp.train.task import Task, best_uri
 
 logger = logging.getLogger(__name__)
 
-GROUP_TIMEOUT_S = 300  # a lost rank is noticed after this, not after torch's half hour
 TRACKER_WAIT_S = 20.0
+RESULT_FILE = "result.json"  # below the run's folder, written last
 
 
 def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, object]:
@@ -54,7 +55,8 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
         callbacks: Ray Train callbacks; a sweep passes its own.
 
     Returns:
-        ``run_id``, ``adapter_uri``, ``steps``, ``metrics`` and where things are.
+        ``run_id``, ``adapter_uri``, ``steps``, ``metrics`` and where things are; what it returned
+        before when the run is finished.
 
     Raises:
         MmtppError: the store, the model or the settings do not fit; or what a worker raised.
@@ -64,6 +66,11 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
         raise ConfigError(
             f"training.samples_per_step = {training.samples_per_step} is too few for "
             f"training.num_workers = {training.num_workers}: every worker needs one"
+        )
+    if training.min_workers > training.num_workers:
+        raise ConfigError(
+            f"training.min_workers = {training.min_workers} is more than "
+            f"training.num_workers = {training.num_workers}"
         )
     if training.samples_per_step % training.num_workers:
         logger.warning(
@@ -84,11 +91,21 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
         check_same_vocabulary(own.hash, vocabulary.hash, where=config.model.path)
     start_ray()
     hardware = choose_hardware(config)
+    if hardware.precision == "bfloat16" and config.zero.stage == 0:
+        raise ConfigError(
+            "zero.stage = 0 trains in float32 only",
+            cause="DeepSpeed keeps float32 weights beside bfloat16 ones from stage 1 on, which "
+            "needs no more memory",
+            setting=f"zero.stage = 0, model.precision = {config.model.precision}",
+        )
     name = run_name(config, "pretrain")
     run_uri = join(config.run.storage_uri, name)
     _claim(config, run_uri)
     train = assemble_settings(config, manifest, split="train")
     plan = _plan(train, vocabulary, join(run_uri, "plan.parquet"))
+    if exists(join(run_uri, RESULT_FILE)):
+        logger.info("this run is finished; its result is %s", join(run_uri, RESULT_FILE))
+        return json.loads(read_bytes(join(run_uri, RESULT_FILE)))
     logger.info("training: %s", plan.describe(config.window.max_tokens))
     validation = plan_validation(config, manifest, vocabulary, run_uri)
 
@@ -146,11 +163,15 @@ def _fit(
     environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     if not hardware.on_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
+    # a worker that does not answer at all: Ray's own default is ten minutes
+    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", f"{training.hang_timeout_s:g}")
     trainer = TorchTrainer(
         train_loop_per_worker,
         train_loop_config={"task": task},
         scaling_config=ScalingConfig(
-            num_workers=training.num_workers,
+            num_workers=(training.min_workers, training.num_workers)
+            if training.min_workers
+            else training.num_workers,
             use_gpu=hardware.on_gpu,
             resources_per_worker={
                 "CPU": training.cpus_per_worker,
@@ -158,7 +179,7 @@ def _fit(
             },
         ),
         torch_config=TorchConfig(
-            backend="nccl" if hardware.on_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S
+            backend="nccl" if hardware.on_gpu else "gloo", timeout_s=int(training.hang_timeout_s)
         ),
         run_config=ray.train.RunConfig(
             name=task.run.run_name,
@@ -182,21 +203,24 @@ def _fit(
     metrics = {
         key: value for key, value in (result.metrics or {}).items() if isinstance(value, float)
     }
-    steps = int(metrics.pop("step"))
+    steps, best_step = int(metrics.pop("step")), int(metrics.pop("best_step"))
     tracker.metrics(steps, {f"final/{key}": value for key, value in metrics.items()})
     if folder_bytes(task.output_uri) <= config.tracking.max_artifact_mib * 2**20:
         tracker.folder(task.output_uri, task.output_uri.rpartition("/")[2])
     else:
         tracker.text("output_uri.txt", task.output_uri)
     tracker.close("FINISHED")
-    return {
+    report: dict[str, object] = {
         "run_id": tracker.run_id,
         "run_name": task.run.run_name,
         "adapter_uri": task.output_uri,
+        **({"best_adapter_uri": best_uri(task, best_step)} if best_step else {}),
         "steps": steps,
         "metrics": metrics,
         "tracking_uri": config.tracking.uri,
     }
+    write_bytes(join(task.run.run_uri, RESULT_FILE), json.dumps(report, indent=2).encode())
+    return report
 
 
 def _claim(config: RunConfig, run_uri: str) -> None:

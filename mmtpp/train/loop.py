@@ -1,34 +1,17 @@
 """The training loop: what every Ray Train worker runs. Everything else is a call away."""
 
 import logging
-import tempfile
-from pathlib import Path
 
-import numpy as np
 import ray.train
-import ray.train.torch
-import torch
 
 from mmtpp.config.job import start_logging
-from mmtpp.config.load import config_from_tree
-from mmtpp.core.order import num_micro_batches, share_of_rank
 from mmtpp.core.scores import LossSums
-from mmtpp.data.feed import iter_rows, rank_samples
-from mmtpp.data.plan import load_plan
-from mmtpp.model.batch import Batcher
-from mmtpp.model.event_model import build_event_model, save_trained
-from mmtpp.model.folder import local_folder
-from mmtpp.model.lora import trainable_parameters
-from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.storage.paths import copy_folder
-from mmtpp.track.mlflow_tracker import MlflowTracker
-from mmtpp.track.tracker import NullTracker, Tracker
-from mmtpp.train.checkpoint import Progress, restore, save, saved_step
-from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.storage.paths import remove_folder
+from mmtpp.train.checkpoint import Progress, save
 from mmtpp.train.step import train_step
-from mmtpp.train.task import Task
-from mmtpp.train.telemetry import Telemetry
+from mmtpp.train.task import Task, best_uri
 from mmtpp.train.validation import validate
+from mmtpp.train.worker import Worker, save_output, set_up
 
 logger = logging.getLogger(__name__)
 
@@ -37,128 +20,102 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
     """Train from the newest checkpoint, or from the start, to the last step.
 
     Returns:
-        The metrics of the last step and of the validation, the same on all ranks.
+        The metrics of the last step and of the last validation, the same on all ranks; none if the
+        run had been finished.
     """
-    task = arguments["task"]
-    config = config_from_tree(task.config)
-    training, num_steps = config.training, config.training.num_steps
-    rank = ray.train.get_context().get_world_rank()
-    num_ranks = ray.train.get_context().get_world_size()
-    start_logging(f"[rank {rank}] ")
-    device = ray.train.torch.get_device()
-    dtype = torch.bfloat16 if task.precision == "bfloat16" else torch.float32
-    vocabulary = Vocabulary(task.tokenizer_json)
-    token_ids = vocabulary.token_ids()
-    type_ids = torch.tensor(vocabulary.type_ids(task.type_codes), device=device)
-
-    plan = load_plan(task.train_plan_uri)
-
-    def place(step: int) -> Progress:
-        return Progress(step, plan.fingerprint, vocabulary.hash)
-
-    checkpoint = ray.train.get_checkpoint()
-    step = saved_step(checkpoint, expected=place(0))
-    samples = rank_samples(
-        plan,
-        seed=training.seed,
-        first_step=step,
-        num_steps=num_steps,
-        samples_per_step=training.samples_per_step,
-        rank=rank,
-        num_ranks=num_ranks,
-    )
-    # the first samples are assembled while the model is built
-    rows = iter_rows(plan, samples, task.train, token_ids)
-    with local_folder(config.model.path) as folder:
-        model = build_event_model(
-            path=folder,
-            vocabulary=vocabulary,
-            lora_rank=config.lora.rank,
-            lora_alpha=config.lora.alpha,
-            lora_dropout=config.lora.dropout,
-            activation_checkpointing=training.activation_checkpointing,
-            seed=training.seed,
-            dtype=dtype,
-        ).to(device)
-    num_trained, num_parameters = trainable_parameters(model.backbone)
-    engine = DeepSpeedEngine(
-        model, config, rank=rank, num_ranks=num_ranks, precision=task.precision, device=device
-    )
-    restore(engine, checkpoint, step=step)
-    micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
-    share = len(share_of_rank(np.arange(training.samples_per_step), rank=rank, num_ranks=num_ranks))
-    if rank == 0:
-        logger.info("%d of %d parameters are trained", num_trained, num_parameters)
-        logger.info(
-            "a step = %d samples of up to %d tokens = %d workers x %d micro-batches; steps %d-%d",
-            training.samples_per_step,
-            config.window.max_tokens,
-            num_ranks,
-            micro_batches,
-            step,
-            num_steps,
-        )
-    batcher = Batcher(
-        image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
-    )
-    telemetry = Telemetry(num_parameters, num_trained)
-    tracker: Tracker = NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run)
+    start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
+    worker = set_up(arguments["task"])
+    training, num_steps = worker.config.training, worker.config.training.num_steps
+    progress = worker.progress
+    if progress.step == num_steps:  # interrupted after its last checkpoint
+        return {}
     metrics: dict[str, float] = {}
     losses: list[LossSums] = []
 
-    while step < num_steps:
-        with telemetry.waiting_for_data():
-            step_rows = [next(rows) for _ in range(share)]
+    while progress.step < num_steps:
+        worker.watchdog.at(progress.step, 0, "waiting for data")
+        with worker.telemetry.waiting_for_data():
+            rows = [next(worker.rows) for _ in range(worker.share)]
+        worker.watchdog.at(progress.step, 1, "computing")
         report = train_step(
-            engine,
-            step_rows,
-            batcher,
-            num_micro_batches=micro_batches,
+            worker.engine,
+            rows,
+            worker.batcher,
+            num_micro_batches=worker.num_micro_batches,
             weights=training.loss_weights,
             seed=training.seed,
-            step=step,
+            step=progress.step,
         )
-        step += 1
+        progress = progress.after_step()
         losses.append(report.losses)
-        telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()))
-        if step % training.log_every == 0 or step == num_steps:
-            metrics = {
+        worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()))
+        last = progress.step == num_steps
+        if last or progress.step % training.log_every == 0:
+            metrics |= {
                 **sum(losses[1:], losses[0]).per_token("train"),
-                **telemetry.flush(),
+                **worker.telemetry.flush(),
                 "train/grad_norm": report.grad_norm,
-                "train/epoch": step * training.samples_per_step / len(plan.samples),
+                "train/learning_rate": report.learning_rate,
+                "train/epoch": progress.step * training.samples_per_step / len(worker.plan.samples),
             }
             losses.clear()
-            tracker.metrics(step, metrics)
-            if rank == 0:
-                left = (num_steps - step) * metrics["time/step_s"]
-                logger.info(
-                    "step %d/%d, loss %.4f, %.0f tokens/s, %.0f s left",
-                    step,
-                    num_steps,
-                    metrics["train/loss_per_token"],
-                    metrics["speed/tokens_per_s"],
-                    left,
-                )
-        if step % training.checkpoint_every == 0 and step < num_steps:
-            save(engine, place(step), rank=rank, metrics={"step": float(step)})
+            _log(worker, progress.step, metrics)
+        if worker.task.validation and (last or _is_due(progress.step, training.validate_every)):
+            worker.watchdog.at(progress.step, 2, "validating")
+            scores = validate(worker)
+            worker.tracker.metrics(progress.step, scores)
+            metrics |= scores
+            if training.validate_every:
+                progress = _keep_if_best(worker, progress, scores)
+        noticed = worker.notice.is_new(worker.batcher.device)
+        if not last and (noticed or _is_due(progress.step, training.checkpoint_every)):
+            _save(worker, progress, {}, wait=noticed)
 
-    if task.validation is not None:
-        scores = validate(
-            engine,
-            task,
-            batcher,
-            token_ids=token_ids,
-            type_ids=type_ids,
-            rank=rank,
-            num_ranks=num_ranks,
-        )
-        tracker.metrics(step, scores)
-        metrics |= scores
-    with engine.gathered(), tempfile.TemporaryDirectory() as output:
-        if rank == 0:
-            save_trained(engine.model, vocabulary, Path(output), base=config.model.path)
-            copy_folder(output, task.output_uri)
-    tracker.close("")
-    save(engine, place(step), rank=rank, metrics={"step": float(step), **metrics})
+    save_output(worker, worker.task.output_uri)
+    worker.tracker.close("")
+    metrics |= {"step": float(progress.step), "best_step": float(progress.best_step)}
+    _save(worker, progress, metrics, wait=True)
+    worker.watchdog.stop()
     return metrics
+
+
+def _save(
+    worker: Worker, progress: Progress, metrics: dict[str, float], *, wait: bool = False
+) -> None:
+    worker.watchdog.at(progress.step, 3, "saving a checkpoint")
+    with worker.telemetry.saving():
+        save(
+            worker.engine,
+            progress,
+            rank=worker.rank,
+            metrics=metrics,
+            patience_s=worker.config.training.upload_patience_s,
+            wait=wait,
+        )
+
+
+def _keep_if_best(worker: Worker, progress: Progress, scores: dict[str, float]) -> Progress:
+    """Keep this model beside the run's output if it scores better than those before."""
+    after = progress.with_scores(scores)
+    if after.best_step == progress.step:
+        save_output(worker, best_uri(worker.task, progress.step))
+        if progress.best_step and worker.rank == 0:
+            remove_folder(best_uri(worker.task, progress.best_step))
+    return after
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _log(worker: Worker, step: int, metrics: dict[str, float]) -> None:
+    worker.tracker.metrics(step, metrics)
+    if worker.rank == 0:
+        logger.info(
+            "step %d/%d, loss %.4f, %.0f tokens/s, %.0f s left",
+            step,
+            worker.config.training.num_steps,
+            metrics["train/loss_per_token"],
+            metrics["speed/tokens_per_s"],
+            (worker.config.training.num_steps - step) * metrics["time/step_s"],
+        )

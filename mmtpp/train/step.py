@@ -24,11 +24,13 @@ class StepReport:
         losses: unweighted, by modality.
         num_tokens: in the step's rows.
         grad_norm: before clipping.
+        learning_rate: of the update.
     """
 
     losses: LossSums
     num_tokens: int
     grad_norm: float
+    learning_rate: float
 
 
 def train_step(
@@ -98,4 +100,4 @@ def train_step(
             where=where,
             cause="diverged or damaged weights; the last checkpoint is from before this step",
         )
-    return StepReport(losses, int(num_tokens), engine.update(step, where))
+    return StepReport(losses, int(num_tokens), engine.update(step, where), engine.learning_rate)

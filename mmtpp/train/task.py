@@ -33,3 +33,8 @@ class Task:
     type_codes: list[int]
     output_uri: str
     precision: str
+
+
+def best_uri(task: Task, step: int) -> str:
+    """Where the model of the best validation is kept, made after so many steps."""
+    return f"{task.output_uri}-best-{step:06d}"

@@ -21,7 +21,7 @@ class Telemetry:
         # forward 2 a parameter and token; backward 2 through all, 2 more for the trained
         self._flops_per_token = 4 * num_parameters + 2 * num_trained
         self._began = time.monotonic()
-        self._waited_in_all = 0.0
+        self._waited_in_all = self._saved_in_all = 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -38,6 +38,13 @@ class Telemetry:
         self._waited += waited
         self._waited_in_all += waited
 
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Time spent here is saving a checkpoint, which training waits for."""
+        started = time.monotonic()
+        yield
+        self._saved_in_all += time.monotonic() - started
+
     def add_step(self, tokens: int, labels: int) -> None:
         """Count a finished step of the whole cluster."""
         self._steps += 1
@@ -51,6 +58,8 @@ class Telemetry:
             "time/step_s": seconds / max(1, self._steps),
             "time/data_wait_fraction": self._waited / seconds,
             "time/data_wait_fraction_so_far": self._waited_in_all
+            / (time.monotonic() - self._began),
+            "time/checkpoint_fraction_so_far": self._saved_in_all
             / (time.monotonic() - self._began),
             "speed/tokens_per_s": self._tokens / seconds,
             "speed/labels_per_s": self._labels / seconds,

@@ -4,32 +4,24 @@ import numpy as np
 import torch
 
 from mmtpp.core.scores import LossSums, score_events
-from mmtpp.core.tokens import TokenIds
 from mmtpp.data.feed import iter_rows
 from mmtpp.data.plan import load_plan
-from mmtpp.model.batch import Batcher
-from mmtpp.train.engine import Engine, sum_over_ranks
-from mmtpp.train.task import Task
+from mmtpp.train.engine import sum_over_ranks
+from mmtpp.train.worker import Worker
 
 
-def validate(
-    engine: Engine,
-    task: Task,
-    batcher: Batcher,
-    *,
-    token_ids: TokenIds,
-    type_ids: torch.Tensor,
-    rank: int,
-    num_ranks: int,
-) -> dict[str, float]:
+def validate(worker: Worker) -> dict[str, float]:
     """Score the validation windows once; every rank makes equally many forward passes.
 
     Returns:
         Losses by modality, interval NLL in nats an event and next-type accuracy, the same on all
         ranks.
     """
+    task, engine, batcher = worker.task, worker.engine, worker.batcher
+    rank, num_ranks = worker.rank, worker.num_ranks
     assert task.validation is not None
     plan = load_plan(task.validation_plan_uri)
+    type_ids = torch.tensor(worker.vocabulary.type_ids(task.type_codes), device=batcher.device)
     num_samples = len(plan.samples)
     rounds = -(-num_samples // num_ranks)
     mine = (np.arange(rounds) * num_ranks + rank) % num_samples
@@ -38,7 +30,7 @@ def validate(
     events = np.zeros(3)  # scored, interval NLL, right types
     engine.model.eval()
     with torch.no_grad():
-        rows = iter_rows(plan, mine, task.validation, token_ids)
+        rows = iter_rows(plan, mine, task.validation, worker.vocabulary.token_ids())
         for row, counts in zip(rows, counted.tolist(), strict=True):
             nll_N, best_type_N = engine.score(batcher(row), type_ids)
             if not counts:

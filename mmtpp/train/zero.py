@@ -29,6 +29,7 @@ def deepspeed_config(
         "zero_allow_untested_optimizer": True,  # torch.optim.AdamW; needs no compiler
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": precision == "bfloat16"},
+        "data_types": {"grad_accum_dtype": "fp32"},  # sums of many micro-batches
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
     }

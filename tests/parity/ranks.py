@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -31,12 +32,58 @@ def rows_of(step: int) -> list:
     ]
 
 
-def event_model(*, lora: bool) -> EventModel:
-    backbone = build_tiny(VOCABULARY, seed=0)
+@dataclass(frozen=True)
+class Job:
+    """A run, or a part of it.
+
+    Attributes:
+        stage: of ZeRO.
+        lora: train an adapter, else everything.
+        precision: ``float32`` or ``bfloat16``.
+        first, end: the first step and the one after the last.
+        load, save: folders of checkpoints to begin with and to write, or empty.
+        base: folder of a model to load, sharded from the start by ZeRO-3; empty for a fresh one.
+        output: folder to write the trained model to, or empty.
+        poisoned: the step at which a gradient is made infinite, or -1.
+    """
+
+    stage: int
+    lora: bool = False
+    precision: str = "float32"
+    first: int = 0
+    end: int = STEPS
+    load: str = ""
+    save: str = ""
+    base: str = ""
+    output: str = ""
+    poisoned: int = -1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What rank 0 saw.
+
+    Attributes:
+        losses: of each step, nats a label.
+        grad_norms: of each step, before clipping.
+        error: what stopped the run, or empty.
+        unchanged: no parameter was changed by the step that the error stopped.
+        peak_elements: largest number of elements this rank held of the model while it was built.
+    """
+
+    losses: list[float]
+    grad_norms: list[float]
+    error: str = ""
+    unchanged: bool = False
+    peak_elements: int = 0
+
+
+def event_model(*, lora: bool, dtype: torch.dtype = torch.float32) -> EventModel:
+    backbone = build_tiny(VOCABULARY, seed=0, dtype=dtype)
     if not lora:
         return EventModel(backbone).train()
     torch.manual_seed(0)
-    adapted = attach_lora(backbone, VOCABULARY, rank=LORA_RANK, alpha=16, dropout=0.0)
+    adapted = attach_lora(backbone, VOCABULARY.added_ids, rank=LORA_RANK, alpha=16, dropout=0.0)
     return EventModel(adapted).train()
 
 
@@ -55,29 +102,19 @@ def plain_losses(*, lora: bool = False) -> list[float]:
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(nll.mean()))
+        losses.append(float(nll.detach().mean()))
     return losses
 
 
-def losses_of_ranks(
-    num_ranks: int,
-    stage: int,
-    *,
-    lora: bool = False,
-    steps: tuple[int, int] = (0, STEPS),
-    load: Path | None = None,
-    save: Path | None = None,
-) -> list[float]:
-    """The real thing: steps from the first to before the second, from and to a checkpoint."""
+def run_ranks(num_ranks: int, *jobs: Job) -> list[Result]:
+    """The real thing: jobs one after the other in as many processes, which start only once."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    arguments = {"num_ranks": num_ranks, "stage": stage, "lora": lora, "steps": steps,
-                 "load": load and str(load), "save": save and str(save)}  # fmt: skip
-    outputs = []
+    arguments = json.dumps([asdict(job) for job in jobs])
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.parity.ranks", json.dumps(arguments | {"rank": rank})],
+            [sys.executable, "-m", "tests.parity.ranks", arguments],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -90,37 +127,42 @@ def losses_of_ranks(
         )
         for rank in range(num_ranks)
     ]  # fmt: skip
+    outputs: list[str] = []
     try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        outputs = [process.communicate(timeout=500)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
     assert [0] * num_ranks == [process.returncode for process in processes], "\n".join(outputs)
-    found = next(line for line in outputs[0].splitlines() if line.startswith("LOSSES "))
-    return json.loads(found.removeprefix("LOSSES "))
+    found = [line for line in outputs[0].splitlines() if line.startswith("RESULT ")]
+    assert len(jobs) == len(found)
+    return [Result(**json.loads(line.removeprefix("RESULT "))) for line in found]
 
 
-def _rank_main(
-    *,
-    rank: int,
-    num_ranks: int,
-    stage: int,
-    lora: bool,
-    steps: tuple[int, int],
-    load: str | None,
-    save: str | None,
-) -> None:
+def _rank_main(jobs: list[Job]) -> None:
     import deepspeed
-
-    from mmtpp.config.load import config_from_tree
-    from mmtpp.train.engine import DeepSpeedEngine
-    from mmtpp.train.step import train_step
 
     torch.set_num_threads(1)
     deepspeed.init_distributed("gloo", verbose=False)
+    rank, num_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    for job in jobs:
+        result = _run(job, rank=rank, num_ranks=num_ranks)
+        if rank == 0:
+            sys.stdout.write(f"RESULT {json.dumps(asdict(result))}\n")
+
+
+def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
+    from mmtpp.config.load import config_from_tree
+    from mmtpp.core.errors import NonFiniteLossError
+    from mmtpp.model.event_model import build_event_model, save_trained
+    from mmtpp.train.engine import DeepSpeedEngine
+    from mmtpp.train.sharding import Zero3Sharding
+    from mmtpp.train.step import train_step
+    from mmtpp.train.zero import deepspeed_config
+
     config = config_from_tree(
         {
-            "zero": {"stage": stage},
+            "zero": {"stage": job.stage},
             "training": {
                 "num_steps": STEPS,
                 "samples_per_step": SAMPLES,
@@ -130,36 +172,71 @@ def _rank_main(
             },
         }
     )
-    engine = DeepSpeedEngine(
-        event_model(lora=lora),
-        config,
-        rank=rank,
-        num_ranks=num_ranks,
-        precision="float32",
-        device=torch.device("cpu"),
-    )
-    first, end = steps
-    if load:
-        engine.load(Path(load), num_updates=first)
-    losses = []
-    for step in range(first, end):
+    tree = deepspeed_config(config, num_ranks=num_ranks, precision=job.precision, on_gpu=False)
+    dtype = torch.bfloat16 if job.precision == "bfloat16" else torch.float32
+    held = 0
+    if job.base:
+        model = build_event_model(
+            path=Path(job.base), vocabulary=VOCABULARY, lora_rank=LORA_RANK * job.lora,
+            lora_alpha=16, lora_dropout=0.0, freeze_vision=False, activation_checkpointing=False,
+            seed=0, dtype=dtype, sharding=Zero3Sharding(tree) if job.stage == 3 else None,
+        )  # fmt: skip
+        held = sum(each.numel() for each in model.parameters())
+    else:
+        model = event_model(lora=job.lora, dtype=dtype)
+    engine = DeepSpeedEngine(model, config, tree, rank=rank, num_ranks=num_ranks)
+    if job.load:
+        engine.load(Path(job.load), num_updates=job.first)
+    losses, norms = [], []
+    error, unchanged = "", False
+    for step in range(job.first, job.end):
         rows = rows_of(step)
         mine = share_of_rank(torch.arange(SAMPLES).numpy(), rank=rank, num_ranks=num_ranks)
-        report = train_step(
-            engine,
-            [rows[index] for index in mine],
-            batcher(VOCABULARY),
-            num_micro_batches=num_micro_batches(SAMPLES, num_ranks=num_ranks),
-            weights=config.training.loss_weights,
-            seed=0,
-            step=step,
-        )
+        handles = _poison(model, rank) if step == job.poisoned else []
+        before = [_held(each).clone() for each in model.parameters()]
+        try:
+            report = train_step(
+                engine,
+                [rows[index] for index in mine],
+                batcher(VOCABULARY, dtype),
+                num_micro_batches=num_micro_batches(SAMPLES, num_ranks=num_ranks),
+                weights=config.training.loss_weights,
+                seed=0,
+                step=step,
+            )
+        except NonFiniteLossError as stopped:
+            error = str(stopped)
+            unchanged = all(map(torch.equal, before, map(_held, model.parameters())))
+            break
+        finally:
+            for handle in handles:
+                handle.remove()
         losses.append(float(report.losses.nll.sum() / report.losses.tokens.sum()))
-    if save:
-        engine.save(Path(save))
-    if rank == 0:
-        sys.stdout.write(f"LOSSES {json.dumps(losses)}\n")
+        norms.append(report.grad_norm)
+    if job.save:
+        engine.save(Path(job.save))
+    if job.output:
+        parameters = engine.whole_parameters()
+        if rank == 0:
+            save_trained(engine.model, VOCABULARY, Path(job.output), base="base",
+                         parameters=parameters)  # fmt: skip
+    return Result(losses, norms, error, unchanged, held)
+
+
+def _held(parameter: torch.Tensor) -> torch.Tensor:
+    """What this rank has of a parameter."""
+    return getattr(parameter, "ds_tensor", parameter).detach()
+
+
+def _poison(model: EventModel, rank: int) -> list:
+    """Let one gradient of the last rank be infinite."""
+    if rank != int(os.environ["WORLD_SIZE"]) - 1:
+        return []
+    layer = model.base.model.language_model.layers[0].mlp
+    return [layer.register_full_backward_hook(
+        lambda _module, gradients, _outputs: tuple(each * torch.inf for each in gradients)
+    )]  # fmt: skip
 
 
 if __name__ == "__main__":
-    _rank_main(**json.loads(sys.argv[1]))
+    _rank_main([Job(**each) for each in json.loads(sys.argv[1])])

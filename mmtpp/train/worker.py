@@ -1,0 +1,203 @@
+"""What a Ray Train worker is made of: samples, model, engine and tracker, put together once."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+
+from mmtpp.config.load import config_from_tree
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import StorageError
+from mmtpp.core.order import num_micro_batches, share_of_rank
+from mmtpp.core.row import Row
+from mmtpp.data.feed import iter_rows, rank_samples
+from mmtpp.data.plan import Plan, load_plan
+from mmtpp.model.batch import Batcher
+from mmtpp.model.event_model import EventModel, build_event_model, save_trained
+from mmtpp.model.folder import local_folder
+from mmtpp.model.lora import trainable_parameters
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.storage.paths import copy_folder, join, write_bytes
+from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.tracker import NullTracker, Tracker
+from mmtpp.train.checkpoint import Progress, restore, saved_progress
+from mmtpp.train.engine import DeepSpeedEngine, Engine
+from mmtpp.train.preemption import PreemptionNotice
+from mmtpp.train.sharding import Zero3Sharding
+from mmtpp.train.task import Task
+from mmtpp.train.telemetry import Telemetry
+from mmtpp.train.watchdog import Watchdog
+from mmtpp.train.zero import deepspeed_config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One rank, ready for its first step.
+
+    Attributes:
+        task: what the driver asked for.
+        config: the same as an object.
+        rank: of this worker.
+        num_ranks: workers in the group.
+        vocabulary: of store and model.
+        plan: of the training samples.
+        progress: where the run stands.
+        rows: this rank's samples from there on, in order.
+        share: how many of them it consumes in a step.
+        num_micro_batches: of every rank in a step.
+        engine: holds the model.
+        batcher: moves rows to the device.
+        telemetry: of this rank.
+        tracker: of the run on rank 0, of nothing elsewhere.
+        watchdog: knows where this rank is.
+        notice: of machines that are to be taken away.
+    """
+
+    task: Task
+    config: RunConfig
+    rank: int
+    num_ranks: int
+    vocabulary: Vocabulary
+    plan: Plan
+    progress: Progress
+    rows: Iterator[Row]
+    share: int
+    num_micro_batches: int
+    engine: Engine
+    batcher: Batcher
+    telemetry: Telemetry
+    tracker: Tracker
+    watchdog: Watchdog
+    notice: PreemptionNotice
+
+
+def set_up(task: Task) -> Worker:
+    """Build this rank and restore the newest checkpoint of the run.
+
+    Raises:
+        ModelError: model, vocabulary, plan and checkpoint do not belong together.
+    """
+    config = config_from_tree(task.config)
+    training = config.training
+    context = ray.train.get_context()
+    rank, num_ranks = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    dtype = torch.bfloat16 if task.precision == "bfloat16" else torch.float32
+    vocabulary = Vocabulary(task.tokenizer_json)
+    token_ids = vocabulary.token_ids()
+    plan = load_plan(task.train_plan_uri)
+    checkpoint = ray.train.get_checkpoint()
+    progress = saved_progress(checkpoint, expected=Progress(0, plan.fingerprint, vocabulary.hash))
+    samples = rank_samples(
+        plan,
+        seed=training.seed,
+        first_step=progress.step,
+        num_steps=training.num_steps,
+        samples_per_step=training.samples_per_step,
+        rank=rank,
+        num_ranks=num_ranks,
+    )
+    # the first samples are assembled while the model is built
+    rows = iter_rows(plan, samples, task.train, token_ids)
+    tree = deepspeed_config(
+        config, num_ranks=num_ranks, precision=task.precision, on_gpu=device.type == "cuda"
+    )
+    model = _build_model(config, vocabulary, tree, device=device, dtype=dtype)
+    num_trained, num_parameters = trainable_parameters(model.backbone)
+    engine = DeepSpeedEngine(model, config, tree, rank=rank, num_ranks=num_ranks)
+    restore(engine, checkpoint, step=progress.step)
+    micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
+    if rank == 0:
+        logger.info("%d of %d parameters are trained", num_trained, num_parameters)
+        logger.info(
+            "a step = %d samples of up to %d tokens = %d workers x %d micro-batches; steps %d-%d",
+            training.samples_per_step,
+            config.window.max_tokens,
+            num_ranks,
+            micro_batches,
+            progress.step,
+            training.num_steps,
+        )
+    step_samples = np.arange(training.samples_per_step)
+    return Worker(
+        task=task,
+        config=config,
+        rank=rank,
+        num_ranks=num_ranks,
+        vocabulary=vocabulary,
+        plan=plan,
+        progress=progress,
+        rows=rows,
+        share=len(share_of_rank(step_samples, rank=rank, num_ranks=num_ranks)),
+        num_micro_batches=micro_batches,
+        engine=engine,
+        batcher=Batcher(
+            image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
+        ),
+        telemetry=Telemetry(num_parameters, num_trained),
+        tracker=NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run),
+        watchdog=Watchdog(
+            rank=rank,
+            num_ranks=num_ranks,
+            timeout_s=training.hang_timeout_s,
+            report=lambda text: _keep_report(task, rank, text),
+        ),
+        notice=PreemptionNotice(),
+    )
+
+
+def _keep_report(task: Task, rank: int, text: str) -> None:
+    """Of a hang, below the run's folder: the workers and their logs will be gone."""
+    uri = join(task.run.run_uri, "hangs", f"{time.time():.0f}-rank-{rank}.txt")
+    try:
+        write_bytes(uri, text.encode())
+    except StorageError as error:
+        logger.warning("the report of the hang is not kept: %s", error)
+
+
+def _build_model(
+    config: RunConfig,
+    vocabulary: Vocabulary,
+    deepspeed: dict[str, object],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> EventModel:
+    with local_folder(config.model.path) as folder:
+        return build_event_model(
+            path=folder,
+            vocabulary=vocabulary,
+            lora_rank=config.lora.rank,
+            lora_alpha=config.lora.alpha,
+            lora_dropout=config.lora.dropout,
+            freeze_vision=config.training.freeze_vision,
+            activation_checkpointing=config.training.activation_checkpointing,
+            seed=config.training.seed,
+            dtype=dtype,
+            sharding=Zero3Sharding(deepspeed) if config.zero.stage == 3 else None,
+        ).to(device)
+
+
+def save_output(worker: Worker, uri: str) -> None:
+    """Write the trained adapter or model as it is now; a call for all ranks."""
+    parameters = worker.engine.whole_parameters()
+    if worker.rank:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_trained(
+            worker.engine.model,
+            worker.vocabulary,
+            Path(folder),
+            base=worker.config.model.path,
+            parameters=parameters,
+        )
+        copy_folder(folder, uri)

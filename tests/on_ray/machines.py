@@ -1,0 +1,83 @@
+"""A second machine for the tests' cluster: a Ray node beside the head, which can be taken away."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import ray
+
+
+class Machine:
+    """A Ray node with processors of its own.
+
+    Args:
+        cpus: logical processors it offers.
+    """
+
+    def __init__(self, cpus: int) -> None:
+        known = {node["NodeID"] for node in ray.nodes()}
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
+                f"--address={os.environ['RAY_ADDRESS']}", "--node-ip-address=127.0.0.1",
+                f"--num-cpus={cpus}", f"--object-store-memory={128 * 2**20}",
+                "--disable-usage-stats",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "DS_BUILD_OPS": "0"},
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        self.node_id = ""
+        while not self.node_id:
+            assert time.monotonic() < deadline, "the node did not join"
+            assert self._process.poll() is None, "the node did not start"
+            joined = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - known
+            self.node_id = next(iter(joined), "")
+            time.sleep(0.1)
+
+    def workers(self) -> list[psutil.Process]:
+        """Its Ray Train workers."""
+        return [
+            each
+            for each in psutil.Process(self._process.pid).children(recursive=True)
+            if "ray::RayTrainWorker" in " ".join(each.cmdline())
+        ]
+
+    def notice(self, seconds: int) -> None:
+        """Tell the cluster that the machine will be taken away."""
+        subprocess.run(
+            [
+                sys.executable, "-m", "ray.scripts.scripts", "drain-node",
+                f"--address={os.environ['RAY_ADDRESS']}", f"--node-id={self.node_id}",
+                "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot",
+                f"--deadline-remaining-seconds={seconds}",
+            ],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+
+    def lose(self) -> None:
+        """Take the machine away with everything on it."""
+        if self._process.poll() is None:
+            everything = psutil.Process(self._process.pid).children(recursive=True)
+            for each in [*everything, psutil.Process(self._process.pid)]:
+                if each.is_running():
+                    each.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+
+@contextmanager
+def machine(cpus: int) -> Iterator[Machine]:
+    """A machine for a while."""
+    added = Machine(cpus)
+    try:
+        yield added
+    finally:
+        added.lose()

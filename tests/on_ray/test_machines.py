@@ -1,0 +1,140 @@
+"""Machines that vanish, return or hang during training: the curve stays that of the whole run."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mmtpp.storage.paths import list_files, read_bytes, write_bytes
+from mmtpp.train.launch import pretrain
+from tests.on_ray.machines import machine
+from tests.on_ray.settings import RUNS, make_config
+
+NOTICE_S = 60  # half of what clouds give
+CPUS = 3  # of a worker; the head has 4, so that the second one needs a machine of its own
+
+
+def _config(name: str, **changes: object):
+    return make_config(**{"run.name": name, "training.cpus_per_worker": float(CPUS), **changes})
+
+
+@contextmanager
+def _after_checkpoint(run: str, act: Callable[[], None]) -> Iterator[None]:
+    """Do something once the run has its first checkpoint."""
+    done: list[bool] = []
+    failed: list[Exception] = []
+
+    def wait() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not done:
+            if list_files(f"{RUNS}/{run}", "progress.json"):
+                done.append(True)
+                try:
+                    act()
+                except Exception as error:
+                    failed.append(error)
+            time.sleep(0.05)
+
+    write_bytes(f"{RUNS}/{run}/.exists", b"")
+    watcher = threading.Thread(target=wait)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.append(True)
+        watcher.join()
+    assert not failed, failed
+
+
+def _curve(stack, result: dict) -> dict[int, float]:
+    points = MlflowClient(stack.mlflow_uri).get_metric_history(
+        result["run_id"], "train/loss_per_token"
+    )
+    return {point.step: point.value for point in points}
+
+
+def _steps_of_run(stack, name: str) -> int:
+    """How far a run is, as MLflow shows it."""
+    client = MlflowClient(stack.mlflow_uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
+    runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
+    if not runs:
+        return 0
+    points = client.get_metric_history(runs[0].info.run_id, "train/loss_per_token")
+    return max((point.step for point in points), default=0)
+
+
+@pytest.mark.slow
+def test_a_lost_machine_shrinks_the_group(base, stack):
+    """2 workers, then 1, with the batches and the losses of the uninterrupted run."""
+    settings = {"training.min_workers": 1, "training.max_failures": 3}
+    with machine(CPUS) as second:
+        with _after_checkpoint("elastic", second.lose):
+            result = pretrain(_config("elastic", **settings))
+        assert 12 == result["steps"]
+        assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_notice_brings_a_checkpoint_in_time(base, stack):
+    """The machine is told to go long before a checkpoint is due."""
+    name = "preempted"
+    settings = {
+        "training.min_workers": 1,
+        "training.max_failures": 3,
+        "training.checkpoint_every": 1000,
+        "training.num_steps": 200,
+    }
+    with machine(CPUS) as second:
+        told: list[float] = []
+
+        def tell() -> None:
+            while _steps_of_run(stack, name) < 3 or not second.workers():
+                time.sleep(0.5)
+            second.notice(NOTICE_S)
+            told.append(time.time())
+            deadline = time.monotonic() + NOTICE_S
+            while time.monotonic() < deadline and not list_files(f"{RUNS}/{name}", "progress.json"):
+                time.sleep(0.1)
+            told.append(time.time())
+            second.lose()
+
+        write_bytes(f"{RUNS}/{name}/.exists", b"")
+        teller = threading.Thread(target=tell)
+        teller.start()
+        result = pretrain(_config(name, **settings))
+        teller.join()
+    assert 200 == result["steps"]
+    assert told[1] - told[0] < NOTICE_S
+    curve = _curve(stack, result)
+    assert set(range(1, 201)) == set(curve)
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_is_named_and_the_run_goes_on(base, stack):
+    settings = {"training.hang_timeout_s": 20.0, "training.max_failures": 2}
+    stopped: list[int] = []
+    with machine(CPUS) as second:
+
+        def stop() -> None:
+            (worker,) = second.workers()
+            worker.send_signal(signal.SIGSTOP)
+            stopped.append(worker.pid)
+
+        started = time.monotonic()
+        with _after_checkpoint("hung", stop):
+            result = pretrain(_config("hung", **settings))
+        seconds = time.monotonic() - started
+    assert stopped
+    assert 12 == result["steps"]
+    assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
+    reports = list_files(f"{RUNS}/hung/hangs", ".txt")
+    assert reports
+    text = read_bytes(f"s3://{reports[0].path}").decode()
+    reporter = int(reports[0].base_name.removesuffix(".txt").rpartition("-")[2])
+    assert text.startswith(f"rank {1 - reporter} hangs: ")
+    assert seconds < 200
