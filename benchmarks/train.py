@@ -1,0 +1,293 @@
+"""What training costs beside its arithmetic.
+
+    make bench-train        about ten minutes
+
+1. Our step against a bare PyTorch loop on the same rows, one process.
+2. Packed rows against sequences padded to the longest of their batch.
+3. A run of two workers on Ray: what checkpoints cost, and the time from SIGKILL to the next step.
+
+Needs MMTPP_TEST_DATA for the danmaku. Prints a table and writes it to ``train.md`` beside this
+file. Fails when a floor is missed.
+"""
+
+import os
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from mlflow.tracking import MlflowClient
+from torch.nn import functional
+
+from benchmarks.measure import machine
+from benchmarks.prepare import in_new_process
+from benchmarks.replicate import publish, read_videos
+from benchmarks.watch import WorkerWatch
+from cluster.local import down, up
+from mmtpp.config.load import config_from_tree, with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.row import Row
+from mmtpp.core.schedule import lr_factor
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.plan import make_plan, samples_table
+from mmtpp.data.prepare import prepare
+from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.model.batch import Batcher
+from mmtpp.model.event_model import EventModel
+from mmtpp.model.qwen_vl import build_tiny
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import write_bytes
+from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.launch import pretrain
+from mmtpp.train.step import train_step
+from mmtpp.train.zero import deepspeed_config
+
+STEPS, MICRO_BATCHES = 12, 4
+RUN_STEPS, CHECKPOINT_EVERY = 300, 150  # as often as the demo
+PADDED_TOKENS, PADDED_BATCH = 4096, 4
+BUCKET = "s3://mmtpp/train"
+RESULT = Path(__file__).with_name("train.md")
+CPU = torch.device("cpu")
+
+
+def configuration(max_tokens: int = 512) -> RunConfig:
+    """The demo's shape on danmaku with frames."""
+    return config_from_tree(
+        {
+            "source": {"uri": f"{BUCKET}/raw"},
+            "store": {"uri": f"{BUCKET}/store"},
+            "template": {"style": "minimal", "images": "on_change"},
+            "window": {"max_tokens": max_tokens},
+            "lora": {"rank": 0},
+            "training": {
+                "num_steps": RUN_STEPS,
+                "num_workers": 2,
+                "samples_per_step": MICRO_BATCHES,
+                "checkpoint_every": CHECKPOINT_EVERY,
+                "log_every": 1,
+                "max_failures": 1,
+                "validation_sequences": 0,
+            },
+            "run": {"storage_uri": f"{BUCKET}/runs", "name": "train"},
+        }
+    )
+
+
+def _rows(config: RunConfig, count: int) -> tuple[list[Row], Vocabulary]:
+    """The first packed rows of the training split."""
+    manifest = load_manifest(config.store.uri)
+    vocabulary = store_vocabulary(config.store.uri, manifest)
+    settings = assemble_settings(config, manifest, split="train")
+    plan = make_plan(settings, vocabulary.token_ids())
+    ids = np.random.default_rng(0).permutation(len(plan.samples))[:count]
+    table = Assembler(settings, vocabulary.token_ids())(samples_table(plan, ids))
+    rows = [row_from_arrow(table, index, image_px=settings.image_px) for index in range(len(table))]
+    return rows, vocabulary
+
+
+def _batcher(vocabulary: Vocabulary, config: RunConfig) -> Batcher:
+    pad = vocabulary.special("<|image_pad|>")
+    return Batcher(
+        image_pad=pad, image_px=config.template.image_px, device=CPU, dtype=torch.float32
+    )
+
+
+def step_times() -> tuple[list[float], list[float]]:
+    """Seconds of our steps and of a bare loop's, in turn on the same rows."""
+    torch.set_num_threads(2)
+    os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
+                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511",
+                       "DS_ACCELERATOR": "cpu"})  # fmt: skip
+    config = configuration()
+    rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
+    batcher = _batcher(vocabulary, config)
+    tree = deepspeed_config(config, num_ranks=1, precision="float32", on_gpu=False)
+    import deepspeed
+
+    deepspeed.init_distributed("gloo", verbose=False)
+    engine = DeepSpeedEngine(
+        EventModel(build_tiny(vocabulary, seed=0)).train(), config, tree, rank=0, num_ranks=1
+    )
+    bare = EventModel(build_tiny(vocabulary, seed=0)).train()
+    parameters = list(bare.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.01)
+
+    def ours(step: int, rows: list[Row]) -> None:
+        train_step(
+            engine, rows, batcher, num_micro_batches=len(rows),
+            weights=config.training.loss_weights, seed=0, step=step,
+        )  # fmt: skip
+
+    def plain(step: int, rows: list[Row]) -> None:
+        labels = sum(len(row.label_positions()) for row in rows)
+        optimizer.param_groups[0]["lr"] = 1e-4 * lr_factor(
+            step, num_steps=RUN_STEPS, warmup_fraction=0.1, final_fraction=0.03
+        )
+        for row in rows:
+            (bare(batcher(row))[0].sum() / labels).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for step in range(STEPS):
+        mine = rows[step * MICRO_BATCHES : (step + 1) * MICRO_BATCHES]
+        for place, work in ((0, ours), (1, plain)) if step % 2 else ((1, plain), (0, ours)):
+            started = time.perf_counter()
+            work(step, mine)
+            seconds[place].append(time.perf_counter() - started)
+    return seconds[0][2:], seconds[1][2:]  # the first ones allocate
+
+
+def padding() -> tuple[float, float, float]:
+    """Useful tokens a second of packed rows and of padded batches, and the padded share."""
+    torch.set_num_threads(2)
+    config = with_values(configuration(PADDED_TOKENS), {"template.images": "none"})
+    rows, vocabulary = _rows(config, 16)
+    batcher, model = _batcher(vocabulary, config), EventModel(build_tiny(vocabulary, seed=0))
+
+    def packed() -> int:
+        for row in rows:
+            model(batcher(row))[0].sum().backward()
+        return sum(len(row.input_ids) for row in rows)
+
+    sequences = [
+        torch.tensor(row.input_ids[row.segment == segment].astype(np.int64))
+        for row in rows
+        for segment in range(int(row.segment.max()) + 1)
+    ]
+    order = np.random.default_rng(0).permutation(len(sequences)).tolist()
+    batches = [
+        [sequences[index] for index in order[at : at + PADDED_BATCH]]
+        for at in range(0, len(order), PADDED_BATCH)
+    ]
+
+    def padded() -> int:
+        for batch in batches:
+            ids = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
+            lengths = torch.tensor([len(each) for each in batch])
+            mask = torch.arange(ids.shape[1]) < lengths[:, None]
+            logits = model.base(
+                input_ids=ids, attention_mask=mask.long(), use_cache=False,
+                mm_token_type_ids=torch.zeros_like(ids),
+            ).logits  # fmt: skip
+            targets = ids.masked_fill(~mask, -100)[:, 1:]
+            functional.cross_entropy(
+                logits[:, :-1].transpose(1, 2), targets, reduction="sum"
+            ).backward()
+        return sum(len(each) for batch in batches for each in batch)
+
+    speeds = []
+    for work in (packed, padded):
+        work()
+        rates = []
+        for _ in range(3):
+            started = time.perf_counter()
+            rates.append(work() / (time.perf_counter() - started))
+        speeds.append(statistics.median(rates))
+    cells = sum(len(batch) * max(map(len, batch)) for batch in batches)
+    return speeds[0], speeds[1], 1 - sum(map(len, sequences)) / cells
+
+
+def run_on_ray(mlflow_uri: str) -> dict[str, float]:
+    """A run of two workers, one of which is killed after the first checkpoint."""
+    config = configuration()
+    write_bytes(f"{BUCKET}/runs/train/.exists", b"")
+    watch = WorkerWatch(f"{BUCKET}/runs/train")
+    watch.start()
+    result = pretrain(config)
+    watch.end()
+    assert watch.killed_at is not None, "no worker was killed"
+    client, run_id = MlflowClient(mlflow_uri), str(result["run_id"])
+    history = client.get_metric_history(run_id, "train/loss_per_token")
+    after = [p.timestamp / 1000 for p in history if p.timestamp / 1000 > watch.killed_at]
+    saved = client.get_metric_history(run_id, "time/checkpoint_fraction_so_far")
+    waited = client.get_metric_history(run_id, "time/data_wait_fraction_so_far")
+    steps = [point.value for point in client.get_metric_history(run_id, "time/step_s")]
+    return {
+        # of the steps before the kill, and of the last ones
+        "checkpoint": max(point.value for point in saved if point.step > CHECKPOINT_EVERY),
+        "waiting": waited[-1].value,
+        "restart": min(after) - watch.killed_at,
+        "step": statistics.median(steps),
+    }
+
+
+def main() -> int:
+    """Measure, print, write."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    folder = Path(os.environ.get("MMTPP_TEST_DATA", "")) / "danmaku_bilibili_xml"
+    if not folder.is_dir():
+        print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
+    with tempfile.TemporaryDirectory() as home:
+        stack = up(Path(home))
+        try:
+            os.environ.update(stack.environment())
+            publish(f"{BUCKET}/raw", read_videos(folder), range(1), with_images=True)
+            prepare(configuration())
+            ours, bare = in_new_process(step_times)
+            packed, padded, waste = in_new_process(padding)
+            run = run_on_ray(stack.mlflow_uri)
+        finally:
+            down(Path(home))
+    step_ratio = statistics.median(ours) / statistics.median(bare)
+    packing = packed / padded
+    floors = {
+        "our step over a bare PyTorch loop's (at most 1.05)": (step_ratio, step_ratio <= 1.05),
+        "packed over padded, useful tokens a second (floor 2)": (packing, packing >= 2),
+        "share of the time that checkpoints take (below 2 %)": (
+            run["checkpoint"], run["checkpoint"] < 0.02,
+        ),
+        "SIGKILL of a worker to the next step, s (below 30)": (run["restart"], run["restart"] < 30),
+    }  # fmt: skip
+    others = {
+        "our step, ms, median [range]": _spread(ours),
+        "bare step, ms": _spread(bare),
+        f"padding in batches of {PADDED_BATCH} sequences of up to {PADDED_TOKENS} tokens":
+            f"{waste:.0%}",
+        "packed, useful tokens a second": f"{packed:,.0f}",
+        "padded, useful tokens a second": f"{padded:,.0f}",
+        "share of the time spent waiting for data": f"{run['waiting']:.2%}",
+        "step of two workers, ms": f"{1000 * run['step']:.0f}",
+    }  # fmt: skip
+    text = "\n".join(
+        [
+            "# Training",
+            "",
+            f"`make bench-train`; {machine('torch', 'deepspeed', 'ray', used='both used')}. "
+            "The tiny model on danmaku with frames; checkpoints every "
+            f"{CHECKPOINT_EVERY} steps as in the demo.",
+            "",
+            "| | |",
+            "|---|---|",
+            *[f"| {name} | **{value:.3f}** |" for name, (value, _) in floors.items()],
+            *[f"| {name} | {value} |" for name, value in others.items()],
+            "",
+        ]
+    )
+    print(text)
+    RESULT.write_text(text, encoding="utf-8")
+    missed = [name for name, (_, held) in floors.items() if not held]
+    for name in missed:
+        print(f"missed: {name}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _spread(seconds: list[float]) -> str:
+    low, middle, high = (1000 * each for each in
+                         (min(seconds), statistics.median(seconds), max(seconds)))  # fmt: skip
+    return f"{middle:.0f} [{low:.0f}-{high:.0f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
