@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,7 +194,8 @@ def _fit(
         ),
     )
     try:
-        result = trainer.fit()
+        with _health_check_timeout(training.hang_timeout_s):
+            result = trainer.fit()
     except TrainingFailedError as error:
         tracker.text("error.txt", str(error))
         tracker.close("FAILED")
@@ -221,6 +224,19 @@ def _fit(
     }
     write_bytes(join(task.run.run_uri, RESULT_FILE), json.dumps(report, indent=2).encode())
     return report
+
+
+@contextmanager
+def _health_check_timeout(seconds: float) -> Iterator[None]:
+    """How long Ray waits for a worker that does not answer at all; by itself ten minutes."""
+    name = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+    before = os.environ.get(name)
+    os.environ[name] = before or f"{seconds:g}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 def _claim(config: RunConfig, run_uri: str) -> None:

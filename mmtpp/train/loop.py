@@ -1,6 +1,7 @@
 """The training loop: what every Ray Train worker runs. Everything else is a call away."""
 
 import logging
+from functools import partial
 
 import ray.train
 
@@ -11,7 +12,7 @@ from mmtpp.train.checkpoint import Progress, save
 from mmtpp.train.step import train_step
 from mmtpp.train.task import Task, best_uri
 from mmtpp.train.validation import validate
-from mmtpp.train.worker import Worker, save_output, set_up
+from mmtpp.train.worker import SAVING, Worker, save_output, set_up
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,6 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
         worker.watchdog.at(progress.step, 0, "waiting for data")
         with worker.telemetry.waiting_for_data():
             rows = [next(worker.rows) for _ in range(worker.share)]
-        worker.watchdog.at(progress.step, 1, "computing")
         report = train_step(
             worker.engine,
             rows,
@@ -45,6 +45,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             weights=training.loss_weights,
             seed=training.seed,
             step=progress.step,
+            moved=partial(worker.is_at_micro_batch, progress.step),
         )
         progress = progress.after_step()
         losses.append(report.losses)
@@ -61,8 +62,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             losses.clear()
             _log(worker, progress.step, metrics)
         if worker.task.validation and (last or _is_due(progress.step, training.validate_every)):
-            worker.watchdog.at(progress.step, 2, "validating")
-            scores = validate(worker)
+            scores = validate(worker, progress.step)
             worker.tracker.metrics(progress.step, scores)
             metrics |= scores
             if training.validate_every:
@@ -71,6 +71,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
         if not last and (noticed or _is_due(progress.step, training.checkpoint_every)):
             _save(worker, progress, {}, wait=noticed)
 
+    worker.watchdog.at(progress.step, SAVING, "writing the result", may_take_long=True)
     save_output(worker, worker.task.output_uri)
     worker.tracker.close("")
     metrics |= {"step": float(progress.step), "best_step": float(progress.best_step)}
@@ -82,7 +83,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
 def _save(
     worker: Worker, progress: Progress, metrics: dict[str, float], *, wait: bool = False
 ) -> None:
-    worker.watchdog.at(progress.step, 3, "saving a checkpoint")
+    worker.watchdog.at(progress.step, SAVING, "saving a checkpoint", may_take_long=True)
     with worker.telemetry.saving():
         save(
             worker.engine,

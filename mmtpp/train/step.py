@@ -1,6 +1,6 @@
 """One optimiser update over a global batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,7 @@ def train_step(
     weights: LossWeights,
     seed: int,
     step: int,
+    moved: Callable[[int], None] = lambda _index: None,
 ) -> StepReport:
     """Update the model once.
 
@@ -58,6 +59,7 @@ def train_step(
         weights: of the modalities.
         seed: of the run.
         step: updates made before.
+        moved: told of every micro-batch before it is computed.
 
     Raises:
         NonFiniteLossError: on every rank, before the update, when any rank's loss is not finite.
@@ -79,6 +81,7 @@ def train_step(
 
     nll: list[torch.Tensor] = []
     for index in range(num_micro_batches):
+        moved(index)
         row, weight = rows[min(index, len(rows) - 1)], label_weights[min(index, len(rows) - 1)]
         # Dropout is a function of the sample and the step: a resumed run repeats it exactly.
         torch.manual_seed(seed_from("dropout", seed, step, row.sample_id) % 2**63)

@@ -7,11 +7,15 @@ from mmtpp.core.scores import LossSums, score_events
 from mmtpp.data.feed import iter_rows
 from mmtpp.data.plan import load_plan
 from mmtpp.train.engine import sum_over_ranks
-from mmtpp.train.worker import Worker
+from mmtpp.train.worker import VALIDATING, Worker
 
 
-def validate(worker: Worker) -> dict[str, float]:
+def validate(worker: Worker, step: int) -> dict[str, float]:
     """Score the validation windows once; every rank makes equally many forward passes.
+
+    Args:
+        worker: of this rank.
+        step: updates made.
 
     Returns:
         Losses by modality, interval NLL in nats an event and next-type accuracy, the same on all
@@ -32,6 +36,7 @@ def validate(worker: Worker) -> dict[str, float]:
     with torch.no_grad():
         rows = iter_rows(plan, mine, task.validation, worker.vocabulary.token_ids())
         for row, counts in zip(rows, counted.tolist(), strict=True):
+            worker.watchdog.at(step, VALIDATING, "validating")
             nll_N, best_type_N = engine.score(batcher(row), type_ids)
             if not counts:
                 continue

@@ -3,10 +3,13 @@
 A collective that times out tells that somebody is missing, not who. Every rank's thread publishes
 what its rank is doing and that it is alive; when its own rank has stood still for most of the
 timeout, it looks at the others: one that is silent or furthest behind is the one that hangs.
+After the timeout it ends its process, since not every collective does: DeepSpeed's own between the
+processors of a machine waits forever. Ray then starts the group again.
 """
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -21,6 +24,7 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 logger = logging.getLogger(__name__)
 
 PATIENCE = 0.7  # share of the timeout after which the ranks are compared
+LAST_PATIENCE = 1.2  # and after which the process ends, if no collective has failed before
 STORE_TIMEOUT = timedelta(seconds=10)
 FRAMES = 4  # of a rank's stack in the report
 
@@ -48,18 +52,21 @@ class Watchdog(threading.Thread):
         self._moved_at = time.monotonic()
         self._beat = 0
         self._reported = False
+        self._may_take_long = True
         self._stopped = threading.Event()
         self._store = _store(rank)
         self.start()
 
-    def at(self, step: int, order: int, doing: str) -> None:
+    def at(self, step: int, order: int, doing: str, *, may_take_long: bool = False) -> None:
         """This rank has come to a place.
 
         Args:
             step: updates made.
             order: of the place within a step.
             doing: in words.
+            may_take_long: standing there is no sign of a hang.
         """
+        self._may_take_long = may_take_long
         self._place, self._moved_at, self._reported = (step, order, doing), time.monotonic(), False
 
     def stop(self) -> None:
@@ -72,13 +79,19 @@ class Watchdog(threading.Thread):
         while not self._stopped.wait(self._interval_s):
             try:
                 self._publish()
-                if self._stood_s() > PATIENCE * self._timeout_s and not self._reported:
+                if self._has_stood(PATIENCE) and not self._reported:
                     self._reported = True
                     self._tell(self._compare())
             except dist.DistError:
-                if self._stood_s() > PATIENCE * self._timeout_s and not self._reported:
+                if self._has_stood(PATIENCE) and not self._reported:
                     self._reported = True
                     self._tell("rank 0 hangs: it does not answer")
+            if self._has_stood(LAST_PATIENCE):
+                logger.error("no progress for %.0f s: this process ends", self._stood_s())
+                os._exit(1)  # the trainer's thread cannot be interrupted
+
+    def _has_stood(self, share: float) -> bool:
+        return not self._may_take_long and self._stood_s() > share * self._timeout_s
 
     def _stood_s(self) -> float:
         return time.monotonic() - self._moved_at

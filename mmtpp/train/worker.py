@@ -38,6 +38,8 @@ from mmtpp.train.zero import deepspeed_config
 
 logger = logging.getLogger(__name__)
 
+VALIDATING, SAVING = 10**6, 2 * 10**6  # places within a step, after its micro-batches
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:
@@ -78,6 +80,10 @@ class Worker:
     tracker: Tracker
     watchdog: Watchdog
     notice: PreemptionNotice
+
+    def is_at_micro_batch(self, step: int, index: int) -> None:
+        """Tell the watchdog."""
+        self.watchdog.at(step, 1 + index, f"computing micro-batch {index + 1}")
 
 
 def set_up(task: Task) -> Worker:
