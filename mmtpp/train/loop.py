@@ -99,6 +99,7 @@ def _keep_if_best(worker: Worker, progress: Progress, scores: dict[str, float]) 
     """Keep this model beside the run's output if it scores better than those before."""
     after = progress.with_scores(scores)
     if after.best_step == progress.step:
+        worker.watchdog.at(progress.step, SAVING, "keeping the best", may_take_long=True)
         save_output(worker, best_uri(worker.task, progress.step))
         if progress.best_step and worker.rank == 0:
             remove_folder(best_uri(worker.task, progress.best_step))

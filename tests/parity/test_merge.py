@@ -48,7 +48,8 @@ def test_the_merged_model_equals_base_and_adapter(tmp_path: Path):
 
 def test_the_type_of_the_base_is_kept(tmp_path: Path):
     base, adapter, merged = _folders(tmp_path, torch.bfloat16)
-    assert 0 < merge_adapter(base, adapter, merged, dtype=torch.float32) < 0.5
+    # of losses of tens of nats
+    assert 0 < merge_adapter(base, adapter, merged, dtype=torch.float32) < 2
     assert torch.bfloat16 == Qwen2_5_VLConfig.from_pretrained(merged).dtype
 
 
