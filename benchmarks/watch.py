@@ -1,5 +1,6 @@
 """Training workers seen from outside: their memory, and a SIGKILL for one of them."""
 
+import json
 import os
 import signal
 import threading
@@ -8,14 +9,15 @@ from contextlib import suppress
 
 import psutil
 
-from mmtpp.storage.paths import list_files
+from mmtpp.storage.paths import join, list_files, read_bytes
 
 
 class WorkerWatch(threading.Thread):
-    """Watches the Ray Train workers of this machine, and kills one after the first checkpoint.
+    """Watches the Ray Train workers of this machine, and kills one after some checkpoints.
 
     Args:
         run_uri: the run's folder.
+        checkpoints: complete ones before the kill.
 
     Attributes:
         peak_gib: of memory that a worker shares with nobody, by process id.
@@ -23,9 +25,9 @@ class WorkerWatch(threading.Thread):
         killed_at: seconds since 1970, or None before.
     """
 
-    def __init__(self, run_uri: str) -> None:
+    def __init__(self, run_uri: str, *, checkpoints: int = 1) -> None:
         super().__init__(daemon=True)
-        self._run_uri = run_uri
+        self._run_uri, self._checkpoints = run_uri, checkpoints
         self._ended = threading.Event()
         self.peak_gib: dict[int, float] = {}
         self.available_gib = float("inf")
@@ -46,14 +48,22 @@ class WorkerWatch(threading.Thread):
                     held = worker.memory_info()
                     gib = (held.rss - held.shared) / 2**30
                     self.peak_gib[worker.pid] = max(gib, self.peak_gib.get(worker.pid, 0.0))
-            if self.killed_at is None and workers and self._has_checkpoint():
+            if self.killed_at is None and workers and self._is_due():
                 os.kill(workers[-1].pid, signal.SIGKILL)
                 self.killed_at = time.time()
 
-    def _has_checkpoint(self) -> bool:
-        return bool(list_files(self._run_uri, "progress.json"))
+    def _is_due(self) -> bool:
+        return checkpoints_known(self._run_uri) >= self._checkpoints
 
     def end(self) -> None:
         """Stop watching."""
         self._ended.set()
         self.join()
+
+
+def checkpoints_known(run_uri: str) -> int:
+    """Checkpoints that Ray would go on from; files of others may be there already."""
+    name = "checkpoint_manager_snapshot.json"
+    if not list_files(run_uri, name):
+        return 0
+    return len(json.loads(read_bytes(join(run_uri, name)))["checkpoint_results"])

@@ -47,6 +47,10 @@ def merge_adapter(base: Path, adapter: Path, output: Path, *, dtype: torch.dtype
     backbone, vocabulary = load_base(base, dtype=dtype)
     recorded = Qwen2_5_VLConfig.from_pretrained(base).dtype
     stored = recorded if isinstance(recorded, torch.dtype) else dtype
+    if stored not in TOLERANCES:
+        raise ModelError(
+            f"a base in {stored} is not merged; float32 and bfloat16 are", where=str(base)
+        )
     adapted = load_adapter(backbone, vocabulary, adapter)
     batch = _probe(vocabulary, dtype)
     with torch.no_grad():

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -36,14 +36,18 @@ def node_copy(uri: str) -> Iterator[Path]:
     root = _root()
     folder = root / name
     with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            _make_room(root, sum(size for _, size, _ in files))
-            partial = root / f"{name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-            copy_folder(uri, str(partial))
-            partial.rename(folder)
-        fcntl.flock(lock, fcntl.LOCK_SH)  # others may use it, nobody may delete it
+        fcntl.flock(lock, fcntl.LOCK_SH)  # others may use it too, nobody may delete it
+        while not folder.exists():
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                _make_room(root, sum(size for _, size, _ in files))
+                partial = root / f"{name}.partial"
+                shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+                copy_folder(uri, str(partial))
+                partial.rename(folder)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            fcntl.flock(lock, fcntl.LOCK_SH)  # it may be gone again: the lock was free
         os.utime(folder)
         yield folder
 
@@ -69,19 +73,28 @@ def _root() -> Path:
 
 def _make_room(root: Path, needed: int) -> None:
     """Delete copies that nobody uses, those used longest ago first, until another one fits."""
-    copies = sorted(
-        (each for each in root.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime
-    )
-    sizes = {each: sum(file.stat().st_size for file in each.rglob("*")) for each in copies}
-    total = sum(sizes.values()) + needed
-    for each in copies:
-        if total <= MAX_BYTES:
-            return
-        with (root / f"{each.stem}.lock").open("w") as lock:
-            if _locked(lock):
-                logger.info("deleting %s, %.1f GiB, to make room", each, sizes[each] / 2**30)
-                shutil.rmtree(each)
-                total -= sizes[each]
+    with (root / "room.lock").open("w") as room:
+        fcntl.flock(room, fcntl.LOCK_EX)
+        copies = {each: _size_and_time(each) for each in root.iterdir() if each.is_dir()}
+        total = sum(size for size, _ in copies.values()) + needed
+        for each, (size, _) in sorted(copies.items(), key=lambda copy: copy[1][1]):
+            if total <= MAX_BYTES:
+                return
+            with (root / f"{each.stem}.lock").open("w") as lock:
+                if _locked(lock):
+                    logger.info("deleting %s, %.1f GiB, to make room", each, size / 2**30)
+                    shutil.rmtree(each, ignore_errors=True)
+                    total -= size
+
+
+def _size_and_time(folder: Path) -> tuple[int, float]:
+    """Bytes of a copy and when it was last used; nothing of one that is being renamed."""
+    size, used = 0, 0.0
+    with suppress(FileNotFoundError):
+        used = folder.stat().st_mtime
+        for file in folder.rglob("*"):
+            size += file.stat().st_size
+    return size, used
 
 
 def _locked(lock: IO[str]) -> bool:

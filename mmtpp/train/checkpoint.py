@@ -6,6 +6,7 @@ only then calls the checkpoint complete, so a half-written one is never chosen.
 
 import json
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -84,6 +85,7 @@ def save(
         if rank == 0:
             (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
     except (OSError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)  # its bytes are what is missing
         raise StorageError(
             f"the checkpoint of step {progress.step} cannot be written: {error}",
             where=str(folder),
@@ -101,12 +103,15 @@ def save(
 def _patient_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint]:
     """Ray's own upload, tried again while the storage is away."""
     storage: Any = ray.train.get_context().get_storage()  # here: the upload has its own thread
+    deadline = time.monotonic() + patience_s  # here: Ray calls the upload up to three times
 
     def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
-        deadline, pause_s = time.monotonic() + patience_s, 1.0
+        pause_s = 1.0
         while True:
             try:
                 return storage.persist_current_checkpoint(checkpoint, name)
+            except (PermissionError, FileNotFoundError):
+                raise  # waiting does not help
             except OSError as error:
                 if time.monotonic() + pause_s > deadline:
                     raise StorageError(
@@ -149,8 +154,21 @@ def saved_progress(checkpoint: Checkpoint | None, *, expected: Progress) -> Prog
     return found
 
 
-def restore(engine: Engine, checkpoint: Checkpoint | None, *, step: int) -> None:
-    """Load the state of a checkpoint, if there is one, saved after so many steps."""
+def restore(
+    engine: Engine,
+    checkpoint: Checkpoint | None,
+    *,
+    step: int,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Load the state of a checkpoint, if there is one.
+
+    Args:
+        engine: of this rank.
+        checkpoint: the newest of the run, or None for a fresh one.
+        step: after which it was saved.
+        ready: called when this rank has its copy; waits for the others' without a timeout.
+    """
     if checkpoint is None:
         return
     # A folder of this rank's own. `Checkpoint.as_directory` shares one among the processes of a
@@ -158,4 +176,5 @@ def restore(engine: Engine, checkpoint: Checkpoint | None, *, step: int) -> None
     # which the other is reading.
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.to_directory(folder)
+        ready()
         engine.load(Path(folder), num_updates=step)

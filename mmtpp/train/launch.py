@@ -165,8 +165,6 @@ def _fit(
     environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     if not hardware.on_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
-    # a worker that does not answer at all: Ray's own default is ten minutes
-    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", f"{training.hang_timeout_s:g}")
     trainer = TorchTrainer(
         train_loop_per_worker,
         train_loop_config={"task": task},

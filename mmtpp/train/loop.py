@@ -7,12 +7,11 @@ import ray.train
 
 from mmtpp.config.job import start_logging
 from mmtpp.core.scores import LossSums
-from mmtpp.storage.paths import remove_folder
 from mmtpp.train.checkpoint import Progress, save
 from mmtpp.train.step import train_step
 from mmtpp.train.task import Task, best_uri
 from mmtpp.train.validation import validate
-from mmtpp.train.worker import SAVING, Worker, save_output, set_up
+from mmtpp.train.worker import SAVING, Worker, remove_other_bests, save_output, set_up
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +28,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
     training, num_steps = worker.config.training, worker.config.training.num_steps
     progress = worker.progress
     if progress.step == num_steps:  # interrupted after its last checkpoint
+        _finish(worker, progress)
         return {}
     metrics: dict[str, float] = {}
     losses: list[LossSums] = []
@@ -55,6 +55,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             metrics |= {
                 **sum(losses[1:], losses[0]).per_token("train"),
                 **worker.telemetry.flush(),
+                "train/workers": float(worker.num_ranks),
                 "train/grad_norm": report.grad_norm,
                 "train/learning_rate": report.learning_rate,
                 "train/epoch": progress.step * training.samples_per_step / len(worker.plan.samples),
@@ -69,15 +70,22 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
                 progress = _keep_if_best(worker, progress, scores)
         noticed = worker.notice.is_new(worker.batcher.device)
         if not last and (noticed or _is_due(progress.step, training.checkpoint_every)):
-            _save(worker, progress, {}, wait=noticed)
+            _save(worker, progress, {})
 
-    worker.watchdog.at(progress.step, SAVING, "writing the result", may_take_long=True)
-    save_output(worker, worker.task.output_uri)
-    worker.tracker.close("")
     metrics |= {"step": float(progress.step), "best_step": float(progress.best_step)}
     _save(worker, progress, metrics, wait=True)
-    worker.watchdog.stop()
+    _finish(worker, progress)
     return metrics
+
+
+def _finish(worker: Worker, progress: Progress) -> None:
+    """Write the result. Last: ranks that waited in a collective for rank 0's upload would give up."""
+    worker.watchdog.at(progress.step, SAVING, "writing the result", may_take_long=True)
+    save_output(worker, worker.task.output_uri)
+    if worker.rank == 0:
+        remove_other_bests(worker.task, kept=progress.best_step)
+    worker.tracker.close("")
+    worker.watchdog.stop()
 
 
 def _save(
@@ -101,8 +109,6 @@ def _keep_if_best(worker: Worker, progress: Progress, scores: dict[str, float]) 
     if after.best_step == progress.step:
         worker.watchdog.at(progress.step, SAVING, "keeping the best", may_take_long=True)
         save_output(worker, best_uri(worker.task, progress.step))
-        if progress.best_step and worker.rank == 0:
-            remove_folder(best_uri(worker.task, progress.best_step))
     return after
 
 

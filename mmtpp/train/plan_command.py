@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> None:
     lines = [
         f"Qwen2.5-VL {workload.preset}: {counts.parameters:,} parameters, {counts.trained:,} "
         f"trained ({'LoRA rank ' + str(workload.lora_rank) if workload.lora_rank else 'all'})",
-        f"GiB on each of {options.gpus} GPUs, rows of {workload.max_tokens} tokens, bfloat16:",
+        f"GiB on each of {options.gpus} GPUs, rows of {workload.max_tokens} tokens, bfloat16, "
+        "a frozen vision tower:",
         "",
         f"{'':28}" + "".join(f"{name:>12}" for name in (*COMPONENTS, "total", "on host")),
     ]
@@ -123,6 +124,7 @@ def _config(workload: Workload, option: Option, *, gpus: int) -> str:
             f"num_workers = {gpus}",
             f"samples_per_step = {workload.samples_per_step}",
             f"activation_checkpointing = {flag[option.checkpointing]}",
+            "freeze_vision = true # its activations are not counted above",
             "",
             "[zero]",
             f"stage = {option.stage}",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import torch
 
@@ -24,14 +25,14 @@ from mmtpp.model.event_model import EventModel, build_event_model, save_trained
 from mmtpp.model.folder import local_folder
 from mmtpp.model.lora import trainable_parameters
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.storage.paths import copy_folder, join, write_bytes
+from mmtpp.storage.paths import copy_folder, join, list_files, remove_folder, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
 from mmtpp.train.checkpoint import Progress, restore, saved_progress
 from mmtpp.train.engine import DeepSpeedEngine, Engine
 from mmtpp.train.preemption import PreemptionNotice
 from mmtpp.train.sharding import Zero3Sharding
-from mmtpp.train.task import Task
+from mmtpp.train.task import Task, best_uri
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.watchdog import Watchdog
 from mmtpp.train.zero import deepspeed_config
@@ -120,7 +121,7 @@ def set_up(task: Task) -> Worker:
     model = _build_model(config, vocabulary, tree, device=device, dtype=dtype)
     num_trained, num_parameters = trainable_parameters(model.backbone)
     engine = DeepSpeedEngine(model, config, tree, rank=rank, num_ranks=num_ranks)
-    restore(engine, checkpoint, step=progress.step)
+    restore(engine, checkpoint, step=progress.step, ready=ray.train.collective.barrier)
     micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
     if rank == 0:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
@@ -179,6 +180,8 @@ def _build_model(
     dtype: torch.dtype,
 ) -> EventModel:
     with local_folder(config.model.path) as folder:
+        # machines that have to copy it first take minutes, which collectives do not wait
+        ray.train.collective.barrier()
         return build_event_model(
             path=folder,
             vocabulary=vocabulary,
@@ -207,3 +210,16 @@ def save_output(worker: Worker, uri: str) -> None:
             parameters=parameters,
         )
         copy_folder(folder, uri)
+
+
+def remove_other_bests(task: Task, *, kept: int) -> None:
+    """Delete what was the best model for a while.
+
+    Only at the end: an earlier checkpoint, from which the run might have gone on, still named it.
+    """
+    folder, _, name = best_uri(task, kept).rpartition("/")
+    prefix = name.removesuffix(f"{kept:06d}")
+    found = {info.path.rpartition("/")[0].rpartition("/")[2] for info in list_files(folder, "")}
+    for each in sorted(found):
+        if each.startswith(prefix) and each != name:
+            remove_folder(join(folder, each))

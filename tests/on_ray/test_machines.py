@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 from mlflow.tracking import MlflowClient
 
+from benchmarks.watch import checkpoints_known
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes
 from mmtpp.train.launch import pretrain
 from tests.on_ray.machines import machine
@@ -31,7 +32,7 @@ def _after_checkpoint(run: str, act: Callable[[], None]) -> Iterator[None]:
     def wait() -> None:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and not done:
-            if list_files(f"{RUNS}/{run}", "progress.json"):
+            if checkpoints_known(f"{RUNS}/{run}"):
                 done.append(True)
                 try:
                     act()
@@ -51,10 +52,18 @@ def _after_checkpoint(run: str, act: Callable[[], None]) -> Iterator[None]:
 
 
 def _curve(stack, result: dict) -> dict[int, float]:
+    """The losses of a run, which began only once."""
     points = MlflowClient(stack.mlflow_uri).get_metric_history(
         result["run_id"], "train/loss_per_token"
     )
+    assert 1 == [point.step for point in points].count(1), "it began again from nothing"
     return {point.step: point.value for point in points}
+
+
+def _workers(stack, result: dict) -> list[int]:
+    """How many workers made each step."""
+    points = MlflowClient(stack.mlflow_uri).get_metric_history(result["run_id"], "train/workers")
+    return [int(point.value) for point in sorted(points, key=lambda point: point.timestamp)]
 
 
 def _steps_of_run(stack, name: str) -> int:
@@ -77,6 +86,8 @@ def test_a_lost_machine_shrinks_the_group(base, stack):
             result = pretrain(_config("elastic", **settings))
         assert 12 == result["steps"]
         assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
+        workers = _workers(stack, result)
+        assert (2, 1) == (workers[0], workers[-1])
 
 
 @pytest.mark.slow
@@ -98,7 +109,7 @@ def test_a_notice_brings_a_checkpoint_in_time(base, stack):
             second.notice(NOTICE_S)
             told.append(time.time())
             deadline = time.monotonic() + NOTICE_S
-            while time.monotonic() < deadline and not list_files(f"{RUNS}/{name}", "progress.json"):
+            while time.monotonic() < deadline and not checkpoints_known(f"{RUNS}/{name}"):
                 time.sleep(0.1)
             told.append(time.time())
             second.lose()

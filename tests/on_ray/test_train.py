@@ -21,6 +21,7 @@ from ray.train import Checkpoint
 from ray.train.v2.api.exceptions import TrainingFailedError
 from safetensors.torch import load_file
 
+from benchmarks.watch import checkpoints_known
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import load_plan, make_plan, samples_table
@@ -70,7 +71,7 @@ def _worker_killed_after_checkpoint(run: str) -> Iterator[None]:
     def kill_one() -> None:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and not killed:
-            if list_files(f"{RUNS}/{run}", "progress.json"):
+            if checkpoints_known(f"{RUNS}/{run}"):
                 victims = _worker_pids()
                 if victims:
                     os.kill(victims[-1], signal.SIGKILL)
@@ -87,6 +88,7 @@ def _worker_killed_after_checkpoint(run: str) -> Iterator[None]:
 
 def _curve(client: MlflowClient, run_id: str) -> dict[int, float]:
     points = client.get_metric_history(run_id, "train/loss_per_token")
+    assert 1 == [point.step for point in points].count(1), "it began again from nothing"
     return {point.step: point.value for point in points}
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import multiprocessing
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -70,6 +71,24 @@ def test_processes_wait_for_the_first_ones_copy(tmp_path: Path, cache: Path):
         assert 0 == process.exitcode
     assert 1 == queue.get()
     assert queue.empty()
+
+
+def _meet(uri: str, barrier: "threading.Barrier") -> None:
+    with node_copy(uri):
+        barrier.wait(timeout=20)
+
+
+def test_processes_use_a_copy_at_the_same_time(tmp_path: Path, cache: Path):
+    """Ranks that load a sharded model wait for each other within."""
+    uri = _folder(tmp_path / "model")
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(3)
+    processes = [context.Process(target=_meet, args=(uri, barrier)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert 0 == process.exitcode
 
 
 def test_what_a_killed_process_left_is_not_used(tmp_path: Path, cache: Path):
