@@ -79,7 +79,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
 
 
 def _finish(worker: Worker, progress: Progress) -> None:
-    """Write the result. Last: ranks that waited in a collective for rank 0's upload would give up."""
+    """Write the result. Last, or ranks that wait for rank 0 in a collective would give up."""
     worker.watchdog.at(progress.step, SAVING, "writing the result", may_take_long=True)
     save_output(worker, worker.task.output_uri)
     if worker.rank == 0:
