@@ -182,10 +182,12 @@ def speed(
         tflops: peak of one in dense bfloat16.
         mfu: share of that peak which useful work reaches (model FLOPs utilisation).
     """
-    used = counts.parameters - counts.embedding
-    # attention: two products of T x T / 2 a head, forward; twice that backward. Small beside it.
-    flops = 2 * used + 2 * used + 2 * min(counts.trained, used)
-    hardware = flops + (2 * used if option.checkpointing else 0)
+    used = counts.parameters - counts.embedding  # the tower as if every token passed it
+    # two products of T x T / 2 x D in a layer, as if a row were one sequence
+    attention = 2 * counts.num_layers * counts.layer_input_bytes / WEIGHT_BYTES
+    forward = 2 * used + attention
+    backward = 2 * used + 2 * min(counts.trained, used) + 2 * attention
+    hardware = forward + backward + (forward if option.checkpointing else 0)
     return Speed(gpus * tflops * 1e12 * mfu / hardware, float(hardware))
 
 

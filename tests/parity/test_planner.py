@@ -12,7 +12,17 @@ from mmtpp.model.attention import Segments, use_packed_attention
 from mmtpp.model.full_size import full_size_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.train import planner
-from mmtpp.train.planner import GIB, Counts, Option, Workload, count, memory, recommend, total_gib
+from mmtpp.train.planner import (
+    GIB,
+    Counts,
+    Option,
+    Workload,
+    count,
+    memory,
+    recommend,
+    speed,
+    total_gib,
+)
 
 LORA_3B = Workload("3b", lora_rank=16, max_tokens=4096, samples_per_step=64)
 SHARDED = Option(3, checkpointing=True, offload=False)
@@ -84,6 +94,15 @@ def test_activations_are_those_of_a_real_forward_pass(
     repeated = 2 * 7 * 2 * 128 * 256 * 2
     found = sum(storage.nbytes() for storage in kept.values())
     assert found - repeated == pytest.approx(expected, rel=0.05)
+
+
+def test_speed_by_hand(counts: Counts):
+    attention = 2 * 4096 * 2048 * 36  # two causal products of 4096 x 2048 in each layer
+    forward = 2 * counts.parameters + attention
+    backward = 2 * counts.parameters + 2 * counts.trained + 2 * attention
+    found = speed(counts, LORA_3B, SHARDED, gpus=8, tflops=312, mfu=0.35)
+    assert found.flops_per_token == pytest.approx(2 * forward + backward)  # recomputed once
+    assert found.tokens_per_s == pytest.approx(8 * 312e12 * 0.35 / found.flops_per_token)
 
 
 def test_what_fits_is_recommended(counts: Counts):

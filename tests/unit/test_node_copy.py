@@ -59,16 +59,19 @@ def _use(uri: str, queue: "multiprocessing.Queue[float]") -> None:
         assert (folder / "sub" / "file").exists()
 
 
-def test_processes_wait_for_the_first_ones_copy(tmp_path: Path, cache: Path):
-    uri = _folder(tmp_path / "model")
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=_use, args=(uri, queue)) for _ in range(4)]
+def _run(processes: list) -> None:
     for process in processes:
         process.start()
     for process in processes:
         process.join()
         assert 0 == process.exitcode
+
+
+def test_processes_wait_for_the_first_ones_copy(tmp_path: Path, cache: Path):
+    uri = _folder(tmp_path / "model")
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    _run([context.Process(target=_use, args=(uri, queue)) for _ in range(4)])
     assert 1 == queue.get()
     assert queue.empty()
 
@@ -83,12 +86,7 @@ def test_processes_use_a_copy_at_the_same_time(tmp_path: Path, cache: Path):
     uri = _folder(tmp_path / "model")
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(3)
-    processes = [context.Process(target=_meet, args=(uri, barrier)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert 0 == process.exitcode
+    _run([context.Process(target=_meet, args=(uri, barrier)) for _ in range(3)])
 
 
 def test_what_a_killed_process_left_is_not_used(tmp_path: Path, cache: Path):
