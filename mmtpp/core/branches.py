@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.positions import mrope_positions
+from mmtpp.core.row import HISTORY, Branches
 from mmtpp.core.runs import find_runs
 from mmtpp.core.template import Template
 from mmtpp.core.tokens import Modality, Tokens
 
 TASKS = ("time", "type")
-HISTORY = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,36 +31,17 @@ class BranchedTokens:
     Attributes:
         tokens: history, then the branches one after the other; ``event`` is the event a token
             tells of, in a branch first the newest, then the target.
-        branch: (T,) int32, ``HISTORY`` or the index of the branch.
-        visible: (T,) int32, how many leading history tokens a token may see; a history token sees
-            those up to itself.
+        branches: which token belongs to which branch, and what it may see.
         is_answer: (T,) bool, the tokens to be predicted.
         target: (B,) int32, event each branch asks about.
         task: B task names.
     """
 
     tokens: Tokens
-    branch: NDArray[np.int32]
-    visible: NDArray[np.int32]
+    branches: Branches
     is_answer: NDArray[np.bool_]
     target: NDArray[np.int32]
     task: tuple[str, ...]
-
-    def mask(self) -> NDArray[np.bool_]:
-        """(T, T) True where the row's token may see the column's."""
-        place = np.arange(len(self.branch))
-        seen = (self.branch == HISTORY) & (place < self.visible[:, None])
-        same = (self.branch[:, None] == self.branch) & (self.branch != HISTORY)
-        return seen | (same & (place <= place[:, None]))
-
-    def positions(self, *, image_pad: int, image_side: int) -> NDArray[np.int64]:
-        """(3, T) M-RoPE positions: those of the row a branch would make with what it sees."""
-        is_pad = self.tokens.ids == image_pad
-        positions = mrope_positions(is_pad, self.branch, image_side=image_side)
-        history = self.branch == HISTORY
-        # where text goes on after the first n tokens; an image ends at its greatest position
-        after = np.append(0, np.maximum.accumulate(positions[:, history].max(axis=0)) + 1)
-        return positions + np.where(history, 0, after[self.visible])
 
 
 def lay_out_branches(
@@ -129,9 +109,9 @@ def lay_out_branches(
             np.concatenate([part.event for part in parts]),
             np.concatenate(frames),
         ),
-        branch=np.repeat(np.arange(-1, len(lengths), dtype=np.int32), [num_history, *lengths]),
-        visible=np.concatenate([np.arange(1, num_history + 1), np.repeat(visible, lengths)]).astype(
-            np.int32
+        branches=Branches(
+            np.repeat(np.arange(HISTORY, len(lengths), dtype=np.int32), [num_history, *lengths]),
+            np.append(np.arange(1, num_history + 1), np.repeat(visible, lengths)).astype(np.int32),
         ),
         is_answer=np.concatenate(is_answer),
         target=np.repeat(chosen, len(tasks)),

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.core.row import HISTORY, Branches
+
 
 def mrope_positions(
     is_image_pad: NDArray[np.bool_], segment: NDArray[np.integer], *, image_side: int
@@ -38,3 +40,35 @@ def mrope_positions(
     return np.stack(
         [base, base + np.where(is_image_pad, row, 0), base + np.where(is_image_pad, column, 0)]
     ).astype(np.int64)
+
+
+def branched_positions(
+    is_image_pad: NDArray[np.bool_],
+    segment: NDArray[np.integer],
+    branches: Branches,
+    *,
+    image_side: int,
+) -> NDArray[np.int64]:
+    """Positions of a row with branches: those that each branch would have after what it sees.
+
+    Args:
+        is_image_pad: see ``mrope_positions``; no image crosses the border of a branch.
+        segment: see ``mrope_positions``.
+        branches: of the row.
+        image_side: see ``mrope_positions``.
+
+    Returns:
+        (3, T) int64.
+    """
+    history = branches.branch == HISTORY
+    change = (np.diff(segment, prepend=-1) != 0) | (np.diff(branches.branch, prepend=-2) != 0)
+    own = mrope_positions(is_image_pad, np.cumsum(change), image_side=image_side)
+    # where text goes on after a history token; an image ends at its greatest position
+    ends = np.where(history, own.max(axis=0), -1)
+    step = len(segment) + 1  # keeps the running maximum of a segment from the next one's
+    after = np.maximum.accumulate(ends + step * segment) - step * segment + 1
+    starts = np.flatnonzero(np.diff(segment, prepend=-1))
+    lengths = np.diff(np.append(starts, len(segment)))
+    last_seen = np.repeat(starts, lengths) + branches.visible - 1
+    begins = np.where(branches.visible > 0, after[last_seen], 0)
+    return own + np.where(history, 0, begins)

@@ -5,6 +5,7 @@ not the square of their sum. Axes: T tokens, H heads, K key-value heads, D width
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,10 +25,13 @@ class Segments:
     Attributes:
         lengths: of each, in order.
         starts: (segments + 1,) int32 on the device, from 0 to T.
+        masks: for each what its branches see, (tokens of branches, tokens of the segment) bool on
+            the device, or None for causal attention alone; empty where no segment has branches.
     """
 
     lengths: tuple[int, ...]
     starts: torch.Tensor
+    masks: tuple[torch.Tensor | None, ...] = ()
 
 
 def packed_attention(
@@ -42,7 +46,7 @@ def packed_attention(
     dropout: float = 0.0,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: causal within each segment.
+    """transformers' attention function: causal within each segment, or a history and branches.
 
     Args:
         module: the attention layer.
@@ -50,7 +54,7 @@ def packed_attention(
         key: (1, K, T, D).
         value: (1, K, T, D).
         attention_mask: only without segments.
-        segments: of the row; without them this is transformers' SDPA.
+        segments: of the row, which may have branches; without them this is transformers' SDPA.
         scaling: of the products, 1 / sqrt(D) when None.
         dropout: of the weights; Qwen2.5-VL has none.
         others: what SDPA takes besides.
@@ -64,7 +68,8 @@ def packed_attention(
         )
     if attention_mask is not None or dropout:
         raise ValueError("packed attention takes neither a mask nor dropout")
-    if query.device.type == "cuda" and query.dtype != torch.float32:  # the kernel's own limits
+    on_kernel = query.device.type == "cuda" and query.dtype != torch.float32  # its own limits
+    if on_kernel and not segments.masks:
         longest = max(segments.lengths)
         q_THD, k_TKD, v_TKD = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
         out_THD = varlen_attn(
@@ -82,13 +87,16 @@ def packed_attention(
         assert isinstance(out_THD, torch.Tensor)
         return out_THD[None], None
     groups = query.shape[1] // key.shape[1]
+    attend = partial(functional.scaled_dot_product_attention, scale=scaling)
     parts = [each.split(segments.lengths, dim=2) for each in (query, key, value)]
-    out = [
-        functional.scaled_dot_product_attention(
-            q, repeat_kv(k, groups), repeat_kv(v, groups), is_causal=True, scale=scaling
-        )
-        for q, k, v in zip(*parts, strict=True)
-    ]
+    out: list[torch.Tensor] = []
+    for index, (q, k, v) in enumerate(zip(*parts, strict=True)):
+        k, v = repeat_kv(k, groups), repeat_kv(v, groups)
+        mask = segments.masks[index] if segments.masks else None
+        size = q.shape[2] - (0 if mask is None else len(mask))  # of the history
+        out.append(attend(q[:, :, :size], k[:, :, :size], v[:, :, :size], is_causal=True))
+        if mask is not None:
+            out.append(attend(q[:, :, size:], k, v, attn_mask=mask))
     return torch.cat(out, dim=2).transpose(1, 2), None
 
 

@@ -4,12 +4,13 @@ Axes: T tokens of the row, F distinct frames, I image occurrences, N labels.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.positions import mrope_positions
+from mmtpp.core.positions import branched_positions, mrope_positions
 from mmtpp.core.row import Row
 from mmtpp.model.attention import Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
@@ -66,14 +67,23 @@ class Batcher:
             # Every rank runs the vision tower every time, or ZeRO-3 would wait for it forever.
             frames = np.zeros((1, self._image_px, self._image_px, 3), dtype=np.uint8)
         side = image_side(self._image_px)
-        positions = mrope_positions(is_pad, row.segment, image_side=side)
         starts = np.flatnonzero(np.diff(row.segment, prepend=-1, append=-1))
+        if row.branches is None:
+            positions = mrope_positions(is_pad, row.segment, image_side=side)
+            masks: list[NDArray[np.bool_]] = []
+        else:
+            positions = branched_positions(is_pad, row.segment, row.branches, image_side=side)
+            masks = [row.branches.mask(*ends) for ends in pairwise(starts.tolist())]
         return Batch(
             input_ids=self._tensor(row.input_ids)[None],
             position_ids=self._tensor(positions)[:, None],
             segments=Segments(
                 tuple(np.diff(starts).tolist()),
                 torch.as_tensor(starts.astype(np.int32), device=self.device),
+                tuple(
+                    torch.as_tensor(mask, device=self.device) if len(mask) else None
+                    for mask in masks
+                ),
             ),
             image_mask=torch.as_tensor(is_pad, device=self.device)[None],
             pixel_values=torch.as_tensor(

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.branches import HISTORY, lay_out_branches
+from mmtpp.core.branches import BranchedTokens, lay_out_branches
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.positions import mrope_positions
+from mmtpp.core.positions import branched_positions, mrope_positions
+from mmtpp.core.row import HISTORY
 from mmtpp.core.runs import find_runs
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import Modality
@@ -48,21 +49,43 @@ def _alone(template: Template, sequence: Events, target: int, task: str) -> list
     return [*ids, QUESTION[task], *answer]
 
 
+def _mask(laid: BranchedTokens) -> np.ndarray:
+    """Of the whole row, history first."""
+    size = len(laid.tokens.ids)
+    of_branches = laid.branches.mask(0, size)
+    causal = np.tri(size - len(of_branches), size, dtype=np.bool_)
+    return np.concatenate([causal, of_branches])
+
+
+def _positions(laid: BranchedTokens) -> np.ndarray:
+    """As the second segment of a row, after one of plain text that must not matter."""
+    ids = np.append([5, 6, 7], laid.tokens.ids)
+    segment = np.repeat([0, 1], [3, len(laid.tokens.ids)])
+    branches = replace(
+        laid.branches,
+        branch=np.append([HISTORY] * 3, laid.branches.branch),
+        visible=np.append([1, 2, 3], laid.branches.visible),
+    )
+    positions = branched_positions(ids == IDS.image_pad, segment, branches, image_side=2)
+    assert [[0, 1, 2]] * 3 == positions[:, :3].tolist()
+    return positions[:, 3:]
+
+
 @given(settings, events(min_size=2, max_size=12))
 def test_a_branch_sees_what_its_row_alone_would_hold(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen)
     targets = list(range(1, len(sequence)))
     laid = lay_out_branches(template, sequence, targets)
-    mask = laid.mask()
-    positions = laid.positions(image_pad=IDS.image_pad, image_side=2)
+    mask, branch = _mask(laid), laid.branches.branch
+    positions = _positions(laid)
     assert [target for target in targets for _ in range(2)] == laid.target.tolist()
     for index, (target, task) in enumerate(zip(laid.target.tolist(), laid.task, strict=True)):
-        last = np.flatnonzero(laid.branch == index)[-1]
+        last = np.flatnonzero(branch == index)[-1]
         seen = np.flatnonzero(mask[last])
         expected = _alone(template, sequence, target, task)
         assert expected == laid.tokens.ids[seen].tolist()
         # every token of the branch sees exactly those before it
-        for place in np.flatnonzero(laid.branch == index):
+        for place in np.flatnonzero(branch == index):
             assert seen[seen <= place].tolist() == np.flatnonzero(mask[place]).tolist()
         row = np.array(expected)
         alone = mrope_positions(row == IDS.image_pad, np.zeros(len(row), np.int32), image_side=2)
@@ -72,9 +95,9 @@ def test_a_branch_sees_what_its_row_alone_would_hold(chosen: TemplateSettings, s
 @given(settings, events(min_size=2, max_size=12))
 def test_the_history_is_causal_and_ignores_the_branches(chosen: TemplateSettings, sequence: Events):
     laid = lay_out_branches(Template(IDS, chosen), sequence, [len(sequence) - 1])
-    history = laid.branch == HISTORY
-    size = int(history.sum())
-    assert (laid.mask()[:size] == np.tri(size, len(history), dtype=bool)).all()
+    size = int((laid.branches.branch == HISTORY).sum())
+    assert (_mask(laid)[:size] == np.tri(size, len(laid.tokens.ids), dtype=bool)).all()
+    assert list(range(1, size + 1)) == laid.branches.visible[:size].tolist()
 
 
 @given(settings, events(min_size=3, max_size=12), st.data())
@@ -104,12 +127,13 @@ def test_the_newest_event_is_there_in_full_though_the_history_compresses_it():
     laid = lay_out_branches(template, sequence, [1, 2, 3], tasks=["type"])
     one = [1063, 1128]  # 1.0 is 0x3F80
     kept = [*one, 1000, 8]
-    rows = [laid.tokens.ids[laid.branch == index].tolist() for index in range(3)]
-    assert [*kept, 9, 1002, 1064, 1000] == laid.tokens.ids[laid.branch == HISTORY].tolist()
+    branch = laid.branches.branch
+    rows = [laid.tokens.ids[branch == index].tolist() for index in range(3)]
+    assert [*kept, 9, 1002, 1064, 1000] == laid.tokens.ids[branch == HISTORY].tolist()
     assert [14, 1000] == rows[0]
     assert [*kept, 14, 1000] == rows[1]
     assert [9, 1001, *one, *kept, 14, 1000] == rows[2]
-    assert [4, 4, 4] == [int(laid.visible[laid.branch == index][0]) for index in range(3)]
+    assert [4, 4, 4] == [int(laid.branches.visible[branch == index][0]) for index in range(3)]
 
 
 @pytest.mark.parametrize("targets", [[], [0], [4], [2, 1], [1, 1]])
