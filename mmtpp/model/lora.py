@@ -106,6 +106,9 @@ def save_adapter(
 
 
 def trainable_parameters(model: PeftModel | Qwen2_5_VLForConditionalGeneration) -> tuple[int, int]:
-    """Trained and total parameter counts."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    """Trained and total parameter counts, of ZeRO-3's shards too."""
+    sizes = [
+        (getattr(parameter, "ds_numel", parameter.numel()), parameter.requires_grad)
+        for parameter in model.parameters()
+    ]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)

@@ -15,6 +15,7 @@ from mmtpp.core.schedule import lr_factor
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.training_state import TrainingState
+from mmtpp.train.zero import stage_of
 
 Scores = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -84,7 +85,7 @@ class DeepSpeedEngine:
     ) -> None:
         training = config.training
         self._config = training
-        self._stage = config.zero.stage
+        self._stage = stage_of(deepspeed_config)
         self._scale = num_ranks * num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
         self._trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -124,14 +125,18 @@ class DeepSpeedEngine:
         )
         for group in self._engine.optimizer.param_groups:
             group["lr"] = self._config.learning_rate * factor
-        if self._stage == 0:  # DeepSpeed clips then, but does not tell the norm
-            grads = [p.grad for p in self._trained if p.grad is not None]
-            norm = float(torch.nn.utils.get_total_norm(grads))
-            self._check(norm, where)
-        self._engine.step()
         if self._stage:
+            self._engine.step()  # refuses an update that is not finite
             norm = float(self._engine.get_global_grad_norm())
             self._check(norm, where)
+            return norm
+        total_norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in self._trained if p.grad is not None]
+        )
+        norm = float(total_norm)
+        self._check(norm, where)
+        torch.nn.utils.clip_grads_with_norm_(self._trained, self._config.max_grad_norm, total_norm)
+        self._engine.step()
         return norm
 
     @staticmethod

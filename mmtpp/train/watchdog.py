@@ -87,7 +87,12 @@ class Watchdog(threading.Thread):
                     self._reported = True
                     self._tell("rank 0 hangs: it does not answer")
             if self._has_stood(LAST_PATIENCE):
-                logger.error("no progress for %.0f s: this process ends", self._stood_s())
+                logger.error(
+                    "no progress for %.0f s: this process ends (training.hang_timeout_s = %g; a "
+                    "micro-batch that takes longer needs more)",
+                    self._stood_s(),
+                    self._timeout_s,
+                )
                 os._exit(1)  # the trainer's thread cannot be interrupted
 
     def _has_stood(self, share: float) -> bool:

@@ -35,7 +35,7 @@ from mmtpp.train.sharding import Zero3Sharding
 from mmtpp.train.task import Task, best_uri
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.watchdog import Watchdog
-from mmtpp.train.zero import deepspeed_config
+from mmtpp.train.zero import deepspeed_config, stage_of
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def _build_model(
             activation_checkpointing=config.training.activation_checkpointing,
             seed=config.training.seed,
             dtype=dtype,
-            sharding=Zero3Sharding(deepspeed) if config.zero.stage == 3 else None,
+            sharding=Zero3Sharding(deepspeed) if stage_of(deepspeed) == 3 else None,
         ).to(device)
 
 

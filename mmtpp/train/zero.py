@@ -14,17 +14,25 @@ def deepspeed_config(
         num_ranks: workers in the group.
         precision: ``float32`` or ``bfloat16``.
         on_gpu: optimiser offload is for GPUs only.
+
+    Returns:
+        The dict. ``stage_of`` tells the stage, which is 0 for one rank in float32.
     """
     training, zero = config.training, config.zero
-    sharding: dict[str, object] = {"stage": zero.stage}
-    if zero.offload and on_gpu and zero.stage:
+    offload = zero.offload and on_gpu and zero.stage > 0
+    # one rank shards nothing, and DeepSpeed's bookkeeping costs milliseconds a micro-batch;
+    # bfloat16 needs a stage that keeps float32 weights beside it
+    alone = num_ranks == 1 and precision == "float32" and not offload
+    sharding: dict[str, object] = {"stage": 0 if alone else zero.stage}
+    if offload:
         sharding["offload_optimizer"] = {"device": "cpu"}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": num_micro_batches(
             training.samples_per_step, num_ranks=num_ranks
         ),
-        "gradient_clipping": training.max_grad_norm,
+        # without ZeRO the engine clips: it must know the norm before, to refuse a damaged one
+        "gradient_clipping": training.max_grad_norm if sharding["stage"] else 0.0,
         "zero_optimization": sharding,
         "zero_allow_untested_optimizer": True,  # torch.optim.AdamW; needs no compiler
         "zero_force_ds_cpu_optimizer": False,
@@ -33,3 +41,10 @@ def deepspeed_config(
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
     }
+
+
+def stage_of(deepspeed_config: dict[str, object]) -> int:
+    """ZeRO's stage in what ``deepspeed_config`` made."""
+    sharding = deepspeed_config["zero_optimization"]
+    assert isinstance(sharding, dict)
+    return sharding["stage"]

@@ -158,7 +158,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     from mmtpp.train.engine import DeepSpeedEngine
     from mmtpp.train.sharding import Zero3Sharding
     from mmtpp.train.step import train_step
-    from mmtpp.train.zero import deepspeed_config
+    from mmtpp.train.zero import deepspeed_config, stage_of
 
     config = config_from_tree(
         {
@@ -179,7 +179,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         model = build_event_model(
             path=Path(job.base), vocabulary=VOCABULARY, lora_rank=LORA_RANK * job.lora,
             lora_alpha=16, lora_dropout=0.0, freeze_vision=False, activation_checkpointing=False,
-            seed=0, dtype=dtype, sharding=Zero3Sharding(tree) if job.stage == 3 else None,
+            seed=0, dtype=dtype, sharding=Zero3Sharding(tree) if stage_of(tree) == 3 else None,
         )  # fmt: skip
         held = sum(each.numel() for each in model.parameters())
     else:
