@@ -49,7 +49,8 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
         )
         progress = progress.after_step()
         losses.append(report.losses)
-        worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()))
+        flops = sum(worker.flops(row).total for row in rows)
+        worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()), flops)
         last = progress.step == num_steps
         if last or progress.step % training.log_every == 0:
             metrics |= {

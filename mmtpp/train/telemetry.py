@@ -13,13 +13,11 @@ class Telemetry:
     """Accumulates between two logged steps; one per worker.
 
     Args:
-        num_parameters: of the model, for the count of floating-point operations.
-        num_trained: of those, the trained ones.
+        peak_flops: operations a second that the device of this worker can do.
     """
 
-    def __init__(self, num_parameters: int, num_trained: int) -> None:
-        # forward 2 a parameter and token; backward 2 through all, 2 more for the trained
-        self._flops_per_token = 4 * num_parameters + 2 * num_trained
+    def __init__(self, peak_flops: float) -> None:
+        self._peak_flops = peak_flops
         self._began = time.monotonic()
         self._waited_in_all = self._saved_in_all = 0.0
         self._reset()
@@ -28,6 +26,7 @@ class Telemetry:
         self._started = time.monotonic()
         self._waited = 0.0
         self._steps = self._tokens = self._labels = 0
+        self._flops = 0.0
 
     @contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -45,11 +44,18 @@ class Telemetry:
         yield
         self._saved_in_all += time.monotonic() - started
 
-    def add_step(self, tokens: int, labels: int) -> None:
-        """Count a finished step of the whole cluster."""
+    def add_step(self, tokens: int, labels: int, flops: float) -> None:
+        """Count a finished step.
+
+        Args:
+            tokens: of the whole cluster.
+            labels: of the whole cluster.
+            flops: operations of this worker's rows.
+        """
         self._steps += 1
         self._tokens += tokens
         self._labels += labels
+        self._flops += flops
 
     def flush(self) -> dict[str, float]:
         """Metrics since the last call; units are in the names."""
@@ -63,7 +69,8 @@ class Telemetry:
             / (time.monotonic() - self._began),
             "speed/tokens_per_s": self._tokens / seconds,
             "speed/labels_per_s": self._labels / seconds,
-            "speed/gflops_per_s": self._tokens * self._flops_per_token / seconds / 1e9,
+            "speed/tflops_per_worker": self._flops / seconds / 1e12,
+            "speed/mfu": self._flops / seconds / self._peak_flops,
             "memory/peak_gib": _peak_gib(),
         }
         self._reset()

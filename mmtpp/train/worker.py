@@ -21,6 +21,7 @@ from mmtpp.core.row import Row
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
+from mmtpp.model.cpu_bfloat16 import has_bfloat16, use_float32_products
 from mmtpp.model.event_model import EventModel, build_event_model, save_trained
 from mmtpp.model.folder import local_folder
 from mmtpp.model.lora import trainable_parameters
@@ -30,6 +31,7 @@ from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
 from mmtpp.train.checkpoint import Progress, restore, saved_progress
 from mmtpp.train.engine import DeepSpeedEngine, Engine
+from mmtpp.train.flops import FlopCounter, peak_flops
 from mmtpp.train.preemption import PreemptionNotice
 from mmtpp.train.sharding import Zero3Sharding
 from mmtpp.train.task import Task, best_uri
@@ -59,6 +61,7 @@ class Worker:
         num_micro_batches: of every rank in a step.
         engine: holds the model.
         batcher: moves rows to the device.
+        flops: counts the operations of rows.
         telemetry: of this rank.
         tracker: of the run on rank 0, of nothing elsewhere.
         watchdog: knows where this rank is.
@@ -77,6 +80,7 @@ class Worker:
     num_micro_batches: int
     engine: Engine
     batcher: Batcher
+    flops: FlopCounter
     telemetry: Telemetry
     tracker: Tracker
     watchdog: Watchdog
@@ -99,6 +103,8 @@ def set_up(task: Task) -> Worker:
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     dtype = torch.bfloat16 if task.precision == "bfloat16" else torch.float32
+    if dtype == torch.bfloat16 and device.type == "cpu" and not has_bfloat16():
+        use_float32_products()
     vocabulary = Vocabulary(task.tokenizer_json)
     token_ids = vocabulary.token_ids()
     plan = load_plan(task.train_plan_uri)
@@ -122,9 +128,11 @@ def set_up(task: Task) -> Worker:
     num_trained, num_parameters = trainable_parameters(model.backbone)
     engine = DeepSpeedEngine(model, config, tree, rank=rank, num_ranks=num_ranks)
     restore(engine, checkpoint, step=progress.step, ready=ray.train.collective.barrier)
+    peak, source = peak_flops(device, dtype)
     micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
     if rank == 0:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
+        logger.info("MFU is the share of %.3g TFLOP/s, %s", peak / 1e12, source)
         logger.info(
             "a step = %d samples of up to %d tokens = %d workers x %d micro-batches; steps %d-%d",
             training.samples_per_step,
@@ -150,7 +158,8 @@ def set_up(task: Task) -> Worker:
         batcher=Batcher(
             image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
         ),
-        telemetry=Telemetry(num_parameters, num_trained),
+        flops=FlopCounter(model, image_px=task.train.image_px),
+        telemetry=Telemetry(peak),
         tracker=NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run),
         watchdog=Watchdog(
             rank=rank,

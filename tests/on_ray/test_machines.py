@@ -4,7 +4,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -12,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from benchmarks.watch import checkpoints_known
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes
 from mmtpp.train.launch import pretrain
+from tests.on_ray.curves import curve
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import RUNS, make_config
 
@@ -52,12 +54,7 @@ def _after_checkpoint(run: str, act: Callable[[], None]) -> Iterator[None]:
 
 
 def _curve(stack, result: dict) -> dict[int, float]:
-    """The losses of a run, which began only once."""
-    points = MlflowClient(stack.mlflow_uri).get_metric_history(
-        result["run_id"], "train/loss_per_token"
-    )
-    assert 1 == [point.step for point in points].count(1), "it began again from nothing"
-    return {point.step: point.value for point in points}
+    return curve(MlflowClient(stack.mlflow_uri), result["run_id"])
 
 
 def _workers(stack, result: dict) -> list[int]:
@@ -66,15 +63,20 @@ def _workers(stack, result: dict) -> list[int]:
     return [int(point.value) for point in sorted(points, key=lambda point: point.timestamp)]
 
 
-def _steps_of_run(stack, name: str) -> int:
-    """How far a run is, as MLflow shows it."""
+def _points_of_run(stack, name: str, metric: str) -> list:
+    """What MLflow shows of a run under way."""
     client = MlflowClient(stack.mlflow_uri)
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
-    if not runs:
-        return 0
-    points = client.get_metric_history(runs[0].info.run_id, "train/loss_per_token")
-    return max((point.step for point in points), default=0)
+    return client.get_metric_history(runs[0].info.run_id, metric) if runs else []
+
+
+def _steps_of_run(stack, name: str) -> int:
+    return max((each.step for each in _points_of_run(stack, name, "train/workers")), default=0)
+
+
+def _workers_so_far(stack, name: str) -> set[int]:
+    return {int(each.value) for each in _points_of_run(stack, name, "train/workers")}
 
 
 @pytest.mark.slow
@@ -88,6 +90,34 @@ def test_a_lost_machine_shrinks_the_group(base, stack):
         assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
         workers = _workers(stack, result)
         assert (2, 1) == (workers[0], workers[-1])
+
+
+@pytest.mark.slow
+def test_a_group_shrinks_and_grows_again(base, stack):
+    """2 workers, then 1, then 2: one curve, that of the run which nothing disturbed."""
+    long = {"training.num_steps": 700, "training.samples_per_step": 8,
+            "training.learning_rate": 1e-3, "training.checkpoint_every": 20}  # fmt: skip
+    name = "breathing"
+    settings = {**long, "training.min_workers": 1, "training.max_failures": 3}
+    with ExitStack() as machines:
+        second = machines.enter_context(machine(CPUS))
+
+        def lose_and_bring() -> None:
+            second.lose()
+            while 1 not in _workers_so_far(stack, name):
+                time.sleep(1.0)
+            machines.enter_context(machine(CPUS))
+
+        with _after_checkpoint(name, lose_and_bring):
+            result = pretrain(_config(name, **settings))
+    workers = _workers(stack, result)
+    assert [2, 1, 2] == [count for count, _ in groupby(workers)]
+    whole = pretrain(make_config(**{"run.name": "steady", **long, "training.num_workers": 1}))
+    expected, found = _curve(stack, whole), _curve(stack, result)
+    assert expected.keys() == found.keys()
+    differences = [abs(expected[step] - found[step]) for step in expected]
+    assert max(differences) < 0.02
+    assert max(differences[:100]) < 1e-3
 
 
 @pytest.mark.slow

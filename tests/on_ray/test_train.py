@@ -28,13 +28,22 @@ from mmtpp.data.plan import load_plan, make_plan, samples_table
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.evaluate.export import export
 from mmtpp.model.folder import local_folder
 from mmtpp.model.qwen_vl import load_base
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import copy_folder, filesystem_of, list_files, read_bytes, write_bytes
-from mmtpp.train.checkpoint import Progress, restore, saved_progress
+from mmtpp.storage.paths import (
+    copy_folder,
+    filesystem_of,
+    list_files,
+    read_bytes,
+    remove_folder,
+    write_bytes,
+)
+from mmtpp.train.checkpoint import BEST_BY, Progress, restore, saved_progress
 from mmtpp.train.engine import Engine
-from mmtpp.train.launch import plan_validation, pretrain
+from mmtpp.train.launch import RESULT_FILE, plan_validation, pretrain
+from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
 from tests.on_ray.settings import RUNS, STORE, make_config
 
@@ -86,24 +95,29 @@ def _worker_killed_after_checkpoint(run: str) -> Iterator[None]:
     assert killed
 
 
-def _curve(client: MlflowClient, run_id: str) -> dict[int, float]:
-    points = client.get_metric_history(run_id, "train/loss_per_token")
-    assert 1 == [point.step for point in points].count(1), "it began again from nothing"
-    return {point.step: point.value for point in points}
-
-
 def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stack):
     """The curve equals that of the uninterrupted run."""
     with _worker_killed_after_checkpoint("killed"):
         result = pretrain(make_config(**{"run.name": "killed", "training.max_failures": 1}))
     client = MlflowClient(stack.mlflow_uri)
-    curves = [_curve(client, run_id) for run_id in (base["run_id"], result["run_id"])]
+    curves = [curve(client, run_id) for run_id in (base["run_id"], result["run_id"])]
     assert set(range(1, 13)) == set(curves[1])
     assert curves[0] == curves[1]  # bit for bit
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'killed'")
     assert [result["run_id"]] == [run.info.run_id for run in runs]
     assert "FINISHED" == runs[0].info.status
+
+    # interrupted between its last checkpoint and its result: only that is made again
+    remove_folder(result["adapter_uri"])
+    filesystem, path = filesystem_of(f"{RUNS}/killed/{RESULT_FILE}")
+    filesystem.delete_file(path)
+    again = pretrain(make_config(**{"run.name": "killed", "training.max_failures": 1}))
+    assert result == again
+    assert curves[1] == curve(client, result["run_id"])
+    with local_folder(result["adapter_uri"]) as folder:
+        assert folder is not None
+        load_base(folder, dtype=torch.float32)
 
 
 def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, stack):
@@ -114,7 +128,7 @@ def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, sta
     result = pretrain(make_config(**name, **{"training.num_workers": 1, "zero.stage": 0}))
     assert 12 == result["steps"]
     client = MlflowClient(stack.mlflow_uri)
-    expected, found = (_curve(client, run_id) for run_id in (base["run_id"], result["run_id"]))
+    expected, found = (curve(client, run_id) for run_id in (base["run_id"], result["run_id"]))
     assert expected == pytest.approx(found, abs=1e-4)  # sums in another order
 
 
@@ -154,13 +168,15 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
         "run.name": "adapter",
         "training.num_steps": 5,
         "training.num_workers": 1,
+        "training.validate_every": 1,
     }
     adapted = pretrain(make_config(**changes))
     assert (5, None) == (adapted["steps"], adapted["run_id"])
     backlogs = list_files(f"{RUNS}/adapter", ".jsonl")
-    calls = {json.loads(line)["call"] for each in backlogs
-             for line in read_bytes(f"s3://{each.path}").splitlines()}  # fmt: skip
-    assert {"params", "metrics", "status"} <= calls
+    kept = [json.loads(line) for each in backlogs
+            for line in read_bytes(f"s3://{each.path}").splitlines()]  # fmt: skip
+    assert {"params", "metrics", "status"} <= {each["call"] for each in kept}
+    _check_best(adapted, kept)
     copy_folder(adapted["adapter_uri"], str(tmp_path / "adapter"))
     copy_folder(base["adapter_uri"], str(tmp_path / "base"))
     model, _ = load_base(tmp_path / "base", dtype=torch.float32)
@@ -169,6 +185,11 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     assert set(saved) == set(get_peft_model_state_dict(loaded))
 
     settings = {"model.path": base["adapter_uri"], "model.adapter": adapted["adapter_uri"]}
+    exported = export(make_config(**settings, **{"run.name": "exported"}))
+    assert cast(float, exported["max_difference_nats"]) < 1e-3
+    with local_folder(str(exported["model_uri"])) as folder:
+        assert folder is not None
+        load_base(folder, dtype=torch.float32)
     result = evaluate(make_config(**settings))
     manifest = load_manifest(STORE)
     plan = make_plan(
@@ -185,6 +206,22 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     run = MlflowClient(stack.mlflow_uri).get_run(result["run_id"])
     assert run.data.metrics["type_accuracy"] == result["metrics"]["type_accuracy"]
     json.dumps(result, allow_nan=False)
+
+
+def _check_best(result: dict, kept: list[dict]) -> None:
+    """The adapter of the lowest validation loss is there, and what was the best before is not."""
+    losses = {each["step"]: each[BEST_BY] for each in kept if BEST_BY in each and each["step"]}
+    assert set(range(1, 6)) == set(losses)
+    best = min(losses, key=lambda step: losses[step])
+    assert f"{result['adapter_uri']}-best-{best:06d}" == result["best_adapter_uri"]
+    files = list_files(f"{RUNS}/adapter", "adapter_model.safetensors")
+    folders = {info.path.split("/")[-2] for info in files}
+    assert {"adapter", f"adapter-best-{best:06d}"} == folders
+    last, found = (
+        read_bytes(f"{result[key]}/adapter_model.safetensors")
+        for key in ("adapter_uri", "best_adapter_uri")
+    )
+    assert (last == found) == (best == 5)
 
 
 def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):

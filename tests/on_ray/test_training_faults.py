@@ -1,0 +1,127 @@
+"""Storage, driver and disk that fail during training: the curve stays that of the whole run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from safetensors.torch import save_file
+
+from benchmarks.watch import checkpoints_known
+from mmtpp.core.errors import StorageError
+from mmtpp.track.provenance import flat_settings
+from mmtpp.train.checkpoint import Progress, save
+from mmtpp.train.engine import Engine
+from mmtpp.train.launch import pretrain
+from tests.conftest import ROOT
+from tests.on_ray.curves import curve, times_of_steps
+from tests.on_ray.fault_proxy import fault_proxy
+from tests.on_ray.settings import RUNS, make_config
+
+OUTAGE_S = 20.0
+
+
+def _outage(run: str, seconds: float) -> Callable[[int, str], str]:
+    """From the first request of a checkpoint's upload on, everything fails for a while."""
+    began: list[float] = []
+
+    def choose(_number: int, line: str) -> str:
+        if f"/{run}/checkpoint_" in line and not line.startswith("GET"):
+            began[:] = began or [time.monotonic()]
+        return "unavailable" if began and time.monotonic() - began[0] < seconds else ""
+
+    return choose
+
+
+@pytest.mark.slow
+def test_training_goes_on_while_the_storage_is_away(base, stack, monkeypatch):
+    """The driver's storage, to which checkpoints go, is behind the proxy; the data is not."""
+    with fault_proxy(stack.ports["s3"], _outage("outage", OUTAGE_S)) as (address, made):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        result = pretrain(make_config(**{"run.name": "outage"}))
+        monkeypatch.undo()
+    assert made["unavailable"] > 3
+    client = MlflowClient(stack.mlflow_uri)
+    assert curve(client, base["run_id"]) == curve(client, result["run_id"])
+    # training did not wait: all steps were made within the outage
+    times = times_of_steps(client, result["run_id"])
+    assert times[12] - times[1] < OUTAGE_S
+    assert 2 <= checkpoints_known(f"{RUNS}/outage")
+
+
+@pytest.mark.slow
+def test_storage_that_stays_away_ends_the_run_with_its_setting(base, stack, monkeypatch):
+    settings = {"run.name": "away", "training.upload_patience_s": 5.0, "training.max_failures": 0}
+    with fault_proxy(stack.ports["s3"], _outage("away", 10**6)) as (address, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(StorageError, match=r"training\.upload_patience_s = 5"):
+            pretrain(make_config(**settings))
+        monkeypatch.undo()
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_submitted_again_and_goes_on(base, stack):
+    """The same command, as a user repeats it."""
+    name = "driver"
+    plain = flat_settings(type(make_config())())
+    settings = flat_settings(make_config(**{"run.name": name, "training.num_steps": 60,
+                                            "training.checkpoint_every": 4}))  # fmt: skip
+    assignments = [
+        argument
+        for key, value in settings.items()
+        if value != plain[key]
+        for argument in ("--set", f"{key}={json.dumps(value)}")
+    ]
+    command = [sys.executable, "jobs/pretrain.py", *assignments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as driver:  # fmt: skip
+        deadline = time.monotonic() + 180
+        while checkpoints_known(f"{RUNS}/{name}") < 1:
+            assert driver.poll() is None, "the job ended too early"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGKILL)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True,
+                          check=False, timeout=300)  # fmt: skip
+    assert 0 == done.returncode, done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert 60 == result["steps"]
+    client = MlflowClient(stack.mlflow_uri)
+    whole = pretrain(make_config(**{"run.name": "undisturbed", "training.num_steps": 60}))
+    assert curve(client, whole["run_id"]) == curve(client, result["run_id"])  # bit for bit
+    (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
+    runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
+    assert [(result["run_id"], "FINISHED")] == [(run.info.run_id, run.info.status) for run in runs]
+
+
+def test_a_full_disk_is_named_and_what_was_written_is_removed(tmp_path: Path, monkeypatch):
+    """A real file system of 256 KiB."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip(f"this user may not mount a file system: {mounted.stderr.strip()}")
+    monkeypatch.setattr("tempfile.tempdir", str(small))
+
+    class Large:
+        def save(self, folder: Path) -> None:
+            save_file({"weight": torch.zeros(10**6)}, folder / "state.safetensors")
+
+    try:
+        with pytest.raises(StorageError, match=r"(?s)step 7 cannot be written.*No space.*TMPDIR"):
+            save(cast(Engine, Large()), Progress(7, "p", "v"), rank=0, metrics={}, patience_s=1.0)
+        assert [] == list(small.iterdir())
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

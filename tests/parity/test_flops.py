@@ -1,0 +1,37 @@
+"""Counted operations against those torch counts while the model computes them."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmtpp.model.event_model import EventModel
+from mmtpp.model.lora import attach_lora
+from mmtpp.train.flops import FlopCounter, peak_flops
+from tests.parity.tiny import IMAGE_PX, batcher, random_row, tiny_backbone, tiny_vocabulary
+
+VOCABULARY = tiny_vocabulary()
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("images", [False, True])
+def test_operations_are_those_that_are_computed(lora: bool, images: bool):
+    backbone = tiny_backbone(VOCABULARY)
+    if lora:
+        backbone = attach_lora(backbone, VOCABULARY.added_ids, rank=4, alpha=8, dropout=0.0)
+    model = EventModel(backbone).train()
+    row = random_row(VOCABULARY, [200, 300], seed=1, images=images)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(batcher(VOCABULARY)(row))[0].sum().backward()
+    counted = FlopCounter(model, image_px=IMAGE_PX)(row)
+    # this way of computing attention computes what causality hides, too
+    expected = counter.get_total_flops() - counted.attention
+    # small things are left out: the tower's input needs no gradient, an image's row has no label
+    assert counted.total == pytest.approx(expected, rel=0.03)
+    assert counted.attention > 0.1 * counted.total
+
+
+def test_a_measured_peak_is_what_products_reach():
+    peak, source = peak_flops(torch.device("cpu"), torch.float32)
+    assert "measured" in source
+    assert 1e9 < peak < 1e14
