@@ -22,11 +22,15 @@ MAX_BYTES = 64 * 2**30  # of copies together; those in use stay whatever their s
 
 
 @contextmanager
-def node_copy(uri: str) -> Iterator[Path]:
-    """A copy of a remote folder, which is not to be changed; it stays for the next process.
+def node_copy(uri: str, *, keep: bool = True) -> Iterator[Path]:
+    """A copy of a remote folder, which is not to be changed.
 
     The first process of the machine copies while the others wait. A folder whose files have
     changed is another one.
+
+    Args:
+        uri: of the folder.
+        keep: the copy for processes to come; else the last one that uses it removes it.
 
     Raises:
         StorageError: it cannot be read, or there is no safe place for it.
@@ -49,7 +53,13 @@ def node_copy(uri: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_UN)
             fcntl.flock(lock, fcntl.LOCK_SH)  # it may be gone again: the lock was free
         os.utime(folder)
-        yield folder
+        try:
+            yield folder
+        finally:
+            if not keep:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                if _locked(lock):
+                    shutil.rmtree(folder)
 
 
 def _root() -> Path:

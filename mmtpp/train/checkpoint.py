@@ -4,12 +4,14 @@ Training waits only until the parts are on the local disk. Ray merges and upload
 only then calls the checkpoint complete, so a half-written one is never chosen.
 """
 
+import hashlib
 import json
 import logging
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from safetensors import SafetensorError
 
 from mmtpp.core.errors import ModelError, StorageError
+from mmtpp.storage.node_copy import node_copy
+from mmtpp.storage.paths import join
 from mmtpp.train.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -62,6 +66,7 @@ def save(
     progress: Progress,
     *,
     rank: int,
+    run_uri: str,
     metrics: dict[str, float],
     patience_s: float,
     wait: bool = False,
@@ -72,6 +77,7 @@ def save(
         engine: of this rank.
         progress: written by rank 0.
         rank: of this process.
+        run_uri: the folder of the run, for ``remove_leftovers``.
         metrics: of the step.
         patience_s: how long the storage may be away before this fails.
         wait: for the upload too; else it goes on beside training.
@@ -79,7 +85,7 @@ def save(
     Raises:
         StorageError: no room on the local disk; in the upload, the storage stayed away.
     """
-    folder = Path(tempfile.mkdtemp(prefix="mmtpp-checkpoint-"))
+    folder = Path(tempfile.mkdtemp(prefix=_prefix(run_uri)))
     try:
         engine.save(folder)
         if rank == 0:
@@ -98,6 +104,17 @@ def save(
         delete_local_checkpoint_after_upload=True,
         checkpoint_upload_fn=_patient_upload(patience_s),
     )
+
+
+def remove_leftovers(run_uri: str) -> None:
+    """Delete what killed processes of a run left on this machine, when none of it is alive."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_prefix(run_uri)}*"):
+        logger.info("deleting %s, left by a process of this run that was killed", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(run_uri: str) -> str:
+    return f"mmtpp-checkpoint-{hashlib.sha256(run_uri.encode()).hexdigest()[:16]}-"
 
 
 def _patient_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint]:
@@ -158,6 +175,7 @@ def restore(
     engine: Engine,
     checkpoint: Checkpoint | None,
     *,
+    run_uri: str,
     step: int,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -166,15 +184,19 @@ def restore(
     Args:
         engine: of this rank.
         checkpoint: the newest of the run, or None for a fresh one.
+        run_uri: the run's folder, in which the checkpoint is.
         step: after which it was saved.
         ready: called when this rank has its copy; waits for the others' without a timeout.
     """
     if checkpoint is None:
         return
-    # A folder of this rank's own. `Checkpoint.as_directory` shares one among the processes of a
-    # node, but a rank that arrives after the first download downloads again, over the files
-    # which the other is reading.
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint.to_directory(folder)
+    # Not `Checkpoint.as_directory`: of two ranks on a machine the later one may download again,
+    # over the files which the other is reading.
+    uri = join(run_uri, checkpoint.path.rpartition("/")[2])
+    with (
+        node_copy(uri, keep=False)
+        if "://" in uri
+        else nullcontext(Path(uri).expanduser()) as folder
+    ):
         ready()
-        engine.load(Path(folder), num_updates=step)
+        engine.load(folder, num_updates=step)

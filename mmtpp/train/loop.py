@@ -98,6 +98,7 @@ def _save(
             worker.engine,
             progress,
             rank=worker.rank,
+            run_uri=worker.task.run.run_uri,
             metrics=metrics,
             patience_s=worker.config.training.upload_patience_s,
             wait=wait,

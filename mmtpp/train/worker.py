@@ -29,7 +29,7 @@ from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.paths import copy_folder, join, list_files, remove_folder, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
-from mmtpp.train.checkpoint import Progress, restore, saved_progress
+from mmtpp.train.checkpoint import Progress, remove_leftovers, restore, saved_progress
 from mmtpp.train.engine import DeepSpeedEngine, Engine
 from mmtpp.train.flops import FlopCounter, peak_flops
 from mmtpp.train.preemption import PreemptionNotice
@@ -108,6 +108,8 @@ def set_up(task: Task) -> Worker:
     vocabulary = Vocabulary(task.tokenizer_json)
     token_ids = vocabulary.token_ids()
     plan = load_plan(task.train_plan_uri)
+    if context.get_local_rank() == 0:  # the others of this machine do not save before a barrier
+        remove_leftovers(task.run.run_uri)
     checkpoint = ray.train.get_checkpoint()
     progress = saved_progress(checkpoint, expected=Progress(0, plan.fingerprint, vocabulary.hash))
     samples = rank_samples(
@@ -127,7 +129,13 @@ def set_up(task: Task) -> Worker:
     model = _build_model(config, vocabulary, tree, device=device, dtype=dtype)
     num_trained, num_parameters = trainable_parameters(model.backbone)
     engine = DeepSpeedEngine(model, config, tree, rank=rank, num_ranks=num_ranks)
-    restore(engine, checkpoint, step=progress.step, ready=ray.train.collective.barrier)
+    restore(
+        engine,
+        checkpoint,
+        run_uri=task.run.run_uri,
+        step=progress.step,
+        ready=ray.train.collective.barrier,
+    )
     peak, source = peak_flops(device, dtype)
     micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
     if rank == 0:

@@ -132,8 +132,8 @@ def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, sta
     assert expected == pytest.approx(found, abs=1e-4)  # sums in another order
 
 
-def test_ranks_of_one_node_do_not_share_a_downloaded_checkpoint(stack):
-    """Restoring in the middle of another rank's restoring leaves the other's files alone."""
+def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
+    """Restoring in the middle of another rank's restoring leaves its files alone."""
     expected = Progress(step=3, plan_fingerprint="p", vocabulary_hash="v")
     write_bytes(f"{RUNS}/shared/progress.json", json.dumps(asdict(expected)).encode())
     write_bytes(f"{RUNS}/shared/state/optimizer.pt", b"x" * 1000)
@@ -146,14 +146,15 @@ def test_ranks_of_one_node_do_not_share_a_downloaded_checkpoint(stack):
             folders.append(folder)
             before = (folder / "state" / "optimizer.pt").stat()
             if len(folders) < 3:
-                restore(cast(Engine, Rank()), checkpoint, step=3)
+                restore(cast(Engine, Rank()), checkpoint, run_uri=RUNS, step=3)
             after = (folder / "state" / "optimizer.pt").stat()
             assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
             assert 1000 == after.st_size
 
     assert expected == saved_progress(checkpoint, expected=replace(expected, step=0))
-    restore(cast(Engine, Rank()), checkpoint, step=3)
-    assert 3 == len(set(folders))
+    restore(cast(Engine, Rank()), checkpoint, run_uri=RUNS, step=3)
+    assert 3 == len(folders)
+    assert 1 == len(set(folders))
     assert not any(folder.exists() for folder in folders)
     with pytest.raises(ModelError, match="plan_fingerprint p, this run has q"):
         saved_progress(checkpoint, expected=replace(expected, plan_fingerprint="q"))

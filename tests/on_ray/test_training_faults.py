@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from benchmarks.watch import checkpoints_known
 from mmtpp.core.errors import StorageError
 from mmtpp.track.provenance import flat_settings
-from mmtpp.train.checkpoint import Progress, save
+from mmtpp.train.checkpoint import Progress, remove_leftovers, save
 from mmtpp.train.engine import Engine
 from mmtpp.train.launch import pretrain
 from tests.conftest import ROOT
@@ -103,6 +103,27 @@ def test_a_killed_driver_is_submitted_again_and_goes_on(base, stack):
     assert [(result["run_id"], "FINISHED")] == [(run.info.run_id, run.info.status) for run in runs]
 
 
+def test_leftovers_of_a_killed_process_are_removed_and_those_of_other_runs_are_not(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    class Killed:
+        def save(self, folder: Path) -> None:
+            (folder / "state.safetensors").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    for run in ("one", "two"):
+        with pytest.raises(KeyboardInterrupt):
+            save(cast(Engine, Killed()), Progress(7, "p", "v"), rank=0, run_uri=run,
+                 metrics={}, patience_s=1.0)  # fmt: skip
+    assert 2 == len(list(tmp_path.iterdir()))
+    remove_leftovers("one")
+    assert 1 == len(list(tmp_path.iterdir()))
+    remove_leftovers("two")
+    assert [] == list(tmp_path.iterdir())
+
+
 def test_a_full_disk_is_named_and_what_was_written_is_removed(tmp_path: Path, monkeypatch):
     """A real file system of 256 KiB."""
     small = tmp_path / "small"
@@ -121,7 +142,8 @@ def test_a_full_disk_is_named_and_what_was_written_is_removed(tmp_path: Path, mo
 
     try:
         with pytest.raises(StorageError, match=r"(?s)step 7 cannot be written.*No space.*TMPDIR"):
-            save(cast(Engine, Large()), Progress(7, "p", "v"), rank=0, metrics={}, patience_s=1.0)
+            save(cast(Engine, Large()), Progress(7, "p", "v"), rank=0, run_uri="run",
+                 metrics={}, patience_s=1.0)  # fmt: skip
         assert [] == list(small.iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)

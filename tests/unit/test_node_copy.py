@@ -46,6 +46,18 @@ def test_a_folder_is_copied_once_and_again_when_it_changes(
     assert 2 == len(copied)
 
 
+def test_a_copy_that_is_not_kept_goes_with_its_last_user(tmp_path: Path, cache: Path):
+    uri = _folder(tmp_path / "model")
+    with node_copy(uri, keep=False) as first:
+        with node_copy(uri, keep=False) as second:
+            assert first == second
+        assert (first / "sub" / "file").exists()
+    assert not first.exists()
+    with pytest.raises(RuntimeError), node_copy(uri, keep=False) as third:
+        raise RuntimeError
+    assert not third.exists()
+
+
 def _use(uri: str, queue: "multiprocessing.Queue[float]") -> None:
     copy = module.copy_folder
 
