@@ -31,6 +31,7 @@ from mmtpp.storage.paths import check_bucket, join, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 from mmtpp.train.hardware import choose_hardware
+from mmtpp.train.template_record import check_template
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     for uri in filter(None, (config.model.path, config.model.adapter)):
         own = load_model_vocabulary(uri)
         check_same_vocabulary(own.hash, vocabulary.hash, where=uri)
+    if scored := config.model.adapter or config.model.path:
+        check_template(config, scored, to_train=False)
     settings = assemble_settings(config, manifest, split=config.evaluation.split)
     start_ray()
     plan = make_plan(settings, vocabulary.token_ids())

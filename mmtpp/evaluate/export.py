@@ -1,6 +1,7 @@
 """The export job: base and adapter in, one standard Hugging Face folder out."""
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mmtpp.data.prepare import start_ray
 from mmtpp.model.folder import local_folder
 from mmtpp.model.merge import merge_adapter
 from mmtpp.storage.paths import check_bucket, copy_folder, join
+from mmtpp.train.template_record import TEMPLATE_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -58,5 +60,7 @@ def _merge(base_uri: str, adapter_uri: str, output_uri: str, precision: str) -> 
         assert base is not None
         assert adapter is not None
         difference = merge_adapter(base, adapter, Path(output), dtype=dtype)
+        if (adapter / TEMPLATE_FILE).exists():
+            shutil.copy(adapter / TEMPLATE_FILE, output)
         copy_folder(output, output_uri)
     return difference

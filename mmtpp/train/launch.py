@@ -42,6 +42,7 @@ from mmtpp.track.provenance import flat_settings, versions
 from mmtpp.train.hardware import Hardware, choose_hardware
 from mmtpp.train.loop import train_loop_per_worker
 from mmtpp.train.task import Task, best_uri
+from mmtpp.train.template_record import check_template
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
     if config.model.path:
         own = load_model_vocabulary(config.model.path)
         check_same_vocabulary(own.hash, vocabulary.hash, where=config.model.path)
+        check_template(config, config.model.path, to_train=True)
     start_ray()
     hardware = choose_hardware(config)
     if hardware.precision == "bfloat16" and config.zero.stage == 0:

@@ -36,6 +36,7 @@ from mmtpp.train.preemption import PreemptionNotice
 from mmtpp.train.sharding import Zero3Sharding
 from mmtpp.train.task import Task, best_uri
 from mmtpp.train.telemetry import Telemetry
+from mmtpp.train.template_record import write_template
 from mmtpp.train.watchdog import Watchdog
 from mmtpp.train.zero import deepspeed_config, stage_of
 
@@ -226,6 +227,7 @@ def save_output(worker: Worker, uri: str) -> None:
             base=worker.config.model.path,
             parameters=parameters,
         )
+        write_template(worker.config, Path(folder))
         copy_folder(folder, uri)
 
 

@@ -191,6 +191,9 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     with local_folder(str(exported["model_uri"])) as folder:
         assert folder is not None
         load_base(folder, dtype=torch.float32)
+        assert (folder / "template.json").exists()
+    with pytest.raises(ModelError, match=r"trained with template\.style = minimal, here dense"):
+        evaluate(make_config(**settings, **{"template.style": "dense"}))
     result = evaluate(make_config(**settings))
     manifest = load_manifest(STORE)
     plan = make_plan(

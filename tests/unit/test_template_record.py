@@ -1,0 +1,51 @@
+"""A model is not used with another template than its own without a word."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ModelError
+from mmtpp.train.template_record import check_template, write_template
+
+OWN = with_values(RunConfig(), {"template.style": "minimal", "template.time_bytes": 2})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    write_template(OWN, tmp_path)
+    return str(tmp_path)
+
+
+def test_the_same_template_passes_silently(folder: str, caplog: pytest.LogCaptureFixture):
+    other = with_values(OWN, {"compression.delta": 3.0, "window.max_tokens": 128})
+    check_template(other, folder, to_train=False)
+    assert [] == caplog.messages
+
+
+def test_a_folder_without_record_passes(tmp_path: Path):
+    check_template(OWN, str(tmp_path), to_train=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("template.style", "compact"), ("template.time_bytes", 4),
+     ("compression.run_encoding", "run_length")],
+)  # fmt: skip
+def test_another_language_is_refused_but_to_train(
+    folder: str, caplog: pytest.LogCaptureFixture, key: str, value: object
+):
+    other = with_values(OWN, {key: value})
+    with pytest.raises(ModelError, match=f"{key} = .*, here {value}"):
+        check_template(other, folder, to_train=False)
+    with caplog.at_level(logging.WARNING):
+        check_template(other, folder, to_train=True)
+    assert key in caplog.text
+
+
+def test_other_images_are_worth_a_warning(folder: str, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        check_template(with_values(OWN, {"template.images": "none"}), folder, to_train=False)
+    assert "template.images = per_event, here none" in caplog.text
