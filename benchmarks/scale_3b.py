@@ -23,6 +23,7 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import save_file
 
 from benchmarks.measure import machine
+from benchmarks.prepare import in_new_process
 from benchmarks.replicate import publish, read_videos
 from benchmarks.watch import WorkerWatch
 from cluster.local import down, up
@@ -121,7 +122,7 @@ def main() -> int:
 
 def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
     started = time.perf_counter()
-    write_random_model(model)
+    in_new_process(write_random_model, model)  # which keeps none of its memory
     print(f"weights written in {time.perf_counter() - started:.0f} s", flush=True)
     publish(f"{BUCKET}/raw", read_videos(folder)[:8], range(1), with_images=True)
     config = configuration(model)

@@ -208,8 +208,8 @@ class Model(Section):
     """``tiny`` is randomly initialised and built for CPU; ``3b`` and ``7b`` are Qwen2.5-VL and
     need ``model.path``."""
     path: Uri = ""
-    """Folder with weights and tokenizer (Hugging Face layout): local, s3://, or empty for a fresh
-    ``tiny``."""
+    """Folder with weights and tokenizer (Hugging Face layout): local, s3://, hf://OWNER/NAME@COMMIT
+    of the hub, or empty for a fresh ``tiny``."""
     adapter: Uri = ""
     """``evaluate`` only: PEFT adapter folder to put on ``model.path``."""
     tokenizer_size: Annotated[int, Field(ge=512, le=65536)] = 1536

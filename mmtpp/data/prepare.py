@@ -11,6 +11,7 @@ from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.settings import columns_of, source_reader
 from mmtpp.data.sources import flights, taxi
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
+from mmtpp.storage.hub import hub_folder, is_hub
 from mmtpp.storage.paths import check_bucket, exists, join, read_bytes
 
 logger = logging.getLogger(__name__)
@@ -111,12 +112,14 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
         ModelError: nothing usable there.
         StorageError: the place cannot be reached.
     """
+    if is_hub(model_uri):
+        model_uri = str(hub_folder(model_uri, files=[TOKENIZER_FILE]))
     if not exists(join(model_uri, TOKENIZER_FILE)):
         raise ModelError(
             "there is no model here: tokenizer.json is missing",
             where=model_uri,
             cause="the training run that should have written it has not finished, or the URI is "
-            "wrong; hub names are not downloaded, give a folder",
+            "wrong; a model of the hub is hf://OWNER/NAME",
         )
     return Vocabulary(read_bytes(join(model_uri, TOKENIZER_FILE)).decode())
 

@@ -1,10 +1,11 @@
-"""Model folders by URI: the local folder itself, or this machine's copy."""
+"""Model folders by URI: a local folder itself, or this machine's copy of another."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmtpp.core.errors import ModelError
+from mmtpp.storage.hub import hub_folder, is_hub
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import exists
 
@@ -20,12 +21,15 @@ def local_folder(uri: str) -> Iterator[Path | None]:
     if not uri:
         yield None
         return
+    if is_hub(uri):
+        yield hub_folder(uri)
+        return
     if not exists(uri):
         raise ModelError(
             "there is no model here",
             where=uri,
             cause="the training run that should have written it has not finished, or the URI is "
-            "wrong; hub names are not downloaded, give a folder",
+            "wrong; a model of the hub is hf://OWNER/NAME",
             setting=f"model.path or model.adapter = {uri}",
         )
     if "://" not in uri:

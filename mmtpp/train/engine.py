@@ -15,7 +15,7 @@ from mmtpp.core.schedule import lr_factor
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.training_state import TrainingState
-from mmtpp.train.zero import stage_of
+from mmtpp.train.zero import stage_of, with_bucket
 
 Scores = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -94,8 +94,11 @@ class DeepSpeedEngine:
             betas=(0.9, 0.95),
             weight_decay=training.weight_decay,
         )
+        num_trained = sum(getattr(each, "ds_numel", each.numel()) for each in self._trained)
         self._engine: Any = deepspeed.initialize(
-            model=model, optimizer=optimizer, config=deepspeed_config
+            model=model,
+            optimizer=optimizer,
+            config=with_bucket(deepspeed_config, num_trained=num_trained),
         )[0]
         self._rank = rank
         self._state = TrainingState(self._engine, rank=rank, num_ranks=num_ranks)

@@ -27,6 +27,7 @@ from mmtpp.data.plan import AssembleSettings, Plan, load_plan, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.storage.hub import is_hub
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import (
     check_bucket,
@@ -164,7 +165,9 @@ def _fit(
     if isinstance(filesystem, pafs.LocalFileSystem):
         Path(storage_path).mkdir(parents=True, exist_ok=True)
     training = config.training
-    environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    environment = {"TOKENIZERS_PARALLELISM": "false"}
+    if not is_hub(config.model.path):
+        environment["HF_HUB_OFFLINE"] = "1"
     if not hardware.on_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
     trainer = TorchTrainer(

@@ -16,6 +16,7 @@ from mmtpp.model.full_size import FullSize, full_size_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.token_rows import LOGITS_BYTES
 from mmtpp.model.vocabulary import NUM_ADDED
+from mmtpp.train.zero import BUCKET_ELEMENTS
 
 GIB = 2**30
 WEIGHT_BYTES = 2  # bfloat16
@@ -23,7 +24,6 @@ GRADIENT_BYTES = 4  # accumulated in float32
 OPTIMIZER_BYTES = 12  # float32 weight and AdamW's two moments
 LOGITS_COPIES = 4.5  # of float32 logits: logarithms, gradients and two in bfloat16
 LIVE_PARAMETERS = 10**9  # DeepSpeed's default for what ZeRO-3 keeps gathered
-BUCKET_ELEMENTS = 5 * 10**8  # DeepSpeed's default for what is reduced at once
 RUNTIME_GIB = 1.5  # CUDA's context, NCCL's buffers and libraries
 HEADROOM = 0.9  # of the memory: the allocator's fragments
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
+from mmtpp.storage.hub import is_hub
 from mmtpp.storage.paths import exists, join, read_bytes
 from mmtpp.track.provenance import flat_settings
 
@@ -35,7 +36,7 @@ def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
         ModelError: the model would read a language it never saw.
     """
     place = join(uri, TEMPLATE_FILE)
-    if not exists(place):
+    if is_hub(uri) or not exists(place):
         return
     record, settings = json.loads(read_bytes(place)), flat_settings(config)
 

@@ -3,6 +3,8 @@
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.order import num_micro_batches
 
+BUCKET_ELEMENTS = 5 * 10**8  # DeepSpeed's default for what is reduced at once
+
 
 def deepspeed_config(
     config: RunConfig, *, num_ranks: int, precision: str, on_gpu: bool
@@ -26,6 +28,8 @@ def deepspeed_config(
     sharding: dict[str, object] = {"stage": 0 if alone else zero.stage}
     if offload:
         sharding["offload_optimizer"] = {"device": "cpu"}
+    if zero.stage == 3 and not on_gpu:  # ranks share the memory, and gathering is a copy within it
+        sharding |= {"stage3_max_live_parameters": 10**8, "stage3_max_reuse_distance": 10**8}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": num_micro_batches(
@@ -41,6 +45,17 @@ def deepspeed_config(
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
     }
+
+
+def with_bucket(deepspeed_config: dict[str, object], *, num_trained: int) -> dict[str, object]:
+    """The same, with a gradient bucket no larger than the gradients.
+
+    DeepSpeed makes one of 5e8 elements, 1 to 2 GB, also for the 30 M parameters of an adapter.
+    """
+    sharding = deepspeed_config["zero_optimization"]
+    assert isinstance(sharding, dict)
+    size = min(BUCKET_ELEMENTS, num_trained)
+    return {**deepspeed_config, "zero_optimization": {**sharding, "reduce_bucket_size": size}}
 
 
 def stage_of(deepspeed_config: dict[str, object]) -> int:

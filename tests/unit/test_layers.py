@@ -24,7 +24,7 @@ OWN = {
 THIRD_PARTY = {
     "core": NUMPY,
     "config": {"pydantic"},
-    "storage": {"numpy", "pyarrow"},
+    "storage": {"numpy", "pyarrow", "huggingface_hub"},
     "track": {"mlflow"},
     "model": {
         "numpy",
