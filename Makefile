@@ -57,7 +57,7 @@ bench-prepare: setup ## 5 M events and 50,000 frames from an S3 server to sample
 bench-train: setup ## steps against bare PyTorch, packing, checkpoints and restarts (ten minutes)
 	$(BIN)/python -m benchmarks.train
 
-scale-3b: setup ## the whole 3B with random weights, ZeRO-3 and LoRA on a CPU (24 GiB; not measured yet)
+scale-3b: setup ## the whole 3B with random weights, ZeRO-3 and LoRA on a CPU (20 minutes, 24 GiB)
 	$(BIN)/python -m benchmarks.scale_3b
 
 up: setup ## start the local stack: Ray head, S3 server, MLflow server

@@ -4,7 +4,7 @@
 
 Prepares real danmaku with frames, trains packed rows for some steps, kills a rank after the first
 checkpoint, and goes on. Prints times and memory and writes them to ``scale_3b.md`` beside this
-file. Needs MMTPP_TEST_DATA. Not run to its end yet: there are no figures.
+file. Needs MMTPP_TEST_DATA.
 """
 
 import os

@@ -112,16 +112,17 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
         ModelError: nothing usable there.
         StorageError: the place cannot be reached.
     """
+    folder = model_uri
     if is_hub(model_uri):
-        model_uri = str(hub_folder(model_uri, files=[TOKENIZER_FILE]))
-    if not exists(join(model_uri, TOKENIZER_FILE)):
+        folder = str(hub_folder(model_uri, files=[TOKENIZER_FILE]))
+    if not exists(join(folder, TOKENIZER_FILE)):
         raise ModelError(
             "there is no model here: tokenizer.json is missing",
             where=model_uri,
             cause="the training run that should have written it has not finished, or the URI is "
             "wrong; a model of the hub is hf://OWNER/NAME",
         )
-    return Vocabulary(read_bytes(join(model_uri, TOKENIZER_FILE)).decode())
+    return Vocabulary(read_bytes(join(folder, TOKENIZER_FILE)).decode())
 
 
 def start_ray() -> None:

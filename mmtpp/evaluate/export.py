@@ -14,6 +14,7 @@ from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import MmtppError
 from mmtpp.data.prepare import start_ray
+from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.folder import local_folder
 from mmtpp.model.merge import merge_adapter
 from mmtpp.storage.paths import check_bucket, copy_folder, join
@@ -52,6 +53,7 @@ def export(config: RunConfig) -> dict[str, object]:
 
 def _merge(base_uri: str, adapter_uri: str, output_uri: str, precision: str) -> float:
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    adapt_to_processor(torch.device("cpu"), dtype)
     with (
         local_folder(base_uri) as base,
         local_folder(adapter_uri) as adapter,

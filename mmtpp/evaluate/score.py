@@ -8,6 +8,7 @@ from mmtpp.core.scores import LossSums, score_events
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import AssembleSettings
 from mmtpp.model.batch import Batcher
+from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import load_event_model
 from mmtpp.model.folder import local_folder
 from mmtpp.model.vocabulary import check_same_vocabulary
@@ -53,6 +54,7 @@ class WindowScorer:
     ) -> None:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        adapt_to_processor(device, dtype)
         with local_folder(model_uri) as base, local_folder(adapter_uri) as adapter:
             assert base is not None
             model, vocabulary = load_event_model(path=base, adapter=adapter, dtype=dtype)

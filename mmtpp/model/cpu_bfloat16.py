@@ -14,9 +14,12 @@ logger = logging.getLogger(__name__)
 _installed: list[torch.library.Library] = []  # torch drops what nobody holds
 
 
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 matrices."""
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+def adapt_to_processor(device: torch.device, dtype: torch.dtype) -> None:
+    """Call ``use_float32_products`` where a model in bfloat16 meets a processor without it."""
+    has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if dtype == torch.bfloat16 and device.type == "cpu" and not has_bfloat16:
+        logger.info("this processor has no bfloat16: products are computed in float32")
+        use_float32_products()
 
 
 def use_float32_products() -> None:
@@ -28,7 +31,6 @@ def use_float32_products() -> None:
     library.impl("addmm", _addmm, "CPU")
     library.impl("bmm", _bmm, "CPU")
     _installed.append(library)
-    logger.info("this processor has no bfloat16: products are computed in float32")
 
 
 # Other types pass through unchanged. The kernels with `out` are torch's own and not replaced.

@@ -39,13 +39,20 @@ def hub_folder(uri: str, *, files: Sequence[str] = FILES) -> Path:
         folder = Path(
             snapshot_download(name, revision=revision or None, allow_patterns=list(files))
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
         raise StorageError(
             f"the hub does not give this model: {str(error).splitlines()[0]}",
             where=uri,
-            cause="no network (HF_ENDPOINT), a name that is not there, or a model that asks for "
-            "a token (HF_TOKEN)",
+            cause="no network (HF_ENDPOINT), a name that is not there, a model that asks for a "
+            "token (HF_TOKEN), or no room (HF_HOME)",
         ) from error
-    if not revision:
-        logger.warning("%s is at %s today; pin it: %s@%s", uri, folder.name, uri, folder.name)
     return folder
+
+
+def pinned(uri: str) -> str:
+    """The same model at the commit it has now, so that no process ever gets another one."""
+    if not is_hub(uri) or "@" in uri:
+        return uri
+    commit = hub_folder(uri, files=["config.json"]).name
+    logger.warning("%s is at %s today; name it so to get the same one later", uri, commit)
+    return f"{uri}@{commit}"

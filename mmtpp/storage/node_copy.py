@@ -59,7 +59,7 @@ def node_copy(uri: str, *, keep: bool = True) -> Iterator[Path]:
             if not keep:
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 if _locked(lock):
-                    shutil.rmtree(folder)
+                    _remove(folder)
 
 
 def _root() -> Path:
@@ -93,8 +93,17 @@ def _make_room(root: Path, needed: int) -> None:
             with (root / f"{each.stem}.lock").open("w") as lock:
                 if _locked(lock):
                     logger.info("deleting %s, %.1f GiB, to make room", each, size / 2**30)
-                    shutil.rmtree(each, ignore_errors=True)
+                    _remove(each)
                     total -= size
+
+
+def _remove(folder: Path) -> None:
+    """Delete a copy whose lock is held; half of one must never be taken for the whole."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with suppress(FileNotFoundError):  # another process was first
+        folder.rename(partial)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _size_and_time(folder: Path) -> tuple[int, float]:

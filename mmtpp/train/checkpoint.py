@@ -7,6 +7,7 @@ only then calls the checkpoint complete, so a half-written one is never chosen.
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -85,13 +86,15 @@ def save(
     Raises:
         StorageError: no room on the local disk; in the upload, the storage stayed away.
     """
-    folder = Path(tempfile.mkdtemp(prefix=_prefix(run_uri)))
+    folder = Path(tempfile.gettempdir())
     try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{_prefix(run_uri)}{os.getpid()}-"))
         engine.save(folder)
         if rank == 0:
             (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(folder, ignore_errors=True)  # its bytes are what is missing
+        if folder.name.startswith(_prefix(run_uri)):
+            shutil.rmtree(folder, ignore_errors=True)  # its bytes are what is missing
         raise StorageError(
             f"the checkpoint of step {progress.step} cannot be written: {error}",
             where=str(folder),
@@ -107,10 +110,22 @@ def save(
 
 
 def remove_leftovers(run_uri: str) -> None:
-    """Delete what killed processes of a run left on this machine, when none of it is alive."""
+    """Delete the checkpoints that killed processes of a run left in the making on this machine."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_prefix(run_uri)}*"):
+        if _is_alive(int(folder.name.removeprefix(_prefix(run_uri)).partition("-")[0])):
+            continue
         logger.info("deleting %s, left by a process of this run that was killed", folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _prefix(run_uri: str) -> str:

@@ -18,7 +18,7 @@ from mmtpp.core.row import Row
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.processor import MERGE, PATCH_PX
 
-# dense bfloat16, operations a second, from NVIDIA's data sheets; the first that fits counts
+# dense bfloat16, operations a second, from NVIDIA's data sheets
 PEAK = {
     "A10": 125e12,
     "A100": 312e12,
@@ -29,7 +29,8 @@ PEAK = {
     "H100": 989e12,
     "H200": 989e12,
 }
-MEASURED_SIZE = 1024
+# side of the matrices of a measured peak: half a second on a processor, a GPU is not waited for
+CPU_SIZE, GPU_SIZE = 1024, 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,11 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        known = [peak for each, peak in PEAK.items() if re.search(rf"\b{each}\b", name)]
-        if known and dtype == torch.bfloat16:
-            return known[0], f"published for {name}"
-    matrix = torch.randn(MEASURED_SIZE, MEASURED_SIZE, device=device).to(dtype)
+        published = published_peak(name)
+        if published and dtype == torch.bfloat16:
+            return published, f"published for {name}"
+    size = GPU_SIZE if device.type == "cuda" else CPU_SIZE
+    matrix = torch.randn(size, size, device=device).to(dtype)
     seconds = []
     for _ in range(5):
         _wait(device)
@@ -114,7 +116,13 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
         matrix @ matrix
         _wait(device)
         seconds.append(time.perf_counter() - started)
-    return 2 * MEASURED_SIZE**3 / min(seconds), "measured with products of matrices"
+    return 2 * size**3 / min(seconds), "measured with products of matrices"
+
+
+def published_peak(name: str) -> float | None:
+    """Of a GPU as CUDA names it; None when it is not in ``PEAK``."""
+    fitting = [each for each in PEAK if re.search(rf"\b{each}\b", name)]
+    return PEAK[max(fitting, key=len)] if fitting else None
 
 
 def _wait(device: torch.device) -> None:

@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from mmtpp.config.fingerprint import run_fingerprint, run_name
-from mmtpp.config.load import config_from_tree
+from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, MmtppError
 from mmtpp.core.order import seed_from
@@ -27,7 +27,7 @@ from mmtpp.data.plan import AssembleSettings, Plan, load_plan, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
-from mmtpp.storage.hub import is_hub
+from mmtpp.storage.hub import is_hub, pinned
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import (
     check_bucket,
@@ -87,6 +87,7 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
         raise ConfigError(
             f"model.path: preset {config.model.preset} needs the folder of its weights"
         )
+    config = with_values(config, {"model.path": pinned(config.model.path)})
     check_bucket(config.run.storage_uri)
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)

@@ -64,7 +64,8 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             losses.clear()
             _log(worker, progress.step, metrics)
         if worker.task.validation and (last or _is_due(progress.step, training.validate_every)):
-            scores = validate(worker, progress.step)
+            with worker.telemetry.validating():
+                scores = validate(worker, progress.step)
             worker.tracker.metrics(progress.step, scores)
             metrics |= scores
             if training.validate_every:

@@ -26,7 +26,7 @@ class Telemetry:
         self._started = time.monotonic()
         self._waited = 0.0
         self._steps = self._tokens = self._labels = 0
-        self._flops = 0.0
+        self._flops = self._aside = 0.0
 
     @contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -38,11 +38,19 @@ class Telemetry:
         self._waited_in_all += waited
 
     @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Time spent here is no training."""
+        started = time.monotonic()
+        yield
+        self._aside += time.monotonic() - started
+
+    @contextmanager
     def saving(self) -> Iterator[None]:
         """Time spent here is saving a checkpoint, which training waits for."""
         started = time.monotonic()
         yield
         self._saved_in_all += time.monotonic() - started
+        self._aside += time.monotonic() - started
 
     def add_step(self, tokens: int, labels: int, flops: float) -> None:
         """Count a finished step.
@@ -58,8 +66,9 @@ class Telemetry:
         self._flops += flops
 
     def flush(self) -> dict[str, float]:
-        """Metrics since the last call; units are in the names."""
+        """Metrics since the last call; units are in the names. Operations are this worker's own."""
         seconds = time.monotonic() - self._started
+        training = seconds - self._aside
         metrics = {
             "time/step_s": seconds / max(1, self._steps),
             "time/data_wait_fraction": self._waited / seconds,
@@ -69,8 +78,8 @@ class Telemetry:
             / (time.monotonic() - self._began),
             "speed/tokens_per_s": self._tokens / seconds,
             "speed/labels_per_s": self._labels / seconds,
-            "speed/tflops_per_worker": self._flops / seconds / 1e12,
-            "speed/mfu": self._flops / seconds / self._peak_flops,
+            "speed/tflops_per_worker": self._flops / training / 1e12,
+            "speed/mfu": self._flops / training / self._peak_flops,
             "memory/peak_gib": _peak_gib(),
         }
         self._reset()

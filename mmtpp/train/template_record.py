@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
-from mmtpp.storage.hub import is_hub
+from mmtpp.storage.hub import hub_folder, is_hub
 from mmtpp.storage.paths import exists, join, read_bytes
 from mmtpp.track.provenance import flat_settings
 
@@ -35,8 +35,10 @@ def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
     Raises:
         ModelError: the model would read a language it never saw.
     """
+    if is_hub(uri):
+        uri = str(hub_folder(uri, files=[TEMPLATE_FILE]))
     place = join(uri, TEMPLATE_FILE)
-    if is_hub(uri) or not exists(place):
+    if not exists(place):
         return
     record, settings = json.loads(read_bytes(place)), flat_settings(config)
 
@@ -44,7 +46,7 @@ def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
         return ", ".join(
             f"{key} = {record[key]}, here {settings[key]}"
             for key in keys
-            if record[key] != settings[key]
+            if key in record and record[key] != settings[key]
         )
 
     language = different(LANGUAGE)

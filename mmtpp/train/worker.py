@@ -21,7 +21,7 @@ from mmtpp.core.row import Row
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
-from mmtpp.model.cpu_bfloat16 import has_bfloat16, use_float32_products
+from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, build_event_model, save_trained
 from mmtpp.model.folder import local_folder
 from mmtpp.model.lora import trainable_parameters
@@ -104,8 +104,7 @@ def set_up(task: Task) -> Worker:
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     dtype = torch.bfloat16 if task.precision == "bfloat16" else torch.float32
-    if dtype == torch.bfloat16 and device.type == "cpu" and not has_bfloat16():
-        use_float32_products()
+    adapt_to_processor(device, dtype)
     vocabulary = Vocabulary(task.tokenizer_json)
     token_ids = vocabulary.token_ids()
     plan = load_plan(task.train_plan_uri)

@@ -1,4 +1,4 @@
-"""The losses of the demo's first steps, compared with those that were committed.
+"""Fifty steps with the demo's settings and data, compared with losses that were committed.
 
 After a change that is meant to alter them: ``MMTPP_WRITE_GOLDEN=1 pytest
 tests/e2e/test_golden_losses.py``, and say in CHANGELOG.md why the demo learns otherwise.
@@ -23,7 +23,7 @@ NUM_STEPS = 50
 TOLERANCE = {10: 1e-4, NUM_STEPS: 5e-3}
 
 
-def test_the_demo_learns_as_before(cluster):
+def test_fifty_steps_learn_as_before(cluster):
     config = with_values(
         load_config(ROOT / "jobs/configs/demo.toml", []),
         {

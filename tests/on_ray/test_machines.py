@@ -93,6 +93,7 @@ def test_a_lost_machine_shrinks_the_group(base, stack):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_group_shrinks_and_grows_again(base, stack):
     """2 workers, then 1, then 2: one curve, that of the run which nothing disturbed."""
     long = {"training.num_steps": 700, "training.samples_per_step": 8,
@@ -104,7 +105,9 @@ def test_a_group_shrinks_and_grows_again(base, stack):
 
         def lose_and_bring() -> None:
             second.lose()
+            deadline = time.monotonic() + 300
             while 1 not in _workers_so_far(stack, name):
+                assert time.monotonic() < deadline, "the group did not shrink"
                 time.sleep(1.0)
             machines.enter_context(machine(CPUS))
 

@@ -68,14 +68,14 @@ class Result:
         grad_norms: of each step, before clipping.
         error: what stopped the run, or empty.
         unchanged: no parameter was changed by the step that the error stopped.
-        peak_elements: largest number of elements this rank held of the model while it was built.
+        held_elements: elements of the model that this rank held itself once it was built.
     """
 
     losses: list[float]
     grad_norms: list[float]
     error: str = ""
     unchanged: bool = False
-    peak_elements: int = 0
+    held_elements: int = 0
 
 
 def event_model(*, lora: bool, dtype: torch.dtype = torch.float32) -> EventModel:

@@ -28,15 +28,33 @@ def test_losses_of_two_ranks_equal_plain_pytorch(two_ranks: dict[str, Result], s
     _check(two_ranks[f"float32-{stage}"].losses)
 
 
-@pytest.mark.parametrize(("num_ranks", "stage"), [(1, 2), (3, 2)])
+@pytest.mark.parametrize(
+    ("num_ranks", "stage"), [(3, 2), pytest.param(4, 3, marks=pytest.mark.slow)]
+)
 def test_losses_of_other_numbers_of_ranks_equal_plain_pytorch(num_ranks: int, stage: int):
     (result,) = run_ranks(num_ranks, Job(stage))
     _check(result.losses)
 
 
+@pytest.fixture(scope="module")
+def one_rank() -> dict[str, Result]:
+    """As a single GPU trains; float32 goes without ZeRO then."""
+    jobs = {f"bfloat16-{stage}": Job(stage, precision="bfloat16") for stage in STAGES[1:]}
+    jobs["float32"] = Job(2)
+    return dict(zip(jobs, run_ranks(1, *jobs.values()), strict=True))
+
+
+def test_losses_of_one_rank_equal_plain_pytorch(one_rank: dict[str, Result]):
+    _check(one_rank["float32"].losses)
+
+
 @pytest.mark.parametrize("stage", STAGES[1:])
-def test_bfloat16_follows_float32(two_ranks: dict[str, Result], stage: int):
-    whole, half = two_ranks["float32-0"], two_ranks[f"bfloat16-{stage}"]
+@pytest.mark.parametrize("ranks", ["one_rank", "two_ranks"])
+def test_bfloat16_follows_float32(
+    two_ranks: dict[str, Result], request: pytest.FixtureRequest, ranks: str, stage: int
+):
+    whole = two_ranks["float32-0"]
+    half = request.getfixturevalue(ranks)[f"bfloat16-{stage}"]
     assert whole.losses == pytest.approx(half.losses, abs=0.05)
     assert whole.grad_norms == pytest.approx(half.grad_norms, rel=0.05)
 

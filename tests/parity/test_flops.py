@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.lora import attach_lora
-from mmtpp.train.flops import FlopCounter, peak_flops
+from mmtpp.train.flops import FlopCounter, peak_flops, published_peak
 from tests.parity.tiny import IMAGE_PX, batcher, random_row, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
@@ -29,6 +29,23 @@ def test_operations_are_those_that_are_computed(lora: bool, images: bool):
     # small things are left out: the tower's input needs no gradient, an image's row has no label
     assert counted.total == pytest.approx(expected, rel=0.03)
     assert counted.attention > 0.1 * counted.total
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA L40", None),
+        ("NVIDIA A10G", None),
+        ("NVIDIA RTX A1000", None),
+    ],
+)
+def test_published_peaks_are_found_by_whole_names(name: str, expected: float | None):
+    assert expected == published_peak(name)
 
 
 def test_a_measured_peak_is_what_products_reach():

@@ -58,6 +58,33 @@ def test_a_copy_that_is_not_kept_goes_with_its_last_user(tmp_path: Path, cache: 
     assert not third.exists()
 
 
+def _leave_together(uri: str, barrier: "threading.Barrier", failures: "multiprocessing.Queue[str]"):
+    for _ in range(100):
+        try:
+            with node_copy(uri, keep=False) as folder:
+                assert (folder / "sub" / "file").exists()
+                barrier.wait(30)
+        except Exception as error:  # any: the test names it
+            failures.put(repr(error))
+            barrier.abort()
+            return
+
+
+def test_users_that_leave_together_do_not_disturb_each_other(tmp_path: Path, cache: Path):
+    uri = _folder(tmp_path / "model")
+    context = multiprocessing.get_context("fork")
+    barrier, failures = context.Barrier(4), context.Queue()
+    users = [
+        context.Process(target=_leave_together, args=(uri, barrier, failures)) for _ in range(4)
+    ]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert failures.empty(), failures.get()
+    assert [] == [each for each in cache.iterdir() if each.is_dir()]
+
+
 def _use(uri: str, queue: "multiprocessing.Queue[float]") -> None:
     copy = module.copy_folder
 
