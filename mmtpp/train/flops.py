@@ -113,7 +113,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     for _ in range(5):
         _wait(device)
         started = time.perf_counter()
-        matrix @ matrix
+        torch.matmul(matrix, matrix)
         _wait(device)
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds), "measured with products of matrices"
