@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,18 +41,22 @@ def node_copy(uri: str, *, keep: bool = True) -> Iterator[Path]:
     root = _root()
     folder = root / name
     with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # others may use it too, nobody may delete it
-        while not folder.exists():
+        while True:
+            fcntl.flock(lock, fcntl.LOCK_SH)  # others may use it too, nobody may delete it
+            if folder.exists():
+                break
             fcntl.flock(lock, fcntl.LOCK_UN)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.exists():
-                _make_room(root, sum(size for _, size, _ in files))
-                partial = root / f"{name}.partial"
-                shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-                copy_folder(uri, str(partial))
-                partial.rename(folder)
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            fcntl.flock(lock, fcntl.LOCK_SH)  # it may be gone again: the lock was free
+            # never wait to be alone: who has the copy by now may be waiting for this process
+            if _locked(lock):
+                if not folder.exists():
+                    _make_room(root, sum(size for _, size, _ in files))
+                    partial = root / f"{name}.partial"
+                    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+                    copy_folder(uri, str(partial))
+                    partial.rename(folder)
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            else:
+                time.sleep(0.01)
         os.utime(folder)
         try:
             yield folder

@@ -59,7 +59,7 @@ def test_a_copy_that_is_not_kept_goes_with_its_last_user(tmp_path: Path, cache: 
 
 
 def _leave_together(uri: str, barrier: "threading.Barrier", failures: "multiprocessing.Queue[str]"):
-    for _ in range(100):
+    for _ in range(30):
         try:
             with node_copy(uri, keep=False) as folder:
                 assert (folder / "sub" / "file").exists()
@@ -83,6 +83,31 @@ def test_users_that_leave_together_do_not_disturb_each_other(tmp_path: Path, cac
         user.join()
     assert failures.empty(), failures.get()
     assert [] == [each for each in cache.iterdir() if each.is_dir()]
+
+
+def _enter(uri: str, entered: "multiprocessing.Queue[int]"):
+    with node_copy(uri):
+        entered.put(1)
+
+
+def test_nobody_waits_for_the_users_of_a_copy_to_leave(tmp_path: Path, cache: Path):
+    """Ranks meet in a barrier while they use it: one that waited for the others would be waited
+    for by them."""
+    uri = _folder(tmp_path / "model")
+    with node_copy(uri) as folder:
+        pass
+    folder.rename(tmp_path / "aside")  # this process is to look as if it just made the copy
+    context = multiprocessing.get_context("fork")
+    entered = context.Queue()
+    with (cache / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        other = context.Process(target=_enter, args=(uri, entered))
+        other.start()
+        time.sleep(0.5)
+        assert entered.empty()
+        (tmp_path / "aside").rename(folder)
+        assert 1 == entered.get(timeout=20)
+    other.join()
 
 
 def _use(uri: str, queue: "multiprocessing.Queue[float]") -> None:
