@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,8 @@ def _outage(run: str, seconds: float, began: list[float]) -> Callable[[int, str]
     """From the first request of a checkpoint's upload on, everything fails for a while."""
 
     def choose(_number: int, line: str) -> str:
-        if f"/{run}/checkpoint_" in line and not line.startswith("GET"):
+        # a file of a checkpoint, not Ray's own list of them
+        if re.match(rf"(PUT|POST) /\S*/{run}/checkpoint_\d", line):
             began[:] = began or [time.time()]
         return "unavailable" if began and time.time() - began[0] < seconds else ""
 
