@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from benchmarks.watch import checkpoints_known
 from mmtpp.core.errors import StorageError
+from mmtpp.storage.paths import write_bytes
 from mmtpp.track.provenance import flat_settings
 from mmtpp.train.checkpoint import Progress, remove_leftovers, save
 from mmtpp.train.engine import Engine
@@ -83,6 +84,7 @@ def test_a_killed_driver_is_submitted_again_and_goes_on(base, stack):
     ]
     command = [sys.executable, "jobs/pretrain.py", *assignments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    write_bytes(f"{RUNS}/{name}/.exists", b"")
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as driver:  # fmt: skip
         deadline = time.monotonic() + 180
