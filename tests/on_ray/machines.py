@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import psutil
 import ray
 
+RAY_LOOKS_S = 21.0  # Ray's autoscaling coordinator counts the machines every 20 s
+
 
 class Machine:
     """A Ray node with processors of its own.
@@ -41,6 +43,7 @@ class Machine:
             joined = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - known
             self.node_id = next(iter(joined), "")
             time.sleep(0.1)
+        time.sleep(RAY_LOOKS_S)  # or an elastic group would start without this machine
 
     def workers(self) -> list[psutil.Process]:
         """Its Ray Train workers."""
