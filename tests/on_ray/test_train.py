@@ -120,6 +120,7 @@ def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stac
         load_base(folder, dtype=torch.float32)
 
 
+@pytest.mark.slow  # tests/parity/test_topology.py has its fast form
 def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, stack):
     """The base's 2 workers and ZeRO stage become 1 worker and stage 0; the curve stays."""
     name = {"run.name": "resized"}
