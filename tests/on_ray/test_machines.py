@@ -96,7 +96,7 @@ def test_a_lost_machine_shrinks_the_group(base, stack):
 @pytest.mark.timeout(1200)
 def test_a_group_shrinks_and_grows_again(base, stack):
     """2 workers, then 1, then 2: one curve, that of the run which nothing disturbed."""
-    long = {"training.num_steps": 700, "training.samples_per_step": 8,
+    long = {"training.num_steps": 200, "training.samples_per_step": 16,
             "training.learning_rate": 1e-3, "training.checkpoint_every": 20}  # fmt: skip
     name = "breathing"
     settings = {**long, "training.min_workers": 1, "training.max_failures": 3}
