@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
@@ -95,7 +96,11 @@ def test_a_lost_machine_shrinks_the_group(base, stack):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_group_shrinks_and_grows_again(base, stack):
-    """2 workers, then 1, then 2: one curve, that of the run which nothing disturbed."""
+    """2 workers, then 1, then 2.
+
+    Steps since the last checkpoint are made again by the next group: its losses must be those of
+    the group before.
+    """
     long = {"training.num_steps": 200, "training.samples_per_step": 16,
             "training.learning_rate": 1e-3, "training.checkpoint_every": 20}  # fmt: skip
     name = "breathing"
@@ -115,12 +120,14 @@ def test_a_group_shrinks_and_grows_again(base, stack):
             result = pretrain(_config(name, **settings))
     workers = _workers(stack, result)
     assert [2, 1, 2] == [count for count, _ in groupby(workers)]
-    whole = pretrain(make_config(**{"run.name": "steady", **long, "training.num_workers": 1}))
-    expected, found = _curve(stack, whole), _curve(stack, result)
-    assert expected.keys() == found.keys()
-    differences = [abs(expected[step] - found[step]) for step in expected]
-    assert max(differences) < 0.02
-    assert max(differences[:100]) < 1e-3
+    again: dict[int, list[float]] = defaultdict(list)
+    for point in _points_of_run(stack, name, "train/loss_per_token"):
+        again[point.step].append(point.value)
+    assert set(range(1, 201)) == set(again)
+    twice = [losses for losses in again.values() if len(losses) > 1]
+    assert twice
+    # measured 2026-11-23: 2e-7 over 17 steps that one worker had made, and two made again
+    assert all(max(losses) - min(losses) < 1e-4 for losses in twice)
 
 
 @pytest.mark.slow
