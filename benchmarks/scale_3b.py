@@ -106,7 +106,7 @@ def configuration(model: Path) -> RunConfig:
 def main() -> int:
     """Measure, print, write."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # glibc would keep what ZeRO-3 has gathered and freed: half a GiB for every four layers
+    # glibc would keep much of what ZeRO-3 has gathered and freed
     os.environ.update({"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20),
                        "MALLOC_TRIM_THRESHOLD_": str(2**20)})  # fmt: skip
     folder = Path(os.environ.get("MMTPP_TEST_DATA", "")) / "danmaku_bilibili_xml"

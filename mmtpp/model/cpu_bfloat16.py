@@ -1,8 +1,8 @@
 """Products in bfloat16 on processors that have no such arithmetic: computed in float32.
 
-There torch multiplies bfloat16 matrices without vector instructions. On AVX2 a layer of the 3B went
-forward at 3 GFLOP/s and backward at 0.1, against 30 in this way, and the result is rounded once
-instead of at every addition. Serves tests and proofs of scale: who trains, trains on GPUs.
+There torch multiplies bfloat16 matrices without vector instructions, so slowly that the 3B never
+ends a step. In this way it does (``make scale-3b``), and a product is rounded only once. Serves
+tests and proofs of scale: who trains, trains on GPUs.
 """
 
 import logging

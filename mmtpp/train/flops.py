@@ -29,7 +29,7 @@ PEAK = {
     "H100": 989e12,
     "H200": 989e12,
 }
-# side of the matrices of a measured peak: half a second on a processor, a GPU is not waited for
+# sides of the matrices of a measured peak: products long enough to measure, and no longer
 CPU_SIZE, GPU_SIZE = 1024, 8192
 
 

@@ -49,8 +49,9 @@ class Telemetry:
         """Time spent here is saving a checkpoint, which training waits for."""
         started = time.monotonic()
         yield
-        self._saved_in_all += time.monotonic() - started
-        self._aside += time.monotonic() - started
+        saved = time.monotonic() - started
+        self._saved_in_all += saved
+        self._aside += saved
 
     def add_step(self, tokens: int, labels: int, flops: float) -> None:
         """Count a finished step.

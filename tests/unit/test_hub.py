@@ -73,13 +73,19 @@ def hub() -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-def _download(endpoint: str, home: Path, uri: str) -> subprocess.CompletedProcess:
+DOWNLOAD = """
+import sys
+from mmtpp.model.folder import local_folder
+with local_folder(sys.argv[1]) as folder:
+    print(folder); print(*sorted(each.name for each in folder.iterdir()))
+"""
+PIN = "import sys; from mmtpp.storage.hub import pinned; print(pinned(sys.argv[1]))"
+
+
+def _download(
+    endpoint: str, home: Path, uri: str, program: str = DOWNLOAD
+) -> subprocess.CompletedProcess:
     """In a new process: the client reads its environment once."""
-    program = (
-        "import sys; from mmtpp.model.folder import local_folder\n"
-        "with local_folder(sys.argv[1]) as folder:\n"
-        "    print(folder); print(*sorted(each.name for each in folder.iterdir()))"
-    )
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home),
                    "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
     return subprocess.run([sys.executable, "-c", program, uri], env=environment, cwd=ROOT,
@@ -90,16 +96,24 @@ def test_weights_and_json_are_downloaded_once_and_nothing_that_runs(
     hub: tuple[str, list[str]], tmp_path: Path
 ):
     endpoint, asked = hub
-    for _ in range(2):
-        done = _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}")
-        assert 0 == done.returncode, done.stderr
-        folder, names = done.stdout.splitlines()
-        assert "config.json model.safetensors tokenizer.json" == names
-        assert b"weights" == (Path(folder) / "model.safetensors").read_bytes()
+    done = _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}")
+    assert 0 == done.returncode, done.stderr
+    folder, names = done.stdout.splitlines()
+    assert "config.json model.safetensors tokenizer.json" == names
+    assert b"weights" == (Path(folder) / "model.safetensors").read_bytes()
     assert {"config.json", "model.safetensors", "tokenizer.json"} == set(asked)
     downloads = len(asked)
     assert 0 == _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}").returncode
     assert downloads == len(asked)
+
+
+def test_a_model_without_revision_is_pinned_to_the_commit_of_today(
+    hub: tuple[str, list[str]], tmp_path: Path
+):
+    for uri in ("hf://owner/name", f"hf://owner/name@{COMMIT}"):
+        done = _download(hub[0], tmp_path, uri, PIN)
+        assert f"hf://owner/name@{COMMIT}" == done.stdout.strip(), done.stderr
+    assert "s3://b/m" == _download(hub[0], tmp_path, "s3://b/m", PIN).stdout.strip()
 
 
 def test_what_the_hub_does_not_have_is_named(hub: tuple[str, list[str]], tmp_path: Path):
