@@ -35,6 +35,7 @@ TERM_TIMEOUT_S = 6.0  # Ray's daemons outlive SIGTERM for seconds; then SIGKILL
 # Trainers, data tasks and drivers mostly wait: a small machine holds more of them than cores.
 MIN_LOGICAL_CPUS = 4
 OBJECT_STORE_BYTES = 512 * 2**20
+PORTS = range(20_000, 32_768)  # above those of Ray's workers, below Linux's ephemeral ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Stack:
 
     Attributes:
         home: folder of the stack's state.
-        ports: free port of each listener, by name.
+        ports: of each listener, by name.
         access_key, secret_key: of the S3 server, random for each stack.
     """
 
@@ -381,19 +382,40 @@ def _start_time(pid: int) -> str:
 
 
 def _free_ports() -> dict[str, int]:
+    """A free port for each listener, none of which the system hands out by itself.
+
+    The system's own choice, bind to port 0, would come from the range that every outgoing
+    connection draws from, and could be drawn again before the service listens.
+    """
     names = (
         "s3", "s3_grpc", "weed_master", "weed_master_grpc", "weed_volume", "weed_volume_grpc",
         "weed_filer", "weed_filer_grpc", "mlflow", "gcs", "dashboard", "agent", "client",
         "autoscaler_metrics", "dashboard_metrics",
     )  # fmt: skip
-    sockets = [socket.socket() for _ in names]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
-    finally:
-        for each in sockets:
-            each.close()
+    found: list[int] = []
+    candidates = [port for port in PORTS if port not in _ephemeral_ports()]
+    while len(found) < len(names) and candidates:
+        port = candidates.pop(secrets.randbelow(len(candidates)))
+        if _is_free(port):
+            found.append(port)
+    if len(found) < len(names):
+        raise ClusterError(f"no {len(names)} free ports in {PORTS.start}..{PORTS.stop - 1}")
+    return dict(zip(names, found, strict=True))
+
+
+def _ephemeral_ports() -> range:
+    """Ports the system draws from for outgoing connections."""
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return range(int(first), int(last) + 1)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))  # on all interfaces, as Ray does
+        except OSError:
+            return False
+    return True
 
 
 def _path() -> str:
