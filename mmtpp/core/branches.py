@@ -1,9 +1,16 @@
 """History and branches: one row in which every event is a target of its own.
 
-The history of a window is laid out once. After it, for every target, comes a short branch with a
-question and its answer; a branch sees the history before its target and itself, nothing else, and
-its positions go on from there. So one forward pass answers what the published code asks in as many
-passes as there are targets.
+The history of a window is laid out once. After it, for every target, come short branches with a
+question and its answer; a branch sees the history before its target and what it continues, nothing
+else, and its positions go on from there. So one forward pass answers what the published code asks
+in as many passes as there are targets.
+
+    history ─┬─ newest event ─┬─ when? ─┬─ time ─┬─ which type then? type          joint
+             │                │         │        └─ [image] text                   text
+             │                │         ├─ each of the expected first bytes        expansions
+             │                │         └─ ...
+             │                └─ which type? type                                  type
+             └─ the next target
 
 The newest event before a target is always there in full: where the history has it compressed, the
 branch does not see it there but begins with it, after the rest of its run.
@@ -16,32 +23,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.row import HISTORY, Branches
+from mmtpp.core.row import HISTORY, Branches, Questions
 from mmtpp.core.runs import find_runs
 from mmtpp.core.template import Template
 from mmtpp.core.tokens import Modality, Tokens
 
-TASKS = ("time", "type")
+HISTORY_TASK = 0
+TASKS = {"time": 1, "type": 2, "joint": 3, "text": 4}
+"""Keys that tell the labels of the tasks apart: the time code; the type, from the history alone;
+the type when the time is known; the text when time and image are."""
+TASK_NAMES = {key: name for name, key in TASKS.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class BranchedTokens:
-    """A history and B branches as tokens.
+    """A history and its branches as tokens.
 
     Attributes:
         tokens: history, then the branches one after the other; ``event`` is the event a token
             tells of, in a branch first the newest, then the target.
         branches: which token belongs to which branch, and what it may see.
+        questions: of the window; their ``event`` counts from its first.
         is_answer: (T,) bool, the tokens to be predicted.
-        target: (B,) int32, event each branch asks about.
-        task: B task names.
     """
 
     tokens: Tokens
     branches: Branches
+    questions: Questions
     is_answer: NDArray[np.bool_]
-    target: NDArray[np.int32]
-    task: tuple[str, ...]
 
 
 def lay_out_branches(
@@ -49,15 +58,19 @@ def lay_out_branches(
     events: Events,
     targets: Sequence[int],
     *,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str],
+    expansions: Sequence[int] = (),
 ) -> BranchedTokens:
-    """Write a window with a branch for every target and task.
+    """Write a window with branches for every target and task.
 
     Args:
         template: how events are written.
-        events: the window with its similar marks.
-        targets: event indices, increasing, from 1.
-        tasks: ``time`` asks for the time code, ``type`` for the type token.
+        events: the window, E events with their similar marks.
+        targets: event indices, increasing, from 1. E asks about the event after the last: without
+            an answer, and not by the tasks that need one.
+        tasks: of ``TASKS``.
+        expansions: first bytes of time codes; each becomes a token after the time question, from
+            which the bytes that may follow it are read.
 
     Returns:
         The layout. Its history ends with the event before the last target.
@@ -65,58 +78,179 @@ def lay_out_branches(
     Raises:
         ValueError: a target or task there is not.
     """
-    chosen = np.asarray(targets, dtype=np.int32)
-    if not len(chosen) or chosen[0] < 1 or chosen[-1] >= len(events) or (np.diff(chosen) < 1).any():
-        raise ValueError(f"targets must increase from 1 to at most {len(events) - 1}")
+    chosen = np.asarray(targets, dtype=np.int64)
+    if not len(chosen) or chosen[0] < 1 or chosen[-1] > len(events) or (np.diff(chosen) < 1).any():
+        raise ValueError(f"targets must increase from 1 to at most {len(events)}")
+    for task in tasks:
+        if task not in TASKS:
+            raise ValueError(f"unknown task {task!r}; one of {', '.join(TASKS)}")
+    known = chosen[chosen < len(events)]
     num_types = len(template.ids.type_ids)
-    if "type" in tasks and (events.types[chosen] >= num_types).any():
-        raise ValueError(f"type {events.types[chosen].max()}: the vocabulary has {num_types} types")
+    if {"type", "joint"} & set(tasks) and (events.types[known] >= num_types).any():
+        raise ValueError(f"type {events.types[known].max()}: the vocabulary has {num_types} types")
     history = template.write(events.slice(0, int(chosen[-1])))
-    recaps = _Recaps(template, events)
-    answers: dict[str, list[list[int]]] = {
-        "time": template.time_ids(events.intervals[chosen]).tolist(),
-        "type": [[template.ids.type_ids[code]] for code in events.types[chosen] if "type" in tasks],
-    }
-    questions = {
-        "time": (template.ids.time_prediction, Modality.TIME),
-        "type": (template.ids.type_prediction, Modality.TYPE),
-    }
-    parts, frames = [history], [history.frames]
-    visible: list[int] = []
-    lengths: list[int] = []
-    task_names: list[str] = []
-    is_answer = [np.zeros(len(history.ids), dtype=np.bool_)]
-    for index, target in enumerate(chosen.tolist()):
-        first_hidden, recap = recaps.before(target)
-        seen = int(np.searchsorted(history.event, first_hidden, side="left"))
-        for task in tasks:
-            if task not in questions:
-                raise ValueError(f"unknown task {task!r}; one of {', '.join(TASKS)}")
-            marker, modality = questions[task]
-            answer = answers[task][index]
-            parts += [recap, _question(marker, modality, answer, target)]
-            frames.append(recap.frames)
-            length = len(recap.ids) + 1 + len(answer)
-            is_answer.append(np.arange(length) > len(recap.ids))
-            visible.append(seen)
-            lengths.append(length)
-            task_names.append(task)
-    num_history = len(history.ids)
-    return BranchedTokens(
-        tokens=Tokens(
-            np.concatenate([part.ids for part in parts]),
-            np.concatenate([part.modality for part in parts]),
-            np.concatenate([part.event for part in parts]),
-            np.concatenate(frames),
-        ),
-        branches=Branches(
-            np.repeat(np.arange(HISTORY, len(lengths), dtype=np.int32), [num_history, *lengths]),
-            np.append(np.arange(1, num_history + 1), np.repeat(visible, lengths)).astype(np.int32),
-        ),
-        is_answer=np.concatenate(is_answer),
-        target=np.repeat(chosen, len(tasks)),
-        task=tuple(task_names),
-    )
+    writer = _Writer(template, events, history, set(tasks), tuple(expansions))
+    for target in chosen.tolist():
+        writer.write(target)
+    return writer.laid_out()
+
+
+def branch_costs(
+    template: Template, events: Events, *, tasks: Sequence[str], expansions: int = 0
+) -> NDArray[np.int64]:
+    """(E,) tokens that the branches of each event take at most, were it a target.
+
+    Exact where the event before is not compressed.
+    """
+    layout, time_bytes, wanted = template.layout, template.settings.time_bytes, set(tasks)
+    turn, close = len(layout.turn), len(layout.answer_close)
+    shows = events.frames != NO_FRAME
+    image = template.image_cost * (shows if template.settings.images != "none" else 0 * shows)
+    texts = np.diff(events.text_offsets)
+    cost = np.zeros(len(events), dtype=np.int64)
+    if wanted & {"time", "joint", "text"}:
+        cost += 1 + turn + time_bytes + close + expansions
+    for task in ("type", "joint"):
+        cost += (1 + turn + 1 + close) * (task in wanted)
+    if "text" in wanted:
+        cost += 2 + turn + image + texts
+    whole = replace(events, similar=np.zeros(len(events), dtype=np.bool_))
+    in_full = template.costs(whole) + image
+    if template.settings.run_encoding == "run_length":
+        in_full += template.similar_cost
+    recap = np.zeros(len(events), dtype=np.int64)
+    recap[1:] = np.where(events.similar, in_full, 0)[:-1]
+    return cost + recap
+
+
+class _Writer:
+    """Writes the branches of one target after the other."""
+
+    def __init__(
+        self,
+        template: Template,
+        events: Events,
+        history: Tokens,
+        tasks: set[str],
+        expansions: tuple[int, ...],
+    ) -> None:
+        self._template, self._events, self._history = template, events, history
+        self._tasks, self._expansions = tasks, expansions
+        self._recaps = _Recaps(template, events)
+        self._codes = template.time_ids(events.intervals).tolist()
+        self._types = events.types.tolist()
+        self._frames = [history.frames]
+        self._num_branches = 0
+        self._parent = self._seen = HISTORY  # of the branch that is being written
+        # of every token after the history
+        self._ids: list[int] = []
+        self._tokens: list[tuple[int, int, int, int, int, int, bool]] = []
+        self._questions: list[tuple[int, int, int, int]] = []
+
+    def write(self, target: int) -> None:
+        """Write what is asked about one event."""
+        ids, layout = self._template.ids, self._template.layout
+        first_hidden, recap = self._recaps.before(target)
+        self._seen = int(np.searchsorted(self._history.event, first_hidden, side="left"))
+        root = HISTORY
+        if recap is not None:
+            root = self._branch(HISTORY)
+            for token, event in zip(recap.ids.tolist(), recap.event.tolist(), strict=True):
+                self._add((token,), event)
+            self._frames.append(recap.frames)
+        if self._tasks & {"time", "joint", "text"}:
+            asked = self._branch(root)
+            expansion = len(self._history.ids) + len(self._ids) + 1 + len(layout.turn)
+            self._ask("time", ids.time_prediction, target, expansion if self._expansions else -1)
+            for byte in self._expansions:
+                self._branch(asked)
+                self._add((ids.byte_ids[byte],), target)
+            if target < len(self._events):
+                answered = self._branch(asked)
+                self._answer("time", self._codes[target], Modality.TIME, target)
+                self._after_time(answered, target)
+        if "type" in self._tasks:
+            self._ask_type("type", root, target)
+
+    def _after_time(self, answered: int, target: int) -> None:
+        if "joint" in self._tasks:
+            self._ask_type("joint", answered, target)
+        if "text" not in self._tasks:
+            return
+        self._branch(answered)
+        frame = self._events.frames[target : target + 1]
+        if frame[0] != NO_FRAME and self._template.settings.images != "none":
+            self._add(self._template.image_ids, target)
+            self._frames.append(frame)
+        self._ask("text", self._template.ids.text_start, target)
+        start, end = self._events.text_offsets[target : target + 2].tolist()
+        self._answer("text", self._events.text_ids[start:end].tolist(), Modality.TEXT, target)
+        self._answer("text", [self._template.ids.text_end], Modality.CONTROL, target, close=False)
+
+    def _ask_type(self, task: str, parent: int, target: int) -> None:
+        self._branch(parent)
+        self._ask(task, self._template.ids.type_prediction, target)
+        if target < len(self._events):
+            token = self._template.ids.type_ids[self._types[target]]
+            self._answer(task, [token], Modality.TYPE, target)
+
+    def _branch(self, parent: int) -> int:
+        self._parent = parent
+        self._num_branches += 1
+        return self._num_branches - 1
+
+    def _ask(self, task: str, marker: int, target: int, expansion: int = -1) -> None:
+        self._add((marker, *self._template.layout.turn), target)
+        at = len(self._history.ids) + len(self._ids) - 1
+        self._questions.append((at, target, TASKS[task], expansion))
+
+    def _answer(
+        self, task: str, ids: list[int], modality: Modality, target: int, *, close: bool = True
+    ) -> None:
+        scored = task in self._tasks
+        self._add(ids, target, modality, TASKS[task], is_answer=scored)
+        if close and modality != Modality.TEXT:
+            end = self._template.layout.answer_close
+            self._add(end, target, Modality.CONTROL, TASKS[task], is_answer=scored)
+
+    def _add(
+        self,
+        ids: Sequence[int],
+        event: int,
+        modality: Modality = Modality.MASKED,
+        task: int = HISTORY_TASK,
+        *,
+        is_answer: bool = False,
+    ) -> None:
+        self._ids += ids
+        branch = self._num_branches - 1
+        row = (branch, self._parent, self._seen, event, int(modality), task, is_answer)
+        self._tokens += [row] * len(ids)
+
+    def laid_out(self) -> BranchedTokens:
+        """Everything written."""
+        history, size = self._history, len(self._history.ids)
+        columns = np.array(self._tokens, dtype=np.int32).reshape(-1, 7).T
+        branch, parent, seen, event, modality, task, is_answer = columns
+        asked = np.array(self._questions, dtype=np.int32).reshape(-1, 4).T
+        before = np.full(size, HISTORY, dtype=np.int32)
+        none = np.zeros(size, dtype=np.int32)
+        return BranchedTokens(
+            tokens=Tokens(
+                np.append(history.ids, np.array(self._ids, dtype=np.int32)),
+                np.append(history.modality, modality.astype(np.uint8)),
+                np.append(history.event, event),
+                np.concatenate(self._frames),
+            ),
+            branches=Branches(
+                branch=np.append(before, branch),
+                parent=np.append(before, parent),
+                visible=np.append(np.arange(1, size + 1, dtype=np.int32), seen),
+                task=np.append(none, task).astype(np.uint8),
+            ),
+            questions=Questions(asked[0], asked[1], asked[2].astype(np.uint8), asked[3]),
+            is_answer=np.append(none, is_answer).astype(np.bool_),
+        )
 
 
 class _Recaps:
@@ -133,11 +267,11 @@ class _Recaps:
         kept = np.where(~events.similar & (events.frames != NO_FRAME), np.arange(len(events)), -1)
         self._last_shown = np.maximum.accumulate(kept)  # event whose frame was shown last
 
-    def before(self, target: int) -> tuple[int, Tokens]:
+    def before(self, target: int) -> tuple[int, Tokens | None]:
         """The first event the branch must not see in the history, and the tokens in its place."""
         events, newest = self._events, target - 1
         if not events.similar[newest]:
-            return target, _without_prefix(self._template.write(events.slice(0, 0)), 0)
+            return target, None
         first = int(self._run_of[newest])
         part = events.slice(first, newest + 1)
         similar, frames = part.similar.copy(), part.frames.copy()
@@ -147,24 +281,11 @@ class _Recaps:
         if self._template.settings.images == "on_change" and unchanged:
             frames[-1] = NO_FRAME
         written = self._template.write(replace(part, similar=similar, frames=frames))
-        return first, _without_prefix(written, first)
-
-
-def _without_prefix(tokens: Tokens, first_event: int) -> Tokens:
-    inside = tokens.event >= 0
-    return Tokens(
-        tokens.ids[inside],
-        tokens.modality[inside],
-        tokens.event[inside] + np.int32(first_event),
-        tokens.frames,
-    )
-
-
-def _question(marker: int, modality: Modality, answer: list[int], target: int) -> Tokens:
-    size = 1 + len(answer)
-    return Tokens(
-        np.array([marker, *answer], dtype=np.int32),
-        np.array([Modality.CONTROL] + [modality] * len(answer), dtype=np.uint8),
-        np.full(size, target, dtype=np.int32),
-        np.zeros(0, dtype=np.int32),
-    )
+        inside = written.event >= 0
+        tokens = Tokens(
+            written.ids[inside],
+            written.modality[inside],
+            written.event[inside] + np.int32(first),
+            written.frames,
+        )
+        return first, tokens

@@ -62,13 +62,29 @@ def branched_positions(
     """
     history = branches.branch == HISTORY
     change = (np.diff(segment, prepend=-1) != 0) | (np.diff(branches.branch, prepend=-2) != 0)
-    own = mrope_positions(is_image_pad, np.cumsum(change), image_side=image_side)
+    run = np.cumsum(change) - 1  # a history or a branch
+    own = mrope_positions(is_image_pad, run, image_side=image_side)
+    reached = own.max(axis=0)
     # where text goes on after a history token; an image ends at its greatest position
-    ends = np.where(history, own.max(axis=0), -1)
+    ends = np.where(history, reached, -1)
     step = len(segment) + 1  # keeps the running maximum of a segment from the next one's
     after = np.maximum.accumulate(ends + step * segment) - step * segment + 1
     starts = np.flatnonzero(np.diff(segment, prepend=-1))
     lengths = np.diff(np.append(starts, len(segment)))
     last_seen = np.repeat(starts, lengths) + branches.visible - 1
-    begins = np.where(branches.visible > 0, after[last_seen], 0)
-    return own + np.where(history, 0, begins)
+    begins = np.where(~history & (branches.visible > 0), after[last_seen], 0)
+
+    first = np.flatnonzero(change)
+    sizes = np.maximum.reduceat(reached, first) + 1 if len(first) else reached
+    place = {
+        (part, name): index
+        for index, (part, name) in enumerate(
+            zip(segment[first].tolist(), branches.branch[first].tolist(), strict=True)
+        )
+    }
+    of_run = begins[first]
+    continued = (branches.branch[first] != HISTORY) & (branches.parent[first] != HISTORY)
+    for index in np.flatnonzero(continued).tolist():  # a parent comes before its children
+        parent = place[int(segment[first[index]]), int(branches.parent[first[index]])]
+        of_run[index] = of_run[parent] + sizes[parent]
+    return own + of_run[run]

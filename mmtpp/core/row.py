@@ -1,6 +1,7 @@
 """One packed sample in numpy, between the data pipeline and the model.
 
-Axes: T tokens, F distinct frames of S x S pixels, I image occurrences, E events, N labels.
+Axes: T tokens, F distinct frames of S x S pixels, I image occurrences, E events, N labels, Q
+questions.
 """
 
 from dataclasses import dataclass
@@ -14,36 +15,100 @@ HISTORY = -1  # the branch of a token that belongs to none
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Neighbouring branches of a segment that attend as one.
+
+    Attributes:
+        start, end: their tokens, counted from the start of the segment.
+        seen: leading tokens of the history that any of them may see.
+        mask: (end - start, seen + end - start) True where the row's token may see the column's:
+            first the history, then the block itself.
+    """
+
+    start: int
+    end: int
+    seen: int
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Branches:
     """Which tokens of a row are history and which belong to a branch (``core.branches``).
 
-    A segment is a history followed by its branches. A history token sees the history up to itself;
-    a token of a branch sees the first tokens of the history and its own branch up to itself.
+    A segment is a history followed by its branches, each in one piece and after its parent. A
+    history token sees the history up to itself; a token of a branch sees the first tokens of the
+    history, the branches its own continues, and its own branch up to itself.
 
     Attributes:
         branch: (T,) int32, ``HISTORY`` or the branch, distinct within a segment.
+        parent: (T,) int32, the branch that a token's branch continues; ``HISTORY`` where it
+            continues the history itself.
         visible: (T,) int32, how many leading history tokens of its segment a token may see.
+        task: (T,) uint8, what a label trains: a key of ``core.branches.TASKS``, or ``HISTORY_TASK``.
     """
 
     branch: NDArray[np.int32]
+    parent: NDArray[np.int32]
     visible: NDArray[np.int32]
+    task: NDArray[np.uint8]
 
-    def mask(self, start: int, end: int) -> NDArray[np.bool_]:
-        """What the branches of one segment see.
+    def blocks(self, start: int, end: int, *, size: int) -> list[Block]:
+        """What the branches of one segment see, in parts.
 
         Args:
             start: first token of the segment.
             end: the one after its last.
-
-        Returns:
-            (tokens of branches, tokens of the segment) True where the row's token may see the
-            column's.
+            size: tokens from which a block is full; branches that share a parent stay together.
         """
-        branch, place = self.branch[start:end], np.arange(end - start)
-        history = branch == HISTORY
-        rows = np.flatnonzero(~history)
-        seen = history & (place < self.visible[start:end][rows, None])
-        return seen | ((branch[rows, None] == branch) & (place <= rows[:, None]))
+        branch, parent = self.branch[start:end], self.parent[start:end]
+        visible = self.visible[start:end]
+        num_history = int(np.searchsorted(branch != HISTORY, 1))
+        begins = np.flatnonzero(
+            (branch != HISTORY) & (parent == HISTORY) & (np.diff(branch, prepend=HISTORY) != 0)
+        )
+        blocks: list[Block] = []
+        first = num_history
+        while first < len(branch):
+            place = int(np.searchsorted(begins, first + size))
+            last = int(begins[place]) if place < len(begins) else len(branch)
+            seen = int(visible[first:last].max(initial=0))
+            of_history = np.arange(seen) < visible[first:last, None]
+            own = _own(branch[first:last], parent[first:last])
+            blocks.append(Block(first, last, seen, np.concatenate([of_history, own], axis=1)))
+            first = last
+        return blocks
+
+
+def _own(branch: NDArray[np.int32], parent: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(n, n) what the tokens of whole branches see of each other."""
+    sees = branch[:, None] == branch
+    distinct, first = np.unique(branch, return_index=True)
+    parents = parent[first]
+    above = parent
+    while (above != HISTORY).any():
+        sees |= (above[:, None] == branch) & (above != HISTORY)[:, None]
+        place = np.minimum(np.searchsorted(distinct, above), len(distinct) - 1)
+        above = np.where(above == HISTORY, HISTORY, parents[place]).astype(np.int32)
+    return sees & np.tri(len(branch), dtype=np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What is asked in a row.
+
+    Attributes:
+        at: (Q,) int32, the last token of each question: the first of its answer is predicted there.
+        event: (Q,) int32, event of the row that is asked about; for the event after the last of a
+            sequence, the place that it would have.
+        task: (Q,) uint8, key of ``core.branches.TASKS``.
+        expansion: (Q,) int32, the first of the tokens that stand for possible answers, each seeing
+            only the question; -1 where there are none.
+    """
+
+    at: NDArray[np.int32]
+    event: NDArray[np.int32]
+    task: NDArray[np.uint8]
+    expansion: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +127,7 @@ class Row:
         event_type: (E,) int16, types of the row's events.
         event_is_target: (E,) bool, events that evaluation scores.
         branches: of the row's segments; None where all of them are plain text.
+        questions: of the branches.
     """
 
     sample_id: int
@@ -75,14 +141,31 @@ class Row:
     event_type: NDArray[np.int16]
     event_is_target: NDArray[np.bool_]
     branches: Branches | None = None
+    questions: Questions | None = None
+
+    def predecessors(self) -> NDArray[np.int64]:
+        """(T,) position of the token that predicts each; -1 for the first of a segment."""
+        place = np.arange(len(self.segment))
+        starts = np.diff(self.segment, prepend=-1) != 0
+        before = np.where(starts, -1, place - 1)
+        if self.branches is None:
+            return before
+        branches = self.branches
+        begins = (branches.branch != HISTORY) & (
+            starts | (np.diff(branches.branch, prepend=HISTORY) != 0)
+        )
+        first = np.flatnonzero(begins)
+        segment_start = np.maximum.accumulate(np.where(starts, place, 0))[first]
+        of_history = segment_start + branches.visible[first] - 1
+        of_history = np.where(branches.visible[first] > 0, of_history, -1)
+        key = self.segment.astype(np.int64) * (int(branches.branch.max()) + 2) + branches.branch + 1
+        last = dict(zip(key.tolist(), place.tolist(), strict=True))  # a later place replaces one
+        wanted = key[first] - branches.branch[first] + branches.parent[first]
+        of_parent = [last.get(each, -1) for each in wanted.tolist()]
+        before[first] = np.where(branches.parent[first] == HISTORY, of_history, of_parent)
+        return before
 
     def label_positions(self) -> NDArray[np.int64]:
-        """(N,) positions that are predicted: scored, not masked, after one of the same part.
-
-        A part is a segment, its history, or a branch: a first token has none before it.
-        """
-        follows = np.zeros(len(self.segment), dtype=np.bool_)
-        follows[1:] = self.segment[1:] == self.segment[:-1]
-        if self.branches is not None:
-            follows[1:] &= self.branches.branch[1:] == self.branches.branch[:-1]
+        """(N,) positions that are predicted: scored, not masked, and after another token."""
+        follows = self.predecessors() >= 0
         return np.flatnonzero(follows & self.scored & (self.modality != Modality.MASKED))

@@ -78,6 +78,8 @@ class Layout:
         image_open: before the image pads; ``vision_end`` follows them.
         close: at the end of an event.
         similar_close: at the end of a similar event or a run.
+        turn: between a question and its answer.
+        answer_close: after an answer.
     """
 
     prefix: tuple[int, ...] = ()
@@ -88,10 +90,12 @@ class Layout:
     image_open: tuple[int, ...] = ()
     close: tuple[int, ...] = ()
     similar_close: tuple[int, ...] = ()
+    turn: tuple[int, ...] = ()
+    answer_close: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, ids: TokenIds, style: str) -> "Layout":
-        """The layout of one of ``STYLES``."""
+    def of(cls, ids: TokenIds, style: str, *, asked: bool = False) -> "Layout":
+        """The layout of one of ``STYLES``; ``asked`` of a history that questions follow."""
         if style == "dense":
             return cls(image_open=(ids.vision_start,))
         if style == "minimal":
@@ -105,7 +109,7 @@ class Layout:
                 image_open=(ids.vision_start,),
             )
         return cls(
-            prefix=ids.prefix,
+            prefix=ids.chat_prefix if asked else ids.prefix,
             time_open=(ids.start_of_event, *ids.blank, ids.time_start),
             type_open=(ids.time_end, *ids.blank, ids.type_start),
             text_open=(ids.type_end, *ids.blank, ids.text_start),
@@ -113,6 +117,8 @@ class Layout:
             image_open=(*ids.blank, ids.vision_start),
             close=(*ids.blank, ids.end_of_event, *ids.line_break),
             similar_close=ids.line_break,
+            turn=ids.chat_turn,
+            answer_close=(ids.end_of_text,),
         )
 
 
@@ -137,20 +143,24 @@ class Template:
     Args:
         ids: token ids of the vocabulary.
         settings: how events are written.
+        asked: questions follow the events; the published layout then is a chat (stage 2).
 
     Source: MM-TPP, structured event template; the exact layout is that of the authors' stage-1
         script. Golden token files: tests/unit/test_template.py.
     """
 
-    def __init__(self, ids: TokenIds, settings: TemplateSettings) -> None:
+    def __init__(
+        self, ids: TokenIds, settings: TemplateSettings, *, asked: bool = False
+    ) -> None:
         self.ids = ids
         self.settings = settings
         self._byte_ids = np.array(ids.byte_ids, dtype=np.int32)
         self._type_ids = np.array(ids.type_ids, dtype=np.int32)
-        self.layout = layout = Layout.of(ids, settings.style)
+        self.layout = layout = Layout.of(ids, settings.style, asked=asked)
         self.prefix = layout.prefix
         pads = settings.image_tokens
         image = (*layout.image_open, *(ids.image_pad,) * pads, ids.vision_end)
+        self.image_ids = image
         masked = range(len(layout.image_open), len(layout.image_open) + pads)
         similar_end = () if self._run_length else layout.similar_close
         pieces = {

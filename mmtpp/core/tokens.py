@@ -30,6 +30,10 @@ class TokenIds:
         vision_start, image_pad, vision_end: the backbone's own image tokens.
         blank, line_break, prefix: plain text " ", line feed and "Event Sequence:" + line feed,
             as token ids.
+        chat_prefix: the system's turn and the start of the user's, up to "Event Sequence History:"
+            + line feed; before the history in the published prompts.
+        chat_turn: the end of the user's turn and the start of the assistant's.
+        end_of_text: the token that ends a published answer.
     """
 
     byte_ids: tuple[int, ...]
@@ -51,6 +55,9 @@ class TokenIds:
     blank: tuple[int, ...]
     line_break: tuple[int, ...]
     prefix: tuple[int, ...]
+    chat_prefix: tuple[int, ...]
+    chat_turn: tuple[int, ...]
+    end_of_text: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Attention within the segments of a packed row.
 
 Neither way makes a (T, T) mask, and the work is the sum of the squares of the segments' lengths,
-not the square of their sum. Axes: T tokens, H heads, K key-value heads, D width of a head.
+not the square of their sum. Branches attend in blocks: a block's mask spans what the block sees of
+the history and the block itself, not the other branches. Axes: T tokens, H heads, K key-value heads, D width of a head.
 """
 
 from dataclasses import dataclass
@@ -19,19 +20,34 @@ NAME = "mmtpp_packed"
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionBlock:
+    """Branches of a segment that attend as one, see ``core.row.Block``.
+
+    Attributes:
+        start, end: their tokens within the segment.
+        seen: leading tokens of the history they attend to.
+        mask: (end - start, seen + end - start) bool on the device.
+    """
+
+    start: int
+    end: int
+    seen: int
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Segments:
     """The segments of a packed row, which do not attend to each other.
 
     Attributes:
         lengths: of each, in order.
         starts: (segments + 1,) int32 on the device, from 0 to T.
-        masks: for each what its branches see, (tokens of branches, tokens of the segment) bool on
-            the device, or None for causal attention alone; empty where no segment has branches.
+        blocks: of each segment's branches; empty where no segment has any.
     """
 
     lengths: tuple[int, ...]
     starts: torch.Tensor
-    masks: tuple[torch.Tensor | None, ...] = ()
+    blocks: tuple[tuple[AttentionBlock, ...], ...] = ()
 
 
 def packed_attention(
@@ -69,7 +85,7 @@ def packed_attention(
     if attention_mask is not None or dropout:
         raise ValueError("packed attention takes neither a mask nor dropout")
     on_kernel = query.device.type == "cuda" and query.dtype != torch.float32  # its own limits
-    if on_kernel and not segments.masks:
+    if on_kernel and not segments.blocks:
         longest = max(segments.lengths)
         q_THD, k_TKD, v_TKD = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
         out_THD = varlen_attn(
@@ -92,11 +108,15 @@ def packed_attention(
     out: list[torch.Tensor] = []
     for index, (q, k, v) in enumerate(zip(*parts, strict=True)):
         k, v = repeat_kv(k, groups), repeat_kv(v, groups)
-        mask = segments.masks[index] if segments.masks else None
-        size = q.shape[2] - (0 if mask is None else len(mask))  # of the history
+        blocks = segments.blocks[index] if segments.blocks else ()
+        size = blocks[0].start if blocks else q.shape[2]  # of the history
         out.append(attend(q[:, :, :size], k[:, :, :size], v[:, :, :size], is_causal=True))
-        if mask is not None:
-            out.append(attend(q[:, :, size:], k, v, attn_mask=mask))
+        for block in blocks:
+            own = slice(block.start, block.end)
+            k_block, v_block = (
+                torch.cat([each[:, :, : block.seen], each[:, :, own]], dim=2) for each in (k, v)
+            )
+            out.append(attend(q[:, :, own], k_block, v_block, attn_mask=block.mask))
     return torch.cat(out, dim=2).transpose(1, 2), None
 
 

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.positions import branched_positions, mrope_positions
-from mmtpp.core.row import Row
-from mmtpp.model.attention import Segments
+from mmtpp.core.row import Block, Row
+from mmtpp.model.attention import AttentionBlock, Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
+
+BLOCK_TOKENS = 256  # of branches that attend as one; larger ones mask more that is not theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Batch:
         grid: (F, 3) int64 patches in time, height, width.
         image_frame: (I,) int64.
         labels: (N,) int64 positions of the labels in the row.
+        predictors: (N,) int64 positions of the tokens that predict them.
     """
 
     input_ids: torch.Tensor
@@ -39,6 +42,7 @@ class Batch:
     grid: torch.Tensor
     image_frame: torch.Tensor
     labels: torch.Tensor
+    predictors: torch.Tensor
 
 
 class Batcher:
@@ -70,20 +74,20 @@ class Batcher:
         starts = np.flatnonzero(np.diff(row.segment, prepend=-1, append=-1))
         if row.branches is None:
             positions = mrope_positions(is_pad, row.segment, image_side=side)
-            masks: list[NDArray[np.bool_]] = []
+            blocks: list[list[Block]] = []
         else:
             positions = branched_positions(is_pad, row.segment, row.branches, image_side=side)
-            masks = [row.branches.mask(*ends) for ends in pairwise(starts.tolist())]
+            blocks = [
+                row.branches.blocks(*ends, size=BLOCK_TOKENS) for ends in pairwise(starts.tolist())
+            ]
+        labels = row.label_positions()
         return Batch(
             input_ids=self._tensor(row.input_ids)[None],
             position_ids=self._tensor(positions)[:, None],
             segments=Segments(
                 tuple(np.diff(starts).tolist()),
                 torch.as_tensor(starts.astype(np.int32), device=self.device),
-                tuple(
-                    torch.as_tensor(mask, device=self.device) if len(mask) else None
-                    for mask in masks
-                ),
+                tuple(tuple(map(self._block, of_segment)) for of_segment in blocks),
             ),
             image_mask=torch.as_tensor(is_pad, device=self.device)[None],
             pixel_values=torch.as_tensor(
@@ -91,8 +95,13 @@ class Batcher:
             ),
             grid=torch.tensor([[1, MERGE * side, MERGE * side]] * len(frames), device=self.device),
             image_frame=self._tensor(row.image_frame),
-            labels=self._tensor(row.label_positions()),
+            labels=self._tensor(labels),
+            predictors=self._tensor(row.predecessors()[labels]),
         )
+
+    def _block(self, block: Block) -> AttentionBlock:
+        mask = torch.as_tensor(block.mask, device=self.device)
+        return AttentionBlock(block.start, block.end, block.seen, mask)
 
     def _tensor(self, values: NDArray[np.integer]) -> torch.Tensor:
         return torch.as_tensor(values.astype(np.int64), device=self.device)

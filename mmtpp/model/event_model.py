@@ -67,6 +67,11 @@ class EventModel(nn.Module):
             best_type_N: (N,) int64, at each label the index into ``type_ids`` of the most likely
                 type, meaningful where the label is a type; None without ``type_ids``.
         """
+        targets_N = batch.input_ids[0, batch.labels]
+        return self.head(self.hidden(batch)[batch.predictors], targets_N, type_ids)
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """(T, D) what the language model makes of every token of a row."""
         model = self.base
         embeds_1TD = self.embedding(batch.input_ids)
         tower = model.model.visual
@@ -80,15 +85,13 @@ class EventModel(nn.Module):
         )
         # keeps the tower in the graph of a row without images, at no effect
         embeds_1TD = embeds_1TD + 0.0 * cells.sum()
-        hidden_TD = model.model.language_model(
+        return model.model.language_model(
             inputs_embeds=embeds_1TD,
             position_ids=batch.position_ids,
             attention_mask={"full_attention": None},  # none is made
             segments=batch.segments,
             use_cache=False,  # the cache ignores packing, silently
         ).last_hidden_state[0]
-        targets_N = batch.input_ids[0, batch.labels]
-        return self.head(hidden_TD[batch.labels - 1], targets_N, type_ids)
 
 
 def build_event_model(

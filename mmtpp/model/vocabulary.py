@@ -178,6 +178,14 @@ class Vocabulary:
     def token_ids(self) -> TokenIds:
         """What a template needs."""
         blank, line_break, prefix = self.encode_texts([" ", "\n", "Event Sequence:\n"])
+        system, user, assistant = self.encode_texts(
+            [
+                "system\nYou are a helpful assistant.",
+                "user\nEvent Sequence History:\n",
+                "assistant\n",
+            ]
+        )
+        start, end = self.special("<|im_start|>"), self.special("<|im_end|>")
         return TokenIds(
             byte_ids=self._byte_ids,
             type_ids=self._types,
@@ -187,6 +195,9 @@ class Vocabulary:
             blank=tuple(blank),
             line_break=tuple(line_break),
             prefix=tuple(prefix),
+            chat_prefix=(start, *system, end, *line_break, start, *user),
+            chat_turn=(end, *line_break, start, *assistant),
+            end_of_text=self.special("<|endoftext|>"),
             **self._markers,
         )
 

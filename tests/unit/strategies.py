@@ -28,6 +28,9 @@ IDS = TokenIds(
     blank=(20,),
     line_break=(21,),
     prefix=(30, 31, 32),
+    chat_prefix=(40, 41, 42, 43),
+    chat_turn=(44, 45),
+    end_of_text=46,
 )
 
 intervals = st.lists(
