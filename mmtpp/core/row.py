@@ -44,7 +44,8 @@ class Branches:
         parent: (T,) int32, the branch that a token's branch continues; ``HISTORY`` where it
             continues the history itself.
         visible: (T,) int32, how many leading history tokens of its segment a token may see.
-        task: (T,) uint8, what a label trains: a key of ``core.branches.TASKS``, or ``HISTORY_TASK``.
+        task: (T,) uint8, what a label trains: a key of ``core.branches.TASKS``, or
+            ``HISTORY_TASK``.
     """
 
     branch: NDArray[np.int32]

@@ -149,9 +149,7 @@ class Template:
         script. Golden token files: tests/unit/test_template.py.
     """
 
-    def __init__(
-        self, ids: TokenIds, settings: TemplateSettings, *, asked: bool = False
-    ) -> None:
+    def __init__(self, ids: TokenIds, settings: TemplateSettings, *, asked: bool = False) -> None:
         self.ids = ids
         self.settings = settings
         self._byte_ids = np.array(ids.byte_ids, dtype=np.int32)

@@ -47,7 +47,12 @@ class TimeRange:
 
 
 def cut_windows(
-    events: Events, template: Template, *, max_tokens: int, overlap_fraction: float
+    events: Events,
+    template: Template,
+    *,
+    max_tokens: int,
+    overlap_fraction: float,
+    branch_costs: NDArray[np.int64] | None = None,
 ) -> list[Window]:
     """Cut a sequence into windows of at most ``max_tokens``; every event is scored exactly once.
 
@@ -60,9 +65,12 @@ def cut_windows(
         template: decides what an event costs.
         max_tokens: the budget of one window.
         overlap_fraction: share of the budget spent on repeated context, 0 to below 1.
+        branch_costs: (E,) tokens that scoring each event takes besides (``core.branches``); such an
+            event has at least one before it in its window.
 
     Returns:
-        Windows in order, none for fewer than two events.
+        Windows in order, none for fewer than two events. With branches their tokens are counted,
+        and the last event's own, which the history leaves out.
 
     Raises:
         ValueError: one event alone exceeds the budget.
@@ -70,6 +78,11 @@ def cut_windows(
     num_events = len(events)
     budget = max_tokens - len(template.prefix)
     inside = np.append(0, np.cumsum(template.costs(events)))
+    asked = np.zeros(num_events + 1, dtype=np.int64)
+    if branch_costs is not None:
+        asked[1:] = np.cumsum(branch_costs)
+    together = inside + asked
+    context = 0 if branch_costs is None else 1
     restart = template.restart(events)
     # a run of more than MAX_COUNT, cut at both ends, may take one more token than these say
     is_exact = template.settings.run_encoding == "token"
@@ -83,14 +96,16 @@ def cut_windows(
     windows: list[Window] = []
     start, scored = 0, 1
     while scored < num_events:
-        end = int(_ends(restart, inside, budget, start))
-        num_tokens = cost(start, end)
+        before = int(asked[scored] - asked[start])  # of events that are context here
+        end = int(_ends(restart, together, budget + before, start))
+        num_tokens = cost(start, end) + int(asked[end]) - int(asked[scored])
         while end > scored and num_tokens > budget:
             end -= 1
-            num_tokens = cost(start, end)
+            num_tokens = cost(start, end) + int(asked[end]) - int(asked[scored])
         if end <= scored:
-            if start == scored:
-                tokens = _cost(events, template, scored, scored + 1)
+            if start >= scored - context:
+                tokens = _cost(events, template, start, scored + 1)
+                tokens += int(asked[scored + 1] - asked[scored])
                 raise ValueError(f"event {scored} takes {tokens} tokens, more than {budget}")
             start += 1  # give up context until the next event fits
             continue
@@ -98,7 +113,7 @@ def cut_windows(
         scored = end
         keep = int(inside[end]) - int(budget * overlap_fraction)
         start = max(start + 1, int(np.searchsorted(inside, keep, side="left")))
-        start = min(start, end)
+        start = min(start, end - context)
     return windows
 
 

@@ -11,12 +11,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.row import Row
-from mmtpp.core.template import Template
+from mmtpp.core.branches import BranchedTokens, lay_out_branches
+from mmtpp.core.row import HISTORY, Branches, Questions, Row
 from mmtpp.core.tokens import TokenIds, Tokens
 from mmtpp.data.plan import AssembleSettings
 from mmtpp.data.store import Address, StoredEvents, StoreReader
 
+BRANCH_COLUMNS = {
+    "branch": pa.int32(),
+    "parent": pa.int32(),
+    "visible": pa.int32(),
+    "task": pa.uint8(),
+}
+QUESTION_COLUMNS = {
+    "at": pa.int32(),
+    "event": pa.int32(),
+    "task": pa.uint8(),
+    "expansion": pa.int32(),
+}
 ROW_SCHEMA = pa.schema(
     [
         ("sample_id", pa.int64()),
@@ -35,6 +47,9 @@ ROW_SCHEMA = pa.schema(
         ("event_type", pa.list_(pa.int16())),
         ("event_previous_type", pa.list_(pa.int16())),
         ("event_is_target", pa.list_(pa.bool_())),
+        # null in rows without questions: one entry a token, then one a question
+        *[(name, pa.list_(kind)) for name, kind in BRANCH_COLUMNS.items()],
+        *[(f"question_{name}", pa.list_(kind)) for name, kind in QUESTION_COLUMNS.items()],
     ]
 )
 
@@ -50,7 +65,7 @@ class Assembler:
     def __init__(self, settings: AssembleSettings, token_ids: TokenIds) -> None:
         self._settings = settings
         self._reader = StoreReader(settings.store)
-        self._template = Template(token_ids, settings.template)
+        self._template = settings.writer(token_ids)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Assemble samples in order.
@@ -74,7 +89,18 @@ class Assembler:
     def _write(self, window: "_PlannedWindow") -> "_Written":
         stored = self._reader.events(window.address, window.start, window.end)
         events = replace(stored.events, similar=window.similar)
-        return _Written(window, replace(stored, events=events), self._template.write(events))
+        stored = replace(stored, events=events)
+        asking = self._settings.asking
+        if asking is None:
+            return _Written(window, stored, self._template.write(events), None)
+        laid = lay_out_branches(
+            self._template,
+            events,
+            range(window.first_scored - window.start, len(window)),
+            tasks=asking.tasks,
+            expansions=asking.expansions,
+        )
+        return _Written(window, stored, laid.tokens, laid)
 
     def _table(self, sample_ids: pa.ChunkedArray, rows: list[list["_Written"]]) -> pa.Table:
         """``ROW_SCHEMA``: every column in one piece, without a Python object for a value."""
@@ -98,6 +124,12 @@ class Assembler:
         place = np.arange(len(similar)) - np.repeat(np.cumsum(num_events) - num_events, num_events)
         is_target = ~similar & (place >= np.repeat(first, num_events))
         is_target &= ~(gap < self._settings.targets_delta)
+        scored = event >= np.repeat(first.astype(np.int32), num_tokens)
+        if self._settings.asking is not None:
+            is_target = (place >= np.repeat(first, num_events)) & ~(
+                gap < self._settings.targets_delta
+            )
+            scored = self._labels(every, scored)
         num_frames, frames, image_frame, num_images = self._frames(rows)
 
         def lists(values: Any, sizes: NDArray[np.integer] | list[int]) -> pa.ListArray:
@@ -114,7 +146,7 @@ class Assembler:
                 np.where(event < 0, event, event + np.repeat(before.astype(np.int32), num_tokens)),
                 row_tokens,
             ),
-            "scored": lists(event >= np.repeat(first.astype(np.int32), num_tokens), row_tokens),
+            "scored": lists(scored, row_tokens),
             "frames": lists(frames, num_frames),
             "image_frame": lists(image_frame, num_images),
             "sequences": [[each.window.sequence_id for each in row] for row in rows],
@@ -127,7 +159,35 @@ class Assembler:
             ),
             "event_is_target": lists(is_target, row_events),
         }
+        if self._settings.asking is None:
+            for name in (*BRANCH_COLUMNS, *(f"question_{each}" for each in QUESTION_COLUMNS)):
+                columns[name] = pa.nulls(len(rows), ROW_SCHEMA.field(name).type)
+            return pa.table(columns, schema=ROW_SCHEMA)
+        laid = [each.laid for each in every if each.laid is not None]
+        for name in BRANCH_COLUMNS:
+            values = np.concatenate([getattr(each.branches, name) for each in laid])
+            columns[name] = lists(values, row_tokens)
+        asked = np.array([len(each.questions.at) for each in laid])
+        row_asked = np.bincount(row_of_window, asked, len(rows)).astype(np.int64)
+        tokens_before = np.cumsum(num_tokens) - num_tokens
+        tokens_before -= (np.cumsum(row_tokens) - row_tokens)[row_of_window]
+        shift = {"at": tokens_before, "event": before, "expansion": tokens_before}
+        for name in QUESTION_COLUMNS:
+            values = np.concatenate([getattr(each.questions, name) for each in laid])
+            if name in shift:
+                moved = values + np.repeat(shift[name], asked).astype(np.int32)
+                values = np.where(values < 0, values, moved)
+            columns[f"question_{name}"] = lists(values, row_asked)
         return pa.table(columns, schema=ROW_SCHEMA)
+
+    def _labels(self, windows: list["_Written"], scored: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Answers, and the history's own tokens where they are labels too."""
+        laid = [each.laid for each in windows if each.laid is not None]
+        answers = np.concatenate([each.is_answer for each in laid])
+        if self._settings.asking is None or not self._settings.asking.history_is_scored:
+            return answers
+        in_history = np.concatenate([each.branches.branch for each in laid]) == HISTORY
+        return answers | (in_history & scored)
 
     def _frames(
         self, rows: list[list["_Written"]]
@@ -179,11 +239,12 @@ class _PlannedWindow:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A window, its events as stored but with similar marks, and its tokens."""
+    """A window, its events as stored but with similar marks, its tokens and what is asked."""
 
     window: _PlannedWindow
     stored: StoredEvents
     tokens: Tokens
+    laid: BranchedTokens | None
 
 
 def _binary(values: list[NDArray[np.uint8]]) -> pa.LargeBinaryArray:
@@ -213,6 +274,7 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
     def values(name: str) -> np.ndarray:
         return batch[name][index].values.to_numpy(zero_copy_only=False)
 
+    is_asked = batch["branch"][index].is_valid
     frames = batch["frames"][index].values
     edges = np.frombuffer(frames.buffers()[1], dtype=np.int64)[frames.offset :]
     data = frames.buffers()[2] if len(frames) else b""
@@ -228,4 +290,8 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
         image_frame=values("image_frame"),
         event_type=values("event_type"),
         event_is_target=values("event_is_target"),
+        branches=Branches(*map(values, BRANCH_COLUMNS)) if is_asked else None,
+        questions=Questions(*(values(f"question_{name}") for name in QUESTION_COLUMNS))
+        if is_asked
+        else None,
     )

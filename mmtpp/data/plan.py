@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from mmtpp.core.branches import branch_costs
 from mmtpp.core.compression import Compression, compress
 from mmtpp.core.errors import DataError, MmtppError, as_record, from_record
 from mmtpp.core.order import seed_from
@@ -54,6 +55,21 @@ _PLAN_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """What is asked about every event (``core.branches``).
+
+    Attributes:
+        tasks: names of tasks.
+        expansions: first bytes of time codes that follow a time question, for forecasts.
+        history_is_scored: the events of the history are labels too, as in stage 1.
+    """
+
+    tasks: tuple[str, ...]
+    expansions: tuple[int, ...] = ()
+    history_is_scored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AssembleSettings:
     """Everything the samples depend on, besides the store.
 
@@ -69,6 +85,7 @@ class AssembleSettings:
         targets_delta: events that temporal compression with this threshold drops are no targets.
         packed: several windows in a sample, or one.
         seed: of the packing.
+        asking: what is asked about the events of a window; None for their sequence alone.
     """
 
     store: StoreSettings
@@ -83,11 +100,14 @@ class AssembleSettings:
     targets_delta: float
     packed: bool
     seed: int
+    asking: Asking | None = None
 
     @property
     def fingerprint(self) -> str:
         """Hash of the settings; equal for equal samples wherever the store lies."""
         tree = asdict(self)
+        if self.asking is None:
+            del tree["asking"]
         tree |= {"store": self.store.fingerprint, "image_px": self.image_px}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
@@ -95,6 +115,10 @@ class AssembleSettings:
     def image_px(self) -> int:
         """Side of the store's images."""
         return self.store.image_px
+
+    def writer(self, token_ids: TokenIds) -> Template:
+        """What writes the events."""
+        return Template(token_ids, self.template, asked=self.asking is not None)
 
     @property
     def time_range(self) -> TimeRange:
@@ -234,7 +258,7 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
         ``WINDOW_SCHEMA`` and what the plan as a whole needs: problem, sequence_id, num_events,
         num_similar.
     """
-    template = Template(token_ids, settings.template)
+    template = settings.writer(token_ids)
     reader = StoreReader(settings.store)
     with_text = settings.compression.strategy == "hybrid"
     columns: dict[str, list] = {name: [] for name in _PLAN_SCHEMA.names}
@@ -260,12 +284,17 @@ def _windows(
     first, last = settings.time_range.of(sequence.times)
     chosen = seeded(settings.compression, sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
+    costs = None
+    if settings.asking is not None:
+        # forecasts see as much history as training does: expansions come on top
+        costs = branch_costs(template, events, tasks=settings.asking.tasks)
     try:
         windows = cut_windows(
             events,
             template,
             max_tokens=settings.max_tokens,
             overlap_fraction=settings.overlap_fraction,
+            branch_costs=costs,
         )
     except ValueError as error:
         raise DataError(

@@ -2,7 +2,9 @@
 
 Neither way makes a (T, T) mask, and the work is the sum of the squares of the segments' lengths,
 not the square of their sum. Branches attend in blocks: a block's mask spans what the block sees of
-the history and the block itself, not the other branches. Axes: T tokens, H heads, K key-value heads, D width of a head.
+the history and the block itself, not the other branches.
+
+Axes: T tokens, H heads, K key-value heads, D width of a head.
 """
 
 from dataclasses import dataclass

@@ -96,6 +96,23 @@ class TokenHead(TokenMatrix):
         nll, *best = (torch.cat(column) for column in zip(*parts, strict=True))
         return nll, best[0] if best else None
 
+    def choose(self, hidden_ND: torch.Tensor, ids_K: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities among some tokens only, without the other logits.
+
+        Args:
+            hidden_ND: of the positions before the choice.
+            ids_K: (K,) int64, the tokens to choose from.
+
+        Returns:
+            (N, K) float32, nats; each row's probabilities sum to 1.
+        """
+        weight_KD = functional.embedding(ids_K, self.weight)
+        if self.rows is not None:
+            place = self.place[ids_K]
+            trained = functional.embedding(place.clamp(min=0), self.rows).to(weight_KD.dtype)
+            weight_KD = torch.where((place >= 0)[:, None], trained, weight_KD)
+        return functional.linear(hidden_ND, weight_KD).float().log_softmax(dim=-1)
+
     def _score(
         self, hidden_ND: torch.Tensor, targets_N: torch.Tensor, type_ids: torch.Tensor | None
     ) -> Sequence[torch.Tensor]:

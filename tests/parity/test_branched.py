@@ -97,7 +97,9 @@ def model() -> EventModel:
 def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
     targets = [[3, 4, 5, 11], list(range(1, 20)), [2]]
     parts = [
-        lay_out_branches(TEMPLATE, _events(20, seed), chosen, tasks=tuple(TASKS), expansions=[0, 64])
+        lay_out_branches(
+            TEMPLATE, _events(20, seed), chosen, tasks=tuple(TASKS), expansions=[0, 64]
+        )
         for seed, chosen in enumerate(targets)
     ]
     row = _row(parts)

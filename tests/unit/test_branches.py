@@ -118,7 +118,9 @@ def test_a_branch_sees_what_its_row_alone_would_hold(
     tasks = [TASK_NAMES[task] for task in questions.task.tolist()]
     assert asked == list(zip(questions.event.tolist(), tasks, strict=True))
     for at, (target, task) in zip(questions.at.tolist(), asked, strict=True):
-        following = np.flatnonzero(mask[:, at] & laid.is_answer & (laid.branches.task == TASKS[task]))
+        following = np.flatnonzero(
+            mask[:, at] & laid.is_answer & (laid.branches.task == TASKS[task])
+        )
         last = int(following[-1])
         seen = np.flatnonzero(mask[last])
         expected = _alone(template, sequence, target, task)
@@ -135,9 +137,7 @@ def test_a_branch_sees_what_its_row_alone_would_hold(
 
 
 @given(settings, events(min_size=2, max_size=9))
-def test_costs_are_enough_and_exact_without_compression(
-    chosen: TemplateSettings, sequence: Events
-):
+def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, asked=True)
     for tasks, expansions in ((ALL, (63, 64)), (("type",), ()), (("time",), (0,))):
         costs = branch_costs(template, sequence, tasks=tasks, expansions=len(expansions))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.events import Events
 from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
@@ -49,6 +50,28 @@ def _check(windows, sequence: Events, template: Template, budget: int) -> None:
         # an image and its placeholders are whole
         pads = (written.ids == IDS.image_pad).sum()
         assert pads == template.settings.image_tokens * len(written.frames)
+
+
+@given(settings, events(min_size=2, max_size=20), st.integers(150, 300), st.floats(0, 0.9))
+def test_windows_with_branches_fit_and_ask_about_every_event_once(
+    chosen: TemplateSettings, sequence: Events, budget: int, overlap: float
+):
+    template, tasks, expansions = Template(IDS, chosen, asked=True), ("time", "joint"), (62, 63)
+    windows = cut_windows(
+        sequence,
+        template,
+        max_tokens=budget,
+        overlap_fraction=overlap,
+        branch_costs=branch_costs(template, sequence, tasks=tasks, expansions=len(expansions)),
+    )
+    scored = [event for window in windows for event in range(window.first_scored, window.end)]
+    assert list(range(1, len(sequence))) == scored
+    for window in windows:
+        assert window.start < window.first_scored
+        targets = range(window.first_scored - window.start, window.end - window.start)
+        inside = sequence.slice(window.start, window.end)
+        laid = lay_out_branches(template, inside, targets, tasks=tasks, expansions=expansions)
+        assert len(laid.tokens.ids) <= window.num_tokens <= budget
 
 
 @given(settings, events(min_size=2, max_size=16), st.integers(40, 150))
