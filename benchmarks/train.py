@@ -48,7 +48,7 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
-from mmtpp.train.step import train_step
+from mmtpp.train.step import LabelWeights, train_step
 from mmtpp.train.zero import deepspeed_config
 
 STEPS, MICRO_BATCHES = 12, 4
@@ -124,7 +124,7 @@ def step_times() -> tuple[list[float], list[float]]:
     def ours(step: int, rows: list[Row]) -> None:
         train_step(
             engine, rows, batcher, num_micro_batches=len(rows),
-            weights=config.training.loss_weights, seed=0, step=step,
+            weigh=LabelWeights(config.training.loss_weights, config.tasks), seed=0, step=step,
         )  # fmt: skip
 
     def plain(step: int, rows: list[Row]) -> None:

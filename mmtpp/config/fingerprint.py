@@ -25,13 +25,17 @@ def fingerprint(settings: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_fingerprint(config: RunConfig) -> str:
+def run_fingerprint(config: RunConfig, *, job: str = "pretrain") -> str:
     """Hash of everything that shapes a training run: not its name, place, tracking or topology.
+
+    Only ``finetune`` asks tasks.
 
     The number of workers and ZeRO are left out because neither batches nor checkpoints depend on
     them.
     """
     excluded = {"run", "tracking", "source", "evaluation", "zero"}
+    if job != "finetune":
+        excluded.add("tasks")
     tree = config.model_dump(mode="json", exclude=excluded)
     tree["store"] = config.store.uri
     for key in _NOT_SHAPING:
@@ -41,12 +45,10 @@ def run_fingerprint(config: RunConfig) -> str:
 
 def run_name(config: RunConfig, job: str) -> str:
     """``run.name``, or one derived from the settings: no clock and no chance in it."""
-    if config.run.name and job == "pretrain":
+    is_training = job in ("pretrain", "finetune")
+    if config.run.name and is_training:
         return config.run.name
     tree = config.model_dump(mode="json", include={"evaluation", "source"})
-    suffix = (
-        run_fingerprint(config)
-        if job == "pretrain"
-        else fingerprint({"run": run_fingerprint(config), **tree})
-    )
+    run = run_fingerprint(config, job=job)
+    suffix = run if is_training else fingerprint({"run": run, **tree})
     return f"{config.run.name or config.model.preset}-{job}-{suffix[:8]}"

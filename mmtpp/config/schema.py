@@ -211,7 +211,7 @@ class Model(Section):
     """Folder with weights and tokenizer (Hugging Face layout): local, s3://, hf://OWNER/NAME@COMMIT
     of the hub, or empty for a fresh ``tiny``."""
     adapter: Uri = ""
-    """``evaluate`` only: PEFT adapter folder to put on ``model.path``."""
+    """PEFT adapter folder to put on ``model.path``; ``pretrain`` and ``finetune`` go on from it."""
     tokenizer_size: Annotated[int, Field(ge=512, le=65536)] = 1536
     """Entries of the byte-level BPE that ``prepare`` trains for a fresh ``tiny``."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -240,6 +240,33 @@ class LossWeights(Section):
     """Text tokens."""
     control: NonNegativeFloat = 1.0
     """Markers, similar-event tokens included."""
+
+
+class Tasks(Section):
+    """What ``finetune`` asks about every event; the weight of each answer in the loss, 0 for tasks
+    that are not asked. The answers' tokens are weighted by ``training.loss_weights`` as well."""
+
+    time: NonNegativeFloat = 1.0
+    """The interval, from the history."""
+    type: NonNegativeFloat = 1.0
+    """The type, from the history."""
+    joint: NonNegativeFloat = 1.0
+    """The type, when the interval is known: with ``time`` the joint distribution of the event."""
+    text: NonNegativeFloat = 0.0
+    """The text, when interval and image are known."""
+    history: NonNegativeFloat = 0.0
+    """The events of the history, as in stage 1; keeps the model from forgetting it."""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> "Tasks":
+        if not self.asked:
+            raise ValueError("one of time, type, joint and text must be above 0")
+        return self
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the tasks that are asked."""
+        return tuple(name for name in ("time", "type", "joint", "text") if getattr(self, name))
 
 
 class Training(Section):
@@ -356,6 +383,7 @@ class RunConfig(Section):
     window: Window = Window()
     model: Model = Model()
     lora: Lora = Lora()
+    tasks: Tasks = Tasks()
     training: Training = Training()
     zero: Zero = Zero()
     evaluation: Evaluation = Evaluation()

@@ -12,10 +12,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmtpp.core.timecode import bin_edges
+from mmtpp.core.timecode import bin_edges, encode_intervals
 
 MAX_FIRST_BYTE = 0x7E  # intervals below 1.7e38; the next holds infinity
 FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalRange:
+    """What positive training intervals span, in the source's time unit.
+
+    Attributes:
+        smallest: taken as the tick of the clock that the times were read from, or finer.
+        largest: of them.
+    """
+
+    smallest: float
+    largest: float
+
+    def grid(self, *, num_bytes: int) -> "IntervalGrid":
+        """The steps for these intervals, for time codes of ``num_bytes``."""
+        codes = encode_intervals(np.array([self.smallest, self.largest]), num_bytes=num_bytes)
+        lowest, highest = np.clip(codes[:, 0], 1, MAX_FIRST_BYTE).tolist()
+        return IntervalGrid.of(lowest, highest, num_bytes=num_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,20 +221,3 @@ class IntervalForecasts:
         step = self._step(values)
         density = self.mass[np.arange(len(self)), step] / np.diff(self.edges)[step]
         return np.where((values >= 0) & (values < self.edges[-1]), density, 0.0)
-
-
-def first_byte_range(intervals: NDArray[np.floating], codes: NDArray[np.uint8]) -> tuple[int, int]:
-    """The lowest and the highest first byte of positive intervals.
-
-    Args:
-        intervals: (E,).
-        codes: (E, bytes) of the same.
-
-    Raises:
-        ValueError: no interval is above zero.
-    """
-    first = codes[np.asarray(intervals) > 0, 0]
-    first = first[first > 0]
-    if not len(first):
-        raise ValueError("no interval is above zero")
-    return int(first.min()), min(int(first.max()), MAX_FIRST_BYTE)

@@ -46,6 +46,8 @@ ROW_SCHEMA = pa.schema(
         ("event_interval", pa.list_(pa.float64())),
         ("event_type", pa.list_(pa.int16())),
         ("event_previous_type", pa.list_(pa.int16())),
+        ("event_previous_interval", pa.list_(pa.float64())),
+        ("event_position", pa.list_(pa.int32())),  # within the sequence, from 0
         ("event_is_target", pa.list_(pa.bool_())),
         # null in rows without questions: one entry a token, then one a question
         *[(name, pa.list_(kind)) for name, kind in BRANCH_COLUMNS.items()],
@@ -119,7 +121,8 @@ class Assembler:
         event = np.concatenate([each.event for each in tokens])
         first = np.array([each.first_scored - each.start for each in windows])
         interval = np.concatenate([each.events.intervals for each in stored])
-        gap = np.abs(interval - np.concatenate([each.previous_interval for each in stored]))
+        previous_interval = np.concatenate([each.previous_interval for each in stored])
+        gap = np.abs(interval - previous_interval)
         similar = np.concatenate([each.similar for each in windows])
         place = np.arange(len(similar)) - np.repeat(np.cumsum(num_events) - num_events, num_events)
         is_target = ~similar & (place >= np.repeat(first, num_events))
@@ -156,6 +159,10 @@ class Assembler:
             "event_type": lists(np.concatenate([each.events.types for each in stored]), row_events),
             "event_previous_type": lists(
                 np.concatenate([each.previous_type for each in stored]), row_events
+            ),
+            "event_previous_interval": lists(previous_interval, row_events),
+            "event_position": lists(
+                place + np.repeat([each.start for each in windows], num_events), row_events
             ),
             "event_is_target": lists(is_target, row_events),
         }

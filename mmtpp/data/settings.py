@@ -1,10 +1,10 @@
 """From the configuration and a store's manifest to what the assembling functions take."""
 
-from mmtpp.config.schema import RunConfig, Source, Store
+from mmtpp.config.schema import RunConfig, Source, Store, Tasks
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.template import TemplateSettings
-from mmtpp.data.plan import AssembleSettings
+from mmtpp.data.plan import Asking, AssembleSettings
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
@@ -14,8 +14,16 @@ from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, read_bytes
 
 
-def assemble_settings(config: RunConfig, manifest: Manifest, *, split: str) -> AssembleSettings:
+def assemble_settings(
+    config: RunConfig, manifest: Manifest, *, split: str, asking: Asking | None = None
+) -> AssembleSettings:
     """How samples of a split are made: packed for training, single windows for scoring.
+
+    Args:
+        config: of the job.
+        manifest: of the store.
+        split: train, validation or test.
+        asking: what is asked about the events; None for their sequence alone.
 
     Raises:
         ConfigError: the store's images have another size than the template wants.
@@ -41,7 +49,13 @@ def assemble_settings(config: RunConfig, manifest: Manifest, *, split: str) -> A
         targets_delta=0.0 if training else float(config.evaluation.targets_delta),
         packed=training,
         seed=config.training.seed,
+        asking=asking,
     )
+
+
+def asking_of(tasks: Tasks, *, expansions: tuple[int, ...] = ()) -> Asking:
+    """What training asks, or with expansions what forecasts are read from."""
+    return Asking(tasks.asked, expansions, history_is_scored=tasks.history > 0 and not expansions)
 
 
 def store_settings(store: Store, manifest: Manifest) -> StoreSettings:

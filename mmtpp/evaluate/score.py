@@ -7,11 +7,7 @@ import torch
 from mmtpp.core.scores import LossSums, score_events
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import AssembleSettings
-from mmtpp.model.batch import Batcher
-from mmtpp.model.cpu_bfloat16 import adapt_to_processor
-from mmtpp.model.event_model import load_event_model
-from mmtpp.model.folder import local_folder
-from mmtpp.model.vocabulary import check_same_vocabulary
+from mmtpp.evaluate.model import LoadedModel, ModelSource
 
 EVENT_SCHEMA = pa.schema(
     [
@@ -36,41 +32,19 @@ class WindowScorer:
 
     Args:
         settings: what the plan was made with.
-        model_uri: base model folder.
-        adapter_uri: adapter folder, or empty.
-        vocabulary_hash: of the store.
+        source: of the model.
         type_codes: types that occur.
-        precision: ``float32`` or ``bfloat16``.
     """
 
     def __init__(
-        self,
-        settings: AssembleSettings,
-        model_uri: str,
-        adapter_uri: str,
-        vocabulary_hash: str,
-        type_codes: list[int],
-        precision: str,
+        self, settings: AssembleSettings, source: ModelSource, type_codes: list[int]
     ) -> None:
-        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        adapt_to_processor(device, dtype)
-        with local_folder(model_uri) as base, local_folder(adapter_uri) as adapter:
-            assert base is not None
-            model, vocabulary = load_event_model(path=base, adapter=adapter, dtype=dtype)
-        check_same_vocabulary(vocabulary.hash, vocabulary_hash, where=model_uri)
-        self._model = model.to(device)
-        token_ids = vocabulary.token_ids()
-        self._assembler = Assembler(settings, token_ids)
+        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
+        self._assembler = Assembler(settings, loaded.token_ids)
         self._image_px = settings.image_px
-        self._batcher = Batcher(
-            image_pad=token_ids.image_pad,
-            image_px=settings.image_px,
-            device=device,
-            dtype=dtype,
-        )
         self._codes = np.asarray(type_codes, dtype=np.int16)
-        self._type_ids = torch.tensor(vocabulary.type_ids(type_codes), device=device)
+        type_ids = loaded.vocabulary.type_ids(type_codes)
+        self._type_ids = torch.tensor(type_ids, device=loaded.batcher.device)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Score windows, ``EVENT_SCHEMA``; a window without targets gives a row without event."""
@@ -81,7 +55,7 @@ class WindowScorer:
     def _score(self, assembled: pa.Table, index: int) -> pa.Table:
         row = row_from_arrow(assembled, index, image_px=self._image_px)
         with torch.inference_mode():
-            nll_N, best_type_N = self._model(self._batcher(row), self._type_ids)
+            nll_N, best_type_N = self._loaded.model(self._loaded.batcher(row), self._type_ids)
         labels = row.label_positions()
         modality = row.modality[labels]
         nll = nll_N.double().cpu().numpy()

@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.model.attention import use_packed_attention
 from mmtpp.model.batch import Batch
-from mmtpp.model.lora import attach_lora, load_adapter, save_adapter
+from mmtpp.model.lora import attach_lora, load_adapter, resume_adapter, save_adapter
 from mmtpp.model.qwen_vl import build_tiny, load_base, save_base
 from mmtpp.model.sharding import Sharding, Unsharded
 from mmtpp.model.token_rows import TokenEmbedding, TokenHead
@@ -97,6 +97,7 @@ class EventModel(nn.Module):
 def build_event_model(
     *,
     path: Path | None,
+    adapter: Path | None = None,
     vocabulary: Vocabulary,
     lora_rank: int,
     lora_alpha: int,
@@ -111,6 +112,7 @@ def build_event_model(
 
     Args:
         path: local folder of the base model; None builds a random ``tiny``.
+        adapter: local folder of a LoRA adapter to go on from.
         vocabulary: of the event store; the model's must be the same.
         lora_rank: 0 for all parameters.
         lora_alpha: see ``attach_lora``.
@@ -145,6 +147,8 @@ def build_event_model(
         adapted = attach_lora(
             backbone, vocabulary.added_ids, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout
         )
+    if adapter is not None:
+        resume_adapter(adapted, vocabulary, adapter, rank=lora_rank, alpha=lora_alpha)
     return EventModel(adapted).train()
 
 

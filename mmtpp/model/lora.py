@@ -4,8 +4,15 @@ import json
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.core.errors import ModelError
@@ -67,8 +74,48 @@ def load_adapter(
             f"the adapter does not fit the base model: {error}", where=str(folder)
         ) from error
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as saved:
-        names = set(saved.keys())
-    expected = set(get_peft_model_state_dict(adapted))
+        _check_names(set(saved.keys()), adapted, folder)
+    return adapted
+
+
+def resume_adapter(
+    model: PeftModel, vocabulary: Vocabulary, folder: Path, *, rank: int, alpha: int
+) -> None:
+    """Give a fresh adapter the weights of a saved one, to train it further.
+
+    Args:
+        model: what ``attach_lora`` returned; its adapter whole, the base possibly sharded.
+        vocabulary: of the model.
+        folder: of the saved adapter.
+        rank: of the fresh adapter.
+        alpha: of the fresh adapter.
+
+    Raises:
+        ModelError: no adapter there, of another vocabulary, rank or scale, or of another model.
+    """
+    if not (folder / "adapter_config.json").exists():
+        raise ModelError("this is not an adapter folder", where=str(folder))
+    check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
+    saved = json.loads((folder / "adapter_config.json").read_text())
+    if (saved["r"], saved["lora_alpha"]) != (rank, alpha):
+        raise ModelError(
+            f"the adapter has rank {saved['r']} and alpha {saved['lora_alpha']}",
+            where=str(folder),
+            cause="training goes on with the adapter's own rank and scale",
+            setting=f"lora.rank = {rank}, lora.alpha = {alpha}",
+        )
+    tensors = load_file(folder / "adapter_model.safetensors")
+    _check_names(set(tensors), model, folder)
+    try:
+        set_peft_model_state_dict(model, tensors)
+    except RuntimeError as error:  # another shape
+        raise ModelError(
+            f"the adapter does not fit the base model: {error}", where=str(folder)
+        ) from error
+
+
+def _check_names(names: set[str], model: PeftModel, folder: Path) -> None:
+    expected = set(get_peft_model_state_dict(model))
     if names != expected:
         difference = sorted(names ^ expected)
         raise ModelError(
@@ -76,7 +123,6 @@ def load_adapter(
             f"unexpected, first {difference[0]}",
             where=str(folder),
         )
-    return adapted
 
 
 def save_adapter(

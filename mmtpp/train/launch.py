@@ -1,4 +1,4 @@
-"""The pretrain job: configuration in, trained model or adapter out. Runs on the driver."""
+"""The training jobs: configuration in, trained model or adapter out. They run on the driver."""
 
 import json
 import logging
@@ -23,9 +23,10 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, MmtppError
 from mmtpp.core.order import seed_from
-from mmtpp.data.plan import AssembleSettings, Plan, load_plan, make_plan
+from mmtpp.data.intervals import interval_range
+from mmtpp.data.plan import Asking, AssembleSettings, Plan, load_plan, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.hub import is_hub, pinned
 from mmtpp.storage.manifest import Manifest, load_manifest
@@ -65,6 +66,23 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
     Raises:
         MmtppError: the store, the model or the settings do not fit; or what a worker raised.
     """
+    return _train(config, "pretrain", None, callbacks or [])
+
+
+def finetune(config: RunConfig, callbacks: list | None = None) -> dict[str, object]:
+    """Train to answer questions about every event of a store's sequences (stage 2).
+
+    All events of a window are asked about in one forward pass (``core.branches``). It goes on from
+    ``model.adapter`` or ``model.path``, which stage 1 made; the rest is as ``pretrain`` says.
+
+    Source: MM-TPP, stage 2, with one target drawn per sequence there.
+    """
+    return _train(config, "finetune", asking_of(config.tasks), callbacks or [])
+
+
+def _train(
+    config: RunConfig, job: str, asking: Asking | None, callbacks: list
+) -> dict[str, object]:
     training = config.training
     if training.samples_per_step < training.num_workers:
         raise ConfigError(
@@ -87,14 +105,19 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
         raise ConfigError(
             f"model.path: preset {config.model.preset} needs the folder of its weights"
         )
+    if config.model.adapter and not (config.model.path and config.lora.rank):
+        raise ConfigError(
+            "model.adapter: training goes on from an adapter only with model.path, its base, and "
+            f"its lora.rank, which is {config.lora.rank} here"
+        )
     config = with_values(config, {"model.path": pinned(config.model.path)})
     check_bucket(config.run.storage_uri)
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    if config.model.path:
-        own = load_model_vocabulary(config.model.path)
-        check_same_vocabulary(own.hash, vocabulary.hash, where=config.model.path)
-        check_template(config, config.model.path, to_train=True)
+    for uri in filter(None, (config.model.path, config.model.adapter)):
+        own = load_model_vocabulary(uri)
+        check_same_vocabulary(own.hash, vocabulary.hash, where=uri)
+        check_template(config, uri, to_train=True)
     start_ray()
     hardware = choose_hardware(config)
     if hardware.precision == "bfloat16" and config.zero.stage == 0:
@@ -104,18 +127,19 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
             "needs no more memory",
             setting=f"zero.stage = 0, model.precision = {config.model.precision}",
         )
-    name = run_name(config, "pretrain")
+    name = run_name(config, job)
     run_uri = join(config.run.storage_uri, name)
-    _claim(config, run_uri)
-    train = assemble_settings(config, manifest, split="train")
+    _claim(config, job, run_uri)
+    train = assemble_settings(config, manifest, split="train", asking=asking)
     plan = _plan(train, vocabulary, join(run_uri, "plan.parquet"))
     if exists(join(run_uri, RESULT_FILE)):
         logger.info("this run is finished; its result is %s", join(run_uri, RESULT_FILE))
         return json.loads(read_bytes(join(run_uri, RESULT_FILE)))
     logger.info("training: %s", plan.describe(config.window.max_tokens))
-    validation = plan_validation(config, manifest, vocabulary, run_uri)
+    validation = plan_validation(config, manifest, vocabulary, run_uri, asking=asking)
 
-    run_key = f"{name}-{run_fingerprint(config)[:16]}-{manifest.fingerprint[:16]}"
+    fingerprint = run_fingerprint(config, job=job)
+    run_key = f"{name}-{fingerprint[:16]}-{manifest.fingerprint[:16]}"
     output = "adapter" if config.lora.rank else "model"
     task = Task(
         config=config.model_dump(mode="json"),
@@ -128,12 +152,14 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
         type_codes=[code for code, count in enumerate(manifest.type_counts) if count],
         output_uri=join(run_uri, output),
         precision=hardware.precision,
+        intervals=None if asking is None else interval_range(train),
     )
-    return _fit(config, task, plan, manifest, hardware, callbacks or [])
+    return _fit(config, job, task, plan, manifest, hardware, callbacks)
 
 
 def _fit(
     config: RunConfig,
+    job: str,
     task: Task,
     plan: Plan,
     manifest: Manifest,
@@ -144,7 +170,7 @@ def _fit(
     tracker.params(flat_settings(config))
     tracker.tags(
         {
-            "mmtpp.job": "pretrain",
+            "mmtpp.job": job,
             "mmtpp.store_fingerprint": manifest.fingerprint,
             "mmtpp.plan_fingerprint": plan.fingerprint,
             "mmtpp.output_uri": task.output_uri,
@@ -243,7 +269,7 @@ def _health_check_timeout(seconds: float) -> Iterator[None]:
             del os.environ[name]
 
 
-def _claim(config: RunConfig, run_uri: str) -> None:
+def _claim(config: RunConfig, job: str, run_uri: str) -> None:
     """Write the settings into the run's folder, or check that they are those it was started with.
 
     Raises:
@@ -254,7 +280,7 @@ def _claim(config: RunConfig, run_uri: str) -> None:
         write_bytes(uri, config.model_dump_json(indent=2).encode())
         return
     started = config_from_tree(json.loads(read_bytes(uri)))
-    if run_fingerprint(started) != run_fingerprint(config):
+    if run_fingerprint(started, job=job) != run_fingerprint(config, job=job):
         before, now = flat_settings(started), flat_settings(config)
         changed = [
             f"{key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]
@@ -289,7 +315,12 @@ def _plan(settings: AssembleSettings, vocabulary: Vocabulary, uri: str) -> Plan:
 
 
 def plan_validation(
-    config: RunConfig, manifest: Manifest, vocabulary: Vocabulary, run_uri: str
+    config: RunConfig,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    run_uri: str,
+    *,
+    asking: Asking | None,
 ) -> AssembleSettings | None:
     """Plan the validation: whole sequences, chosen alike whatever Delta cuts them into."""
     wanted = config.training.validation_sequences
@@ -302,7 +333,7 @@ def plan_validation(
             config.split.validation_fraction,
         )
         return None
-    settings = assemble_settings(config, manifest, split="validation")
+    settings = assemble_settings(config, manifest, split="validation", asking=asking)
     plan = make_plan(settings, vocabulary.token_ids())
     places = plan.windows.select(["file", "group", "row"]).to_pylist()
     names = [(place["file"], place["group"], place["row"]) for place in places]

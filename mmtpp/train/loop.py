@@ -42,7 +42,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             rows,
             worker.batcher,
             num_micro_batches=worker.num_micro_batches,
-            weights=training.loss_weights,
+            weigh=worker.weigh,
             seed=training.seed,
             step=progress.step,
             moved=partial(worker.is_at_micro_batch, progress.step),

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from mmtpp.config.schema import LossWeights
+from mmtpp.config.schema import LossWeights, Tasks
+from mmtpp.core.branches import HISTORY_TASK, TASKS
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.order import seed_from
 from mmtpp.core.row import Row
@@ -33,13 +35,37 @@ class StepReport:
     learning_rate: float
 
 
+class LabelWeights:
+    """The weight of every label in the loss: of its modality, and of its task where one asks.
+
+    Args:
+        modalities: weights of the modalities.
+        tasks: weights of the tasks.
+    """
+
+    def __init__(self, modalities: LossWeights, tasks: Tasks) -> None:
+        self._modality = np.zeros(len(Modality))
+        for modality in (Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL):
+            self._modality[modality] = getattr(modalities, modality.name.lower())
+        self._task = np.zeros(1 + len(TASKS))
+        self._task[HISTORY_TASK] = tasks.history
+        for name, task in TASKS.items():
+            self._task[task] = getattr(tasks, name)
+
+    def __call__(self, row: Row) -> NDArray[np.float64]:
+        """(N,) of the labels of a row."""
+        labels = row.label_positions()
+        weights = self._modality[row.modality[labels]]
+        return weights if row.branches is None else weights * self._task[row.branches.task[labels]]
+
+
 def train_step(
     engine: Engine,
     rows: Sequence[Row],
     batcher: Batcher,
     *,
     num_micro_batches: int,
-    weights: LossWeights,
+    weigh: LabelWeights,
     seed: int,
     step: int,
     moved: Callable[[int], None] = lambda _index: None,
@@ -56,7 +82,7 @@ def train_step(
         num_micro_batches: of every rank, since ZeRO's ranks must keep step; a rank with fewer rows
             repeats its last one at no weight.
         batcher: moves rows to the device.
-        weights: of the modalities.
+        weigh: weighs the labels.
         seed: of the run.
         step: updates made before.
         moved: told of every micro-batch before it is computed.
@@ -64,11 +90,8 @@ def train_step(
     Raises:
         NonFiniteLossError: on every rank, before the update, when any rank's loss is not finite.
     """
-    weight_of = np.zeros(len(Modality))
-    for modality in (Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL):
-        weight_of[modality] = getattr(weights, modality.name.lower())
     modalities = [row.modality[row.label_positions()] for row in rows]
-    label_weights = [weight_of[modality] for modality in modalities]
+    label_weights = [weigh(row) for row in rows]
     device = batcher.device
     counts = torch.tensor(
         [sum(part.sum() for part in label_weights), sum(len(row.input_ids) for row in rows)],

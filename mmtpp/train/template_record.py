@@ -1,11 +1,17 @@
-"""The template a model was trained with, kept in its folder: another one is another language."""
+"""What a model was trained to read and to answer, kept in its folder.
+
+Another template is another language; a task it was never asked is one it cannot answer.
+"""
 
 import json
 import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
+from mmtpp.core.forecast import IntervalRange
 from mmtpp.storage.hub import hub_folder, is_hub
 from mmtpp.storage.paths import exists, join, read_bytes
 from mmtpp.track.provenance import flat_settings
@@ -17,11 +23,34 @@ LANGUAGE = ("template.style", "template.time_bytes", "compression.run_encoding")
 IMAGES = ("template.images", "template.image_px")
 
 
-def write_template(config: RunConfig, folder: Path) -> None:
-    """Record it beside the model."""
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a fine-tuned model answers.
+
+    Attributes:
+        tasks: names of the tasks it was asked.
+        intervals: of its training split.
+    """
+
+    tasks: tuple[str, ...]
+    intervals: IntervalRange
+
+
+def write_template(config: RunConfig, folder: Path, intervals: IntervalRange | None) -> None:
+    """Record it beside the model; with ``intervals`` the tasks too."""
     settings = flat_settings(config)
-    record = {key: settings[key] for key in (*LANGUAGE, *IMAGES)}
+    record: dict[str, object] = {key: settings[key] for key in (*LANGUAGE, *IMAGES)}
+    if intervals is not None:
+        record |= {"tasks": config.tasks.asked, "intervals": asdict(intervals)}
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+
+def recorded_answers(uri: str) -> Answers | None:
+    """What the model of a folder answers; None if it was not fine-tuned."""
+    record = _read(uri)
+    if "tasks" not in record:
+        return None
+    return Answers(tuple(record["tasks"]), IntervalRange(**record["intervals"]))
 
 
 def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
@@ -35,12 +64,7 @@ def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
     Raises:
         ModelError: the model would read a language it never saw.
     """
-    if is_hub(uri):
-        uri = str(hub_folder(uri, files=[TEMPLATE_FILE]))
-    place = join(uri, TEMPLATE_FILE)
-    if not exists(place):
-        return
-    record, settings = json.loads(read_bytes(place)), flat_settings(config)
+    record, settings = _read(uri), flat_settings(config)
 
     def different(keys: tuple[str, ...]) -> str:
         return ", ".join(
@@ -58,3 +82,10 @@ def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
         )
     if found := ", ".join(filter(None, (language, different(IMAGES)))):
         logger.warning("%s was trained with %s", uri, found)
+
+
+def _read(uri: str) -> dict[str, Any]:
+    if is_hub(uri):
+        uri = str(hub_folder(uri, files=[TEMPLATE_FILE]))
+    place = join(uri, TEMPLATE_FILE)
+    return json.loads(read_bytes(place)) if exists(place) else {}

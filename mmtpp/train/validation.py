@@ -2,8 +2,12 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from mmtpp.core.branches import TASKS
+from mmtpp.core.row import Row
 from mmtpp.core.scores import LossSums, score_events
+from mmtpp.core.tokens import Modality
 from mmtpp.data.feed import iter_rows
 from mmtpp.data.plan import load_plan
 from mmtpp.train.engine import sum_over_ranks
@@ -19,19 +23,20 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
 
     Returns:
         Losses by modality, interval NLL in nats an event and next-type accuracy, the same on all
-        ranks.
+        ranks; of stage 2 those of the answers.
     """
     task, engine, batcher = worker.task, worker.engine, worker.batcher
     rank, num_ranks = worker.rank, worker.num_ranks
     assert task.validation is not None
     plan = load_plan(task.validation_plan_uri)
     type_ids = torch.tensor(worker.vocabulary.type_ids(task.type_codes), device=batcher.device)
+    type_codes = np.asarray(task.type_codes)
     num_samples = len(plan.samples)
     rounds = -(-num_samples // num_ranks)
     mine = (np.arange(rounds) * num_ranks + rank) % num_samples
     counted = np.arange(rounds) * num_ranks + rank < num_samples  # the rest only keep step
     losses = LossSums.of(np.zeros(0), np.zeros(0, dtype=np.int64))
-    events = np.zeros(3)  # scored, interval NLL, right types
+    events = np.zeros(4)
     engine.model.eval()
     with torch.no_grad():
         rows = iter_rows(plan, mine, task.validation, worker.vocabulary.token_ids())
@@ -40,26 +45,52 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
             nll_N, best_type_N = engine.score(batcher(row), type_ids)
             if not counts:
                 continue
-            labels = row.label_positions()
-            modality, event = row.modality[labels], row.event[labels]
             nll = nll_N.double().cpu().numpy()
             assert best_type_N is not None
-            best = best_type_N.cpu().numpy()
-            result = score_events(nll, modality, event, best)
-            losses += LossSums.of(nll, modality)
-            target = row.event_is_target[result.event]
-            codes = np.asarray(task.type_codes)[result.predicted_type]
-            right = codes == row.event_type[result.event]
-            events += [target.sum(), result.interval_nll[target].sum(), right[target].sum()]
+            best = type_codes[best_type_N.cpu().numpy()]
+            losses += LossSums.of(nll, row.modality[row.label_positions()])
+            score = _score_sequence if row.branches is None else _score_answers
+            events += score(row, nll, best)
     engine.model.train()
     values = torch.tensor([*losses.nll, *losses.tokens, *events], device=batcher.device)
     merged = sum_over_ranks(values).cpu().numpy()
-    nll_sums, token_sums, (num_events, interval_nll, right) = np.split(merged, [5, 10])
-    if num_events == 0:
+    nll_sums, token_sums, (num_timed, interval_nll, num_typed, right) = np.split(merged, [5, 10])
+    if token_sums.sum() == 0:
         raise ValueError("no validation event is a target; lower evaluation.targets_delta")
-    return {
-        **LossSums(nll_sums, token_sums).per_token("validation"),
-        "validation/events": float(num_events),
-        "validation/interval_nll_nats_per_event": float(interval_nll / num_events),
-        "validation/type_accuracy": float(right / num_events),
-    }
+    metrics = LossSums(nll_sums, token_sums).per_token("validation")
+    if num_timed:
+        metrics["validation/events"] = float(num_timed)
+        metrics["validation/interval_nll_nats_per_event"] = float(interval_nll / num_timed)
+    if num_typed:
+        metrics["validation/type_accuracy"] = float(right / num_typed)
+    return metrics
+
+
+def _score_sequence(
+    row: Row, nll: NDArray[np.float64], best: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Events, summed interval NLL, events again and right types, of stage 1."""
+    labels = row.label_positions()
+    result = score_events(nll, row.modality[labels], row.event[labels], best)
+    target = row.event_is_target[result.event]
+    right = result.predicted_type == row.event_type[result.event]
+    count = float(target.sum())
+    return np.array([count, result.interval_nll[target].sum(), count, right[target].sum()])
+
+
+def _score_answers(
+    row: Row, nll: NDArray[np.float64], best: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Events asked about their time, summed interval NLL, events asked about their type and right
+    types: from the history alone, or, where that is not asked, when the time is known."""
+    assert row.branches is not None
+    labels = row.label_positions()
+    task, modality, event = row.branches.task[labels], row.modality[labels], row.event[labels]
+    timed = (task == TASKS["time"]) & (modality == Modality.TIME)
+    for name in ("type", "joint"):
+        typed = (task == TASKS[name]) & (modality == Modality.TYPE)
+        if typed.any():
+            break
+    right = best[typed] == row.event_type[event[typed]]
+    num_timed = float(len(np.unique(event[timed])))
+    return np.array([num_timed, nll[timed].sum(), float(typed.sum()), right.sum()])

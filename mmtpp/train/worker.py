@@ -34,6 +34,7 @@ from mmtpp.train.engine import DeepSpeedEngine, Engine
 from mmtpp.train.flops import FlopCounter, peak_flops
 from mmtpp.train.preemption import PreemptionNotice
 from mmtpp.train.sharding import Zero3Sharding
+from mmtpp.train.step import LabelWeights
 from mmtpp.train.task import Task, best_uri
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.template_record import write_template
@@ -62,6 +63,7 @@ class Worker:
         num_micro_batches: of every rank in a step.
         engine: holds the model.
         batcher: moves rows to the device.
+        weigh: weighs the labels.
         flops: counts the operations of rows.
         telemetry: of this rank.
         tracker: of the run on rank 0, of nothing elsewhere.
@@ -81,6 +83,7 @@ class Worker:
     num_micro_batches: int
     engine: Engine
     batcher: Batcher
+    weigh: LabelWeights
     flops: FlopCounter
     telemetry: Telemetry
     tracker: Tracker
@@ -166,6 +169,7 @@ def set_up(task: Task) -> Worker:
         batcher=Batcher(
             image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
         ),
+        weigh=LabelWeights(training.loss_weights, config.tasks),
         flops=FlopCounter(model, image_px=task.train.image_px),
         telemetry=Telemetry(peak),
         tracker=NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run),
@@ -196,11 +200,12 @@ def _build_model(
     device: torch.device,
     dtype: torch.dtype,
 ) -> EventModel:
-    with local_folder(config.model.path) as folder:
+    with local_folder(config.model.path) as folder, local_folder(config.model.adapter) as adapter:
         # machines that have to copy it first take minutes, which collectives do not wait
         ray.train.collective.barrier()
         return build_event_model(
             path=folder,
+            adapter=adapter,
             vocabulary=vocabulary,
             lora_rank=config.lora.rank,
             lora_alpha=config.lora.alpha,
@@ -226,7 +231,7 @@ def save_output(worker: Worker, uri: str) -> None:
             base=worker.config.model.path,
             parameters=parameters,
         )
-        write_template(worker.config, Path(folder))
+        write_template(worker.config, Path(folder), worker.task.intervals)
         copy_folder(folder, uri)
 
 

@@ -239,7 +239,7 @@ def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
             **changes, **{"training.validation_sequences": 2, "window.max_tokens": 128}
         )
         uri = str(tmp_path / str(delta))
-        settings = plan_validation(config, manifest, vocabulary, uri)
+        settings = plan_validation(config, manifest, vocabulary, uri, asking=None)
         assert settings is not None
         plan = load_plan(f"{uri}/validation_plan.parquet")
         table = Assembler(settings, vocabulary.token_ids())(

@@ -157,7 +157,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     from mmtpp.model.event_model import build_event_model, save_trained
     from mmtpp.train.engine import DeepSpeedEngine
     from mmtpp.train.sharding import Zero3Sharding
-    from mmtpp.train.step import train_step
+    from mmtpp.train.step import LabelWeights, train_step
     from mmtpp.train.zero import deepspeed_config, stage_of
 
     config = config_from_tree(
@@ -200,7 +200,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
                 [rows[index] for index in mine],
                 batcher(VOCABULARY, dtype),
                 num_micro_batches=num_micro_batches(SAMPLES, num_ranks=num_ranks),
-                weights=config.training.loss_weights,
+                weigh=LabelWeights(config.training.loss_weights, config.tasks),
                 seed=0,
                 step=step,
             )

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from mmtpp.core.forecast import IntervalForecasts, IntervalGrid, first_byte_range
+from mmtpp.core.forecast import (
+    MAX_FIRST_BYTE,
+    IntervalForecasts,
+    IntervalGrid,
+    IntervalRange,
+)
 from mmtpp.core.timecode import encode_intervals
 
 SCALE = 3.0
@@ -126,12 +131,10 @@ def test_samples_follow_the_distribution():
     assert stats.kstest(positive, stats.expon(scale=SCALE).cdf).statistic < 0.03
 
 
-def test_first_bytes_of_intervals():
-    intervals = np.array([0.0, 1e-3, 2.0, 70_000.0])
-    assert (0x3A, 0x47) == first_byte_range(intervals, encode_intervals(intervals))
-    zeros = np.zeros(3)
-    with pytest.raises(ValueError, match="no interval is above zero"):
-        first_byte_range(zeros, encode_intervals(zeros))
+def test_the_grid_of_a_range():
+    grid = IntervalRange(1e-3, 70_000.0).grid(num_bytes=4)
+    assert tuple(range(0x3A, 0x48)) == grid.first_bytes
+    assert (MAX_FIRST_BYTE,) == IntervalRange(2e38, 3e38).grid(num_bytes=2).first_bytes
 
 
 def test_a_grid_of_no_intervals_is_refused():

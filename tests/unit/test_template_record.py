@@ -15,7 +15,7 @@ OWN = with_values(RunConfig(), {"template.style": "minimal", "template.time_byte
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    write_template(OWN, tmp_path)
+    write_template(OWN, tmp_path, None)
     return str(tmp_path)
 
 

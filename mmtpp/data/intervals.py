@@ -1,0 +1,32 @@
+"""What the training intervals of a store span: the support of forecasts."""
+
+import numpy as np
+
+from mmtpp.core.errors import DataError
+from mmtpp.core.forecast import IntervalRange
+from mmtpp.data.plan import AssembleSettings
+from mmtpp.data.store import StoreReader
+
+
+def interval_range(settings: AssembleSettings) -> IntervalRange:
+    """Of the sequences and times that ``settings`` trains on.
+
+    Raises:
+        DataError: no interval is above zero.
+    """
+    reader = StoreReader(settings.store)
+    smallest, largest = np.inf, 0.0
+    for sequence in reader.sequences(reader.files()):
+        first, last = settings.time_range.of(sequence.times)
+        if sequence.split == settings.split:
+            intervals = sequence.events.intervals[first + 1 : last]
+            positive = intervals[intervals > 0]
+            smallest = min(smallest, positive.min(initial=np.inf))
+            largest = max(largest, positive.max(initial=0.0))
+    if not largest:
+        raise DataError(
+            f"no interval of the {settings.split} split is above zero",
+            where=settings.store.data_uri,
+            cause="all events of a sequence are simultaneous: there is no time to forecast",
+        )
+    return IntervalRange(float(smallest), float(largest))

@@ -1,0 +1,175 @@
+"""Forecasting every event of held-out windows: a Ray Data actor, on a GPU when there is one."""
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.row import Row
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.plan import AssembleSettings
+from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.model.forecast import Forecaster, RowForecasts, TypeForecasts
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+TARGET_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        ("position", pa.int32()),  # within the sequence, from 0
+        ("context", pa.int32()),  # events of the window before it
+        # times in the source's unit
+        ("time", pa.float64()),
+        ("interval", pa.float64()),
+        ("previous_interval", pa.float64()),
+        ("type", pa.int16()),
+        ("previous_type", pa.int16()),
+        # when: null where it is not asked
+        ("mean", pa.float64()),
+        ("greedy", pa.float64()),
+        *[(f"quantile_{round(100 * level):02d}", pa.float64()) for level in LEVELS],
+        ("crps", pa.float64()),
+        ("cdf", pa.float64()),  # of the true interval
+        ("interval_nll", pa.float64()),  # nats, a density in the source's unit
+        ("code_nll", pa.float64()),  # nats, of the time code
+        ("outside", pa.float64()),  # probability off the grid
+        # which type, from the history alone
+        ("predicted_type", pa.int16()),
+        ("type_nll", pa.float64()),  # nats
+        ("type_rank", pa.int16()),  # of the true type, from 0
+        # which type, when the time is known
+        ("joint_predicted_type", pa.int16()),
+        ("joint_type_nll", pa.float64()),  # nats
+        # the text, when time and image are known
+        ("text_nll", pa.float64()),  # nats
+        ("text_tokens", pa.int32()),
+    ]
+)
+
+
+class TargetScorer:
+    """Assembles windows with questions and forecasts their targets.
+
+    Args:
+        settings: what the plan was made with; its questions are expanded by the grid.
+        source: of the model.
+        type_codes: types that occur.
+        grid: of the interval forecasts.
+        resolution: tick of the clock, in the source's time unit.
+    """
+
+    def __init__(
+        self,
+        settings: AssembleSettings,
+        source: ModelSource,
+        type_codes: list[int],
+        grid: IntervalGrid,
+        resolution: float,
+    ) -> None:
+        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
+        self._assembler = Assembler(settings, loaded.token_ids)
+        self._codes = np.asarray(type_codes, dtype=np.int16)
+        self._forecaster = Forecaster(
+            loaded.model, loaded.token_ids, loaded.vocabulary.type_ids(type_codes), grid
+        )
+        self._resolution = resolution
+        self._image_px = settings.image_px
+
+    def __call__(self, samples: pa.Table) -> pa.Table:
+        """Forecast the targets of samples, ``TARGET_SCHEMA``."""
+        assembled = self._assembler(samples)
+        return pa.concat_tables([self._score(assembled, index) for index in range(len(assembled))])
+
+    def _score(self, assembled: pa.Table, index: int) -> pa.Table:
+        row = row_from_arrow(assembled, index, image_px=self._image_px)
+        forecasts = self._forecaster(row, self._loaded.batcher(row))
+        return target_table(
+            row, assembled.slice(index, 1), forecasts, self._codes, resolution=self._resolution
+        )
+
+
+def target_table(
+    row: Row,
+    assembled: pa.Table,
+    forecasts: RowForecasts,
+    codes: np.ndarray,
+    *,
+    resolution: float,
+) -> pa.Table:
+    """Forecasts beside what happened.
+
+    Args:
+        row: with questions.
+        assembled: the row as it was assembled, one row of ``assemble.ROW_SCHEMA``.
+        forecasts: of the row.
+        codes: (K,) types that occur, in the order of the forecasts.
+        resolution: tick of the clock.
+
+    Returns:
+        ``TARGET_SCHEMA``, one row an event that is a target.
+    """
+
+    def values(name: str) -> np.ndarray:
+        return assembled[f"event_{name}"][0].values.to_numpy(zero_copy_only=False)
+
+    assert row.questions is not None
+    asked = np.unique(row.questions.event)
+    events = asked[row.event_is_target[asked]]
+    kept = np.searchsorted(asked, events)
+    segment = values("segment")
+    starts = np.searchsorted(segment, segment[events])
+    columns: dict[str, object] = {
+        "sequence_id": assembled["sequences"][0].values.take(pa.array(segment[events])),
+        "context": events - starts,
+        **{
+            name: values(name)[events]
+            for name in ("position", "time", "interval", "previous_interval", "previous_type")
+        },
+        "type": row.event_type[events],
+    }
+    interval = values("interval")[asked]
+    if forecasts.time is not None:
+        time = forecasts.time
+        quantiles = time.interval.quantiles(LEVELS)
+        found = {
+            "mean": time.interval.mean(),
+            "greedy": time.greedy,
+            **{
+                f"quantile_{round(100 * level):02d}": quantiles[:, place]
+                for place, level in enumerate(LEVELS)
+            },
+            "crps": time.interval.crps(interval),
+            "cdf": time.interval.cdf(interval),
+            "interval_nll": time.interval.nll(interval, resolution=resolution),
+            "code_nll": time.code_nll,
+            "outside": time.interval.outside,
+        }
+        columns |= {name: column[kept] for name, column in found.items()}
+    place_of = np.searchsorted(codes, row.event_type[events])
+    for prefix, answers in (("", forecasts.type), ("joint_", forecasts.joint)):
+        if answers is not None:
+            columns |= _types(prefix, answers, kept, place_of, codes)
+    if forecasts.text is not None:
+        columns |= {
+            "text_nll": forecasts.text.nll[kept],
+            "text_tokens": forecasts.text.num_tokens[kept],
+        }
+    table = {
+        field.name: pa.array(columns[field.name], field.type)
+        if field.name in columns
+        else pa.nulls(len(events), field.type)
+        for field in TARGET_SCHEMA
+    }
+    return pa.table(table, schema=TARGET_SCHEMA)
+
+
+def _types(
+    prefix: str, answers: TypeForecasts, kept: np.ndarray, place_of: np.ndarray, codes: np.ndarray
+) -> dict[str, np.ndarray]:
+    scores = answers.log_probability[kept]
+    own = scores[np.arange(len(kept)), place_of]
+    columns = {
+        f"{prefix}predicted_type": codes[scores.argmax(axis=1)],
+        f"{prefix}type_nll": -own,
+    }
+    if not prefix:
+        columns["type_rank"] = (scores > own[:, None]).sum(axis=1)
+    return columns
