@@ -48,6 +48,7 @@ ROW_SCHEMA = pa.schema(
         ("event_previous_type", pa.list_(pa.int16())),
         ("event_previous_interval", pa.list_(pa.float64())),
         ("event_position", pa.list_(pa.int32())),  # within the sequence, from 0
+        ("event_is_scored", pa.list_(pa.bool_())),  # predicted here, compressed or not
         ("event_is_target", pa.list_(pa.bool_())),
         # null in rows without questions: one entry a token, then one a question
         *[(name, pa.list_(kind)) for name, kind in BRANCH_COLUMNS.items()],
@@ -125,13 +126,12 @@ class Assembler:
         gap = np.abs(interval - previous_interval)
         similar = np.concatenate([each.similar for each in windows])
         place = np.arange(len(similar)) - np.repeat(np.cumsum(num_events) - num_events, num_events)
-        is_target = ~similar & (place >= np.repeat(first, num_events))
+        is_scored = place >= np.repeat(first, num_events)
+        is_target = ~similar & is_scored
         is_target &= ~(gap < self._settings.targets_delta)
         scored = event >= np.repeat(first.astype(np.int32), num_tokens)
         if self._settings.asking is not None:
-            is_target = (place >= np.repeat(first, num_events)) & ~(
-                gap < self._settings.targets_delta
-            )
+            is_target = is_scored & ~(gap < self._settings.targets_delta)
             scored = self._labels(every, scored)
         num_frames, frames, image_frame, num_images = self._frames(rows)
 
@@ -164,6 +164,7 @@ class Assembler:
             "event_position": lists(
                 place + np.repeat([each.start for each in windows], num_events), row_events
             ),
+            "event_is_scored": lists(is_scored, row_events),
             "event_is_target": lists(is_target, row_events),
         }
         if self._settings.asking is None:

@@ -51,16 +51,18 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
     values = {"targets": np.ones(len(targets))}
     interval = column("interval")
     if has("mean"):
-        lows = {50: "quantile_25", 90: "quantile_05"}
-        highs = {50: "quantile_75", 90: "quantile_95"}
         values |= {
             "squared_error": (column("mean") - interval) ** 2,
             "squared_error_median": (column("quantile_50") - interval) ** 2,
             "absolute_error": np.abs(column("quantile_50") - interval),
             "absolute_error_mean": np.abs(column("mean") - interval),
             "crps": column("crps"),
+        }
+    if has("interval_nll"):
+        lows = {50: "quantile_25", 90: "quantile_05"}
+        highs = {50: "quantile_75", 90: "quantile_95"}
+        values |= {
             "interval_nll": column("interval_nll"),
-            "code_nll": column("code_nll"),
             "outside": column("outside"),
             **{
                 f"covered_{share}": (
@@ -69,6 +71,8 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
                 for share in (50, 90)
             },
         }
+    if has("code_nll"):
+        values["code_nll"] = column("code_nll")
     if has("greedy"):
         values["squared_error_greedy"] = (column("greedy") - interval) ** 2
         values["absolute_error_greedy"] = np.abs(column("greedy") - interval)
@@ -76,6 +80,7 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
     for prefix in ("", "joint_"):
         if has(f"{prefix}predicted_type"):
             values[f"{prefix}right"] = (column(f"{prefix}predicted_type") == true).astype(float)
+        if has(f"{prefix}type_nll"):
             values[f"{prefix}type_nll"] = column(f"{prefix}type_nll")
     if has("type_rank"):
         values["top3"] = (column("type_rank") < 3).astype(np.float64)
@@ -97,38 +102,52 @@ def _outcomes(true: NDArray[np.integer], predicted: NDArray[np.integer]) -> dict
 
 
 Sums = Mapping[str, FloatArray]
-# from sums over targets, any shape, to the metric; the factor converts to seconds
-METRICS: dict[str, tuple[str, Callable[[Sums, float], FloatArray]]] = {
-    "time/rmse_s": ("squared_error", lambda s, f: f * _root(s, "squared_error")),
-    "time/rmse_of_median_s": ("squared_error_median", lambda s, f: f * _root(s, "squared_error_median")),
-    "time/rmse_of_greedy_s": ("squared_error_greedy", lambda s, f: f * _root(s, "squared_error_greedy")),
-    "time/mae_s": ("absolute_error", lambda s, f: f * _mean(s, "absolute_error")),
-    "time/mae_of_mean_s": ("absolute_error_mean", lambda s, f: f * _mean(s, "absolute_error_mean")),
-    "time/mae_of_greedy_s": ("absolute_error_greedy", lambda s, f: f * _mean(s, "absolute_error_greedy")),
-    "time/crps_s": ("crps", lambda s, f: f * _mean(s, "crps")),
-    "time/nll_nats_per_event": ("interval_nll", lambda s, _: _mean(s, "interval_nll")),
-    "time/code_nll_nats_per_event": ("code_nll", lambda s, _: _mean(s, "code_nll")),
-    "time/coverage_50": ("covered_50", lambda s, _: _mean(s, "covered_50")),
-    "time/coverage_90": ("covered_90", lambda s, _: _mean(s, "covered_90")),
-    "time/probability_off_grid": ("outside", lambda s, _: _mean(s, "outside")),
-    "type/accuracy": ("right", lambda s, _: _mean(s, "right")),
-    "type/top3_accuracy": ("top3", lambda s, _: _mean(s, "top3")),
-    "type/macro_f1": ("right", lambda s, _: _macro_f1(s)),
-    "type/nll_nats_per_event": ("type_nll", lambda s, _: _mean(s, "type_nll")),
-    "joint/type_accuracy": ("joint_right", lambda s, _: _mean(s, "joint_right")),
-    "joint/type_nll_nats_per_event": ("joint_type_nll", lambda s, _: _mean(s, "joint_type_nll")),
-    "text/nll_nats_per_event": ("text_nll", lambda s, _: _mean(s, "text_nll")),
-    "text/nll_nats_per_token": ("text_nll", lambda s, _: s["text_nll"] / s["text_tokens"]),
-}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """How a metric follows from sums over targets of any shape.
+
+    Attributes:
+        of: the sum it is of, without which it is left out.
+        to: the sum it is divided by.
+        is_root: the square root of that.
+        is_time: in the source's unit, to be converted to seconds.
+    """
+
+    of: str
+    to: str = "targets"
+    is_root: bool = False
+    is_time: bool = False
+
+    def __call__(self, sums: Sums, seconds_per_unit: float) -> FloatArray:
+        mean = sums[self.of] / sums[self.to]
+        return (np.sqrt(mean) if self.is_root else mean) * (seconds_per_unit if self.is_time else 1)
+
+
+METRICS = {
+    "time/rmse_s": _Metric("squared_error", is_root=True, is_time=True),
+    "time/rmse_of_median_s": _Metric("squared_error_median", is_root=True, is_time=True),
+    "time/rmse_of_greedy_s": _Metric("squared_error_greedy", is_root=True, is_time=True),
+    "time/mae_s": _Metric("absolute_error", is_time=True),
+    "time/mae_of_mean_s": _Metric("absolute_error_mean", is_time=True),
+    "time/mae_of_greedy_s": _Metric("absolute_error_greedy", is_time=True),
+    "time/crps_s": _Metric("crps", is_time=True),
+    "time/nll_nats_per_event": _Metric("interval_nll"),
+    "time/code_nll_nats_per_event": _Metric("code_nll"),
+    "time/coverage_50": _Metric("covered_50"),
+    "time/coverage_90": _Metric("covered_90"),
+    "time/probability_off_grid": _Metric("outside"),
+    "type/accuracy": _Metric("right"),
+    "type/top3_accuracy": _Metric("top3"),
+    "type/nll_nats_per_event": _Metric("type_nll"),
+    "joint/type_accuracy": _Metric("joint_right"),
+    "joint/type_nll_nats_per_event": _Metric("joint_type_nll"),
+    "text/nll_nats_per_event": _Metric("text_nll"),
+    "text/nll_nats_per_token": _Metric("text_nll", "text_tokens"),
+}
+MACRO_F1 = "type/macro_f1"
 JOINT = "joint/nll_nats_per_event"  # of time and type together
-
-
-def _mean(sums: Sums, name: str) -> FloatArray:
-    return sums[name] / sums["targets"]
-
-
-def _root(sums: Sums, name: str) -> FloatArray:
-    return np.sqrt(_mean(sums, name))
 
 
 def _macro_f1(sums: Sums) -> FloatArray:
@@ -176,7 +195,10 @@ def estimate(
 
 
 def _of_part(
-    values: dict[str, FloatArray], sequence: NDArray[np.int64], drawn: FloatArray, factor: float
+    values: dict[str, FloatArray],
+    sequence: NDArray[np.int64],
+    drawn: FloatArray,
+    seconds_per_unit: float,
 ) -> dict[str, Estimate]:
     sums = {
         name: np.bincount(sequence, each, minlength=drawn.shape[1]) for name, each in values.items()
@@ -192,9 +214,12 @@ def _of_part(
         low, high = np.percentile(of(resampled), [tail, 100 - tail])
         estimates[name] = Estimate(float(of(whole)), float(low), float(high))
 
-    for name, (needed, metric) in METRICS.items():
-        if needed in values:
-            add(name, lambda part, metric=metric: metric(part, factor))
+    for name, metric in METRICS.items():
+        if metric.of in values:
+            add(name, lambda part, metric=metric: metric(part, seconds_per_unit))
+    if "right" in values:
+        add(MACRO_F1, _macro_f1)
     if {"interval_nll", "joint_type_nll"} <= values.keys():
-        add(JOINT, lambda part: _mean(part, "interval_nll") + _mean(part, "joint_type_nll"))
+        joint = "interval_nll", "joint_type_nll"
+        add(JOINT, lambda part: sum(part[each] for each in joint) / part["targets"])
     return estimates

@@ -23,6 +23,7 @@ EVENT_SCHEMA = pa.schema(
         # losses of the whole window, on its first event only
         ("window_nll", pa.list_(pa.float64())),
         ("window_tokens", pa.list_(pa.float64())),
+        ("window_events", pa.int64()),
     ]
 )
 
@@ -64,9 +65,14 @@ class WindowScorer:
         target = row.event_is_target[result.event]
         events = result.event[target]
         losses = LossSums.of(nll, modality)
+        predicted = int(_values(assembled, "event_is_scored", index).sum())
         count = len(events)
         if count == 0:
-            empty = {"window_nll": losses.nll.tolist(), "window_tokens": losses.tokens.tolist()}
+            empty = {
+                "window_nll": losses.nll.tolist(),
+                "window_tokens": losses.tokens.tolist(),
+                "window_events": predicted,
+            }
             return pa.Table.from_pylist([empty], EVENT_SCHEMA)
         segments = _values(assembled, "event_segment", index)[events]
         columns = {
@@ -81,6 +87,7 @@ class WindowScorer:
             "text_nll": result.text_nll[target],
             "window_nll": [losses.nll if place == 0 else None for place in range(count)],
             "window_tokens": [losses.tokens if place == 0 else None for place in range(count)],
+            "window_events": [predicted if place == 0 else None for place in range(count)],
         }
         return pa.table(columns, schema=EVENT_SCHEMA)
 

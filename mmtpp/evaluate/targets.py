@@ -3,12 +3,12 @@
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.forecast import IntervalForecasts, IntervalGrid
 from mmtpp.core.row import Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import AssembleSettings
 from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.model.forecast import Forecaster, RowForecasts, TypeForecasts
+from mmtpp.model.forecast import Forecaster, RowForecasts
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 TARGET_SCHEMA = pa.schema(
@@ -125,28 +125,15 @@ def target_table(
         },
         "type": row.event_type[events],
     }
-    interval = values("interval")[asked]
     if forecasts.time is not None:
-        time = forecasts.time
-        quantiles = time.interval.quantiles(LEVELS)
-        found = {
-            "mean": time.interval.mean(),
-            "greedy": time.greedy,
-            **{
-                f"quantile_{round(100 * level):02d}": quantiles[:, place]
-                for place, level in enumerate(LEVELS)
-            },
-            "crps": time.interval.crps(interval),
-            "cdf": time.interval.cdf(interval),
-            "interval_nll": time.interval.nll(interval, resolution=resolution),
-            "code_nll": time.code_nll,
-            "outside": time.interval.outside,
-        }
+        true = values("interval")[asked]
+        found = time_columns(forecasts.time.interval, true, resolution=resolution)
+        found |= {"greedy": forecasts.time.greedy, "code_nll": forecasts.time.code_nll}
         columns |= {name: column[kept] for name, column in found.items()}
     place_of = np.searchsorted(codes, row.event_type[events])
     for prefix, answers in (("", forecasts.type), ("joint_", forecasts.joint)):
         if answers is not None:
-            columns |= _types(prefix, answers, kept, place_of, codes)
+            columns |= type_columns(prefix, answers.log_probability[kept], place_of, codes)
     if forecasts.text is not None:
         columns |= {
             "text_nll": forecasts.text.nll[kept],
@@ -161,15 +148,46 @@ def target_table(
     return pa.table(table, schema=TARGET_SCHEMA)
 
 
-def _types(
-    prefix: str, answers: TypeForecasts, kept: np.ndarray, place_of: np.ndarray, codes: np.ndarray
+def time_columns(
+    forecasts: IntervalForecasts, true: np.ndarray, *, resolution: float
 ) -> dict[str, np.ndarray]:
-    scores = answers.log_probability[kept]
-    own = scores[np.arange(len(kept)), place_of]
+    """Interval forecasts and their scores, by column.
+
+    Args:
+        forecasts: B of them.
+        true: (B,) intervals; NaN where it is not known.
+        resolution: tick of the clock.
+    """
+    quantiles = forecasts.quantiles(LEVELS)
+    return {
+        "mean": forecasts.mean(),
+        **{
+            f"quantile_{round(100 * level):02d}": quantiles[:, place]
+            for place, level in enumerate(LEVELS)
+        },
+        "crps": forecasts.crps(true),
+        "cdf": forecasts.cdf(true),
+        "interval_nll": forecasts.nll(true, resolution=resolution),
+        "outside": forecasts.outside,
+    }
+
+
+def type_columns(
+    prefix: str, log_probability: np.ndarray, true: np.ndarray, codes: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Type forecasts and their scores, by column.
+
+    Args:
+        prefix: ``joint_`` when the time is known.
+        log_probability: (B, K).
+        true: (B,) index of the true type among the K.
+        codes: (K,) types.
+    """
+    own = log_probability[np.arange(len(true)), true]
     columns = {
-        f"{prefix}predicted_type": codes[scores.argmax(axis=1)],
+        f"{prefix}predicted_type": codes[log_probability.argmax(axis=1)],
         f"{prefix}type_nll": -own,
     }
     if not prefix:
-        columns["type_rank"] = (scores > own[:, None]).sum(axis=1)
+        columns["type_rank"] = (log_probability > own[:, None]).sum(axis=1)
     return columns

@@ -38,7 +38,7 @@ THIRD_PARTY = {
     },
     "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
     "train": {"numpy", "pyarrow", "torch", "ray", "deepspeed", "safetensors", "transformers"},
-    "evaluate": {"numpy", "pyarrow", "torch", "ray"},
+    "evaluate": {"numpy", "pyarrow", "torch", "ray", "scipy", "matplotlib"},
     "inspect": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe"},
 }
 MAIN = {

@@ -1,0 +1,157 @@
+"""One trial: a tiny model trained and tested in this process, by the library's own parts.
+
+What a cluster does around them (Ray Train, checkpoints, MLflow) has its own benchmarks; here many
+short runs would mostly start processes.
+"""
+
+import os
+import time
+from dataclasses import dataclass, replace
+
+import deepspeed
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.order import samples_of_step
+from mmtpp.core.row import Row
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.intervals import interval_range
+from mmtpp.data.plan import Asking, AssembleSettings, make_plan, samples_table
+from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.evaluate.targets import target_table
+from mmtpp.model.batch import Batcher
+from mmtpp.model.event_model import EventModel
+from mmtpp.model.forecast import Forecaster
+from mmtpp.model.qwen_vl import build_tiny
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.step import LabelWeights, train_step
+from mmtpp.train.zero import deepspeed_config
+
+CPU = torch.device("cpu")
+THREADS = 2
+
+
+def start_engine() -> None:
+    """What DeepSpeed wants of a process that trains alone."""
+    torch.set_num_threads(THREADS)
+    os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
+                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29512",
+                       "DS_ACCELERATOR": "cpu"})  # fmt: skip
+    deepspeed.init_distributed("gloo", verbose=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """All rows of a split, assembled as they are wanted."""
+
+    settings: AssembleSettings
+    assembler: Assembler
+    table: pa.Table
+    fingerprint: str
+
+    @classmethod
+    def of(cls, settings: AssembleSettings, vocabulary: Vocabulary) -> "Samples":
+        """Plan them."""
+        plan = make_plan(settings, vocabulary.token_ids())
+        table = samples_table(plan, np.arange(len(plan.samples)))
+        assembler = Assembler(settings, vocabulary.token_ids())
+        return cls(settings, assembler, table, plan.fingerprint)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def assembled(self, index: int) -> pa.Table:
+        """One row of ``assemble.ROW_SCHEMA``."""
+        return self.assembler(self.table.slice(index, 1))
+
+    def row(self, index: int) -> Row:
+        """One row."""
+        return row_from_arrow(self.assembled(index), 0, image_px=self.settings.image_px)
+
+
+def open_store(config: RunConfig) -> tuple[Manifest, Vocabulary]:
+    """The store's manifest and vocabulary."""
+    manifest = load_manifest(config.store.uri)
+    return manifest, store_vocabulary(config.store.uri, manifest)
+
+
+def batcher_of(config: RunConfig, vocabulary: Vocabulary) -> Batcher:
+    """For a model on the CPU."""
+    return Batcher(
+        image_pad=vocabulary.special("<|image_pad|>"),
+        image_px=config.template.image_px,
+        device=CPU,
+        dtype=torch.float32,
+    )
+
+
+def train(
+    config: RunConfig, asking: Asking | None, *, model: EventModel | None = None, log: bool = False
+) -> tuple[EventModel, float]:
+    """Train a tiny model on the training split, from ``model`` or from the start.
+
+    Returns:
+        The model, and the seconds that took.
+    """
+    manifest, vocabulary = open_store(config)
+    samples = Samples.of(
+        assemble_settings(config, manifest, split="train", asking=asking), vocabulary
+    )
+    training = config.training
+    if model is None:
+        model = EventModel(build_tiny(vocabulary, seed=training.seed)).train()
+    tree = deepspeed_config(config, num_ranks=1, precision="float32", on_gpu=False)
+    engine = DeepSpeedEngine(model.train(), config, tree, rank=0, num_ranks=1)
+    batcher = batcher_of(config, vocabulary)
+    weigh = LabelWeights(training.loss_weights, config.tasks)
+    started = time.perf_counter()
+    for step in range(training.num_steps):
+        chosen = samples_of_step(
+            step,
+            num_samples=len(samples),
+            samples_per_step=training.samples_per_step,
+            fingerprint=samples.fingerprint,
+            seed=training.seed,
+        )
+        report = train_step(
+            engine,
+            [samples.row(index) for index in chosen.tolist()],
+            batcher,
+            num_micro_batches=training.samples_per_step,
+            weigh=weigh,
+            seed=training.seed,
+            step=step,
+        )
+        if log and (step + 1) % 20 == 0:
+            losses = report.losses.per_token("train")
+            spent = time.perf_counter() - started
+            print(step + 1, round(spent, 1), report.num_tokens, losses, flush=True)
+    return model, time.perf_counter() - started
+
+
+def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
+    """Forecast every target of a split, ``targets.TARGET_SCHEMA``."""
+    manifest, vocabulary = open_store(config)
+    trained = assemble_settings(config, manifest, split="train")
+    spans = interval_range(trained)
+    grid = spans.grid(num_bytes=config.template.time_bytes)
+    settings = assemble_settings(
+        config, manifest, split=split, asking=asking_of(config.tasks, expansions=grid.first_bytes)
+    )
+    samples = Samples.of(replace(settings, packed=True), vocabulary)
+    codes = np.array([code for code, count in enumerate(manifest.type_counts) if count], np.int16)
+    forecaster = Forecaster(
+        model.eval(), vocabulary.token_ids(), vocabulary.type_ids(codes.tolist()), grid
+    )
+    batcher = batcher_of(config, vocabulary)
+    tables = []
+    for index in range(len(samples)):
+        assembled = samples.assembled(index)
+        row = row_from_arrow(assembled, 0, image_px=settings.image_px)
+        found = forecaster(row, batcher(row))
+        tables.append(target_table(row, assembled, found, codes, resolution=spans.smallest))
+    return pa.concat_tables(tables)

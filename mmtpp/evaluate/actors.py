@@ -1,0 +1,51 @@
+"""Ray Data actors that hold a model and work through the samples of a plan."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.data.plan import Plan, samples_table
+from mmtpp.data.progress import Progress
+from mmtpp.train.hardware import choose_hardware
+
+
+def map_samples(
+    config: RunConfig, plan: Plan, actor: type, arguments: tuple[object, ...], *, title: str
+) -> list[pa.Table]:
+    """Let actors on any number of machines work through a plan.
+
+    Args:
+        config: decides the number of actors and what each needs.
+        plan: whose samples they get.
+        actor: a class whose objects turn ``plan.samples_table`` into a table.
+        arguments: of its constructor.
+        title: of the progress.
+
+    Returns:
+        The actors' tables, in any order.
+    """
+    hardware = choose_hardware(config)
+    ids = np.arange(len(plan.samples))
+    size = config.evaluation.batch_windows
+    blocks = [samples_table(plan, ids[at : at + size]) for at in range(0, len(ids), size)]
+    workers = max(1, min(len(blocks), config.training.num_workers))
+    results = ray.data.from_arrow(blocks).map_batches(
+        actor,
+        fn_constructor_args=arguments,
+        batch_size=size,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=config.training.cpus_per_worker,
+        num_gpus=1 if hardware.on_gpu else None,
+    )
+    progress = Progress(title, total=len(blocks), unit="batches")
+    tables: list[pa.Table] = []
+    batches: Any = results.iter_batches(batch_size=None, batch_format="pyarrow")
+    for table in batches:
+        tables.append(table)
+        progress.advance(1)
+    progress.close()
+    return tables

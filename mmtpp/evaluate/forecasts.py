@@ -1,0 +1,159 @@
+"""The forecasts of a fine-tuned model: every held-out event once, beside the baselines."""
+
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.core.errors import DataError
+from mmtpp.data.plan import AssembleSettings, make_plan
+from mmtpp.data.settings import asking_of, assemble_settings
+from mmtpp.data.store import StoreReader
+from mmtpp.evaluate.actors import map_samples
+from mmtpp.evaluate.classical import History, baseline_targets
+from mmtpp.evaluate.figures import write_figures
+from mmtpp.evaluate.metrics import Estimate, estimate
+from mmtpp.evaluate.model import ModelSource
+from mmtpp.evaluate.targets import TargetScorer
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.storage.manifest import Manifest
+from mmtpp.storage.parquet import write_table
+from mmtpp.storage.paths import join, write_bytes
+from mmtpp.train.template_record import Answers
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastReport:
+    """What the forecasts are worth.
+
+    Attributes:
+        metrics: by name; those of positions end in ``/at_BUCKET``.
+        baselines: by ``baseline/metric``.
+        num_targets: events forecast.
+        targets_uri: table with one row a target, ``targets.TARGET_SCHEMA``.
+    """
+
+    metrics: dict[str, float]
+    baselines: dict[str, float]
+    num_targets: int
+    targets_uri: str
+
+
+def evaluate_forecasts(
+    config: RunConfig,
+    source: ModelSource,
+    answers: Answers,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    run_uri: str,
+) -> ForecastReport:
+    """Forecast every target of the held-out split and compare with baselines.
+
+    Writes ``targets.parquet``, ``metrics.json`` with confidence intervals, and ``figures``.
+
+    Args:
+        config: of the job.
+        source: of the model.
+        answers: what the model was asked in training.
+        manifest: of the store.
+        vocabulary: of store and model.
+        run_uri: where to write.
+
+    Raises:
+        DataError: no event is a target.
+    """
+    grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
+    asked = Tasks(
+        **{name: float(name in answers.tasks) for name in ("time", "type", "joint", "text")}
+    )
+    settings = assemble_settings(
+        config,
+        manifest,
+        split=config.evaluation.split,
+        asking=asking_of(asked, expansions=grid.first_bytes),
+    )
+    settings = replace(settings, packed=True)  # short sequences share a forward pass
+    plan = make_plan(settings, vocabulary.token_ids())
+    codes = [code for code, count in enumerate(manifest.type_counts) if count]
+    resolution = answers.intervals.smallest
+    tables = map_samples(
+        config,
+        plan,
+        TargetScorer,
+        (settings, source, codes, grid, resolution),
+        title="evaluate: forecasts",
+    )
+    order = [("sequence_id", "ascending"), ("position", "ascending")]
+    targets = pa.concat_tables(tables).sort_by(order)
+    if len(targets) == 0:
+        raise DataError(
+            "no event is a target",
+            where=config.store.uri,
+            setting=f"evaluation.targets_delta = {config.evaluation.targets_delta}",
+        )
+    targets_uri = join(run_uri, "targets.parquet")
+    write_table(targets_uri, targets)
+    train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
+    of_baselines = baseline_targets(
+        read_histories(train, codes),
+        read_histories(replace(settings, time_from=-1e300), codes),
+        targets,
+        grid=grid,
+        resolution=resolution,
+        num_types=len(codes),
+    )
+    seconds, seed = manifest.seconds_per_unit, config.training.seed
+    estimates = estimate(targets, seconds_per_unit=seconds, seed=seed)
+    baselines = {
+        name: estimate(table, seconds_per_unit=seconds, seed=seed)
+        for name, table in of_baselines.items()
+    }
+    tree = {"model": _tree(estimates)} | {name: _tree(each) for name, each in baselines.items()}
+    write_bytes(join(run_uri, "metrics.json"), json.dumps(tree, indent=2).encode())
+    write_figures(join(run_uri, "figures"), targets, estimates, seconds_per_unit=seconds)
+    return ForecastReport(
+        metrics=_values(estimates),
+        baselines={
+            f"{name}/{metric}": value
+            for name, each in baselines.items()
+            for metric, value in _values(each).items()
+            if "/at_" not in metric
+        },
+        num_targets=len(targets),
+        targets_uri=targets_uri,
+    )
+
+
+def read_histories(settings: AssembleSettings, codes: list[int]) -> list[History]:
+    """Times and types of the sequences of a split, in its time range."""
+    reader = StoreReader(settings.store)
+    place_of = np.zeros(max(codes) + 1, dtype=np.int64)
+    place_of[codes] = np.arange(len(codes))
+    histories: list[History] = []
+    for sequence in reader.sequences(reader.files()):
+        first, last = settings.time_range.of(sequence.times)
+        if sequence.split == settings.split and last - first > 1:
+            types = place_of[sequence.events.types[first:last]]
+            histories.append(History(sequence.sequence_id, sequence.times[first:last], types))
+    return histories
+
+
+def _tree(estimates: dict[str, Estimate]) -> dict[str, object]:
+    # JSON has no infinity: a baseline that gives an event no probability
+    return {
+        name: {key: value if np.isfinite(value) else None for key, value in asdict(each).items()}
+        for name, each in estimates.items()
+    }
+
+
+def _values(estimates: dict[str, Estimate]) -> dict[str, float]:
+    return {
+        name.replace("@", "/at_"): each.value
+        for name, each in estimates.items()
+        if np.isfinite(each.value)
+    }
