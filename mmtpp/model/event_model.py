@@ -148,7 +148,7 @@ def build_event_model(
             backbone, vocabulary.added_ids, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout
         )
     if adapter is not None:
-        resume_adapter(adapted, vocabulary, adapter, rank=lora_rank, alpha=lora_alpha)
+        resume_adapter(adapted, vocabulary, adapter)
     return EventModel(adapted).train()
 
 

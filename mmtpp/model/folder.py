@@ -37,3 +37,11 @@ def local_folder(uri: str) -> Iterator[Path | None]:
         return
     with node_copy(uri) as folder:
         yield folder
+
+
+def read_file(uri: str, name: str) -> bytes | None:
+    """A small file of a model folder, wherever that lies; None if it is not there."""
+    if is_hub(uri):
+        uri = str(hub_folder(uri, files=[name]))
+    place = join(uri, name)
+    return read_bytes(place) if exists(place) else None

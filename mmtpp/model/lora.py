@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.core.errors import ModelError
+from mmtpp.model.folder import read_file
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary, load_vocabulary
 
+CONFIG_FILE = "adapter_config.json"
 # The full path keeps LoRA out of the vision tower, whose MLP uses the same names.
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
@@ -64,7 +66,7 @@ def load_adapter(
     Raises:
         ModelError: no adapter there, another vocabulary, or tensors that do not fit.
     """
-    if not (folder / "adapter_config.json").exists():
+    if not (folder / CONFIG_FILE).exists():
         raise ModelError("this is not an adapter folder", where=str(folder))
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
     try:
@@ -78,32 +80,42 @@ def load_adapter(
     return adapted
 
 
-def resume_adapter(
-    model: PeftModel, vocabulary: Vocabulary, folder: Path, *, rank: int, alpha: int
-) -> None:
+def check_adapter(uri: str, *, rank: int, alpha: int) -> None:
+    """Check, before anything starts, that training can go on from an adapter.
+
+    Args:
+        uri: its folder.
+        rank: to train with.
+        alpha: to train with.
+
+    Raises:
+        ModelError: no adapter there, or one of another rank or scale.
+    """
+    content = read_file(uri, CONFIG_FILE)
+    if content is None:
+        raise ModelError("this is not an adapter folder", where=uri)
+    saved = json.loads(content)
+    if (saved["r"], saved["lora_alpha"]) != (rank, alpha):
+        raise ModelError(
+            f"the adapter has rank {saved['r']} and alpha {saved['lora_alpha']}",
+            where=uri,
+            cause="training goes on with the adapter's own rank and scale",
+            setting=f"lora.rank = {rank}, lora.alpha = {alpha}",
+        )
+
+
+def resume_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path) -> None:
     """Give a fresh adapter the weights of a saved one, to train it further.
 
     Args:
         model: what ``attach_lora`` returned; its adapter whole, the base possibly sharded.
         vocabulary: of the model.
-        folder: of the saved adapter.
-        rank: of the fresh adapter.
-        alpha: of the fresh adapter.
+        folder: of the saved adapter, see ``check_adapter``.
 
     Raises:
-        ModelError: no adapter there, of another vocabulary, rank or scale, or of another model.
+        ModelError: it is of another vocabulary or another model.
     """
-    if not (folder / "adapter_config.json").exists():
-        raise ModelError("this is not an adapter folder", where=str(folder))
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
-    saved = json.loads((folder / "adapter_config.json").read_text())
-    if (saved["r"], saved["lora_alpha"]) != (rank, alpha):
-        raise ModelError(
-            f"the adapter has rank {saved['r']} and alpha {saved['lora_alpha']}",
-            where=str(folder),
-            cause="training goes on with the adapter's own rank and scale",
-            setting=f"lora.rank = {rank}, lora.alpha = {alpha}",
-        )
     tensors = load_file(folder / "adapter_model.safetensors")
     _check_names(set(tensors), model, folder)
     try:
@@ -145,7 +157,7 @@ def save_adapter(
     # the embedding is the base's; asked, PEFT would look for the base on the hub
     model.save_pretrained(str(folder), state_dict=parameters, save_embedding_layers=False)
     vocabulary.save(folder)
-    path = folder / "adapter_config.json"
+    path = folder / CONFIG_FILE
     tree = json.loads(path.read_text())
     tree["base_model_name_or_path"] = base
     path.write_text(json.dumps(tree, indent=2, sort_keys=True))

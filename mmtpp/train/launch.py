@@ -27,6 +27,7 @@ from mmtpp.data.intervals import interval_range
 from mmtpp.data.plan import Asking, AssembleSettings, Plan, load_plan, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.model.lora import check_adapter
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.hub import is_hub, pinned
 from mmtpp.storage.manifest import Manifest, load_manifest
@@ -118,6 +119,8 @@ def _train(
         own = load_model_vocabulary(uri)
         check_same_vocabulary(own.hash, vocabulary.hash, where=uri)
         check_template(config, uri, to_train=True)
+    if config.model.adapter:
+        check_adapter(config.model.adapter, rank=config.lora.rank, alpha=config.lora.alpha)
     start_ray()
     hardware = choose_hardware(config)
     if hardware.precision == "bfloat16" and config.zero.stage == 0:

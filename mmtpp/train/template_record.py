@@ -12,8 +12,7 @@ from typing import Any
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecast import IntervalRange
-from mmtpp.storage.hub import hub_folder, is_hub
-from mmtpp.storage.paths import exists, join, read_bytes
+from mmtpp.model.folder import read_file
 from mmtpp.track.provenance import flat_settings
 
 logger = logging.getLogger(__name__)
@@ -85,7 +84,4 @@ def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
 
 
 def _read(uri: str) -> dict[str, Any]:
-    if is_hub(uri):
-        uri = str(hub_folder(uri, files=[TEMPLATE_FILE]))
-    place = join(uri, TEMPLATE_FILE)
-    return json.loads(read_bytes(place)) if exists(place) else {}
+    return json.loads(read_file(uri, TEMPLATE_FILE) or "{}")

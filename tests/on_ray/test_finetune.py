@@ -95,7 +95,7 @@ def test_training_goes_on_from_an_adapter(base, adapted, stack):
         "training.validation_sequences": 0,
         **TASKS,
     }
-    with pytest.raises(ModelError, match=r"rank 8 and alpha 64.*lora\.rank = 4"):
+    with pytest.raises(ModelError, match=r"(?s)rank 8 and alpha 64.*lora\.rank = 4"):
         finetune(make_config(**{**changes, "lora.rank": 4, "run.name": "other-rank"}))
     with pytest.raises(ConfigError, match=r"model\.adapter"):
         finetune(make_config(**{**changes, "lora.rank": 0}))
