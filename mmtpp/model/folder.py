@@ -7,7 +7,7 @@ from pathlib import Path
 from mmtpp.core.errors import ModelError
 from mmtpp.storage.hub import hub_folder, is_hub
 from mmtpp.storage.node_copy import node_copy
-from mmtpp.storage.paths import exists
+from mmtpp.storage.paths import exists, join, read_bytes
 
 
 @contextmanager
