@@ -14,8 +14,8 @@ import pyarrow as pa
 import torch
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.order import samples_of_step
-from mmtpp.core.row import Row
+from mmtpp.core.order import samples_of_step, seed_from
+from mmtpp.core.row import HISTORY, Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.intervals import interval_range
 from mmtpp.data.plan import Asking, AssembleSettings, make_plan, samples_table
@@ -90,9 +90,19 @@ def batcher_of(config: RunConfig, vocabulary: Vocabulary) -> Batcher:
 
 
 def train(
-    config: RunConfig, asking: Asking | None, *, model: EventModel | None = None, log: bool = False
+    config: RunConfig,
+    asking: Asking | None,
+    *,
+    model: EventModel | None = None,
+    one_target: bool = False,
 ) -> tuple[EventModel, float]:
     """Train a tiny model on the training split, from ``model`` or from the start.
+
+    Args:
+        config: of the trial.
+        asking: what is asked in stage 2; None in stage 1.
+        model: of stage 1.
+        one_target: keep the labels of one target a window, drawn once, as published.
 
     Returns:
         The model, and the seconds that took.
@@ -117,19 +127,20 @@ def train(
             fingerprint=samples.fingerprint,
             seed=training.seed,
         )
-        report = train_step(
+        train_step(
             engine,
-            [samples.row(index) for index in chosen.tolist()],
+            [
+                _with_one_target(samples.row(index), training.seed)
+                if one_target
+                else samples.row(index)
+                for index in chosen.tolist()
+            ],
             batcher,
             num_micro_batches=training.samples_per_step,
             weigh=weigh,
             seed=training.seed,
             step=step,
         )
-        if log and (step + 1) % 20 == 0:
-            losses = report.losses.per_token("train")
-            spent = time.perf_counter() - started
-            print(step + 1, round(spent, 1), report.num_tokens, losses, flush=True)
     return model, time.perf_counter() - started
 
 
@@ -155,3 +166,16 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
         found = forecaster(row, batcher(row))
         tables.append(target_table(row, assembled, found, codes, resolution=spans.smallest))
     return pa.concat_tables(tables)
+
+
+def _with_one_target(row: Row, seed: int) -> Row:
+    """Only the answers about one event of each window are labels."""
+    assert row.branches is not None
+    in_branch = row.branches.branch != HISTORY
+    chosen = np.zeros(len(row.scored), dtype=np.bool_)
+    for segment in range(int(row.segment.max()) + 1):
+        answers = (row.segment == segment) & in_branch & row.scored
+        events = np.unique(row.event[answers])
+        rng = np.random.default_rng(seed_from("target", seed, row.sample_id, segment) % 2**63)
+        chosen |= answers & (row.event == rng.choice(events))
+    return replace(row, scored=chosen)

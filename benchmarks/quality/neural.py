@@ -1,0 +1,148 @@
+"""Neural point processes of EasyTPP, on the same splits and for as many seconds.
+
+    python -m benchmarks.quality.neural MODEL SECONDS SEED < sequences.json
+
+Runs in a process of its own: EasyTPP seeds and configures torch for itself. Prints one JSON object.
+Times are divided by the mean training interval, because its sampling expects intervals of about 1.
+"""
+
+import itertools
+import json
+import math
+import pickle
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MODELS = ("NHP", "THP", "AttNHP", "IntensityFree")
+MAX_EVENTS = 128  # of a sequence; longer ones are cut, each part with a history of its own
+BATCH = 64
+PARTS = {"train": "train", "validation": "dev", "test": "test"}
+
+
+def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dict[str, float]:
+    """Train until the time is over, take the best epoch by validation, test once.
+
+    Args:
+        model: of ``MODELS``.
+        seconds: of training, validation left out.
+        seed: of initialisation and order.
+        sequences: ``num_types`` and by split lists of ``[times, types]``.
+
+    Returns:
+        Log-likelihood per event in the source's unit, RMSE and accuracy of the predictions, and
+        what that took.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        scale = _write(Path(folder), sequences)
+        return _run(Path(folder), model, seconds, seed, int(sequences["num_types"]), scale)
+
+
+def _write(folder: Path, sequences: dict[str, Any]) -> float:
+    """EasyTPP's pickles; returns the mean training interval."""
+    waits = [b - a for times, _ in sequences["train"] for a, b in itertools.pairwise(times)]
+    scale = sum(waits) / len(waits)
+    for split, part in PARTS.items():
+        written = []
+        for times, types in sequences[split]:
+            for start in range(0, len(times) - 1, MAX_EVENTS):
+                chunk = times[start : start + MAX_EVENTS + 1]
+                before = chunk[0]
+                events = []
+                for at, kind in zip(chunk, types[start : start + MAX_EVENTS + 1], strict=True):
+                    events.append(
+                        {
+                            "time_since_start": (at - chunk[0]) / scale,
+                            "time_since_last_event": (at - before) / scale,
+                            "type_event": kind,
+                        }
+                    )
+                    before = at
+                written.append(events)
+        content = {"dim_process": sequences["num_types"], part: written}
+        (folder / f"{part}.pkl").write_bytes(pickle.dumps(content))
+    return scale
+
+
+def _run(
+    folder: Path, model: str, seconds: float, seed: int, num_types: int, scale: float
+) -> dict[str, float]:
+    from easy_tpp.config_factory import Config
+    from easy_tpp.runner import Runner
+    from easy_tpp.utils import RunnerPhase
+
+    files = {"train": "train", "valid": "dev", "test": "test"}
+    tree = {
+        "pipeline_config_id": "runner_config",
+        "data": {
+            "set": {
+                "data_format": "pkl",
+                **{f"{key}_dir": str(folder / f"{part}.pkl") for key, part in files.items()},
+                "data_specs": {
+                    "num_event_types": num_types,
+                    "pad_token_id": num_types,
+                    "padding_side": "right",
+                },
+            }
+        },
+        "trial": {
+            "base_config": {
+                "stage": "train", "backend": "torch", "dataset_id": "set",
+                "runner_id": "std_tpp", "model_id": model, "base_dir": str(folder / "runs"),
+            },
+            "trainer_config": {
+                "batch_size": BATCH, "max_epoch": 1, "shuffle": True, "optimizer": "adam",
+                "learning_rate": 3e-3, "valid_freq": 1, "use_tfb": False,
+                "metrics": ["acc", "rmse"], "seed": seed, "gpu": -1,
+            },
+            "model_config": {
+                "hidden_size": 64, "time_emb_size": 16, "use_ln": False, "num_layers": 2,
+                "num_heads": 2, "mc_num_sample_per_step": 20, "sharing_param_layer": False,
+                "loss_integral_num_sample_per_step": 20, "dropout": 0.0,
+                "model_specs": {"num_mix_components": 16},
+                "thinning": {
+                    "num_seq": 10, "num_sample": 1, "num_exp": 100, "look_ahead_time": 10,
+                    "patience_counter": 5, "over_sample_rate": 5, "num_samples_boundary": 5,
+                    "dtime_max": 10, "num_step_gen": 1,
+                },
+            },
+        },
+    }  # fmt: skip
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    runner = Runner.build_from_config(Config.build_from_yaml_file(str(path), experiment_id="trial"))
+    loaders = {key: getattr(runner._data_loader, f"{key}_loader")() for key in files}
+    best, spent, epochs = -math.inf, 0.0, 0
+    saved = str(folder / "best")
+    metrics = runner.metric_functions
+    runner.metric_functions = lambda *_args, **_more: {}  # sampling at every epoch takes minutes
+    while spent < seconds:
+        started = time.perf_counter()
+        runner.run_one_epoch(loaders["train"], RunnerPhase.TRAIN)
+        spent += time.perf_counter() - started
+        epochs += 1
+        found = runner.run_one_epoch(loaders["valid"], RunnerPhase.VALIDATE)["loglike"]
+        if found > best:
+            best = found
+            runner.model_wrapper.save(saved)
+    runner.model_wrapper.restore(saved)
+    runner.metric_functions = metrics
+    found = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)
+    return {
+        "joint/nll_nats_per_event": -float(found["loglike"]) + math.log(scale),
+        "time/rmse": float(found["rmse"]) * scale,
+        "type/accuracy": float(found["acc"]),
+        "targets": float(found["num_events"]),
+        "seconds": spent,
+        "epochs": float(epochs),
+    }
+
+
+if __name__ == "__main__":
+    name, budget, seed = sys.argv[1:]
+    result = run(name, float(budget), int(seed), json.load(sys.stdin))
+    print(json.dumps(result))

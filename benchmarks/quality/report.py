@@ -1,0 +1,180 @@
+"""The tables and figures of the quality benchmark, from its results."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmtpp.evaluate.metrics import BUCKETS
+
+NLL, RMSE, MAE, ACCURACY = (
+    "joint/nll_nats_per_event", "time/rmse_s", "time/mae_s", "type/accuracy",
+)  # fmt: skip
+COLUMNS = {
+    NLL: "NLL (nats/event)",
+    RMSE: "RMSE (s)",
+    MAE: "MAE (s)",
+    "time/crps_s": "CRPS (s)",
+    ACCURACY: "accuracy",
+    "type/macro_f1": "macro F1",
+    "time/coverage_90": "90 % covered",
+    "text/nll_nats_per_event": "text NLL",
+}
+Records = list[dict[str, Any]]
+
+
+def write_report(results: Path, folder: Path, *, budget: object) -> None:
+    """Write ``quality.md`` and its figures.
+
+    Args:
+        results: finished trials, one JSON object a line.
+        folder: where to write.
+        budget: of a trial, as it is printed.
+    """
+    records: Records = [json.loads(line) for line in results.read_text().splitlines()]
+    sets = list(dict.fromkeys(record["set"] for record in records))
+    parts = [_head(records, budget)]
+    parts += [_table(name, [each for each in records if each["set"] == name]) for name in sets]
+    parts.append(_decoding(records, sets))
+    parts.append(_floors(records, sets))
+    (folder / "quality.md").write_text("\n".join(parts))
+    _positions(records, sets).savefig(folder / "positions.png", dpi=110, bbox_inches="tight")
+
+
+def _head(records: Records, budget: object) -> str:
+    seconds = [record["seconds"] for record in records if record.get("kind") == "ours"]
+    packages = ("torch", "transformers", "easy_tpp")
+    versions = ", ".join(f"{each} {version(each)}" for each in packages)
+    return (
+        "# Quality\n\n"
+        "Written by `make quality`; every number is of the test split, mean over the seeds, and "
+        "`±` the standard deviation over seeds. Sequences are split by a stable hash, alike for "
+        "all. What it means is in [README.md](README.md).\n\n"
+        f"Budget of a trial: {budget}; that took {np.median(seconds):.0f} s "
+        f"({min(seconds):.0f} to {max(seconds):.0f}) on {platform.machine()}, 2 threads. "
+        f"{versions}.\n"
+    )
+
+
+def _values(records: Records, metric: str) -> list[float]:
+    return [each["metrics"][metric] for each in records if metric in each["metrics"]]
+
+
+def _cell(records: Records, metric: str) -> str:
+    values = _values(records, metric)
+    if not values:
+        return ""
+    mean, digits = float(np.mean(values)), 3 if abs(float(np.mean(values))) < 100 else 0
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean:.{digits}f}{spread}"
+
+
+def _table(name: str, records: Records) -> str:
+    shown = {key: title for key, title in COLUMNS.items() if _values(records, key)}
+    lines = [
+        f"## {name}\n",
+        f"{records[0]['targets']:,} targets.\n",
+        f"| | seeds | context (events) | {' | '.join(shown.values())} |",
+        f"|---|---|---|{'---|' * len(shown)}",
+    ]
+    order = {"ours": 0, "neural": 1, "classical": 2}
+    names = dict.fromkeys(
+        each["name"] for each in sorted(records, key=lambda each: order[each["kind"]])
+    )
+    for row in names:
+        found = [each for each in records if each["name"] == row]
+        cells = [_cell(found, metric) for metric in shown]
+        failed = [each["error"] for each in found if "error" in each]
+        context = [each["context"] for each in found if "context" in each]
+        seen = f"{np.mean(context):.0f}" if context else ""
+        note = f" (failed: {failed[0]})" if failed else ""
+        lines.append(f"| {row}{note} | {len(found)} | {seen} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _decoding(records: Records, sets: list[str]) -> str:
+    """Greedy bytes, as published, against the mean and the median of the same forecasts."""
+    lines = [
+        "## Decoding\n",
+        "The same forecasts of the plain model, read in three ways.\n",
+        "| set | RMSE of mean | of median | of greedy | MAE of median | of mean | of greedy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = (RMSE, "time/rmse_of_median_s", "time/rmse_of_greedy_s", MAE,
+             "time/mae_of_mean_s", "time/mae_of_greedy_s")  # fmt: skip
+    for name in sets:
+        plain = [each for each in records if each["set"] == name and each["name"] == "plain"]
+        lines.append(f"| {name} | {' | '.join(_cell(plain, each) for each in names)} |")
+    return "\n".join([*lines, ""])
+
+
+def _floors(records: Records, sets: list[str]) -> str:
+    """What the plain model must hold, counted."""
+    lines = ["## What must hold\n", "| set | | |", "|---|---|---|"]
+    for name in sets:
+        of_set = [each for each in records if each["set"] == name]
+        plain = [each for each in of_set if each["name"] == "plain"]
+
+        def mean(metric: str, found: Records = plain) -> float:
+            return float(np.mean(_values(found, metric) or [np.nan]))
+
+        trivial = [
+            each for each in of_set if each["kind"] == "classical" and each["name"] != "hawkes"
+        ]
+        neural = [each for each in of_set if each["kind"] == "neural"]
+        best = min((mean(NLL, [each]) for each in trivial), default=np.nan)
+        best_neural = min(
+            (mean(NLL, [e for e in neural if e["name"] == n]) for n in {e["name"] for e in neural}),
+            default=np.nan,
+        )
+        right = max((mean(ACCURACY, [each]) for each in trivial), default=np.nan)
+        right_neural = max(
+            (
+                mean(ACCURACY, [e for e in neural if e["name"] == n])
+                for n in {e["name"] for e in neural}
+            ),
+            default=np.nan,
+        )
+        checks = {
+            "mean beats greedy in RMSE": mean(RMSE) < mean("time/rmse_of_greedy_s"),
+            "median beats greedy in MAE": mean(MAE) < mean("time/mae_of_greedy_s"),
+            "90 % intervals cover 85 to 95 %": 0.85 <= mean("time/coverage_90") <= 0.95,
+            f"NLL {mean(NLL):.3f} below every trivial baseline's ({best:.3f})": mean(NLL) < best,
+            f"accuracy {mean(ACCURACY):.3f} above every trivial baseline's ({right:.3f})": (
+                mean(ACCURACY) > right
+            ),
+            f"NLL below the best neural one's ({best_neural:.3f})": mean(NLL) < best_neural,
+            f"accuracy above the best neural one's ({right_neural:.3f})": (
+                mean(ACCURACY) > right_neural
+            ),
+        }
+        lines += [
+            f"| {name} | {what} | {'yes' if holds else '**no**'} |"
+            for what, holds in checks.items()
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _positions(records: Records, sets: list[str]) -> Figure:
+    """NLL by position in the sequence, with and without compression (the paper's figure 2)."""
+    figure = Figure(figsize=(3.4 * len(sets), 3))
+    shown = ("plain", "temporal, tokens (paper)", "temporal, runs", "random drop, runs")
+    for place, name in enumerate(sets):
+        axes = figure.add_subplot(1, len(sets), place + 1)
+        for row in shown:
+            found = [each for each in records if each["set"] == name and each["name"] == row]
+            means = {
+                bucket: float(np.mean(values))
+                for bucket in BUCKETS
+                if (values := _values(found, f"{NLL}@{bucket}"))
+            }
+            axes.plot(list(means), list(means.values()), "o-", label=row, markersize=3)
+        axes.set(title=name, xlabel="position in the sequence")
+    figure.axes[0].set_ylabel("NLL (nats/event)")
+    figure.axes[-1].legend(fontsize=7)
+    figure.tight_layout()
+    return figure
