@@ -33,7 +33,7 @@ def run_fingerprint(config: RunConfig, *, job: str = "pretrain") -> str:
     The number of workers and ZeRO are left out because neither batches nor checkpoints depend on
     them.
     """
-    excluded = {"run", "tracking", "source", "evaluation", "zero"}
+    excluded = {"run", "tracking", "source", "evaluation", "prediction", "zero"}
     if job != "finetune":
         excluded.add("tasks")
     tree = config.model_dump(mode="json", exclude=excluded)
@@ -48,7 +48,7 @@ def run_name(config: RunConfig, job: str) -> str:
     is_training = job in ("pretrain", "finetune")
     if config.run.name and is_training:
         return config.run.name
-    tree = config.model_dump(mode="json", include={"evaluation", "source"})
+    tree = config.model_dump(mode="json", include={"evaluation", "prediction", "source"})
     run = run_fingerprint(config, job=job)
     suffix = run if is_training else fingerprint({"run": run, **tree})
     return f"{config.run.name or config.model.preset}-{job}-{suffix[:8]}"

@@ -1,5 +1,6 @@
 """The configuration: one frozen tree. The text under a field is its help, unit and range."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -348,6 +349,26 @@ class Evaluation(Section):
     """Windows scored by one task before it reports."""
 
 
+class Prediction(Section):
+    """Forecasts of the event that comes next."""
+
+    format: Literal["parquet", "jsonl"] = "parquet"
+    """Of the files."""
+    quantiles: Annotated[tuple[float, ...], Field(strict=False, min_length=1)] = (
+        0.05, 0.25, 0.5, 0.75, 0.95,
+    )  # fmt: skip
+    """Of the interval, each above 0 and below 1, in order."""
+    sequences_per_file: PositiveInt = 10_000
+    """Forecasts of a file."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Prediction":
+        levels = (0.0, *self.quantiles, 1.0)
+        if any(low >= high for low, high in pairwise(levels)):
+            raise ValueError("quantiles must increase, above 0 and below 1")
+        return self
+
+
 class Run(Section):
     """Identity and place of the run."""
 
@@ -387,4 +408,5 @@ class RunConfig(Section):
     training: Training = Training()
     zero: Zero = Zero()
     evaluation: Evaluation = Evaluation()
+    prediction: Prediction = Prediction()
     tracking: Tracking = Tracking()

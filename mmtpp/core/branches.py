@@ -98,29 +98,27 @@ def lay_out_branches(
 def branch_costs(
     template: Template, events: Events, *, tasks: Sequence[str], expansions: int = 0
 ) -> NDArray[np.int64]:
-    """(E,) tokens that the branches of each event take at most, were it a target.
+    """(E + 1,) tokens that the branches of each event, and of the one after all, take at most.
 
-    Exact where the event before is not compressed.
+    Exact where the event before is not compressed, but for the last, which has no answers.
     """
     layout, time_bytes, wanted = template.layout, template.settings.time_bytes, set(tasks)
     turn, close = len(layout.turn), len(layout.answer_close)
-    shows = events.frames != NO_FRAME
-    image = template.image_cost * (shows if template.settings.images != "none" else 0 * shows)
-    texts = np.diff(events.text_offsets)
-    cost = np.zeros(len(events), dtype=np.int64)
+    shows = (events.frames != NO_FRAME) & (template.settings.images != "none")
+    image = template.image_cost * shows
+    cost = np.zeros(len(events) + 1, dtype=np.int64)
     if wanted & {"time", "joint", "text"}:
         cost += 1 + turn + time_bytes + close + expansions
     for task in ("type", "joint"):
         cost += (1 + turn + 1 + close) * (task in wanted)
     if "text" in wanted:
-        cost += 2 + turn + image + texts
+        cost[:-1] += 2 + turn + image + np.diff(events.text_offsets)
     whole = replace(events, similar=np.zeros(len(events), dtype=np.bool_))
     in_full = template.costs(whole) + image
     if template.settings.run_encoding == "run_length":
         in_full += template.similar_cost
-    recap = np.zeros(len(events), dtype=np.int64)
-    recap[1:] = np.where(events.similar, in_full, 0)[:-1]
-    return cost + recap
+    cost[1:] += np.where(events.similar, in_full, 0)
+    return cost
 
 
 class _Writer:

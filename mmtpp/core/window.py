@@ -65,8 +65,8 @@ def cut_windows(
         template: decides what an event costs.
         max_tokens: the budget of one window.
         overlap_fraction: share of the budget spent on repeated context, 0 to below 1.
-        branch_costs: (E,) tokens that scoring each event takes besides (``core.branches``); such an
-            event has at least one before it in its window.
+        branch_costs: (E + 1,) tokens that scoring each event takes besides (``core.branches``); a
+            scored event then has at least one before it in its window.
 
     Returns:
         Windows in order, none for fewer than two events. With branches their tokens are counted,
@@ -80,7 +80,7 @@ def cut_windows(
     inside = np.append(0, np.cumsum(template.costs(events)))
     asked = np.zeros(num_events + 1, dtype=np.int64)
     if branch_costs is not None:
-        asked[1:] = np.cumsum(branch_costs)
+        asked[1:] = np.cumsum(branch_costs[:-1])
     together = inside + asked
     context = 0 if branch_costs is None else 1
     restart = template.restart(events)
@@ -115,6 +115,36 @@ def cut_windows(
         start = max(start + 1, int(np.searchsorted(inside, keep, side="left")))
         start = min(start, end - context)
     return windows
+
+
+def last_window(
+    events: Events, template: Template, *, max_tokens: int, question_tokens: int
+) -> Window:
+    """The longest window at the end of a sequence that leaves room for a question about what comes.
+
+    Args:
+        events: the whole sequence with its similar marks, at least one event.
+        template: decides what an event costs.
+        max_tokens: the budget of the window and the question.
+        question_tokens: of the question, and of the newest event where that is compressed.
+
+    Returns:
+        A window without scored events.
+
+    Raises:
+        ValueError: the last event alone does not fit.
+    """
+    num_events = len(events)
+    budget = max_tokens - len(template.prefix) - question_tokens
+    costs = template.costs(events)
+    start = num_events - int(np.searchsorted(np.cumsum(costs[::-1]), budget, side="right"))
+    while start < num_events and _cost(events, template, start, num_events) > budget:
+        start += 1  # an image that is shown again, or a run that is cut
+    if start == num_events:
+        tokens = _cost(events, template, num_events - 1, num_events)
+        raise ValueError(f"the last event takes {tokens} tokens, more than {budget}")
+    tokens = _cost(events, template, start, num_events) + question_tokens + len(template.prefix)
+    return Window(start, num_events, num_events, tokens)
 
 
 def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> NDArray[np.int64]:

@@ -99,7 +99,9 @@ class Assembler:
         laid = lay_out_branches(
             self._template,
             events,
-            range(window.first_scored - window.start, len(window)),
+            [len(window)]
+            if asking.ahead
+            else range(window.first_scored - window.start, len(window)),
             tasks=asking.tasks,
             expansions=asking.expansions,
         )

@@ -18,11 +18,12 @@ import ray
 from mmtpp.core.branches import branch_costs
 from mmtpp.core.compression import Compression, compress
 from mmtpp.core.errors import DataError, MmtppError, as_record, from_record
+from mmtpp.core.events import Events
 from mmtpp.core.order import seed_from
 from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import TokenIds
-from mmtpp.core.window import TimeRange, cut_windows
+from mmtpp.core.window import TimeRange, Window, cut_windows, last_window
 from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
 from mmtpp.storage.parquet import read_table, write_table
 
@@ -62,11 +63,13 @@ class Asking:
         tasks: names of tasks.
         expansions: first bytes of time codes that follow a time question, for forecasts.
         history_is_scored: the events of the history are labels too, as in stage 1.
+        ahead: only the event that comes after the last of each sequence is asked about.
     """
 
     tasks: tuple[str, ...]
     expansions: tuple[int, ...] = ()
     history_is_scored: bool = False
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class AssembleSettings:
         max_tokens: of a sample.
         overlap_fraction: of consecutive windows.
         time_from, time_to: events considered, in the source's unit.
-        split: train, validation or test.
+        split: train, validation, test or all.
         max_sequences: only the first by id; 0 for all.
         targets_delta: events that temporal compression with this threshold drops are no targets.
         packed: several windows in a sample, or one.
@@ -264,7 +267,7 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
     columns: dict[str, list] = {name: [] for name in _PLAN_SCHEMA.names}
     try:
         for sequence in reader.sequences(files["file"].to_pylist(), with_text=with_text):
-            if sequence.split == settings.split:
+            if settings.split in (sequence.split, "all"):
                 for name, values in _windows(sequence, settings, template).items():
                     columns[name] += values
     except MmtppError as error:  # Ray Data would wrap it beyond recognition
@@ -284,18 +287,8 @@ def _windows(
     first, last = settings.time_range.of(sequence.times)
     chosen = seeded(settings.compression, sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
-    costs = None
-    if settings.asking is not None:
-        # forecasts see as much history as training does: expansions come on top
-        costs = branch_costs(template, events, tasks=settings.asking.tasks)
     try:
-        windows = cut_windows(
-            events,
-            template,
-            max_tokens=settings.max_tokens,
-            overlap_fraction=settings.overlap_fraction,
-            branch_costs=costs,
-        )
+        windows = _cut(events, settings, template)
     except ValueError as error:
         raise DataError(
             f"sequence {sequence.sequence_id!r}: {error}",
@@ -319,6 +312,26 @@ def _windows(
         "num_events": [len(each) for each in marks],
         "num_similar": [int(each.sum()) for each in marks],
     }
+
+
+def _cut(events: Events, settings: AssembleSettings, template: Template) -> list[Window]:
+    asking = settings.asking
+    costs = None
+    if asking is not None:
+        # forecasts see as much history as training does: expansions come on top
+        costs = branch_costs(template, events, tasks=asking.tasks)
+    if asking is None or costs is None or not asking.ahead:
+        return cut_windows(
+            events,
+            template,
+            max_tokens=settings.max_tokens,
+            overlap_fraction=settings.overlap_fraction,
+            branch_costs=costs,
+        )
+    if len(events) == 0:
+        return []
+    question = int(costs[-1])
+    return [last_window(events, template, max_tokens=settings.max_tokens, question_tokens=question)]
 
 
 def seeded(compression: Compression, sequence_id: str) -> Compression:

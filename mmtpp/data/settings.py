@@ -53,9 +53,16 @@ def assemble_settings(
     )
 
 
-def asking_of(tasks: Tasks, *, expansions: tuple[int, ...] = ()) -> Asking:
-    """What training asks, or with expansions what forecasts are read from."""
-    return Asking(tasks.asked, expansions, history_is_scored=tasks.history > 0 and not expansions)
+def asking_of(tasks: Tasks, *, expansions: tuple[int, ...] = (), ahead: bool = False) -> Asking:
+    """What training asks, or with expansions what forecasts are read from.
+
+    Args:
+        tasks: with their weights.
+        expansions: first bytes of the forecasts' grid.
+        ahead: ask about the event after the last of each sequence only.
+    """
+    scored = tasks.history > 0 and not expansions
+    return Asking(tasks.asked, expansions, history_is_scored=scored, ahead=ahead)
 
 
 def store_settings(store: Store, manifest: Manifest) -> StoreSettings:

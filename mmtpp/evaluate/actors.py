@@ -1,5 +1,6 @@
 """Ray Data actors that hold a model and work through the samples of a plan."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from mmtpp.data.progress import Progress
 from mmtpp.train.hardware import choose_hardware
 
 
-def map_samples(
+def iter_samples(
     config: RunConfig, plan: Plan, actor: type, arguments: tuple[object, ...], *, title: str
-) -> list[pa.Table]:
+) -> Iterator[pa.Table]:
     """Let actors on any number of machines work through a plan.
 
     Args:
@@ -24,7 +25,7 @@ def map_samples(
         arguments: of its constructor.
         title: of the progress.
 
-    Returns:
+    Yields:
         The actors' tables, in any order.
     """
     hardware = choose_hardware(config)
@@ -42,10 +43,8 @@ def map_samples(
         num_gpus=1 if hardware.on_gpu else None,
     )
     progress = Progress(title, total=len(blocks), unit="batches")
-    tables: list[pa.Table] = []
     batches: Any = results.iter_batches(batch_size=None, batch_format="pyarrow")
     for table in batches:
-        tables.append(table)
+        yield table
         progress.advance(1)
     progress.close()
-    return tables

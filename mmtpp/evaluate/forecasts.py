@@ -12,7 +12,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.data.plan import AssembleSettings, make_plan
 from mmtpp.data.settings import asking_of, assemble_settings
 from mmtpp.data.store import StoreReader
-from mmtpp.evaluate.actors import map_samples
+from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.classical import History, baseline_targets
 from mmtpp.evaluate.figures import write_figures
 from mmtpp.evaluate.metrics import Estimate, estimate
@@ -79,9 +79,10 @@ def evaluate_forecasts(
     )
     settings = replace(settings, packed=True)  # short sequences share a forward pass
     plan = make_plan(settings, vocabulary.token_ids())
-    codes = [code for code, count in enumerate(manifest.type_counts) if count]
+    occurring = [code for code, count in enumerate(manifest.type_counts) if count]
+    codes = sorted({*answers.type_codes, *occurring})
     resolution = answers.intervals.smallest
-    tables = map_samples(
+    tables = iter_samples(
         config,
         plan,
         TargetScorer,
@@ -89,7 +90,7 @@ def evaluate_forecasts(
         title="evaluate: forecasts",
     )
     order = [("sequence_id", "ascending"), ("position", "ascending")]
-    targets = pa.concat_tables(tables).sort_by(order)
+    targets = pa.concat_tables(list(tables)).sort_by(order)
     if len(targets) == 0:
         raise DataError(
             "no event is a target",

@@ -8,7 +8,7 @@ from mmtpp.core.scores import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.data.plan import AssembleSettings, Plan
 from mmtpp.data.store import StoreReader
-from mmtpp.evaluate.actors import map_samples
+from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.baselines import ByteMarginal, TrainingStatistics
 from mmtpp.evaluate.model import ModelSource
 from mmtpp.evaluate.score import WindowScorer
@@ -24,10 +24,12 @@ def score_windows(
 ) -> pa.Table:
     """Score all windows of a plan, ``score.EVENT_SCHEMA``, sorted by sequence and time."""
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    tables = map_samples(
+    tables = iter_samples(
         config, plan, WindowScorer, (settings, source, codes), title="evaluate: likelihoods"
     )
-    return pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("time", "ascending")])
+    return pa.concat_tables(list(tables)).sort_by(
+        [("sequence_id", "ascending"), ("time", "ascending")]
+    )
 
 
 def training_statistics(settings: AssembleSettings) -> TrainingStatistics:

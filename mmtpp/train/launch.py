@@ -45,7 +45,7 @@ from mmtpp.track.provenance import flat_settings, versions
 from mmtpp.train.hardware import Hardware, choose_hardware
 from mmtpp.train.loop import train_loop_per_worker
 from mmtpp.train.task import Task, best_uri
-from mmtpp.train.template_record import check_template
+from mmtpp.train.template_record import Answers, check_template
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +144,7 @@ def _train(
     fingerprint = run_fingerprint(config, job=job)
     run_key = f"{name}-{fingerprint[:16]}-{manifest.fingerprint[:16]}"
     output = "adapter" if config.lora.rank else "model"
+    type_codes = [code for code, count in enumerate(manifest.type_counts) if count]
     task = Task(
         config=config.model_dump(mode="json"),
         run=RunIdentity(name, run_uri, run_key),
@@ -152,10 +153,18 @@ def _train(
         train_plan_uri=join(run_uri, "plan.parquet"),
         validation_plan_uri=join(run_uri, "validation_plan.parquet"),
         tokenizer_json=vocabulary.tokenizer_json,
-        type_codes=[code for code, count in enumerate(manifest.type_counts) if count],
+        type_codes=type_codes,
         output_uri=join(run_uri, output),
         precision=hardware.precision,
-        intervals=None if asking is None else interval_range(train),
+        answers=None
+        if asking is None
+        else Answers(
+            tasks=config.tasks.asked,
+            intervals=interval_range(train),
+            type_codes=tuple(type_codes),
+            type_names=tuple(manifest.type_names),
+            seconds_per_unit=manifest.seconds_per_unit,
+        ),
     )
     return _fit(config, job, task, plan, manifest, hardware, callbacks)
 

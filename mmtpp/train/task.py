@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from mmtpp.core.forecast import IntervalRange
 from mmtpp.data.plan import AssembleSettings
 from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.train.template_record import Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Task:
         type_codes: types that occur in the store.
         output_uri: where the trained model or adapter goes.
         precision: ``float32`` or ``bfloat16``.
-        intervals: of the training split, recorded beside the model; None in stage 1.
+        answers: what the model will answer, recorded beside it; None in stage 1.
     """
 
     config: dict[str, object]
@@ -35,7 +35,7 @@ class Task:
     type_codes: list[int]
     output_uri: str
     precision: str
-    intervals: IntervalRange | None = None
+    answers: Answers | None = None
 
 
 def best_uri(task: Task, step: int) -> str:

@@ -29,27 +29,39 @@ class Answers:
     Attributes:
         tasks: names of the tasks it was asked.
         intervals: of its training split.
+        type_codes: types that occur in its store.
+        type_names: names of the types by code, possibly empty.
+        seconds_per_unit: of its store's times.
     """
 
     tasks: tuple[str, ...]
     intervals: IntervalRange
+    type_codes: tuple[int, ...]
+    type_names: tuple[str, ...]
+    seconds_per_unit: float
 
 
-def write_template(config: RunConfig, folder: Path, intervals: IntervalRange | None) -> None:
+def write_template(config: RunConfig, folder: Path, answers: Answers | None) -> None:
     """Record it beside the model; with ``intervals`` the tasks too."""
     settings = flat_settings(config)
     record: dict[str, object] = {key: settings[key] for key in (*LANGUAGE, *IMAGES)}
-    if intervals is not None:
-        record |= {"tasks": config.tasks.asked, "intervals": asdict(intervals)}
+    if answers is not None:
+        record["answers"] = asdict(answers)
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
 def recorded_answers(uri: str) -> Answers | None:
     """What the model of a folder answers; None if it was not fine-tuned."""
-    record = _read(uri)
-    if "tasks" not in record:
+    answers = _read(uri).get("answers")
+    if answers is None:
         return None
-    return Answers(tuple(record["tasks"]), IntervalRange(**record["intervals"]))
+    return Answers(
+        tasks=tuple(answers["tasks"]),
+        intervals=IntervalRange(**answers["intervals"]),
+        type_codes=tuple(answers["type_codes"]),
+        type_names=tuple(answers["type_names"]),
+        seconds_per_unit=answers["seconds_per_unit"],
+    )
 
 
 def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:

@@ -231,7 +231,7 @@ def save_output(worker: Worker, uri: str) -> None:
             base=worker.config.model.path,
             parameters=parameters,
         )
-        write_template(worker.config, Path(folder), worker.task.intervals)
+        write_template(worker.config, Path(folder), worker.task.answers)
         copy_folder(folder, uri)
 
 

@@ -1,0 +1,200 @@
+"""The predict job: a user's own events in, forecasts of what comes next out.
+
+One forecast for each sequence: when the event after its last comes, as quantiles, and of which
+type. The model sees the newest events, as many as fit ``window.max_tokens``; ``context`` says how
+many of ``events``. Runs on the driver; the work is in Ray Data, and forecasts are written as they
+come.
+"""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmtpp.config.fingerprint import run_name
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.forecast import IntervalGrid
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.plan import AssembleSettings, make_plan
+from mmtpp.data.prepare import prepare, start_ray
+from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.evaluate.actors import iter_samples
+from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.model.forecast import Forecaster
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import check_bucket, join, write_bytes
+from mmtpp.train.hardware import choose_hardware
+from mmtpp.train.template_record import Answers, check_template, recorded_answers
+
+logger = logging.getLogger(__name__)
+
+
+def predict(config: RunConfig) -> dict[str, object]:
+    """Forecast the event after the last of every sequence.
+
+    With ``source.uri`` the events are prepared first, into ``store.uri`` or a folder of the run;
+    without it the store is read as it is. The model's vocabulary tokenises them.
+
+    Returns:
+        ``forecasts``, how many, and ``forecasts_uri``, the folder of their files.
+
+    Raises:
+        MmtppError: the events, the model and the settings do not fit together.
+    """
+    check_bucket(config.run.storage_uri)
+    scored = config.model.adapter or config.model.path
+    answers = recorded_answers(scored)
+    if answers is None or not {"time", "type"} & set(answers.tasks):
+        raise ModelError(
+            "the model was not fine-tuned to forecast",
+            where=scored,
+            cause="it was never asked when the next event comes, or of which type it is; run "
+            "jobs/finetune.py on it",
+        )
+    check_template(config, scored, to_train=False)
+    run_uri = join(config.run.storage_uri, run_name(config, "predict"))
+    if not config.store.uri:
+        config = with_values(config, {"store.uri": join(run_uri, "store")})
+    if config.source.uri:
+        prepare(config)
+    start_ray()
+    manifest = load_manifest(config.store.uri)
+    if manifest.seconds_per_unit != answers.seconds_per_unit:
+        raise ConfigError(
+            f"times are in units of {manifest.seconds_per_unit:g} s, the model was trained with "
+            f"units of {answers.seconds_per_unit:g} s",
+            where=config.store.uri,
+            setting=f"source.seconds_per_unit = {config.source.seconds_per_unit:g}",
+        )
+    vocabulary = store_vocabulary(config.store.uri, manifest)
+    grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
+    asked = Tasks(**{name: float(name in answers.tasks) for name in ("time", "type")}, joint=0.0)
+    settings = assemble_settings(
+        config,
+        manifest,
+        split="all",
+        asking=asking_of(asked, expansions=grid.first_bytes, ahead=True),
+    )
+    plan = make_plan(settings, vocabulary.token_ids())
+    source = ModelSource(
+        config.model.path,
+        config.model.adapter,
+        manifest.vocabulary_hash,
+        choose_hardware(config).precision,
+    )
+    levels = config.prediction.quantiles
+    tables = iter_samples(
+        config,
+        plan,
+        NextEventForecaster,
+        (settings, source, answers, grid, levels),
+        title="predict",
+    )
+    uri, count = join(run_uri, "forecasts"), 0
+    for index, table in enumerate(_in_files(tables, config.prediction.sequences_per_file)):
+        name = f"part-{index:05d}.{config.prediction.format}"
+        write_bytes(join(uri, name), _encode(table, config.prediction.format))
+        count += len(table)
+    return {"forecasts": count, "forecasts_uri": uri, "store_uri": config.store.uri}
+
+
+class NextEventForecaster:
+    """Assembles the end of sequences and forecasts what follows: a Ray Data actor.
+
+    Args:
+        settings: what the plan was made with.
+        source: of the model.
+        answers: what the model was asked in training.
+        grid: of the interval forecasts.
+        levels: of the quantiles.
+    """
+
+    def __init__(
+        self,
+        settings: AssembleSettings,
+        source: ModelSource,
+        answers: Answers,
+        grid: IntervalGrid,
+        levels: tuple[float, ...],
+    ) -> None:
+        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
+        self._assembler = Assembler(settings, loaded.token_ids)
+        self._forecaster = Forecaster(
+            loaded.model,
+            loaded.token_ids,
+            loaded.vocabulary.type_ids(answers.type_codes),
+            grid,
+        )
+        self._image_px = settings.image_px
+        self._answers, self._levels = answers, levels
+
+    def __call__(self, samples: pa.Table) -> pa.Table:
+        """One row a sequence."""
+        assembled = self._assembler(samples)
+        rows = [self._forecast(assembled, index) for index in range(len(assembled))]
+        return pa.Table.from_pylist(rows)
+
+    def _forecast(self, assembled: pa.Table, index: int) -> dict[str, object]:
+        row = row_from_arrow(assembled, index, image_px=self._image_px)
+        found = self._forecaster(row, self._loaded.batcher(row))
+        times, places = (
+            assembled[f"event_{name}"][index].values.to_numpy() for name in ("time", "position")
+        )
+        result: dict[str, object] = {
+            "sequence_id": assembled["sequences"][index].values[0].as_py(),
+            "events": int(places[-1]) + 1,
+            "context": len(places),
+            "last_time": float(times[-1]),
+            "last_type": self._name(int(row.event_type[-1])),
+        }
+        if found.time is not None:
+            quantiles = found.time.interval.quantiles(self._levels)[0]
+            result |= {
+                "interval_mean": float(found.time.interval.mean()[0]),
+                **{
+                    f"interval_q{100 * level:g}": float(value)
+                    for level, value in zip(self._levels, quantiles, strict=True)
+                },
+                "simultaneous": float(found.time.interval.zero[0]),
+            }
+        if found.type is not None:
+            chances = np.exp(found.type.log_probability[0])
+            names = [self._name(code) for code in self._answers.type_codes]
+            result["type"] = names[int(chances.argmax())]
+            result["type_probabilities"] = [
+                {"type": name, "probability": float(chance)}
+                for name, chance in zip(names, chances, strict=True)
+            ]
+        return result
+
+    def _name(self, code: int) -> str:
+        names = self._answers.type_names
+        return names[code] if code < len(names) else str(code)
+
+
+def _in_files(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows in tables of ``size``, the last one shorter."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) >= size:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, size)
+            waiting = [whole.slice(size)]
+    if sum(map(len, waiting)):
+        yield pa.concat_tables(waiting)
+
+
+def _encode(table: pa.Table, kind: str) -> bytes:
+    if kind == "jsonl":
+        lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
+        return "".join(f"{line}\n" for line in lines).encode()
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    return content.getvalue()
