@@ -5,6 +5,7 @@ short runs would mostly start processes.
 """
 
 import os
+import socket
 import time
 from dataclasses import dataclass, replace
 
@@ -38,8 +39,11 @@ THREADS = 2
 def start_engine() -> None:
     """What DeepSpeed wants of a process that trains alone."""
     torch.set_num_threads(THREADS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
-                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29512",
+                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
                        "DS_ACCELERATOR": "cpu"})  # fmt: skip
     deepspeed.init_distributed("gloo", verbose=False)
 
