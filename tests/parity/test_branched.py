@@ -21,7 +21,7 @@ TEMPLATE = Template(
 )
 
 
-def _events(size: int, seed: int) -> Events:
+def events_of(size: int, seed: int) -> Events:
     """With texts, images and compressed runs."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, 6, size)
@@ -35,7 +35,7 @@ def _events(size: int, seed: int) -> Events:
     )
 
 
-def _row(parts: list[BranchedTokens]) -> Row:
+def row_of(parts: list[BranchedTokens]) -> Row:
     """The windows as segments of one row."""
     sizes = [len(part.tokens.ids) for part in parts]
     ids = np.concatenate([part.tokens.ids for part in parts])
@@ -60,7 +60,7 @@ def _row(parts: list[BranchedTokens]) -> Row:
     )
 
 
-def _alone(row: Row, tokens: np.ndarray) -> Row:
+def row_alone(row: Row, tokens: np.ndarray) -> Row:
     """Some tokens of a row as a plain one, with the images among them."""
     pads = row.modality == Modality.MASKED
     first = pads & (row.input_ids == VOCABULARY.special("<|image_pad|>"))
@@ -78,14 +78,17 @@ def _alone(row: Row, tokens: np.ndarray) -> Row:
     )
 
 
-def _path(part: BranchedTokens, branch: int) -> np.ndarray:
-    """A branch, those it continues, and the history that it sees."""
+def path_of(part: BranchedTokens, place: int) -> np.ndarray:
+    """A token and all that it sees, in order: history, the branches it continues, its own."""
     branches, path = part.branches, []
-    visible = 0 if branch != HISTORY else int((branches.branch == HISTORY).sum())
+    branch = int(branches.branch[place])
+    if branch == HISTORY:
+        return np.arange(place + 1)
+    visible, last = int(branches.visible[place]), int(place)
     while branch != HISTORY:
         own = np.flatnonzero(branches.branch == branch)
-        path = [*own.tolist(), *path]
-        branch, visible = int(branches.parent[own[0]]), int(branches.visible[own[0]])
+        path = [*own[own <= last].tolist(), *path]
+        branch, last = int(branches.parent[own[0]]), len(branches.branch)
     return np.array([*range(visible), *path])
 
 
@@ -98,11 +101,11 @@ def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
     targets = [[3, 4, 5, 11], list(range(1, 20)), [2]]
     parts = [
         lay_out_branches(
-            TEMPLATE, _events(20, seed), chosen, tasks=tuple(TASKS), expansions=[0, 64]
+            TEMPLATE, events_of(20, seed), chosen, tasks=tuple(TASKS), expansions=[0, 64]
         )
         for seed, chosen in enumerate(targets)
     ]
-    row = _row(parts)
+    row = row_of(parts)
     assert row.branches is not None
     labels = row.label_positions()
     together = dict(zip(labels.tolist(), nll(model, VOCABULARY, row).tolist(), strict=True))
@@ -111,8 +114,8 @@ def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
     for part in parts:
         branch = part.branches.branch
         for index in range(HISTORY, int(branch.max()) + 1):
-            path = _path(part, index)
-            alone = _alone(row, start + path)
+            path = path_of(part, int(np.flatnonzero(branch == index)[-1]))
+            alone = row_alone(row, start + path)
             scores = nll(model, VOCABULARY, alone).tolist()
             places = start + path[alone.label_positions()]
             for place, score in zip(places.tolist(), scores, strict=True):
@@ -128,13 +131,14 @@ def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
 
 def test_gradients_are_those_of_separate_rows(model: EventModel):
     """The same loss, so that training on all targets at once is training on each."""
-    part = lay_out_branches(TEMPLATE, _events(8, 5), [2, 5, 7], tasks=["time"])
-    row = _row([part])
+    part = lay_out_branches(TEMPLATE, events_of(8, 5), [2, 5, 7], tasks=["time"])
+    row = row_of([part])
     row = replace(row, scored=part.is_answer)
     weight = model.base.model.language_model.layers[0].self_attn.k_proj.weight
     gradients = []
-    answered = np.unique(part.branches.branch[part.is_answer]).tolist()
-    alone = [_alone(row, _path(part, index)) for index in answered]
+    branch = part.branches.branch
+    ends = [np.flatnonzero(branch == each)[-1] for each in np.unique(branch[part.is_answer])]
+    alone = [row_alone(row, path_of(part, int(end))) for end in ends]
     assert 3 == len(alone)
     for rows in ([row], alone):
         weight.grad = None
