@@ -50,7 +50,7 @@ def data_sets(work: Path) -> dict[str, DataSet]:
         "uri": str(work / "taxi_raw"),
         "taxi": {
             "trips": str(real / "taxi_nyc_yellow_2015_01" / "trips.csv"),
-            "zones": str(real / "nyc_map_geometry" / "taxi_zones" / "taxi_zones.shp"),
+            "zones": str(real / "nyc_map_geometry" / "taxi_zones.shp"),
             "sequence": "zone",
         },
     }

@@ -1,0 +1,163 @@
+"""History and branches against one forward pass for every target, as the published code does it.
+
+    python -m benchmarks.forecast        make bench-forecast
+
+The tiny model on the first 301 comments of real danmaku videos: all 300 targets in one pass, time
+and type, full distributions; against a pass over the whole history for each of some targets, which
+are spread evenly. Both in one run, on the same model, with the same code. Also the operations of
+stage 2 for every supervised target, with branches and with one target a sequence.
+"""
+
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+from benchmarks.measure import machine
+from benchmarks.quality.run import BUDGET, WORK, configuration
+from benchmarks.quality.sets import data_sets
+from benchmarks.quality.trial import THREADS, batcher_of, open_store
+from mmtpp.core.branches import BranchedTokens, lay_out_branches
+from mmtpp.core.events import Events
+from mmtpp.core.row import Row
+from mmtpp.core.template import Template
+from mmtpp.data.intervals import interval_range
+from mmtpp.data.prepare import prepare
+from mmtpp.data.settings import assemble_settings, template_of
+from mmtpp.data.store import StoreReader
+from mmtpp.model.event_model import EventModel
+from mmtpp.model.forecast import Forecaster
+from mmtpp.model.qwen_vl import build_tiny
+from mmtpp.train.flops import FlopCounter
+
+RESULT = Path(__file__).with_suffix(".md")
+TARGETS, VIDEOS, ALONE = 300, 3, 12
+ASKED = ("time", "type")
+FLOOR = 50.0
+
+
+def as_row(laid: BranchedTokens, num_events: int) -> Row:
+    """One window as a row, without images."""
+    size = len(laid.tokens.ids)
+    return Row(
+        sample_id=0,
+        input_ids=laid.tokens.ids,
+        modality=laid.tokens.modality,
+        segment=np.zeros(size, dtype=np.int32),
+        event=laid.tokens.event,
+        scored=laid.is_answer,
+        frames=np.zeros((0, 56, 56, 3), dtype=np.uint8),
+        image_frame=np.zeros(0, dtype=np.int32),
+        event_type=np.zeros(num_events, dtype=np.int16),
+        event_is_target=np.ones(num_events, dtype=np.bool_),
+        branches=laid.branches,
+        questions=laid.questions,
+    )
+
+
+def main() -> int:
+    """Measure, print, write."""
+    torch.set_num_threads(THREADS)
+    there = data_sets(WORK)
+    if "danmaku" not in there:
+        print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
+        return 2
+    config = configuration(there["danmaku"], BUDGET)
+    prepare(config)
+    manifest, vocabulary = open_store(config)
+    settings = assemble_settings(config, manifest, split="train")
+    grid = interval_range(settings).grid(num_bytes=config.template.time_bytes)
+    template = Template(vocabulary.token_ids(), template_of(config), asked=True)
+    reader = StoreReader(settings.store)
+    long = [
+        each.events.slice(0, TARGETS + 1)
+        for each in reader.sequences(reader.files(), with_text=True)
+        if len(each.events) > TARGETS
+    ][:VIDEOS]
+    model = EventModel(build_tiny(vocabulary, seed=0)).eval()
+    codes = [code for code, count in enumerate(manifest.type_counts) if count]
+    forecaster = Forecaster(model, vocabulary.token_ids(), vocabulary.type_ids(codes), grid)
+    batcher = batcher_of(config, vocabulary)
+
+    def seconds(events: Events, targets: list[int]) -> tuple[float, Row]:
+        started = time.perf_counter()
+        laid = lay_out_branches(template, events, targets, tasks=ASKED, expansions=grid.first_bytes)
+        row = as_row(laid, len(events))
+        forecaster(row, batcher(row))
+        return time.perf_counter() - started, row
+
+    spread = np.linspace(1, TARGETS, ALONE).astype(int).tolist()
+    ratios, together, alone, tokens, supervised = [], [], [], [], []
+    counter = FlopCounter(model.train(), image_px=config.template.image_px)
+    model.eval()
+    for video, events in enumerate(long):
+        if video == 0:
+            seconds(events, list(range(1, TARGETS + 1)))  # warms up
+        whole, row = seconds(events, list(range(1, TARGETS + 1)))
+        apart = [seconds(events, [target])[0] for target in spread]
+        together.append(TARGETS / whole)
+        alone.append(len(apart) / sum(apart))
+        ratios.append(together[-1] / alone[-1])
+        tokens.append(len(row.input_ids))
+        supervised.append(_supervised(counter, template, events))
+    floors = {
+        f"predictions a second, branches over re-encoding (floor {FLOOR:.0f})": ratios,
+        f"supervised targets per operation, branches over one a sequence (floor {FLOOR:.0f})":
+            supervised,
+    }  # fmt: skip
+    others = {
+        "predictions a second, branches": together,
+        "predictions a second, re-encoding": alone,
+        "tokens of the row with branches": tokens,
+    }
+    text = "\n".join(
+        [
+            "# Forecasts",
+            "",
+            f"`make bench-forecast`; {machine('torch', 'transformers', used='both used')}. "
+            f"{VIDEOS} danmaku videos, {TARGETS} targets each, {len(grid.first_bytes)} first bytes "
+            f"expanded; median [range] over the videos; re-encoding measured at {ALONE} targets.",
+            "",
+            "| | |",
+            "|---|---|",
+            *[f"| {name} | **{_figure(values)}** |" for name, values in floors.items()],
+            *[f"| {name} | {_figure(values)} |" for name, values in others.items()],
+            "",
+        ]
+    )
+    print(text)
+    RESULT.write_text(text, encoding="utf-8")
+    missed = [name for name, values in floors.items() if statistics.median(values) < FLOOR]
+    for name in missed:
+        print(f"missed: {name}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _supervised(counter: FlopCounter, template: Template, events: Events) -> float:
+    """How many times the targets that an operation of stage 2 trains, against one a sequence.
+
+    One target is drawn anywhere, so its history is half the sequence on average.
+    """
+    every = lay_out_branches(template, events, range(1, len(events)), tasks=ASKED)
+    branches = counter(as_row(every, len(events))).total / (len(events) - 1)
+    alone = [
+        counter(
+            as_row(lay_out_branches(template, events, [target], tasks=ASKED), len(events))
+        ).total
+        for target in np.linspace(1, len(events) - 1, ALONE).astype(int).tolist()
+    ]
+    return statistics.mean(alone) / branches
+
+
+def _figure(values: list[float]) -> str:
+    return f"{statistics.median(values):,.1f} [{min(values):,.1f}-{max(values):,.1f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
