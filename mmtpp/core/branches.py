@@ -70,7 +70,7 @@ def lay_out_branches(
             an answer, and not by the tasks that need one.
         tasks: of ``TASKS``.
         expansions: first bytes of time codes; each becomes a token after the time question, from
-            which the bytes that may follow it are read.
+            which the bytes that may follow it are read. With them the types are not answered.
 
     Returns:
         The layout. Its history ends with the event before the last target.
@@ -110,7 +110,7 @@ def branch_costs(
     if wanted & {"time", "joint", "text"}:
         cost += 1 + turn + time_bytes + close + expansions
     for task in ("type", "joint"):
-        cost += (1 + turn + 1 + close) * (task in wanted)
+        cost += (1 + turn + (0 if expansions else 1 + close)) * (task in wanted)
     if "text" in wanted:
         cost[:-1] += 2 + turn + image + np.diff(events.text_offsets)
     whole = replace(events, similar=np.zeros(len(events), dtype=np.bool_))
@@ -188,7 +188,8 @@ class _Writer:
     def _ask_type(self, task: str, parent: int, target: int) -> None:
         self._branch(parent)
         self._ask(task, self._template.ids.type_prediction, target)
-        if target < len(self._events):
+        # a forecast chooses among all types where the question ends
+        if target < len(self._events) and not self._expansions:
             token = self._template.ids.type_ids[self._types[target]]
             self._answer(task, [token], Modality.TYPE, target)
 
