@@ -28,7 +28,9 @@ class AttentionBlock:
     Attributes:
         start, end: their tokens within the segment.
         seen: leading tokens of the history they attend to.
-        mask: (end - start, seen + end - start) bool on the device.
+        mask: (end - start, seen + end - start) on the device, 0 where the row's token may see the
+            column's and minus infinity elsewhere; of the model's type, which every layer would
+            have to make of a bool.
     """
 
     start: int

@@ -102,7 +102,9 @@ class Batcher:
         )
 
     def _block(self, block: Block) -> AttentionBlock:
-        mask = torch.as_tensor(block.mask, device=self.device)
+        allowed = torch.as_tensor(block.mask, device=self.device)
+        mask = torch.zeros(allowed.shape, device=self.device, dtype=self._dtype)
+        mask.masked_fill_(~allowed, -torch.inf)
         return AttentionBlock(block.start, block.end, block.seen, mask)
 
     def _tensor(self, values: NDArray[np.integer]) -> torch.Tensor:

@@ -101,7 +101,11 @@ def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
     targets = [[3, 4, 5, 11], list(range(1, 20)), [2]]
     parts = [
         lay_out_branches(
-            TEMPLATE, events_of(20, seed), chosen, tasks=tuple(TASKS), expansions=[0, 64]
+            TEMPLATE,
+            events_of(20, seed),
+            chosen,
+            tasks=tuple(TASKS),
+            expansions=[0, 64] if seed == 1 else [],
         )
         for seed, chosen in enumerate(targets)
     ]
