@@ -103,8 +103,8 @@ class Batcher:
 
     def _block(self, block: Block) -> AttentionBlock:
         allowed = torch.as_tensor(block.mask, device=self.device)
-        mask = torch.zeros(allowed.shape, device=self.device, dtype=self._dtype)
-        mask.masked_fill_(~allowed, -torch.inf)
+        seen, hidden = torch.tensor([0.0, -torch.inf], device=self.device, dtype=self._dtype)
+        mask = torch.where(allowed, seen, hidden)
         return AttentionBlock(block.start, block.end, block.seen, mask)
 
     def _tensor(self, values: NDArray[np.integer]) -> torch.Tensor:
