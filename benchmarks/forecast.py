@@ -3,9 +3,9 @@
     python -m benchmarks.forecast        make bench-forecast
 
 The tiny model on the first 301 comments of real danmaku videos: all 300 targets in one pass, time
-and type, scored exactly or as whole distributions; against a pass over the whole history for each of some targets, which
-are spread evenly. Both in one run, on the same model, with the same code. Also the operations of
-stage 2 for every supervised target, with branches and with one target a sequence.
+and type, scored exactly or as whole distributions; against a pass over the whole history for each
+of some targets, which are spread evenly. Both in one run, on the same model, with the same code.
+Also the operations of stage 2 for every supervised target, with branches and with one a sequence.
 """
 
 import os

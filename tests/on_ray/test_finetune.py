@@ -8,15 +8,18 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mmtpp.core.errors import ConfigError, ModelError
-from mmtpp.data.settings import store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.evaluate.predict import predict
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
-from mmtpp.storage.paths import read_bytes
+from mmtpp.storage.paths import list_files, read_bytes
 from mmtpp.train.launch import finetune
 from mmtpp.train.template_record import recorded_answers
 from tests.on_ray.curves import curve
+from tests.on_ray.events import publish_events
 from tests.on_ray.settings import STORE, make_config
+
+OWN = "s3://mmtpp/t/own"
 
 TASKS = {"tasks.text": 0.5, "lora.rank": 8, "training.learning_rate": 1e-2}
 
@@ -86,6 +89,55 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     json.dumps(result, allow_nan=False)
 
 
+def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
+    """Files that were never in the store, with the model's vocabulary and limits."""
+    publish_events(OWN)
+    settings = {
+        "model.path": base["adapter_uri"],
+        "model.adapter": adapted["adapter_uri"],
+        "source.uri": OWN,
+        "store.uri": "",
+        "prediction.format": "jsonl",
+        "prediction.sequences_per_file": 10,
+        "prediction.quantiles": (0.1, 0.5, 0.9),
+    }
+    result = predict(make_config(**settings))
+    assert 24 == result["forecasts"]
+    files = sorted(info.path for info in list_files(str(result["forecasts_uri"]), ".jsonl"))
+    assert ["part-00000.jsonl", "part-00001.jsonl", "part-00002.jsonl"] == [
+        each.rpartition("/")[2] for each in files
+    ]
+    rows = [
+        json.loads(line)
+        for name in files
+        for line in read_bytes(f"s3://{name}").decode().splitlines()
+    ]
+    assert {f"line-{index:02d}" for index in range(24)} == {row["sequence_id"] for row in rows}
+    for row in rows:
+        assert 40 == row["events"] >= row["context"] > 5
+        assert row["interval_q10"] <= row["interval_q50"] <= row["interval_q90"]
+        assert 1.0 == pytest.approx(sum(each["probability"] for each in row["type_probabilities"]))
+        assert (
+            row["type"]
+            == max(row["type_probabilities"], key=lambda each: each["probability"])["type"]
+        )
+    with pytest.raises(
+        ConfigError, match=r"units of 60 s, the model was trained with units of 1 s"
+    ):
+        predict(make_config(**settings, **{"source.seconds_per_unit": 60.0, "run.name": "minutes"}))
+    with pytest.raises(ModelError, match="was not fine-tuned to forecast"):
+        predict(make_config(**{**settings, "model.adapter": ""}))
+
+
+def test_an_adapter_that_does_not_fit_is_refused_before_anything_starts(base, adapted):
+    changes = {"model.path": base["adapter_uri"], "model.adapter": adapted["adapter_uri"], **TASKS}
+    with pytest.raises(ModelError, match=r"(?s)rank 8 and alpha 64.*lora\.rank = 4"):
+        finetune(make_config(**{**changes, "lora.rank": 4}))
+    with pytest.raises(ConfigError, match=r"model\.adapter"):
+        finetune(make_config(**{**changes, "lora.rank": 0}))
+
+
+@pytest.mark.slow
 def test_training_goes_on_from_an_adapter(base, adapted, stack):
     changes = {
         "model.path": base["adapter_uri"],
@@ -95,14 +147,9 @@ def test_training_goes_on_from_an_adapter(base, adapted, stack):
         "training.validation_sequences": 0,
         **TASKS,
     }
-    with pytest.raises(ModelError, match=r"(?s)rank 8 and alpha 64.*lora\.rank = 4"):
-        finetune(make_config(**{**changes, "lora.rank": 4, "run.name": "other-rank"}))
-    with pytest.raises(ConfigError, match=r"model\.adapter"):
-        finetune(make_config(**{**changes, "lora.rank": 0}))
     more = finetune(make_config(**changes))
     client = MlflowClient(stack.mlflow_uri)
     before, after = (curve(client, each["run_id"]) for each in (adapted, more))
     # it starts where the other ended, and not where that one started
     last, first = before[max(before)], after[1]
     assert abs(first - last) < 0.5 * abs(first - before[1])
-    assert store_vocabulary(STORE, load_manifest(STORE)).hash

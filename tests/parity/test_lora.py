@@ -9,7 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model.event_model import EventModel, build_event_model, load_event_model, save_trained
-from mmtpp.model.lora import attach_lora, load_adapter, save_adapter, trainable_parameters
+from mmtpp.model.lora import (
+    attach_lora,
+    check_adapter,
+    load_adapter,
+    save_adapter,
+    trainable_parameters,
+)
 from mmtpp.model.qwen_vl import load_base, save_base
 from tests.parity.tiny import batcher, nll, random_row, tiny_backbone, tiny_vocabulary
 
@@ -125,3 +131,38 @@ def test_another_vocabulary_is_refused(tmp_path):
 def test_a_folder_without_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match="not a model folder"):
         load_base(tmp_path, dtype=torch.float32)
+
+
+def _resumed(tmp_path, *, rank: int) -> EventModel:
+    return build_event_model(
+        path=tmp_path / "base",
+        adapter=tmp_path / "adapter",
+        vocabulary=VOCABULARY,
+        lora_rank=rank,
+        lora_alpha=16,
+        lora_dropout=0.0,
+        freeze_vision=False,
+        activation_checkpointing=False,
+        seed=7,
+        dtype=torch.float32,
+    )
+
+
+def test_training_goes_on_from_a_saved_adapter(tmp_path):
+    trained = _trained_adapter()
+    for name in ("base", "adapter"):
+        (tmp_path / name).mkdir()
+    save_base(tiny_backbone(VOCABULARY), VOCABULARY, tmp_path / "base")
+    save_trained(trained, VOCABULARY, tmp_path / "adapter", base="base")
+    resumed = _resumed(tmp_path, rank=4)
+    assert resumed.training
+    assert torch.equal(nll(trained, VOCABULARY, ROW), nll(resumed.eval(), VOCABULARY, ROW))
+    assert trainable_parameters(trained.backbone) == trainable_parameters(resumed.backbone)
+    folder = str(tmp_path / "adapter")
+    check_adapter(folder, rank=4, alpha=16)
+    with pytest.raises(ModelError, match=r"(?s)rank 4 and alpha 16.*lora\.alpha = 64"):
+        check_adapter(folder, rank=4, alpha=64)
+    with pytest.raises(ModelError, match="not an adapter folder"):
+        check_adapter(str(tmp_path / "base"), rank=4, alpha=16)
+    with pytest.raises(ModelError, match="does not fit the base model"):
+        _resumed(tmp_path, rank=2)

@@ -8,7 +8,13 @@ import pytest
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
-from mmtpp.train.template_record import check_template, write_template
+from mmtpp.core.forecast import IntervalRange
+from mmtpp.train.template_record import (
+    Answers,
+    check_template,
+    recorded_answers,
+    write_template,
+)
 
 OWN = with_values(RunConfig(), {"template.style": "minimal", "template.time_bytes": 2})
 
@@ -49,3 +55,13 @@ def test_other_images_are_worth_a_warning(folder: str, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         check_template(with_values(OWN, {"template.images": "none"}), folder, to_train=False)
     assert "template.images = per_event, here none" in caplog.text
+
+
+def test_what_a_model_answers_is_recorded(tmp_path: Path, folder: str):
+    answers = Answers(("time", "type"), IntervalRange(0.5, 90.0), (0, 4), ("a", "b"), 60.0)
+    other = tmp_path / "finetuned"
+    other.mkdir()
+    write_template(OWN, other, answers)
+    assert answers == recorded_answers(str(other))
+    assert recorded_answers(folder) is None
+    check_template(OWN, str(other), to_train=False)

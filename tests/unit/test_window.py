@@ -11,7 +11,7 @@ from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.events import Events
 from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.window import cut_windows, events_that_fit
+from mmtpp.core.window import cut_windows, events_that_fit, last_window
 from tests.unit.strategies import IDS, events, plain_events
 from tests.unit.test_template import settings
 
@@ -101,6 +101,32 @@ def _minimal(**more: object) -> Template:
     return Template(
         IDS, TemplateSettings(**{"style": "minimal", "images": "none", "image_tokens": 4, **more})
     )
+
+
+@given(settings, events(min_size=1, max_size=20), st.integers(90, 250))
+def test_the_last_window_is_the_longest_that_leaves_room_for_a_question(
+    chosen: TemplateSettings, sequence: Events, budget: int
+):
+    template, size = Template(IDS, chosen, asked=True), len(sequence)
+    question = int(branch_costs(template, sequence, tasks=["time", "type"])[-1])
+
+    def written(start: int) -> int:
+        return len(template.write(sequence.slice(start, size)).ids) + question
+
+    if written(size - 1) > budget:
+        with pytest.raises(ValueError, match="the last event takes"):
+            last_window(sequence, template, max_tokens=budget, question_tokens=question)
+        return
+    window = last_window(sequence, template, max_tokens=budget, question_tokens=question)
+    assert (size, size) == (window.end, window.first_scored)
+    assert window.num_tokens == written(window.start) <= budget
+    inside = sequence.slice(window.start, size)
+    laid = lay_out_branches(template, inside, [len(inside)], tasks=["time", "type"])
+    assert len(laid.tokens.ids) <= window.num_tokens
+    # an event more does not fit, unless it is written shorter than the one it replaces as first
+    longer = [written(start) > budget for start in range(window.start)]
+    if chosen.images != "on_change" and chosen.run_encoding == "token":
+        assert all(longer)
 
 
 def test_overlap_gives_later_windows_context():

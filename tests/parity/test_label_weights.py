@@ -1,0 +1,42 @@
+"""Weights of labels by modality and task, by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mmtpp.config.schema import LossWeights, Tasks
+from mmtpp.core.branches import TASKS, lay_out_branches
+from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.train.step import LabelWeights
+from tests.parity.test_branched import events_of, row_of
+from tests.parity.tiny import CELLS, random_row, tiny_vocabulary
+
+VOCABULARY = tiny_vocabulary()
+MODALITIES = LossWeights(time=2.0, type=3.0, text=0.5, control=0.25)
+
+
+def test_stage_one_weighs_modalities_alone():
+    row = random_row(VOCABULARY, [30], seed=0)
+    weigh = LabelWeights(MODALITIES, Tasks(time=7.0))
+    expected = [0, 2.0, 3.0, 0.5, 0.25]
+    modality = row.modality[row.label_positions()]
+    assert [expected[each] for each in modality.tolist()] == weigh(row).tolist()
+
+
+def test_stage_two_weighs_tasks_too():
+    settings = TemplateSettings("minimal", "none", image_tokens=CELLS, time_bytes=2)
+    template = Template(VOCABULARY.token_ids(), settings, asked=True)
+    laid = lay_out_branches(template, events_of(5, seed=1), [2, 4], tasks=tuple(TASKS))
+    row = replace(row_of([laid]), scored=laid.is_answer)
+    weights = LabelWeights(MODALITIES, Tasks(time=1.0, type=0.5, joint=4.0, text=10.0))(row)
+    task = laid.branches.task[row.label_positions()]
+    assert {2.0} == set(weights[task == TASKS["time"]].tolist())
+    assert {1.5} == set(weights[task == TASKS["type"]].tolist())
+    assert {12.0} == set(weights[task == TASKS["joint"]].tolist())
+    assert {5.0, 2.5} == set(weights[task == TASKS["text"]].tolist())  # words and the text's end
+    # the history is a label only where it is scored
+    everything = replace(row, scored=np.ones(len(row.scored), dtype=np.bool_))
+    weights = LabelWeights(MODALITIES, Tasks(history=0.1))(everything)
+    in_history = laid.branches.branch[everything.label_positions()] == -1
+    assert {0.2, 0.3, 0.05, 0.025} >= set(np.round(weights[in_history], 6).tolist())
+    assert weights[in_history].min() > 0
