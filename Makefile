@@ -9,7 +9,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-full check bench bench-representation bench-prepare bench-train scale-3b up down ui clean
+.PHONY: help setup demo sweep test test-full check bench bench-representation bench-prepare bench-train bench-forecast quality scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -46,7 +46,7 @@ check: setup ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
 
-bench: bench-representation bench-prepare bench-train ## all benchmarks; each writes a table beside itself
+bench: bench-representation bench-prepare bench-train bench-forecast ## all benchmarks; each writes a table beside itself
 
 bench-representation: setup ## events in a context, packing and their speed, on MMTPP_TEST_DATA
 	$(BIN)/python -m benchmarks.representation
@@ -56,6 +56,13 @@ bench-prepare: setup ## 5 M events and 50,000 frames from an S3 server to sample
 
 bench-train: setup ## steps against bare PyTorch, packing, checkpoints and restarts (ten minutes)
 	$(BIN)/python -m benchmarks.train
+
+bench-forecast: setup ## every target in one pass against a pass for each, on MMTPP_TEST_DATA (a minute)
+	$(BIN)/python -m benchmarks.forecast
+
+quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,quality]'
+	$(BIN)/python -m benchmarks.quality.run
 
 scale-3b: setup ## the whole 3B with random weights, ZeRO-3 and LoRA on a CPU (20 minutes, 24 GiB)
 	$(BIN)/python -m benchmarks.scale_3b

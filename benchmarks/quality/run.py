@@ -154,7 +154,6 @@ def run_classical(config: RunConfig, results: Results, name: str) -> None:
         read_histories(train_settings, codes),
         test,
         _all_targets(test),
-        grid=spans.grid(num_bytes=2),
         resolution=spans.smallest,
         num_types=len(codes),
     )

@@ -168,7 +168,16 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
         assembled = samples.assembled(index)
         row = row_from_arrow(assembled, 0, image_px=settings.image_px)
         found = forecaster(row, batcher(row))
-        tables.append(target_table(row, assembled, found, codes, resolution=spans.smallest))
+        tables.append(
+            target_table(
+                row,
+                assembled,
+                found,
+                codes,
+                resolution=spans.smallest,
+                num_bytes=config.template.time_bytes,
+            )
+        )
     return pa.concat_tables(tables)
 
 

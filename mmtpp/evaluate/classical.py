@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import optimize
 
-from mmtpp.core.forecast import IntervalForecasts, IntervalGrid
+from mmtpp.core.forecast import IntervalForecasts, IntervalGrid, IntervalRange
 from mmtpp.evaluate.targets import TARGET_SCHEMA, time_columns, type_columns
 
 FloatArray = NDArray[np.float64]
@@ -190,7 +190,6 @@ def baseline_targets(
     test: Sequence[History],
     targets: pa.Table,
     *,
-    grid: IntervalGrid,
     resolution: float,
     num_types: int,
 ) -> dict[str, pa.Table]:
@@ -200,13 +199,15 @@ def baseline_targets(
         train: training sequences.
         test: the sequences of the targets.
         targets: ``targets.TARGET_SCHEMA``; its forecasts do not matter.
-        grid: of the interval forecasts.
         resolution: tick of the clock.
         num_types: types that occur, K; ``History.types`` are indices of them.
 
     Returns:
         ``TARGET_SCHEMA`` by baseline, the rows sorted by sequence and position.
     """
+    every = np.concatenate([each.intervals for each in (*train, *test)])
+    # so wide that no target is off it: what lies there is the baselines' own affair
+    grid = IntervalRange(every[every > 0].min(), every.max()).grid(num_bytes=2)
     longer = [each for each in train if len(each.times) > 1]
     models = {
         "marginal": Marginal(longer, grid, num_types),

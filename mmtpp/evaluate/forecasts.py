@@ -104,7 +104,6 @@ def evaluate_forecasts(
         read_histories(train, codes),
         read_histories(replace(settings, time_from=-1e300), codes),
         targets,
-        grid=grid,
         resolution=resolution,
         num_types=len(codes),
     )
@@ -144,17 +143,24 @@ def read_histories(settings: AssembleSettings, codes: list[int]) -> list[History
     return histories
 
 
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
 def _tree(estimates: dict[str, Estimate]) -> dict[str, object]:
-    # JSON has no infinity: a baseline that gives an event no probability
+    # JSON has no infinity, which is the NLL of a baseline that gives an event no probability
     return {
-        name: {key: value if np.isfinite(value) else None for key, value in asdict(each).items()}
+        name: {key: _finite(value) for key, value in asdict(each).items()}
         for name, each in estimates.items()
     }
 
 
 def _values(estimates: dict[str, Estimate]) -> dict[str, float]:
+    infinite = [name for name, each in estimates.items() if not np.isfinite(each.value)]
+    if infinite:
+        logger.warning("not finite, and so not among the metrics: %s", ", ".join(infinite))
     return {
         name.replace("@", "/at_"): each.value
         for name, each in estimates.items()
-        if np.isfinite(each.value)
+        if name not in infinite
     }

@@ -5,10 +5,11 @@ import pyarrow as pa
 
 from mmtpp.core.forecast import IntervalForecasts, IntervalGrid
 from mmtpp.core.row import Row
+from mmtpp.core.timecode import bin_edges, encode_intervals
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import AssembleSettings
 from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.model.forecast import Forecaster, RowForecasts
+from mmtpp.model.forecast import Forecaster, RowForecasts, TimeForecasts
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 TARGET_SCHEMA = pa.schema(
@@ -71,6 +72,7 @@ class TargetScorer:
             loaded.model, loaded.token_ids, loaded.vocabulary.type_ids(type_codes), grid
         )
         self._resolution = resolution
+        self._num_bytes = settings.template.time_bytes
         self._image_px = settings.image_px
 
     def __call__(self, samples: pa.Table) -> pa.Table:
@@ -82,7 +84,12 @@ class TargetScorer:
         row = row_from_arrow(assembled, index, image_px=self._image_px)
         forecasts = self._forecaster(row, self._loaded.batcher(row))
         return target_table(
-            row, assembled.slice(index, 1), forecasts, self._codes, resolution=self._resolution
+            row,
+            assembled.slice(index, 1),
+            forecasts,
+            self._codes,
+            resolution=self._resolution,
+            num_bytes=self._num_bytes,
         )
 
 
@@ -93,6 +100,7 @@ def target_table(
     codes: np.ndarray,
     *,
     resolution: float,
+    num_bytes: int,
 ) -> pa.Table:
     """Forecasts beside what happened.
 
@@ -102,6 +110,7 @@ def target_table(
         forecasts: of the row.
         codes: (K,) types that occur, in the order of the forecasts.
         resolution: tick of the clock.
+        num_bytes: of the time code.
 
     Returns:
         ``TARGET_SCHEMA``, one row an event that is a target.
@@ -128,7 +137,13 @@ def target_table(
     if forecasts.time is not None:
         true = values("interval")[asked]
         found = time_columns(forecasts.time.interval, true, resolution=resolution)
-        found |= {"greedy": forecasts.time.greedy, "code_nll": forecasts.time.code_nll}
+        found |= {
+            "greedy": forecasts.time.greedy,
+            "code_nll": forecasts.time.code_nll,
+            "interval_nll": _interval_nll(
+                found["interval_nll"], forecasts.time, true, num_bytes=num_bytes
+            ),
+        }
         columns |= {name: column[kept] for name, column in found.items()}
     place_of = np.searchsorted(codes, row.event_type[events])
     for prefix, answers in (("", forecasts.type), ("joint_", forecasts.joint)):
@@ -146,6 +161,18 @@ def target_table(
         for field in TARGET_SCHEMA
     }
     return pa.table(table, schema=TARGET_SCHEMA)
+
+
+def _interval_nll(
+    on_grid: np.ndarray, forecasts: TimeForecasts, true: np.ndarray, *, num_bytes: int
+) -> np.ndarray:
+    """Nats of the true intervals in the model's own distribution, whole: what it gave to intervals
+    off the grid counts, and an interval there has the density of its code."""
+    nll = on_grid - np.log1p(-forecasts.interval.outside)
+    off = ~np.isfinite(on_grid) & np.isfinite(true)
+    low, high = bin_edges(encode_intervals(true[off], num_bytes=num_bytes))
+    nll[off] = forecasts.code_nll[off] + np.log(high - low)
+    return nll
 
 
 def time_columns(

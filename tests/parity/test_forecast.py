@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from mmtpp.core.forecast import IntervalRange
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.timecode import encode_intervals
+from mmtpp.evaluate.targets import target_table
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.forecast import Forecaster
 from tests.parity.test_branched import events_of, path_of, row_alone, row_of
@@ -102,3 +104,47 @@ def test_forecasts_are_those_of_separate_rows(num_bytes: int, style: str):
             text -= _log_probabilities(model, row, path_of(laid, before))[row.input_ids[at]]
         assert found.text.nll[target // 3] == pytest.approx(text, rel=1e-4)
         assert len(told) == found.text.num_tokens[target // 3]
+
+
+def test_an_interval_off_the_grid_has_the_density_of_its_code():
+    model = EventModel(tiny_backbone(VOCABULARY))
+    settings = TemplateSettings("dense", "none", image_tokens=CELLS, time_bytes=2)
+    grid = IntervalRange(0.5, 1.0).grid(num_bytes=2)
+    sequence = replace(
+        events_of(3, seed=1),
+        intervals=np.array([0.0, 0.75, 70.0]),
+        types=np.array([3, 5, 0], np.int16),
+        similar=np.zeros(3, np.bool_),
+    )
+    laid = lay_out_branches(
+        Template(IDS, settings, asked=True), sequence, [1, 2], tasks=["time"],
+        expansions=grid.first_bytes,
+    )  # fmt: skip
+    row = replace(
+        row_of([laid]),
+        questions=laid.questions,
+        event=laid.tokens.event,
+        scored=laid.is_answer,
+        event_type=sequence.types,
+        event_is_target=np.ones(3, np.bool_),
+    )
+    found = Forecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row))
+    columns = {
+        "segment": [0, 0, 0], "position": [7, 8, 9], "time": [0.0, 0.75, 70.75],
+        "interval": sequence.intervals, "previous_interval": [np.inf, 0.0, 0.75],
+        "previous_type": np.array([3, 3, 5], np.int16),
+    }  # fmt: skip
+    assembled = pa.table(
+        {"sequences": [["s"]], **{f"event_{name}": [each] for name, each in columns.items()}}
+    )
+    table = target_table(
+        row, assembled, found, np.array(CODES, np.int16), resolution=1e-9, num_bytes=2
+    )
+    assert [8, 9] == table["position"].to_pylist()
+    assert [1, 2] == table["context"].to_pylist()
+    assert found.time is not None
+    nll = table["interval_nll"].to_numpy()
+    # steps of 1/256 around 0.75 and of 1/2 around 70: nats of the code and of the step's width
+    widths = np.array([1 / 256, 1 / 2])
+    assert nll == pytest.approx(found.time.code_nll + np.log(widths), abs=1e-4)
+    assert table["type_nll"].null_count == 2  # not asked

@@ -107,8 +107,7 @@ def test_baselines_answer_for_exactly_the_targets(simulated: list[History]):
     wanted = pa.table(
         {"sequence_id": ["s0", "s0", "s2"], "position": pa.array([3, 1, 7], pa.int32())}
     )
-    grid = IntervalRange(1e-3, 60.0).grid(num_bytes=2)
-    found = baseline_targets(simulated[4:], test, wanted, grid=grid, resolution=1e-3, num_types=2)
+    found = baseline_targets(simulated[4:], test, wanted, resolution=1e-3, num_types=2)
     assert {"marginal", "poisson", "hawkes", "last"} == found.keys()
     for table in found.values():
         assert ["s0", "s0", "s2"] == table["sequence_id"].to_pylist()
