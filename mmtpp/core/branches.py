@@ -136,7 +136,7 @@ class _Writer:
         self._tasks, self._expansions = tasks, expansions
         self._recaps = _Recaps(template, events)
         self._codes = template.time_ids(events.intervals).tolist()
-        self._types = events.types.tolist()
+        self._types = events.types
         self._frames = [history.frames]
         self._num_branches = 0
         self._parent = self._seen = HISTORY  # of the branch that is being written
@@ -190,8 +190,8 @@ class _Writer:
         self._ask(task, self._template.ids.type_prediction, target)
         # a forecast chooses among all types where the question ends
         if target < len(self._events) and not self._expansions:
-            token = self._template.ids.type_ids[self._types[target]]
-            self._answer(task, [token], Modality.TYPE, target)
+            answer = self._template.ids.type_ids[int(self._types[target])]
+            self._answer(task, [answer], Modality.TYPE, target)
 
     def _branch(self, parent: int) -> int:
         self._parent = parent

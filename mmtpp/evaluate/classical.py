@@ -132,7 +132,8 @@ class Hawkes:
             d_alpha = np.stack(
                 [np.bincount(types, weight * beta * column, size) for column in excited.T], axis=1
             )
-            return value, np.concatenate([d_mu, (d_alpha + raised).ravel()])
+            gradient = np.concatenate([d_mu, (d_alpha + raised).ravel()])
+            return float(value), gradient.astype(np.float64)
 
         start = np.concatenate([0.5 * self.mu, np.full(size * size, 0.5 / size)])
         found = optimize.minimize(

@@ -184,7 +184,7 @@ class Forecaster:
             None,
         )
         place = np.searchsorted(event, row.event[labels])
-        nll = np.bincount(place, nll_N.double().cpu().numpy(), len(event))
+        nll = np.bincount(place, nll_N.double().cpu().numpy(), len(event)).astype(np.float64)
         return TextScores(event, nll, np.bincount(place, minlength=len(event)))
 
     def _choose(
