@@ -118,9 +118,7 @@ class Assembler:
         row_of_window = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         row_tokens = np.bincount(row_of_window, num_tokens, len(rows)).astype(np.int64)
         row_events = np.bincount(row_of_window, num_events, len(rows)).astype(np.int64)
-        # events of the row before each window
-        before = np.cumsum(num_events) - num_events
-        before -= (np.cumsum(row_events) - row_events)[row_of_window]
+        before = _before(num_events, row_of_window)
         event = np.concatenate([each.event for each in tokens])
         first = np.array([each.first_scored - each.start for each in windows])
         interval = np.concatenate([each.events.intervals for each in stored])
@@ -137,58 +135,66 @@ class Assembler:
             scored = self._labels(every, scored)
         num_frames, frames, image_frame, num_images = self._frames(rows)
 
-        def lists(values: Any, sizes: NDArray[np.integer] | list[int]) -> pa.ListArray:
-            offsets = np.cumsum([0, *sizes])
-            flat = values if isinstance(values, pa.Array) else pa.array(values)
-            return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
-
         columns = {
             "sample_id": sample_ids,
-            "input_ids": lists(np.concatenate([each.ids for each in tokens]), row_tokens),
-            "modality": lists(np.concatenate([each.modality for each in tokens]), row_tokens),
-            "segment": lists(np.repeat(segment, num_tokens), row_tokens),
-            "event": lists(
+            "input_ids": _lists(np.concatenate([each.ids for each in tokens]), row_tokens),
+            "modality": _lists(np.concatenate([each.modality for each in tokens]), row_tokens),
+            "segment": _lists(np.repeat(segment, num_tokens), row_tokens),
+            "event": _lists(
                 np.where(event < 0, event, event + np.repeat(before.astype(np.int32), num_tokens)),
                 row_tokens,
             ),
-            "scored": lists(scored, row_tokens),
-            "frames": lists(frames, num_frames),
-            "image_frame": lists(image_frame, num_images),
+            "scored": _lists(scored, row_tokens),
+            "frames": _lists(frames, num_frames),
+            "image_frame": _lists(image_frame, num_images),
             "sequences": [[each.window.sequence_id for each in row] for row in rows],
-            "event_segment": lists(np.repeat(segment, num_events), row_events),
-            "event_time": lists(np.concatenate([each.times for each in stored]), row_events),
-            "event_interval": lists(interval, row_events),
-            "event_type": lists(np.concatenate([each.events.types for each in stored]), row_events),
-            "event_previous_type": lists(
+            "event_segment": _lists(np.repeat(segment, num_events), row_events),
+            "event_time": _lists(np.concatenate([each.times for each in stored]), row_events),
+            "event_interval": _lists(interval, row_events),
+            "event_type": _lists(
+                np.concatenate([each.events.types for each in stored]), row_events
+            ),
+            "event_previous_type": _lists(
                 np.concatenate([each.previous_type for each in stored]), row_events
             ),
-            "event_previous_interval": lists(previous_interval, row_events),
-            "event_position": lists(
+            "event_previous_interval": _lists(previous_interval, row_events),
+            "event_position": _lists(
                 place + np.repeat([each.start for each in windows], num_events), row_events
             ),
-            "event_is_scored": lists(is_scored, row_events),
-            "event_is_target": lists(is_target, row_events),
+            "event_is_scored": _lists(is_scored, row_events),
+            "event_is_target": _lists(is_target, row_events),
         }
+        columns |= self._questions(every, row_of_window, len(rows))
+        return pa.table(columns, schema=ROW_SCHEMA)
+
+    def _questions(
+        self, windows: list["_Written"], row_of_window: NDArray[np.int64], num_rows: int
+    ) -> dict[str, pa.Array]:
+        """The columns of branches and questions; null where nothing is asked."""
         if self._settings.asking is None:
-            for name in (*BRANCH_COLUMNS, *(f"question_{each}" for each in QUESTION_COLUMNS)):
-                columns[name] = pa.nulls(len(rows), ROW_SCHEMA.field(name).type)
-            return pa.table(columns, schema=ROW_SCHEMA)
-        laid = [each.laid for each in every if each.laid is not None]
-        for name in BRANCH_COLUMNS:
-            values = np.concatenate([getattr(each.branches, name) for each in laid])
-            columns[name] = lists(values, row_tokens)
-        asked = np.array([len(each.questions.at) for each in laid])
-        row_asked = np.bincount(row_of_window, asked, len(rows)).astype(np.int64)
-        tokens_before = np.cumsum(num_tokens) - num_tokens
-        tokens_before -= (np.cumsum(row_tokens) - row_tokens)[row_of_window]
-        shift = {"at": tokens_before, "event": before, "expansion": tokens_before}
+            names = (*BRANCH_COLUMNS, *(f"question_{each}" for each in QUESTION_COLUMNS))
+            return {name: pa.nulls(num_rows, ROW_SCHEMA.field(name).type) for name in names}
+        laid = [each.laid for each in windows if each.laid is not None]
+        num_tokens = np.array([len(each.tokens.ids) for each in windows])
+        num_asked = np.array([len(each.questions.at) for each in laid])
+        of_row = [
+            np.bincount(row_of_window, sizes, num_rows).astype(np.int64)
+            for sizes in (num_tokens, num_asked)
+        ]
+        columns = {
+            name: _lists(np.concatenate([getattr(each.branches, name) for each in laid]), of_row[0])
+            for name in BRANCH_COLUMNS
+        }
+        tokens = _before(num_tokens, row_of_window)
+        events = _before(np.array([len(each.window) for each in windows]), row_of_window)
+        shift = {"at": tokens, "event": events, "expansion": tokens}
         for name in QUESTION_COLUMNS:
             values = np.concatenate([getattr(each.questions, name) for each in laid])
             if name in shift:
-                moved = values + np.repeat(shift[name], asked).astype(np.int32)
+                moved = values + np.repeat(shift[name], num_asked).astype(np.int32)
                 values = np.where(values < 0, values, moved)
-            columns[f"question_{name}"] = lists(values, row_asked)
-        return pa.table(columns, schema=ROW_SCHEMA)
+            columns[f"question_{name}"] = _lists(values, of_row[1])
+        return columns
 
     def _labels(self, windows: list["_Written"], scored: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Answers, and the history's own tokens where they are labels too."""
@@ -255,6 +261,20 @@ class _Written:
     stored: StoredEvents
     tokens: Tokens
     laid: BranchedTokens | None
+
+
+def _lists(values: Any, sizes: NDArray[np.integer] | list[int]) -> pa.ListArray:
+    """Flat values as lists of these sizes."""
+    offsets = np.cumsum([0, *sizes])
+    flat = values if isinstance(values, pa.Array) else pa.array(values)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+
+def _before(sizes: NDArray[np.int64], row_of_window: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How much of its row stands before each window."""
+    starts = np.cumsum(sizes) - sizes
+    is_first = np.diff(row_of_window, prepend=-1) != 0
+    return starts - np.maximum.accumulate(np.where(is_first, starts, 0))
 
 
 def _binary(values: list[NDArray[np.uint8]]) -> pa.LargeBinaryArray:
