@@ -360,6 +360,12 @@ class Prediction(Section):
     """Of the interval, each above 0 and below 1, in order."""
     sequences_per_file: PositiveInt = 10_000
     """Forecasts of a file."""
+    futures: NonNegativeInt = 0
+    """Possible continuations drawn for each sequence, event after event; 0 for none."""
+    horizon: PositiveFloat = 1.0
+    """How far they go beyond the last event, in the source's time unit."""
+    max_future_events: PositiveInt = 100
+    """Of one continuation, should it not reach the horizon before."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "Prediction":

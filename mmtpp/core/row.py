@@ -4,7 +4,7 @@ Axes: T tokens, F distinct frames of S x S pixels, I image occurrences, E events
 questions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,3 +170,38 @@ class Row:
         """(N,) positions that are predicted: scored, not masked, and after another token."""
         follows = self.predecessors() >= 0
         return np.flatnonzero(follows & self.scored & (self.modality != Modality.MASKED))
+
+    def before_question(self, question: int, *, image_pad: int) -> "Row":
+        """The plain row that a question follows: what it sees of the history, and what it repeats.
+
+        Args:
+            question: index into ``questions``, one that begins its branch.
+            image_pad: id of the image placeholder.
+        """
+        assert self.branches is not None
+        assert self.questions is not None
+        branches = self.branches
+        place = int(self.questions.at[question])
+        of_segment = self.segment == self.segment[place]
+        in_history = of_segment & (branches.branch == HISTORY)
+        tokens = np.flatnonzero(in_history)[: branches.visible[place]]
+        above, parts = int(branches.parent[place]), []
+        while above != HISTORY:
+            own = np.flatnonzero(of_segment & (branches.branch == above))
+            parts.append(own)
+            above = int(branches.parent[own[0]])
+        tokens = np.concatenate([tokens, *reversed(parts)])
+        is_pad = self.input_ids == image_pad
+        pads_of_image = max(1, int(is_pad.sum()) // max(1, len(self.image_frame)))
+        image = (np.cumsum(is_pad) - 1) // pads_of_image
+        return replace(
+            self,
+            input_ids=self.input_ids[tokens],
+            modality=self.modality[tokens],
+            segment=np.zeros(len(tokens), dtype=np.int32),
+            event=self.event[tokens],
+            scored=np.zeros(len(tokens), dtype=np.bool_),
+            image_frame=self.image_frame[np.unique(image[tokens][is_pad[tokens]])],
+            branches=None,
+            questions=None,
+        )

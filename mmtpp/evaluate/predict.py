@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.config.schema import Prediction, RunConfig, Tasks
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.order import seed_from
+from mmtpp.core.row import Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import AssembleSettings, make_plan
 from mmtpp.data.prepare import prepare, start_ray
@@ -27,6 +29,7 @@ from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
 from mmtpp.model.forecast import Forecaster
+from mmtpp.model.rollout import Roller
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import check_bucket, join, write_bytes
 from mmtpp.train.hardware import choose_hardware
@@ -88,12 +91,18 @@ def predict(config: RunConfig) -> dict[str, object]:
         manifest.vocabulary_hash,
         choose_hardware(config).precision,
     )
-    levels = config.prediction.quantiles
+    if config.prediction.futures and not {"time", "joint"} <= set(answers.tasks):
+        raise ConfigError(
+            "futures need a model that was asked for time and joint, the type given the time",
+            where=scored,
+            setting=f"prediction.futures = {config.prediction.futures}; its tasks are "
+            f"{', '.join(answers.tasks)}",
+        )
     tables = iter_samples(
         config,
         plan,
         NextEventForecaster,
-        (settings, source, answers, grid, levels),
+        (settings, source, answers, grid, config.prediction, config.training.seed),
         title="predict",
     )
     uri, count = join(run_uri, "forecasts"), 0
@@ -112,7 +121,8 @@ class NextEventForecaster:
         source: of the model.
         answers: what the model was asked in training.
         grid: of the interval forecasts.
-        levels: of the quantiles.
+        prediction: what is wanted.
+        seed: of the futures, with the sequence's name.
     """
 
     def __init__(
@@ -121,18 +131,23 @@ class NextEventForecaster:
         source: ModelSource,
         answers: Answers,
         grid: IntervalGrid,
-        levels: tuple[float, ...],
+        prediction: Prediction,
+        seed: int,
     ) -> None:
         self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
         self._assembler = Assembler(settings, loaded.token_ids)
-        self._forecaster = Forecaster(
+        type_ids = loaded.vocabulary.type_ids(answers.type_codes)
+        self._forecaster = Forecaster(loaded.model, loaded.token_ids, type_ids, grid)
+        self._roller = Roller(
             loaded.model,
-            loaded.token_ids,
-            loaded.vocabulary.type_ids(answers.type_codes),
+            settings.writer(loaded.token_ids),
+            answers.type_codes,
+            type_ids,
             grid,
+            joint=True,
         )
         self._image_px = settings.image_px
-        self._answers, self._levels = answers, levels
+        self._answers, self._prediction, self._seed = answers, prediction, seed
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """One row a sequence."""
@@ -154,12 +169,13 @@ class NextEventForecaster:
             "last_type": self._name(int(row.event_type[-1])),
         }
         if found.time is not None:
-            quantiles = found.time.interval.quantiles(self._levels)[0]
+            levels = self._prediction.quantiles
+            quantiles = found.time.interval.quantiles(levels)[0]
             result |= {
                 "interval_mean": float(found.time.interval.mean()[0]),
                 **{
                     f"interval_q{100 * level:g}": float(value)
-                    for level, value in zip(self._levels, quantiles, strict=True)
+                    for level, value in zip(levels, quantiles, strict=True)
                 },
                 "simultaneous": float(found.time.interval.zero[0]),
             }
@@ -171,7 +187,31 @@ class NextEventForecaster:
                 {"type": name, "probability": float(chance)}
                 for name, chance in zip(names, chances, strict=True)
             ]
+        if self._prediction.futures:
+            result["futures"] = self._futures(row, str(result["sequence_id"]), float(times[-1]))
         return result
+
+    def _futures(
+        self, row: Row, sequence_id: str, last_time: float
+    ) -> list[list[dict[str, object]]]:
+        """The events of each future up to the horizon."""
+        plain = row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
+        found = self._roller(
+            self._loaded.batcher(plain),
+            num_futures=self._prediction.futures,
+            horizon=self._prediction.horizon,
+            max_events=self._prediction.max_future_events,
+            rng=np.random.default_rng(seed_from("futures", self._seed, sequence_id)),
+        )
+        times = last_time + np.cumsum(found.intervals, axis=1)
+        return [
+            [
+                {"time": float(time), "type": self._name(int(kind))}
+                for time, kind, is_within in zip(*future, strict=True)
+                if is_within
+            ]
+            for future in zip(times, found.types, found.is_within, strict=True)
+        ]
 
     def _name(self, code: int) -> str:
         names = self._answers.type_names

@@ -72,6 +72,16 @@ class EventModel(nn.Module):
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """(T, D) what the language model makes of every token of a row."""
+        return self.base.model.language_model(
+            inputs_embeds=self.embed(batch),
+            position_ids=batch.position_ids,
+            attention_mask={"full_attention": None},  # none is made
+            segments=batch.segments,
+            use_cache=False,  # the cache ignores packing, silently
+        ).last_hidden_state[0]
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        """(1, T, D) the tokens of a row, and what the vision tower makes of its images."""
         model = self.base
         embeds_1TD = self.embedding(batch.input_ids)
         tower = model.model.visual
@@ -84,14 +94,7 @@ class EventModel(nn.Module):
             batch.image_mask[..., None].expand_as(embeds_1TD), shown.to(embeds_1TD.dtype)
         )
         # keeps the tower in the graph of a row without images, at no effect
-        embeds_1TD = embeds_1TD + 0.0 * cells.sum()
-        return model.model.language_model(
-            inputs_embeds=embeds_1TD,
-            position_ids=batch.position_ids,
-            attention_mask={"full_attention": None},  # none is made
-            segments=batch.segments,
-            use_cache=False,  # the cache ignores packing, silently
-        ).last_hidden_state[0]
+        return embeds_1TD + 0.0 * cells.sum()
 
 
 def build_event_model(

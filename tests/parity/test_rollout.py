@@ -1,0 +1,111 @@
+"""Futures drawn with cached keys and values, against forecasts without any cache."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mmtpp.core.branches import lay_out_branches
+from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.forecast import IntervalRange
+from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.model.event_model import EventModel
+from mmtpp.model.forecast import Forecaster
+from mmtpp.model.rollout import Roller
+from tests.parity.test_branched import events_of, path_of, row_alone, row_of
+from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
+
+VOCABULARY = tiny_vocabulary()
+IDS = VOCABULARY.token_ids()
+CODES = [0, 3, 5]
+TYPE_IDS = VOCABULARY.type_ids(CODES)
+
+
+def _with(events: Events, intervals: np.ndarray, types: np.ndarray) -> Events:
+    """More events, without text and image."""
+    size = len(intervals)
+    return Events(
+        np.append(events.intervals, intervals),
+        np.append(events.types, types),
+        events.text_ids,
+        np.append(events.text_offsets, np.full(size, events.text_offsets[-1])),
+        np.append(events.frames, np.full(size, NO_FRAME, np.int32)),
+        np.append(events.similar, np.zeros(size, np.bool_)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("style", "num_bytes", "joint"),
+    [("dense", 2, True), ("compact", 2, False), ("paper", 2, True), ("minimal", 4, False)],
+)
+def test_every_drawn_event_has_the_likelihood_of_its_forecast(
+    style: str, num_bytes: int, joint: bool
+):
+    model = EventModel(tiny_backbone(VOCABULARY))
+    settings = TemplateSettings(style, "on_change", image_tokens=CELLS, time_bytes=num_bytes)
+    template = Template(IDS, settings, asked=True)
+    grid = IntervalRange(0.02, 5.0).grid(num_bytes=num_bytes)
+    history = replace(
+        events_of(6, seed=2), types=np.resize(np.array(CODES, np.int16), 6),
+        similar=np.zeros(6, np.bool_),
+    )  # fmt: skip
+    laid = lay_out_branches(template, history, [6], tasks=["time"])
+    before = row_alone(
+        row_of([laid]), path_of(laid, int(laid.questions.at[0]))[: -1 - len(template.layout.turn)]
+    )
+    found = Roller(model, template, CODES, TYPE_IDS, grid, joint=joint)(
+        batcher(VOCABULARY)(before),
+        num_futures=3, horizon=1e9, max_events=4, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert (3, 4) == found.intervals.shape
+    assert found.is_within.all()
+    assert len(np.unique(found.intervals)) > 6  # the futures differ
+    forecaster = Forecaster(model, IDS, TYPE_IDS, grid)
+    for future in range(3):
+        events = _with(history, found.intervals[future], found.types[future])
+        targets = [6, 7, 8, 9]
+        # without the expansions' help for types: asked with the true time, as it was drawn
+        asked = lay_out_branches(
+            template, events, targets, tasks=["time", "joint" if joint else "type"],
+            expansions=grid.first_bytes,
+        )  # fmt: skip
+        row = replace(
+            row_of([asked]), questions=asked.questions, event=asked.tokens.event,
+            scored=asked.is_answer,
+        )  # fmt: skip
+        forecasts = forecaster(row, batcher(VOCABULARY)(row))
+        types = forecasts.joint if joint else forecasts.type
+        assert forecasts.time is not None
+        assert types is not None
+        for place in range(4):
+            interval, kind = found.intervals[future, place], CODES.index(found.types[future, place])
+            step = np.searchsorted(grid.edges, interval, side="right") - 1
+            mass = (
+                forecasts.time.interval.mass[place, step]
+                if interval
+                else (forecasts.time.interval.zero[place])
+            )
+            expected = -np.log(mass) - types.log_probability[place, kind]
+            assert found.nll[future, place] == pytest.approx(expected, abs=2e-3)
+
+
+def test_futures_end_at_the_horizon_or_at_the_bound():
+    model = EventModel(tiny_backbone(VOCABULARY))
+    settings = TemplateSettings("dense", "none", image_tokens=CELLS, time_bytes=2)
+    template = Template(IDS, settings, asked=True)
+    grid = IntervalRange(0.5, 1.9).grid(num_bytes=2)
+    history = replace(events_of(4, seed=2), similar=np.zeros(4, np.bool_))
+    laid = lay_out_branches(template, history, [4], tasks=["time"])
+    before = row_alone(row_of([laid]), path_of(laid, int(laid.questions.at[0]))[:-1])
+    roller = Roller(model, template, CODES, TYPE_IDS, grid, joint=False)
+    found = roller(
+        batcher(VOCABULARY)(before),
+        num_futures=8, horizon=3.0, max_events=50, rng=np.random.default_rng(1),
+    )  # fmt: skip
+    times = np.cumsum(found.intervals, axis=1)
+    assert ((times <= 3.0) == found.is_within).all()
+    assert found.intervals.shape[1] < 50
+    assert (times[:, -1] > 3.0).all()
+    some = found.intervals[found.intervals > 0]
+    assert some.min() >= grid.edges[1]
+    assert some.max() <= grid.edges[-1]
