@@ -100,6 +100,9 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
         "prediction.format": "jsonl",
         "prediction.sequences_per_file": 10,
         "prediction.quantiles": (0.1, 0.5, 0.9),
+        "prediction.futures": 3,
+        "prediction.horizon": 30.0,
+        "prediction.max_future_events": 5,
     }
     result = predict(make_config(**settings))
     assert 24 == result["forecasts"]
@@ -121,6 +124,13 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
             row["type"]
             == max(row["type_probabilities"], key=lambda each: each["probability"])["type"]
         )
+        assert 3 == len(row["futures"])
+        for future in row["futures"]:
+            times = [row["last_time"], *(event["time"] for event in future)]
+            assert times == sorted(times)
+            assert len(future) <= 5
+            assert times[-1] <= row["last_time"] + 30.0
+            assert {event["type"] for event in future} <= {"0", "1", "2", "3"}
     with pytest.raises(
         ConfigError, match=r"units of 60 s, the model was trained with units of 1 s"
     ):

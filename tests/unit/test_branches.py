@@ -242,3 +242,17 @@ def test_an_unknown_task_is_refused():
     template = Template(IDS, TemplateSettings("minimal", "none", image_tokens=4))
     with pytest.raises(ValueError, match="unknown task 'mood'"):
         lay_out_branches(template, plain_events(4), [1], tasks=["mood"])
+
+
+@given(settings, events(min_size=1, max_size=9))
+def test_the_row_before_a_question_is_its_history_alone(chosen: TemplateSettings, sequence: Events):
+    template = Template(IDS, chosen, asked=True)
+    laid = lay_out_branches(template, sequence, [len(sequence)], tasks=["time"], expansions=[63])
+    row = replace(_row(laid), image_frame=np.arange(len(laid.tokens.frames)))
+    plain = row.before_question(0, image_pad=IDS.image_pad)
+    assert _history(template, sequence, len(sequence)) == plain.input_ids.tolist()
+    # each image it keeps is the one its placeholders stand for
+    pads = np.flatnonzero(laid.tokens.ids == IDS.image_pad)
+    seen = np.flatnonzero(_mask(laid, 8)[laid.questions.at[0]])
+    expected = np.unique(np.flatnonzero(np.isin(pads, seen)) // 4)
+    assert expected.tolist() == plain.image_frame.tolist()
