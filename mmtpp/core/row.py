@@ -185,7 +185,8 @@ class Row:
         of_segment = self.segment == self.segment[place]
         in_history = of_segment & (branches.branch == HISTORY)
         tokens = np.flatnonzero(in_history)[: branches.visible[place]]
-        above, parts = int(branches.parent[place]), []
+        above = int(branches.parent[place])
+        parts: list[NDArray[np.int64]] = []
         while above != HISTORY:
             own = np.flatnonzero(of_segment & (branches.branch == above))
             parts.append(own)
