@@ -1,9 +1,9 @@
 """The predict job: a user's own events in, forecasts of what comes next out.
 
 One forecast for each sequence: when the event after its last comes, as quantiles, and of which
-type; and futures of several events, drawn one after the other. The model sees the newest events, as many as fit ``window.max_tokens``; ``context`` says how
-many of ``events``. Runs on the driver; the work is in Ray Data, and forecasts are written as they
-come.
+type; and futures of several events, drawn one after the other. The model sees the newest events, as
+many as fit ``window.max_tokens``; ``context`` says how many of ``events``. Runs on the driver; the
+work is in Ray Data, and forecasts are written as they come.
 """
 
 import io
