@@ -24,7 +24,7 @@ from mmtpp.core.order import seed_from
 from mmtpp.core.row import Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import AssembleSettings, make_plan
-from mmtpp.data.prepare import prepare, start_ray
+from mmtpp.data.prepare import load_model_vocabulary, prepare, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
@@ -52,6 +52,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     """
     check_bucket(config.run.storage_uri)
     scored = config.model.adapter or config.model.path
+    load_model_vocabulary(scored)  # says where there is no model at all
     answers = recorded_answers(scored)
     if answers is None or not {"time", "type"} & set(answers.tasks):
         raise ModelError(
