@@ -47,7 +47,9 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
 
 def _head(records: Records, budget: object) -> str:
     seconds = [record["seconds"] for record in records if record.get("kind") == "ours"]
-    packages = ("torch", "transformers", "easy_tpp")
+    packages = ["torch", "transformers"]
+    if any(record["kind"] == "neural" for record in records):
+        packages.append("easy_tpp")
     versions = ", ".join(f"{each} {version(each)}" for each in packages)
     return (
         "# Quality\n\n"
