@@ -19,7 +19,7 @@ import torch
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-from benchmarks.measure import machine
+from benchmarks.measure import finish, machine, table
 from benchmarks.quality.run import BUDGET, WORK, configuration
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.trial import THREADS, batcher_of, open_store
@@ -132,27 +132,16 @@ def main() -> int:
         "whole distributions a second, re-encoding": rates[True][1],
         "tokens of the row with whole distributions": tokens,
     }
-    text = "\n".join(
-        [
-            "# Forecasts",
-            "",
-            f"`make bench-forecast`; {machine('torch', 'transformers', used='both used')}. "
-            f"{VIDEOS} danmaku videos, {TARGETS} targets each, {len(grid.first_bytes)} first bytes "
-            f"expanded; median [range] over the videos; re-encoding measured at {ALONE} targets.",
-            "",
-            "| | |",
-            "|---|---|",
-            *[f"| {name} | **{_figure(values)}** |" for name, values in floors.items()],
-            *[f"| {name} | {_figure(values)} |" for name, values in others.items()],
-            "",
-        ]
+    text = table(
+        "Forecasts",
+        f"`make bench-forecast`; {machine('torch', 'transformers', used='both used')}. "
+        f"{VIDEOS} danmaku videos, {TARGETS} targets each, {len(grid.first_bytes)} first bytes "
+        f"expanded; median [range] over the videos; re-encoding measured at {ALONE} targets.",
+        {name: _figure(values) for name, values in others.items()},
+        floors={name: _figure(values) for name, values in floors.items()},
     )
-    print(text)
-    RESULT.write_text(text, encoding="utf-8")
     missed = [name for name, values in floors.items() if statistics.median(values) < FLOOR]
-    for name in missed:
-        print(f"missed: {name}", file=sys.stderr)
-    return 1 if missed else 0
+    return finish(text, RESULT, missed)
 
 
 def _supervised(counter: FlopCounter, template: Template, events: Events) -> float:

@@ -3,8 +3,9 @@
 import os
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,3 +45,21 @@ def machine(*packages: str, used: str = "one used") -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     python = platform.python_version()
     return f"{model}, {os.cpu_count()} cores, {used}; Python {python}, {versions}"
+
+
+def table(
+    title: str, how: str, figures: Mapping[str, str], *, floors: Mapping[str, str] | None = None
+) -> str:
+    """Markdown of a benchmark: how it was run and its figures, those with a floor in bold first."""
+    rows = [f"| {name} | **{value}** |" for name, value in (floors or {}).items()]
+    rows += [f"| {name} | {value} |" for name, value in figures.items()]
+    return "\n".join([f"# {title}", "", how, "", "| | |", "|---|---|", *rows, ""])
+
+
+def finish(text: str, result: Path, missed: Sequence[str] = ()) -> int:
+    """Print and keep the result, name the missed floors; returns the exit status."""
+    print(text)
+    result.write_text(text, encoding="utf-8")
+    for name in missed:
+        print(f"missed: {name}", file=sys.stderr)
+    return 1 if missed else 0

@@ -28,6 +28,7 @@ import numpy as np
 import psutil
 import ray
 
+from benchmarks.measure import finish
 from benchmarks.prepare_limits import IMAGE_PX, limits
 from benchmarks.prepare_report import Preparation, report
 from benchmarks.published import PublishedPipeline
@@ -302,11 +303,7 @@ def _measure(folder: Path, copies: int) -> int:
     }
     print(alone, published, after, flush=True)
     text, missed = report(sizes, alone, published, runs, after)
-    print(text)
-    RESULT.write_text(text, encoding="utf-8")
-    for each in missed:
-        print(f"missed: {each}", file=sys.stderr)
-    return 1 if missed else 0
+    return finish(text, RESULT, missed)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import figure, machine, rate, ratio
+from benchmarks.measure import figure, finish, machine, rate, ratio
 from mmtpp.core.compression import STRATEGIES, Compression, compress, similar_events
 from mmtpp.core.events import NO_FRAME, Events, EventSequence, intervals_from_times
 from mmtpp.core.packing import pack
@@ -326,11 +326,7 @@ def main() -> int:
         packing="\n".join([*packing, *more]),
         speed=speed,
     )
-    print(text)
-    RESULT.write_text(text, encoding="utf-8")
-    for problem in [*missed, *slow, *loose, *looser]:
-        print(f"missed: {problem}", file=sys.stderr)
-    return 1 if missed or slow or loose or looser else 0
+    return finish(text, RESULT, [*missed, *slow, *loose, *looser])
 
 
 REPORT = """# Events in a context of 4,096 tokens

@@ -22,7 +22,7 @@ import torch
 from mlflow.tracking import MlflowClient
 from safetensors.torch import save_file
 
-from benchmarks.measure import machine
+from benchmarks.measure import finish, machine, table
 from benchmarks.prepare import in_new_process
 from benchmarks.replicate import publish, read_videos
 from benchmarks.watch import WorkerWatch
@@ -150,35 +150,26 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
     planned = memory(
         count(workload), workload, Option(3, checkpointing=True, offload=False), gpus=RANKS
     )
-    rows = [
-        ("whole run, killed once, s", f"{seconds:.0f}"),
-        ("start to the first step, s", f"{times[1] - started:.0f}"),
-        ("steps, s", ", ".join(f"{steps[step]:.0f}" for step in sorted(steps))),
-        ("kill to the first step after it, s", f"{times[3] - watch.killed_at:.0f}"),
-        ("losses, nats a token", ", ".join(f"{losses[step]:.4f}" for step in sorted(losses))),
-        ("peak memory of each worker, GiB (private)",
-         ", ".join(f"{gib:.1f}" for gib in watch.peak_gib.values())),
-        ("least memory left on the machine, GiB", f"{watch.available_gib:.1f}"),
-        ("planned for a GPU, without its runtime, GiB",
-         f"{sum(planned.values()) - planned['runtime']:.1f}"),
-    ]  # fmt: skip
-    text = "\n".join(
-        [
-            "# The 3B on a CPU",
-            "",
-            f"`make scale-3b`; {MACHINE}. Random weights, bfloat16, ZeRO-3, {RANKS} ranks, "
-            f"LoRA of rank 16, {RANKS} rows of {TOKENS} tokens a step, activations computed again. "
-            "A rank was killed after the checkpoint of step 2; the run went on from there.",
-            "",
-            "| | |",
-            "|---|---|",
-            *[f"| {name} | {value} |" for name, value in rows],
-            "",
-        ]
+    figures = {
+        "whole run, killed once, s": f"{seconds:.0f}",
+        "start to the first step, s": f"{times[1] - started:.0f}",
+        "steps, s": ", ".join(f"{steps[step]:.0f}" for step in sorted(steps)),
+        "kill to the first step after it, s": f"{times[3] - watch.killed_at:.0f}",
+        "losses, nats a token": ", ".join(f"{losses[step]:.4f}" for step in sorted(losses)),
+        "peak memory of each worker, GiB (private)":
+            ", ".join(f"{gib:.1f}" for gib in watch.peak_gib.values()),
+        "least memory left on the machine, GiB": f"{watch.available_gib:.1f}",
+        "planned for a GPU, without its runtime, GiB":
+            f"{sum(planned.values()) - planned['runtime']:.1f}",
+    }  # fmt: skip
+    text = table(
+        "The 3B on a CPU",
+        f"`make scale-3b`; {MACHINE}. Random weights, bfloat16, ZeRO-3, {RANKS} ranks, "
+        f"LoRA of rank 16, {RANKS} rows of {TOKENS} tokens a step, activations computed again. "
+        "A rank was killed after the checkpoint of step 2; the run went on from there.",
+        figures,
     )
-    print(text)
-    RESULT.write_text(text, encoding="utf-8")
-    return 0
+    return finish(text, RESULT)
 
 
 if __name__ == "__main__":

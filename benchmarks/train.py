@@ -27,7 +27,7 @@ import torch
 from mlflow.tracking import MlflowClient
 from torch.nn import functional
 
-from benchmarks.measure import machine
+from benchmarks.measure import finish, machine, table
 from benchmarks.prepare import in_new_process
 from benchmarks.replicate import publish, read_videos
 from benchmarks.watch import WorkerWatch
@@ -264,27 +264,15 @@ def main() -> int:
         "share of the time spent waiting for data": f"{run['waiting']:.2%}",
         "step of two workers, ms": f"{1000 * run['step']:.0f}",
     }  # fmt: skip
-    text = "\n".join(
-        [
-            "# Training",
-            "",
-            f"`make bench-train`; {machine('torch', 'deepspeed', 'ray', used='both used')}. "
-            "The tiny model on danmaku with frames; checkpoints every "
-            f"{CHECKPOINT_EVERY} steps as in the demo.",
-            "",
-            "| | |",
-            "|---|---|",
-            *[f"| {name} | **{value:.3f}** |" for name, (value, _) in floors.items()],
-            *[f"| {name} | {value} |" for name, value in others.items()],
-            "",
-        ]
+    text = table(
+        "Training",
+        f"`make bench-train`; {machine('torch', 'deepspeed', 'ray', used='both used')}. "
+        "The tiny model on danmaku with frames; checkpoints every "
+        f"{CHECKPOINT_EVERY} steps as in the demo.",
+        others,
+        floors={name: f"{value:.3f}" for name, (value, _) in floors.items()},
     )
-    print(text)
-    RESULT.write_text(text, encoding="utf-8")
-    missed = [name for name, (_, held) in floors.items() if not held]
-    for name in missed:
-        print(f"missed: {name}", file=sys.stderr)
-    return 1 if missed else 0
+    return finish(text, RESULT, [name for name, (_, held) in floors.items() if not held])
 
 
 def _spread(seconds: list[float]) -> str:

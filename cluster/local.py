@@ -12,8 +12,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,21 +19,25 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.fs as pafs
 
+from cluster.ports import free_ports
+from cluster.processes import is_running, record, stop
 from mmtpp.core.errors import ClusterError
 
 BUCKET = "mmtpp"
 START_TIMEOUT_S = 120.0
-TERM_TIMEOUT_S = 6.0  # Ray's daemons outlive SIGTERM for seconds; then SIGKILL
 # Trainers, data tasks and drivers mostly wait: a small machine holds more of them than cores.
 MIN_LOGICAL_CPUS = 4
 OBJECT_STORE_BYTES = 512 * 2**20
-PORTS = range(20_000, 32_768)  # above those of Ray's workers, below Linux's ephemeral ones
+LISTENERS = (
+    "s3", "s3_grpc", "weed_master", "weed_master_grpc", "weed_volume", "weed_volume_grpc",
+    "weed_filer", "weed_filer_grpc", "mlflow", "gcs", "dashboard", "agent", "client",
+    "autoscaler_metrics", "dashboard_metrics",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ def up(home: Path) -> Stack:
     down(home)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     (home / "logs").mkdir(exist_ok=True)
-    stack = Stack(home, _free_ports(), "mmtpp-" + secrets.token_hex(4), secrets.token_hex(24))
+    stack = Stack(
+        home, free_ports(LISTENERS), "mmtpp-" + secrets.token_hex(4), secrets.token_hex(24)
+    )
     _write_private(home / "ray_token", secrets.token_hex(32))
     _write_private(
         home / "stack.json",
@@ -132,7 +136,7 @@ def down(home: Path) -> list[str]:
 
     Data (object store, MLflow database) stays; ``make clean`` removes it.
     """
-    stopped = _stop(home, list(reversed(_SERVICES)))
+    stopped = stop(home, list(reversed(_SERVICES)))
     # Ray's head leaves its address behind; a later head on this machine would be confused by it.
     shutil.rmtree(_ray_temp(home), ignore_errors=True)
     for name in ("stack.json", "env.sh", "ray_token"):
@@ -165,7 +169,7 @@ def _probes(stack: Stack) -> dict[str, Callable[[], object]]:
 def _is_healthy(stack: Stack) -> bool:
     try:
         for name, probe in _probes(stack).items():
-            if not _is_running(stack.home, name):
+            if not is_running(stack.home, name):
                 return False
             probe()
     except OSError:
@@ -274,14 +278,14 @@ def _spawn(stack: Stack, name: str, command: list[str]) -> None:
             env=environment,
             start_new_session=True,
         )
-    (stack.home / f"{name}.pid").write_text(f"{process.pid} {_start_time(process.pid)}")
+    record(stack.home, name, process.pid)
 
 
 def _wait(stack: Stack, name: str, healthy: Callable[[], object]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     problem = "no answer"
     while time.monotonic() < deadline:
-        if not _is_running(stack.home, name):
+        if not is_running(stack.home, name):
             problem = "the process ended"
             break
         try:
@@ -300,122 +304,6 @@ def _get(url: str, headers: dict[str, str] | None = None) -> bytes:
     request = urllib.request.Request(url, headers=headers or {})
     with urllib.request.urlopen(request, timeout=5) as answer:
         return answer.read()
-
-
-def _stop(home: Path, names: list[str]) -> list[str]:
-    """Stop services with everything they started; returns those that were running."""
-    members: dict[int, str] = {}
-    running: list[str] = []
-    for name in names:
-        found = members_of(home, name)
-        members |= found
-        running += [name] if found else []
-    for stop_signal, patience in ((signal.SIGTERM, TERM_TIMEOUT_S), (signal.SIGKILL, 10.0)):
-        for member in members:
-            with suppress(ProcessLookupError):
-                os.kill(member, stop_signal)
-        deadline = time.monotonic() + patience
-        while members and time.monotonic() < deadline:
-            members = {pid: at for pid, at in members.items() if at and _start_time(pid) == at}
-            time.sleep(0.1)
-    if members:
-        raise ClusterError(f"processes that will not end: {sorted(members)}")
-    for name in names:
-        (home / f"{name}.pid").unlink(missing_ok=True)
-    return running
-
-
-def members_of(home: Path, name: str) -> dict[int, str]:
-    """Pids and start times of a service's processes, its leader dead or alive.
-
-    With its start time a pid that another process got meanwhile is not mistaken for ours.
-    """
-    try:
-        leader, started = (home / f"{name}.pid").read_text().split()
-    except (OSError, ValueError):
-        return {}
-    if _start_time(int(leader)) not in ("", started):
-        return {}
-    return {pid: at for pid in _session_members(int(leader)) if (at := _start_time(pid))}
-
-
-def _session_members(leader: int) -> list[int]:
-    """The leader's descendants and every process of its session, the leader first."""
-    members, found = [leader], {leader}
-    status = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            status[int(entry.name)] = (int(fields[1]), int(fields[3]))
-    changed = True
-    while changed:
-        changed = False
-        for pid, (parent, session) in status.items():
-            if pid not in found and (parent in found or session in found):
-                found.add(pid)
-                members.append(pid)
-                changed = True
-    return members
-
-
-def _is_running(home: Path, name: str) -> bool:
-    try:
-        pid, started = (home / f"{name}.pid").read_text().split()
-    except (OSError, ValueError):
-        return False
-    return _start_time(int(pid)) == started
-
-
-def _start_time(pid: int) -> str:
-    """When a process started, in clock ticks since boot; empty if it is gone or a zombie.
-
-    With it a pid that was given to another process is never mistaken for ours.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
-
-
-def _free_ports() -> dict[str, int]:
-    """A free port for each listener, none of which the system hands out by itself.
-
-    The system's own choice, bind to port 0, would come from the range that every outgoing
-    connection draws from, and could be drawn again before the service listens.
-    """
-    names = (
-        "s3", "s3_grpc", "weed_master", "weed_master_grpc", "weed_volume", "weed_volume_grpc",
-        "weed_filer", "weed_filer_grpc", "mlflow", "gcs", "dashboard", "agent", "client",
-        "autoscaler_metrics", "dashboard_metrics",
-    )  # fmt: skip
-    found: list[int] = []
-    candidates = [port for port in PORTS if port not in _ephemeral_ports()]
-    while len(found) < len(names) and candidates:
-        port = candidates.pop(secrets.randbelow(len(candidates)))
-        if _is_free(port):
-            found.append(port)
-    if len(found) < len(names):
-        raise ClusterError(f"no {len(names)} free ports in {PORTS.start}..{PORTS.stop - 1}")
-    return dict(zip(names, found, strict=True))
-
-
-def _ephemeral_ports() -> range:
-    """Ports the system draws from for outgoing connections."""
-    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-    return range(int(first), int(last) + 1)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("", port))  # on all interfaces, as Ray does
-        except OSError:
-            return False
-    return True
 
 
 def _path() -> str:
@@ -446,7 +334,7 @@ def main(argv: list[str]) -> int:
         print(f"stopped: {', '.join(stopped) or 'nothing was running'}")
     elif command == "status":
         for name in _SERVICES:
-            print(f"{name:8} {'running' if _is_running(home, name) else 'stopped'}")
+            print(f"{name:8} {'running' if is_running(home, name) else 'stopped'}")
     elif command == "env":
         stack = load(home)
         if stack is None:

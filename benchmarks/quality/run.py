@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -151,10 +152,10 @@ def run_classical(config: RunConfig, results: Results, name: str) -> None:
     test = sorted(test, key=lambda each: each.sequence_id)
     test = test[: config.evaluation.max_sequences or len(test)]
     tables = baseline_targets(
-        read_histories(train_settings, codes),
+        [each for each in read_histories(train_settings, codes) if len(each.times) > 1],
         test,
         _all_targets(test),
-        resolution=spans.smallest,
+        tick=spans.tick,
         num_types=len(codes),
     )
     for baseline, table in tables.items():
@@ -164,9 +165,7 @@ def run_classical(config: RunConfig, results: Results, name: str) -> None:
                      "metrics": metrics, "targets": len(table)})  # fmt: skip
 
 
-def _all_targets(test: list[History]) -> Any:
-    import pyarrow as pa
-
+def _all_targets(test: list[History]) -> pa.Table:
     names = [each.sequence_id for each in test for _ in range(1, len(each.times))]
     places = [place for each in test for place in range(1, len(each.times))]
     return pa.table({"sequence_id": names, "position": pa.array(places, pa.int32())})

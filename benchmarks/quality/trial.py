@@ -174,7 +174,7 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
                 assembled,
                 found,
                 codes,
-                resolution=spans.smallest,
+                tick=spans.tick,
                 num_bytes=config.template.time_bytes,
             )
         )

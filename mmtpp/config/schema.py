@@ -362,9 +362,9 @@ class Prediction(Section):
     """Forecasts of a file."""
     futures: NonNegativeInt = 0
     """Possible continuations drawn for each sequence, event after event; 0 for none."""
-    horizon: PositiveFloat = 1.0
-    """How far they go beyond the last event, in the source's time unit."""
-    max_future_events: PositiveInt = 100
+    horizon: NonNegativeFloat = 0.0
+    """How far they go beyond the last event, in the source's time unit; 0: by their events only."""
+    max_future_events: PositiveInt = 20
     """Of one continuation, should it not reach the horizon before."""
 
     @model_validator(mode="after")

@@ -70,7 +70,8 @@ def lay_out_branches(
             an answer, and not by the tasks that need one.
         tasks: of ``TASKS``.
         expansions: first bytes of time codes; each becomes a token after the time question, from
-            which the bytes that may follow it are read. With them the types are not answered.
+            which the bytes that may follow it are read. With them the types have no answers: a
+            forecast chooses among all types where the question ends.
 
     Returns:
         The layout. Its history ends with the event before the last target.
@@ -108,7 +109,7 @@ def branch_costs(
     image = template.image_cost * shows
     cost = np.zeros(len(events) + 1, dtype=np.int64)
     if wanted & {"time", "joint", "text"}:
-        cost += 1 + turn + time_bytes + close + expansions
+        cost += 1 + turn + time_bytes + close + (expansions if "time" in wanted else 0)
     for task in ("type", "joint"):
         cost += (1 + turn + (0 if expansions else 1 + close)) * (task in wanted)
     if "text" in wanted:
@@ -160,7 +161,7 @@ class _Writer:
             asked = self._branch(root)
             expansion = len(self._history.ids) + len(self._ids) + 1 + len(layout.turn)
             self._ask("time", ids.time_prediction, target, expansion if self._expansions else -1)
-            for byte in self._expansions:
+            for byte in self._expansions if "time" in self._tasks else ():
                 self._branch(asked)
                 self._add((ids.byte_ids[byte],), target)
             if target < len(self._events):
@@ -188,7 +189,6 @@ class _Writer:
     def _ask_type(self, task: str, parent: int, target: int) -> None:
         self._branch(parent)
         self._ask(task, self._template.ids.type_prediction, target)
-        # a forecast chooses among all types where the question ends
         if target < len(self._events) and not self._expansions:
             answer = self._template.ids.type_ids[int(self._types[target])]
             self._answer(task, [answer], Modality.TYPE, target)
@@ -200,8 +200,9 @@ class _Writer:
 
     def _ask(self, task: str, marker: int, target: int, expansion: int = -1) -> None:
         self._add((marker, *self._template.layout.turn), target)
-        at = len(self._history.ids) + len(self._ids) - 1
-        self._questions.append((at, target, TASKS[task], expansion))
+        if task in self._tasks:
+            at = len(self._history.ids) + len(self._ids) - 1
+            self._questions.append((at, target, TASKS[task], expansion))
 
     def _answer(
         self, task: str, ids: list[int], modality: Modality, target: int, *, close: bool = True

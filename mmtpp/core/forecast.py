@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmtpp.core.timecode import bin_edges, encode_intervals
 
+_ON_EDGE = 1e-6  # of a tick: so close to an edge it may belong to either step
 MAX_FIRST_BYTE = 0x7E  # intervals below 1.7e38; the next holds infinity
 FloatArray = NDArray[np.float64]
 
@@ -23,12 +24,14 @@ class IntervalRange:
     """What positive training intervals span, in the source's time unit.
 
     Attributes:
-        smallest: taken as the tick of the clock that the times were read from, or finer.
+        smallest: of them, and no less than a tick.
         largest: of them.
+        tick: of the clock that the times were read from (``core.clock``).
     """
 
     smallest: float
     largest: float
+    tick: float
 
     def grid(self, *, num_bytes: int) -> "IntervalGrid":
         """The steps for these intervals, for time codes of ``num_bytes``."""
@@ -46,10 +49,12 @@ class IntervalGrid:
             begin with 0 are intervals of zero.
         edges: (G + 1,) of the steps, from 0, in the source's time unit; the first step lies below
             the first code and is empty.
+        num_bytes: of the time codes.
     """
 
     first_bytes: tuple[int, ...]
     edges: FloatArray
+    num_bytes: int
 
     @classmethod
     def of(cls, lowest: int, highest: int, *, num_bytes: int) -> "IntervalGrid":
@@ -66,7 +71,24 @@ class IntervalGrid:
         codes[:-1, 1] = np.tile(np.arange(256), len(first))
         codes[-1, 0] = highest + 1  # its low edge is the high edge of the last
         low, _ = bin_edges(codes)
-        return cls(tuple(first.tolist()), np.append(0.0, low))
+        return cls(tuple(first.tolist()), np.append(0.0, low), num_bytes)
+
+    @property
+    def widths(self) -> FloatArray:
+        """(G,) of the steps."""
+        return np.diff(self.edges)
+
+    def step_at(self, intervals: FloatArray) -> NDArray[np.int64]:
+        """(B,) the step between whose edges each interval lies; the nearest one off the grid."""
+        step = np.searchsorted(self.edges, intervals, side="right") - 1
+        return np.clip(step, 0, len(self.edges) - 2)
+
+    def step_of_code(self, intervals: FloatArray) -> NDArray[np.int64]:
+        """(B,) the step of each interval's own code; an interval on an edge is rounded to one of
+        its neighbours. -1 off the grid."""
+        codes = encode_intervals(intervals, num_bytes=self.num_bytes).astype(np.int64)
+        step = (codes[:, 0] - self.first_bytes[0]) * 256 + codes[:, 1] + 1
+        return np.where((step >= 1) & (step < len(self.edges) - 1), step, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +96,19 @@ class IntervalForecasts:
     """Distributions of the waiting time to the next event, in the source's time unit.
 
     Attributes:
-        edges: (G + 1,) of the steps.
+        grid: of the steps.
         zero: (B,) probability that the events are simultaneous.
         mass: (B, G) probability of each step; with ``zero`` it sums to 1.
         outside: (B,) probability that the model gave to intervals off the grid, which is left out.
+        is_smooth: a step holds the probability of all that lies between its edges, as of a process
+            in continuous time; otherwise that of the intervals with its code.
     """
 
-    edges: FloatArray
+    grid: IntervalGrid
     zero: FloatArray
     mass: FloatArray
     outside: FloatArray
+    is_smooth: bool = False
 
     @classmethod
     def of(cls, grid: IntervalGrid, first: FloatArray, second: FloatArray) -> "IntervalForecasts":
@@ -98,7 +123,12 @@ class IntervalForecasts:
         zero, mass = first[:, 0], (expanded[:, :, None] * second).reshape(len(first), -1)
         inside = zero + mass.sum(axis=1)
         mass = np.concatenate([np.zeros((len(first), 1)), mass], axis=1)
-        return cls(grid.edges, zero / inside, mass / inside[:, None], 1 - inside)
+        return cls(grid, zero / inside, mass / inside[:, None], 1 - inside)
+
+    @property
+    def edges(self) -> FloatArray:
+        """(G + 1,) of the steps."""
+        return self.grid.edges
 
     def __len__(self) -> int:
         return len(self.zero)
@@ -129,49 +159,65 @@ class IntervalForecasts:
 
     def cdf(self, intervals: ArrayLike) -> FloatArray:
         """(B,) probability of at most this interval, one for each target."""
-        at_edges = self._cdf_at_edges()
         values = np.asarray(intervals, dtype=np.float64)
-        step = np.clip(np.searchsorted(self.edges, values, side="right") - 1, 0, None)
-        inside = step < len(self.edges) - 1
-        step = np.minimum(step, len(self.edges) - 2)
-        share = (values - self.edges[step]) / (self.edges[step + 1] - self.edges[step])
+        step, share = self._place(values)
         rows = np.arange(len(self))
-        found = at_edges[rows, step] + share * self.mass[rows, step]
-        return np.where(values < 0, 0.0, np.where(inside, found, 1.0))
+        found = self._cdf_at_edges()[rows, step] + share * self.mass[rows, step]
+        return np.where(values < 0, 0.0, np.minimum(found, 1.0))
 
     def survival(self, intervals: ArrayLike) -> FloatArray:
-        """(B,) probability of waiting longer than this."""
-        return 1 - self.cdf(intervals)
+        """(B,) probability of waiting longer than this, exact also where it is tiny."""
+        values = np.asarray(intervals, dtype=np.float64)
+        step, share = self._place(values)
+        rows = np.arange(len(self))
+        found = self._survival_at_edges()[rows, step + 1] + (1 - share) * self.mass[rows, step]
+        return np.where(values < 0, 1.0, found)
 
-    def density(self, intervals: ArrayLike, *, resolution: float) -> FloatArray:
+    def density(self, intervals: ArrayLike, *, tick: float) -> FloatArray:
         """(B,) probability of each interval's tick of the clock over the tick's width.
 
-        Times are known to the ticks of a clock. What lies within half a tick counts, so that codes
-        finer than the clock are worth no more than a density that is smooth, and simultaneous
-        events have a finite one.
+        Times are known to the ticks of a clock. So digits finer than the clock are worth nothing,
+        and simultaneous events have a finite density: their tick is the first half tick.
 
         Args:
-            intervals: one for each target.
-            resolution: width of a tick, above 0, in the source's time unit.
+            intervals: one for each target, whole numbers of ticks.
+            tick: above 0, in the source's time unit.
+
+        Returns:
+            0 off the grid.
         """
         values = np.asarray(intervals, dtype=np.float64)
-        low, high = np.maximum(values - resolution / 2, 0), values + resolution / 2
-        narrow = self._step_density(values)
-        begins = np.where(low > 0, self.cdf(low), 0.0)
-        ticked = (self.cdf(high) - begins) / (high - low)
-        # a difference of cumulated probabilities loses what a tick far below a step is worth
-        width = np.diff(self.edges)[self._step(values)]
-        return np.where((resolution < width) & (low > 0), narrow, ticked)
+        low, high = values - tick / 2, values + tick / 2
+        rows = np.arange(len(self))
+        if self.is_smooth:
+            step = self.grid.step_at(values)
+            fine = self.mass[rows, step] / self.grid.widths[step] * tick
+            # of small and of large probabilities the differences of other sums are exact
+            below = self.cdf(high) - np.where(low > 0, self.cdf(low), 0.0)
+            above = np.where(low > 0, self.survival(low), 1.0) - self.survival(high)
+            coarse = np.where(self.cdf(low) < 0.5, below, above)
+        else:
+            step = self.grid.step_of_code(values)
+            count = self._ticks_in(step, tick)
+            fine = self.mass[rows, step] / np.maximum(count, 1)
+            nearest = np.rint((self.edges[1:] + self.edges[:-1]) / 2 / tick)  # of each step
+            own = np.rint(values / tick)
+            start, end = (np.searchsorted(nearest, own, side=side) for side in ("left", "right"))
+            coarse = self._sum_of_steps(start, end) + np.where(values == 0, self.zero, 0.0)
+        is_fine = (values > 0) & (step >= 0) & (tick < self.grid.widths[step])
+        found = np.where(is_fine, fine, coarse) / tick
+        return np.where((low < self.edges[-1]) & (values >= 0), found, 0.0)
 
-    def nll(self, intervals: ArrayLike, *, resolution: float) -> FloatArray:
+    def nll(self, intervals: ArrayLike, *, tick: float) -> FloatArray:
         """(B,) nats: minus the logarithm of ``density``; infinite off the grid."""
         with np.errstate(divide="ignore"):
-            return -np.log(np.maximum(self.density(intervals, resolution=resolution), 0))
+            return -np.log(np.maximum(self.density(intervals, tick=tick), 0))
 
     def hazard(self, intervals: ArrayLike) -> FloatArray:
         """(B,) density over survival: the intensity of the process after so long a silence."""
-        survival = self.survival(intervals)
-        density = self._step_density(np.asarray(intervals, dtype=np.float64))
+        values = np.asarray(intervals, dtype=np.float64)
+        step, survival = self.grid.step_at(values), self.survival(values)
+        density = self.mass[np.arange(len(self)), step] / self.grid.widths[step]
         return np.divide(density, survival, out=np.full(len(self), np.inf), where=survival > 0)
 
     def crps(self, intervals: ArrayLike) -> FloatArray:
@@ -194,16 +240,6 @@ class IntervalForecasts:
         beyond = np.maximum(values[:, 0] - self.edges[-1], 0)
         return (below + above).sum(axis=1) + beyond
 
-    def sample(self, rng: np.random.Generator) -> FloatArray:
-        """(B,) one interval drawn from each distribution."""
-        draws = rng.random(len(self))
-        cdf = self._cdf_at_edges()
-        step = np.minimum((cdf[:, 1:] < draws[:, None]).sum(axis=1), self.mass.shape[1] - 1)
-        rows = np.arange(len(self))
-        share = (draws - cdf[rows, step]) / np.maximum(self.mass[rows, step], 1e-300)
-        values = self.edges[step] + np.clip(share, 0, 1) * np.diff(self.edges)[step]
-        return np.where(draws <= self.zero, 0.0, values)
-
     def _cdf_at_edges(self) -> FloatArray:
         """(B, G + 1), from ``zero`` to 1."""
         cdf = np.empty((len(self), len(self.edges)))
@@ -212,12 +248,30 @@ class IntervalForecasts:
         cdf[:, 1:] += self.zero[:, None]
         return np.minimum(cdf, 1.0)
 
-    def _step(self, values: FloatArray) -> NDArray[np.int64]:
-        step = np.searchsorted(self.edges, values, side="right") - 1
-        return np.clip(step, 0, len(self.edges) - 2)
+    def _survival_at_edges(self) -> FloatArray:
+        """(B, G + 1), summed from the far end."""
+        survival = np.zeros((len(self), len(self.edges)))
+        survival[:, :-1] = np.cumsum(self.mass[:, ::-1], axis=1)[:, ::-1]
+        return survival
 
-    def _step_density(self, values: FloatArray) -> FloatArray:
-        """(B,) of the step each value lies in, 0 off the grid."""
-        step = self._step(values)
-        density = self.mass[np.arange(len(self)), step] / np.diff(self.edges)[step]
-        return np.where((values >= 0) & (values < self.edges[-1]), density, 0.0)
+    def _place(self, values: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+        """(B,) the step each value lies in, and what share of the step lies below it."""
+        step = self.grid.step_at(values)
+        share = (values - self.edges[step]) / self.grid.widths[step]
+        return step, np.clip(share, 0.0, 1.0)
+
+    def _sum_of_steps(self, start: NDArray[np.integer], end: NDArray[np.integer]) -> FloatArray:
+        """(B,) probability of the steps from ``start`` to before ``end``."""
+        rows = np.arange(len(self))
+        below, above = self._cdf_at_edges(), self._survival_at_edges()
+        from_below = below[rows, end] - below[rows, start]
+        return np.where(below[rows, start] < 0.5, from_below, above[rows, start] - above[rows, end])
+
+    def _ticks_in(self, step: NDArray[np.int64], tick: float) -> NDArray[np.int64]:
+        """(B,) whole numbers of ticks that have the code of each step."""
+        known = np.maximum(step, 1)
+        first = np.ceil(self.edges[known] / tick - _ON_EDGE)
+        last = np.floor(self.edges[known + 1] / tick + _ON_EDGE)
+        first += self.grid.step_of_code(first * tick) != known
+        last -= self.grid.step_of_code(last * tick) != known
+        return (last - first + 1).astype(np.int64)

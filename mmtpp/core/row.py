@@ -121,7 +121,8 @@ class Row:
         input_ids: (T,) int32.
         modality: (T,) uint8, a ``Modality``.
         segment: (T,) int32, which window of the row a token belongs to, from 0.
-        event: (T,) int32, index of the event within the row, increasing; -1 in a prefix.
+        event: (T,) int32, index of the event within the row; -1 in a prefix. It increases, but for
+            branches, which follow all of their history.
         scored: (T,) bool, whether the token may be a label.
         frames: (F, S, S, 3) uint8, the distinct images of the row.
         image_frame: (I,) int32, the frame of each image in reading order.
@@ -159,11 +160,12 @@ class Row:
         segment_start = np.maximum.accumulate(np.where(starts, place, 0))[first]
         of_history = segment_start + branches.visible[first] - 1
         of_history = np.where(branches.visible[first] > 0, of_history, -1)
-        key = self.segment.astype(np.int64) * (int(branches.branch.max()) + 2) + branches.branch + 1
-        last = dict(zip(key.tolist(), place.tolist(), strict=True))  # a later place replaces one
-        wanted = key[first] - branches.branch[first] + branches.parent[first]
-        of_parent = [last.get(each, -1) for each in wanted.tolist()]
-        before[first] = np.where(branches.parent[first] == HISTORY, of_history, of_parent)
+        key = self.segment.astype(np.int64) * (int(branches.branch.max(initial=0)) + 2)
+        own, parent = (key + each for each in (branches.branch, branches.parent))
+        ends = np.flatnonzero(np.diff(own, append=-2) != 0)  # of histories and branches
+        order = np.argsort(own[ends], kind="stable")
+        found = order[np.searchsorted(own[ends], parent[first], sorter=order) % len(ends)]
+        before[first] = np.where(branches.parent[first] == HISTORY, of_history, ends[found])
         return before
 
     def label_positions(self) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
-"""What the training intervals of a store span: the support of forecasts."""
+"""What the training intervals of a store span: the support of forecasts, and their clock."""
 
 import numpy as np
 
+from mmtpp.core.clock import Clock
 from mmtpp.core.errors import DataError
 from mmtpp.core.forecast import IntervalRange
 from mmtpp.data.plan import AssembleSettings
@@ -14,19 +15,19 @@ def interval_range(settings: AssembleSettings) -> IntervalRange:
     Raises:
         DataError: no interval is above zero.
     """
-    reader = StoreReader(settings.store)
+    reader, clock = StoreReader(settings.store), Clock()
     smallest, largest = np.inf, 0.0
     for sequence in reader.sequences(reader.files()):
         first, last = settings.time_range.of(sequence.times)
         if sequence.split == settings.split:
             intervals = sequence.events.intervals[first + 1 : last]
-            positive = intervals[intervals > 0]
-            smallest = min(smallest, positive.min(initial=np.inf))
-            largest = max(largest, positive.max(initial=0.0))
+            clock.add(intervals)
+            smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
+            largest = max(largest, intervals.max(initial=0.0))
     if not largest:
         raise DataError(
             f"no interval of the {settings.split} split is above zero",
             where=settings.store.data_uri,
             cause="all events of a sequence are simultaneous: there is no time to forecast",
         )
-    return IntervalRange(float(smallest), float(largest))
+    return IntervalRange(max(float(smallest), clock.tick), float(largest), clock.tick)

@@ -9,8 +9,9 @@
 Axes: E events of a sequence, K types, G steps of the grid.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,11 @@ from scipy import optimize
 from mmtpp.core.forecast import IntervalForecasts, IntervalGrid, IntervalRange
 from mmtpp.evaluate.targets import TARGET_SCHEMA, time_columns, type_columns
 
+logger = logging.getLogger(__name__)
+
 FloatArray = NDArray[np.float64]
 CHUNK = 1000  # events forecast at once; each has a number for every step of the grid
+MAX_HAWKES_EVENTS = 200_000  # it is fitted on so many, of whole sequences drawn by chance
 DECAYS = np.geomspace(0.03, 30, 13)  # of the Hawkes process, per mean interval
 
 
@@ -56,8 +60,9 @@ class Marginal:
 
     def __init__(self, train: Sequence[History], grid: IntervalGrid, num_types: int) -> None:
         intervals = np.concatenate([each.intervals for each in train])
-        counts, _ = np.histogram(intervals[intervals > 0], bins=grid.edges)
         zero = float((intervals == 0).sum())
+        steps = grid.step_of_code(intervals[intervals > 0])
+        counts = np.bincount(steps, minlength=len(grid.widths))
         total = counts.sum() + zero
         # a pseudo-event over all steps: an interval never seen has a finite cost
         share = np.diff(np.log(np.maximum(grid.edges, grid.edges[1] / 2)))
@@ -67,11 +72,11 @@ class Marginal:
         frequencies = np.bincount(types, minlength=num_types) + 1 / num_types
         self._types = np.log(frequencies / frequencies.sum())
 
-    def intervals(self, history: History, edges: FloatArray) -> Iterator[IntervalForecasts]:
+    def intervals(self, history: History, grid: IntervalGrid) -> Iterator[IntervalForecasts]:
         """Forecasts of all events but the first, in chunks."""
         for size in _chunks(history):
             yield IntervalForecasts(
-                edges, np.full(size, self._zero), np.tile(self._mass, (size, 1)), np.zeros(size)
+                grid, np.full(size, self._zero), np.tile(self._mass, (size, 1)), np.zeros(size)
             )
 
     def types(self, history: History) -> FloatArray:
@@ -90,33 +95,42 @@ class Hawkes:
         num_types: K.
         decays: tried, per mean interval; none for a Poisson process.
 
-    Source: Ozaki 1979 for the recursion. PyPI's tick 0.8 cannot be used with Python 3.11: its
+    Source: Ozaki 1979 for the recursion. PyPI's tick 0.8.0.2 cannot be used with Python 3.11: its
         models fail when they are made.
     """
 
     def __init__(self, train: Sequence[History], num_types: int, decays: Sequence[float]) -> None:
         self._num_types = num_types
-        duration = sum(float(each.times[-1] - each.times[0]) for each in train)
         # the first event of a sequence is given
-        counts = np.bincount(
-            np.concatenate([each.types[1:] for each in train]), minlength=num_types
-        )
-        self.beta = 1.0
-        self.mu = np.maximum(counts, 0.5) / duration
-        self.alpha = np.zeros((num_types, num_types))
+        types = np.concatenate([each.types[1:] for each in train])
+        duration = sum(float(each.times[-1] - each.times[0]) for each in train)
+        mean = duration / len(types)
+        counts = np.maximum(np.bincount(types, minlength=num_types), 0.5)
+        self.beta = 1.0 / mean
+        self.mu: FloatArray = counts / duration
+        self.alpha: FloatArray = np.zeros((num_types, num_types))
+        # in units of the mean interval, where rates and excitations are of the same size
+        scaled = [replace(each, times=each.times / mean) for each in train]
         best = np.inf
-        mean = duration / counts.sum()
         for decay in decays:
-            loss, mu, alpha = self._fit(train, float(decay) / mean, counts, duration)
+            loss, mu, alpha = self._fit(scaled, types, float(decay), counts / len(types))
             if loss < best:
-                best, self.beta, self.mu, self.alpha = loss, float(decay) / mean, mu, alpha
+                best, self.beta, self.mu, self.alpha = loss, float(decay) / mean, mu / mean, alpha
 
     def _fit(
-        self, train: Sequence[History], beta: float, counts: NDArray[np.int64], duration: float
+        self,
+        train: Sequence[History],
+        types: NDArray[np.int64],
+        beta: float,
+        rates: FloatArray,
     ) -> tuple[float, FloatArray, FloatArray]:
-        size = self._num_types
+        """The likelihood's maximum for one decay: minus its logarithm, mu and alpha.
+
+        Raises:
+            RuntimeError: the maximum was not found.
+        """
+        size, duration = self._num_types, float(len(types))
         excited = np.concatenate([self._excitation(each, beta)[0] for each in train])
-        types = np.concatenate([each.types[1:] for each in train])
         # what each type's events raise in all over what is left of their sequences
         raised = np.zeros(size)
         for each in train:
@@ -124,6 +138,7 @@ class Hawkes:
             raised += np.bincount(each.types, left, size)
 
         def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
+            """Per event, with its gradient."""
             mu, alpha = parameters[:size], parameters[size:].reshape(size, size)
             rate = mu[types] + beta * (alpha[types] * excited).sum(axis=1)
             value = -np.log(rate).sum() + mu.sum() * duration + (alpha @ raised).sum()
@@ -133,14 +148,16 @@ class Hawkes:
                 [np.bincount(types, weight * beta * column, size) for column in excited.T], axis=1
             )
             gradient = np.concatenate([d_mu, (d_alpha + raised).ravel()])
-            return float(value), gradient.astype(np.float64)
+            return float(value) / duration, gradient.astype(np.float64) / duration
 
-        start = np.concatenate([0.5 * self.mu, np.full(size * size, 0.5 / size)])
+        start = np.concatenate([0.5 * rates, np.full(size * size, 0.5 / size)])
         found = optimize.minimize(
             loss, start, jac=True, method="L-BFGS-B",
-            bounds=[(1e-9 / duration, None)] * size + [(0, None)] * size**2,
-            options={"maxiter": 200},
+            bounds=[(1e-9, None)] * size + [(0, None)] * size**2,
+            options={"maxiter": 1000, "maxfun": 2000},
         )  # fmt: skip
+        if not found.success:
+            raise RuntimeError(f"the Hawkes process is not fitted, decay {beta:g}: {found.message}")
         return float(found.fun), found.x[:size], found.x[size:].reshape(size, size)
 
     def _excitation(self, history: History, beta: float) -> tuple[FloatArray, FloatArray]:
@@ -156,8 +173,9 @@ class Hawkes:
             after[index] = state
         return after * decay[:, None], after
 
-    def intervals(self, history: History, edges: FloatArray) -> Iterator[IntervalForecasts]:
+    def intervals(self, history: History, grid: IntervalGrid) -> Iterator[IntervalForecasts]:
         """Forecasts of all events but the first, in chunks."""
+        edges = grid.edges
         _, after = self._excitation(history, self.beta)
         raised = after @ self.alpha.sum(axis=0)
         start = 0
@@ -166,10 +184,11 @@ class Hawkes:
             compensator = self.mu.sum() * edges + raised[start : start + size, None] * (
                 1 - np.exp(-self.beta * edges)
             )
-            cdf = -np.expm1(-compensator)
-            mass = np.diff(cdf, axis=1)
-            mass[:, -1] += 1 - cdf[:, -1]  # what lies beyond the training intervals
-            yield IntervalForecasts(edges, np.zeros(size), mass, np.zeros(size))
+            survival = np.exp(-compensator)
+            mass = survival[:, :-1] * -np.expm1(-np.diff(compensator, axis=1))
+            mass[:, -1] += survival[:, -1]  # what lies beyond the grid
+            zeros = np.zeros(size)
+            yield IntervalForecasts(grid, zeros, mass, zeros, is_smooth=True)
             start += size
 
     def types(self, history: History) -> FloatArray:
@@ -191,16 +210,16 @@ def baseline_targets(
     test: Sequence[History],
     targets: pa.Table,
     *,
-    resolution: float,
+    tick: float,
     num_types: int,
 ) -> dict[str, pa.Table]:
     """What the baselines forecast for the targets of a model.
 
     Args:
-        train: training sequences.
+        train: training sequences of two events or more; at least one.
         test: the sequences of the targets.
         targets: ``targets.TARGET_SCHEMA``; its forecasts do not matter.
-        resolution: tick of the clock.
+        tick: of the clock.
         num_types: types that occur, K; ``History.types`` are indices of them.
 
     Returns:
@@ -208,27 +227,27 @@ def baseline_targets(
     """
     every = np.concatenate([each.intervals for each in (*train, *test)])
     # so wide that no target is off it: what lies there is the baselines' own affair
-    grid = IntervalRange(every[every > 0].min(), every.max()).grid(num_bytes=2)
-    longer = [each for each in train if len(each.times) > 1]
+    positive = every[every > 0]
+    grid = IntervalRange(positive.min(), positive.max(), tick).grid(num_bytes=2)
+    few = _some(train, MAX_HAWKES_EVENTS)
     models = {
-        "marginal": Marginal(longer, grid, num_types),
-        "poisson": Hawkes(longer, num_types, []),
-        "hawkes": Hawkes(longer, num_types, DECAYS.tolist()),
+        "marginal": Marginal(train, grid, num_types),
+        "poisson": Hawkes(train, num_types, []),
+        "hawkes": Hawkes(few, num_types, DECAYS.tolist()),
     }
-    median = float(np.median(np.concatenate([each.intervals for each in longer])))
+    median = float(np.median(np.concatenate([each.intervals for each in train])))
     wanted = targets.select(["sequence_id", "position"])
     tables: dict[str, list[pa.Table]] = {name: [] for name in (*models, "last")}
-    for history in test:
-        if len(history.times) < 2:
-            continue
+    names = set(wanted["sequence_id"].to_pylist())
+    for history in (each for each in test if each.sequence_id in names):
         shared = _shared_columns(history)
         tables["last"].append(_table(shared | _last(history, median)))
         for name, model in models.items():
-            start, columns = 0, {}
+            start, columns = 0, dict[str, NDArray]()
             parts: list[dict[str, NDArray]] = []
-            for forecasts in model.intervals(history, grid.edges):
+            for forecasts in model.intervals(history, grid):
                 true = history.intervals[start : start + len(forecasts)]
-                parts.append(time_columns(forecasts, true, resolution=resolution))
+                parts.append(time_columns(forecasts, true, tick=tick))
                 start += len(forecasts)
             columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
             chances = model.types(history)
@@ -243,6 +262,16 @@ def baseline_targets(
         .sort_by([("sequence_id", "ascending"), ("position", "ascending")])
         for name, parts in tables.items()
     }
+
+
+def _some(histories: Sequence[History], max_events: int) -> list[History]:
+    """All of them, or a seeded choice that has about as many events."""
+    order = np.random.default_rng(0).permutation(len(histories))
+    sizes = np.cumsum([len(histories[index].times) for index in order])
+    chosen = order[: max(1, int(np.searchsorted(sizes, max_events, side="right")))]
+    if len(chosen) < len(histories):
+        logger.info("the Hawkes process is fitted on %d of %d sequences", len(chosen), len(order))
+    return [histories[index] for index in sorted(chosen.tolist())]
 
 
 def _shared_columns(history: History) -> dict[str, object]:

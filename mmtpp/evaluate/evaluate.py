@@ -43,8 +43,9 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     """Score a model on the held-out sequences of a store.
 
     Returns:
-        ``run_id``, ``events``, ``metrics``, ``baselines`` and where the tables are, one row an
-        event. Of a model that was fine-tuned to forecast also ``targets``, the events forecast.
+        ``run_id``, ``metrics``, ``baselines`` and where the tables are, one row an event: of
+        ``events`` whose likelihood was scored, unless the model was fine-tuned on answers alone,
+        and of ``targets`` that were forecast, if it was fine-tuned at all.
 
     Raises:
         MmtppError: the store, the model and the settings do not fit together.
@@ -66,10 +67,16 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     )
     name = run_name(config, "evaluate")
     run_uri = join(config.run.storage_uri, name)
-    result = _likelihoods(config, source, manifest, vocabulary, run_uri)
-    metrics: dict[str, float] = dict(result.pop("metrics"))
-    baselines: dict[str, float] = dict(result.pop("baselines"))
     answers = recorded_answers(config.model.adapter or config.model.path)
+    result: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    baselines: dict[str, float] = {}
+    if answers is None or answers.history:
+        result = _likelihoods(config, source, manifest, vocabulary, run_uri)
+        metrics |= result.pop("metrics")
+        baselines |= result.pop("baselines")
+    else:
+        logger.info("the model was fine-tuned on answers alone: forecasts only")
     if answers is None:
         logger.info("the model was not fine-tuned to forecast: likelihoods only")
     else:
@@ -85,7 +92,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         {"mmtpp.job": "evaluate", "mmtpp.store_fingerprint": manifest.fingerprint, **versions()}
     )
     tracker.metrics(0, metrics)
-    tracker.metrics(0, {f"baseline/{key}": value for key, value in baselines.items()})
+    tracker.metrics(0, {f"baseline/{metric}": value for metric, value in baselines.items()})
     if answers is not None:
         tracker.folder(join(run_uri, "figures"), "figures")
     run_id = tracker.wait_for_run(TRACKER_WAIT_S)

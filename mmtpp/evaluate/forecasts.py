@@ -65,8 +65,10 @@ def evaluate_forecasts(
         run_uri: where to write.
 
     Raises:
+        ModelError: the store has another unit or other types than the model's.
         DataError: no event is a target.
     """
+    answers.check(manifest, where=config.store.uri)
     grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
     asked = Tasks(
         **{name: float(name in answers.tasks) for name in ("time", "type", "joint", "text")}
@@ -81,12 +83,12 @@ def evaluate_forecasts(
     plan = make_plan(settings, vocabulary.token_ids())
     occurring = [code for code, count in enumerate(manifest.type_counts) if count]
     codes = sorted({*answers.type_codes, *occurring})
-    resolution = answers.intervals.smallest
+    tick = answers.intervals.tick
     tables = iter_samples(
         config,
         plan,
         TargetScorer,
-        (settings, source, codes, grid, resolution),
+        (settings, source, codes, grid, tick),
         title="evaluate: forecasts",
     )
     order = [("sequence_id", "ascending"), ("position", "ascending")]
@@ -100,13 +102,18 @@ def evaluate_forecasts(
     targets_uri = join(run_uri, "targets.parquet")
     write_table(targets_uri, targets)
     train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
-    of_baselines = baseline_targets(
-        read_histories(train, codes),
-        read_histories(replace(settings, time_from=-1e300), codes),
-        targets,
-        resolution=resolution,
-        num_types=len(codes),
-    )
+    known = [each for each in read_histories(train, codes) if len(each.times) > 1]
+    of_baselines: dict[str, pa.Table] = {}
+    if known:
+        of_baselines = baseline_targets(
+            known,
+            read_histories(replace(settings, time_from=-1e300), codes),
+            targets,
+            tick=tick,
+            num_types=len(codes),
+        )
+    else:
+        logger.warning("the store has nothing to train baselines on: the model stands alone")
     seconds, seed = manifest.seconds_per_unit, config.training.seed
     estimates = estimate(targets, seconds_per_unit=seconds, seed=seed)
     baselines = {

@@ -2,12 +2,12 @@
 
 Every metric is a function of sums over the targets. The sums are made once for each sequence;
 confidence intervals draw sequences with replacement, because events of one sequence are not
-independent. Nothing is ever left out: a target without an answer is an error upstream.
+independent. Every target counts; a metric that is infinite for one of them is infinite.
 
 Axes: N targets, S sequences, M sums, R resamples, K types.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ BUCKETS = {"1-50": (1, 50), "50-200": (50, 200), "200-500": (200, 500), "over_50
 """Positions in the sequence, the first included, the last not: long range is visible apart."""
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+DRAWN_AT_ONCE = 10**7  # numbers
 FloatArray = NDArray[np.float64]
 
 
@@ -84,20 +85,8 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
             values[f"{prefix}type_nll"] = column(f"{prefix}type_nll")
     if has("type_rank"):
         values["top3"] = (column("type_rank") < 3).astype(np.float64)
-    if has("predicted_type"):
-        values |= _outcomes(targets["type"].to_numpy(), targets["predicted_type"].to_numpy())
     if has("text_nll"):
         values["text_nll"], values["text_tokens"] = column("text_nll"), column("text_tokens")
-    return values
-
-
-def _outcomes(true: NDArray[np.integer], predicted: NDArray[np.integer]) -> dict[str, FloatArray]:
-    """For every type that occurs: hits, and how often it is true and predicted."""
-    values: dict[str, FloatArray] = {}
-    for code in np.union1d(true, predicted).tolist():
-        is_true, is_predicted = true == code, predicted == code
-        values[f"hits_{code}"] = (is_true & is_predicted).astype(np.float64)
-        values[f"marks_{code}"] = is_true.astype(np.float64) + is_predicted
     return values
 
 
@@ -150,13 +139,31 @@ MACRO_F1 = "type/macro_f1"
 JOINT = "joint/nll_nats_per_event"  # of time and type together
 
 
-def _macro_f1(sums: Sums) -> FloatArray:
-    """Mean F1 over the types that are true or predicted at least once."""
-    codes = [name.removeprefix("hits_") for name in sums if name.startswith("hits_")]
-    hits = np.stack([sums[f"hits_{code}"] for code in codes])
-    marks = np.stack([sums[f"marks_{code}"] for code in codes])
+def _macro_f1(hits: FloatArray, marks: FloatArray) -> FloatArray:
+    """Mean F1 over the types that are true or predicted at least once.
+
+    Args:
+        hits: (..., K) how often a type was predicted rightly.
+        marks: (..., K) how often it was true and how often predicted, together.
+    """
     f1 = np.divide(2 * hits, marks, out=np.zeros_like(hits), where=marks > 0)
-    return f1.sum(axis=0) / np.maximum((marks > 0).sum(axis=0), 1)
+    return f1.sum(axis=-1) / np.maximum((marks > 0).sum(axis=-1), 1)
+
+
+def _type_sums(
+    targets: pa.Table, sequence: NDArray[np.int64], num_sequences: int
+) -> tuple[FloatArray, FloatArray]:
+    """(S, K) hits and marks of ``_macro_f1``, by sequence."""
+    both = [targets[name].to_numpy() for name in ("type", "predicted_type")]
+    codes, place = np.unique(np.concatenate(both), return_inverse=True)
+    true, predicted = np.split(place, 2)
+
+    def count(types: NDArray[np.int64], of: NDArray[np.int64]) -> FloatArray:
+        cells = np.bincount(of * len(codes) + types, minlength=num_sequences * len(codes))
+        return cells.reshape(num_sequences, len(codes)).astype(np.float64)
+
+    right = true == predicted
+    return count(true[right], sequence[right]), count(true, sequence) + count(predicted, sequence)
 
 
 def estimate(
@@ -173,53 +180,74 @@ def estimate(
     Returns:
         Estimates by metric; those of positions are named ``metric@bucket``.
     """
-    values = target_values(targets)
-    _, sequence = np.unique(
-        np.asarray(targets["sequence_id"].to_pylist(), dtype=object).astype(str),
-        return_inverse=True,
-    )
+    names = targets["sequence_id"].combine_chunks().dictionary_encode()
+    sequence = names.indices.to_numpy().astype(np.int64)
     position = targets["position"].to_numpy()
-    num_sequences = int(sequence.max()) + 1
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(
-        num_sequences, np.full(num_sequences, 1 / num_sequences), size=resamples
-    ).astype(np.float64)
-    estimates = _of_part(values, sequence, drawn, seconds_per_unit)
+    draws = _Draws(len(names.dictionary), resamples, seed)
+    estimates = _of_part(targets, sequence, draws, seconds_per_unit)
     for bucket, (first, last) in BUCKETS.items():
         inside = (position >= first) & (position < last)
         if inside.any():
-            part = {name: each[inside] for name, each in values.items()}
-            found = _of_part(part, sequence[inside], drawn, seconds_per_unit)
+            part = targets.filter(pa.array(inside))
+            found = _of_part(part, sequence[inside], draws, seconds_per_unit)
             estimates |= {f"{name}@{bucket}": each for name, each in found.items()}
     return estimates
 
 
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """Resamples of sequences, drawn again whenever they are needed: they may be too many to keep.
+
+    Attributes:
+        num_sequences: S.
+        resamples: R.
+        seed: of the draws.
+    """
+
+    num_sequences: int
+    resamples: int
+    seed: int
+
+    def sums(self, of_sequences: FloatArray) -> FloatArray:
+        """(R, M) sums over the drawn sequences of (S, M)."""
+        rng = np.random.default_rng(self.seed)
+        chances = np.full(self.num_sequences, 1 / self.num_sequences)
+        size = max(1, DRAWN_AT_ONCE // self.num_sequences)
+        parts = []
+        for start in range(0, self.resamples, size):
+            count = min(size, self.resamples - start)
+            parts.append(rng.multinomial(self.num_sequences, chances, size=count) @ of_sequences)
+        return np.concatenate(parts)
+
+
 def _of_part(
-    values: dict[str, FloatArray],
-    sequence: NDArray[np.int64],
-    drawn: FloatArray,
-    seconds_per_unit: float,
+    targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
 ) -> dict[str, Estimate]:
-    sums = {
-        name: np.bincount(sequence, each, minlength=drawn.shape[1]) for name, each in values.items()
-    }
-    whole = {name: each.sum() for name, each in sums.items()}
-    resampled = {name: drawn @ each for name, each in sums.items()}
-    valid = resampled["targets"] > 0
-    resampled = {name: each[valid] for name, each in resampled.items()}
+    values = target_values(targets)
+    size = draws.num_sequences
+    sums = np.stack([np.bincount(sequence, each, minlength=size) for each in values.values()])
+    resampled = draws.sums(sums.T)
+    whole = dict(zip(values, sums.sum(axis=1), strict=True))
+    there = resampled[:, list(values).index("targets")] > 0
+    drawn = dict(zip(values, resampled[there].T, strict=True))
     tail = 100 * (1 - CONFIDENCE) / 2
     estimates: dict[str, Estimate] = {}
 
-    def add(name: str, of: Callable[[Sums], FloatArray]) -> None:
-        low, high = np.percentile(of(resampled), [tail, 100 - tail])
-        estimates[name] = Estimate(float(of(whole)), float(low), float(high))
+    def add(name: str, value: FloatArray, values_drawn: FloatArray) -> None:
+        low, high = np.percentile(values_drawn, [tail, 100 - tail])
+        estimates[name] = Estimate(float(value), float(low), float(high))
 
     for name, metric in METRICS.items():
         if metric.of in values:
-            add(name, lambda part, metric=metric: metric(part, seconds_per_unit))
+            add(name, metric(whole, seconds_per_unit), metric(drawn, seconds_per_unit))
     if "right" in values:
-        add(MACRO_F1, _macro_f1)
-    if {"interval_nll", "joint_type_nll"} <= values.keys():
-        joint = "interval_nll", "joint_type_nll"
-        add(JOINT, lambda part: sum(part[each] for each in joint) / part["targets"])
+        hits, marks = _type_sums(targets, sequence, size)
+        f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[there]
+        add(MACRO_F1, _macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
+    joint = ("interval_nll", "joint_type_nll")
+    if values.keys() >= set(joint):
+        of_whole, of_drawn = (
+            sum(part[each] for each in joint) / part["targets"] for part in (whole, drawn)
+        )
+        add(JOINT, of_whole, of_drawn)
     return estimates

@@ -8,8 +8,8 @@ work is in Ray Data, and forecasts are written as they come.
 
 import io
 import json
-import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +34,6 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import check_bucket, join, write_bytes
 from mmtpp.train.hardware import choose_hardware
 from mmtpp.train.template_record import Answers, check_template, recorded_answers
-
-logger = logging.getLogger(__name__)
 
 
 def predict(config: RunConfig) -> dict[str, object]:
@@ -69,13 +67,7 @@ def predict(config: RunConfig) -> dict[str, object]:
         prepare(config)
     start_ray()
     manifest = load_manifest(config.store.uri)
-    if manifest.seconds_per_unit != answers.seconds_per_unit:
-        raise ConfigError(
-            f"times are in units of {manifest.seconds_per_unit:g} s, the model was trained with "
-            f"units of {answers.seconds_per_unit:g} s",
-            where=config.store.uri,
-            setting=f"source.seconds_per_unit = {config.source.seconds_per_unit:g}",
-        )
+    answers.check(manifest, where=config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
     grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
     asked = Tasks(**{name: float(name in answers.tasks) for name in ("time", "type")}, joint=0.0)
@@ -85,6 +77,8 @@ def predict(config: RunConfig) -> dict[str, object]:
         split="all",
         asking=asking_of(asked, expansions=grid.first_bytes, ahead=True),
     )
+    # what held-out evaluation is restricted to does not concern a user's own events
+    settings = replace(settings, max_sequences=0, time_from=-1e300, time_to=1e300)
     plan = make_plan(settings, vocabulary.token_ids())
     source = ModelSource(
         config.model.path,
@@ -112,6 +106,35 @@ def predict(config: RunConfig) -> dict[str, object]:
         write_bytes(join(uri, name), _encode(table, config.prediction.format))
         count += len(table)
     return {"forecasts": count, "forecasts_uri": uri, "store_uri": config.store.uri}
+
+
+def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
+    """The columns of the forecasts of a model.
+
+    Times are in the source's unit; ``events`` of the sequence, ``context`` of them seen by the
+    model; ``simultaneous`` the probability of no wait at all.
+    """
+    fields = [
+        ("sequence_id", pa.string()),
+        ("events", pa.int64()),
+        ("context", pa.int64()),
+        ("last_time", pa.float64()),
+        ("last_type", pa.string()),
+    ]
+    if "time" in answers.tasks:
+        names = ("interval_mean", *map(_quantile, prediction.quantiles), "simultaneous")
+        fields += [(name, pa.float64()) for name in names]
+    if "type" in answers.tasks:
+        chance = pa.struct([("type", pa.string()), ("probability", pa.float64())])
+        fields += [("type", pa.string()), ("type_probabilities", pa.list_(chance))]
+    if prediction.futures:
+        event = pa.struct([("time", pa.float64()), ("type", pa.string())])
+        fields.append(("futures", pa.list_(pa.list_(event))))
+    return pa.schema(fields)
+
+
+def _quantile(level: float) -> str:
+    return f"interval_q{100 * level:g}"
 
 
 class NextEventForecaster:
@@ -149,12 +172,13 @@ class NextEventForecaster:
         )
         self._image_px = settings.image_px
         self._answers, self._prediction, self._seed = answers, prediction, seed
+        self._schema = forecast_schema(answers, prediction)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """One row a sequence."""
         assembled = self._assembler(samples)
         rows = [self._forecast(assembled, index) for index in range(len(assembled))]
-        return pa.Table.from_pylist(rows)
+        return pa.Table.from_pylist(rows, self._schema)
 
     def _forecast(self, assembled: pa.Table, index: int) -> dict[str, object]:
         row = row_from_arrow(assembled, index, image_px=self._image_px)
@@ -175,7 +199,7 @@ class NextEventForecaster:
             result |= {
                 "interval_mean": float(found.time.interval.mean()[0]),
                 **{
-                    f"interval_q{100 * level:g}": float(value)
+                    _quantile(level): float(value)
                     for level, value in zip(levels, quantiles, strict=True)
                 },
                 "simultaneous": float(found.time.interval.zero[0]),
@@ -200,7 +224,7 @@ class NextEventForecaster:
         found = self._roller(
             self._loaded.batcher(plain),
             num_futures=self._prediction.futures,
-            horizon=self._prediction.horizon,
+            horizon=self._prediction.horizon or np.inf,
             max_events=self._prediction.max_future_events,
             rng=np.random.default_rng(seed_from("futures", self._seed, sequence_id)),
         )

@@ -54,7 +54,7 @@ class TargetScorer:
         source: of the model.
         type_codes: types that occur.
         grid: of the interval forecasts.
-        resolution: tick of the clock, in the source's time unit.
+        tick: of the clock, in the source's time unit.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TargetScorer:
         source: ModelSource,
         type_codes: list[int],
         grid: IntervalGrid,
-        resolution: float,
+        tick: float,
     ) -> None:
         self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
         self._assembler = Assembler(settings, loaded.token_ids)
@@ -71,7 +71,7 @@ class TargetScorer:
         self._forecaster = Forecaster(
             loaded.model, loaded.token_ids, loaded.vocabulary.type_ids(type_codes), grid
         )
-        self._resolution = resolution
+        self._tick = tick
         self._num_bytes = settings.template.time_bytes
         self._image_px = settings.image_px
 
@@ -88,7 +88,7 @@ class TargetScorer:
             assembled.slice(index, 1),
             forecasts,
             self._codes,
-            resolution=self._resolution,
+            tick=self._tick,
             num_bytes=self._num_bytes,
         )
 
@@ -99,7 +99,7 @@ def target_table(
     forecasts: RowForecasts,
     codes: np.ndarray,
     *,
-    resolution: float,
+    tick: float,
     num_bytes: int,
 ) -> pa.Table:
     """Forecasts beside what happened.
@@ -109,7 +109,7 @@ def target_table(
         assembled: the row as it was assembled, one row of ``assemble.ROW_SCHEMA``.
         forecasts: of the row.
         codes: (K,) types that occur, in the order of the forecasts.
-        resolution: tick of the clock.
+        tick: of the clock.
         num_bytes: of the time code.
 
     Returns:
@@ -136,12 +136,12 @@ def target_table(
     }
     if forecasts.time is not None:
         true = values("interval")[asked]
-        found = time_columns(forecasts.time.interval, true, resolution=resolution)
+        found = time_columns(forecasts.time.interval, true, tick=tick)
         found |= {
             "greedy": forecasts.time.greedy,
             "code_nll": forecasts.time.code_nll,
             "interval_nll": _interval_nll(
-                found["interval_nll"], forecasts.time, true, num_bytes=num_bytes
+                found["interval_nll"], forecasts.time, true, tick=tick, num_bytes=num_bytes
             ),
         }
         columns |= {name: column[kept] for name, column in found.items()}
@@ -164,26 +164,31 @@ def target_table(
 
 
 def _interval_nll(
-    on_grid: np.ndarray, forecasts: TimeForecasts, true: np.ndarray, *, num_bytes: int
+    on_grid: np.ndarray,
+    forecasts: TimeForecasts,
+    true: np.ndarray,
+    *,
+    tick: float,
+    num_bytes: int,
 ) -> np.ndarray:
     """Nats of the true intervals in the model's own distribution, whole: what it gave to intervals
     off the grid counts, and an interval there has the density of its code."""
     nll = on_grid - np.log1p(-forecasts.interval.outside)
     off = ~np.isfinite(on_grid) & np.isfinite(true)
     low, high = bin_edges(encode_intervals(true[off], num_bytes=num_bytes))
-    nll[off] = forecasts.code_nll[off] + np.log(high - low)
+    nll[off] = forecasts.code_nll[off] + np.log(np.maximum(high - low, tick))
     return nll
 
 
 def time_columns(
-    forecasts: IntervalForecasts, true: np.ndarray, *, resolution: float
+    forecasts: IntervalForecasts, true: np.ndarray, *, tick: float
 ) -> dict[str, np.ndarray]:
     """Interval forecasts and their scores, by column.
 
     Args:
         forecasts: B of them.
         true: (B,) intervals; NaN where it is not known.
-        resolution: tick of the clock.
+        tick: of the clock.
     """
     quantiles = forecasts.quantiles(LEVELS)
     return {
@@ -194,7 +199,7 @@ def time_columns(
         },
         "crps": forecasts.crps(true),
         "cdf": forecasts.cdf(true),
-        "interval_nll": forecasts.nll(true, resolution=resolution),
+        "interval_nll": forecasts.nll(true, tick=tick),
         "outside": forecasts.outside,
     }
 
@@ -216,5 +221,7 @@ def type_columns(
         f"{prefix}type_nll": -own,
     }
     if not prefix:
-        columns["type_rank"] = (log_probability > own[:, None]).sum(axis=1)
+        before = np.arange(log_probability.shape[1]) < true[:, None]
+        ahead = (log_probability > own[:, None]) | ((log_probability == own[:, None]) & before)
+        columns["type_rank"] = ahead.sum(axis=1)  # of equals the first is predicted
     return columns

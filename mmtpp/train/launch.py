@@ -164,6 +164,7 @@ def _train(
             type_codes=tuple(type_codes),
             type_names=tuple(manifest.type_names),
             seconds_per_unit=manifest.seconds_per_unit,
+            history=config.tasks.history > 0,
         ),
     )
     return _fit(config, job, task, plan, manifest, hardware, callbacks)

@@ -13,6 +13,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecast import IntervalRange
 from mmtpp.model.folder import read_file
+from mmtpp.storage.manifest import Manifest
 from mmtpp.track.provenance import flat_settings
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Answers:
         type_codes: types that occur in its store.
         type_names: names of the types by code, possibly empty.
         seconds_per_unit: of its store's times.
+        history: whether it was also trained on the events of the history.
     """
 
     tasks: tuple[str, ...]
@@ -39,10 +41,32 @@ class Answers:
     type_codes: tuple[int, ...]
     type_names: tuple[str, ...]
     seconds_per_unit: float
+    history: bool
+
+    def check(self, manifest: Manifest, *, where: str) -> None:
+        """Compare with a store that is to be forecast.
+
+        Raises:
+            ModelError: its times are in another unit, or its types have other names.
+        """
+        if manifest.seconds_per_unit != self.seconds_per_unit:
+            raise ModelError(
+                f"times are in units of {manifest.seconds_per_unit:g} s, the model was trained "
+                f"with units of {self.seconds_per_unit:g} s",
+                where=where,
+                cause="source.seconds_per_unit differed when the events were prepared",
+            )
+        names = [", ".join(each) or "nameless" for each in (manifest.type_names, self.type_names)]
+        if names[0] != names[1]:
+            raise ModelError(
+                f"the types are {names[0]}; of the model's own store they are {names[1]}",
+                where=where,
+                cause="source.types, or their order, differed when the events were prepared",
+            )
 
 
 def write_template(config: RunConfig, folder: Path, answers: Answers | None) -> None:
-    """Record it beside the model; with ``intervals`` the tasks too."""
+    """Record it beside the model, with what it answers after fine-tuning."""
     settings = flat_settings(config)
     record: dict[str, object] = {key: settings[key] for key in (*LANGUAGE, *IMAGES)}
     if answers is not None:
@@ -61,6 +85,7 @@ def recorded_answers(uri: str) -> Answers | None:
         type_codes=tuple(answers["type_codes"]),
         type_names=tuple(answers["type_names"]),
         seconds_per_unit=answers["seconds_per_unit"],
+        history=answers["history"],
     )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.local import _start_time, down, members_of, up
+from cluster.local import down, up
+from cluster.processes import members_of, start_time
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,7 @@ def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
     assert len(ports) > 15
     assert ["ray", "mlflow", "s3"] == down(home)
     assert [] == down(home)
-    assert not [pid for pid, at in members.items() if _start_time(pid) == at]
+    assert not [pid for pid, at in members.items() if start_time(pid) == at]
     listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
     assert not listening & (ports | set(second.ports.values()))
     with urllib.request.urlopen(f"{stack.mlflow_uri}/health", timeout=10) as answer:

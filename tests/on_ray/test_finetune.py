@@ -8,6 +8,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.forecast import IntervalRange
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.evaluate.predict import predict
 from mmtpp.storage.manifest import load_manifest
@@ -42,7 +43,8 @@ def test_stage_two_learns_to_answer(adapted, stack):
     answers = recorded_answers(adapted["adapter_uri"])
     assert answers is not None
     assert ("time", "type", "joint", "text") == answers.tasks
-    assert (5.0, 61.0) == (answers.intervals.smallest, answers.intervals.largest)
+    assert IntervalRange(smallest=5.0, largest=61.0, tick=1.0) == answers.intervals
+    assert not answers.history
 
 
 def test_every_held_out_event_is_forecast_once(base, adapted, stack):
@@ -63,7 +65,10 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     assert (np.diff(ordered, axis=0) >= 0).all()
     assert pc.max(targets["crps"]).as_py() < 100
     metrics = result["metrics"]
+    assert "events" not in result  # it was trained on answers alone: no likelihoods of the rest
     assert metrics["time/rmse_s"] > 0
+    # intervals of 5, 6, 60 and 61 s: more than their entropy, less than all seconds to 61 alike
+    assert np.log(4) / 2 < metrics["time/nll_nats_per_event"] < np.log(61)
     assert {
         "type/accuracy",
         "joint/nll_nats_per_event",
@@ -103,6 +108,9 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
         "prediction.futures": 3,
         "prediction.horizon": 30.0,
         "prediction.max_future_events": 5,
+        # of held-out evaluation only
+        "evaluation.max_sequences": 2,
+        "window.time_from": 1e9,
     }
     result = predict(make_config(**settings))
     assert 24 == result["forecasts"]
@@ -131,9 +139,7 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
             assert len(future) <= 5
             assert times[-1] <= row["last_time"] + 30.0
             assert {event["type"] for event in future} <= {"0", "1", "2", "3"}
-    with pytest.raises(
-        ConfigError, match=r"units of 60 s, the model was trained with units of 1 s"
-    ):
+    with pytest.raises(ModelError, match=r"units of 60 s, the model was trained with units of 1 s"):
         predict(make_config(**settings, **{"source.seconds_per_unit": 60.0, "run.name": "minutes"}))
     with pytest.raises(ModelError, match="was not fine-tuned to forecast"):
         predict(make_config(**{**settings, "model.adapter": ""}))

@@ -42,7 +42,7 @@ def test_forecasts_are_those_of_separate_rows(num_bytes: int, style: str):
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings(style, "on_change", image_tokens=CELLS, time_bytes=num_bytes)
     template = Template(IDS, settings, asked=True)
-    grid = IntervalRange(0.02, 5.0).grid(num_bytes=num_bytes)
+    grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=num_bytes)
     sequence, targets = events_of(9, seed=3), [2, 5, 8, 9]  # the last is yet to come
     sequence = replace(sequence, types=np.resize(np.array(CODES, np.int16), 9))
     laid = lay_out_branches(
@@ -109,7 +109,7 @@ def test_forecasts_are_those_of_separate_rows(num_bytes: int, style: str):
 def test_an_interval_off_the_grid_has_the_density_of_its_code():
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings("dense", "none", image_tokens=CELLS, time_bytes=2)
-    grid = IntervalRange(0.5, 1.0).grid(num_bytes=2)
+    grid = IntervalRange(0.5, 1.0, 1e-6).grid(num_bytes=2)
     sequence = replace(
         events_of(3, seed=1),
         intervals=np.array([0.0, 0.75, 70.0]),
@@ -137,9 +137,7 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
     assembled = pa.table(
         {"sequences": [["s"]], **{f"event_{name}": [each] for name, each in columns.items()}}
     )
-    table = target_table(
-        row, assembled, found, np.array(CODES, np.int16), resolution=1e-9, num_bytes=2
-    )
+    table = target_table(row, assembled, found, np.array(CODES, np.int16), tick=1e-9, num_bytes=2)
     assert [8, 9] == table["position"].to_pylist()
     assert [1, 2] == table["context"].to_pylist()
     assert found.time is not None

@@ -44,7 +44,7 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings(style, "on_change", image_tokens=CELLS, time_bytes=num_bytes)
     template = Template(IDS, settings, asked=True)
-    grid = IntervalRange(0.02, 5.0).grid(num_bytes=num_bytes)
+    grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=num_bytes)
     history = replace(
         events_of(6, seed=2), types=np.resize(np.array(CODES, np.int16), 6),
         similar=np.zeros(6, np.bool_),
@@ -93,7 +93,7 @@ def test_futures_end_at_the_horizon_or_at_the_bound():
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings("dense", "none", image_tokens=CELLS, time_bytes=2)
     template = Template(IDS, settings, asked=True)
-    grid = IntervalRange(0.5, 1.9).grid(num_bytes=2)
+    grid = IntervalRange(0.5, 1.9, 1e-6).grid(num_bytes=2)
     history = replace(events_of(4, seed=2), similar=np.zeros(4, np.bool_))
     laid = lay_out_branches(template, history, [4], tasks=["time"])
     before = row_alone(row_of([laid]), path_of(laid, int(laid.questions.at[0]))[:-1])

@@ -139,7 +139,8 @@ def test_a_branch_sees_what_its_row_alone_would_hold(
 @given(settings, events(min_size=2, max_size=9))
 def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, asked=True)
-    for tasks, expansions in ((ALL, (63, 64)), (("type",), ()), (("time",), (0,))):
+    asked = ((ALL, (63, 64)), (("type",), ()), (("time",), (0,)), (("joint", "text"), (63,)))
+    for tasks, expansions in asked:
         costs = branch_costs(template, sequence, tasks=tasks, expansions=len(expansions))
         for target in range(1, len(sequence)):
             laid = lay_out_branches(
@@ -184,7 +185,8 @@ def test_answers_frames_and_modalities(chosen: TemplateSettings, sequence: Event
         st.lists(st.integers(1, len(sequence) - 1), min_size=1, unique=True).map(sorted)
     )
     laid = lay_out_branches(template, sequence, targets, tasks=["type", "text"])
-    # the time is written for the text, and is no answer
+    # the time is written for the text; it is neither asked nor answered
+    assert {TASKS["type"], TASKS["text"]} == set(laid.questions.task.tolist())
     answers = laid.is_answer & (laid.tokens.modality == Modality.TYPE)
     assert [1000 + int(sequence.types[each]) for each in targets] == laid.tokens.ids[
         answers

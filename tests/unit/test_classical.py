@@ -52,12 +52,22 @@ def test_a_hawkes_process_is_found_again(simulated: list[History]):
     assert model.alpha == pytest.approx(ALPHA, abs=0.1)
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1e4, 1e6])
+def test_the_unit_of_the_times_does_not_matter(simulated: list[History], unit: float):
+    plain = Hawkes(simulated[:20], 2, [1.0])
+    scaled = [History(each.sequence_id, each.times * unit, each.types) for each in simulated[:20]]
+    other = Hawkes(scaled, 2, [1.0])
+    assert other.alpha == pytest.approx(plain.alpha, abs=2e-3)
+    assert other.mu * unit == pytest.approx(plain.mu, rel=1e-2)
+    assert other.beta * unit == pytest.approx(plain.beta)
+
+
 def test_its_forecasts_are_those_of_its_intensity(simulated: list[History]):
     model = Hawkes(simulated, 2, [1.0])
     known = {"mu": model.mu, "alpha": model.alpha, "beta": model.beta}
     history = History("s", simulated[0].times[:12], simulated[0].types[:12])
-    grid = IntervalRange(1e-3, 60.0).grid(num_bytes=2)
-    (forecasts,) = model.intervals(history, grid.edges)
+    grid = IntervalRange(1e-3, 60.0, 1e-3).grid(num_bytes=2)
+    (forecasts,) = model.intervals(history, grid)
     chances = np.exp(model.types(history))
     for target in (1, 5, 11):
         times, types = history.times[:target], history.types[:target]
@@ -79,10 +89,10 @@ def test_a_poisson_process_forecasts_exponential_intervals():
     times = np.cumsum(rng.exponential(2.0, 4000))
     history = History("s", times, rng.integers(0, 2, 4000))
     model = Hawkes([history], 2, [])
-    grid = IntervalRange(1e-4, 60.0).grid(num_bytes=4)
-    first = next(iter(model.intervals(history, grid.edges)))
+    grid = IntervalRange(1e-4, 60.0, 1e-6).grid(num_bytes=4)
+    first = next(iter(model.intervals(history, grid)))
     assert first.mean()[0] == pytest.approx(np.diff(times).mean(), rel=1e-3)
-    nll = first.nll(np.full(len(first), 1.5), resolution=1e-6)[0]
+    nll = first.nll(np.full(len(first), 1.5), tick=1e-6)[0]
     assert nll == pytest.approx(-stats.expon(scale=np.diff(times).mean()).logpdf(1.5), abs=0.01)
 
 
@@ -90,9 +100,9 @@ def test_the_marginal_is_the_histogram():
     rng = np.random.default_rng(2)
     times = np.cumsum(np.where(rng.random(5000) < 0.2, 0.0, rng.gamma(2.0, size=5000)))
     history = History("s", times, rng.integers(0, 3, 5000))
-    grid = IntervalRange(1e-3, 30.0).grid(num_bytes=2)
+    grid = IntervalRange(1e-3, 30.0, 1e-6).grid(num_bytes=2)
     model = Marginal([history], grid, 3)
-    forecasts: IntervalForecasts = next(iter(model.intervals(history, grid.edges)))
+    forecasts: IntervalForecasts = next(iter(model.intervals(history, grid)))
     levels = [0.1, 0.5, 0.9]
     expected = np.quantile(history.intervals, levels)
     assert forecasts.quantiles(levels)[0] == pytest.approx(expected, rel=0.02, abs=0.01)
@@ -107,7 +117,7 @@ def test_baselines_answer_for_exactly_the_targets(simulated: list[History]):
     wanted = pa.table(
         {"sequence_id": ["s0", "s0", "s2"], "position": pa.array([3, 1, 7], pa.int32())}
     )
-    found = baseline_targets(simulated[4:], test, wanted, resolution=1e-3, num_types=2)
+    found = baseline_targets(simulated[4:], test, wanted, tick=1e-3, num_types=2)
     assert {"marginal", "poisson", "hawkes", "last"} == found.keys()
     for table in found.values():
         assert ["s0", "s0", "s2"] == table["sequence_id"].to_pylist()

@@ -55,17 +55,17 @@ def test_an_exponential_distribution(num_bytes: int):
         assert forecast.cdf([value])[0] == pytest.approx(exact.cdf(value), abs=3e-4)
         assert forecast.survival([value])[0] == pytest.approx(exact.sf(value), abs=3e-4)
         assert forecast.hazard([value])[0] == pytest.approx(1 / SCALE, rel=2e-2)  # a step
-        nll = forecast.nll([value], resolution=1e-6)[0]
+        nll = forecast.nll([value], tick=1e-6)[0]
         assert nll == pytest.approx(-exact.logpdf(value), abs=2e-2)
-        # of a clock far coarser than the grid
-        tick = exact.cdf(value + 1) - exact.cdf(max(value - 1, 0))
-        width = value + 1 - max(value - 1, 0)
-        assert forecast.nll([value], resolution=2.0)[0] == pytest.approx(
-            -np.log(tick / width), abs=1e-3
-        )
         # in closed form for the exponential distribution
         crps = value - 2 * SCALE * exact.cdf(value) + SCALE / 2
         assert forecast.crps([value])[0] == pytest.approx(crps, rel=1e-3)
+    for value in (2.0, 12.0):  # of a clock far coarser than the grid
+        share = exact.cdf(value + 1) - exact.cdf(value - 1)
+        nll = forecast.nll([value], tick=2.0)[0]
+        assert nll == pytest.approx(-np.log(share / 2), abs=4e-2)  # a step on the edge is in one
+    # simultaneous events share the first half tick
+    assert forecast.nll([0.0], tick=2.0)[0] == pytest.approx(-np.log(exact.cdf(1) / 2), abs=1e-2)
 
 
 @given(
@@ -106,35 +106,69 @@ def test_any_distribution(seed: int, zero: float, value: float, level: float, pe
         assert forecast.cdf([quantile])[0] == pytest.approx(level, abs=1e-6)
     else:
         assert 0.0 == quantile
-    # all ticks of a clock together are the whole
-    ticks = np.arange(0, 200) * 0.25
-    width = np.where(ticks > 0, 0.25, 0.125)
-    total = sum(
-        float(forecast.density([tick], resolution=0.25)[0]) * wide
-        for tick, wide in zip(ticks, width, strict=True)
-    )
-    assert total == pytest.approx(1, abs=2e-2)
 
 
-def test_samples_follow_the_distribution():
-    forecast = _exponential(zero=0.2)
+@pytest.mark.parametrize("num_bytes", [2, 3, 4])
+@pytest.mark.parametrize("tick", [0.01, 0.25, 1.0, 2.0, 3.0, 7.5])
+def test_all_ticks_of_a_clock_together_are_the_whole(num_bytes: int, tick: float):
+    """Also whole numbers on the edge of two codes, which round to an even one."""
+    rng = np.random.default_rng(0)
+    grid = IntervalGrid.of(0x3F, 0x43, num_bytes=num_bytes)  # 0.5 to 512
+    first, second = np.zeros((1, 128)), rng.random((1, 5, 256))
+    first[0, [0, *grid.first_bytes]] = rng.random(6)
+    first /= first.sum()
+    second /= second.sum(axis=2, keepdims=True)
+    forecast = IntervalForecasts.of(grid, first, second)
+    ticks = np.arange(0, 515 / tick) * tick
     many = IntervalForecasts(
-        forecast.edges,
+        grid,
         *(
-            np.repeat(each, 4_000, axis=0)
+            np.repeat(each, len(ticks), axis=0)
             for each in (forecast.zero, forecast.mass, forecast.outside)
         ),
     )
-    drawn = many.sample(np.random.default_rng(0))
-    assert 0.2 == pytest.approx((drawn == 0).mean(), abs=0.02)
-    positive = drawn[drawn > 0]
-    assert stats.kstest(positive, stats.expon(scale=SCALE).cdf).statistic < 0.03
+    shares = many.density(ticks, tick=tick) * tick
+    assert (shares >= 0).all()
+    # codes below the first tick above zero lie in the tick of zero
+    assert shares.sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_whole_numbers_are_scored_by_their_own_codes():
+    """The best histogram of the codes of 256..511 gives each number its share, 1/256."""
+    numbers = np.arange(256, 512).astype(float)
+    for num_bytes in (2, 4):
+        grid = IntervalGrid.of(0x43, 0x43, num_bytes=num_bytes)
+        codes = encode_intervals(numbers, num_bytes=num_bytes)
+        first, second = np.zeros((256, 128)), np.zeros((256, 1, 256))
+        first[:, 0x43] = 1.0
+        second[:, 0] = np.bincount(codes[codes[:, 0] == 0x43, 1], minlength=256) / 256
+        forecast = IntervalForecasts.of(grid, first, second)
+        inside = codes[:, 0] == 0x43
+        nll = forecast.nll(numbers, tick=1.0)[inside]
+        total = np.log(inside.sum())
+        assert nll == pytest.approx(np.full(inside.sum(), total))
+
+
+def test_a_smooth_process_has_a_likelihood_far_in_its_tail():
+    grid = IntervalGrid.of(0x3A, 0x45, num_bytes=2)
+    for survival in (0.0, 600.0):
+        compensator = grid.edges
+        mass = np.exp(-compensator[:-1]) * -np.expm1(-np.diff(compensator))
+        forecast = IntervalForecasts(grid, np.zeros(1), mass[None], np.zeros(1), is_smooth=True)
+        for tick in (1e-4, 0.5):
+            for value in (survival + 0.5, survival + 40.0):
+                nll = forecast.nll([value], tick=tick)[0]
+                # of a step or a tick, within which the rate is 1
+                assert nll == pytest.approx(
+                    value, abs=tick + 0.6 * 2 ** np.floor(np.log2(value) - 7) + 1e-3
+                )
+        assert forecast.survival([50.0])[0] == pytest.approx(np.exp(-50.0), rel=0.1)
 
 
 def test_the_grid_of_a_range():
-    grid = IntervalRange(1e-3, 70_000.0).grid(num_bytes=4)
+    grid = IntervalRange(1e-3, 70_000.0, 1e-3).grid(num_bytes=4)
     assert tuple(range(0x3A, 0x48)) == grid.first_bytes
-    assert (MAX_FIRST_BYTE,) == IntervalRange(2e38, 3e38).grid(num_bytes=2).first_bytes
+    assert (MAX_FIRST_BYTE,) == IntervalRange(2e38, 3e38, 1.0).grid(num_bytes=2).first_bytes
 
 
 def test_a_grid_of_no_intervals_is_refused():

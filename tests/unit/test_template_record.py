@@ -1,6 +1,7 @@
 """A model is not used with another template than its own without a word."""
 
 import logging
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecast import IntervalRange
+from mmtpp.storage.manifest import Manifest
 from mmtpp.train.template_record import (
     Answers,
     check_template,
@@ -58,10 +60,30 @@ def test_other_images_are_worth_a_warning(folder: str, caplog: pytest.LogCapture
 
 
 def test_what_a_model_answers_is_recorded(tmp_path: Path, folder: str):
-    answers = Answers(("time", "type"), IntervalRange(0.5, 90.0), (0, 4), ("a", "b"), 60.0)
+    answers = Answers(
+        ("time", "type"), IntervalRange(0.5, 90.0, 1e-6), (0, 4), ("a", "b"), 60.0, history=True
+    )
     other = tmp_path / "finetuned"
     other.mkdir()
     write_template(OWN, other, answers)
     assert answers == recorded_answers(str(other))
     assert recorded_answers(folder) is None
     check_template(OWN, str(other), to_train=False)
+
+
+def test_a_store_of_another_unit_or_other_types_is_refused():
+    answers = Answers(
+        ("time",), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False
+    )
+    answers.check(_manifest(60.0, ["a", "b"]), where="store")
+    with pytest.raises(ModelError, match=r"units of 1 s, the model was trained with units of 60 s"):
+        answers.check(_manifest(1.0, ["a", "b"]), where="store")
+    with pytest.raises(ModelError, match=r"the types are b, a; of the model's own store .* a, b"):
+        answers.check(_manifest(60.0, ["b", "a"]), where="store")
+    with pytest.raises(ModelError, match="the types are nameless"):
+        answers.check(_manifest(60.0, []), where="store")
+
+
+def _manifest(seconds_per_unit: float, type_names: list[str]) -> Manifest:
+    whole = {each.name: None for each in fields(Manifest)}
+    return Manifest(**(whole | {"seconds_per_unit": seconds_per_unit, "type_names": type_names}))  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,42 @@
+"""Free ports for the listeners of the local stack."""
+
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmtpp.core.errors import ClusterError
+
+PORTS = range(20_000, 32_768)  # above those of Ray's workers, below Linux's ephemeral ones
+
+
+def free_ports(names: Sequence[str]) -> dict[str, int]:
+    """A free port for each listener, none of which the system hands out by itself.
+
+    The system's own choice, bind to port 0, would come from the range that every outgoing
+    connection draws from, and could be drawn again before the service listens.
+    """
+    found: list[int] = []
+    candidates = [port for port in PORTS if port not in _ephemeral_ports()]
+    while len(found) < len(names) and candidates:
+        port = candidates.pop(secrets.randbelow(len(candidates)))
+        if _is_free(port):
+            found.append(port)
+    if len(found) < len(names):
+        raise ClusterError(f"no {len(names)} free ports in {PORTS.start}..{PORTS.stop - 1}")
+    return dict(zip(names, found, strict=True))
+
+
+def _ephemeral_ports() -> range:
+    """Ports the system draws from for outgoing connections."""
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return range(int(first), int(last) + 1)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))  # on all interfaces, as Ray does
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,24 @@
+"""Losses and perplexities of windows, by hand."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mmtpp.evaluate.likelihood import loss_metrics
+
+
+def test_perplexities_leave_out_what_tells_nothing_of_events():
+    # of each window nats and labels of: masked, time, type, text, control
+    windows = pa.table(
+        {
+            "window_nll": [[0.0, 6.0, 2.0, 4.0, 30.0], None, [0.0, 2.0, 1.0, 1.0, 10.0]],
+            "window_tokens": [[0.0, 4.0, 2.0, 5.0, 8.0], None, [0.0, 2.0, 1.0, 2.0, 4.0]],
+            "window_events": [2, None, 3],  # the second window compresses two of its three
+        }
+    )
+    metrics = loss_metrics(windows)
+    assert metrics["test/content_nll_nats_per_event"] == pytest.approx((6 + 2 + 4 + 2 + 1 + 1) / 5)
+    assert metrics["test/nll_nats_per_event"] == pytest.approx(56 / 5)
+    assert metrics["test/perplexity_per_token"] == pytest.approx(np.exp(16 / 16))
+    assert metrics["test/time_loss_per_token"] == pytest.approx(8 / 6)
+    assert metrics["test/loss_per_token"] == pytest.approx(56 / 28)

@@ -1,0 +1,30 @@
+"""The columns of forecasts are the same whatever one batch happens to hold."""
+
+import pyarrow as pa
+
+from mmtpp.config.schema import Prediction
+from mmtpp.core.forecast import IntervalRange
+from mmtpp.evaluate.predict import forecast_schema
+from mmtpp.train.template_record import Answers
+
+
+def _answers(*tasks: str) -> Answers:
+    return Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False)
+
+
+def test_batches_with_and_without_future_events_go_together():
+    schema = forecast_schema(_answers("time", "joint"), Prediction(futures=2))
+    some = {"sequence_id": "a", "futures": [[{"time": 1.0, "type": "x"}], []]}
+    none = {"sequence_id": "b", "futures": [[], []]}
+    table = pa.concat_tables([pa.Table.from_pylist([row], schema) for row in (some, none)])
+    assert [some["futures"], none["futures"]] == table["futures"].to_pylist()
+
+
+def test_there_is_a_column_for_what_the_model_answers():
+    levels = Prediction(quantiles=(0.025, 0.5))
+    time = forecast_schema(_answers("time"), levels).names
+    assert {"interval_mean", "interval_q2.5", "interval_q50", "simultaneous"} <= set(time)
+    assert not {"type", "futures"} & set(time)
+    kind = forecast_schema(_answers("type"), levels).names
+    assert {"type", "type_probabilities"} <= set(kind)
+    assert "interval_mean" not in kind
