@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.quality.variants import PLAIN
 from mmtpp.evaluate.metrics import BUCKETS
 
 NLL, RMSE, MAE, ACCURACY = (
@@ -57,8 +58,8 @@ def _head(records: Records, budget: object) -> str:
         "Written by `make quality`; every number is of the test split, mean over the seeds, and "
         "`±` the standard deviation over seeds. Sequences are split by a stable hash, alike for "
         "all. What it means is in [README.md](README.md).\n\n"
-        f"Budget of a trial: {budget}; that took {np.median(seconds):.0f} s "
-        f"({min(seconds):.0f} to {max(seconds):.0f}) on {platform.machine()}, 2 threads. "
+        f"Budget of a trial: {budget}; training took {np.median(seconds):.0f} s "
+        f"({min(seconds):.0f} to {max(seconds):.0f}) on {platform.machine()}, one core. "
         f"{versions}.\n"
     )
 
@@ -110,7 +111,7 @@ def _decoding(records: Records, sets: list[str]) -> str:
     names = (RMSE, "time/rmse_of_median_s", "time/rmse_of_greedy_s", MAE,
              "time/mae_of_mean_s", "time/mae_of_greedy_s")  # fmt: skip
     for name in sets:
-        plain = [each for each in records if each["set"] == name and each["name"] == "plain"]
+        plain = [each for each in records if each["set"] == name and each["name"] == PLAIN]
         lines.append(f"| {name} | {' | '.join(_cell(plain, each) for each in names)} |")
     return "\n".join([*lines, ""])
 
@@ -120,7 +121,7 @@ def _floors(records: Records, sets: list[str]) -> str:
     lines = ["## What must hold\n", "| set | | |", "|---|---|---|"]
     for name in sets:
         of_set = [each for each in records if each["set"] == name]
-        plain = [each for each in of_set if each["name"] == "plain"]
+        plain = [each for each in of_set if each["name"] == PLAIN]
 
         def mean(metric: str, found: Records = plain) -> float:
             return float(np.mean(_values(found, metric) or [np.nan]))
@@ -164,7 +165,7 @@ def _best(records: Records, metric: str, choose: Callable[[list[float]], float])
 def _positions(records: Records, sets: list[str]) -> Figure:
     """NLL by position in the sequence, with and without compression (the paper's figure 2)."""
     figure = Figure(figsize=(3.4 * len(sets), 3))
-    shown = ("plain", "temporal, tokens (paper)", "temporal, runs", "random drop, runs")
+    shown = (f"{PLAIN}, short", "temporal, tokens (paper)", "temporal, runs", "random drop, runs")
     for place, name in enumerate(sets):
         axes = figure.add_subplot(1, len(sets), place + 1)
         for row in shown:

@@ -3,17 +3,20 @@
     python -m benchmarks.quality.run [--sets flights,taxi] [--seeds 0,1,2] [--small]
 
 Every trial has the budget of ``BUDGET``, stated here and not tuned on any test split: learning rate
-and budget were chosen on the validation split of the earthquake set. Finished trials are kept in
-``results.jsonl`` beside this file and not run again; remove it to start over.
+and budget were chosen on validation splits. A trial has one core to itself. Finished trials are
+kept in ``results.jsonl`` beside this file and not run again; remove it to start over.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from benchmarks.quality.neural import MODELS
 from benchmarks.quality.report import write_report
 from benchmarks.quality.sets import DATA, DataSet, data_sets
 from benchmarks.quality.trial import forecast, open_store, start_engine, train
-from benchmarks.quality.variants import Variant, variants
+from benchmarks.quality.variants import PLAIN, Variant, variants
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import similar_events
@@ -40,7 +43,6 @@ from mmtpp.evaluate.metrics import estimate
 
 HERE = Path(__file__).parent
 WORK = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "quality"
-PLAIN = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +51,21 @@ class Budget:
 
     Attributes:
         max_tokens: of a packed row; a step is one row.
-        steps: of stage 1.
-        finetune_steps: of stage 2.
-        learning_rate: of both.
-        neural_s: seconds that each neural baseline trains; about what ours take.
+        steps: of stage 1 and of stage 2, of the plain model.
+        short_steps: the same of the variants, and of the plain model beside them.
+        learning_rate: of both stages.
+        neural_s: processor seconds that each neural baseline trains, about what plain takes.
     """
 
     max_tokens: int
-    steps: int
-    finetune_steps: int
+    steps: tuple[int, int]
+    short_steps: tuple[int, int]
     learning_rate: float
     neural_s: float
 
 
-BUDGET = Budget(1024, 400, 120, 2e-3, 45.0)
-SMALL = Budget(512, 6, 4, 2e-3, 1.0)  # to see that it works
+BUDGET = Budget(1024, (800, 200), (250, 75), 2e-3, 120.0)
+SMALL = Budget(512, (6, 4), (6, 4), 2e-3, 1.0)  # to see that it works
 
 
 def configuration(data: DataSet, budget: Budget) -> RunConfig:
@@ -82,7 +84,7 @@ def configuration(data: DataSet, budget: Budget) -> RunConfig:
         "window": {"max_tokens": budget.max_tokens, "overlap_fraction": 0.25},
         "lora": {"rank": 0},
         "training": {
-            "num_steps": budget.steps,
+            "num_steps": budget.steps[0],
             "samples_per_step": 1,
             "learning_rate": budget.learning_rate,
             "loss_weights": {"text": 0.2},
@@ -90,6 +92,23 @@ def configuration(data: DataSet, budget: Budget) -> RunConfig:
         "evaluation": {"overlap_fraction": 0.5, "max_sequences": data.max_test},
     }
     return config_from_tree(tree)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One of the things compared, with one seed.
+
+    Attributes:
+        set: name of the data set.
+        kind: ``ours``, ``neural`` or ``classical``.
+        name: of the variant or the model; of classical models there is one trial for all.
+        seed: of initialisation and order.
+    """
+
+    set: str
+    kind: str
+    name: str
+    seed: int
 
 
 class Results:
@@ -100,18 +119,24 @@ class Results:
         lines = path.read_text().splitlines() if path.exists() else []
         self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
-    def has(self, **key: object) -> bool:
+    def has(self, trial: Trial) -> bool:
         """Whether a trial is done."""
         return any(
-            all(each.get(name) == value for name, value in key.items()) for each in self.records
+            (each["set"], each["kind"]) == (trial.set, trial.kind)
+            and (
+                trial.kind == "classical"
+                or (each["name"], each["seed"]) == (trial.name, trial.seed)
+            )
+            for each in self.records
         )
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Keep a trial."""
-        self.records.append(record)
+    def add(self, records: list[dict[str, Any]]) -> None:
+        """Keep what a trial found."""
+        self.records += records
         with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        print(record["set"], record["name"], record["seed"], _short(record), flush=True)
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        for record in records:
+            print(record["set"], record["name"], record["seed"], _short(record), flush=True)
 
 
 def _short(record: dict[str, Any]) -> dict[str, float]:
@@ -121,13 +146,16 @@ def _short(record: dict[str, Any]) -> dict[str, float]:
 
 def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) -> dict[str, Any]:
     """Train both stages and forecast the test split."""
-    config = with_values(config, {**variant.changes, "training.seed": seed})
+    steps = budget.short_steps if variant.is_short else budget.steps
+    config = with_values(
+        config, {**variant.changes, "training.seed": seed, "training.num_steps": steps[0]}
+    )
     model, first_s = train(config, None)
-    second = with_values(config, {"training.num_steps": budget.finetune_steps})
+    second = with_values(config, {"training.num_steps": steps[1]})
     model, second_s = train(
         second, asking_of(second.tasks), model=model, one_target=variant.one_target
     )
-    started = time.perf_counter()
+    started = time.process_time()
     targets = forecast(second, model, split="test")
     manifest, _ = open_store(config)
     estimates = estimate(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
@@ -137,12 +165,12 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
         "high": {key: each.high for key, each in estimates.items() if "@" not in key},
         "targets": len(targets),
         "seconds": first_s + second_s,
-        "test_s": time.perf_counter() - started,
+        "test_s": time.process_time() - started,
         "context": float(np.mean(targets["context"].to_numpy())),
     }
 
 
-def run_classical(config: RunConfig, results: Results, name: str) -> None:
+def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     """The baselines that need no seed, on the plain model's targets."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
@@ -158,11 +186,13 @@ def run_classical(config: RunConfig, results: Results, name: str) -> None:
         tick=spans.tick,
         num_types=len(codes),
     )
+    records: list[dict[str, Any]] = []
     for baseline, table in tables.items():
         found = estimate(table, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
         metrics = {key: each.value for key, each in found.items() if np.isfinite(each.value)}
-        results.add({"set": name, "name": baseline, "seed": 0, "kind": "classical",
-                     "metrics": metrics, "targets": len(table)})  # fmt: skip
+        records.append({"set": name, "name": baseline, "seed": 0, "kind": "classical",
+                        "metrics": metrics, "targets": len(table)})  # fmt: skip
+    return records
 
 
 def _all_targets(test: list[History]) -> pa.Table:
@@ -215,42 +245,68 @@ def _similar_fraction(config: RunConfig, delta: float) -> float:
     return float(np.concatenate(marks).mean())
 
 
+def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
+    """All trials of a data set, the plain model and the baselines first."""
+    neural = [Trial(data.name, "neural", model, seed) for seed in seeds for model in MODELS]
+    ours = [
+        Trial(data.name, "ours", variant.name, seed)
+        for seed in seeds
+        for variant in variants(data, similar_fraction=0.0)
+    ]
+    ours.sort(key=lambda each: each.name != PLAIN)
+    count = sum(each.name == PLAIN for each in ours)
+    return [Trial(data.name, "classical", "", 0), *ours[:count], *neural, *ours[count:]]
+
+
+def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
+    """The records of a trial, in this process."""
+    data = data_sets(WORK)[trial.set]
+    config = configuration(data, budget)
+    if trial.kind == "classical":
+        return run_classical(config, trial.set)
+    if trial.kind == "neural":
+        found = run_neural(config, trial.name, trial.seed, budget)
+    else:
+        fraction = _similar_fraction(config, data.delta)
+        chosen = {each.name: each for each in variants(data, similar_fraction=fraction)}
+        found = run_variant(config, chosen[trial.name], trial.seed, budget)
+    head = {"set": trial.set, "name": trial.name, "seed": trial.seed, "kind": trial.kind}
+    return [{**head, **found}]
+
+
 def run(
-    sets: list[str], seeds: list[int], *, budget: Budget, only: list[str], path: Path
+    sets: list[str],
+    seeds: list[int],
+    *,
+    budget: Budget,
+    only: list[str],
+    path: Path,
+    workers: int = 1,
 ) -> Results:
-    """Every trial that is not done yet, one after the other."""
+    """Every trial that is not done yet; several at a time, each on one core, by ``workers``."""
     WORK.mkdir(parents=True, exist_ok=True)
     results = Results(path)
-    start_engine()
     there = data_sets(WORK)
+    of_sets: list[list[Trial]] = []
     for name in sets:
-        data = there[name]
-        config = configuration(data, budget)
-        prepare(config)
-        if not results.has(set=name, kind="classical"):
-            run_classical(config, results, name)
-    for seed in seeds:
-        for name in sets:
-            data = there[name]
-            config = configuration(data, budget)
-            fraction = _similar_fraction(config, data.delta)
-            chosen = variants(data, similar_fraction=fraction)
-            for variant in chosen:
-                if only and variant.name not in only:
-                    continue
-                if not results.has(set=name, name=variant.name, seed=seed):
-                    found = run_variant(config, variant, seed, budget)
-                    results.add(
-                        {"set": name, "name": variant.name, "seed": seed, "kind": "ours", **found}
-                    )
-            for model in MODELS:
-                if only and model not in only:
-                    continue
-                if not results.has(set=name, name=model, seed=seed):
-                    found = run_neural(config, model, seed, budget)
-                    results.add(
-                        {"set": name, "name": model, "seed": seed, "kind": "neural", **found}
-                    )
+        prepare(configuration(there[name], budget))
+        of_sets.append(trials_of(there[name], seeds))
+    # round by round, so that all sets are equally far whenever it is stopped
+    every = [each for batch in zip_longest(*of_sets) for each in batch if each is not None]
+    left = [
+        each
+        for each in every
+        if not results.has(each) and (not only or each.kind == "classical" or each.name in only)
+    ]
+    if workers == 1:
+        start_engine()
+        for trial in left:
+            results.add(run_trial(trial, budget))
+        return results
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_engine) as pool:
+        for done in as_completed([pool.submit(run_trial, trial, budget) for trial in left]):
+            results.add(done.result())
     return results
 
 
@@ -271,6 +327,7 @@ def main() -> None:
         budget=SMALL if arguments.small else BUDGET,
         only=[each for each in arguments.only.split(";") if each],
         path=WORK / "small.jsonl" if arguments.small else HERE / "results.jsonl",
+        workers=len(os.sched_getaffinity(0)),
     )
     if not arguments.small:
         write_report(HERE / "results.jsonl", HERE, budget=BUDGET)

@@ -17,6 +17,7 @@ class DataSet:
         settings: of the configuration, by section.
         has_images: its events have images.
         delta: threshold of temporal compression, in the source's unit.
+        is_varied: the variants are compared on it, not only the plain model.
         max_test: sequences that are tested, by id; 0 for all.
     """
 
@@ -25,6 +26,7 @@ class DataSet:
     has_images: bool
     delta: float
     max_test: int = 0
+    is_varied: bool = True
 
 
 def data_sets(work: Path) -> dict[str, DataSet]:
@@ -60,6 +62,7 @@ def data_sets(work: Path) -> dict[str, DataSet]:
             {"source": {"kind": "easytpp", "uri": str(real / "tpp_earthquake")}},
             has_images=False,
             delta=0.1,
+            is_varied=False,  # nothing to compress or to look at
         ),
         DataSet(
             "danmaku",

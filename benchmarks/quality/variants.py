@@ -5,6 +5,8 @@ from typing import Any
 
 from benchmarks.quality.sets import DataSet
 
+PLAIN = "plain"
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -13,12 +15,14 @@ class Variant:
     Attributes:
         name: of the row in the table.
         changes: settings.
+        is_short: it has the short budget, which its changes are compared at.
         one_target: stage 2 trains on one target a window, as published, instead of on all.
     """
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     one_target: bool = False
+    is_short: bool = True
 
 
 def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
@@ -35,7 +39,12 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         return {f"compression.{key}": value for key, value in settings.items()}
 
     found = [
-        Variant("plain"),
+        Variant(PLAIN, is_short=False),
+    ]
+    if not data.is_varied:
+        return found
+    found += [
+        Variant(f"{PLAIN}, short"),
         Variant("time codes of 3 bytes", {"template.time_bytes": 3}),
         Variant("time codes of 4 bytes", {"template.time_bytes": 4}),
         Variant("published template", {"template.style": "paper", "template.time_bytes": 4}),

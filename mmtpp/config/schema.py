@@ -255,19 +255,23 @@ class Tasks(Section):
     """The type, when the interval is known: with ``time`` the joint distribution of the event."""
     text: NonNegativeFloat = 0.0
     """The text, when interval and image are known."""
+    qa: NonNegativeFloat = 0.0
+    """The answers to the questions in words that come with a sequence, from all of its events that
+    fit."""
     history: NonNegativeFloat = 0.0
     """The events of the history, as in stage 1; keeps the model from forgetting it."""
 
     @model_validator(mode="after")
     def _asks_something(self) -> "Tasks":
         if not self.asked:
-            raise ValueError("one of time, type, joint and text must be above 0")
+            raise ValueError("one of time, type, joint, text and qa must be above 0")
         return self
 
     @property
     def asked(self) -> tuple[str, ...]:
         """Names of the tasks that are asked."""
-        return tuple(name for name in ("time", "type", "joint", "text") if getattr(self, name))
+        names = ("time", "type", "joint", "text", "qa")
+        return tuple(name for name in names if getattr(self, name))
 
 
 class Training(Section):
@@ -347,6 +351,41 @@ class Evaluation(Section):
     largest delta when comparing several, so that all are scored on the same events."""
     batch_windows: PositiveInt = 8
     """Windows scored by one task before it reports."""
+    futures: NonNegativeInt = 0
+    """Possible futures drawn from each origin, for the metrics of long horizons; 0 for none."""
+    horizon: NonNegativeFloat = 0.0
+    """How far the futures go, in the source's time unit; above 0 where there are any."""
+    origins: PositiveInt = 4
+    """Events of each held-out sequence that futures go on from, evenly spaced."""
+    max_future_events: PositiveInt = 50
+    """Of one future, should it not reach the horizon before; further ones are missed."""
+    written_texts: NonNegativeInt = 0
+    """Targets drawn at random whose texts are also written, not only scored; about so many."""
+
+    @model_validator(mode="after")
+    def _has_horizon(self) -> "Evaluation":
+        if self.futures and not self.horizon:
+            raise ValueError("futures need a horizon above 0")
+        return self
+
+
+class Generation(Section):
+    """Texts and answers in words that the model writes, token by token, the likeliest each time."""
+
+    max_tokens: PositiveInt = 64
+    """Of a text; a longer one is cut."""
+    min_tokens: NonNegativeInt = 0
+    """A text does not end before."""
+    repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
+    """Divides the odds of tokens that the text has already; 1 for none."""
+    no_repeat_ngram: NonNegativeInt = 0
+    """No sequence of so many tokens comes twice in a text; 0 for no such rule."""
+
+    @model_validator(mode="after")
+    def _can_end(self) -> "Generation":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens must not be above max_tokens")
+        return self
 
 
 class Prediction(Section):
@@ -366,6 +405,8 @@ class Prediction(Section):
     """How far they go beyond the last event, in the source's time unit; 0: by their events only."""
     max_future_events: PositiveInt = 20
     """Of one continuation, should it not reach the horizon before."""
+    text: bool = False
+    """Write the next event's text, as of its median time and without an image."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "Prediction":
@@ -414,5 +455,6 @@ class RunConfig(Section):
     training: Training = Training()
     zero: Zero = Zero()
     evaluation: Evaluation = Evaluation()
+    generation: Generation = Generation()
     prediction: Prediction = Prediction()
     tracking: Tracking = Tracking()

@@ -29,9 +29,11 @@ from mmtpp.core.template import Template
 from mmtpp.core.tokens import Modality, Tokens
 
 HISTORY_TASK = 0
-TASKS = {"time": 1, "type": 2, "joint": 3, "text": 4}
+TASKS = {"time": 1, "type": 2, "joint": 3, "text": 4, "qa": 5}
 """Keys that tell the labels of the tasks apart: the time code; the type, from the history alone;
-the type when the time is known; the text when time and image are."""
+the type when the time is known; the text when time and image are; the answer to a question in words
+about the whole sequence."""
+EVENT_TASKS = ("time", "type", "joint", "text")
 TASK_NAMES = {key: name for name, key in TASKS.items()}
 
 
@@ -68,7 +70,7 @@ def lay_out_branches(
         events: the window, E events with their similar marks.
         targets: event indices, increasing, from 1. E asks about the event after the last: without
             an answer, and not by the tasks that need one.
-        tasks: of ``TASKS``.
+        tasks: of ``EVENT_TASKS``.
         expansions: first bytes of time codes; each becomes a token after the time question, from
             which the bytes that may follow it are read. With them the types have no answers: a
             forecast chooses among all types where the question ends.
@@ -83,8 +85,8 @@ def lay_out_branches(
     if not len(chosen) or chosen[0] < 1 or chosen[-1] > len(events) or (np.diff(chosen) < 1).any():
         raise ValueError(f"targets must increase from 1 to at most {len(events)}")
     for task in tasks:
-        if task not in TASKS:
-            raise ValueError(f"unknown task {task!r}; one of {', '.join(TASKS)}")
+        if task not in EVENT_TASKS:
+            raise ValueError(f"unknown task {task!r}; one of {', '.join(EVENT_TASKS)}")
     known = chosen[chosen < len(events)]
     num_types = len(template.ids.type_ids)
     if {"type", "joint"} & set(tasks) and (events.types[known] >= num_types).any():
@@ -94,6 +96,30 @@ def lay_out_branches(
     for target in chosen.tolist():
         writer.write(target)
     return writer.laid_out()
+
+
+def lay_out_questions(
+    template: Template, events: Events, questions: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> BranchedTokens:
+    """Write a window with a branch for every question in words.
+
+    Args:
+        template: how events are written.
+        events: the window, E events with their similar marks, at least one.
+        questions: tokens of each question and of its answer.
+
+    Returns:
+        The layout; all of the window is history. The ``event`` of a question is the last.
+    """
+    writer = _Writer(template, events, template.write(events), {"qa"}, ())
+    for question, answer in questions:
+        writer.write_question(question, answer)
+    return writer.laid_out()
+
+
+def question_cost(template: Template, question: Sequence[int], answer: Sequence[int]) -> int:
+    """Tokens that the branch of a question in words takes."""
+    return len(question) + len(answer) + len(template.layout.turn) + 3
 
 
 def branch_costs(
@@ -170,6 +196,17 @@ class _Writer:
                 self._after_time(answered, target)
         if "type" in self._tasks:
             self._ask_type("type", root, target)
+
+    def write_question(self, question: Sequence[int], answer: Sequence[int]) -> None:
+        """Write a question in words about all of the history."""
+        ids, last = self._template.ids, len(self._events) - 1
+        self._seen = len(self._history.ids)
+        self._branch(HISTORY)
+        # no event begins with this marker: what follows is no event
+        self._add((ids.text_start, *question), last)
+        self._ask("qa", ids.text_end, last)
+        self._answer("qa", [*answer], Modality.TEXT, last)
+        self._answer("qa", [ids.text_end], Modality.CONTROL, last, close=False)
 
     def _after_time(self, answered: int, target: int) -> None:
         if "joint" in self._tasks:

@@ -173,12 +173,15 @@ class Row:
         follows = self.predecessors() >= 0
         return np.flatnonzero(follows & self.scored & (self.modality != Modality.MASKED))
 
-    def before_question(self, question: int, *, image_pad: int) -> "Row":
+    def before_question(
+        self, question: int, *, image_pad: int, with_question: bool = False
+    ) -> "Row":
         """The plain row that a question follows: what it sees of the history, and what it repeats.
 
         Args:
             question: index into ``questions``, one that begins its branch.
             image_pad: id of the image placeholder.
+            with_question: the row goes on to the end of the question.
         """
         assert self.branches is not None
         assert self.questions is not None
@@ -194,6 +197,9 @@ class Row:
             parts.append(own)
             above = int(branches.parent[own[0]])
         tokens = np.concatenate([tokens, *reversed(parts)])
+        if with_question:
+            own = np.flatnonzero(of_segment & (branches.branch == branches.branch[place]))
+            tokens = np.concatenate([tokens, own[own <= place]])
         is_pad = self.input_ids == image_pad
         pads_of_image = max(1, int(is_pad.sum()) // max(1, len(self.image_frame)))
         image = (np.cumsum(is_pad) - 1) // pads_of_image

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.branches import BranchedTokens, lay_out_branches
+from mmtpp.core.branches import BranchedTokens, lay_out_branches, lay_out_questions
 from mmtpp.core.row import HISTORY, Branches, Questions, Row
 from mmtpp.core.tokens import TokenIds, Tokens
 from mmtpp.data.plan import AssembleSettings
@@ -81,7 +81,9 @@ class Assembler:
         """
         planned = [list(map(_PlannedWindow.of, each)) for each in samples["windows"].to_pylist()]
         every = [window for windows in planned for window in windows]
-        self._reader.read_ahead_events([(each.address, each.start, each.end) for each in every])
+        wanted = [(each.address, each.start, each.end) for each in every]
+        wanted += [(each.address, 0, 1) for each in every if each.end_question]  # they stand there
+        self._reader.read_ahead_events(wanted)
         written = iter([self._write(window) for window in every])
         rows = [[next(written) for _ in windows] for windows in planned]
         self._reader.read_ahead_frames(
@@ -96,13 +98,19 @@ class Assembler:
         asking = self._settings.asking
         if asking is None:
             return _Written(window, stored, self._template.write(events), None)
+        if window.end_question:
+            asked = self._reader.questions(window.address)
+            asked = asked[window.first_question : window.end_question]
+            pairs = [(each.question_ids, each.answer_ids) for each in asked]
+            laid = lay_out_questions(self._template, events, pairs)
+            return _Written(window, stored, laid.tokens, laid)
         laid = lay_out_branches(
             self._template,
             events,
             [len(window)]
             if asking.ahead
             else range(window.first_scored - window.start, len(window)),
-            tasks=asking.tasks,
+            tasks=asking.event_tasks,
             expansions=asking.expansions,
         )
         return _Written(window, stored, laid.tokens, laid)
@@ -240,6 +248,8 @@ class _PlannedWindow:
     end: int
     first_scored: int
     similar: NDArray[np.bool_]
+    first_question: int
+    end_question: int
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -250,7 +260,16 @@ class _PlannedWindow:
         bits = np.frombuffer(row["similar"], dtype=np.uint8)
         similar = np.unpackbits(bits, count=end - start).astype(np.bool_)
         address = Address(row["file"], row["group"], row["row"])
-        return cls(row["sequence_id"], address, start, end, row["first_scored"], similar)
+        return cls(
+            row["sequence_id"],
+            address,
+            start,
+            end,
+            row["first_scored"],
+            similar,
+            row["first_question"],
+            row["end_question"],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,11 @@ SEQUENCE_SCHEMA = pa.schema(
         ("frame", pa.list_(pa.int32())),  # E, B * IMAGES_PER_BLOCK + row; -1 without image
         ("questions", pa.list_(pa.string())),  # about the sequence, as read; in part 0
         ("answers", pa.list_(pa.string())),  # one a question
+        ("question_ids", pa.list_(pa.list_(pa.int32()))),  # tokens of each
+        ("answer_ids", pa.list_(pa.list_(pa.int32()))),
     ]
 )
+QUESTION_COLUMNS = ("questions", "answers", "question_ids", "answer_ids")
 FRAME_SCHEMA = pa.schema(
     [
         ("image", pa.large_binary()),  # image_px * image_px * 3 bytes RGB

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from mmtpp.core.branches import branch_costs
+from mmtpp.core.branches import EVENT_TASKS, branch_costs, question_cost
 from mmtpp.core.compression import Compression, compress
 from mmtpp.core.errors import DataError, MmtppError, as_record, from_record
 from mmtpp.core.events import Events
@@ -24,6 +24,7 @@ from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import TokenIds
 from mmtpp.core.window import TimeRange, Window, cut_windows, last_window
+from mmtpp.data.shard import AskedQuestion
 from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
 from mmtpp.storage.parquet import read_table, write_table
 
@@ -43,6 +44,10 @@ WINDOW_SCHEMA = pa.schema(
         ("first_scored", pa.int32()),
         ("num_tokens", pa.int32()),
         ("similar", pa.binary()),  # a bit an event, numpy.packbits
+        # questions in words about the sequence that are asked after this window, from 0; where
+        # there are any, nothing else is asked
+        ("first_question", pa.int32()),
+        ("end_question", pa.int32()),
     ]
 )
 _PLAN_SCHEMA = pa.schema(
@@ -60,7 +65,7 @@ class Asking:
     """What is asked about every event (``core.branches``).
 
     Attributes:
-        tasks: names of tasks.
+        tasks: names of ``core.branches.TASKS``.
         expansions: first bytes of time codes that follow a time question, for forecasts.
         history_is_scored: the events of the history are labels too, as in stage 1.
         ahead: only the event that comes after the last of each sequence is asked about.
@@ -70,6 +75,16 @@ class Asking:
     expansions: tuple[int, ...] = ()
     history_is_scored: bool = False
     ahead: bool = False
+
+    @property
+    def event_tasks(self) -> tuple[str, ...]:
+        """Those that are asked about an event."""
+        return tuple(task for task in self.tasks if task in EVENT_TASKS)
+
+    @property
+    def in_words(self) -> bool:
+        """Whether the questions that come with a sequence are asked."""
+        return "qa" in self.tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +237,8 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
             cause="the split is empty, or window.time_from and window.time_to leave nothing",
             setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
         )
+    if settings.asking is not None and settings.asking.in_words:
+        _check_questions(table, settings)
     fingerprint = settings.fingerprint
     if settings.packed:
         samples = pack(
@@ -238,6 +255,17 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
         num_similar=int(np.sum(table["num_similar"].to_numpy())),
         fingerprint=fingerprint,
     )
+
+
+def _check_questions(windows: pa.Table, settings: AssembleSettings) -> None:
+    """Raise a DataError where the task ``qa`` has nothing to ask."""
+    if not np.any(windows["end_question"].to_numpy()):
+        raise DataError(
+            f"no sequence of the {settings.split} split has a question",
+            where=settings.store.data_uri,
+            cause="only source.kind = danmaku_qa has questions and answers",
+            setting="tasks.qa",
+        )
 
 
 def _plan_on_cluster(
@@ -264,9 +292,11 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
     template = settings.writer(token_ids)
     reader = StoreReader(settings.store)
     with_text = settings.compression.strategy == "hybrid"
+    in_words = settings.asking is not None and settings.asking.in_words
     columns: dict[str, list] = {name: [] for name in _PLAN_SCHEMA.names}
     try:
-        for sequence in reader.sequences(files["file"].to_pylist(), with_text=with_text):
+        names = files["file"].to_pylist()
+        for sequence in reader.sequences(names, with_text=with_text, with_questions=in_words):
             if settings.split in (sequence.split, "all"):
                 for name, values in _windows(sequence, settings, template).items():
                     columns[name] += values
@@ -289,6 +319,7 @@ def _windows(
     events = compress(sequence.events.slice(first, last), chosen)
     try:
         windows = _cut(events, settings, template)
+        asked = _cut_questions(events, sequence.questions, settings, template)
     except ValueError as error:
         raise DataError(
             f"sequence {sequence.sequence_id!r}: {error}",
@@ -296,6 +327,8 @@ def _windows(
             cause="a single event does not fit the context",
             setting=f"window.max_tokens = {settings.max_tokens}",
         ) from error
+    spans = [(0, 0)] * len(windows) + [span for _, span in asked]
+    windows += [window for window, _ in asked]
     marks = [events.similar[window.start : window.end] for window in windows]
     count = len(windows)
     return {
@@ -309,6 +342,8 @@ def _windows(
         "first_scored": [first + window.first_scored for window in windows],
         "num_tokens": [window.num_tokens for window in windows],
         "similar": [np.packbits(each).tobytes() for each in marks],
+        "first_question": [first for first, _ in spans],
+        "end_question": [end for _, end in spans],
         "num_events": [len(each) for each in marks],
         "num_similar": [int(each.sum()) for each in marks],
     }
@@ -318,8 +353,10 @@ def _cut(events: Events, settings: AssembleSettings, template: Template) -> list
     asking = settings.asking
     costs = None
     if asking is not None:
+        if not asking.event_tasks:
+            return []
         # forecasts see as much history as training does: expansions come on top
-        costs = branch_costs(template, events, tasks=asking.tasks)
+        costs = branch_costs(template, events, tasks=asking.event_tasks)
     if asking is None or costs is None or not asking.ahead:
         return cut_windows(
             events,
@@ -332,6 +369,34 @@ def _cut(events: Events, settings: AssembleSettings, template: Template) -> list
         return []
     question = int(costs[-1])
     return [last_window(events, template, max_tokens=settings.max_tokens, question_tokens=question)]
+
+
+def _cut_questions(
+    events: Events,
+    questions: tuple[AskedQuestion, ...],
+    settings: AssembleSettings,
+    template: Template,
+) -> list[tuple[Window, tuple[int, int]]]:
+    """Windows at the end of a sequence and the questions in words asked after each.
+
+    Questions share a window while they take no more than half of the context.
+    """
+    found: list[tuple[Window, tuple[int, int]]] = []
+    costs = [question_cost(template, each.question_ids, each.answer_ids) for each in questions]
+    first = 0
+    while first < len(costs) and len(events):
+        end = first + 1
+        while end < len(costs) and sum(costs[first : end + 1]) <= settings.max_tokens // 2:
+            end += 1
+        window = last_window(
+            events,
+            template,
+            max_tokens=settings.max_tokens,
+            question_tokens=sum(costs[first:end]),
+        )
+        found.append((window, (first, end)))
+        first = end
+    return found
 
 
 def seeded(compression: Compression, sequence_id: str) -> Compression:

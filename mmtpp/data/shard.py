@@ -4,17 +4,33 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence
-from mmtpp.data.layout import DIGEST_BYTES, GROUP_EVENTS, PART_EVENTS, SEQUENCE_SCHEMA
+from mmtpp.data.layout import (
+    DIGEST_BYTES,
+    GROUP_EVENTS,
+    PART_EVENTS,
+    QUESTION_COLUMNS,
+    SEQUENCE_SCHEMA,
+)
 from mmtpp.data.texts import TextTokeniser
 from mmtpp.storage.parquet import list_edges, list_values, read_table, write_groups
 
 _NO_IMAGE = bytes(DIGEST_BYTES)  # stands for the digest of an image there is not
+
+
+class AskedQuestion(NamedTuple):
+    """A question about a sequence and its answer, as read and as tokens."""
+
+    question: str
+    answer: str
+    question_ids: list[int]
+    answer_ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +58,7 @@ class ShardColumns:
         text_ids: (X,) int32.
         text_lengths: (E,) int32.
         frame: (E,) int32, -1 without image.
-        questions: S lists of pairs of question and answer.
+        questions: S lists of questions.
     """
 
     paths: list[str]
@@ -55,7 +71,7 @@ class ShardColumns:
     text_ids: NDArray[np.int32]
     text_lengths: NDArray[np.int32]
     frame: NDArray[np.int32]
-    questions: list[tuple[tuple[str, str], ...]]
+    questions: list[tuple[AskedQuestion, ...]]
 
     @classmethod
     def of(
@@ -83,7 +99,7 @@ class ShardColumns:
             text_ids=text_ids,
             text_lengths=text_lengths,
             frame=frame,
-            questions=[each.questions for each in sequences],
+            questions=_tokenised([each.questions for each in sequences], tokenise),
         )
         return columns, encoded.dictionary.to_pylist()
 
@@ -129,7 +145,7 @@ class ShardColumns:
             digest = hashlib.sha256()
             for part in (
                 repr((self.sequence_ids[index], self.splits[index], end - start)).encode(),
-                repr(self.questions[index]).encode(),
+                repr([tuple(each) for each in self.questions[index]]).encode(),
                 self.times[start:end].tobytes(),
                 self.types[start:end].tobytes(),
                 self.text_lengths[start:end].tobytes(),
@@ -172,12 +188,7 @@ class ShardColumns:
             text_ids=list_values(table, "text_ids"),
             text_lengths=list_values(table, "text_lengths"),
             frame=list_values(table, "frame"),
-            questions=[
-                tuple(zip(*each, strict=True))
-                for each in zip(
-                    whole["questions"].to_pylist(), whole["answers"].to_pylist(), strict=True
-                )
-            ],
+            questions=questions_of(whole),
         )
 
     def _groups(self) -> list[list[_Part]]:
@@ -213,10 +224,36 @@ class ShardColumns:
             ),
             "text_lengths": _lists(offsets, self.text_lengths[start:end]),
             "frame": _lists(offsets, self.frame[start:end]),
-            "questions": [[question for question, _ in each] for each in questions],
-            "answers": [[answer for _, answer in each] for each in questions],
         }
+        for place, name in enumerate(QUESTION_COLUMNS):
+            columns[name] = [[asked[place] for asked in each] for each in questions]
         return pa.table(columns, schema=SEQUENCE_SCHEMA)
+
+
+def questions_of(table: pa.Table) -> list[tuple[AskedQuestion, ...]]:
+    """The questions of each row of ``SEQUENCE_SCHEMA``, or of its columns of questions."""
+    columns = [table[name].to_pylist() for name in QUESTION_COLUMNS]
+    return [
+        tuple(AskedQuestion(*asked) for asked in zip(*row, strict=True))
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _tokenised(
+    questions: list[tuple[tuple[str, str], ...]], tokenise: TextTokeniser
+) -> list[tuple[AskedQuestion, ...]]:
+    flat = [text for each in questions for pair in each for text in pair]
+    if not flat:
+        return [()] * len(questions)
+    ids, lengths = tokenise(pa.array(flat, pa.string()))
+    parts = iter(np.split(ids, np.cumsum(lengths)[:-1]))
+    return [
+        tuple(
+            AskedQuestion(question, answer, next(parts).tolist(), next(parts).tolist())
+            for question, answer in each
+        )
+        for each in questions
+    ]
 
 
 def _joined(parts: list[NDArray], dtype: type) -> NDArray:

@@ -19,10 +19,12 @@ from mmtpp.data.layout import (
     FRAMES,
     IMAGES_PER_BLOCK,
     PART_EVENTS,
+    QUESTION_COLUMNS,
     SEQUENCES,
     block_file,
     frames_per_group,
 )
+from mmtpp.data.shard import AskedQuestion, questions_of
 from mmtpp.storage.cache import DiskCache, default_cache_folder
 from mmtpp.storage.parquet import list_edges, list_values, load_file, open_file
 from mmtpp.storage.paths import ahead, explained, join, list_files
@@ -31,6 +33,7 @@ MEMORY_BYTES = 512 * 2**20  # of row groups a process keeps besides those of the
 MAX_OPEN_FILES = 256
 READS_IN_FLIGHT = 8
 _EVENT_COLUMNS = ("times", "types", "text_ids", "text_lengths", "frame")
+_GROUP_COLUMNS = [*_EVENT_COLUMNS, *QUESTION_COLUMNS]
 _READING = "read the event store"
 _NAME_COLUMNS = ("sequence_id", "split", "part")
 
@@ -81,6 +84,7 @@ class StoredSequence:
         times: (E,) float64 in the source's unit.
         events: its tokenised columns, no event marked as similar; text ids are empty unless asked
             for, the text offsets are there.
+        questions: about it; empty unless asked for.
     """
 
     address: Address
@@ -88,6 +92,7 @@ class StoredSequence:
     split: str
     times: NDArray[np.float64]
     events: Events
+    questions: tuple[AskedQuestion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +147,20 @@ class StoreReader:
         return [info.base_name for info in list_files(uri, ".parquet")]
 
     def sequences(
-        self, files: Iterable[str], *, with_text: bool = False
+        self, files: Iterable[str], *, with_text: bool = False, with_questions: bool = False
     ) -> Iterator[StoredSequence]:
         """All sequences of files in order, for planning and statistics; nothing is kept.
 
         Args:
             files: their names; the next one is read meanwhile.
             with_text: also read the text ids.
+            with_questions: also read the questions.
         """
         columns = [*_NAME_COLUMNS, *_EVENT_COLUMNS]
         if not with_text:
             columns.remove("text_ids")
+        if with_questions:
+            columns += QUESTION_COLUMNS
 
         def read(file: str) -> tuple[str, pa.Table, pq.FileMetaData]:
             uri = join(self._settings.data_uri, SEQUENCES, file)
@@ -193,6 +201,10 @@ class StoreReader:
         return StoredEvents(
             times[skip:], previous_type, previous_interval, whole.slice(skip, len(times))
         )
+
+    def questions(self, address: Address) -> tuple[AskedQuestion, ...]:
+        """The questions about a sequence."""
+        return self._group(_Key(SEQUENCES, address.file, address.group)).questions(address.row)
 
     def frames(
         self, file: str, frames: NDArray[np.integer]
@@ -269,7 +281,7 @@ class StoreReader:
         def read() -> pa.Table:
             parquet = self._open(key.folder, key.file)
             with explained(join(self._settings.data_uri, key.folder, key.file), _READING):
-                columns = list(_EVENT_COLUMNS) if key.folder == SEQUENCES else None
+                columns = _GROUP_COLUMNS if key.folder == SEQUENCES else None
                 return parquet.read_row_group(key.group, columns=columns).combine_chunks()
 
         if self._cache is None:
@@ -299,8 +311,11 @@ def _sequences(file: str, table: pa.Table, metadata: pq.FileMetaData) -> Iterato
     heads = np.flatnonzero(table["part"].to_numpy() == 0)
     event_edges = list_edges(table, "times")[[*heads, len(table)]]
     columns_of = {
-        name: list_values(table, name) for name in table.column_names if name not in _NAME_COLUMNS
+        name: list_values(table, name) for name in table.column_names if name in _EVENT_COLUMNS
     }
+    questions: list[tuple[AskedQuestion, ...]] = [()] * len(heads)
+    if QUESTION_COLUMNS[0] in table.column_names:
+        questions = questions_of(table.take(heads))
     offsets = np.append(0, np.cumsum(columns_of["text_lengths"], dtype=np.int64))
     text_ids = columns_of.get("text_ids", np.zeros(0, dtype=np.int32))
     names, splits = table["sequence_id"].take(heads), table["split"].take(heads)
@@ -323,6 +338,7 @@ def _sequences(file: str, table: pa.Table, metadata: pq.FileMetaData) -> Iterato
                 frames=columns_of["frame"][start:end],
                 similar=np.zeros(end - start, dtype=np.bool_),
             ),
+            questions[place],
         )
 
 
@@ -342,12 +358,17 @@ class _Group:
             pixels = table["image"].combine_chunks().buffers()[2]
             self.images = np.frombuffer(pixels, dtype=np.uint8).reshape(len(table), -1)
         else:
-            self._edges = {name: list_edges(table, name) for name in table.column_names}
+            self._edges = {name: list_edges(table, name) for name in _EVENT_COLUMNS}
+            self._questions = table.select(list(QUESTION_COLUMNS))
         self._values = {name: list_values(table, name) for name in self._edges}
         if self._edges:
             lengths = self._values.pop("text_lengths")
             self._text_offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))
             self._text_ids = self._values.pop("text_ids")
+
+    def questions(self, row: int) -> tuple[AskedQuestion, ...]:
+        """The questions about the sequence that begins in a row."""
+        return questions_of(self._questions.slice(row, 1))[0]
 
     def events(self, row: int, start: int, end: int) -> dict[str, np.ndarray]:
         """The columns of events ``start`` to before ``end`` of a row, or to its last event."""

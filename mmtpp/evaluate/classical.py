@@ -154,7 +154,7 @@ class Hawkes:
         found = optimize.minimize(
             loss, start, jac=True, method="L-BFGS-B",
             bounds=[(1e-9, None)] * size + [(0, None)] * size**2,
-            options={"maxiter": 1000, "maxfun": 2000},
+            options={"maxiter": 5000, "maxfun": 10_000, "ftol": 1e-8},  # nats an event
         )  # fmt: skip
         if not found.success:
             raise RuntimeError(f"the Hawkes process is not fitted, decay {beta:g}: {found.message}")

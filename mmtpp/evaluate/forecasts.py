@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.core.branches import EVENT_TASKS
 from mmtpp.core.errors import DataError
-from mmtpp.data.plan import AssembleSettings, make_plan
+from mmtpp.data.plan import AssembleSettings, Plan, make_plan
 from mmtpp.data.settings import asking_of, assemble_settings
 from mmtpp.data.store import StoreReader
 from mmtpp.evaluate.actors import iter_samples
@@ -17,8 +18,9 @@ from mmtpp.evaluate.classical import History, baseline_targets
 from mmtpp.evaluate.figures import write_figures
 from mmtpp.evaluate.metrics import Estimate, estimate
 from mmtpp.evaluate.model import ModelSource
-from mmtpp.evaluate.targets import TargetScorer
+from mmtpp.evaluate.targets import TargetScorer, Writing
 from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.writing import WritingSettings
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import join, write_bytes
@@ -70,9 +72,7 @@ def evaluate_forecasts(
     """
     answers.check(manifest, where=config.store.uri)
     grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
-    asked = Tasks(
-        **{name: float(name in answers.tasks) for name in ("time", "type", "joint", "text")}
-    )
+    asked = Tasks(**{name: float(name in answers.tasks) for name in EVENT_TASKS})
     settings = assemble_settings(
         config,
         manifest,
@@ -88,7 +88,7 @@ def evaluate_forecasts(
         config,
         plan,
         TargetScorer,
-        (settings, source, codes, grid, tick),
+        (settings, source, codes, grid, tick, _writing(config, plan)),
         title="evaluate: forecasts",
     )
     order = [("sequence_id", "ascending"), ("position", "ascending")]
@@ -134,6 +134,18 @@ def evaluate_forecasts(
         num_targets=len(targets),
         targets_uri=targets_uri,
     )
+
+
+def writing_settings(config: RunConfig) -> WritingSettings:
+    """How texts are written."""
+    return WritingSettings(**config.generation.model_dump())
+
+
+def _writing(config: RunConfig, plan: Plan) -> Writing:
+    """Which texts are written: a share of the targets that comes to about the wanted number."""
+    first, end = (plan.windows[name].to_numpy() for name in ("first_scored", "end"))
+    share = min(1.0, config.evaluation.written_texts / max(1, int((end - first).sum())))
+    return Writing(writing_settings(config), share, config.training.seed)
 
 
 def read_histories(settings: AssembleSettings, codes: list[int]) -> list[History]:

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.evaluate.texts import TEXT_SCORES
+
 BUCKETS = {"1-50": (1, 50), "50-200": (50, 200), "200-500": (200, 500), "over_500": (500, 2**31)}
 """Positions in the sequence, the first included, the last not: long range is visible apart."""
 RESAMPLES = 1000
@@ -87,6 +89,9 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
         values["top3"] = (column("type_rank") < 3).astype(np.float64)
     if has("text_nll"):
         values["text_nll"], values["text_tokens"] = column("text_nll"), column("text_tokens")
+    if has("written"):
+        values["written"] = targets["written"].is_valid().to_numpy().astype(np.float64)
+        values |= {name: targets[name].fill_null(0.0).to_numpy() for name in TEXT_SCORES}
     return values
 
 
@@ -110,7 +115,8 @@ class _Metric:
     is_time: bool = False
 
     def __call__(self, sums: Sums, seconds_per_unit: float) -> FloatArray:
-        mean = sums[self.of] / sums[self.to]
+        with np.errstate(invalid="ignore"):  # a resample without any written text is left out
+            mean = np.divide(sums[self.of], sums[self.to])
         return (np.sqrt(mean) if self.is_root else mean) * (seconds_per_unit if self.is_time else 1)
 
 
@@ -134,6 +140,7 @@ METRICS = {
     "joint/type_nll_nats_per_event": _Metric("joint_type_nll"),
     "text/nll_nats_per_event": _Metric("text_nll"),
     "text/nll_nats_per_token": _Metric("text_nll", "text_tokens"),
+    **{f"text/{name}": _Metric(name, "written") for name in TEXT_SCORES},
 }
 MACRO_F1 = "type/macro_f1"
 JOINT = "joint/nll_nats_per_event"  # of time and type together
@@ -194,6 +201,35 @@ def estimate(
     return estimates
 
 
+def mean_estimates(
+    values: Mapping[str, tuple[FloatArray, FloatArray]],
+    sequence: NDArray[np.integer],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """Ratios of sums with confidence intervals; what is undefined is left out.
+
+    Args:
+        values: (N,) numerators and denominators by metric.
+        sequence: (N,) from 0, which sequence each belongs to.
+        seed: of the resampling.
+        resamples: of the sequences.
+    """
+    _, place = np.unique(sequence, return_inverse=True)
+    draws = _Draws(int(place.max()) + 1, resamples, seed)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    found: dict[str, Estimate] = {}
+    for name, pair in values.items():
+        sums = np.stack([np.bincount(place, part, draws.num_sequences) for part in pair], axis=1)
+        above, below = sums.sum(axis=0)
+        if below > 0:
+            drawn = draws.sums(sums.astype(np.float64))
+            drawn = drawn[drawn[:, 1] > 0]
+            low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [tail, 100 - tail])
+            found[name] = Estimate(float(above / below), float(low), float(high))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Draws:
     """Resamples of sequences, drawn again whenever they are needed: they may be too many to keep.
@@ -225,7 +261,9 @@ def _of_part(
 ) -> dict[str, Estimate]:
     values = target_values(targets)
     size = draws.num_sequences
-    sums = np.stack([np.bincount(sequence, each, minlength=size) for each in values.values()])
+    sums = np.stack(
+        [np.bincount(sequence, each, minlength=size).astype(np.float64) for each in values.values()]
+    )
     resampled = draws.sums(sums.T)
     whole = dict(zip(values, sums.sum(axis=1), strict=True))
     there = resampled[:, list(values).index("targets")] > 0
@@ -234,7 +272,7 @@ def _of_part(
     estimates: dict[str, Estimate] = {}
 
     def add(name: str, value: FloatArray, values_drawn: FloatArray) -> None:
-        low, high = np.percentile(values_drawn, [tail, 100 - tail])
+        low, high = np.percentile(values_drawn[~np.isnan(values_drawn)], [tail, 100 - tail])
         estimates[name] = Estimate(float(value), float(low), float(high))
 
     for name, metric in METRICS.items():

@@ -1,15 +1,22 @@
 """Forecasting every event of held-out windows: a Ray Data actor, on a GPU when there is one."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 
+from mmtpp.core.branches import TASKS
 from mmtpp.core.forecast import IntervalForecasts, IntervalGrid
+from mmtpp.core.order import seed_from
 from mmtpp.core.row import Row
 from mmtpp.core.timecode import bin_edges, encode_intervals
+from mmtpp.core.tokens import Modality
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import AssembleSettings
 from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.model.forecast import Forecaster, RowForecasts, TimeForecasts
+from mmtpp.evaluate.texts import TEXT_SCORES, text_scores
+from mmtpp.model.forecast import Forecaster, RowForecasts, TextScores, TimeForecasts
+from mmtpp.model.writing import TextWriter, WritingSettings
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 TARGET_SCHEMA = pa.schema(
@@ -42,8 +49,31 @@ TARGET_SCHEMA = pa.schema(
         # the text, when time and image are known
         ("text_nll", pa.float64()),  # nats
         ("text_tokens", pa.int32()),
+        # null but for the targets whose texts were written
+        ("text", pa.string()),
+        ("written", pa.string()),
+        *[(name, pa.float64()) for name in TEXT_SCORES],
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Which texts are written, and how.
+
+    Attributes:
+        settings: of the writer.
+        share: of the targets, 0 to 1.
+        seed: of the draw.
+    """
+
+    settings: WritingSettings
+    share: float
+    seed: int
+
+    def draws(self, sequence_id: str, position: int) -> bool:
+        """Whether the text of a target is written; the same whoever asks."""
+        return seed_from("written", self.seed, sequence_id, position) < self.share * 2**64
 
 
 class TargetScorer:
@@ -55,6 +85,7 @@ class TargetScorer:
         type_codes: types that occur.
         grid: of the interval forecasts.
         tick: of the clock, in the source's time unit.
+        writing: of texts.
     """
 
     def __init__(
@@ -64,6 +95,7 @@ class TargetScorer:
         type_codes: list[int],
         grid: IntervalGrid,
         tick: float,
+        writing: Writing,
     ) -> None:
         self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
         self._assembler = Assembler(settings, loaded.token_ids)
@@ -74,6 +106,8 @@ class TargetScorer:
         self._tick = tick
         self._num_bytes = settings.template.time_bytes
         self._image_px = settings.image_px
+        self._writing = writing
+        self._write = TextWriter(loaded.model, loaded.vocabulary, writing.settings)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Forecast the targets of samples, ``TARGET_SCHEMA``."""
@@ -83,7 +117,7 @@ class TargetScorer:
     def _score(self, assembled: pa.Table, index: int) -> pa.Table:
         row = row_from_arrow(assembled, index, image_px=self._image_px)
         forecasts = self._forecaster(row, self._loaded.batcher(row))
-        return target_table(
+        found = target_table(
             row,
             assembled.slice(index, 1),
             forecasts,
@@ -91,6 +125,41 @@ class TargetScorer:
             tick=self._tick,
             num_bytes=self._num_bytes,
         )
+        return found if forecasts.text is None else self._with_texts(found, row, forecasts.text)
+
+    def _with_texts(self, targets: pa.Table, row: Row, scores: TextScores) -> pa.Table:
+        """The targets of a row with the texts of those that were drawn."""
+        assert row.questions is not None
+        assert row.branches is not None
+        asked = row.questions.task == TASKS["text"]
+        is_text = (row.branches.task == TASKS["text"]) & (row.modality == Modality.TEXT)
+        kept = scores.event[row.event_is_target[scores.event]]
+        question_of = dict(
+            zip(row.questions.event[asked].tolist(), np.flatnonzero(asked).tolist(), strict=True)
+        )
+        names = zip(
+            targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True
+        )
+        rows: list[dict[str, object]] = []
+        for event, (sequence_id, position) in zip(kept.tolist(), names, strict=True):
+            if not self._writing.draws(sequence_id, position):
+                rows.append({})
+                continue
+            plain = row.before_question(
+                question_of[event],
+                image_pad=self._loaded.token_ids.image_pad,
+                with_question=True,
+            )
+            written = self._write(self._loaded.batcher(plain))
+            ids = row.input_ids[is_text & (row.event == event)].tolist()
+            text = self._loaded.vocabulary.decode_text(ids)
+            rows.append({"text": text, "written": written, **text_scores(text, written)})
+        fields = [TARGET_SCHEMA.field(name) for name in ("text", "written", *TEXT_SCORES)]
+        columns = pa.Table.from_pylist(rows, pa.schema(fields))
+        for name in columns.column_names:
+            place = targets.schema.get_field_index(name)
+            targets = targets.set_column(place, targets.schema.field(name), columns[name])
+        return targets
 
 
 def target_table(

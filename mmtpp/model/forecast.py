@@ -55,10 +55,10 @@ class TypeForecasts:
 
 @dataclass(frozen=True, slots=True)
 class TextScores:
-    """Likelihoods of the true texts.
+    """Likelihoods of the true texts, or of the answers in words.
 
     Attributes:
-        event: (Q,) int32, event of the row each is about.
+        event: (Q,) int32, event of the row each is about; of an answer, the last it is about.
         nll: (Q,) nats of the text and its end.
         num_tokens: (Q,) of the text and its end.
     """
@@ -77,12 +77,14 @@ class RowForecasts:
         type: its type, from the history alone.
         joint: its type when its time is known.
         text: its text when its time and image are known.
+        qa: answers to questions in words.
     """
 
     time: TimeForecasts | None
     type: TypeForecasts | None
     joint: TypeForecasts | None
     text: TextScores | None
+    qa: TextScores | None
 
 
 class Forecaster:
@@ -120,7 +122,8 @@ class Forecaster:
             self._time(row, hidden_TD) if TASKS["time"] in tasks else None,
             self._type(row, hidden_TD, "type") if TASKS["type"] in tasks else None,
             self._type(row, hidden_TD, "joint") if TASKS["joint"] in tasks else None,
-            self._text(row, hidden_TD) if TASKS["text"] in tasks else None,
+            self._text(row, hidden_TD, "text") if TASKS["text"] in tasks else None,
+            self._text(row, hidden_TD, "qa") if TASKS["qa"] in tasks else None,
         )
 
     def _time(self, row: Row, hidden_TD: torch.Tensor) -> TimeForecasts:
@@ -172,10 +175,10 @@ class Forecaster:
         at, event = _asked(row, task)
         return TypeForecasts(event, self._choose(hidden_TD, at, self._type_ids))
 
-    def _text(self, row: Row, hidden_TD: torch.Tensor) -> TextScores:
-        _, event = _asked(row, "text")
+    def _text(self, row: Row, hidden_TD: torch.Tensor, task: str) -> TextScores:
+        at, event = _asked(row, task)
         assert row.branches is not None
-        labels = np.flatnonzero((row.branches.task == TASKS["text"]) & row.scored)
+        labels = np.flatnonzero((row.branches.task == TASKS[task]) & row.scored)
         before = row.predecessors()[labels]
         device = hidden_TD.device
         nll_N, _ = self._model.head(
@@ -183,7 +186,9 @@ class Forecaster:
             torch.as_tensor(row.input_ids[labels].astype(np.int64), device=device),
             None,
         )
-        place = np.searchsorted(event, row.event[labels])
+        # an answer stands in the branch of its question
+        branch = (row.segment.astype(np.int64) << 32) + row.branches.branch
+        place = np.searchsorted(branch[at], branch[labels])
         nll = np.bincount(place, nll_N.double().cpu().numpy(), len(event)).astype(np.float64)
         return TextScores(event, nll, np.bincount(place, minlength=len(event)))
 

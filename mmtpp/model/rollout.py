@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
 
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.forecast import IntervalGrid
 from mmtpp.core.template import Template
 from mmtpp.model.batch import Batch
+from mmtpp.model.cached_history import CachedHistory, same_for_all
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.forecast import NUM_FIRST_BYTES
 
@@ -95,7 +95,7 @@ class Roller:
             max_events: of a future; those that reach it may end before the horizon.
             rng: draws.
         """
-        state = _State.of(self._model, history, num_futures)
+        state = CachedHistory.of(self._model, history, num_futures)
         elapsed = np.zeros(num_futures)
         drawn: list[tuple[FloatArray, NDArray[np.int16], NDArray[np.bool_], FloatArray]] = []
         while len(drawn) < max_events and (elapsed <= horizon).any():
@@ -107,12 +107,12 @@ class Roller:
         return Futures(*columns)
 
     def _next(
-        self, state: "_State", size: int, rng: np.random.Generator
+        self, state: CachedHistory, size: int, rng: np.random.Generator
     ) -> tuple[FloatArray, NDArray[np.int16], FloatArray]:
         """The next event of every future; the state is as before."""
         ids, layout = self._template.ids, self._template.layout
         place = state.length
-        hidden = state.feed(_same((ids.time_prediction, *layout.turn), size))
+        hidden = state.feed(same_for_all((ids.time_prediction, *layout.turn), size))
         first = np.exp(self._choose(hidden, self._byte_ids[:NUM_FIRST_BYTES])) * self._allowed
         first /= first.sum(axis=1, keepdims=True)
         byte = _draw(first, rng)
@@ -127,10 +127,10 @@ class Roller:
         if self._joint:
             codes = self._template.time_ids(intervals)
             state.cut(state.length - 1)  # the byte is part of the whole code
-            state.feed(np.concatenate([codes, _same(layout.answer_close, size)], axis=1))
+            state.feed(np.concatenate([codes, same_for_all(layout.answer_close, size)], axis=1))
         else:
             state.cut(place)
-        hidden = state.feed(_same((ids.type_prediction, *layout.turn), size))
+        hidden = state.feed(same_for_all((ids.type_prediction, *layout.turn), size))
         state.cut(place)
         types = np.exp(self._choose(hidden, self._type_ids))
         chosen = _draw(types, rng)
@@ -155,56 +155,6 @@ class Roller:
 
     def _choose(self, hidden_ND: torch.Tensor, ids: torch.Tensor) -> FloatArray:
         return self._model.head.choose(hidden_ND, ids).double().cpu().numpy()
-
-
-class _State:
-    """The cached keys and values of N futures, and where their next token stands."""
-
-    def __init__(self, model: EventModel, cache: DynamicCache, position: int) -> None:
-        self._model, self._cache, self._position = model, cache, position
-
-    @classmethod
-    def of(cls, model: EventModel, history: Batch, size: int) -> "_State":
-        """After the history, which passes the model once."""
-        cache = DynamicCache()
-        model.base.model.language_model(
-            inputs_embeds=model.embed(history),
-            position_ids=history.position_ids,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        cache.batch_repeat_interleave(size)
-        return cls(model, cache, int(history.position_ids.max()) + 1)
-
-    @property
-    def length(self) -> int:
-        """Tokens in the cache."""
-        return self._cache.get_seq_length()
-
-    def feed(self, ids: NDArray[np.integer]) -> torch.Tensor:
-        """Add (N, L) tokens; returns (N, D) what the model makes of the last of each."""
-        model = self._model
-        device = model.head.weight.device
-        input_ids = torch.as_tensor(ids.astype(np.int64), device=device)
-        places = torch.arange(self._position, self._position + ids.shape[1], device=device)
-        found = model.base.model.language_model(
-            inputs_embeds=model.embedding(input_ids),
-            position_ids=places.expand(3, len(ids), -1),
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        self._position += ids.shape[1]
-        return found.last_hidden_state[:, -1]
-
-    def cut(self, length: int) -> None:
-        """Take tokens off again, until there are ``length``; all of them text."""
-        surplus = self.length - length
-        self._position -= surplus
-        self._cache.crop(-surplus)
-
-
-def _same(ids: Sequence[int], size: int) -> NDArray[np.int32]:
-    return np.tile(np.array(ids, dtype=np.int32), (size, 1))
 
 
 def _draw(probabilities: FloatArray, rng: np.random.Generator) -> NDArray[np.int64]:

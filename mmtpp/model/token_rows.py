@@ -113,14 +113,18 @@ class TokenHead(TokenMatrix):
             weight_KD = torch.where((place >= 0)[:, None], trained, weight_KD)
         return functional.linear(hidden_ND, weight_KD).float().log_softmax(dim=-1)
 
-    def _score(
-        self, hidden_ND: torch.Tensor, targets_N: torch.Tensor, type_ids: torch.Tensor | None
-    ) -> Sequence[torch.Tensor]:
+    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        """(N, V) float32, of every token."""
         logits_NV = functional.linear(hidden_ND, self.weight)
         if self.rows is not None:
             trained = functional.linear(hidden_ND, self.rows.to(hidden_ND.dtype))
             logits_NV[:, self.ids] = trained
-        logits_NV = logits_NV.float()
+        return logits_NV.float()
+
+    def _score(
+        self, hidden_ND: torch.Tensor, targets_N: torch.Tensor, type_ids: torch.Tensor | None
+    ) -> Sequence[torch.Tensor]:
+        logits_NV = self.logits(hidden_ND)
         nll_N = functional.cross_entropy(logits_NV, targets_N, reduction="none")
         if type_ids is None:
             return (nll_N,)

@@ -150,6 +150,11 @@ class Vocabulary:
         return max(*self.added_ids, self.byte_base - 1) + 1
 
     @property
+    def num_text_tokens(self) -> int:
+        """Texts are written in ids below this, none of them a control token."""
+        return self._text.get_vocab_size()
+
+    @property
     def added_ids(self) -> list[int]:
         """Ids of the byte tokens, the markers and the types, in order: the rows LoRA trains."""
         return sorted({*self._byte_ids, *self._markers.values(), *self._types})

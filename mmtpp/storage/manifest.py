@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from mmtpp.core.errors import DataError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_FILE = "manifest.json"
 
 

@@ -1,0 +1,247 @@
+"""Questions in words about held-out sequences: answers written, and what they are worth.
+
+The questions of DanmakuTPP-QA have a number, one or two names or a text as answer. Every metric is
+taken over the answers it fits, by the true answer alone: none is left out for what was written.
+Beside them stand the definitions of the published scripts, which do leave answers out
+(``eval/acc.py`` and ``eval/rmse.py`` of DanmakuTPPBench), under names that begin with
+``published``; they are for comparison with published tables and nothing else.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.plan import AssembleSettings, make_plan
+from mmtpp.data.settings import asking_of, assemble_settings
+from mmtpp.data.store import Address, StoreReader
+from mmtpp.evaluate.actors import iter_samples
+from mmtpp.evaluate.metrics import Estimate, mean_estimates
+from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.evaluate.texts import TEXT_SCORES, text_scores
+from mmtpp.model.forecast import Forecaster
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.writing import TextWriter, WritingSettings
+from mmtpp.storage.manifest import Manifest
+from mmtpp.storage.parquet import write_table
+from mmtpp.storage.paths import join, write_bytes
+from mmtpp.train.template_record import Answers
+
+ANSWER_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        ("place", pa.int32()),  # of the question among those of the sequence, from 0
+        ("question", pa.string()),
+        ("answer", pa.string()),  # the true one
+        ("written", pa.string()),
+        ("nll", pa.float64()),  # nats, of the true answer and its end
+        ("tokens", pa.int32()),
+    ]
+)
+PUBLISHED_LENGTH = 10  # characters; longer answers are left out
+PUBLISHED_TOLERANCE = 3.0
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_BETWEEN_ITEMS = re.compile(r"[,;\uff0c\uff1b\u3001/\n]|\band\b")  # the full-width ones too
+
+
+class AnswerScorer:
+    """Assembles windows with questions in words, scores the answers and writes its own.
+
+    Args:
+        settings: what the plan was made with; one window a sample.
+        source: of the model.
+        answers: what the model was asked in training.
+        num_bytes: of the time codes.
+        writing: how answers are written.
+    """
+
+    def __init__(
+        self,
+        settings: AssembleSettings,
+        source: ModelSource,
+        answers: Answers,
+        num_bytes: int,
+        writing: WritingSettings,
+    ) -> None:
+        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
+        self._assembler = Assembler(settings, loaded.token_ids)
+        self._reader = StoreReader(settings.store)
+        self._forecaster = Forecaster(
+            loaded.model,
+            loaded.token_ids,
+            loaded.vocabulary.type_ids(answers.type_codes),
+            answers.intervals.grid(num_bytes=num_bytes),
+        )
+        self._write = TextWriter(loaded.model, loaded.vocabulary, writing)
+        self._image_px = settings.image_px
+
+    def __call__(self, samples: pa.Table) -> pa.Table:
+        """Answer the questions of samples, ``ANSWER_SCHEMA``."""
+        assembled = self._assembler(samples)
+        rows: list[dict[str, object]] = []
+        for index, (window,) in enumerate(samples["windows"].to_pylist()):
+            row = row_from_arrow(assembled, index, image_px=self._image_px)
+            found = self._forecaster(row, self._loaded.batcher(row)).qa
+            assert found is not None
+            questions = self._reader.questions(
+                Address(*(window[n] for n in ("file", "group", "row")))
+            )
+            for place in range(window["first_question"], window["end_question"]):
+                asked = place - window["first_question"]
+                plain = row.before_question(
+                    asked, image_pad=self._loaded.token_ids.image_pad, with_question=True
+                )
+                rows.append(
+                    {
+                        "sequence_id": window["sequence_id"],
+                        "place": place,
+                        "question": questions[place].question,
+                        "answer": questions[place].answer,
+                        "written": self._write(self._loaded.batcher(plain)),
+                        "nll": float(found.nll[asked]),
+                        "tokens": int(found.num_tokens[asked]),
+                    }
+                )
+        return pa.Table.from_pylist(rows, ANSWER_SCHEMA)
+
+
+def evaluate_answers(
+    config: RunConfig,
+    source: ModelSource,
+    answers: Answers,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    run_uri: str,
+) -> tuple[dict[str, float], int, str]:
+    """Answer every question of the held-out split.
+
+    Writes ``answers.parquet`` and, with confidence intervals, ``answers.json``.
+
+    Returns:
+        Metrics by name, the number of questions, and where the table is.
+    """
+    asked = Tasks(time=0.0, type=0.0, joint=0.0, qa=1.0)
+    settings = assemble_settings(
+        config, manifest, split=config.evaluation.split, asking=asking_of(asked)
+    )
+    tables = iter_samples(
+        config,
+        make_plan(settings, vocabulary.token_ids()),
+        AnswerScorer,
+        (
+            settings,
+            source,
+            answers,
+            config.template.time_bytes,
+            WritingSettings(**config.generation.model_dump()),
+        ),
+        title="evaluate: answers",
+    )
+    order = [("sequence_id", "ascending"), ("place", "ascending")]
+    table = pa.concat_tables(list(tables)).sort_by(order)
+    uri = join(run_uri, "answers.parquet")
+    write_table(uri, table)
+    estimates = answer_estimates(table, seed=config.training.seed)
+    tree = {name: asdict(each) for name, each in estimates.items()}
+    write_bytes(join(run_uri, "answers.json"), json.dumps(tree, indent=2).encode())
+    return {name: each.value for name, each in estimates.items()}, len(table), uri
+
+
+def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
+    """Metrics of answers, over all and, where there are several, by the file they come from.
+
+    Args:
+        table: ``ANSWER_SCHEMA``, at least one row.
+        seed: of the resampling.
+
+    Returns:
+        Estimates by ``qa/metric`` and ``qa/FILE/metric``.
+    """
+    files = [name.rpartition("#")[0] or name for name in table["sequence_id"].to_pylist()]
+    values = answer_values(table)
+    sequences = table["sequence_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    found = {f"qa/{name}": each for name, each in mean_estimates(values, sequences, seed).items()}
+    kinds = sorted(set(files))
+    if len(kinds) < 2 or len(kinds) == len(files):
+        return found
+    for kind in kinds:
+        chosen = np.array([file == kind for file in files])
+        part = {name: (top[chosen], down[chosen]) for name, (top, down) in values.items()}
+        of_kind = mean_estimates(part, sequences[chosen], seed)
+        found |= {f"qa/{kind}/{name}": each for name, each in of_kind.items()}
+    return found
+
+
+def answer_values(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What each question adds to the numerator and the denominator of each metric, (N,) each.
+
+    ``exact_match``: the same words, case, outer blanks and final stops aside. ``parsed``: share of
+    the numbers asked for that were written as one. ``accuracy_of_numbers``: the same number, an
+    answer without one being wrong. ``mean_absolute_error`` and ``mean_squared_error``: of the
+    answers with a number; see ``parsed`` for their share. ``items``: of the names asked for, those
+    among the ones written.
+    """
+    truths, written = table["answer"].to_pylist(), table["written"].to_pylist()
+    every = np.ones(len(table))
+    scores = [text_scores(*pair) for pair in zip(truths, written, strict=True)]
+    values = {
+        "nll_nats_per_token": (table["nll"].to_numpy(), table["tokens"].to_numpy().astype(float)),
+        "exact_match": (
+            _flags([_plain(a) == _plain(b) for a, b in zip(truths, written, strict=True)]),
+            every,
+        ),
+        **{name: (np.array([each[name] for each in scores]), every) for name in TEXT_SCORES},
+    }
+    true, said = (np.array([_number(text) for text in texts]) for texts in (truths, written))
+    asked = ~np.isnan(true)
+    if asked.any():
+        has = asked & ~np.isnan(said)
+        error = np.where(has, np.abs(said - true), 0.0)
+        short = asked & np.array([len(text.strip()) <= PUBLISHED_LENGTH for text in written]) & has
+        values |= {
+            "parsed": (has.astype(float), asked.astype(float)),
+            "accuracy_of_numbers": (_flags(has & (error == 0)), asked.astype(float)),
+            "mean_absolute_error": (error, has.astype(float)),
+            "mean_squared_error": (error**2, has.astype(float)),
+            "published_accuracy": (
+                _flags(short & (error <= PUBLISHED_TOLERANCE)),
+                short.astype(float),
+            ),
+            "published_rmse": (np.where(short, error, 0.0), short.astype(float)),
+        }
+    items = [_items(text) for text in truths]
+    named = ~asked & np.array([1 < len(each) <= 3 for each in items])
+    if named.any():
+        shared = [len(a & _items(b)) / max(1, len(a)) for a, b in zip(items, written, strict=True)]
+        inside = [
+            min(1.0, 0.5 * sum(item in text.casefold() for item in each))
+            for each, text in zip(items, written, strict=True)
+        ]
+        values |= {
+            "items": (np.where(named, shared, 0.0), named.astype(float)),
+            "published_items": (np.where(named, inside, 0.0), named.astype(float)),
+        }
+    return values
+
+
+def _flags(values: Sequence[bool] | np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".。")
+
+
+def _number(text: str) -> float:
+    """The number a text is, units aside; NaN where it is none."""
+    found = _NUMBER.findall(text)
+    return float(found[0]) if len(found) == 1 and len(text) <= 40 else float("nan")
+
+
+def _items(text: str) -> set[str]:
+    return {plain for part in _BETWEEN_ITEMS.split(text) if (plain := _plain(part))}
