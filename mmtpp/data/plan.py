@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+from numpy.typing import NDArray
 
 from mmtpp.core.branches import EVENT_TASKS, branch_costs, question_cost
 from mmtpp.core.compression import Compression, compress
@@ -69,12 +70,17 @@ class Asking:
         expansions: first bytes of time codes that follow a time question, for forecasts.
         history_is_scored: the events of the history are labels too, as in stage 1.
         ahead: only the event that comes after the last of each sequence is asked about.
+        origins: with ``ahead``, it is asked after so many events of each sequence instead, evenly
+            spaced among those that have ``horizon`` of the sequence after them; 0 for the last.
+        horizon: in the source's time unit.
     """
 
     tasks: tuple[str, ...]
     expansions: tuple[int, ...] = ()
     history_is_scored: bool = False
     ahead: bool = False
+    origins: int = 0
+    horizon: float = 0.0
 
     @property
     def event_tasks(self) -> tuple[str, ...]:
@@ -318,7 +324,7 @@ def _windows(
     chosen = seeded(settings.compression, sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
     try:
-        windows = _cut(events, settings, template)
+        windows = _cut(events, sequence.times[first:last], settings, template)
         asked = _cut_questions(events, sequence.questions, settings, template)
     except ValueError as error:
         raise DataError(
@@ -349,7 +355,9 @@ def _windows(
     }
 
 
-def _cut(events: Events, settings: AssembleSettings, template: Template) -> list[Window]:
+def _cut(
+    events: Events, times: NDArray[np.float64], settings: AssembleSettings, template: Template
+) -> list[Window]:
     asking = settings.asking
     costs = None
     if asking is not None:
@@ -367,8 +375,21 @@ def _cut(events: Events, settings: AssembleSettings, template: Template) -> list
         )
     if len(events) == 0:
         return []
-    question = int(costs[-1])
-    return [last_window(events, template, max_tokens=settings.max_tokens, question_tokens=question)]
+    ends = [len(events)]
+    if asking.origins:
+        # the first event has no interval: futures go on from the second at the earliest
+        end = int(np.searchsorted(times, times[-1] - asking.horizon, side="right"))
+        ends = [int(each) for each in np.unique(np.linspace(2, end, asking.origins).round())]
+        ends = [each for each in ends if 2 <= each <= end]
+    return [
+        last_window(
+            events.slice(0, end),
+            template,
+            max_tokens=settings.max_tokens,
+            question_tokens=int(costs[end]) if end < len(events) else int(costs[-1]),
+        )
+        for end in ends
+    ]
 
 
 def _cut_questions(

@@ -23,6 +23,7 @@ from mmtpp.data.store import Address, StoreReader
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.metrics import Estimate, mean_estimates
 from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.evaluate.targets import writing_settings
 from mmtpp.evaluate.texts import TEXT_SCORES, text_scores
 from mmtpp.model.forecast import Forecaster
 from mmtpp.model.vocabulary import Vocabulary
@@ -138,7 +139,7 @@ def evaluate_answers(
             source,
             answers,
             config.template.time_bytes,
-            WritingSettings(**config.generation.model_dump()),
+            writing_settings(config),
         ),
         title="evaluate: answers",
     )

@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.branches import EVENT_TASKS
 from mmtpp.core.errors import DataError
 from mmtpp.data.plan import make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.evaluate.answers import evaluate_answers
 from mmtpp.evaluate.forecasts import evaluate_forecasts
 from mmtpp.evaluate.likelihood import (
     baseline_metrics,
@@ -45,7 +47,8 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     Returns:
         ``run_id``, ``metrics``, ``baselines`` and where the tables are, one row an event: of
         ``events`` whose likelihood was scored, unless the model was fine-tuned on answers alone,
-        and of ``targets`` that were forecast, if it was fine-tuned at all.
+        of ``targets`` that were forecast, if it was fine-tuned at all, and of ``answers`` to
+        questions in words, if it was fine-tuned on those.
 
     Raises:
         MmtppError: the store, the model and the settings do not fit together.
@@ -79,11 +82,17 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         logger.info("the model was fine-tuned on answers alone: forecasts only")
     if answers is None:
         logger.info("the model was not fine-tuned to forecast: likelihoods only")
-    else:
+    elif set(answers.tasks) & set(EVENT_TASKS):
         found = evaluate_forecasts(config, source, answers, manifest, vocabulary, run_uri)
         metrics |= found.metrics
         baselines |= found.baselines
         result |= {"targets": found.num_targets, "targets_uri": found.targets_uri}
+    if answers is not None and "qa" in answers.tasks:
+        of_answers, count, uri = evaluate_answers(
+            config, source, answers, manifest, vocabulary, run_uri
+        )
+        metrics |= of_answers
+        result |= {"answers": count, "answers_uri": uri}
 
     key = f"{name}-{manifest.fingerprint[:16]}"
     tracker = MlflowTracker.of_run(config.tracking, RunIdentity(name, run_uri, key))
@@ -93,7 +102,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     )
     tracker.metrics(0, metrics)
     tracker.metrics(0, {f"baseline/{metric}": value for metric, value in baselines.items()})
-    if answers is not None:
+    if "targets" in result:
         tracker.folder(join(run_uri, "figures"), "figures")
     run_id = tracker.wait_for_run(TRACKER_WAIT_S)
     tracker.close("FINISHED")

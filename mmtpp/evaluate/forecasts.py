@@ -16,11 +16,11 @@ from mmtpp.data.store import StoreReader
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.classical import History, baseline_targets
 from mmtpp.evaluate.figures import write_figures
+from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.metrics import Estimate, estimate
 from mmtpp.evaluate.model import ModelSource
-from mmtpp.evaluate.targets import TargetScorer, Writing
+from mmtpp.evaluate.targets import TargetScorer, Writing, writing_settings
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.model.writing import WritingSettings
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import join, write_bytes
@@ -103,11 +103,12 @@ def evaluate_forecasts(
     write_table(targets_uri, targets)
     train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
     known = [each for each in read_histories(train, codes) if len(each.times) > 1]
+    held_out = read_histories(replace(settings, time_from=-1e300), codes)
     of_baselines: dict[str, pa.Table] = {}
     if known:
         of_baselines = baseline_targets(
             known,
-            read_histories(replace(settings, time_from=-1e300), codes),
+            held_out,
             targets,
             tick=tick,
             num_types=len(codes),
@@ -120,6 +121,12 @@ def evaluate_forecasts(
         name: estimate(table, seconds_per_unit=seconds, seed=seed)
         for name, table in of_baselines.items()
     }
+    if config.evaluation.futures:
+        of_model, of_past = evaluate_horizon(
+            config, source, answers, manifest, vocabulary, held_out, codes, run_uri
+        )
+        estimates |= of_model
+        baselines["repeat"] = of_past
     tree = {"model": _tree(estimates)} | {name: _tree(each) for name, each in baselines.items()}
     write_bytes(join(run_uri, "metrics.json"), json.dumps(tree, indent=2).encode())
     write_figures(join(run_uri, "figures"), targets, estimates, seconds_per_unit=seconds)
@@ -134,11 +141,6 @@ def evaluate_forecasts(
         num_targets=len(targets),
         targets_uri=targets_uri,
     )
-
-
-def writing_settings(config: RunConfig) -> WritingSettings:
-    """How texts are written."""
-    return WritingSettings(**config.generation.model_dump())
 
 
 def _writing(config: RunConfig, plan: Plan) -> Writing:

@@ -28,8 +28,10 @@ from mmtpp.data.prepare import load_model_vocabulary, prepare, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.forecast import Forecaster
 from mmtpp.model.rollout import Roller
+from mmtpp.model.writing import TextWriter, WritingSettings
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import check_bucket, join, write_bytes
 from mmtpp.train.hardware import choose_hardware
@@ -58,6 +60,12 @@ def predict(config: RunConfig) -> dict[str, object]:
             where=scored,
             cause="it was never asked when the next event comes, or of which type it is; run "
             "jobs/finetune.py on it",
+        )
+    if config.prediction.text and not {"time", "text"} <= set(answers.tasks):
+        raise ConfigError(
+            f"the model was asked for {', '.join(answers.tasks)}, not for time and text",
+            where=scored,
+            setting="prediction.text = true",
         )
     check_template(config, scored, to_train=False)
     run_uri = join(config.run.storage_uri, run_name(config, "predict"))
@@ -97,7 +105,15 @@ def predict(config: RunConfig) -> dict[str, object]:
         config,
         plan,
         NextEventForecaster,
-        (settings, source, answers, grid, config.prediction, config.training.seed),
+        (
+            settings,
+            source,
+            answers,
+            grid,
+            config.prediction,
+            writing_settings(config),
+            config.training.seed,
+        ),
         title="predict",
     )
     uri, count = join(run_uri, "forecasts"), 0
@@ -127,6 +143,8 @@ def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
     if "type" in answers.tasks:
         chance = pa.struct([("type", pa.string()), ("probability", pa.float64())])
         fields += [("type", pa.string()), ("type_probabilities", pa.list_(chance))]
+    if prediction.text:
+        fields.append(("text", pa.string()))
     if prediction.futures:
         event = pa.struct([("time", pa.float64()), ("type", pa.string())])
         fields.append(("futures", pa.list_(pa.list_(event))))
@@ -146,6 +164,7 @@ class NextEventForecaster:
         answers: what the model was asked in training.
         grid: of the interval forecasts.
         prediction: what is wanted.
+        writing: how texts are written.
         seed: of the futures, with the sequence's name.
     """
 
@@ -156,15 +175,18 @@ class NextEventForecaster:
         answers: Answers,
         grid: IntervalGrid,
         prediction: Prediction,
+        writing: WritingSettings,
         seed: int,
     ) -> None:
         self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
         self._assembler = Assembler(settings, loaded.token_ids)
         type_ids = loaded.vocabulary.type_ids(answers.type_codes)
         self._forecaster = Forecaster(loaded.model, loaded.token_ids, type_ids, grid)
+        self._template = settings.writer(loaded.token_ids)
+        self._write = TextWriter(loaded.model, loaded.vocabulary, writing)
         self._roller = Roller(
             loaded.model,
-            settings.writer(loaded.token_ids),
+            self._template,
             answers.type_codes,
             type_ids,
             grid,
@@ -212,9 +234,21 @@ class NextEventForecaster:
                 {"type": name, "probability": float(chance)}
                 for name, chance in zip(names, chances, strict=True)
             ]
+        if self._prediction.text:
+            assert found.time is not None
+            median = found.time.interval.quantiles((0.5,))[0]
+            result["text"] = self._text(row, median)
         if self._prediction.futures:
             result["futures"] = self._futures(row, str(result["sequence_id"]), float(times[-1]))
         return result
+
+    def _text(self, row: Row, interval: np.ndarray) -> str:
+        """The text of the next event, (1,) after the last; without an image."""
+        ids, layout = self._template.ids, self._template.layout
+        time = (ids.time_prediction, *layout.turn, *self._template.time_ids(interval)[0].tolist())
+        prompt = (*time, *layout.answer_close, ids.text_start, *layout.turn)
+        plain = row.before_question(0, image_pad=ids.image_pad)
+        return self._write(self._loaded.batcher(plain), prompt)
 
     def _futures(
         self, row: Row, sequence_id: str, last_time: float

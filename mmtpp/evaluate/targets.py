@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import TASKS
 from mmtpp.core.forecast import IntervalForecasts, IntervalGrid
 from mmtpp.core.order import seed_from
@@ -74,6 +75,11 @@ class Writing:
     def draws(self, sequence_id: str, position: int) -> bool:
         """Whether the text of a target is written; the same whoever asks."""
         return seed_from("written", self.seed, sequence_id, position) < self.share * 2**64
+
+
+def writing_settings(config: RunConfig) -> WritingSettings:
+    """How texts are written."""
+    return WritingSettings(**config.generation.model_dump())
 
 
 class TargetScorer:

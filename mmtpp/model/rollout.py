@@ -34,12 +34,14 @@ class Futures:
         is_within: (N, S) events up to the horizon; the others were drawn and lie beyond it.
         nll: (N, S) nats of the first two bytes of each interval and of each type, as they were
             drawn.
+        type_chances: (N, S, K) probability of every type where one was drawn.
     """
 
     intervals: FloatArray
     types: NDArray[np.int16]
     is_within: NDArray[np.bool_]
     nll: FloatArray
+    type_chances: FloatArray
 
 
 class Roller:
@@ -97,18 +99,18 @@ class Roller:
         """
         state = CachedHistory.of(self._model, history, num_futures)
         elapsed = np.zeros(num_futures)
-        drawn: list[tuple[FloatArray, NDArray[np.int16], NDArray[np.bool_], FloatArray]] = []
+        drawn: list[tuple[NDArray, ...]] = []
         while len(drawn) < max_events and (elapsed <= horizon).any():
-            intervals, types, nll = self._next(state, num_futures, rng)
+            intervals, types, nll, chances = self._next(state, num_futures, rng)
             elapsed = elapsed + intervals
-            drawn.append((intervals, types, elapsed <= horizon, nll))
+            drawn.append((intervals, types, elapsed <= horizon, nll, chances))
             state.feed(self._written(intervals, types))
         columns = [np.stack(column, axis=1) for column in zip(*drawn, strict=True)]
         return Futures(*columns)
 
     def _next(
         self, state: CachedHistory, size: int, rng: np.random.Generator
-    ) -> tuple[FloatArray, NDArray[np.int16], FloatArray]:
+    ) -> tuple[FloatArray, NDArray[np.int16], FloatArray, FloatArray]:
         """The next event of every future; the state is as before."""
         ids, layout = self._template.ids, self._template.layout
         place = state.length
@@ -135,7 +137,7 @@ class Roller:
         types = np.exp(self._choose(hidden, self._type_ids))
         chosen = _draw(types, rng)
         nll = -np.log(chance) - np.log(types[rows, chosen])
-        return intervals, self._codes[chosen], nll
+        return intervals, self._codes[chosen], nll, types
 
     def _written(self, intervals: FloatArray, types: NDArray[np.int16]) -> NDArray[np.int32]:
         """(N, L) the tokens of one event of each future."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.branches import TASKS, BranchedTokens, lay_out_branches
+from mmtpp.core.branches import EVENT_TASKS, BranchedTokens, lay_out_branches
 from mmtpp.core.events import Events
 from mmtpp.core.row import HISTORY, Branches, Row
 from mmtpp.core.template import Template, TemplateSettings
@@ -104,7 +104,7 @@ def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
             TEMPLATE,
             events_of(20, seed),
             chosen,
-            tasks=tuple(TASKS),
+            tasks=EVENT_TASKS,
             expansions=[0, 64] if seed == 1 else [],
         )
         for seed, chosen in enumerate(targets)

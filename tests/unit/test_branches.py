@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.branches import (
+    EVENT_TASKS,
     TASK_NAMES,
     TASKS,
     BranchedTokens,
     branch_costs,
     lay_out_branches,
+    lay_out_questions,
+    question_cost,
 )
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.positions import branched_positions, mrope_positions
@@ -23,7 +26,7 @@ from mmtpp.core.tokens import Modality
 from tests.unit.strategies import IDS, events, plain_events
 from tests.unit.test_template import settings
 
-ALL = tuple(TASKS)
+ALL = EVENT_TASKS
 
 
 def _history(template: Template, sequence: Events, target: int) -> list[int]:
@@ -258,3 +261,29 @@ def test_the_row_before_a_question_is_its_history_alone(chosen: TemplateSettings
     seen = np.flatnonzero(_mask(laid, 8)[laid.questions.at[0]])
     expected = np.unique(np.flatnonzero(np.isin(pads, seen)) // 4)
     assert expected.tolist() == plain.image_frame.tolist()
+
+
+@given(settings, events(min_size=1, max_size=6), st.integers(1, 40))
+def test_a_question_in_words_sees_the_whole_window_and_no_other_question(
+    chosen: TemplateSettings, sequence: Events, size: int
+):
+    template = Template(IDS, chosen, asked=True)
+    asked = [([301, 302], [303]), ([304], [305, 306])]
+    laid = lay_out_questions(template, sequence, asked)
+    mask, questions = _mask(laid, size), laid.questions
+    turn = [44, 45] if chosen.style == "paper" else []
+    history = template.write(sequence).ids.tolist()
+    assert [TASKS["qa"]] * 2 == questions.task.tolist()
+    assert [len(sequence) - 1] * 2 == questions.event.tolist()
+    extra = 0
+    for number, (question, answer) in enumerate(asked):
+        alone = [*history, 7, *question, 8, *turn, *answer, 8]
+        extra += len(alone) - len(history)
+        assert question_cost(template, question, answer) == len(alone) - len(history)
+        at = int(questions.at[number])
+        last = at + len(answer) + 1
+        assert alone == laid.tokens.ids[mask[last]].tolist()
+        own = mask[last] & laid.is_answer
+        assert [*answer, 8] == laid.tokens.ids[own].tolist()
+        assert at == _row(laid).predecessors()[np.flatnonzero(own)[0]]
+    assert len(history) + extra == len(laid.tokens.ids)

@@ -1,0 +1,378 @@
+"""Long horizons: whole drawn futures against what happened.
+
+The next event alone does not tell how good a forecast of the next hour is. From origins within
+held-out sequences futures are drawn up to a horizon and compared as sets of events:
+
+- OTD, the optimal transport distance (Mei et al. 2019): what it costs to turn a future into what
+  happened, by moving events of the same type in time, deleting and inserting them.
+- T-mAP (Karpukhin et al. 2024): the mean over types of the average precision of the forecast
+  events, of which each may be matched to one event of the type within a tolerance.
+
+Axes: N predicted, M true events, K types, R resamples.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.order import seed_from
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.settings import asking_of, assemble_settings
+from mmtpp.evaluate.actors import iter_samples
+from mmtpp.evaluate.classical import History
+from mmtpp.evaluate.metrics import CONFIDENCE, Estimate, mean_estimates
+from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.model.rollout import Roller
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.storage.manifest import Manifest
+from mmtpp.storage.parquet import write_table
+from mmtpp.storage.paths import join, write_bytes
+from mmtpp.train.template_record import Answers
+
+TOLERANCE = 0.2  # of the horizon, about as in HoTPP; deleting an event costs half of it
+RESAMPLES = 200
+FUTURE_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        ("origin", pa.int32()),  # position of the last event that is known
+        ("future", pa.int32()),
+        ("times", pa.list_(pa.float64())),  # after the origin, in the source's unit
+        ("types", pa.list_(pa.int16())),
+        ("type_chances", pa.list_(pa.float32())),  # K for every event
+    ]
+)
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class EventSet:
+    """Events within the horizon.
+
+    Attributes:
+        times: (N,) after the origin.
+        types: (N,) indices of the K types.
+        chances: (N, K) probability of every type.
+    """
+
+    times: FloatArray
+    types: NDArray[np.int64]
+    chances: FloatArray
+
+    @classmethod
+    def certain(cls, times: FloatArray, types: NDArray[np.int64], num_types: int) -> "EventSet":
+        """Events of which the type is taken for certain."""
+        return cls(times, types, np.eye(num_types)[types])
+
+
+def transport_distance(found: EventSet, true: EventSet, *, delete_cost: float) -> float:
+    """OTD: the least cost, in units of time, of turning one set of events into the other.
+
+    Args:
+        found: a set of events.
+        true: another one.
+        delete_cost: of deleting or inserting an event.
+    """
+    total = delete_cost * (len(found.times) + len(true.times))
+    for kind in np.intersect1d(found.types, true.types):
+        here, there = (each.times[each.types == kind] for each in (found, true))
+        gain = np.minimum(np.abs(here[:, None] - there) - 2 * delete_cost, 0)
+        total += gain[linear_sum_assignment(gain)].sum()
+    return float(total)
+
+
+def matched(found: EventSet, true: EventSet, kind: int, *, tolerance: float) -> NDArray[np.bool_]:
+    """(N,) the predicted events that are matched to an event of a type, each to one of its own.
+
+    The matching of the largest sum of scores: at any threshold of the score it has as many matches
+    as there can be (the matchable sets are a transversal matroid).
+    """
+    is_matched = np.zeros(len(found.times), dtype=np.bool_)
+    there = true.times[true.types == kind]
+    if not len(there) or not len(found.times):
+        return is_matched
+    near = np.abs(found.times[:, None] - there) <= tolerance
+    score = np.maximum(found.chances[:, kind], 1e-12)
+    rows, columns = linear_sum_assignment(-score[:, None] * near)
+    is_matched[rows] = near[rows, columns]
+    return is_matched
+
+
+@dataclass(frozen=True, slots=True)
+class _OfType:
+    """What T-mAP needs of a type: predicted events in order of their score, the best first.
+
+    Attributes:
+        is_matched: (N,) bool.
+        sequence: (N,) the sequence each belongs to.
+        num_true: (S,) events of the type by sequence.
+    """
+
+    is_matched: NDArray[np.bool_]
+    sequence: NDArray[np.int64]
+    num_true: FloatArray
+
+    def average_precision(self, weights: FloatArray) -> FloatArray:
+        """(R,) with (R, S) weights of the sequences; NaN without any true event."""
+        of_event = weights[:, self.sequence]
+        hits = np.cumsum(of_event * self.is_matched, axis=1)
+        precision = hits / np.maximum(np.cumsum(of_event, axis=1), 1e-300)
+        total = weights @ self.num_true
+        gained = (precision * of_event * self.is_matched).sum(axis=1)
+        return np.divide(gained, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def horizon_estimates(
+    found: Sequence[EventSet],
+    true: Sequence[EventSet],
+    sequence: NDArray[np.int64],
+    *,
+    horizon: float,
+    seconds_per_unit: float,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Metrics of predicted futures, with bootstrap intervals over sequences.
+
+    Args:
+        found: predicted events.
+        true: what happened instead, of the same origins.
+        sequence: from 0, which one each origin lies in.
+        horizon: in the source's unit.
+        seconds_per_unit: of the source's time unit.
+        seed: of the resampling.
+    """
+    tolerance = TOLERANCE * horizon
+    pairs = list(zip(found, true, strict=True))
+    ones = np.ones(len(pairs))
+    cost = [transport_distance(*pair, delete_cost=tolerance / 2) for pair in pairs]
+    counts = [abs(len(ours.times) - len(theirs.times)) for ours, theirs in pairs]
+    values = {
+        "horizon/otd_s": (np.array(cost) * seconds_per_unit, ones),
+        "horizon/count_error": (np.array(counts, dtype=np.float64), ones),
+        "horizon/true_events": (np.array([len(each.times) for each in true], np.float64), ones),
+    }
+    estimates = mean_estimates(values, sequence, seed)
+    of_types = [
+        _of_type(pairs, sequence, kind, tolerance=tolerance)
+        for kind in range(found[0].chances.shape[1])
+    ]
+    size = int(sequence.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), RESAMPLES)
+    weights = np.concatenate([np.ones((1, size)), drawn]).astype(np.float64)
+    precision = np.stack([each.average_precision(weights) for each in of_types])
+    there = (~np.isnan(precision)).sum(axis=0)
+    means = np.nansum(precision, axis=0)[there > 0] / there[there > 0]
+    if there[0]:
+        tail = 100 * (1 - CONFIDENCE) / 2
+        low, high = np.percentile(means[1:], [tail, 100 - tail])
+        estimates["horizon/t_map"] = Estimate(float(means[0]), float(low), float(high))
+    return estimates
+
+
+def _of_type(
+    pairs: Sequence[tuple[EventSet, EventSet]],
+    sequence: NDArray[np.int64],
+    kind: int,
+    *,
+    tolerance: float,
+) -> _OfType:
+    hits = np.concatenate([matched(*pair, kind, tolerance=tolerance) for pair in pairs])
+    scores = np.concatenate([ours.chances[:, kind] for ours, _ in pairs])
+    owner = np.repeat(sequence, [len(ours.times) for ours, _ in pairs])
+    num_true = np.bincount(sequence, [(theirs.types == kind).sum() for _, theirs in pairs])
+    order = np.argsort(-scores, kind="stable")
+    return _OfType(hits[order], owner[order], num_true.astype(np.float64))
+
+
+def repeated(history: History, origin: int, *, horizon: float, num_types: int) -> EventSet:
+    """A baseline: what happened in as long a time before the origin happens once more."""
+    times = history.times[: origin + 1] - history.times[origin] + horizon
+    kept = times > 0
+    return EventSet.certain(times[kept], history.types[: origin + 1][kept], num_types)
+
+
+def what_happened(history: History, origin: int, *, horizon: float, num_types: int) -> EventSet:
+    """The events after an origin, up to the horizon."""
+    times = history.times[origin + 1 :] - history.times[origin]
+    kept = times <= horizon
+    return EventSet.certain(times[kept], history.types[origin + 1 :][kept], num_types)
+
+
+class FutureDrawer:
+    """Assembles histories and draws what may follow: a Ray Data actor.
+
+    Args:
+        settings: what the plan was made with.
+        source: of the model.
+        type_codes: types that occur.
+        grid: of the intervals.
+        joint: the model knows the type when the time is known.
+        futures: drawn from each origin.
+        horizon: in the source's unit.
+        max_events: of a future.
+        seed: of the draws, with the origin.
+    """
+
+    def __init__(
+        self,
+        settings: AssembleSettings,
+        source: ModelSource,
+        type_codes: list[int],
+        grid: IntervalGrid,
+        joint: bool,
+        futures: int,
+        horizon: float,
+        max_events: int,
+        seed: int,
+    ) -> None:
+        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
+        self._assembler = Assembler(settings, loaded.token_ids)
+        self._roller = Roller(
+            loaded.model,
+            settings.writer(loaded.token_ids),
+            type_codes,
+            loaded.vocabulary.type_ids(type_codes),
+            grid,
+            joint=joint,
+        )
+        self._image_px = settings.image_px
+        self._futures, self._horizon, self._max_events = futures, horizon, max_events
+        self._seed = seed
+
+    def __call__(self, samples: pa.Table) -> pa.Table:
+        """The futures of origins, ``FUTURE_SCHEMA``."""
+        assembled = self._assembler(samples)
+        rows: list[dict[str, object]] = []
+        for index in range(len(assembled)):
+            name = assembled["sequences"][index].values[0].as_py()
+            origin = int(assembled["event_position"][index].values[-1].as_py())
+            row = row_from_arrow(assembled, index, image_px=self._image_px)
+            plain = row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
+            found = self._roller(
+                self._loaded.batcher(plain),
+                num_futures=self._futures,
+                horizon=self._horizon,
+                max_events=self._max_events,
+                rng=np.random.default_rng(seed_from("horizon", self._seed, name, origin)),
+            )
+            times = np.cumsum(found.intervals, axis=1)
+            for future, kept in enumerate(found.is_within):
+                rows.append(
+                    {
+                        "sequence_id": name,
+                        "origin": origin,
+                        "future": future,
+                        "times": times[future][kept],
+                        "types": found.types[future][kept],
+                        "type_chances": found.type_chances[future][kept].ravel(),
+                    }
+                )
+        return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
+
+
+def evaluate_horizon(
+    config: RunConfig,
+    source: ModelSource,
+    answers: Answers,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    histories: Sequence[History],
+    type_codes: list[int],
+    run_uri: str,
+) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """Draw futures from origins of the held-out split and compare them with what happened.
+
+    Writes ``futures.parquet`` and ``horizon.json``.
+
+    Args:
+        config: of the job.
+        source: of the model.
+        answers: what the model was asked in training.
+        manifest: of the store.
+        vocabulary: of store and model.
+        histories: the held-out sequences, whole; their types are indices of ``type_codes``.
+        type_codes: types that occur.
+        run_uri: where to write.
+
+    Returns:
+        Metrics of the model, every future counted alike, and of repeating the past.
+
+    Raises:
+        ConfigError: the model was not asked when and which.
+        DataError: no sequence is longer than the horizon.
+    """
+    wanted = config.evaluation
+    joint = "joint" in answers.tasks
+    if "time" not in answers.tasks or not {"type", "joint"} & set(answers.tasks):
+        raise ConfigError(
+            f"futures need the tasks time and type or joint, the model has {answers.tasks}",
+            setting=f"evaluation.futures = {wanted.futures}",
+        )
+    asking = asking_of(Tasks(time=1.0, type=0.0, joint=0.0))
+    asking = Asking(asking.tasks, ahead=True, origins=wanted.origins, horizon=wanted.horizon)
+    settings = assemble_settings(config, manifest, split=wanted.split, asking=asking)
+    tables = iter_samples(
+        config,
+        make_plan(settings, vocabulary.token_ids()),
+        FutureDrawer,
+        (
+            settings,
+            source,
+            type_codes,
+            answers.intervals.grid(num_bytes=config.template.time_bytes),
+            joint,
+            wanted.futures,
+            wanted.horizon,
+            wanted.max_future_events,
+            config.training.seed,
+        ),
+        title="evaluate: futures",
+    )
+    order = [("sequence_id", "ascending"), ("origin", "ascending"), ("future", "ascending")]
+    table = pa.concat_tables(list(tables)).sort_by(order)
+    if not len(table):
+        raise DataError(
+            "no held-out sequence is longer than the horizon",
+            where=config.store.uri,
+            setting=f"evaluation.horizon = {wanted.horizon}",
+        )
+    write_table(join(run_uri, "futures.parquet"), table)
+    by_name = {each.sequence_id: each for each in histories}
+    place_of = {code: place for place, code in enumerate(type_codes)}
+    size = len(type_codes)
+    found, true, past, sequence = [], [], [], []
+    numbers: dict[str, int] = {}
+    for row in table.to_pylist():
+        history, origin = by_name[row["sequence_id"]], row["origin"]
+        types = np.array([place_of[code] for code in row["types"]], dtype=np.int64)
+        chances = np.array(row["type_chances"], dtype=np.float64).reshape(-1, size)
+        found.append(EventSet(np.array(row["times"], dtype=np.float64), types, chances))
+        shared = {"horizon": wanted.horizon, "num_types": size}
+        true.append(what_happened(history, origin, **shared))
+        past.append(repeated(history, origin, **shared))
+        sequence.append(numbers.setdefault(row["sequence_id"], len(numbers)))
+    results = [
+        horizon_estimates(
+            events,
+            true,
+            np.array(sequence),
+            horizon=wanted.horizon,
+            seconds_per_unit=manifest.seconds_per_unit,
+            seed=config.training.seed,
+        )
+        for events in (found, past)
+    ]
+    tree = {
+        name: {metric: asdict(each) for metric, each in estimates.items()}
+        for name, estimates in zip(("model", "repeat"), results, strict=True)
+    }
+    write_bytes(join(run_uri, "horizon.json"), json.dumps(tree, indent=2).encode())
+    return results[0], results[1]
