@@ -38,7 +38,16 @@ THIRD_PARTY = {
     },
     "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
     "train": {"numpy", "pyarrow", "torch", "ray", "deepspeed", "safetensors", "transformers"},
-    "evaluate": {"numpy", "pyarrow", "torch", "ray", "scipy", "matplotlib"},
+    "evaluate": {
+        "numpy",
+        "pyarrow",
+        "torch",
+        "ray",
+        "scipy",
+        "matplotlib",
+        "sacrebleu",
+        "rouge_score",
+    },
     "inspect": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe"},
 }
 MAIN = {

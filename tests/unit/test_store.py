@@ -79,6 +79,9 @@ def test_row_groups_hold_whole_short_sequences_or_one_part(tmp_path):
     assert [each.sequence_id for each in SEQUENCES] == list(dict.fromkeys(names))
     assert len(groups) <= 12  # three parts, two, one of 4,096, and the small ones together
     assert ["Why?"] == groups[0]["questions"][0].as_py()
+    ids = [VOCABULARY.encode_texts(["Why?", "So."])[place] for place in range(2)]
+    assert [ids[0]] == groups[0]["question_ids"][0].as_py()
+    assert [ids[1]] == groups[0]["answer_ids"][0].as_py()
 
 
 def test_every_sequence_is_read_back_whole(reader):
