@@ -48,7 +48,16 @@ def test_stage_two_learns_to_answer(adapted, stack):
 
 
 def test_every_held_out_event_is_forecast_once(base, adapted, stack):
-    settings = {"model.path": base["adapter_uri"], "model.adapter": adapted["adapter_uri"]}
+    settings = {
+        "model.path": base["adapter_uri"],
+        "model.adapter": adapted["adapter_uri"],
+        "evaluation.written_texts": 60,
+        "generation.max_tokens": 12,
+        "evaluation.futures": 2,
+        "evaluation.horizon": 70.0,
+        "evaluation.origins": 3,
+        "evaluation.max_future_events": 6,
+    }
     result = evaluate(make_config(**settings))
     manifest = load_manifest(STORE)
     sequences = manifest.sequences_by_split["test"]
@@ -59,7 +68,15 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
         zip(targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True)
     )
     assert expected == len(places)
-    assert 0 == sum(targets[name].null_count for name in targets.column_names)
+    of_texts = {"text", "written", "rouge_l", "bleu", "chrf"}
+    always = [name for name in targets.column_names if name not in of_texts]
+    assert 0 == sum(targets[name].null_count for name in always)
+    # some texts were written, and they are texts
+    written = targets.filter(pc.field("written").is_valid())
+    assert 10 < len(written) < len(targets)
+    assert all(text.startswith("event ") for text in written["text"].to_pylist())
+    assert not any("<|" in text for text in written["written"].to_pylist())
+    assert 0 <= pc.mean(written["rouge_l"]).as_py() <= 1
     # the forecasts are distributions about what happened
     ordered = [targets[f"quantile_{level}"].to_numpy() for level in ("05", "25", "50", "75", "95")]
     assert (np.diff(ordered, axis=0) >= 0).all()
@@ -74,6 +91,16 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
         "joint/nll_nats_per_event",
         "text/nll_nats_per_token",
     } <= metrics.keys()
+    assert pc.mean(written["chrf"]).as_py() == pytest.approx(metrics["text/chrf"])
+    # futures of up to 6 events from 3 origins of each sequence
+    futures = read_table(str(result["targets_uri"]).replace("targets", "futures"))
+    assert sequences * 3 * 2 == len(futures)
+    assert max(map(len, futures["times"].to_pylist())) <= 6
+    assert all(times == sorted(times) for times in futures["times"].to_pylist())
+    assert max(max(times, default=0) for times in futures["times"].to_pylist()) <= 70
+    assert 0 <= metrics["horizon/t_map"] <= 1
+    assert 4 <= metrics["horizon/true_events"] == result["baselines"]["repeat/horizon/true_events"]
+    assert metrics["horizon/otd_s"] > 0
     assert metrics["type/accuracy/at_1-50"] == metrics["type/accuracy"]
     baselines = result["baselines"]
     assert {"hawkes", "poisson", "marginal", "last"} == {
@@ -108,6 +135,8 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
         "prediction.futures": 3,
         "prediction.horizon": 30.0,
         "prediction.max_future_events": 5,
+        "prediction.text": True,
+        "generation.max_tokens": 8,
         # of held-out evaluation only
         "evaluation.max_sequences": 2,
         "window.time_from": 1e9,
@@ -132,6 +161,7 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
             row["type"]
             == max(row["type_probabilities"], key=lambda each: each["probability"])["type"]
         )
+        assert isinstance(row["text"], str)
         assert 3 == len(row["futures"])
         for future in row["futures"]:
             times = [row["last_time"], *(event["time"] for event in future)]

@@ -1,0 +1,103 @@
+"""Questions in words on a real cluster: from JSON lines to answers and what they are worth."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmtpp.core.errors import DataError
+from mmtpp.core.timecode import encode_intervals
+from mmtpp.data.prepare import prepare
+from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.parquet import read_table
+from mmtpp.storage.paths import read_bytes, write_bytes
+from mmtpp.train.launch import finetune
+from mmtpp.train.template_record import recorded_answers
+from tests.on_ray.curves import curve
+from tests.on_ray.settings import make_config
+
+RAW, STORE = "s3://mmtpp/t/questions", "s3://mmtpp/t/questions_store"
+
+
+def _event(interval: float, kind: int, text: str) -> str:
+    code = encode_intervals(np.array([interval]), num_bytes=4)[0]
+    time = "".join(f"<|byte_{value}|>" for value in code)
+    return (
+        f"<|start_of_event|> <|time_start|>{time}<|time_end|> <|type_start|><|type_{kind}|>"
+        f"<|type_end|> <|text_start|>{text}<|text_end|> <|end_of_event|>\n"
+    )
+
+
+def _publish() -> None:
+    """Two files of 15 sequences: how many events of type 1, and of which type the last is."""
+    for file, question in (("count", "How many of type 1?"), ("last", "Which type is last?")):
+        lines = []
+        for index in range(15):
+            rng = np.random.default_rng([len(file), index])
+            kinds = rng.integers(0, 2, 6)
+            events = "".join(_event(1.0 + (i % 2), int(k), "so") for i, k in enumerate(kinds))
+            answer = str(int(kinds.sum())) if file == "count" else ["zero", "one"][kinds[-1]]
+            lines.append(
+                {
+                    "prompt_text": f"{events}<|question|>{question}<|im_end|>\n",
+                    "response_text": f"{answer}<|im_end|>",
+                }
+            )
+        data = "\n".join(map(json.dumps, lines))
+        write_bytes(f"{RAW}/{file}.jsonl", data.encode())
+
+
+SETTINGS = {
+    "source.kind": "danmaku_qa",
+    "source.uri": RAW,
+    "store.uri": STORE,
+    "compression.strategy": "none",
+    "generation.max_tokens": 6,
+}
+
+
+def test_questions_are_trained_on_answered_and_scored(base, stack):
+    _publish()
+    config = make_config(**{**SETTINGS, "model.path": base["adapter_uri"]})
+    prepare(config)
+    changes = {
+        **SETTINGS,
+        "run.name": "questions",
+        "model.path": base["adapter_uri"],
+        "tasks.time": 0.0,
+        "tasks.type": 0.0,
+        "tasks.joint": 0.0,
+        "tasks.qa": 1.0,
+        "training.num_steps": 25,
+        "training.learning_rate": 5e-3,
+    }
+    trained = finetune(make_config(**changes))
+    answers = recorded_answers(trained["adapter_uri"])
+    assert answers is not None
+    assert ("qa",) == answers.tasks
+    losses = curve(stack.client, trained["run_id"])
+    assert losses[max(losses)] < 0.5 * losses[1]
+    result = evaluate(make_config(**{**changes, "model.path": trained["adapter_uri"]}))
+    table = read_table(str(result["answers_uri"]))
+    count = load_manifest(STORE).sequences_by_split["test"]
+    assert count == result["answers"] == len(table) == len(set(table["sequence_id"].to_pylist()))
+    assert "targets" not in result
+    for row in table.to_pylist():
+        is_count = row["sequence_id"].startswith("count#")
+        assert ("How many of type 1?" if is_count else "Which type is last?") == row["question"]
+        # trained on nothing but such answers: it writes one of them
+        assert row["written"] in ([*"0123456"] if is_count else ["zero", "one"])
+        assert row["nll"] > 0
+    metrics = result["metrics"]
+    assert {"qa/exact_match", "qa/rouge_l", "qa/parsed", "qa/mean_absolute_error"} <= metrics.keys()
+    assert {"qa/count/accuracy_of_numbers", "qa/last/exact_match"} <= metrics.keys()
+    found = json.loads(read_bytes(str(result["answers_uri"]).replace(".parquet", ".json")))
+    assert metrics["qa/exact_match"] == found["qa/exact_match"]["value"]
+
+
+def test_a_store_without_questions_says_so(base, store):
+    with pytest.raises(
+        DataError, match=r"(?s)no sequence of the .* split has a question.*tasks\.qa"
+    ):
+        finetune(make_config(**{"model.path": base["adapter_uri"], "tasks.qa": 1.0}))
