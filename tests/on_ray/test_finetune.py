@@ -99,7 +99,9 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     assert all(times == sorted(times) for times in futures["times"].to_pylist())
     assert max(max(times, default=0) for times in futures["times"].to_pylist()) <= 70
     assert 0 <= metrics["horizon/t_map"] <= 1
-    assert 4 <= metrics["horizon/true_events"] == result["baselines"]["repeat/horizon/true_events"]
+    # four events take 75 to 79 s, so 70 s hold one to four
+    assert 1 < metrics["horizon/true_events"] < 4
+    assert metrics["horizon/true_events"] == result["baselines"]["repeat/horizon/true_events"]
     assert metrics["horizon/otd_s"] > 0
     assert metrics["type/accuracy/at_1-50"] == metrics["type/accuracy"]
     baselines = result["baselines"]
