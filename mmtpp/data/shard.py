@@ -145,7 +145,7 @@ class ShardColumns:
             digest = hashlib.sha256()
             for part in (
                 repr((self.sequence_ids[index], self.splits[index], end - start)).encode(),
-                repr([tuple(each) for each in self.questions[index]]).encode(),
+                repr(tuple(each[:2] for each in self.questions[index])).encode(),
                 self.times[start:end].tobytes(),
                 self.types[start:end].tobytes(),
                 self.text_lengths[start:end].tobytes(),

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mmtpp.core.branches import TASKS, lay_out_branches
+from mmtpp.core.branches import EVENT_TASKS, TASKS, lay_out_branches
 from mmtpp.core.forecast import IntervalRange
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
@@ -46,7 +46,7 @@ def test_forecasts_are_those_of_separate_rows(num_bytes: int, style: str):
     sequence, targets = events_of(9, seed=3), [2, 5, 8, 9]  # the last is yet to come
     sequence = replace(sequence, types=np.resize(np.array(CODES, np.int16), 9))
     laid = lay_out_branches(
-        template, sequence, targets, tasks=tuple(TASKS), expansions=grid.first_bytes
+        template, sequence, targets, tasks=EVENT_TASKS, expansions=grid.first_bytes
     )
     row = replace(
         row_of([laid]),
