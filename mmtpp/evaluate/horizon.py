@@ -12,6 +12,7 @@ Axes: N predicted, M true events, K types, R resamples.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -37,6 +38,8 @@ from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import join, write_bytes
 from mmtpp.train.template_record import Answers
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.2  # of the horizon, about as in HoTPP; deleting an event costs half of it
 RESAMPLES = 200
@@ -278,6 +281,21 @@ class FutureDrawer:
         return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
 
 
+def check_futures(config: RunConfig, answers: Answers) -> None:
+    """Whether futures can be drawn, where they are wanted.
+
+    Raises:
+        ConfigError: the model was not asked when and which.
+    """
+    can = "time" in answers.tasks and {"type", "joint"} & set(answers.tasks)
+    if config.evaluation.futures and not can:
+        raise ConfigError(
+            "futures need a model that was asked for time, and for type or joint; this one was "
+            f"asked for {', '.join(answers.tasks)}",
+            setting=f"evaluation.futures = {config.evaluation.futures}",
+        )
+
+
 def evaluate_horizon(
     config: RunConfig,
     source: ModelSource,
@@ -306,16 +324,9 @@ def evaluate_horizon(
         Metrics of the model, every future counted alike, and of repeating the past.
 
     Raises:
-        ConfigError: the model was not asked when and which.
         DataError: no sequence is longer than the horizon.
     """
     wanted = config.evaluation
-    joint = "joint" in answers.tasks
-    if "time" not in answers.tasks or not {"type", "joint"} & set(answers.tasks):
-        raise ConfigError(
-            f"futures need the tasks time and type or joint, the model has {answers.tasks}",
-            setting=f"evaluation.futures = {wanted.futures}",
-        )
     asking = asking_of(Tasks(time=1.0, type=0.0, joint=0.0))
     asking = Asking(asking.tasks, ahead=True, origins=wanted.origins, horizon=wanted.horizon)
     settings = assemble_settings(config, manifest, split=wanted.split, asking=asking)
@@ -328,7 +339,7 @@ def evaluate_horizon(
             source,
             type_codes,
             answers.intervals.grid(num_bytes=config.template.time_bytes),
-            joint,
+            "joint" in answers.tasks,
             wanted.futures,
             wanted.horizon,
             wanted.max_future_events,
@@ -345,6 +356,9 @@ def evaluate_horizon(
             setting=f"evaluation.horizon = {wanted.horizon}",
         )
     write_table(join(run_uri, "futures.parquet"), table)
+    short = len(histories) - len(set(table["sequence_id"].to_pylist()))
+    if short and not wanted.max_sequences:
+        logger.info("%d held-out sequences are shorter than the horizon: no futures", short)
     by_name = {each.sequence_id: each for each in histories}
     place_of = {code: place for place, code in enumerate(type_codes)}
     size = len(type_codes)

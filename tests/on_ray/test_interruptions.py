@@ -144,6 +144,7 @@ def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, sto
     assert not exists(pending) or not list_files(pending, "")  # a server may keep the empty folder
 
 
+@pytest.mark.slow
 def test_a_task_that_always_kills_its_process_ends_the_job(cluster, tmp_path, monkeypatch):
     """As one does that needs more memory than there is."""
     monkeypatch.setattr("mmtpp.data.encode.MAX_RETRIES", 1)

@@ -28,9 +28,8 @@ def test_losses_of_two_ranks_equal_plain_pytorch(two_ranks: dict[str, Result], s
     _check(two_ranks[f"float32-{stage}"].losses)
 
 
-@pytest.mark.parametrize(
-    ("num_ranks", "stage"), [(3, 2), pytest.param(4, 3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_ranks", "stage"), [(3, 2), (4, 3)])
 def test_losses_of_other_numbers_of_ranks_equal_plain_pytorch(num_ranks: int, stage: int):
     (result,) = run_ranks(num_ranks, Job(stage))
     _check(result.losses)

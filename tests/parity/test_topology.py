@@ -64,7 +64,7 @@ def test_a_run_goes_on_anywhere(tmp_path: Path):
     _check(_move(tmp_path, MORE_MOVES), MORE_MOVES, tmp_path)
 
 
-@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.parametrize("lora", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_model_that_is_sharded_while_it_is_loaded_trains_and_is_written_whole(
     tmp_path: Path, lora: bool
 ):
