@@ -162,6 +162,7 @@ def _noted(name: str) -> list[list[list[int]]]:
     return fed
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_resumed_with_2_3_and_1_workers_is_fed_as_an_undisturbed_one(plan):
     _train("whole", num_ranks=1, die_at=NUM_STEPS)
     _train("killed", num_ranks=2, die_at=5)

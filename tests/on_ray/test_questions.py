@@ -71,6 +71,8 @@ def test_questions_are_trained_on_answered_and_scored(base, stack):
         "tasks.joint": 0.0,
         "tasks.qa": 1.0,
         "training.num_steps": 60,
+        "training.num_workers": 1,
+        "training.validation_sequences": 0,
         "training.learning_rate": 5e-3,
     }
     trained = finetune(make_config(**changes))
