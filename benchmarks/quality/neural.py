@@ -1,5 +1,4 @@
-"""Neural point processes of EasyTPP, on the same splits and for as many
-processor seconds.
+"""Neural point processes of EasyTPP, on the same splits and for as many processor seconds.
 
     python -m benchmarks.quality.neural MODEL SECONDS SEED < sequences.json
 

@@ -15,10 +15,10 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.config.schema import RunConfig
 from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import AssembleSettings, make_plan
-from mmtpp.data.settings import asking_of, assemble_settings
+from mmtpp.data.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.settings import assemble_settings
 from mmtpp.data.store import Address, StoreReader
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.metrics import Estimate, mean_estimates
@@ -126,9 +126,8 @@ def evaluate_answers(
     Returns:
         Metrics by name, the number of questions, and where the table is.
     """
-    asked = Tasks(time=0.0, type=0.0, joint=0.0, qa=1.0)
     settings = assemble_settings(
-        config, manifest, split=config.evaluation.split, asking=asking_of(asked)
+        config, manifest, split=config.evaluation.split, asking=Asking(("qa",))
     )
     tables = iter_samples(
         config,

@@ -21,13 +21,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.forecast import IntervalGrid
 from mmtpp.core.order import seed_from
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import Asking, AssembleSettings, make_plan
-from mmtpp.data.settings import asking_of, assemble_settings
+from mmtpp.data.settings import assemble_settings
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.classical import History
 from mmtpp.evaluate.metrics import CONFIDENCE, Estimate, mean_estimates
@@ -123,14 +123,15 @@ class _OfType:
     sequence: NDArray[np.int64]
     num_true: FloatArray
 
-    def average_precision(self, weights: FloatArray) -> FloatArray:
-        """(R,) with (R, S) weights of the sequences; NaN without any true event."""
-        of_event = weights[:, self.sequence]
-        hits = np.cumsum(of_event * self.is_matched, axis=1)
-        precision = hits / np.maximum(np.cumsum(of_event, axis=1), 1e-300)
-        total = weights @ self.num_true
-        gained = (precision * of_event * self.is_matched).sum(axis=1)
-        return np.divide(gained, total, out=np.full(len(total), np.nan), where=total > 0)
+    def average_precision(self, weights: FloatArray) -> float:
+        """With (S,) weights of the sequences; NaN without any true event."""
+        total = float(weights @ self.num_true)
+        if not total:
+            return float("nan")
+        of_event = weights[self.sequence]
+        hits = of_event * self.is_matched
+        precision = np.cumsum(hits) / np.maximum(np.cumsum(of_event), 1e-300)
+        return float(precision @ hits) / total
 
 
 def horizon_estimates(
@@ -170,7 +171,8 @@ def horizon_estimates(
     size = int(sequence.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), RESAMPLES)
     weights = np.concatenate([np.ones((1, size)), drawn]).astype(np.float64)
-    precision = np.stack([each.average_precision(weights) for each in of_types])
+    # one resample after the other: all of them times all events would not fit the memory
+    precision = np.array([[each.average_precision(row) for row in weights] for each in of_types])
     there = (~np.isnan(precision)).sum(axis=0)
     means = np.nansum(precision, axis=0)[there > 0] / there[there > 0]
     if there[0]:
@@ -327,8 +329,7 @@ def evaluate_horizon(
         DataError: no sequence is longer than the horizon.
     """
     wanted = config.evaluation
-    asking = asking_of(Tasks(time=1.0, type=0.0, joint=0.0))
-    asking = Asking(asking.tasks, ahead=True, origins=wanted.origins, horizon=wanted.horizon)
+    asking = Asking(("time",), ahead=True, origins=wanted.origins, horizon=wanted.horizon)
     settings = assemble_settings(config, manifest, split=wanted.split, asking=asking)
     tables = iter_samples(
         config,
