@@ -4,6 +4,11 @@
 
 Runs in a process of its own: EasyTPP seeds and configures torch for itself. Prints one JSON object.
 Times are divided by the mean training interval, because its sampling expects intervals of about 1.
+
+EasyTPP trains with the integral of the intensity read off at 20 equidistant points of an interval.
+A model can hide from them what it has between them, and NHP does: on earthquakes its likelihood by
+20 points is 0.05 nats an event better than by 200, which 1,000 confirm. So validation and test use
+``FINE_POINTS``.
 """
 
 import itertools
@@ -22,6 +27,8 @@ import yaml
 MODELS = ("NHP", "THP", "AttNHP", "IntensityFree")
 MAX_EVENTS = 128  # of a sequence; longer ones are cut, each part with a history of its own
 BATCH = 64
+FINE_BATCH = 8  # bounds the memory of the fine integral
+TRAIN_POINTS, FINE_POINTS = 20, 200
 PARTS = {"train": "train", "validation": "dev", "test": "test"}
 
 
@@ -104,7 +111,8 @@ def _run(
             "model_config": {
                 "hidden_size": 64, "time_emb_size": 16, "use_ln": False, "num_layers": 2,
                 "num_heads": 2, "mc_num_sample_per_step": 20, "sharing_param_layer": False,
-                "loss_integral_num_sample_per_step": 20, "dropout": 0.0,
+                "loss_integral_num_sample_per_step": TRAIN_POINTS, "use_mc_samples": False,
+                "dropout": 0.0,
                 "model_specs": {"num_mix_components": 16},
                 "thinning": {
                     "num_seq": 10, "num_sample": 1, "num_exp": 100, "look_ahead_time": 10,
@@ -117,7 +125,10 @@ def _run(
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(tree))
     runner = Runner.build_from_config(Config.build_from_yaml_file(str(path), experiment_id="trial"))
-    loaders = {key: getattr(runner._data_loader, f"{key}_loader")() for key in files}
+    source = runner._data_loader
+    loaders = {"train": source.train_loader()}
+    source.kwargs["batch_size"] = FINE_BATCH
+    loaders |= {"valid": source.valid_loader(), "test": source.test_loader()}
     torch.set_num_threads(1)
     best, spent, epochs = -math.inf, 0.0, 0
     saved = str(folder / "best")
@@ -125,9 +136,11 @@ def _run(
     sampler, network.event_sampler = network.event_sampler, None  # takes minutes at every epoch
     while spent < seconds:
         started = time.process_time()
+        network.loss_integral_num_sample_per_step = TRAIN_POINTS
         runner.run_one_epoch(_until(loaders["train"], started + seconds - spent), RunnerPhase.TRAIN)
         spent += time.process_time() - started
         epochs += 1
+        network.loss_integral_num_sample_per_step = FINE_POINTS
         found = runner.run_one_epoch(loaders["valid"], RunnerPhase.VALIDATE)["loglike"]
         if found > best:
             best = found

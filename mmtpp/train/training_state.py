@@ -137,7 +137,9 @@ class TrainingState:
         inner = getattr(outer, "optimizer", outer)
         for flat in self._flat_weights(outer):
             inner.state[flat] = {
-                "step": torch.tensor(float(num_updates)),
+                "step": torch.tensor(
+                    float(num_updates), device=flat.device
+                ),  # where fused wants it
                 **{key: torch.zeros_like(flat) for key in MOMENTS},
             }
         if hasattr(outer, "_lazy_init_hp_params_optimizer_state"):
