@@ -42,6 +42,7 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
     parts = [_head(records, budget)]
     parts += [_table(name, [each for each in records if each["set"] == name]) for name in sets]
     parts.append(_decoding(records, sets))
+    parts.append(_integrals(records, sets))
     parts.append(_floors(records, sets))
     (folder / "quality.md").write_text("\n".join(parts))
     _positions(records, sets).savefig(folder / "positions.png", dpi=110, bbox_inches="tight")
@@ -113,6 +114,23 @@ def _decoding(records: Records, sets: list[str]) -> str:
     for name in sets:
         plain = [each for each in records if each["set"] == name and each["name"] == PLAIN]
         lines.append(f"| {name} | {' | '.join(_cell(plain, each) for each in names)} |")
+    return "\n".join([*lines, ""])
+
+
+def _integrals(records: Records, sets: list[str]) -> str:
+    """EasyTPP's likelihoods by the points it trains with and by enough of them."""
+    lines = [
+        "## EasyTPP's likelihood by the points of its integral\n",
+        "NLL of the test split in nats an event; IntensityFree has no integral.\n",
+        "| set | model | 20 points, as trained | 200 points |",
+        "|---|---|---|---|",
+    ]
+    for name in sets:
+        found = [each for each in records if each["set"] == name and each["kind"] == "neural"]
+        for model in dict.fromkeys(each["name"] for each in found):
+            of_model = [each for each in found if each["name"] == model]
+            cells = f"{_cell(of_model, 'joint/nll_by_train_points')} | {_cell(of_model, NLL)}"
+            lines.append(f"| {name} | {model} | {cells} |")
     return "\n".join([*lines, ""])
 
 

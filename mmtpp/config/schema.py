@@ -358,7 +358,7 @@ class Evaluation(Section):
     origins: PositiveInt = 4
     """Events of each held-out sequence that futures go on from, evenly spaced."""
     max_future_events: PositiveInt = 50
-    """Of one future, should it not reach the horizon before; further ones are missed."""
+    """Of one future, should it not reach the horizon before; futures that are cut are counted."""
     written_texts: NonNegativeInt = 0
     """Targets drawn at random whose texts are also written, not only scored; about so many."""
 

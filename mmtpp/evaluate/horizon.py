@@ -323,7 +323,8 @@ def evaluate_horizon(
         run_uri: where to write.
 
     Returns:
-        Metrics of the model, every future counted alike, and of repeating the past.
+        Metrics of the model, every future counted alike, ``horizon/cut_futures`` the share that
+        reached ``evaluation.max_future_events`` before the horizon; and of repeating the past.
 
     Raises:
         DataError: no sequence is longer than the horizon.
@@ -357,6 +358,15 @@ def evaluate_horizon(
             setting=f"evaluation.horizon = {wanted.horizon}",
         )
     write_table(join(run_uri, "futures.parquet"), table)
+    cut = np.array([len(row) >= wanted.max_future_events for row in table["times"].to_pylist()])
+    if cut.any():
+        logger.warning(
+            "%d of %d futures reached evaluation.max_future_events = %d before the horizon and end "
+            "there; OTD, T-mAP and the count suffer: raise it",
+            cut.sum(),
+            len(cut),
+            wanted.max_future_events,
+        )
     short = len(histories) - len(set(table["sequence_id"].to_pylist()))
     if short and not wanted.max_sequences:
         logger.info("%d held-out sequences are shorter than the horizon: no futures", short)
@@ -385,6 +395,8 @@ def evaluate_horizon(
         )
         for events in (found, past)
     ]
+    share = {"horizon/cut_futures": (cut.astype(np.float64), np.ones(len(cut)))}
+    results[0].update(mean_estimates(share, np.array(sequence), config.training.seed))
     tree = {
         name: {metric: asdict(each) for metric, each in estimates.items()}
         for name, estimates in zip(("model", "repeat"), results, strict=True)

@@ -98,6 +98,8 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     assert max(map(len, futures["times"].to_pylist())) <= 6
     assert all(times == sorted(times) for times in futures["times"].to_pylist())
     assert max(max(times, default=0) for times in futures["times"].to_pylist()) <= 70
+    lengths = [len(times) for times in futures["times"].to_pylist()]
+    assert lengths.count(6) / len(lengths) == pytest.approx(metrics["horizon/cut_futures"])
     assert 0 <= metrics["horizon/t_map"] <= 1
     # four events take 75 to 79 s, so 70 s hold one to four
     assert 1 < metrics["horizon/true_events"] < 4
