@@ -6,7 +6,7 @@ Runs in a process of its own: EasyTPP seeds and configures torch for itself. Pri
 Times are divided by the mean training interval, because its sampling expects intervals of about 1.
 
 EasyTPP trains with the integral of the intensity read off at 20 equidistant points of an interval.
-A model can hide from them what it has between them, and looks better than it is. So validation and
+A model can hide from them what it has between them and then looks better than it is. Validation and
 test use ``FINE_POINTS``; what the points of training say of the test is kept beside it.
 """
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.quality.neural import FINE_POINTS, TRAIN_POINTS
 from benchmarks.quality.variants import PLAIN
 from mmtpp.evaluate.metrics import BUCKETS
 
@@ -122,7 +123,7 @@ def _integrals(records: Records, sets: list[str]) -> str:
     lines = [
         "## EasyTPP's likelihood by the points of its integral\n",
         "NLL of the test split in nats an event; IntensityFree has no integral.\n",
-        "| set | model | 20 points, as trained | 200 points |",
+        f"| set | model | {TRAIN_POINTS} points, as trained | {FINE_POINTS} points |",
         "|---|---|---|---|",
     ]
     for name in sets:

@@ -110,6 +110,13 @@ class Trial:
     name: str
     seed: int
 
+    def share(self, budget: Budget) -> list[float] | None:
+        """What of the budget concerns it; None for classical models, which have none."""
+        if self.kind == "neural":
+            return [budget.neural_s]
+        steps = budget.steps if self.name == PLAIN else budget.short_steps
+        return [budget.max_tokens, *steps, budget.learning_rate] if self.kind == "ours" else None
+
 
 class Results:
     """Finished trials, one JSON object a line."""
@@ -119,16 +126,28 @@ class Results:
         lines = path.read_text().splitlines() if path.exists() else []
         self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
-    def has(self, trial: Trial) -> bool:
-        """Whether a trial is done."""
-        return any(
-            (each["set"], each["kind"]) == (trial.set, trial.kind)
+    def has(self, trial: Trial, budget: Budget) -> bool:
+        """Whether a trial is done.
+
+        Raises:
+            ValueError: it was done on another budget, so it cannot stand beside the others.
+        """
+        found = [
+            each
+            for each in self.records
+            if (each["set"], each["kind"]) == (trial.set, trial.kind)
             and (
                 trial.kind == "classical"
                 or (each["name"], each["seed"]) == (trial.name, trial.seed)
             )
-            for each in self.records
-        )
+        ]
+        for each in found:
+            if each.get("budget") != trial.share(budget):
+                raise ValueError(
+                    f"{self._path}: {trial} was done on the budget {each.get('budget')}, now it is "
+                    f"{trial.share(budget)}; remove its line"
+                )
+        return bool(found)
 
     def add(self, records: list[dict[str, Any]]) -> None:
         """Keep what a trial found."""
@@ -274,7 +293,8 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
         fraction = _similar_fraction(config, data.delta)
         chosen = {each.name: each for each in variants(data, similar_fraction=fraction)}
         found = run_variant(config, chosen[trial.name], trial.seed, budget)
-    head = {"set": trial.set, "name": trial.name, "seed": trial.seed, "kind": trial.kind}
+    head = {"set": trial.set, "name": trial.name, "seed": trial.seed, "kind": trial.kind,
+            "budget": trial.share(budget)}  # fmt: skip
     return [{**head, **found}]
 
 
@@ -300,7 +320,8 @@ def run(
     left = [
         each
         for each in every
-        if not results.has(each) and (not only or each.kind == "classical" or each.name in only)
+        if not results.has(each, budget)
+        and (not only or each.kind == "classical" or each.name in only)
     ]
     if workers == 1:
         start_engine()

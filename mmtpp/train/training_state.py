@@ -137,9 +137,8 @@ class TrainingState:
         inner = getattr(outer, "optimizer", outer)
         for flat in self._flat_weights(outer):
             inner.state[flat] = {
-                "step": torch.tensor(
-                    float(num_updates), device=flat.device
-                ),  # where fused wants it
+                # on the weights' device, where the fused kernel reads it
+                "step": torch.tensor(float(num_updates), device=flat.device),
                 **{key: torch.zeros_like(flat) for key in MOMENTS},
             }
         if hasattr(outer, "_lazy_init_hp_params_optimizer_state"):

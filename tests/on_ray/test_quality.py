@@ -1,6 +1,9 @@
 """The quality benchmark at a size that only shows that it works."""
 
 import json
+from dataclasses import replace
+
+import pytest
 
 from benchmarks.quality import run as quality
 from benchmarks.quality.report import write_report
@@ -18,6 +21,9 @@ def test_a_small_quality_run_ends_in_a_table(cluster, tmp_path, monkeypatch):
     only = ["plain", "temporal, tokens (paper)", "one target a window (paper)"]
     for _ in range(2):  # the second time nothing is left to do
         quality.run(["lines"], [0], budget=quality.SMALL, only=only, path=path)
+    longer = replace(quality.SMALL, steps=(7, 4))
+    with pytest.raises(ValueError, match="was done on the budget"):  # tables do not mix them
+        quality.run(["lines"], [0], budget=longer, only=only, path=path)
     records = [json.loads(line) for line in path.read_text().splitlines()]
     names = [record["name"] for record in records]
     assert sorted(["marginal", "poisson", "hawkes", "last", *only]) == sorted(names)
