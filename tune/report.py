@@ -1,51 +1,140 @@
-"""What a sweep leaves behind: a table, and the best configuration as TOML."""
+"""What a sweep leaves behind: its trials as a table, and the best configuration as TOML."""
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 
 from mmtpp.config.schema import RunConfig
+from tune.space import Sweep
 
+Row = dict[str, object]
+# shown beside what the sweep is judged by, where trials have them
 COLUMNS = (
     "validation/interval_nll_nats_per_event",
     "validation/type_accuracy",
     "validation/loss_per_token",
-    "train/loss_per_token",
+    "data/tokens_per_event",
+    "data/events_per_context",
+    "data/compressed_fraction",
 )
 
 
-def ranked(rows: Sequence[dict[str, object]], metric: str, mode: str) -> list[dict[str, object]]:
-    """Trials from best to worst; failed ones and those without the metric last."""
-    sign = 1.0 if mode == "min" else -1.0
+def ranked(rows: Sequence[Row], metric: str, mode: str) -> list[Row]:
+    """Trials from best to worst; failed and stopped ones, and those without the metric, last.
 
-    def key(row: dict[str, object]) -> tuple[bool, float]:
+    A trial that was stopped early was judged before the others, so it is never the best.
+    """
+    sign = 1.0 if mode == "min" else -1.0
+    order = {"finished": 0, "stopped": 1}
+
+    def key(row: Row) -> tuple[int, bool, float]:
         value = row.get(metric)
-        usable = not row["error"] and isinstance(value, float)
-        return (not usable, sign * value if isinstance(value, float) else 0.0)
+        known = isinstance(value, float)
+        return (order.get(str(row["status"]), 2), not known, sign * value if known else 0.0)
 
     return sorted(rows, key=key)
 
 
-def table(rows: Sequence[Mapping[str, object]], keys: Sequence[str]) -> str:
-    """Trials as Markdown, best first.
+def pareto(rows: Sequence[Row], metrics: Sequence[str], modes: Sequence[str]) -> list[Row]:
+    """Finished trials that no other one beats or equals in every metric and beats in one."""
+    signs = [1.0 if mode == "min" else -1.0 for mode in modes]
+    done = [row for row in rows if row["status"] == "finished"]
+    points = [
+        (row, [sign * float(str(row[name])) for sign, name in zip(signs, metrics, strict=True)])
+        for row in done
+        if all(isinstance(row.get(name), float) for name in metrics)
+    ]
+    return [
+        row
+        for row, point in points
+        if not any(
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for _, other in points
+        )
+    ]
 
-    Args:
-        rows: settings, metrics and ``error`` of each trial.
-        keys: the searched settings.
+
+def over_seeds(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
+    """Trials that differ in ``training.seed`` alone as one, with mean and standard deviation.
+
+    Returns:
+        A row for each combination of the other settings: ``seeds``, and of each metric shown its
+        mean and, as ``metric ±``, its standard deviation; empty when seeds are not searched.
     """
-    names = [*keys, *COLUMNS]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    if "training.seed" not in sweep.space:
+        return []
+    keys = [key for key in sweep.space if key != "training.seed"]
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        if row["error"]:
-            cells = [*(str(row[key]) for key in keys), f"failed: {row['error']}"]
-            cells += [""] * (len(COLUMNS) - 1)
-        else:
-            cells = [_cell(row.get(name)) for name in names]
-        lines.append("| " + " | ".join(cells) + " |")
+        if row["status"] == "finished":
+            groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    found: list[Row] = []
+    for values, group in groups.items():
+        row: Row = {**dict(zip(keys, values, strict=True)), "seeds": len(group)}
+        for name in shown_metrics(rows, sweep):
+            of = [each[name] for each in group]
+            numbers = [each for each in of if isinstance(each, float)]
+            if len(numbers) == len(group):
+                mean = sum(numbers) / len(numbers)
+                square = sum((each - mean) ** 2 for each in numbers)
+                row[name] = mean
+                if len(numbers) > 1:
+                    row[f"{name} ±"] = (square / (len(numbers) - 1)) ** 0.5
+        found.append(row)
+    return found
+
+
+def shown_metrics(rows: Sequence[Row], sweep: Sweep) -> list[str]:
+    """Columns of the table: what the sweep is judged by, and what else trials have of COLUMNS."""
+    there = {key for row in rows for key in row}
+    return list(
+        dict.fromkeys([*sweep.settings.metric, *(each for each in COLUMNS if each in there)])
+    )
+
+
+def markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Rows as a Markdown table."""
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in rows]
     return "\n".join(lines)
 
 
+def trials_table(rows: Sequence[Row], sweep: Sweep) -> str:
+    """All trials as Markdown, in the order given, then why some failed."""
+    table = markdown(rows, [*sweep.space, "status", "step", *shown_metrics(rows, sweep)])
+    failed = [row for row in rows if row["error"]]
+    reasons = [f"- {', '.join(f'{key} = {row[key]}' for key in sweep.space)}: {row['error']}"
+               for row in failed]  # fmt: skip
+    if reasons:
+        table += "\n\nFailed:\n\n" + "\n".join(reasons)
+    seeds = over_seeds(rows, sweep)
+    if seeds:
+        names = [*(key for key in sweep.space if key != "training.seed"), "seeds"]
+        for name in shown_metrics(rows, sweep):
+            names += [name, f"{name} ±"]
+        table += "\n\nOver seeds, with standard deviations:\n\n" + markdown(seeds, names)
+    return table + "\n"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """All trials with everything that is known of them."""
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return (
+            f"{value:.4f}"
+            if abs(value) < 1e4 and (abs(value) >= 1e-3 or not value)
+            else f"{value:.4g}"
+        )
+    return "" if value is None else str(value)
 
 
 def as_toml(config: RunConfig) -> str:

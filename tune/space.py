@@ -1,15 +1,156 @@
-"""Search spaces: keys are configuration paths, so a typo fails before the cluster starts."""
+"""What a sweep tries: settings by their configuration paths, so a typo fails before it starts."""
 
 import itertools
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from mmtpp.config.load import config_from_tree, parse_assignments, with_values
-from mmtpp.config.schema import RunConfig
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from mmtpp.config.fingerprint import fingerprint, run_fingerprint
+from mmtpp.config.load import (
+    config_from_tree,
+    parse_assignments,
+    read_toml,
+    section_from_tree,
+    with_values,
+)
+from mmtpp.config.schema import RunConfig, Section
 from mmtpp.core.errors import ConfigError
+
+Values = Mapping[str, object]
+TRAINING_JOBS = ("pretrain", "finetune")
+# what a population may change in a run: the rest would change its samples or its weights' shapes
+CHANGEABLE = (
+    "training.learning_rate",
+    "training.weight_decay",
+    "training.max_grad_norm",
+    "training.final_lr_fraction",
+    "training.loss_weights.",
+    "tasks.",
+    "lora.dropout",
+)
+
+
+class Scheduler(Section):
+    """What happens to trials while they run."""
+
+    kind: Literal["none", "asha", "pbt"] = "none"
+    """``none``: all run to their end; ``asha``: those that fall behind are stopped; ``pbt``: those
+    that fall behind go on from the weights of better ones, with changed settings."""
+    every_steps: PositiveInt = 100
+    """``asha`` and ``pbt`` decide after every so many steps; trials validate then."""
+    grace_steps: NonNegativeInt = 0
+    """``asha`` stops no trial before; 0 for ``every_steps``."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """``asha`` lets one of so many go on from a rung to the next."""
+    quantile_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """``pbt`` replaces this share of the trials, the worst, by as many of the best."""
+
+
+class SweepSettings(Section):
+    """How a sweep searches, judges and ends: the ``[sweep]`` table."""
+
+    name: str = Field(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9._-]+$")
+    """Of the parent run; children start with it."""
+    jobs: Annotated[
+        tuple[Literal["pretrain", "finetune", "evaluate"], ...], Field(strict=False, min_length=1)
+    ] = ("pretrain",)
+    """What a trial runs, one after the other, each from the model of the one before. Metrics of
+    later ones carry their name: ``finetune/validation/...``, ``evaluate/time/rmse_s``. ``evaluate``
+    scores the validation split."""
+    finetune: dict[str, Any] = Field(default={})
+    """Settings, by configuration path, of ``finetune`` where it comes second."""
+    metric: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=2)]
+    """What trials are judged by; two for a Pareto front, of which the first chooses the best."""
+    mode: Annotated[tuple[Literal["min", "max"], ...], Field(strict=False, min_length=1)]
+    """Which of each is better."""
+    searcher: Literal["grid", "random", "optuna"] = "grid"
+    """``grid``: all combinations; ``random``; ``optuna``: tree-structured Parzen estimators, for
+    two metrics too."""
+    num_trials: NonNegativeInt = 0
+    """Of ``random`` and ``optuna``."""
+    seed: NonNegativeInt = 0
+    """Of the searcher; each trial has ``training.seed``."""
+    max_concurrent: NonNegativeInt = 0
+    """Trials at a time; 0 for as many as fit the cluster. Never more than fit."""
+    wait_for_machines: bool = False
+    """Start although not even one trial fits: an autoscaler will bring machines."""
+    max_hours: NonNegativeFloat = 0.0
+    """The sweep stops after so many hours; 0 for no such limit."""
+    max_gpu_hours: NonNegativeFloat = 0.0
+    """The sweep stops when its workers have run so long in all; a worker counts as a GPU also where
+    it is a CPU. 0 for no such limit."""
+    max_machine_failures: NonNegativeInt = 3
+    """How often a trial goes on elsewhere when the machine that drives it is lost."""
+    scheduler: Scheduler = Scheduler()
+    """What happens to trials while they run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several(cls, tree: Any) -> Any:
+        # one metric is written without brackets
+        if isinstance(tree, dict):
+            one = {
+                key: (tree[key],) for key in ("metric", "mode") if isinstance(tree.get(key), str)
+            }
+            return {**tree, **one}
+        return tree
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SweepSettings":
+        if len(self.metric) != len(self.mode):
+            raise ValueError("metric and mode need equally many entries")
+        if (self.searcher == "grid") != (self.num_trials == 0):
+            raise ValueError("num_trials goes with searcher = random or optuna, which need it")
+        if self.jobs[0] not in TRAINING_JOBS:
+            raise ValueError("jobs must begin with pretrain or finetune")
+        if len(set(self.jobs)) < len(self.jobs) or list(self.jobs) != sorted(
+            self.jobs, key=["pretrain", "finetune", "evaluate"].index
+        ):
+            raise ValueError("jobs come once each, in the order pretrain, finetune, evaluate")
+        if self.finetune and "finetune" not in self.jobs[1:]:
+            raise ValueError("finetune holds settings of a finetune that follows pretrain")
+        if self.scheduler.kind != "none" and not self.metric[0].startswith("validation/"):
+            raise ValueError(
+                f"scheduler.kind = {self.scheduler.kind} looks at validations while a trial runs: "
+                "metric must begin with validation/"
+            )
+        if self.scheduler.kind == "pbt" and self.searcher != "random":
+            raise ValueError("scheduler.kind = pbt starts a population: searcher must be random")
+        return self
+
+
+class Domain(Section):
+    """A range of numbers to search, whole numbers when both ends are written so."""
+
+    low: int | float
+    """Smallest value."""
+    high: int | float
+    """Largest value."""
+    log: bool = False
+    """Search evenly in the logarithm."""
+    step: int | float = 0
+    """Only multiples of it; 0 for all."""
+
+    @model_validator(mode="after")
+    def _is_range(self) -> "Domain":
+        if not self.low < self.high:
+            raise ValueError("low must be below high")
+        if self.log and self.low <= 0:
+            raise ValueError("low must be above 0 where log = true")
+        if self.step < 0:
+            raise ValueError("step must not be negative")
+        return self
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds whole numbers only."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+Choice = list[Any] | Domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,77 +158,154 @@ class Sweep:
     """What to try, and how to judge it.
 
     Attributes:
-        name: of the parent run; children start with it.
-        config: settings all trials share.
-        grid: configuration path -> values; every combination is a trial.
-        metric: reported at the end of training; the best trial has the ``mode`` of it.
-        mode: ``min`` or ``max``.
-        max_concurrent: trials at a time, fewer when resources are short.
+        settings: how to search.
+        config: what all trials share.
+        space: configuration path -> its values or its range.
     """
 
-    name: str
+    settings: SweepSettings
     config: RunConfig
-    grid: dict[str, list[object]]
-    metric: str
-    mode: str
-    max_concurrent: int
+    space: dict[str, Choice]
 
-    def trials(self) -> list[dict[str, object]]:
-        """Settings of every trial."""
-        keys = list(self.grid)
-        return [
-            dict(zip(keys, values, strict=True))
-            for values in itertools.product(*self.grid.values())
+    @property
+    def name(self) -> str:
+        """Of this sweep and no other: the same settings find the same sweep again."""
+        shaping = {
+            "searcher",
+            "num_trials",
+            "seed",
+            "jobs",
+            "finetune",
+            "metric",
+            "mode",
+            "scheduler",
+        }
+        of = {
+            "space": {key: _plain(choice) for key, choice in self.space.items()},
+            "sweep": self.settings.model_dump(mode="json", include=shaping),
+            "of": run_fingerprint(self.config),
+        }
+        return f"{self.settings.name}-{fingerprint(of)[:8]}"
+
+    def grid(self) -> list[dict[str, object]]:
+        """Settings of every trial of a grid; of other searchers, every combination of what is not a
+        range, with each range's ends."""
+        values = [
+            choice if isinstance(choice, list) else [choice.low, choice.high]
+            for choice in self.space.values()
         ]
+        return [dict(zip(self.space, each, strict=True)) for each in itertools.product(*values)]
 
-    def trial_config(self, values: Mapping[str, object]) -> RunConfig:
-        """The whole configuration of one trial."""
-        return with_values(self.config, dict(values))
+    def trial_config(self, values: Values) -> RunConfig:
+        """The whole configuration of one trial's first job."""
+        changes: dict[str, object] = {}
+        scheduler = self.settings.scheduler
+        if scheduler.kind != "none":
+            changes["training.validate_every"] = scheduler.every_steps
+        if scheduler.kind == "pbt":  # what another trial goes on from
+            changes["training.checkpoint_every"] = scheduler.every_steps
+        return with_values(self.config, {**changes, **values})
 
 
 def load_sweep(path: Path, assignments: Sequence[str]) -> Sweep:
     """Read a sweep: a configuration file with two more tables, ``[sweep]`` and ``[space]``.
 
+    In ``[space]`` a configuration path has a list of values, or a range, as in
+    ``"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}``.
+
+    Args:
+        path: of the file.
+        assignments: ``section.key=value``, of these tables too.
+
     Raises:
-        ConfigError: unreadable, or any trial's configuration is wrong; checks them all.
+        ConfigError: unreadable, or some trial's configuration would be wrong.
     """
-    try:
-        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError("the sweep file cannot be read", where=f"{path}: {error}") from error
-    settings, space = tree.pop("sweep", {}), tree.pop("space", {})
-    known = {"name", "metric", "mode", "max_concurrent"}
-    faults = [f"sweep.{key}: no such key" for key in set(settings) - known]
-    faults += [f"sweep.{key}: missing" for key in sorted(known - set(settings))]
-    if settings.get("mode") not in ("min", "max"):
-        faults.append(f"sweep.mode = {settings.get('mode')!r}: min or max")
-    if not isinstance(settings.get("max_concurrent"), int) or settings["max_concurrent"] < 1:
-        faults.append("sweep.max_concurrent: a positive number")
-    faults += [
-        f'space.{key}: a list of values, as in "{key}" = [1, 2]'
-        for key, values in space.items()
-        if not isinstance(values, list) or not values
-    ]
-    if not space:
-        faults.append("space: nothing to search")
+    tree = read_toml(path)
+    faults: list[str] = []
     parse_assignments(tree, assignments, faults)
+    settings = section_from_tree(SweepSettings, tree.pop("sweep", {}), faults, prefix="sweep.")
+    space: dict[str, Choice] = {}
+    for key, choice in _leaves(tree.pop("space", {}), ""):
+        read = _choice(key, choice, faults)
+        if read is not None:
+            space[key] = read
+    if not space and not faults:
+        faults.append("space: nothing to search")
     config = config_from_tree(tree, faults)
-    sweep = Sweep(config=config, grid=space, **settings)
-    for values in sweep.trials():
-        _check_trial(sweep, sweep.trial_config(values))
+    assert settings is not None  # its faults were raised
+    sweep = Sweep(settings, config, space)
+    _check(sweep)
     return sweep
 
 
+def _leaves(tree: object, prefix: str) -> Iterator[tuple[str, object]]:
+    """``a.b = [1]`` and ``"a.b" = [1]`` are the same."""
+    if isinstance(tree, dict) and not {"low", "high"} & set(tree):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tree
+
+
+def _choice(key: str, choice: object, faults: list[str]) -> Choice | None:
+    if isinstance(choice, dict):
+        return section_from_tree(Domain, choice, faults, prefix=f"space.{key}.")
+    if not isinstance(choice, list) or not choice:
+        faults.append(
+            f"space.{key} = {choice!r}: a list of values, [1, 2], or {{low = 1, high = 9}}"
+        )
+        return None
+    if any(choice.count(value) > 1 for value in choice):
+        faults.append(f"space.{key} = {choice!r}: a value comes twice")
+        return None
+    return choice
+
+
+def _plain(choice: Choice) -> object:
+    return choice if isinstance(choice, list) else choice.model_dump(mode="json")
+
+
+def _check(sweep: Sweep) -> None:
+    """Check every trial of a grid, and the corners of other spaces."""
+    settings, kind = sweep.settings, sweep.settings.scheduler.kind
+    if settings.searcher == "grid":
+        ranges = [key for key, choice in sweep.space.items() if isinstance(choice, Domain)]
+        if ranges:
+            raise ConfigError(
+                f"space.{ranges[0]} is a range, and sweep.searcher = grid tries lists only",
+                setting="sweep.searcher: random or optuna",
+            )
+    if kind == "pbt":
+        fixed = [key for key in sweep.space if not key.startswith(CHANGEABLE)]
+        if fixed:
+            raise ConfigError(
+                f"space.{fixed[0]}: scheduler.kind = pbt changes settings of a run that goes on, "
+                "and this one would change its samples or the shape of its weights",
+                setting=f"only {', '.join(CHANGEABLE)}",
+            )
+    for values in sweep.grid():
+        _check_trial(sweep, sweep.trial_config(values))
+
+
 def _check_trial(sweep: Sweep, config: RunConfig) -> None:
-    if sweep.metric.startswith("validation/") and not config.training.validation_sequences:
+    settings, training = sweep.settings, config.training
+    judged_by_validation = any(each.startswith("validation/") for each in settings.metric)
+    if judged_by_validation and not training.validation_sequences:
         raise ConfigError(
-            f"sweep.metric = {sweep.metric}, but training.validation_sequences = 0: "
+            f"sweep.metric = {settings.metric[0]}, but training.validation_sequences = 0: "
             "no trial would report it"
         )
-    if "compression.delta" in sweep.grid and config.compression.strategy == "temporal":
+    if settings.scheduler.kind != "none" and training.num_steps <= settings.scheduler.every_steps:
+        raise ConfigError(
+            f"sweep.scheduler.every_steps = {settings.scheduler.every_steps}: a trial of "
+            f"training.num_steps = {training.num_steps} ends before the first decision"
+        )
+    if "compression.delta" in sweep.space and config.compression.strategy == "temporal":
         delta, targets = config.compression.delta, config.evaluation.targets_delta
         if targets < delta:
             raise ConfigError(
                 f"evaluation.targets_delta = {targets} is below compression.delta = {delta}: "
                 "trials would be scored on different events; set it to the largest delta"
             )
+    if "finetune" in settings.jobs[1:]:
+        with_values(config, settings.finetune)

@@ -1,54 +1,87 @@
 """Sweep settings with Ray Tune over Ray Train: one MLflow run with a child per trial.
 
 python tune/sweep.py --config tune/configs/delta_rank.toml --set model.path=FOLDER
+
+The same command goes on with a sweep that was interrupted; --resume insists that there is one.
 """
 
 import argparse
 import json
 import logging
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import pyarrow.fs as pafs
 import ray
-import ray.train
 import ray.tune
-from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import FIFOScheduler
 
 # a script finds modules beside itself; `tune` is one level up
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mmtpp.config.fingerprint import fingerprint, run_fingerprint
 from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
-from mmtpp.core.errors import ClusterError, MmtppError
+from mmtpp.core.errors import ClusterError, ConfigError, MmtppError
 from mmtpp.data.prepare import start_ray
-from mmtpp.storage.paths import filesystem_of, join, write_bytes
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import (
+    exists,
+    filesystem_of,
+    join,
+    list_files,
+    read_bytes,
+    write_bytes,
+)
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
-from mmtpp.track.provenance import versions
-from mmtpp.train.launch import pretrain
-from tune.report import as_toml, ranked, table
+from mmtpp.track.provenance import flat_settings, versions
+from tune.figures import figures
+from tune.progress import Progress
+from tune.report import Row, as_csv, as_toml, pareto, ranked, trials_table
+from tune.search import (
+    ERROR,
+    FINISHED,
+    STEP,
+    Budget,
+    concurrency,
+    param_space,
+    scheduler,
+    searcher,
+)
 from tune.space import Sweep, load_sweep
+from tune.trial import one_line, run_trial
 
 logger = logging.getLogger(__name__)
 
-# A trial's driver only waits for its workers.
-DRIVER_CPUS = 0.1
+RESULT_FILE, TABLE_FILE = "result.json", "trials.md"
+TRACKER_WAIT_S = 20.0
+DRIVER_BYTES = 2**29  # of the process that drives a trial
 
 
 def main() -> int:
     """Run the sweep and print its result as one JSON object on the last line."""
     start_logging()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", metavar="FILE.toml", type=Path, required=True)
     parser.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[])
-    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--dry-run", action="store_true", help="print the trials and stop")
+    parser.add_argument(
+        "--resume", action="store_true", help="fail unless this sweep was started before"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="run the trials again that failed"
+    )
     options = parser.parse_args()
     try:
         sweep = load_sweep(options.config, options.set)
         if options.dry_run:
-            print(json.dumps(sweep.trials()))
+            print(json.dumps({"name": sweep.name, "trials": sweep.grid()}))
             return 0
-        result = run(sweep)
+        result = run(sweep, resume=options.resume, retry_failed=options.retry_failed)
     except MmtppError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -56,96 +89,190 @@ def main() -> int:
     return 0
 
 
-def run(sweep: Sweep) -> dict[str, object]:
+def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> dict[str, object]:
     """Run every trial; a failing one is recorded and does not stop the others.
+
+    Finished trials of the same sweep are not run again.
+
+    Args:
+        sweep: what to try.
+        resume: whether it must have been started before.
+        retry_failed: whether trials of a finished sweep that failed are run again.
+
+    Raises:
+        ConfigError: ``resume``, and there is nothing to go on with.
+        ClusterError: a trial does not fit the cluster, or all trials failed.
+    """
+    uri = join(sweep.config.run.storage_uri, sweep.name)
+    before = _store_files(sweep)
+    start_ray()
+    at_once = concurrency(sweep, ray.cluster_resources())
+    known: list[Row] = []
+    points: list[Row] = []
+    retries = 0
+    if exists(join(uri, RESULT_FILE)):
+        result = json.loads(read_bytes(join(uri, RESULT_FILE)))
+        if not (retry_failed and result["failed"]):
+            print(read_bytes(join(uri, "report", TABLE_FILE)).decode(), flush=True)
+            logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
+            return result
+        known = [row for row in result["trials"] if row["status"] != "failed"]
+        failed = [row for row in result["trials"] if row["status"] == "failed"]
+        points = [{key: row[key] for key in sweep.space} for row in failed]
+        retries = result["retries"] + 1
+    folder = join(uri, f"tune-{retries}")
+    filesystem, path = filesystem_of(folder)
+    started = ray.tune.Tuner.can_restore(path, storage_filesystem=filesystem)
+    if resume and not started:
+        raise ConfigError(
+            "there is no such sweep to resume",
+            where=folder,
+            cause="its settings or its space are not those it was started with, or it never was",
+        )
+    run_identity = RunIdentity(sweep.name, uri, sweep.name)
+    parent = MlflowTracker.of_run(sweep.config.tracking, run_identity)
+    parent.params(flat_settings(sweep.config))
+    parent.tags({"mmtpp.job": "sweep", **versions()})
+    trainable = _trainable(sweep, parent.wait_for_run(TRACKER_WAIT_S) or "")
+    if started:
+        logger.info("going on with the trials of %s", folder)
+        tuner = ray.tune.Tuner.restore(path, trainable, storage_filesystem=filesystem)
+    else:
+        tuner = _new_tuner(sweep, trainable, points, at_once, path, filesystem)
+    rows = known + [_row(each) for each in tuner.fit()]
+    rows = ranked(rows, sweep.settings.metric[0], sweep.settings.mode[0])
+    parent.close_children({"mmtpp.stopped": "by the sweep, before its end"})
+    result = _conclude(sweep, rows, parent, uri)
+    result |= {
+        "store_files_changed": _changed(before, _store_files(sweep)),
+        "retries": retries,
+    }
+    write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
+    return result
+
+
+def _trainable(sweep: Sweep, parent_run_id: str) -> Any:
+    """What Ray Tune starts for each trial."""
+
+    def driver(values: dict[str, Any]) -> None:
+        run_trial(
+            sweep,
+            # samplers return NumPy's numbers
+            {key: each.item() if hasattr(each, "item") else each for key, each in values.items()},
+            parent_run_id=parent_run_id,
+            trial_id=ray.tune.get_context().get_trial_id() or "",
+        )
+
+    # no CPU: its workers have those, and with another one two workers would not fit two CPUs
+    return ray.tune.with_resources(driver, {"CPU": 0, "memory": DRIVER_BYTES})
+
+
+def _new_tuner(
+    sweep: Sweep,
+    trainable: Any,
+    points: list[Row],
+    at_once: int,
+    path: str,
+    filesystem: pafs.FileSystem,
+) -> ray.tune.Tuner:
+    """Ray Tune's part of the sweep: of the points alone, if there are any."""
+    settings = sweep.settings
+    storage_path, _, name = path.rpartition("/")
+    total = len(points) or settings.num_trials or len(sweep.grid())
+    return ray.tune.Tuner(
+        trainable,
+        param_space=param_space(sweep, is_grid=settings.searcher == "grid" and not points),
+        tune_config=ray.tune.TuneConfig(
+            num_samples=len(points) or settings.num_trials or 1,
+            search_alg=searcher(sweep, points, at_once=at_once),
+            scheduler=FIFOScheduler() if points else scheduler(sweep),
+            time_budget_s=settings.max_hours * 3600 or None,
+        ),
+        run_config=ray.tune.RunConfig(
+            name=name,
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
+            failure_config=ray.tune.FailureConfig(max_failures=settings.max_machine_failures),
+            stop=Budget(settings.max_gpu_hours, sweep.config.training.num_workers),
+            callbacks=[Progress(sweep, total)],
+            verbose=0,
+        ),
+    )
+
+
+def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) -> dict[str, object]:
+    """Table, figures and best configuration, beside the trials and in MLflow.
 
     Raises:
         ClusterError: all trials failed.
     """
-    start_ray()
-    name = (
-        f"{sweep.name}-{fingerprint({'grid': sweep.grid, 'of': run_fingerprint(sweep.config)})[:8]}"
-    )
-    uri = join(sweep.config.run.storage_uri, name)
-    parent = MlflowTracker.of_run(sweep.config.tracking, RunIdentity(name, uri, name))
-    parent.tags({"mmtpp.job": "sweep", **versions()})
-    parent_id = parent.wait_for_run(20.0) or ""
-
-    def driver(values: dict[str, object]) -> None:
-        config = sweep.trial_config(values)
-        trial = f"{name}-{run_fingerprint(config)[:8]}"
-        config = with_values(config, {"run.name": trial, "tracking.parent_run_id": parent_id})
-        pretrain(config, callbacks=[TuneReportCallback()])
-
-    filesystem, path = filesystem_of(sweep.config.run.storage_uri)
-    results = ray.tune.Tuner(
-        ray.tune.with_resources(driver, {"CPU": DRIVER_CPUS}),
-        param_space={key: ray.tune.grid_search(values) for key, values in sweep.grid.items()},
-        tune_config=ray.tune.TuneConfig(
-            metric=sweep.metric, mode=sweep.mode, max_concurrent_trials=_concurrency(sweep)
-        ),
-        run_config=ray.tune.RunConfig(
-            name=f"{name}-tune", storage_path=path, storage_filesystem=filesystem, verbose=0
-        ),
-    ).fit()
-    rows = [
-        {
-            **(result.config or {}),
-            **{key: value for key, value in (result.metrics or {}).items() if "/" in key},
-            "error": _reason(result.error),
-        }
-        for result in results
-    ]
-    rows = ranked(rows, sweep.metric, sweep.mode)
-    text = table(rows, list(sweep.grid))
+    settings = sweep.settings
+    text = trials_table(rows, sweep)
     print(text, flush=True)
-    parent.text("trials.md", text)
-    if all(row["error"] for row in rows):
+    files = {TABLE_FILE: text.encode(), "trials.csv": as_csv(rows).encode()}
+    files |= {f"figures/{name}": content for name, content in figures(rows, sweep).items()}
+    finished = [row for row in rows if row["status"] == "finished"]
+    best: Mapping[str, object] = {}
+    if finished:
+        best = {key: finished[0][key] for key in sweep.space}
+        files["best.toml"] = as_toml(with_values(sweep.config, best)).encode()
+        value = finished[0].get(settings.metric[0])
+        if isinstance(value, float):
+            parent.metrics(0, {f"best/{settings.metric[0]}": value})
+        parent.tags({f"best.{key}": str(value) for key, value in best.items()})
+    for name, content in files.items():
+        write_bytes(join(uri, "report", name), content)
+    parent.folder(join(uri, "report"), "")
+    failed = [row for row in rows if row["error"]]
+    if len(failed) == len(rows):
         parent.close("FAILED")
         raise ClusterError(f"all {len(rows)} trials failed; the first: {rows[0]['error']}")
-    best = {key: rows[0][key] for key in sweep.grid}
-    best_toml = as_toml(with_values(sweep.trial_config(best), {"run.name": ""}))
-    best_uri = join(uri, "best.toml")
-    write_bytes(best_uri, best_toml.encode())
-    parent.text("best.toml", best_toml)
-    parent.metrics(0, {f"best/{sweep.metric}": float(rows[0][sweep.metric])})  # pyright: ignore[reportArgumentType]
-    parent.tags({f"best.{key}": str(value) for key, value in best.items()})
     parent.close("FINISHED")
+    front = pareto(rows, settings.metric, settings.mode) if len(settings.metric) > 1 else []
     return {
         "run_id": parent.run_id,
+        "name": sweep.name,
         "trials": rows,
-        "best": best,
-        "best_uri": best_uri,
-        "failed": sum(bool(row["error"]) for row in rows),
+        "best": dict(best),
+        "best_uri": join(uri, "report", "best.toml") if finished else "",
+        **({"pareto": [{key: row[key] for key in sweep.space} for row in front]} if front else {}),
+        "report_uri": join(uri, "report"),
+        **{state: sum(row["status"] == state for row in rows)
+           for state in ("finished", "stopped", "failed")},
+        "not_started": (settings.num_trials or len(sweep.grid())) - len(rows),
+        "tracking_uri": sweep.config.tracking.uri,
+    }  # fmt: skip
+
+
+def _row(result: ray.tune.Result) -> Row:
+    """Settings, metrics, step, ``status`` and ``error`` of a trial."""
+    metrics = result.metrics or {}
+    error = one_line(result.error) if result.error is not None else metrics.get(ERROR, "")
+    status = "finished" if metrics.get(FINISHED) else "stopped"
+    return {
+        **(result.config or {}),
+        "status": "failed" if error else status,
+        **({STEP: int(metrics[STEP])} if STEP in metrics else {}),
+        **{key: value for key, value in metrics.items() if "/" in key and _is_number(value)},
+        "seconds": float(metrics.get("time_total_s", 0.0)),
+        "error": error,
     }
 
 
-def _reason(error: BaseException | None) -> str:
-    """One line on why a trial failed; empty when it did not."""
-    if error is None:
-        return ""
-    cause = getattr(error, "cause", None) or error
-    if isinstance(cause, MmtppError):
-        return f"{type(cause).__name__}: {cause.what} ({cause.where})"
-    return (str(error).splitlines() or [type(error).__name__])[-1]
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
-def _concurrency(sweep: Sweep) -> int:
-    """Trials at a time, so that running ones never wait for each other's workers."""
-    resources, training = ray.cluster_resources(), sweep.config.training
-    cpus = training.num_workers * training.cpus_per_worker + DRIVER_CPUS
-    fitting = resources.get("CPU", 0) / cpus
-    if training.device == "gpu" or (training.device == "auto" and resources.get("GPU", 0) > 0):
-        fitting = min(fitting, resources.get("GPU", 0) / training.num_workers)
-    if fitting < 1:
-        logger.warning(
-            "a trial of %d workers does not fit the cluster now (%g CPUs, %g GPUs); one at a time, "
-            "waiting for an autoscaler to bring machines",
-            training.num_workers,
-            resources.get("CPU", 0),
-            resources.get("GPU", 0),
-        )
-    return max(1, min(sweep.max_concurrent, int(fitting)))
+def _store_files(sweep: Sweep) -> dict[str, tuple[int, str]]:
+    """Sizes and times of the store's files: trials read it, and none prepares it again."""
+    load_manifest(sweep.config.store.uri)  # says what is missing
+    found = list_files(sweep.config.store.uri, "")
+    return {info.path: (info.size, str(info.mtime)) for info in found}
+
+
+def _changed(before: Mapping[str, object], after: Mapping[str, object]) -> int:
+    """How many files were written, changed or deleted."""
+    return sum(before.get(name) != after.get(name) for name in before.keys() | after.keys())
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ import argparse
 import difflib
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,6 +15,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 
 Tree = dict[str, Any]
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +58,24 @@ def load_config(path: Path | None, assignments: Sequence[str] = ()) -> RunConfig
     Raises:
         ConfigError: unreadable file, malformed assignment, unknown key, value out of range.
     """
-    tree: Tree = {}
-    if path is not None:
-        try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(
-                "the configuration file cannot be read", where=f"{path}: {error}"
-            ) from error
+    tree = {} if path is None else read_toml(path)
     faults: list[str] = []
     parse_assignments(tree, assignments, faults)
     return config_from_tree(tree, faults)
+
+
+def read_toml(path: Path) -> Tree:
+    """The settings of a file, as they are.
+
+    Raises:
+        ConfigError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            "the configuration file cannot be read", where=f"{path}: {error}"
+        ) from error
 
 
 def parse_assignments(tree: Tree, assignments: Sequence[str], faults: list[str]) -> None:
@@ -87,12 +95,8 @@ def config_from_tree(tree: Tree, faults: Sequence[str] = ()) -> RunConfig:
         ConfigError: lists ``faults`` and every further one, with suggestions.
     """
     collected = list(faults)
-    try:
-        config = RunConfig.model_validate(tree)
-    except ValidationError as error:
-        collected += [_describe(fault, tree) for fault in error.errors()]
-        raise ConfigError("the configuration is wrong:\n  " + "\n  ".join(collected)) from None
-    if collected:
+    config = section_from_tree(RunConfig, tree, collected)
+    if config is None or collected:
         raise ConfigError("the configuration is wrong:\n  " + "\n  ".join(collected))
     if not config.tracking.uri:
         uri = (
@@ -102,7 +106,28 @@ def config_from_tree(tree: Tree, faults: Sequence[str] = ()) -> RunConfig:
     return config
 
 
-def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig:
+def section_from_tree(
+    kind: type[SectionT], tree: object, faults: list[str], *, prefix: str = ""
+) -> SectionT | None:
+    """Validate one section of settings.
+
+    Args:
+        kind: of the section.
+        tree: its settings.
+        faults: what is wrong is added here.
+        prefix: how the section is called in messages, with a dot at its end.
+
+    Returns:
+        The section, or None when something is wrong.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        faults += [_describe(fault, kind, prefix) for fault in error.errors()]
+        return None
+
+
+def with_values(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
     """A copy of the configuration with some settings replaced, keys written ``section.key``.
 
     Raises:
@@ -152,11 +177,11 @@ def _assign(tree: Tree, keys: list[str], value: object, faults: list[str]) -> No
     tree[keys[-1]] = value
 
 
-def _describe(fault: Any, tree: Tree) -> str:
+def _describe(fault: Any, kind: type[BaseModel], prefix: str) -> str:
     path = [str(part) for part in fault["loc"]]
-    key = ".".join(path)
+    key = prefix + ".".join(path)
     if fault["type"] == "extra_forbidden":
-        return f"{key}: no such key{_suggestion(path)}"
+        return f"{key}: no such key{_suggestion(path, kind, prefix)}"
     message = str(fault["msg"]).removeprefix("Value error, ")
     value = fault["input"]
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
@@ -165,12 +190,12 @@ def _describe(fault: Any, tree: Tree) -> str:
     return f"{key}{shown}: {message}"
 
 
-def _suggestion(path: list[str]) -> str:
-    known = list(_all_keys(RunConfig))
+def _suggestion(path: list[str], kind: type[BaseModel], prefix: str) -> str:
+    known = list(_all_keys(kind))
     close = difflib.get_close_matches(".".join(path), known, n=1, cutoff=0.75)
     same_leaf = [key for key in known if key.rpartition(".")[2] == path[-1]]
     found = (close or same_leaf)[:1]
-    return f"; did you mean {found[0]}?" if found else ""
+    return f"; did you mean {prefix}{found[0]}?" if found else ""
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -215,6 +215,10 @@ class Model(Section):
     """PEFT adapter folder to put on ``model.path``; ``pretrain`` and ``finetune`` go on from it."""
     tokenizer_size: Annotated[int, Field(ge=512, le=65536)] = 1536
     """Entries of the byte-level BPE that ``prepare`` trains for a fresh ``tiny``."""
+    tiny_width: Annotated[int, Field(ge=48, le=3072, multiple_of=48)] = 96
+    """Width of a fresh ``tiny``'s language model; a folder of weights has its own."""
+    tiny_layers: Annotated[int, Field(ge=1, le=64)] = 3
+    """Layers of a fresh ``tiny``'s language model."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 on GPUs, float32 on CPU."""
 
@@ -279,6 +283,9 @@ class Training(Section):
 
     num_steps: PositiveInt = 1000
     """Optimiser updates of the whole run."""
+    max_flops: NonNegativeFloat = 0.0
+    """Operations of the whole run, forward and backward, from which its number of updates follows,
+    to compare fresh ``tiny`` models of several sizes. 0: ``num_steps`` says it."""
     num_workers: PositiveInt = 1
     """Ray Train workers; one a GPU."""
     min_workers: NonNegativeInt = 0

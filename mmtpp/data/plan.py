@@ -178,6 +178,17 @@ class Plan:
             f"{self.num_similar:,} of them compressed"
         )
 
+    def figures(self) -> dict[str, float]:
+        """What compression and windows make of the events, as metrics of a run."""
+        tokens = float(np.sum(self.windows["num_tokens"].to_numpy()))
+        return {
+            "data/events": float(self.num_events),
+            "data/samples": float(len(self.samples)),
+            "data/compressed_fraction": self.num_similar / self.num_events,
+            "data/tokens_per_event": tokens / self.num_events,
+            "data/events_per_context": self.num_events / len(self.samples),
+        }
+
     def save(self, uri: str) -> None:
         """Write the plan as one Parquet file."""
         sample_of = np.empty(len(self.windows), dtype=np.int64)

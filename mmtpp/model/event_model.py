@@ -14,7 +14,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from mmtpp.model.attention import use_packed_attention
 from mmtpp.model.batch import Batch
 from mmtpp.model.lora import attach_lora, load_adapter, resume_adapter, save_adapter
-from mmtpp.model.qwen_vl import build_tiny, load_base, save_base
+from mmtpp.model.qwen_vl import TINY_LAYERS, TINY_WIDTH, build_tiny, load_base, save_base
 from mmtpp.model.sharding import Sharding, Unsharded
 from mmtpp.model.token_rows import TokenEmbedding, TokenHead
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
@@ -110,6 +110,8 @@ def build_event_model(
     seed: int,
     dtype: torch.dtype,
     sharding: Sharding | None = None,
+    tiny_width: int = TINY_WIDTH,
+    tiny_layers: int = TINY_LAYERS,
 ) -> EventModel:
     """Load or initialise the backbone and prepare what is trained.
 
@@ -126,13 +128,17 @@ def build_event_model(
         seed: of the random initialisation, LoRA's included.
         dtype: of the weights.
         sharding: of the parameters of a loaded model; whole when None.
+        tiny_width: of a random ``tiny``.
+        tiny_layers: of a random ``tiny``.
 
     Raises:
         ModelError: the base model cannot be used or has another vocabulary.
     """
     sharding = sharding or Unsharded()
     if path is None:
-        backbone = build_tiny(vocabulary, seed=seed, dtype=dtype)
+        backbone = build_tiny(
+            vocabulary, seed=seed, dtype=dtype, width=tiny_width, layers=tiny_layers
+        )
     else:
         with sharding.loading():
             backbone, own = load_base(path, dtype=dtype)

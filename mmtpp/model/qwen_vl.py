@@ -12,17 +12,29 @@ from mmtpp.model.vocabulary import NUM_ADDED, SPARE_ROWS, Vocabulary, load_vocab
 BASE_FOLDER_HINT = "a Hugging Face folder with config.json, *.safetensors and tokenizer.json"
 
 
-def tiny_config(vocabulary: Vocabulary) -> Qwen2_5_VLConfig:
-    """The architecture at 0.5 M parameters, with the same spare rows as the 3B."""
-    hidden, heads = 96, 4
+TINY_WIDTH, TINY_LAYERS = 96, 3
+_HEAD_WIDTH = 24
+
+
+def tiny_config(
+    vocabulary: Vocabulary, *, width: int = TINY_WIDTH, layers: int = TINY_LAYERS
+) -> Qwen2_5_VLConfig:
+    """The architecture at 0.5 M parameters, with the same spare rows as the 3B.
+
+    Args:
+        vocabulary: of the store.
+        width: of the language model, a multiple of 48: two heads.
+        layers: of the language model.
+    """
+    heads = width // _HEAD_WIDTH
     return Qwen2_5_VLConfig(
         text_config={
             "vocab_size": vocabulary.byte_base + SPARE_ROWS,
-            "hidden_size": hidden,
-            "intermediate_size": 288,
-            "num_hidden_layers": 3,
+            "hidden_size": width,
+            "intermediate_size": 3 * width,
+            "num_hidden_layers": layers,
             "num_attention_heads": heads,
-            "num_key_value_heads": 2,
+            "num_key_value_heads": heads // 2,
             "max_position_embeddings": 32768,
             # sections sum to half a head: time 2, height 5, width 5
             "rope_parameters": {
@@ -43,7 +55,7 @@ def tiny_config(vocabulary: Vocabulary) -> Qwen2_5_VLConfig:
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
             "window_size": 112,
-            "out_hidden_size": hidden,
+            "out_hidden_size": width,
             "fullatt_block_indexes": [1],
         },
         image_token_id=vocabulary.special("<|image_pad|>"),
@@ -55,10 +67,15 @@ def tiny_config(vocabulary: Vocabulary) -> Qwen2_5_VLConfig:
 
 
 def build_tiny(
-    vocabulary: Vocabulary, *, seed: int, dtype: torch.dtype = torch.float32
+    vocabulary: Vocabulary,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    width: int = TINY_WIDTH,
+    layers: int = TINY_LAYERS,
 ) -> Qwen2_5_VLForConditionalGeneration:
     """A randomly initialised ``tiny`` model; the same weights for the same seed."""
-    config = tiny_config(vocabulary)
+    config = tiny_config(vocabulary, width=width, layers=layers)
     config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 RUN_KEY_TAG = "mmtpp.run"  # one MLflow run for each value, however often it is restarted
 PARENT_TAG = "mlflow.parentRunId"
 MAX_PARAM_LENGTH = 6000  # MLflow's limit
+MAX_RUNS = 50_000  # MLflow's limit of runs found at once
 MAX_BATCH = 100  # MLflow's limit of params in one request; its limit of metrics is higher
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 CLOSE_TIMEOUT_S = 60.0
@@ -163,9 +164,22 @@ class MlflowTracker:
         def call(client: MlflowClient, run_id: str) -> None:
             with tempfile.TemporaryDirectory() as local:
                 copy_folder(uri, local)
-                client.log_artifacts(run_id, local, name)
+                client.log_artifacts(run_id, local, name or None)
 
         self._put("folder", {"uri": uri, "name": name}, call)
+
+    def close_children(self, tags: Mapping[str, str]) -> None:
+        """Mark the child runs that are still open as ``KILLED``: what ran them is gone."""
+
+        def call(client: MlflowClient, run_id: str) -> None:
+            experiment_id = client.get_run(run_id).info.experiment_id
+            query = f"tags.`{PARENT_TAG}` = '{run_id}' and attributes.status = 'RUNNING'"
+            for child in client.search_runs([experiment_id], query, max_results=MAX_RUNS):
+                entries = [RunTag(key, value) for key, value in tags.items()]
+                client.log_batch(child.info.run_id, tags=entries)
+                client.set_terminated(child.info.run_id, "KILLED")
+
+        self._put("children", dict(tags), call)
 
     def close(self, status: str) -> None:
         if status:

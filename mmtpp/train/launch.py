@@ -21,7 +21,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.errors import ConfigError, DataError, MmtppError
+from mmtpp.core.errors import ConfigError, DataError, MmtppError, StorageError
 from mmtpp.core.order import seed_from
 from mmtpp.data.intervals import interval_range
 from mmtpp.data.plan import Asking, AssembleSettings, Plan, load_plan, make_plan
@@ -42,6 +42,8 @@ from mmtpp.storage.paths import (
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
+from mmtpp.train.checkpoint import PROGRESS_FILE
+from mmtpp.train.compute import steps_within
 from mmtpp.train.hardware import Hardware, choose_hardware
 from mmtpp.train.loop import train_loop_per_worker
 from mmtpp.train.task import Task, best_uri
@@ -53,12 +55,16 @@ TRACKER_WAIT_S = 20.0
 RESULT_FILE = "result.json"  # below the run's folder, written last
 
 
-def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, object]:
+def pretrain(
+    config: RunConfig, callbacks: list | None = None, start_uri: str = ""
+) -> dict[str, object]:
     """Train on the compressed sequences of a store (stage 1).
 
     Args:
         config: the whole configuration.
-        callbacks: Ray Train callbacks; a sweep passes its own.
+        callbacks: Ray Train callbacks, a sweep's, who hear of every validation.
+        start_uri: folder of a checkpoint of another run on the same samples; a fresh run goes on
+            from there, with this run's optimiser settings.
 
     Returns:
         ``run_id``, ``adapter_uri``, ``steps``, ``metrics`` and where things are; what it returned
@@ -67,10 +73,12 @@ def pretrain(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
     Raises:
         MmtppError: the store, the model or the settings do not fit; or what a worker raised.
     """
-    return _train(config, "pretrain", None, callbacks or [])
+    return _train(config, "pretrain", None, callbacks or [], start_uri)
 
 
-def finetune(config: RunConfig, callbacks: list | None = None) -> dict[str, object]:
+def finetune(
+    config: RunConfig, callbacks: list | None = None, start_uri: str = ""
+) -> dict[str, object]:
     """Train to answer questions about every event of a store's sequences (stage 2).
 
     All events of a window are asked about in one forward pass (``core.branches``). It goes on from
@@ -78,11 +86,11 @@ def finetune(config: RunConfig, callbacks: list | None = None) -> dict[str, obje
 
     Source: MM-TPP, stage 2, with one target drawn per sequence there.
     """
-    return _train(config, "finetune", asking_of(config.tasks), callbacks or [])
+    return _train(config, "finetune", asking_of(config.tasks), callbacks or [], start_uri)
 
 
 def _train(
-    config: RunConfig, job: str, asking: Asking | None, callbacks: list
+    config: RunConfig, job: str, asking: Asking | None, callbacks: list, start_uri: str
 ) -> dict[str, object]:
     training = config.training
     if training.samples_per_step < training.num_workers:
@@ -113,6 +121,13 @@ def _train(
         )
     config = with_values(config, {"model.path": pinned(config.model.path)})
     check_bucket(config.run.storage_uri)
+    if start_uri and not exists(join(start_uri, PROGRESS_FILE)):
+        raise StorageError(
+            "the checkpoint to start from is not there",
+            where=start_uri,
+            cause="its run has deleted it since, to keep its newest ones only",
+            setting=f"training.keep_checkpoints = {training.keep_checkpoints}",
+        )
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
     for uri in filter(None, (config.model.path, config.model.adapter)):
@@ -139,6 +154,10 @@ def _train(
         logger.info("this run is finished; its result is %s", join(run_uri, RESULT_FILE))
         return json.loads(read_bytes(join(run_uri, RESULT_FILE)))
     logger.info("training: %s", plan.describe(config.window.max_tokens))
+    if training.max_flops:
+        steps = steps_within(config, train, plan, vocabulary)
+        logger.info("training.max_flops = %.3g: %d steps", training.max_flops, steps)
+        config = with_values(config, {"training.num_steps": steps})
     validation = plan_validation(config, manifest, vocabulary, run_uri, asking=asking)
 
     fingerprint = run_fingerprint(config, job=job)
@@ -166,6 +185,8 @@ def _train(
             seconds_per_unit=manifest.seconds_per_unit,
             history=config.tasks.history > 0,
         ),
+        start_uri=start_uri,
+        reports_validation=bool(callbacks),
     )
     return _fit(config, job, task, plan, manifest, hardware, callbacks)
 
@@ -191,14 +212,7 @@ def _fit(
         }
     )
     tracker.text("config.json", config.model_dump_json(indent=2))
-    tracker.metrics(
-        0,
-        {
-            "data/events": plan.num_events,
-            "data/compressed_fraction": plan.num_similar / plan.num_events,
-            "data/samples": len(plan.samples),
-        },
-    )
+    tracker.metrics(0, plan.figures())
     run_id = tracker.wait_for_run(TRACKER_WAIT_S)
     task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
     filesystem, storage_path = filesystem_of(config.run.storage_uri)
@@ -250,7 +264,9 @@ def _fit(
         key: value for key, value in (result.metrics or {}).items() if isinstance(value, float)
     }
     steps, best_step = int(metrics.pop("step")), int(metrics.pop("best_step"))
-    tracker.metrics(steps, {f"final/{key}": value for key, value in metrics.items()})
+    tracker.metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
+    changing = {key: metrics[key] for key in metrics if not key.startswith(("data/", "model/"))}
+    tracker.metrics(steps, {f"final/{key}": value for key, value in changing.items()})
     if folder_bytes(task.output_uri) <= config.tracking.max_artifact_mib * 2**20:
         tracker.folder(task.output_uri, task.output_uri.rpartition("/")[2])
     else:

@@ -63,6 +63,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             }
             losses.clear()
             _log(worker, progress.step, metrics)
+        reported: dict[str, float] = {}
         if worker.task.validation and (last or _is_due(progress.step, training.validate_every)):
             with worker.telemetry.validating():
                 scores = validate(worker, progress.step)
@@ -70,10 +71,15 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             metrics |= scores
             if training.validate_every:
                 progress = _keep_if_best(worker, progress, scores)
+            reported = {**worker.figures, **metrics, "step": float(progress.step)}
         noticed = worker.notice.is_new(worker.batcher.device)
         if not last and (noticed or _is_due(progress.step, training.checkpoint_every)):
-            _save(worker, progress, {})
+            _save(worker, progress, reported)
+        elif not last and reported and worker.task.reports_validation:
+            worker.watchdog.at(progress.step, SAVING, "reporting", may_take_long=True)
+            ray.train.report(reported)
 
+    metrics |= worker.figures
     metrics |= {"step": float(progress.step), "best_step": float(progress.best_step)}
     _save(worker, progress, metrics, wait=True)
     _finish(worker, progress)

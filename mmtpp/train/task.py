@@ -23,6 +23,9 @@ class Task:
         output_uri: where the trained model or adapter goes.
         precision: ``float32`` or ``bfloat16``.
         answers: what the model will answer, recorded beside it; None in stage 1.
+        start_uri: checkpoint of another run that a fresh run starts from; empty for none.
+        reports_validation: whether validations go to Ray Train's callbacks, for whom they then
+            wait until the checkpoints before them are uploaded.
     """
 
     config: dict[str, object]
@@ -36,6 +39,8 @@ class Task:
     output_uri: str
     precision: str
     answers: Answers | None = None
+    start_uri: str = ""
+    reports_validation: bool = False
 
 
 def best_uri(task: Task, step: int) -> str:

@@ -4,7 +4,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
+from ray.train import Checkpoint
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
@@ -26,7 +27,14 @@ from mmtpp.model.event_model import EventModel, build_event_model, save_trained
 from mmtpp.model.folder import local_folder
 from mmtpp.model.lora import trainable_parameters
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.storage.paths import copy_folder, join, list_files, remove_folder, write_bytes
+from mmtpp.storage.paths import (
+    copy_folder,
+    filesystem_of,
+    join,
+    list_files,
+    remove_folder,
+    write_bytes,
+)
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
 from mmtpp.train.checkpoint import Progress, remove_leftovers, restore, saved_progress
@@ -58,6 +66,7 @@ class Worker:
         vocabulary: of store and model.
         plan: of the training samples.
         progress: where the run stands.
+        figures: of data and model, the same at every step.
         rows: this rank's samples from there on, in order.
         share: how many of them it consumes in a step.
         num_micro_batches: of every rank in a step.
@@ -78,6 +87,7 @@ class Worker:
     vocabulary: Vocabulary
     plan: Plan
     progress: Progress
+    figures: dict[str, float]
     rows: Iterator[Row]
     share: int
     num_micro_batches: int
@@ -113,8 +123,15 @@ def set_up(task: Task) -> Worker:
     plan = load_plan(task.train_plan_uri)
     if context.get_local_rank() == 0:  # the others of this machine do not save before a barrier
         remove_leftovers(task.run.run_uri)
-    checkpoint = ray.train.get_checkpoint()
+    checkpoint, checkpoint_run_uri = ray.train.get_checkpoint(), task.run.run_uri
+    is_foreign = checkpoint is None and bool(task.start_uri)
+    if is_foreign:
+        filesystem, path = filesystem_of(task.start_uri)
+        checkpoint = Checkpoint(path, filesystem)
+        checkpoint_run_uri = task.start_uri.rpartition("/")[0]
     progress = saved_progress(checkpoint, expected=Progress(0, plan.fingerprint, vocabulary.hash))
+    if is_foreign:  # the other run's best model is not in this run's folder
+        progress = replace(progress, best_step=0, best_loss=0.0)
     samples = rank_samples(
         plan,
         seed=training.seed,
@@ -135,7 +152,7 @@ def set_up(task: Task) -> Worker:
     restore(
         engine,
         checkpoint,
-        run_uri=task.run.run_uri,
+        run_uri=checkpoint_run_uri,
         step=progress.step,
         ready=ray.train.collective.barrier,
     )
@@ -162,6 +179,7 @@ def set_up(task: Task) -> Worker:
         vocabulary=vocabulary,
         plan=plan,
         progress=progress,
+        figures={**plan.figures(), "model/trained_parameters": float(num_trained)},
         rows=rows,
         share=len(share_of_rank(step_samples, rank=rank, num_ranks=num_ranks)),
         num_micro_batches=micro_batches,
@@ -215,6 +233,8 @@ def _build_model(
             seed=config.training.seed,
             dtype=dtype,
             sharding=Zero3Sharding(deepspeed) if stage_of(deepspeed) == 3 else None,
+            tiny_width=config.model.tiny_width,
+            tiny_layers=config.model.tiny_layers,
         ).to(device)
 
 

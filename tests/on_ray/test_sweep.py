@@ -1,40 +1,272 @@
-"""A sweep on a real cluster and MLflow server."""
+"""Sweeps on a real cluster and MLflow server: all searchers and schedulers, and interruptions."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
 import pytest
+import ray
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config
-from mmtpp.storage.paths import read_bytes
-from tests.on_ray.settings import make_config
+from mmtpp.core.errors import ConfigError
+from mmtpp.storage.paths import list_files, read_bytes
+from tests.conftest import ROOT
+from tests.on_ray.machines import machine
+from tests.on_ray.settings import RUNS, make_config
 from tune.report import as_toml
+from tune.search import concurrency
 from tune.space import load_sweep
 from tune.sweep import run
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
-def test_a_sweep_has_one_parent_with_a_child_for_each_trial(base, stack, tmp_path):
-    """Two trials, one of which fails: it is recorded and does not stop the other."""
-    file = tmp_path / "sweep.toml"
-    tree = make_config(**{"model.path": base["adapter_uri"], "training.num_steps": 3,
-                      "lora.rank": 2, "training.num_workers": 1, "training.max_failures": 0,
-                      "evaluation.targets_delta": 1.0})  # fmt: skip
-    file.write_text(
-        '[sweep]\nname = "s"\nmetric = "validation/interval_nll_nats_per_event"\nmode = "min"\n'
-        'max_concurrent = 1\n[space]\n"compression.delta" = [0.5]\n'
-        '"training.learning_rate" = [0.003, 1e30]\n' + as_toml(tree)
-    )
-    result = run(load_sweep(file, []))
-    assert (1, {"compression.delta": 0.5, "training.learning_rate": 0.003}) == (
-        result["failed"],
-        result["best"],
-    )
-    assert "not finite" in str(result["trials"][1]["error"])
-    client = MlflowClient(stack.mlflow_uri)
+LOSS = "validation/loss_per_token"
+RATES = '[space]\n"training.learning_rate" = '
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    """Writes a sweep over the tests' store: its own tables before the tests' settings."""
+
+    def write(name: str, tables: str, metric: str = f'"{LOSS}"', mode: str = '"min"', **changes):
+        config = make_config(**{"training.num_workers": 1, "training.max_failures": 0,
+                                "training.samples_per_step": 2, **changes})  # fmt: skip
+        file = tmp_path / f"{name}.toml"
+        head = f'[sweep]\nname = "{name}"\nmetric = {metric}\nmode = {mode}\n'
+        file.write_text(f"{head}{tables}\n{as_toml(config)}")
+        return file
+
+    return write
+
+
+@pytest.fixture
+def client(stack):
+    return MlflowClient(stack.mlflow_uri)
+
+
+def _children(client: MlflowClient, parent: object) -> list:
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
-    children = client.search_runs(
-        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{result['run_id']}'"
+    query = f"tags.`mlflow.parentRunId` = '{parent}'"
+    return client.search_runs([experiment.experiment_id], query)
+
+
+def _artifacts(client: MlflowClient, run_id: str, folder: str = "") -> set[str]:
+    return {each.path for each in client.list_artifacts(run_id, folder)}
+
+
+def _until_free(cpus: float) -> None:
+    """Wait until Ray has all processors back."""
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < cpus:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.5)
+
+
+def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_file, tmp_path):
+    """Of three trials one fails: it is recorded and does not stop the others."""
+    file = sweep_file(
+        "grid",
+        'max_concurrent = 2\n[space]\n"lora.rank" = [2, 4]\n"training.learning_rate" = [0.003]\n',
+        **{"model.path": base["adapter_uri"], "training.num_steps": 3},
     )
-    assert ["FAILED", "FINISHED"] == sorted(child.info.status for child in children)
+    broken = file.read_text().replace("[0.003]", "[0.003, 1e30]").replace("[2, 4]", "[2]")
+    result = run(load_sweep(file, []))
+    assert (2, 0, 0) == (result["finished"], result["failed"], result["store_files_changed"])
+    children = _children(client, result["run_id"])
+    assert ["FINISHED", "FINISHED"] == [child.info.status for child in children]
+    names = _artifacts(client, result["run_id"])
+    assert {"trials.md", "trials.csv", "best.toml", "figures"} <= names
+    assert "figures/by_lora_rank.png" in _artifacts(client, result["run_id"], "figures")
+    ranks = {row["lora.rank"]: row["model/trained_parameters"] for row in result["trials"]}
+    assert ranks[4] > ranks[2]
     best = tmp_path / "best.toml"
     best.write_bytes(read_bytes(result["best_uri"]))
-    assert 0.003 == load_config(best).training.learning_rate
+    assert result["best"]["lora.rank"] == load_config(best).lora.rank
+
+    again = run(load_sweep(file, []))
+    assert result["trials"] == again["trials"]
+    assert 2 == len(_children(client, result["run_id"]))
+
+    other = tmp_path / "broken.toml"
+    other.write_text(broken)
+    failing = run(load_sweep(other, []))
+    assert (1, 1) == (failing["finished"], failing["failed"])
+    assert 0.003 == failing["best"]["training.learning_rate"]
+    assert "not finite" in str(failing["trials"][1]["error"])
+    statuses = sorted(child.info.status for child in _children(client, failing["run_id"]))
+    assert ["FAILED", "FINISHED"] == statuses
+    retried = run(load_sweep(other, []), retry_failed=True)
+    assert (1, 1, 1) == (retried["finished"], retried["failed"], retried["retries"])
+    assert 2 == len(_children(client, retried["run_id"]))
+
+
+def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, client, sweep_file):
+    cpus = ray.cluster_resources()["CPU"]
+    file = sweep_file(
+        "asha",
+        'max_concurrent = 1\n[sweep.scheduler]\nkind = "asha"\nevery_steps = 2\n'
+        f"reduction_factor = 2\n{RATES}[0.01, 1e-6, 1e-7]\n",
+        **{"training.num_steps": 8},
+    )
+    result = run(load_sweep(file, []))
+    assert (1, 2, 0) == (result["finished"], result["stopped"], result["failed"])
+    assert {"training.learning_rate": 0.01} == result["best"]
+    assert [8, 2, 2] == [row["step"] for row in result["trials"]]
+    children = _children(client, result["run_id"])
+    assert ["FINISHED", "KILLED", "KILLED"] == sorted(child.info.status for child in children)
+    _until_free(cpus)
+
+
+def test_a_population_passes_the_weights_of_its_best_on(store, client, sweep_file):
+    file = sweep_file(
+        "pbt",
+        'searcher = "random"\nnum_trials = 2\nmax_concurrent = 2\n[sweep.scheduler]\n'
+        'kind = "pbt"\nevery_steps = 10\nquantile_fraction = 0.5\n'
+        f"{RATES}[0.01, 1e-7]\n",
+        **{"training.num_steps": 60},  # so many that both are trained at the same time
+    )
+    result = run(load_sweep(file, ["sweep.seed=3"]))
+    assert 2 == result["finished"], result["trials"]
+    assert [60, 60] == [row["step"] for row in result["trials"]]
+    # more runs than trials: some trial went on from another's checkpoint
+    children = _children(client, result["run_id"])
+    assert len(children) > 2
+    first = {child.data.tags["mlflow.runName"]: child.info.run_id for child in children}
+    steps = [
+        min(point.step for point in client.get_metric_history(run_id, "train/loss_per_token"))
+        for run_id in first.values()
+    ]
+    assert 1 in steps
+    assert max(steps) > 10  # its first step comes after the checkpoint's
+
+
+def test_two_metrics_make_a_front(store, client, sweep_file):
+    file = sweep_file(
+        "front",
+        'searcher = "optuna"\nnum_trials = 3\n[space]\n'
+        '"compression.delta" = {low = 0.0, high = 1.0}\n'
+        '"window.max_tokens" = {low = 128, high = 256, step = 64}\n',
+        f'["{LOSS}", "data/tokens_per_event"]',
+        '["min", "min"]',
+        **{"training.num_steps": 2, "evaluation.targets_delta": 1.0},
+    )
+    result = run(load_sweep(file, []))
+    assert 3 == result["finished"]
+    assert 1 <= len(result["pareto"]) <= 3
+    assert "figures/pareto.png" in _artifacts(client, result["run_id"], "figures")
+
+
+def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
+    file = sweep_file(
+        "stages",
+        'jobs = ["pretrain", "finetune", "evaluate"]\nfinetune = {"training.num_steps" = 2}\n'
+        f"{RATES}[0.003]\n",
+        '"evaluate/time/rmse_s"',
+        **{"training.num_steps": 3},
+    )
+    result = run(load_sweep(file, []))
+    (row,) = result["trials"]
+    assert "finished" == row["status"]
+    assert row["evaluate/time/rmse_s"] > 0
+    assert f"finetune/{LOSS}" in row
+    assert 3 == len(_children(client, result["run_id"]))
+
+
+def test_the_budget_of_time_ends_a_sweep_that_can_still_be_reported(store, client, sweep_file):
+    file = sweep_file(
+        "budget",
+        f"max_concurrent = 1\nmax_gpu_hours = 0.001\n{RATES}[0.01, 0.02, 0.03]\n",
+        **{"training.num_steps": 2, "training.validate_every": 1},
+    )
+    result = run(load_sweep(file, []))  # 3.6 s: over with the first trial's first report
+    assert 0 == result["finished"] + result["failed"]
+    assert 3 == result["stopped"] + result["not_started"]
+    assert all(child.info.status == "KILLED" for child in _children(client, result["run_id"]))
+
+
+def _start(file: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "tune/sweep.py", "--config", str(file), *options]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+
+
+def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, sweep_file):
+    cpus = ray.cluster_resources()["CPU"]
+    file = sweep_file(
+        "killed",
+        f"max_concurrent = 1\n{RATES}[0.01, 0.02]\n",
+        **{"training.num_steps": 6, "training.checkpoint_every": 2},
+    )
+    sweep = load_sweep(file, [])
+    with pytest.raises(ConfigError, match="no such sweep to resume"):
+        run(sweep, resume=True)
+    driver = _start(file)
+    done: list[str] = []
+    deadline = time.monotonic() + 400
+    while len(done) < 1:
+        assert time.monotonic() < deadline
+        assert driver.poll() is None
+        files = list_files(RUNS, "result.json")
+        done = [info.path for info in files if f"/{sweep.name}-" in info.path]
+        time.sleep(0.2)
+    time.sleep(12)  # the second trial has begun
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    _until_free(cpus)
+    before = json.loads(read_bytes(f"s3://{done[0]}"))["run_id"]
+    ended = client.get_run(before).info.end_time
+    points = len(client.get_metric_history(before, "train/loss_per_token"))
+
+    result = json.loads(_start(file, "--resume").communicate()[0].splitlines()[-1])
+    assert (2, 0) == (result["finished"], result["failed"])
+    assert 2 == len(_children(client, result["run_id"]))
+    assert ended == client.get_run(before).info.end_time
+    assert points == len(client.get_metric_history(before, "train/loss_per_token"))
+
+
+def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, sweep_file):
+    """Workers need more processors than the head has left: one trial runs on the second machine."""
+    file = sweep_file(
+        "lost",
+        f"{RATES}[0.01, 0.02]\n",
+        **{"training.num_steps": 8, "training.checkpoint_every": 2, "training.max_failures": 3,
+           "training.cpus_per_worker": 3.0},
+    )  # fmt: skip
+    sweep = load_sweep(file, [])
+
+    def disturb() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            names = [info.path for info in list_files(RUNS, "progress.json")]
+            if any(f"/{sweep.name}-" in path for path in names):
+                break
+            time.sleep(0.1)
+        workers = [
+            each for each in psutil.process_iter(["cmdline"])
+            if "ray::RayTrainWorker" in " ".join(each.info["cmdline"] or [])
+        ]  # fmt: skip
+        lost = {each.pid for each in second.workers()}
+        for each in workers:
+            if each.pid not in lost:
+                each.send_signal(signal.SIGKILL)
+                killed.append(each.pid)
+                break
+        second.lose()
+
+    killed: list[int] = []
+    with machine(3) as second:
+        assert 2 == concurrency(sweep, ray.cluster_resources())
+        disturber = threading.Thread(target=disturb)
+        disturber.start()
+        result = run(sweep)
+        disturber.join()
+    assert killed
+    assert (2, 0) == (result["finished"], result["failed"])
+    assert [8, 8] == [row["step"] for row in result["trials"]]

@@ -1,0 +1,52 @@
+"""How many steps a number of operations allows, before a model is built."""
+
+import numpy as np
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError
+from mmtpp.core.order import seed_from
+from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.plan import AssembleSettings, Plan, samples_table
+from mmtpp.model.event_model import EventModel
+from mmtpp.model.qwen_vl import tiny_config
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.train.flops import FlopCounter
+
+COUNTED = 64  # samples, of which the mean is taken
+
+
+def steps_within(
+    config: RunConfig, settings: AssembleSettings, plan: Plan, vocabulary: Vocabulary
+) -> int:
+    """Updates of a fresh ``tiny`` that ``training.max_flops`` allows, at least one.
+
+    Args:
+        config: of the run.
+        settings: of its training samples.
+        plan: of the same.
+        vocabulary: of the store.
+
+    Raises:
+        ConfigError: the model is not a fresh ``tiny``.
+    """
+    if config.model.path or config.lora.rank:
+        raise ConfigError(
+            "training.max_flops compares fresh models",
+            setting=f"model.path = {config.model.path!r}, lora.rank = {config.lora.rank}; "
+            "leave them empty and 0, or say training.num_steps",
+        )
+    sizes = {"width": config.model.tiny_width, "layers": config.model.tiny_layers}
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(tiny_config(vocabulary, **sizes))
+    model.model.visual.requires_grad_(not config.training.freeze_vision)
+    count = FlopCounter(EventModel(model), image_px=settings.image_px)
+    drawn = np.random.default_rng(seed_from("flops") % 2**63).permutation(len(plan.samples))
+    assembled = Assembler(settings, vocabulary.token_ids())(samples_table(plan, drawn[:COUNTED]))
+    rows = [
+        row_from_arrow(assembled, index, image_px=settings.image_px)
+        for index in range(len(assembled))
+    ]
+    per_step = config.training.samples_per_step * float(np.mean([count(row).total for row in rows]))
+    return max(1, int(config.training.max_flops / per_step))

@@ -1,0 +1,206 @@
+"""Search spaces, and what a sweep makes of finished trials."""
+
+import itertools
+import math
+
+import pytest
+
+from mmtpp.core.errors import ClusterError, ConfigError
+from tune.figures import figures
+from tune.report import as_csv, over_seeds, pareto, ranked, trials_table
+from tune.search import Budget, concurrency, param_space, scheduler, searcher
+from tune.space import load_sweep
+
+METRIC = "validation/loss_per_token"
+HEAD = f"""
+[sweep]
+name = "s"
+metric = "{METRIC}"
+mode = "min"
+"""
+
+
+@pytest.fixture
+def sweep_of(tmp_path):
+    """Loads a sweep from text after ``HEAD``."""
+    names = itertools.count()
+
+    def load(text: str, *assignments: str, head: str = HEAD):
+        path = tmp_path / f"{next(names)}.toml"
+        path.write_text(head + text)
+        return load_sweep(path, assignments)
+
+    return load
+
+
+def test_a_grid_is_every_combination_however_its_keys_are_written(sweep_of):
+    quoted = sweep_of('[space]\n"lora.rank" = [2, 4]\n"training.seed" = [0, 1]\n')
+    nested = sweep_of("[space]\nlora.rank = [2, 4]\ntraining.seed = [0, 1]\n")
+    expected = [{"lora.rank": rank, "training.seed": seed} for rank in (2, 4) for seed in (0, 1)]
+    assert expected == quoted.grid() == nested.grid()
+    assert quoted.name == nested.name
+    assert [2, 4] == param_space(quoted, is_grid=True)["lora.rank"]["grid_search"]
+    assert 4 == quoted.trial_config(expected[3]).lora.rank
+
+
+def test_the_name_follows_from_what_shapes_trials_alone(sweep_of):
+    space = '[space]\n"lora.rank" = [2, 4]\n'
+    name = sweep_of(space).name
+    assert name == sweep_of(space, "sweep.max_concurrent=1", "sweep.max_hours=2.0").name
+    assert name != sweep_of(space, "training.num_steps=7").name
+    assert name != sweep_of(space, "space.lora.rank=[2, 8]").name
+
+
+@pytest.mark.parametrize(
+    ("text", "assignments", "told"),
+    [
+        ('[space]\n"lora.rnk" = [2]\n', [], ["lora.rnk: no such key", "lora.rank"]),
+        ('[space]\n"lora.rank" = [2, -1]\n', [], ["lora.rank = -1"]),
+        ('[space]\n"lora.rank" = [2, 2]\n', [], ["a value comes twice"]),
+        ('[space]\n"lora.rank" = 2\n', [], ["space.lora.rank = 2: a list"]),
+        ("", [], ["nothing to search"]),
+        ('[space]\n"lora.rank" = {low = 1, high = 8}\n', [], ["grid tries lists only"]),
+        ('[space]\n"lora.rank" = {low = 8, high = 1}\n', [], ["low must be below"]),
+        ('[space]\n"lora.rank" = {low = 1, high = 8, lg = true}\n', [], ["rank.log?"]),
+        ('[space]\n"lora.rank" = [2]\n', ["sweep.sercher=optuna"], ["mean sweep.searcher?"]),
+        ('[space]\n"lora.rank" = [2]\n', ["sweep.searcher=optuna"], ["num_trials goes with"]),
+        ('[space]\n"lora.rank" = [2]\n', ["training.validation_sequences=0"], ["no trial would"]),
+        ('[space]\n"compression.delta" = [0.0, 9.0]\n', [], ["targets_delta = 0.0 is below"]),
+        (
+            '[space]\n"lora.rank" = [2, 4]\n',
+            ["sweep.searcher=random", "sweep.num_trials=4", 'sweep.scheduler={kind = "pbt"}'],
+            ["space.lora.rank: scheduler.kind = pbt changes settings of a run that goes on"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2, 4]\n',
+            ['sweep.scheduler={kind = "asha", every_steps = 1000}'],
+            ["ends before the first decision"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2, 4]\n',
+            ['sweep.jobs=["finetune", "pretrain"]'],
+            ["in the order pretrain, finetune, evaluate"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2, 4]\n',
+            ['sweep.jobs=["pretrain", "finetune"]', 'sweep.finetune={"training.stps" = 3}'],
+            ["training.stps: no such key"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_starts(sweep_of, text, assignments, told):
+    with pytest.raises(ConfigError) as caught:
+        sweep_of(text, *assignments)
+    for each in told:
+        assert each in str(caught.value)
+
+
+def test_ranges_stay_within_their_ends_and_hold_both(sweep_of):
+    sweep = sweep_of(
+        '[space]\n"lora.rank" = {low = 1, high = 3}\n'
+        '"lora.alpha" = {low = 8, high = 32, step = 8}\n'
+        '"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n'
+        '"training.samples_per_step" = {low = 1, high = 64, log = true}\n',
+        "sweep.searcher=random",
+        "sweep.num_trials=4",
+    )
+    drawn = {
+        key: [domain.sample() for _ in range(400)]
+        for key, domain in param_space(sweep, is_grid=False).items()
+    }
+    assert {1, 2, 3} == set(drawn["lora.rank"])
+    assert {8, 16, 24, 32} == set(drawn["lora.alpha"])
+    rates = [math.log10(each) for each in drawn["training.learning_rate"]]
+    assert -4 <= min(rates)
+    assert max(rates) <= -2
+    assert abs(sum(rates) / 400 + 3) < 0.15  # even in the logarithm
+    assert {1, 64} >= {min(drawn["training.samples_per_step"])}
+    assert max(drawn["training.samples_per_step"]) <= 64
+
+
+def test_every_searcher_and_scheduler_is_the_one_asked_for(sweep_of):
+    rates = '[space]\n"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n'
+    chosen = ["sweep.searcher=random", "sweep.num_trials=4"]
+    asha = sweep_of(rates, *chosen, 'sweep.scheduler={kind = "asha", every_steps = 5}')
+    assert 5 == asha.trial_config({}).training.validate_every
+    assert "AsyncHyperBand" in type(scheduler(asha)).__name__
+    pbt = sweep_of(rates, *chosen, 'sweep.scheduler={kind = "pbt", every_steps = 7}')
+    assert 7 == pbt.trial_config({}).training.checkpoint_every
+    assert "PopulationBased" in type(scheduler(pbt)).__name__
+    both = 'sweep.metric=["validation/loss_per_token", "data/tokens_per_event"]'
+    front = sweep_of(rates, "sweep.searcher=optuna", "sweep.num_trials=4", both,
+                     'sweep.mode=["min", "min"]')  # fmt: skip
+    assert "Optuna" in type(searcher(front, [], at_once=1).searcher).__name__
+
+
+def test_trials_at_a_time_never_hold_what_another_waits_for(sweep_of):
+    sweep = sweep_of('[space]\n"training.num_workers" = [1, 2]\n')
+    assert 1 == concurrency(sweep, {"CPU": 2.0})
+    assert 4 == concurrency(sweep, {"CPU": 9.0})
+    assert 100 == concurrency(sweep, {"CPU": 900.0, "GPU": 200.0})
+    few = sweep_of('[space]\n"training.num_workers" = [1, 2]\n', "sweep.max_concurrent=3")
+    assert 3 == concurrency(few, {"CPU": 9.0})
+    with pytest.raises(ClusterError, match=r"needs 2 CPU of 1"):
+        concurrency(sweep, {"CPU": 1.0})
+    gpu = '[training]\ndevice = "gpu"\n[space]\n"training.num_workers" = [1, 2]\n'
+    with pytest.raises(ClusterError, match=r"2 GPU of 0"):
+        concurrency(sweep_of(gpu), {"CPU": 8.0})
+    waiting = sweep_of(gpu, "sweep.wait_for_machines=true", "sweep.max_concurrent=5")
+    assert 5 == concurrency(waiting, {"CPU": 8.0})
+
+
+def test_the_budget_counts_the_hours_of_all_workers():
+    budget = Budget(1.0, num_workers=4)
+    assert not budget("a", {"time_total_s": 400.0})
+    assert not budget("b", {"time_total_s": 400.0})
+    assert not budget.stop_all()  # 8 x 400 s
+    assert budget("a", {"time_total_s": 500.0, "finished": 1.0})
+    assert budget.used_gpu_hours == pytest.approx(1.0)
+    assert budget.stop_all()
+    assert not Budget(0.0, num_workers=4).stop_all()
+
+
+def _rows(*entries):
+    return [
+        {"lora.rank": rank, "training.seed": seed, "status": status, "step": 9, METRIC: loss,
+         "data/tokens_per_event": cost, "error": "" if status != "failed" else "no memory"}
+        for rank, seed, status, loss, cost in entries
+    ]  # fmt: skip
+
+
+def test_trials_are_ranked_averaged_over_seeds_and_shown(sweep_of):
+    sweep = sweep_of('[space]\n"lora.rank" = [2, 4]\n"training.seed" = [0, 1]\n')
+    rows = _rows(
+        (2, 0, "finished", 3.0, 5.0),
+        (2, 1, "finished", 5.0, 4.0),
+        (4, 0, "stopped", 1.0, 1.0),
+        (4, 1, "failed", None, 0.0),
+    )
+    order = ranked(reversed(rows), METRIC, "min")
+    assert [3.0, 5.0, 1.0, None] == [row[METRIC] for row in order]
+    assert [5.0, 3.0] == [row[METRIC] for row in ranked(rows, METRIC, "max")[:2]]
+    (mean,) = over_seeds(rows, sweep)
+    assert (2, 2, 4.0) == (mean["lora.rank"], mean["seeds"], mean[METRIC])
+    assert math.sqrt(2) == pytest.approx(mean[f"{METRIC} ±"])
+    text = trials_table(order, sweep)
+    assert "lora.rank = 4, training.seed = 1: no memory" in text
+    assert "| 2 | 2 | 4.0000 | 1.4142 |" in text
+    assert 5 == len(as_csv(rows).splitlines())
+
+
+def test_the_front_is_what_nothing_beats(sweep_of):
+    rows = _rows(
+        (1, 0, "finished", 1.0, 9.0),
+        (2, 0, "finished", 2.0, 3.0),
+        (3, 0, "finished", 2.5, 3.0),
+        (4, 0, "finished", 3.0, 2.0),
+        (5, 0, "stopped", 0.0, 0.0),
+    )
+    front = pareto(rows, [METRIC, "data/tokens_per_event"], ["min", "min"])
+    assert [1, 2, 4] == [row["lora.rank"] for row in front]
+    made = figures(rows, sweep_of('[space]\n"lora.rank" = [1, 2, 3, 4, 5]\n'))
+    assert {"by_lora_rank.png", "pareto.png"} == set(made)
+    assert all(each.startswith(b"\x89PNG") for each in made.values())
+    assert {} == figures(
+        _rows((1, 0, "failed", None, 1.0)), sweep_of('[space]\n"lora.rank" = [1]\n')
+    )

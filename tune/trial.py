@@ -1,0 +1,190 @@
+"""One trial: the driver of its jobs, on the cluster, that tells Ray Tune how they stand.
+
+A Ray Train run reports to a queue, and this driver alone to Ray Tune, with a checkpoint that is
+only a pointer to the run's own. Ray's ``TuneReportCallback`` does not pass checkpoints on, which
+populations need; and it reports beside the driver, whose last report could then wait for ever.
+"""
+
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+from ray.train import UserCallback
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.tune import Checkpoint
+from ray.util.queue import Empty, Queue
+
+from mmtpp.config.fingerprint import fingerprint
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ClusterError, MmtppError, StorageError
+from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.storage.paths import join
+from mmtpp.train.launch import finetune, pretrain
+from tune.search import ERROR, FINISHED, STEP
+from tune.space import TRAINING_JOBS, Sweep, Values
+
+POINTER_FILE = "pointer.json"
+logger = logging.getLogger(__name__)
+
+TRAIN = {"pretrain": pretrain, "finetune": finetune}
+Report = tuple[dict[str, float], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The Ray Train run a trial is in; a population's trial goes through several.
+
+    Attributes:
+        run_name: of the run.
+        identity: what makes it this trial's: its values, and its id where trials may be alike.
+        start_uri: checkpoint of the run it branched off; empty at the beginning.
+    """
+
+    run_name: str
+    identity: dict[str, object]
+    start_uri: str
+
+
+def run_trial(sweep: Sweep, values: Values, *, parent_run_id: str, trial_id: str) -> None:
+    """Run the jobs of a trial and report to Ray Tune; called by Tune, in a process of its own.
+
+    The run's name follows from the trial, so a trial that is started again, here or on another
+    machine, goes on with its last checkpoint, and a finished one only reports.
+
+    Args:
+        sweep: whose trial it is.
+        values: of the space.
+        parent_run_id: in MLflow.
+        trial_id: in Ray Tune.
+
+    Raises:
+        StorageError, ClusterError: what another attempt may not meet. Other failures are reported,
+            since it would.
+    """
+    # two trials of a searcher may be alike, those of a grid may not
+    own = {} if sweep.settings.searcher == "grid" else {"trial": trial_id}
+    segment = _segment(sweep.name, {"values": values, **own}, sweep.config.run.storage_uri)
+    config = with_values(
+        sweep.trial_config(values),
+        {"run.name": segment.run_name, "tracking.parent_run_id": parent_run_id},
+    )
+    try:
+        metrics = _run_jobs(sweep, config, segment)
+    except (StorageError, ClusterError):
+        raise  # Tune tries again, elsewhere
+    except (MmtppError, TrainingFailedError) as error:
+        logger.exception("the trial failed")
+        nothing = dict.fromkeys(sweep.settings.metric, math.nan)
+        ray.tune.report({**nothing, STEP: 0, FINISHED: 0.0, ERROR: one_line(error)})
+    else:
+        ray.tune.report({**metrics, FINISHED: 1.0})
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong: the project's own words, or the worker's error behind a failed run."""
+    if isinstance(error, WorkerGroupError) and error.worker_failures:
+        _, error = min(error.worker_failures.items())
+    error = getattr(error, "cause", None) or error  # Ray's errors carry that of the process
+    if isinstance(error, MmtppError):
+        where = f" ({error.where})" if error.where else ""
+        return f"{type(error).__name__}: {error.what}{where}"
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"
+
+
+def _segment(sweep_name: str, identity: dict[str, object], storage_uri: str) -> Segment:
+    """Where the trial stands: at its beginning, in a run of its own, or in another's."""
+    start_uri = ""
+    checkpoint = ray.tune.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            pointer = json.loads((Path(folder) / POINTER_FILE).read_text())
+        if pointer["identity"] == identity:
+            return Segment(pointer["run_name"], identity, pointer["start_uri"])
+        start_uri = join(storage_uri, pointer["run_name"], pointer["checkpoint"])
+    of = {**identity, "start_uri": start_uri}
+    return Segment(f"{sweep_name}-{fingerprint(of)[:8]}", identity, start_uri)
+
+
+def _run_jobs(sweep: Sweep, config: RunConfig, segment: Segment) -> dict[str, float]:
+    """Metrics of all jobs of a trial, those of later ones under their names."""
+    found: dict[str, float] = {}
+    name = segment.run_name
+    for place, job in enumerate(sweep.settings.jobs):
+        if place:
+            own = (
+                sweep.settings.finetune if job == "finetune" else {"evaluation.split": "validation"}
+            )
+            config = with_values(config, {**own, "run.name": f"{name}-{job}"})
+        if job not in TRAINING_JOBS:
+            metrics: Any = evaluate(config)["metrics"]
+        elif place:
+            result = TRAIN[job](config)
+            metrics = result["metrics"]
+        else:
+            result = _train(sweep, config, job, segment)
+            metrics = {**result["metrics"], STEP: float(result["steps"])}
+        if job in TRAINING_JOBS:
+            trained = "model.adapter" if config.lora.rank else "model.path"
+            config = with_values(config, {trained: result["adapter_uri"]})
+        found |= {f"{job}/{key}" if place else key: value for key, value in metrics.items()}
+    return found
+
+
+class _ToQueue(UserCallback):
+    """Puts validations of the run, but for the last, with their checkpoints' names, in a queue."""
+
+    def __init__(self, queue: Queue, metric: str) -> None:
+        self._queue, self._metric = queue, metric
+
+    def after_report(self, run_context: Any, metrics: list, checkpoint: Any) -> None:
+        """Called in the controller of the Ray Train run."""
+        found = metrics[0]
+        # the last one, which alone names the best step, is reported when the run has been closed
+        if self._metric in found and "best_step" not in found:
+            self._queue.put((found, checkpoint.path.rpartition("/")[2] if checkpoint else ""))
+
+
+def _train(sweep: Sweep, config: RunConfig, job: str, segment: Segment) -> dict[str, Any]:
+    """Train, reporting validations meanwhile where the sweep's metric is one."""
+    metric, start = sweep.settings.metric[0], {"start_uri": segment.start_uri}
+    if not metric.startswith("validation/"):
+        return TRAIN[job](config, **start)
+    queue = Queue(actor_options={"num_cpus": 0})
+    is_population = sweep.settings.scheduler.kind == "pbt"
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(TRAIN[job], config, [_ToQueue(queue, metric)], **start)
+        while (report := _next(queue, training.done)) is not None:
+            _report(report, segment if is_population else None)
+        queue.shutdown()
+        return training.result()
+
+
+def _next(queue: Queue, is_over: Callable[[], bool]) -> Report | None:
+    """The next report; None when the run is over and there is none left."""
+    while True:
+        over = is_over()  # asked first: what came before is in the queue by now
+        try:
+            return queue.get(timeout=0.5)
+        except Empty:
+            if over:
+                return None
+
+
+def _report(report: Report, segment: Segment | None) -> None:
+    metrics, checkpoint = report
+    if segment is None or not checkpoint:
+        ray.tune.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        pointer = {**asdict(segment), "checkpoint": checkpoint}
+        (Path(folder) / POINTER_FILE).write_text(json.dumps(pointer))
+        ray.tune.report(metrics, checkpoint=Checkpoint.from_directory(folder))
