@@ -25,10 +25,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" DS_ACCELERATOR=cpu $(BIN)/python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' > /dev/null
 	@touch $@
 
-demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA -> evaluation, on this machine (about 12 minutes)
+demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA -> forecasts -> evaluation, on this machine (about 15 minutes)
 	$(BIN)/python -m cluster.demo
 
-sweep: setup ## Delta x LoRA rank with Ray Tune, four short trials from the demo's base
+sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo's base
 	$(BIN)/python -m cluster.demo sweep
 
 test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 20 minutes)

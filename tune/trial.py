@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
+from ray.exceptions import RayTaskError
 from ray.train import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.tune import Checkpoint
@@ -92,7 +93,8 @@ def one_line(error: BaseException) -> str:
     """What went wrong: the project's own words, or the worker's error behind a failed run."""
     if isinstance(error, WorkerGroupError) and error.worker_failures:
         _, error = min(error.worker_failures.items())
-    error = getattr(error, "cause", None) or error  # Ray's errors carry that of the process
+    if isinstance(error, RayTaskError):
+        error = error.cause
     if isinstance(error, MmtppError):
         where = f" ({error.where})" if error.where else ""
         return f"{type(error).__name__}: {error.what}{where}"

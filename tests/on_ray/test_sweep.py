@@ -16,7 +16,12 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import ConfigError
+from mmtpp.data.plan import make_plan
+from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.model.qwen_vl import build_tiny
+from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import list_files, read_bytes
+from mmtpp.train.compute import steps_within
 from tests.conftest import ROOT
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import RUNS, make_config
@@ -270,3 +275,22 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
     assert killed
     assert (2, 0) == (result["finished"], result["failed"])
     assert [8, 8] == [row["step"] for row in result["trials"]]
+
+
+def test_equal_compute_gives_larger_models_fewer_steps(store):
+    spent: dict[int, float] = {}
+    for width in (48, 192):
+        config = make_config(**{"training.max_flops": 3e11, "model.tiny_width": width})
+        manifest = load_manifest(config.store.uri)
+        vocabulary = store_vocabulary(config.store.uri, manifest)
+        settings = assemble_settings(config, manifest, split="train")
+        plan = make_plan(settings, vocabulary.token_ids())
+        steps = steps_within(config, settings, plan, vocabulary)
+        assert steps > 10
+        # the same by the tokens of all samples and the published 6 operations a parameter
+        model = build_tiny(vocabulary, seed=0, width=width)
+        layers = sum(each.numel() for each in model.model.language_model.layers.parameters())
+        tokens = plan.windows["num_tokens"].to_numpy().sum() / len(plan.samples)
+        spent[width] = 6 * layers * tokens * config.training.samples_per_step * steps
+    assert spent[192] == pytest.approx(3e11, rel=0.25)  # the head and the vision tower are small
+    assert spent[48] < spent[192]

@@ -4,12 +4,15 @@ import itertools
 import math
 
 import pytest
+from ray.exceptions import RayTaskError
+from ray.train.v2.api.exceptions import WorkerGroupError
 
-from mmtpp.core.errors import ClusterError, ConfigError
+from mmtpp.core.errors import ClusterError, ConfigError, NonFiniteLossError
 from tune.figures import figures
 from tune.report import as_csv, over_seeds, pareto, ranked, trials_table
 from tune.search import Budget, concurrency, param_space, scheduler, searcher
 from tune.space import load_sweep
+from tune.trial import one_line
 
 METRIC = "validation/loss_per_token"
 HEAD = f"""
@@ -204,3 +207,12 @@ def test_the_front_is_what_nothing_beats(sweep_of):
     assert {} == figures(
         _rows((1, 0, "failed", None, 1.0)), sweep_of('[space]\n"lora.rank" = [1]\n')
     )
+
+
+def test_why_a_trial_failed_is_one_line():
+    diverged = NonFiniteLossError("the loss is not finite", where="step 1", cause="diverged")
+    assert "NonFiniteLossError: the loss is not finite (step 1)" == one_line(diverged)
+    memory = MemoryError("tried to allocate 9 GiB\nand more")
+    assert "MemoryError: tried to allocate 9 GiB" == one_line(RayTaskError("f", "trace", memory))
+    of_workers = WorkerGroupError("two failed", {1: memory, 0: diverged})
+    assert one_line(diverged) == one_line(of_workers)

@@ -1,0 +1,51 @@
+"""Exponents are those the losses were made with."""
+
+import numpy as np
+import pytest
+
+from mmtpp.core.errors import DataError
+from tune.scaling import Trials, fit, intervals, predicted, report
+
+
+def _trials(*, noise: float = 0.0) -> Trials:
+    """loss = 1.2 + 30 / N^0.35 + 80 / D^0.3, of a grid of models and token counts."""
+    parameters, tokens = (
+        each.ravel() for each in np.meshgrid(np.geomspace(1e4, 1e6, 5), np.geomspace(1e5, 1e7, 5))
+    )
+    loss = 1.2 + 30 / parameters**0.35 + 80 / tokens**0.3
+    loss *= np.exp(noise * np.random.default_rng(0).standard_normal(len(loss)))
+    return Trials(parameters, tokens, np.full(len(loss), 512.0), loss)
+
+
+def test_the_exponents_of_a_known_law_are_found():
+    trials = _trials()
+    law = fit(trials)
+    assert {"parameters", "tokens"} == law.exponents.keys()  # the context is the same everywhere
+    assert 0.35 == pytest.approx(law.exponents["parameters"], abs=0.01)
+    assert 0.3 == pytest.approx(law.exponents["tokens"], abs=0.01)
+    assert 1.2 == pytest.approx(law.floor, abs=0.02)
+    assert 30 / 1e5**0.35 == pytest.approx(law.coefficients["parameters"], rel=0.05)
+    np.testing.assert_allclose(predicted(law, trials), trials.loss, rtol=2e-3)
+
+
+def test_intervals_hold_the_truth_and_the_report_shows_them(monkeypatch):
+    monkeypatch.setattr("tune.scaling.RESAMPLES", 20)
+    trials = _trials(noise=0.01)
+    low, high = intervals(trials)["parameters"]
+    assert low < 0.35 < high
+    text, figure = report(trials)
+    assert "| parameters |" in text
+    assert figure.startswith(b"\x89PNG")
+
+
+def test_trials_of_a_sweep_become_tokens_and_parameters():
+    row = {
+        "status": "finished", "step": 10, "model/trained_parameters": 5e4,
+        "data/tokens_per_event": 8.0, "data/events_per_context": 50.0,
+        "window.max_tokens": 512, "validation/loss_per_token": 2.5,
+    }  # fmt: skip
+    trials = Trials.of([row, {**row, "status": "failed"}], samples_per_step=4, max_tokens=256)
+    assert [16000.0] == trials.tokens.tolist()  # 10 steps of 4 samples of 400 tokens
+    assert [512.0] == trials.context.tolist()
+    with pytest.raises(DataError, match="1 finished trials"):
+        fit(trials)

@@ -1,0 +1,254 @@
+"""How loss falls with model size, data and context: exponents fitted to the trials of a sweep.
+
+python tune/sweep.py --config tune/configs/scaling.toml
+python tune/scaling.py --result s3://mmtpp/runs/NAME/result.json
+"""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+# a script finds modules beside itself; `tune` is one level up
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from mmtpp.core.errors import DataError, MmtppError
+from mmtpp.storage.paths import join, read_bytes, write_bytes
+from tune.report import Row, markdown
+
+LOSS, PARAMETERS, STEP = "validation/loss_per_token", "model/trained_parameters", "step"
+CONTEXT = "window.max_tokens"
+HUBER = 1e-3  # of the logarithm of the loss, as in the source
+RESAMPLES = 200
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """Finished trials of fresh models.
+
+    Attributes:
+        parameters: (N,) of the model.
+        tokens: (N,) trained on.
+        context: (N,) tokens of a sample at most.
+        loss: (N,) nats a token on the validation sequences.
+    """
+
+    parameters: Array
+    tokens: Array
+    context: Array
+    loss: Array
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], *, samples_per_step: int, max_tokens: int) -> "Trials":
+        """From the rows of a sweep's result.
+
+        Args:
+            rows: of all trials; those that did not finish are left out.
+            samples_per_step: where the sweep did not search it.
+            max_tokens: of a sample, likewise.
+        """
+
+        def column(name: str, default: float | None = None) -> Array:
+            return np.array([float(str(row.get(name, default))) for row in done])
+
+        done = [row for row in rows if row["status"] == "finished" and LOSS in row]
+        per_sample = column("data/tokens_per_event") * column("data/events_per_context")
+        samples = column("training.samples_per_step", samples_per_step)
+        return cls(
+            parameters=column(PARAMETERS),
+            tokens=column(STEP) * samples * per_sample,
+            context=column(CONTEXT, max_tokens),
+            loss=column(LOSS),
+        )
+
+    def take(self, chosen: NDArray[np.int64]) -> "Trials":
+        """Some of them, in this order."""
+        return Trials(
+            self.parameters[chosen], self.tokens[chosen], self.context[chosen], self.loss[chosen]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """loss = floor + sum of coefficient x quantity^-exponent, each quantity over its mean.
+
+    Attributes:
+        floor: what no size or data takes away, nats a token.
+        coefficients: what each quantity costs at its geometric mean, nats a token.
+        exponents: how fast that falls.
+    """
+
+    floor: float
+    coefficients: dict[str, float]
+    exponents: dict[str, float]
+
+
+def fit(trials: Trials, *, near: Law | None = None) -> Law:
+    """Fit the law to the quantities that differ between trials.
+
+    Args:
+        trials: at least as many as numbers to fit.
+        near: a law to start from, instead of from several places.
+
+    Raises:
+        DataError: fewer trials than numbers to fit.
+
+    Source: Hoffmann et al. 2022 (arXiv 2203.15556), approach 3: a Huber loss of the logarithms,
+    minimised from several starts; the context as a third quantity is ours.
+    """
+    quantities = _quantities(trials)
+    if not quantities or len(trials.loss) < 1 + 2 * len(quantities):
+        raise DataError(
+            f"{len(trials.loss)} finished trials for {1 + 2 * len(quantities)} numbers to fit",
+            cause="search model.tiny_width, training.max_flops and window.max_tokens further",
+        )
+    logs = np.stack([np.log(each / np.exp(np.log(each).mean())) for each in quantities.values()])
+    size = len(quantities)
+
+    def errors(free: Array) -> Array:
+        terms = free[1 : 1 + size, None] - np.exp(free[1 + size :, None]) * logs
+        floor = np.full((1, len(trials.loss)), free[0])
+        return np.logaddexp.reduce(np.concatenate([floor, terms])) - np.log(trials.loss)
+
+    starts = (
+        [_start(near.floor, near.coefficients, near.exponents)]
+        if near
+        else [
+            _start(
+                share * trials.loss.min(),
+                dict.fromkeys(quantities, (1 - share) * trials.loss.mean() / size),
+                dict.fromkeys(quantities, exponent),
+            )
+            for share in (0.2, 0.8)
+            for exponent in (0.1, 0.5)
+        ]
+    )
+    low, high = (
+        [-20.0] * (1 + size) + [np.log(1e-3)] * size,
+        [5.0] * (1 + size) + [np.log(5)] * size,
+    )
+    fits = [
+        least_squares(errors, np.clip(start, low, high), bounds=(low, high), loss="huber",
+                      f_scale=HUBER, xtol=1e-8, ftol=1e-8, max_nfev=200)
+        for start in starts
+    ]  # fmt: skip
+    numbers = np.exp(min(fits, key=lambda each: each.cost).x)
+    return Law(
+        float(numbers[0]),
+        dict(zip(quantities, numbers[1 : 1 + size].tolist(), strict=True)),
+        dict(zip(quantities, numbers[1 + size :].tolist(), strict=True)),
+    )
+
+
+def _start(floor: float, coefficients: dict[str, float], exponents: dict[str, float]) -> Array:
+    """The logarithms of a law's numbers."""
+    return np.log([floor, *coefficients.values(), *exponents.values()])
+
+
+def _quantities(trials: Trials) -> dict[str, Array]:
+    every = {
+        "parameters": trials.parameters,
+        "tokens": trials.tokens,
+        "context": trials.context,
+    }
+    return {name: values for name, values in every.items() if len(set(values.tolist())) > 1}
+
+
+def intervals(trials: Trials) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap intervals of the exponents, over trials."""
+    law = fit(trials)
+    rng = np.random.default_rng(0)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(RESAMPLES):
+        chosen = trials.take(rng.integers(0, len(trials.loss), len(trials.loss)))
+        if _quantities(chosen).keys() == _quantities(trials).keys():
+            for name, exponent in fit(chosen, near=law).exponents.items():
+                drawn.setdefault(name, []).append(exponent)
+    return {
+        name: (float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975)))
+        for name, found in drawn.items()
+    }
+
+
+def predicted(law: Law, trials: Trials) -> Array:
+    """(N,) the law's losses of the trials it was fitted to, nats a token."""
+    total = np.full(len(trials.loss), law.floor)
+    for name, values in _quantities(trials).items():
+        mean = np.exp(np.log(values).mean())
+        total += law.coefficients[name] * (values / mean) ** -law.exponents[name]
+    return total
+
+
+def report(trials: Trials) -> tuple[str, bytes]:
+    """A table of the fitted exponents, and a figure of the trials, as Markdown and PNG."""
+    law, spread = fit(trials), intervals(trials)
+    rows: list[Row] = [
+        {
+            "quantity": name,
+            "exponent": law.exponents[name],
+            "95 %": f"{spread[name][0]:.3f} to {spread[name][1]:.3f}",
+            "nats a token at its mean": law.coefficients[name],
+        }
+        for name in law.exponents
+    ]
+    error = np.abs(predicted(law, trials) / trials.loss - 1).max()
+    text = (
+        f"loss per token = {law.floor:.3f} + a falling power of each of\n\n"
+        + markdown(rows, list(rows[0]))
+        + f"\n\n{len(trials.loss)} trials; the law is off by {error:.1%} at most.\n"
+    )
+    quantities = _quantities(trials)
+    figure = Figure(figsize=(3.8 * len(quantities), 3.4))
+    for place, (name, values) in enumerate(quantities.items()):
+        axes = figure.add_subplot(1, len(quantities), place + 1)
+        points = axes.scatter(values, trials.loss, c=np.log10(trials.tokens), s=16)
+        order = np.argsort(values)
+        axes.plot(values[order], predicted(law, trials)[order], "x", color="0.4", markersize=5)
+        axes.set(xscale="log", xlabel=name, title=f"exponent {law.exponents[name]:.2f}")
+        if not place:
+            axes.set_ylabel("validation loss, nats a token")
+        if place == len(quantities) - 1:
+            figure.colorbar(points, ax=axes, label="log10 tokens trained on")
+    figure.tight_layout()
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return text, content.getvalue()
+
+
+def main() -> int:
+    """Fit, print, and write ``scaling.md`` and ``scaling.png`` beside the sweep's report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--result", metavar="URI", required=True, help="result.json of a sweep")
+    parser.add_argument("--samples-per-step", type=int, default=4, help="where it was not searched")
+    parser.add_argument("--max-tokens", type=int, default=512, help="where it was not searched")
+    options = parser.parse_args()
+    try:
+        result = json.loads(read_bytes(options.result))
+        trials = Trials.of(
+            result["trials"],
+            samples_per_step=options.samples_per_step,
+            max_tokens=options.max_tokens,
+        )
+        text, figure = report(trials)
+    except MmtppError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(text)
+    write_bytes(join(result["report_uri"], "scaling.md"), text.encode())
+    write_bytes(join(result["report_uri"], "scaling.png"), figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
