@@ -202,8 +202,10 @@ class Sweep:
         scheduler = self.settings.scheduler
         if scheduler.kind != "none":
             changes["training.validate_every"] = scheduler.every_steps
-        if scheduler.kind == "pbt":  # what another trial goes on from
+        if scheduler.kind == "pbt":  # others go on from any of them, and may be slow to start
             changes["training.checkpoint_every"] = scheduler.every_steps
+            num_steps = self.config.training.num_steps
+            changes["training.keep_checkpoints"] = 1 + num_steps // scheduler.every_steps
         return with_values(self.config, {**changes, **values})
 
 

@@ -88,6 +88,7 @@ def configuration(data: DataSet, budget: Budget) -> RunConfig:
             "samples_per_step": 1,
             "learning_rate": budget.learning_rate,
             "loss_weights": {"text": 0.2},
+            "time_smoothing": 0.125,
         },
         "evaluation": {"overlap_fraction": 0.5, "max_sequences": data.max_test},
     }

@@ -17,6 +17,7 @@ import torch
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.order import samples_of_step, seed_from
 from mmtpp.core.row import HISTORY, Row
+from mmtpp.core.smoothing import TimeSmoothing
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.intervals import interval_range
 from mmtpp.data.plan import Asking, AssembleSettings, make_plan, samples_table
@@ -123,6 +124,16 @@ def train(
     engine = DeepSpeedEngine(model.train(), config, tree, rank=0, num_ranks=1)
     batcher = batcher_of(config, vocabulary)
     weigh = LabelWeights(training.loss_weights, config.tasks)
+    smoothing = (
+        TimeSmoothing(
+            training.time_smoothing,
+            tick=interval_range(samples.settings).tick,
+            num_bytes=config.template.time_bytes,
+            byte_ids=vocabulary.token_ids().byte_ids,
+        )
+        if training.time_smoothing
+        else None
+    )
     started = time.process_time()
     for step in range(training.num_steps):
         chosen = samples_of_step(
@@ -143,6 +154,7 @@ def train(
             batcher,
             num_micro_batches=training.samples_per_step,
             weigh=weigh,
+            smoothing=smoothing,
             seed=training.seed,
             step=step,
         )

@@ -45,6 +45,7 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         return found
     found += [
         Variant(f"{PLAIN}, short"),
+        Variant("hard time labels (paper)", {"training.time_smoothing": 0.0}),
         Variant("time codes of 3 bytes", {"template.time_bytes": 3}),
         Variant("time codes of 4 bytes", {"template.time_bytes": 4}),
         Variant("published template", {"template.style": "paper", "template.time_bytes": 4}),

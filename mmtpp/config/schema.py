@@ -307,6 +307,10 @@ class Training(Section):
     """Gradient clipping threshold (L2 norm over all trained parameters)."""
     loss_weights: LossWeights = LossWeights()
     """Relative weight of each modality."""
+    time_smoothing: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Spread the label of an interval over its neighbours among the time codes, which tokens do not
+    know to be near: standard deviation in octaves, factors of two of the interval, so that 0.125 is
+    some 9 %. 0, the paper: not at all."""
     freeze_vision: bool = False
     """Leave the vision tower as it is. With LoRA (``lora.rank`` above 0) it always is."""
     activation_checkpointing: bool = False

@@ -12,12 +12,28 @@ from numpy.typing import NDArray
 
 from mmtpp.core.positions import branched_positions, mrope_positions
 from mmtpp.core.row import Block, Row
+from mmtpp.core.smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
 
 # Of branches that attend as one: larger blocks mask more that is not theirs, smaller ones are more
 # products. 64 to 512 differ by a fifth (2 cores, 300 targets, 2026-11-23).
 BLOCK_TOKENS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadLabels:
+    """Labels that stand for several tokens, the bytes, in training.
+
+    Attributes:
+        byte_ids: (256,) int64 of the byte tokens.
+        place: (N,) int64 row of ``weights`` of each label; 0 for labels that are not spread.
+        weights: (1 + M, 256) float32 of the bytes; row 0 is not used.
+    """
+
+    byte_ids: torch.Tensor
+    place: torch.Tensor
+    weights: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,7 @@ class Batch:
         image_frame: (I,) int64.
         labels: (N,) int64 positions of the labels in the row.
         predictors: (N,) int64 positions of the tokens that predict them.
+        spread: labels that stand for several tokens; None where none does.
     """
 
     input_ids: torch.Tensor
@@ -45,6 +62,7 @@ class Batch:
     image_frame: torch.Tensor
     labels: torch.Tensor
     predictors: torch.Tensor
+    spread: SpreadLabels | None = None
 
 
 class Batcher:
@@ -99,6 +117,17 @@ class Batcher:
             image_frame=self._tensor(row.image_frame),
             labels=self._tensor(labels),
             predictors=self._tensor(row.predecessors()[labels]),
+        )
+
+    def spread(self, row: Row, smoothing: TimeSmoothing) -> SpreadLabels:
+        """The labels of a row that stand for their neighbours too."""
+        chosen, weights = smoothing(row)
+        place = np.zeros(len(row.label_positions()), dtype=np.int64)
+        place[chosen] = 1 + np.arange(len(chosen))
+        return SpreadLabels(
+            self._tensor(smoothing.byte_ids),
+            self._tensor(place),
+            torch.as_tensor(np.pad(weights, ((1, 0), (0, 0))), device=self.device),
         )
 
     def _block(self, block: Block) -> AttentionBlock:

@@ -68,7 +68,7 @@ class EventModel(nn.Module):
                 type, meaningful where the label is a type; None without ``type_ids``.
         """
         targets_N = batch.input_ids[0, batch.labels]
-        return self.head(self.hidden(batch)[batch.predictors], targets_N, type_ids)
+        return self.head(self.hidden(batch)[batch.predictors], targets_N, type_ids, batch.spread)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """(T, D) what the language model makes of every token of a row."""

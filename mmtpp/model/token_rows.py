@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from mmtpp.model.batch import SpreadLabels
+
 # float32 logits of a chunk of labels. With their logarithms, gradients and the model's own type the
 # peak is about four times that, whatever the number of labels.
 LOGITS_BYTES = 256 * 2**20
@@ -65,7 +67,11 @@ class TokenHead(TokenMatrix):
     """Hidden states to likelihoods of labels, a bounded number of logits at a time."""
 
     def forward(
-        self, hidden_ND: torch.Tensor, targets_N: torch.Tensor, type_ids: torch.Tensor | None
+        self,
+        hidden_ND: torch.Tensor,
+        targets_N: torch.Tensor,
+        type_ids: torch.Tensor | None,
+        spread: SpreadLabels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Score labels.
 
@@ -75,16 +81,20 @@ class TokenHead(TokenMatrix):
             hidden_ND: of the positions before the labels.
             targets_N: the labels.
             type_ids: (K,) the tokens to choose a type from, or None.
+            spread: labels that stand for several tokens.
 
         Returns:
-            nll_N: (N,) float32, nats.
+            nll_N: (N,) float32, nats. Its gradient is that of the cross-entropy to the spread
+                labels where there are any.
             best_type_N: (N,) int64 index into ``type_ids``, or None.
         """
         num_labels = len(targets_N)
         size = max(1, LOGITS_BYTES // (4 * self.num_tokens))
         parts: list[Sequence[torch.Tensor]] = []
         for start in range(0, max(1, num_labels), size):
-            arguments = (hidden_ND[start : start + size], targets_N[start : start + size], type_ids)
+            part = slice(start, start + size)
+            place_N = None if spread is None else spread.place[part]
+            arguments = (hidden_ND[part], targets_N[part], type_ids, spread, place_N)
             if num_labels > size and torch.is_grad_enabled():
                 parts.append(
                     checkpoint(
@@ -122,10 +132,22 @@ class TokenHead(TokenMatrix):
         return logits_NV.float()
 
     def _score(
-        self, hidden_ND: torch.Tensor, targets_N: torch.Tensor, type_ids: torch.Tensor | None
+        self,
+        hidden_ND: torch.Tensor,
+        targets_N: torch.Tensor,
+        type_ids: torch.Tensor | None,
+        spread: SpreadLabels | None,
+        place_N: torch.Tensor | None,
     ) -> Sequence[torch.Tensor]:
         logits_NV = self.logits(hidden_ND)
         nll_N = functional.cross_entropy(logits_NV, targets_N, reduction="none")
+        if spread is not None and place_N is not None:
+            # the cross-entropies to the spread and to the one token differ by this
+            own_N = logits_NV.gather(1, targets_N[:, None])[:, 0]
+            bytes_NB = logits_NV[:, spread.byte_ids]
+            excess_N = own_N - (spread.weights[place_N] * bytes_NB).sum(dim=-1)
+            excess_N = torch.where(place_N > 0, excess_N, 0.0)
+            nll_N = nll_N + (excess_N - excess_N.detach())
         if type_ids is None:
             return (nll_N,)
         return nll_N, logits_NV[:, type_ids].argmax(dim=-1)

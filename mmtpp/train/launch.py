@@ -160,6 +160,7 @@ def _train(
         config = with_values(config, {"training.num_steps": steps})
     validation = plan_validation(config, manifest, vocabulary, run_uri, asking=asking)
 
+    spans = interval_range(train) if asking is not None or training.time_smoothing else None
     fingerprint = run_fingerprint(config, job=job)
     run_key = f"{name}-{fingerprint[:16]}-{manifest.fingerprint[:16]}"
     output = "adapter" if config.lora.rank else "model"
@@ -176,15 +177,16 @@ def _train(
         output_uri=join(run_uri, output),
         precision=hardware.precision,
         answers=None
-        if asking is None
+        if asking is None or spans is None
         else Answers(
             tasks=config.tasks.asked,
-            intervals=interval_range(train),
+            intervals=spans,
             type_codes=tuple(type_codes),
             type_names=tuple(manifest.type_names),
             seconds_per_unit=manifest.seconds_per_unit,
             history=config.tasks.history > 0,
         ),
+        tick=spans.tick if spans else 0.0,
         start_uri=start_uri,
         reports_validation=bool(callbacks),
     )

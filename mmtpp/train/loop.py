@@ -46,6 +46,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
             seed=training.seed,
             step=progress.step,
             moved=partial(worker.is_at_micro_batch, progress.step),
+            smoothing=worker.smoothing,
         )
         progress = progress.after_step()
         losses.append(report.losses)

@@ -1,7 +1,7 @@
 """One optimiser update over a global batch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.order import seed_from
 from mmtpp.core.row import Row
 from mmtpp.core.scores import LossSums
+from mmtpp.core.smoothing import TimeSmoothing
 from mmtpp.core.tokens import Modality
 from mmtpp.model.batch import Batcher
 from mmtpp.train.engine import Engine, sum_over_ranks
@@ -69,6 +70,7 @@ def train_step(
     seed: int,
     step: int,
     moved: Callable[[int], None] = lambda _index: None,
+    smoothing: TimeSmoothing | None = None,
 ) -> StepReport:
     """Update the model once.
 
@@ -86,6 +88,7 @@ def train_step(
         seed: of the run.
         step: updates made before.
         moved: told of every micro-batch before it is computed.
+        smoothing: spreads the labels of intervals; reported losses are of the labels themselves.
 
     Raises:
         NonFiniteLossError: on every rank, before the update, when any rank's loss is not finite.
@@ -108,7 +111,10 @@ def train_step(
         row, weight = rows[min(index, len(rows) - 1)], label_weights[min(index, len(rows) - 1)]
         # Dropout is a function of the sample and the step: a resumed run repeats it exactly.
         torch.manual_seed(seed_from("dropout", seed, step, row.sample_id) % 2**63)
-        nll_N, _ = engine.score(batcher(row))
+        batch = batcher(row)
+        if smoothing is not None:
+            batch = replace(batch, spread=batcher.spread(row, smoothing))
+        nll_N, _ = engine.score(batch)
         if index < len(rows):
             nll.append(nll_N.detach())
         else:

@@ -19,6 +19,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import StorageError
 from mmtpp.core.order import num_micro_batches, share_of_rank
 from mmtpp.core.row import Row
+from mmtpp.core.smoothing import TimeSmoothing
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
@@ -73,6 +74,7 @@ class Worker:
         engine: holds the model.
         batcher: moves rows to the device.
         weigh: weighs the labels.
+        smoothing: spreads the labels of intervals; None where they stay as they are.
         flops: counts the operations of rows.
         telemetry: of this rank.
         tracker: of the run on rank 0, of nothing elsewhere.
@@ -94,6 +96,7 @@ class Worker:
     engine: Engine
     batcher: Batcher
     weigh: LabelWeights
+    smoothing: TimeSmoothing | None
     flops: FlopCounter
     telemetry: Telemetry
     tracker: Tracker
@@ -188,6 +191,14 @@ def set_up(task: Task) -> Worker:
             image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
         ),
         weigh=LabelWeights(training.loss_weights, config.tasks),
+        smoothing=TimeSmoothing(
+            training.time_smoothing,
+            tick=task.tick,
+            num_bytes=config.template.time_bytes,
+            byte_ids=token_ids.byte_ids,
+        )
+        if training.time_smoothing
+        else None,
         flops=FlopCounter(model, image_px=task.train.image_px),
         telemetry=Telemetry(peak),
         tracker=NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run),

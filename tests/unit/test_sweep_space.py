@@ -129,6 +129,7 @@ def test_every_searcher_and_scheduler_is_the_one_asked_for(sweep_of):
     assert "AsyncHyperBand" in type(scheduler(asha)).__name__
     pbt = sweep_of(rates, *chosen, 'sweep.scheduler={kind = "pbt", every_steps = 7}')
     assert 7 == pbt.trial_config({}).training.checkpoint_every
+    assert 1 + 1000 // 7 == pbt.trial_config({}).training.keep_checkpoints
     assert "PopulationBased" in type(scheduler(pbt)).__name__
     both = 'sweep.metric=["validation/loss_per_token", "data/tokens_per_event"]'
     front = sweep_of(rates, "sweep.searcher=optuna", "sweep.num_trials=4", both,
