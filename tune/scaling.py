@@ -8,7 +8,7 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,8 +124,8 @@ def fit(trials: Trials, *, near: Law | None = None) -> Law:
         if near
         else [
             _start(
-                share * trials.loss.min(),
-                dict.fromkeys(quantities, (1 - share) * trials.loss.mean() / size),
+                share * float(trials.loss.min()),
+                dict.fromkeys(quantities, float((1 - share) * trials.loss.mean() / size)),
                 dict.fromkeys(quantities, exponent),
             )
             for share in (0.2, 0.8)
@@ -149,7 +149,9 @@ def fit(trials: Trials, *, near: Law | None = None) -> Law:
     )
 
 
-def _start(floor: float, coefficients: dict[str, float], exponents: dict[str, float]) -> Array:
+def _start(
+    floor: float, coefficients: Mapping[str, float], exponents: Mapping[str, float]
+) -> Array:
     """The logarithms of a law's numbers."""
     return np.log([floor, *coefficients.values(), *exponents.values()])
 

@@ -37,9 +37,11 @@ def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:
 def _range(domain: Domain) -> Any:
     low, high, step = domain.low, domain.high, domain.step
     if domain.is_whole:
+        first, last = int(low), int(high)
         if step:  # the rounded ones hold both ends, the others not the upper
-            return (ray.tune.qlograndint if domain.log else ray.tune.qrandint)(low, high, int(step))
-        return (ray.tune.lograndint if domain.log else ray.tune.randint)(int(low), int(high) + 1)
+            rounded = ray.tune.qlograndint if domain.log else ray.tune.qrandint
+            return rounded(first, last, int(step))
+        return (ray.tune.lograndint if domain.log else ray.tune.randint)(first, last + 1)
     if step:
         return (ray.tune.qloguniform if domain.log else ray.tune.quniform)(low, high, step)
     return (ray.tune.loguniform if domain.log else ray.tune.uniform)(low, high)
@@ -128,7 +130,7 @@ class Budget(ray.tune.Stopper):
         return self.used_gpu_hours >= self._max_hours
 
 
-def concurrency(sweep: Sweep, resources: dict[str, float]) -> int:
+def concurrency(sweep: Sweep, resources: Mapping[str, float]) -> int:
     """Trials at a time, so that none holds what another waits for.
 
     Args:

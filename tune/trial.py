@@ -157,13 +157,15 @@ class _ToQueue(UserCallback):
 
 def _train(sweep: Sweep, config: RunConfig, job: str, segment: Segment) -> dict[str, Any]:
     """Train, reporting validations meanwhile where the sweep's metric is one."""
-    metric, start = sweep.settings.metric[0], {"start_uri": segment.start_uri}
+    metric = sweep.settings.metric[0]
     if not metric.startswith("validation/"):
-        return TRAIN[job](config, **start)
+        return TRAIN[job](config, start_uri=segment.start_uri)
     queue = Queue(actor_options={"num_cpus": 0})
     is_population = sweep.settings.scheduler.kind == "pbt"
     with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(TRAIN[job], config, [_ToQueue(queue, metric)], **start)
+        training = pool.submit(
+            TRAIN[job], config, [_ToQueue(queue, metric)], start_uri=segment.start_uri
+        )
         while (report := _next(queue, training.done)) is not None:
             _report(report, segment if is_population else None)
         queue.shutdown()

@@ -29,7 +29,7 @@ def test_the_exponents_of_a_known_law_are_found():
 
 
 def test_intervals_hold_the_truth_and_the_report_shows_them(monkeypatch):
-    monkeypatch.setattr("tune.scaling.RESAMPLES", 20)
+    monkeypatch.setattr("tune.scaling.RESAMPLES", 10)
     trials = _trials(noise=0.01)
     low, high = intervals(trials)["parameters"]
     assert low < 0.35 < high
