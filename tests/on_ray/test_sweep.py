@@ -30,7 +30,7 @@ from tune.search import concurrency
 from tune.space import load_sweep
 from tune.sweep import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LOSS = "validation/loss_per_token"
 RATES = '[space]\n"training.learning_rate" = '
