@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmtpp.config.schema import RunConfig
 from tune.space import Sweep
@@ -73,14 +75,11 @@ def over_seeds(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
     for values, group in groups.items():
         row: Row = {**dict(zip(keys, values, strict=True)), "seeds": len(group)}
         for name in shown_metrics(rows, sweep):
-            of = [each[name] for each in group]
-            numbers = [each for each in of if isinstance(each, float)]
+            numbers: list[Any] = [each[name] for each in group if isinstance(each.get(name), float)]
             if len(numbers) == len(group):
-                mean = sum(numbers) / len(numbers)
-                square = sum((each - mean) ** 2 for each in numbers)
-                row[name] = mean
+                row[name] = statistics.mean(numbers)
                 if len(numbers) > 1:
-                    row[f"{name} ±"] = (square / (len(numbers) - 1)) ** 0.5
+                    row[f"{name} ±"] = statistics.stdev(numbers)
         found.append(row)
     return found
 

@@ -109,7 +109,7 @@ class Budget(ray.tune.Stopper):
 
     Args:
         max_gpu_hours: in all; 0 for no limit.
-        num_workers: of a trial.
+        num_workers: of a trial, of the largest where they differ.
     """
 
     def __init__(self, max_gpu_hours: float, num_workers: int) -> None:

@@ -302,6 +302,11 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
             f"sweep.scheduler.every_steps = {settings.scheduler.every_steps}: a trial of "
             f"training.num_steps = {training.num_steps} ends before the first decision"
         )
+    if settings.scheduler.kind != "none" and training.max_flops:
+        raise ConfigError(
+            f"training.max_flops = {training.max_flops:g}: trials have different numbers of steps, "
+            f"and sweep.scheduler.kind = {settings.scheduler.kind} compares them at equal ones"
+        )
     if "compression.delta" in sweep.space and config.compression.strategy == "temporal":
         delta, targets = config.compression.delta, config.evaluation.targets_delta
         if targets < delta:

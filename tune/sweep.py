@@ -115,7 +115,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         if not (retry_failed and result["failed"]):
             print(read_bytes(join(uri, "report", TABLE_FILE)).decode(), flush=True)
             logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
-            return result
+            return _checked(result)
         known = [row for row in result["trials"] if row["status"] != "failed"]
         failed = [row for row in result["trials"] if row["status"] == "failed"]
         points = [{key: row[key] for key in sweep.space} for row in failed]
@@ -148,6 +148,18 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         "retries": retries,
     }
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
+    return _checked(result)
+
+
+def _checked(result: dict[str, Any]) -> dict[str, Any]:
+    """The result, unless there is nothing but failures in it."""
+    rows = result["trials"]
+    if result["failed"] == len(rows):
+        raise ClusterError(
+            f"all {len(rows)} trials failed; the first: {rows[0]['error']}",
+            where=result["report_uri"],
+            cause="what they have in common; mend it and run them again with --retry-failed",
+        )
     return result
 
 
@@ -193,7 +205,10 @@ def _new_tuner(
             storage_path=storage_path,
             storage_filesystem=filesystem,
             failure_config=ray.tune.FailureConfig(max_failures=settings.max_machine_failures),
-            stop=Budget(settings.max_gpu_hours, sweep.config.training.num_workers),
+            stop=Budget(
+                settings.max_gpu_hours,
+                max(sweep.trial_config(each).training.num_workers for each in sweep.grid()),
+            ),
             callbacks=[Progress(sweep, total)],
             verbose=0,
         ),
@@ -201,11 +216,7 @@ def _new_tuner(
 
 
 def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) -> dict[str, object]:
-    """Table, figures and best configuration, beside the trials and in MLflow.
-
-    Raises:
-        ClusterError: all trials failed.
-    """
+    """Table, figures and best configuration, beside the trials and in MLflow."""
     settings = sweep.settings
     text = trials_table(rows, sweep)
     print(text, flush=True)
@@ -223,11 +234,7 @@ def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) ->
     for name, content in files.items():
         write_bytes(join(uri, "report", name), content)
     parent.folder(join(uri, "report"), "")
-    failed = [row for row in rows if row["error"]]
-    if len(failed) == len(rows):
-        parent.close("FAILED")
-        raise ClusterError(f"all {len(rows)} trials failed; the first: {rows[0]['error']}")
-    parent.close("FINISHED")
+    parent.close("FAILED" if all(row["status"] == "failed" for row in rows) else "FINISHED")
     front = pareto(rows, settings.metric, settings.mode) if len(settings.metric) > 1 else []
     return {
         "run_id": parent.run_id,

@@ -17,7 +17,6 @@ import torch
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.order import samples_of_step, seed_from
 from mmtpp.core.row import HISTORY, Row
-from mmtpp.core.smoothing import TimeSmoothing
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.intervals import interval_range
 from mmtpp.data.plan import Asking, AssembleSettings, make_plan, samples_table
@@ -30,7 +29,7 @@ from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.step import LabelWeights, train_step
+from mmtpp.train.step import LabelWeights, smoothing_of, train_step
 from mmtpp.train.zero import deepspeed_config
 
 CPU = torch.device("cpu")
@@ -124,15 +123,10 @@ def train(
     engine = DeepSpeedEngine(model.train(), config, tree, rank=0, num_ranks=1)
     batcher = batcher_of(config, vocabulary)
     weigh = LabelWeights(training.loss_weights, config.tasks)
-    smoothing = (
-        TimeSmoothing(
-            training.time_smoothing,
-            tick=interval_range(samples.settings).tick,
-            num_bytes=config.template.time_bytes,
-            byte_ids=vocabulary.token_ids().byte_ids,
-        )
-        if training.time_smoothing
-        else None
+    smoothing = smoothing_of(
+        config,
+        tick=interval_range(samples.settings).tick,
+        byte_ids=vocabulary.token_ids().byte_ids,
     )
     started = time.process_time()
     for step in range(training.num_steps):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.config.schema import LossWeights, Tasks
+from mmtpp.config.schema import LossWeights, RunConfig, Tasks
 from mmtpp.core.branches import HISTORY_TASK, TASKS
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.order import seed_from
@@ -58,6 +58,26 @@ class LabelWeights:
         labels = row.label_positions()
         weights = self._modality[row.modality[labels]]
         return weights if row.branches is None else weights * self._task[row.branches.task[labels]]
+
+
+def smoothing_of(
+    config: RunConfig, *, tick: float, byte_ids: Sequence[int]
+) -> TimeSmoothing | None:
+    """What spreads the labels of intervals; None where they stay as they are.
+
+    Args:
+        config: of the run.
+        tick: of the clock of the training times, in the source's unit.
+        byte_ids: (256,) ids of the byte tokens.
+    """
+    if not config.training.time_smoothing:
+        return None
+    return TimeSmoothing(
+        config.training.time_smoothing,
+        tick=tick,
+        num_bytes=config.template.time_bytes,
+        byte_ids=byte_ids,
+    )
 
 
 def train_step(

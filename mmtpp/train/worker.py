@@ -43,7 +43,7 @@ from mmtpp.train.engine import DeepSpeedEngine, Engine
 from mmtpp.train.flops import FlopCounter, peak_flops
 from mmtpp.train.preemption import PreemptionNotice
 from mmtpp.train.sharding import Zero3Sharding
-from mmtpp.train.step import LabelWeights
+from mmtpp.train.step import LabelWeights, smoothing_of
 from mmtpp.train.task import Task, best_uri
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.template_record import write_template
@@ -191,14 +191,7 @@ def set_up(task: Task) -> Worker:
             image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
         ),
         weigh=LabelWeights(training.loss_weights, config.tasks),
-        smoothing=TimeSmoothing(
-            training.time_smoothing,
-            tick=task.tick,
-            num_bytes=config.template.time_bytes,
-            byte_ids=token_ids.byte_ids,
-        )
-        if training.time_smoothing
-        else None,
+        smoothing=smoothing_of(config, tick=task.tick, byte_ids=token_ids.byte_ids),
         flops=FlopCounter(model, image_px=task.train.image_px),
         telemetry=Telemetry(peak),
         tracker=NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run),

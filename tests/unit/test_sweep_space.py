@@ -80,6 +80,11 @@ def test_the_name_follows_from_what_shapes_trials_alone(sweep_of):
             ["ends before the first decision"],
         ),
         (
+            '[space]\n"training.max_flops" = [1e9, 1e10]\n',
+            ['sweep.scheduler={kind = "asha", every_steps = 10}'],
+            ["trials have different numbers of steps"],
+        ),
+        (
             '[space]\n"lora.rank" = [2, 4]\n',
             ['sweep.jobs=["finetune", "pretrain"]'],
             ["in the order pretrain, finetune, evaluate"],
