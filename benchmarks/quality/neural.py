@@ -28,6 +28,7 @@ MAX_EVENTS = 128  # of a sequence; longer ones are cut, each part with a history
 BATCH = 64
 FINE_BATCH = 8  # bounds the memory of the fine integral
 TRAIN_POINTS, FINE_POINTS = 20, 200
+PER_VALIDATION = 2.0  # training takes at least so many times as long as validation
 PARTS = {"train": "train", "validation": "dev", "test": "test"}
 
 
@@ -129,7 +130,7 @@ def _run(
     source.kwargs["batch_size"] = FINE_BATCH
     loaders |= {"valid": source.valid_loader(), "test": source.test_loader()}
     torch.set_num_threads(1)
-    best, spent, epochs = -math.inf, 0.0, 0
+    best, spent, epochs, next_validation = -math.inf, 0.0, 0, 0.0
     saved = str(folder / "best")
     network = runner.model_wrapper.model
     sampler, network.event_sampler = network.event_sampler, None  # takes minutes at every epoch
@@ -139,11 +140,15 @@ def _run(
         runner.run_one_epoch(_until(loaders["train"], started + seconds - spent), RunnerPhase.TRAIN)
         spent += time.process_time() - started
         epochs += 1
+        if next_validation > spent < seconds:
+            continue
+        started = time.process_time()
         network.loss_integral_num_sample_per_step = FINE_POINTS
         found = runner.run_one_epoch(loaders["valid"], RunnerPhase.VALIDATE)["loglike"]
         if found > best:
             best = found
             runner.model_wrapper.save(saved)
+        next_validation = spent + PER_VALIDATION * (time.process_time() - started)
     runner.model_wrapper.restore(saved)
     network.loss_integral_num_sample_per_step = TRAIN_POINTS
     coarse = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)["loglike"]
