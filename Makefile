@@ -9,7 +9,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-full check bench bench-representation bench-prepare bench-train bench-forecast quality scale-3b up down ui clean
+.PHONY: help setup demo sweep test test-full check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep ablation quality scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -46,7 +46,7 @@ check: setup ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
 
-bench: bench-representation bench-prepare bench-train bench-forecast ## all benchmarks; each writes a table beside itself
+bench: bench-representation bench-prepare bench-train bench-forecast bench-sweep ## all benchmarks; each writes a table beside itself
 
 bench-representation: setup ## events in a context, packing and their speed, on MMTPP_TEST_DATA
 	$(BIN)/python -m benchmarks.representation
@@ -59,6 +59,12 @@ bench-train: setup ## steps against bare PyTorch, packing, checkpoints and resta
 
 bench-forecast: setup ## every target in one pass against a pass for each, on MMTPP_TEST_DATA (a minute)
 	$(BIN)/python -m benchmarks.forecast
+
+bench-sweep: setup ## what Ray Tune costs beside the training it drives (ten minutes)
+	$(BIN)/python -m benchmarks.sweeps.overhead
+
+ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on)
+	$(BIN)/python -m benchmarks.sweeps.ablation
 
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,quality]'

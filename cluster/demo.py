@@ -1,6 +1,6 @@
 """The demo: raw flights to an adapter that forecasts, through the jobs a user would submit.
 
-    python -m cluster.demo          upload, prepare, pretrain, adapt, evaluate, show the results
+    python -m cluster.demo          upload, prepare, pretrain, adapt, fine-tune, evaluate, show it
     python -m cluster.demo sweep    Delta against LoRA rank, from the demo's base
 
 Every step is a real ``ray job submit`` on the local stack. Repeating is safe: finished work is
@@ -72,11 +72,22 @@ def demo(stack: Stack) -> None:
     evaluate = ["python", "jobs/evaluate.py", *adapt_config, *model]
     of_base = submit(stack, "Evaluate the base", evaluate)
     of_adapter = submit(stack, "Evaluate the adapter", [*evaluate, *adapter])
+    forecast_config = ["--config", "jobs/configs/demo_finetune.toml"]
+    finetuned = submit(
+        stack, "Fine-tune to forecast", ["python", "jobs/finetune.py", *forecast_config, *model]
+    )
+    forecaster = ["--set", f"model.path={finetuned['adapter_uri']}"]
+    of_forecasts = submit(
+        stack, "Evaluate the forecasts",
+        ["python", "jobs/evaluate.py", *forecast_config, *forecaster],
+    )  # fmt: skip
     _show(of_base, of_adapter)
+    _show_forecasts(of_forecasts)
     minutes = (time.monotonic() - started) / 60
     print(f"\nMLflow         {stack.mlflow_uri}")
     print(f"Ray dashboard  {stack.dashboard_uri}  (token in {stack.home / 'ray_token'})")
     print(f"adapter        {adapted['adapter_uri']}")
+    print(f"forecaster     {finetuned['adapter_uri']}")
     print(f"{minutes:.1f} minutes. Next: make sweep, make ui, make down")
 
 
@@ -123,6 +134,30 @@ def _show(of_base: dict, of_adapter: dict) -> None:
     print(f"{'':28}{'(nats/event)':>16}{'(accuracy)':>16}")
     for name, left, right in rows:
         print(f"{name:28}{left:>16}{right:>16}")
+
+
+def _show_forecasts(result: dict) -> None:
+    """Forecasts of the fine-tuned model beside those of the baselines."""
+    columns = {
+        "time/nll_nats_per_event": "interval NLL",
+        "time/mae_s": "MAE (min)",
+        "time/rmse_s": "RMSE (min)",
+        "time/coverage_90": "90 % covers",
+        "type/accuracy": "next type",
+    }
+    metrics, baselines = result["metrics"], result["baselines"]
+    names = sorted({key.partition("/")[0] for key in baselines if key.count("/") == 2})
+    rows = {name.replace("_", " "): {key: baselines.get(f"{name}/{key}") for key in columns}
+            for name in names}  # fmt: skip
+    rows["fine-tuned"] = {key: metrics.get(key) for key in columns}
+    print(f"\nForecasts of the same months' events: {result['targets']:,} targets")
+    print(" " * 20 + "".join(f"{title:>14}" for title in columns.values()))
+    for name, values in rows.items():
+        cells = [
+            "" if value is None else f"{value / 60 if key.endswith('_s') else value:.3f}"
+            for key, value in values.items()
+        ]
+        print(f"{name:20}" + "".join(f"{cell:>14}" for cell in cells))
 
 
 def main(argv: list[str]) -> int:

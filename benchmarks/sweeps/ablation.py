@@ -1,0 +1,189 @@
+"""The paper's ablation of Delta, with LoRA ranks, on bullet comments and flights.
+
+    make ablation        hours; goes on where it stopped
+
+For each set a tiny base is trained on uncompressed sequences; then ``tune/configs/ablation_*.toml``
+is swept from it, and once more at rank 16 with ``relative`` compression, the scale-free one. Trials
+are judged by forecasts of the validation split, all of the same events. Writes ``ablation.md`` and
+the sweeps' figures beside this file. Danmaku need MMTPP_TEST_DATA.
+"""
+
+import os
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import finish, machine
+from cluster.local import down, up
+from mmtpp.config.load import with_values
+from mmtpp.data.prepare import prepare
+from mmtpp.storage.paths import join, read_bytes
+from mmtpp.train.launch import pretrain
+from tune.report import Row, markdown
+from tune.space import Sweep, load_sweep
+from tune.sweep import run
+
+HERE = Path(__file__).parent
+RESULT = HERE / "ablation.md"
+HOME = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "ablation"
+CONFIGS = HERE.parents[1] / "tune" / "configs"
+BASE_STEPS, BASE_RATE = 600, 6e-3
+RELATIVE = (0.05, 0.1, 0.2, 0.5, 1.0)
+RANK = 16  # the paper's
+DELTA, LORA = "compression.delta", "lora.rank"
+NLL, RMSE, MAE, ACCURACY = (
+    f"evaluate/{name}"
+    for name in ("joint/nll_nats_per_event", "time/rmse_s", "time/mae_s", "type/accuracy")
+)
+SHOWN = {
+    NLL: "NLL (nats/event)",
+    RMSE: "RMSE (s)",
+    MAE: "MAE (s)",
+    ACCURACY: "type accuracy",
+    "data/compressed_fraction": "events compressed",
+    "data/tokens_per_event": "tokens an event",
+    "data/events_per_context": "events a context",
+}
+FIGURES = ("by_compression_delta", "by_lora_rank", "all_settings", "pareto")
+
+
+def sources() -> dict[str, dict[str, object]]:
+    """Settings of the sources there are, by set."""
+    found: dict[str, dict[str, object]] = {
+        "flights": {"source.kind": "flights", "source.uri": "s3://mmtpp/flights/raw"}
+    }
+    danmaku = Path(os.environ.get("MMTPP_TEST_DATA", "")).absolute() / "danmaku_bilibili_xml"
+    if danmaku.is_dir():
+        found["danmaku"] = {"source.kind": "danmaku", "source.uri": str(danmaku)}
+    return found
+
+
+def train_base(sweep: Sweep, source: dict[str, object]) -> str:
+    """Prepare the store, train every weight of a tiny model without compression; its folder."""
+    config = with_values(
+        sweep.config,
+        {
+            **source,
+            "compression.strategy": "none",
+            "lora.rank": 0,
+            "window.overlap_fraction": 0.0,
+            "training.num_steps": BASE_STEPS,
+            "training.num_workers": 2,
+            "training.learning_rate": BASE_RATE,
+            "training.loss_weights": {"text": 0.2},
+        },
+    )
+    prepare(config)
+    return str(pretrain(config)["adapter_uri"])
+
+
+def sweep_set(name: str, source: dict[str, object]) -> tuple[list[Row], list[Row], str]:
+    """Trials of the ablation, those of relative compression, and where the figures are."""
+    file = CONFIGS / f"ablation_{name}.toml"
+    base = train_base(load_sweep(file, []), source)
+    found = run(load_sweep(file, [f"model.path={base}"]))
+    relative = run(
+        load_sweep(
+            file,
+            [
+                f"model.path={base}",
+                f"sweep.name=relative-{name}",
+                "compression.strategy=relative",
+                f"space.{DELTA}={list(RELATIVE)}",
+                f"space.{LORA}=[{RANK}]",
+            ],
+        )
+    )
+    return _rows(found), _rows(relative), str(found["report_uri"])
+
+
+def _rows(result: dict[str, Any]) -> list[Row]:
+    return [row for row in result["trials"] if row["status"] == "finished"]
+
+
+def by_setting(rows: Sequence[Row], key: str) -> list[Row]:
+    """Mean over the other setting, with the standard deviation of likelihood and accuracy."""
+    found: list[Row] = []
+    for value in sorted({float(str(row[key])) for row in rows}):
+        group = [row for row in rows if float(str(row[key])) == value]
+        row: Row = {key: f"{value:g}", "trials": len(group)}
+        for name, title in SHOWN.items():
+            numbers = [float(str(each[name])) for each in group]
+            spread = (
+                f" ± {np.std(numbers, ddof=1):.3f}"
+                if name in (NLL, ACCURACY) and len(numbers) > 1
+                else ""
+            )
+            row[title] = f"{np.mean(numbers):.4g}{spread}"
+        found.append(row)
+    return found
+
+
+def grid(rows: Sequence[Row], metric: str) -> list[Row]:
+    """A metric of every trial: a line for each Delta, a column for each rank."""
+    cells = {(row[DELTA], row[LORA]): float(str(row[metric])) for row in rows}
+    ranks = sorted({rank for _, rank in cells}, key=str)
+    ranks.sort(key=lambda each: int(str(each)))
+    return [
+        {DELTA: f"{delta:g}", **{f"rank {rank}": f"{cells[delta, rank]:.4f}" for rank in ranks
+                                 if (delta, rank) in cells}}
+        for delta in sorted({float(str(delta)) for delta, _ in cells})
+    ]  # fmt: skip
+
+
+def _section(name: str, rows: list[Row], relative: list[Row]) -> str:
+    def text(table: list[Row]) -> str:
+        return markdown(table, list(table[0]))
+
+    return "\n\n".join(
+        [
+            f"## {name}",
+            "By Delta, mean over ranks ± standard deviation:",
+            text(by_setting(rows, DELTA)),
+            "By rank, mean over Deltas:",
+            text(by_setting(rows, LORA)),
+            "NLL of each trial:",
+            text(grid(rows, NLL)),
+            f"Relative compression, rank {RANK}:",
+            text(by_setting(relative, DELTA)),
+            f"![Delta]({name}_by_compression_delta.png)",
+            f"![rank]({name}_by_lora_rank.png)",
+        ]
+    )
+
+
+def main() -> int:
+    """Sweep, print, write."""
+    chosen = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
+    parts: list[str] = []
+    try:
+        os.environ.update(up(HOME).environment())
+        for name, source in sources().items():
+            if chosen and name not in chosen:
+                continue
+            rows, relative, report_uri = sweep_set(name, source)
+            parts.append(_section(name, rows, relative))
+            for figure in FIGURES:
+                content = read_bytes(join(report_uri, "figures", f"{figure}.png"))
+                (HERE / f"{name}_{figure}.png").write_bytes(content)
+    finally:
+        down(HOME)
+    head = (
+        "# Delta and LoRA rank\n\n"
+        f"`make ablation`; {machine('torch', 'ray', used='both used')}. One seed; the tiny base of "
+        f"each set was trained for {BASE_STEPS} steps on uncompressed sequences, each trial adapts "
+        "it. Forecasts of the validation split, the same events for all."
+    )
+    return finish("\n\n".join([head, *parts]) + "\n", RESULT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""What Ray Tune costs beside the training it drives.
+
+    make bench-sweep        about ten minutes
+
+The same training, in turn alone and as the only trial of a sweep: from its first logged step to the
+end of its MLflow run, which is a trial's time beyond start-up; and, for the start-up, in all. Needs
+MMTPP_TEST_DATA for the danmaku. Writes ``overhead.md`` beside this file; fails above ``FLOOR``.
+"""
+
+import os
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+
+from benchmarks.measure import finish, machine, table
+from cluster.local import down, up
+from mmtpp.config.load import config_from_tree, with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.data.prepare import prepare
+from mmtpp.train.launch import pretrain
+from tune.space import Sweep, SweepSettings
+from tune.sweep import run
+
+RESULT = Path(__file__).with_suffix(".md")
+ROUNDS, STEPS, VALIDATE_EVERY = 3, 300, 50
+METRIC = "validation/loss_per_token"
+FLOOR = 1.05
+WARM_UP = 10  # steps that are start-up still
+
+
+def configuration(danmaku: Path) -> RunConfig:
+    """A training of about a minute, which reports to Tune every few seconds."""
+    return config_from_tree(
+        {
+            "source": {"kind": "danmaku", "uri": str(danmaku)},
+            "store": {"uri": "s3://mmtpp/overhead/store"},
+            "template": {"style": "minimal", "images": "none"},
+            "window": {"max_tokens": 512},
+            "lora": {"rank": 0},
+            "training": {
+                "num_steps": STEPS,
+                "num_workers": 1,
+                "samples_per_step": 2,
+                "validate_every": VALIDATE_EVERY,
+                "validation_sequences": 2,
+                "checkpoint_every": 100000,
+                "log_every": 1,
+            },
+            "run": {"storage_uri": "s3://mmtpp/overhead/runs"},
+        }
+    )
+
+
+def beyond_start_up(client: MlflowClient, run_id: str) -> float:
+    """Seconds from the first steps to the end of an MLflow run."""
+    history = client.get_metric_history(run_id, "train/loss_per_token")
+    (first,) = [point.timestamp for point in history if point.step == WARM_UP]
+    return (client.get_run(run_id).info.end_time - first) / 1000
+
+
+def alone(config: RunConfig, client: MlflowClient, seed: int) -> tuple[float, float]:
+    """Seconds beyond start-up, and in all, of a training by itself."""
+    started = time.monotonic()
+    result = pretrain(with_values(config, {"training.seed": seed}))
+    return beyond_start_up(client, str(result["run_id"])), time.monotonic() - started
+
+
+def swept(config: RunConfig, client: MlflowClient, seed: int) -> tuple[float, float]:
+    """The same of a sweep's only trial, a trial's time in all being what Tune says."""
+    settings = SweepSettings(name="overhead", metric=(METRIC,), mode=("min",))
+    result = run(Sweep(settings, config, {"training.seed": [seed]}))
+    (row,) = result["trials"]  # pyright: ignore[reportGeneralTypeIssues]
+    (experiment,) = client.search_experiments(
+        filter_string=f"name = '{config.tracking.experiment}'"
+    )
+    (child,) = client.search_runs(
+        [experiment.experiment_id], f"tags.mlflow.parentRunId = '{result['run_id']}'"
+    )
+    return beyond_start_up(client, child.info.run_id), row["seconds"]
+
+
+def main() -> int:
+    """Measure, print, write."""
+    danmaku = Path(os.environ.get("MMTPP_TEST_DATA", "")).absolute() / "danmaku_bilibili_xml"
+    if not danmaku.is_dir():
+        print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
+    with tempfile.TemporaryDirectory() as home:
+        stack = up(Path(home))
+        try:
+            os.environ.update(stack.environment())
+            config, client = configuration(danmaku), MlflowClient(stack.mlflow_uri)
+            prepare(config)
+            pairs = [
+                (alone(config, client, 2 * each), swept(config, client, 2 * each + 1))
+                for each in range(ROUNDS)
+            ]
+        finally:
+            down(Path(home))
+    by_itself, in_sweep = zip(*pairs, strict=True)
+
+    def spread(found: tuple[tuple[float, float], ...], which: int) -> str:
+        values = [each[which] for each in found]
+        return f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
+
+    ratio = statistics.median(each[0] for each in in_sweep) / statistics.median(
+        each[0] for each in by_itself
+    )
+    name = f"a trial's time beyond start-up over the same training alone (at most {FLOOR})"
+    text = table(
+        "Ray Tune's overhead",
+        f"`make bench-sweep`; {machine('torch', 'ray', used='both used')}. {STEPS} steps, a report "
+        f"every {VALIDATE_EVERY}, {ROUNDS} times in turn; median [range].",
+        {
+            "alone, beyond start-up, s": spread(by_itself, 0),
+            "as a trial, beyond start-up, s": spread(in_sweep, 0),
+            "alone, in all, s": spread(by_itself, 1),
+            "as a trial, in all, s": spread(in_sweep, 1),
+        },
+        floors={name: f"{ratio:.3f}"},
+    )
+    return finish(text, RESULT, [name] if ratio > FLOOR else [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
