@@ -8,9 +8,10 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -48,25 +49,20 @@ class Trials:
     loss: Array
 
     @classmethod
-    def of(cls, rows: Sequence[Row], *, samples_per_step: int, max_tokens: int) -> "Trials":
-        """From the rows of a sweep's result.
+    def of(cls, result: Mapping[str, Any]) -> "Trials":
+        """From the result of a sweep; trials that did not finish are left out."""
+        shared = result["shared"]
 
-        Args:
-            rows: of all trials; those that did not finish are left out.
-            samples_per_step: where the sweep did not search it.
-            max_tokens: of a sample, likewise.
-        """
+        def column(name: str) -> Array:
+            return np.array([float({**shared, **row}[name]) for row in done])
 
-        def column(name: str, default: float | None = None) -> Array:
-            return np.array([float(str(row.get(name, default))) for row in done])
-
-        done = [row for row in rows if row["status"] == "finished" and LOSS in row]
+        done = [row for row in result["trials"] if row["status"] == "finished" and LOSS in row]
         per_sample = column("data/tokens_per_event") * column("data/events_per_context")
-        samples = column("training.samples_per_step", samples_per_step)
+        samples = column("training.samples_per_step")
         return cls(
             parameters=column(PARAMETERS),
             tokens=column(STEP) * samples * per_sample,
-            context=column(CONTEXT, max_tokens),
+            context=column(CONTEXT),
             loss=column(LOSS),
         )
 
@@ -232,17 +228,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--result", metavar="URI", required=True, help="result.json of a sweep")
-    parser.add_argument("--samples-per-step", type=int, default=4, help="where it was not searched")
-    parser.add_argument("--max-tokens", type=int, default=512, help="where it was not searched")
     options = parser.parse_args()
     try:
         result = json.loads(read_bytes(options.result))
-        trials = Trials.of(
-            result["trials"],
-            samples_per_step=options.samples_per_step,
-            max_tokens=options.max_tokens,
-        )
-        text, figure = report(trials)
+        text, figure = report(Trials.of(result))
     except MmtppError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

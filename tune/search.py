@@ -130,12 +130,12 @@ class Budget(ray.tune.Stopper):
         return self.used_gpu_hours >= self._max_hours
 
 
-def concurrency(sweep: Sweep, resources: Mapping[str, float]) -> int:
+def concurrency(sweep: Sweep, machines: Sequence[Mapping[str, float]]) -> int:
     """Trials at a time, so that none holds what another waits for.
 
     Args:
         sweep: whose largest trial must fit.
-        resources: of the cluster, now.
+        machines: resources of each machine there is now; a worker is not spread over several.
 
     Raises:
         ClusterError: not even one fits, and no machines are expected.
@@ -143,21 +143,27 @@ def concurrency(sweep: Sweep, resources: Mapping[str, float]) -> int:
     settings = sweep.settings
     trainings = [sweep.trial_config(each).training for each in sweep.grid()]
     workers = max(each.num_workers for each in trainings)
-    need = {"CPU": max(each.num_workers * each.cpus_per_worker for each in trainings)}
+    need = {"CPU": max(each.cpus_per_worker for each in trainings)}
     device = sweep.config.training.device
-    if device == "gpu" or (device == "auto" and resources.get("GPU", 0) > 0):
-        need["GPU"] = workers
-    have = {kind: resources.get(kind, 0.0) for kind in need}
-    fitting = min(int(have[kind] / need[kind]) for kind in need)
+    if device == "gpu" or (device == "auto" and any(each.get("GPU", 0) for each in machines)):
+        need["GPU"] = 1.0
+    places = sum(
+        min(int(each.get(kind, 0.0) / amount) for kind, amount in need.items()) for each in machines
+    )
+    fitting = places // workers
     if fitting:
         return min(fitting, settings.max_concurrent or fitting)
     if settings.wait_for_machines:
         return settings.max_concurrent or 1
-    lack = ", ".join(f"{need[kind]:g} {kind} of {have[kind]:g}" for kind in need)
+    one = " and ".join(f"{amount:g} {kind}" for kind, amount in need.items())
+    have = "; ".join(
+        ", ".join(f"{each.get(kind, 0.0):g} {kind}" for kind in need) for each in machines
+    )
     raise ClusterError(
-        f"a trial does not fit the cluster: it needs {lack}",
+        f"a trial does not fit the cluster: it needs {one} for each of {workers} workers, and "
+        f"{places} find room on the machines, which have {have}",
         cause="too few machines; where an autoscaler brings them, set sweep.wait_for_machines and "
         "sweep.max_concurrent",
-        setting=f"training.num_workers = {workers}, training.cpus_per_worker = "
-        f"{sweep.config.training.cpus_per_worker:g}, training.device = {device}",
+        setting=f"training.num_workers = {workers}, training.cpus_per_worker = {need['CPU']:g}, "
+        f"training.device = {device}",
     )

@@ -57,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 RESULT_FILE, TABLE_FILE = "result.json", "trials.md"
 TRACKER_WAIT_S = 20.0
+SHARED = ("training.samples_per_step", "window.max_tokens")  # what a study of scaling asks for
 DRIVER_BYTES = 2**29  # of the process that drives a trial
 
 
@@ -106,7 +107,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     uri = join(sweep.config.run.storage_uri, sweep.name)
     before = _store_files(sweep)
     start_ray()
-    at_once = concurrency(sweep, ray.cluster_resources())
+    at_once = concurrency(sweep, machines())
     known: list[Row] = []
     points: list[Row] = []
     retries = 0
@@ -149,6 +150,11 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     }
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     return _checked(result)
+
+
+def machines() -> list[dict[str, float]]:
+    """Resources of each machine of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _checked(result: dict[str, Any]) -> dict[str, Any]:
@@ -240,6 +246,9 @@ def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) ->
         "run_id": parent.run_id,
         "name": sweep.name,
         "trials": rows,
+        "shared": {
+            key: value for key, value in flat_settings(sweep.config).items() if key in SHARED
+        },
         "best": dict(best),
         "best_uri": join(uri, "report", "best.toml") if finished else "",
         **({"pareto": [{key: row[key] for key in sweep.space} for row in front]} if front else {}),

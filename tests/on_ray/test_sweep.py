@@ -28,7 +28,7 @@ from tests.on_ray.settings import RUNS, make_config
 from tune.report import as_toml
 from tune.search import concurrency
 from tune.space import load_sweep
-from tune.sweep import run
+from tune.sweep import machines, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -267,7 +267,7 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
 
     killed: list[int] = []
     with machine(3) as second:
-        assert 2 == concurrency(sweep, ray.cluster_resources())
+        assert 2 == concurrency(sweep, machines())
         disturber = threading.Thread(target=disturb)
         disturber.start()
         result = run(sweep)

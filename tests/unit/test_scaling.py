@@ -44,7 +44,8 @@ def test_trials_of_a_sweep_become_tokens_and_parameters():
         "data/tokens_per_event": 8.0, "data/events_per_context": 50.0,
         "window.max_tokens": 512, "validation/loss_per_token": 2.5,
     }  # fmt: skip
-    trials = Trials.of([row, {**row, "status": "failed"}], samples_per_step=4, max_tokens=256)
+    shared = {"training.samples_per_step": 4, "window.max_tokens": 256}
+    trials = Trials.of({"trials": [row, {**row, "status": "failed"}], "shared": shared})
     assert [16000.0] == trials.tokens.tolist()  # 10 steps of 4 samples of 400 tokens
     assert [512.0] == trials.context.tolist()
     with pytest.raises(DataError, match="1 finished trials"):

@@ -144,18 +144,21 @@ def test_every_searcher_and_scheduler_is_the_one_asked_for(sweep_of):
 
 def test_trials_at_a_time_never_hold_what_another_waits_for(sweep_of):
     sweep = sweep_of('[space]\n"training.num_workers" = [1, 2]\n')
-    assert 1 == concurrency(sweep, {"CPU": 2.0})
-    assert 4 == concurrency(sweep, {"CPU": 9.0})
-    assert 100 == concurrency(sweep, {"CPU": 900.0, "GPU": 200.0})
+    assert 1 == concurrency(sweep, [{"CPU": 2.0}])
+    assert 4 == concurrency(sweep, [{"CPU": 9.0}])
+    assert 3 == concurrency(sweep, [{"CPU": 3.5}, {"CPU": 3.5}, {"memory": 1e9}])
+    assert 100 == concurrency(sweep, [{"CPU": 9.0, "GPU": 2.0}] * 100)
     few = sweep_of('[space]\n"training.num_workers" = [1, 2]\n', "sweep.max_concurrent=3")
-    assert 3 == concurrency(few, {"CPU": 9.0})
-    with pytest.raises(ClusterError, match=r"needs 2 CPU of 1"):
-        concurrency(sweep, {"CPU": 1.0})
+    assert 3 == concurrency(few, [{"CPU": 9.0}])
+    with pytest.raises(
+        ClusterError, match=r"1 CPU for each of 2 workers, and 1 find room.*have 1 CPU"
+    ):
+        concurrency(sweep, [{"CPU": 1.0}])
     gpu = '[training]\ndevice = "gpu"\n[space]\n"training.num_workers" = [1, 2]\n'
-    with pytest.raises(ClusterError, match=r"2 GPU of 0"):
-        concurrency(sweep_of(gpu), {"CPU": 8.0})
+    with pytest.raises(ClusterError, match=r"1 GPU for each of 2 workers.*8 CPU, 0 GPU"):
+        concurrency(sweep_of(gpu), [{"CPU": 8.0}])
     waiting = sweep_of(gpu, "sweep.wait_for_machines=true", "sweep.max_concurrent=5")
-    assert 5 == concurrency(waiting, {"CPU": 8.0})
+    assert 5 == concurrency(waiting, [{"CPU": 8.0}])
 
 
 def test_the_budget_counts_the_hours_of_all_workers():
