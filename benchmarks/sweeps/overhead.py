@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
@@ -59,22 +60,39 @@ def configuration(danmaku: Path) -> RunConfig:
     )
 
 
-def beyond_start_up(client: MlflowClient, run_id: str) -> float:
-    """Seconds from the first steps to the end of an MLflow run."""
-    history = client.get_metric_history(run_id, "train/loss_per_token")
-    (first,) = [point.timestamp for point in history if point.step == WARM_UP]
-    return (client.get_run(run_id).info.end_time - first) / 1000
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of one training.
+
+    Attributes:
+        beyond_start_up: from its first steps to the end of its MLflow run.
+        in_steps: of these, in training steps.
+        in_all: from its start to its end.
+    """
+
+    beyond_start_up: float
+    in_steps: float
+    in_all: float
+
+    @classmethod
+    def of(cls, client: MlflowClient, run_id: str, in_all: float) -> "Times":
+        """From what the run logged."""
+        steps = client.get_metric_history(run_id, "time/step_s")
+        (first,) = [point.timestamp for point in steps if point.step == WARM_UP]
+        end = client.get_run(run_id).info.end_time
+        in_steps = sum(point.value for point in steps if point.step > WARM_UP)
+        return cls((end - first) / 1000, in_steps, in_all)
 
 
-def alone(config: RunConfig, client: MlflowClient, seed: int) -> tuple[float, float]:
-    """Seconds beyond start-up, and in all, of a training by itself."""
+def alone(config: RunConfig, client: MlflowClient, seed: int) -> Times:
+    """Of a training by itself."""
     started = time.monotonic()
     result = pretrain(with_values(config, {"training.seed": seed}))
-    return beyond_start_up(client, str(result["run_id"])), time.monotonic() - started
+    return Times.of(client, str(result["run_id"]), time.monotonic() - started)
 
 
-def swept(config: RunConfig, client: MlflowClient, seed: int) -> tuple[float, float]:
-    """The same of a sweep's only trial, a trial's time in all being what Tune says."""
+def swept(config: RunConfig, client: MlflowClient, seed: int) -> Times:
+    """Of a sweep's only trial, whose time in all is what Tune says."""
     settings = SweepSettings(name="overhead", metric=(METRIC,), mode=("min",))
     result = run(Sweep(settings, config, {"training.seed": [seed]}))
     (row,) = result["trials"]  # pyright: ignore[reportGeneralTypeIssues]
@@ -84,7 +102,7 @@ def swept(config: RunConfig, client: MlflowClient, seed: int) -> tuple[float, fl
     (child,) = client.search_runs(
         [experiment.experiment_id], f"tags.mlflow.parentRunId = '{result['run_id']}'"
     )
-    return beyond_start_up(client, child.info.run_id), row["seconds"]
+    return Times.of(client, child.info.run_id, row["seconds"])
 
 
 def main() -> int:
@@ -100,20 +118,21 @@ def main() -> int:
             os.environ.update(stack.environment())
             config, client = configuration(danmaku), MlflowClient(stack.mlflow_uri)
             prepare(config)
-            pairs = [
-                (alone(config, client, 2 * each), swept(config, client, 2 * each + 1))
-                for each in range(ROUNDS)
-            ]
+            by_itself: list[Times] = []
+            in_sweep: list[Times] = []
+            for each in range(ROUNDS):
+                by_itself.append(alone(config, client, 2 * each))
+                in_sweep.append(swept(config, client, 2 * each + 1))
+                print(by_itself[-1], in_sweep[-1], flush=True)
         finally:
             down(Path(home))
-    by_itself, in_sweep = zip(*pairs, strict=True)
 
-    def spread(found: tuple[tuple[float, float], ...], which: int) -> str:
-        values = [each[which] for each in found]
+    def spread(found: list[Times], name: str) -> str:
+        values = [getattr(each, name) for each in found]
         return f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
 
-    ratio = statistics.median(each[0] for each in in_sweep) / statistics.median(
-        each[0] for each in by_itself
+    ratio = statistics.median(each.beyond_start_up for each in in_sweep) / statistics.median(
+        each.beyond_start_up for each in by_itself
     )
     name = f"a trial's time beyond start-up over the same training alone (at most {FLOOR})"
     text = table(
@@ -121,10 +140,9 @@ def main() -> int:
         f"`make bench-sweep`; {machine('torch', 'ray', used='both used')}. {STEPS} steps, a report "
         f"every {VALIDATE_EVERY}, {ROUNDS} times in turn; median [range].",
         {
-            "alone, beyond start-up, s": spread(by_itself, 0),
-            "as a trial, beyond start-up, s": spread(in_sweep, 0),
-            "alone, in all, s": spread(by_itself, 1),
-            "as a trial, in all, s": spread(in_sweep, 1),
+            f"{who}, {name.replace('_', ' ')}, s": spread(found, name)
+            for name in ("beyond_start_up", "in_steps", "in_all")
+            for who, found in (("alone", by_itself), ("as a trial", in_sweep))
         },
         floors={name: f"{ratio:.3f}"},
     )
