@@ -16,6 +16,7 @@ _NOT_SHAPING = (
     "upload_patience_s",
     "max_failures",
     "validate_every",
+    "machine_labels",
 )
 
 

@@ -136,6 +136,9 @@ class Store(Section):
     cache_path: str = ""
     """Folder of that cache on every machine. Empty: $MMTPP_CACHE, else mmtpp in $XDG_CACHE_HOME or
     ~/.cache."""
+    machine_labels: dict[str, str] = Field(default={})
+    """Ray labels of the machines where Ray Data writes and reads the store, as ``{role = "data"}``.
+    Empty: any machine."""
 
 
 class Split(Section):
@@ -319,6 +322,9 @@ class Training(Section):
     """``auto``: GPUs when the cluster has any now. Say ``gpu`` where an autoscaler brings them."""
     cpus_per_worker: PositiveFloat = 1.0
     """CPUs reserved for each worker."""
+    machine_labels: dict[str, str] = Field(default={})
+    """Ray labels of the machines of these workers, and of those that evaluate and export, as
+    ``{role = "train"}``. Empty: any machine."""
     log_every: PositiveInt = 10
     """Steps between logged metrics."""
     checkpoint_every: PositiveInt = 100

@@ -18,7 +18,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -112,6 +112,7 @@ def encode(
     max_rejected_fraction: float,
     max_file_bytes: int,
     max_workers: int,
+    machine_labels: Mapping[str, str],
 ) -> EncodeReport:
     """Prepare the event store of a source. Runs on the driver; the work is in Ray Data tasks.
 
@@ -123,6 +124,7 @@ def encode(
         max_rejected_fraction: fails above this share of rejected events.
         max_file_bytes: larger event files are refused before any work.
         max_workers: processes; 0 for as many as the cluster has CPUs.
+        machine_labels: of the machines that do it; none for any.
 
     Raises:
         DataError: no files, a malformed or too large one, no events, too many rejected, equal
@@ -163,7 +165,7 @@ def encode(
     data_folder = f"data-{digest([request, vocabulary.hash])[:16]}"
     folder = join(store_uri, data_folder)
     write_bytes(join(folder, TOKENIZER_FILE), vocabulary.tokenizer_json.encode())
-    run = _Run(settings, folder, max_workers)
+    run = _Run(settings, folder, max_workers, machine_labels)
     totals = run.all_steps(_shards(files))
     manifest = totals.manifest(settings, request, data_folder, vocabulary.hash)
     run.check_names(totals)
@@ -176,9 +178,15 @@ def encode(
 class _Run:
     """The steps of one ``encode``; each starts with what earlier attempts have left undone."""
 
-    def __init__(self, settings: EncodeSettings, folder: str, max_workers: int) -> None:
+    def __init__(
+        self,
+        settings: EncodeSettings,
+        folder: str,
+        max_workers: int,
+        machine_labels: Mapping[str, str],
+    ) -> None:
         self._settings, self._folder = settings, folder
-        self._max_workers = max_workers
+        self._max_workers, self._machine_labels = max_workers, machine_labels
 
     def all_steps(self, shards: list[Shard]) -> Totals:
         """Every step that is not done; the counts of all shards."""
@@ -255,6 +263,7 @@ class _Run:
                 # limit as many as the cluster has CPUs for, also when the autoscaler brings more
                 compute=ray.data.TaskPoolStrategy(min(self._max_workers or num_tasks, num_tasks)),
                 max_retries=MAX_RETRIES,
+                label_selector=dict(self._machine_labels) or None,
             )
         try:
             for row in results.iter_rows():

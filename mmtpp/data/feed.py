@@ -131,6 +131,7 @@ def _assemble_chunk(
             batch_format="pyarrow",
             compute=ray.data.TaskPoolStrategy(size=1),
             num_cpus=ASSEMBLING_CPUS,
+            label_selector=dict(settings.store.machine_labels) or None,
         )
         .to_arrow_refs()
     )

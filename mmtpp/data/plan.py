@@ -295,6 +295,7 @@ def _plan_on_cluster(
         fn_kwargs={"settings": settings, "token_ids": token_ids},
         batch_size=None,
         batch_format="pyarrow",
+        label_selector=dict(settings.store.machine_labels) or None,
     )
     return list(windows_of_files.iter_batches(batch_size=None, batch_format="pyarrow"))
 

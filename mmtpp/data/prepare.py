@@ -61,6 +61,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         max_rejected_fraction=source.max_rejected_fraction,
         max_file_bytes=source.max_file_mib * 2**20,
         max_workers=source.max_workers,
+        machine_labels=config.store.machine_labels,
     )
     manifest = report.manifest
     return {

@@ -48,6 +48,7 @@ class StoreSettings:
         image_px: side of its frames.
         cache_bytes: limit of the disk cache, which is for stores on S3; 0 for none.
         cache_path: folder of the cache; empty for the user's own.
+        machine_labels: of the machines where Ray Data reads it, as pairs; none for any machine.
     """
 
     data_uri: str
@@ -55,6 +56,7 @@ class StoreSettings:
     image_px: int
     cache_bytes: int
     cache_path: str
+    machine_labels: tuple[tuple[str, str], ...] = ()
 
     def cache(self) -> DiskCache | None:
         """The disk cache, where one is wanted."""

@@ -41,6 +41,7 @@ def iter_samples(
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=config.training.cpus_per_worker,
         num_gpus=1 if hardware.on_gpu else None,
+        label_selector=config.training.machine_labels or None,
     )
     progress = Progress(title, total=len(blocks), unit="batches")
     batches: Any = results.iter_batches(batch_size=None, batch_format="pyarrow")

@@ -38,7 +38,10 @@ def export(config: RunConfig) -> dict[str, object]:
     check_bucket(config.run.storage_uri)
     start_ray()
     output = join(config.run.storage_uri, run_name(config, "export"), "model")
-    task: Any = ray.remote(num_cpus=config.training.cpus_per_worker)(_merge)
+    task: Any = ray.remote(
+        num_cpus=config.training.cpus_per_worker,
+        label_selector=config.training.machine_labels,
+    )(_merge)
     try:
         difference = ray.get(
             task.remote(config.model.path, config.model.adapter, output, config.model.precision)

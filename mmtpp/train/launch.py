@@ -238,6 +238,7 @@ def _fit(
                 "CPU": training.cpus_per_worker,
                 **({"GPU": 1} if hardware.on_gpu else {}),
             },
+            label_selector=training.machine_labels or None,
         ),
         torch_config=TorchConfig(
             backend="nccl" if hardware.on_gpu else "gloo", timeout_s=int(training.hang_timeout_s)

@@ -19,16 +19,17 @@ class Machine:
 
     Args:
         cpus: logical processors it offers.
+        labels: Ray's labels of it, as ``role=data``.
     """
 
-    def __init__(self, cpus: int) -> None:
+    def __init__(self, cpus: int, labels: str = "") -> None:
         known = {node["NodeID"] for node in ray.nodes()}
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
                 f"--address={os.environ['RAY_ADDRESS']}", "--node-ip-address=127.0.0.1",
                 f"--num-cpus={cpus}", f"--object-store-memory={128 * 2**20}",
-                "--disable-usage-stats",
+                "--disable-usage-stats", *([f"--labels={labels}"] if labels else []),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -77,9 +78,9 @@ class Machine:
 
 
 @contextmanager
-def machine(cpus: int) -> Iterator[Machine]:
+def machine(cpus: int, labels: str = "") -> Iterator[Machine]:
     """A machine for a while."""
-    added = Machine(cpus)
+    added = Machine(cpus, labels)
     try:
         yield added
     finally:

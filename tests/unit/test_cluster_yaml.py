@@ -25,6 +25,13 @@ def test_ray_accepts_the_file_and_sees_data_and_gpu_groups(cluster):
     assert 0 == types["head"]["resources"]["CPU"]
     workers = [kind for name, kind in types.items() if name != "head"]
     assert all(kind["min_workers"] == 0 < kind["max_workers"] for kind in workers)
+    roles = {name: kind["labels"]["role"] for name, kind in types.items() if name != "head"}
+    assert {
+        "cpu_data": "data",
+        "gpu_l4": "train",
+        "gpu_l4_spot": "train",
+        "gpu_a100": "train",
+    } == roles
 
 
 def test_a_wrong_key_would_be_noticed(cluster):

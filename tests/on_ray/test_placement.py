@@ -1,0 +1,40 @@
+"""Machines by their labels: Ray Data's tasks and the training workers go where they are sent."""
+
+from ray.util.state import list_actors, list_tasks
+
+from mmtpp.data.prepare import prepare
+from mmtpp.train.launch import pretrain
+from tests.on_ray.machines import machine
+from tests.on_ray.settings import make_config
+
+
+def _map_tasks() -> dict[str, str]:
+    """The machine of each task of Ray Data, by the task's id."""
+    tasks = list_tasks(limit=10000)
+    return {each.task_id: each.node_id for each in tasks if "Map" in each.name}
+
+
+def _training_workers() -> dict[str, str]:
+    actors = list_actors(limit=10000)
+    return {each.actor_id: each.node_id for each in actors
+            if "RayTrainWorker" in each.class_name}  # fmt: skip
+
+
+def test_data_and_training_run_on_the_machines_with_their_labels(store):
+    tasks, workers = set(_map_tasks()), set(_training_workers())
+    labels = {"role": "own"}
+    config = make_config(
+        **{"store.uri": "s3://mmtpp/t/labelled", "store.machine_labels": labels,
+           "training.machine_labels": labels, "training.num_workers": 1,
+           "training.num_steps": 2, "training.validation_sequences": 0}
+    )  # fmt: skip
+    with machine(3, "role=own") as own:
+        prepare(config)
+        read = _map_tasks()
+        assert {own.node_id} == {read[each] for each in read.keys() - tasks}
+        pretrain(config)
+        assembled = _map_tasks()
+        assert assembled.keys() > read.keys()
+        assert {own.node_id} == {assembled[each] for each in assembled.keys() - tasks}
+        trained = _training_workers()
+        assert {own.node_id} == {trained[each] for each in trained.keys() - workers}
