@@ -188,7 +188,10 @@ def test_the_budget_of_time_ends_a_sweep_that_can_still_be_reported(store, clien
     file = sweep_file(
         "budget",
         f"max_concurrent = 1\nmax_gpu_hours = 0.001\n{RATES}[0.01, 0.02, 0.03]\n",
-        **{"training.num_steps": 2, "training.validate_every": 1},
+        **{
+            "training.num_steps": 400,
+            "training.validate_every": 1,
+        },  # far from its end when stopped
     )
     result = run(load_sweep(file, []))  # 3.6 s: over with the first trial's first report
     assert 0 == result["finished"] + result["failed"]
