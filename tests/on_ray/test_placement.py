@@ -1,5 +1,6 @@
 """Machines by their labels: Ray Data's tasks and the training workers go where they are sent."""
 
+import pytest
 from ray.util.state import list_actors, list_tasks
 
 from mmtpp.data.prepare import prepare
@@ -20,6 +21,7 @@ def _training_workers() -> dict[str, str]:
             if "RayTrainWorker" in each.class_name}  # fmt: skip
 
 
+@pytest.mark.slow  # a machine more
 def test_data_and_training_run_on_the_machines_with_their_labels(store):
     tasks, workers = set(_map_tasks()), set(_training_workers())
     labels = {"role": "own"}
