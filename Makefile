@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" DS_ACCELERATOR=cpu $(BIN)/python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' > /dev/null
 	@touch $@
 
-demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA -> evaluation, on this machine (about 12 minutes)
+demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA -> evaluation, on this machine (about 16 minutes)
 	$(BIN)/python -m cluster.demo
 
 sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo's base

@@ -26,7 +26,6 @@ from mmtpp.config.fingerprint import fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError, MmtppError, StorageError
-from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.storage.paths import join
 from mmtpp.train.launch import finetune, pretrain
 from tune.search import ERROR, FINISHED, STEP
@@ -127,6 +126,8 @@ def _run_jobs(sweep: Sweep, config: RunConfig, segment: Segment) -> dict[str, fl
             )
             config = with_values(config, {**own, "run.name": f"{name}-{job}"})
         if job not in TRAINING_JOBS:
+            from mmtpp.evaluate.evaluate import evaluate  # most trials do without its libraries
+
             metrics: Any = evaluate(config)["metrics"]
         elif place:
             result = TRAIN[job](config)

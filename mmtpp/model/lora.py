@@ -16,10 +16,9 @@ from safetensors.torch import load_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.folder import read_file
+from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary, load_vocabulary
 
-CONFIG_FILE = "adapter_config.json"
 # The full path keeps LoRA out of the vision tower, whose MLP uses the same names.
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
@@ -78,30 +77,6 @@ def load_adapter(
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as saved:
         _check_names(set(saved.keys()), adapted, folder)
     return adapted
-
-
-def check_adapter(uri: str, *, rank: int, alpha: int) -> None:
-    """Check, before anything starts, that training can go on from an adapter.
-
-    Args:
-        uri: its folder.
-        rank: to train with.
-        alpha: to train with.
-
-    Raises:
-        ModelError: no adapter there, or one of another rank or scale.
-    """
-    content = read_file(uri, CONFIG_FILE)
-    if content is None:
-        raise ModelError("this is not an adapter folder", where=uri)
-    saved = json.loads(content)
-    if (saved["r"], saved["lora_alpha"]) != (rank, alpha):
-        raise ModelError(
-            f"the adapter has rank {saved['r']} and alpha {saved['lora_alpha']}",
-            where=uri,
-            cause="training goes on with the adapter's own rank and scale",
-            setting=f"lora.rank = {rank}, lora.alpha = {alpha}",
-        )
 
 
 def resume_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path) -> None:

@@ -25,10 +25,10 @@ from mmtpp.core.errors import ModelError, StorageError
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
 from mmtpp.train.engine import Engine
+from mmtpp.train.task import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
 
-PROGRESS_FILE = "progress.json"
 BEST_BY = "validation/loss_per_token"
 
 

@@ -27,7 +27,7 @@ from mmtpp.data.intervals import interval_range
 from mmtpp.data.plan import Asking, AssembleSettings, Plan, load_plan, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
-from mmtpp.model.lora import check_adapter
+from mmtpp.model.adapter import check_adapter
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.hub import is_hub, pinned
 from mmtpp.storage.manifest import Manifest, load_manifest
@@ -42,11 +42,9 @@ from mmtpp.storage.paths import (
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
-from mmtpp.train.checkpoint import PROGRESS_FILE
-from mmtpp.train.compute import steps_within
+from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.hardware import Hardware, choose_hardware
-from mmtpp.train.loop import train_loop_per_worker
-from mmtpp.train.task import Task, best_uri
+from mmtpp.train.task import PROGRESS_FILE, Task, best_uri
 from mmtpp.train.template_record import Answers, check_template
 
 logger = logging.getLogger(__name__)
@@ -155,6 +153,8 @@ def _train(
         return json.loads(read_bytes(join(run_uri, RESULT_FILE)))
     logger.info("training: %s", plan.describe(config.window.max_tokens))
     if training.max_flops:
+        from mmtpp.train.compute import steps_within  # imports the model's classes
+
         steps = steps_within(config, train, plan, vocabulary)
         logger.info("training.max_flops = %.3g: %d steps", training.max_flops, steps)
         config = with_values(config, {"training.num_steps": steps})

@@ -16,7 +16,7 @@ from mmtpp.train.worker import SAVING, Worker, remove_other_bests, save_output, 
 logger = logging.getLogger(__name__)
 
 
-def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
+def train(task: Task) -> dict[str, float]:
     """Train from the newest checkpoint, or from the start, to the last step.
 
     Returns:
@@ -24,7 +24,7 @@ def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
         run had been finished.
     """
     start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
-    worker = set_up(arguments["task"])
+    worker = set_up(task)
     training, num_steps = worker.config.training, worker.config.training.num_steps
     progress = worker.progress
     if progress.step == num_steps:  # interrupted after its last checkpoint

@@ -6,6 +6,8 @@ from mmtpp.data.plan import AssembleSettings
 from mmtpp.track.mlflow_tracker import RunIdentity
 from mmtpp.train.template_record import Answers
 
+PROGRESS_FILE = "progress.json"  # of a checkpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -8,10 +8,10 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from mmtpp.core.errors import ModelError
+from mmtpp.model.adapter import check_adapter
 from mmtpp.model.event_model import EventModel, build_event_model, load_event_model, save_trained
 from mmtpp.model.lora import (
     attach_lora,
-    check_adapter,
     load_adapter,
     save_adapter,
     trainable_parameters,

@@ -99,6 +99,9 @@ def test_entry_points_hold_no_logic(path: Path):
     [
         ("mmtpp.core.template, mmtpp.config.load", "torch ray transformers mlflow deepspeed"),
         ("mmtpp.data.prepare", "torch deepspeed transformers mlflow"),
+        # what drivers and Ray Train's controller import
+        ("mmtpp.train.launch, mmtpp.train.entry", "deepspeed transformers peft matplotlib"),
+        ("tune.trial", "deepspeed transformers peft matplotlib"),
     ],
 )
 def test_light_layers_load_nothing_heavy(modules: str, absent: str):

@@ -1,0 +1,14 @@
+"""What Ray Train is given to run on every worker.
+
+Ray Train's controller imports this module too; it needs neither a model nor DeepSpeed, which take
+ten seconds of a processor to import.
+"""
+
+from mmtpp.train.task import Task
+
+
+def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
+    """Run ``loop.train``."""
+    from mmtpp.train.loop import train
+
+    return train(arguments["task"])
