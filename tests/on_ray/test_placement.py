@@ -1,5 +1,7 @@
 """Machines by their labels: Ray Data's tasks and the training workers go where they are sent."""
 
+import time
+
 import pytest
 from ray.util.state import list_actors, list_tasks
 
@@ -7,6 +9,8 @@ from mmtpp.data.prepare import prepare
 from mmtpp.train.launch import pretrain
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import make_config
+
+HEARD_OF_S = 5.0  # tasks are reported every second
 
 
 def _map_tasks() -> dict[str, str]:
@@ -23,7 +27,6 @@ def _training_workers() -> dict[str, str]:
 
 @pytest.mark.slow  # a machine more
 def test_data_and_training_run_on_the_machines_with_their_labels(store):
-    tasks, workers = set(_map_tasks()), set(_training_workers())
     labels = {"role": "own"}
     config = make_config(
         **{"store.uri": "s3://mmtpp/t/labelled", "store.machine_labels": labels,
@@ -31,10 +34,14 @@ def test_data_and_training_run_on_the_machines_with_their_labels(store):
            "training.num_steps": 2, "training.validation_sequences": 0}
     )  # fmt: skip
     with machine(3, "role=own") as own:
+        # by now Ray knows of all earlier ones, which it hears of a second late
+        tasks, workers = set(_map_tasks()), set(_training_workers())
         prepare(config)
+        time.sleep(HEARD_OF_S)
         read = _map_tasks()
         assert {own.node_id} == {read[each] for each in read.keys() - tasks}
         pretrain(config)
+        time.sleep(HEARD_OF_S)
         assembled = _map_tasks()
         assert assembled.keys() > read.keys()
         assert {own.node_id} == {assembled[each] for each in assembled.keys() - tasks}
