@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" DS_ACCELERATOR=cpu $(BIN)/python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' > /dev/null
 	@touch $@
 
-demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA -> evaluation, on this machine (about 16 minutes)
+demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA and forecasts -> evaluation, on this machine (about 16 minutes)
 	$(BIN)/python -m cluster.demo
 
 sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo's base
@@ -60,7 +60,7 @@ bench-train: setup ## steps against bare PyTorch, packing, checkpoints and resta
 bench-forecast: setup ## every target in one pass against a pass for each, on MMTPP_TEST_DATA (a minute)
 	$(BIN)/python -m benchmarks.forecast
 
-bench-sweep: setup ## what Ray Tune costs beside the training it drives (ten minutes)
+bench-sweep: setup ## what Ray Tune costs beside the training it drives (a quarter of an hour)
 	$(BIN)/python -m benchmarks.sweeps.overhead
 
 ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on)

@@ -12,9 +12,7 @@ import os
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
 import json
-import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +31,7 @@ from benchmarks.prepare_limits import IMAGE_PX, limits
 from benchmarks.prepare_report import Preparation, report
 from benchmarks.published import PublishedPipeline
 from benchmarks.replicate import publish, read_videos
-from cluster.local import down, up
+from benchmarks.stack import danmaku_folder, own_stack
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.data import encode as steps
@@ -258,20 +256,10 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
 def main(argv: list[str]) -> int:
     """Measure, print, write."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    data = os.environ.get("MMTPP_TEST_DATA", "")
-    folder = Path(data) / "danmaku_bilibili_xml"
-    if not data or not folder.is_dir():
-        print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
-        return 2
+    folder = danmaku_folder()
     copies = int(argv[0]) if argv else COPIES
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
-    with tempfile.TemporaryDirectory() as home:
-        stack = up(Path(home))
-        try:
-            os.environ.update(stack.environment())
-            return _measure(folder, copies)
-        finally:
-            down(Path(home))
+    with own_stack():
+        return _measure(folder, copies)
 
 
 def _measure(folder: Path, copies: int) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import figure, finish, machine, rate, ratio
+from benchmarks.stack import danmaku_folder
 from mmtpp.core.compression import STRATEGIES, Compression, compress, similar_events
 from mmtpp.core.events import NO_FRAME, Events, EventSequence, intervals_from_times
 from mmtpp.core.packing import pack
@@ -303,11 +304,7 @@ def _similar_loop(waits: list[float], delta: float) -> list[bool]:
 def main() -> int:
     """Measure, print, write."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core
-    data = os.environ.get("MMTPP_TEST_DATA", "")
-    folder = Path(data) / "danmaku_bilibili_xml"
-    if not data or not folder.is_dir():
-        print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
-        return 2
+    folder = danmaku_folder()
     vocabulary = qwen_vocabulary()
     ids = vocabulary.token_ids()
     videos = read_danmaku(folder)

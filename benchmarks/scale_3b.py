@@ -12,7 +12,6 @@ import os
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
 import json
-import signal
 import sys
 import tempfile
 import time
@@ -25,8 +24,8 @@ from safetensors.torch import save_file
 from benchmarks.measure import finish, machine, table
 from benchmarks.prepare import in_new_process
 from benchmarks.replicate import publish, read_videos
+from benchmarks.stack import danmaku_folder, own_stack
 from benchmarks.watch import WorkerWatch
-from cluster.local import down, up
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
@@ -109,18 +108,9 @@ def main() -> int:
     # glibc would keep much of what ZeRO-3 has gathered and freed
     os.environ.update({"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20),
                        "MALLOC_TRIM_THRESHOLD_": str(2**20)})  # fmt: skip
-    folder = Path(os.environ.get("MMTPP_TEST_DATA", "")) / "danmaku_bilibili_xml"
-    if not folder.is_dir():
-        print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
-    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as model:
-        stack = up(Path(home))
-        try:
-            os.environ.update(stack.environment())
-            return _measure(folder, Path(model), stack.mlflow_uri)
-        finally:
-            down(Path(home))
+    folder = danmaku_folder()
+    with tempfile.TemporaryDirectory() as model, own_stack() as stack:
+        return _measure(folder, Path(model), stack.mlflow_uri)
 
 
 def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:

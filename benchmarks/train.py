@@ -14,10 +14,8 @@ import os
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
-import signal
 import statistics
 import sys
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -30,8 +28,8 @@ from torch.nn import functional
 from benchmarks.measure import finish, machine, table
 from benchmarks.prepare import in_new_process
 from benchmarks.replicate import publish, read_videos
+from benchmarks.stack import danmaku_folder, own_stack
 from benchmarks.watch import WorkerWatch
-from cluster.local import down, up
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.row import Row
@@ -228,22 +226,13 @@ def run_on_ray(mlflow_uri: str) -> dict[str, float]:
 def main() -> int:
     """Measure, print, write."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    folder = Path(os.environ.get("MMTPP_TEST_DATA", "")) / "danmaku_bilibili_xml"
-    if not folder.is_dir():
-        print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
-    with tempfile.TemporaryDirectory() as home:
-        stack = up(Path(home))
-        try:
-            os.environ.update(stack.environment())
-            publish(f"{BUCKET}/raw", read_videos(folder), range(1), with_images=True)
-            prepare(configuration())
-            ours, bare = in_new_process(step_times)
-            packed, padded, waste = in_new_process(padding)
-            run = run_on_ray(stack.mlflow_uri)
-        finally:
-            down(Path(home))
+    folder = danmaku_folder()
+    with own_stack() as stack:
+        publish(f"{BUCKET}/raw", read_videos(folder), range(1), with_images=True)
+        prepare(configuration())
+        ours, bare = in_new_process(step_times)
+        packed, padded, waste = in_new_process(padding)
+        run = run_on_ray(stack.mlflow_uri)
     step_ratio = statistics.median(ours) / statistics.median(bare)
     packing = packed / padded
     floors = {

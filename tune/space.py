@@ -307,10 +307,9 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
             f"training.max_flops = {training.max_flops:g}: trials have different numbers of steps, "
             f"and sweep.scheduler.kind = {settings.scheduler.kind} compares them at equal ones"
         )
-    # stage 2 asks about every event, however the history before it is compressed
-    judged_in_stage_1 = "pretrain" in settings.jobs
+    # stage 2 alone asks about every event, however the history before it is compressed
     by_delta = config.compression.strategy == "temporal" and "compression.delta" in sweep.space
-    if by_delta and judged_in_stage_1:
+    if by_delta and "pretrain" in settings.jobs:
         delta, targets = config.compression.delta, config.evaluation.targets_delta
         if targets < delta:
             raise ConfigError(

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError
+from mmtpp.data.machines import machines
 from mmtpp.data.prepare import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (
@@ -107,7 +108,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     uri = join(sweep.config.run.storage_uri, sweep.name)
     before = _store_files(sweep)
     start_ray()
-    at_once = concurrency(sweep, machines())
+    at_once = concurrency(sweep, _machines(sweep))
     known: list[Row] = []
     points: list[Row] = []
     retries = 0
@@ -152,9 +153,10 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     return _checked(result)
 
 
-def machines() -> list[dict[str, float]]:
-    """Resources of each machine of the cluster."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def _machines(sweep: Sweep) -> list[dict[str, float]]:
+    """Resources of each machine that trials may train on."""
+    labels = sweep.config.training.machine_labels
+    return machines(labels, setting=f"training.machine_labels = {labels}")
 
 
 def _checked(result: dict[str, Any]) -> dict[str, Any]:

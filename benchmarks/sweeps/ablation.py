@@ -12,7 +12,6 @@ import os
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import finish, machine
-from cluster.local import down, up
+from benchmarks.stack import own_stack
 from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
+from mmtpp.data.settings import assemble_settings
+from mmtpp.data.store import StoreReader
+from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import join, read_bytes
 from mmtpp.train.launch import pretrain
 from tune.report import Row, markdown
@@ -65,8 +68,9 @@ def sources() -> dict[str, dict[str, object]]:
     return found
 
 
-def train_base(sweep: Sweep, source: dict[str, object]) -> str:
-    """Prepare the store, train every weight of a tiny model without compression; its folder."""
+def train_base(sweep: Sweep, source: dict[str, object]) -> tuple[RunConfig, str]:
+    """Prepare the store, train every weight of a tiny model without compression; its settings and
+    its folder."""
     config = with_values(
         sweep.config,
         {
@@ -81,13 +85,29 @@ def train_base(sweep: Sweep, source: dict[str, object]) -> str:
         },
     )
     prepare(config)
-    return str(pretrain(config)["adapter_uri"])
+    return config, str(pretrain(config)["adapter_uri"])
 
 
-def sweep_set(name: str, source: dict[str, object]) -> tuple[list[Row], list[Row], str]:
-    """Trials of the ablation, those of relative compression, and where the figures are."""
+def median_interval(config: RunConfig) -> str:
+    """Of the training split, with its unit: what Deltas are multiples of."""
+    manifest = load_manifest(config.store.uri)
+    settings = assemble_settings(config, manifest, split="train")
+    reader = StoreReader(settings.store)
+    intervals = [
+        each.events.intervals[1:]  # the first event has none
+        for each in reader.sequences(reader.files())
+        if each.split == "train"
+    ]
+    median = float(np.median(np.concatenate(intervals)))
+    return f"{median:,.4g} x {manifest.seconds_per_unit:g} s"
+
+
+def sweep_set(
+    name: str, source: dict[str, object]
+) -> tuple[RunConfig, dict[str, Any], dict[str, Any]]:
+    """The base's settings, the result of the ablation, and that of relative compression."""
     file = CONFIGS / f"ablation_{name}.toml"
-    base = train_base(load_sweep(file, []), source)
+    config, base = train_base(load_sweep(file, []), source)
     found = run(load_sweep(file, [f"model.path={base}"]))
     relative = run(
         load_sweep(
@@ -101,10 +121,11 @@ def sweep_set(name: str, source: dict[str, object]) -> tuple[list[Row], list[Row
             ],
         )
     )
-    return _rows(found), _rows(relative), str(found["report_uri"])
+    return config, found, relative
 
 
-def _rows(result: dict[str, Any]) -> list[Row]:
+def finished(result: dict[str, Any]) -> list[Row]:
+    """Trials that came to their end; ``section`` counts the others."""
     return [row for row in result["trials"] if row["status"] == "finished"]
 
 
@@ -129,8 +150,7 @@ def by_setting(rows: Sequence[Row], key: str) -> list[Row]:
 def grid(rows: Sequence[Row], metric: str) -> list[Row]:
     """A metric of every trial: a line for each Delta, a column for each rank."""
     cells = {(row[DELTA], row[LORA]): float(str(row[metric])) for row in rows}
-    ranks = sorted({rank for _, rank in cells}, key=str)
-    ranks.sort(key=lambda each: int(str(each)))
+    ranks = sorted({int(str(rank)) for _, rank in cells})
     return [
         {DELTA: f"{delta:g}", **{f"rank {rank}": f"{cells[delta, rank]:.4f}" for rank in ranks
                                  if (delta, rank) in cells}}
@@ -138,13 +158,19 @@ def grid(rows: Sequence[Row], metric: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def _section(name: str, rows: list[Row], relative: list[Row]) -> str:
+def section(name: str, median: str, result: dict[str, Any], relative: dict[str, Any]) -> str:
+    """Markdown of a set; ``median`` is of its intervals."""
+
     def text(table: list[Row]) -> str:
         return markdown(table, list(table[0]))
 
+    rows = finished(result)
     return "\n\n".join(
         [
             f"## {name}",
+            f"The median interval of the training split is {median}. Trials that failed: "
+            f"{result['failed']} of {len(result['trials'])}, and {relative['failed']} of "
+            f"{len(relative['trials'])} with relative compression.",
             "By Delta, mean over ranks ± standard deviation:",
             text(by_setting(rows, DELTA)),
             "By rank, mean over Deltas:",
@@ -152,7 +178,7 @@ def _section(name: str, rows: list[Row], relative: list[Row]) -> str:
             "NLL of each trial:",
             text(grid(rows, NLL)),
             f"Relative compression, rank {RANK}:",
-            text(by_setting(relative, DELTA)),
+            text(by_setting(finished(relative), DELTA)),
             f"![Delta]({name}_by_compression_delta.png)",
             f"![rank]({name}_by_lora_rank.png)",
         ]
@@ -162,20 +188,16 @@ def _section(name: str, rows: list[Row], relative: list[Row]) -> str:
 def main() -> int:
     """Sweep, print, write."""
     chosen = sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
     parts: list[str] = []
-    try:
-        os.environ.update(up(HOME).environment())
+    with own_stack(HOME):
         for name, source in sources().items():
             if chosen and name not in chosen:
                 continue
-            rows, relative, report_uri = sweep_set(name, source)
-            parts.append(_section(name, rows, relative))
+            config, found, relative = sweep_set(name, source)
+            parts.append(section(name, median_interval(config), found, relative))
             for figure in FIGURES:
-                content = read_bytes(join(report_uri, "figures", f"{figure}.png"))
+                content = read_bytes(join(found["report_uri"], "figures", f"{figure}.png"))
                 (HERE / f"{name}_{figure}.png").write_bytes(content)
-    finally:
-        down(HOME)
     head = (
         "# Delta and LoRA rank\n\n"
         f"`make ablation`; {machine('torch', 'ray', used='both used')}. One seed; the tiny base of "

@@ -1,6 +1,6 @@
 """What Ray Tune costs beside the training it drives.
 
-    make bench-sweep        about ten minutes
+    make bench-sweep        about a quarter of an hour
 
 The same training, in turn alone and as the only trial of a sweep: from its first logged step to the
 end of its MLflow run, which is a trial's time beyond start-up; and, for the start-up, in all. Needs
@@ -11,10 +11,8 @@ import os
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
-import signal
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 
 from benchmarks.measure import finish, machine, table
-from cluster.local import down, up
+from benchmarks.stack import danmaku_folder, own_stack
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
@@ -107,25 +105,16 @@ def swept(config: RunConfig, client: MlflowClient, seed: int) -> Times:
 
 def main() -> int:
     """Measure, print, write."""
-    danmaku = Path(os.environ.get("MMTPP_TEST_DATA", "")).absolute() / "danmaku_bilibili_xml"
-    if not danmaku.is_dir():
-        print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped below
-    with tempfile.TemporaryDirectory() as home:
-        stack = up(Path(home))
-        try:
-            os.environ.update(stack.environment())
-            config, client = configuration(danmaku), MlflowClient(stack.mlflow_uri)
-            prepare(config)
-            by_itself: list[Times] = []
-            in_sweep: list[Times] = []
-            for each in range(ROUNDS):
-                by_itself.append(alone(config, client, 2 * each))
-                in_sweep.append(swept(config, client, 2 * each + 1))
-                print(by_itself[-1], in_sweep[-1], flush=True)
-        finally:
-            down(Path(home))
+    danmaku = danmaku_folder()
+    by_itself: list[Times] = []
+    in_sweep: list[Times] = []
+    with own_stack() as stack:
+        config, client = configuration(danmaku), MlflowClient(stack.mlflow_uri)
+        prepare(config)
+        for each in range(ROUNDS):
+            by_itself.append(alone(config, client, 2 * each))
+            in_sweep.append(swept(config, client, 2 * each + 1))
+            print(by_itself[-1], in_sweep[-1], flush=True)
 
     def spread(found: list[Times], name: str) -> str:
         values = [getattr(each, name) for each in found]

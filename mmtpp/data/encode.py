@@ -41,6 +41,7 @@ from mmtpp.data.layout import (
     block_file,
     shard_file,
 )
+from mmtpp.data.machines import machines
 from mmtpp.data.progress import Progress
 from mmtpp.data.reading import ReadShard
 from mmtpp.data.sources.reader import MalformedFileError, read_file
@@ -281,7 +282,9 @@ class _Run:
             ) from error
 
     def _num_tasks(self, num_items: int) -> int:
-        processes = self._max_workers or int(ray.cluster_resources().get("CPU", 1))
+        labels = self._machine_labels
+        found = machines(labels, setting=f"store.machine_labels = {dict(labels)}")
+        processes = self._max_workers or int(sum(each.get("CPU", 0) for each in found)) or 1
         wanted = max(-(-num_items // ITEMS_PER_TASK), TASKS_PER_PROCESS * processes)
         return min(num_items, wanted, MAX_TASKS)
 

@@ -1,7 +1,7 @@
 """What Ray Train is given to run on every worker.
 
 Ray Train's controller imports this module too; it needs neither a model nor DeepSpeed, which take
-ten seconds of a processor to import.
+seconds of a processor to import.
 """
 
 from mmtpp.train.task import Task

@@ -1,11 +1,11 @@
 """Where a job computes, and the precision that suits it."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 
-import ray
-
 from mmtpp.config.schema import RunConfig
+from mmtpp.data.machines import machines
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,11 @@ def choose_hardware(config: RunConfig) -> Hardware:
 
     Warns when the cluster is too small now: an autoscaler may bring more.
     """
-    resources, training = ray.cluster_resources(), config.training
+    training = config.training
+    labels = training.machine_labels
+    resources: Counter[str] = Counter()
+    for each in machines(labels, setting=f"training.machine_labels = {labels}"):
+        resources.update(each)
     device = training.device
     on_gpu = device == "gpu" or (device == "auto" and resources.get("GPU", 0) > 0)
     kind, each = ("GPU", 1.0) if on_gpu else ("CPU", training.cpus_per_worker)

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import ConfigError
+from mmtpp.data.machines import machines
 from mmtpp.data.plan import make_plan
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.qwen_vl import build_tiny
@@ -28,7 +29,7 @@ from tests.on_ray.settings import RUNS, make_config
 from tune.report import as_toml
 from tune.search import concurrency
 from tune.space import load_sweep
-from tune.sweep import machines, run
+from tune.sweep import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -270,7 +271,7 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
 
     killed: list[int] = []
     with machine(3) as second:
-        assert 2 == concurrency(sweep, machines())
+        assert 2 == concurrency(sweep, machines({}, setting=""))
         disturber = threading.Thread(target=disturb)
         disturber.start()
         result = run(sweep)

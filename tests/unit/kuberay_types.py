@@ -17,91 +17,91 @@ class Strict(BaseModel):
 
 class Metadata(Strict):
     name: str = ""
-    generateName: str = ""  # noqa: N815
+    generateName: str = ""
     labels: Labels = {}
     annotations: Labels = {}
 
 
 class AutoscalerOptions(Strict):
     version: Literal["v1", "v2"]
-    upscalingMode: Literal["Default", "Aggressive", "Conservative"] = "Default"  # noqa: N815
-    idleTimeoutSeconds: Annotated[int, Field(ge=0)] = 60  # noqa: N815
+    upscalingMode: Literal["Default", "Aggressive", "Conservative"] = "Default"
+    idleTimeoutSeconds: Annotated[int, Field(ge=0)] = 60
     resources: dict[Literal["requests", "limits"], dict[str, str]] = {}
     env: list[dict[str, Any]] = []
-    envFrom: list[dict[str, Any]] = []  # noqa: N815
+    envFrom: list[dict[str, Any]] = []
 
 
 class AuthOptions(Strict):
     mode: Literal["disabled", "token"] = "token"
-    secretName: str = ""  # noqa: N815
+    secretName: str = ""
 
 
 class RedisCredential(Strict):
     value: str = ""
-    valueFrom: dict[str, Any] = {}  # noqa: N815
+    valueFrom: dict[str, Any] = {}
 
 
 class GcsFaultToleranceOptions(Strict):
-    redisAddress: str  # noqa: N815
-    redisUsername: RedisCredential | None = None  # noqa: N815
-    redisPassword: RedisCredential | None = None  # noqa: N815
-    externalStorageNamespace: str = ""  # noqa: N815
+    redisAddress: str
+    redisUsername: RedisCredential | None = None
+    redisPassword: RedisCredential | None = None
+    externalStorageNamespace: str = ""
 
 
 class HeadGroupSpec(Strict):
     template: Pod
-    serviceType: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"  # noqa: N815
-    enableIngress: bool = False  # noqa: N815
-    rayStartParams: dict[str, str] = {}  # noqa: N815
+    serviceType: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    enableIngress: bool = False
+    rayStartParams: dict[str, str] = {}
     labels: Labels = {}
     resources: dict[str, str] = {}
 
 
 class WorkerGroupSpec(Strict):
-    groupName: str  # noqa: N815
+    groupName: str
     template: Pod
-    minReplicas: int  # noqa: N815
-    maxReplicas: int  # noqa: N815
+    minReplicas: int
+    maxReplicas: int
     replicas: int = 0
-    numOfHosts: int = 1  # noqa: N815
-    idleTimeoutSeconds: int = 0  # noqa: N815
-    rayStartParams: dict[str, str] = {}  # noqa: N815
+    numOfHosts: int = 1
+    idleTimeoutSeconds: int = 0
+    rayStartParams: dict[str, str] = {}
     labels: Labels = {}
     resources: dict[str, str] = {}
 
 
 class RayClusterSpec(Strict):
-    headGroupSpec: HeadGroupSpec  # noqa: N815
-    workerGroupSpecs: list[WorkerGroupSpec] = []  # noqa: N815
-    rayVersion: str = ""  # noqa: N815
-    enableInTreeAutoscaling: bool = False  # noqa: N815
-    autoscalerOptions: AutoscalerOptions | None = None  # noqa: N815
-    authOptions: AuthOptions | None = None  # noqa: N815
-    gcsFaultToleranceOptions: GcsFaultToleranceOptions | None = None  # noqa: N815
+    headGroupSpec: HeadGroupSpec
+    workerGroupSpecs: list[WorkerGroupSpec] = []
+    rayVersion: str = ""
+    enableInTreeAutoscaling: bool = False
+    autoscalerOptions: AutoscalerOptions | None = None
+    authOptions: AuthOptions | None = None
+    gcsFaultToleranceOptions: GcsFaultToleranceOptions | None = None
 
 
 class RayJobSpec(Strict):
     entrypoint: str
-    clusterSelector: Labels = {}  # noqa: N815
-    rayClusterSpec: RayClusterSpec | None = None  # noqa: N815
-    submissionMode: Literal["K8sJobMode", "HTTPMode", "InteractiveMode"] = "K8sJobMode"  # noqa: N815
-    backoffLimit: int = 0  # noqa: N815
-    activeDeadlineSeconds: Annotated[int, Field(gt=0)] | None = None  # noqa: N815
-    runtimeEnvYAML: str = ""  # noqa: N815
-    entrypointNumCpus: float = 0.0  # noqa: N815
-    shutdownAfterJobFinishes: bool = False  # noqa: N815
-    ttlSecondsAfterFinished: int = 0  # noqa: N815
+    clusterSelector: Labels = {}
+    rayClusterSpec: RayClusterSpec | None = None
+    submissionMode: Literal["K8sJobMode", "HTTPMode", "InteractiveMode"] = "K8sJobMode"
+    backoffLimit: int = 0
+    activeDeadlineSeconds: Annotated[int, Field(gt=0)] | None = None
+    runtimeEnvYAML: str = ""
+    entrypointNumCpus: float = 0.0
+    shutdownAfterJobFinishes: bool = False
+    ttlSecondsAfterFinished: int = 0
 
 
 class RayCluster(Strict):
-    apiVersion: Literal["ray.io/v1"]  # noqa: N815
+    apiVersion: Literal["ray.io/v1"]
     kind: Literal["RayCluster"]
     metadata: Metadata
     spec: RayClusterSpec
 
 
 class RayJob(Strict):
-    apiVersion: Literal["ray.io/v1"]  # noqa: N815
+    apiVersion: Literal["ray.io/v1"]
     kind: Literal["RayJob"]
     metadata: Metadata
     spec: RayJobSpec
