@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import ray
+
 from cluster.local import Stack, down, up
 
 
@@ -26,6 +28,7 @@ def own_stack(home: Path | None = None) -> Iterator[Stack]:
             os.environ.update(stack.environment())
             yield stack
         finally:
+            ray.shutdown()  # or Ray would report an error to a head that is gone, and end us unheard
             down(place)
 
 
