@@ -28,7 +28,7 @@ def own_stack(home: Path | None = None) -> Iterator[Stack]:
             os.environ.update(stack.environment())
             yield stack
         finally:
-            ray.shutdown()  # or Ray would report an error to a head that is gone, and end us unheard
+            ray.shutdown()  # or an error, reported to a head that is gone, would end us unheard
             down(place)
 
 
