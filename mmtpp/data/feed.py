@@ -122,8 +122,9 @@ def _assemble_chunk(
         samples_table(plan, sample_ids[start : start + SAMPLES_PER_BLOCK])
         for start in range(0, len(sample_ids), SAMPLES_PER_BLOCK)
     ]
+    # from_arrow would describe the parts in tasks that want a CPU, which workers may hold for ever
     blocks = (
-        ray.data.from_arrow(parts)
+        ray.data.from_blocks(parts)
         .map_batches(
             assemble_samples,  # pyright: ignore[reportArgumentType] # Arrow tables are batches
             fn_kwargs={"settings": settings, "token_ids": token_ids},

@@ -33,7 +33,7 @@ def iter_samples(
     size = config.evaluation.batch_windows
     blocks = [samples_table(plan, ids[at : at + size]) for at in range(0, len(ids), size)]
     workers = max(1, min(len(blocks), config.training.num_workers))
-    results = ray.data.from_arrow(blocks).map_batches(
+    results = ray.data.from_blocks(blocks).map_batches(
         actor,
         fn_constructor_args=arguments,
         batch_size=size,

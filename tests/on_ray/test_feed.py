@@ -9,6 +9,7 @@ import pytest
 import ray.train
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from mmtpp.core.row import Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
@@ -68,6 +69,20 @@ def test_the_feed_delivers_the_plan_at_any_world_size(plan, monkeypatch, num_ran
     for epoch in range(len(whole) // len(plan.samples)):
         of_epoch = whole[epoch * len(plan.samples) :][: len(plan.samples)]
         assert list(range(len(plan.samples))) == sorted(of_epoch.tolist())
+
+
+@pytest.mark.timeout(120)
+def test_rows_come_while_workers_hold_every_processor(plan):
+    """A sweep fills the machine with trials; assembling must not wait for one of them to end."""
+    settings, token_ids = _settings()
+    every = [{"CPU": node["Resources"]["CPU"]} for node in ray.nodes() if node["Alive"]]
+    held = placement_group(every)
+    try:
+        ray.get(held.ready())
+        rows = list(iter_rows(plan, np.arange(len(plan.samples)), settings, token_ids))
+        assert len(plan.samples) == len(rows)
+    finally:
+        remove_placement_group(held)
 
 
 def _same(first: Row, second: Row) -> bool:
