@@ -9,7 +9,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-full check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep ablation quality scale-3b up down ui clean
+.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep ablation quality scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -36,9 +36,19 @@ test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to e
 	$(BIN)/python -m pytest -m "not slow" tests/unit tests/parity
 	@echo "== test: on a real Ray cluster with a real S3 server and MLflow"
 	$(BIN)/python -m pytest -m "not slow" tests/on_ray tests/e2e
+	@echo "== test: the cluster files against an EC2 on loopback"
+	$(BIN)/python -m pytest -m "not slow" tests/cluster
 
 test-full: setup ## every test, the slow ones too
 	MMTPP_HYPOTHESIS=full $(BIN)/python -m pytest tests/unit tests/parity tests/on_ray tests/e2e
+	$(BIN)/python -m pytest tests/cluster
+
+cluster-test: setup ## the cluster files, the real autoscaler on machines that come, vanish and leave (15 minutes)
+	$(BIN)/python -m pytest tests/unit/test_cluster_yaml.py tests/unit/test_kubernetes.py tests/cluster
+
+audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
+	$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 check: setup ## lint, format and types
 	@echo "== check: ruff, pyright"

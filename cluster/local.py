@@ -18,8 +18,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -87,12 +87,27 @@ class Stack:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How Ray's head is started where the defaults do not suit.
+
+    Attributes:
+        cpus: logical processors it offers; None for those of this machine, four at least.
+        arguments: more of ``ray start``.
+        environment: more variables of its processes and, through them, of its jobs.
+    """
+
+    cpus: int | None = None
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 def default_home() -> Path:
     """``$MMTPP_HOME``, else ``.mmtpp`` below the working directory."""
     return Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute()
 
 
-def up(home: Path) -> Stack:
+def up(home: Path, head: Head | None = None) -> Stack:
     """Start what is not running yet and wait until every service answers.
 
     Safe to repeat: a healthy stack is left alone; a half-dead one is stopped and started again.
@@ -121,8 +136,9 @@ def up(home: Path) -> Stack:
     _write_private(home / "env.sh", exports)
     try:
         # started together, then waited for: most of the time is imports
-        for start in (_start_s3, _start_mlflow, _start_ray):
-            start(stack)
+        _start_s3(stack)
+        _start_mlflow(stack)
+        _start_ray(stack, head or Head())
         for name, probe in _probes(stack).items():
             _wait(stack, name, probe)
     except BaseException:
@@ -231,8 +247,9 @@ def _start_mlflow(stack: Stack) -> None:
     _spawn(stack, "mlflow", command)
 
 
-def _start_ray(stack: Stack) -> None:
+def _start_ray(stack: Stack, head: Head) -> None:
     ports, temp = stack.ports, _ray_temp(stack.home)
+    cpus = max(MIN_LOGICAL_CPUS, os.cpu_count() or 1) if head.cpus is None else head.cpus
     temp.mkdir(mode=0o700)  # its name can be guessed: it must not be there already
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
@@ -240,11 +257,11 @@ def _start_ray(stack: Stack) -> None:
         "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}",
         f"--dashboard-agent-listen-port={ports['agent']}",
         f"--ray-client-server-port={ports['client']}",
-        f"--num-cpus={max(MIN_LOGICAL_CPUS, os.cpu_count() or 1)}",
+        f"--num-cpus={cpus}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={temp}",
-        "--disable-usage-stats",
+        "--disable-usage-stats", *head.arguments,
     ]  # fmt: skip
-    _spawn(stack, "ray", command)
+    _spawn(stack, "ray", command, head.environment)
 
 
 def _ray_temp(home: Path) -> Path:
@@ -253,7 +270,9 @@ def _ray_temp(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"mmtpp-{os.getuid()}-{digest}"
 
 
-def _spawn(stack: Stack, name: str, command: list[str]) -> None:
+def _spawn(
+    stack: Stack, name: str, command: list[str], variables: Mapping[str, str] | None = None
+) -> None:
     environment = {
         **os.environ,
         **stack.environment(),
@@ -263,11 +282,14 @@ def _spawn(stack: Stack, name: str, command: list[str]) -> None:
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR")
         or str(stack.home / "torch_extensions"),
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        # a job that is told to stop saves a checkpoint first
+        "RAY_JOB_STOP_WAIT_TIME_S": "120",
         "AUTOSCALER_METRIC_PORT": str(stack.ports["autoscaler_metrics"]),
         "DASHBOARD_METRIC_PORT": str(stack.ports["dashboard_metrics"]),
         "PYTHONUNBUFFERED": "1",
         # its job runner (eight more processes) serves features this project does not use
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **(variables or {}),
     }
     with (stack.home / "logs" / f"{name}.log").open("w") as log:
         process = subprocess.Popen(

@@ -15,7 +15,9 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
-from mmtpp.core.errors import ClusterError
+from mmtpp.config.load import with_values
+from mmtpp.data.machines import Need, places
+from mmtpp.train.hardware import choose_hardware, workers
 from tune.space import Domain, Sweep
 
 STEP = "step"  # of the first job; what schedulers count
@@ -130,40 +132,24 @@ class Budget(ray.tune.Stopper):
         return self.used_gpu_hours >= self._max_hours
 
 
-def concurrency(sweep: Sweep, machines: Sequence[Mapping[str, float]]) -> int:
+def largest_trial(sweep: Sweep) -> Need:
+    """The workers of a trial with as many and as large ones as any has."""
+    trainings = [sweep.trial_config(each).training for each in sweep.grid()]
+    largest = {
+        "training.num_workers": max(each.num_workers for each in trainings),
+        "training.cpus_per_worker": max(each.cpus_per_worker for each in trainings),
+    }
+    config = with_values(sweep.config, largest)
+    return workers(config, choose_hardware(config), config.training.num_workers)
+
+
+def concurrency(need: Need, machines: Sequence[Mapping[str, float]], *, at_most: int) -> int:
     """Trials at a time, so that none holds what another waits for.
 
     Args:
-        sweep: whose largest trial must fit.
-        machines: resources of each machine there is now; a worker is not spread over several.
-
-    Raises:
-        ClusterError: not even one fits, and no machines are expected.
+        need: of the largest trial.
+        machines: resources of each machine there is now.
+        at_most: 0 for no such limit.
     """
-    settings = sweep.settings
-    trainings = [sweep.trial_config(each).training for each in sweep.grid()]
-    workers = max(each.num_workers for each in trainings)
-    need = {"CPU": max(each.cpus_per_worker for each in trainings)}
-    device = sweep.config.training.device
-    if device == "gpu" or (device == "auto" and any(each.get("GPU", 0) for each in machines)):
-        need["GPU"] = 1.0
-    places = sum(
-        min(int(each.get(kind, 0.0) / amount) for kind, amount in need.items()) for each in machines
-    )
-    fitting = places // workers
-    if fitting:
-        return min(fitting, settings.max_concurrent or fitting)
-    if settings.wait_for_machines:
-        return settings.max_concurrent or 1
-    one = " and ".join(f"{amount:g} {kind}" for kind, amount in need.items())
-    have = "; ".join(
-        ", ".join(f"{each.get(kind, 0.0):g} {kind}" for kind in need) for each in machines
-    )
-    raise ClusterError(
-        f"a trial does not fit the cluster: it needs {one} for each of {workers} workers, and "
-        f"{places} find room on the machines, which have {have}",
-        cause="too few machines; where an autoscaler brings them, set sweep.wait_for_machines and "
-        "sweep.max_concurrent",
-        setting=f"training.num_workers = {workers}, training.cpus_per_worker = {need['CPU']:g}, "
-        f"training.device = {device}",
-    )
+    fitting = max(1, places(machines, need.each) // need.count)
+    return min(fitting, at_most or fitting)

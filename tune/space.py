@@ -74,9 +74,8 @@ class SweepSettings(Section):
     seed: NonNegativeInt = 0
     """Of the searcher; each trial has ``training.seed``."""
     max_concurrent: NonNegativeInt = 0
-    """Trials at a time; 0 for as many as fit the cluster. Never more than fit."""
-    wait_for_machines: bool = False
-    """Start although not even one trial fits: an autoscaler will bring machines."""
+    """Trials at a time; 0 for as many as fit the cluster. Never more than fit, unless an autoscaler
+    brings machines for so many."""
     max_hours: NonNegativeFloat = 0.0
     """The sweep stops after so many hours; 0 for no such limit."""
     max_gpu_hours: NonNegativeFloat = 0.0

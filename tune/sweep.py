@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError
-from mmtpp.data.machines import machines
+from mmtpp.data.machines import data_tasks, has_autoscaler, machines, wait_for
 from mmtpp.data.prepare import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (
@@ -47,6 +47,7 @@ from tune.search import (
     STEP,
     Budget,
     concurrency,
+    largest_trial,
     param_space,
     scheduler,
     searcher,
@@ -108,7 +109,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     uri = join(sweep.config.run.storage_uri, sweep.name)
     before = _store_files(sweep)
     start_ray()
-    at_once = concurrency(sweep, _machines(sweep))
+    at_once = _trials_at_once(sweep)
     known: list[Row] = []
     points: list[Row] = []
     retries = 0
@@ -153,10 +154,15 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     return _checked(result)
 
 
-def _machines(sweep: Sweep) -> list[dict[str, float]]:
-    """Resources of each machine that trials may train on."""
-    labels = sweep.config.training.machine_labels
-    return machines(labels, setting=f"training.machine_labels = {labels}")
+def _trials_at_once(sweep: Sweep) -> int:
+    """After waiting until there is room for one."""
+    patience_s, at_most = sweep.config.run.wait_for_machines_s, sweep.settings.max_concurrent
+    need = largest_trial(sweep)
+    for each in (data_tasks(sweep.config), need):
+        wait_for(each, patience_s=patience_s)
+    if at_most and has_autoscaler():
+        return at_most  # each brings its machines, or waits for those of another
+    return concurrency(need, machines(need.labels), at_most=at_most)
 
 
 def _checked(result: dict[str, Any]) -> dict[str, Any]:

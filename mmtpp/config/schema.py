@@ -441,6 +441,9 @@ class Run(Section):
     same settings resume the same run."""
     storage_uri: Uri = ""
     """Checkpoints, adapters and logs; a local path or s3://."""
+    wait_for_machines_s: NonNegativeFloat = 1800.0
+    """Seconds to wait for machines that an autoscaler is bringing, at the start and after a loss;
+    at the start half a minute at most where there is none, and not for what it cannot bring."""
 
 
 class Tracking(Section):

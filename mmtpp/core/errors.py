@@ -75,5 +75,9 @@ class NonFiniteLossError(MmtppError):
     """The loss or the gradient norm stopped being finite; raised before the weights change."""
 
 
+class StoppedError(MmtppError):
+    """The job ended before its end because it was asked to; nothing is lost."""
+
+
 class ClusterError(MmtppError):
     """A local service did not start, or the cluster cannot hold the job."""

@@ -282,8 +282,7 @@ class _Run:
             ) from error
 
     def _num_tasks(self, num_items: int) -> int:
-        labels = self._machine_labels
-        found = machines(labels, setting=f"store.machine_labels = {dict(labels)}")
+        found = machines(self._machine_labels)
         processes = self._max_workers or int(sum(each.get("CPU", 0) for each in found)) or 1
         wanted = max(-(-num_items // ITEMS_PER_TASK), TASKS_PER_PROCESS * processes)
         return min(num_items, wanted, MAX_TASKS)

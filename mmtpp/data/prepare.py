@@ -8,6 +8,7 @@ from mmtpp.config.schema import RunConfig, Source
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.data.encode import encode
 from mmtpp.data.layout import EncodeSettings
+from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.settings import columns_of, source_reader
 from mmtpp.data.sources import flights, taxi
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
@@ -41,6 +42,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
     built = _build(source)
     vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
     start_ray()
+    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
     report = encode(
         EncodeSettings(
             source_kind=source.kind,

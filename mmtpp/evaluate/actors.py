@@ -8,9 +8,10 @@ import pyarrow as pa
 import ray
 
 from mmtpp.config.schema import RunConfig
+from mmtpp.data.machines import wait_for
 from mmtpp.data.plan import Plan, samples_table
 from mmtpp.data.progress import Progress
-from mmtpp.train.hardware import choose_hardware
+from mmtpp.train.hardware import choose_hardware, workers
 
 
 def iter_samples(
@@ -29,16 +30,17 @@ def iter_samples(
         The actors' tables, in any order.
     """
     hardware = choose_hardware(config)
+    wait_for(workers(config, hardware, 1), patience_s=config.run.wait_for_machines_s)
     ids = np.arange(len(plan.samples))
     size = config.evaluation.batch_windows
     blocks = [samples_table(plan, ids[at : at + size]) for at in range(0, len(ids), size)]
-    workers = max(1, min(len(blocks), config.training.num_workers))
+    num_actors = max(1, min(len(blocks), config.training.num_workers))
     results = ray.data.from_blocks(blocks).map_batches(
         actor,
         fn_constructor_args=arguments,
         batch_size=size,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        compute=ray.data.ActorPoolStrategy(size=num_actors),
         num_cpus=config.training.cpus_per_worker,
         num_gpus=1 if hardware.on_gpu else None,
         label_selector=config.training.machine_labels or None,

@@ -14,6 +14,7 @@ from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import EVENT_TASKS
 from mmtpp.core.errors import DataError
+from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import assemble_settings, store_vocabulary
@@ -62,6 +63,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     if scored := config.model.adapter or config.model.path:
         check_template(config, scored, to_train=False)
     start_ray()
+    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
     source = ModelSource(
         config.model.path,
         config.model.adapter,

@@ -13,11 +13,13 @@ from ray.exceptions import RayTaskError
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import MmtppError
+from mmtpp.data.machines import wait_for
 from mmtpp.data.prepare import start_ray
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.folder import local_folder
 from mmtpp.model.merge import merge_adapter
 from mmtpp.storage.paths import check_bucket, copy_folder, join
+from mmtpp.train.hardware import Hardware, workers
 from mmtpp.train.template_record import TEMPLATE_FILE
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ def export(config: RunConfig) -> dict[str, object]:
     """
     check_bucket(config.run.storage_uri)
     start_ray()
+    on_cpu = Hardware(on_gpu=False, precision=config.model.precision)
+    wait_for(workers(config, on_cpu, 1), patience_s=config.run.wait_for_machines_s)
     output = join(config.run.storage_uri, run_name(config, "export"), "model")
     task: Any = ray.remote(
         num_cpus=config.training.cpus_per_worker,

@@ -23,6 +23,7 @@ from mmtpp.core.forecast import IntervalGrid
 from mmtpp.core.order import seed_from
 from mmtpp.core.row import Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
+from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import AssembleSettings, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, prepare, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
@@ -74,6 +75,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     if config.source.uri:
         prepare(config)
     start_ray()
+    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
     manifest = load_manifest(config.store.uri)
     answers.check(manifest, where=config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)

@@ -4,11 +4,11 @@ Ray Train's controller imports this module too; it needs neither a model nor Dee
 seconds of a processor to import.
 """
 
-from mmtpp.train.task import Task
+from typing import Any
 
 
-def train_loop_per_worker(arguments: dict[str, Task]) -> dict[str, float]:
+def train_loop_per_worker(arguments: dict[str, Any]) -> dict[str, float]:
     """Run ``loop.train``."""
     from mmtpp.train.loop import train
 
-    return train(arguments["task"])
+    return train(**arguments)

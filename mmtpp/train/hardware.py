@@ -1,11 +1,12 @@
 """Where a job computes, and the precision that suits it."""
 
 import logging
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.machines import machines
+from mmtpp.core.errors import ClusterError
+from mmtpp.data.machines import Need, machines
 
 logger = logging.getLogger(__name__)
 
@@ -24,31 +25,61 @@ class Hardware:
 
 
 def choose_hardware(config: RunConfig) -> Hardware:
-    """GPUs when the settings ask for them or the cluster has any, else CPUs.
-
-    Warns when the cluster is too small now: an autoscaler may bring more.
-    """
+    """GPUs when the settings ask for them or the cluster has any, else CPUs."""
     training = config.training
-    labels = training.machine_labels
-    resources: Counter[str] = Counter()
-    for each in machines(labels, setting=f"training.machine_labels = {labels}"):
-        resources.update(each)
-    device = training.device
-    on_gpu = device == "gpu" or (device == "auto" and resources.get("GPU", 0) > 0)
-    kind, each = ("GPU", 1.0) if on_gpu else ("CPU", training.cpus_per_worker)
-    if training.num_workers * each > resources.get(kind, 0):
-        logger.warning(
-            "%d workers need %g %s, the cluster has %g now; waiting for an autoscaler to bring "
-            "them (training.num_workers = %d, training.device = %s)",
-            training.num_workers,
-            training.num_workers * each,
-            kind,
-            resources.get(kind, 0),
-            training.num_workers,
-            device,
-        )
-    logger.info("%d %s workers", training.num_workers, kind)
+    found = machines(training.machine_labels)
+    on_gpu = training.device == "gpu" or (
+        training.device == "auto" and any(each.get("GPU", 0) for each in found)
+    )
     precision = config.model.precision
     if precision == "auto":
         precision = "bfloat16" if on_gpu else "float32"
     return Hardware(on_gpu, precision)
+
+
+def worker_resources(config: RunConfig, hardware: Hardware) -> dict[str, float]:
+    """What each worker reserves on its machine."""
+    gpu = {"GPU": 1.0} if hardware.on_gpu else {}
+    return {"CPU": config.training.cpus_per_worker, **gpu}
+
+
+def workers(config: RunConfig, hardware: Hardware, count: int) -> Need:
+    """So many workers of the job."""
+    training = config.training
+    each = worker_resources(config, hardware)
+    logger.info("%d workers with %s each", count, each)
+    return Need(
+        "workers",
+        count,
+        each,
+        training.machine_labels,
+        f"training.num_workers = {training.num_workers}, training.cpus_per_worker = "
+        f"{training.cpus_per_worker:g}, training.device = {training.device}, "
+        f"training.machine_labels = {training.machine_labels}",
+    )
+
+
+def check_same_gpus(names: Sequence[str], labels: dict[str, str]) -> None:
+    """Refuse ranks on different GPUs: all wait for the slowest, the smallest runs out of memory.
+
+    Args:
+        names: of the GPU of each rank.
+        labels: ``training.machine_labels``.
+
+    Raises:
+        ClusterError: they differ; names the ranks of each.
+    """
+    if len(set(names)) > 1:
+        ranks = {
+            name: [rank for rank, each in enumerate(names) if each == name]
+            for name in sorted(set(names))
+        }
+        listed = "; ".join(
+            f"{name}: rank {', '.join(map(str, having))}" for name, having in ranks.items()
+        )
+        raise ClusterError(
+            f"the workers have different GPUs: {listed}",
+            cause="the cluster has several kinds; label their machines, as "
+            "--labels=gpu=l4 of `ray start`, and name one kind",
+            setting=f"training.machine_labels = {labels}",
+        )

@@ -3,9 +3,10 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,22 @@ import ray.train
 from ray.exceptions import RayTaskError
 from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.errors import ConfigError, DataError, MmtppError, StorageError
+from mmtpp.core.errors import (
+    ClusterError,
+    ConfigError,
+    DataError,
+    MmtppError,
+    StoppedError,
+    StorageError,
+)
 from mmtpp.core.order import seed_from
 from mmtpp.data.intervals import interval_range
+from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import Asking, AssembleSettings, Plan, load_plan, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
@@ -43,7 +52,8 @@ from mmtpp.storage.paths import (
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 from mmtpp.train.entry import train_loop_per_worker
-from mmtpp.train.hardware import Hardware, choose_hardware
+from mmtpp.train.hardware import Hardware, choose_hardware, worker_resources, workers
+from mmtpp.train.notices import stops_on_sigterm
 from mmtpp.train.task import PROGRESS_FILE, Task, best_uri
 from mmtpp.train.template_record import Answers, check_template
 
@@ -69,6 +79,7 @@ def pretrain(
         before when the run is finished.
 
     Raises:
+        StoppedError: by SIGTERM, after a checkpoint.
         MmtppError: the store, the model or the settings do not fit; or what a worker raised.
     """
     return _train(config, "pretrain", None, callbacks or [], start_uri)
@@ -136,6 +147,9 @@ def _train(
         check_adapter(config.model.adapter, rank=config.lora.rank, alpha=config.lora.alpha)
     start_ray()
     hardware = choose_hardware(config)
+    needed = workers(config, hardware, training.min_workers or training.num_workers)
+    for need in (data_tasks(config), needed):
+        wait_for(need, patience_s=config.run.wait_for_machines_s)
     if hardware.precision == "bfloat16" and config.zero.stage == 0:
         raise ConfigError(
             "zero.stage = 0 trains in float32 only",
@@ -226,18 +240,21 @@ def _fit(
         environment["HF_HUB_OFFLINE"] = "1"
     if not hardware.on_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
-    trainer = TorchTrainer(
+    timeouts = {
+        # of a worker that does not answer at all; by itself ten minutes
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": training.hang_timeout_s,
+        # of machines that come in place of lost ones; by itself one minute, again and again
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": max(config.run.wait_for_machines_s, 60.0),
+    }
+    trainer = partial(
+        TorchTrainer,
         train_loop_per_worker,
-        train_loop_config={"task": task},
         scaling_config=ScalingConfig(
             num_workers=(training.min_workers, training.num_workers)
             if training.min_workers
             else training.num_workers,
             use_gpu=hardware.on_gpu,
-            resources_per_worker={
-                "CPU": training.cpus_per_worker,
-                **({"GPU": 1} if hardware.on_gpu else {}),
-            },
+            resources_per_worker=worker_resources(config, hardware),
             label_selector=training.machine_labels or None,
         ),
         torch_config=TorchConfig(
@@ -247,19 +264,22 @@ def _fit(
             name=task.run.run_name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=training.max_failures),
+            failure_config=FailureConfig(
+                max_failures=training.max_failures, controller_failure_limit=training.max_failures
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
             worker_runtime_env={"env_vars": environment},
             callbacks=callbacks,
         ),
     )
     try:
-        with _health_check_timeout(training.hang_timeout_s):
-            result = trainer.fit()
+        with _timeouts(timeouts), stops_on_sigterm() as stop_request:
+            arguments = {"task": task, "stop_request": stop_request}
+            result = trainer(train_loop_config=arguments).fit()
     except TrainingFailedError as error:
         tracker.text("error.txt", str(error))
         tracker.close("FAILED")
-        raise _cause(error) from error
+        raise _cause(error, config, task.run.run_uri) from error
     except BaseException:  # interrupted: the run must not look alive
         tracker.close("KILLED")
         raise
@@ -267,6 +287,13 @@ def _fit(
         key: value for key, value in (result.metrics or {}).items() if isinstance(value, float)
     }
     steps, best_step = int(metrics.pop("step")), int(metrics.pop("best_step"))
+    if steps < training.num_steps:
+        tracker.close("KILLED")
+        raise StoppedError(
+            f"stopped after step {steps} of {training.num_steps}, as asked; a checkpoint is saved",
+            where=task.run.run_uri,
+            cause="SIGTERM, as `ray job stop` sends it; the same command goes on from there",
+        )
     tracker.metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
     changing = {key: metrics[key] for key in metrics if not key.startswith(("data/", "model/"))}
     tracker.metrics(steps, {f"final/{key}": value for key, value in changing.items()})
@@ -289,15 +316,14 @@ def _fit(
 
 
 @contextmanager
-def _health_check_timeout(seconds: float) -> Iterator[None]:
-    """How long Ray waits for a worker that does not answer at all; by itself ten minutes."""
-    name = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
-    before = os.environ.get(name)
-    os.environ[name] = before or f"{seconds:g}"
+def _timeouts(seconds: Mapping[str, float]) -> Iterator[None]:
+    """Ray Train's timeouts, which it reads from the environment; what the user has set stays."""
+    own = {name: f"{value:g}" for name, value in seconds.items() if name not in os.environ}
+    os.environ.update(own)
     try:
         yield
     finally:
-        if before is None:
+        for name in own:
             del os.environ[name]
 
 
@@ -379,8 +405,17 @@ def plan_validation(
     return settings
 
 
-def _cause(error: TrainingFailedError) -> Exception:
+def _cause(error: TrainingFailedError, config: RunConfig, run_uri: str) -> Exception:
     """The project's own error behind a failed run, if there is one."""
+    if isinstance(error, ControllerError):
+        return ClusterError(
+            f"the workers could not be started: {error.controller_failure}",
+            where=run_uri,
+            cause="machines were lost and others did not come in time; the same command goes on "
+            "from the last checkpoint",
+            setting=f"run.wait_for_machines_s = {config.run.wait_for_machines_s:g}, "
+            f"training.max_failures = {config.training.max_failures}",
+        )
     if isinstance(error, WorkerGroupError):
         for rank, failure in sorted(error.worker_failures.items()):
             inner = failure.cause if isinstance(failure, RayTaskError) else failure

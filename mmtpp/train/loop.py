@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from typing import Any
 
 import ray.train
 
@@ -16,15 +17,19 @@ from mmtpp.train.worker import SAVING, Worker, remove_other_bests, save_output, 
 logger = logging.getLogger(__name__)
 
 
-def train(task: Task) -> dict[str, float]:
-    """Train from the newest checkpoint, or from the start, to the last step.
+def train(task: Task, stop_request: Any) -> dict[str, float]:
+    """Train from the newest checkpoint, or from the start, to the last step or a request to stop.
+
+    Args:
+        task: what to train.
+        stop_request: what ``notices.stops_on_sigterm`` made.
 
     Returns:
         The metrics of the last step and of the last validation, the same on all ranks; none if the
         run had been finished.
     """
     start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
-    worker = set_up(task)
+    worker = set_up(task, stop_request)
     training, num_steps = worker.config.training, worker.config.training.num_steps
     progress = worker.progress
     if progress.step == num_steps:  # interrupted after its last checkpoint
@@ -73,8 +78,12 @@ def train(task: Task) -> dict[str, float]:
             if training.validate_every:
                 progress = _keep_if_best(worker, progress, scores)
             reported = {**worker.figures, **metrics, "step": float(progress.step)}
-        noticed = worker.notice.is_new(worker.batcher.device)
-        if not last and (noticed or _is_due(progress.step, training.checkpoint_every)):
+        heard = worker.notices.listen(worker.batcher.device)
+        if heard.is_to_stop and not last:
+            logger.warning("stopped after step %d, as asked", progress.step)
+            break
+        is_due = _is_due(progress.step, training.checkpoint_every)
+        if not last and (heard.loses_machines or is_due):
             _save(worker, progress, reported)
         elif not last and reported and worker.task.reports_validation:
             worker.watchdog.at(progress.step, SAVING, "reporting", may_take_long=True)
@@ -83,7 +92,10 @@ def train(task: Task) -> dict[str, float]:
     metrics |= worker.figures
     metrics |= {"step": float(progress.step), "best_step": float(progress.best_step)}
     _save(worker, progress, metrics, wait=True)
-    _finish(worker, progress)
+    if progress.step == num_steps:
+        _finish(worker, progress)
+    else:
+        _close(worker)
     return metrics
 
 
@@ -93,6 +105,10 @@ def _finish(worker: Worker, progress: Progress) -> None:
     save_output(worker, worker.task.output_uri)
     if worker.rank == 0:
         remove_other_bests(worker.task, kept=progress.best_step)
+    _close(worker)
+
+
+def _close(worker: Worker) -> None:
     worker.tracker.close("")
     worker.watchdog.stop()
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray.train
@@ -41,7 +42,8 @@ from mmtpp.track.tracker import NullTracker, Tracker
 from mmtpp.train.checkpoint import Progress, remove_leftovers, restore, saved_progress
 from mmtpp.train.engine import DeepSpeedEngine, Engine
 from mmtpp.train.flops import FlopCounter, peak_flops
-from mmtpp.train.preemption import PreemptionNotice
+from mmtpp.train.hardware import check_same_gpus
+from mmtpp.train.notices import Notices
 from mmtpp.train.sharding import Zero3Sharding
 from mmtpp.train.step import LabelWeights, smoothing_of
 from mmtpp.train.task import Task, best_uri
@@ -79,7 +81,7 @@ class Worker:
         telemetry: of this rank.
         tracker: of the run on rank 0, of nothing elsewhere.
         watchdog: knows where this rank is.
-        notice: of machines that are to be taken away.
+        notices: what it hears from outside.
     """
 
     task: Task
@@ -101,24 +103,29 @@ class Worker:
     telemetry: Telemetry
     tracker: Tracker
     watchdog: Watchdog
-    notice: PreemptionNotice
+    notices: Notices
 
     def is_at_micro_batch(self, step: int, index: int) -> None:
         """Tell the watchdog."""
         self.watchdog.at(step, 1 + index, f"computing micro-batch {index + 1}")
 
 
-def set_up(task: Task) -> Worker:
+def set_up(task: Task, stop_request: Any) -> Worker:
     """Build this rank and restore the newest checkpoint of the run.
 
     Raises:
         ModelError: model, vocabulary, plan and checkpoint do not belong together.
+        ClusterError: the ranks have different GPUs.
     """
     config = config_from_tree(task.config)
     training = config.training
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        names: list[str] = [""] * num_ranks
+        torch.distributed.all_gather_object(names, torch.cuda.get_device_name(device))
+        check_same_gpus(names, training.machine_labels)
     dtype = torch.bfloat16 if task.precision == "bfloat16" else torch.float32
     adapt_to_processor(device, dtype)
     vocabulary = Vocabulary(task.tokenizer_json)
@@ -201,7 +208,7 @@ def set_up(task: Task) -> Worker:
             timeout_s=training.hang_timeout_s,
             report=lambda text: _keep_report(task, rank, text),
         ),
-        notice=PreemptionNotice(),
+        notices=Notices(stop_request),
     )
 
 

@@ -3,14 +3,17 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import psutil
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
 from cluster.local import down, up
 from cluster.processes import members_of, start_time
@@ -87,3 +90,26 @@ def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
     with urllib.request.urlopen(f"{stack.mlflow_uri}/health", timeout=10) as answer:
         assert 200 == answer.status
     assert os.environ["RAY_ADDRESS"] == stack.environment()["RAY_ADDRESS"]
+
+
+def test_what_is_shipped_with_a_job_is_the_project_alone(tmp_path):
+    """As ``--working-dir .`` packs a folder with an environment and a stack's data in it."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = [name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
+    here, package = tmp_path / "project", tmp_path / "package.zip"
+    for name in names:
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, here / name)
+    for unwanted in (
+        ".venv/lib/torch.so",
+        ".mmtpp/ray_token",
+        "mlruns/x",
+        "mmtpp/__pycache__/x.pyc",
+    ):
+        (here / unwanted).parent.mkdir(parents=True, exist_ok=True)
+        (here / unwanted).write_bytes(b"x")
+    create_package(str(here), package, include_gitignore=True)
+    with zipfile.ZipFile(package) as shipped:
+        files = {name for name in shipped.namelist() if not name.endswith("/")}
+    assert files == set(names)
+    assert package.stat().st_size < 2 * 2**20

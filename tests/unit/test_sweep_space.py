@@ -7,7 +7,8 @@ import pytest
 from ray.exceptions import RayTaskError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from mmtpp.core.errors import ClusterError, ConfigError, NonFiniteLossError
+from mmtpp.core.errors import ConfigError, NonFiniteLossError
+from mmtpp.data.machines import Need
 from tune.figures import figures
 from tune.report import as_csv, over_seeds, pareto, ranked, trials_table
 from tune.search import Budget, concurrency, param_space, scheduler, searcher
@@ -142,23 +143,14 @@ def test_every_searcher_and_scheduler_is_the_one_asked_for(sweep_of):
     assert "Optuna" in type(searcher(front, [], at_once=1).searcher).__name__
 
 
-def test_trials_at_a_time_never_hold_what_another_waits_for(sweep_of):
-    sweep = sweep_of('[space]\n"training.num_workers" = [1, 2]\n')
-    assert 1 == concurrency(sweep, [{"CPU": 2.0}])
-    assert 4 == concurrency(sweep, [{"CPU": 9.0}])
-    assert 3 == concurrency(sweep, [{"CPU": 3.5}, {"CPU": 3.5}, {"memory": 1e9}])
-    assert 100 == concurrency(sweep, [{"CPU": 9.0, "GPU": 2.0}] * 100)
-    few = sweep_of('[space]\n"training.num_workers" = [1, 2]\n', "sweep.max_concurrent=3")
-    assert 3 == concurrency(few, [{"CPU": 9.0}])
-    with pytest.raises(
-        ClusterError, match=r"1 CPU for each of 2 workers, and 1 find room.*have 1 CPU"
-    ):
-        concurrency(sweep, [{"CPU": 1.0}])
-    gpu = '[training]\ndevice = "gpu"\n[space]\n"training.num_workers" = [1, 2]\n'
-    with pytest.raises(ClusterError, match=r"1 GPU for each of 2 workers.*8 CPU, 0 GPU"):
-        concurrency(sweep_of(gpu), [{"CPU": 8.0}])
-    waiting = sweep_of(gpu, "sweep.wait_for_machines=true", "sweep.max_concurrent=5")
-    assert 5 == concurrency(waiting, [{"CPU": 8.0}])
+def test_trials_at_a_time_never_hold_what_another_waits_for():
+    need = Need("workers", 2, {"CPU": 1.0}, {}, "")
+    assert 1 == concurrency(need, [{"CPU": 2.0}], at_most=0)
+    assert 4 == concurrency(need, [{"CPU": 9.0}], at_most=0)
+    assert 3 == concurrency(need, [{"CPU": 3.5}, {"CPU": 3.5}, {"memory": 1e9}], at_most=0)
+    assert 3 == concurrency(need, [{"CPU": 9.0}], at_most=3)
+    on_gpus = Need("workers", 2, {"CPU": 1.0, "GPU": 1.0}, {}, "")
+    assert 100 == concurrency(on_gpus, [{"CPU": 9.0, "GPU": 2.0}] * 100, at_most=0)
 
 
 def test_the_budget_counts_the_hours_of_all_workers():

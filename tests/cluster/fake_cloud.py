@@ -1,0 +1,133 @@
+"""A cloud on this machine: Ray's autoscaler asks it for machines, each a Ray node of its own.
+
+The autoscaler is the real one, Ray's second; what it would ask of EC2 it asks of ``FakeCloud``.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.autoscaler._private.fake_multi_node.node_provider import (
+    FAKE_HEAD_NODE_ID,
+    FAKE_HEAD_NODE_TYPE,
+    FakeMultiNodeProvider,
+)
+from ray.autoscaler.node_launch_exception import NodeLaunchException
+
+from cluster.local import Head, Stack, down, up
+
+ROOT = Path(__file__).parents[2]
+FOLDER = "MMTPP_FAKE_CLOUD"  # variable: where the machines' processes are written down
+IDLE_MINUTES = 0.25
+OBJECT_STORE_BYTES = 100 * 2**20
+
+
+class FakeCloud(FakeMultiNodeProvider):
+    """Starts Ray nodes here, writes down their processes, and has no machines of some types."""
+
+    def __init__(self, provider_config: dict[str, Any], cluster_name: str) -> None:
+        here = {"gcs_address": os.environ["RAY_ADDRESS"], "head_node_id": FAKE_HEAD_NODE_ID}
+        super().__init__({**provider_config, **here, "launch_multiple": True}, cluster_name)
+
+    def _create_node_with_resources_and_labels(
+        self, node_config: dict, tags: dict, count: int, resources: dict, labels: dict
+    ) -> None:
+        if "without" in node_config:
+            raise NodeLaunchException("capacity", node_config["without"], None)
+        known = set(self._nodes)
+        super()._create_node_with_resources_and_labels(node_config, tags, count, resources, labels)
+        (name,) = set(self._nodes) - known
+        processes = [each.pid for _, each in self._nodes[name]["node"].live_processes()]
+        (Path(os.environ[FOLDER]) / f"{name}.json").write_text(json.dumps(processes))
+
+
+def node_type(cpus: int, labels: Mapping[str, str], most: int, without: str = "") -> dict:
+    """A group of machines, none of which is there at first.
+
+    Args:
+        cpus: of each.
+        labels: Ray's, of each.
+        most: that there may be.
+        without: why the cloud has none, if it has none.
+    """
+    return {
+        "resources": {"CPU": cpus, "object_store_memory": OBJECT_STORE_BYTES},
+        "labels": dict(labels),
+        "node_config": {"without": without} if without else {},
+        "min_workers": 0,
+        "max_workers": most,
+    }
+
+
+@contextmanager
+def autoscaled(home: Path, types: Mapping[str, dict], most: int) -> Iterator[Stack]:
+    """A stack whose head runs no work and whose other machines come and go."""
+    config = {
+        "cluster_name": "fake",
+        "max_workers": most,
+        "provider": {"type": "external", "module": f"{__name__}.FakeCloud"},
+        "available_node_types": {
+            FAKE_HEAD_NODE_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            **types,
+        },
+        "head_node_type": FAKE_HEAD_NODE_TYPE,
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": IDLE_MINUTES,
+        **{key: {} for key in ("auth", "docker", "file_mounts")},
+        **{key: [] for key in (
+            "initialization_commands", "setup_commands", "head_setup_commands",
+            "worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands",
+            "cluster_synced_files", "rsync_exclude", "rsync_filter",
+        )},
+        "file_mounts_sync_continuously": False,
+    }  # fmt: skip
+    machines = home / "machines"
+    machines.mkdir(parents=True)
+    (home / "autoscaling.json").write_text(json.dumps(config))
+    environment = {
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "PYTHONPATH": str(ROOT),
+        FOLDER: str(machines),
+    }
+    arguments = (f"--autoscaling-config={home / 'autoscaling.json'}",)
+    stack = up(home, Head(0, arguments, environment))
+    try:
+        yield stack
+    finally:
+        down(home)
+
+
+def machines_with(**labels: str) -> list[str]:
+    """Ids of the machines there are now."""
+    return [node["NodeID"] for node in ray.nodes()
+            if node["Alive"] and labels.items() <= node["Labels"].items()
+            and node["NodeID"] != FAKE_HEAD_NODE_ID]  # fmt: skip
+
+
+def lose(stack: Stack, machine: str) -> None:
+    """Take a machine away with everything on it, without notice."""
+    for pid in json.loads((stack.home / "machines" / f"{machine}.json").read_text()):
+        if psutil.pid_exists(pid):
+            process = psutil.Process(pid)
+            for each in [*process.children(recursive=True), process]:
+                if each.is_running():
+                    each.send_signal(signal.SIGKILL)
+
+
+def wait_until_gone(seconds: float, **labels: str) -> None:
+    """Until the autoscaler has taken all such machines away."""
+    deadline = time.monotonic() + seconds
+    while machines_with(**labels):
+        assert time.monotonic() < deadline, f"machines that stay: {machines_with(**labels)}"
+        time.sleep(0.5)

@@ -1,0 +1,238 @@
+"""Jobs on a cluster without machines: they come, do their work, are lost, replaced, and leave."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from benchmarks.watch import checkpoints_known
+from mmtpp.core.errors import ClusterError
+from mmtpp.data.prepare import prepare
+from mmtpp.storage.paths import list_files, write_bytes
+from mmtpp.track.provenance import flat_settings
+from mmtpp.train.launch import pretrain
+from tests.cluster.conftest import NO_CAPACITY
+from tests.cluster.fake_cloud import ROOT, lose, machines_with, wait_until_gone
+from tests.on_ray.curves import curve
+from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
+from tests.on_ray.settings import RUNS, SOURCE, STORE, make_config
+from tune.space import load_sweep
+from tune.sweep import run
+
+pytestmark = pytest.mark.slow
+
+ON_DATA = {"store.machine_labels": {"role": "data"}}
+ON_L4 = {**ON_DATA, "training.machine_labels": {"gpu": "l4"}}
+LEAVE_S = 90.0  # idle for 15 s, then drained and taken away
+
+
+SWEEP = """
+[sweep]
+name = "autoscaled"
+metric = ["validation/loss_per_token"]
+mode = ["min"]
+max_concurrent = 2
+[space]
+"training.learning_rate" = [0.001, 0.003, 0.006]
+"""
+
+
+def _settings(config) -> list[tuple[str, object]]:
+    plain = flat_settings(type(config)())
+    now = flat_settings(config)
+    return [(key, value) for key, value in now.items() if value != plain.get(key)]
+
+
+def _trial_runs(cloud) -> list[str]:
+    client = MlflowClient(cloud.mlflow_uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
+    runs = client.search_runs([experiment.experiment_id], "attributes.run_name LIKE 'autoscaled-%'")
+    return [run.info.run_name for run in runs]
+
+
+class Watch(threading.Thread):
+    """Writes down which machines there are while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: dict[str, set[str]] = {"data": set(), "train": set()}
+        self.most = {"data": 0, "train": 0}
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while not self._done.wait(0.5):
+            for role, seen in self.seen.items():
+                now = machines_with(role=role)
+                self.most[role] = max(self.most[role], len(now))
+                seen.update(now)
+
+    def __enter__(self) -> "Watch":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self.join()
+
+
+@contextmanager
+def losing(cloud, when, **labels: str) -> Iterator[list[str]]:
+    """Lose one such machine as soon as something is the case."""
+    lost: list[str] = []
+    done = threading.Event()
+
+    def wait() -> None:
+        while not done.wait(0.1):
+            there = machines_with(**labels)
+            if there and when():
+                lose(cloud, there[0])
+                lost.append(there[0])
+                return
+
+    watcher = threading.Thread(target=wait, daemon=True)
+    watcher.start()
+    try:
+        yield lost
+    finally:
+        done.set()
+        watcher.join()
+
+
+@pytest.fixture(scope="module")
+def store(cloud) -> dict:
+    """By ``ray job submit``, as a user does it."""
+    publish_events(SOURCE)
+    wait_until_gone(LEAVE_S)
+    config = make_config(**ON_DATA)
+    settings = {
+        "source.uri": SOURCE, "store.uri": STORE, "store.machine_labels.role": "data",
+        "split.validation_fraction": config.split.validation_fraction,
+        "split.test_fraction": config.split.test_fraction,
+        "model.tokenizer_size": config.model.tokenizer_size,
+    }  # fmt: skip
+    assignments = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    with Watch() as watch:
+        done = subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".",
+             "--", "python", "jobs/prepare.py", *assignments],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert 0 == done.returncode, done.stdout + done.stderr
+    objects = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    report = json.loads(objects[-1])
+    assert NUM_SEQUENCES * NUM_EVENTS == report["events_kept"]
+    assert 1 <= watch.most["data"] <= 2
+    assert 0 == watch.most["train"]
+    return report
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store) -> dict:
+    with Watch() as watch:
+        result = pretrain(make_config(**ON_L4, **{"run.name": "undisturbed"}))
+    assert 2 == watch.most["train"]
+    return result
+
+
+def test_machines_come_for_prepare_and_leave_when_idle(store):
+    wait_until_gone(LEAVE_S)
+    again = prepare(make_config(**ON_DATA))  # brings a machine to look whether files changed
+    assert again["reused"]
+    assert store["fingerprint"] == again["fingerprint"]
+
+
+def test_training_brings_its_own_machines_and_releases_them(undisturbed):
+    assert 12 == undisturbed["steps"]
+    wait_until_gone(LEAVE_S)
+
+
+def test_a_machine_lost_by_prepare_is_replaced_and_nothing_is_lost(cloud, monkeypatch):
+    monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 2)
+    source, files = "s3://mmtpp/lost/raw", 800
+    publish_many(source, files)
+    changes = {**ON_DATA, "source.uri": source}
+    folder = "s3://mmtpp/lost/store"
+    write_bytes(f"{folder}/.exists", b"")
+
+    def has_begun() -> bool:
+        return len(list_files(folder, "")) > 10
+
+    with Watch() as watch, losing(cloud, has_begun, role="data") as lost:
+        report = prepare(make_config(**changes, **{"store.uri": folder}))
+    assert 1 == len(lost)
+    assert watch.seen["data"] > set(lost)
+    assert (2 * files, files, 0) == (
+        report["events_kept"], report["sequences"], report["events_rejected"]
+    )  # fmt: skip
+    whole = prepare(make_config(**changes, **{"store.uri": "s3://mmtpp/lost/whole"}))
+    assert {**whole, "store_uri": ""} == {**report, "store_uri": ""}
+
+
+def test_a_machine_lost_by_training_is_replaced_and_the_losses_are_the_same(cloud, undisturbed):
+    name = "replaced"
+    write_bytes(f"{RUNS}/{name}/.exists", b"")
+
+    def has_checkpoint() -> bool:
+        return checkpoints_known(f"{RUNS}/{name}") > 0
+
+    with Watch() as watch, losing(cloud, has_checkpoint, gpu="l4") as lost:
+        result = pretrain(make_config(**ON_L4, **{"run.name": name}))
+    assert 1 == len(lost)
+    assert 3 <= len(watch.seen["train"])
+    client = MlflowClient(cloud.mlflow_uri)
+    assert curve(client, undisturbed["run_id"]) == curve(client, result["run_id"])
+
+
+def test_a_sweep_brings_machines_for_its_trials_and_survives_a_loss(cloud, store, tmp_path):
+    wait_until_gone(LEAVE_S)
+    tree = make_config(**ON_L4, **{"training.num_workers": 1, "training.num_steps": 20})
+    file = tmp_path / "sweep.toml"
+    file.write_text(SWEEP)
+    sweep = load_sweep(file, [f"{key}={json.dumps(value)}" for key, value in _settings(tree)])
+
+    def trains() -> bool:
+        return any(checkpoints_known(f"{RUNS}/{name}") for name in _trial_runs(cloud))
+
+    with Watch() as watch, losing(cloud, trains, gpu="l4") as lost:
+        result = run(sweep)
+    assert 1 == len(lost)
+    assert 2 <= watch.most["train"] <= 3
+    assert (3, 0, 0) == (result["finished"], result["failed"], result["store_files_changed"])
+    wait_until_gone(LEAVE_S)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.machine_labels": {"gpu": "b200"}}, r"2 workers with 1 CPU each on machines "
+         r"with the labels {'gpu': 'b200'}: the cluster's autoscaler has no machines for them"),
+        ({"training.machine_labels": {"gpu": "l4"}, "training.num_workers": 4},
+         r"(?s)4 workers .* autoscaler has no machines.*max_workers.*training.num_workers = 4"),
+        ({"training.machine_labels": {"gpu": "l4"}, "training.device": "gpu"},
+         r"(?s)2 workers with 1 CPU and 1 GPU each.* autoscaler has no machines"),
+        ({"store.machine_labels": {"role": "dta"}}, r"(?s)tasks of Ray Data .*'role': 'dta'.*"
+         r"setting: store.machine_labels = {'role': 'dta'}"),
+    ],
+)  # fmt: skip
+def test_what_no_machine_can_hold_is_refused_at_once(store, changes, message):
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match=message):
+        pretrain(make_config(**{**ON_L4, "run.name": "refused", **changes}))
+    assert time.monotonic() - started < 90
+
+
+def test_machines_the_cloud_has_not_are_waited_for_and_then_named(store):
+    changes = {"training.machine_labels": {"gpu": "h100"}, "training.num_workers": 1}
+    with pytest.raises(ClusterError) as caught:
+        pretrain(make_config(**{**ON_DATA, **changes, "run.wait_for_machines_s": 30.0}))
+    message = str(caught.value)
+    assert "1 workers with 1 CPU each on machines with the labels {'gpu': 'h100'}" in message
+    assert "the machines did not come in" in message
+    assert NO_CAPACITY in message
+    assert "run.wait_for_machines_s = 30" in message

@@ -1,0 +1,291 @@
+"""`ray up ray_cluster.yaml` against an EC2 and IAM on loopback, up to the first step over SSH."""
+
+import ipaddress
+import json
+import re
+import shutil
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+from moto.server import ThreadedMotoServer
+from ray.autoscaler._private import commands
+from ray.autoscaler._private.providers import _get_node_provider
+from ray.autoscaler.tags import (
+    NODE_KIND_HEAD,
+    NODE_KIND_WORKER,
+    TAG_RAY_CLUSTER_NAME,
+    TAG_RAY_LAUNCH_CONFIG,
+    TAG_RAY_NODE_KIND,
+    TAG_RAY_NODE_NAME,
+    TAG_RAY_NODE_STATUS,
+    TAG_RAY_USER_NODE_TYPE,
+)
+
+ROOT = Path(__file__).parents[2]
+POLICIES = ROOT / "cluster" / "aws"
+ACCOUNT = "123456789012"
+
+
+class OverSsh:
+    """In place of what would dial the machines: keeps what it was to do."""
+
+    seen: list[dict[str, Any]] = []  # noqa: RUF012
+    exitcode = 0
+
+    def __init__(self, **arguments: Any) -> None:
+        self.seen.append(arguments)
+
+    def start(self) -> None: ...
+    def join(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """One for all tests, since Ray keeps its clients."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(endpoint, monkeypatch, tmp_path):
+    """A new account with a network and the roles of cluster/aws."""
+    request = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
+    urllib.request.urlopen(request).close()
+    connect = socket.socket.connect
+
+    def on_loopback(self, address):
+        if (
+            isinstance(address, tuple)
+            and not ipaddress.ip_address(socket.gethostbyname(address[0])).is_loopback
+        ):
+            raise AssertionError(f"the test dials {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", on_loopback)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))  # Ray writes the new SSH key there
+    monkeypatch.setattr(commands, "NodeUpdaterThread", OverSsh)
+    monkeypatch.setattr(OverSsh, "seen", [])
+    iam = boto3.client("iam")
+    for name in ("mmtpp-ray-head", "mmtpp-ray-worker"):
+        iam.create_role(
+            RoleName=name, AssumeRolePolicyDocument=(POLICIES / "trust.json").read_text()
+        )
+        iam.create_instance_profile(InstanceProfileName=name)
+        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+
+
+@pytest.fixture
+def cluster_file(aws, tmp_path, monkeypatch):
+    """The file as it is, with an image that exists in place of the one to change."""
+    image = boto3.client("ec2").describe_images(Owners=["099720109477", "amazon"])["Images"][0]
+    text = (ROOT / "ray_cluster.yaml").read_text()
+    changed = text.replace("ami-0123456789abcdef0", image["ImageId"])
+    assert changed.count(image["ImageId"]) == text.count("# CHANGE: Deep") + text.count(
+        "# CHANGE, as above"
+    )
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
+    here = tmp_path / "project"
+    here.mkdir()
+    shutil.copy(ROOT / "constraints.txt", here)
+    monkeypatch.chdir(here)
+    file = here / "ray_cluster.yaml"
+    file.write_text(changed)
+    return file
+
+
+def _instances(*states: str) -> list[dict[str, Any]]:
+    found = boto3.client("ec2").describe_instances(
+        Filters=[{"Name": "instance-state-name", "Values": list(states)}]
+    )
+    return [each for group in found["Reservations"] for each in group["Instances"]]
+
+
+def _tags(instance: dict[str, Any]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in instance["Tags"]}
+
+
+def _up(file: Path) -> dict[str, Any]:
+    """``ray up --yes``; returns the configuration that the head gets."""
+    commands.create_or_update_cluster(
+        str(file), override_min_workers=None, override_max_workers=None, no_restart=False,
+        restart_only=False, yes=True, override_cluster_name=None, no_config_cache=True,
+        redirect_command_output=None, use_login_shells=True,
+    )  # fmt: skip
+    (updater,) = OverSsh.seen
+    remote = updater["file_mounts"]["~/ray_bootstrap_config.yaml"]
+    return json.loads(Path(remote).read_text())
+
+
+def test_up_starts_a_closed_head_and_nothing_else(cluster_file, tmp_path):
+    _up(cluster_file)
+    (head,) = _instances("pending", "running")
+    declared = yaml.safe_load(cluster_file.read_text())
+    node = declared["available_node_types"]["head"]["node_config"]
+    assert node["InstanceType"] == head["InstanceType"]
+    assert node["ImageId"] == head["ImageId"]
+    assert head["IamInstanceProfile"]["Arn"].endswith(":instance-profile/mmtpp-ray-head")
+    assert "required" == node["MetadataOptions"]["HttpTokens"]
+    tags = _tags(head)
+    assert "mmtpp" == tags[TAG_RAY_CLUSTER_NAME]
+    assert (NODE_KIND_HEAD, "head") == (tags[TAG_RAY_NODE_KIND], tags[TAG_RAY_USER_NODE_TYPE])
+    # who may connect: anyone to SSH, which asks for the key; otherwise only the cluster itself
+    (group,) = boto3.client("ec2").describe_security_groups(
+        GroupIds=[each["GroupId"] for each in head["SecurityGroups"]]
+    )["SecurityGroups"]
+    assert "mmtpp-ray" == group["GroupName"]
+    opened = {
+        (rule.get("FromPort"), rule.get("ToPort"), rule["IpProtocol"]): (
+            [each["CidrIp"] for each in rule["IpRanges"]],
+            [each["GroupId"] for each in rule["UserIdGroupPairs"]],
+        )
+        for rule in group["IpPermissions"]
+    }
+    ssh = opened.pop((22, 22, "tcp"))
+    assert [] == ssh[1]
+    assert [([], [group["GroupId"]])] == list(opened.values())
+    (key,) = (tmp_path / ".ssh").iterdir()
+    assert 0 == key.stat().st_mode & 0o077
+    (updater,) = OverSsh.seen
+    assert "~/.ray/auth_token" in updater["file_mounts"]
+    assert any("RAY_AUTH_MODE=token" in each for each in updater["setup_commands"])
+    assert any("constraints.txt" in each for each in updater["setup_commands"])
+    assert any("RAY_JOB_STOP_WAIT_TIME_S" in each for each in updater["ray_start_commands"])
+
+
+def test_up_again_keeps_the_head(cluster_file):
+    _up(cluster_file)
+    (before,) = _instances("pending", "running")
+    OverSsh.seen.clear()
+    _up(cluster_file)
+    (after,) = _instances("pending", "running")
+    assert before["InstanceId"] == after["InstanceId"]
+
+
+def test_the_head_brings_each_kind_of_worker_and_takes_it_away(cluster_file):
+    """With the configuration that ``ray up`` leaves on it, and the calls the autoscaler makes."""
+    config = _up(cluster_file)
+    provider = _get_node_provider(config["provider"], config["cluster_name"])
+    kinds = {name: kind for name, kind in config["available_node_types"].items() if name != "head"}
+    for name, kind in kinds.items():
+        tags = {
+            TAG_RAY_NODE_KIND: NODE_KIND_WORKER,
+            TAG_RAY_USER_NODE_TYPE: name,
+            TAG_RAY_NODE_NAME: f"ray-mmtpp-{name}",
+            TAG_RAY_NODE_STATUS: "uninitialized",
+            TAG_RAY_LAUNCH_CONFIG: "0" * 40,
+        }
+        provider.create_node_with_resources_and_labels(
+            dict(kind["node_config"]), tags, 1, kind["resources"], kind["labels"]
+        )
+    workers = [each for each in _instances("pending", "running")
+               if NODE_KIND_WORKER == _tags(each)[TAG_RAY_NODE_KIND]]  # fmt: skip
+    assert len(kinds) == len(workers)
+    for each in workers:
+        kind = kinds[_tags(each)[TAG_RAY_USER_NODE_TYPE]]
+        assert kind["node_config"]["InstanceType"] == each["InstanceType"]
+        assert each["IamInstanceProfile"]["Arn"].endswith(":instance-profile/mmtpp-ray-worker")
+        spot = "InstanceMarketOptions" in kind["node_config"]
+        assert spot == ("spot" == each.get("InstanceLifecycle"))
+        assert "mmtpp" == _tags(each)[TAG_RAY_CLUSTER_NAME]
+    # what the autoscaler believes they are: EC2 says how many GPUs, the file does not
+    gpus = {name: kind["resources"].get("GPU", 0) for name, kind in kinds.items()}
+    assert {"cpu_data": 0, "gpu_l4": 4, "gpu_l4_spot": 4, "gpu_a100": 8} == gpus
+    assert all(kind["resources"]["CPU"] > 0 for kind in kinds.values())
+    listed = provider.non_terminated_nodes({TAG_RAY_NODE_KIND: NODE_KIND_WORKER})
+    assert {each["InstanceId"] for each in workers} == set(listed)
+    provider.terminate_nodes(listed)
+    (left,) = _instances("pending", "running")
+    assert NODE_KIND_HEAD == _tags(left)[TAG_RAY_NODE_KIND]
+
+
+def _policy(name: str, **values: str) -> str:
+    text = (POLICIES / name).read_text()
+    for key, value in {"ACCOUNT": ACCOUNT, "REGION": "us-west-2", **values}.items():
+        text = text.replace(key, value)
+    assert not re.search(r"BUCKET|ACCOUNT|REGION", text)
+    return text
+
+
+@pytest.fixture
+def someone_with(aws, monkeypatch):
+    """A user with one policy of cluster/aws."""
+
+    def make(name: str, **values: str):
+        iam = boto3.client("iam")
+        boto3.client("s3").create_bucket(
+            Bucket="events", CreateBucketConfiguration={"LocationConstraint": "us-west-2"}
+        )
+        boto3.client("s3").create_bucket(
+            Bucket="other", CreateBucketConfiguration={"LocationConstraint": "us-west-2"}
+        )
+        iam.create_user(UserName="it")
+        iam.put_user_policy(UserName="it", PolicyName="it", PolicyDocument=_policy(name, **values))
+        key = iam.create_access_key(UserName="it")["AccessKey"]
+        return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name="us-west-2")
+
+    return make
+
+
+@pytest.fixture
+def enforce(endpoint):
+    """A function after which the account asks for permissions, until the test ends."""
+
+    def after(calls: bytes) -> None:
+        url, plain = f"{endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+        request = urllib.request.Request(url, calls, plain, method="POST")
+        urllib.request.urlopen(request).close()
+
+    yield lambda: after(b"0")
+    after(b"inf")
+
+
+def _is_denied(call, **arguments: Any) -> bool:
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"] in ("AccessDenied", "UnauthorizedOperation")
+    return False
+
+
+def test_a_worker_reaches_its_bucket_and_nothing_else(someone_with, enforce):
+    session = someone_with("bucket.json", BUCKET="events")
+    s3 = session.client("s3")
+    enforce()
+    s3.put_object(Bucket="events", Key="a/b", Body=b"x")
+    assert b"x" == s3.get_object(Bucket="events", Key="a/b")["Body"].read()
+    assert 1 == s3.list_objects_v2(Bucket="events", Prefix="a")["KeyCount"]
+    upload = s3.create_multipart_upload(Bucket="events", Key="large")
+    s3.abort_multipart_upload(Bucket="events", Key="large", UploadId=upload["UploadId"])
+    s3.delete_object(Bucket="events", Key="a/b")
+    assert _is_denied(s3.put_object, Bucket="other", Key="a", Body=b"x")
+    assert _is_denied(s3.list_objects_v2, Bucket="other")
+    assert _is_denied(s3.delete_bucket, Bucket="events")
+    assert _is_denied(s3.list_buckets)
+    assert _is_denied(session.client("ec2").describe_instances)
+    assert _is_denied(session.client("iam").list_users)
+
+
+def test_the_head_may_start_machines_and_little_else(someone_with, enforce):
+    session = someone_with("head.json")
+    ec2 = session.client("ec2")
+    enforce()
+    ec2.describe_instances()
+    ec2.describe_subnets()
+    assert _is_denied(ec2.create_security_group, GroupName="x", Description="x")
+    assert _is_denied(session.client("iam").create_user, UserName="x")
+    assert _is_denied(session.client("s3").list_objects_v2, Bucket="events")

@@ -1,0 +1,78 @@
+"""Keys and tokens stay in the environment: nothing that jobs write or show has them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+from ray.job_submission import JobSubmissionClient
+
+from cluster.local import _ray_temp
+from mmtpp.storage.paths import list_files, read_bytes
+from tests.on_ray.settings import RUNS, SOURCE, STORE
+
+ROOT = Path(__file__).parents[2]
+MAX_BYTES = 64 * 2**20
+
+
+def _submit(*settings: str) -> subprocess.CompletedProcess:
+    assignments = [word for each in settings for word in ("--set", each)]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".",
+               "--", "python", "jobs/prepare.py", *assignments]  # fmt: skip
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+
+
+def _everything_written(stack) -> Iterator[tuple[str, bytes]]:
+    for uri in (STORE, RUNS):
+        bucket = uri.rpartition("/")[0]
+        for info in list_files(uri, ""):
+            if info.size < MAX_BYTES:
+                yield info.path, read_bytes(f"{bucket}/{info.path.split('/', 2)[2]}")
+    for folder in (_ray_temp(stack.home), stack.home / "logs"):
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.stat().st_size < MAX_BYTES:
+                yield str(path), path.read_bytes()
+    client = JobSubmissionClient(stack.dashboard_uri)
+    for job in client.list_jobs():
+        yield f"metadata of job {job.submission_id}", repr(job).encode()
+        if job.submission_id:
+            yield f"log of job {job.submission_id}", client.get_job_logs(job.submission_id).encode()
+    tracking = MlflowClient(stack.mlflow_uri)
+    for experiment in tracking.search_experiments():
+        for run in tracking.search_runs([experiment.experiment_id]):
+            name = f"MLflow run {run.info.run_name}"
+            yield name, json.dumps([run.data.params, run.data.tags]).encode()
+            for each in tracking.list_artifacts(run.info.run_id):
+                if not each.is_dir and each.path.endswith((".json", ".txt", ".md", ".toml")):
+                    path = tracking.download_artifacts(run.info.run_id, each.path)
+                    yield f"{name}: {each.path}", Path(path).read_bytes()
+
+
+def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
+    done = _submit(
+        f"source.uri={SOURCE}", "store.uri=s3://mmtpp/t/again", "model.tokenizer_size=512"
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    failed = _submit(f"source.uri={SOURCE}", "store.uri=s3://no-such-bucket/x")
+    assert failed.returncode
+    password = "hunter2-hunter2"
+    refused = _submit(f"source.uri=s3://someone:{password}@mmtpp/t/raw", "store.uri=s3://mmtpp/t/x")
+    assert refused.returncode
+    secrets = {
+        "the S3 server's key": stack.secret_key.encode(),
+        "Ray's token": (stack.home / "ray_token").read_text().strip().encode(),
+    }
+    shown = [("output", each.stdout + each.stderr) for each in (done, failed)]
+    looked_at = 0
+    for where, content in [*shown, *_everything_written(stack)]:
+        looked_at += 1
+        for what, secret in secrets.items():
+            assert secret not in content, f"{what} is in {where}"
+    assert looked_at > 50
+    # the command line is the user's own, and Ray shows it: the error at least does not repeat it
+    error = [line for line in (refused.stdout + refused.stderr).decode().splitlines()
+             if "error" in line and "jobs/prepare.py" not in line]  # fmt: skip
+    assert error
+    assert not any(password in line for line in error)

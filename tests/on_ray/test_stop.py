@@ -1,0 +1,64 @@
+"""``ray job stop``: training saves a checkpoint and ends; submitted again, it goes on there."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mmtpp.track.provenance import flat_settings
+from mmtpp.train.launch import pretrain
+from tests.on_ray.curves import curve
+from tests.on_ray.settings import make_config
+
+ROOT = Path(__file__).parents[2]
+STEPS = 400
+
+
+def _ray_job(*arguments: str) -> str:
+    command = [sys.executable, "-m", "ray.scripts.scripts", "job", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_stopped_job_saves_a_checkpoint_and_goes_on_from_there(base, stack):
+    own = {"training.num_steps": STEPS, "training.checkpoint_every": 10 * STEPS}
+    config = make_config(**{"run.name": "stopped", **own})
+    plain = flat_settings(type(config)())
+    assignments = [
+        word
+        for key, value in flat_settings(config).items()
+        if value != plain[key]
+        for word in ("--set", f"{key}={json.dumps(value)}")
+    ]
+    command = ["--working-dir", ".", "--", "python", "jobs/pretrain.py", *assignments]
+    submission = "to-be-stopped"
+    _ray_job("submit", "--no-wait", "--submission-id", submission, *command)
+    client = MlflowClient(stack.mlflow_uri)
+    deadline = time.monotonic() + 180
+    while "step 20/" not in _ray_job("logs", submission):
+        assert "RUNNING" in _ray_job("status", submission) or time.monotonic() < deadline - 170
+        assert time.monotonic() < deadline, _ray_job("logs", submission)
+        time.sleep(1)
+    _ray_job("stop", submission)
+    assert "was stopped" in _ray_job("status", submission)
+    log = _ray_job("logs", submission)
+    assert "asked to stop: saving a checkpoint" in log
+    (said,) = [line for line in log.splitlines() if line.startswith("error: stopped after step")]
+    stopped_at = int(said.split()[4])
+    assert 20 <= stopped_at < STEPS
+    (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'stopped'")
+    assert "KILLED" == run.info.status
+
+    result = pretrain(config)
+    assert STEPS == result["steps"]
+    assert run.info.run_id == result["run_id"]
+    whole = pretrain(make_config(**{"run.name": "not-stopped", **own}))
+    assert curve(client, whole["run_id"]) == curve(client, result["run_id"])  # bit for bit
+    times = client.get_metric_history(str(result["run_id"]), "train/loss_per_token")
+    assert len(times) == len({each.step for each in times})  # no step was done twice
