@@ -9,7 +9,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep ablation quality scale-3b up down ui clean
+.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster ablation quality scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -72,6 +72,9 @@ bench-forecast: setup ## every target in one pass against a pass for each, on MM
 
 bench-sweep: setup ## what Ray Tune costs beside the training it drives (a quarter of an hour)
 	$(BIN)/python -m benchmarks.sweeps.overhead
+
+bench-cluster: setup ## what 4, 16 and 64 machines cost head and driver (ten minutes, 20 GiB)
+	$(BIN)/python -m benchmarks.clusters
 
 ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on)
 	$(BIN)/python -m benchmarks.sweeps.ablation

@@ -53,7 +53,7 @@ from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.hardware import Hardware, choose_hardware, worker_resources, workers
-from mmtpp.train.notices import stops_on_sigterm
+from mmtpp.train.stopping import stops_on_sigterm
 from mmtpp.train.task import PROGRESS_FILE, Task, best_uri
 from mmtpp.train.template_record import Answers, check_template
 

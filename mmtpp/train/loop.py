@@ -22,7 +22,7 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
 
     Args:
         task: what to train.
-        stop_request: what ``notices.stops_on_sigterm`` made.
+        stop_request: what ``stopping.stops_on_sigterm`` made.
 
     Returns:
         The metrics of the last step and of the last validation, the same on all ranks; none if the

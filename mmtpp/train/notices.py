@@ -1,22 +1,12 @@
-"""What training hears from outside between its steps: machines leave, the job is to stop.
+"""What training hears from outside between its steps: machines leave, the job is to stop."""
 
-``ray job stop`` sends SIGTERM to the job's driver and kills it ``RAY_JOB_STOP_WAIT_TIME_S`` of the
-cluster's head later. In that time the workers finish their step and save a checkpoint.
-"""
-
-import asyncio
 import logging
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import ray.train
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mmtpp.train.engine import sum_over_ranks
 
@@ -40,7 +30,7 @@ class Notices:
     """Asks after every step.
 
     Args:
-        stop_request: what ``stops_on_sigterm`` made; None for a run that nobody stops so.
+        stop_request: what ``stopping.stops_on_sigterm`` made; None for a run that nobody stops so.
     """
 
     def __init__(self, stop_request: Any) -> None:
@@ -59,55 +49,3 @@ class Notices:
         own = torch.tensor([float(is_new), float(stops)], device=device)
         loses_machines, is_to_stop = sum_over_ranks(own).tolist()
         return Heard(loses_machines > 0, is_to_stop > 0)
-
-
-class _StopRequest:
-    """An actor beside the driver; workers wait for it without asking again and again."""
-
-    def __init__(self) -> None:
-        self._asked = asyncio.Event()
-
-    async def ask(self) -> None:
-        self._asked.set()
-
-    async def wait(self) -> None:
-        await self._asked.wait()
-
-
-@contextmanager
-def stops_on_sigterm() -> Iterator[Any]:
-    """While the driver waits for its workers, the first SIGTERM asks them to save and end.
-
-    Yields:
-        What the workers' ``Notices`` take; None outside the main thread, which gets no signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield None
-        return
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(_StopRequest)
-    request = actor.options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
-    asked = threading.Event()
-
-    def ask() -> None:  # not in the handler, which may have interrupted Ray anywhere
-        asked.wait()
-        if is_waiting:
-            ray.get(request.ask.remote())
-
-    def on_sigterm(number: int, frame: object) -> None:
-        logger.warning("asked to stop: saving a checkpoint; a second SIGTERM ends the job at once")
-        asked.set()
-        signal.signal(signal.SIGTERM, before)
-
-    is_waiting = True
-    before = signal.signal(signal.SIGTERM, on_sigterm)
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    try:
-        yield request
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        is_waiting = False
-        asked.set()
-        asking.join()
-        ray.kill(request)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from tests.cluster.fake_cloud import ROOT, autoscaled, node_type
+from benchmarks.fake_cloud import ROOT, autoscaled, node_type
 
 NO_CAPACITY = "InsufficientInstanceCapacity: there are no such machines in this zone"
 TYPES = {

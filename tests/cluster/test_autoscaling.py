@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from mlflow.tracking import MlflowClient
 
+from benchmarks.fake_cloud import ROOT, lose, machines_with, wait_until_gone
 from benchmarks.watch import checkpoints_known
 from mmtpp.core.errors import ClusterError
 from mmtpp.data.prepare import prepare
@@ -18,7 +19,6 @@ from mmtpp.storage.paths import list_files, write_bytes
 from mmtpp.track.provenance import flat_settings
 from mmtpp.train.launch import pretrain
 from tests.cluster.conftest import NO_CAPACITY
-from tests.cluster.fake_cloud import ROOT, lose, machines_with, wait_until_gone
 from tests.on_ray.curves import curve
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
 from tests.on_ray.settings import RUNS, SOURCE, STORE, make_config

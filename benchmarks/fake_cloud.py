@@ -23,7 +23,7 @@ from ray.autoscaler.node_launch_exception import NodeLaunchException
 
 from cluster.local import Head, Stack, down, up
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FOLDER = "MMTPP_FAKE_CLOUD"  # variable: where the machines' processes are written down
 IDLE_MINUTES = 0.25
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -67,7 +67,9 @@ def node_type(cpus: int, labels: Mapping[str, str], most: int, without: str = ""
 
 
 @contextmanager
-def autoscaled(home: Path, types: Mapping[str, dict], most: int) -> Iterator[Stack]:
+def autoscaled(
+    home: Path, types: Mapping[str, dict], most: int, idle_minutes: float = IDLE_MINUTES
+) -> Iterator[Stack]:
     """A stack whose head runs no work and whose other machines come and go."""
     config = {
         "cluster_name": "fake",
@@ -79,7 +81,7 @@ def autoscaled(home: Path, types: Mapping[str, dict], most: int) -> Iterator[Sta
         },
         "head_node_type": FAKE_HEAD_NODE_TYPE,
         "upscaling_speed": 1.0,
-        "idle_timeout_minutes": IDLE_MINUTES,
+        "idle_timeout_minutes": idle_minutes,
         **{key: {} for key in ("auth", "docker", "file_mounts")},
         **{key: [] for key in (
             "initialization_commands", "setup_commands", "head_setup_commands",

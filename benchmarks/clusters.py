@@ -1,0 +1,151 @@
+"""What a cluster of many machines costs its head and the driver of a job.
+
+    make bench-cluster      ten minutes, 20 GiB for 64 machines
+
+Real Ray nodes on this machine, brought by the real autoscaler; no cloud and no network between
+them, and all share these processors, so the times are upper bounds of Ray's own work. For each
+number of machines: bringing them, a look at the cluster as a waiting job does it, Ray Train with a
+worker on each that does nothing but report, and a preparation whose tasks are spread over them.
+Writes ``clusters.md`` beside this file.
+"""
+
+import os
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import ray.train
+from ray.train import ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from benchmarks.fake_cloud import ROOT, autoscaled, machines_with, node_type
+from benchmarks.measure import finish, machine, table
+from mmtpp.config.load import config_from_tree
+from mmtpp.data.machines import Need, has_autoscaler, machines, wait_for
+from mmtpp.data.prepare import prepare
+from mmtpp.storage.paths import write_bytes
+
+RESULT = Path(__file__).with_suffix(".md")
+SIZES = (4, 16, 64)
+LOOKS = 20
+FILES = 512
+SPARE_BYTES = 3 * 2**30  # of memory, without which the next size is left out
+LABELS = {"role": "any"}
+MIB = 2**20
+
+
+def _report_once() -> None:
+    ray.train.report({"rank": ray.train.get_context().get_world_rank(), "at": time.time()})
+
+
+def _train_start(workers: int, storage: str) -> dict[str, float]:
+    """Seconds of Ray Train with workers that do nothing, in all and until the last one runs."""
+    started = time.time()
+    trainer = DataParallelTrainer(
+        _report_once,
+        scaling_config=ScalingConfig(num_workers=workers, label_selector=LABELS),
+        run_config=ray.train.RunConfig(name=f"start-{workers}", storage_path=storage),
+    )
+    result: Any = trainer.fit()
+    return {"until all run": result.metrics["at"] - started, "in all": time.time() - started}
+
+
+def _prepare(workers: int) -> float:
+    """Seconds of a preparation of small files by tasks on all machines."""
+    config = config_from_tree(
+        {
+            "source": {"kind": "mmtpp", "uri": "s3://mmtpp/scale/raw"},
+            "store": {"uri": f"s3://mmtpp/scale/store-{workers}", "machine_labels": LABELS},
+            "model": {"tokenizer_size": 512},
+        }
+    )
+    started = time.monotonic()
+    report = prepare(config)
+    assert report["events_kept"] == 2 * FILES
+    return time.monotonic() - started
+
+
+def _publish() -> None:
+    """Files of two events."""
+    events = [{"time": float(index), "text": "x", "image_path": None,
+               "TPP_attribute": {"event_type": 0, "time_since_last_event": 1.0}}
+              for index in range(2)]  # fmt: skip
+    for index in range(FILES):
+        write_bytes(f"s3://mmtpp/scale/raw/{index:06d}.json", json.dumps(events).encode())
+
+
+def _gcs() -> psutil.Process:
+    """Of the newest head."""
+    found = [each for each in psutil.process_iter(["name", "create_time"])
+             if each.info["name"] == "gcs_server"]  # fmt: skip
+    return max(found, key=lambda each: each.info["create_time"])
+
+
+def measure(size: int, storage: str) -> dict[str, object]:
+    """One row of the table; the machines of the size before are there already."""
+    before = len(machines_with())
+    started = time.monotonic()
+    wait_for(Need("machines", size, {"CPU": 1.0}, LABELS, "SIZES"), patience_s=1200)
+    bringing = time.monotonic() - started
+    looks = []
+    for _ in range(LOOKS):
+        started = time.monotonic()
+        assert size <= len(machines(LABELS))
+        assert has_autoscaler()
+        looks.append(time.monotonic() - started)
+    start = _train_start(size, storage)
+    preparing = _prepare(size)
+    return {
+        "machines": size,
+        "brought, s each": f"{bringing / max(1, size - before):.1f}",
+        "a look, ms": f"{1e3 * statistics.median(looks):.0f}",
+        "Train: all run, s": f"{start['until all run']:.1f}",
+        "Train: in all, s": f"{start['in all']:.1f}",
+        "prepare, s": f"{preparing:.1f}",
+        "GCS, MiB": f"{_gcs().memory_info().rss / MIB:.0f}",
+        "driver, MiB": f"{psutil.Process().memory_info().rss / MIB:.0f}",
+    }
+
+
+def main() -> int:
+    """Measure each size that memory has room for; 1 if the largest had none."""
+    most = SIZES[-1]
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        types = {"any": node_type(1, LABELS, most)}
+        with autoscaled(Path(scratch) / "cloud", types, most=most, idle_minutes=30) as stack:
+            os.environ.update(stack.environment())
+            ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level="WARNING")
+            try:
+                _publish()
+                for size in SIZES:
+                    used = psutil.virtual_memory().used
+                    rows.append(measure(size, f"{scratch}/runs"))
+                    print(rows[-1], flush=True)
+                    taken = psutil.virtual_memory().used - used
+                    growth = taken / size * (SIZES[min(len(rows), len(SIZES) - 1)] - size)
+                    if psutil.virtual_memory().available - growth < SPARE_BYTES:
+                        print(f"no memory for more than {size} machines", file=sys.stderr)
+                        break
+            finally:
+                ray.shutdown()
+    figures = {
+        name: " / ".join(str(row[name]) for row in rows) for name in rows[0] if name != "machines"
+    }
+    sizes = " / ".join(str(row["machines"]) for row in rows)
+    how = f"`make bench-cluster`, {sizes} machines; {machine('ray', used='shared by all')}."
+    missed = [] if rows[-1]["machines"] == most else [f"no memory for {most} machines"]
+    return finish(table("Many machines", how, figures), RESULT, missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
