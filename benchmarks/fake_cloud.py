@@ -25,7 +25,7 @@ from cluster.local import Head, Stack, down, up
 
 ROOT = Path(__file__).parents[1]
 FOLDER = "MMTPP_FAKE_CLOUD"  # variable: where the machines' processes are written down
-IDLE_MINUTES = 0.25
+IDLE_MINUTES = 0.4
 OBJECT_STORE_BYTES = 100 * 2**20
 
 
@@ -74,7 +74,12 @@ def autoscaled(
     config = {
         "cluster_name": "fake",
         "max_workers": most,
-        "provider": {"type": "external", "module": f"{__name__}.FakeCloud"},
+        "provider": {
+            "type": "external",
+            "module": f"{__name__}.FakeCloud",
+            "disable_node_updaters": True,  # nothing to install over SSH
+            "disable_launch_config_check": True,
+        },
         "available_node_types": {
             FAKE_HEAD_NODE_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             **types,

@@ -6,6 +6,7 @@ and what it answers is read from the cluster's status (Ray's second autoscaler, 
 """
 
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import ray
 from ray._raylet import GcsClient
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.state import get_log
+from ray.util.state.exception import RayStateApiException
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError
@@ -25,6 +28,8 @@ POLL_S = 2.0  # of the autoscaler's rounds of 5 s, each of which forgets what fa
 REFUSED_S = 15.0  # by the autoscaler all the time: an idle machine that goes away may look like it
 JOINING_S = 30.0  # without an autoscaler: for machines that are just starting
 LOG_EVERY_S = 60.0
+MONITOR_LOG, MONITOR_LINES = "monitor.log", 2000  # of Ray's head
+MAX_REASON = 500  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +101,25 @@ def has_autoscaler() -> bool:
 
 def _wait(need: Need, group: Any, patience_s: float) -> None:
     started = told = accepted = time.monotonic()
-    failures: set[str] = set()
+    failed: set[str] = set()
     while not group.wait(POLL_S) and places(machines(need.labels), need.each) < need.count:
         status = _status()
         now = time.monotonic()
         waited = now - started
-        failures |= _failures(status)
-        situation = _situation(need, status, failures)
+        failed |= {each.ray_node_type_name for each in _failed(status)}
         if not _knows(status) and waited > min(JOINING_S, patience_s):
             raise ClusterError(
                 f"{need}: they do not fit this cluster, which has no autoscaler",
-                where=situation,
+                where=_situation(need, status, failed),
                 cause="too few machines, or without these labels",
                 setting=need.setting,
             )
-        if not _refuses(status, group) or _others_work(need, status):
+        if not _refuses(status, group) or _others_want(need, status):
             accepted = now
         if now - accepted > REFUSED_S:
             raise ClusterError(
                 f"{need}: the cluster's autoscaler has no machines for them",
-                where=situation,
+                where=_situation(need, status, failed),
                 cause="no node type has these labels and resources, or not as many machines as "
                 "max_workers (maxReplicas) allows",
                 setting=need.setting,
@@ -123,15 +127,17 @@ def _wait(need: Need, group: Any, patience_s: float) -> None:
         if waited > patience_s:
             raise ClusterError(
                 f"{need}: the machines did not come in {waited:.0f} s",
-                where=situation,
+                where=_situation(need, status, failed),
                 cause="the cloud has none left or the account's quota is reached, which the "
-                "autoscaler's log tells (ray monitor; kubectl logs of the head's autoscaler); or "
+                "autoscaler's log tells (ray monitor, or the events of the pods); or "
                 f"they take longer to start than run.wait_for_machines_s = {patience_s:g}",
                 setting=need.setting,
             )
         if now - told > LOG_EVERY_S:
             told = now
-            logger.info("waiting since %.0f s for %s; %s", waited, need, situation)
+            logger.info(
+                "waiting since %.0f s for %s; %s", waited, need, _situation(need, status, failed)
+            )
 
 
 def _status() -> GetClusterStatusReply:
@@ -146,9 +152,25 @@ def _knows(status: GetClusterStatusReply) -> bool:
     return status.autoscaling_state.autoscaler_state_version > 0
 
 
-def _failures(status: GetClusterStatusReply) -> set[str]:
-    failed = status.autoscaling_state.failed_instance_requests
-    return {f"{each.ray_node_type_name}: {each.reason}" for each in failed}
+def _failed(status: GetClusterStatusReply) -> Any:
+    return status.autoscaling_state.failed_instance_requests
+
+
+def _reasons(failed: set[str]) -> list[str]:
+    """Why machines of these types did not start: the newest reason of each in the autoscaler's log,
+    since its state does not say."""
+    (head,) = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]
+    found = dict.fromkeys(sorted(failed), "")
+    try:
+        log = get_log(node_id=head["NodeID"], filename=MONITOR_LOG, tail=MONITOR_LINES)
+        for name, reason in re.findall(
+            r"Failed to launch \d+ nodes of type (\S+): (.*)", "".join(log)
+        ):
+            if name in found:
+                found[name] = f" ({reason[:MAX_REASON]})"
+    except (RayStateApiException, ConnectionError) as error:  # no such log on Kubernetes
+        logger.info("the autoscaler's log is not there: %s", error)
+    return [name + reason for name, reason in found.items()]
 
 
 def _refuses(status: GetClusterStatusReply, group: Any) -> bool:
@@ -156,8 +178,12 @@ def _refuses(status: GetClusterStatusReply, group: Any) -> bool:
     return any(each.details.startswith(group.id.hex()) for each in refused)
 
 
-def _others_work(need: Need, status: GetClusterStatusReply) -> bool:
-    """Whether such machines are in use: what they are busy with looks like what is missing."""
+def _others_want(need: Need, status: GetClusterStatusReply) -> bool:
+    """Whether such machines are in use, or any on their way: what other jobs have or wait for looks
+    like what is missing."""
+    state = status.autoscaling_state
+    if state.pending_instance_requests or state.pending_instances:
+        return True
     return any(
         node.available_resources.get(kind, 0.0) < node.total_resources.get(kind, 0.0)
         for node in status.cluster_resource_state.node_states
@@ -166,7 +192,7 @@ def _others_work(need: Need, status: GetClusterStatusReply) -> bool:
     )
 
 
-def _situation(need: Need, status: GetClusterStatusReply, failures: set[str]) -> str:
+def _situation(need: Need, status: GetClusterStatusReply, failed: set[str]) -> str:
     found = machines(need.labels)
     such = "such " if need.labels else ""
     have = "; ".join(_amounts({kind: each.get(kind, 0.0) for kind in need.each}) for each in found)
@@ -176,7 +202,7 @@ def _situation(need: Need, status: GetClusterStatusReply, failures: set[str]) ->
     parts = [f"there are {len(found)} {such}machines{f' with {have}' if have else ''}"]
     parts += [f"asked for: {', '.join(asked)}"] if asked else []
     parts += [f"starting: {', '.join(coming)}"] if coming else []
-    parts += [f"failed to start: {'; '.join(sorted(failures))}"] if failures else []
+    parts += [f"failed to start: {'; '.join(_reasons(failed))}"] if failed else []
     return "; ".join(parts)
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 ON_DATA = {"store.machine_labels": {"role": "data"}}
 ON_L4 = {**ON_DATA, "training.machine_labels": {"gpu": "l4"}}
-LEAVE_S = 90.0  # idle for 15 s, then drained and taken away
+LEAVE_S = 120.0  # idle for IDLE_MINUTES, then drained and taken away
 
 
 SWEEP = """

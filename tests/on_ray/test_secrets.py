@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from mlflow.tracking import MlflowClient
 from ray.job_submission import JobSubmissionClient
 
@@ -50,6 +51,7 @@ def _everything_written(stack) -> Iterator[tuple[str, bytes]]:
                     yield f"{name}: {each.path}", Path(path).read_bytes()
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
     done = _submit(
         f"source.uri={SOURCE}", "store.uri=s3://mmtpp/t/again", "model.tokenizer_size=512"

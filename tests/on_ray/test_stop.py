@@ -15,7 +15,7 @@ from tests.on_ray.curves import curve
 from tests.on_ray.settings import make_config
 
 ROOT = Path(__file__).parents[2]
-STEPS = 400
+STEPS = 200
 
 
 def _ray_job(*arguments: str) -> str:

@@ -77,6 +77,9 @@ def test_strangers_and_secrets_stay_out(cluster):
     assert "token" == cluster.spec.authOptions.mode
     assert "ClusterIP" == cluster.spec.headGroupSpec.serviceType
     assert not cluster.spec.headGroupSpec.enableIngress
+    (head,) = cluster.spec.headGroupSpec.template["spec"]["containers"]
+    names = {each["name"] for each in head["env"]}
+    assert {"MLFLOW_TRACKING_URI", "MMTPP_CACHE", "RAY_JOB_STOP_WAIT_TIME_S"} <= names
     assert not cluster.spec.gcsFaultToleranceOptions.redisPassword.value
     for template in _pods(cluster).values():
         for container in template["spec"]["containers"]:
