@@ -64,7 +64,7 @@ class Budget:
     neural_s: float
 
 
-BUDGET = Budget(1024, (2000, 400), (300, 100), 3e-3, 420.0)
+BUDGET = Budget(1024, (2000, 400), (800, 200), 3e-3, 420.0)
 SMALL = Budget(512, (6, 4), (6, 4), 3e-3, 1.0)  # to see that it works
 
 

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -48,24 +49,27 @@ def test_a_job_ends_in_one_json_object_and_its_status_is_true(stack):
 
 
 def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
-    request = urllib.request.Request(f"{stack.dashboard_uri}/api/jobs/")
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
-    assert 401 == caught.value.code
+    # the job server; the dashboard's machines, tasks and logs
+    for page in ("api/jobs/", "nodes?view=summary", "api/v0/tasks", "api/v0/logs/file"):
+        request = urllib.request.Request(f"{stack.dashboard_uri}/{page}")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=10)
+        assert 401 == caught.value.code, page
     wrong = tmp_path / "token"
     wrong.write_text("0" * 64)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong))
     refused = _submit("python", "-c", "print('let in')")
     assert refused.returncode != 0
     assert "let in" not in refused.stdout
-    # GCS and raylet listen on all interfaces: they must ask for the token too
-    for mode in ("disabled", "token"):
+    # GCS, raylet and Ray's client server listen on all interfaces: they must ask for it too
+    client = f"ray://127.0.0.1:{stack.ports['client']}"
+    for address, mode in product((os.environ["RAY_ADDRESS"], client), ("disabled", "token")):
         driver = subprocess.run(
-            [sys.executable, "-c", "import ray; ray.init(); print('let in')"],
+            [sys.executable, "-c", f"import ray; ray.init({address!r}); print('let in')"],
             env={**os.environ, "RAY_AUTH_MODE": mode}, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert driver.returncode != 0
-        assert "AuthenticationError" in driver.stderr
+        assert driver.returncode != 0, (address, mode)
+        assert re.search("AuthenticationError|Unauthenticated|UNAUTHENTICATED", driver.stderr)
         assert "let in" not in driver.stdout
     for name in ("ray_token", "stack.json", "env.sh", "s3.json"):
         assert 0 == (stack.home / name).stat().st_mode & 0o077
