@@ -41,9 +41,12 @@ class FakeCloud(FakeMultiNodeProvider):
     ) -> None:
         if "without" in node_config:
             raise NodeLaunchException("capacity", node_config["without"], None)
-        known = set(self._nodes)
-        super()._create_node_with_resources_and_labels(node_config, tags, count, resources, labels)
-        (name,) = set(self._nodes) - known
+        with self.lock:  # the autoscaler launches in several threads
+            known = set(self._nodes)
+            super()._create_node_with_resources_and_labels(
+                node_config, tags, count, resources, labels
+            )
+            (name,) = set(self._nodes) - known
         processes = [each.pid for _, each in self._nodes[name]["node"].live_processes()]
         (Path(os.environ[FOLDER]) / f"{name}.json").write_text(json.dumps(processes))
 
