@@ -225,7 +225,8 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
     """One EasyTPP model in a process of its own."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    sequences: dict[str, Any] = {"num_types": len(codes)}
+    spans = interval_range(assemble_settings(config, manifest, split="train"))
+    sequences: dict[str, Any] = {"num_types": len(codes), "tick": spans.tick}
     for split in ("train", "validation", "test"):
         settings = assemble_settings(config, manifest, split=split)
         found = sorted(read_histories(settings, codes), key=lambda each: each.sequence_id)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._raylet import GcsClient
-from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+from ray.core.generated.autoscaler_pb2 import (
+    GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.state import get_log
 from ray.util.state.exception import RayStateApiException
