@@ -142,7 +142,8 @@ class Store(Section):
 
 
 class Split(Section):
-    """Shares of sequences held out; by a stable hash of the sequence id."""
+    """Shares of sequences held out; by a stable hash of the sequence id, for ``danmaku_qa`` of the
+    events that are asked about."""
 
     validation_fraction: Fraction = 0.05
     """Share used for validation during training."""

@@ -14,7 +14,7 @@ class EventSequence:
     """One sequence, ordered by time.
 
     Attributes:
-        sequence_id: unique in its data set; splits hash it.
+        sequence_id: unique in its data set.
         times: (E,) float64 in the source's time unit, not decreasing; ties are kept in file order.
         types: (E,) int16, 0 to 255.
         texts: E strings, possibly empty.

@@ -69,7 +69,7 @@ class ReadShard:
         columns, images = ShardColumns.of(
             sequences,
             paths=files,
-            splits=[self._split(sequence.sequence_id) for sequence in sequences],
+            splits=[self._split(sequence) for sequence in sequences],
             tokenise=self._tokeniser(),
         )
         reading = Reading(
@@ -116,9 +116,10 @@ class ReadShard:
             # its events cannot be counted: the file counts as one
             return ParsedFile([], [Rejected(path, -1, "malformed_file", str(error), "")], 1, 0, 0)
 
-    def _split(self, sequence_id: str) -> str:
+    def _split(self, sequence: EventSequence) -> str:
+        split_by = self._reader.split_by
         return split_of(
-            sequence_id,
+            split_by(sequence) if split_by else sequence.sequence_id,
             validation_fraction=self._settings.validation_fraction,
             test_fraction=self._settings.test_fraction,
         )

@@ -327,6 +327,15 @@ def test_a_question_comes_with_its_events():
     assert (("How many peaks?", "3"),) == sequence.questions
 
 
+def test_questions_about_the_same_events_are_in_one_split():
+    other = LINE | {"prompt_text": HISTORY + "<|question|>Which type is last?<|im_end|>\n"}
+    apart = LINE | {"prompt_text": HISTORY.replace("second", "third") + "<|question|>What?\n"}
+    parsed = read_file(QA, "qa.jsonl", _lines([LINE, other, apart]), type_names=())
+    assert QA.split_by is not None
+    first, second, third = map(QA.split_by, parsed.sequences)
+    assert first == second != third
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -6,7 +6,8 @@
 
 The prompt spells its events in the published template. A line is a sequence: its events with times
 counted from the first, and one question with its answer. Events of the prompt that are compressed
-have lost their time, text and image, so a line with any is rejected, not guessed at.
+have lost their time, text and image, so a line with any is rejected, not guessed at. Lines with the
+same events are in the same split.
 """
 
 import math
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mmtpp.core.events import MAX_TYPES
+from mmtpp.core.events import MAX_TYPES, EventSequence
 from mmtpp.core.timecode import decode_intervals
 from mmtpp.data.sources.reader import RawEvent, RawQuestion, SourceReader, stem
 from mmtpp.data.sources.tables import read_records
@@ -90,4 +91,9 @@ def _question(prompt: str, end_of_events: int) -> str:
     return _ENDS.split(after if marked else prompt[end_of_events:], maxsplit=1)[0].strip()
 
 
-DANMAKU_QA = SourceReader((".jsonl",), parse, seconds_per_unit=1.0)
+def _history(sequence: EventSequence) -> str:
+    """The events: several lines ask about the same, and an answer may give away another's."""
+    return repr((sequence.times.tolist(), sequence.types.tolist(), sequence.texts, sequence.images))
+
+
+DANMAKU_QA = SourceReader((".jsonl",), parse, seconds_per_unit=1.0, split_by=_history)

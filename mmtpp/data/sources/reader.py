@@ -102,6 +102,7 @@ class SourceReader:
         type_names: names by code, when the source fixes them.
         columns: from the path and content of a file to its columns; None where a record is not as
             expected, or the file has questions.
+        split_by: of a sequence, what keeps it on one side of the split; its id when None.
     """
 
     suffixes: tuple[str, ...]
@@ -109,6 +110,7 @@ class SourceReader:
     seconds_per_unit: float | None = None
     type_names: tuple[str, ...] = field(default=())
     columns: Callable[[str, bytes], RawColumns | None] | None = None
+    split_by: Callable[[EventSequence], str] | None = None
 
 
 _Checked = tuple[float, int, str, str | None, object]
