@@ -3,9 +3,10 @@
     make bench-cluster      ten minutes, 20 GiB for 64 machines
 
 Real Ray nodes on this machine, brought by the real autoscaler; no cloud and no network between
-them, and all share these processors, so the times are upper bounds of Ray's own work. For each
-number of machines: bringing them, a look at the cluster as a waiting job does it, Ray Train with a
-worker on each that only says when it runs, and a preparation whose tasks are spread over them.
+them, and all share these processors, so the times are upper bounds of Ray's own work; their logs
+are not sent to the driver. For each number of machines: bringing them, a look at the cluster as a
+waiting job does it, Ray Train with a worker on each that only says when it runs, and a preparation
+whose tasks are spread over them.
 Writes ``clusters.md`` beside this file.
 """
 
@@ -35,7 +36,7 @@ from mmtpp.data.prepare import prepare
 from mmtpp.storage.paths import write_bytes
 
 RESULT = Path(__file__).with_suffix(".md")
-SIZES = (4, 16, 32, 64)
+SIZES = (4, 16, 64)
 LOT = 4  # machines brought at a time: Ray's agents give up when more start on few processors
 LOOKS = 20
 FILES = 512

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import ray
+from ray._private.node import Node
 from ray.autoscaler._private.fake_multi_node.node_provider import (
     FAKE_HEAD_NODE_ID,
     FAKE_HEAD_NODE_TYPE,
@@ -41,7 +43,9 @@ class FakeCloud(FakeMultiNodeProvider):
     ) -> None:
         if "without" in node_config:
             raise NodeLaunchException("capacity", node_config["without"], None)
-        with self.lock:  # the autoscaler launches in several threads
+        # all machines share one folder of logs here, and each would read the logs of all
+        quiet = patch.object(Node, "start_log_monitor")
+        with self.lock, quiet:  # the autoscaler launches in several threads
             known = set(self._nodes)
             super()._create_node_with_resources_and_labels(
                 node_config, tags, count, resources, labels
