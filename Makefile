@@ -32,15 +32,18 @@ sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo'
 	$(BIN)/python -m cluster.demo sweep
 
 test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 20 minutes)
-	@echo "== test: unit and parity"
-	$(BIN)/python -m pytest -m "not slow" tests/unit tests/parity
+	@echo "== test: unit"
+	$(BIN)/python -m pytest -m "not slow" -n logical --dist worksteal tests/unit
+	@echo "== test: parity"
+	$(BIN)/python -m pytest -m "not slow" tests/parity
 	@echo "== test: on a real Ray cluster with a real S3 server and MLflow"
 	$(BIN)/python -m pytest -m "not slow" tests/on_ray tests/e2e
 	@echo "== test: the cluster files against an EC2 on loopback"
 	$(BIN)/python -m pytest -m "not slow" tests/cluster
 
 test-full: setup ## every test, the slow ones too
-	MMTPP_HYPOTHESIS=full $(BIN)/python -m pytest tests/unit tests/parity tests/on_ray tests/e2e
+	MMTPP_HYPOTHESIS=full $(BIN)/python -m pytest -n logical --dist worksteal tests/unit
+	$(BIN)/python -m pytest tests/parity tests/on_ray tests/e2e
 	$(BIN)/python -m pytest tests/cluster
 
 cluster-test: setup ## the cluster files, the real autoscaler on machines that come, vanish and leave (15 minutes)

@@ -132,8 +132,8 @@ def main() -> int:
     most = SIZES[-1]
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        types = {"any": node_type(1, LABELS, most)}
-        with autoscaled(Path(scratch) / "cloud", types, most=most, idle_minutes=30) as stack:
+        types = {"any": node_type(1, LABELS, 2 * most)}  # one that does not start still counts
+        with autoscaled(Path(scratch) / "cloud", types, most=2 * most, idle_minutes=30) as stack:
             os.environ.update(stack.environment())
             ray.init(
                 runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level=logging.WARNING

@@ -8,6 +8,7 @@ and what it answers is read from the cluster's status (Ray's second autoscaler, 
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -197,11 +198,12 @@ def _others_want(need: Need, status: GetClusterStatusReply) -> bool:
 def _situation(need: Need, status: GetClusterStatusReply, failed: set[str]) -> str:
     found = machines(need.labels)
     such = "such " if need.labels else ""
-    have = "; ".join(_amounts({kind: each.get(kind, 0.0) for kind in need.each}) for each in found)
+    alike = Counter(_amounts({kind: each.get(kind, 0.0) for kind in need.each}) for each in found)
+    have = "; ".join(f"{count} with {amounts}" for amounts, count in alike.items())
     state = status.autoscaling_state
     asked = [f"{each.count} {each.ray_node_type_name}" for each in state.pending_instance_requests]
     coming = [each.ray_node_type_name for each in state.pending_instances]
-    parts = [f"there are {len(found)} {such}machines{f' with {have}' if have else ''}"]
+    parts = [f"there are {len(found)} {such}machines{f': {have}' if have else ''}"]
     parts += [f"asked for: {', '.join(asked)}"] if asked else []
     parts += [f"starting: {', '.join(coming)}"] if coming else []
     parts += [f"failed to start: {'; '.join(_reasons(failed))}"] if failed else []

@@ -108,13 +108,18 @@ def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stac
     assert [result["run_id"]] == [run.info.run_id for run in runs]
     assert "FINISHED" == runs[0].info.status
 
-    # interrupted between its last checkpoint and its result: only that is made again
+
+@pytest.mark.slow  # two more runs
+def test_a_run_interrupted_before_its_result_makes_only_that_again(store, stack):
+    config = make_config(**{"run.name": "unfinished"})
+    result = pretrain(config)
+    client = MlflowClient(stack.mlflow_uri)
+    before = curve(client, result["run_id"])
     remove_folder(result["adapter_uri"])
-    filesystem, path = filesystem_of(f"{RUNS}/killed/{RESULT_FILE}")
+    filesystem, path = filesystem_of(f"{RUNS}/unfinished/{RESULT_FILE}")
     filesystem.delete_file(path)
-    again = pretrain(make_config(**{"run.name": "killed", "training.max_failures": 1}))
-    assert result == again
-    assert curves[1] == curve(client, result["run_id"])
+    assert result == pretrain(config)
+    assert before == curve(client, result["run_id"])
     with local_folder(result["adapter_uri"]) as folder:
         assert folder is not None
         load_base(folder, dtype=torch.float32)
