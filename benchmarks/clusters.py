@@ -31,6 +31,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from benchmarks.fake_cloud import ROOT, autoscaled, machines_with, node_type
 from benchmarks.measure import finish, machine, table
 from mmtpp.config.load import config_from_tree
+from mmtpp.core.errors import ClusterError
 from mmtpp.data.machines import Need, has_autoscaler, machines, wait_for
 from mmtpp.data.prepare import prepare
 from mmtpp.storage.paths import write_bytes
@@ -142,7 +143,13 @@ def main() -> int:
                 _publish()
                 for size in SIZES:
                     used = psutil.virtual_memory().used
-                    rows.append(measure(size, f"{scratch}/runs"))
+                    try:
+                        rows.append(measure(size, f"{scratch}/runs"))
+                    except ClusterError as error:
+                        if not rows:
+                            raise
+                        print(error, file=sys.stderr)
+                        break
                     print(rows[-1], flush=True)
                     taken = psutil.virtual_memory().used - used
                     growth = taken / size * (SIZES[min(len(rows), len(SIZES) - 1)] - size)
@@ -156,7 +163,7 @@ def main() -> int:
     }
     sizes = " / ".join(str(row["machines"]) for row in rows)
     how = f"`make bench-cluster`, {sizes} machines; {machine('ray', used='shared by all')}."
-    missed = [] if rows[-1]["machines"] == most else [f"no memory for {most} machines"]
+    missed = [] if rows[-1]["machines"] == most else [f"this machine could not hold {most}"]
     return finish(table("Many machines", how, figures), RESULT, missed)
 
 
