@@ -129,7 +129,7 @@ def measure(size: int, storage: str) -> dict[str, object]:
 
 
 def main() -> int:
-    """Measure each size that memory has room for; 1 if the largest had none."""
+    """Measure each size that this machine can hold; 1 if the largest was too much."""
     most = SIZES[-1]
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
