@@ -6,8 +6,7 @@ Real Ray nodes on this machine, brought by the real autoscaler; no cloud and no 
 them, and all share these processors, so the times are upper bounds of Ray's own work; their logs
 are not sent to the driver. For each number of machines: bringing them, a look at the cluster as a
 waiting job does it, Ray Train with a worker on each that only says when it runs, and a preparation
-whose tasks are spread over them.
-Writes ``clusters.md`` beside this file.
+whose tasks are spread over them. Writes ``clusters.md`` beside this file.
 """
 
 import os

@@ -82,11 +82,11 @@ def test_inspecting_the_store_tells_what_its_source_tells(store):
 
 @pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa"])
 def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
-    """Two sequences of two events each, several in a file."""
+    """Sequences of two events each, several in a file."""
     raw, store = tmp_path / "raw", str(tmp_path / "store")
     raw.mkdir()
     settings = {"source.kind": kind, "source.uri": str(raw), "store.uri": store,
-                "split.validation_fraction": 0.0, "split.test_fraction": 0.0,
+                "split.validation_fraction": 0.3, "split.test_fraction": 0.3,
                 "source.columns.time": "unix_time", "source.columns.sequence": "cab_id",
                 "source.columns.type": "event_type",
                 "source.types": ["pickup", "dropoff"]}  # fmt: skip
@@ -99,10 +99,10 @@ def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
     else:
         del settings["source.types"]
         write_bytes(str(raw / "frames" / "1.jpg"), _jpeg())
-        (raw / "qa.jsonl").write_text("\n".join([json.dumps(LINE)] * 2))
+        (raw / "qa.jsonl").write_text("\n".join([json.dumps(LINE)] * 12))
     report = prepare(make_config(**settings))
-    expected = {"columns": 3, "easytpp": 4, "danmaku_qa": 4}[kind]
-    assert (expected, expected, 2) == (
+    events, sequences = {"columns": (3, 2), "easytpp": (4, 2), "danmaku_qa": (24, 12)}[kind]
+    assert (events, events, sequences) == (
         report["events_read"],
         report["events_kept"],
         report["sequences"],
@@ -111,7 +111,9 @@ def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
     rows = pq.read_table(Path(store) / load_manifest(store).data_folder / "sequences").to_pylist()
     if kind == "danmaku_qa":
         assert [["How many peaks?"], ["3"]] == [rows[0]["questions"], rows[0]["answers"]]
-        assert [[0, -1]] * 2 == [row["frame"] for row in rows]
+        assert [[0, -1]] * 12 == [row["frame"] for row in rows]
+        # by their ids they would be in all three
+        assert 1 == len({row["split"] for row in rows})
 
 
 def _jpeg() -> bytes:
