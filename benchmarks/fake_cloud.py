@@ -111,6 +111,8 @@ def autoscaled(
         "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        # processes of many machines start on few processors; Ray gives up after 60 s five times
+        "RAY_worker_register_timeout_seconds": "900",
         "PYTHONPATH": str(ROOT),
         FOLDER: str(machines),
     }
