@@ -76,7 +76,7 @@ bench-forecast: setup ## every target in one pass against a pass for each, on MM
 bench-sweep: setup ## what Ray Tune costs beside the training it drives (a quarter of an hour)
 	$(BIN)/python -m benchmarks.sweeps.overhead
 
-bench-cluster: setup ## what 4, 16 and 64 machines cost head and driver (half an hour; 24 GiB, many cores)
+bench-cluster: setup ## what 4, 16 and 64 machines cost head and driver (ten minutes; 24 GiB)
 	$(BIN)/python -m benchmarks.clusters
 
 ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on)

@@ -5,16 +5,18 @@ The autoscaler is the real one, Ray's second; what it would ask of EC2 it asks o
 
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import psutil
 import ray
+from ray._private import services
 from ray._private.node import Node
 from ray.autoscaler._private.fake_multi_node.node_provider import (
     FAKE_HEAD_NODE_ID,
@@ -29,6 +31,14 @@ ROOT = Path(__file__).parents[1]
 FOLDER = "MMTPP_FAKE_CLOUD"  # variable: where the machines' processes are written down
 IDLE_MINUTES = 0.4
 OBJECT_STORE_BYTES = 100 * 2**20
+# instead of a dashboard agent: says that there is none, in whole files, and ends with its raylet
+NO_AGENT = """
+for port in metrics_agent metrics_export dashboard_agent_listen; do
+    file="$0/${port}_port_$RAY_NODE_ID"
+    printf %s -1 > "$file.new" && mv "$file.new" "$file"
+done
+while kill -0 $PPID 2> /dev/null; do sleep 5; done
+"""
 
 
 class FakeCloud(FakeMultiNodeProvider):
@@ -43,19 +53,39 @@ class FakeCloud(FakeMultiNodeProvider):
     ) -> None:
         if "without" in node_config:
             raise NodeLaunchException("capacity", node_config["without"], None)
-        # all machines share one folder of logs here, and each would read the logs of all
-        quiet = patch.object(Node, "start_log_monitor")
-        with self.lock, quiet:  # the autoscaler launches in several threads
+        with self.lock, ExitStack() as patches:  # the autoscaler launches in several threads
+            # all machines share one folder of logs here, and each would read the logs of all
+            patches.enter_context(patch.object(Node, "start_log_monitor"))
+            if "bare" in node_config:
+                patches.enter_context(patch.object(services, "start_ray_process", _start_bare))
             known = set(self._nodes)
             super()._create_node_with_resources_and_labels(
                 node_config, tags, count, resources, labels
             )
             (name,) = set(self._nodes) - known
-        processes = [each.pid for _, each in self._nodes[name]["node"].live_processes()]
+        node = cast("Node", self._nodes[name]["node"])
+        processes = [each.pid for _, each in node.live_processes()]
         (Path(os.environ[FOLDER]) / f"{name}.json").write_text(json.dumps(processes))
 
 
-def node_type(cpus: int, labels: Mapping[str, str], most: int, without: str = "") -> dict:
+_start_ray_process = services.start_ray_process
+
+
+def _start_bare(command: list[str], *arguments: Any, **named: Any) -> Any:
+    """Start a raylet without a dashboard agent and without workers that wait for work."""
+    found = dict(each.split("=", 1) for each in command if "=" in each)
+    agent = shlex.join(["/bin/sh", "-c", NO_AGENT, found["--session_dir"]])
+    changes = {"--dashboard_agent_command": agent, "--num_prestart_python_workers": "0"}
+    assert changes.keys() <= found.keys(), command
+    names = [each.split("=", 1)[0] for each in command]
+    bare = [f"{name}={changes[name]}" if name in changes else each
+            for name, each in zip(names, command, strict=True)]  # fmt: skip
+    return _start_ray_process(bare, *arguments, **named)
+
+
+def node_type(
+    cpus: int, labels: Mapping[str, str], most: int, *, without: str = "", is_bare: bool = False
+) -> dict:
     """A group of machines, none of which is there at first.
 
     Args:
@@ -63,11 +93,16 @@ def node_type(cpus: int, labels: Mapping[str, str], most: int, without: str = ""
         labels: Ray's, of each.
         most: that there may be.
         without: why the cloud has none, if it has none.
+        is_bare: their nodes have no dashboard agent and no workers before there is work, so that
+            many fit on this machine.
     """
     return {
         "resources": {"CPU": cpus, "object_store_memory": OBJECT_STORE_BYTES},
         "labels": dict(labels),
-        "node_config": {"without": without} if without else {},
+        "node_config": {
+            **({"without": without} if without else {}),
+            **({"bare": True} if is_bare else {}),
+        },
         "min_workers": 0,
         "max_workers": most,
     }

@@ -11,6 +11,7 @@ from mmtpp.model.vocabulary import TOKENIZER_FILE
 from mmtpp.storage.paths import join, write_bytes
 
 SETTINGS = {
+    "source_file": "",
     "source_kind": "mmtpp",
     "type_names": (),
     "columns": None,

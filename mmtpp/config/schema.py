@@ -92,7 +92,8 @@ class Source(Section):
     ``columns``: CSV, JSON lines or Parquet by ``source.columns``; ``flights``, ``taxi``: built,
     written to ``source.uri`` as ``mmtpp`` and read back."""
     uri: Uri = ""
-    """Folder with the raw files; a local path or s3://."""
+    """Folder with the raw files, or one file of them; a local path or s3://. Paths of images are
+    relative to the folder."""
     flights_sequence: Literal["aircraft", "airport_day"] = "aircraft"
     """What one sequence of the demo source is."""
     seconds_per_unit: PositiveFloat = 1.0

@@ -51,9 +51,9 @@ from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import (
     ahead,
     exists,
-    filesystem_of,
     join,
     list_files,
+    list_source,
     read_bytes,
     remove_folder,
     write_bytes,
@@ -341,11 +341,9 @@ def _list(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[list[tuple[
         DataError: no event files, or one that is too large.
     """
     suffixes = settings.reader().suffixes
-    _, root = filesystem_of(settings.source_uri)
     files: list[tuple[str, int]] = []
     state = hashlib.sha256()
-    for info in list_files(settings.source_uri, ""):
-        path = info.path.removeprefix(root).lstrip("/")
+    for path, info in list_source(settings.source_uri, settings.source_file):
         state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
         if path.endswith(suffixes):
             files.append((path, info.size))

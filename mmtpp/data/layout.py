@@ -88,6 +88,7 @@ class EncodeSettings:
     Attributes:
         source_kind: name of the reader.
         source_uri: root of event files and images.
+        source_file: the only event file, relative to it; empty for all that are there.
         type_names: accepted names by code; empty for numbers.
         columns: mapping of a table's columns; None for the kinds that know theirs.
         seconds_per_unit: of the times.
@@ -101,6 +102,7 @@ class EncodeSettings:
 
     source_kind: str
     source_uri: str
+    source_file: str
     type_names: tuple[str, ...]
     columns: Columns | None
     seconds_per_unit: float

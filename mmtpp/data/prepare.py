@@ -13,7 +13,7 @@ from mmtpp.data.settings import columns_of, source_reader
 from mmtpp.data.sources import flights, taxi
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.hub import hub_folder, is_hub
-from mmtpp.storage.paths import check_bucket, exists, join, read_bytes
+from mmtpp.storage.paths import check_bucket, exists, join, read_bytes, split_file
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +40,15 @@ def prepare(config: RunConfig) -> dict[str, object]:
     if reader.type_names and source.types:
         raise ConfigError(f"source.types: sources of kind {source.kind} name their own types")
     built = _build(source)
+    folder, file = split_file(source.uri)
     vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
     start_ray()
     wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
     report = encode(
         EncodeSettings(
             source_kind=source.kind,
-            source_uri=source.uri,
+            source_uri=folder,
+            source_file=file,
             type_names=reader.type_names or source.types,
             columns=columns_of(source) if source.kind == "columns" else None,
             seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,8 +19,6 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import Prediction, RunConfig, Tasks
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecast import IntervalGrid
-from mmtpp.core.order import seed_from
-from mmtpp.core.row import Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import AssembleSettings, make_plan
@@ -29,10 +26,9 @@ from mmtpp.data.prepare import load_model_vocabulary, prepare, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.evaluate.next_event import History, NextEvent, forecast_schema
 from mmtpp.evaluate.targets import writing_settings
-from mmtpp.model.forecast import Forecaster
-from mmtpp.model.rollout import Roller
-from mmtpp.model.writing import TextWriter, WritingSettings
+from mmtpp.model.writing import WritingSettings
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import check_bucket, join, write_bytes
 from mmtpp.train.hardware import choose_hardware
@@ -126,37 +122,6 @@ def predict(config: RunConfig) -> dict[str, object]:
     return {"forecasts": count, "forecasts_uri": uri, "store_uri": config.store.uri}
 
 
-def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
-    """The columns of the forecasts of a model.
-
-    Times are in the source's unit; ``events`` of the sequence, ``context`` of them seen by the
-    model; ``simultaneous`` the probability of no wait at all.
-    """
-    fields = [
-        ("sequence_id", pa.string()),
-        ("events", pa.int64()),
-        ("context", pa.int64()),
-        ("last_time", pa.float64()),
-        ("last_type", pa.string()),
-    ]
-    if "time" in answers.tasks:
-        names = ("interval_mean", *map(_quantile, prediction.quantiles), "simultaneous")
-        fields += [(name, pa.float64()) for name in names]
-    if "type" in answers.tasks:
-        chance = pa.struct([("type", pa.string()), ("probability", pa.float64())])
-        fields += [("type", pa.string()), ("type_probabilities", pa.list_(chance))]
-    if prediction.text:
-        fields.append(("text", pa.string()))
-    if prediction.futures:
-        event = pa.struct([("time", pa.float64()), ("type", pa.string())])
-        fields.append(("futures", pa.list_(pa.list_(event))))
-    return pa.schema(fields)
-
-
-def _quantile(level: float) -> str:
-    return f"interval_q{100 * level:g}"
-
-
 class NextEventForecaster:
     """Assembles the end of sequences and forecasts what follows: a Ray Data actor.
 
@@ -180,103 +145,32 @@ class NextEventForecaster:
         writing: WritingSettings,
         seed: int,
     ) -> None:
-        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
+        loaded = LoadedModel.of(source, image_px=settings.image_px)
         self._assembler = Assembler(settings, loaded.token_ids)
-        type_ids = loaded.vocabulary.type_ids(answers.type_codes)
-        self._forecaster = Forecaster(loaded.model, loaded.token_ids, type_ids, grid)
-        self._template = settings.writer(loaded.token_ids)
-        self._write = TextWriter(loaded.model, loaded.vocabulary, writing)
-        self._roller = Roller(
-            loaded.model,
-            self._template,
-            answers.type_codes,
-            type_ids,
-            grid,
-            joint=True,
-        )
+        template = settings.writer(loaded.token_ids)
+        self._forecast = NextEvent(loaded, template, answers, grid, prediction, writing, seed)
         self._image_px = settings.image_px
-        self._answers, self._prediction, self._seed = answers, prediction, seed
+        self._prediction = prediction
         self._schema = forecast_schema(answers, prediction)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """One row a sequence."""
         assembled = self._assembler(samples)
-        rows = [self._forecast(assembled, index) for index in range(len(assembled))]
+        histories = [self._history(assembled, index) for index in range(len(assembled))]
+        levels = self._prediction.quantiles
+        rows = [self._forecast(each).record(levels) for each in histories]
         return pa.Table.from_pylist(rows, self._schema)
 
-    def _forecast(self, assembled: pa.Table, index: int) -> dict[str, object]:
-        row = row_from_arrow(assembled, index, image_px=self._image_px)
-        found = self._forecaster(row, self._loaded.batcher(row))
+    def _history(self, assembled: pa.Table, index: int) -> History:
         times, places = (
             assembled[f"event_{name}"][index].values.to_numpy() for name in ("time", "position")
         )
-        result: dict[str, object] = {
-            "sequence_id": assembled["sequences"][index].values[0].as_py(),
-            "events": int(places[-1]) + 1,
-            "context": len(places),
-            "last_time": float(times[-1]),
-            "last_type": self._name(int(row.event_type[-1])),
-        }
-        if found.time is not None:
-            levels = self._prediction.quantiles
-            quantiles = found.time.interval.quantiles(levels)[0]
-            result |= {
-                "interval_mean": float(found.time.interval.mean()[0]),
-                **{
-                    _quantile(level): float(value)
-                    for level, value in zip(levels, quantiles, strict=True)
-                },
-                "simultaneous": float(found.time.interval.zero[0]),
-            }
-        if found.type is not None:
-            chances = np.exp(found.type.log_probability[0])
-            names = [self._name(code) for code in self._answers.type_codes]
-            result["type"] = names[int(chances.argmax())]
-            result["type_probabilities"] = [
-                {"type": name, "probability": float(chance)}
-                for name, chance in zip(names, chances, strict=True)
-            ]
-        if self._prediction.text:
-            assert found.time is not None
-            median = found.time.interval.quantiles((0.5,))[0]
-            result["text"] = self._text(row, median)
-        if self._prediction.futures:
-            result["futures"] = self._futures(row, str(result["sequence_id"]), float(times[-1]))
-        return result
-
-    def _text(self, row: Row, interval: np.ndarray) -> str:
-        """The text of the next event, (1,) after the last; without an image."""
-        ids, layout = self._template.ids, self._template.layout
-        time = (ids.time_prediction, *layout.turn, *self._template.time_ids(interval)[0].tolist())
-        prompt = (*time, *layout.answer_close, ids.text_start, *layout.turn)
-        plain = row.before_question(0, image_pad=ids.image_pad)
-        return self._write(self._loaded.batcher(plain), prompt)
-
-    def _futures(
-        self, row: Row, sequence_id: str, last_time: float
-    ) -> list[list[dict[str, object]]]:
-        """The events of each future up to the horizon."""
-        plain = row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
-        found = self._roller(
-            self._loaded.batcher(plain),
-            num_futures=self._prediction.futures,
-            horizon=self._prediction.horizon or np.inf,
-            max_events=self._prediction.max_future_events,
-            rng=np.random.default_rng(seed_from("futures", self._seed, sequence_id)),
+        return History(
+            assembled["sequences"][index].values[0].as_py(),
+            row_from_arrow(assembled, index, image_px=self._image_px),
+            int(places[-1]) + 1,
+            times,
         )
-        times = last_time + np.cumsum(found.intervals, axis=1)
-        return [
-            [
-                {"time": float(time), "type": self._name(int(kind))}
-                for time, kind, is_within in zip(*future, strict=True)
-                if is_within
-            ]
-            for future in zip(times, found.types, found.is_within, strict=True)
-        ]
-
-    def _name(self, code: int) -> str:
-        names = self._answers.type_names
-        return names[code] if code < len(names) else str(code)
 
 
 def _in_files(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:

@@ -224,6 +224,34 @@ def list_files(uri: str, suffix: str | tuple[str, ...]) -> list[pafs.FileInfo]:
     return sorted(files, key=lambda info: info.path)
 
 
+def split_file(uri: str) -> tuple[str, str]:
+    """The folder and the name of a file; anything else is a folder, with an empty name.
+
+    Raises:
+        StorageError: the place cannot be reached.
+    """
+    with explained(uri, "look at the path"):
+        filesystem, path = filesystem_of(uri)
+        if not filesystem.get_file_info(path).is_file:
+            return uri, ""
+    folder, separator, name = uri.rpartition("/")
+    return (folder if separator else ".") or "/", name
+
+
+def list_source(uri: str, file: str) -> list[tuple[str, pafs.FileInfo]]:
+    """The files of a source with their paths below its root; only ``file`` where one is named.
+
+    Raises:
+        StorageError: the folder is missing or unreachable.
+    """
+    if not file:
+        _, root = filesystem_of(uri)
+        return [(info.path.removeprefix(root).lstrip("/"), info) for info in list_files(uri, "")]
+    with explained(join(uri, file), "look at the file"):
+        filesystem, path = filesystem_of(join(uri, file))
+        return [(file, filesystem.get_file_info(path))]
+
+
 def copy_folder(source: str, target: str) -> None:
     """Copy every file below ``source`` to ``target``; either may be local or on S3.
 

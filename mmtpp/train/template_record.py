@@ -21,6 +21,14 @@ logger = logging.getLogger(__name__)
 TEMPLATE_FILE = "template.json"
 LANGUAGE = ("template.style", "template.time_bytes", "compression.run_encoding")
 IMAGES = ("template.images", "template.image_px")
+# what a forecast is made with unless told otherwise; a model can be used with others
+DEFAULTS = (
+    "compression.strategy",
+    "compression.delta",
+    "compression.min_text_similarity",
+    "compression.drop_fraction",
+    "window.max_tokens",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +76,16 @@ class Answers:
 def write_template(config: RunConfig, folder: Path, answers: Answers | None) -> None:
     """Record it beside the model, with what it answers after fine-tuning."""
     settings = flat_settings(config)
-    record: dict[str, object] = {key: settings[key] for key in (*LANGUAGE, *IMAGES)}
+    record: dict[str, object] = {key: settings[key] for key in (*LANGUAGE, *IMAGES, *DEFAULTS)}
     if answers is not None:
         record["answers"] = asdict(answers)
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+
+def recorded_settings(uri: str) -> dict[str, object]:
+    """Template, compression and context that the model of a folder was trained with."""
+    record = _read(uri)
+    return {key: record[key] for key in (*LANGUAGE, *IMAGES, *DEFAULTS) if key in record}
 
 
 def recorded_answers(uri: str) -> Answers | None:

@@ -1,13 +1,16 @@
 """Stage 2 on a real cluster: fine-tune, forecast every held-out event, compare with baselines."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 from mlflow.tracking import MlflowClient
 
-from mmtpp.core.errors import ConfigError, ModelError
+import mmtpp
+from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.forecast import IntervalRange
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.evaluate.predict import predict
@@ -173,10 +176,64 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
             assert len(future) <= 5
             assert times[-1] <= row["last_time"] + 30.0
             assert {event["type"] for event in future} <= {"0", "1", "2", "3"}
+    _check_notebook(adapted["adapter_uri"], {row["sequence_id"]: row for row in rows})
     with pytest.raises(ModelError, match=r"units of 60 s, the model was trained with units of 1 s"):
         predict(make_config(**settings, **{"source.seconds_per_unit": 60.0, "run.name": "minutes"}))
     with pytest.raises(ModelError, match="was not fine-tuned to forecast"):
         predict(make_config(**{**settings, "model.adapter": ""}))
+
+
+def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
+    """The forecasts of one's own process are those of the job, read from the same files."""
+    settings = {"generation.max_tokens": 8, "prediction.max_future_events": 5}
+    forecaster = mmtpp.Forecaster.from_pretrained(adapter, settings=settings)
+    assert (1.0, ()) == (forecaster.seconds_per_unit, forecaster.type_names)
+    for sequence in mmtpp.load_sequences(OWN)[:3]:
+        forecast = forecaster.forecast(sequence, futures=3, horizon=30.0, text=True)
+        found, expected = forecast.record((0.1, 0.5, 0.9)), rows[sequence.sequence_id]
+        assert list(expected) == list(found)
+        for name, value in expected.items():
+            if name.startswith("interval") or name == "simultaneous":
+                assert value == pytest.approx(found[name], rel=1e-4), name
+            elif name == "type_probabilities":
+                chances = [each["probability"] for each in value]
+                assert chances == pytest.approx(
+                    list(forecast.type_probabilities.values()), abs=1e-4
+                )
+            elif name != "futures":
+                assert value == found[name], name
+        assert [len(each) for each in expected["futures"]] == [
+            len(each) for each in found["futures"]
+        ]
+        survival = forecast.survival([0.0, forecast.median, 1e9])
+        assert [1 - forecast.simultaneous, 0.5, 0.0] == pytest.approx(survival, abs=1e-3)
+        assert (forecast.hazard([5.0, 61.0]) >= 0).all()
+    own = forecaster.sequence([0.0, 5.0, 65.0], [3, 0, 1], texts=["a", "", "b"])
+    assert 1.0 == pytest.approx(sum(forecaster.forecast(own).type_probabilities.values()))
+    with pytest.raises(DataError, match=r"event 1 has the time 1\.0"):
+        forecaster.forecast(forecaster.sequence([5.0, 1.0], [0, 0]))
+    with pytest.raises(DataError, match="unknown types what"):
+        forecaster.sequence([5.0], ["what"])
+    with pytest.raises(ConfigError, match=r"window\.max_token"):
+        mmtpp.Forecaster.from_pretrained(adapter, settings={"window.max_token": 8})
+
+
+def test_the_readmes_python_runs(adapted, tmp_path):
+    """With a table and a model in the place of its names."""
+    path = tmp_path / "events.csv"
+    path.write_text("at,vehicle,what\n0,a,1\n5,a,2\n65,a,0\n3,b,1\n")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    for name, own in {
+        "events.csv": str(path), "s3://bucket/runs/NAME/adapter": adapted["adapter_uri"]
+    }.items():  # fmt: skip
+        assert name in code
+        code = code.replace(name, own)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+    assert ["a", "b"] == [each.sequence_id for each in names["sequences"]]
+    assert 3 == names["forecast"].events
+    assert [False, False, True] == names["similar"].tolist()
 
 
 def test_an_adapter_that_does_not_fit_is_refused_before_anything_starts(base, adapted):

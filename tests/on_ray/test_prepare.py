@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import mmtpp
 from mmtpp.core.errors import DataError, StorageError
 from mmtpp.data.prepare import prepare
 from mmtpp.inspect.dataset import load
@@ -45,6 +46,23 @@ def test_another_place_gives_the_same_fingerprint(store, tmp_path):
     )
     assert not local["reused"]
     assert store["fingerprint"] == local["fingerprint"]
+
+
+def test_one_file_alone_is_a_source(cluster, tmp_path):
+    """Beside others, with images relative to its folder."""
+    raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
+    publish_events(raw)
+    one = {"source.uri": f"{raw}/line-03.json", "store.uri": target}
+    report = prepare(make_config(**one))
+    assert (NUM_EVENTS, 1, 3) == (report["events_kept"], report["sequences"], report["frames"])
+    assert prepare(make_config(**one))["reused"]
+    [found] = mmtpp.load_sequences(f"{raw}/line-03.json")
+    [stored] = mmtpp.load_sequences(target)
+    assert stored.times.tolist() == found.times.tolist()
+    assert (stored.texts, stored.sequence_id) == (found.texts, "line-03")
+    pair = [mmtpp.load_image(each.images[5] or "", image_px=56) for each in (stored, found)]
+    assert (pair[0] == pair[1]).all()
+    assert pair[0][0, 0].tolist() == [0, 0, 200]  # blue, the third in turn
 
 
 def test_bad_records_are_counted_and_kept_as_rejected(cluster, tmp_path):

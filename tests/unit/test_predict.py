@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from mmtpp.config.schema import Prediction
 from mmtpp.core.forecast import IntervalRange
-from mmtpp.evaluate.predict import forecast_schema
+from mmtpp.evaluate.next_event import forecast_schema
 from mmtpp.train.template_record import Answers
 
 

@@ -1,0 +1,1 @@
+"""What a notebook wants: sequences, compression and forecasts, without a cluster."""

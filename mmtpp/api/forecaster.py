@@ -1,0 +1,271 @@
+"""A fine-tuned model in this process: one sequence in, the forecast of what comes next out."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.branches import branch_costs, lay_out_branches
+from mmtpp.core.compression import compress
+from mmtpp.core.errors import ConfigError, DataError, ModelError
+from mmtpp.core.events import MAX_TYPES, EventSequence
+from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.row import Row
+from mmtpp.core.template import Template
+from mmtpp.core.window import last_window
+from mmtpp.data.images import load_image
+from mmtpp.data.plan import seeded
+from mmtpp.data.raw import distinct_images, tokenised
+from mmtpp.data.settings import compression_of, template_of
+from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.evaluate.next_event import Forecast, History, NextEvent
+from mmtpp.evaluate.targets import writing_settings
+from mmtpp.model.adapter import CONFIG_FILE
+from mmtpp.model.folder import local_folder, read_file
+from mmtpp.train.template_record import Answers, recorded_answers, recorded_settings
+
+_ASKED = ("time", "type")
+
+
+@dataclass(frozen=True, slots=True)
+class Forecaster:
+    """A model that was fine-tuned to forecast (``jobs/finetune.py``).
+
+    Made by ``from_pretrained``. Times are in the unit of the model's own store,
+    ``seconds_per_unit``.
+
+    Attributes:
+        path: of the model, or of its adapter.
+        config: the settings it was trained with, and what differs from them.
+        answers: what it was asked, its types and unit.
+        loaded: the model on its device.
+    """
+
+    path: str
+    config: RunConfig
+    answers: Answers
+    loaded: LoadedModel
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        base: str = "",
+        precision: str = "",
+        settings: Mapping[str, object] | None = None,
+    ) -> "Forecaster":
+        """Load a model or an adapter.
+
+        Args:
+            path: folder of the model or adapter; local, s3:// or hf://.
+            base: folder of the model that an adapter adapts; what the adapter names otherwise.
+            precision: ``float32`` or ``bfloat16``; by default bfloat16 on GPUs.
+            settings: that differ from those it was trained with, by their path, such as
+                ``{"window.max_tokens": 8192}``.
+
+        Raises:
+            ModelError: no model there, or one that was not fine-tuned to forecast.
+            ConfigError: no such setting.
+        """
+        adapter = read_file(path, CONFIG_FILE)
+        if adapter is not None and not base:
+            base = str(json.loads(adapter)["base_model_name_or_path"] or "")
+        answers = recorded_answers(path)
+        if answers is None or not {*_ASKED} & {*answers.tasks}:
+            raise ModelError(
+                "the model was not fine-tuned to forecast",
+                where=path,
+                cause="it was never asked when the next event comes, or of which type it is; run "
+                "jobs/finetune.py on it",
+            )
+        config = with_values(RunConfig(), {**recorded_settings(path), **(settings or {})})
+        precision = precision or ("bfloat16" if torch.cuda.is_available() else "float32")
+        if precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision = {precision!r}: float32 or bfloat16")
+        model, adapter_uri = (base, path) if adapter is not None else (path, "")
+        source = ModelSource(model, adapter_uri, "", precision)
+        loaded = LoadedModel.of(source, image_px=config.template.image_px)
+        return cls(path, config, answers, loaded)
+
+    @property
+    def type_names(self) -> tuple[str, ...]:
+        """Names of the types by code, possibly empty."""
+        return self.answers.type_names
+
+    @property
+    def seconds_per_unit(self) -> float:
+        """Seconds in one unit of the times."""
+        return self.answers.seconds_per_unit
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Copy the model, or the adapter without its base, to a local folder."""
+        with local_folder(self.path) as source:
+            assert source is not None
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+
+    def sequence(
+        self,
+        times: ArrayLike,
+        types: Sequence[str | int],
+        *,
+        texts: Sequence[str] = (),
+        images: Sequence[str | None] = (),
+        sequence_id: str = "sequence",
+    ) -> EventSequence:
+        """Make a sequence of one's own events.
+
+        Args:
+            times: E, not decreasing, in the model's unit.
+            types: E, names that the model knows, or codes.
+            texts: E; none for events without text.
+            images: E paths or URIs; none for events without images.
+            sequence_id: its name, on which random draws depend.
+
+        Raises:
+            DataError: times that are not in order, or unknown types.
+        """
+        known = {name: code for code, name in enumerate(self.type_names)}
+        unknown = sorted({each for each in types if isinstance(each, str) and each not in known})
+        if unknown:
+            raise DataError(
+                f"unknown types {', '.join(unknown)}",
+                where=sequence_id,
+                cause=f"the model's are {', '.join(known) or 'numbers'}",
+            )
+        codes = [known[each] if isinstance(each, str) else int(each) for each in types]
+        return EventSequence(
+            sequence_id,
+            np.asarray(times, dtype=np.float64),
+            np.array(codes, dtype=np.int16),
+            tuple(texts) or ("",) * len(codes),
+            tuple(images) or (None,) * len(codes),
+        )
+
+    def forecast(
+        self,
+        sequence: EventSequence,
+        *,
+        futures: int = 0,
+        horizon: float = 0.0,
+        text: bool = False,
+        seed: int = 0,
+    ) -> Forecast:
+        """Forecast the event after the last one.
+
+        The model sees the newest events, as many as fit ``window.max_tokens``; ``context`` of the
+        forecast says how many.
+
+        Args:
+            sequence: at least one event; ``sequence`` makes one.
+            futures: whole futures to draw, one event after the other.
+            horizon: of the futures, in the model's unit; 0 for none but
+                ``prediction.max_future_events``.
+            text: also write the text of the next event.
+            seed: of the futures.
+
+        Raises:
+            DataError: times out of order, a type or an image that is none, an event that is larger
+                than the context.
+            ConfigError: the model was not asked what this needs.
+        """
+        self._check(sequence)
+        self._check_wanted(futures=futures, text=text)
+        config = with_values(
+            self.config,
+            {"prediction.futures": futures, "prediction.horizon": horizon, "prediction.text": text},
+        )
+        grid = self.answers.intervals.grid(num_bytes=config.template.time_bytes)
+        template = Template(self.loaded.token_ids, template_of(config), asked=True)
+        forecast = NextEvent(
+            self.loaded,
+            template,
+            self.answers,
+            grid,
+            config.prediction,
+            writing_settings(config),
+            seed,
+        )
+        return forecast(self._history(sequence, template, grid))
+
+    def _history(self, sequence: EventSequence, template: Template, grid: IntervalGrid) -> History:
+        """The newest events with the questions about what follows, as the predict job has them."""
+        config = self.config
+        [events] = tokenised([sequence], self.loaded.vocabulary)
+        events = compress(events, seeded(compression_of(config), sequence.sequence_id))
+        tasks = [task for task in _ASKED if task in self.answers.tasks]
+        costs = branch_costs(template, events, tasks=tasks)
+        max_tokens = config.window.max_tokens
+        try:
+            window = last_window(
+                events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
+            )
+        except ValueError as error:
+            raise DataError(
+                str(error),
+                where=sequence.sequence_id,
+                cause="a single event does not fit the context",
+                setting=f"window.max_tokens = {max_tokens}",
+            ) from error
+        seen = events.slice(window.start, window.end)
+        laid = lay_out_branches(
+            template, seen, [len(seen)], tasks=tasks, expansions=grid.first_bytes
+        )
+        frames, image_frame = np.unique(laid.tokens.frames, return_inverse=True)
+        images = distinct_images(sequence)
+        image_px = config.template.image_px
+        pixels = [load_image(images[each], image_px=image_px) for each in frames.tolist()]
+        row = Row(
+            sample_id=0,
+            input_ids=laid.tokens.ids,
+            modality=laid.tokens.modality,
+            segment=np.zeros(len(laid.tokens.ids), dtype=np.int32),
+            event=laid.tokens.event,
+            scored=laid.is_answer,
+            frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
+            image_frame=image_frame.astype(np.int32),
+            event_type=seen.types,
+            event_is_target=np.zeros(len(seen), dtype=np.bool_),
+            branches=laid.branches,
+            questions=laid.questions,
+        )
+        times = sequence.times[window.start : window.end]
+        return History(sequence.sequence_id, row, len(sequence), times)
+
+    def _check(self, sequence: EventSequence) -> None:
+        times, types = sequence.times, sequence.types
+
+        def bad(what: str, cause: str) -> DataError:
+            return DataError(what, where=sequence.sequence_id, cause=cause)
+
+        if not len(times):
+            raise bad("the sequence has no events", "a forecast continues at least one")
+        is_wrong = ~(np.isfinite(times) & (times >= 0)) | (np.diff(times, prepend=times[0]) < 0)
+        if is_wrong.any():
+            place = int(np.flatnonzero(is_wrong)[0])
+            raise bad(
+                f"event {place} has the time {times[place]}",
+                "times must be finite, 0 or more, and in order",
+            )
+        count = len(self.type_names) or MAX_TYPES
+        if not 0 <= types.min() <= types.max() < count:
+            place = int(np.flatnonzero((types < 0) | (types >= count))[0])
+            raise bad(f"event {place} has the type {types[place]}", f"codes are 0 to {count - 1}")
+
+    def _check_wanted(self, *, futures: int, text: bool) -> None:
+        wanted = {"futures": ({"time", "joint"}, futures), "text": ({"time", "text"}, text)}
+        for name, (tasks, value) in wanted.items():
+            if value and not tasks <= {*self.answers.tasks}:
+                raise ConfigError(
+                    f"the model was asked for {', '.join(self.answers.tasks)}, not for "
+                    f"{' and '.join(sorted(tasks))}",
+                    where=self.path,
+                    setting=f"{name} = {value}",
+                )

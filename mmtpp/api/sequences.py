@@ -1,0 +1,185 @@
+"""Sequences of events in memory, and which of their events are similar."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtpp.config.load import config_from_tree
+from mmtpp.core.compression import similar_events
+from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.data.images import frame_name
+from mmtpp.data.layout import REJECTED, SEQUENCES
+from mmtpp.data.plan import seeded
+from mmtpp.data.prepare import load_model_vocabulary
+from mmtpp.data.raw import read_raw, tokenised
+from mmtpp.data.settings import compression_of
+from mmtpp.data.store import StoreReader, StoreSettings
+from mmtpp.storage.manifest import Manifest, find_manifest
+from mmtpp.storage.parquet import read_table
+from mmtpp.storage.paths import join, join_inside
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences(Sequence[EventSequence]):
+    """The sequences of a data set, in a list that knows their unit and their types.
+
+    Attributes:
+        items: the sequences; images are paths or URIs of their own, or the frames of a store.
+        seconds_per_unit: of their times.
+        type_names: by code, possibly empty.
+        rejected: records that were read and not kept, with the cause of each.
+    """
+
+    items: tuple[EventSequence, ...]
+    seconds_per_unit: float
+    type_names: tuple[str, ...]
+    rejected: tuple[Rejected, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> EventSequence: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequences": ...
+    def __getitem__(self, index: int | slice) -> "EventSequence | Sequences":
+        if isinstance(index, slice):
+            return replace(self, items=self.items[index])
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[EventSequence]:
+        return iter(self.items)
+
+    def __repr__(self) -> str:
+        events = sum(map(len, self.items))
+        return (
+            f"Sequences({len(self):,} sequences, {events:,} events, {len(self.rejected):,} records "
+            f"rejected, types {', '.join(self.type_names) or 'by number'})"
+        )
+
+
+def load_sequences(
+    uri: str,
+    *,
+    kind: str = "",
+    columns: Mapping[str, str] | None = None,
+    types: Sequence[str] = (),
+    seconds_per_unit: float = 1.0,
+    split: str = "all",
+    max_files: int = 0,
+) -> Sequences:
+    """Read event files, or an event store, into memory.
+
+    Args:
+        uri: a file, a folder or a store; a local path or s3://.
+        kind: of files, ``source.kind``; ``columns`` when ``columns`` are given, else ``mmtpp``.
+        columns: the mapping of a table's columns, ``source.columns``: at least ``time``.
+        types: accepted names of types by code; found in the files when not given.
+        seconds_per_unit: of the times of files that do not say.
+        split: of a store: ``train``, ``validation``, ``test`` or ``all``.
+        max_files: files read, evenly spread; 0 for all.
+
+    Returns:
+        The sequences. What was refused is in ``rejected``, and a warning says so.
+
+    Raises:
+        DataError: nothing there that is an event.
+        ConfigError: the settings do not go together.
+        StorageError: the place cannot be reached.
+    """
+    manifest = find_manifest(uri)
+    if manifest is not None:
+        return _of_store(uri, manifest, split, max_files)
+    if split != "all":
+        raise ConfigError(f"split = {split!r}: {uri} is no event store, its files have no splits")
+    kind = kind or ("columns" if columns else "mmtpp")
+    tree = {"uri": uri, "kind": kind, "types": list(types), "seconds_per_unit": seconds_per_unit,
+            "columns": dict(columns or {})}  # fmt: skip
+    raw = read_raw(config_from_tree({"source": tree}).source, max_files=max_files)
+    if raw.rejected:
+        logger.warning("%s: not kept: %s", uri, raw.rejected_by_cause())
+
+    def whole(image: str | None) -> str | None:
+        return join_inside(raw.root, image) if image else None
+
+    items = tuple(replace(each, images=tuple(map(whole, each.images))) for each in raw.sequences)
+    return Sequences(items, raw.seconds_per_unit, raw.type_names, tuple(raw.rejected))
+
+
+def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Sequences:
+    folder = join(uri, manifest.data_folder)
+    reader = StoreReader(StoreSettings(folder, manifest.fingerprint, manifest.image_px, 0, ""))
+    files = reader.files()
+    files = files[:: -(-len(files) // max_files) if max_files else 1]
+    items: list[EventSequence] = []
+    rejected: list[Rejected] = []
+    for file in files:
+        table = read_table(join(folder, SEQUENCES, file)).select(
+            ["part", "texts", "questions", "answers"]
+        )
+        texts: list[tuple[str, ...]] = []
+        questions: list[tuple[tuple[str, str], ...]] = []
+        for row in table.to_pylist():
+            if row["part"]:
+                texts[-1] += tuple(row["texts"])
+                continue
+            texts.append(tuple(row["texts"]))
+            pairs = zip(row["questions"] or (), row["answers"] or (), strict=True)
+            questions.append(tuple(pairs))
+        for stored, text, asked in zip(reader.sequences([file]), texts, questions, strict=True):
+            if split in (stored.split, "all"):
+                frames = stored.events.frames.tolist()
+                images = (frame_name(uri, file, each) if each >= 0 else None for each in frames)
+                types = stored.events.types
+                items.append(
+                    EventSequence(
+                        stored.sequence_id, stored.times, types, text, tuple(images), asked
+                    )
+                )
+        if manifest.events_rejected:
+            rows = read_table(join(folder, REJECTED, file)).to_pylist()
+            rejected += [Rejected(**row) for row in rows]
+    if not items:
+        raise DataError(f"no sequence of split {split!r}", where=uri)
+    return Sequences(
+        tuple(items), manifest.seconds_per_unit, tuple(manifest.type_names), tuple(rejected)
+    )
+
+
+def compress(
+    sequence: EventSequence,
+    *,
+    strategy: str = "temporal",
+    delta: float = 0.2,
+    model: str = "",
+    **settings: Any,
+) -> NDArray[np.bool_]:
+    """Mark the events that are similar to their past (MM-TPP, adaptive temporal compression).
+
+    Args:
+        sequence: E events.
+        strategy: ``compression.strategy``.
+        delta: ``compression.delta``, in the unit of the times.
+        model: folder of a model, whose tokens ``hybrid`` compares texts by.
+        settings: others of ``compression``, such as ``min_text_similarity``.
+
+    Returns:
+        (E,) True where an event would be written as a similar event. Never True for the first.
+
+    Raises:
+        ConfigError: a setting out of range, or ``hybrid`` without a model.
+    """
+    tree = {"strategy": strategy, "delta": delta, **settings}
+    config = config_from_tree({"compression": tree})
+    if strategy == "hybrid" and not model:
+        raise ConfigError("strategy = hybrid compares texts by their tokens: name a model")
+    vocabulary = load_model_vocabulary(model) if strategy == "hybrid" else None
+    [events] = tokenised([sequence], vocabulary)
+    return similar_events(events, seeded(compression_of(config), sequence.sequence_id))
