@@ -61,6 +61,23 @@ class RunIdentity:
     mlflow_run_id: str | None = None
 
 
+def ping(uri: str) -> None:
+    """Ask a tracking server for its experiments.
+
+    Raises:
+        StorageError: it does not answer, or refuses.
+    """
+    try:
+        MlflowClient(uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        raise StorageError(
+            f"the MLflow server {uri} does not answer: {str(error).splitlines()[0][:200]}",
+            cause="it is not running or not reachable from here, or it wants "
+            "MLFLOW_TRACKING_TOKEN or MLFLOW_TRACKING_USERNAME and _PASSWORD",
+            setting="tracking.uri, or MLFLOW_TRACKING_URI in the environment",
+        ) from error
+
+
 class MlflowTracker:
     """One MLflow run, found by its key or created; see ``Tracker``.
 

@@ -21,6 +21,7 @@ OWN = {
     "evaluate": {"core", "config", "storage", "track", "model", "data", "train"},
     "inspect": {"core", "config", "storage", "model.vocabulary", "data"},
     "api": {"core", "config", "storage", "model", "data", "train.template_record", "evaluate"},
+    "doctor": {"core", "config", "storage", "track"},
 }
 THIRD_PARTY = {
     "core": NUMPY,
@@ -51,6 +52,7 @@ THIRD_PARTY = {
     },
     "inspect": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe"},
     "api": {"numpy", "torch"},
+    "doctor": {"torch", "packaging"},
 }
 MAIN = {
     "argparse", "importlib", "sys", "collections.abc", "mmtpp.config.job", "mmtpp.core.errors"

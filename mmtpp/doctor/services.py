@@ -1,0 +1,119 @@
+"""Checks of what jobs talk to: storage, MLflow, Ray."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import MmtppError
+from mmtpp.doctor.finding import Finding
+from mmtpp.storage.paths import exists, join, list_files, read_bytes, remove_folder, write_bytes
+from mmtpp.track.mlflow_tracker import ping
+
+RAY_S = 45
+_SQLITE = "sqlite:///"
+_RESOURCES = """
+import json, logging, ray
+ray.init(address={address!r}, logging_level=logging.ERROR, log_to_driver=False)
+nodes = [node for node in ray.nodes() if node["Alive"]]
+print(json.dumps([ray.__version__, len(nodes), ray.cluster_resources()]))
+"""
+
+
+def check_storage(config: RunConfig) -> Iterator[Finding]:
+    """Whether raw events can be read, and stores and runs written."""
+    source = config.source.uri
+    if source:
+        yield _read(source)
+    targets = {"store.uri": config.store.uri, "run.storage_uri": config.run.storage_uri}
+    for name, uri in targets.items():
+        if uri:
+            yield _write(name, uri)
+    if not any((source, *targets.values())):
+        fix = "doctor --set run.storage_uri=s3://bucket/runs checks a place of yours"
+        yield Finding("storage", "warning", "no place is named: nothing was tried", fix)
+
+
+def _read(uri: str) -> Finding:
+    try:
+        if not exists(uri):
+            return Finding("source.uri", "failure", f"{uri}: nothing is there", "correct the URI")
+    except MmtppError as error:
+        return _failure("source.uri", uri, error)
+    return Finding("source.uri", "ok", uri)
+
+
+def _write(name: str, uri: str) -> Finding:
+    """Write, list, read and delete a file of its own folder."""
+    folder, content = join(uri, f".doctor-{uuid4().hex}"), b"mmtpp"
+    try:
+        write_bytes(join(folder, "probe"), content)
+        try:
+            found = read_bytes(join(folder, "probe"))
+            listed = list_files(folder, "probe")
+        finally:
+            remove_folder(folder)
+    except MmtppError as error:
+        return _failure(name, uri, error)
+    if found != content or len(listed) != 1:
+        return Finding(name, "failure", f"{uri}: what is written is not what is read",
+                       "the object store must be consistent, as S3 is")  # fmt: skip
+    return Finding(name, "ok", f"{uri}: written, listed, read and deleted")
+
+
+def _failure(name: str, uri: str, error: MmtppError) -> Finding:
+    fix = error.cause or ("AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the "
+                          "machine's role; the bucket's policy")  # fmt: skip
+    what = error.what if uri in error.what else f"{uri}: {error.what}"
+    return Finding(name, "failure", what, fix)
+
+
+def check_mlflow(config: RunConfig) -> Finding:
+    """Whether the tracking server answers."""
+    uri = config.tracking.uri
+    if uri.startswith(_SQLITE):
+        folder = Path(uri.removeprefix(_SQLITE)).parent
+        if not os.access(folder, os.W_OK):
+            return Finding("mlflow", "failure", f"{uri}: cannot be written", "tracking.uri")
+        what = f"{uri}, a file: workers on other machines and the UI do not see it"
+        return Finding("mlflow", "warning", what, "mlflow server, and MLFLOW_TRACKING_URI")
+    try:
+        ping(uri)
+    except MmtppError as error:
+        return Finding("mlflow", "failure", error.what, error.cause)
+    return Finding("mlflow", "ok", f"{uri} answers")
+
+
+def check_ray() -> Iterator[Finding]:
+    """The token, and the cluster where one is named."""
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
+    path = Path(token).expanduser()
+    if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        yield Finding("ray token", "warning", f"{path}: others may read it", f"chmod 600 {path}")
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        yield Finding("ray", "ok", "RAY_ADDRESS is not set: jobs start Ray on this machine")
+        return
+    if address.startswith("http"):
+        yield Finding("ray", "failure", f"RAY_ADDRESS = {address} is the job server's",
+                      "RAY_API_SERVER_ADDRESS is for it; RAY_ADDRESS is HOST:6379")  # fmt: skip
+        return
+    command = [sys.executable, "-c", _RESOURCES.format(address=address)]
+    fix = "the cluster's address and token: RAY_ADDRESS, RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RAY_S, check=False)
+    except subprocess.TimeoutExpired:
+        yield Finding("ray", "failure", f"{address} did not answer in {RAY_S} s", fix)
+        return
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        yield Finding("ray", "failure", f"{address}: {said[-1] if said else 'no answer'}", fix)
+        return
+    version, nodes, resources = json.loads(done.stdout.splitlines()[-1])
+    cpus, gpus = (f"{resources.get(each, 0):g} {each}s" for each in ("CPU", "GPU"))
+    yield Finding("ray", "ok", f"{address}: {nodes} machines, {cpus}, {gpus}, Ray {version}")
