@@ -53,7 +53,9 @@ audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
 	$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-check: setup ## lint, format and types
+check: setup ## lint, format, types, and every cluster file against its schema
+	@echo "== check: the cluster files"
+	$(BIN)/python -m pytest --quiet tests/unit/test_cluster_yaml.py tests/unit/test_kubernetes.py
 	@echo "== check: ruff, pyright"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

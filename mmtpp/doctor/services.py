@@ -12,7 +12,15 @@ from uuid import uuid4
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import MmtppError
 from mmtpp.doctor.finding import Finding
-from mmtpp.storage.paths import exists, join, list_files, read_bytes, remove_folder, write_bytes
+from mmtpp.storage.paths import (
+    check_bucket,
+    exists,
+    join,
+    list_files,
+    read_bytes,
+    remove_folder,
+    write_bytes,
+)
 from mmtpp.track.mlflow_tracker import ping
 
 RAY_S = 45
@@ -52,6 +60,7 @@ def _write(name: str, uri: str) -> Finding:
     """Write, list, read and delete a file of its own folder."""
     folder, content = join(uri, f".doctor-{uuid4().hex}"), b"mmtpp"
     try:
+        check_bucket(uri)  # some object stores would make one
         write_bytes(join(folder, "probe"), content)
         try:
             found = read_bytes(join(folder, "probe"))

@@ -31,7 +31,7 @@ from mmtpp.evaluate.model import ModelSource
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.parquet import write_table
-from mmtpp.storage.paths import check_bucket, join
+from mmtpp.storage.paths import check_bucket, join, read_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 from mmtpp.train.hardware import choose_hardware
@@ -88,7 +88,11 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         found = evaluate_forecasts(config, source, answers, manifest, vocabulary, run_uri)
         metrics |= found.metrics
         baselines |= found.baselines
-        result |= {"targets": found.num_targets, "targets_uri": found.targets_uri}
+        result |= {
+            "targets": found.num_targets,
+            "targets_uri": found.targets_uri,
+            "report_uri": found.report_uri,
+        }
     if answers is not None and "qa" in answers.tasks:
         of_answers, count, uri = evaluate_answers(
             config, source, answers, manifest, vocabulary, run_uri
@@ -106,6 +110,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     tracker.metrics(0, {f"baseline/{metric}": value for metric, value in baselines.items()})
     if "targets" in result:
         tracker.folder(join(run_uri, "figures"), "figures")
+        tracker.text("report.html", read_bytes(result["report_uri"]).decode())
     run_id = tracker.wait_for_run(TRACKER_WAIT_S)
     tracker.close("FINISHED")
     return {

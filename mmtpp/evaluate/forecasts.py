@@ -15,10 +15,12 @@ from mmtpp.data.settings import asking_of, assemble_settings
 from mmtpp.data.store import StoreReader
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.classical import History, baseline_targets
-from mmtpp.evaluate.figures import write_figures
+from mmtpp.evaluate.examples import read_examples
+from mmtpp.evaluate.figures import make_plots, write_figures
 from mmtpp.evaluate.horizon import check_futures, evaluate_horizon
 from mmtpp.evaluate.metrics import Estimate, estimate
 from mmtpp.evaluate.model import ModelSource
+from mmtpp.evaluate.page import Subject, as_report
 from mmtpp.evaluate.targets import TargetScorer, Writing, writing_settings
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
@@ -27,6 +29,8 @@ from mmtpp.storage.paths import join, write_bytes
 from mmtpp.train.template_record import Answers
 
 logger = logging.getLogger(__name__)
+
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,14 @@ class ForecastReport:
         baselines: by ``baseline/metric``.
         num_targets: events forecast.
         targets_uri: table with one row a target, ``targets.TARGET_SCHEMA``.
+        report_uri: the page.
     """
 
     metrics: dict[str, float]
     baselines: dict[str, float]
     num_targets: int
     targets_uri: str
+    report_uri: str
 
 
 def evaluate_forecasts(
@@ -56,7 +62,8 @@ def evaluate_forecasts(
 ) -> ForecastReport:
     """Forecast every target of the held-out split and compare with baselines.
 
-    Writes ``targets.parquet``, ``metrics.json`` with confidence intervals, and ``figures``.
+    Writes ``targets.parquet``, ``metrics.json`` with confidence intervals, ``figures`` and
+    ``report.html``.
 
     Args:
         config: of the job.
@@ -131,7 +138,23 @@ def evaluate_forecasts(
         baselines["repeat"] = of_past
     tree = {"model": _tree(estimates)} | {name: _tree(each) for name, each in baselines.items()}
     write_bytes(join(run_uri, "metrics.json"), json.dumps(tree, indent=2).encode())
-    write_figures(join(run_uri, "figures"), targets, estimates, seconds_per_unit=seconds)
+    plots = make_plots(targets, estimates, seconds_per_unit=seconds)
+    write_figures(join(run_uri, "figures"), plots)
+    subject = Subject(
+        run_uri.rpartition("/")[2],
+        {
+            "model": config.model.path,
+            **({"adapter": config.model.adapter} if config.model.adapter else {}),
+            "store": f"{config.store.uri}, {manifest.fingerprint[:16]}",
+            "split": config.evaluation.split,
+            "compression": f"{config.compression.strategy}, Delta {config.compression.delta:g}",
+        },
+        tuple(manifest.type_names),
+        seconds,
+    )
+    examples = read_examples(config, settings, source, plan, targets)
+    page = as_report(subject, targets, {"model": estimates, **baselines}, plots, examples)
+    write_bytes(join(run_uri, REPORT_FILE), page.encode("utf-8", "backslashreplace"))
     return ForecastReport(
         metrics=_values(estimates),
         baselines={
@@ -142,6 +165,7 @@ def evaluate_forecasts(
         },
         num_targets=len(targets),
         targets_uri=targets_uri,
+        report_uri=join(run_uri, REPORT_FILE),
     )
 
 

@@ -3,14 +3,9 @@
 Everything a data set brings, names, texts and error texts, is escaped; the page loads nothing.
 """
 
-import io
 from dataclasses import replace
 
-import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment
-from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmtpp.config.schema import RunConfig
@@ -18,11 +13,10 @@ from mmtpp.core.compression import compress
 from mmtpp.data.settings import compression_of
 from mmtpp.inspect.dataset import DataSet
 from mmtpp.inspect.measure import QUANTILES, Report
+from mmtpp.page.style import BLUE, COLORS, GREY, as_svg, environment, log_axis, plot
 
 DRAWN_EVENTS = 200
 MAX_BARS = 24
-_KEPT, _SIMILAR, _GRID = "#1f5fa8", "#c9ced6", "#e6e9ee"
-_COLORS = ("#1f5fa8", "#d1662b", "#3a8f4d", "#8a4fa3")
 
 
 def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
@@ -33,58 +27,40 @@ def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
         data: that it measured, for the drawing.
         config: the compression the drawing shows.
     """
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: f"{value:,.4g}"
     types = sorted(report.types.items(), key=lambda item: -item[1])
-    with mpl.rc_context({"svg.fonttype": "path"}):  # no fonts are needed to read it
-        plots = [
-            ("Waiting times", _svg(_intervals(data))),
-            ("Events per sequence", _svg(_lengths(data))),
-            ("Text tokens per event", _svg(_texts(data))),
-            ("Events in a context against Delta", _svg(_deltas(report))),
-        ]
-        name, drawing = _draw(data, config)
-        return environment.from_string(_PAGE).render(
+    plots = [
+        (title, as_svg(figure, title))
+        for title, figure in (
+            ("Waiting times", _intervals(data)),
+            ("Events per sequence", _lengths(data)),
+            ("Text tokens per event", _texts(data)),
+            ("Events in a context against Delta", _deltas(report)),
+        )
+    ]
+    name, drawing = _draw(data, config)
+    return (
+        environment()
+        .from_string(_PAGE)
+        .render(
             r=report,
             quantiles=[f"{order:.0%}" for order in QUANTILES],
             types=types[:MAX_BARS],
             plots=plots,
             drawn=name,
-            drawing=_svg(drawing),
+            drawing=as_svg(drawing, "Intervals of its events in time"),
             compression=config.compression,
         )
-
-
-def _figure(width: float = 5.6, height: float = 3.0) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=_GRID)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _log_axis(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
-
-
-def _svg(figure: Figure) -> Markup:
-    sink = io.StringIO()
-    figure.savefig(sink, format="svg", metadata={"Date": None})
-    text = sink.getvalue()
-    return Markup(text[text.index("<svg") :])  # matplotlib's, with all text as paths
+    )
 
 
 def _intervals(data: DataSet) -> Figure:
     waits = np.concatenate([each.intervals[1:] for each in data.events])
     positive = waits[waits > 0]
-    figure, axes = _figure()
+    figure, axes = plot()
     if len(positive):
         low, high = positive.min(), positive.max()
-        axes.hist(positive, bins=np.geomspace(low, max(high, low * 1.01), 60).tolist(), color=_KEPT)
-        _log_axis(axes)
+        axes.hist(positive, bins=np.geomspace(low, max(high, low * 1.01), 60).tolist(), color=BLUE)
+        log_axis(axes)
     zero = 1 - len(positive) / max(1, len(waits))
     axes.set_xlabel(f"interval, in units of {data.seconds_per_unit:g} s ({zero:.1%} are zero)")
     axes.set_ylabel("events")
@@ -92,8 +68,8 @@ def _intervals(data: DataSet) -> Figure:
 
 
 def _lengths(data: DataSet) -> Figure:
-    figure, axes = _figure()
-    axes.hist([len(each) for each in data.events], bins=40, color=_KEPT)
+    figure, axes = plot()
+    axes.hist([len(each) for each in data.events], bins=40, color=BLUE)
     axes.set_xlabel("events in a sequence")
     axes.set_ylabel("sequences")
     return figure
@@ -101,28 +77,28 @@ def _lengths(data: DataSet) -> Figure:
 
 def _texts(data: DataSet) -> Figure:
     tokens = np.concatenate([np.diff(each.text_offsets) for each in data.events])
-    figure, axes = _figure()
+    figure, axes = plot()
     top = max(1, int(np.quantile(tokens, 0.99)))
     bins = np.linspace(-0.5, top + 0.5, min(top + 1, 60) + 1).tolist()
-    axes.hist(np.minimum(tokens, top), bins=bins, color=_KEPT)
+    axes.hist(np.minimum(tokens, top), bins=bins, color=BLUE)
     axes.set_xlabel(f"text tokens of an event (the last bar: {top} and more)")
     axes.set_ylabel("events")
     return figure
 
 
 def _deltas(report: Report) -> Figure:
-    figure, axes = _figure()
+    figure, axes = plot()
     none, *rows = report.choices
     if none.events_per_context:
-        axes.axhline(none.events_per_context, color="black", linewidth=1, linestyle=":")
+        axes.axhline(none.events_per_context, color="#000000", linewidth=1, linestyle=":")
     strategies = list(dict.fromkeys(row.strategy for row in rows))
-    for strategy, color in zip(strategies, _COLORS, strict=False):
+    for strategy, color in zip(strategies, COLORS, strict=False):
         points = [(row.delta, row.events_per_context) for row in rows
                   if row.strategy == strategy and row.events_per_context]  # fmt: skip
         if points:
             axes.plot(*zip(*points, strict=True), "o-", color=color, label=strategy, markersize=4)
     if axes.lines:
-        _log_axis(axes)
+        log_axis(axes)
         axes.legend(frameon=False)
     axes.set_xlabel("Delta (dotted: no compression)")
     axes.set_ylabel(f"events in {report.max_tokens:,} tokens")
@@ -137,8 +113,8 @@ def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
     times = times - times[0]
     events = data.events[chosen].slice(0, len(times))
     marked = compress(events, replace(compression_of(config), seed=0))
-    figure, axes = _figure(width=11.6, height=3.4)
-    for is_similar, color, label in ((True, _SIMILAR, "compressed"), (False, _KEPT, "kept")):
+    figure, axes = plot(width=11.6, height=3.4)
+    for is_similar, color, label in ((True, GREY, "compressed"), (False, BLUE, "kept")):
         where = marked.similar == is_similar
         heights = events.intervals[where]
         axes.vlines(times[where], 0, heights, color=color, linewidth=1.2)
@@ -153,21 +129,12 @@ def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+{{ policy }}
 <meta name="viewport" content="width=device-width">
 <title>{{ r.uri }}</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2530; max-width: 1180px; margin: 2em auto;
-       padding: 0 1em; }
-h1 { font-size: 1.3em; overflow-wrap: anywhere; } h2 { font-size: 1.1em; margin-top: 2em; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #e6e9ee; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th { font-weight: 600; }
-.bars div { background: #1f5fa8; height: .8em; }
-.wide { overflow-x: auto; } .hint { background: #fff6e0; padding: .5em 1em; }
-.plots { display: flex; flex-wrap: wrap; gap: 1.5em; } .plots figure { margin: 0; }
-figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; }
+{{ css }}
+.bars div { background: #2f7fd1; height: .8em; }
 </style></head><body>
 <h1>{{ r.uri }}</h1>
 <p>{{ r.kind }}; {{ "{:,}".format(r.num_events) }} events in

@@ -47,11 +47,14 @@ class Segments:
         lengths: of each, in order.
         starts: (segments + 1,) int32 on the device, from 0 to T.
         blocks: of each segment's branches; empty where no segment has any.
+        watched: a list that takes the weights of the last token, (T,) of every layer, the mean of
+            the heads; only of a single segment without branches. None: nobody wants them.
     """
 
     lengths: tuple[int, ...]
     starts: torch.Tensor
     blocks: tuple[tuple[AttentionBlock, ...], ...] = ()
+    watched: list[torch.Tensor] | None = None
 
 
 def packed_attention(
@@ -88,6 +91,8 @@ def packed_attention(
         )
     if attention_mask is not None or dropout:
         raise ValueError("packed attention takes neither a mask nor dropout")
+    if segments.watched is not None:
+        segments.watched.append(_weights_of_last(query, key, scaling))
     on_kernel = query.device.type == "cuda" and query.dtype != torch.float32  # its own limits
     if on_kernel and not segments.blocks:
         longest = max(segments.lengths)
@@ -122,6 +127,14 @@ def packed_attention(
             )
             out.append(attend(q[:, :, own], k_block, v_block, attn_mask=block.mask))
     return torch.cat(out, dim=2).transpose(1, 2), None
+
+
+def _weights_of_last(query: torch.Tensor, key: torch.Tensor, scaling: float | None) -> torch.Tensor:
+    """(T,) float32 how much the last token attends to each, the mean of the heads."""
+    keys = repeat_kv(key, query.shape[1] // key.shape[1]).float()
+    products = query[:, :, -1:].float() @ keys.transpose(2, 3)
+    scaled = products * (query.shape[3] ** -0.5 if scaling is None else scaling)
+    return scaled.softmax(dim=3).mean(dim=1)[0, 0]
 
 
 def use_packed_attention(model: PreTrainedModel) -> None:

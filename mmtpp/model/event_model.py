@@ -4,6 +4,7 @@ Axes: T tokens, N labels, V vocabulary, D width, F frames, K types.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -79,6 +80,19 @@ class EventModel(nn.Module):
             segments=batch.segments,
             use_cache=False,  # the cache ignores packing, silently
         ).last_hidden_state[0]
+
+    @torch.inference_mode()
+    def attention_of_last(self, batch: Batch) -> torch.Tensor:
+        """(layers, T) float32 how much the last token of a row attends to each, the mean of heads.
+
+        Args:
+            batch: of one segment without branches.
+        """
+        if len(batch.segments.lengths) != 1 or any(batch.segments.blocks):
+            raise ValueError("only a single segment without branches has a last token")
+        weights: list[torch.Tensor] = []
+        self.hidden(replace(batch, segments=replace(batch.segments, watched=weights)))
+        return torch.stack(weights)
 
     def embed(self, batch: Batch) -> torch.Tensor:
         """(1, T, D) the tokens of a row, and what the vision tower makes of its images."""

@@ -58,6 +58,19 @@ def decode_image(data: bytes, *, image_px: int, max_pixels: int) -> bytes:
     return rgb.tobytes()
 
 
+def as_jpeg(pixels: NDArray[np.uint8], *, image_px: int) -> bytes:
+    """A frame as a small JPEG file.
+
+    Args:
+        pixels: (image_px * image_px * 3,) RGB, row by row.
+        image_px: side of the frame.
+    """
+    file = io.BytesIO()
+    image = Image.fromarray(pixels.reshape(image_px, image_px, 3))
+    image.save(file, format="JPEG", quality=80)
+    return file.getvalue()
+
+
 def pixel_values(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Normalised patches in the order the vision tower expects.
 

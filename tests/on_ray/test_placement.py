@@ -35,9 +35,9 @@ def test_data_and_training_run_on_the_machines_with_their_labels(store):
            "training.num_steps": 2, "training.validation_sequences": 0}
     )  # fmt: skip
     with machine(3, "role=own") as own:
-        (there,) = machines({"role": "own"}, setting="")
+        (there,) = machines({"role": "own"})
         assert 3 == there["CPU"]
-        assert [] == machines({"role": "none"}, setting="")
+        assert [] == machines({"role": "none"})
         # by now Ray knows of all earlier ones, which it hears of a second late
         tasks, workers = set(_map_tasks()), set(_training_workers())
         prepare(config)

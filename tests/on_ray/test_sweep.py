@@ -271,7 +271,7 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
 
     killed: list[int] = []
     with machine(3) as second:
-        assert 2 == concurrency(sweep, machines({}, setting=""))
+        assert 2 == concurrency(sweep, machines({}))
         disturber = threading.Thread(target=disturb)
         disturber.start()
         result = run(sweep)

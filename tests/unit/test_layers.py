@@ -18,8 +18,9 @@ OWN = {
     "model": {"core", "storage"},
     "data": {"core", "config", "storage", "model.processor", "model.vocabulary"},
     "train": {"core", "config", "storage", "track", "model", "data"},
-    "evaluate": {"core", "config", "storage", "track", "model", "data", "train"},
-    "inspect": {"core", "config", "storage", "model.vocabulary", "data"},
+    "evaluate": {"core", "config", "storage", "track", "model", "data", "train", "page"},
+    "page": set(),
+    "inspect": {"core", "config", "storage", "model.vocabulary", "data", "page"},
     "api": {"core", "config", "storage", "model", "data", "train.template_record", "evaluate"},
     "doctor": {"core", "config", "storage", "track"},
 }
@@ -49,8 +50,10 @@ THIRD_PARTY = {
         "matplotlib",
         "sacrebleu",
         "rouge_score",
+        "markupsafe",
     },
-    "inspect": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe"},
+    "page": {"matplotlib", "jinja2", "markupsafe"},
+    "inspect": {"numpy", "pyarrow", "matplotlib"},
     "api": {"numpy", "torch"},
     "doctor": {"torch", "packaging"},
 }

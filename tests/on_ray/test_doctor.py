@@ -1,0 +1,31 @@
+"""``python -m mmtpp doctor`` against a real S3 server, MLflow server and Ray head."""
+
+import pytest
+
+from mmtpp.doctor import services
+from mmtpp.storage.paths import list_files
+from tests.on_ray.settings import make_config
+
+
+def test_services_that_are_there(store, stack, monkeypatch: pytest.MonkeyPatch):
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    changes = {"run.storage_uri": "s3://mmtpp/t/doctor"}
+    config = make_config(**changes, **{"tracking.uri": stack.mlflow_uri})
+    found = [*services.check_storage(config), services.check_mlflow(config), *services.check_ray()]
+    assert ["ok"] * len(found) == [each.status for each in found], found
+    about = {each.about: each.what for each in found}
+    assert {"source.uri", "store.uri", "run.storage_uri", "mlflow", "ray"} == set(about)
+    assert "1 machines, 4 CPUs, 0 GPUs" in about["ray"]
+    assert [] == list_files("s3://mmtpp", "probe")
+
+
+def test_what_is_refused_is_told_apart(cluster, stack, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    config = make_config(**{"run.storage_uri": "s3://mmtpp/t/doctor"})
+    *_, refused = services.check_storage(config)
+    assert ("run.storage_uri", "failure") == (refused.about, refused.status)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stack.secret_key)
+    *_, missing = services.check_storage(make_config(**{"run.storage_uri": "s3://no-such/runs"}))
+    assert "the bucket no-such does not exist" in missing.what
+    assert "wrong" not in refused.what + refused.fix
