@@ -10,6 +10,7 @@ from mmtpp.core.errors import MmtppError
 
 # imported when asked for: one needs matplotlib, the other torch
 COMMANDS = {
+    "convert": ("mmtpp.exchange.command", "an event store for EasyTPP or Hugging Face datasets"),
     "doctor": ("mmtpp.doctor.command", "what is wrong with this installation, and how to mend it"),
     "inspect": ("mmtpp.inspect.command", "what a data set holds and how it would be compressed"),
     "plan": ("mmtpp.train.plan_command", "memory of each GPU, settings that fit, speed and cost"),

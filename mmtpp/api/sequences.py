@@ -12,16 +12,13 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.data.images import frame_name
-from mmtpp.data.layout import REJECTED, SEQUENCES
 from mmtpp.data.plan import seeded
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import read_raw, tokenised
 from mmtpp.data.settings import compression_of
-from mmtpp.data.store import StoreReader, StoreSettings
+from mmtpp.data.stored import store_reader, stored_rejected, stored_sequences
 from mmtpp.storage.manifest import Manifest, find_manifest
-from mmtpp.storage.parquet import read_table
-from mmtpp.storage.paths import join, join_inside
+from mmtpp.storage.paths import join_inside
 
 logger = logging.getLogger(__name__)
 
@@ -114,43 +111,14 @@ def load_sequences(
 
 
 def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Sequences:
-    folder = join(uri, manifest.data_folder)
-    reader = StoreReader(StoreSettings(folder, manifest.fingerprint, manifest.image_px, 0, ""))
-    files = reader.files()
+    files = store_reader(uri, manifest).files()
     files = files[:: -(-len(files) // max_files) if max_files else 1]
-    items: list[EventSequence] = []
-    rejected: list[Rejected] = []
-    for file in files:
-        table = read_table(join(folder, SEQUENCES, file)).select(
-            ["part", "texts", "questions", "answers"]
-        )
-        texts: list[tuple[str, ...]] = []
-        questions: list[tuple[tuple[str, str], ...]] = []
-        for row in table.to_pylist():
-            if row["part"]:
-                texts[-1] += tuple(row["texts"])
-                continue
-            texts.append(tuple(row["texts"]))
-            pairs = zip(row["questions"] or (), row["answers"] or (), strict=True)
-            questions.append(tuple(pairs))
-        for stored, text, asked in zip(reader.sequences([file]), texts, questions, strict=True):
-            if split in (stored.split, "all"):
-                frames = stored.events.frames.tolist()
-                images = (frame_name(uri, file, each) if each >= 0 else None for each in frames)
-                types = stored.events.types
-                items.append(
-                    EventSequence(
-                        stored.sequence_id, stored.times, types, text, tuple(images), asked
-                    )
-                )
-        if manifest.events_rejected:
-            rows = read_table(join(folder, REJECTED, file)).to_pylist()
-            rejected += [Rejected(**row) for row in rows]
+    found = [each for file in files for each in stored_sequences(uri, manifest, file)]
+    items = tuple(sequence for of, sequence in found if split in (of, "all"))
     if not items:
         raise DataError(f"no sequence of split {split!r}", where=uri)
-    return Sequences(
-        tuple(items), manifest.seconds_per_unit, tuple(manifest.type_names), tuple(rejected)
-    )
+    rejected = [each for file in files for each in stored_rejected(uri, manifest, file)]
+    return Sequences(items, manifest.seconds_per_unit, tuple(manifest.type_names), tuple(rejected))
 
 
 def compress(

@@ -34,6 +34,7 @@ from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import check_bucket, join, read_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
+from mmtpp.train.description import tracked_store
 from mmtpp.train.hardware import choose_hardware
 from mmtpp.train.template_record import check_template, recorded_answers
 
@@ -106,6 +107,12 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     tracker.tags(
         {"mmtpp.job": "evaluate", "mmtpp.store_fingerprint": manifest.fingerprint, **versions()}
     )
+    tracker.describe(
+        f"**evaluate** of `{config.model.adapter or config.model.path}` on the "
+        f"{config.evaluation.split} split\n\n- store: `{config.store.uri}`\n- results: `{run_uri}`"
+        + ("\n- artifacts: `report.html`, figures" if "targets" in result else "")
+    )
+    tracker.dataset(tracked_store(config.store.uri, manifest, context="evaluation"))
     tracker.metrics(0, metrics)
     tracker.metrics(0, {f"baseline/{metric}": value for metric, value in baselines.items()})
     if "targets" in result:

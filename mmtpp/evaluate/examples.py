@@ -20,7 +20,7 @@ from mmtpp.data.plan import AssembleSettings, Plan
 from mmtpp.data.store import Address, StoreReader
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.model.processor import as_jpeg
+from mmtpp.model.processor import encode_image
 
 RANKS = {"easy": 0.05, "rather easy": 0.25, "typical": 0.5, "rather hard": 0.75, "hard": 0.95}
 """Quantiles of the mean NLL of a window's targets."""
@@ -208,7 +208,10 @@ class ExampleReader:
                 ],
                 "similar": similar,
                 "frame": [place.get(frame, NO_FRAME) for frame in events.frames.tolist()],
-                "frames": [as_jpeg(pixels, image_px=self._image_px) for _, pixels in frames],
+                "frames": [
+                    encode_image(pixels, image_px=self._image_px, kind="JPEG")
+                    for _, pixels in frames
+                ],
                 "attention": attention,
                 "attention_elsewhere": elsewhere,
                 "num_left_out": len(distinct) - len(shown),

@@ -8,15 +8,13 @@ import numpy as np
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import Events, Rejected
-from mmtpp.data.layout import REJECTED, SEQUENCES
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import RawData, read_raw, tokenised
 from mmtpp.data.settings import store_vocabulary
-from mmtpp.data.store import StoreReader, StoreSettings
+from mmtpp.data.stored import store_reader, stored_rejected, stored_sequences
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
-from mmtpp.storage.parquet import read_table
-from mmtpp.storage.paths import filesystem_of, join, list_files
+from mmtpp.storage.paths import filesystem_of, list_files
 
 MAX_EXAMPLES = 5
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
@@ -148,8 +146,7 @@ def _missing_images(raw: RawData) -> int:
 
 
 def _load_store(uri: str, manifest: Manifest) -> DataSet:
-    folder = join(uri, manifest.data_folder)
-    reader = StoreReader(StoreSettings(folder, manifest.fingerprint, manifest.image_px, 0, ""))
+    reader = store_reader(uri, manifest)
     data = DataSet(
         uri=uri,
         kind="event store",
@@ -166,18 +163,12 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         image_px=manifest.image_px,
     )
     for file in reader.files():
-        for sequence in reader.sequences([file], with_text=True):
-            data.names.append(sequence.sequence_id)
-            data.times.append(sequence.times)
-            data.events.append(sequence.events)
-        texts = read_table(join(folder, SEQUENCES, file)).select(["part", "texts"])
-        for part, each in zip(texts["part"].to_pylist(), texts["texts"].to_pylist(), strict=True):
-            if part:
-                data.texts[-1] += tuple(each)
-            else:
-                data.texts.append(tuple(each))
-        if len(data.examples) < MAX_EXAMPLES and manifest.events_rejected:
-            rejected = read_table(join(folder, REJECTED, file))
-            rows = rejected.slice(0, MAX_EXAMPLES).to_pylist()
-            data.examples += [Rejected(**row) for row in rows][: MAX_EXAMPLES - len(data.examples)]
+        for stored in reader.sequences([file], with_text=True):
+            data.names.append(stored.sequence_id)
+            data.times.append(stored.times)
+            data.events.append(stored.events)
+        data.texts += [each.texts for _, each in stored_sequences(uri, manifest, file)]
+        if len(data.examples) < MAX_EXAMPLES:
+            data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
+    del data.examples[MAX_EXAMPLES:]
     return data

@@ -58,16 +58,17 @@ def decode_image(data: bytes, *, image_px: int, max_pixels: int) -> bytes:
     return rgb.tobytes()
 
 
-def as_jpeg(pixels: NDArray[np.uint8], *, image_px: int) -> bytes:
-    """A frame as a small JPEG file.
+def encode_image(pixels: NDArray[np.uint8], *, image_px: int, kind: str) -> bytes:
+    """A frame as a file.
 
     Args:
-        pixels: (image_px * image_px * 3,) RGB, row by row.
+        pixels: image_px * image_px * 3 values, RGB, row by row.
         image_px: side of the frame.
+        kind: ``JPEG``, small, or ``PNG``, exact.
     """
     file = io.BytesIO()
     image = Image.fromarray(pixels.reshape(image_px, image_px, 3))
-    image.save(file, format="JPEG", quality=80)
+    image.save(file, format=kind, quality=80)
     return file.getvalue()
 
 

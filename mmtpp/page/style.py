@@ -38,7 +38,7 @@ a { color: #2f7fd1; } summary { cursor: pointer; font-weight: 600; padding: .3em
 .wide { overflow-x: auto; } .hint { background: var(--hint); padding: .5em 1em; }
 .small { font-size: .85em; opacity: .85; }
 .plots { display: flex; flex-wrap: wrap; gap: 1.5em; } .plots figure { margin: 0; }
-figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; }
+figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; fill: currentColor; }
 """)
 
 

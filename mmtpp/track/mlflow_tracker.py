@@ -8,25 +8,30 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 # An unreachable server must not hold up anyone for MLflow's default of several minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.schema import Tracking
 from mmtpp.core.errors import StorageError
 from mmtpp.storage.paths import copy_folder, join, write_bytes
+from mmtpp.track.tracker import TrackedData
 
 logger = logging.getLogger(__name__)
 
 RUN_KEY_TAG = "mmtpp.run"  # one MLflow run for each value, however often it is restarted
 PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+FORECASTER = "forecaster"  # folder of the logged model
+DIGEST_LENGTH = 36  # MLflow's limit
 MAX_PARAM_LENGTH = 6000  # MLflow's limit
 MAX_RUNS = 50_000  # MLflow's limit of runs found at once
 MAX_BATCH = 100  # MLflow's limit of params in one request; its limit of metrics is higher
@@ -184,6 +189,60 @@ class MlflowTracker:
                 client.log_artifacts(run_id, local, name or None)
 
         self._put("folder", {"uri": uri, "name": name}, call)
+
+    def describe(self, text: str) -> None:
+        """Show Markdown above the run's metrics, with a link to its parent."""
+
+        def call(client: MlflowClient, run_id: str) -> None:
+            run = client.get_run(run_id)
+            parent = run.data.tags.get(PARENT_TAG)
+            place = f"#/experiments/{run.info.experiment_id}/runs/{parent}"
+            link = f"\n\nPart of [{parent}]({place})." if parent else ""
+            client.set_tag(run_id, NOTE_TAG, text + link)
+
+        self._put("describe", {"text": text}, call)
+
+    def dataset(self, data: TrackedData) -> None:
+        """Record which data the run read."""
+
+        def call(client: MlflowClient, run_id: str) -> None:
+            found = Dataset(
+                name=data.name,
+                digest=data.digest[:DIGEST_LENGTH],
+                source_type="mmtpp event store",
+                source=json.dumps({"uri": data.uri}),
+                profile=json.dumps(dict(data.counts)),
+            )
+            context = InputTag("mlflow.data.context", data.context)
+            client.log_inputs(run_id, [DatasetInput(found, [context])])
+
+        self._put("dataset", asdict(data), call)
+
+    def forecaster(self, script: Path, *, path: str, base: str, register_as: str) -> None:
+        """Record a fine-tuned model in MLflow's own form, and register it where a name is given.
+
+        Args:
+            script: defines the model.
+            path: URI of the model or adapter.
+            base: URI of the model that an adapter adapts, or empty.
+            register_as: name in MLflow's registry, or empty.
+        """
+
+        def call(client: MlflowClient, run_id: str) -> None:
+            # here: it takes a second, and a run without such a model does without
+            from mmtpp.track.logged_model import save_forecaster
+
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / FORECASTER
+                save_forecaster(folder, script=script, path=path, base=base)
+                client.log_artifacts(run_id, str(folder), FORECASTER)
+            if register_as:
+                if not client.search_registered_models(f"name = '{register_as}'"):
+                    client.create_registered_model(register_as)
+                source = f"{client.get_run(run_id).info.artifact_uri}/{FORECASTER}"
+                client.create_model_version(register_as, source, run_id)
+
+        self._put("forecaster", {"path": path, "base": base}, call)
 
     def close_children(self, tags: Mapping[str, str]) -> None:
         """Mark the child runs that are still open as ``KILLED``: what ran them is gone."""

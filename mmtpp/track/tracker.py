@@ -1,7 +1,27 @@
 """What the rest of the program knows of experiment tracking."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedData:
+    """Data that a run reads.
+
+    Attributes:
+        name: short.
+        uri: where they are.
+        digest: of their content.
+        context: what they are read for: ``training``, ``evaluation``.
+        counts: of what is in them.
+    """
+
+    name: str
+    uri: str
+    digest: str
+    context: str
+    counts: Mapping[str, int]
 
 
 class Tracker(Protocol):

@@ -51,6 +51,7 @@ from mmtpp.storage.paths import (
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
+from mmtpp.train.description import describe_training, tracked_store
 from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.hardware import Hardware, choose_hardware, worker_resources, workers
 from mmtpp.train.stopping import stops_on_sigterm
@@ -61,6 +62,8 @@ logger = logging.getLogger(__name__)
 
 TRACKER_WAIT_S = 20.0
 RESULT_FILE = "result.json"  # below the run's folder, written last
+# run by MLflow when it loads a fine-tuned model; of a layer above, and so named by its place
+FORECASTER_SCRIPT = Path(__file__).parents[1] / "api" / "mlflow_model.py"
 
 
 def pretrain(
@@ -228,6 +231,8 @@ def _fit(
         }
     )
     tracker.text("config.json", config.model_dump_json(indent=2))
+    tracker.describe(describe_training(config, job, task))
+    tracker.dataset(tracked_store(config.store.uri, manifest, context="training"))
     tracker.metrics(0, plan.figures())
     run_id = tracker.wait_for_run(TRACKER_WAIT_S)
     task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
@@ -301,6 +306,13 @@ def _fit(
         tracker.folder(task.output_uri, task.output_uri.rpartition("/")[2])
     else:
         tracker.text("output_uri.txt", task.output_uri)
+    if task.answers is not None and {"time", "type"} & set(task.answers.tasks):
+        tracker.forecaster(
+            FORECASTER_SCRIPT,
+            path=task.output_uri,
+            base=config.model.path if config.lora.rank else "",
+            register_as=config.tracking.register_as,
+        )
     tracker.close("FINISHED")
     report: dict[str, object] = {
         "run_id": tracker.run_id,

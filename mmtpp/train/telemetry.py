@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import torch
 
 
@@ -82,9 +83,25 @@ class Telemetry:
             "speed/tflops_per_worker": self._flops / training / 1e12,
             "speed/mfu": self._flops / training / self._peak_flops,
             "memory/peak_gib": _peak_gib(),
+            **_system(),
         }
         self._reset()
         return metrics
+
+
+def _system() -> dict[str, float]:
+    """Of this machine, by the names that MLflow's page of system metrics knows."""
+    memory = psutil.virtual_memory()
+    found = {
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        "system/system_memory_usage_megabytes": (memory.total - memory.available) / 1e6,
+        "system/system_memory_usage_percentage": memory.percent,
+    }
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        found["system/gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
+        found["system/gpu_0_memory_usage_percentage"] = 100 * (total - free) / total
+    return found
 
 
 def _peak_gib() -> float:

@@ -45,6 +45,9 @@ def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, 
     back, text = page.evaluate(_COLOURS)
     assert _contrast(back, text) >= 7
     assert (sum(back) < 150) == (scheme == "dark")
+    letters = page.eval_on_selector_all(".plots svg g[id^=text] use", _FILLS)
+    assert len(letters) > 50
+    assert {tuple(each) for each in letters} == {tuple(text)}
     # what an event is shows when it is pointed at, with its image, and when it has the focus
     events = page.locator("details[open] > .timeline .event")
     assert events.count() == NUM_EVENTS
@@ -67,6 +70,7 @@ def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, 
 
 
 _BOXES = "all => all.map(each => each.getBoundingClientRect().toJSON())"
+_FILLS = "all => all.map(each => getComputedStyle(each).fill.match(/\\d+/g).map(Number))"
 _COLOURS = """() => {
   const style = getComputedStyle(document.body);
   return [style.backgroundColor, style.color].map(each => each.match(/\\d+/g).map(Number));

@@ -21,11 +21,11 @@ def test_services_that_are_there(store, stack, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_is_refused_is_told_apart(cluster, stack, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     config = make_config(**{"run.storage_uri": "s3://mmtpp/t/doctor"})
     *_, refused = services.check_storage(config)
     assert ("run.storage_uri", "failure") == (refused.about, refused.status)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stack.secret_key)
     *_, missing = services.check_storage(make_config(**{"run.storage_uri": "s3://no-such/runs"}))
     assert "the bucket no-such does not exist" in missing.what
-    assert "wrong" not in refused.what + refused.fix
+    assert "not-the-secret" not in refused.what + refused.fix

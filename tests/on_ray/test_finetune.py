@@ -4,7 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 import pytest
 from mlflow.tracking import MlflowClient
@@ -32,7 +34,7 @@ TASKS = {"tasks.text": 0.5, "lora.rank": 8, "training.learning_rate": 1e-2}
 def adapted(base) -> dict:
     """LoRA on the base, asked for time, type and text."""
     changes = {"run.name": "stage2", "model.path": base["adapter_uri"], **TASKS}
-    return finetune(make_config(**changes))
+    return finetune(make_config(**changes, **{"tracking.register_as": "line forecaster"}))
 
 
 def test_stage_two_learns_to_answer(adapted, stack):
@@ -43,6 +45,13 @@ def test_stage_two_learns_to_answer(adapted, stack):
     assert history[0].value > history[-1].value + 0.5
     assert run.data.metrics["validation/events"] > 10
     assert run.data.metrics["validation/type_accuracy"] >= 0
+    note = run.data.tags["mlflow.note.content"]
+    assert "**finetune** of" in note
+    assert adapted["adapter_uri"] in note
+    [data] = run.inputs.dataset_inputs
+    assert load_manifest(STORE).fingerprint.startswith(data.dataset.digest)
+    assert {"mlflow.data.context": "training"} == {tag.key: tag.value for tag in data.tags}
+    assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
     answers = recorded_answers(adapted["adapter_uri"])
     assert answers is not None
     assert ("time", "type", "joint", "text") == answers.tasks
@@ -123,8 +132,16 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     client = MlflowClient(stack.mlflow_uri)
     figures = {item.path for item in client.list_artifacts(result["run_id"], "figures")}
     assert {
-        f"figures/{name}.png" for name in ("calibration", "intervals", "types", "positions")
+        f"figures/{name}.png"
+        for name in ("calibration", "intervals", "types", "positions", "histories")
     } == figures
+    page = read_bytes(str(result["report_uri"])).decode()
+    assert len(page) < 3 * 2**20
+    assert f"{accuracy['value']:,.4g}" in page
+    assert 'href="data:image/jpeg' in page
+    assert "line " in page  # texts of events
+    artifacts = {item.path for item in client.list_artifacts(result["run_id"])}
+    assert {"report.html", "figures"} <= artifacts
     json.dumps(result, allow_nan=False)
 
 
@@ -216,6 +233,25 @@ def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
         forecaster.sequence([5.0], ["what"])
     with pytest.raises(ConfigError, match=r"window\.max_token"):
         mmtpp.Forecaster.from_pretrained(adapter, settings={"window.max_token": 8})
+
+
+def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
+    """From the run and from the registry, with the forecasts of the Python API."""
+    mlflow.set_tracking_uri(stack.mlflow_uri)
+    events = {"times": [0.0, 5.0, 65.0], "types": [3, 0, 1], "texts": ["a", "", "b"]}
+    frame = pd.DataFrame({name: [value] for name, value in {"sequence_id": "s", **events}.items()})
+    forecaster = mmtpp.Forecaster.from_pretrained(adapted["adapter_uri"])
+    sequence = forecaster.sequence(
+        events["times"], events["types"], texts=events["texts"], sequence_id="s"
+    )
+    expected = forecaster.forecast(sequence)
+    versions = MlflowClient(stack.mlflow_uri).search_model_versions("name = 'line forecaster'")
+    assert [adapted["run_id"]] == [each.run_id for each in versions]
+    for uri in (f"runs:/{adapted['run_id']}/forecaster", "models:/line forecaster/1"):
+        [row] = mlflow.pyfunc.load_model(uri).predict(frame).to_dict("records")
+        assert expected.mean == pytest.approx(row["interval_mean"])
+        chances = {each["type"]: each["probability"] for each in row["type_probabilities"]}
+        assert expected.type_probabilities == pytest.approx(chances)
 
 
 def test_the_readmes_python_runs(adapted, tmp_path):

@@ -5,6 +5,8 @@ import torch
 from torch.nn import functional
 
 from mmtpp.model.attention import Segments, packed_attention
+from mmtpp.model.event_model import EventModel
+from tests.parity.tiny import batcher, random_row, tiny_backbone, tiny_vocabulary
 
 LENGTHS = (5, 1, 17, 40)
 TOKENS, HEADS, KEYS, WIDTH = sum(LENGTHS), 8, 2, 16
@@ -69,3 +71,28 @@ def test_a_mask_beside_segments_is_refused():
         packed_attention(
             torch.nn.Module(), *_inputs(), torch.ones(1, 1, 1, 1), segments=_segments()
         )
+
+
+def test_the_attention_of_the_last_token_is_that_of_transformers():
+    vocabulary = tiny_vocabulary()
+    backbone = tiny_backbone(vocabulary)
+    row = random_row(vocabulary, [37], seed=3)
+    batch = batcher(vocabulary)(row)
+    model = EventModel(backbone).eval()
+    found = model.attention_of_last(batch)
+    layers = backbone.config.text_config.num_hidden_layers
+    assert (layers, 37) == tuple(found.shape)
+    assert torch.ones(layers) == pytest.approx(found.sum(dim=1))
+    with torch.inference_mode():
+        embeds = model.embed(batch)
+        language_model = backbone.model.language_model
+        language_model.set_attn_implementation("eager")
+        expected = language_model(
+            inputs_embeds=embeds, position_ids=batch.position_ids, output_attentions=True
+        ).attentions
+    for layer, weights in enumerate(expected):
+        assert weights[0, :, -1].mean(dim=0).numpy() == pytest.approx(
+            found[layer].numpy(), abs=1e-5
+        )
+    with pytest.raises(ValueError, match="single segment"):
+        model.attention_of_last(batcher(vocabulary)(random_row(vocabulary, [9, 9], seed=0)))

@@ -23,6 +23,7 @@ OWN = {
     "inspect": {"core", "config", "storage", "model.vocabulary", "data", "page"},
     "api": {"core", "config", "storage", "model", "data", "train.template_record", "evaluate"},
     "doctor": {"core", "config", "storage", "track"},
+    "exchange": {"core", "storage", "data", "model.processor"},
 }
 THIRD_PARTY = {
     "core": NUMPY,
@@ -40,7 +41,16 @@ THIRD_PARTY = {
         "orjson",
     },
     "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
-    "train": {"numpy", "pyarrow", "torch", "ray", "deepspeed", "safetensors", "transformers"},
+    "train": {
+        "numpy",
+        "psutil",
+        "pyarrow",
+        "torch",
+        "ray",
+        "deepspeed",
+        "safetensors",
+        "transformers",
+    },
     "evaluate": {
         "numpy",
         "pyarrow",
@@ -54,8 +64,9 @@ THIRD_PARTY = {
     },
     "page": {"matplotlib", "jinja2", "markupsafe"},
     "inspect": {"numpy", "pyarrow", "matplotlib"},
-    "api": {"numpy", "torch"},
+    "api": {"numpy", "torch", "mlflow", "pandas"},  # MLflow loads a model of its own kind from it
     "doctor": {"torch", "packaging"},
+    "exchange": {"pyarrow"},
 }
 MAIN = {
     "argparse", "importlib", "sys", "collections.abc", "mmtpp.config.job", "mmtpp.core.errors"

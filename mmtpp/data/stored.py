@@ -1,0 +1,63 @@
+"""The sequences of an event store as they were read, in memory, file after file."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.data.images import frame_name
+from mmtpp.data.layout import REJECTED, SEQUENCES
+from mmtpp.data.store import StoreReader, StoreSettings
+from mmtpp.storage.manifest import Manifest
+from mmtpp.storage.parquet import read_table
+from mmtpp.storage.paths import join
+
+_COLUMNS = ["part", "texts", "questions", "answers"]
+
+
+def store_reader(uri: str, manifest: Manifest) -> StoreReader:
+    """A reader without a cache."""
+    folder = join(uri, manifest.data_folder)
+    return StoreReader(StoreSettings(folder, manifest.fingerprint, manifest.image_px, 0, ""))
+
+
+def stored_sequences(
+    uri: str, manifest: Manifest, file: str
+) -> Iterator[tuple[str, EventSequence]]:
+    """Split and sequence of each in one file of a store; images are ``images.frame_name``s."""
+    table = read_table(join(uri, manifest.data_folder, SEQUENCES, file)).select(_COLUMNS)
+    stored = store_reader(uri, manifest).sequences([file])
+    for each, (texts, questions) in zip(stored, _words(table), strict=True):
+        frames = each.events.frames.tolist()
+        images = tuple(frame_name(uri, file, frame) if frame >= 0 else None for frame in frames)
+        types = each.events.types
+        yield (
+            each.split,
+            EventSequence(each.sequence_id, each.times, types, texts, images, questions),
+        )
+
+
+def stored_rejected(uri: str, manifest: Manifest, file: str) -> list[Rejected]:
+    """Records that were refused when one file of a store was made."""
+    if not manifest.events_rejected:
+        return []
+    table = read_table(join(uri, manifest.data_folder, REJECTED, file))
+    return [Rejected(**row) for row in table.to_pylist()]
+
+
+def _words(
+    table: pa.Table,
+) -> Iterator[tuple[tuple[str, ...], tuple[tuple[str, str], ...]]]:
+    """Texts and questions of each sequence; long ones stand in several rows."""
+    texts: list[str] = []
+    questions: tuple[tuple[str, str], ...] = ()
+    for index, row in enumerate(table.to_pylist()):
+        if row["part"] == 0:
+            if index:
+                yield tuple(texts), questions
+            texts = []
+            pairs = zip(row["questions"] or (), row["answers"] or (), strict=True)
+            questions = tuple(pairs)
+        texts += row["texts"]
+    if len(table):
+        yield tuple(texts), questions

@@ -1,0 +1,1 @@
+"""Event stores in the formats of other projects."""

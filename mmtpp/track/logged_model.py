@@ -1,0 +1,40 @@
+"""A forecaster as MLflow's own kind of model: ``mlflow.pyfunc.load_model(...).predict(frame)``."""
+
+from pathlib import Path
+
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import save_model
+from mlflow.types import ColSpec, DataType, ParamSchema, Schema
+from mlflow.types.schema import AnyType, Array
+
+EXAMPLE = {"sequence_id": ["example"], "times": [[0.0, 1.0, 3.0]], "types": [[0, 0, 0]]}
+INPUTS = Schema(
+    [
+        ColSpec(DataType.string, "sequence_id"),
+        ColSpec(Array(DataType.double), "times"),
+        ColSpec(AnyType(), "types"),  # names or codes
+        ColSpec(Array(DataType.string), "texts", required=False),
+        ColSpec(Array(DataType.string), "images", required=False),
+    ]
+)
+
+
+def save_forecaster(folder: Path, *, script: Path, path: str, base: str) -> None:
+    """Write an MLflow model that loads a forecaster from where it lies.
+
+    The model is code and the place of the weights: nothing is pickled, nothing is copied.
+
+    Args:
+        folder: new and local.
+        script: defines the model, run when it is loaded.
+        path: URI of the model or adapter.
+        base: URI of the model that an adapter adapts, or empty.
+    """
+    save_model(
+        str(folder),
+        python_model=str(script),
+        model_config={"path": path, "base": base},
+        signature=ModelSignature(inputs=INPUTS, params=ParamSchema([])),
+        pip_requirements=["mmtpp"],
+        metadata={"mmtpp.model_uri": path, "mmtpp.base_uri": base},
+    )
