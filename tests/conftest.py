@@ -1,6 +1,7 @@
 """Shared fixtures: where real data is, and one local stack for all tests that need services."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
 
     ray.shutdown()
     down(home)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Chromium without a window, through Playwright."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), "")
+    if not path:
+        pytest.skip("no Chromium on this machine: apt install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,11 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from mmtpp.config.load import parse_arguments, require
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.summary import as_summary
 from mmtpp.core.errors import MmtppError
 
 
@@ -21,7 +23,7 @@ def run_job(
     """Run a job from its command line.
 
     The result goes to standard output as one JSON object on the last line; everything else, errors
-    included, goes to standard error.
+    and a summary for people included, goes to standard error.
 
     Args:
         description: first lines of ``--help``.
@@ -42,6 +44,9 @@ def run_job(
             sys.stdout.write(json.dumps(result, indent=2) + "\n")
         else:
             result = {**job(arguments.config), "seconds": round(time.monotonic() - started, 1)}
+            given = sys.argv[1:] if argv is None else argv
+            summary = as_summary(Path(sys.argv[0]).stem, result, arguments.config, given)
+            sys.stderr.write(f"{summary}\n")
     except MmtppError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -1,0 +1,71 @@
+"""What people see of their runs: MLflow's own pages in a real browser."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.train.launch import finetune
+from tests.on_ray.settings import make_config
+
+pytestmark = pytest.mark.slow
+SEEN_MS = 60_000  # two processors, and all of a large page is loaded first
+
+
+@pytest.fixture(scope="module")
+def runs(base) -> tuple[dict, dict]:
+    """A fine-tuning and its evaluation."""
+    changes = {"model.path": base["adapter_uri"], "lora.rank": 8, "training.learning_rate": 1e-2}
+    tuned = finetune(make_config(**changes, **{"run.name": "seen"}))
+    adapter = {"model.path": base["adapter_uri"], "model.adapter": tuned["adapter_uri"]}
+    return tuned, evaluate(make_config(**adapter))
+
+
+def _open(browser, stack, run_id: str, place: str = ""):
+    experiment = MlflowClient(stack.mlflow_uri).get_run(run_id).info.experiment_id
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.goto(f"{stack.mlflow_uri}/#/experiments/{experiment}/runs/{run_id}{place}")
+    return page
+
+
+def test_a_training_run_is_described_and_its_curves_are_drawn(runs, browser, stack, tmp_path: Path):
+    tuned, _ = runs
+    page = _open(browser, stack, tuned["run_id"])
+    for text in ("seen", "LoRA of rank 8", tuned["adapter_uri"], "train/loss_per_token"):
+        page.get_by_text(text).first.wait_for(timeout=SEEN_MS)
+    page.screenshot(path=tmp_path / "run.png")
+    page.close()
+    page = _open(browser, stack, tuned["run_id"], "/model-metrics")
+    page.get_by_text("train/loss_per_token").first.wait_for(timeout=SEEN_MS)
+    lines = page.locator(
+        ".js-plotly-plot .scatterlayer path.js-line, .js-plotly-plot .scatterlayer"
+    )
+    lines.first.wait_for(state="attached", timeout=SEEN_MS)
+    assert lines.count() > 0
+    page.screenshot(path=tmp_path / "curves.png")
+    page.close()
+    page = _open(browser, stack, tuned["run_id"], "/system-metrics")
+    page.get_by_text("cpu_utilization_percentage").first.wait_for(timeout=SEEN_MS)
+    page.close()
+
+
+def test_an_evaluations_figures_and_report_are_seen(runs, browser, stack, tmp_path: Path):
+    _, evaluated = runs
+    page = _open(browser, stack, evaluated["run_id"], "/artifacts/figures/calibration.png")
+    page.wait_for_function(_SEES_IMAGE, timeout=SEEN_MS)
+    page.screenshot(path=tmp_path / "figure.png")
+    page.close()
+    page = _open(browser, stack, evaluated["run_id"], "/artifacts/report.html")
+    frame = page.frame_locator("iframe")
+    frame.get_by_text("Against baselines").wait_for(timeout=SEEN_MS)
+    row = frame.locator("tr", has=frame.get_by_role("rowheader", name="model", exact=True)).last
+    accuracy = f"{evaluated['metrics']['type/accuracy']:,.4g}"
+    assert re.search(rf"\b{re.escape(accuracy)}\b", row.inner_text())
+    assert frame.locator(".timeline").count() >= 1
+    page.screenshot(path=tmp_path / "report.png")
+    page.close()
+
+
+_SEES_IMAGE = "() => [...document.images].some(each => each.naturalWidth > 300)"

@@ -1,0 +1,47 @@
+"""What a job says at its end: places, metrics, and commands that exist."""
+
+import shlex
+
+import pytest
+
+from mmtpp.config.load import config_from_tree, parse_arguments
+from mmtpp.config.summary import SHOWN_METRICS, as_summary, next_commands
+
+ARGV = ["--config", "jobs/configs/demo.toml", "--set", "model.path=OLD", "--set", "lora.rank=8"]
+
+
+def test_a_finetuned_adapter_is_evaluated_with_its_base_next():
+    config = config_from_tree({"model": {"path": "s3://b/base model"}, "lora": {"rank": 8}})
+    found = next_commands("finetune", {"adapter_uri": "s3://b/runs/x/adapter"}, config, ARGV)
+    assert [
+        f"python jobs/{job}.py --config jobs/configs/demo.toml --set lora.rank=8 "
+        "--set model.path='s3://b/base model' --set model.adapter=s3://b/runs/x/adapter"
+        for job in ("evaluate", "predict")
+    ] == found
+    for command in found:  # the jobs take them
+        given = parse_arguments("", shlex.split(command)[2:]).config
+        assert "s3://b/base model" == given.model.path
+        assert "s3://b/runs/x/adapter" == given.model.adapter
+
+
+def test_a_whole_model_takes_the_place_of_its_base():
+    config = config_from_tree({"model": {"path": "OLD"}, "lora": {"rank": 0}})
+    evaluate = next_commands("pretrain", {"adapter_uri": "s3://b/new"}, config, ARGV)[1]
+    given = parse_arguments("", shlex.split(evaluate)[2:]).config
+    assert ("s3://b/new", "") == (given.model.path, given.model.adapter)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(12.3, "12 s"), (192.0, "3 min 12 s"), (7300.0, "2 h 1 min")]
+)
+def test_the_summary_fits_a_screen(seconds: float, words: str):
+    metrics = {f"other/{each}": 1.0 for each in range(40)} | {"time/mae_s": 2.25, "a/at_1-50": 0.0}
+    result = {"seconds": seconds, "run_name": "x", "events": 12345, "metrics": metrics,
+              "report_uri": "s3://b/report.html"}  # fmt: skip
+    lines = as_summary("evaluate", result, config_from_tree({}), ARGV).splitlines()
+    assert f"evaluate finished after {words}" == lines[0]
+    assert "  events                   12,345" in lines
+    assert lines[4].split() == ["time/mae_s", "2.25"]
+    assert len(lines) < SHOWN_METRICS + 10
+    assert not [line for line in lines if "/at_" in line]
+    assert "open s3://b/report.html" in lines[-1]
