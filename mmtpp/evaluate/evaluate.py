@@ -34,7 +34,7 @@ from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import check_bucket, join, read_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
-from mmtpp.train.description import tracked_store
+from mmtpp.train.description import job_tags, tracked_store
 from mmtpp.train.hardware import choose_hardware
 from mmtpp.train.template_record import check_template, recorded_answers
 
@@ -105,7 +105,11 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     tracker = MlflowTracker.of_run(config.tracking, RunIdentity(name, run_uri, key))
     tracker.params(flat_settings(config))
     tracker.tags(
-        {"mmtpp.job": "evaluate", "mmtpp.store_fingerprint": manifest.fingerprint, **versions()}
+        {
+            **job_tags("evaluate"),
+            "mmtpp.store_fingerprint": manifest.fingerprint,
+            **versions(),
+        }
     )
     tracker.describe(
         f"**evaluate** of `{config.model.adapter or config.model.path}` on the "

@@ -174,7 +174,7 @@ svg text { fill: currentColor; font: 13px system-ui, sans-serif; } svg .small { 
 .event:focus { outline: none; } .event:focus circle, .event:focus > line { stroke: currentColor;
   stroke-width: 3; }
 .timeline:has(.event:hover) .event:focus:not(:hover) .card { visibility: hidden; }
-td.best { font-weight: 700; } td .small { display: block; }
+td.best { font-weight: 700; } td .small { display: block; white-space: nowrap; }
 </style></head><body>
 <main>
 <h1>{{ subject.name }}</h1>

@@ -6,6 +6,15 @@ from mmtpp.track.tracker import TrackedData
 from mmtpp.train.task import Task
 
 
+def job_tags(job: str) -> dict[str, str]:
+    """What MLflow shows as a run's source."""
+    return {
+        "mmtpp.job": job,
+        "mlflow.source.name": f"jobs/{job}.py",
+        "mlflow.source.type": "JOB",
+    }
+
+
 def tracked_store(uri: str, manifest: Manifest, *, context: str) -> TrackedData:
     """An event store as data of a run.
 

@@ -51,7 +51,7 @@ from mmtpp.storage.paths import (
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
-from mmtpp.train.description import describe_training, tracked_store
+from mmtpp.train.description import describe_training, job_tags, tracked_store
 from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.hardware import Hardware, choose_hardware, worker_resources, workers
 from mmtpp.train.stopping import stops_on_sigterm
@@ -223,7 +223,7 @@ def _fit(
     tracker.params(flat_settings(config))
     tracker.tags(
         {
-            "mmtpp.job": job,
+            **job_tags(job),
             "mmtpp.store_fingerprint": manifest.fingerprint,
             "mmtpp.plan_fingerprint": plan.fingerprint,
             "mmtpp.output_uri": task.output_uri,

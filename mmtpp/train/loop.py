@@ -102,7 +102,7 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
 def _finish(worker: Worker, progress: Progress) -> None:
     """Write the result. Last, or ranks that wait for rank 0 in a collective would give up."""
     worker.watchdog.at(progress.step, SAVING, "writing the result", may_take_long=True)
-    save_output(worker, worker.task.output_uri)
+    save_output(worker, worker.task.output_uri, steps=progress.step)
     if worker.rank == 0:
         remove_other_bests(worker.task, kept=progress.best_step)
     _close(worker)
@@ -134,7 +134,7 @@ def _keep_if_best(worker: Worker, progress: Progress, scores: dict[str, float]) 
     after = progress.with_scores(scores)
     if after.best_step == progress.step:
         worker.watchdog.at(progress.step, SAVING, "keeping the best", may_take_long=True)
-        save_output(worker, best_uri(worker.task, progress.step))
+        save_output(worker, best_uri(worker.task, progress.step), steps=progress.step)
     return after
 
 

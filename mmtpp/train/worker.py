@@ -39,6 +39,7 @@ from mmtpp.storage.paths import (
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
+from mmtpp.train.card import write_card
 from mmtpp.train.checkpoint import Progress, remove_leftovers, restore, saved_progress
 from mmtpp.train.engine import DeepSpeedEngine, Engine
 from mmtpp.train.flops import FlopCounter, peak_flops
@@ -249,8 +250,8 @@ def _build_model(
         ).to(device)
 
 
-def save_output(worker: Worker, uri: str) -> None:
-    """Write the trained adapter or model as it is now; a call for all ranks."""
+def save_output(worker: Worker, uri: str, *, steps: int) -> None:
+    """Write the adapter or model as it is now, trained for ``steps``; a call for all ranks."""
     parameters = worker.engine.whole_parameters()
     if worker.rank:
         return
@@ -263,6 +264,7 @@ def save_output(worker: Worker, uri: str) -> None:
             parameters=parameters,
         )
         write_template(worker.config, Path(folder), worker.task.answers)
+        write_card(worker.config, Path(folder), worker.task.answers, steps=steps)
         copy_folder(folder, uri)
 
 

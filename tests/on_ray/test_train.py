@@ -190,6 +190,16 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     loaded = PeftModel.from_pretrained(model, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert set(saved) == set(get_peft_model_state_dict(loaded))
+    # as the card says, without this project
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert "library_name: peft" in card
+    assert "5 steps of 4 rows" in card
+    names = {"BASE": str(tmp_path / "base"), "FOLDER": str(tmp_path / "adapter")}
+    [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(compile(code, "card", "exec"), names)  # noqa: S102
+    ids = torch.arange(20)[None]
+    plain: Any = names["model"]
+    assert torch.equal(loaded(input_ids=ids).logits, plain(input_ids=ids).logits)
 
     settings = {"model.path": base["adapter_uri"], "model.adapter": adapted["adapter_uri"]}
     exported = export(make_config(**settings, **{"run.name": "exported"}))

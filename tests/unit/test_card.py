@@ -1,0 +1,38 @@
+"""The model card says what the settings say, and its header is YAML."""
+
+import re
+
+import yaml
+
+from mmtpp.config.load import config_from_tree
+from mmtpp.core.forecast import IntervalRange
+from mmtpp.train.card import as_card
+from mmtpp.train.template_record import Answers
+
+ANSWERS = Answers(
+    ("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("go", "stop"), 60.0, False
+)
+
+
+def test_an_adapter_of_the_hub():
+    tree = {"model": {"path": "hf://Qwen/Qwen2.5-VL-3B-Instruct@" + "a" * 40},
+            "lora": {"rank": 16, "alpha": 64}, "compression": {"delta": 0.5}}  # fmt: skip
+    card = as_card(config_from_tree(tree), ANSWERS, steps=1234)
+    header = yaml.safe_load(card.split("---")[1])
+    assert ("peft", "Qwen/Qwen2.5-VL-3B-Instruct") == (header["library_name"], header["base_model"])
+    for words in ("LoRA of rank 16, alpha 64, 1,234 steps", "go, stop", "60 s", "1 to 9",
+                  "temporal, Delta 0.5"):  # fmt: skip
+        assert words in card
+    own, plain = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    for code in (own, plain):
+        compile(code, "card", "exec")
+    assert "mmtpp.Forecaster" in own
+    assert "PeftModel" in plain
+
+
+def test_a_whole_model_of_stage_one():
+    card = as_card(config_from_tree({"lora": {"rank": 0}}), None, steps=5)
+    assert {"library_name": "transformers"}.items() <= yaml.safe_load(card.split("---")[1]).items()
+    [plain] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "PeftModel" not in plain
+    assert "a random tiny" in card
