@@ -27,8 +27,11 @@ def as_card(config: RunConfig, answers: Answers | None, *, steps: int) -> str:
     header = ["---", f"library_name: {'peft' if lora.rank else 'transformers'}"]
     if config.model.path.startswith("hf://"):
         header.append(f"base_model: {config.model.path.removeprefix('hf://').partition('@')[0]}")
-    header += ["pipeline_tag: time-series-forecasting",
-               "tags: [temporal-point-process, event-sequences, qwen2_5_vl, mmtpp]", "---"]  # fmt: skip
+    header += [
+        "pipeline_tag: time-series-forecasting",
+        "tags: [temporal-point-process, event-sequences, qwen2_5_vl, mmtpp]",
+        "---",
+    ]
     how = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}" if lora.rank else "all parameters"
     facts = {
         "base": f"`{base}`",

@@ -38,13 +38,12 @@ def test_a_training_run_is_described_and_its_curves_are_drawn(runs, browser, sta
     page.screenshot(path=tmp_path / "run.png")
     page.close()
     page = _open(browser, stack, tuned["run_id"], "/model-metrics")
-    page.get_by_text("train/loss_per_token").first.wait_for(timeout=SEEN_MS)
-    lines = page.locator(
-        ".js-plotly-plot .scatterlayer path.js-line, .js-plotly-plot .scatterlayer"
-    )
-    lines.first.wait_for(state="attached", timeout=SEEN_MS)
-    assert lines.count() > 0
-    page.screenshot(path=tmp_path / "curves.png")
+    curves = page.locator(".js-plotly-plot .scatterlayer path.js-line")
+    try:
+        curves.first.wait_for(state="attached", timeout=SEEN_MS)
+    finally:
+        page.screenshot(path=tmp_path / "curves.png")
+    assert curves.count() > 1
     page.close()
     page = _open(browser, stack, tuned["run_id"], "/system-metrics")
     page.get_by_text("cpu_utilization_percentage").first.wait_for(timeout=SEEN_MS)
