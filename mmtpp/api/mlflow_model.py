@@ -6,8 +6,8 @@ there are any. One row a sequence out: the columns of ``jobs/predict.py``.
 
 from typing import Any
 
-import mlflow
 import pandas as pd
+from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from mmtpp.api.forecaster import Forecaster
@@ -47,4 +47,4 @@ def _given(values: Any) -> list[str]:
     return [] if values is None or isinstance(values, float) else list(values)
 
 
-mlflow.models.set_model(ForecasterModel())
+set_model(ForecasterModel())

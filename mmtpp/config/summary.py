@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from mmtpp.config.schema import RunConfig
 
@@ -30,8 +31,8 @@ def as_summary(
     }
     lines += [f"  {key:24} {value:,}" if isinstance(value, int) and not isinstance(value, bool)
               else f"  {key:24} {value}" for key, value in plain.items()]  # fmt: skip
-    metrics = result.get("metrics")
-    if isinstance(metrics, Mapping):
+    metrics = cast("Mapping[str, float] | None", result.get("metrics"))
+    if metrics:
         names = sorted((name for name in metrics if "/at_" not in name), key=_order)
         lines += [f"  {name:40} {metrics[name]:.5g}" for name in names[:SHOWN_METRICS]]
         if len(names) > SHOWN_METRICS:

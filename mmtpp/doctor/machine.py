@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from packaging.requirements import Requirement
+from torch.cuda import nccl
 
 from mmtpp.doctor.finding import Finding
 
@@ -19,7 +20,6 @@ GIB = 2**30
 FREE_BYTES = 20 * GIB
 SHARED_BYTES = 2 * GIB  # of /dev/shm, where Ray keeps objects
 OPEN_FILES = 65_536  # what Ray recommends
-COLLECTIVE_S = 60
 _PACKAGE = "mmtpp"
 
 
@@ -89,8 +89,8 @@ def check_collectives() -> Finding:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        store = dist.TCPStore("127.0.0.1", port, 1, is_master=True)
-        dist.init_process_group(backend, store=store, rank=0, world_size=1)
+        address = f"tcp://127.0.0.1:{port}"
+        dist.init_process_group(backend, init_method=address, rank=0, world_size=1)
         try:
             ones = torch.ones(4, device="cuda" if on_gpu else "cpu")
             dist.all_reduce(ones)
@@ -100,7 +100,7 @@ def check_collectives() -> Finding:
     except RuntimeError as error:  # torch's DistError and its backends'
         fix = "NCCL_DEBUG=INFO says why; NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME name the interface"
         return Finding("collectives", "failure", f"{backend}: {str(error).splitlines()[0]}", fix)
-    shown = ".".join(map(str, torch.cuda.nccl.version())) if on_gpu else "on processors"
+    shown = ".".join(map(str, nccl.version())) if on_gpu else "on processors"
     return Finding("collectives", "ok", f"{backend} {shown}")
 
 

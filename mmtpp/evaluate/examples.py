@@ -230,6 +230,7 @@ class ExampleReader:
         mean = weights.mean(dim=0).double().cpu().numpy()
         target = int(row.questions.event[last])
         is_before = (plain.event >= skip) & (plain.event < target)
-        of_event = np.bincount(plain.event[is_before], mean[is_before], num_events)[skip:]
+        counted = np.bincount(plain.event[is_before], mean[is_before], num_events)
+        of_event = counted[skip:].astype(np.float64)
         of_event[max(0, target - skip) :] = np.nan
         return of_event, float(mean[~is_before].sum())

@@ -38,12 +38,22 @@ def test_a_training_run_is_described_and_its_curves_are_drawn(runs, browser, sta
     page.screenshot(path=tmp_path / "run.png")
     page.close()
     page = _open(browser, stack, tuned["run_id"], "/model-metrics")
+    page.get_by_placeholder("Search metric charts").fill("train/.*loss_per_token", timeout=SEEN_MS)
     curves = page.locator(".js-plotly-plot .scatterlayer path.js-line")
     try:
         curves.first.wait_for(state="attached", timeout=SEEN_MS)
     finally:
         page.screenshot(path=tmp_path / "curves.png")
     assert curves.count() > 1
+    page.close()
+    # the experiment itself opens on its runs, not on traces of language models
+    experiment = MlflowClient(stack.mlflow_uri).get_run(tuned["run_id"]).info.experiment_id
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.goto(f"{stack.mlflow_uri}/#/experiments/{experiment}")
+    try:
+        page.get_by_text("seen", exact=True).first.wait_for(timeout=SEEN_MS)
+    finally:
+        page.screenshot(path=tmp_path / "experiment.png")
     page.close()
     page = _open(browser, stack, tuned["run_id"], "/system-metrics")
     page.get_by_text("cpu_utilization_percentage").first.wait_for(timeout=SEEN_MS)
