@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 RUN_KEY_TAG = "mmtpp.run"  # one MLflow run for each value, however often it is restarted
 PARENT_TAG = "mlflow.parentRunId"
-# the UI then opens on runs and their curves, not on traces of language models
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 NOTE_TAG = "mlflow.note.content"
 FORECASTER = "forecaster"  # folder of the logged model
 DIGEST_LENGTH = 36  # MLflow's limit
@@ -315,11 +313,7 @@ class MlflowTracker:
 
     def _find_or_create(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self._experiment)
-        experiment_id = (
-            found.experiment_id
-            if found
-            else client.create_experiment(self._experiment, tags=EXPERIMENT_TAGS)
-        )
+        experiment_id = found.experiment_id if found else client.create_experiment(self._experiment)
         runs = client.search_runs(
             [experiment_id], filter_string=f"tags.`{RUN_KEY_TAG}` = '{self._run_key}'"
         )

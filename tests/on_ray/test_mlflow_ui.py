@@ -46,10 +46,12 @@ def test_a_training_run_is_described_and_its_curves_are_drawn(runs, browser, sta
         page.screenshot(path=tmp_path / "curves.png")
     assert curves.count() > 1
     page.close()
-    # the experiment itself opens on its runs, not on traces of language models
+    # after the switch from language models to training, the experiment lists its runs
     experiment = MlflowClient(stack.mlflow_uri).get_run(tuned["run_id"]).info.experiment_id
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.goto(f"{stack.mlflow_uri}/#/experiments/{experiment}")
+    page.goto(f"{stack.mlflow_uri}/#/experiments/{experiment}/runs")
+    page.get_by_text("Model training").first.click(timeout=SEEN_MS)
+    page.goto(f"{stack.mlflow_uri}/#/experiments/{experiment}/runs")
     try:
         page.get_by_text("seen", exact=True).first.wait_for(timeout=SEEN_MS)
     finally:
