@@ -9,7 +9,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster ablation quality scale-3b up down ui clean
+.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster ablation quality pictures scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" DS_ACCELERATOR=cpu $(BIN)/python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' > /dev/null
 	@touch $@
 
-demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA and forecasts -> evaluation, on this machine (about 16 minutes)
+demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA and forecasts -> evaluation, on this machine (8 to 16 minutes)
 	$(BIN)/python -m cluster.demo
 
 sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo's base
@@ -87,6 +87,9 @@ ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku an
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,quality]'
 	$(BIN)/python -m benchmarks.quality.run
+
+pictures: setup ## the README's pictures, from the runs of the demo; needs Chromium
+	$(BIN)/python -m benchmarks.pictures
 
 scale-3b: setup ## the whole 3B with random weights, ZeRO-3 and LoRA on a CPU (20 minutes, 24 GiB)
 	$(BIN)/python -m benchmarks.scale_3b

@@ -16,6 +16,7 @@ from mmtpp.evaluate.examples import Example
 from mmtpp.page.style import BLUE, GREEN, GREY, ORANGE, environment
 
 WIDTH, MARGIN = 1140, 60
+MANY_DECADES = 4  # on an axis: only they are labelled
 REACH = 8.0  # of an event to each side
 MAX_TEXT = 110  # characters of a text that are shown
 FloatArray = NDArray[np.float64]
@@ -157,8 +158,10 @@ def draw_fan(example: Example, found: list[Target], unit: str) -> Markup | None:
          "true": round(float(y(true[None])[0]), 1), "inside": bool(row[0] <= true <= row[4])}
         for at, row, true in zip(x, levels, truth, strict=True)
     ]  # fmt: skip
-    steps = np.arange(np.ceil(bottom), np.floor(top) + 1)
-    ticks = [(f"{10.0**step:,g}", round(float(y(np.array([10.0**step]))[0]), 1)) for step in steps]
+    decades = 10.0 ** np.arange(np.floor(bottom), np.floor(top) + 1)
+    labels = decades if len(decades) > MANY_DECADES else np.outer(decades, (1, 2, 5)).ravel()
+    labels = labels[(labels >= 10**bottom) & (labels <= 10**top)]
+    ticks = [(f"{value:,g}", round(float(y(np.array([value]))[0]), 1)) for value in labels]
     inside = np.mean([bar["inside"] for bar in bars])
     return Markup(
         environment()
