@@ -5,9 +5,11 @@ No scripts: what an event is shows while it is pointed at or has the keyboard's 
 
 import base64
 from dataclasses import dataclass
+from unicodedata import east_asian_width
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ from mmtpp.page.style import BLUE, GREEN, GREY, ORANGE, environment
 WIDTH, MARGIN = 1140, 60
 MANY_DECADES = 4  # on an axis: only they are labelled
 REACH = 8.0  # of an event to each side
-MAX_TEXT = 110  # characters of a text that are shown
+MAX_TEXT = 110  # letters of a text that are shown
 FloatArray = NDArray[np.float64]
 
 
@@ -47,8 +49,7 @@ def targets_of(example: Example, targets: pa.Table, names: list[str]) -> list[Ta
         targets: ``targets.TARGET_SCHEMA``.
         names: of the types by code.
     """
-    is_own = np.array([each == example.sequence_id for each in targets["sequence_id"].to_pylist()])
-    own = targets.filter(pa.array(is_own))
+    own = targets.filter(pc.field("sequence_id") == example.sequence_id)
     found: list[Target] = []
     for row in own.to_pylist():
         place = row["position"] - example.start
@@ -88,8 +89,7 @@ def draw_timeline(example: Example, found: list[Target], names: list[str], unit:
             lines[1] += f"; {weight:.1%} of the last question's attention"
         if target is not None:
             lines.append(_forecast(target))
-        text = example.texts[place]
-        lines.append(text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…")
+        lines.append(_cut(example.texts[place]))
         frame = int(example.frame[place])
         events.append(
             {
@@ -123,6 +123,13 @@ def draw_timeline(example: Example, found: list[Target], names: list[str], unit:
             orange=ORANGE,
         )
     )
+
+
+def _cut(text: str) -> str:
+    """What fits the card; East Asian letters are twice as wide as others."""
+    widths = [2 if east_asian_width(each) in "WF" else 1 for each in text]
+    fits = int(np.searchsorted(np.cumsum(widths), MAX_TEXT, side="right"))
+    return text if fits == len(text) else f"{text[:fits]}…"
 
 
 def _forecast(target: Target) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from markupsafe import Markup
 
 from mmtpp.evaluate.drawing import draw_fan, draw_timeline, targets_of
@@ -98,7 +99,7 @@ def as_report(
         .render(
             subject=subject,
             num_targets=len(targets),
-            num_sequences=len(set(targets["sequence_id"].to_pylist())),
+            num_sequences=pc.count_distinct(targets["sequence_id"]).as_py(),  # pyright: ignore[reportAttributeAccessIssue] # pyarrow makes it when it is imported
             table=_table(estimates),
             plots=[
                 (each, as_svg(each.figure, f"{each.title}: {each.description}")) for each in plots

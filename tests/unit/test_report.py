@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mmtpp.evaluate.drawing import MAX_TEXT, _cut
 from mmtpp.evaluate.examples import MIN_TARGETS, RANKS, choose_windows
 from mmtpp.evaluate.figures import against_history
 from tests.report import HOSTILE, NUM_EVENTS, made_up_report, made_up_targets
@@ -77,6 +78,12 @@ def test_curves_against_history_by_hand():
     kinds = against_history(targets, "type_nll", is_perplexity=True)
     chances = np.exp(targets["type_nll"].to_numpy()[chosen].mean())
     assert chances == pytest.approx(kinds[3][1])
+
+
+def test_long_texts_are_cut_where_the_card_ends():
+    assert _cut("a" * MAX_TEXT) == "a" * MAX_TEXT
+    assert _cut("a" * (MAX_TEXT + 1)) == "a" * MAX_TEXT + "…"
+    assert _cut("漢" * MAX_TEXT) == "漢" * (MAX_TEXT // 2) + "…"
 
 
 def test_examples_go_from_easy_to_hard():
