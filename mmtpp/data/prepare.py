@@ -68,6 +68,17 @@ def prepare(config: RunConfig) -> dict[str, object]:
         machine_labels=config.store.machine_labels,
     )
     manifest = report.manifest
+    for split in ("validation", "test"):
+        fraction = getattr(config.split, f"{split}_fraction")
+        if fraction and not manifest.sequences_by_split.get(split):
+            logger.warning(
+                "no sequence of %s fell into the %s split, which goes by a hash of their names; "
+                "raise split.%s_fraction = %g",
+                source.uri,
+                split,
+                split,
+                fraction,
+            )
     return {
         **built,
         "events_read": manifest.events_read,

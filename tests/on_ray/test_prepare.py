@@ -48,7 +48,7 @@ def test_another_place_gives_the_same_fingerprint(store, tmp_path):
     assert store["fingerprint"] == local["fingerprint"]
 
 
-def test_one_file_alone_is_a_source(cluster, tmp_path):
+def test_one_file_alone_is_a_source(cluster, tmp_path, caplog):
     """Beside others, with images relative to its folder."""
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw)
@@ -56,6 +56,7 @@ def test_one_file_alone_is_a_source(cluster, tmp_path):
     report = prepare(make_config(**one))
     assert (NUM_EVENTS, 1, 3) == (report["events_kept"], report["sequences"], report["frames"])
     assert prepare(make_config(**one))["reused"]
+    assert "fell into the test split" in caplog.text
     [found] = mmtpp.load_sequences(f"{raw}/line-03.json")
     [stored] = mmtpp.load_sequences(target)
     assert stored.times.tolist() == found.times.tolist()
