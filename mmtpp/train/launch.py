@@ -248,8 +248,11 @@ def _fit(
     timeouts = {
         # of a worker that does not answer at all; by itself ten minutes
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": training.hang_timeout_s,
-        # of machines that come in place of lost ones; by itself one minute, again and again
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": max(config.run.wait_for_machines_s, 60.0),
+        # of machines that come in place of lost ones; by itself one minute, again and again, after
+        # which a run that may go on with fewer workers does
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": 60.0
+        if training.min_workers
+        else max(config.run.wait_for_machines_s, 60.0),
     }
     trainer = partial(
         TorchTrainer,
