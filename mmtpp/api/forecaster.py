@@ -25,7 +25,7 @@ from mmtpp.data.plan import seeded
 from mmtpp.data.raw import distinct_images, tokenised
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.evaluate.next_event import Forecast, History, NextEvent
+from mmtpp.evaluate.next_event import Forecast, NextEvent, SeenEvents
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import local_folder, read_file
@@ -130,15 +130,16 @@ class Forecaster:
             sequence_id: its name, on which random draws depend.
 
         Raises:
-            DataError: times that are not in order, or unknown types.
+            DataError: unknown types.
+            ValueError: columns of unequal length.
         """
-        known = {name: code for code, name in enumerate(self.type_names)}
+        known = {self.answers.name_of(code): code for code in range(MAX_TYPES)}
         unknown = sorted({each for each in types if isinstance(each, str) and each not in known})
         if unknown:
             raise DataError(
                 f"unknown types {', '.join(unknown)}",
                 where=sequence_id,
-                cause=f"the model's are {', '.join(known) or 'numbers'}",
+                cause=f"the model's are {', '.join(self.type_names) or 'numbers'}",
             )
         codes = [known[each] if isinstance(each, str) else int(each) for each in types]
         return EventSequence(
@@ -195,7 +196,9 @@ class Forecaster:
         )
         return forecast(self._history(sequence, template, grid))
 
-    def _history(self, sequence: EventSequence, template: Template, grid: IntervalGrid) -> History:
+    def _history(
+        self, sequence: EventSequence, template: Template, grid: IntervalGrid
+    ) -> SeenEvents:
         """The newest events with the questions about what follows, as the predict job has them."""
         config = self.config
         [events] = tokenised([sequence], self.loaded.vocabulary)
@@ -237,7 +240,7 @@ class Forecaster:
             questions=laid.questions,
         )
         times = sequence.times[window.start : window.end]
-        return History(sequence.sequence_id, row, len(sequence), times)
+        return SeenEvents(sequence.sequence_id, row, len(sequence), times)
 
     def _check(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types

@@ -458,8 +458,8 @@ class Tracking(Section):
     parent_run_id: str = ""
     """MLflow run this one is a child of; set by sweeps."""
     register_as: str = Field(default="", pattern=r"^[A-Za-z0-9 ._-]*$", max_length=200)
-    """Name under which fine-tuned models are registered in MLflow's model registry; empty for not
-    at all."""
+    """Name under which fine-tuned models are registered in MLflow's model registry, the trials of a
+    sweep not; empty for not at all."""
     max_artifact_mib: PositiveInt = 200
     """Adapter and model folders up to this size are logged as artifacts, larger ones as a link."""
 

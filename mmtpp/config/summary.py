@@ -47,7 +47,7 @@ def next_commands(
     job: str, result: Mapping[str, object], config: RunConfig, argv: Sequence[str]
 ) -> list[str]:
     """What one would do with the result, with the settings of this job."""
-    again = shlex.join(_without_model(argv))
+    again = _without_model(argv)
     if job == "prepare":
         return [f"python -m mmtpp inspect {shlex.quote(config.store.uri)}",
                 f"python jobs/pretrain.py {shlex.join(argv)}"]  # fmt: skip
@@ -57,26 +57,36 @@ def next_commands(
             given = {"model.path": config.model.path, "model.adapter": out}
         else:
             given = {"model.path": out}
-        model = " ".join(f"--set {key}={shlex.quote(value)}" for key, value in given.items())
         after = ["finetune", "evaluate"] if job == "pretrain" else ["evaluate", "predict"]
-        return [f"python jobs/{name}.py {again} {model}".replace("  ", " ") for name in after]
+        return [_command(name, again, given, config.run.name) for name in after]
     if job == "evaluate" and "report_uri" in result:
         return [f"open {result['report_uri']} (also among the run's artifacts in MLflow)"]
     return []
 
 
+def _command(job: str, again: Sequence[str], given: Mapping[str, str], name: str) -> str:
+    # another training under the same name would be refused
+    own = {"run.name": f"{name}-{job}"} if name and job == "finetune" else {}
+    settings = [f"{key}={value}" for key, value in {**own, **given}.items()]
+    sets = [word for each in settings for word in ("--set", each)]
+    return shlex.join(["python", f"jobs/{job}.py", *again, *sets])
+
+
 def _without_model(argv: Sequence[str]) -> list[str]:
     """The arguments but for those that name the model and the run: another job has its own."""
-    kept: list[str] = []
-    place = 0
-    while place < len(argv):
-        pair = list(argv[place : place + 2])
-        width = 2 if argv[place] in ("--set", "--config") else 1
-        own = ("model.path=", "model.adapter=", "run.name=")
-        if not (width == 2 and pair[-1].startswith(own)):
-            kept += argv[place : place + width]
-        place += width
-    return kept
+    words = [part for word in argv for part in _split(word)]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    own = ("model.path=", "model.adapter=", "run.name=")
+    kept = [(option, value) for option, value in pairs if not value.startswith(own)]
+    return [word for pair in kept for word in pair]
+
+
+def _split(word: str) -> list[str]:
+    """An option and its value, also where they are one word; no value, no word."""
+    if word == "--dry-run":
+        return []
+    is_joined = word.startswith(("--set=", "--config="))
+    return list(word.split("=", 1)) if is_joined else [word]
 
 
 def _order(name: str) -> tuple[int, str]:

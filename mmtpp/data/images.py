@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.config.schema import Source
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.store import StoreReader, StoreSettings
 from mmtpp.model.processor import decode_image
@@ -26,15 +27,17 @@ def frame_name(store_uri: str, file: str, frame: int) -> str:
 
 
 def load_image(
-    name: str, *, image_px: int, max_pixels: int = 100_000_000, max_bytes: int = 64 * 2**20
+    name: str, *, image_px: int, max_pixels: int = 0, max_bytes: int = 0
 ) -> NDArray[np.uint8]:
     """Read an image and resize it as preparing does.
 
     Args:
         name: path or URI of a PNG, JPEG or WebP file, or ``frame_name``'s.
         image_px: side of the result.
-        max_pixels: larger images are refused before they are decoded.
-        max_bytes: larger files are refused before they are read.
+        max_pixels: larger images are refused before they are decoded; 0 for the default of
+            ``source.max_image_pixels``.
+        max_bytes: larger files are refused before they are read; 0 for that of
+            ``source.max_image_mib``.
 
     Returns:
         (S, S, 3) RGB.
@@ -55,12 +58,15 @@ def load_image(
             )
         [(_, pixels)] = reader.frames(file, np.array([int(frame)]))
         return pixels.reshape(shape)
+    bounds = Source()
     try:
         content = decode_image(
-            read_bytes(name, max_bytes=max_bytes), image_px=image_px, max_pixels=max_pixels
+            read_bytes(name, max_bytes=max_bytes or bounds.max_image_mib * 2**20),
+            image_px=image_px,
+            max_pixels=max_pixels or bounds.max_image_pixels,
         )
     except DataError as error:
-        raise DataError(error.what, where=name) from error
+        raise DataError(error.what, where=name, cause=error.cause, setting=error.setting) from error
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 

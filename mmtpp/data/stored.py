@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import pyarrow as pa
-
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.data.images import frame_name
 from mmtpp.data.layout import REJECTED, SEQUENCES
@@ -25,9 +23,9 @@ def stored_sequences(
     uri: str, manifest: Manifest, file: str
 ) -> Iterator[tuple[str, EventSequence]]:
     """Split and sequence of each in one file of a store; images are ``images.frame_name``s."""
-    table = read_table(join(uri, manifest.data_folder, SEQUENCES, file)).select(_COLUMNS)
     stored = store_reader(uri, manifest).sequences([file])
-    for each, (texts, questions) in zip(stored, _words(table), strict=True):
+    words = stored_words(uri, manifest, file)
+    for each, (texts, questions) in zip(stored, words, strict=True):
         frames = each.events.frames.tolist()
         images = tuple(frame_name(uri, file, frame) if frame >= 0 else None for frame in frames)
         types = each.events.types
@@ -45,10 +43,12 @@ def stored_rejected(uri: str, manifest: Manifest, file: str) -> list[Rejected]:
     return [Rejected(**row) for row in table.to_pylist()]
 
 
-def _words(
-    table: pa.Table,
+def stored_words(
+    uri: str, manifest: Manifest, file: str
 ) -> Iterator[tuple[tuple[str, ...], tuple[tuple[str, str], ...]]]:
-    """Texts and questions of each sequence; long ones stand in several rows."""
+    """Texts and questions of each sequence in one file of a store."""
+    table = read_table(join(uri, manifest.data_folder, SEQUENCES, file)).select(_COLUMNS)
+    # long sequences stand in several rows
     texts: list[str] = []
     questions: tuple[tuple[str, str], ...] = ()
     for index, row in enumerate(table.to_pylist()):

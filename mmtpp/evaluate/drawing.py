@@ -82,7 +82,7 @@ def draw_timeline(example: Example, found: list[Target], names: list[str], unit:
         target, weight = of_place.get(place), float(example.attention[place])
         lines = [
             f"event {example.start + place}, {names[int(example.types[place])]}, at "
-            f"{example.times[place]:,.6g} {unit}, {example.intervals[place]:,.4g} after the last",
+            f"{example.times[place]:,.10g} {unit}, {example.intervals[place]:,.4g} after the last",
             "compressed into a similar event" if example.similar[place] else "kept",
         ]
         if np.isfinite(weight):
@@ -115,8 +115,8 @@ def draw_timeline(example: Example, found: list[Target], names: list[str], unit:
             name=example.rank.replace(" ", "-"),
             width=WIDTH,
             margin=MARGIN,
-            first=f"{example.times[0]:,.6g}",
-            last=f"{example.times[-1]:,.6g}",
+            first=f"{example.times[0]:,.10g}",
+            last=f"{example.times[-1]:,.10g}",
             unit=unit,
             blue=BLUE,
             grey=GREY,

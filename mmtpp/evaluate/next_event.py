@@ -161,7 +161,7 @@ def _quantile(level: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class SeenEvents:
     """The events of a sequence that a model sees, the newest.
 
     Attributes:
@@ -214,30 +214,32 @@ class NextEvent:
             joint=True,
         )
 
-    def __call__(self, history: History) -> Forecast:
+    def __call__(self, seen: SeenEvents) -> Forecast:
         """Forecast what follows."""
-        row, wanted = history.row, self._prediction
+        row, wanted = seen.row, self._prediction
         found = self._forecaster(row, self._loaded.batcher(row))
-        last_time = float(history.times[-1])
+        last_time = float(seen.times[-1])
         chances: dict[str, float] | None = None
         if found.type is not None:
             each = np.exp(found.type.log_probability[0]).tolist()
-            chances = dict(zip(map(self._name, self._answers.type_codes), each, strict=True))
+            chances = dict(
+                zip(map(self._answers.name_of, self._answers.type_codes), each, strict=True)
+            )
         interval = found.time.interval if found.time is not None else None
         text = None
         if wanted.text:
             assert interval is not None
             text = self._text(row, interval.quantiles((0.5,))[0])
         return Forecast(
-            history.sequence_id,
-            history.events,
-            len(history.times),
+            seen.sequence_id,
+            seen.events,
+            len(seen.times),
             last_time,
-            self._name(int(row.event_type[-1])),
+            self._answers.name_of(int(row.event_type[-1])),
             interval,
             chances,
             text,
-            self._futures(history, last_time) if wanted.futures else None,
+            self._futures(seen, last_time) if wanted.futures else None,
         )
 
     def _text(self, row: Row, interval: FloatArray) -> str:
@@ -248,26 +250,22 @@ class NextEvent:
         plain = row.before_question(0, image_pad=ids.image_pad)
         return self._write(self._loaded.batcher(plain), prompt)
 
-    def _futures(self, history: History, last_time: float) -> tuple[tuple[FutureEvent, ...], ...]:
+    def _futures(self, seen: SeenEvents, last_time: float) -> tuple[tuple[FutureEvent, ...], ...]:
         """The events of each future up to the horizon."""
-        plain = history.row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
+        plain = seen.row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
         found = self._roller(
             self._loaded.batcher(plain),
             num_futures=self._prediction.futures,
             horizon=self._prediction.horizon or np.inf,
             max_events=self._prediction.max_future_events,
-            rng=np.random.default_rng(seed_from("futures", self._seed, history.sequence_id)),
+            rng=np.random.default_rng(seed_from("futures", self._seed, seen.sequence_id)),
         )
         times = last_time + np.cumsum(found.intervals, axis=1)
         return tuple(
             tuple(
-                FutureEvent(float(time), self._name(int(kind)))
+                FutureEvent(float(time), self._answers.name_of(int(kind)))
                 for time, kind, is_within in zip(*future, strict=True)
                 if is_within
             )
             for future in zip(times, found.types, found.is_within, strict=True)
         )
-
-    def _name(self, code: int) -> str:
-        names = self._answers.type_names
-        return names[code] if code < len(names) else str(code)

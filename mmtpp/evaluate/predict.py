@@ -26,7 +26,7 @@ from mmtpp.data.prepare import load_model_vocabulary, prepare, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.evaluate.next_event import History, NextEvent, forecast_schema
+from mmtpp.evaluate.next_event import NextEvent, SeenEvents, forecast_schema
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.writing import WritingSettings
 from mmtpp.storage.manifest import load_manifest
@@ -161,11 +161,11 @@ class NextEventForecaster:
         rows = [self._forecast(each).record(levels) for each in histories]
         return pa.Table.from_pylist(rows, self._schema)
 
-    def _history(self, assembled: pa.Table, index: int) -> History:
+    def _history(self, assembled: pa.Table, index: int) -> SeenEvents:
         times, places = (
             assembled[f"event_{name}"][index].values.to_numpy() for name in ("time", "position")
         )
-        return History(
+        return SeenEvents(
             assembled["sequences"][index].values[0].as_py(),
             row_from_arrow(assembled, index, image_px=self._image_px),
             int(places[-1]) + 1,

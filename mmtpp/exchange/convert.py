@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, intervals_from_times
+from mmtpp.core.markdown import as_plain
 from mmtpp.data.images import load_image
 from mmtpp.data.stored import store_reader, stored_sequences
 from mmtpp.model.processor import encode_image
@@ -150,7 +151,7 @@ def _image(name: str, written: dict[str, str], folder: Path, image_px: int) -> s
 
 
 def _card(manifest: Manifest, counts: dict[str, int]) -> str:
-    names = ", ".join(manifest.type_names) or "numbers"
+    names = ", ".join(map(as_plain, manifest.type_names)) or "numbers"
     splits = "\n".join(
         f"  - split: {split}\n    path: data/{split}.parquet" for split in counts if counts[split]
     )

@@ -11,7 +11,7 @@ from mmtpp.core.events import Events, Rejected
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import RawData, read_raw, tokenised
 from mmtpp.data.settings import store_vocabulary
-from mmtpp.data.stored import store_reader, stored_rejected, stored_sequences
+from mmtpp.data.stored import store_reader, stored_rejected, stored_words
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import filesystem_of, list_files
@@ -167,7 +167,7 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
             data.names.append(stored.sequence_id)
             data.times.append(stored.times)
             data.events.append(stored.events)
-        data.texts += [each.texts for _, each in stored_sequences(uri, manifest, file)]
+        data.texts += [texts for texts, _ in stored_words(uri, manifest, file)]
         if len(data.examples) < MAX_EXAMPLES:
             data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
     del data.examples[MAX_EXAMPLES:]

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types import ColSpec, DataType, ParamSchema, Schema
 from mlflow.types.schema import AnyType, Array
 
-EXAMPLE = {"sequence_id": ["example"], "times": [[0.0, 1.0, 3.0]], "types": [[0, 0, 0]]}
 INPUTS = Schema(
     [
         ColSpec(DataType.string, "sequence_id"),
@@ -19,7 +19,9 @@ INPUTS = Schema(
 )
 
 
-def save_forecaster(folder: Path, *, script: Path, path: str, base: str) -> None:
+def save_forecaster(
+    folder: Path, *, script: Path, path: str, base: str, known_type: str | int
+) -> None:
     """Write an MLflow model that loads a forecaster from where it lies.
 
     The model is code and the place of the weights: nothing is pickled, nothing is copied.
@@ -29,12 +31,15 @@ def save_forecaster(folder: Path, *, script: Path, path: str, base: str) -> None
         script: defines the model, run when it is loaded.
         path: URI of the model or adapter.
         base: URI of the model that an adapter adapts, or empty.
+        known_type: one that the model knows, for the example of an input.
     """
+    example = {"sequence_id": "example", "times": [0.0, 1.0, 3.0], "types": [known_type] * 3}
     save_model(
         str(folder),
         python_model=str(script),
         model_config={"path": path, "base": base},
         signature=ModelSignature(inputs=INPUTS, params=ParamSchema([])),
+        input_example=pd.DataFrame([example]),
         pip_requirements=["mmtpp"],
         metadata={"mmtpp.model_uri": path, "mmtpp.base_uri": base},
     )

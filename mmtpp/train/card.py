@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.markdown import as_plain
 from mmtpp.train.template_record import Answers
 
 CARD_FILE = "README.md"
@@ -48,9 +49,9 @@ def as_card(config: RunConfig, answers: Answers | None, *, steps: int) -> str:
         facts |= {
             "asked": ", ".join(answers.tasks),
             "unit of time": f"{answers.seconds_per_unit:g} s",
-            "types": ", ".join(answers.type_names) or f"codes {answers.type_codes}",
-            "intervals it was trained on": f"{answers.intervals.smallest:g} to "
-            f"{answers.intervals.largest:g}; no forecast leaves them",
+            "types": ", ".join(as_plain(answers.name_of(code)) for code in answers.type_codes),
+            "intervals it was trained on": f"0 and {answers.intervals.smallest:g} to "
+            f"{answers.intervals.largest:g}; forecasts stay within the powers of four around them",
         }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return (

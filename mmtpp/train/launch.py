@@ -303,7 +303,9 @@ def _fit(
             cause="SIGTERM, as `ray job stop` sends it; the same command goes on from there",
         )
     tracker.metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
-    changing = {key: metrics[key] for key in metrics if not key.startswith(("data/", "model/"))}
+    changing = {
+        key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
+    }
     tracker.metrics(steps, {f"final/{key}": value for key, value in changing.items()})
     if folder_bytes(task.output_uri) <= config.tracking.max_artifact_mib * 2**20:
         tracker.folder(task.output_uri, task.output_uri.rpartition("/")[2])
@@ -314,7 +316,9 @@ def _fit(
             FORECASTER_SCRIPT,
             path=task.output_uri,
             base=config.model.path if config.lora.rank else "",
-            register_as=config.tracking.register_as,
+            known_type=task.answers.name_of(task.answers.type_codes[0]),
+            # the trials of a sweep are many, and most of them bad
+            register_as="" if config.tracking.parent_run_id else config.tracking.register_as,
         )
     tracker.close("FINISHED")
     report: dict[str, object] = {

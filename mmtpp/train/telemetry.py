@@ -19,6 +19,7 @@ class Telemetry:
 
     def __init__(self, peak_flops: float) -> None:
         self._peak_flops = peak_flops
+        psutil.cpu_percent()  # each reading is of the time since the one before
         self._began = time.monotonic()
         self._waited_in_all = self._saved_in_all = 0.0
         self._reset()

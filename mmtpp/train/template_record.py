@@ -51,6 +51,10 @@ class Answers:
     seconds_per_unit: float
     history: bool
 
+    def name_of(self, code: int) -> str:
+        """The name of a type, or its code where it has none."""
+        return self.type_names[code] if code < len(self.type_names) else str(code)
+
     def check(self, manifest: Manifest, *, where: str) -> None:
         """Compare with a store that is to be forecast.
 

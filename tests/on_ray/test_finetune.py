@@ -247,6 +247,10 @@ def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
     expected = forecaster.forecast(sequence)
     versions = MlflowClient(stack.mlflow_uri).search_model_versions("name = 'line forecaster'")
     assert [adapted["run_id"]] == [each.run_id for each in versions]
+    logged = mlflow.pyfunc.load_model(f"runs:/{adapted['run_id']}/forecaster")
+    example = logged.input_example
+    assert isinstance(example, pd.DataFrame)
+    assert 1 == len(logged.predict(example))
     for uri in (f"runs:/{adapted['run_id']}/forecaster", "models:/line forecaster/1"):
         [row] = mlflow.pyfunc.load_model(uri).predict(frame).to_dict("records")
         assert expected.mean == pytest.approx(row["interval_mean"])

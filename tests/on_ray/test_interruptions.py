@@ -176,7 +176,8 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
     (raw / "i").mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 255, (4000, 3), dtype=np.uint8)
     for index, colour in enumerate(noise):
-        Image.new("RGB", (160, 120), tuple(colour.tolist())).save(raw / f"i/{index}.png")
+        # large: one process must not be done with all before the other has started
+        Image.new("RGB", (640, 480), tuple(colour.tolist())).save(raw / f"i/{index}.png")
 
     def events(count: int, images: int) -> str:
         return json.dumps([

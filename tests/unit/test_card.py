@@ -10,7 +10,7 @@ from mmtpp.train.card import as_card
 from mmtpp.train.template_record import Answers
 
 ANSWERS = Answers(
-    ("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("go", "stop"), 60.0, False
+    ("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("go", "stop|now <b>"), 60.0, False
 )
 
 
@@ -20,8 +20,13 @@ def test_an_adapter_of_the_hub():
     card = as_card(config_from_tree(tree), ANSWERS, steps=1234)
     header = yaml.safe_load(card.split("---")[1])
     assert ("peft", "Qwen/Qwen2.5-VL-3B-Instruct") == (header["library_name"], header["base_model"])
-    for words in ("LoRA of rank 16, alpha 64, 1,234 steps", "go, stop", "60 s", "1 to 9",
-                  "temporal, Delta 0.5"):  # fmt: skip
+    for words in (
+        "LoRA of rank 16, alpha 64, 1,234 steps",
+        r"go, stop\|now \<b\>",
+        "60 s",
+        "1 to 9",
+        "temporal, Delta 0.5",
+    ):
         assert words in card
     own, plain = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     for code in (own, plain):

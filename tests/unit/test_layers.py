@@ -29,7 +29,7 @@ THIRD_PARTY = {
     "core": NUMPY,
     "config": {"pydantic"},
     "storage": {"numpy", "pyarrow", "huggingface_hub"},
-    "track": {"mlflow"},
+    "track": {"mlflow", "pandas"},
     "model": {
         "numpy",
         "torch",

@@ -15,13 +15,26 @@ def test_a_finetuned_adapter_is_evaluated_with_its_base_next():
     found = next_commands("finetune", {"adapter_uri": "s3://b/runs/x/adapter"}, config, ARGV)
     assert [
         f"python jobs/{job}.py --config jobs/configs/demo.toml --set lora.rank=8 "
-        "--set model.path='s3://b/base model' --set model.adapter=s3://b/runs/x/adapter"
+        "--set 'model.path=s3://b/base model' --set model.adapter=s3://b/runs/x/adapter"
         for job in ("evaluate", "predict")
     ] == found
     for command in found:  # the jobs take them
         given = parse_arguments("", shlex.split(command)[2:]).config
         assert "s3://b/base model" == given.model.path
         assert "s3://b/runs/x/adapter" == given.model.adapter
+
+
+def test_a_named_run_is_not_named_again():
+    """A training under the name of another is refused."""
+    argv = ["--config=jobs/configs/demo.toml", "--set=run.name=base", "--set=model.path=OLD"]
+    config = config_from_tree({"run": {"name": "base"}, "lora": {"rank": 0}})
+    finetune, evaluate = next_commands(
+        "pretrain", {"adapter_uri": "s3://b/two  blanks"}, config, argv
+    )
+    model = "--set 'model.path=s3://b/two  blanks'"
+    head = "--config jobs/configs/demo.toml"
+    assert f"python jobs/finetune.py {head} --set run.name=base-finetune {model}" == finetune
+    assert f"python jobs/evaluate.py {head} {model}" == evaluate
 
 
 def test_a_whole_model_takes_the_place_of_its_base():
