@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "== setup: installing into $(VENV) (about 2.5 GB)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmtpp needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,lowbit]'
 	@echo "== setup: compiling DeepSpeed's CPU collectives, once (about a minute)"
 	PATH="$(CURDIR)/$(BIN):$$PATH" DS_ACCELERATOR=cpu $(BIN)/python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' > /dev/null
 	@touch $@
@@ -85,7 +85,7 @@ ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku an
 	$(BIN)/python -m benchmarks.sweeps.ablation
 
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,quality]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,lowbit,quality]'
 	$(BIN)/python -m benchmarks.quality.run
 
 pictures: setup ## the README's pictures, from the runs of the demo; needs Chromium

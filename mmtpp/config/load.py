@@ -35,7 +35,7 @@ def parse_arguments(description: str, argv: Sequence[str] | None = None) -> Argu
     parser = argparse.ArgumentParser(
         description=description,
         epilog="A setting is taken from --set, else from the file, else from its default in "
-        "mmtpp/config/schema.py.",
+        "mmtpp/config.",
     )
     parser.add_argument("--config", metavar="FILE.toml", type=Path, help="settings as TOML")
     parser.add_argument(
@@ -187,7 +187,7 @@ def _describe(fault: Any, kind: type[BaseModel], prefix: str) -> str:
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
     # a refused URI may hold a password
     shown = " = (not shown)" if "password" in message else shown
-    return f"{key}{shown}: {message}"
+    return f"{key}{shown}: {message}" if path else message
 
 
 def _suggestion(path: list[str], kind: type[BaseModel], prefix: str) -> str:

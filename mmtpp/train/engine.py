@@ -1,6 +1,9 @@
 """The DeepSpeed engine behind the few calls the loop makes. Runs in Train workers."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,14 +13,28 @@ import torch.distributed as dist
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import NonFiniteLossError
-from mmtpp.core.order import num_micro_batches
+from mmtpp.core.order import num_micro_batches, seed_from
 from mmtpp.core.schedule import lr_factor
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
+from mmtpp.train.optimizer.optimizer import Optimizer
 from mmtpp.train.training_state import TrainingState
 from mmtpp.train.zero import stage_of, with_bucket
 
 Scores = tuple[torch.Tensor, torch.Tensor | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Forward and backward over all samples of a step.
+
+    Attributes:
+        factor: of its gradient in the step's.
+        is_before: it is at the weights before the last update.
+    """
+
+    factor: float
+    is_before: bool
 
 
 class Engine(Protocol):
@@ -31,6 +48,15 @@ class Engine(Protocol):
     @property
     def learning_rate(self) -> float:
         """Of the last update."""
+        ...
+
+    @property
+    def passes(self) -> Sequence["Pass"]:
+        """Of a step over its samples."""
+        ...
+
+    def weights_of(self, each: "Pass") -> AbstractContextManager[None]:
+        """While a pass is made."""
         ...
 
     def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
@@ -59,12 +85,16 @@ class Engine(Protocol):
 
 
 class DeepSpeedEngine:
-    """DeepSpeed with ZeRO and torch's AdamW.
+    """DeepSpeed with ZeRO and the optimiser of ``optimizer.name``.
 
     Gradients: DeepSpeed averages over ranks and accumulation steps. The loop's loss is a sum over
     this rank's labels divided by the labels of the whole step, so ``backward`` multiplies by the
     number of ranks and of micro-batches to make the result the gradient of the step's mean loss,
     whatever the split (tests/parity/test_accumulation.py).
+
+    Variance reduction: STORM's estimate is ``d = g + momentum (d' - g')``, with the gradient ``g'``
+    of the same samples at the weights before. Gradients add up, so a second pass at those weights,
+    of the loss times ``-momentum``, gives ``g - momentum g'`` in the buffers DeepSpeed has anyhow.
 
     Args:
         model: what to train.
@@ -86,14 +116,26 @@ class DeepSpeedEngine:
         training = config.training
         self._config = training
         self._stage = stage_of(deepspeed_config)
-        self._scale = num_ranks * num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
-        self._trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            self._trained,
+        settings = config.optimizer
+        self._passes = (Pass(1.0, is_before=False),)
+        if settings.variance_reduction:
+            self._passes += (Pass(-settings.momentum, is_before=True),)
+        samples = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
+        self._scale = num_ranks * samples * len(self._passes)
+        named = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        self._trained = list(named.values())
+        self._before = (
+            {name: each.detach().clone() for name, each in named.items()}
+            if settings.variance_reduction
+            else {}
+        )
+        optimizer = Optimizer(
+            named,
+            settings,
+            config.precision,
             lr=training.learning_rate,
-            betas=(0.9, 0.95),
             weight_decay=training.weight_decay,
-            fused=True,  # one kernel for all tensors instead of several for each
+            seed=seed_from(training.seed, rank),
         )
         num_trained = sum(getattr(each, "ds_numel", each.numel()) for each in self._trained)
         self._engine: Any = deepspeed.initialize(
@@ -102,7 +144,9 @@ class DeepSpeedEngine:
             config=with_bucket(deepspeed_config, num_trained=num_trained),
         )[0]
         self._rank = rank
-        self._state = TrainingState(self._engine, rank=rank, num_ranks=num_ranks)
+        self._state = TrainingState(
+            self._engine, optimizer, before=self._before, rank=rank, num_ranks=num_ranks
+        )
 
     @property
     def model(self) -> EventModel:
@@ -111,6 +155,26 @@ class DeepSpeedEngine:
     @property
     def learning_rate(self) -> float:
         return self._engine.optimizer.param_groups[0]["lr"]
+
+    @property
+    def passes(self) -> Sequence[Pass]:
+        return self._passes
+
+    @contextmanager
+    def weights_of(self, each: Pass) -> Iterator[None]:
+        if each.is_before:
+            self._swap()
+        yield
+        if each.is_before:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """Exchange weights and weights before, a tensor at a time."""
+        for parameter, before in zip(self._trained, self._before.values(), strict=True):
+            now = parameter.detach().clone()
+            parameter.copy_(before)
+            before.copy_(now)
 
     def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
         return self._engine(batch, type_ids)
@@ -129,6 +193,8 @@ class DeepSpeedEngine:
         )
         for group in self._engine.optimizer.param_groups:
             group["lr"] = self._config.learning_rate * factor
+        for parameter, before in zip(self._trained, self._before.values(), strict=False):
+            before.copy_(parameter.detach())
         if self._stage:
             self._engine.step()  # refuses an update that is not finite
             norm = float(self._engine.get_global_grad_norm())

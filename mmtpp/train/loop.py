@@ -55,7 +55,7 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
         )
         progress = progress.after_step()
         losses.append(report.losses)
-        flops = sum(worker.flops(row).total for row in rows)
+        flops = len(worker.engine.passes) * sum(worker.flops(row).total for row in rows)
         worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()), flops)
         last = progress.step == num_steps
         if last or progress.step % training.log_every == 0:

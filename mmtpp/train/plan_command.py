@@ -3,10 +3,15 @@
 import argparse
 import sys
 
+from mmtpp.config.load import section_from_tree
+from mmtpp.config.schema import Optimizer, Precision
 from mmtpp.core.errors import ConfigError
+from mmtpp.train.optimizer.states import bytes_per_parameter
 from mmtpp.train.planner import (
     HEADROOM,
-    OPTIONS,
+    MASTER_BYTES,
+    WEIGHT_BYTES,
+    Counts,
     Option,
     Workload,
     count,
@@ -15,6 +20,7 @@ from mmtpp.train.planner import (
     speed,
     total_gib,
 )
+from mmtpp.train.planner import options as allowed
 
 COMPONENTS = (
     "weights", "gathered", "gradients", "optimizer", "activations", "logits", "runtime"
@@ -33,6 +39,12 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--lora-rank", type=int, default=16, help="0 trains all parameters")
     plan.add_argument("--max-tokens", type=_positive, default=4096, help="window.max_tokens")
     plan.add_argument("--samples-per-step", type=_positive, default=64, help="global batch")
+    plan.add_argument("--optimizer", choices=["adamw", "muon", "signsgd", "signum"],
+                      default="adamw", help="optimizer.name")  # fmt: skip
+    plan.add_argument("--states", choices=["float32", "bfloat16", "int8"], default="float32",
+                      help="precision.stored_states")  # fmt: skip
+    plan.add_argument("--variance-reduction", action="store_true",
+                      help="optimizer.variance_reduction")  # fmt: skip
     plan.add_argument("--tflops", type=float, default=312.0,
                       help="peak of a GPU in dense bfloat16: L4 121, A100 312")  # fmt: skip
     plan.add_argument("--mfu", type=float, default=0.35, help="share of the peak that is reached")
@@ -47,22 +59,35 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: nothing fits.
     """
+    faults: list[str] = []
+    optimizer = section_from_tree(
+        Optimizer,
+        {"name": options.optimizer, "variance_reduction": options.variance_reduction},
+        faults,
+        prefix="optimizer.",
+    )
+    if optimizer is None:
+        raise ConfigError("; ".join(faults))
     workload = Workload(
         preset=options.model,
         lora_rank=options.lora_rank,
         max_tokens=options.max_tokens,
         samples_per_step=max(options.samples_per_step, options.gpus),
+        optimizer=optimizer,
+        precision=Precision(stored_states=options.states),
     )
     counts = count(workload)
     lines = [
         f"Qwen2.5-VL {workload.preset}: {counts.parameters:,} parameters, {counts.trained:,} "
         f"trained ({'LoRA rank ' + str(workload.lora_rank) if workload.lora_rank else 'all'})",
+        f"{optimizer.name}, states in {options.states}: {_state_bytes(counts, workload):.1f} bytes "
+        "a trained parameter, its float32 weight included",
         f"GiB on each of {options.gpus} GPUs, rows of {workload.max_tokens} tokens, bfloat16, "
         "a frozen vision tower:",
         "",
         f"{'':28}" + "".join(f"{name:>12}" for name in (*COMPONENTS, "total", "on host")),
     ]
-    for option in OPTIONS:
+    for option in allowed(workload):
         components = memory(counts, workload, option, gpus=options.gpus)
         cells = [components[name] for name in COMPONENTS]
         cells += [total_gib(components), components["host"]]
@@ -98,6 +123,12 @@ def run(options: argparse.Namespace) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def _state_bytes(counts: Counts, workload: Workload) -> float:
+    kept = counts.states * bytes_per_parameter(workload.precision.stored_states)
+    before = WEIGHT_BYTES if workload.optimizer.variance_reduction else 0
+    return MASTER_BYTES + before + kept / counts.trained
+
+
 def _name(option: Option) -> str:
     parts = [f"ZeRO-{option.stage}"]
     parts += ["recomputing"] if option.checkpointing else []
@@ -125,6 +156,13 @@ def _config(workload: Workload, option: Option, *, gpus: int) -> str:
             f"samples_per_step = {workload.samples_per_step}",
             f"activation_checkpointing = {flag[option.checkpointing]}",
             "freeze_vision = true # its activations are not counted above",
+            "",
+            "[optimizer]",
+            f'name = "{workload.optimizer.name}"',
+            f"variance_reduction = {flag[workload.optimizer.variance_reduction]}",
+            "",
+            "[precision]",
+            f'stored_states = "{workload.precision.stored_states}"',
             "",
             "[zero]",
             f"stage = {option.stage}",

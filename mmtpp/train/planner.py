@@ -5,23 +5,27 @@ where nothing has memory; the rest is arithmetic on what DeepSpeed keeps. Axes: 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AttentionInterface, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from mmtpp.config.schema import Optimizer, Precision
 from mmtpp.model.full_size import FullSize, full_size_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.token_rows import LOGITS_BYTES
 from mmtpp.model.vocabulary import NUM_ADDED
+from mmtpp.train.optimizer.optimizer import rule_of, state_names
+from mmtpp.train.optimizer.states import bytes_per_parameter
+from mmtpp.train.optimizer.whole import BUCKET
 from mmtpp.train.zero import BUCKET_ELEMENTS
 
 GIB = 2**30
 WEIGHT_BYTES = 2  # bfloat16
 GRADIENT_BYTES = 4  # accumulated in float32
-OPTIMIZER_BYTES = 12  # float32 weight and AdamW's two moments
+MASTER_BYTES = 4  # float32 weight
 LOGITS_COPIES = 4.5  # of float32 logits: logarithms, gradients and two in bfloat16
 LIVE_PARAMETERS = 10**9  # DeepSpeed's default for what ZeRO-3 keeps gathered
 RUNTIME_GIB = 1.5  # CUDA's context, NCCL's buffers and libraries
@@ -37,12 +41,16 @@ class Workload:
         lora_rank: 0 for all parameters.
         max_tokens: of a packed row, a micro-batch.
         samples_per_step: packed rows in a step.
+        optimizer: the rule of an update.
+        precision: how its states are kept.
     """
 
     preset: FullSize
     lora_rank: int
     max_tokens: int
     samples_per_step: int
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    precision: Precision = field(default_factory=Precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Counts:
     Attributes:
         parameters: of the model.
         trained: of those.
+        states: numbers that the optimiser keeps of them between updates, besides their weights.
         embedding: of the embedding, which no token multiplies.
         num_layers: of the language model.
         layer_bytes: activations that one layer keeps for its backward pass.
@@ -61,6 +70,7 @@ class Counts:
 
     parameters: int
     trained: int
+    states: int
     embedding: int
     num_layers: int
     layer_bytes: int
@@ -112,18 +122,34 @@ def count(workload: Workload) -> Counts:
     """Count parameters and activations of a workload."""
     config = full_size_config(workload.preset)
     model = _on_meta(config, workload.lora_rank)
-    sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
+    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    optimizer = workload.optimizer
     text: Any = config.text_config
     one, two = (_saved_bytes(workload, num_layers) for num_layers in (1, 2))
     return Counts(
-        parameters=sum(size for size, _ in sizes),
-        trained=sum(size for size, trained in sizes if trained),
+        parameters=sum(each.numel() for each in model.parameters()),
+        trained=sum(each.numel() for _, each in named),
+        states=sum(
+            each.numel() * len(state_names(optimizer, rule_of(optimizer, name, each)))
+            for name, each in named
+        ),
         embedding=0 if config.tie_word_embeddings else text.vocab_size * text.hidden_size,
         num_layers=text.num_hidden_layers,
         layer_bytes=two - one,
         layer_input_bytes=workload.max_tokens * text.hidden_size * WEIGHT_BYTES,
         vocabulary=text.vocab_size,
     )
+
+
+def options(workload: Workload) -> list[Option]:
+    """Ways to train that the optimiser allows, the fastest first."""
+    optimizer = workload.optimizer
+    return [
+        each
+        for each in OPTIONS
+        if not (optimizer.needs_matrices and (each.stage == 3 or each.offload))
+        and not (optimizer.variance_reduction and each.stage == 3)
+    ]
 
 
 def memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> dict[str, float]:
@@ -133,7 +159,12 @@ def memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> 
     gathered = min(counts.parameters, LIVE_PARAMETERS) * WEIGHT_BYTES if stage == 3 else 0
     gradients = counts.trained * GRADIENT_BYTES / (gpus if stage >= 2 else 1)
     buckets = min(counts.trained, BUCKET_ELEMENTS) * WEIGHT_BYTES * (2 if stage >= 2 else 1)
-    optimizer = counts.trained * OPTIMIZER_BYTES / (gpus if stage else 1)
+    state_bytes = counts.states * bytes_per_parameter(workload.precision.stored_states)
+    optimizer = (counts.trained * MASTER_BYTES + state_bytes) / (gpus if stage else 1)
+    if workload.optimizer.variance_reduction:
+        optimizer += counts.trained * WEIGHT_BYTES  # the weights before, whole on each
+    if workload.optimizer.needs_matrices:
+        optimizer += min(counts.trained, BUCKET) * MASTER_BYTES  # what is gathered at once
     layers = counts.num_layers * counts.layer_bytes
     if option.checkpointing:
         layers = counts.num_layers * counts.layer_input_bytes + counts.layer_bytes
@@ -162,7 +193,7 @@ def recommend(
     counts: Counts, workload: Workload, *, gpus: int, gpu_gib: float
 ) -> tuple[Option, dict[str, float]] | None:
     """The fastest option that fits, with its memory; None when none does."""
-    for option in OPTIONS:
+    for option in options(workload):
         components = memory(counts, workload, option, gpus=gpus)
         if total_gib(components) <= HEADROOM * gpu_gib:
             return option, components
@@ -188,6 +219,8 @@ def speed(
     forward = 2 * used + attention
     backward = 2 * used + 2 * min(counts.trained, used) + 2 * attention
     hardware = forward + backward + (forward if option.checkpointing else 0)
+    if workload.optimizer.variance_reduction:
+        hardware *= 2  # every sample at two weights
     return Speed(gpus * tflops * 1e12 * mfu / hardware, float(hardware))
 
 

@@ -126,21 +126,24 @@ def train_step(
         raise ValueError(f"no labels with a positive weight in step {step}")
 
     nll: list[torch.Tensor] = []
-    for index in range(num_micro_batches):
-        moved(index)
-        row, weight = rows[min(index, len(rows) - 1)], label_weights[min(index, len(rows) - 1)]
-        # Dropout is a function of the sample and the step: a resumed run repeats it exactly.
-        torch.manual_seed(seed_from("dropout", seed, step, row.sample_id) % 2**63)
-        batch = batcher(row)
-        if smoothing is not None:
-            batch = replace(batch, spread=batcher.spread(row, smoothing))
-        nll_N, _ = engine.score(batch)
-        if index < len(rows):
-            nll.append(nll_N.detach())
-        else:
-            weight = np.zeros_like(weight)
-        weighted = nll_N * torch.as_tensor(weight, device=device, dtype=torch.float32)
-        engine.backward(weighted.sum() / total_weight)
+    for each in engine.passes:
+        with engine.weights_of(each):
+            for index in range(num_micro_batches):
+                moved(index)
+                place = min(index, len(rows) - 1)
+                row, weight = rows[place], label_weights[place]
+                # Dropout is a function of sample and step: a resumed run repeats it exactly.
+                torch.manual_seed(seed_from("dropout", seed, step, row.sample_id) % 2**63)
+                batch = batcher(row)
+                if smoothing is not None:
+                    batch = replace(batch, spread=batcher.spread(row, smoothing))
+                nll_N, _ = engine.score(batch)
+                if index >= len(rows):
+                    weight = np.zeros_like(weight)
+                elif not each.is_before:
+                    nll.append(nll_N.detach())
+                weighted = nll_N * torch.as_tensor(weight, device=device, dtype=torch.float32)
+                engine.backward(each.factor * weighted.sum() / total_weight)
 
     losses = LossSums.of(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))  # sync
     merged = sum_over_ranks(torch.tensor([*losses.nll, *losses.tokens], device=device))

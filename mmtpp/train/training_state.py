@@ -1,13 +1,14 @@
 """The state of training, free of its topology: whole tensors by name.
 
 DeepSpeed's own checkpoints are shards that only as many ranks of the same ZeRO stage read back.
-Here every trained parameter has its float32 weight and AdamW's two moments, as DeepSpeed gathers
-them, so a run goes on with any number of ranks and any stage. The ranks take turns in keeping and
-writing parameters: none holds or writes them all. Frozen weights are not part of it.
+Here every trained parameter has its float32 weight and its states in the optimiser, as DeepSpeed
+gathers them, so a run goes on with any number of ranks and any stage. The ranks take turns in
+keeping and writing parameters: none holds or writes them all. Frozen weights are not part of it.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmtpp.core.errors import ModelError
+from mmtpp.train.optimizer.optimizer import Optimizer
 
-WEIGHT = "weight"
-MOMENTS = ("exp_avg", "exp_avg_sq")
+WEIGHT, BEFORE = "weight", "weight_before"
 _FILE = "state-{rank:05d}-of-{num_ranks:05d}.safetensors"
 _PATTERN = "state-*-of-*.safetensors"
 
@@ -36,28 +37,47 @@ class TrainingState:
     """Reads and writes the state of a DeepSpeed engine; every call is one for all ranks.
 
     Args:
-        engine: of ``deepspeed.initialize``, with torch's AdamW.
+        engine: of ``deepspeed.initialize``.
+        optimizer: that it updates with.
+        before: the weights before the last update, by names in the model, of every rank whole;
+            where the optimiser needs them.
         rank: of this process.
         num_ranks: in the group.
     """
 
-    def __init__(self, engine: Any, *, rank: int, num_ranks: int) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Any,
+        optimizer: Optimizer,
+        *,
+        before: Mapping[str, torch.Tensor],
+        rank: int,
+        num_ranks: int,
+    ) -> None:
+        self._engine, self._optimizer, self._before = engine, optimizer, before
         self._rank, self._num_ranks = rank, num_ranks
         self._trained: dict[str, nn.Parameter] = {
             name: parameter
             for name, parameter in engine.module.named_parameters()
             if parameter.requires_grad
         }
+        self._keys = {
+            name: (WEIGHT, *optimizer.state_names_of(parameter))
+            for name, parameter in self._trained.items()
+        }
+        self.start(0)
 
     def save(self, folder: Path) -> None:
         """Write this rank's share; there has been an update."""
         kept: dict[str, torch.Tensor] = {}
-        for index, (name, parameter) in enumerate(self._trained.items()):
-            for key in (WEIGHT, *MOMENTS):
-                whole = self._whole(parameter, key)
+        with self._expanded():
+            for index, (name, parameter) in enumerate(self._trained.items()):
+                wholes = {key: self._whole(parameter, key) for key in self._keys[name]}
+                if name in self._before:
+                    wholes[BEFORE] = self._before[name]
                 if index % self._num_ranks == self._rank:
-                    kept[f"{name}/{key}"] = whole.detach().to("cpu", copy=True).contiguous()
+                    for key, whole in wholes.items():
+                        kept[f"{name}/{key}"] = whole.detach().to("cpu", copy=True).contiguous()
         save_file(kept, folder / _FILE.format(rank=self._rank, num_ranks=self._num_ranks))
 
     def load(self, folder: Path, *, num_updates: int) -> None:
@@ -77,34 +97,57 @@ class TrainingState:
                 for file in [stack.enter_context(safe_open(path, framework="pt"))]
                 for key in file.keys()  # noqa: SIM118 # it is no dict
             }
-            wanted = {f"{name}/{key}" for name in self._trained for key in (WEIGHT, *MOMENTS)}
+            wanted = {f"{name}/{key}" for name, keys in self._keys.items() for key in keys}
+            wanted |= {f"{name}/{BEFORE}" for name in self._before}
             if found.keys() != wanted:
                 different = sorted(found.keys() ^ wanted)
                 raise ModelError(
                     f"the checkpoint does not fit the model: {len(different)} tensors are missing "
                     f"or unexpected, {different[0]} is one",
                     where=str(folder),
-                    cause="the base model, lora.rank or the parameters that are trained changed",
+                    cause="the base model, lora.rank, the optimiser or the parameters that are "
+                    "trained changed",
                 )
-            self._start_moments(num_updates)
-            for name, parameter in self._trained.items():
-                for key in (WEIGHT, *MOMENTS):
-                    value = found[f"{name}/{key}"].get_tensor(f"{name}/{key}")
-                    shape = getattr(parameter, "ds_shape", parameter.shape)
-                    if value.shape != shape:
-                        raise ModelError(
-                            f"the checkpoint does not fit the model: {name} has the shape "
-                            f"{tuple(value.shape)}, here {tuple(shape)}",
-                            where=str(folder),
-                        )
-                    self._set(parameter, key, value)
+            self.start(num_updates)
+            with self._expanded():
+                for name, parameter in self._trained.items():
+                    for key in self._keys[name]:
+                        value = _tensor(found, f"{name}/{key}", parameter, folder)
+                        self._set(parameter, key, value)
+            for name, before in self._before.items():
+                before.copy_(_tensor(found, f"{name}/{BEFORE}", before, folder))
+
+    def start(self, num_updates: int) -> None:
+        """Give the optimiser states of zeros.
+
+        Args:
+            num_updates: made until then.
+        """
+        self._optimizer.start(self._updated(), num_updates)
+        self._link()
+
+    @contextmanager
+    def _expanded(self) -> Iterator[None]:
+        """While states that are kept in codes are numbers."""
+        self._optimizer.expand()
+        self._link()
+        yield
+        self._optimizer.collapse()
+        self._link()
+
+    def _link(self) -> None:
+        """Let parameters find their states in the optimiser's."""
+        outer = self._engine.optimizer
+        if hasattr(outer, "_lazy_init_hp_params_optimizer_state"):
+            outer._hp_optimizer_states_linked = False
+            outer._lazy_init_hp_params_optimizer_state()
 
     def _whole(self, parameter: nn.Parameter, key: str) -> torch.Tensor:
         if _is_managed(parameter):
             if key == WEIGHT:
                 return safe_get_full_fp32_param(parameter)  # pyright: ignore[reportReturnType]
             return safe_get_full_optimizer_state(parameter, key)  # pyright: ignore[reportReturnType]
-        return parameter if key == WEIGHT else self._engine.optimizer.state[parameter][key]
+        return parameter if key == WEIGHT else self._optimizer.state[parameter][key]
 
     def _set(self, parameter: nn.Parameter, key: str, value: torch.Tensor) -> None:
         if hasattr(parameter, "ds_id"):
@@ -120,7 +163,7 @@ class TrainingState:
         if _is_managed(parameter):
             set_full_hp_param(parameter, value, None if key == WEIGHT else key)
         elif key != WEIGHT:
-            self._engine.optimizer.state[parameter][key].copy_(value)
+            self._optimizer.state[parameter][key].copy_(value)
         if key == WEIGHT:
             parameter.data.copy_(value)
 
@@ -131,30 +174,41 @@ class TrainingState:
         padding = size * self._num_ranks - flat.numel()
         return nn.functional.pad(flat, (0, padding))[self._rank * size :][:size]
 
-    def _start_moments(self, num_updates: int) -> None:
-        """Give AdamW the state it else makes in its first update."""
+    def _updated(self) -> Iterator[tuple[torch.Tensor, int]]:
+        """What the optimiser itself updates, with its group: parameters, or what this rank has of
+        them in one piece."""
         outer = self._engine.optimizer
-        inner = getattr(outer, "optimizer", outer)
-        for flat in self._flat_weights(outer):
-            inner.state[flat] = {
-                # on the weights' device, where the fused kernel reads it
-                "step": torch.tensor(float(num_updates), device=flat.device),
-                **{key: torch.zeros_like(flat) for key in MOMENTS},
-            }
-        if hasattr(outer, "_lazy_init_hp_params_optimizer_state"):
-            outer._lazy_init_hp_params_optimizer_state()  # so that parameters find their moments
-
-    def _flat_weights(self, optimizer: Any) -> Iterator[torch.Tensor]:
-        """What AdamW itself updates: parameters, or what this rank has of them in one piece."""
         for name in (
-            "fp32_partitioned_groups_flat",  # ZeRO 3
             "single_partition_of_fp32_groups",  # ZeRO 1 and 2
             "fp32_groups_flat_partition",  # bfloat16 without ZeRO
         ):
-            if hasattr(optimizer, name):
-                yield from getattr(optimizer, name)
+            if hasattr(outer, name):
+                yield from zip(getattr(outer, name), itertools.count(), strict=False)
                 return
-        yield from self._trained.values()
+        if hasattr(outer, "fp32_partitioned_groups_flat"):  # ZeRO 3
+            for index, flat in enumerate(outer.fp32_partitioned_groups_flat):
+                yield flat, outer.sub_group_to_group_id[index]
+            return
+        for index, group in enumerate(self._optimizer.param_groups):
+            for parameter in group["params"]:
+                yield parameter, index
+
+
+def _tensor(found: Mapping[str, Any], key: str, fits: torch.Tensor, folder: Path) -> torch.Tensor:
+    """A saved tensor of the shape of a parameter.
+
+    Raises:
+        ModelError: it has another.
+    """
+    value = found[key].get_tensor(key)
+    shape = getattr(fits, "ds_shape", fits.shape)
+    if value.shape != shape:
+        raise ModelError(
+            f"the checkpoint does not fit the model: {key.rpartition('/')[0]} has the shape "
+            f"{tuple(value.shape)}, here {tuple(shape)}",
+            where=str(folder),
+        )
+    return value
 
 
 def _is_managed(parameter: nn.Parameter) -> bool:

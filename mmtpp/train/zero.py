@@ -25,6 +25,7 @@ def deepspeed_config(
     # one rank shards nothing, and DeepSpeed's bookkeeping costs milliseconds a micro-batch;
     # bfloat16 needs a stage that keeps float32 weights beside it
     alone = num_ranks == 1 and precision == "float32" and not offload
+    passes = 2 if config.optimizer.variance_reduction else 1
     sharding: dict[str, object] = {"stage": 0 if alone else zero.stage}
     if offload:
         sharding["offload_optimizer"] = {"device": "cpu"}
@@ -32,13 +33,12 @@ def deepspeed_config(
         sharding |= {"stage3_max_live_parameters": 10**8, "stage3_max_reuse_distance": 10**8}
     return {
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": num_micro_batches(
-            training.samples_per_step, num_ranks=num_ranks
-        ),
+        "gradient_accumulation_steps": passes
+        * num_micro_batches(training.samples_per_step, num_ranks=num_ranks),
         # without ZeRO the engine clips: it must know the norm before, to refuse a damaged one
         "gradient_clipping": training.max_grad_norm if sharding["stage"] else 0.0,
         "zero_optimization": sharding,
-        "zero_allow_untested_optimizer": True,  # torch.optim.AdamW; needs no compiler
+        "zero_allow_untested_optimizer": True,  # ours; needs no compiler
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": precision == "bfloat16"},
         "data_types": {"grad_accum_dtype": "fp32"},  # sums of many micro-batches

@@ -5,7 +5,8 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -45,6 +46,7 @@ class Job:
         base: folder of a model to load, sharded from the start by ZeRO-3; empty for a fresh one.
         output: folder to write the trained model to, or empty.
         poisoned: the step at which a gradient is made infinite, or -1.
+        optimizer, rounding: settings of the sections ``optimizer`` and ``precision``.
     """
 
     stage: int
@@ -57,6 +59,8 @@ class Job:
     base: str = ""
     output: str = ""
     poisoned: int = -1
+    optimizer: dict = field(default_factory=dict)
+    rounding: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,22 +91,37 @@ def event_model(*, lora: bool, dtype: torch.dtype = torch.float32) -> EventModel
     return EventModel(adapted).train()
 
 
-def plain_losses(*, lora: bool = False) -> list[float]:
-    """The run in ten lines of PyTorch: mean over all labels of the step, one AdamW update."""
+def plain_losses(*, lora: bool = False, make: Callable | None = None) -> list[float]:
+    """The run in a few lines of PyTorch: mean over all labels of the step, one update.
+
+    Args:
+        lora: train an adapter.
+        make: of the model and a function that computes the gradients of a step again, makes
+            ``update(lr, step)``; None for torch's AdamW.
+    """
     model = event_model(lora=lora)
     parameters = [each for each in model.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-2, betas=(0.9, 0.95), weight_decay=0.01)
+
+    def gradients(step: int) -> float:
+        model.zero_grad()
+        nll = torch.cat([model(batcher(VOCABULARY)(row))[0] for row in rows_of(step)])
+        nll.mean().backward()
+        return float(nll.detach().mean())
+
+    if make is None:
+        adamw = torch.optim.AdamW(parameters, betas=(0.9, 0.95), weight_decay=0.01)
+
+        def update(lr: float, _step: int) -> None:
+            adamw.param_groups[0]["lr"] = lr
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            adamw.step()
+    else:
+        update = make(model, gradients)
     losses = []
     for step in range(STEPS):
-        nll = torch.cat([model(batcher(VOCABULARY)(row))[0] for row in rows_of(step)])
-        optimizer.param_groups[0]["lr"] = 1e-2 * lr_factor(
-            step, num_steps=STEPS, warmup_fraction=0.0, final_fraction=0.5
-        )
-        nll.mean().backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(nll.detach().mean()))
+        losses.append(gradients(step))
+        factor = lr_factor(step, num_steps=STEPS, warmup_fraction=0.0, final_fraction=0.5)
+        update(1e-2 * factor, step)
     return losses
 
 
@@ -163,6 +182,8 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     config = config_from_tree(
         {
             "zero": {"stage": job.stage},
+            "optimizer": job.optimizer,
+            "precision": job.rounding,
             "training": {
                 "num_steps": STEPS,
                 "samples_per_step": SAMPLES,

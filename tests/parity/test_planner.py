@@ -1,6 +1,7 @@
 """The planner: components by hand, activations against a real forward pass, the command."""
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from mmtpp.__main__ import main
 from mmtpp.config.load import config_from_tree
+from mmtpp.config.schema import Optimizer, Precision
 from mmtpp.model.attention import Segments, use_packed_attention
 from mmtpp.model.full_size import full_size_config
 from mmtpp.model.lora import attach_lora
@@ -50,6 +52,39 @@ def test_memory_by_hand(counts: Counts):
     offloaded = memory(counts, LORA_3B, Option(2, checkpointing=True, offload=True), gpus=8)
     assert (0, two["optimizer"]) == (offloaded["optimizer"], offloaded["host"])
     assert total_gib(two) - total_gib(offloaded) == pytest.approx(two["optimizer"])
+
+
+def test_states_of_other_optimisers_by_hand():
+    """On the 3B with LoRA: factors are Muon's, the 267 rows of tokens AdamW's."""
+    option = Option(2, checkpointing=True, offload=False)
+
+    def optimizer_bytes(optimizer: Optimizer, stored: str = "float32") -> float:
+        workload = replace(LORA_3B, optimizer=optimizer, precision=Precision(stored_states=stored))
+        return memory(count(workload), workload, option, gpus=8)["optimizer"] * GIB
+
+    factors, rows = 29_933_568, 267 * 2048
+    gathered = 4 * (factors + rows)  # less than a bucket
+    muon = (4 * (factors + rows) + 4 * factors + 8 * rows) / 8 + gathered
+    assert muon == pytest.approx(optimizer_bytes(Optimizer(name="muon")))
+    storm = Optimizer(name="muon", variance_reduction=True)
+    assert muon + 2 * (factors + rows) == pytest.approx(optimizer_bytes(storm))
+    signs = Optimizer(name="signsgd")
+    assert 4 * (factors + rows) / 8 == pytest.approx(optimizer_bytes(signs))
+    bits = (4 + 2 * (1 + 4 / 256)) * (factors + rows) / 8
+    assert bits == pytest.approx(optimizer_bytes(Optimizer(), "int8"))
+
+
+def test_a_plan_leaves_out_what_the_optimiser_cannot_do(capsys: pytest.CaptureFixture[str]):
+    command = "plan --model 3b --gpus 8 --gpu-gib 24 --optimizer muon --states bfloat16"
+    main(command.split())
+    out = capsys.readouterr().out
+    assert "ZeRO-2" in out
+    assert "ZeRO-3" not in out
+    assert "offload," not in out
+    assert "muon, states in bfloat16: 6.0 bytes a trained parameter" in out
+    tree = tomllib.loads("[window]" + out.partition("[window]")[2])
+    config = config_from_tree(tree | {"model": {**tree["model"], "path": "x"}})
+    assert ("muon", "bfloat16") == (config.optimizer.name, config.precision.stored_states)
 
 
 @pytest.mark.parametrize("lora_rank", [0, 16])

@@ -49,6 +49,7 @@ THIRD_PARTY = {
         "ray",
         "deepspeed",
         "safetensors",
+        "torchao",
         "transformers",
     },
     "evaluate": {

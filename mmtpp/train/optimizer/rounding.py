@@ -1,0 +1,41 @@
+"""Numbers with fewer bits, simulated in float32.
+
+Source: Tang, Li and Zou, "A Convergence Analysis of Adaptive Optimizers under Floating-point
+    Quantization" (arXiv 2510.21314): the relative error of M bits of mantissa is at most 2^-(M+1).
+"""
+
+import torch
+
+from mmtpp.config.schema import Rounding
+
+
+def round_(
+    values: torch.Tensor, rounding: Rounding, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Round in place to the nearest number of a format, or to one of the two nearest by chance.
+
+    The format is IEEE 754's, with subnormal numbers and without infinities: what is too large
+    becomes the largest number, as where float8 is used. A NaN stays one.
+
+    Args:
+        values: float32.
+        rounding: the format and how.
+        generator: of the chance, on the device of ``values``; for ``stochastic``.
+    """
+    if rounding.changes_nothing:
+        return values
+    mantissa_bits, exponent_bits = rounding.mantissa_bits, rounding.exponent_bits
+    least = 2 - 2 ** (exponent_bits - 1)  # exponent of the smallest normal number
+    exact = values.double()  # the steps between the smallest numbers are below float32's
+    exponents = (torch.frexp(exact).exponent - 1).clamp(min=least)
+    step = torch.ldexp(torch.ones_like(exact), exponents - mantissa_bits)
+    steps = exact / step
+    if rounding.mode == "nearest":
+        steps = steps.round()
+    else:
+        chance = torch.rand(
+            steps.shape, generator=generator, device=steps.device, dtype=torch.float64
+        )
+        steps = (steps + chance).floor()
+    largest = (2 - 2.0**-mantissa_bits) * 2.0 ** (2 ** (exponent_bits - 1) - 1)
+    return values.copy_((steps * step).clamp(-largest, largest))

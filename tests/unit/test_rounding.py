@@ -1,0 +1,85 @@
+"""Formats with fewer bits against torch's own, and states kept in them."""
+
+import pytest
+import torch
+
+from mmtpp.config.schema import Precision, Rounding
+from mmtpp.train.optimizer.rounding import round_
+from mmtpp.train.optimizer.states import BLOCK, States
+
+
+def _values() -> torch.Tensor:
+    """Of all magnitudes a format has, some in the middle of two of its numbers."""
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.randn(20_000, generator=generator) * torch.logspace(-40, 4, 20_000)
+    return torch.cat([spread, torch.arange(-64, 64) / 16, torch.tensor([0.0, 1 + 2**-8])])
+
+
+@pytest.mark.parametrize(
+    ("mantissa_bits", "exponent_bits", "dtype"),
+    [(7, 8, torch.bfloat16), (10, 5, torch.float16), (2, 5, torch.float8_e5m2)],
+)
+def test_rounding_is_that_of_torchs_types(mantissa_bits: int, exponent_bits: int, dtype):
+    values = _values()
+    expected = values.to(dtype).float()
+    found = round_(
+        values.clone(), Rounding(mantissa_bits=mantissa_bits, exponent_bits=exponent_bits)
+    )
+    assert torch.equal(expected, found)
+
+
+def test_too_large_is_the_largest_and_nan_stays():
+    found = round_(torch.tensor([1e9, -1e9, torch.nan]), Rounding(mantissa_bits=3, exponent_bits=4))
+    assert [240.0, -240.0] == found[:2].tolist()  # (2 - 1/8) 2^7
+    assert found[2].isnan()
+
+
+def test_float32_is_left_alone():
+    values = torch.tensor([1e-45, 3.4e38, 1 + 2**-23])
+    assert torch.equal(values, round_(values.clone(), Rounding()))
+
+
+def test_stochastic_rounding_is_right_on_average():
+    """0.1 lies between 0.09375 and 0.1015625 in 3 bits of mantissa."""
+    rounding = Rounding(mantissa_bits=3, mode="stochastic")
+    generator = torch.Generator().manual_seed(0)
+    found = round_(torch.full((100_000,), 0.1), rounding, generator)
+    assert {0.09375, 0.1015625} == set(found.unique().tolist())
+    # standard error 1.6e-3 of the distance between the two
+    assert 0.1 == pytest.approx(float(found.double().mean()), abs=4 * 1.6e-3 * 0.0078125)
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "int8"])
+@pytest.mark.parametrize("key", ["exp_avg", "exp_avg_sq"])
+def test_states_are_kept_within_their_errors(stored: str, key: str):
+    if stored == "int8":
+        pytest.importorskip("torchao", reason="8-bit states need the extra lowbit")
+    states = States(Precision(stored_states=stored))
+    values = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    values = values.square() if key == "exp_avg_sq" else values
+    state = states.zeros(values, key)
+    assert not states.read(state, key, 0, 5000).any()
+    # in two parts, as large tensors are
+    states.write(state, key, values[: 10 * BLOCK].clone(), 0)
+    states.write(state, key, values[10 * BLOCK :].clone(), 10 * BLOCK)
+    found = states.read(state, key, 0, 5000)
+    if stored == "bfloat16":
+        assert torch.equal(values.bfloat16().float(), found)
+        assert 2 == state[key].element_size()
+        return
+    assert key not in state
+    assert sum(each.numel() * each.element_size() for each in state.values()) < 1.1 * 5000
+    padded = torch.nn.functional.pad(values, (0, -5000 % BLOCK)).view(-1, BLOCK)
+    # the map's numbers are at most 0.0141 apart from what is between them (Dettmers et al., 2021)
+    largest = padded.abs().amax(1, keepdim=True).expand_as(padded).reshape(-1)[:5000]
+    assert bool(((found - values).abs() <= 0.0142 * largest).all())
+    states.expand(state, key, values)
+    assert torch.equal(found, state[key])
+    states.collapse(state, key)
+    assert key not in state
+
+
+def test_small_states_are_not_put_into_codes():
+    pytest.importorskip("torchao", reason="8-bit states need the extra lowbit")
+    state = States(Precision(stored_states="int8")).zeros(torch.zeros(7), "exp_avg")
+    assert ["exp_avg"] == list(state)
