@@ -81,6 +81,9 @@ bench-sweep: setup ## what Ray Tune costs beside the training it drives (a quart
 bench-cluster: setup ## what 4, 16 and 64 machines cost head and driver (ten minutes; 24 GiB)
 	$(BIN)/python -m benchmarks.clusters
 
+bench-optimizers: setup ## what optimisers and few bits do, beside the theory (two hours; keeps what is done)
+	$(BIN)/python -m benchmarks.optimizers.run
+
 ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on)
 	$(BIN)/python -m benchmarks.sweeps.ablation
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "doctor": ("mmtpp.doctor.command", "what is wrong with this installation, and how to mend it"),
     "inspect": ("mmtpp.inspect.command", "what a data set holds and how it would be compressed"),
     "plan": ("mmtpp.train.plan_command", "memory of each GPU, settings that fit, speed and cost"),
+    "settings": ("mmtpp.config.reference", "all settings of the jobs with their help, or some"),
 }
 
 

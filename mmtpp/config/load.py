@@ -34,8 +34,9 @@ def parse_arguments(description: str, argv: Sequence[str] | None = None) -> Argu
     """
     parser = argparse.ArgumentParser(
         description=description,
-        epilog="A setting is taken from --set, else from the file, else from its default in "
-        "mmtpp/config.",
+        epilog="A setting is taken from --set, else from the file, else from its default. "
+        "python -m mmtpp settings WORD tells which there are and what they do; jobs/configs has "
+        "files to start from.",
     )
     parser.add_argument("--config", metavar="FILE.toml", type=Path, help="settings as TOML")
     parser.add_argument(

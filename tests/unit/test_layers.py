@@ -27,7 +27,7 @@ OWN = {
 }
 THIRD_PARTY = {
     "core": NUMPY,
-    "config": {"pydantic"},
+    "config": {"pydantic", "rich"},
     "storage": {"numpy", "pyarrow", "huggingface_hub"},
     "track": {"mlflow", "pandas"},
     "model": {
@@ -40,7 +40,17 @@ THIRD_PARTY = {
         "tokenizers",
         "orjson",
     },
-    "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
+    "data": {
+        "numpy",
+        "pyarrow",
+        "ray",
+        "pandas",
+        "PIL",
+        "defusedxml",
+        "orjson",
+        "shapefile",
+        "rich",
+    },
     "train": {
         "numpy",
         "psutil",

@@ -33,7 +33,8 @@ def steepest_direction(gradient: torch.Tensor, geometry: Geometry, p: Exponent) 
     """
     if geometry == "entrywise":
         return _unit_dual(gradient, p)
-    left, values, right = torch.linalg.svd(gradient.float(), full_matrices=False)
+    computed = gradient.to(torch.promote_types(gradient.dtype, torch.float32))  # no half SVD
+    left, values, right = torch.linalg.svd(computed, full_matrices=False)
     # singular values of what is not there have no direction
     values = torch.where(
         values > values.amax() * max(gradient.shape) * torch.finfo(values.dtype).eps, values, 0

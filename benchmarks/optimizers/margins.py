@@ -1,0 +1,252 @@
+"""Which classifier steepest descent on mini-batches ends at, on data that can be separated.
+
+A linear model of several classes with logistic loss, the setting of arXiv 2602.11557: in the limit
+full-batch steepest descent in a norm maximises the margin for that norm. How close mini-batches
+come, with momentum and with variance reduction, is compared with the largest margin there is,
+which is computed independently. Axes: N samples, C classes, D features, M margins.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linprog, nnls
+from scipy.special import softmax
+
+from mmtpp.train.optimizer.geometry import Exponent, Geometry, steepest_direction
+
+Matrix = NDArray[np.float64]
+NUM_CLASSES, NUM_FEATURES, NUM_SAMPLES = 4, 16, 40
+STEPS = 20_000
+SHOWN = (STEPS // 64, STEPS // 16, STEPS // 4, STEPS)
+REACH = 40.0  # the logits' margin at the last step, were it the largest: well beyond separated
+BATCHES = (1, 5, 20, NUM_SAMPLES)
+NORMS: dict[str, tuple[Geometry, Exponent]] = {
+    "sign": ("entrywise", "inf"),
+    "Frobenius": ("entrywise", 2.0),
+    "spectral": ("schatten", "inf"),
+}
+EXAMPLES = ("sign", "Frobenius")  # the norms of ``predicted``
+METHODS: dict[str, tuple[float, str]] = {
+    "no momentum": (0.0, ""),
+    "momentum 0.9": (0.9, ""),
+    "momentum 0.99": (0.99, ""),
+    "SVRG": (0.0, "svrg"),
+    "STORM 0.9": (0.9, "storm"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Samples that a linear model can separate.
+
+    Attributes:
+        features_ND: of the samples.
+        classes_N: of the samples.
+    """
+
+    features_ND: Matrix
+    classes_N: NDArray[np.int64]
+
+    def comparisons(self) -> Matrix:
+        """(M, C, D): the inner product of a model with each is a margin, logit over logit."""
+        num_classes = int(self.classes_N.max()) + 1
+        found = []
+        for features_D, right in zip(self.features_ND, self.classes_N, strict=True):
+            for wrong in range(num_classes):
+                if wrong != right:
+                    each = np.zeros((num_classes, len(features_D)))
+                    each[right], each[wrong] = features_D, -features_D
+                    found.append(each)
+        return np.stack(found)
+
+    def gradient(self, model_CD: Matrix, chosen: NDArray[np.int64]) -> Matrix:
+        """Of the mean loss of some samples: (C, D)."""
+        features, classes = self.features_ND[chosen], self.classes_N[chosen]
+        odds = softmax(features @ model_CD.T, axis=1)
+        odds[np.arange(len(chosen)), classes] -= 1
+        return odds.T @ features / len(chosen)
+
+
+def random_problem(seed: int) -> Problem:
+    """Samples around a centre for each class, drawn until they can be separated."""
+    rng = np.random.default_rng(seed)
+    while True:
+        centres = rng.standard_normal((NUM_CLASSES, NUM_FEATURES))
+        classes = np.arange(NUM_SAMPLES) % NUM_CLASSES
+        spread = rng.standard_normal((NUM_SAMPLES, NUM_FEATURES))
+        problem = Problem(centres[classes] + spread, classes)
+        if largest_margin(problem, "sign")[0] > 1e-3:
+            return problem
+
+
+def norm_of(model_CD: Matrix, norm: str) -> float:
+    """The norm that a step of that geometry has at most 1 of."""
+    if norm == "sign":
+        return float(np.abs(model_CD).max())
+    return float(np.linalg.norm(model_CD, 2 if norm == "spectral" else "fro"))
+
+
+def largest_margin(problem: Problem, norm: str) -> tuple[float, float]:
+    """Bounds of the largest smallest margin of models of norm 1.
+
+    It is also the smallest dual norm of a convex combination of the comparisons: a linear programme
+    for signs, a nearest point for Frobenius' norm, an ascent for the spectral one, whose dual is
+    the sum of singular values.
+    """
+    comparisons = problem.comparisons()
+    flat = comparisons.reshape(len(comparisons), -1)
+    if norm == "sign":
+        cost = np.append(np.zeros(flat.shape[1]), -1.0)
+        found = linprog(
+            cost,
+            A_ub=np.column_stack([-flat, np.ones(len(flat))]),
+            b_ub=np.zeros(len(flat)),
+            bounds=[(-1, 1)] * flat.shape[1] + [(None, None)],
+        )
+        return -found.fun, -found.fun
+    if norm == "Frobenius":
+        weight = 1e4  # of the shares' sum being 1
+        shares, _ = nnls(
+            np.vstack([flat.T, np.full(len(flat), weight)]),
+            np.append(np.zeros(flat.shape[1]), weight),
+            maxiter=100 * len(flat),
+        )
+        nearest = shares @ flat / shares.sum()
+        high = float(np.linalg.norm(nearest))
+        return float((flat @ nearest).min() / high), high
+    return _largest_spectral(comparisons)
+
+
+def _largest_spectral(comparisons: Matrix) -> tuple[float, float]:
+    """Accelerated ascent of the smoothed smallest margin within the unit ball.
+
+    Each iterate is a model of norm 1 at most, whose smallest margin is a lower bound, and weights
+    the comparisons, whose mean so weighted has a dual norm that is an upper bound.
+    """
+    flat = comparisons.reshape(len(comparisons), -1)
+    curvature = np.linalg.norm(flat, 2) ** 2
+    model = np.zeros(comparisons.shape[1:])
+    low, high = 0.0, float(np.linalg.svd(comparisons, compute_uv=False).sum(axis=1).min())
+    for smooth in high * np.array([1e-1, 1e-2, 1e-3, 1e-4]):
+        ahead, momentum = model, 1.0
+        for _ in range(4000):
+            odds = softmax(-(flat @ ahead.ravel()) / smooth)
+            mixed = np.einsum("m,mcd->cd", odds, comparisons)
+            high = min(high, float(np.linalg.svd(mixed, compute_uv=False).sum()))
+            left, values, right = np.linalg.svd(
+                ahead + smooth / curvature * mixed, full_matrices=False
+            )
+            after = (left * values.clip(max=1)) @ right
+            following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+            ahead = after + (momentum - 1) / following * (after - model)
+            model, momentum = after, following
+            low = max(low, float((flat @ model.ravel()).min()))
+    return low, high
+
+
+def descend(
+    problem: Problem, norm: str, method: str, batch: int, *, seed: int, scale: float
+) -> Iterator[tuple[int, Matrix]]:
+    """Steepest descent with steps of ``scale / sqrt(t)``; the model at each step of ``SHOWN``."""
+    rng = np.random.default_rng(seed)
+    momentum, reduction = METHODS[method]
+    num_samples = len(problem.classes_N)
+    all_samples = np.arange(num_samples)
+    num_classes = int(problem.classes_N.max()) + 1
+    model = np.zeros((num_classes, problem.features_ND.shape[1]))
+    average = np.zeros_like(model)
+    before, snapshot, full = model, model, model
+    order: NDArray[np.int64] = np.zeros(0, np.int64)
+    for step in range(1, STEPS + 1):
+        if len(order) < batch:  # an epoch: every sample once, in a new order
+            order = rng.permutation(num_samples)
+            snapshot, full = model, problem.gradient(model, all_samples)
+        chosen, order = order[:batch], order[batch:]
+        gradient = problem.gradient(model, chosen)
+        if reduction == "svrg":
+            average = gradient - problem.gradient(snapshot, chosen) + full
+        elif reduction == "storm":
+            average = gradient + momentum * (average - problem.gradient(before, chosen))
+        else:
+            average = momentum * average + (1 - momentum) * gradient
+        before = model
+        direction = steepest_direction(torch.tensor(average), *NORMS[norm]).numpy()
+        model = model - scale / np.sqrt(step) * direction
+        if step in SHOWN:
+            yield step, model
+
+
+def compare(seed: int, norm: str) -> list[dict[str, Any]]:
+    """Every method and batch size on one problem, in one geometry."""
+    torch.set_num_threads(1)
+    problem = random_problem(seed)
+    comparisons = problem.comparisons()
+    low, high = largest_margin(problem, norm)
+    scale = REACH / high / (2 * np.sqrt(STEPS))  # the steps add up to this times 2 sqrt(STEPS)
+    records = []
+    for method in METHODS:
+        for batch in BATCHES:
+            if batch == NUM_SAMPLES and METHODS[method][1]:
+                continue  # a full batch has no variance
+            for step, model in descend(problem, norm, method, batch, seed=seed, scale=scale):
+                margin = float(np.einsum("mcd,cd->m", comparisons, model).min())
+                records.append(
+                    {
+                        "norm": norm, "method": method, "batch": batch, "seed": seed, "step": step,
+                        "share": margin / norm_of(model, norm) / high, "low": low / high,
+                    }
+                )  # fmt: skip
+    return records
+
+
+def counterexample() -> Problem:
+    """Two classes that can be separated: three samples alike, and one that points away from them.
+
+    A step on one sample has norm 1 whatever its loss, so without momentum the model is the sum of
+    the samples' directions, in which three outvote the fourth for ever.
+    """
+    features = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-0.6, 0.8]])
+    # mirrored: the same samples, of the other class
+    return Problem(np.vstack([features, -features]), np.repeat([0, 1], 4))
+
+
+def predicted(norm: str) -> Matrix:
+    """Where single samples without momentum lead, by hand: the mean of their directions.
+
+    Row 0 of the model; row 1 is its negative. A sample of class 0 adds its signs (x1: (1, 0), x4:
+    (-1, 1)), or itself divided by its norm, as a mirrored one does.
+    """
+    row = np.array([3 - 1, 1.0]) if norm == "sign" else np.array([3 - 0.6, 0.8])
+    return np.stack([row, -row])
+
+
+def run_counterexample(norm: str) -> list[dict[str, Any]]:
+    """Cosine with the prediction, and the margin's share of the largest."""
+    torch.set_num_threads(1)
+    problem = counterexample()
+    comparisons = problem.comparisons()
+    high = largest_margin(problem, norm)[1]
+    scale = REACH / high / (2 * np.sqrt(STEPS))
+    records = []
+    for method, batch in (
+        ("no momentum", 1),
+        ("momentum 0.99", 1),
+        ("SVRG", 1),
+        ("no momentum", 8),
+    ):
+        *_, (_, model) = descend(problem, norm, method, batch, seed=0, scale=scale)
+        expected = predicted(norm)
+        cosine = float((model * expected).sum())
+        cosine /= float(np.linalg.norm(model) * np.linalg.norm(expected))
+        margin = float(np.einsum("mcd,cd->m", comparisons, model).min())
+        records.append(
+            {
+                "norm": norm, "method": method, "batch": batch, "cosine": cosine,
+                "share": margin / norm_of(model, norm) / high,
+            }
+        )  # fmt: skip
+    return records

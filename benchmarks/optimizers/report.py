@@ -1,0 +1,261 @@
+"""Tables and figures of the optimisers' benchmark, from its results."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.measure import machine
+from benchmarks.optimizers import margins, training
+
+Record = dict[str, Any]
+LEARNING_RATE = "training.learning_rate"
+NEAR = 0.1  # nats an event
+
+
+def write_report(results: Path, folder: Path) -> None:
+    """Write ``optimizers.md`` and its figures.
+
+    Args:
+        results: finished trials, one JSON object a line.
+        folder: where to write.
+    """
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+
+    def found(kind: str) -> list[Record]:
+        return [each for each in lines if each["trial"]["kind"] == kind]
+
+    shares = [record for each in found("margins") for record in each["found"]]
+    runs = [
+        {**each["trial"], **each["trial"]["changes"], **each["found"]} for each in found("training")
+    ]
+    parts = [
+        "# Optimisers and few bits\n",
+        f"Written by `make bench-optimizers`; {machine('torch', 'deepspeed', used='both used')}. "
+        "± is the standard deviation over seeds. What it means is in [README.md](README.md).\n",
+    ]
+    if shares:
+        parts += _margins(shares)
+        parts += _counterexample(
+            [record for each in found("counterexample") for record in each["found"]]
+        )
+        _save(_margins_figure(shares), folder / "margins.png")
+    sets = list(dict.fromkeys(each["set"] for each in runs))
+    for name in sets:
+        of_set = [each for each in runs if each["set"] == name]
+        parts += [f"## {name}\n", *_rates(of_set), *_bits(of_set)]
+    if runs:
+        _save(_rates_figure(runs, sets), folder / "rates.png")
+        _save(_bits_figure(runs, sets), folder / "bits.png")
+    (folder / "optimizers.md").write_text("\n".join(parts))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+
+
+def _cell(values: Sequence[float], digits: int = 3) -> str:
+    if not values:
+        return ""
+    finite = [each for each in values if np.isfinite(each)]
+    lost = f" ({len(values) - len(finite)} not finite)" if len(finite) < len(values) else ""
+    if not finite:
+        return "not finite"
+    spread = f" ± {np.std(finite, ddof=1):.{digits}f}" if len(finite) > 1 else ""
+    return f"{np.mean(finite):.{digits}f}{spread}{lost}"
+
+
+def _table(corner: str, columns: Sequence[str], rows: dict[str, list[str]]) -> str:
+    lines = [f"| {corner} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    return "\n".join([*lines, ""])
+
+
+def _margins(records: list[Record]) -> list[str]:
+    seeds = len({each["seed"] for each in records})
+    parts = [
+        "## Largest margins\n",
+        f"The smallest margin after {margins.STEPS:,} steps as a share of the largest there is "
+        f"for the norm; {margins.NUM_SAMPLES} samples, {margins.NUM_CLASSES} classes, "
+        f"{margins.NUM_FEATURES} features, {seeds} problems. Columns: samples a step.\n",
+    ]
+    for norm in margins.NORMS:
+        rows = {
+            method: [
+                _cell(
+                    [
+                        each["share"]
+                        for each in records
+                        if (each["norm"], each["method"], each["batch"], each["step"])
+                        == (norm, method, batch, margins.STEPS)
+                    ]
+                )
+                for batch in margins.BATCHES
+            ]
+            for method in margins.METHODS
+        }
+        parts.append(_table(norm, [str(each) for each in margins.BATCHES], rows))
+    return [*parts, "![share of the largest margin by steps](margins.png)\n"]
+
+
+def _counterexample(records: list[Record]) -> list[str]:
+    rows = {
+        f"{each['norm']}, {each['method']}, {each['batch']} a step": [
+            f"{each['cosine']:.4f}",
+            f"{each['share']:.3f}",
+        ]
+        for each in records
+    }
+    columns = ["cosine with the prediction by hand", "share of the largest margin"]
+    return [
+        "## Single samples without momentum end elsewhere\n",
+        "Two classes of four samples, of which three are alike and outvote the fourth.\n",
+        _table("", columns, rows),
+    ]
+
+
+def _of(runs: list[Record], **wanted: object) -> list[Record]:
+    """Runs with exactly these changes besides the seed; ``__`` stands for a dot."""
+    changes = {key.replace("__", "."): value for key, value in wanted.items()}
+    return [each for each in runs if each["changes"] == changes]
+
+
+def _rate_runs(runs: list[Record], name: str) -> list[Record]:
+    return [
+        each
+        for each in runs
+        if each["optimizer.name"] == name
+        and not any(key.startswith("precision") or "beta2" in key for key in each["changes"])
+    ]
+
+
+def _rates(runs: list[Record]) -> list[str]:
+    parts = [
+        "Nats an event of the validation split by learning rate, "
+        f"{training.STEPS} steps; *robust*: the rates tried whose mean is within {NEAR} nats of "
+        "the best one's.\n"
+    ]
+    for name, rates in training.RATES.items():
+        found = _rate_runs(runs, name)
+        cells = [[each["nll"] for each in found if each[LEARNING_RATE] == rate] for rate in rates]
+        means = np.array([np.mean(each) if each else np.nan for each in cells])
+        near = int(np.sum(means <= np.nanmin(means) + NEAR)) if np.isfinite(means).any() else 0
+        columns = [*(f"{rate:g}" for rate in rates), "robust"]
+        row = [*(_cell(each) for each in cells), f"{near} of {len(rates)}"]
+        parts.append(_table(name, columns, {"": row}))
+    return parts
+
+
+def _series(
+    runs: list[Record], name: str, part: str, mode: str, slow: bool
+) -> Callable[[int], list[float]]:
+    """By bits: the loss minus that of the exact run with the same seed."""
+    shared: dict[str, object] = {"optimizer__name": name, "training__learning_rate": training.RATE}
+    if slow:
+        shared["optimizer__beta2"] = training.SLOW
+    exact = {each["seed"]: each["nll"] for each in _of(runs, **shared)}
+
+    def more(bits: int) -> list[float]:
+        rounded = {f"precision__{part}__mantissa_bits": bits}
+        if mode == "stochastic":
+            rounded[f"precision__{part}__mode"] = mode
+        return [
+            each["nll"] - exact[each["seed"]]
+            for each in _of(runs, **shared, **rounded)
+            if each["seed"] in exact
+        ]
+
+    return more
+
+
+def _all_series(runs: list[Record]) -> dict[str, Callable[[int], list[float]]]:
+    found = {
+        f"{name}, {part}, {mode}": _series(runs, name, part, mode, slow=False)
+        for name in ("adamw", "muon")
+        for part in training.PARTS
+        for mode in ("nearest", "stochastic")
+        if mode == "nearest" or part == "weights"
+    }
+    found[f"adamw, states, beta2 = {training.SLOW}"] = _series(
+        runs, "adamw", "states", "nearest", slow=True
+    )
+    return found
+
+
+def _bits(runs: list[Record]) -> list[str]:
+    rows = {
+        name: [_cell(more(bits)) for bits in training.BITS]
+        for name, more in _all_series(runs).items()
+    }
+    return [
+        "What rounding to so many bits of mantissa adds to the loss, beside the exact run of the "
+        f"same seed; learning rate {training.RATE:g}.\n",
+        _table("", [str(each) for each in training.BITS], rows),
+    ]
+
+
+def _margins_figure(records: list[Record]) -> Figure:
+    figure = Figure(figsize=(11, 3.2))
+    shown = [("no momentum", batch) for batch in margins.BATCHES]
+    shown += [(method, 1) for method in list(margins.METHODS)[1:]]
+    for place, norm in enumerate(margins.NORMS, 1):
+        axes = figure.add_subplot(1, 3, place)
+        for method, batch in shown:
+            means = [
+                np.mean(values)
+                for step in margins.SHOWN
+                if (
+                    values := [
+                        each["share"]
+                        for each in records
+                        if (each["norm"], each["method"], each["batch"], each["step"])
+                        == (norm, method, batch, step)
+                    ]
+                )
+            ]
+            label = f"{method}, {batch} a step"
+            axes.plot(margins.SHOWN[: len(means)], means, "o-", markersize=3, label=label)
+        axes.set(title=norm, xlabel="steps", xscale="log", ylim=(-0.2, 1.05))
+    figure.axes[0].set_ylabel("share of the largest margin")
+    figure.axes[-1].legend(fontsize=6)
+    return figure
+
+
+def _rates_figure(runs: list[Record], sets: list[str]) -> Figure:
+    figure = Figure(figsize=(4.2 * len(sets), 3.2))
+    for place, set_name in enumerate(sets, 1):
+        axes = figure.add_subplot(1, len(sets), place)
+        for name, rates in training.RATES.items():
+            found = [each for each in _rate_runs(runs, name) if each["set"] == set_name]
+            points = [
+                (rate, np.mean(values), np.std(values))
+                for rate in rates
+                if (values := [each["nll"] for each in found if each[LEARNING_RATE] == rate])
+            ]
+            if points:
+                where, means, spreads = zip(*points, strict=True)
+                axes.errorbar(where, means, spreads, fmt="o-", markersize=3, label=name)
+        axes.set(title=set_name, xlabel="learning rate", xscale="log")
+    figure.axes[0].set_ylabel("validation nats/event")
+    figure.axes[-1].legend(fontsize=7)
+    return figure
+
+
+def _bits_figure(runs: list[Record], sets: list[str]) -> Figure:
+    figure = Figure(figsize=(4.6 * len(sets), 3.4))
+    for place, set_name in enumerate(sets, 1):
+        axes = figure.add_subplot(1, len(sets), place)
+        for name, more in _all_series([each for each in runs if each["set"] == set_name]).items():
+            points = [(bits, np.mean(more(bits))) for bits in training.BITS if more(bits)]
+            if points:
+                line = "--" if "muon" in name else "-"
+                axes.plot(*zip(*points, strict=True), f"o{line}", markersize=3, label=name)
+        axes.set(title=set_name, xlabel="bits of the mantissa")
+        axes.set_yscale("symlog", linthresh=0.1)
+    figure.axes[0].set_ylabel("nats an event more than exact")
+    figure.axes[-1].legend(fontsize=6)
+    return figure

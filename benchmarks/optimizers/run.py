@@ -1,0 +1,97 @@
+"""What optimisers and few bits do, beside what the theory says; one command for all of it.
+
+    make bench-optimizers    two hours; goes on where it stopped
+
+(a) a linear model of several classes: how close to the largest margin steepest descent on
+mini-batches comes (``margins``); (b) the tiny model on real data: losses of every optimiser by
+learning rate and by bits (``training``). Finished trials are kept in ``results.jsonl`` beside this
+file and not run again; remove it to start over.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+from benchmarks.optimizers import margins, training
+from benchmarks.optimizers.report import write_report
+from benchmarks.quality.sets import DATA, data_sets
+from benchmarks.quality.trial import start_engine
+from mmtpp.data.prepare import prepare
+
+HERE = Path(__file__).parent
+WORK = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "optimizers"
+SETS = ("flights", "danmaku")
+
+Trial = dict[str, Any]
+
+
+def trials_of(sets: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
+    """Everything that is compared; seed by seed, so that a part of it is of use."""
+    found: list[Trial] = [{"kind": "counterexample", "norm": norm} for norm in margins.EXAMPLES]
+    for seed in seeds:
+        found += [{"kind": "margins", "norm": norm, "seed": seed} for norm in margins.NORMS]
+        found += [
+            {"kind": "training", "set": name, "seed": seed, "changes": changes}
+            for changes in training.trials()
+            for name in sets
+        ]
+    return found
+
+
+def run_trial(trial: Trial) -> Any:
+    """What a trial finds, in this process."""
+    if trial["kind"] == "counterexample":
+        return margins.run_counterexample(trial["norm"])
+    if trial["kind"] == "margins":
+        return margins.compare(trial["seed"], trial["norm"])
+    data = data_sets(WORK)[trial["set"]]
+    return training.run(data, _store(trial["set"]), trial["changes"], trial["seed"])
+
+
+def _store(name: str) -> str:
+    return str(WORK / f"{name}_store")
+
+
+def run(trials: Sequence[Trial], path: Path, *, workers: int) -> None:
+    """Every trial that is not done yet, each on one core, kept in ``path`` as it ends."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text().splitlines() if path.exists() else []
+    done = [json.loads(line)["trial"] for line in lines]
+    left = [each for each in trials if each not in done]
+    for name in sorted({each["set"] for each in left if "set" in each}):
+        prepare(training.configuration(data_sets(WORK)[name], _store(name)))
+    print(f"{len(left)} of {len(trials)} trials to run", flush=True)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_engine) as pool:
+        running = {pool.submit(run_trial, each): each for each in left}
+        for number, future in enumerate(as_completed(running), 1):
+            record = {"trial": running[future], "found": future.result()}
+            with path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            print(f"{number} of {len(left)}: {record['trial']}", flush=True)
+
+
+def main() -> None:
+    """Run and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", default="", help="counterexample, margins or training")
+    arguments = parser.parse_args()
+    there = [name for name in SETS if name in data_sets(WORK)]
+    if len(there) < len(SETS):
+        print(f"{DATA} is not set: only {', '.join(there)}", flush=True)
+    trials = trials_of(there, [int(seed) for seed in arguments.seeds.split(",")])
+    chosen = [each for each in trials if arguments.only in ("", each["kind"])]
+    run(chosen, HERE / "results.jsonl", workers=len(os.sched_getaffinity(0)))
+    write_report(HERE / "results.jsonl", HERE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The tiny model trained by every optimiser, at several learning rates, and in few bits.
+
+Stage 1 on flights and bullet comments, by the library's own engine and optimiser; what is compared
+is the likelihood of the validation split's times and types.
+"""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.quality.sets import DataSet
+from benchmarks.quality.trial import Samples, batcher_of, open_store, train
+from mmtpp.config.load import config_from_tree, with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.core.tokens import Modality
+from mmtpp.data.settings import assemble_settings
+from mmtpp.model.event_model import EventModel
+
+STEPS, MAX_TOKENS, ROWS_TESTED = 300, 512, 40
+RATES = {
+    "adamw": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "muon": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "signum": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+    "steepest": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),  # entrywise, p = 2
+}
+RATE = 3e-3  # of AdamW and of Muon where bits are compared
+PARTS = ("gradients", "weights", "states")
+BITS = (0, 1, 2, 4, 7)
+STOCHASTIC_BITS = (2, 4, 7)
+SLOW = 0.999  # beta2
+
+Changes = dict[str, Any]
+
+
+def trials() -> list[Changes]:
+    """Settings of every trial, on each set and with each seed."""
+    found: list[Changes] = []
+    for name, rates in RATES.items():
+        more = {"optimizer.geometry": "entrywise", "optimizer.p": 2.0} if name == "steepest" else {}
+        found += [
+            {"optimizer.name": name, **more, "training.learning_rate": rate} for rate in rates
+        ]
+    for name, part in product(("adamw", "muon"), PARTS):
+        plain = {"optimizer.name": name, "training.learning_rate": RATE}
+        bits = f"precision.{part}.mantissa_bits"
+        found += [{**plain, bits: each} for each in BITS]
+        if part == "weights":
+            stochastic = {f"precision.{part}.mode": "stochastic"}
+            found += [{**plain, bits: each, **stochastic} for each in STOCHASTIC_BITS]
+    slow = {
+        "optimizer.name": "adamw",
+        "training.learning_rate": RATE,
+        "optimizer.beta2": SLOW,
+    }
+    found.append(slow)
+    found += [{**slow, "precision.states.mantissa_bits": each} for each in BITS]
+    return found
+
+
+def configuration(data: DataSet, store: str) -> RunConfig:
+    """Everything in full, two bytes a time, no images: what the optimiser does is asked here."""
+    return config_from_tree(
+        {
+            **data.settings,
+            "store": {"uri": store},
+            "split": {"validation_fraction": 0.1, "test_fraction": 0.15},
+            "compression": {"strategy": "none"},
+            "template": {"style": "dense", "time_bytes": 2, "images": "none"},
+            "window": {"max_tokens": MAX_TOKENS},
+            "lora": {"rank": 0},
+            "training": {
+                "num_steps": STEPS,
+                "samples_per_step": 1,
+                "loss_weights": {"text": 0.2},
+            },
+        }
+    )
+
+
+def run(data: DataSet, store: str, changes: Changes, seed: int) -> dict[str, float]:
+    """Train and score one trial; a NaN where its loss was not finite."""
+    config = with_values(configuration(data, store), {**changes, "training.seed": seed})
+    try:
+        model, seconds = train(config, None)
+    except NonFiniteLossError:
+        return {"nll": float("nan"), "seconds": float("nan")}
+    return {"nll": validation_nll(config, model), "seconds": seconds}
+
+
+@torch.no_grad()
+def validation_nll(config: RunConfig, model: EventModel) -> float:
+    """Nats an event of time and type tokens, on the first rows of the validation split."""
+    manifest, vocabulary = open_store(config)
+    settings = assemble_settings(config, manifest, split="validation")
+    samples = Samples.of(settings, vocabulary)
+    batcher = batcher_of(config, vocabulary)
+    model.eval()
+    total, events = 0.0, 0
+    for index in range(min(len(samples), ROWS_TESTED)):
+        row = samples.row(index)
+        nll = model(batcher(row))[0].double().numpy()
+        labels = row.label_positions()
+        wanted = np.isin(row.modality[labels], (Modality.TIME, Modality.TYPE))
+        total += float(nll[wanted].sum())
+        events += len(np.unique(row.event[labels][wanted]))
+    return total / events

@@ -1,0 +1,73 @@
+"""What a terminal shows, and what a log that nobody watches has instead; a real pseudo-terminal."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+WORK = """
+import logging
+from mmtpp.config.job import start_logging
+from mmtpp.data.progress import Progress
+
+start_logging()
+steps = Progress("decode", total=40_000_000, unit="MB", scale=10**6)
+for number in range(4):
+    steps.advance(10_000_000, "[a note]")
+    logging.getLogger("mmtpp.somewhere").warning("careful [bold] s3://%s", "long/" * 40)
+steps.close()
+"""
+ESCAPE = "\x1b["
+
+
+def _on_terminal(environment: dict[str, str]) -> str:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORK], stderr=theirs, env={**os.environ, **environment}
+    )
+    os.close(theirs)
+    found = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux' end of a terminal
+            break
+        found += part
+    os.close(ours)
+    assert process.wait() == 0
+    return found.decode()
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return {"TERM": "xterm-256color", "COLUMNS": "100"}
+
+
+def test_a_terminal_has_a_bar_and_colours(terminal):
+    shown = _on_terminal(terminal)
+    assert "40/40" in shown
+    assert "[a note]" in shown
+    assert f"{ESCAPE}33m" in shown  # yellow
+    assert f"s3://{'long/' * 40}" in shown.replace("\r\n", "\n")  # not broken
+    assert "decode: 40 MB in" in shown
+
+
+def test_colours_can_be_refused(terminal):
+    shown = _on_terminal({**terminal, "NO_COLOR": "1"})
+    assert f"{ESCAPE}33m" not in shown
+    assert "careful [bold]" in shown
+
+
+def test_elsewhere_there_are_lines_alone():
+    process = subprocess.run(
+        [sys.executable, "-c", WORK], capture_output=True, text=True, check=True
+    )
+    assert not process.stdout
+    assert ESCAPE not in process.stderr
+    lines = process.stderr.splitlines()
+    assert len(lines) == 6  # one at the start, four warnings, one at the end
+    assert lines[0].endswith("INFO mmtpp.data.progress: decode: 40 MB")
