@@ -9,7 +9,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster ablation quality pictures scale-3b up down ui clean
+.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation quality docs pictures scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -90,6 +90,9 @@ ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku an
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,lowbit,quality]'
 	$(BIN)/python -m benchmarks.quality.run
+
+docs: setup ## the Python API's reference from its docstrings, as pages in .mmtpp/docs
+	$(BIN)/python -m mmtpp.api.reference .mmtpp/docs
 
 pictures: setup ## the README's pictures, from the runs of the demo; needs Chromium
 	$(BIN)/python -m benchmarks.pictures

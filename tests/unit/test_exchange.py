@@ -93,3 +93,28 @@ def test_easytpp_loads_it(store: str, tmp_path: Path):
     kinds = sorted(each.types.tolist() for each in mmtpp.load_sequences(store))
     assert kinds == sorted(each.types.tolist() for each in again)
     assert [0.0, 2.0, 4.0, 6.0] == again[0].times.tolist()
+
+
+def test_easytpps_own_loader_reads_it(store: str, tmp_path: Path, monkeypatch):
+    """By EasyTPP itself, where the extra ``quality`` is installed."""
+    loading = pytest.importorskip("easy_tpp.preprocess", reason="pip install 'mmtpp[quality]'")
+    from easy_tpp.config_factory import DataConfig
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "out"
+    assert 0 == main(["convert", store, str(folder), "--to", "easytpp"])
+    config = DataConfig.parse_from_yaml_config(
+        {
+            "data_format": "json",
+            "train_dir": str(folder / "train.json"),
+            "valid_dir": str(folder / "dev.json"),
+            "test_dir": str(folder / "test.json"),
+            "data_specs": {"num_event_types": 3, "pad_token_id": 3, "padding_side": "right"},
+        }
+    )
+    loader = loading.TPPDataLoader(config, backend="torch", batch_size=3).train_loader()
+    (batch,) = list(loader)
+    times, intervals, types = (batch[key] for key in ("time_seqs", "time_delta_seqs", "type_seqs"))
+    assert [[0.0, 2.0, 4.0, 6.0]] * 3 == times.tolist()
+    assert [[0.0, 2.0, 2.0, 2.0]] * 3 == intervals.tolist()
+    assert [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 2]] == sorted(types.tolist())

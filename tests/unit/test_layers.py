@@ -21,7 +21,16 @@ OWN = {
     "evaluate": {"core", "config", "storage", "track", "model", "data", "train", "page"},
     "page": set(),
     "inspect": {"core", "config", "storage", "model.vocabulary", "data", "page"},
-    "api": {"core", "config", "storage", "model", "data", "train.template_record", "evaluate"},
+    "api": {
+        "core",
+        "config",
+        "storage",
+        "model",
+        "data",
+        "train.template_record",
+        "evaluate",
+        "",
+    },  # the package, for its reference
     "doctor": {"core", "config", "storage", "track"},
     "exchange": {"core", "storage", "data", "model.processor"},
 }
@@ -75,7 +84,13 @@ THIRD_PARTY = {
     },
     "page": {"matplotlib", "jinja2", "markupsafe"},
     "inspect": {"numpy", "pyarrow", "matplotlib"},
-    "api": {"numpy", "torch", "mlflow", "pandas"},  # MLflow loads a model of its own kind from it
+    "api": {
+        "pdoc",
+        "numpy",
+        "torch",
+        "mlflow",
+        "pandas",
+    },  # MLflow loads a model of its own kind from it
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow"},
 }

@@ -1,0 +1,47 @@
+"""The reference of the Python API: complete, and made of nothing but docstrings."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmtpp
+
+
+def _public() -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name in mmtpp.__all__:
+        value = found[name] = getattr(mmtpp, name)
+        if inspect.isclass(value):
+            found |= {
+                f"{name}.{key}": member
+                for key, member in vars(value).items()
+                if not key.startswith("_")
+                and (inspect.isfunction(member) or isinstance(member, property | classmethod))
+            }
+    return found
+
+
+@pytest.mark.parametrize("name", _public())
+def test_everything_public_says_what_it_takes(name: str):
+    value = _public()[name]
+    value = value.__func__ if isinstance(value, classmethod) else value
+    text = inspect.getdoc(value)
+    assert text, f"{name} has no docstring"
+    if inspect.isfunction(value):
+        taken = [key for key in inspect.signature(value).parameters if key not in ("self", "cls")]
+        told = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
+        # one argument may be told of in the first line
+        assert len(taken) <= 1 or set(taken) <= told, f"{name} does not tell of {taken}"
+
+
+def test_the_pages_have_all_of_it(tmp_path: Path):
+    subprocess.run([sys.executable, "-m", "mmtpp.api.reference", str(tmp_path)], check=True)
+    page = (tmp_path / "mmtpp.html").read_text()
+    missing = [name for name in _public() if f'id="{name}"' not in page]
+    assert not missing
+    assert "<script src=" not in page.replace('<script src="search.js"', "")
+    assert not re.findall(r'(?:src|<link[^>]* href)="https?://', page)  # nothing from elsewhere
