@@ -64,7 +64,6 @@ def configuration(data: DataSet, store: str) -> RunConfig:
     """Everything in full, two bytes a time, no images: what the optimiser does is asked here."""
     return config_from_tree(
         {
-            **data.settings,
             "store": {"uri": store},
             "split": {"validation_fraction": 0.1, "test_fraction": 0.15},
             "compression": {"strategy": "none"},
@@ -76,6 +75,7 @@ def configuration(data: DataSet, store: str) -> RunConfig:
                 "samples_per_step": 1,
                 "loss_weights": {"text": 0.2},
             },
+            **data.settings,
         }
     )
 

@@ -17,6 +17,7 @@ class DataSet:
         settings: of the configuration, by section.
         has_images: its events have images.
         delta: threshold of temporal compression, in the source's unit.
+        other_deltas: more of them, for the paper's ablation.
         is_varied: the variants are compared on it, not only the plain model.
         max_test: sequences that are tested, by id; 0 for all.
     """
@@ -25,6 +26,7 @@ class DataSet:
     settings: dict[str, Any]
     has_images: bool
     delta: float
+    other_deltas: tuple[float, ...] = ()
     max_test: int = 0
     is_varied: bool = True
 
@@ -69,6 +71,7 @@ def data_sets(work: Path) -> dict[str, DataSet]:
             {"source": {"kind": "danmaku", "uri": str(real / "danmaku_bilibili_xml")}},
             has_images=False,
             delta=0.2,
+            other_deltas=(0.05, 0.1, 0.5, 1.0),
         ),
         DataSet("taxi", {"source": taxi}, has_images=True, delta=60.0),
     ]

@@ -59,6 +59,13 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         ),
         Variant("one target a window (paper)", one_target=True),
     ]
+    found += [
+        Variant(
+            f"temporal, tokens (paper), Delta {delta:g}",
+            compressed("temporal", run_encoding="token", delta=delta),
+        )
+        for delta in data.other_deltas
+    ]
     if data.has_images:
         found.append(Variant("without images", {"template.images": "none"}))
     return found

@@ -1,13 +1,17 @@
-"""The quality benchmark at a size that only shows that it works."""
+"""The benchmarks of quality and of optimisers at a size that only shows that they work."""
 
 import json
 from dataclasses import replace
 
 import pytest
 
+from benchmarks.optimizers import training
+from benchmarks.optimizers.report import write_report as write_optimizers
 from benchmarks.quality import run as quality
 from benchmarks.quality.report import write_report
 from benchmarks.quality.sets import DataSet
+from benchmarks.quality.trial import start_engine
+from mmtpp.data.prepare import prepare
 from tests.on_ray.events import publish_events
 
 
@@ -32,3 +36,33 @@ def test_a_small_quality_run_ends_in_a_table(cluster, tmp_path, monkeypatch):
     text = (tmp_path / "quality.md").read_text()
     assert all(f"| {name} |" in text for name in names)
     assert (tmp_path / "positions.png").stat().st_size > 1000
+
+
+def test_a_small_benchmark_of_optimizers_ends_in_tables(cluster, tmp_path, monkeypatch):
+    publish_events(str(tmp_path / "raw"))
+    settings = {
+        "source": {"kind": "mmtpp", "uri": str(tmp_path / "raw")},
+        "split": {"validation_fraction": 0.4, "test_fraction": 0.1},
+    }
+    small = DataSet("lines", settings, has_images=True, delta=2.0)
+    config = training.configuration(small, str(tmp_path / "store"))
+    prepare(config)
+    monkeypatch.setattr(training, "STEPS", 4)
+    start_engine()
+    chosen = [each for each in training.trials() if each["optimizer.name"] in ("muon", "signum")][
+        ::4
+    ]
+    chosen.append({"optimizer.name": "muon", "training.learning_rate": training.RATE})
+    path = tmp_path / "results.jsonl"
+    with path.open("w") as file:
+        for changes in chosen:
+            found = training.run(small, str(tmp_path / "store"), changes, 0)
+            assert found["nll"] > 0
+            trial = {"kind": "training", "set": "lines", "seed": 0, "changes": changes}
+            file.write(json.dumps({"trial": trial, "found": found}) + "\n")
+    write_optimizers(path, tmp_path)
+    text = (tmp_path / "optimizers.md").read_text()
+    assert "## lines" in text
+    assert "| muon, weights, nearest |" in text
+    assert (tmp_path / "rates.png").stat().st_size > 1000
+    assert (tmp_path / "bits.png").stat().st_size > 1000
