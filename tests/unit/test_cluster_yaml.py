@@ -1,9 +1,14 @@
 """The cluster files: accepted by Ray's own loader, without secrets, closed to strangers."""
 
+import ast
+import json
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -56,10 +61,69 @@ def test_clouds_differ_only_where_they_must():
             "head_node_type", "rsync_exclude", "worker_start_ray_commands",
             "head_start_ray_commands"}  # fmt: skip
     assert {key: aws[key] for key in same} == {key: gcp[key] for key in same}
-    assert aws["setup_commands"] == gcp["setup_commands"][: len(aws["setup_commands"])]
+    ours = [each.replace("[aws,", "[gcp,") for each in aws["setup_commands"]]
+    assert ours == gcp["setup_commands"][: len(ours)]
     for name, kind in aws["available_node_types"].items():
         for key in ("labels", "min_workers", "max_workers"):
             assert kind.get(key) == gcp["available_node_types"][name].get(key)
+
+
+def _imported(folder: Path) -> set[str]:
+    """Packages that a folder's modules import when they are loaded, without Python's and Ray."""
+    found: set[str] = set()
+    for path in folder.glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"ray"}
+
+
+@pytest.mark.parametrize(
+    ("cloud", "brought"),
+    [
+        # what each package of the extra brings along is by its metadata
+        ("aws", {"boto3": {"boto3", "botocore"}}),
+        (
+            "gcp",
+            {
+                "google-api-python-client": {"googleapiclient", "google"},
+                "google-auth-httplib2": {"google_auth_httplib2"},
+                "httplib2": {"httplib2"},
+            },
+        ),
+    ],
+)
+def test_heads_have_what_rays_autoscaler_asks_of_the_cloud(cloud: str, brought: dict):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = project["optional-dependencies"][cloud]
+    assert set(brought) == {re.split(r"[><=]", each)[0] for each in extra}
+    needed = _imported(Path(ray.__file__).parent / "autoscaler" / "_private" / cloud)
+    base = {"cryptography", "packaging"}  # of Ray's `default`, and our own
+    assert needed <= set().union(*brought.values(), base), needed
+    pinned = (ROOT / "constraints.txt").read_text()
+    assert all(f"\n{each}==" in pinned for each in brought)
+    name = {"aws": "ray_cluster.yaml", "gcp": "cluster/gcp.yaml"}[cloud]
+    assert any(f"'.[{cloud}," in each for each in _load(name)["setup_commands"])
+
+
+def test_the_head_may_start_what_the_file_names_and_nothing_else():
+    config = _load("ray_cluster.yaml")
+    policy = json.loads((ROOT / "cluster" / "aws" / "head.json").read_text())
+    (start,) = (each for each in policy["Statement"] if each["Sid"] == "StartMachinesOfTheFile")
+    asked = start["Condition"]["StringEquals"]
+    workers = [kind for name, kind in config["available_node_types"].items() if name != "head"]
+    assert sorted(asked["ec2:InstanceType"]) == sorted(
+        {kind["node_config"]["InstanceType"] for kind in workers}
+    )
+    assert asked["aws:RequestTag/ray-cluster-name"] == config["cluster_name"]
+    unbounded = [
+        each["Sid"]
+        for each in policy["Statement"]
+        if each["Resource"] == "*" and not each["Sid"].startswith("See")
+    ]
+    assert not unbounded
 
 
 def test_a_wrong_key_would_be_noticed(cluster):

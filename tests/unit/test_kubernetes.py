@@ -73,6 +73,18 @@ def test_data_and_training_have_machines_of_their_own(cluster):
         assert mounted == {volume["name"] for volume in template["spec"]["volumes"]}
 
 
+def test_the_redis_that_is_commented_out_is_what_kuberay_takes():
+    text = (CLUSTER / "kuberay" / "raycluster.yaml").read_text()
+    block = re.search(r"  # gcsFaultToleranceOptions:\n(  #   .*\n)+", text)
+    assert block
+    with_it = text.replace(block[0], block[0].replace("  # ", "  "))
+    options = RayCluster.model_validate(yaml.safe_load(with_it)).spec.gcsFaultToleranceOptions
+    assert options
+    assert options.redisAddress.endswith(":6379")
+    assert options.redisPassword
+    assert not options.redisPassword.value  # a reference to a secret
+
+
 def test_strangers_and_secrets_stay_out(cluster):
     assert "token" == cluster.spec.authOptions.mode
     assert "ClusterIP" == cluster.spec.headGroupSpec.serviceType
@@ -80,7 +92,6 @@ def test_strangers_and_secrets_stay_out(cluster):
     (head,) = cluster.spec.headGroupSpec.template["spec"]["containers"]
     names = {each["name"] for each in head["env"]}
     assert {"MLFLOW_TRACKING_URI", "MMTPP_CACHE", "RAY_JOB_STOP_WAIT_TIME_S"} <= names
-    assert not cluster.spec.gcsFaultToleranceOptions.redisPassword.value
     for template in _pods(cluster).values():
         for container in template["spec"]["containers"]:
             assert not container["securityContext"]["allowPrivilegeEscalation"]
