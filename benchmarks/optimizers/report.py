@@ -39,10 +39,10 @@ def write_report(results: Path, folder: Path) -> None:
     ]
     if shares:
         parts += _margins(shares)
-        parts += _counterexample(
-            [record for each in found("counterexample") for record in each["found"]]
-        )
         _save(_margins_figure(shares), folder / "margins.png")
+    examples = [record for each in found("counterexample") for record in each["found"]]
+    if examples:
+        parts += _counterexample(examples)
     sets = list(dict.fromkeys(each["set"] for each in runs))
     for name in sets:
         of_set = [each for each in runs if each["set"] == name]
@@ -232,7 +232,7 @@ def _rates_figure(runs: list[Record], sets: list[str]) -> Figure:
         for name, rates in training.RATES.items():
             found = [each for each in _rate_runs(runs, name) if each["set"] == set_name]
             points = [
-                (rate, np.mean(values), np.std(values))
+                (rate, np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0)
                 for rate in rates
                 if (values := [each["nll"] for each in found if each[LEARNING_RATE] == rate])
             ]

@@ -45,6 +45,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+MAX_BETA2_IN_BFLOAT16 = 1 - 2.0**-8
+
+
 class RunConfig(Section):
     """The whole configuration of one job."""
 
@@ -75,6 +78,17 @@ class RunConfig(Section):
             raise ValueError(
                 f"{named} needs whole matrices, on the device: zero.stage at most 2 and "
                 f"zero.offload = false; here {zero.stage} and {str(zero.offload).lower()}"
+            )
+        moves_by_moments = optimizer.name not in ("signsgd", "signum")
+        if (
+            self.precision.stored_states == "bfloat16"
+            and moves_by_moments
+            and optimizer.beta2 > MAX_BETA2_IN_BFLOAT16
+        ):
+            raise ValueError(
+                f"precision.stored_states = bfloat16 has 8 bits of precision, in which a second "
+                f"moment stands still at optimizer.beta2 = {optimizer.beta2:g}: at most "
+                f"{MAX_BETA2_IN_BFLOAT16:g}, or float32"
             )
         if optimizer.variance_reduction and zero.stage == 3:
             raise ValueError(

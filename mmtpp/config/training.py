@@ -230,6 +230,15 @@ class Rounding(Section):
     mode: Literal["nearest", "stochastic"] = "nearest"
     """``nearest``, ties to even; ``stochastic``: up or down by chance, right on average."""
 
+    @model_validator(mode="after")
+    def _has_something_to_round(self) -> "Rounding":
+        if self.mode == "stochastic" and self.changes_nothing:
+            raise ValueError(
+                "mode = stochastic rounds nothing at float32's mantissa_bits = 23, exponent_bits = "
+                "8: say how many bits are left"
+            )
+        return self
+
     @property
     def changes_nothing(self) -> bool:
         """float32 stays as it is."""
@@ -247,4 +256,14 @@ class Precision(Section):
     """Of momentum and moments, after every update."""
     stored_states: Literal["float32", "bfloat16", "int8"] = "float32"
     """How momentum and moments are kept: 4, 2 or 1 bytes. ``int8`` in blocks of 256 with a scale
-    each; needs the extra ``lowbit``."""
+    each, and tensors of less than 4,096 elements as bfloat16; needs the extra ``lowbit``."""
+
+    @model_validator(mode="after")
+    def _rounds_states_once(self) -> "Precision":
+        if self.stored_states != "float32" and not self.states.changes_nothing:
+            raise ValueError(
+                "states are either kept in fewer bits or rounded as if they were: "
+                f"stored_states = {self.stored_states} with states.mantissa_bits = "
+                f"{self.states.mantissa_bits}, states.exponent_bits = {self.states.exponent_bits}"
+            )
+        return self

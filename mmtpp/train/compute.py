@@ -48,5 +48,7 @@ def steps_within(
         row_from_arrow(assembled, index, image_px=settings.image_px)
         for index in range(len(assembled))
     ]
-    per_step = config.training.samples_per_step * float(np.mean([count(row).total for row in rows]))
+    passes = 2 if config.optimizer.variance_reduction else 1
+    per_row = float(np.mean([count(row).total for row in rows]))
+    per_step = passes * config.training.samples_per_step * per_row
     return max(1, int(config.training.max_flops / per_step))

@@ -39,7 +39,7 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--lora-rank", type=int, default=16, help="0 trains all parameters")
     plan.add_argument("--max-tokens", type=_positive, default=4096, help="window.max_tokens")
     plan.add_argument("--samples-per-step", type=_positive, default=64, help="global batch")
-    plan.add_argument("--optimizer", choices=["adamw", "muon", "signsgd", "signum"],
+    plan.add_argument("--optimizer", choices=["adamw", "muon", "signsgd", "signum", "steepest"],
                       default="adamw", help="optimizer.name")  # fmt: skip
     plan.add_argument("--states", choices=["float32", "bfloat16", "int8"], default="float32",
                       help="precision.stored_states")  # fmt: skip

@@ -162,7 +162,7 @@ def memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> 
     state_bytes = counts.states * bytes_per_parameter(workload.precision.stored_states)
     optimizer = (counts.trained * MASTER_BYTES + state_bytes) / (gpus if stage else 1)
     if workload.optimizer.variance_reduction:
-        optimizer += counts.trained * WEIGHT_BYTES  # the weights before, whole on each
+        weights += counts.trained * WEIGHT_BYTES  # those before, whole on each, offloaded or not
     if workload.optimizer.needs_matrices:
         optimizer += min(counts.trained, BUCKET) * MASTER_BYTES  # what is gathered at once
     layers = counts.num_layers * counts.layer_bytes

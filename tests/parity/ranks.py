@@ -43,6 +43,7 @@ class Job:
         precision: ``float32`` or ``bfloat16``.
         first, end: the first step and the one after the last.
         load, save: folders of checkpoints to begin with and to write, or empty.
+        save_after: the number of steps to save after, and to go on; 0 saves at the end.
         base: folder of a model to load, sharded from the start by ZeRO-3; empty for a fresh one.
         output: folder to write the trained model to, or empty.
         poisoned: the step at which a gradient is made infinite, or -1.
@@ -56,6 +57,7 @@ class Job:
     end: int = STEPS
     load: str = ""
     save: str = ""
+    save_after: int = 0
     base: str = ""
     output: str = ""
     poisoned: int = -1
@@ -234,7 +236,9 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
                 handle.remove()
         losses.append(float(report.losses.nll.sum() / report.losses.tokens.sum()))
         norms.append(report.grad_norm)
-    if job.save:
+        if step + 1 == job.save_after:
+            engine.save(Path(job.save))
+    if job.save and not job.save_after:
         engine.save(Path(job.save))
     if job.output:
         parameters = engine.whole_parameters()

@@ -67,7 +67,13 @@ def test_states_of_other_optimisers_by_hand():
     muon = (4 * (factors + rows) + 4 * factors + 8 * rows) / 8 + gathered
     assert muon == pytest.approx(optimizer_bytes(Optimizer(name="muon")))
     storm = Optimizer(name="muon", variance_reduction=True)
-    assert muon + 2 * (factors + rows) == pytest.approx(optimizer_bytes(storm))
+    assert muon == pytest.approx(optimizer_bytes(storm))
+    workload = replace(LORA_3B, optimizer=storm)
+    counts = count(workload)
+    for offload in (False, True):  # the weights before are on the GPU either way
+        of_storm = memory(counts, workload, Option(2, checkpointing=True, offload=offload), gpus=8)
+        expected = 2 * counts.parameters + 2 * (factors + rows)
+        assert expected == pytest.approx(of_storm["weights"] * GIB)
     signs = Optimizer(name="signsgd")
     assert 4 * (factors + rows) / 8 == pytest.approx(optimizer_bytes(signs))
     bits = (4 + 2 * (1 + 4 / 256)) * (factors + rows) / 8

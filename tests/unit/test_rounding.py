@@ -2,8 +2,13 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from mmtpp.config.load import config_from_tree
+from mmtpp.config.schema import Optimizer as OptimizerSettings
 from mmtpp.config.schema import Precision, Rounding
+from mmtpp.core.errors import ConfigError
+from mmtpp.train.optimizer.optimizer import Optimizer
 from mmtpp.train.optimizer.rounding import round_
 from mmtpp.train.optimizer.states import BLOCK, States
 
@@ -72,7 +77,10 @@ def test_states_are_kept_within_their_errors(stored: str, key: str):
     padded = torch.nn.functional.pad(values, (0, -5000 % BLOCK)).view(-1, BLOCK)
     # the map's numbers are at most 0.0141 apart from what is between them (Dettmers et al., 2021)
     largest = padded.abs().amax(1, keepdim=True).expand_as(padded).reshape(-1)[:5000]
+    if key == "exp_avg_sq":  # of squares, which AdamW takes the root of, the roots are kept
+        found, values, largest = found.sqrt(), values.sqrt(), largest.sqrt()
     assert bool(((found - values).abs() <= 0.0142 * largest).all())
+    found, values = (found**2, values**2) if key == "exp_avg_sq" else (found, values)
     states.expand(state, key, values)
     assert torch.equal(found, state[key])
     states.collapse(state, key)
@@ -83,3 +91,54 @@ def test_small_states_are_not_put_into_codes():
     pytest.importorskip("torchao", reason="8-bit states need the extra lowbit")
     state = States(Precision(stored_states="int8")).zeros(torch.zeros(7), "exp_avg")
     assert ["exp_avg"] == list(state)
+
+
+def _steps(stored: str, gradients: list[torch.Tensor]) -> torch.Tensor:
+    """The largest element of each step of AdamW at a learning rate of 1."""
+    weight = torch.nn.Parameter(torch.zeros_like(gradients[0]))
+    settings = OptimizerSettings()
+    optimizer = Optimizer(
+        {"weight": weight}, settings, Precision(stored_states=stored), lr=1.0, weight_decay=0.0
+    )
+    optimizer.start([(weight, 0)], 0)
+    steps = []
+    for gradient in gradients:
+        before = weight.detach().clone()
+        weight.grad = gradient.clone()
+        optimizer.step()
+        steps.append((weight.detach() - before).abs().max())
+    return torch.stack(steps)
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "int8"])
+def test_small_gradients_beside_large_ones_make_no_large_steps(stored: str):
+    """Columns whose gradients differ by five orders of magnitude are in the same blocks of 256, and
+    a row of an embedding that occurs once, with tiny gradients, is beside one that often does."""
+    if stored == "int8":
+        pytest.importorskip("torchao", reason="8-bit states need the extra lowbit")
+    source = torch.Generator().manual_seed(0)
+    scales = torch.logspace(0, -5, 256)
+    dense = [torch.randn(64, 256, generator=source) * scales for _ in range(10)]
+    rows = []
+    for step in range(6):
+        rows.append(torch.zeros(64, 96))
+        rows[-1][0] = 1e-2 * torch.randn(96, generator=source)
+        if not step:
+            rows[-1][1] = 3e-6 * torch.randn(96, generator=source)
+    for gradients in (dense, rows):
+        exact, found = _steps("float32", gradients), _steps(stored, gradients)
+        assert bool((found < 2.5 * exact).all()), (exact, found)
+
+
+def test_settings_that_would_do_nothing_or_twice_are_refused():
+    with pytest.raises(ValidationError, match="mode = stochastic rounds nothing"):
+        Rounding(mode="stochastic")
+    with pytest.raises(
+        ValidationError, match=r"stored_states = int8 with states\.mantissa_bits = 4"
+    ):
+        Precision(stored_states="int8", states=Rounding(mantissa_bits=4))
+    with pytest.raises(ConfigError, match=r"optimizer\.beta2 = 0\.999"):
+        config_from_tree(
+            {"optimizer": {"beta2": 0.999}, "precision": {"stored_states": "bfloat16"}}
+        )
+    config_from_tree({"optimizer": {"beta2": 0.995}, "precision": {"stored_states": "bfloat16"}})

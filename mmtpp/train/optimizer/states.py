@@ -11,6 +11,7 @@ from mmtpp.train.optimizer.rounding import round_
 State = dict[str, torch.Tensor]
 CHUNK = 2**24  # elements computed at once from states that are not float32, a multiple of BLOCK
 BLOCK = 256  # 8-bit numbers that share a scale
+SQUARES = ("exp_avg_sq",)  # states that are averages of squares
 _SMALL = 4096  # elements up to which 8 bits would save nothing worth their error
 
 
@@ -32,11 +33,10 @@ class States:
         """A new state: its tensors by name. What is ``key`` alone has the shape of ``like``."""
         if self._is_coded(like):
             num_blocks = -(-like.numel() // BLOCK)
-            codes = torch.zeros(num_blocks * BLOCK, dtype=torch.uint8, device=like.device)
+            zero = int((_levels(key, like.device) == 0).nonzero())
+            codes = torch.full((num_blocks * BLOCK,), zero, dtype=torch.uint8, device=like.device)
             scales = torch.zeros(num_blocks, device=like.device)
-            state = {f"{key}/codes": codes, f"{key}/scales": scales}
-            self.write(state, key, torch.zeros(like.numel(), device=like.device), 0)
-            return state
+            return {f"{key}/codes": codes, f"{key}/scales": scales}
         dtype = torch.float32 if self._stored == "float32" else torch.bfloat16
         return {key: torch.zeros_like(like, dtype=dtype)}
 
@@ -56,7 +56,9 @@ class States:
         read = _low_bit().dequant_with_qmap(
             codes, _levels(key, codes.device), state[f"{key}/scales"][blocks]
         )
-        return read[: end - first]
+        # of squares the roots are coded: what is small beside its block's largest would be 0 else,
+        # and a step divided by it huge
+        return (read.square_() if key in SQUARES else read)[: end - first]
 
     def write(
         self,
@@ -67,16 +69,22 @@ class States:
         generator: torch.Generator | None = None,
     ) -> None:
         """Keep elements from ``first`` on: (N,) float32, what ``read`` gave, changed."""
-        values = round_(values, self._rounding, generator)
+        self._keep(state, key, round_(values, self._rounding, generator), first)
+
+    def _keep(self, state: State, key: str, values: torch.Tensor, first: int) -> None:
         if key in state:
             state[key].view(-1)[first : first + len(values)].copy_(values)
             return
-        padded = torch.nn.functional.pad(values, (0, -len(values) % BLOCK))
-        blocks = slice(first // BLOCK, first // BLOCK + len(padded) // BLOCK)
-        scaled, scales = _low_bit().scale_tensor(padded, BLOCK)
-        codes = _low_bit().quantize_8bit_with_qmap(scaled, _levels(key, padded.device))
-        state[f"{key}/codes"].view(-1, BLOCK)[blocks] = codes.view(-1, BLOCK)
-        state[f"{key}/scales"][blocks] = scales
+        for start in range(0, len(values), CHUNK):  # bounds what coding needs beside the codes
+            part = values[start : start + CHUNK]
+            part = part.sqrt() if key in SQUARES else part
+            padded = torch.nn.functional.pad(part, (0, -len(part) % BLOCK))
+            begin = (first + start) // BLOCK
+            blocks = slice(begin, begin + len(padded) // BLOCK)
+            scaled, scales = _low_bit().scale_tensor(padded, BLOCK)
+            codes = _low_bit().quantize_8bit_with_qmap(scaled, _levels(key, padded.device))
+            state[f"{key}/codes"].view(-1, BLOCK)[blocks] = codes.view(-1, BLOCK)
+            state[f"{key}/scales"][blocks] = scales
 
     def expand(self, state: State, key: str, like: torch.Tensor) -> None:
         """Put the state in float32 beside its codes, for those who read it whole."""
@@ -87,7 +95,7 @@ class States:
         """Undo ``expand``, keeping what the state has become."""
         if f"{key}/codes" in state:
             values = state.pop(key)
-            self.write(state, key, values.reshape(-1), 0)
+            self._keep(state, key, values.reshape(-1), 0)  # they were rounded when they came to be
 
     def _is_coded(self, tensor: torch.Tensor) -> bool:
         return self._stored == "int8" and tensor.numel() >= _SMALL
@@ -99,10 +107,10 @@ def bytes_per_parameter(stored: Literal["float32", "bfloat16", "int8"]) -> float
 
 
 def _levels(key: str, device: torch.device) -> torch.Tensor:
-    """(256,) what the codes stand for; squares have no sign."""
+    """(256,) what the codes stand for; roots of squares have no sign."""
     found = _LEVELS.get((key, device))
     if found is None:
-        levels = _low_bit().create_dynamic_map(signed=key != "exp_avg_sq")
+        levels = _low_bit().create_dynamic_map(signed=key not in SQUARES)
         found = _LEVELS[key, device] = torch.tensor(levels, device=device)
     return found
 
