@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.quality.neural import FINE_POINTS, TRAIN_POINTS
-from benchmarks.quality.variants import PLAIN
+from benchmarks.quality.sets import data_sets
+from benchmarks.quality.variants import PLAIN, PUBLISHED
 from mmtpp.evaluate.metrics import BUCKETS
 
 NLL, RMSE, MAE, ACCURACY = (
@@ -27,6 +28,7 @@ COLUMNS = {
     "time/coverage_90": "90 % covered",
     "text/nll_nats_per_event": "text NLL",
 }
+SHORT = f"{PLAIN}, short"
 Records = list[dict[str, Any]]
 
 
@@ -41,12 +43,18 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
     records: Records = [json.loads(line) for line in results.read_text().splitlines()]
     sets = list(dict.fromkeys(record["set"] for record in records))
     parts = [_head(records, budget)]
-    parts += [_table(name, [each for each in records if each["set"] == name]) for name in sets]
+    parts += [_table(name, _of(records, name)) for name in sets]
     parts.append(_decoding(records, sets))
     parts.append(_integrals(records, sets))
     parts.append(_floors(records, sets))
     (folder / "quality.md").write_text("\n".join(parts))
-    _positions(records, sets).savefig(folder / "positions.png", dpi=110, bbox_inches="tight")
+    varied = [name for name in sets if any(each["name"] == SHORT for each in _of(records, name))]
+    _positions(records, varied).savefig(folder / "positions.png", dpi=110, bbox_inches="tight")
+    for name in varied:
+        curve = _by_delta(_of(records, name))
+        if len(curve) > 2:
+            figure = _deltas(name, curve)
+            figure.savefig(folder / f"{name}_delta.png", dpi=110, bbox_inches="tight")
 
 
 def _head(records: Records, budget: object) -> str:
@@ -64,6 +72,10 @@ def _head(records: Records, budget: object) -> str:
         f"({min(seconds):.0f} to {max(seconds):.0f}) on {platform.machine()}, one core. "
         f"{versions}.\n"
     )
+
+
+def _of(records: Records, name: str) -> Records:
+    return [each for each in records if each["set"] == name]
 
 
 def _values(records: Records, metric: str) -> list[float]:
@@ -184,7 +196,7 @@ def _best(records: Records, metric: str, choose: Callable[[list[float]], float])
 def _positions(records: Records, sets: list[str]) -> Figure:
     """NLL by position in the sequence, with and without compression (the paper's figure 2)."""
     figure = Figure(figsize=(3.4 * len(sets), 3))
-    shown = (f"{PLAIN}, short", "temporal, tokens (paper)", "temporal, runs", "random drop, runs")
+    shown = (SHORT, "temporal, tokens (paper)", "temporal, runs", "random drop, runs")
     for place, name in enumerate(sets):
         axes = figure.add_subplot(1, len(sets), place + 1)
         for row in shown:
@@ -198,5 +210,40 @@ def _positions(records: Records, sets: list[str]) -> Figure:
         axes.set(title=name, xlabel="position in the sequence")
     figure.axes[0].set_ylabel("NLL (nats/event)")
     figure.axes[-1].legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def _by_delta(records: Records) -> dict[float, Records]:
+    """Trials of the published compression by their Delta; 0 compresses nothing."""
+    data = data_sets(Path()).get(records[0]["set"])
+    if data is None:
+        return {}  # it is not on this machine
+    found: dict[float, Records] = {}
+    for each in records:
+        if each["name"] == SHORT:
+            found.setdefault(0.0, []).append(each)
+        elif each["name"].startswith(PUBLISHED):
+            own = each["name"].removeprefix(f"{PUBLISHED}, Delta ")
+            delta = data.delta if own == PUBLISHED else float(own)
+            found.setdefault(delta, []).append(each)
+    return dict(sorted(found.items()))
+
+
+def _deltas(name: str, curve: dict[float, Records]) -> Figure:
+    """Likelihood and events in the context by Delta (the paper's ablation)."""
+    figure = Figure(figsize=(7, 3))
+    nll = [_values(each, NLL) for each in curve.values()]
+    places = range(len(curve))
+    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    spreads = [np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in nll]
+    left.errorbar(places, [np.mean(each) for each in nll], spreads, fmt="o-")
+    left.set_ylabel("NLL (nats/event)")
+    context = [np.mean([each["context"] for each in records]) for records in curve.values()]
+    right.plot(places, context, "o-")
+    right.set_ylabel("events in the context")
+    for axes in (left, right):
+        axes.set(title=name, xlabel="Delta", xticks=list(places))
+        axes.set_xticklabels([f"{delta:g}" for delta in curve])
     figure.tight_layout()
     return figure

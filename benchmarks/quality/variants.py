@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.quality.sets import DataSet
 
 PLAIN = "plain"
+PUBLISHED = "temporal, tokens (paper)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         Variant("time codes of 3 bytes", {"template.time_bytes": 3}),
         Variant("time codes of 4 bytes", {"template.time_bytes": 4}),
         Variant("published template", {"template.style": "paper", "template.time_bytes": 4}),
-        Variant("temporal, tokens (paper)", compressed("temporal", run_encoding="token")),
+        Variant(PUBLISHED, compressed("temporal", run_encoding="token")),
         Variant("temporal, runs", compressed("temporal")),
         Variant("anchored, runs", compressed("anchored")),
         Variant("relative, runs", compressed("relative", delta=0.2)),
@@ -61,7 +62,7 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
     ]
     found += [
         Variant(
-            f"temporal, tokens (paper), Delta {delta:g}",
+            f"{PUBLISHED}, Delta {delta:g}",
             compressed("temporal", run_encoding="token", delta=delta),
         )
         for delta in data.other_deltas
