@@ -13,9 +13,10 @@ def write_reference(folder: Path) -> None:
         folder: created if it is not there; nothing in it refers to the outside.
     """
     import pdoc  # of the extra `dev`
+    import pdoc.render
 
-    # names are loaded when they are first used, which pdoc does not do
-    vars(mmtpp).update({name: getattr(mmtpp, name) for name in mmtpp.__all__})
+    for name in mmtpp.__all__:  # they are loaded when they are first used, which pdoc does not do
+        setattr(mmtpp, name, getattr(mmtpp, name))
     pdoc.render.configure(docformat="google", show_source=False)
     pdoc.pdoc("mmtpp", output_directory=folder)
 

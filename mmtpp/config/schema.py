@@ -79,20 +79,24 @@ class RunConfig(Section):
                 f"{named} needs whole matrices, on the device: zero.stage at most 2 and "
                 f"zero.offload = false; here {zero.stage} and {str(zero.offload).lower()}"
             )
-        moves_by_moments = optimizer.name not in ("signsgd", "signum")
-        if (
-            self.precision.stored_states == "bfloat16"
-            and moves_by_moments
-            and optimizer.beta2 > MAX_BETA2_IN_BFLOAT16
-        ):
-            raise ValueError(
-                f"precision.stored_states = bfloat16 has 8 bits of precision, in which a second "
-                f"moment stands still at optimizer.beta2 = {optimizer.beta2:g}: at most "
-                f"{MAX_BETA2_IN_BFLOAT16:g}, or float32"
-            )
         if optimizer.variance_reduction and zero.stage == 3:
             raise ValueError(
                 "optimizer.variance_reduction keeps the weights before whole: zero.stage must be "
                 "at most 2; here 3"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _second_moments_can_move(self) -> "RunConfig":
+        optimizer = self.optimizer
+        has_moments = optimizer.name in ("adamw", "muon") or (
+            optimizer.name == "steepest" and optimizer.geometry == "schatten"
+        )
+        is_short = self.precision.stored_states == "bfloat16"
+        if has_moments and is_short and optimizer.beta2 > MAX_BETA2_IN_BFLOAT16:
+            raise ValueError(
+                "precision.stored_states = bfloat16 has 8 bits of precision, in which a second "
+                f"moment stands still at optimizer.beta2 = {optimizer.beta2:g}: at most "
+                f"{MAX_BETA2_IN_BFLOAT16:g}, or float32"
             )
         return self
