@@ -29,6 +29,7 @@ COLUMNS = {
     "text/nll_nats_per_event": "text NLL",
 }
 SHORT = f"{PLAIN}, short"
+BY_POSITION = (SHORT, PUBLISHED, "temporal, runs", "random drop, runs")
 Records = list[dict[str, Any]]
 
 
@@ -48,7 +49,9 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
     parts.append(_integrals(records, sets))
     parts.append(_floors(records, sets))
     (folder / "quality.md").write_text("\n".join(parts))
-    varied = [name for name in sets if any(each["name"] == SHORT for each in _of(records, name))]
+    varied = [
+        name for name in sets if any(each["name"] in BY_POSITION for each in _of(records, name))
+    ]
     _positions(records, varied).savefig(folder / "positions.png", dpi=110, bbox_inches="tight")
     for name in varied:
         curve = _by_delta(_of(records, name))
@@ -196,10 +199,9 @@ def _best(records: Records, metric: str, choose: Callable[[list[float]], float])
 def _positions(records: Records, sets: list[str]) -> Figure:
     """NLL by position in the sequence, with and without compression (the paper's figure 2)."""
     figure = Figure(figsize=(3.4 * len(sets), 3))
-    shown = (SHORT, "temporal, tokens (paper)", "temporal, runs", "random drop, runs")
     for place, name in enumerate(sets):
         axes = figure.add_subplot(1, len(sets), place + 1)
-        for row in shown:
+        for row in BY_POSITION:
             found = [each for each in records if each["set"] == name and each["name"] == row]
             means = {
                 bucket: float(np.mean(values))
