@@ -118,9 +118,8 @@ def _counterexample(records: list[Record]) -> list[str]:
     ]
 
 
-def _of(runs: list[Record], **wanted: object) -> list[Record]:
-    """Runs with exactly these changes besides the seed; ``__`` stands for a dot."""
-    changes = {key.replace("__", "."): value for key, value in wanted.items()}
+def _of(runs: list[Record], changes: training.Changes) -> list[Record]:
+    """Runs with exactly these changes besides the seed."""
     return [each for each in runs if each["changes"] == changes]
 
 
@@ -154,18 +153,18 @@ def _series(
     runs: list[Record], name: str, part: str, mode: str, slow: bool
 ) -> Callable[[int], list[float]]:
     """By bits: the loss minus that of the exact run with the same seed."""
-    shared: dict[str, object] = {"optimizer__name": name, "training__learning_rate": training.RATE}
+    shared: training.Changes = {"optimizer.name": name, LEARNING_RATE: training.RATE}
     if slow:
-        shared["optimizer__beta2"] = training.SLOW
-    exact = {each["seed"]: each["nll"] for each in _of(runs, **shared)}
+        shared["optimizer.beta2"] = training.SLOW
+    exact = {each["seed"]: each["nll"] for each in _of(runs, shared)}
 
     def more(bits: int) -> list[float]:
-        rounded = {f"precision__{part}__mantissa_bits": bits}
+        rounded: training.Changes = {f"precision.{part}.mantissa_bits": bits}
         if mode == "stochastic":
-            rounded[f"precision__{part}__mode"] = mode
+            rounded[f"precision.{part}.mode"] = mode
         return [
             each["nll"] - exact[each["seed"]]
-            for each in _of(runs, **shared, **rounded)
+            for each in _of(runs, shared | rounded)
             if each["seed"] in exact
         ]
 

@@ -1,5 +1,6 @@
 """Progress of long steps: a bar on a terminal, and lines now and then elsewhere."""
 
+import atexit
 import logging
 import time
 
@@ -55,6 +56,7 @@ class Progress:
             )
             self._bar.add_task(what, total=total // scale, note="")
             self._bar.start()
+            atexit.register(self._bar.stop)  # after an error, too: it hides the cursor
         else:
             logger.info("%s: %d %s", what, total // scale, unit)
 
@@ -85,6 +87,7 @@ class Progress:
         """Say how long it took; nothing when there was nothing to do."""
         if self._bar is not None:
             self._bar.stop()
+            atexit.unregister(self._bar.stop)
         seconds = time.monotonic() - self._started
         if self._total:
             done = self._done // self._scale

@@ -22,10 +22,10 @@ steps.close()
 ESCAPE = "\x1b["
 
 
-def _on_terminal(environment: dict[str, str]) -> str:
+def _on_terminal(environment: dict[str, str], work: str = WORK, status: int = 0) -> str:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", WORK], stderr=theirs, env={**os.environ, **environment}
+        [sys.executable, "-c", work], stderr=theirs, env={**os.environ, **environment}
     )
     os.close(theirs)
     found = b""
@@ -36,7 +36,7 @@ def _on_terminal(environment: dict[str, str]) -> str:
             break
         found += part
     os.close(ours)
-    assert process.wait() == 0
+    assert process.wait() == status
     return found.decode()
 
 
@@ -60,6 +60,13 @@ def test_colours_can_be_refused(terminal):
     shown = _on_terminal({**terminal, "NO_COLOR": "1"})
     assert f"{ESCAPE}33m" not in shown
     assert "careful [bold]" in shown
+
+
+def test_an_error_gives_the_cursor_back(terminal):
+    failing = WORK.replace("steps.close()", "raise ValueError('lost')")
+    shown = _on_terminal(terminal, failing, 1)
+    assert "lost" in shown
+    assert shown.rindex(f"{ESCAPE}?25h") > shown.rindex(f"{ESCAPE}?25l")
 
 
 def test_elsewhere_there_are_lines_alone():
