@@ -81,25 +81,47 @@ def _margins(records: list[Record]) -> list[str]:
         "## Largest margins\n",
         f"The smallest margin after {margins.STEPS:,} steps as a share of the largest there is "
         f"for the norm; {margins.NUM_SAMPLES} samples, {margins.NUM_CLASSES} classes, "
-        f"{margins.NUM_FEATURES} features, {seeds} problems. Columns: samples a step.\n",
+        f"{margins.NUM_FEATURES} features, {seeds} problems. Columns: samples a step. *Rate*: the "
+        "exponent a in 1 - share ~ steps^-a, fitted to the last three of the steps shown; the "
+        "theory's for a full batch is 1/2.\n",
     ]
+    batches = [str(each) for each in margins.BATCHES]
     for norm in margins.NORMS:
-        rows = {
+        shares = {
             method: [
-                _cell(
-                    [
-                        each["share"]
-                        for each in records
-                        if (each["norm"], each["method"], each["batch"], each["step"])
-                        == (norm, method, batch, margins.STEPS)
-                    ]
-                )
+                [
+                    [each["share"] for each in sorted(group, key=lambda each: each["step"])]
+                    for group in _by_seed(records, norm, method, batch)
+                ]
                 for batch in margins.BATCHES
             ]
             for method in margins.METHODS
         }
-        parts.append(_table(norm, [str(each) for each in margins.BATCHES], rows))
+        last = {
+            method: [_cell([run[-1] for run in runs]) for runs in cells]
+            for method, cells in shares.items()
+        }
+        rates = {
+            method: [_cell([_rate(run) for run in runs], 2) for runs in cells]
+            for method, cells in shares.items()
+        }
+        parts += [_table(norm, batches, last), _table(f"{norm}, rate", batches, rates)]
     return [*parts, "![share of the largest margin by steps](margins.png)\n"]
+
+
+def _by_seed(records: list[Record], norm: str, method: str, batch: int) -> list[list[Record]]:
+    found: dict[int, list[Record]] = {}
+    for each in records:
+        if (each["norm"], each["method"], each["batch"]) == (norm, method, batch):
+            found.setdefault(each["seed"], []).append(each)
+    return list(found.values())
+
+
+def _rate(shares: Sequence[float]) -> float:
+    """How fast the gap to the largest margin closes: minus its slope, both in logarithms."""
+    steps = margins.SHOWN[-3:]
+    gaps = np.log(np.maximum(1 - np.array(shares[-3:]), 1e-9))
+    return -float(np.polyfit(np.log(steps), gaps, 1)[0])
 
 
 def _counterexample(records: list[Record]) -> list[str]:

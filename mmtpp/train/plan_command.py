@@ -23,7 +23,7 @@ from mmtpp.train.planner import (
 from mmtpp.train.planner import options as allowed
 
 COMPONENTS = (
-    "weights", "gathered", "gradients", "optimizer", "activations", "logits", "runtime"
+    "weights", "gathered", "gradients", "optimizer", "activations", "logits", "update", "runtime"
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from mmtpp.model.full_size import FullSize, full_size_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.token_rows import LOGITS_BYTES
 from mmtpp.model.vocabulary import NUM_ADDED
-from mmtpp.train.optimizer.optimizer import rule_of, state_names
+from mmtpp.train.optimizer.optimizer import DESCENT, rule_of, state_names
 from mmtpp.train.optimizer.states import bytes_per_parameter
 from mmtpp.train.optimizer.whole import BUCKET
 from mmtpp.train.zero import BUCKET_ELEMENTS
@@ -28,6 +28,7 @@ GRADIENT_BYTES = 4  # accumulated in float32
 MASTER_BYTES = 4  # float32 weight
 LOGITS_COPIES = 4.5  # of float32 logits: logarithms, gradients and two in bfloat16
 LIVE_PARAMETERS = 10**9  # DeepSpeed's default for what ZeRO-3 keeps gathered
+DIRECTION_BYTES = 26  # of each element orthogonalised: 9 in bfloat16, were it square, 2 in float32
 RUNTIME_GIB = 1.5  # CUDA's context, NCCL's buffers and libraries
 HEADROOM = 0.9  # of the memory: the allocator's fragments
 
@@ -61,6 +62,7 @@ class Counts:
         parameters: of the model.
         trained: of those.
         states: numbers that the optimiser keeps of them between updates, besides their weights.
+        largest: elements of the largest matrix that the optimiser orthogonalises, 0 without one.
         embedding: of the embedding, which no token multiplies.
         num_layers: of the language model.
         layer_bytes: activations that one layer keeps for its backward pass.
@@ -71,6 +73,7 @@ class Counts:
     parameters: int
     trained: int
     states: int
+    largest: int
     embedding: int
     num_layers: int
     layer_bytes: int
@@ -133,6 +136,14 @@ def count(workload: Workload) -> Counts:
             each.numel() * len(state_names(optimizer, rule_of(optimizer, name, each)))
             for name, each in named
         ),
+        largest=max(
+            (
+                each.numel()
+                for name, each in named
+                if optimizer.needs_matrices and rule_of(optimizer, name, each) == DESCENT
+            ),
+            default=0,
+        ),
         embedding=0 if config.tie_word_embeddings else text.vocab_size * text.hidden_size,
         num_layers=text.num_hidden_layers,
         layer_bytes=two - one,
@@ -153,7 +164,11 @@ def options(workload: Workload) -> list[Option]:
 
 
 def memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> dict[str, float]:
-    """Peak GiB of one GPU by component; ``host`` is what offloading puts beside it."""
+    """Peak GiB of one GPU by component.
+
+    ``update`` is what an update or a checkpoint takes beyond the activations and logits that are
+    gone by then; ``host`` is what offloading puts beside the GPU.
+    """
     stage = option.stage
     weights = counts.parameters * WEIGHT_BYTES / (gpus if stage == 3 else 1)
     gathered = min(counts.parameters, LIVE_PARAMETERS) * WEIGHT_BYTES if stage == 3 else 0
@@ -163,8 +178,7 @@ def memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> 
     optimizer = (counts.trained * MASTER_BYTES + state_bytes) / (gpus if stage else 1)
     if workload.optimizer.variance_reduction:
         weights += counts.trained * WEIGHT_BYTES  # those before, whole on each, offloaded or not
-    if workload.optimizer.needs_matrices:
-        optimizer += min(counts.trained, BUCKET) * MASTER_BYTES  # what is gathered at once
+    updating = _updating(counts, workload, gpus if stage else 1)
     layers = counts.num_layers * counts.layer_bytes
     if option.checkpointing:
         layers = counts.num_layers * counts.layer_input_bytes + counts.layer_bytes
@@ -176,12 +190,26 @@ def memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> 
         "optimizer": 0 if option.offload else optimizer,
         "activations": layers,
         "logits": logits,
+        "update": 0 if option.offload else max(0, updating - layers - logits),
     }
     return {
         **{name: size / GIB for name, size in components.items()},
         "runtime": RUNTIME_GIB,
-        "host": optimizer / GIB if option.offload else 0.0,
+        "host": (optimizer + updating) / GIB if option.offload else 0.0,
     }
+
+
+def _updating(counts: Counts, workload: Workload, ranks: int) -> float:
+    """Bytes that an update or a checkpoint takes for a while."""
+    if workload.precision.stored_states == "int8":
+        shown = counts.trained * MASTER_BYTES / ranks  # one state at a time, as it is written
+    else:
+        shown = 0
+    if not workload.optimizer.needs_matrices:
+        return shown
+    momentum = counts.trained * MASTER_BYTES / ranks  # becomes the direction
+    gathered = max(min(counts.trained, BUCKET), counts.largest) * MASTER_BYTES
+    return max(shown, momentum + gathered + counts.largest * DIRECTION_BYTES)
 
 
 def total_gib(components: dict[str, float]) -> float:
@@ -230,6 +258,8 @@ def _on_meta(config: Qwen2_5_VLConfig, lora_rank: int) -> Qwen2_5_VLForCondition
         if lora_rank:
             rows = list(range(NUM_ADDED))
             attach_lora(model, rows, rank=lora_rank, alpha=4 * lora_rank, dropout=0.1)
+        else:
+            model.model.visual.requires_grad_(False)  # as the settings that are printed say
     return model.to(torch.bfloat16)
 
 

@@ -8,7 +8,7 @@ keeping and writing parameters: none holds or writes them all. Frozen weights ar
 
 import itertools
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,17 @@ class TrainingState:
     def save(self, folder: Path) -> None:
         """Write this rank's share; there has been an update."""
         kept: dict[str, torch.Tensor] = {}
-        with self._expanded():
-            for index, (name, parameter) in enumerate(self._trained.items()):
-                wholes = {key: self._whole(parameter, key) for key in self._keys[name]}
-                if name in self._before:
-                    wholes[BEFORE] = self._before[name]
-                if index % self._num_ranks == self._rank:
-                    for key, whole in wholes.items():
-                        kept[f"{name}/{key}"] = whole.detach().to("cpu", copy=True).contiguous()
+        turn = {name: index % self._num_ranks for index, name in enumerate(self._trained)}
+
+        def keep(name: str, key: str, whole: torch.Tensor) -> None:
+            if turn[name] == self._rank:
+                kept[f"{name}/{key}"] = whole.detach().to("cpu", copy=True).contiguous()
+
+        for key, members in self._shown():
+            for name, parameter in members.items():
+                keep(name, key, self._whole(parameter, key))
+        for name, before in self._before.items():
+            keep(name, BEFORE, before)
         save_file(kept, folder / _FILE.format(rank=self._rank, num_ranks=self._num_ranks))
 
     def load(self, folder: Path, *, num_updates: int) -> None:
@@ -109,11 +112,10 @@ class TrainingState:
                     "trained changed",
                 )
             self.start(num_updates)
-            with self._expanded():
-                for name, parameter in self._trained.items():
-                    for key in self._keys[name]:
-                        value = _tensor(found, f"{name}/{key}", parameter, folder)
-                        self._set(parameter, key, value)
+            for key, members in self._shown():
+                for name, parameter in members.items():
+                    value = _tensor(found, f"{name}/{key}", parameter, folder)
+                    self._set(parameter, key, value)
             for name, before in self._before.items():
                 before.copy_(_tensor(found, f"{name}/{BEFORE}", before, folder))
 
@@ -126,14 +128,23 @@ class TrainingState:
         self._optimizer.start(self._updated(), num_updates)
         self._link()
 
-    @contextmanager
-    def _expanded(self) -> Iterator[None]:
-        """While states that are kept in codes are numbers."""
-        self._optimizer.expand()
-        self._link()
-        yield
-        self._optimizer.collapse()
-        self._link()
+    def _shown(self) -> Iterator[tuple[str, dict[str, nn.Parameter]]]:
+        """Weights and then each state, with the parameters that have it.
+
+        A state that is kept in codes is numbers meanwhile: one at a time, as they take memory.
+        """
+        for key in (WEIGHT, *dict.fromkeys(itertools.chain(*self._keys.values()))):
+            members = {
+                name: each for name, each in self._trained.items() if key in self._keys[name]
+            }
+            if key == WEIGHT:
+                yield key, members
+                continue
+            self._optimizer.expand(key)
+            self._link()
+            yield key, members
+            self._optimizer.collapse(key)
+            self._link()
 
     def _link(self) -> None:
         """Let parameters find their states in the optimiser's."""

@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 
 import matplotlib as mpl
-import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
 def test_the_tutorial_runs(cluster, capsys):
     cells = json.loads((ROOT / "tutorial.ipynb").read_text())["cells"]
     mpl.use("agg")

@@ -276,6 +276,22 @@ def test_muon_under_deepspeed_is_muon_by_hand(tmp_path: Path):
     assert abs(storm[-1] - by_hand[-1]) > 1e-3  # they differ by more than the tolerance
 
 
+def test_rules_are_the_same_on_any_number_of_ranks():
+    """Pieces of two ranks against whole tensors of one, and Muon in bfloat16 against float32."""
+    rules = [
+        {"name": "signum"},
+        {"name": "steepest", "geometry": "entrywise", "p": 3.0},
+        {"name": "steepest", "geometry": "schatten", "p": "inf"},
+    ]
+    halves = [Job(1 + index % 2, optimizer=rule) for index, rule in enumerate(rules)]
+    *split, low = run_ranks(2, *halves, replace(MUON, precision="bfloat16"))
+    *whole, high = run_ranks(1, *(replace(job, stage=0) for job in halves), replace(MUON, stage=0))
+    for one, two in zip(whole, split, strict=True):
+        assert one.losses == pytest.approx(two.losses, abs=1e-3)
+        assert one.losses[-1] < one.losses[0] - 0.01
+    assert high.losses == pytest.approx(low.losses, abs=0.05)
+
+
 LOW = {"stored_states": "int8", "weights": {"mantissa_bits": 8, "mode": "stochastic"}}
 
 

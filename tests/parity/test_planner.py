@@ -63,8 +63,7 @@ def test_states_of_other_optimisers_by_hand():
         return memory(count(workload), workload, option, gpus=8)["optimizer"] * GIB
 
     factors, rows = 29_933_568, 267 * 2048
-    gathered = 4 * (factors + rows)  # less than a bucket
-    muon = (4 * (factors + rows) + 4 * factors + 8 * rows) / 8 + gathered
+    muon = (4 * (factors + rows) + 4 * factors + 8 * rows) / 8
     assert muon == pytest.approx(optimizer_bytes(Optimizer(name="muon")))
     storm = Optimizer(name="muon", variance_reduction=True)
     assert muon == pytest.approx(optimizer_bytes(storm))
@@ -78,6 +77,33 @@ def test_states_of_other_optimisers_by_hand():
     assert 4 * (factors + rows) / 8 == pytest.approx(optimizer_bytes(signs))
     bits = (4 + 2 * (1 + 4 / 256)) * (factors + rows) / 8
     assert bits == pytest.approx(optimizer_bytes(Optimizer(), "int8"))
+
+
+def test_what_an_update_takes_beyond_activations_by_hand():
+    """All of the 3B's language model on one GPU, in rows so short that activations are small."""
+    option = Option(1, checkpointing=True, offload=False)
+    trained = 3_085_938_688  # of the model card
+
+    def found(optimizer: Optimizer, stored: str = "float32") -> dict[str, float]:
+        workload = replace(
+            LORA_3B,
+            lora_rank=0,
+            max_tokens=64,
+            optimizer=optimizer,
+            precision=Precision(stored_states=stored),
+        )
+        counts = count(workload)
+        assert trained == counts.trained
+        return memory(counts, workload, option, gpus=1)
+
+    assert 0 == found(Optimizer())["update"]
+    codes = found(Optimizer(), "int8")  # one state is float32 while it is written
+    free = codes["activations"] + codes["logits"]
+    assert codes["update"] == pytest.approx(4 * trained / GIB - free)
+    muon = found(Optimizer(name="muon"))["update"]
+    largest = 2048 * 11008  # of a feed-forward layer, less than a bucket
+    copied = 4 * trained + 4 * 2**25 + 26 * largest  # the momentum, a bucket, and what it takes
+    assert muon == pytest.approx(copied / GIB - free)
 
 
 def test_a_plan_leaves_out_what_the_optimiser_cannot_do(capsys: pytest.CaptureFixture[str]):

@@ -109,17 +109,17 @@ class Optimizer(torch.optim.Optimizer):
         """Of a parameter of the model."""
         return state_names(self._settings, self._rules[parameter])
 
-    def expand(self) -> None:
-        """Show all states in floating point, of their tensor's shape, under their names."""
+    def expand(self, name: str) -> None:
+        """Show a state in floating point, of its tensors' shapes, under its name."""
         for tensor, state in self.state.items():
-            for name in state["names"]:
+            if name in state["names"]:
                 self._states.expand(state, name, tensor)
 
-    def collapse(self) -> None:
-        """Keep them as before ``expand``, rounded once more: this run goes on from what a resumed
+    def collapse(self, name: str) -> None:
+        """Keep it as before ``expand``, rounded once more: this run goes on from what a resumed
         one reads."""
         for state in self.state.values():
-            for name in state["names"]:
+            if name in state["names"]:
                 self._states.collapse(state, name)
 
     @torch.no_grad()
@@ -213,17 +213,21 @@ class Optimizer(torch.optim.Optimizer):
         if not state_names(settings, DESCENT):
             return gradient.clone()
         state, (key,) = self.state[tensor], MOMENTUM
-        average = self._states.read(state, key, 0, tensor.numel())
-        if settings.variance_reduction:
-            # the gradient is g - momentum x (the same samples' at the weights before)
-            average.mul_(settings.momentum).add_(gradient)
-        else:
-            average.lerp_(gradient, 1 - settings.momentum)
         looks_ahead = (
             settings.name == "muon" and settings.nesterov and not settings.variance_reduction
         )
-        ascent = gradient.lerp(average, settings.momentum) if looks_ahead else average.clone()
-        self._states.write(state, key, average, 0, chance)
+        ascent = torch.empty_like(gradient)
+        for first in range(0, tensor.numel(), CHUNK):
+            part = slice(first, min(first + CHUNK, tensor.numel()))
+            average = self._states.read(state, key, part.start, part.stop)
+            if settings.variance_reduction:
+                # the gradient is g - momentum x (the same samples' at the weights before)
+                average.mul_(settings.momentum).add_(gradient[part])
+            else:
+                average.lerp_(gradient[part], 1 - settings.momentum)
+            ahead = gradient[part].lerp(average, settings.momentum) if looks_ahead else average
+            ascent[part] = ahead
+            self._states.write(state, key, average, first, chance)
         return ascent
 
     def _direction(self, ascent: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,8 @@ import torch
 
 from mmtpp.config.schema import Rounding
 
+_CHUNK = 2**22  # elements at once: they take ten times their memory
+
 
 def round_(
     values: torch.Tensor, rounding: Rounding, generator: torch.Generator | None = None
@@ -18,12 +20,19 @@ def round_(
     becomes the largest number, as where float8 is used. A NaN stays one.
 
     Args:
-        values: float32.
+        values: float32, contiguous.
         rounding: the format and how.
         generator: of the chance, on the device of ``values``; for ``stochastic``.
     """
-    if rounding.changes_nothing:
-        return values
+    if not rounding.changes_nothing:
+        for part in values.view(-1).split(_CHUNK):
+            _round_part(part, rounding, generator)
+    return values
+
+
+def _round_part(
+    values: torch.Tensor, rounding: Rounding, generator: torch.Generator | None
+) -> None:
     mantissa_bits, exponent_bits = rounding.mantissa_bits, rounding.exponent_bits
     least = 2 - 2 ** (exponent_bits - 1)  # exponent of the smallest normal number
     exact = values.double()  # the steps between the smallest numbers are below float32's
@@ -38,4 +47,4 @@ def round_(
         )
         steps = (steps + chance).floor()
     largest = (2 - 2.0**-mantissa_bits) * 2.0 ** (2 ** (exponent_bits - 1) - 1)
-    return values.copy_((steps * step).clamp(-largest, largest))
+    values.copy_((steps * step).clamp(-largest, largest))
