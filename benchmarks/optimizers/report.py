@@ -175,7 +175,7 @@ def _series(
     runs: list[Record], name: str, part: str, mode: str, slow: bool
 ) -> Callable[[int], list[float]]:
     """By bits: the loss minus that of the exact run with the same seed."""
-    shared: training.Changes = {"optimizer.name": name, LEARNING_RATE: training.RATE}
+    shared: training.Changes = {"optimizer.name": name, LEARNING_RATE: training.RATE[name]}
     if slow:
         shared["optimizer.beta2"] = training.SLOW
     exact = {each["seed"]: each["nll"] for each in _of(runs, shared)}
@@ -214,7 +214,9 @@ def _bits(runs: list[Record]) -> list[str]:
     }
     return [
         "What rounding to so many bits of mantissa adds to the loss, beside the exact run of the "
-        f"same seed; learning rate {training.RATE:g}.\n",
+        "same seed; learning rates "
+        + " and ".join(f"{rate:g} of {name}" for name, rate in training.RATE.items())
+        + ".\n",
         _table("", [str(each) for each in training.BITS], rows),
     ]
 

@@ -26,7 +26,7 @@ RATES = {
     "signum": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
     "steepest": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),  # entrywise, p = 2
 }
-RATE = 3e-3  # of AdamW and of Muon where bits are compared
+RATE = {"adamw": 1e-3, "muon": 3e-3}  # where bits are compared: good and steady for each
 PARTS = ("gradients", "weights", "states")
 BITS = (0, 1, 2, 4, 7)
 STOCHASTIC_BITS = (2, 4, 7)
@@ -44,7 +44,7 @@ def trials() -> list[Changes]:
             {"optimizer.name": name, **more, "training.learning_rate": rate} for rate in rates
         ]
     for name, part in product(("adamw", "muon"), PARTS):
-        plain = {"optimizer.name": name, "training.learning_rate": RATE}
+        plain = {"optimizer.name": name, "training.learning_rate": RATE[name]}
         bits = f"precision.{part}.mantissa_bits"
         found += [{**plain, bits: each} for each in BITS]
         if part == "weights":
@@ -52,7 +52,7 @@ def trials() -> list[Changes]:
             found += [{**plain, bits: each, **stochastic} for each in STOCHASTIC_BITS]
     slow = {
         "optimizer.name": "adamw",
-        "training.learning_rate": RATE,
+        "training.learning_rate": RATE["adamw"],
         "optimizer.beta2": SLOW,
     }
     found.append(slow)

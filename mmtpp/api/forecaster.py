@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from mmtpp.api.sequences import Sequences, load_sequences
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import branch_costs, lay_out_branches
@@ -111,6 +112,40 @@ class Forecaster:
             assert source is not None
             shutil.copytree(source, folder, dirs_exist_ok=True)
 
+    def load_sequences(
+        self,
+        uri: str,
+        *,
+        kind: str = "",
+        columns: Mapping[str, str] | None = None,
+        split: str = "all",
+        max_files: int = 0,
+    ) -> Sequences:
+        """Read events as ``mmtpp.load_sequences`` does, with the model's types and unit.
+
+        Args:
+            uri: a file, a folder or a store; a local path or s3://.
+            kind: of files, ``source.kind``.
+            columns: the mapping of a table's columns, ``source.columns``.
+            split: of a store.
+            max_files: files read, evenly spread; 0 for all.
+
+        Raises:
+            ModelError: the store or the files have other types, or another unit.
+            DataError: nothing there that is an event.
+        """
+        found = load_sequences(
+            uri,
+            kind=kind,
+            columns=columns,
+            types=self.type_names,
+            seconds_per_unit=self.seconds_per_unit,
+            split=split,
+            max_files=max_files,
+        )
+        self.answers.check(found, where=uri)
+        return found
+
     def sequence(
         self,
         times: ArrayLike,
@@ -165,7 +200,8 @@ class Forecaster:
         forecast says how many.
 
         Args:
-            sequence: at least one event; ``sequence`` makes one.
+            sequence: at least one event, in the model's unit and codes of types, as ``sequence``
+                and ``load_sequences`` of this object give them.
             futures: whole futures to draw, one event after the other.
             horizon: of the futures, in the model's unit; 0 for none but
                 ``prediction.max_future_events``.

@@ -76,7 +76,7 @@ def start_logging(prefix: str = "") -> None:
         format=f"%(asctime)s %(levelname)s {prefix}%(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
-    for name in ("httpx", "urllib3", "botocore", "alembic"):
+    for name in ("httpx", "urllib3", "botocore", "alembic", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

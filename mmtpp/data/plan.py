@@ -251,7 +251,8 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
         raise DataError(
             f"no events to score in the {settings.split} split",
             where=settings.store.data_uri,
-            cause="the split is empty, or window.time_from and window.time_to leave nothing",
+            cause="no sequence is in the split (few sequences, or small split.*_fraction), or none "
+            " has two events, or window.time_from and window.time_to leave nothing",
             setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
         )
     if settings.asking is not None and settings.asking.in_words:

@@ -89,8 +89,12 @@ def check_mlflow(config: RunConfig) -> Finding:
         folder = Path(uri.removeprefix(_SQLITE)).parent
         if not os.access(folder, os.W_OK):
             return Finding("mlflow", "failure", f"{uri}: cannot be written", "tracking.uri")
-        what = f"{uri}, a file: workers on other machines and the UI do not see it"
-        return Finding("mlflow", "warning", what, "mlflow server, and MLFLOW_TRACKING_URI")
+        what = f"{uri}, a file: only this machine sees it"
+        fix = (
+            f"nothing on one machine (mlflow ui --backend-store-uri {uri}); for a cluster start "
+            "mlflow server and set MLFLOW_TRACKING_URI"
+        )
+        return Finding("mlflow", "warning", what, fix)
     try:
         ping(uri)
     except MmtppError as error:

@@ -113,7 +113,7 @@ def explained(uri: str, doing: str) -> Iterator[None]:
         elif "NO_SUCH_BUCKET" in message or "does not exist" in message:
             cause = "the bucket does not exist; create it or correct the URI"
         elif "NETWORK_CONNECTION" in message or "curlCode" in message:
-            cause = "the endpoint does not answer; check AWS_ENDPOINT_URL"
+            cause = "the endpoint does not answer; check the network and AWS_ENDPOINT_URL"
         else:
             cause = "see the message"
         raise StorageError(

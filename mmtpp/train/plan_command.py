@@ -36,9 +36,13 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--model", choices=["3b", "7b"], required=True, help="model.preset")
     plan.add_argument("--gpus", type=_positive, required=True, help="training.num_workers")
     plan.add_argument("--gpu-gib", type=float, required=True, help="memory of one GPU, GiB")
-    plan.add_argument("--lora-rank", type=int, default=16, help="0 trains all parameters")
-    plan.add_argument("--max-tokens", type=_positive, default=4096, help="window.max_tokens")
-    plan.add_argument("--samples-per-step", type=_positive, default=64, help="global batch")
+    plan.add_argument(
+        "--lora-rank", type=int, default=16, help="0 trains all parameters; default %(default)s"
+    )
+    plan.add_argument("--max-tokens", type=_positive, default=4096,
+                      help="window.max_tokens; default %(default)s")  # fmt: skip
+    plan.add_argument("--samples-per-step", type=_positive, default=64,
+                      help="global batch; default %(default)s")  # fmt: skip
     plan.add_argument("--optimizer", choices=["adamw", "muon", "signsgd", "signum", "steepest"],
                       default="adamw", help="optimizer.name")  # fmt: skip
     plan.add_argument("--states", choices=["float32", "bfloat16", "int8"], default="float32",
@@ -46,8 +50,10 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--variance-reduction", action="store_true",
                       help="optimizer.variance_reduction")  # fmt: skip
     plan.add_argument("--tflops", type=float, default=312.0,
-                      help="peak of a GPU in dense bfloat16: L4 121, A100 312")  # fmt: skip
-    plan.add_argument("--mfu", type=float, default=0.35, help="share of the peak that is reached")
+                      help="peak of a GPU in dense bfloat16: L4 121, A100 312, H100 989; "
+                      "default %(default)g")  # fmt: skip
+    plan.add_argument("--mfu", type=float, default=0.35,
+                      help="share of the peak that is reached; default %(default)g")  # fmt: skip
     plan.add_argument("--tokens", type=float, default=0.0,
                       help="of an epoch, compressed: data/samples x --max-tokens")  # fmt: skip
     plan.add_argument("--usd-per-gpu-hour", type=float, default=0.0, help="price, for the cost")

@@ -5,15 +5,15 @@ Another template is another language; a task it was never asked is one it cannot
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecast import IntervalRange
 from mmtpp.model.folder import read_file
-from mmtpp.storage.manifest import Manifest
 from mmtpp.track.provenance import flat_settings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,15 @@ DEFAULTS = (
     "compression.drop_fraction",
     "window.max_tokens",
 )
+
+
+class Events(Protocol):
+    """A store's manifest, or sequences in memory."""
+
+    @property
+    def seconds_per_unit(self) -> float: ...
+    @property
+    def type_names(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +64,20 @@ class Answers:
         """The name of a type, or its code where it has none."""
         return self.type_names[code] if code < len(self.type_names) else str(code)
 
-    def check(self, manifest: Manifest, *, where: str) -> None:
-        """Compare with a store that is to be forecast.
+    def check(self, events: Events, *, where: str) -> None:
+        """Compare with events that are to be forecast.
 
         Raises:
-            ModelError: its times are in another unit, or its types have other names.
+            ModelError: their times are in another unit, or their types have other names.
         """
-        if manifest.seconds_per_unit != self.seconds_per_unit:
+        if events.seconds_per_unit != self.seconds_per_unit:
             raise ModelError(
-                f"times are in units of {manifest.seconds_per_unit:g} s, the model was trained "
+                f"times are in units of {events.seconds_per_unit:g} s, the model was trained "
                 f"with units of {self.seconds_per_unit:g} s",
                 where=where,
                 cause="source.seconds_per_unit differed when the events were prepared",
             )
-        names = [", ".join(each) or "nameless" for each in (manifest.type_names, self.type_names)]
+        names = [", ".join(each) or "nameless" for each in (events.type_names, self.type_names)]
         if names[0] != names[1]:
             raise ModelError(
                 f"the types are {names[0]}; of the model's own store they are {names[1]}",

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from mmtpp.config.load import load_config, with_values
 from mmtpp.data.prepare import prepare
 from mmtpp.train.launch import pretrain
-from tests.conftest import ROOT
+from tests.e2e.demo import demo_config
 from tests.on_ray.curves import curve
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "demo_losses.json"
@@ -24,18 +23,7 @@ TOLERANCE = {10: 1e-4, NUM_STEPS: 5e-3}
 
 
 def test_thirty_steps_learn_as_before(cluster):
-    config = with_values(
-        load_config(ROOT / "jobs/configs/demo.toml", []),
-        {
-            "store.uri": "s3://mmtpp/golden/store",
-            "source.uri": "s3://mmtpp/golden/raw",
-            "run.storage_uri": "s3://mmtpp/golden/runs",
-            "run.name": "golden",
-            "training.num_steps": NUM_STEPS,
-            "training.log_every": 1,
-            "training.validation_sequences": 0,
-        },
-    )
+    config = demo_config("golden", **{"training.num_steps": NUM_STEPS})
     prepare(config)
     losses = curve(MlflowClient(cluster.mlflow_uri), pretrain(config)["run_id"])
     if os.environ.get("MMTPP_WRITE_GOLDEN"):

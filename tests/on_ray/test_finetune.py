@@ -205,7 +205,7 @@ def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
     settings = {"generation.max_tokens": 8, "prediction.max_future_events": 5}
     forecaster = mmtpp.Forecaster.from_pretrained(adapter, settings=settings)
     assert (1.0, ()) == (forecaster.seconds_per_unit, forecaster.type_names)
-    for sequence in mmtpp.load_sequences(OWN)[:3]:
+    for sequence in forecaster.load_sequences(OWN)[:3]:
         forecast = forecaster.forecast(sequence, futures=3, horizon=30.0, text=True)
         found, expected = forecast.record((0.1, 0.5, 0.9)), rows[sequence.sequence_id]
         assert list(expected) == list(found)

@@ -52,7 +52,7 @@ def test_a_small_benchmark_of_optimizers_ends_in_tables(cluster, tmp_path, monke
     chosen = [each for each in training.trials() if each["optimizer.name"] in ("muon", "signum")][
         ::4
     ]
-    chosen.append({"optimizer.name": "muon", "training.learning_rate": training.RATE})
+    chosen.append({"optimizer.name": "muon", "training.learning_rate": training.RATE["muon"]})
     path = tmp_path / "results.jsonl"
     with path.open("w") as file:
         for changes in chosen:

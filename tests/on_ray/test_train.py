@@ -1,19 +1,12 @@
 """Pretrain, adapt, validate and evaluate on a real cluster, S3 server and MLflow server."""
 
 import json
-import os
 import re
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
@@ -22,7 +15,6 @@ from ray.train import Checkpoint
 from ray.train.v2.api.exceptions import TrainingFailedError
 from safetensors.torch import load_file
 
-from benchmarks.watch import checkpoints_known
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import load_plan, make_plan, samples_table
@@ -46,6 +38,7 @@ from mmtpp.train.engine import Engine
 from mmtpp.train.launch import RESULT_FILE, plan_validation, pretrain
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
+from tests.on_ray.killing import worker_killed_after_checkpoint
 from tests.on_ray.settings import RUNS, STORE, make_config
 
 
@@ -65,40 +58,9 @@ def test_training_learns_and_is_tracked(base, stack):
         load_base(folder, dtype=torch.float32)
 
 
-def _worker_pids() -> list[int]:
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
-    ]
-
-
-@contextmanager
-def _worker_killed_after_checkpoint(run: str) -> Iterator[None]:
-    """SIGKILL for a worker once the run has its first checkpoint."""
-    killed: list[int] = []
-
-    def kill_one() -> None:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and not killed:
-            if checkpoints_known(f"{RUNS}/{run}"):
-                victims = _worker_pids()
-                if victims:
-                    os.kill(victims[-1], signal.SIGKILL)
-                    killed.append(victims[-1])
-            time.sleep(0.05)
-
-    write_bytes(f"{RUNS}/{run}/.exists", b"")
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    yield
-    killer.join()
-    assert killed
-
-
 def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stack):
     """The curve equals that of the uninterrupted run."""
-    with _worker_killed_after_checkpoint("killed"):
+    with worker_killed_after_checkpoint(f"{RUNS}/killed"):
         result = pretrain(make_config(**{"run.name": "killed", "training.max_failures": 1}))
     client = MlflowClient(stack.mlflow_uri)
     curves = [curve(client, run_id) for run_id in (base["run_id"], result["run_id"])]
@@ -130,7 +92,8 @@ def test_a_run_interrupted_before_its_result_makes_only_that_again(store, stack)
 def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, stack):
     """The base's 2 workers and ZeRO stage become 1 worker and stage 0; the curve stays."""
     name = {"run.name": "resized"}
-    with _worker_killed_after_checkpoint("resized"), pytest.raises(TrainingFailedError):
+    killed = worker_killed_after_checkpoint(f"{RUNS}/resized")
+    with killed, pytest.raises(TrainingFailedError):
         pretrain(make_config(**name, **{"training.max_failures": 0}))
     result = pretrain(make_config(**name, **{"training.num_workers": 1, "zero.stage": 0}))
     assert 12 == result["steps"]

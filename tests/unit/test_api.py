@@ -2,14 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import mmtpp
-from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError, DataError, ModelError
+from mmtpp.core.forecast import IntervalRange
 from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.train.template_record import Answers
 
 
 def test_every_public_name_is_there():
@@ -34,6 +38,32 @@ def test_a_table_becomes_sequences(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "'negative_time': 1" in caplog.text
     assert "2 sequences, 3 events, 1 records rejected, types go, stop" in repr(found)
     assert 1 == len(found[1:])
+
+
+def test_events_to_be_forecast_have_the_models_types_and_unit(tmp_path: Path):
+    """In the order of the model, not of the alphabet; names the model lacks are refused."""
+    path = tmp_path / "events.csv"
+    path.write_text("at,car,what\n0,a,start\n5,a,alarm\n6,a,reboot\n")
+    columns = {"time": "at", "sequence": "car", "type": "what"}
+
+    def forecaster(type_names: tuple[str, ...]) -> mmtpp.Forecaster:
+        answers = Answers(
+            tasks=("time",),
+            intervals=IntervalRange(smallest=1.0, largest=9.0, tick=1.0),
+            type_codes=(0, 1),
+            type_names=type_names,
+            seconds_per_unit=60.0,
+            history=False,
+        )
+        return mmtpp.Forecaster("model", RunConfig(), answers, cast(Any, None))
+
+    found = forecaster(("start", "alarm")).load_sequences(str(path), columns=columns)
+    assert (60.0, ("start", "alarm")) == (found.seconds_per_unit, found.type_names)
+    assert [[0, 1]] == [each.types.tolist() for each in found]
+    [refused] = found.rejected
+    assert "unknown_type" == refused.cause
+    with pytest.raises(ModelError, match=r"the types are alarm, reboot, start; .* nameless"):
+        forecaster(()).load_sequences(str(path), columns=columns)
 
 
 def test_images_are_found_from_anywhere(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import pytest
 from ray.exceptions import RayTaskError
@@ -15,6 +17,7 @@ from tune.search import Budget, concurrency, param_space, scheduler, searcher
 from tune.space import load_sweep
 from tune.trial import one_line
 
+ROOT = Path(__file__).parents[2]
 METRIC = "validation/loss_per_token"
 HEAD = f"""
 [sweep]
@@ -217,3 +220,11 @@ def test_why_a_trial_failed_is_one_line():
     assert "MemoryError: tried to allocate 9 GiB" == one_line(RayTaskError("f", "trace", memory))
     of_workers = WorkerGroupError("two failed", {1: memory, 0: diverged})
     assert one_line(diverged) == one_line(of_workers)
+
+
+def test_the_example_of_the_readme_is_a_sweep(tmp_path: Path):
+    page = (ROOT / "tune" / "README.md").read_text()
+    [example] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "example.toml").write_text(example)
+    sweep = load_sweep(tmp_path / "example.toml", ["store.uri=s", "run.storage_uri=r"])
+    assert 12 == sweep.settings.num_trials

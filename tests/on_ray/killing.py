@@ -1,0 +1,44 @@
+"""Workers that die in the middle of training."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from benchmarks.watch import checkpoints_known
+from mmtpp.storage.paths import write_bytes
+
+
+def _worker_pids() -> list[int]:
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+@contextmanager
+def worker_killed_after_checkpoint(run_uri: str) -> Iterator[None]:
+    """SIGKILL for a worker once the run has its first checkpoint."""
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not killed:
+            if checkpoints_known(run_uri):
+                victims = _worker_pids()
+                if victims:
+                    os.kill(victims[-1], signal.SIGKILL)
+                    killed.append(victims[-1])
+            time.sleep(0.05)
+
+    write_bytes(f"{run_uri}/.exists", b"")
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    yield
+    killer.join()
+    assert killed

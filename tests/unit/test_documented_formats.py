@@ -1,0 +1,54 @@
+"""The samples of mmtpp/data/README.md are read as it says."""
+
+import re
+from pathlib import Path
+
+import mmtpp
+from mmtpp.data.sources.reader import read_file
+
+PAGE = (Path(__file__).parents[2] / "mmtpp" / "data" / "README.md").read_text()
+FORMATS = PAGE.split("## Formats")[1].split("\n## ")[0]
+COLUMNS = {"sequence": "machine", "time": "time", "type": "what", "text": "note"}
+
+
+def _sample(kind: str, number: int = 0) -> str:
+    """The code block of a kind of source."""
+    section = re.split(r"\n\*\*`", FORMATS.split(f"**`{kind}`**")[1])[0]
+    return re.findall(r"```\w*\n(.*?)```", section, re.DOTALL)[number]
+
+
+def test_tables(tmp_path: Path):
+    for name, number in (("rows.csv", 0), ("lists.jsonl", 1)):
+        (tmp_path / name).write_text(_sample("columns", number))
+        [sequence] = mmtpp.load_sequences(
+            str(tmp_path / name), columns=COLUMNS, types=("start", "alarm")
+        )
+        assert ("pump-7", [0.0, 12.5]) == (sequence.sequence_id, sequence.times.tolist())
+        assert ([0, 1], ("valve open", "pressure low")) == (
+            sequence.types.tolist(),
+            sequence.texts,
+        )
+
+
+def test_published_and_easytpp(tmp_path: Path):
+    (tmp_path / "one.json").write_text(_sample("mmtpp"))
+    [sequence] = mmtpp.load_sequences(str(tmp_path / "one.json"))
+    assert ([3.2], [4], ("take-off",)) == (
+        sequence.times.tolist(),
+        sequence.types.tolist(),
+        sequence.texts,
+    )
+    (tmp_path / "rows.jsonl").write_text(_sample("easytpp"))
+    [sequence] = mmtpp.load_sequences(str(tmp_path / "rows.jsonl"), kind="easytpp")
+    assert ([0.0, 1.3], [2, 0]) == (sequence.times.tolist(), sequence.types.tolist())
+
+
+def test_a_reader_of_ones_own():
+    [code] = re.findall(r"## A reader of your own.*?```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict = {}
+    exec(compile(code, "page", "exec"), names)  # noqa: S102
+    lines = "1.5\t3\thello\nx\t3\ty\n2\tonly two\n0.5\t1\tfirst\n"
+    parsed = read_file(names["TSV"], "log.tsv", lines.encode(), type_names=())
+    [sequence] = parsed.sequences
+    assert ([0.5, 1.5], [1, 3]) == (sequence.times.tolist(), sequence.types.tolist())
+    assert ["malformed_record"] * 2 == [each.cause for each in parsed.rejected]
