@@ -57,6 +57,25 @@ def test_pods_come_only_when_wanted_and_none_runs_on_the_head(cluster):
         assert "Never" == group.template["spec"]["restartPolicy"]  # the autoscaler replaces it
 
 
+def test_a_pod_that_is_told_to_go_has_time_for_a_checkpoint(cluster):
+    for name, template in _pods(cluster).items():
+        if name.startswith("train"):
+            [container] = template["spec"]["containers"]
+            values = {each["name"]: each.get("value") for each in container["env"]}
+            drained = float(values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+            assert 30 < drained < template["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_other_pods_reach_the_job_server_alone():
+    policy = yaml.safe_load((CLUSTER / "kuberay" / "networkpolicy.yaml").read_text())
+    kubernetes_validate.validate(policy, KUBERNETES, strict=True)
+    own, open_to_all = policy["spec"]["ingress"]
+    assert policy["spec"]["podSelector"] == own["from"][0]["podSelector"]
+    assert "ports" not in own
+    assert [8265] == [each["port"] for each in open_to_all["ports"]]
+    assert "from" not in open_to_all
+
+
 def test_data_and_training_have_machines_of_their_own(cluster):
     gpus = {
         group.groupName: "nvidia.com/gpu"
