@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.measure import machine
@@ -50,12 +51,32 @@ def write_report(results: Path, folder: Path) -> None:
     if runs:
         _save(_rates_figure(runs, sets), folder / "rates.png")
         _save(_bits_figure(runs, sets), folder / "bits.png")
+        parts.append("![losses by learning rate](rates.png)\n")
+        parts.append("![what bits of the mantissa cost](bits.png)\n")
     (folder / "optimizers.md").write_text("\n".join(parts))
 
 
 def _save(figure: Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110, bbox_inches="tight")
+
+
+def _line(axes: Axes, points: dict[Any, list[float]], label: str, line: str = "-") -> None:
+    """Means over seeds with their standard deviations, where there are any values."""
+    points = {where: values for where, values in points.items() if values}
+    if points:
+        means = [np.mean(values) for values in points.values()]
+        spreads = [np.std(values, ddof=1) if len(values) > 1 else 0 for values in points.values()]
+        axes.errorbar(
+            list(points), means, spreads, fmt=f"o{line}", markersize=3, capsize=2, label=label
+        )
+
+
+def _legend(figure: Figure) -> None:
+    """Beside the last axes, where it hides no line."""
+    last = figure.axes[-1]
+    if last.get_legend_handles_labels()[0]:
+        last.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0))
 
 
 def _cell(values: Sequence[float], digits: int = 3) -> str:
@@ -228,23 +249,19 @@ def _margins_figure(records: list[Record]) -> Figure:
     for place, norm in enumerate(margins.NORMS, 1):
         axes = figure.add_subplot(1, 3, place)
         for method, batch in shown:
-            means = [
-                np.mean(values)
+            points = {
+                step: [
+                    each["share"]
+                    for each in records
+                    if (each["norm"], each["method"], each["batch"], each["step"])
+                    == (norm, method, batch, step)
+                ]
                 for step in margins.SHOWN
-                if (
-                    values := [
-                        each["share"]
-                        for each in records
-                        if (each["norm"], each["method"], each["batch"], each["step"])
-                        == (norm, method, batch, step)
-                    ]
-                )
-            ]
-            label = f"{method}, {batch} a step"
-            axes.plot(margins.SHOWN[: len(means)], means, "o-", markersize=3, label=label)
-        axes.set(title=norm, xlabel="steps", xscale="log", ylim=(-0.2, 1.05))
+            }
+            _line(axes, points, f"{method}, {batch} a step")
+        axes.set(title=norm, xlabel="steps", xscale="log", ylim=(-0.6, 1.05))
     figure.axes[0].set_ylabel("share of the largest margin")
-    figure.axes[-1].legend(fontsize=6)
+    _legend(figure)
     return figure
 
 
@@ -254,17 +271,14 @@ def _rates_figure(runs: list[Record], sets: list[str]) -> Figure:
         axes = figure.add_subplot(1, len(sets), place)
         for name, rates in training.RATES.items():
             found = [each for each in _rate_runs(runs, name) if each["set"] == set_name]
-            points = [
-                (rate, np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0)
+            points = {
+                rate: [each["nll"] for each in found if each[LEARNING_RATE] == rate]
                 for rate in rates
-                if (values := [each["nll"] for each in found if each[LEARNING_RATE] == rate])
-            ]
-            if points:
-                where, means, spreads = zip(*points, strict=True)
-                axes.errorbar(where, means, spreads, fmt="o-", markersize=3, label=name)
+            }
+            _line(axes, points, name)
         axes.set(title=set_name, xlabel="learning rate", xscale="log")
     figure.axes[0].set_ylabel("validation nats/event")
-    figure.axes[-1].legend(fontsize=7)
+    _legend(figure)
     return figure
 
 
@@ -273,12 +287,10 @@ def _bits_figure(runs: list[Record], sets: list[str]) -> Figure:
     for place, set_name in enumerate(sets, 1):
         axes = figure.add_subplot(1, len(sets), place)
         for name, more in _all_series([each for each in runs if each["set"] == set_name]).items():
-            points = [(bits, np.mean(more(bits))) for bits in training.BITS if more(bits)]
-            if points:
-                line = "--" if "muon" in name else "-"
-                axes.plot(*zip(*points, strict=True), f"o{line}", markersize=3, label=name)
+            points = {bits: more(bits) for bits in training.BITS}
+            _line(axes, points, name, line="--" if "muon" in name else "-")
         axes.set(title=set_name, xlabel="bits of the mantissa")
         axes.set_yscale("symlog", linthresh=0.1)
     figure.axes[0].set_ylabel("nats an event more than exact")
-    figure.axes[-1].legend(fontsize=6)
+    _legend(figure)
     return figure
