@@ -12,7 +12,8 @@ export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 .PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation quality docs pictures scale-3b up down ui clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@echo "  [data]: on real data in the folder MMTPP_TEST_DATA; CONTRIBUTING.md says what it holds"
 
 setup: $(VENV)/.installed ## create .venv and install everything, pinned by constraints.txt
 
@@ -63,31 +64,31 @@ check: setup ## lint, format, types, and every cluster file against its schema
 
 bench: bench-representation bench-prepare bench-train bench-forecast bench-sweep ## all benchmarks; each writes a table beside itself
 
-bench-representation: setup ## events in a context, packing and their speed, on MMTPP_TEST_DATA
+bench-representation: setup ## events in a context, packing and their speed [data]
 	$(BIN)/python -m benchmarks.representation
 
-bench-prepare: setup ## 5 M events and 50,000 frames from an S3 server to samples (half an hour)
+bench-prepare: setup ## 5 M events and 50,000 frames from an S3 server to samples (half an hour) [data]
 	$(BIN)/python -m benchmarks.prepare
 
-bench-train: setup ## steps against bare PyTorch, packing, checkpoints and restarts (ten minutes)
+bench-train: setup ## steps against bare PyTorch, packing, checkpoints and restarts (ten minutes) [data]
 	$(BIN)/python -m benchmarks.train
 
-bench-forecast: setup ## every target in one pass against a pass for each, on MMTPP_TEST_DATA (a minute)
+bench-forecast: setup ## every target in one pass against a pass for each (a minute) [data]
 	$(BIN)/python -m benchmarks.forecast
 
-bench-sweep: setup ## what Ray Tune costs beside the training it drives (a quarter of an hour)
+bench-sweep: setup ## what Ray Tune costs beside the training it drives (a quarter of an hour) [data]
 	$(BIN)/python -m benchmarks.sweeps.overhead
 
 bench-cluster: setup ## what 4, 16 and 64 machines cost head and driver (ten minutes; 24 GiB)
 	$(BIN)/python -m benchmarks.clusters
 
-bench-optimizers: setup ## what optimisers and few bits do, beside the theory (two hours; keeps what is done)
+bench-optimizers: setup ## what optimisers and few bits do, beside the theory (two hours; keeps what is done) [data]
 	$(BIN)/python -m benchmarks.optimizers.run
 
-ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on)
+ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on) [data]
 	$(BIN)/python -m benchmarks.sweeps.ablation
 
-quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done)
+quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done) [data]
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,lowbit,quality]'
 	$(BIN)/python -m benchmarks.quality.run
 
@@ -97,7 +98,7 @@ docs: setup ## the Python API's reference from its docstrings, as pages in .mmtp
 pictures: setup ## the README's pictures, from the runs of the demo; needs Chromium
 	$(BIN)/python -m benchmarks.pictures
 
-scale-3b: setup ## the whole 3B with random weights, ZeRO-3 and LoRA on a CPU (20 minutes, 24 GiB)
+scale-3b: setup ## the whole 3B with random weights, ZeRO-3 and LoRA on a CPU (20 minutes, 24 GiB) [data]
 	$(BIN)/python -m benchmarks.scale_3b
 
 up: setup ## start the local stack: Ray head, S3 server, MLflow server

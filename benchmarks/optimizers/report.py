@@ -109,13 +109,7 @@ def _margins(records: list[Record]) -> list[str]:
     batches = [str(each) for each in margins.BATCHES]
     for norm in margins.NORMS:
         shares = {
-            method: [
-                [
-                    [each["share"] for each in sorted(group, key=lambda each: each["step"])]
-                    for group in _by_seed(records, norm, method, batch)
-                ]
-                for batch in margins.BATCHES
-            ]
+            method: [_shares(records, norm, method, batch) for batch in margins.BATCHES]
             for method in margins.METHODS
         }
         last = {
@@ -123,26 +117,30 @@ def _margins(records: list[Record]) -> list[str]:
             for method, cells in shares.items()
         }
         rates = {
-            method: [_cell([_rate(run) for run in runs], 2) for runs in cells]
+            method: [_cell([closing_rate(run) for run in runs], 2) for runs in cells]
             for method, cells in shares.items()
         }
         parts += [_table(norm, batches, last), _table(f"{norm}, rate", batches, rates)]
     return [*parts, "![share of the largest margin by steps](margins.png)\n"]
 
 
-def _by_seed(records: list[Record], norm: str, method: str, batch: int) -> list[list[Record]]:
-    found: dict[int, list[Record]] = {}
-    for each in records:
+def _shares(records: list[Record], norm: str, method: str, batch: int) -> list[list[float]]:
+    """Of each seed, at each of ``margins.SHOWN``."""
+    found: dict[int, list[float]] = {}
+    for each in sorted(records, key=lambda each: each["step"]):
         if (each["norm"], each["method"], each["batch"]) == (norm, method, batch):
-            found.setdefault(each["seed"], []).append(each)
+            found.setdefault(each["seed"], []).append(each["share"])
     return list(found.values())
 
 
-def _rate(shares: Sequence[float]) -> float:
-    """How fast the gap to the largest margin closes: minus its slope, both in logarithms."""
-    steps = margins.SHOWN[-3:]
-    gaps = np.log(np.maximum(1 - np.array(shares[-3:]), 1e-9))
-    return -float(np.polyfit(np.log(steps), gaps, 1)[0])
+def closing_rate(shares: Sequence[float]) -> float:
+    """The exponent a of a gap that closes as steps^-a.
+
+    Args:
+        shares: of the largest margin, at each of ``margins.SHOWN``; below 1. The last three count.
+    """
+    gaps = np.log(1 - np.array(shares[-3:]))
+    return -float(np.polyfit(np.log(margins.SHOWN[-3:]), gaps, 1)[0])
 
 
 def _counterexample(records: list[Record]) -> list[str]:
@@ -249,15 +247,8 @@ def _margins_figure(records: list[Record]) -> Figure:
     for place, norm in enumerate(margins.NORMS, 1):
         axes = figure.add_subplot(1, 3, place)
         for method, batch in shown:
-            points = {
-                step: [
-                    each["share"]
-                    for each in records
-                    if (each["norm"], each["method"], each["batch"], each["step"])
-                    == (norm, method, batch, step)
-                ]
-                for step in margins.SHOWN
-            }
+            by_step = zip(*_shares(records, norm, method, batch), strict=True)
+            points = dict(zip(margins.SHOWN, map(list, by_step), strict=False))
             _line(axes, points, f"{method}, {batch} a step")
         axes.set(title=norm, xlabel="steps", xscale="log", ylim=(-0.6, 1.05))
     figure.axes[0].set_ylabel("share of the largest margin")

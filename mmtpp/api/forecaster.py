@@ -22,7 +22,6 @@ from mmtpp.core.row import Row
 from mmtpp.core.template import Template
 from mmtpp.core.window import last_window
 from mmtpp.data.images import load_image
-from mmtpp.data.plan import seeded
 from mmtpp.data.raw import distinct_images, tokenised
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.evaluate.model import LoadedModel, ModelSource
@@ -238,7 +237,7 @@ class Forecaster:
         """The newest events with the questions about what follows, as the predict job has them."""
         config = self.config
         [events] = tokenised([sequence], self.loaded.vocabulary)
-        events = compress(events, seeded(compression_of(config), sequence.sequence_id))
+        events = compress(events, compression_of(config).of_sequence(sequence.sequence_id))
         tasks = [task for task in _ASKED if task in self.answers.tasks]
         costs = branch_costs(template, events, tasks=tasks)
         max_tokens = config.window.max_tokens

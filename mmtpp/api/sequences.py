@@ -12,7 +12,6 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.data.plan import seeded
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import read_raw, tokenised
 from mmtpp.data.settings import compression_of
@@ -150,4 +149,4 @@ def compress(
         raise ConfigError("strategy = hybrid compares texts by their tokens: name a model")
     vocabulary = load_model_vocabulary(model) if strategy == "hybrid" else None
     [events] = tokenised([sequence], vocabulary)
-    return similar_events(events, seeded(compression_of(config), sequence.sequence_id))
+    return similar_events(events, compression_of(config).of_sequence(sequence.sequence_id))

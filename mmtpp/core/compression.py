@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.core.order import seed_from
 from mmtpp.core.template import Events
 
 
@@ -47,6 +48,10 @@ class Compression:
             raise ValueError(f"min_text_similarity is {self.min_text_similarity}; it must be 0..1")
         if not 0 <= self.drop_fraction < 1:
             raise ValueError(f"drop_fraction is {self.drop_fraction}; it must be below 1")
+
+    def of_sequence(self, sequence_id: str) -> "Compression":
+        """That of one sequence: what it draws at random depends on the sequence's name."""
+        return replace(self, seed=seed_from("drop", self.seed, sequence_id) % 2**63)
 
 
 def compress(events: Events, compression: Compression) -> Events:

@@ -8,7 +8,7 @@ Delta costs next to nothing.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -334,7 +334,7 @@ def _windows(
         DataError: an event alone is larger than the context.
     """
     first, last = settings.time_range.of(sequence.times)
-    chosen = seeded(settings.compression, sequence.sequence_id)
+    chosen = settings.compression.of_sequence(sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
     try:
         windows = _cut(events, sequence.times[first:last], settings, template)
@@ -431,11 +431,6 @@ def _cut_questions(
         found.append((window, (first, end)))
         first = end
     return found
-
-
-def seeded(compression: Compression, sequence_id: str) -> Compression:
-    """The compression of one sequence: what it draws at random depends on the sequence's name."""
-    return replace(compression, seed=seed_from("drop", compression.seed, sequence_id) % 2**63)
 
 
 def samples_table(plan: Plan, sample_ids: np.ndarray) -> pa.Table:

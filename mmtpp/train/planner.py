@@ -28,7 +28,7 @@ GRADIENT_BYTES = 4  # accumulated in float32
 MASTER_BYTES = 4  # float32 weight
 LOGITS_COPIES = 4.5  # of float32 logits: logarithms, gradients and two in bfloat16
 LIVE_PARAMETERS = 10**9  # DeepSpeed's default for what ZeRO-3 keeps gathered
-DIRECTION_BYTES = 26  # of each element orthogonalised: 9 in bfloat16, were it square, 2 in float32
+DIRECTION_BYTES = 16  # of each element of a matrix while its direction is computed
 RUNTIME_GIB = 1.5  # CUDA's context, NCCL's buffers and libraries
 HEADROOM = 0.9  # of the memory: the allocator's fragments
 

@@ -292,6 +292,26 @@ def test_rules_are_the_same_on_any_number_of_ranks():
     assert high.losses == pytest.approx(low.losses, abs=0.05)
 
 
+def test_one_state_at_a_time_is_shown_in_float32():
+    """So that a checkpoint takes 4 bytes a parameter for a while, and not 8."""
+    pytest.importorskip("torchao", reason="8-bit states need the extra lowbit")
+    parameters = _parameters((64, 128))
+    (weight,) = parameters.values()
+    optimizer = _optimizer(parameters, precision={"stored_states": "int8"})
+    _set_gradients(parameters, 0)
+    optimizer.step()
+    hidden = set(optimizer.state[weight])
+    for name in ("exp_avg", "exp_avg_sq"):
+        optimizer.expand(name)
+        assert hidden | {name} == set(optimizer.state[weight])
+        assert (torch.float32, weight.shape) == (
+            optimizer.state[weight][name].dtype,
+            optimizer.state[weight][name].shape,
+        )
+        optimizer.collapse(name)
+        assert hidden == set(optimizer.state[weight])
+
+
 LOW = {"stored_states": "int8", "weights": {"mantissa_bits": 8, "mode": "stochastic"}}
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed._tools.mem_tracker import MemTracker
 
 from mmtpp.__main__ import main
 from mmtpp.config.load import config_from_tree
@@ -14,7 +16,9 @@ from mmtpp.model.attention import Segments, use_packed_attention
 from mmtpp.model.full_size import full_size_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.train import planner
+from mmtpp.train.optimizer.geometry import orthogonalized, rms_scale, steepest_direction
 from mmtpp.train.planner import (
+    DIRECTION_BYTES,
     GIB,
     Counts,
     Option,
@@ -102,8 +106,27 @@ def test_what_an_update_takes_beyond_activations_by_hand():
     assert codes["update"] == pytest.approx(4 * trained / GIB - free)
     muon = found(Optimizer(name="muon"))["update"]
     largest = 2048 * 11008  # of a feed-forward layer, less than a bucket
-    copied = 4 * trained + 4 * 2**25 + 26 * largest  # the momentum, a bucket, and what it takes
+    copied = 4 * trained + 4 * 2**25 + 16 * largest  # the momentum, a bucket, and what it takes
     assert muon == pytest.approx(copied / GIB - free)
+
+
+@pytest.mark.parametrize(("name", "least"), [("muon", 11), ("steepest", 15)])
+def test_a_direction_takes_no_more_memory_than_planned(name: str, least: float):
+    """Counted by torch on a GPU that is not there; a square matrix takes most. The workspace of an
+    SVD is the library's own and not seen."""
+    with FakeTensorMode():
+        matrix = torch.empty((2048, 2048), device="cuda")
+        tracker = MemTracker()
+        tracker.track_external(matrix)
+        with tracker:
+            if name == "muon":
+                assert (orthogonalized(matrix) * rms_scale(matrix.shape)).shape == matrix.shape
+            else:
+                direction = steepest_direction(matrix, "schatten", "inf")
+                assert (direction * rms_scale(matrix.shape, direction)).shape == matrix.shape
+        (peak,) = tracker.get_tracker_snapshot("peak").values()
+    taken = peak["Total"] / matrix.numel() - 4  # beside the matrix
+    assert least < taken < DIRECTION_BYTES + 0.01
 
 
 def test_a_plan_leaves_out_what_the_optimiser_cannot_do(capsys: pytest.CaptureFixture[str]):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.optimizers import margins
+from benchmarks.optimizers.report import closing_rate
 
 
 @pytest.fixture
@@ -69,3 +70,9 @@ def test_single_samples_end_where_predicted_and_full_batches_do_not(monkeypatch,
     assert single["cosine"] > 0.99
     assert single["share"] < 0 < 0.9 < full["share"]  # one errs on a sample, the other on none
     assert full["cosine"] < 0.9
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_the_rate_of_a_power_is_its_exponent(exponent: float):
+    shares = [1 - 0.3 * step**-exponent for step in margins.SHOWN]
+    assert closing_rate(shares) == pytest.approx(exponent, abs=1e-9)
