@@ -130,7 +130,10 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
         raise DataError(
             f"no events: {data.rejected_by_cause()}",
             where=source.uri,
-            cause="; ".join(f"{record.path}: {record.detail}" for record in rejected[:2]),
+            cause="; ".join(
+                f"{each.path}: {each.detail.removeprefix(f'{each.path}: ')}"
+                for each in rejected[:2]
+            ),
             setting=f"source.kind = {source.kind}",
         )
     return data

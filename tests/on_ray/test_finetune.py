@@ -261,19 +261,22 @@ def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
 def test_the_readmes_python_runs(adapted, tmp_path):
     """With a table and a model in the place of its names."""
     path = tmp_path / "events.csv"
-    path.write_text("at,vehicle,what\n0,a,1\n5,a,2\n400,a,0\n3,b,1\n")
+    path.write_text(
+        "time,machine,what,note\n0,a,1,hot\n0.1,a,2,too hot\n400,a,0,cool\n3,b,1,hot\n"
+    )
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     for name, own in {
-        "events.csv": str(path), "s3://bucket/runs/NAME/adapter": adapted["adapter_uri"]
+        "events.csv": str(path), "own/runs/forecaster/model": adapted["adapter_uri"]
     }.items():  # fmt: skip
         assert name in code
         code = code.replace(name, own)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102
     assert ["a", "b"] == [each.sequence_id for each in names["sequences"]]
+    assert ("hot", "too hot", "cool") == tuple(names["sequences"][0].texts)
     assert 3 == names["forecast"].events
-    assert [False, True, False] == names["similar"].tolist()  # waits 0, 5, 395; delta 60
+    assert [False, True, False] == names["similar"].tolist()  # waits 0, 0.1, 399.9; delta 0.2
 
 
 def test_an_adapter_that_does_not_fit_is_refused_before_anything_starts(base, adapted):
