@@ -261,9 +261,7 @@ def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
 def test_the_readmes_python_runs(adapted, tmp_path):
     """With a table and a model in the place of its names."""
     path = tmp_path / "events.csv"
-    path.write_text(
-        "time,machine,what,note\n0,a,1,hot\n0.1,a,2,too hot\n400,a,0,cool\n3,b,1,hot\n"
-    )
+    path.write_text("time,machine,what,note\n0,a,1,hot\n0.1,a,2,too hot\n400,a,0,cool\n3,b,1,hot\n")
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     for name, own in {
