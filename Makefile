@@ -9,7 +9,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation quality docs pictures scale-3b up down ui clean
+.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation scaling quality docs pictures scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -87,6 +87,9 @@ bench-optimizers: setup ## what optimisers and few bits do, beside the theory (t
 
 ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on) [data]
 	$(BIN)/python -m benchmarks.sweeps.ablation
+
+scaling: setup ## loss against model size, data and context at given compute, on flights (an hour or two; goes on)
+	$(BIN)/python -m benchmarks.sweeps.scaling
 
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done) [data]
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,lowbit,quality]'

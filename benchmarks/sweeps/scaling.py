@@ -1,0 +1,74 @@
+"""How loss falls with model size, data and context, at given compute, on flights.
+
+    make scaling        an hour or two on two cores; goes on where it stopped
+
+Prepares the demo's flights, runs ``tune/configs/scaling.toml`` and fits the exponents. Writes
+``scaling.md`` and ``scaling.png`` beside this file.
+"""
+
+import os
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import finish, machine
+from benchmarks.stack import own_stack
+from mmtpp.config.load import with_values
+from mmtpp.data.prepare import prepare
+from tune.report import Row, markdown
+from tune.scaling import CONTEXT, LOSS, PARAMETERS, STEP, Trials, report
+from tune.space import load_sweep
+from tune.sweep import run
+
+RESULT = Path(__file__).with_suffix(".md")
+HOME = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "scaling"
+CONFIG = Path(__file__).parents[2] / "tune" / "configs" / "scaling.toml"
+FLIGHTS = {"source.kind": "flights", "source.uri": "s3://mmtpp/flights/raw"}
+BUDGET = "training.max_flops"
+COLUMNS = (BUDGET, CONTEXT, "model.tiny_width", "model.tiny_layers", PARAMETERS, STEP, LOSS)
+
+
+def best_sizes(rows: list[Row]) -> list[Row]:
+    """The size with the least loss, for each budget and context."""
+    best: dict[tuple[float, float], Row] = {}
+    for row in rows:
+        place = float(str(row[BUDGET])), float(str(row[CONTEXT]))
+        if place not in best or float(str(row[LOSS])) < float(str(best[place][LOSS])):
+            best[place] = row
+    return [{name: best[place][name] for name in COLUMNS} for place in sorted(best)]
+
+
+def main() -> int:
+    """Sweep, fit, print, write."""
+    with own_stack(HOME):
+        sweep = load_sweep(CONFIG, [])
+        prepare(with_values(sweep.config, FLIGHTS))
+        result: dict[str, Any] = run(sweep)
+    text, figure = report(Trials.of(result))
+    rows = [row for row in result["trials"] if row["status"] == "finished"]
+    RESULT.with_suffix(".png").write_bytes(figure)
+    return finish(
+        "\n\n".join(
+            [
+                "# Loss against model size, data and context",
+                f"`make scaling`; {machine('torch', 'ray', used='both used')}. Fresh tiny models "
+                "on flights until September, one seed; parameters are those of the language model. "
+                f"Failed trials: {result['failed']} of {len(result['trials'])}.",
+                text.strip(),
+                "![](scaling.png)",
+                "The best size of each budget and context:",
+                markdown(best_sizes(rows), list(COLUMNS)),
+                "All trials:",
+                markdown([{name: row[name] for name in COLUMNS} for row in rows], list(COLUMNS)),
+            ]
+        )
+        + "\n",
+        RESULT,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
