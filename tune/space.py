@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,6 +152,36 @@ class Domain(Section):
 Choice = list[Any] | Domain
 
 
+class Tie(Section):
+    """A setting that follows a searched one: as many ``times`` it, or such that both have the same
+    ``product``."""
+
+    to: str
+    """The searched setting."""
+    times: NonNegativeInt | NonNegativeFloat = 0
+    """This setting over the searched one."""
+    product: NonNegativeInt | NonNegativeFloat = 0
+    """Of both."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Tie":
+        if bool(self.times) == bool(self.product):
+            raise ValueError("times or product, one of them and above 0")
+        return self
+
+    def follow(self, value: Any) -> int | float:
+        """The setting where the searched one has this value; whole where that is and it can be.
+
+        Raises:
+            ConfigError: the searched one is no number above 0.
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise ConfigError(f"tied: {self.to} = {value!r} is not a number above 0")
+        found = self.times * value if self.times else self.product / value
+        is_whole = isinstance(value, int) and found == int(found)
+        return int(found) if is_whole else found
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """What to try, and how to judge it.
@@ -160,11 +190,13 @@ class Sweep:
         settings: how to search.
         config: what all trials share.
         space: configuration path -> its values or its range.
+        tied: configuration path -> the searched setting it follows.
     """
 
     settings: SweepSettings
     config: RunConfig
     space: dict[str, Choice]
+    tied: dict[str, Tie] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -179,10 +211,14 @@ class Sweep:
             "mode",
             "scheduler",
         }
+        # a trial's own identity leaves out how it is scored
+        judged = self.config.model_dump(mode="json", include={"evaluation", "tasks"})
         of = {
             "space": {key: _plain(choice) for key, choice in self.space.items()},
+            "tied": {key: tie.model_dump(mode="json") for key, tie in self.tied.items()},
             "sweep": self.settings.model_dump(mode="json", include=shaping),
             "of": run_fingerprint(self.config),
+            "judged": judged,
         }
         return f"{self.settings.name}-{fingerprint(of)[:8]}"
 
@@ -195,6 +231,11 @@ class Sweep:
         ]
         return [dict(zip(self.space, each, strict=True)) for each in itertools.product(*values)]
 
+    def settings_of(self, values: Values) -> dict[str, object]:
+        """What makes a trial: searched settings, and those that are tied to them."""
+        return {**values, **{key: tie.follow(values[tie.to]) for key, tie in self.tied.items()
+                             if tie.to in values}}  # fmt: skip
+
     def trial_config(self, values: Values) -> RunConfig:
         """The whole configuration of one trial's first job."""
         changes: dict[str, object] = {}
@@ -205,14 +246,15 @@ class Sweep:
             changes["training.checkpoint_every"] = scheduler.every_steps
             num_steps = self.config.training.num_steps
             changes["training.keep_checkpoints"] = 1 + num_steps // scheduler.every_steps
-        return with_values(self.config, {**changes, **values})
+        return with_values(self.config, {**changes, **self.settings_of(values)})
 
 
 def load_sweep(path: Path, assignments: Sequence[str]) -> Sweep:
-    """Read a sweep: a configuration file with two more tables, ``[sweep]`` and ``[space]``.
+    """Read a sweep: a configuration file with ``[sweep]``, ``[space]`` and perhaps ``[tied]``.
 
     In ``[space]`` a configuration path has a list of values, or a range, as in
-    ``"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}``.
+    ``"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}``; in ``[tied]`` a path
+    follows one of those, as in ``"lora.alpha" = {to = "lora.rank", times = 4}``.
 
     Args:
         path: of the file.
@@ -230,18 +272,25 @@ def load_sweep(path: Path, assignments: Sequence[str]) -> Sweep:
         read = _choice(key, choice, faults)
         if read is not None:
             space[key] = read
+    tied: dict[str, Tie] = {}
+    for key, written in _leaves(tree.pop("tied", {}), ""):
+        tie = section_from_tree(Tie, written, faults, prefix=f"tied.{key}.")
+        if tie is not None:
+            tied[key] = tie
+            if tie.to not in space or key in space:
+                faults.append(f"tied.{key}: ties a setting that is not searched to one that is")
     if not space and not faults:
         faults.append("space: nothing to search")
     config = config_from_tree(tree, faults)
     assert settings is not None  # its faults were raised
-    sweep = Sweep(settings, config, space)
+    sweep = Sweep(settings, config, space, tied)
     _check(sweep)
     return sweep
 
 
 def _leaves(tree: object, prefix: str) -> Iterator[tuple[str, object]]:
     """``a.b = [1]`` and ``"a.b" = [1]`` are the same."""
-    if isinstance(tree, dict) and not {"low", "high"} & set(tree):
+    if isinstance(tree, dict) and not {"low", "high", "to"} & set(tree):
         for key, value in tree.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     else:
@@ -277,15 +326,68 @@ def _check(sweep: Sweep) -> None:
                 setting="sweep.searcher: random or optuna",
             )
     if kind == "pbt":
-        fixed = [key for key in sweep.space if not key.startswith(CHANGEABLE)]
+        fixed = [key for key in (*sweep.space, *sweep.tied) if not key.startswith(CHANGEABLE)]
         if fixed:
             raise ConfigError(
                 f"space.{fixed[0]}: scheduler.kind = pbt changes settings of a run that goes on, "
                 "and this one would change its samples or the shape of its weights",
                 setting=f"only {', '.join(CHANGEABLE)}",
             )
+        if 0 < settings.max_concurrent < settings.num_trials:
+            raise ConfigError(
+                f"sweep.max_concurrent = {settings.max_concurrent} is below sweep.num_trials = "
+                f"{settings.num_trials}: members of a population are trained at the same time"
+            )
+    _check_comparable(sweep)
     for values in sweep.grid():
         _check_trial(sweep, sweep.trial_config(values))
+
+
+def _check_comparable(sweep: Sweep) -> None:
+    """Trials must be judged by the same measure of the same events."""
+    settings, searched = sweep.settings, {*sweep.space, *sweep.tied}
+    if "evaluation.targets_delta" in searched:
+        raise ConfigError(
+            "space.evaluation.targets_delta: trials would be scored on different events",
+            setting="one evaluation.targets_delta for all trials",
+        )
+    per_token = [name for name in settings.metric if name.endswith("_per_token")]
+    changing = sorted(key for key in searched if key.startswith(("compression.", "template.")))
+    if per_token and changing:
+        raise ConfigError(
+            f"sweep.metric = {per_token[0]}: {changing[0]} changes what the tokens are, so losses "
+            "a token of different trials say nothing about which is better",
+            setting="a metric of events, validation/interval_nll_nats_per_event",
+        )
+    # stage 2 asks about every event, however the history before it is compressed
+    keeping = sorted(
+        key
+        for key in searched
+        if key.startswith("compression.")
+        and key not in ("compression.delta", "compression.run_encoding")
+    )
+    by_delta = "compression.delta" in searched and sweep.config.compression.strategy not in (
+        "temporal",
+        "none",
+    )
+    judging = [name for name in settings.metric if _is_of_stage_one(settings, name)]
+    if judging and (keeping or by_delta):
+        raise ConfigError(
+            f"sweep.metric = {judging[0]} scores the events that compression keeps, and "
+            f"{keeping[0] if keeping else 'compression.delta'} changes which ones: trials would be "
+            "scored on different events",
+            cause="evaluation.targets_delta makes them the same for the Delta of temporal "
+            f"compression only; compression.strategy = {sweep.config.compression.strategy}",
+            setting='sweep.jobs = ["finetune", "evaluate"], which asks about every event',
+        )
+
+
+def _is_of_stage_one(settings: SweepSettings, metric: str) -> bool:
+    """Whether a metric scores predictions of kept events, in a stage-1 model."""
+    job, _, rest = metric.partition("/")
+    if job == "evaluate":
+        return "finetune" not in settings.jobs
+    return settings.jobs[0] == "pretrain" and job in ("validation", "train") and bool(rest)
 
 
 def _check_trial(sweep: Sweep, config: RunConfig) -> None:
@@ -306,9 +408,8 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
             f"training.max_flops = {training.max_flops:g}: trials have different numbers of steps, "
             f"and sweep.scheduler.kind = {settings.scheduler.kind} compares them at equal ones"
         )
-    # stage 2 alone asks about every event, however the history before it is compressed
     by_delta = config.compression.strategy == "temporal" and "compression.delta" in sweep.space
-    if by_delta and "pretrain" in settings.jobs:
+    if by_delta and any(_is_of_stage_one(settings, each) for each in settings.metric):
         delta, targets = config.compression.delta, config.evaluation.targets_delta
         if targets < delta:
             raise ConfigError(

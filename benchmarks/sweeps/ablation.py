@@ -3,9 +3,10 @@
     make ablation        hours; goes on where it stopped
 
 For each set a tiny base is trained on uncompressed sequences; then ``tune/configs/ablation_*.toml``
-is swept from it, and once more at rank 16 with ``relative`` compression, the scale-free one. Trials
-are judged by forecasts of the validation split, all of the same events. Writes ``ablation.md`` and
-the sweeps' figures beside this file. Danmaku need MMTPP_TEST_DATA.
+is swept from it; at rank 16, the paper's, with two more seeds, and once more with ``relative``
+compression, the scale-free one. Trials are judged by forecasts of the validation split, all of the
+same events. Writes ``ablation.md`` and the sweeps' figures beside this file. Danmaku need
+MMTPP_TEST_DATA.
 """
 
 import os
@@ -14,6 +15,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is impor
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ CONFIGS = HERE.parents[1] / "tune" / "configs"
 BASE_STEPS, BASE_RATE = 600, 6e-3
 RELATIVE = (0.05, 0.1, 0.2, 0.5, 1.0)
 RANK = 16  # the paper's
+MORE_SEEDS = (1, 2)
 DELTA, LORA = "compression.delta", "lora.rank"
 NLL, RMSE, MAE, ACCURACY = (
     f"evaluate/{name}"
@@ -102,26 +105,35 @@ def median_interval(config: RunConfig) -> str:
     return f"{median:,.4g} x {manifest.seconds_per_unit:g} s"
 
 
-def sweep_set(
-    name: str, source: dict[str, object]
-) -> tuple[RunConfig, dict[str, Any], dict[str, Any]]:
-    """The base's settings, the result of the ablation, and that of relative compression."""
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """Results of a set's sweeps.
+
+    Attributes:
+        config: of the base.
+        ranks: Delta x rank, of one seed.
+        seeds: Delta at ``RANK``, of the other seeds.
+        relative: Delta of relative compression at ``RANK``.
+    """
+
+    config: RunConfig
+    ranks: dict[str, Any]
+    seeds: dict[str, Any]
+    relative: dict[str, Any]
+
+
+def sweep_set(name: str, source: dict[str, object]) -> Swept:
+    """Train the base and run the sweeps that are not finished yet."""
     file = CONFIGS / f"ablation_{name}.toml"
     config, base = train_base(load_sweep(file, []), source)
-    found = run(load_sweep(file, [f"model.path={base}"]))
-    relative = run(
-        load_sweep(
-            file,
-            [
-                f"model.path={base}",
-                f"sweep.name=relative-{name}",
-                "compression.strategy=relative",
-                f"space.{DELTA}={list(RELATIVE)}",
-                f"space.{LORA}=[{RANK}]",
-            ],
-        )
-    )
-    return config, found, relative
+    path, rank = f"model.path={base}", f"space.{LORA}=[{RANK}]"
+    ranks = run(load_sweep(file, [path]))
+    more = [f"sweep.name=seeds-{name}", f"space.training.seed={list(MORE_SEEDS)}"]
+    seeds = run(load_sweep(file, [path, rank, *more]))
+    scaled = [f"sweep.name=relative-{name}", "compression.strategy=relative",
+              f"space.{DELTA}={list(RELATIVE)}"]  # fmt: skip
+    relative = run(load_sweep(file, [path, rank, *scaled]))
+    return Swept(config, ranks, seeds, relative)
 
 
 def finished(result: dict[str, Any]) -> list[Row]:
@@ -129,20 +141,16 @@ def finished(result: dict[str, Any]) -> list[Row]:
     return [row for row in result["trials"] if row["status"] == "finished"]
 
 
-def by_setting(rows: Sequence[Row], key: str) -> list[Row]:
-    """Mean over the other setting, with the standard deviation of likelihood and accuracy."""
+def by_setting(rows: Sequence[Row], key: str, *, spread: bool = False) -> list[Row]:
+    """Mean of the rows with each value of a setting, with their standard deviation if asked for."""
     found: list[Row] = []
     for value in sorted({float(str(row[key])) for row in rows}):
         group = [row for row in rows if float(str(row[key])) == value]
         row: Row = {key: f"{value:g}", "trials": len(group)}
         for name, title in SHOWN.items():
             numbers = [float(str(each[name])) for each in group]
-            spread = (
-                f" ± {np.std(numbers, ddof=1):.3f}"
-                if name in (NLL, ACCURACY) and len(numbers) > 1
-                else ""
-            )
-            row[title] = f"{np.mean(numbers):.4g}{spread}"
+            about = f" ± {np.std(numbers, ddof=1):.2g}" if spread and len(numbers) > 1 else ""
+            row[title] = f"{np.mean(numbers):.4g}{about}"
         found.append(row)
     return found
 
@@ -158,27 +166,29 @@ def grid(rows: Sequence[Row], metric: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def section(name: str, median: str, result: dict[str, Any], relative: dict[str, Any]) -> str:
-    """Markdown of a set; ``median`` is of its intervals."""
+def section(name: str, swept: Swept) -> str:
+    """Markdown of a set."""
 
     def text(table: list[Row]) -> str:
         return markdown(table, list(table[0]))
 
-    rows = finished(result)
+    results = (swept.ranks, swept.seeds, swept.relative)
+    rows = finished(swept.ranks)
+    at_rank = [row for row in rows if row[LORA] == RANK] + finished(swept.seeds)
     return "\n\n".join(
         [
             f"## {name}",
-            f"The median interval of the training split is {median}. Trials that failed: "
-            f"{result['failed']} of {len(result['trials'])}, and {relative['failed']} of "
-            f"{len(relative['trials'])} with relative compression.",
-            "By Delta, mean over ranks ± standard deviation:",
-            text(by_setting(rows, DELTA)),
+            f"The median interval of the training split is {median_interval(swept.config)}. Trials "
+            f"that failed: {sum(each['failed'] for each in results)} of "
+            f"{sum(len(each['trials']) for each in results)}.",
+            f"By Delta at rank {RANK}, mean ± standard deviation of {1 + len(MORE_SEEDS)} seeds:",
+            text(by_setting(at_rank, DELTA, spread=True)),
+            "NLL of each Delta and rank, one seed:",
+            text(grid(rows, NLL)),
             "By rank, mean over Deltas:",
             text(by_setting(rows, LORA)),
-            "NLL of each trial:",
-            text(grid(rows, NLL)),
-            f"Relative compression, rank {RANK}:",
-            text(by_setting(finished(relative), DELTA)),
+            f"Relative compression at rank {RANK}, one seed:",
+            text(by_setting(finished(swept.relative), DELTA)),
             f"![Delta]({name}_by_compression_delta.png)",
             f"![rank]({name}_by_lora_rank.png)",
         ]
@@ -193,16 +203,17 @@ def main() -> int:
         for name, source in sources().items():
             if chosen and name not in chosen:
                 continue
-            config, found, relative = sweep_set(name, source)
-            parts.append(section(name, median_interval(config), found, relative))
+            swept = sweep_set(name, source)
+            parts.append(section(name, swept))
             for figure in FIGURES:
-                content = read_bytes(join(found["report_uri"], "figures", f"{figure}.png"))
+                content = read_bytes(join(swept.ranks["report_uri"], "figures", f"{figure}.png"))
                 (HERE / f"{name}_{figure}.png").write_bytes(content)
     head = (
         "# Delta and LoRA rank\n\n"
-        f"`make ablation`; {machine('torch', 'ray', used='both used')}. One seed; the tiny base of "
-        f"each set was trained for {BASE_STEPS} steps on uncompressed sequences, each trial adapts "
-        "it. Forecasts of the validation split, the same events for all."
+        f"`make ablation`; {machine('torch', 'ray', used='both used')}. The tiny base of each set "
+        f"was trained for {BASE_STEPS} steps on uncompressed sequences, each trial adapts it, with "
+        "alpha four times the rank as in the paper. Forecasts of the validation split, the same "
+        "events for all."
     )
     return finish("\n\n".join([head, *parts]) + "\n", RESULT)
 

@@ -19,6 +19,7 @@ from tune.trial import one_line
 
 ROOT = Path(__file__).parents[2]
 METRIC = "validation/loss_per_token"
+OF_EVENTS = "validation/interval_nll_nats_per_event"
 HEAD = f"""
 [sweep]
 name = "s"
@@ -56,6 +57,32 @@ def test_the_name_follows_from_what_shapes_trials_alone(sweep_of):
     assert name == sweep_of(space, "sweep.max_concurrent=1", "sweep.max_hours=2.0").name
     assert name != sweep_of(space, "training.num_steps=7").name
     assert name != sweep_of(space, "space.lora.rank=[2, 8]").name
+    assert name != sweep_of(space, "evaluation.max_sequences=3").name
+    assert name != sweep_of(space, "tasks.text=0.5").name
+    assert name != sweep_of(space, 'tied.lora.alpha={to = "lora.rank", times = 2}').name
+
+
+def test_a_tied_setting_follows_the_searched_one(sweep_of):
+    sweep = sweep_of(
+        "[space]\nlora.rank = [2, 8]\nwindow.max_tokens = [128, 512]\n"
+        '[tied]\n"lora.alpha" = {to = "lora.rank", times = 4}\n'
+        'training.samples_per_step = {to = "window.max_tokens", product = 1024}\n'
+    )
+    of = [sweep.trial_config(values) for values in sweep.grid()]
+    assert [8, 8, 32, 32] == [each.lora.alpha for each in of]
+    assert [8, 2, 8, 2] == [each.training.samples_per_step for each in of]
+    uneven = '[tied]\ntraining.samples_per_step = {to = "window.max_tokens", product = 1248}\n'
+    with pytest.raises(ConfigError, match=r"training\.samples_per_step = 9\.75"):
+        sweep_of("[space]\nwindow.max_tokens = [128]\n" + uneven)
+
+
+def test_stage_two_may_search_any_compression(sweep_of):
+    sweep = sweep_of(
+        '[space]\n"compression.strategy" = ["none", "temporal", "relative"]\n',
+        'sweep.jobs=["finetune", "evaluate"]',
+        "sweep.metric=evaluate/joint/nll_nats_per_event",
+    )
+    assert 3 == len(sweep.grid())
 
 
 @pytest.mark.parametrize(
@@ -72,7 +99,47 @@ def test_the_name_follows_from_what_shapes_trials_alone(sweep_of):
         ('[space]\n"lora.rank" = [2]\n', ["sweep.sercher=optuna"], ["mean sweep.searcher?"]),
         ('[space]\n"lora.rank" = [2]\n', ["sweep.searcher=optuna"], ["num_trials goes with"]),
         ('[space]\n"lora.rank" = [2]\n', ["training.validation_sequences=0"], ["no trial would"]),
-        ('[space]\n"compression.delta" = [0.0, 9.0]\n', [], ["targets_delta = 0.0 is below"]),
+        (
+            '[space]\n"compression.delta" = [0.0, 9.0]\n',
+            [f"sweep.metric={OF_EVENTS}"],
+            ["targets_delta = 0.0 is below"],
+        ),
+        (
+            '[space]\n"compression.delta" = [0.0, 9.0]\n',
+            ["evaluation.targets_delta=9.0"],
+            ["changes what the tokens are", OF_EVENTS],
+        ),
+        (
+            '[space]\n"compression.strategy" = ["none", "temporal"]\n',
+            [f"sweep.metric={OF_EVENTS}"],
+            ["compression.strategy changes which ones", "different events"],
+        ),
+        (
+            '[space]\n"compression.delta" = [0.1, 0.2]\n',
+            [f"sweep.metric={OF_EVENTS}", "compression.strategy=relative"],
+            ["compression.delta changes which ones", "compression.strategy = relative"],
+        ),
+        (
+            '[space]\n"evaluation.targets_delta" = [0.0, 9.0]\n',
+            [f"sweep.metric={OF_EVENTS}"],
+            ["one evaluation.targets_delta for all trials"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ['tied.lora.alpha={to = "lora.dropout", times = 2}'],
+            ["tied.lora.alpha: ties a setting that is not searched to one that is"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ['tied.lora.alpha={to = "lora.rank", times = 2, product = 3}'],
+            ["times or product, one of them"],
+        ),
+        (
+            '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
+            ["sweep.searcher=random", "sweep.num_trials=4", 'sweep.scheduler={kind = "pbt"}',
+             "sweep.max_concurrent=2"],
+            ["members of a population are trained at the same time"],
+        ),
         (
             '[space]\n"lora.rank" = [2, 4]\n',
             ["sweep.searcher=random", "sweep.num_trials=4", 'sweep.scheduler={kind = "pbt"}'],
