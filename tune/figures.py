@@ -70,9 +70,10 @@ def _varies(rows: Sequence[Row], name: str) -> bool:
 def _places(rows: Sequence[Row], key: str) -> tuple[np.ndarray, list[str], bool]:
     """(N,) where trials stand on the axis of a setting, labels of its ticks, and whether those are
     all: numbers that span decades are placed by their order, as names are."""
-    values = [row[key] for row in rows]
+    values = [row[key] if isinstance(row[key], int | float) else str(row[key]) for row in rows]
+    are_numbers = not any(isinstance(value, str) for value in values)
     distinct = sorted(set(values), key=lambda each: (isinstance(each, str), each))  # pyright: ignore
-    if len(distinct) <= FEW:
+    if len(distinct) <= FEW or not are_numbers:
         return (
             np.array([distinct.index(each) for each in values]),
             [_short(v) for v in distinct],

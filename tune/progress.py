@@ -28,6 +28,15 @@ class Progress(Callback):
         self._began = self._shown = time.monotonic()
         self._ended: dict[str, Trial] = {}
 
+    def setup(self, *args: Any, **info: Any) -> None:
+        # Tune brings this back as it was when the sweep was new, on whatever machine
+        self._began = self._shown = time.monotonic()
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if not self._ended:
+            over = (Trial.TERMINATED, Trial.ERROR)
+            self._ended = {each.trial_id: each for each in trials if each.status in over}
+
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:

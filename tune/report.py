@@ -2,15 +2,18 @@
 
 import csv
 import io
-import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import tomli_w
+
+from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from tune.space import Sweep
+from tune.space import Sweep, Values
 
 Row = dict[str, object]
+SEED = "training.seed"
 # shown beside what the sweep is judged by, where trials have them
 COLUMNS = (
     "validation/interval_nll_nats_per_event",
@@ -28,7 +31,7 @@ def ranked(rows: Sequence[Row], metric: str, mode: str) -> list[Row]:
     A trial that was stopped early was judged before the others, so it is never the best.
     """
     sign = 1.0 if mode == "min" else -1.0
-    order = {"finished": 0, "stopped": 1}
+    order = {"finished": 0, "stopped": 1, "cut short": 1}
 
     def key(row: Row) -> tuple[int, bool, float]:
         value = row.get(metric)
@@ -64,16 +67,16 @@ def over_seeds(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
         A row for each combination of the other settings: ``seeds``, and of each metric shown its
         mean and, as ``metric ±``, its standard deviation; empty when seeds are not searched.
     """
-    if "training.seed" not in sweep.space:
+    if SEED not in sweep.space:
         return []
-    keys = [key for key in sweep.space if key != "training.seed"]
-    groups: dict[tuple[object, ...], list[Row]] = {}
+    keys = [key for key in sweep.space if key != SEED]
+    groups: dict[str, list[Row]] = {}
     for row in rows:
         if row["status"] == "finished":
-            groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+            groups.setdefault(str([row[key] for key in keys]), []).append(row)
     found: list[Row] = []
-    for values, group in groups.items():
-        row: Row = {**dict(zip(keys, values, strict=True)), "seeds": len(group)}
+    for group in groups.values():
+        row: Row = {**{key: group[0][key] for key in keys}, "seeds": len(group)}
         for name in shown_metrics(rows, sweep):
             numbers: list[Any] = [each[name] for each in group if isinstance(each.get(name), float)]
             if len(numbers) == len(group):
@@ -109,7 +112,7 @@ def trials_table(rows: Sequence[Row], sweep: Sweep) -> str:
         table += "\n\nFailed:\n\n" + "\n".join(reasons)
     seeds = over_seeds(rows, sweep)
     if seeds:
-        names = [*(key for key in sweep.space if key != "training.seed"), "seeds"]
+        names = [*(key for key in sweep.space if key != SEED), "seeds"]
         for name in shown_metrics(rows, sweep):
             names += [name, f"{name} ±"]
         table += "\n\nOver seeds, with standard deviations:\n\n" + markdown(seeds, names)
@@ -136,23 +139,54 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def as_toml(config: RunConfig) -> str:
-    """A configuration file that ``jobs/pretrain.py --config`` runs as it is."""
-    lines: list[str] = []
+def best_of(rows: Sequence[Row], sweep: Sweep) -> Row | None:
+    """The finished trial that is best by the sweep's first metric; None where none has it.
 
-    def section(tree: Mapping[str, object], prefix: str) -> None:
-        plain = {key: value for key, value in tree.items() if not isinstance(value, dict)}
-        if plain:
-            lines.append(f"\n[{prefix}]")
-        # JSON's strings, numbers, booleans and arrays of strings are TOML's
-        lines.extend(f"{key} = {_literal(value)}" for key, value in plain.items())
-        for key, value in tree.items():
-            if isinstance(value, dict):
-                section(value, f"{prefix}.{key}" if prefix else key)
+    Where seeds are searched, the best trial of the settings with the best mean over seeds, of those
+    that most seeds finished with: the best single seed is luck.
+    """
+    metric, mode = sweep.settings.metric[0], sweep.settings.mode[0]
+    found = [
+        row
+        for row in ranked(rows, metric, mode)
+        if row["status"] == "finished" and isinstance(row.get(metric), float)
+    ]
+    means = [row for row in over_seeds(found, sweep) if isinstance(row.get(metric), float)]
+    if means:
+        most = max(int(str(row["seeds"])) for row in means)
+        sign = 1.0 if mode == "min" else -1.0
+        best = min(
+            (row for row in means if row["seeds"] == most),
+            key=lambda row: sign * float(str(row[metric])),
+        )
+        keys = [key for key in sweep.space if key != SEED]
+        found = [row for row in found if all(row[key] == best[key] for key in keys)]
+    return found[0] if found else None
 
-    section(config.model_dump(mode="json"), "")
-    return "\n".join(lines).strip() + "\n"
+
+def best_files(sweep: Sweep, best: Values) -> dict[str, bytes]:
+    """Configuration files that the trainings' jobs run as they are: ``best.toml`` of the first, and
+    ``best-finetune.toml`` of a second one.
+
+    Raises:
+        ConfigError: a file would not be read as what was written.
+    """
+    config = with_values(sweep.config, sweep.settings_of(best))
+    first, *later = sweep.settings.jobs
+    files = {"best.toml": (first, config)}
+    if "finetune" in later:
+        files["best-finetune.toml"] = "finetune", with_values(config, sweep.settings.finetune)
+    return {name: as_toml(own, job=job, name=name).encode() for name, (job, own) in files.items()}
 
 
-def _literal(value: object) -> str:
-    return json.dumps(value, ensure_ascii=True)
+def as_toml(config: RunConfig, *, job: str = "pretrain", name: str = "FILE.toml") -> str:
+    """A configuration file that a job runs as it is, and how.
+
+    Args:
+        config: to write.
+        job: of the folder ``jobs``.
+        name: of the file.
+    """
+    of_another = "" if job == "pretrain" else " --set model.path=WHAT_STAGE_1_MADE"
+    head = f"# python jobs/{job}.py --config {name}{of_another}\n\n"
+    return head + tomli_w.dumps(config.model_dump(mode="json"))

@@ -29,6 +29,8 @@ LOSS, PARAMETERS, STEP = "validation/loss_per_token", "model/trained_parameters"
 CONTEXT = "window.max_tokens"
 HUBER = 1e-3  # of the logarithm of the loss, as in the source
 RESAMPLES = 200
+FEWEST_VALUES = 3  # of a quantity: with two of them any exponent fits, with another floor
+EXPONENTS = (1e-3, 5.0)  # between which they are sought
 Array = NDArray[np.float64]
 
 
@@ -37,7 +39,7 @@ class Trials:
     """Finished trials of fresh models.
 
     Attributes:
-        parameters: (N,) of the model.
+        parameters: (N,) that are trained, embeddings included.
         tokens: (N,) trained on.
         context: (N,) tokens of a sample at most.
         loss: (N,) nats a token on the validation sequences.
@@ -88,20 +90,25 @@ class Law:
     exponents: dict[str, float]
 
 
-def fit(trials: Trials, *, near: Law | None = None) -> Law:
-    """Fit the law to the quantities that differ between trials.
+def fit(trials: Trials) -> Law:
+    """Fit the law to the quantities that have at least three values.
 
     Args:
         trials: at least as many as numbers to fit.
-        near: a law to start from, instead of from several places.
 
     Raises:
-        DataError: fewer trials than numbers to fit.
+        DataError: fewer trials than numbers to fit, or a quantity with two values.
 
     Source: Hoffmann et al. 2022 (arXiv 2203.15556), approach 3: a Huber loss of the logarithms,
     minimised from several starts; the context as a third quantity is ours.
     """
     quantities = _quantities(trials)
+    for name, values in quantities.items():
+        if len(set(values.tolist())) < FEWEST_VALUES:
+            raise DataError(
+                f"{name} has two values: no exponent can be told from a different floor",
+                cause="search one value of it, or at least three",
+            )
     if not quantities or len(trials.loss) < 1 + 2 * len(quantities):
         raise DataError(
             f"{len(trials.loss)} finished trials for {1 + 2 * len(quantities)} numbers to fit",
@@ -115,23 +122,17 @@ def fit(trials: Trials, *, near: Law | None = None) -> Law:
         floor = np.full((1, len(trials.loss)), free[0])
         return np.logaddexp.reduce(np.concatenate([floor, terms])) - np.log(trials.loss)
 
-    starts = (
-        [_start(near.floor, near.coefficients, near.exponents)]
-        if near
-        else [
-            _start(
-                share * float(trials.loss.min()),
-                dict.fromkeys(quantities, float((1 - share) * trials.loss.mean() / size)),
-                dict.fromkeys(quantities, exponent),
-            )
-            for share in (0.2, 0.8)
-            for exponent in (0.1, 0.5)
-        ]
-    )
-    low, high = (
-        [-20.0] * (1 + size) + [np.log(1e-3)] * size,
-        [5.0] * (1 + size) + [np.log(5)] * size,
-    )
+    starts = [
+        np.log(
+            [share * float(trials.loss.min())]
+            + [(1 - share) * float(trials.loss.mean()) / size] * size
+            + [exponent] * size
+        )
+        for share in (0.2, 0.8)
+        for exponent in (0.1, 0.5)
+    ]
+    least, most = np.log(EXPONENTS)
+    low, high = [-20.0] * (1 + size) + [least] * size, [5.0] * (1 + size) + [most] * size
     fits = [
         least_squares(errors, np.clip(start, low, high), bounds=(low, high), loss="huber",
                       f_scale=HUBER, xtol=1e-8, ftol=1e-8, max_nfev=200)
@@ -145,13 +146,6 @@ def fit(trials: Trials, *, near: Law | None = None) -> Law:
     )
 
 
-def _start(
-    floor: float, coefficients: Mapping[str, float], exponents: Mapping[str, float]
-) -> Array:
-    """The logarithms of a law's numbers."""
-    return np.log([floor, *coefficients.values(), *exponents.values()])
-
-
 def _quantities(trials: Trials) -> dict[str, Array]:
     every = {
         "parameters": trials.parameters,
@@ -162,14 +156,17 @@ def _quantities(trials: Trials) -> dict[str, Array]:
 
 
 def intervals(trials: Trials) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of the exponents, over trials."""
-    law = fit(trials)
+    """95 % bootstrap intervals of the exponents, over trials.
+
+    Each draw is fitted from all starts, so that what the trials do not tell shows in their width.
+    """
     rng = np.random.default_rng(0)
     drawn: dict[str, list[float]] = {}
     for _ in range(RESAMPLES):
         chosen = trials.take(rng.integers(0, len(trials.loss), len(trials.loss)))
-        if _quantities(chosen).keys() == _quantities(trials).keys():
-            for name, exponent in fit(chosen, near=law).exponents.items():
+        values = [len(set(each.tolist())) for each in _quantities(chosen).values()]
+        if len(values) == len(_quantities(trials)) and min(values) >= FEWEST_VALUES:
+            for name, exponent in fit(chosen).exponents.items():
                 drawn.setdefault(name, []).append(exponent)
     return {
         name: (float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975)))
@@ -184,6 +181,11 @@ def predicted(law: Law, trials: Trials) -> Array:
         mean = np.exp(np.log(values).mean())
         total += law.coefficients[name] * (values / mean) ** -law.exponents[name]
     return total
+
+
+def _is_within(exponent: float) -> bool:
+    least, most = EXPONENTS
+    return 1.05 * least < exponent < most / 1.05
 
 
 def report(trials: Trials) -> tuple[str, bytes]:

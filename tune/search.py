@@ -1,7 +1,7 @@
 """A sweep in Ray Tune's terms: its space, searcher, scheduler and budget."""
 
-import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ray.tune
@@ -23,7 +23,6 @@ from tune.space import Domain, Sweep
 STEP = "step"  # of the first job; what schedulers count
 FINISHED = "finished"  # 1 in the last report of a trial that came to its end, 0 if it failed
 ERROR = "error"  # why, in a line
-SECONDS_PER_HOUR = 3600.0
 
 
 def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:
@@ -102,34 +101,18 @@ def scheduler(sweep: Sweep) -> TrialScheduler:
             for key, choice in sweep.space.items()
         },
         quantile_fraction=of.quantile_fraction,
+        custom_explore_fn=partial(_within, sweep),
         log_config=False,
     )
 
 
-class Budget(ray.tune.Stopper):
-    """Stops everything when the workers of all trials have run for so long.
-
-    Args:
-        max_gpu_hours: in all; 0 for no limit.
-        num_workers: of a trial, of the largest where they differ.
-    """
-
-    def __init__(self, max_gpu_hours: float, num_workers: int) -> None:
-        self._max_hours, self._num_workers = max_gpu_hours or math.inf, num_workers
-        self._seconds: dict[str, float] = {}
-
-    @property
-    def used_gpu_hours(self) -> float:
-        """So far, by what trials have reported."""
-        return self._num_workers * sum(self._seconds.values()) / SECONDS_PER_HOUR
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """A trial is over with its last report."""
-        self._seconds[trial_id] = result["time_total_s"]
-        return FINISHED in result
-
-    def stop_all(self) -> bool:
-        return self.used_gpu_hours >= self._max_hours
+def _within(sweep: Sweep, values: dict[str, Any]) -> dict[str, Any]:
+    """Ray multiplies what it changes by 0.8 or 1.2; this keeps it in its range."""
+    kept = dict(values)
+    for key, choice in sweep.space.items():
+        if isinstance(choice, Domain):
+            kept[key] = min(max(values[key], choice.low), choice.high)
+    return kept
 
 
 def largest_trial(sweep: Sweep) -> Need:

@@ -21,6 +21,16 @@ from mmtpp.core.errors import ConfigError
 
 Values = Mapping[str, object]
 TRAINING_JOBS = ("pretrain", "finetune")
+OF_VALIDATION = (
+    "loss_per_token",
+    "time_loss_per_token",
+    "type_loss_per_token",
+    "text_loss_per_token",
+    "control_loss_per_token",
+    "events",
+    "interval_nll_nats_per_event",
+    "type_accuracy",
+)
 # what a population may change in a run: the rest would change its samples or its weights' shapes
 CHANGEABLE = (
     "training.learning_rate",
@@ -338,9 +348,25 @@ def _check(sweep: Sweep) -> None:
                 f"sweep.max_concurrent = {settings.max_concurrent} is below sweep.num_trials = "
                 f"{settings.num_trials}: members of a population are trained at the same time"
             )
+    _check_metrics(settings)
     _check_comparable(sweep)
     for values in sweep.grid():
         _check_trial(sweep, sweep.trial_config(values))
+
+
+def _check_metrics(settings: SweepSettings) -> None:
+    """A typo would show when the first trial is over."""
+    prefixes = ["", *(f"{job}/" for job in settings.jobs[1:] if job in TRAINING_JOBS)]
+    known = [f"{prefix}validation/{name}" for prefix in prefixes for name in OF_VALIDATION]
+    for metric in settings.metric:
+        if "validation/" in metric and metric not in known:
+            raise ConfigError(
+                f"sweep.metric = {metric}: no such metric", setting=f"one of {', '.join(known)}"
+            )
+        if metric.startswith("evaluate/") and "evaluate" not in settings.jobs:
+            raise ConfigError(
+                f"sweep.metric = {metric}, and sweep.jobs = {list(settings.jobs)} do not evaluate"
+            )
 
 
 def _check_comparable(sweep: Sweep) -> None:
@@ -392,7 +418,7 @@ def _is_of_stage_one(settings: SweepSettings, metric: str) -> bool:
 
 def _check_trial(sweep: Sweep, config: RunConfig) -> None:
     settings, training = sweep.settings, config.training
-    judged_by_validation = any(each.startswith("validation/") for each in settings.metric)
+    judged_by_validation = any("validation/" in each for each in settings.metric)
     if judged_by_validation and not training.validation_sequences:
         raise ConfigError(
             f"sweep.metric = {settings.metric[0]}, but training.validation_sequences = 0: "

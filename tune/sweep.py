@@ -2,15 +2,18 @@
 
 python tune/sweep.py --config tune/configs/delta_rank.toml --set model.path=FOLDER
 
-The same command goes on with a sweep that was interrupted; --resume insists that there is one.
+The same command goes on with a sweep that was interrupted, or that a smaller budget ended; --resume
+insists that there is one.
 """
 
 import argparse
 import json
 import logging
 import math
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,7 @@ from ray.tune.schedulers import FIFOScheduler
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mmtpp.config.job import start_logging
-from mmtpp.config.load import with_values
-from mmtpp.core.errors import ClusterError, ConfigError, MmtppError
+from mmtpp.core.errors import ClusterError, ConfigError, DataError, MmtppError, StorageError
 from mmtpp.data.machines import data_tasks, has_autoscaler, machines, wait_for
 from mmtpp.data.prepare import start_ray
 from mmtpp.storage.manifest import load_manifest
@@ -38,14 +40,14 @@ from mmtpp.storage.paths import (
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
+from tune.budget import Budget
 from tune.figures import figures
 from tune.progress import Progress
-from tune.report import Row, as_csv, as_toml, pareto, ranked, trials_table
+from tune.report import Row, as_csv, best_files, best_of, pareto, ranked, trials_table
 from tune.search import (
     ERROR,
     FINISHED,
     STEP,
-    Budget,
     concurrency,
     largest_trial,
     param_space,
@@ -57,7 +59,9 @@ from tune.trial import one_line, run_trial
 
 logger = logging.getLogger(__name__)
 
-RESULT_FILE, TABLE_FILE = "result.json", "trials.md"
+RESULT_FILE, TABLE_FILE, DATA_FILE = "result.json", "trials.md", "sweep.json"
+EVENTS = "validation/events"  # that a trial was scored on
+INTERRUPTED = 130  # exit status after Ctrl-C
 TRACKER_WAIT_S = 20.0
 SHARED = ("training.samples_per_step", "window.max_tokens")  # what a study of scaling asks for
 DRIVER_BYTES = 2**29  # of the process that drives a trial
@@ -88,8 +92,34 @@ def main() -> int:
     except MmtppError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
     print(json.dumps(result, allow_nan=False))
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a new round of a sweep that has a result is about.
+
+    Attributes:
+        known: trials that stand.
+        points: settings of the trials to run.
+        trials: in Ray Tune, what each of those was called at first; empty for one never begun.
+        round: counts from 0, the first.
+    """
+
+    known: list[Row] = field(default_factory=list)
+    points: list[Row] = field(default_factory=list)
+    trials: list[str] = field(default_factory=list)
+    round: int = 0
+
+    def first_name(self, trial_id: str) -> str:
+        """What a trial was called at first, whose name in this round ends with its place."""
+        if not self.trials:
+            return trial_id
+        return self.trials[int(trial_id.rpartition("_")[2])] or trial_id
 
 
 def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> dict[str, object]:
@@ -103,55 +133,153 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         retry_failed: whether trials of a finished sweep that failed are run again.
 
     Raises:
-        ConfigError: ``resume``, and there is nothing to go on with.
+        ConfigError: ``resume``, and there is nothing to go on with; or limits that Ray Tune keeps
+            have changed.
+        DataError: the store is not the one the sweep was started on.
+        StorageError: MLflow does not answer.
         ClusterError: a trial does not fit the cluster, or all trials failed.
     """
     uri = join(sweep.config.run.storage_uri, sweep.name)
     before = _store_files(sweep)
+    _check_data(sweep, uri)
     start_ray()
     at_once = _trials_at_once(sweep)
-    known: list[Row] = []
-    points: list[Row] = []
-    retries = 0
+    budget = Budget.of_this_process(sweep)
+    again = Again()
     if exists(join(uri, RESULT_FILE)):
         result = json.loads(read_bytes(join(uri, RESULT_FILE)))
-        if not (retry_failed and result["failed"]):
+        budget.set_state(result["budget"])
+        again = _again(sweep, result, budget, retry_failed=retry_failed)
+        if not again.points:
             print(read_bytes(join(uri, "report", TABLE_FILE)).decode(), flush=True)
             logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
             return _checked(result)
-        known = [row for row in result["trials"] if row["status"] != "failed"]
-        failed = [row for row in result["trials"] if row["status"] == "failed"]
-        points = [{key: row[key] for key in sweep.space} for row in failed]
-        retries = result["retries"] + 1
-    folder = join(uri, f"tune-{retries}")
+    folder = join(uri, f"tune-{again.round}")
     filesystem, path = filesystem_of(folder)
-    started = ray.tune.Tuner.can_restore(path, storage_filesystem=filesystem)
-    if resume and not started:
+    # Tune writes its own settings first, and could not go on with those alone
+    started = any("experiment_state" in info.path for info in list_files(folder, ".json"))
+    if resume and not (started or again.points):
         raise ConfigError(
             "there is no such sweep to resume",
             where=folder,
             cause="its settings or its space are not those it was started with, or it never was",
         )
-    run_identity = RunIdentity(sweep.name, uri, sweep.name)
-    parent = MlflowTracker.of_run(sweep.config.tracking, run_identity)
-    parent.params(flat_settings(sweep.config))
-    parent.tags({"mmtpp.job": "sweep", **versions()})
-    trainable = _trainable(sweep, parent.wait_for_run(TRACKER_WAIT_S) or "")
-    if started:
-        logger.info("going on with the trials of %s", folder)
-        tuner = ray.tune.Tuner.restore(path, trainable, storage_filesystem=filesystem)
-    else:
-        tuner = _new_tuner(sweep, trainable, points, at_once, path, filesystem)
-    rows = known + [_row(each) for each in tuner.fit()]
-    rows = ranked(rows, sweep.settings.metric[0], sweep.settings.mode[0])
+    parent = MlflowTracker.of_run(sweep.config.tracking, RunIdentity(sweep.name, uri, uri))
+    try:
+        parent.params(flat_settings(sweep.config))
+        parent.tags({"mmtpp.job": "sweep", **versions()})
+        trainable = _trainable(sweep, _parent_id(sweep, parent), again)
+        if started:
+            _check_limits(sweep, folder, at_once)
+            logger.info("going on with the trials of %s", folder)
+            tuner = ray.tune.Tuner.restore(path, trainable, storage_filesystem=filesystem)
+        else:
+            _keep_limits(sweep, folder, at_once)
+            tuner = _new_tuner(sweep, trainable, again, budget, at_once, path, filesystem)
+        # its own handler would end the sweep at Ctrl-C as if it were over
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+        found = [_row(each, sweep, budget, again) for each in tuner.fit()]
+    except BaseException:
+        parent.close("KILLED")
+        raise
+    rows = ranked(
+        again.known + [row for row in found if row is not None],
+        sweep.settings.metric[0],
+        sweep.settings.mode[0],
+    )
     parent.close_children({"mmtpp.stopped": "by the sweep, before its end"})
+    changed = _changed(before, _store_files(sweep))
+    if changed:
+        logger.warning("%d files of the store were changed while trials read it", changed)
     result = _conclude(sweep, rows, parent, uri)
     result |= {
-        "store_files_changed": _changed(before, _store_files(sweep)),
-        "retries": retries,
+        "store_files_changed": changed,
+        "round": again.round,
+        "budget": budget.get_state(),
+        "budget_used_up": budget.is_used_up,
     }
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     return _checked(result)
+
+
+def _check_data(sweep: Sweep, uri: str) -> None:
+    """A sweep and its trials are of one content of the store."""
+    data = {"store": load_manifest(sweep.config.store.uri).fingerprint}
+    if not exists(join(uri, DATA_FILE)):
+        write_bytes(join(uri, DATA_FILE), json.dumps(data).encode())
+    elif json.loads(read_bytes(join(uri, DATA_FILE))) != data:
+        raise DataError(
+            "this sweep was started on other data",
+            where=uri,
+            cause=f"{sweep.config.store.uri} has been prepared again since",
+            setting=f"sweep.name = {sweep.settings.name}: another name begins anew",
+        )
+
+
+def _again(sweep: Sweep, result: dict[str, Any], budget: Budget, *, retry_failed: bool) -> Again:
+    """Trials that failed, if asked for, and with a budget that is larger now those that it cut
+    short or, of a grid, kept from starting."""
+    wanted = {"failed"} if retry_failed else set()
+    points: list[Row] = []
+    rows = result["trials"]
+    if result["budget_used_up"] and not budget.is_used_up:
+        wanted.add("cut short")
+        if sweep.settings.searcher == "grid":
+            begun = [{key: row[key] for key in sweep.space} for row in rows]
+            points = [dict(values) for values in sweep.grid() if values not in begun]
+    chosen = [row for row in rows if row["status"] in wanted]
+    return Again(
+        [row for row in rows if row["status"] not in wanted],
+        [{key: row[key] for key in sweep.space} for row in chosen] + points,
+        [str(row["trial"]) for row in chosen] + [""] * len(points),
+        result["round"] + 1,
+    )
+
+
+def _limits(sweep: Sweep) -> dict[str, int]:
+    """Of the settings, those that Ray Tune keeps with the sweep."""
+    return {
+        "max_concurrent": sweep.settings.max_concurrent,
+        "max_machine_failures": sweep.settings.max_machine_failures,
+    }
+
+
+def _keep_limits(sweep: Sweep, folder: str, at_once: int) -> None:
+    content = {**_limits(sweep), "at_once": at_once}
+    write_bytes(f"{folder}.json", json.dumps(content).encode())
+
+
+def _check_limits(sweep: Sweep, folder: str, at_once: int) -> None:
+    """Ray Tune would go on with what it was started with, without a word."""
+    kept = json.loads(read_bytes(f"{folder}.json"))
+    for key, value in _limits(sweep).items():
+        if kept[key] != value:
+            raise ConfigError(
+                f"sweep.{key} = {value}, and this sweep was started with {kept[key]}: Ray Tune "
+                "keeps that to the end",
+                where=folder,
+                setting=f"sweep.{key} = {kept[key]}, or another sweep.name",
+            )
+    if at_once < kept["at_once"]:
+        logger.warning(
+            "the sweep was started with room for %d trials at a time, and there is room for %d: "
+            "the others wait for machines, run.wait_for_machines_s = %g at most",
+            kept["at_once"],
+            at_once,
+            sweep.config.run.wait_for_machines_s,
+        )
+
+
+def _parent_id(sweep: Sweep, parent: MlflowTracker) -> str:
+    found = parent.wait_for_run(TRACKER_WAIT_S)
+    if found is None:
+        raise StorageError(
+            f"MLflow does not answer within {TRACKER_WAIT_S:.0f} s, and trials need the id of the "
+            "sweep's run to be its children",
+            where=sweep.config.tracking.uri,
+            setting="tracking.uri, or MLFLOW_TRACKING_URI in the environment",
+        )
+    return found
 
 
 def _trials_at_once(sweep: Sweep) -> int:
@@ -177,7 +305,7 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _trainable(sweep: Sweep, parent_run_id: str) -> Any:
+def _trainable(sweep: Sweep, parent_run_id: str, again: Again) -> Any:
     """What Ray Tune starts for each trial."""
 
     def driver(values: dict[str, Any]) -> None:
@@ -186,7 +314,7 @@ def _trainable(sweep: Sweep, parent_run_id: str) -> Any:
             # samplers return NumPy's numbers
             {key: each.item() if hasattr(each, "item") else each for key, each in values.items()},
             parent_run_id=parent_run_id,
-            trial_id=ray.tune.get_context().get_trial_id() or "",
+            trial_id=again.first_name(ray.tune.get_context().get_trial_id() or ""),
         )
 
     # no CPU: its workers have those, and with another one two workers would not fit two CPUs
@@ -196,13 +324,14 @@ def _trainable(sweep: Sweep, parent_run_id: str) -> Any:
 def _new_tuner(
     sweep: Sweep,
     trainable: Any,
-    points: list[Row],
+    again: Again,
+    budget: Budget,
     at_once: int,
     path: str,
     filesystem: pafs.FileSystem,
 ) -> ray.tune.Tuner:
     """Ray Tune's part of the sweep: of the points alone, if there are any."""
-    settings = sweep.settings
+    settings, points = sweep.settings, again.points
     storage_path, _, name = path.rpartition("/")
     total = len(points) or settings.num_trials or len(sweep.grid())
     return ray.tune.Tuner(
@@ -212,18 +341,14 @@ def _new_tuner(
             num_samples=len(points) or settings.num_trials or 1,
             search_alg=searcher(sweep, points, at_once=at_once),
             scheduler=FIFOScheduler() if points else scheduler(sweep),
-            time_budget_s=settings.max_hours * 3600 or None,
         ),
         run_config=ray.tune.RunConfig(
             name=name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
             failure_config=ray.tune.FailureConfig(max_failures=settings.max_machine_failures),
-            stop=Budget(
-                settings.max_gpu_hours,
-                max(sweep.trial_config(each).training.num_workers for each in sweep.grid()),
-            ),
-            callbacks=[Progress(sweep, total)],
+            stop=budget,
+            callbacks=[Progress(sweep, total), budget],
             verbose=0,
         ),
     )
@@ -236,14 +361,13 @@ def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) ->
     print(text, flush=True)
     files = {TABLE_FILE: text.encode(), "trials.csv": as_csv(rows).encode()}
     files |= {f"figures/{name}": content for name, content in figures(rows, sweep).items()}
-    finished = [row for row in rows if row["status"] == "finished"]
+    _warn_of_different_events(rows)
+    chosen = best_of(rows, sweep)
     best: Mapping[str, object] = {}
-    if finished:
-        best = {key: finished[0][key] for key in sweep.space}
-        files["best.toml"] = as_toml(with_values(sweep.config, best)).encode()
-        value = finished[0].get(settings.metric[0])
-        if isinstance(value, float):
-            parent.metrics(0, {f"best/{settings.metric[0]}": value})
+    if chosen is not None:
+        best = {key: chosen[key] for key in sweep.space}
+        files |= best_files(sweep, best)
+        parent.metrics(0, {f"best/{settings.metric[0]}": float(str(chosen[settings.metric[0]]))})
         parent.tags({f"best.{key}": str(value) for key, value in best.items()})
     for name, content in files.items():
         write_bytes(join(uri, "report", name), content)
@@ -258,28 +382,47 @@ def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) ->
             key: value for key, value in flat_settings(sweep.config).items() if key in SHARED
         },
         "best": dict(best),
-        "best_uri": join(uri, "report", "best.toml") if finished else "",
+        "best_uri": join(uri, "report", "best.toml") if best else "",
         **({"pareto": [{key: row[key] for key in sweep.space} for row in front]} if front else {}),
         "report_uri": join(uri, "report"),
-        **{state: sum(row["status"] == state for row in rows)
-           for state in ("finished", "stopped", "failed")},
+        **{state.replace(" ", "_"): sum(row["status"] == state for row in rows)
+           for state in ("finished", "stopped", "cut short", "failed")},
         "not_started": (settings.num_trials or len(sweep.grid())) - len(rows),
         "tracking_uri": sweep.config.tracking.uri,
     }  # fmt: skip
 
 
-def _row(result: ray.tune.Result) -> Row:
-    """Settings, metrics, step, ``status`` and ``error`` of a trial."""
+def _warn_of_different_events(rows: Sequence[Row]) -> None:
+    """Trials that were scored on different events cannot be compared."""
+    done = [row for row in rows if row["status"] == "finished" and EVENTS in row]
+    counts = sorted({float(str(row[EVENTS])) for row in done})
+    if len(counts) > 1:
+        logger.warning(
+            "trials were scored on %g to %g events: they cannot be compared", counts[0], counts[-1]
+        )
+
+
+def _row(result: ray.tune.Result, sweep: Sweep, budget: Budget, again: Again) -> Row | None:
+    """Settings, metrics, step, ``status`` and ``error`` of a trial; None of one that never began.
+
+    ``status``: finished; failed; ``cut short`` by the budget; or stopped by the scheduler.
+    """
     metrics = result.metrics or {}
     error = one_line(result.error) if result.error is not None else metrics.get(ERROR, "")
-    status = "finished" if metrics.get(FINISHED) else "stopped"
+    if result.config is None and not error:
+        return None
+    name = metrics.get("trial_id", "")
+    stopped = "cut short" if name in budget.cut_short else "stopped"
+    status = "finished" if metrics.get(FINISHED) else stopped
     return {
-        **(result.config or {}),
+        **dict.fromkeys(sweep.space),
+        **sweep.settings_of(result.config or {}),
         "status": "failed" if error else status,
         **({STEP: int(metrics[STEP])} if STEP in metrics else {}),
         **{key: value for key, value in metrics.items() if "/" in key and _is_number(value)},
         "seconds": float(metrics.get("time_total_s", 0.0)),
         "error": error,
+        "trial": again.first_name(name) if name else "",
     }
 
 

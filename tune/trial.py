@@ -25,7 +25,7 @@ from ray.util.queue import Empty, Queue
 from mmtpp.config.fingerprint import fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.errors import ClusterError, MmtppError, StorageError
+from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageError
 from mmtpp.storage.paths import join
 from mmtpp.train.launch import finetune, pretrain
 from tune.search import ERROR, FINISHED, STEP
@@ -72,12 +72,13 @@ def run_trial(sweep: Sweep, values: Values, *, parent_run_id: str, trial_id: str
     # two trials of a searcher may be alike, those of a grid may not
     own = {} if sweep.settings.searcher == "grid" else {"trial": trial_id}
     segment = _segment(sweep.name, {"values": values, **own}, sweep.config.run.storage_uri)
-    config = with_values(
-        sweep.trial_config(values),
-        {"run.name": segment.run_name, "tracking.parent_run_id": parent_run_id},
-    )
+    own_settings = {"run.name": segment.run_name, "tracking.parent_run_id": parent_run_id}
     try:
+        config = with_values(sweep.trial_config(values), own_settings)
         metrics = _run_jobs(sweep, config, segment)
+        for metric in sweep.settings.metric:
+            if metric not in metrics:
+                raise ConfigError(f"sweep.metric = {metric}: trials report {', '.join(metrics)}")
     except (StorageError, ClusterError):
         raise  # Tune tries again, elsewhere
     except (MmtppError, TrainingFailedError) as error:

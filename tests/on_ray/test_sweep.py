@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,25 +17,29 @@ import ray
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config
-from mmtpp.core.errors import ConfigError
+from mmtpp.core.errors import ConfigError, DataError, StorageError
 from mmtpp.data.machines import machines
 from mmtpp.data.plan import make_plan
+from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import list_files, read_bytes
+from mmtpp.storage.paths import copy_folder, exists, list_files, read_bytes, remove_folder
 from mmtpp.train.compute import steps_within
+from mmtpp.train.task import PROGRESS_FILE
 from tests.conftest import ROOT
+from tests.on_ray.events import publish_events
 from tests.on_ray.machines import machine
-from tests.on_ray.settings import RUNS, make_config
+from tests.on_ray.settings import RUNS, STORE, make_config
 from tune.report import as_toml
-from tune.search import concurrency
-from tune.space import load_sweep
-from tune.sweep import run
+from tune.search import concurrency, largest_trial
+from tune.space import OF_VALIDATION, load_sweep
+from tune.sweep import _check_data, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LOSS = "validation/loss_per_token"
+OF_EVENTS = "validation/interval_nll_nats_per_event"
 RATES = '[space]\n"training.learning_rate" = '
 
 
@@ -90,6 +96,10 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     names = _artifacts(client, result["run_id"])
     assert {"trials.md", "trials.csv", "best.toml", "figures"} <= names
     assert "figures/by_lora_rank.png" in _artifacts(client, result["run_id"], "figures")
+    known = {
+        name.removeprefix("validation/") for name in result["trials"][0] if "validation/" in name
+    }
+    assert known == set(OF_VALIDATION)
     ranks = {row["lora.rank"]: row["model/trained_parameters"] for row in result["trials"]}
     assert ranks[4] > ranks[2]
     best = tmp_path / "best.toml"
@@ -109,7 +119,7 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     statuses = sorted(child.info.status for child in _children(client, failing["run_id"]))
     assert ["FAILED", "FINISHED"] == statuses
     retried = run(load_sweep(other, []), retry_failed=True)
-    assert (1, 1, 1) == (retried["finished"], retried["failed"], retried["retries"])
+    assert (1, 1, 1) == (retried["finished"], retried["failed"], retried["round"])
     assert 2 == len(_children(client, retried["run_id"]))
 
 
@@ -159,13 +169,18 @@ def test_two_metrics_make_a_front(store, client, sweep_file):
         'searcher = "optuna"\nnum_trials = 3\n[space]\n'
         '"compression.delta" = {low = 0.0, high = 1.0}\n'
         '"window.max_tokens" = {low = 128, high = 256, step = 64}\n',
-        f'["{LOSS}", "data/tokens_per_event"]',
+        f'["{OF_EVENTS}", "data/tokens_per_event"]',
         '["min", "min"]',
         **{"training.num_steps": 2, "evaluation.targets_delta": 1.0},
     )
-    result = run(load_sweep(file, []))
+    sweep = load_sweep(file, [])
+    result = run(sweep)
     assert 3 == result["finished"]
-    assert 1 <= len(result["pareto"]) <= 3
+    costs = [(row[OF_EVENTS], row["data/tokens_per_event"]) for row in result["trials"]]
+    ends = {costs.index(min(costs)), costs.index(min(costs, key=lambda each: (each[1], each[0])))}
+    settings = [{key: row[key] for key in sweep.space} for row in result["trials"]]
+    assert all(settings[place] in result["pareto"] for place in ends)
+    assert 1 == len({row["validation/events"] for row in result["trials"]})
     assert "figures/pareto.png" in _artifacts(client, result["run_id"], "figures")
 
 
@@ -185,19 +200,47 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     assert 3 == len(_children(client, result["run_id"]))
 
 
-def test_the_budget_of_time_ends_a_sweep_that_can_still_be_reported(store, client, sweep_file):
+def test_a_budget_ends_a_sweep_and_a_larger_one_goes_on(store, client, sweep_file):
     file = sweep_file(
         "budget",
-        f"max_concurrent = 1\nmax_gpu_hours = 0.001\n{RATES}[0.01, 0.02, 0.03]\n",
+        f"max_concurrent = 1\n{RATES}[0.01, 0.02]\n",
         **{
-            "training.num_steps": 400,
-            "training.validate_every": 1,
-        },  # far from its end when stopped
+            "training.num_steps": 60,
+            "training.checkpoint_every": 5,
+        },  # and no report before its end
     )
-    result = run(load_sweep(file, []))  # 3.6 s: over with the first trial's first report
+    result = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))  # 14 s: the start of a trial
     assert 0 == result["finished"] + result["failed"]
-    assert 3 == result["stopped"] + result["not_started"]
+    assert 2 == result["cut_short"] + result["not_started"]
+    assert result["budget_used_up"]
+    assert result["best"] == {}
     assert all(child.info.status == "KILLED" for child in _children(client, result["run_id"]))
+    unchanged = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))
+    assert result["trials"] == unchanged["trials"]
+
+    more = run(load_sweep(file, ["sweep.max_gpu_hours=9.0"]))
+    assert (2, 0, 0) == (more["finished"], more["cut_short"], more["not_started"])
+    assert result["run_id"] == more["run_id"]
+    assert 2 == len(_children(client, more["run_id"]))
+    used = sum(more["budget"]["seconds"].values())
+    assert used > sum(result["budget"]["seconds"].values()) >= 0.004 * 3600
+
+
+def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_path):
+    file = sweep_file(
+        "data", '[space]\n"lora.rank" = [2]\n', **{"store.uri": f"{RUNS}/changing-store"}
+    )
+    copy_folder(STORE, f"{RUNS}/changing-store")
+    sweep = load_sweep(file, [])
+    _check_data(sweep, f"{RUNS}/changing-sweep")
+    _check_data(sweep, f"{RUNS}/changing-sweep")
+    raw = str(tmp_path / "raw")
+    publish_events(raw, bad=True)
+    remove_folder(f"{RUNS}/changing-store")
+    prepare(make_config(**{"source.uri": raw, "store.uri": f"{RUNS}/changing-store",
+                           "split.test_fraction": 0.1}))  # fmt: skip
+    with pytest.raises(DataError, match="this sweep was started on other data"):
+        _check_data(sweep, f"{RUNS}/changing-sweep")
 
 
 def _start(file: Path, *options: str) -> subprocess.Popen:
@@ -206,12 +249,25 @@ def _start(file: Path, *options: str) -> subprocess.Popen:
                             env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
 
 
-def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, sweep_file):
+def _steps_saved(sweep_name: str) -> dict[str, int]:
+    """Steps of the newest checkpoint of each trial that has one."""
+    found: dict[str, int] = {}
+    for info in list_files(RUNS, PROGRESS_FILE):
+        name = re.search(rf"/({re.escape(sweep_name)}-[0-9a-f]{{8}})/", info.path)
+        if name:
+            with suppress(StorageError):  # deleted meanwhile, for a newer one
+                step = json.loads(read_bytes(f"s3://{info.path}"))["step"]
+                found[name[1]] = max(step, found.get(name[1], 0))
+    return found
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, sweep_file, kill):
     cpus = ray.cluster_resources()["CPU"]
     file = sweep_file(
-        "killed",
+        f"killed-{kill.name}",
         f"max_concurrent = 1\n{RATES}[0.01, 0.02]\n",
-        **{"training.num_steps": 6, "training.checkpoint_every": 2},
+        **{"training.num_steps": 60, "training.checkpoint_every": 2},
     )
     sweep = load_sweep(file, [])
     with pytest.raises(ConfigError, match="no such sweep to resume"):
@@ -225,19 +281,28 @@ def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, swee
         files = list_files(RUNS, "result.json")
         done = [info.path for info in files if f"/{sweep.name}-" in info.path]
         time.sleep(0.2)
-    time.sleep(12)  # the second trial has begun
-    driver.send_signal(signal.SIGKILL)
+    while len(steps := _steps_saved(sweep.name)) < 2 or min(steps.values()) < 20:
+        assert time.monotonic() < deadline
+        assert driver.poll() is None
+        time.sleep(0.1)
+    killed_ms = time.time() * 1000
+    driver.send_signal(kill)
     driver.wait()
     _until_free(cpus)
+    assert not exists(f"{RUNS}/{sweep.name}/result.json")
     before = json.loads(read_bytes(f"s3://{done[0]}"))["run_id"]
     ended = client.get_run(before).info.end_time
     points = len(client.get_metric_history(before, "train/loss_per_token"))
-
     result = json.loads(_start(file, "--resume").communicate()[0].splitlines()[-1])
     assert (2, 0) == (result["finished"], result["failed"])
     assert 2 == len(_children(client, result["run_id"]))
     assert ended == client.get_run(before).info.end_time
     assert points == len(client.get_metric_history(before, "train/loss_per_token"))
+    children = _children(client, result["run_id"])
+    (other,) = [child.info.run_id for child in children if child.info.run_id != before]
+    history = client.get_metric_history(other, "train/loss_per_token")
+    assert min(each.step for each in history if each.timestamp > killed_ms + 5000) > 10
+    assert 60 == max(each.step for each in history)
 
 
 def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, sweep_file):
@@ -271,7 +336,7 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
 
     killed: list[int] = []
     with machine(3) as second:
-        assert 2 == concurrency(sweep, machines({}))
+        assert 2 == concurrency(largest_trial(sweep), machines({}), at_most=0)
         disturber = threading.Thread(target=disturb)
         disturber.start()
         result = run(sweep)

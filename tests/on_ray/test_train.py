@@ -243,6 +243,12 @@ def test_other_settings_or_data_under_the_same_run_name_are_refused(base, tmp_pa
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw, bad=True)
     prepare(make_config(**{"source.uri": raw, "store.uri": target, "split.test_fraction": 0.1}))
-    copy_folder(target, STORE)
-    with pytest.raises(DataError, match="this run was started on data"):
-        pretrain(make_config(**{"run.name": "base"}))
+    as_it_was = str(tmp_path / "as-it-was")
+    copy_folder(STORE, as_it_was)
+    try:
+        copy_folder(target, STORE)
+        with pytest.raises(DataError, match="this run was started on data"):
+            pretrain(make_config(**{"run.name": "base"}))
+    finally:  # other tests read it too
+        remove_folder(STORE)
+        copy_folder(as_it_was, STORE)

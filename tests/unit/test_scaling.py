@@ -1,5 +1,7 @@
 """Exponents are those the losses were made with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,23 @@ def test_intervals_hold_the_truth_and_the_report_shows_them(monkeypatch):
     text, figure = report(trials)
     assert "| parameters |" in text
     assert figure.startswith(b"\x89PNG")
+
+
+def test_two_values_of_a_quantity_tell_no_exponent():
+    trials = _trials()
+    contexts = np.where(np.arange(len(trials.loss)) % 2, 128.0, 512.0)
+    with pytest.raises(DataError, match="context has two values"):
+        fit(replace(trials, context=contexts, loss=trials.loss + 2 * contexts**-0.5))
+
+
+def test_an_exponent_at_an_end_is_called_unknown(monkeypatch):
+    monkeypatch.setattr("tune.scaling.RESAMPLES", 3)
+    trials = _trials()
+    contexts = np.array([128.0, 256.0, 512.0])[np.arange(len(trials.loss)) % 3]
+    text, _ = report(replace(trials, context=contexts))  # which does nothing to the loss
+    assert "these trials do not tell it" in text
+    text, _ = report(replace(trials, context=contexts, loss=trials.loss + 4 * contexts**-0.5))
+    assert "do not tell" not in text
 
 
 def test_trials_of_a_sweep_become_tokens_and_parameters():

@@ -1,19 +1,23 @@
 """Search spaces, and what a sweep makes of finished trials."""
 
+import copy
 import itertools
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayTaskError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
+from mmtpp.config.load import load_config
 from mmtpp.core.errors import ConfigError, NonFiniteLossError
 from mmtpp.data.machines import Need
+from tune.budget import Budget
 from tune.figures import figures
-from tune.report import as_csv, over_seeds, pareto, ranked, trials_table
-from tune.search import Budget, concurrency, param_space, scheduler, searcher
+from tune.report import as_csv, best_files, best_of, over_seeds, pareto, ranked, trials_table
+from tune.search import concurrency, param_space, scheduler, searcher
 from tune.space import load_sweep
 from tune.trial import one_line
 
@@ -126,6 +130,12 @@ def test_stage_two_may_search_any_compression(sweep_of):
         ),
         (
             '[space]\n"lora.rank" = [2]\n',
+            ["sweep.metric=validation/intrval_nll_nats_per_event"],
+            ["no such metric", OF_EVENTS],
+        ),
+        ('[space]\n"lora.rank" = [2]\n', ["sweep.metric=evaluate/time/mae_s"], ["do not evaluate"]),
+        (
+            '[space]\n"lora.rank" = [2]\n',
             ['tied.lora.alpha={to = "lora.dropout", times = 2}'],
             ["tied.lora.alpha: ties a setting that is not searched to one that is"],
         ),
@@ -223,15 +233,57 @@ def test_trials_at_a_time_never_hold_what_another_waits_for():
     assert 100 == concurrency(on_gpus, [{"CPU": 9.0, "GPU": 2.0}] * 100, at_most=0)
 
 
-def test_the_budget_counts_the_hours_of_all_workers():
-    budget = Budget(1.0, num_workers=4)
-    assert not budget("a", {"time_total_s": 400.0})
-    assert not budget("b", {"time_total_s": 400.0})
-    assert not budget.stop_all()  # 8 x 400 s
-    assert budget("a", {"time_total_s": 500.0, "finished": 1.0})
-    assert budget.used_gpu_hours == pytest.approx(1.0)
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds of ``time.monotonic``, at will."""
+    now = [1000.0]
+    monkeypatch.setattr("tune.budget.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_the_budget_counts_the_hours_of_all_workers(sweep_of, clock):
+    workers = '[space]\n"training.num_workers" = [2, 4]\n'
+    sweep = sweep_of(workers, "sweep.max_gpu_hours=1.0")
+    budget = Budget(sweep)
+    two, four = (
+        SimpleNamespace(trial_id=f"t_{count}", config={"training.num_workers": count})
+        for count in (2, 4)
+    )
+    for trial in (two, four):
+        budget.on_trial_start(0, [], trial)
+    clock[0] += 400  # 800 s and 1,600 s of workers, of which nobody reported anything
+    assert not budget.stop_all()
+    assert budget.used_gpu_hours == pytest.approx(2400 / 3600)
+    budget.on_trial_recover(0, [], two)
+    clock[0] += 200  # 800 s more of the other
+    budget.on_trial_start(0, [], two)
+    clock[0] += 50  # 100 s and 200 s
+    assert budget.used_gpu_hours == pytest.approx(3500 / 3600)
+    kept = budget.get_state()
+    clock[0] += 50
     assert budget.stop_all()
-    assert not Budget(0.0, num_workers=4).stop_all()
+    assert {"t_2", "t_4"} == budget.cut_short
+    assert not budget("t_2", {"step": 1.0})
+    assert budget("t_2", {"step": 1.0, "finished": 1.0})
+
+    larger = Budget.of_this_process(sweep_of(workers, "sweep.max_gpu_hours=2.0"))
+    assert copy.deepcopy(budget) is larger  # Tune's copy of the first one
+    larger.set_state(kept)
+    assert larger.used_gpu_hours == pytest.approx(3500 / 3600)
+    assert not larger.stop_all()
+
+
+def test_the_budget_of_hours_goes_on_after_an_interruption(sweep_of, clock):
+    sweep = sweep_of('[space]\n"lora.rank" = [2, 4]\n', "sweep.max_hours=1.0")
+    first, second = Budget(sweep), Budget(sweep)
+    clock[0] += 3000
+    assert not first.stop_all()
+    second.set_state(first.get_state())
+    clock[0] += 500
+    assert not second.stop_all()
+    clock[0] += 100
+    assert second.stop_all()
+    assert not Budget(sweep_of('[space]\n"lora.rank" = [2, 4]\n')).stop_all()
 
 
 def _rows(*entries):
@@ -260,6 +312,63 @@ def test_trials_are_ranked_averaged_over_seeds_and_shown(sweep_of):
     assert "lora.rank = 4, training.seed = 1: no memory" in text
     assert "| 2 | 2 | 4.0000 | 1.4142 |" in text
     assert 5 == len(as_csv(rows).splitlines())
+
+
+def test_the_best_is_that_of_all_seeds_and_never_one_without_the_metric(sweep_of):
+    seeds = sweep_of('[space]\n"lora.rank" = [2, 4]\n"training.seed" = [0, 1]\n')
+    rows = _rows(
+        (2, 0, "finished", 1.0, 5.0),  # lucky: 3.0 in the mean
+        (2, 1, "finished", 5.0, 5.0),
+        (4, 0, "finished", 2.5, 5.0),
+        (4, 1, "finished", 2.0, 5.0),
+    )
+    best = best_of(rows, seeds)
+    assert best is not None
+    assert (4, 1) == (best["lora.rank"], best["training.seed"])
+    ranks = sweep_of('[space]\n"lora.rank" = [2, 4]\n')
+    assert 1.0 == (best_of(rows, ranks) or {})[METRIC]
+    without = [{key: value for key, value in row.items() if key != METRIC} for row in rows]
+    assert best_of(without, ranks) is None
+    assert best_of(without, seeds) is None
+
+
+def test_the_best_files_are_read_as_what_was_best(sweep_of, tmp_path):
+    sweep = sweep_of(
+        '[space]\n"lora.rank" = [2, 4]\n[tied]\n"lora.alpha" = {to = "lora.rank", times = 4}\n'
+        '[training.machine_labels]\n"ray.io/accelerator-type" = "A100"\n',
+        'sweep.jobs=["pretrain", "finetune"]',
+        'sweep.finetune={"training.num_steps" = 7}',
+        "sweep.scheduler={every_steps = 3}",
+        'tracking.experiment="events \U0001f600"',
+    )
+    files = best_files(sweep, {"lora.rank": 4})
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    first, second = (load_config(tmp_path / name) for name in ("best.toml", "best-finetune.toml"))
+    assert (4, 16, "events \U0001f600") == (
+        first.lora.rank, first.lora.alpha, first.tracking.experiment
+    )  # fmt: skip
+    assert {"ray.io/accelerator-type": "A100"} == first.training.machine_labels
+    assert 7 == second.training.num_steps != first.training.num_steps
+    assert files["best.toml"].startswith(b"# python jobs/pretrain.py --config best.toml")
+    assert files["best-finetune.toml"].startswith(b"# python jobs/finetune.py")
+
+
+def test_figures_take_settings_that_are_no_numbers(sweep_of):
+    sweep = sweep_of('[space]\n"training.loss_weights" = [{text = 0.1}, {text = 0.2}]\n')
+    rows = _rows((1, 0, "finished", 1.0, 9.0), (1, 0, "finished", 2.0, 8.0))
+    for row, weight in zip(rows, (0.1, 0.2), strict=True):
+        row["training.loss_weights"] = {"text": weight}
+    assert {"by_training_loss_weights.png", "pareto.png"} == set(figures(rows, sweep))
+
+
+def test_a_population_stays_in_its_ranges(sweep_of):
+    rates = '[space]\n"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n'
+    pbt = scheduler(sweep_of(rates, "sweep.searcher=random", "sweep.num_trials=4",
+                             'sweep.scheduler={kind = "pbt", every_steps = 7}'))  # fmt: skip
+    assert {"training.learning_rate": 1e-2} == pbt._custom_explore_fn(
+        {"training.learning_rate": 1.2e-2}
+    )
 
 
 def test_the_front_is_what_nothing_beats(sweep_of):
