@@ -183,6 +183,13 @@ def predicted(law: Law, trials: Trials) -> Array:
     return total
 
 
+def _effect(law: Law, name: str, values: Array) -> float:
+    """By how much the loss falls from the least to the most of a quantity, nats a token."""
+    ends = np.array([values.min(), values.max()]) / np.exp(np.log(values).mean())
+    terms = law.coefficients[name] * ends ** -law.exponents[name]
+    return float(terms[0] - terms[1])
+
+
 def _is_within(exponent: float) -> bool:
     least, most = EXPONENTS
     return 1.05 * least < exponent < most / 1.05
@@ -197,8 +204,9 @@ def report(trials: Trials) -> tuple[str, bytes]:
             "exponent": law.exponents[name],
             "95 %": f"{spread[name][0]:.3f} to {spread[name][1]:.3f}",
             "nats a token at its mean": law.coefficients[name],
+            "over its range": _effect(law, name, values),
         }
-        for name in law.exponents
+        for name, values in _quantities(trials).items()
     ]
     error = np.abs(predicted(law, trials) / trials.loss - 1).max()
     text = (
@@ -206,6 +214,12 @@ def report(trials: Trials) -> tuple[str, bytes]:
         + markdown(rows, list(rows[0]))
         + f"\n\n{len(trials.loss)} trials; the law is off by {error:.1%} at most.\n"
     )
+    ends = [name for name, found in law.exponents.items() if not _is_within(found)]
+    if ends:
+        text += (
+            f"\nThe exponent of {', '.join(ends)} is at an end of what was sought, {EXPONENTS[0]:g} "
+            f"to {EXPONENTS[1]:g}: these trials do not tell it.\n"
+        )
     quantities = _quantities(trials)
     figure = Figure(figsize=(3.8 * len(quantities), 3.4))
     for place, (name, values) in enumerate(quantities.items()):

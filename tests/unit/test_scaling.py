@@ -47,14 +47,21 @@ def test_two_values_of_a_quantity_tell_no_exponent():
         fit(replace(trials, context=contexts, loss=trials.loss + 2 * contexts**-0.5))
 
 
-def test_an_exponent_at_an_end_is_called_unknown(monkeypatch):
+def test_the_report_says_what_a_quantity_does_and_what_trials_do_not_tell(monkeypatch):
     monkeypatch.setattr("tune.scaling.RESAMPLES", 3)
     trials = _trials()
     contexts = np.array([128.0, 256.0, 512.0])[np.arange(len(trials.loss)) % 3]
-    text, _ = report(replace(trials, context=contexts))  # which does nothing to the loss
-    assert "these trials do not tell it" in text
-    text, _ = report(replace(trials, context=contexts, loss=trials.loss + 4 * contexts**-0.5))
-    assert "do not tell" not in text
+    effects: dict[float, float] = {}
+    for strength in (0.0, 4.0):
+        loss = trials.loss + strength * contexts**-0.5
+        text, _ = report(replace(trials, context=contexts, loss=loss))
+        assert "do not tell" not in text
+        (row,) = [line for line in text.splitlines() if "| context |" in line]
+        effects[strength] = float(row.split("|")[5])
+    assert abs(effects[0.0]) < 0.001
+    assert 4 * (128**-0.5 - 512**-0.5) == pytest.approx(effects[4.0], abs=0.01)
+    monkeypatch.setattr("tune.scaling.EXPONENTS", (1e-3, 0.2))  # the parameters' is 0.35
+    assert "at an end of what was sought" in report(trials)[0]
 
 
 def test_trials_of_a_sweep_become_tokens_and_parameters():
