@@ -217,8 +217,8 @@ def report(trials: Trials) -> tuple[str, bytes]:
     ends = [name for name, found in law.exponents.items() if not _is_within(found)]
     if ends:
         text += (
-            f"\nThe exponent of {', '.join(ends)} is at an end of what was sought, {EXPONENTS[0]:g} "
-            f"to {EXPONENTS[1]:g}: these trials do not tell it.\n"
+            f"\nThe exponent of {', '.join(ends)} is at an end of what was sought, "
+            f"{EXPONENTS[0]:g} to {EXPONENTS[1]:g}: these trials do not tell it.\n"
         )
     quantities = _quantities(trials)
     figure = Figure(figsize=(3.8 * len(quantities), 3.4))
