@@ -26,7 +26,14 @@ from ray.tune.schedulers import FIFOScheduler
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mmtpp.config.job import start_logging
-from mmtpp.core.errors import ClusterError, ConfigError, DataError, MmtppError, StorageError
+from mmtpp.core.errors import (
+    ClusterError,
+    ConfigError,
+    DataError,
+    MissingFileError,
+    MmtppError,
+    StorageError,
+)
 from mmtpp.data.machines import data_tasks, has_autoscaler, machines, wait_for
 from mmtpp.data.prepare import start_ray
 from mmtpp.storage.manifest import load_manifest
@@ -156,8 +163,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
             return _checked(result)
     folder = join(uri, f"tune-{again.round}")
     filesystem, path = filesystem_of(folder)
-    # Tune writes its own settings first, and could not go on with those alone
-    started = any("experiment_state" in info.path for info in list_files(folder, ".json"))
+    started = _has_begun(folder)
     if resume and not (started or again.points):
         raise ConfigError(
             "there is no such sweep to resume",
@@ -200,6 +206,15 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     }
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     return _checked(result)
+
+
+def _has_begun(folder: str) -> bool:
+    """Whether Ray Tune has kept trials there: with its own settings alone, which it writes first, it
+    would begin one trial of an empty space."""
+    try:
+        return any("experiment_state" in info.path for info in list_files(folder, ".json"))
+    except MissingFileError:
+        return False
 
 
 def _check_data(sweep: Sweep, uri: str) -> None:
