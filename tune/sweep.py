@@ -209,8 +209,10 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
 
 
 def _has_begun(folder: str) -> bool:
-    """Whether Ray Tune has kept trials there: with its own settings alone, which it writes first, it
-    would begin one trial of an empty space."""
+    """Whether Ray Tune has kept trials there.
+
+    From its own settings alone, which it writes first, it would begin one trial of an empty space.
+    """
     try:
         return any("experiment_state" in info.path for info in list_files(folder, ".json"))
     except MissingFileError:
