@@ -20,7 +20,7 @@ COUNTED = 64  # samples, of which the mean is taken
 def steps_within(
     config: RunConfig, settings: AssembleSettings, plan: Plan, vocabulary: Vocabulary
 ) -> int:
-    """Updates of a fresh ``tiny`` that ``training.max_flops`` allows, at least one.
+    """Updates of a fresh ``tiny`` that ``training.max_flops`` allows.
 
     Args:
         config: of the run.
@@ -29,7 +29,7 @@ def steps_within(
         vocabulary: of the store.
 
     Raises:
-        ConfigError: the model is not a fresh ``tiny``.
+        ConfigError: the model is not a fresh ``tiny``, or not one update is allowed.
     """
     if config.model.path or config.lora.rank:
         raise ConfigError(
@@ -51,4 +51,11 @@ def steps_within(
     passes = 2 if config.optimizer.variance_reduction else 1
     per_row = float(np.mean([count(row).total for row in rows]))
     per_step = passes * config.training.samples_per_step * per_row
-    return max(1, int(config.training.max_flops / per_step))
+    steps = int(config.training.max_flops / per_step)
+    if not steps:
+        raise ConfigError(
+            f"training.max_flops = {config.training.max_flops:.3g} is less than one update takes",
+            cause=f"an update of {config.training.samples_per_step} samples takes {per_step:.3g}",
+            setting="more of them, or fewer training.samples_per_step",
+        )
+    return steps

@@ -16,7 +16,7 @@ import pytest
 import ray
 from mlflow.tracking import MlflowClient
 
-from mmtpp.config.load import load_config
+from mmtpp.config.load import load_config, with_values
 from mmtpp.core.errors import ConfigError, DataError, StorageError
 from mmtpp.data.machines import machines
 from mmtpp.data.plan import make_plan
@@ -356,6 +356,10 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
         plan = make_plan(settings, vocabulary.token_ids())
         steps = steps_within(config, settings, plan, vocabulary)
         assert steps > 10
+        with pytest.raises(ConfigError, match="less than one update takes"):
+            steps_within(
+                with_values(config, {"training.max_flops": 3e4}), settings, plan, vocabulary
+            )
         # the same by the tokens of all samples and the published 6 operations a parameter
         model = build_tiny(vocabulary, seed=0, width=width)
         layers = sum(each.numel() for each in model.model.language_model.layers.parameters())
