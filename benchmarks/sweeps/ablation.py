@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
+from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
@@ -197,6 +198,7 @@ def section(name: str, swept: Swept) -> str:
 
 def main() -> int:
     """Sweep, print, write."""
+    start_logging()
     chosen = sys.argv[1:]
     parts: list[str] = []
     with own_stack(HOME):

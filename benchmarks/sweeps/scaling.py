@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
+from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
 from mmtpp.data.prepare import prepare
 from tune.report import Row, markdown
@@ -43,6 +44,7 @@ def best_sizes(rows: list[Row]) -> list[Row]:
 
 def main() -> int:
     """Sweep, fit, print, write."""
+    start_logging()
     with own_stack(HOME):
         sweep = load_sweep(CONFIG, [])
         prepare(with_values(sweep.config, FLIGHTS))
