@@ -26,9 +26,10 @@ COST = "data/tokens_per_event"
 
 
 def figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
-    """PNG files by name, of the trials that finished: one for each setting, ``all_settings`` where
-    there are several, and ``pareto``, of the sweep's two metrics or of its only one against tokens
-    an event.
+    """PNG files by name: one for each setting, ``all_settings`` where there are several, and
+    ``pareto``, of the sweep's two metrics or of its only one against tokens an event.
+
+    Trials that were stopped early are hollow or dashed, as they stood then; in no mean, no front.
 
     Args:
         rows: of all trials.
@@ -37,13 +38,14 @@ def figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
     done = [row for row in rows if row["status"] == "finished"]
     if not done:
         return {}
+    shown = [row for row in rows if row["status"] != "failed"]
     made = {
-        f"by_{key.replace('.', '_')}": _by_setting(done, key, sweep)
+        f"by_{key.replace('.', '_')}": _by_setting(shown, key, sweep)
         for key in sweep.space
-        if len({str(row[key]) for row in done}) > 1
+        if len({str(row[key]) for row in shown}) > 1
     }
     if len(made) > 1:
-        made["all_settings"] = _parallel(done, sweep)
+        made["all_settings"] = _parallel(shown, sweep)
     metrics, modes = list(sweep.settings.metric), list(sweep.settings.mode)
     if len(metrics) == 1 and metrics[0] != COST:
         metrics, modes = [COST, *metrics], ["min", *modes]
@@ -86,8 +88,14 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _finished(rows: Sequence[Row]) -> np.ndarray:
+    """(N,) whether a trial came to its end."""
+    return np.array([row["status"] == "finished" for row in rows])
+
+
 def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
-    """Trials as points, and their mean, against one setting."""
+    """Trials as points, and the mean of those that finished, against one setting."""
+    done = _finished(rows)
     names = dict.fromkeys([*sweep.settings.metric, *PANELS])
     shown = [name for name in names if _varies(rows, name)] or list(sweep.settings.metric)
     places, labels, listed = _places(rows, key)
@@ -96,11 +104,17 @@ def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
     for index, name in enumerate(shown):
         axes = figure.add_subplot(-(-len(shown) // columns), columns, index + 1)
         values = _numbers(rows, name)
-        axes.plot(places, values, "o", markersize=4, alpha=0.5)
+        axes.plot(places[done], values[done], "o", markersize=4, alpha=0.5)
+        axes.plot(places[~done], values[~done], "o", markersize=4, alpha=0.5, color="0.4",
+                  markerfacecolor="none", label="stopped early")  # fmt: skip
         if listed:
-            at = np.unique(places)
-            axes.plot(at, [np.nanmean(values[places == each]) for each in at], linewidth=1.2)
+            measured = done & np.isfinite(values)
+            at = np.unique(places[measured])
+            means = [values[measured & (places == each)].mean() for each in at]
+            axes.plot(at, means, linewidth=1.2, color="C0")
             axes.set_xticks(range(len(labels)), labels)
+        if index == 0 and not done.all():
+            axes.legend(fontsize=8)
         axes.set(xlabel=key, title=name)
         axes.title.set_fontsize(9)
     figure.tight_layout()
@@ -108,7 +122,7 @@ def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
 
 
 def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
-    """A line a trial through all settings and the metrics, coloured by the first metric."""
+    """A line for each trial through all settings and the metrics, coloured by the first metric."""
     keys, metrics = list(sweep.space), list(sweep.settings.metric)
     figure = Figure(figsize=(1.9 * (len(keys) + len(metrics)) + 1, 3.6))
     axes = figure.add_subplot()
@@ -127,11 +141,14 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
     lines = np.stack(heights, axis=1)
     first = lines[:, len(keys)]
     better = first if sweep.settings.mode[0] == "max" else 1 - first
-    for line, share in zip(lines, better, strict=True):
-        axes.plot(line, color=colormaps["viridis"](np.nan_to_num(share)), linewidth=1.2, alpha=0.8)
+    for line, share, is_done in zip(lines, better, _finished(rows), strict=True):
+        axes.plot(line, "-" if is_done else "--", linewidth=1.2, alpha=0.8,
+                  color=colormaps["viridis"](np.nan_to_num(share)))  # fmt: skip
     axes.set_xticks(range(len(keys) + len(metrics)), [*keys, *metrics], fontsize=8)
     axes.set_yticks([])
-    axes.set_title("Trials, the best in yellow")
+    axes.set_title(
+        "Trials, the best in yellow" + ("" if _finished(rows).all() else ", stopped ones dashed")
+    )
     return figure
 
 

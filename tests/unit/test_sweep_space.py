@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 from ray.exceptions import RayTaskError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
@@ -360,6 +361,26 @@ def test_figures_take_settings_that_are_no_numbers(sweep_of):
     for row, weight in zip(rows, (0.1, 0.2), strict=True):
         row["training.loss_weights"] = {"text": weight}
     assert {"by_training_loss_weights.png", "pareto.png"} == set(figures(rows, sweep))
+
+
+def test_figures_show_what_was_stopped_and_average_what_finished(sweep_of, monkeypatch):
+    """ASHA may stop every trial of a Delta."""
+    sweep = sweep_of('[space]\n"lora.rank" = [2, 4]\n')
+    rows = _rows(
+        (2, 0, "finished", 1.0, 9.0),
+        (2, 1, "finished", 3.0, 9.5),
+        (4, 0, "stopped", 7.0, 8.0),
+        (4, 1, "failed", None, 0.0),
+    )
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    assert {"by_lora_rank.png", "pareto.png"} == set(figures(rows, sweep))
+    panel = drawn[0].axes[0]
+    assert METRIC == panel.get_title()
+    finished, stopped, mean = (line.get_xydata().tolist() for line in panel.lines)
+    assert ([[0, 1], [0, 3]], [[1, 7]], [[0, 2]]) == (finished, stopped, mean)
+    labels = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in drawn[0].axes]
+    assert [["2", "4"]] * len(labels) == labels
 
 
 def test_a_population_stays_in_its_ranges(sweep_of):
