@@ -241,6 +241,13 @@ class Sweep:
         ]
         return [dict(zip(self.space, each, strict=True)) for each in itertools.product(*values)]
 
+    def plan(self) -> dict[str, object]:
+        """What will be tried: the trials of a grid, or how many others from which space."""
+        if self.settings.searcher == "grid":
+            return {"trials": [self.settings_of(values) for values in self.grid()]}
+        space = {key: _plain(choice) for key, choice in self.space.items()}
+        return {"num_trials": self.settings.num_trials, "space": space}
+
     def settings_of(self, values: Values) -> dict[str, object]:
         """What makes a trial: searched settings, and those that are tied to them."""
         return {**values, **{key: tie.follow(values[tie.to]) for key, tie in self.tied.items()
@@ -443,4 +450,13 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
                 "trials would be scored on different events; set it to the largest delta"
             )
     if "finetune" in settings.jobs[1:]:
-        with_values(config, settings.finetune)
+        own = with_values(config, settings.finetune)
+        if config.lora.rank and (own.lora.rank, own.lora.alpha) != (
+            config.lora.rank,
+            config.lora.alpha,
+        ):
+            raise ConfigError(
+                f"sweep.finetune: goes on from stage 1's adapter, of lora.rank = "
+                f"{config.lora.rank} and lora.alpha = {config.lora.alpha}, and asks for "
+                f"{own.lora.rank} and {own.lora.alpha}"
+            )

@@ -93,7 +93,7 @@ def main() -> int:
     try:
         sweep = load_sweep(options.config, options.set)
         if options.dry_run:
-            print(json.dumps({"name": sweep.name, "trials": sweep.grid()}))
+            print(json.dumps({"name": sweep.name, **sweep.plan()}))
             return 0
         result = run(sweep, resume=options.resume, retry_failed=options.retry_failed)
     except MmtppError as error:

@@ -54,6 +54,11 @@ def test_a_grid_is_every_combination_however_its_keys_are_written(sweep_of):
     assert quoted.name == nested.name
     assert [2, 4] == param_space(quoted, is_grid=True)["lora.rank"]["grid_search"]
     assert 4 == quoted.trial_config(expected[3]).lora.rank
+    assert {"trials": expected} == quoted.plan()
+    drawn = sweep_of("[space]\nlora.rank = {low = 2, high = 8}\n", "sweep.searcher=random",
+                     "sweep.num_trials=3")  # fmt: skip
+    space = {"lora.rank": {"low": 2, "high": 8, "log": False, "step": 0}}
+    assert {"num_trials": 3, "space": space} == drawn.plan()
 
 
 def test_the_name_follows_from_what_shapes_trials_alone(sweep_of):
@@ -175,6 +180,11 @@ def test_stage_two_may_search_any_compression(sweep_of):
             '[space]\n"lora.rank" = [2, 4]\n',
             ['sweep.jobs=["pretrain", "finetune"]', 'sweep.finetune={"training.stps" = 3}'],
             ["training.stps: no such key"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2, 4]\n',
+            ['sweep.jobs=["pretrain", "finetune"]', 'sweep.finetune={"lora.rank" = 2}'],
+            ["of lora.rank = 4", "asks for 2"],
         ),
     ],
 )  # fmt: skip
