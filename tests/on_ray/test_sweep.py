@@ -36,7 +36,7 @@ from tune.search import concurrency, largest_trial
 from tune.space import OF_VALIDATION, load_sweep
 from tune.sweep import _check_data, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 LOSS = "validation/loss_per_token"
 OF_EVENTS = "validation/interval_nll_nats_per_event"
@@ -81,6 +81,7 @@ def _until_free(cpus: float) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_file, tmp_path):
     """Of three trials one fails: it is recorded and does not stop the others."""
     file = sweep_file(
@@ -123,6 +124,7 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     assert 2 == len(_children(client, retried["run_id"]))
 
 
+@pytest.mark.slow
 def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, client, sweep_file):
     cpus = ray.cluster_resources()["CPU"]
     file = sweep_file(
@@ -140,6 +142,7 @@ def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, clie
     _until_free(cpus)
 
 
+@pytest.mark.slow
 def test_a_population_passes_the_weights_of_its_best_on(store, client, sweep_file):
     file = sweep_file(
         "pbt",
@@ -184,6 +187,7 @@ def test_two_metrics_make_a_front(store, client, sweep_file):
     assert "figures/pareto.png" in _artifacts(client, result["run_id"], "figures")
 
 
+@pytest.mark.slow
 def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     file = sweep_file(
         "stages",
@@ -200,6 +204,7 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     assert 3 == len(_children(client, result["run_id"]))
 
 
+@pytest.mark.slow
 def test_a_budget_ends_a_sweep_and_a_larger_one_goes_on(store, client, sweep_file):
     file = sweep_file(
         "budget",
@@ -261,6 +266,7 @@ def _steps_saved(sweep_name: str) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, sweep_file, kill):
     cpus = ray.cluster_resources()["CPU"]
@@ -305,6 +311,7 @@ def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, swee
     assert 60 == max(each.step for each in history)
 
 
+@pytest.mark.slow
 def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, sweep_file):
     """Workers need more processors than the head has left: one trial runs on the second machine."""
     file = sweep_file(
