@@ -307,7 +307,14 @@ def _trials_at_once(sweep: Sweep) -> int:
         wait_for(each, patience_s=patience_s)
     if at_most and has_autoscaler():
         return at_most  # each brings its machines, or waits for those of another
-    return concurrency(need, machines(need.labels), at_most=at_most)
+    at_once = concurrency(need, machines(need.labels), at_most=at_most)
+    if sweep.settings.scheduler.kind == "pbt" and at_once < sweep.settings.num_trials:
+        raise ClusterError(
+            f"members of a population are trained at the same time: of sweep.num_trials = "
+            f"{sweep.settings.num_trials} there is room for {at_once}",
+            setting="fewer of them, or sweep.max_concurrent where an autoscaler brings machines",
+        )
+    return at_once
 
 
 def _checked(result: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import ray
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config, with_values
-from mmtpp.core.errors import ConfigError, DataError, StorageError
+from mmtpp.core.errors import ClusterError, ConfigError, DataError, StorageError
 from mmtpp.data.machines import machines
 from mmtpp.data.plan import make_plan
 from mmtpp.data.prepare import prepare
@@ -151,6 +151,8 @@ def test_a_population_passes_the_weights_of_its_best_on(store, client, sweep_fil
         f"{RATES}[0.01, 1e-7]\n",
         **{"training.num_steps": 60},  # so many that both are trained at the same time
     )
+    with pytest.raises(ClusterError, match=r"num_trials = 99 there is room for \d"):
+        run(load_sweep(file, ["sweep.num_trials=99", "sweep.max_concurrent=0"]))
     result = run(load_sweep(file, ["sweep.seed=3"]))
     assert 2 == result["finished"], result["trials"]
     assert [60, 60] == [row["step"] for row in result["trials"]]
