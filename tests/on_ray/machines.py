@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import ray
@@ -34,7 +35,9 @@ class Machine:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "DS_BUILD_OPS": "0"},
+            # another ninja than the stack's would compile DeepSpeed's collectives again
+            env={**os.environ, "DS_BUILD_OPS": "0",
+                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )  # fmt: skip
         deadline = time.monotonic() + 60
         self.node_id = ""
