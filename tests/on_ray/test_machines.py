@@ -168,19 +168,16 @@ def test_a_notice_brings_a_checkpoint_in_time(base, stack):
 @pytest.mark.slow
 def test_a_rank_that_hangs_is_named_and_the_run_goes_on(base, stack):
     settings = {"training.hang_timeout_s": 20.0, "training.max_failures": 2}
-    stopped: list[int] = []
+    stopped: list[float] = []
     with machine(CPUS) as second:
 
         def stop() -> None:
             (worker,) = second.workers()
             worker.send_signal(signal.SIGSTOP)
-            stopped.append(worker.pid)
+            stopped.append(time.time())
 
-        started = time.monotonic()
         with _after_checkpoint("hung", stop):
             result = pretrain(_config("hung", **settings))
-        seconds = time.monotonic() - started
-    assert stopped
     assert 12 == result["steps"]
     assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
     reports = list_files(f"{RUNS}/hung/hangs", ".txt")
@@ -188,4 +185,5 @@ def test_a_rank_that_hangs_is_named_and_the_run_goes_on(base, stack):
     text = read_bytes(f"s3://{reports[0].path}").decode()
     reporter = int(reports[0].base_name.removesuffix(".txt").rpartition("-")[2])
     assert text.startswith(f"rank {1 - reporter} hangs: ")
-    assert seconds < 200
+    # named soon, however long the machine takes to start the group again; S3 has whole seconds
+    assert 20 - 2 < reports[0].mtime.timestamp() - stopped[0] < 60
