@@ -185,5 +185,5 @@ def test_a_rank_that_hangs_is_named_and_the_run_goes_on(base, stack):
     text = read_bytes(f"s3://{reports[0].path}").decode()
     reporter = int(reports[0].base_name.removesuffix(".txt").rpartition("-")[2])
     assert text.startswith(f"rank {1 - reporter} hangs: ")
-    # named soon, however long the machine takes to start the group again; S3 has whole seconds
-    assert 20 - 2 < reports[0].mtime.timestamp() - stopped[0] < 60
+    # named soon, however long the group takes to start again; the 20 s are from the step's beginning
+    assert 10 < reports[0].mtime.timestamp() - stopped[0] < 60
