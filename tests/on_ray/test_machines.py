@@ -185,5 +185,5 @@ def test_a_rank_that_hangs_is_named_and_the_run_goes_on(base, stack):
     text = read_bytes(f"s3://{reports[0].path}").decode()
     reporter = int(reports[0].base_name.removesuffix(".txt").rpartition("-")[2])
     assert text.startswith(f"rank {1 - reporter} hangs: ")
-    # named soon, however long the group takes to start again; the 20 s are from the step's beginning
+    # named soon, however long the group takes to start again; 20 s from its step's beginning
     assert 10 < reports[0].mtime.timestamp() - stopped[0] < 60
