@@ -1,4 +1,4 @@
-"""A sweep in Ray Tune's terms: its space, searcher, scheduler and budget."""
+"""A sweep in Ray Tune's terms: its space, searcher and scheduler, and how many trials fit."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,7 +18,8 @@ from ray.tune.search.optuna import OptunaSearch
 from mmtpp.config.load import with_values
 from mmtpp.data.machines import Need, places
 from mmtpp.train.hardware import choose_hardware, workers
-from tune.space import Domain, Sweep
+from tune.settings import Domain
+from tune.space import Sweep
 
 STEP = "step"  # of the first job; what schedulers count
 FINISHED = "finished"  # 1 in the last report of a trial that came to its end, 0 if it failed

@@ -13,7 +13,6 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,6 @@ from mmtpp.config.job import start_logging
 from mmtpp.core.errors import (
     ClusterError,
     ConfigError,
-    DataError,
-    MissingFileError,
     MmtppError,
     StorageError,
 )
@@ -51,6 +48,7 @@ from tune.budget import Budget
 from tune.figures import figures
 from tune.progress import Progress
 from tune.report import Row, as_csv, best_files, best_of, pareto, ranked, trials_table
+from tune.resume import Again, begin_again, check_data, check_limits, has_begun, keep_limits
 from tune.search import (
     ERROR,
     FINISHED,
@@ -66,7 +64,7 @@ from tune.trial import one_line, run_trial
 
 logger = logging.getLogger(__name__)
 
-RESULT_FILE, TABLE_FILE, DATA_FILE = "result.json", "trials.md", "sweep.json"
+RESULT_FILE, TABLE_FILE = "result.json", "trials.md"
 EVENTS = "validation/events"  # that a trial was scored on
 INTERRUPTED = 130  # exit status after Ctrl-C
 TRACKER_WAIT_S = 20.0
@@ -106,29 +104,6 @@ def main() -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """What a new round of a sweep that has a result is about.
-
-    Attributes:
-        known: trials that stand.
-        points: settings of the trials to run.
-        trials: in Ray Tune, what each of those was called at first; empty for one never begun.
-        round: counts from 0, the first.
-    """
-
-    known: list[Row] = field(default_factory=list)
-    points: list[Row] = field(default_factory=list)
-    trials: list[str] = field(default_factory=list)
-    round: int = 0
-
-    def first_name(self, trial_id: str) -> str:
-        """What a trial was called at first, whose name in this round ends with its place."""
-        if not self.trials:
-            return trial_id
-        return self.trials[int(trial_id.rpartition("_")[2])] or trial_id
-
-
 def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> dict[str, object]:
     """Run every trial; a failing one is recorded and does not stop the others.
 
@@ -148,7 +123,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     """
     uri = join(sweep.config.run.storage_uri, sweep.name)
     before = _store_files(sweep)
-    _check_data(sweep, uri)
+    check_data(sweep, uri)
     start_ray()
     at_once = _trials_at_once(sweep)
     budget = Budget.of_this_process(sweep)
@@ -156,14 +131,14 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     if exists(join(uri, RESULT_FILE)):
         result = json.loads(read_bytes(join(uri, RESULT_FILE)))
         budget.set_state(result["budget"])
-        again = _again(sweep, result, budget, retry_failed=retry_failed)
+        again = begin_again(sweep, result, budget, retry_failed=retry_failed)
         if not again.points:
             print(read_bytes(join(uri, "report", TABLE_FILE)).decode(), flush=True)
             logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
             return _checked(result)
     folder = join(uri, f"tune-{again.round}")
     filesystem, path = filesystem_of(folder)
-    started = _has_begun(folder)
+    started = has_begun(folder)
     if resume and not (started or again.points):
         raise ConfigError(
             "there is no such sweep to resume",
@@ -176,11 +151,11 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         parent.tags({"mmtpp.job": "sweep", **versions()})
         trainable = _trainable(sweep, _parent_id(sweep, parent), again)
         if started:
-            _check_limits(sweep, folder, at_once)
+            check_limits(sweep, folder, at_once)
             logger.info("going on with the trials of %s", folder)
             tuner = ray.tune.Tuner.restore(path, trainable, storage_filesystem=filesystem)
         else:
-            _keep_limits(sweep, folder, at_once)
+            keep_limits(sweep, folder, at_once)
             tuner = _new_tuner(sweep, trainable, again, budget, at_once, path, filesystem)
         # its own handler would end the sweep at Ctrl-C as if it were over
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -206,85 +181,6 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     }
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     return _checked(result)
-
-
-def _has_begun(folder: str) -> bool:
-    """Whether Ray Tune has kept trials there.
-
-    From its own settings alone, which it writes first, it would begin one trial of an empty space.
-    """
-    try:
-        return any("experiment_state" in info.path for info in list_files(folder, ".json"))
-    except MissingFileError:
-        return False
-
-
-def _check_data(sweep: Sweep, uri: str) -> None:
-    """A sweep and its trials are of one content of the store."""
-    data = {"store": load_manifest(sweep.config.store.uri).fingerprint}
-    if not exists(join(uri, DATA_FILE)):
-        write_bytes(join(uri, DATA_FILE), json.dumps(data).encode())
-    elif json.loads(read_bytes(join(uri, DATA_FILE))) != data:
-        raise DataError(
-            "this sweep was started on other data",
-            where=uri,
-            cause=f"{sweep.config.store.uri} has been prepared again since",
-            setting=f"sweep.name = {sweep.settings.name}: another name begins anew",
-        )
-
-
-def _again(sweep: Sweep, result: dict[str, Any], budget: Budget, *, retry_failed: bool) -> Again:
-    """Trials that failed, if asked for, and with a budget that is larger now those that it cut
-    short or, of a grid, kept from starting."""
-    wanted = {"failed"} if retry_failed else set()
-    points: list[Row] = []
-    rows = result["trials"]
-    if result["budget_used_up"] and not budget.is_used_up:
-        wanted.add("cut short")
-        if sweep.settings.searcher == "grid":
-            begun = [{key: row[key] for key in sweep.space} for row in rows]
-            points = [dict(values) for values in sweep.grid() if values not in begun]
-    chosen = [row for row in rows if row["status"] in wanted]
-    return Again(
-        [row for row in rows if row["status"] not in wanted],
-        [{key: row[key] for key in sweep.space} for row in chosen] + points,
-        [str(row["trial"]) for row in chosen] + [""] * len(points),
-        result["round"] + 1,
-    )
-
-
-def _limits(sweep: Sweep) -> dict[str, int]:
-    """Of the settings, those that Ray Tune keeps with the sweep."""
-    return {
-        "max_concurrent": sweep.settings.max_concurrent,
-        "max_machine_failures": sweep.settings.max_machine_failures,
-    }
-
-
-def _keep_limits(sweep: Sweep, folder: str, at_once: int) -> None:
-    content = {**_limits(sweep), "at_once": at_once}
-    write_bytes(f"{folder}.json", json.dumps(content).encode())
-
-
-def _check_limits(sweep: Sweep, folder: str, at_once: int) -> None:
-    """Ray Tune would go on with what it was started with, without a word."""
-    kept = json.loads(read_bytes(f"{folder}.json"))
-    for key, value in _limits(sweep).items():
-        if kept[key] != value:
-            raise ConfigError(
-                f"sweep.{key} = {value}, and this sweep was started with {kept[key]}: Ray Tune "
-                "keeps that to the end",
-                where=folder,
-                setting=f"sweep.{key} = {kept[key]}, or another sweep.name",
-            )
-    if at_once < kept["at_once"]:
-        logger.warning(
-            "the sweep was started with room for %d trials at a time, and there is room for %d: "
-            "the others wait for machines, run.wait_for_machines_s = %g at most",
-            kept["at_once"],
-            at_once,
-            sweep.config.run.wait_for_machines_s,
-        )
 
 
 def _parent_id(sweep: Sweep, parent: MlflowTracker) -> str:

@@ -29,7 +29,8 @@ from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageErro
 from mmtpp.storage.paths import join
 from mmtpp.train.launch import finetune, pretrain
 from tune.search import ERROR, FINISHED, STEP
-from tune.space import TRAINING_JOBS, Sweep, Values
+from tune.settings import TRAINING_JOBS
+from tune.space import Sweep, Values
 
 POINTER_FILE = "pointer.json"
 logger = logging.getLogger(__name__)

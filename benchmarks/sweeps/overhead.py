@@ -25,7 +25,8 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
 from mmtpp.train.launch import pretrain
-from tune.space import Sweep, SweepSettings
+from tune.settings import SweepSettings
+from tune.space import Sweep
 from tune.sweep import run
 
 RESULT = Path(__file__).with_suffix(".md")

@@ -32,9 +32,11 @@ from tests.on_ray.events import publish_events
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import RUNS, STORE, make_config
 from tune.report import as_toml
+from tune.resume import check_data
 from tune.search import concurrency, largest_trial
-from tune.space import OF_VALIDATION, load_sweep
-from tune.sweep import _check_data, run
+from tune.settings import OF_VALIDATION
+from tune.space import load_sweep
+from tune.sweep import run
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -239,15 +241,15 @@ def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_pa
     )
     copy_folder(STORE, f"{RUNS}/changing-store")
     sweep = load_sweep(file, [])
-    _check_data(sweep, f"{RUNS}/changing-sweep")
-    _check_data(sweep, f"{RUNS}/changing-sweep")
+    check_data(sweep, f"{RUNS}/changing-sweep")
+    check_data(sweep, f"{RUNS}/changing-sweep")
     raw = str(tmp_path / "raw")
     publish_events(raw, bad=True)
     remove_folder(f"{RUNS}/changing-store")
     prepare(make_config(**{"source.uri": raw, "store.uri": f"{RUNS}/changing-store",
                            "split.test_fraction": 0.1}))  # fmt: skip
     with pytest.raises(DataError, match="this sweep was started on other data"):
-        _check_data(sweep, f"{RUNS}/changing-sweep")
+        check_data(sweep, f"{RUNS}/changing-sweep")
 
 
 def _start(file: Path, *options: str) -> subprocess.Popen:

@@ -1,0 +1,130 @@
+"""How a sweep goes on: what it was started on, what Ray Tune keeps, which trials are run again."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmtpp.core.errors import ConfigError, DataError, MissingFileError
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import exists, join, list_files, read_bytes, write_bytes
+from tune.budget import Budget
+from tune.report import Row
+from tune.space import Sweep
+
+logger = logging.getLogger(__name__)
+
+DATA_FILE = "sweep.json"  # the content of the store a sweep is of
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a new round of a sweep that has a result is about.
+
+    Attributes:
+        known: trials that stand.
+        points: settings of the trials to run.
+        trials: in Ray Tune, what each of those was called at first; empty for one never begun.
+        round: counts from 0, the first.
+    """
+
+    known: list[Row] = field(default_factory=list)
+    points: list[Row] = field(default_factory=list)
+    trials: list[str] = field(default_factory=list)
+    round: int = 0
+
+    def first_name(self, trial_id: str) -> str:
+        """What a trial was called at first, whose name in this round ends with its place."""
+        if not self.trials:
+            return trial_id
+        return self.trials[int(trial_id.rpartition("_")[2])] or trial_id
+
+
+def has_begun(folder: str) -> bool:
+    """Whether Ray Tune has kept trials there.
+
+    From its own settings alone, which it writes first, it would begin one trial of an empty space.
+    """
+    try:
+        return any("experiment_state" in info.path for info in list_files(folder, ".json"))
+    except MissingFileError:
+        return False
+
+
+def check_data(sweep: Sweep, uri: str) -> None:
+    """Check that a sweep and its trials are of one content of the store, or keep which it is.
+
+    Raises:
+        DataError: the store has been prepared again since.
+    """
+    data = {"store": load_manifest(sweep.config.store.uri).fingerprint}
+    if not exists(join(uri, DATA_FILE)):
+        write_bytes(join(uri, DATA_FILE), json.dumps(data).encode())
+    elif json.loads(read_bytes(join(uri, DATA_FILE))) != data:
+        raise DataError(
+            "this sweep was started on other data",
+            where=uri,
+            cause=f"{sweep.config.store.uri} has been prepared again since",
+            setting=f"sweep.name = {sweep.settings.name}: another name begins anew",
+        )
+
+
+def begin_again(
+    sweep: Sweep, result: dict[str, Any], budget: Budget, *, retry_failed: bool
+) -> Again:
+    """Trials that failed, if asked for, and with a budget that is larger now those that it cut
+    short or, of a grid, kept from starting."""
+    wanted = {"failed"} if retry_failed else set()
+    points: list[Row] = []
+    rows = result["trials"]
+    if result["budget_used_up"] and not budget.is_used_up:
+        wanted.add("cut short")
+        if sweep.settings.searcher == "grid":
+            begun = [{key: row[key] for key in sweep.space} for row in rows]
+            points = [dict(values) for values in sweep.grid() if values not in begun]
+    chosen = [row for row in rows if row["status"] in wanted]
+    return Again(
+        [row for row in rows if row["status"] not in wanted],
+        [{key: row[key] for key in sweep.space} for row in chosen] + points,
+        [str(row["trial"]) for row in chosen] + [""] * len(points),
+        result["round"] + 1,
+    )
+
+
+def _limits(sweep: Sweep) -> dict[str, int]:
+    """Of the settings, those that Ray Tune keeps with the sweep."""
+    return {
+        "max_concurrent": sweep.settings.max_concurrent,
+        "max_machine_failures": sweep.settings.max_machine_failures,
+    }
+
+
+def keep_limits(sweep: Sweep, folder: str, at_once: int) -> None:
+    """Write down what Ray Tune is started with in ``folder``."""
+    content = {**_limits(sweep), "at_once": at_once}
+    write_bytes(f"{folder}.json", json.dumps(content).encode())
+
+
+def check_limits(sweep: Sweep, folder: str, at_once: int) -> None:
+    """Check what Ray Tune was started with: it would go on with that without a word.
+
+    Raises:
+        ConfigError: one of its limits has changed.
+    """
+    kept = json.loads(read_bytes(f"{folder}.json"))
+    for key, value in _limits(sweep).items():
+        if kept[key] != value:
+            raise ConfigError(
+                f"sweep.{key} = {value}, and this sweep was started with {kept[key]}: Ray Tune "
+                "keeps that to the end",
+                where=folder,
+                setting=f"sweep.{key} = {kept[key]}, or another sweep.name",
+            )
+    if at_once < kept["at_once"]:
+        logger.warning(
+            "the sweep was started with room for %d trials at a time, and there is room for %d: "
+            "the others wait for machines, run.wait_for_machines_s = %g at most",
+            kept["at_once"],
+            at_once,
+            sweep.config.run.wait_for_machines_s,
+        )
