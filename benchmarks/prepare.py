@@ -12,6 +12,7 @@ import os
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -131,11 +133,8 @@ def steps_timed() -> Iterator[dict[str, float]]:
         yield from whole(self, actor, items, arguments)
         seconds[actor.__name__] = time.perf_counter() - started
 
-    steps._Run._map = timed
-    try:
+    with patch.object(steps._Run, "_map", timed):
         yield seconds
-    finally:
-        steps._Run._map = whole
 
 
 def server_seconds() -> float:
@@ -146,7 +145,9 @@ def server_seconds() -> float:
 
 def connect() -> None:
     """Begin a job of its own on the cluster."""
-    ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}}, logging_level="WARNING")
+    ray.init(
+        runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}}, logging_level=logging.WARNING
+    )
     start_ray()  # quiet
 
 

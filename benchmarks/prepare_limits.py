@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import orjson
 
@@ -12,6 +13,7 @@ from mmtpp.storage.paths import ahead, join, list_files, read_bytes
 from tests.qwen_vocabulary import qwen_vocabulary
 
 IMAGE_PX = 84
+T = TypeVar("T")
 
 
 def limits(source: str) -> dict[str, float]:
@@ -24,7 +26,7 @@ def limits(source: str) -> dict[str, float]:
         with ThreadPoolExecutor(16) as pool:
             return list(ahead(pool, lambda path: read_bytes(f"s3://{path}"), paths, depth=16))
 
-    def timed(name: str, work: Callable[[], object], amount: Callable[[object], float]) -> object:
+    def timed(name: str, work: Callable[[], T], amount: Callable[[T], float]) -> T:
         started = time.perf_counter()
         result = work()
         found[name] = amount(result) / (time.perf_counter() - started)

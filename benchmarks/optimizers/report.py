@@ -66,7 +66,9 @@ def _line(axes: Axes, points: dict[Any, list[float]], label: str, line: str = "-
     points = {where: values for where, values in points.items() if values}
     if points:
         means = [np.mean(values) for values in points.values()]
-        spreads = [np.std(values, ddof=1) if len(values) > 1 else 0 for values in points.values()]
+        spreads = [
+            float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in points.values()
+        ]
         axes.errorbar(
             list(points), means, spreads, fmt=f"o{line}", markersize=3, capsize=2, label=label
         )

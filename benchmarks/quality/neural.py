@@ -95,9 +95,9 @@ def _run(
     folder: Path, model: str, seconds: float, seed: int, num_types: int, scale: float
 ) -> dict[str, float]:
     import torch
-    from easy_tpp.config_factory import Config
-    from easy_tpp.runner import Runner
-    from easy_tpp.utils import RunnerPhase
+    from easy_tpp.config_factory import Config  # pyright: ignore[reportMissingImports]
+    from easy_tpp.runner import Runner  # pyright: ignore[reportMissingImports]
+    from easy_tpp.utils import RunnerPhase  # pyright: ignore[reportMissingImports]
 
     files = {"train": "train", "valid": "dev", "test": "test"}
     tree = {

@@ -246,7 +246,7 @@ def _deltas(name: str, curve: dict[float, Records]) -> Figure:
     nll = [_values(each, NLL) for each in curve.values()]
     places = range(len(curve))
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    spreads = [np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in nll]
+    spreads = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in nll]
     left.errorbar(places, [np.mean(each) for each in nll], spreads, fmt="o-")
     left.set_ylabel("NLL (nats/event)")
     context = [np.mean([each["context"] for each in records]) for records in curve.values()]

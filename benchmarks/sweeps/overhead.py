@@ -79,6 +79,7 @@ class Times:
         steps = client.get_metric_history(run_id, "time/step_s")
         (first,) = [point.timestamp for point in steps if point.step == WARM_UP]
         end = client.get_run(run_id).info.end_time
+        assert end is not None, f"run {run_id} has not ended"
         in_steps = sum(point.value for point in steps if point.step > WARM_UP)
         return cls((end - first) / 1000, in_steps, in_all)
 
