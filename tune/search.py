@@ -24,6 +24,7 @@ from tune.space import Sweep
 STEP = "step"  # of the first job; what schedulers count
 FINISHED = "finished"  # 1 in the last report of a trial that came to its end, 0 if it failed
 ERROR = "error"  # why, in a line
+RUN = "run_name"  # of the first job, in reports before its end
 
 
 def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:

@@ -60,6 +60,7 @@ from tune.search import (
     searcher,
 )
 from tune.space import Sweep, load_sweep
+from tune.stopped import TAGS, StoppedRuns
 from tune.trial import one_line, run_trial
 
 logger = logging.getLogger(__name__)
@@ -146,6 +147,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
             cause="its settings or its space are not those it was started with, or it never was",
         )
     parent = MlflowTracker.of_run(sweep.config.tracking, RunIdentity(sweep.name, uri, uri))
+    StoppedRuns.close_with(parent, sweep.name)
     try:
         parent.params(flat_settings(sweep.config))
         parent.tags({"mmtpp.job": "sweep", **versions()})
@@ -168,7 +170,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         sweep.settings.metric[0],
         sweep.settings.mode[0],
     )
-    parent.close_children({"mmtpp.stopped": "by the sweep, before its end"})
+    parent.close_children(TAGS)
     changed = _changed(before, _store_files(sweep))
     if changed:
         logger.warning("%d files of the store were changed while trials read it", changed)
@@ -268,7 +270,7 @@ def _new_tuner(
             storage_filesystem=filesystem,
             failure_config=ray.tune.FailureConfig(max_failures=settings.max_machine_failures),
             stop=budget,
-            callbacks=[Progress(sweep, total), budget],
+            callbacks=[Progress(sweep, total), budget, StoppedRuns(sweep.name)],
             verbose=0,
         ),
     )

@@ -28,7 +28,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageError
 from mmtpp.storage.paths import join
 from mmtpp.train.launch import finetune, pretrain
-from tune.search import ERROR, FINISHED, STEP
+from tune.search import ERROR, FINISHED, RUN, STEP
 from tune.settings import TRAINING_JOBS
 from tune.space import Sweep, Values
 
@@ -170,7 +170,7 @@ def _train(sweep: Sweep, config: RunConfig, job: str, segment: Segment) -> dict[
             TRAIN[job], config, [_ToQueue(queue, metric)], start_uri=segment.start_uri
         )
         while (report := _next(queue, training.done)) is not None:
-            _report(report, segment if is_population else None)
+            _report(report, segment, keep=is_population)
         queue.shutdown()
         return training.result()
 
@@ -186,9 +186,11 @@ def _next(queue: Queue, is_over: Callable[[], bool]) -> Report | None:
                 return None
 
 
-def _report(report: Report, segment: Segment | None) -> None:
-    metrics, checkpoint = report
-    if segment is None or not checkpoint:
+def _report(report: Report, segment: Segment, *, keep: bool) -> None:
+    """Tell Ray Tune, with a pointer to the checkpoint if it is to ``keep`` one."""
+    metrics = {**report[0], RUN: segment.run_name}
+    checkpoint = report[1]
+    if not keep or not checkpoint:
         ray.tune.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:

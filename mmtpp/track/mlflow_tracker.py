@@ -247,18 +247,25 @@ class MlflowTracker:
 
         self._put("forecaster", {"path": path, "base": base}, call)
 
-    def close_children(self, tags: Mapping[str, str]) -> None:
-        """Mark the child runs that are still open as ``KILLED``: what ran them is gone."""
+    def close_children(self, tags: Mapping[str, str], *, run_name: str = "") -> None:
+        """Mark the child runs that are still open as ``KILLED``: what ran them is gone.
+
+        Args:
+            tags: given to them.
+            run_name: of the only ones that are meant; empty for all.
+        """
 
         def call(client: MlflowClient, run_id: str) -> None:
             experiment_id = client.get_run(run_id).info.experiment_id
             query = f"tags.`{PARENT_TAG}` = '{run_id}' and attributes.status = 'RUNNING'"
+            if run_name:
+                query += f" and attributes.run_name = '{run_name}'"
             for child in client.search_runs([experiment_id], query, max_results=MAX_RUNS):
                 entries = [RunTag(key, value) for key, value in tags.items()]
                 client.log_batch(child.info.run_id, tags=entries)
                 client.set_terminated(child.info.run_id, "KILLED")
 
-        self._put("children", dict(tags), call)
+        self._put("children", {**tags, "run_name": run_name}, call)
 
     def close(self, status: str) -> None:
         if status:

@@ -141,6 +141,10 @@ def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, clie
     assert [8, 2, 2] == [row["step"] for row in result["trials"]]
     children = _children(client, result["run_id"])
     assert ["FINISHED", "KILLED", "KILLED"] == sorted(child.info.status for child in children)
+    # the first of the two was closed when it was stopped: one trial is trained at a time
+    killed = [child.info for child in children if child.info.status == "KILLED"]
+    first, second = sorted(killed, key=lambda each: each.start_time)
+    assert first.end_time < second.start_time + 5000
     _until_free(cpus)
 
 
