@@ -31,7 +31,8 @@ class Budget(Callback, Stopper):
         self._seconds: dict[str, float] = {}  # of workers, in attempts that are over
         self._attempts: dict[str, tuple[float, int]] = {}  # running: since when, workers
         self._before, self._began = 0.0, time.monotonic()
-        self.cut_short: set[str] = set()  # trials, by their names in Ray Tune
+        self._ended: set[str] = set()  # trials that ended before the budget did
+        self._has_stopped_all = False
 
     @classmethod
     def of_this_process(cls, sweep: Sweep) -> "Budget":
@@ -68,8 +69,12 @@ class Budget(Callback, Stopper):
         """Asked by Tune again and again."""
         if not self.is_used_up:
             return False
-        self.cut_short |= self._attempts.keys()
+        self._has_stopped_all = True
         return True
+
+    def has_cut_short(self, trial_id: str) -> bool:
+        """Whether it ended an unfinished trial, running or interrupted, and no scheduler did."""
+        return self._has_stopped_all and trial_id not in self._ended
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -82,6 +87,8 @@ class Budget(Callback, Stopper):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         self._close(trial)
+        if not self._has_stopped_all:
+            self._ended.add(trial.trial_id)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -98,12 +105,12 @@ class Budget(Callback, Stopper):
         return {
             "seconds": self._so_far(),
             "hours": self.used_hours,
-            "cut_short": sorted(self.cut_short),
+            "ended": sorted(self._ended),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self._seconds, self.cut_short = dict(state["seconds"]), set(state["cut_short"])
+        self._seconds, self._ended = dict(state["seconds"]), set(state["ended"])
         self._before, self._began = state["hours"] * SECONDS_PER_HOUR, time.monotonic()
 
     def _close(self, trial: Trial) -> None:

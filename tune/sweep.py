@@ -334,7 +334,7 @@ def _row(result: ray.tune.Result, sweep: Sweep, budget: Budget, again: Again) ->
     if result.config is None and not error:
         return None
     name = metrics.get("trial_id", "")
-    stopped = "cut short" if name in budget.cut_short else "stopped"
+    stopped = "cut short" if budget.has_cut_short(name) else "stopped"
     status = "finished" if metrics.get(FINISHED) else stopped
     return {
         **dict.fromkeys(sweep.space),

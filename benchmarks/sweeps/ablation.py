@@ -150,7 +150,10 @@ def by_setting(rows: Sequence[Row], key: str, *, spread: bool = False) -> list[R
         row: Row = {key: f"{value:g}", "trials": len(group)}
         for name, title in SHOWN.items():
             numbers = [float(str(each[name])) for each in group]
-            about = f" ± {np.std(numbers, ddof=1):.2g}" if spread and len(numbers) > 1 else ""
+            differ = (
+                spread and len(set(np.round(numbers, 9))) > 1
+            )  # what data alone decide does not
+            about = f" ± {np.std(numbers, ddof=1):.2g}" if differ else ""
             row[title] = f"{np.mean(numbers):.4g}{about}"
         found.append(row)
     return found

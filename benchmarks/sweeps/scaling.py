@@ -1,6 +1,7 @@
 """How loss falls with model size, data and context, at given compute, on flights.
 
-    make scaling        an hour or two on two cores; goes on where it stopped
+    make scaling        two hours on two cores; goes on where it stopped
+    python -m benchmarks.sweeps.scaling sweep.max_hours=1      and what there is until then
 
 Prepares the demo's flights, runs ``tune/configs/scaling.toml`` and fits the exponents. Writes
 ``scaling.md`` and ``scaling.png`` beside this file.
@@ -46,7 +47,7 @@ def main() -> int:
     """Sweep, fit, print, write."""
     start_logging()
     with own_stack(HOME):
-        sweep = load_sweep(CONFIG, [])
+        sweep = load_sweep(CONFIG, sys.argv[1:])
         prepare(with_values(sweep.config, FLIGHTS))
         result: dict[str, Any] = run(sweep)
     text, figure = report(Trials.of(result))
@@ -58,7 +59,7 @@ def main() -> int:
                 "# Loss against model size, data and context",
                 f"`make scaling`; {machine('torch', 'ray', used='both used')}. Fresh tiny models "
                 "on flights until September, one seed; parameters are those of the language model. "
-                f"Failed trials: {result['failed']} of {len(result['trials'])}.",
+                f"{len(rows)} of {len(sweep.grid())} trials, {result['failed']} failed.",
                 text.strip(),
                 "![](scaling.png)",
                 "The best size of each budget and context:",
