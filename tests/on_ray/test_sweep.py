@@ -218,8 +218,8 @@ def test_a_budget_ends_a_sweep_and_a_larger_one_goes_on(store, client, sweep_fil
         "budget",
         f"max_concurrent = 1\n{RATES}[0.01, 0.02]\n",
         **{
-            "training.num_steps": 60,
-            "training.checkpoint_every": 5,
+            "training.num_steps": 240,  # more than it takes to stop a trial
+            "training.checkpoint_every": 20,
         },  # and no report before its end
     )
     result = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))  # 14 s: the start of a trial
