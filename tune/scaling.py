@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mmtpp.core.errors import DataError, MmtppError
 from mmtpp.storage.paths import join, read_bytes, write_bytes
 from tune.report import Row, markdown
+from tune.settings import OF_WHOLE_EVENTS
 
-LOSS, PARAMETERS, STEP = "validation/loss_per_token", "model/trained_parameters", "step"
+LOSS, PARAMETERS, STEP = OF_WHOLE_EVENTS, "model/trained_parameters", "step"
 CONTEXT = "window.max_tokens"
 HUBER = 1e-3  # of the logarithm of the loss, as in the source
 RESAMPLES = 200
@@ -42,7 +43,7 @@ class Trials:
         parameters: (N,) that are trained, embeddings included.
         tokens: (N,) trained on.
         context: (N,) tokens of a sample at most.
-        loss: (N,) nats a token on the validation sequences.
+        loss: (N,) nats an event of the validation sequences.
     """
 
     parameters: Array
@@ -80,8 +81,8 @@ class Law:
     """loss = floor + sum of coefficient x quantity^-exponent, each quantity over its mean.
 
     Attributes:
-        floor: what no size or data takes away, nats a token.
-        coefficients: what each quantity costs at its geometric mean, nats a token.
+        floor: what no size or data takes away, nats an event.
+        coefficients: what each quantity costs at its geometric mean, nats an event.
         exponents: how fast that falls.
     """
 
@@ -112,7 +113,7 @@ def fit(trials: Trials) -> Law:
     if not quantities or len(trials.loss) < 1 + 2 * len(quantities):
         raise DataError(
             f"{len(trials.loss)} finished trials for {1 + 2 * len(quantities)} numbers to fit",
-            cause="search model.tiny_width, training.max_flops and window.max_tokens further",
+            cause="search model.tiny_layers, training.max_flops and window.max_tokens further",
         )
     logs = np.stack([np.log(each / np.exp(np.log(each).mean())) for each in quantities.values()])
     size = len(quantities)
@@ -175,7 +176,7 @@ def intervals(trials: Trials) -> dict[str, tuple[float, float]]:
 
 
 def predicted(law: Law, trials: Trials) -> Array:
-    """(N,) the law's losses of the trials it was fitted to, nats a token."""
+    """(N,) the law's losses of the trials it was fitted to, nats an event."""
     total = np.full(len(trials.loss), law.floor)
     for name, values in _quantities(trials).items():
         mean = np.exp(np.log(values).mean())
@@ -184,7 +185,7 @@ def predicted(law: Law, trials: Trials) -> Array:
 
 
 def _effect(law: Law, name: str, values: Array) -> float:
-    """By how much the loss falls from the least to the most of a quantity, nats a token."""
+    """By how much the loss falls from the least to the most of a quantity, nats an event."""
     ends = np.array([values.min(), values.max()]) / np.exp(np.log(values).mean())
     terms = law.coefficients[name] * ends ** -law.exponents[name]
     return float(terms[0] - terms[1])
@@ -203,14 +204,14 @@ def report(trials: Trials) -> tuple[str, bytes]:
             "quantity": name,
             "exponent": law.exponents[name],
             "95 %": f"{spread[name][0]:.3f} to {spread[name][1]:.3f}",
-            "nats a token at its mean": law.coefficients[name],
+            "nats an event at its mean": law.coefficients[name],
             "over its range": _effect(law, name, values),
         }
         for name, values in _quantities(trials).items()
     ]
     error = np.abs(predicted(law, trials) / trials.loss - 1).max()
     text = (
-        f"loss per token = {law.floor:.3f} + a falling power of each of\n\n"
+        f"nats an event = {law.floor:.3f} + a falling power of each of\n\n"
         + markdown(rows, list(rows[0]))
         + f"\n\n{len(trials.loss)} trials; the law is off by {error:.1%} at most.\n"
     )
@@ -229,7 +230,7 @@ def report(trials: Trials) -> tuple[str, bytes]:
         axes.plot(values[order], predicted(law, trials)[order], "x", color="0.4", markersize=5)
         axes.set(xscale="log", xlabel=name, title=f"exponent {law.exponents[name]:.2f}")
         if not place:
-            axes.set_ylabel("validation loss, nats a token")
+            axes.set_ylabel("validation, nats an event")
         if place == len(quantities) - 1:
             figure.colorbar(points, ax=axes, label="log10 tokens trained on")
     figure.tight_layout()

@@ -16,8 +16,10 @@ OF_VALIDATION = (
     "control_loss_per_token",
     "events",
     "interval_nll_nats_per_event",
+    "nll_nats_per_event",
     "type_accuracy",
 )
+OF_WHOLE_EVENTS = "validation/nll_nats_per_event"  # no answer of stage 2 is a whole event
 
 
 class Scheduler(Section):

@@ -15,7 +15,15 @@ from mmtpp.config.load import (
 )
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
-from tune.settings import OF_VALIDATION, TRAINING_JOBS, Choice, Domain, SweepSettings, Tie
+from tune.settings import (
+    OF_VALIDATION,
+    OF_WHOLE_EVENTS,
+    TRAINING_JOBS,
+    Choice,
+    Domain,
+    SweepSettings,
+    Tie,
+)
 
 Values = Mapping[str, object]
 # what a population may change in a run: the rest would change its samples or its weights' shapes
@@ -203,6 +211,8 @@ def _check_metrics(settings: SweepSettings) -> None:
     """A typo would show when the first trial is over."""
     prefixes = ["", *(f"{job}/" for job in settings.jobs[1:] if job in TRAINING_JOBS)]
     known = [f"{prefix}validation/{name}" for prefix in prefixes for name in OF_VALIDATION]
+    stage_two = "" if settings.jobs[0] == "finetune" else "finetune/"
+    known = [name for name in known if name != stage_two + OF_WHOLE_EVENTS]
     for metric in settings.metric:
         if "validation/" in metric and metric not in known:
             raise ConfigError(
@@ -222,14 +232,19 @@ def _check_comparable(sweep: Sweep) -> None:
             "space.evaluation.targets_delta: trials would be scored on different events",
             setting="one evaluation.targets_delta for all trials",
         )
-    per_token = [name for name in settings.metric if name.endswith("_per_token")]
-    changing = sorted(key for key in searched if key.startswith(("compression.", "template.")))
-    if per_token and changing:
-        raise ConfigError(
-            f"sweep.metric = {per_token[0]}: {changing[0]} changes what the tokens are, so losses "
-            "a token of different trials say nothing about which is better",
-            setting="a metric of events, validation/interval_nll_nats_per_event",
-        )
+    for metric in settings.metric:
+        shaping: tuple[str, ...] = ()
+        if metric == OF_WHOLE_EVENTS:
+            shaping = ("template.",)
+        elif metric.endswith("_per_token"):  # a window's first tokens belong to no event
+            shaping = ("compression.", "template.", "window.")
+        changing = sorted(key for key in searched if key.startswith(shaping))
+        if changing:
+            raise ConfigError(
+                f"sweep.metric = {metric}: {changing[0]} changes what the tokens are, so losses "
+                "of different trials say nothing about which is better",
+                setting="a metric of the same tokens, validation/interval_nll_nats_per_event",
+            )
     # stage 2 asks about every event, however the history before it is compressed
     keeping = sorted(
         key

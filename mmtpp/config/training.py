@@ -29,7 +29,7 @@ class Model(Section):
     """PEFT adapter folder to put on ``model.path``; ``pretrain`` and ``finetune`` go on from it."""
     tokenizer_size: Annotated[int, Field(ge=512, le=65536)] = 1536
     """Entries of the byte-level BPE that ``prepare`` trains for a fresh ``tiny``."""
-    tiny_width: Annotated[int, Field(ge=48, le=3072, multiple_of=48)] = 96
+    tiny_width: Annotated[int, Field(ge=24, le=3072, multiple_of=24)] = 96
     """Width of a fresh ``tiny``'s language model; a folder of weights has its own."""
     tiny_layers: Annotated[int, Field(ge=1, le=64)] = 3
     """Layers of a fresh ``tiny``'s language model."""

@@ -62,6 +62,7 @@ class EventScores:
         type_nll: (E,) nats of the type byte given the interval.
         predicted_type: (E,) the most likely of the valid types, as an index into them.
         text_nll: (E,) nats of all text tokens.
+        nll: (E,) nats of all that is written of the event: the three above, and the marks between.
     """
 
     event: NDArray[np.int64]
@@ -69,6 +70,7 @@ class EventScores:
     type_nll: NDArray[np.float64]
     predicted_type: NDArray[np.int64]
     text_nll: NDArray[np.float64]
+    nll: NDArray[np.float64]
 
 
 def score_events(
@@ -92,7 +94,7 @@ def score_events(
     events = event[is_type].astype(np.int64)
     if len(events) == 0:
         empty = np.zeros(0)
-        return EventScores(events, empty, empty, events, empty)
+        return EventScores(events, empty, empty, events, empty, empty)
     slot = np.searchsorted(events, event)
     slot = np.minimum(slot, len(events) - 1)
     belongs = events[slot] == event  # labels of similar events belong to none
@@ -107,5 +109,10 @@ def score_events(
         return sums.astype(np.float64)
 
     return EventScores(
-        events, total(opening), total(is_type), best_type[is_type].astype(np.int64), total(text)
+        events,
+        total(opening),
+        total(is_type),
+        best_type[is_type].astype(np.int64),
+        total(text),
+        total(belongs),
     )

@@ -23,7 +23,7 @@ def tiny_config(
 
     Args:
         vocabulary: of the store.
-        width: of the language model, a multiple of 48: two heads.
+        width: of the language model, a multiple of 24: a head.
         layers: of the language model.
     """
     heads = width // _HEAD_WIDTH
@@ -34,7 +34,7 @@ def tiny_config(
             "intermediate_size": 3 * width,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
-            "num_key_value_heads": heads // 2,
+            "num_key_value_heads": heads if heads % 2 else heads // 2,
             "max_position_embeddings": 32768,
             # sections sum to half a head: time 2, height 5, width 5
             "rope_parameters": {

@@ -68,11 +68,12 @@ def test_trials_of_a_sweep_become_tokens_and_parameters():
     row = {
         "status": "finished", "step": 10, "model/trained_parameters": 5e4,
         "data/tokens_per_event": 8.0, "data/events_per_context": 50.0,
-        "window.max_tokens": 512, "validation/loss_per_token": 2.5,
+        "window.max_tokens": 512, "validation/nll_nats_per_event": 2.5,
     }  # fmt: skip
     shared = {"training.samples_per_step": 4, "window.max_tokens": 256}
     trials = Trials.of({"trials": [row, {**row, "status": "failed"}], "shared": shared})
     assert [16000.0] == trials.tokens.tolist()  # 10 steps of 4 samples of 400 tokens
     assert [512.0] == trials.context.tolist()
+    assert [2.5] == trials.loss.tolist()
     with pytest.raises(DataError, match="1 finished trials"):
         fit(trials)

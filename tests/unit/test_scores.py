@@ -20,6 +20,7 @@ def test_the_interval_costs_every_token_up_to_its_last_byte():
     assert scores.interval_nll.tolist() == [1 + 2 + 4, 256]
     assert scores.type_nll.tolist() == [16, 512]
     assert scores.text_nll.tolist() == [32, 0]
+    assert scores.nll.tolist() == [1 + 2 + 4 + 8 + 16 + 32 + 64, 256 + 512]
     assert scores.predicted_type.tolist() == [4, 9]
     losses = LossSums.of(nll, modality)
     metrics = (losses + losses).per_token("x")

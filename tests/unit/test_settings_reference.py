@@ -44,7 +44,7 @@ def test_some_by_hand(capsys):
     ]
     by_path = {each.path: each.takes for each in settings()}
     assert by_path["optimizer.p"] == "inf or number from 1"
-    assert by_path["model.tiny_width"] == "whole number from 48 to 3072 a multiple of 48"
+    assert by_path["model.tiny_width"] == "whole number from 24 to 3072 a multiple of 24"
     assert by_path["template.time_bytes"] == "2, 3, 4"
 
 

@@ -19,6 +19,7 @@ from tune.budget import Budget
 from tune.figures import figures
 from tune.report import as_csv, best_files, best_of, over_seeds, pareto, ranked, trials_table
 from tune.search import concurrency, param_space, scheduler, searcher
+from tune.settings import OF_WHOLE_EVENTS
 from tune.space import load_sweep
 from tune.trial import one_line
 
@@ -76,14 +77,15 @@ def test_a_tied_setting_follows_the_searched_one(sweep_of):
     sweep = sweep_of(
         "[space]\nlora.rank = [2, 8]\nwindow.max_tokens = [128, 512]\n"
         '[tied]\n"lora.alpha" = {to = "lora.rank", times = 4}\n'
-        'training.samples_per_step = {to = "window.max_tokens", product = 1024}\n'
+        'training.samples_per_step = {to = "window.max_tokens", product = 1024}\n',
+        f"sweep.metric={OF_EVENTS}",
     )
     of = [sweep.trial_config(values) for values in sweep.grid()]
     assert [8, 8, 32, 32] == [each.lora.alpha for each in of]
     assert [8, 2, 8, 2] == [each.training.samples_per_step for each in of]
     uneven = '[tied]\ntraining.samples_per_step = {to = "window.max_tokens", product = 1248}\n'
     with pytest.raises(ConfigError, match=r"training\.samples_per_step = 9\.75"):
-        sweep_of("[space]\nwindow.max_tokens = [128]\n" + uneven)
+        sweep_of("[space]\nwindow.max_tokens = [128]\n" + uneven, f"sweep.metric={OF_EVENTS}")
 
 
 def test_stage_two_may_search_any_compression(sweep_of):
@@ -118,6 +120,22 @@ def test_stage_two_may_search_any_compression(sweep_of):
             '[space]\n"compression.delta" = [0.0, 9.0]\n',
             ["evaluation.targets_delta=9.0"],
             ["changes what the tokens are", OF_EVENTS],
+        ),
+        ('[space]\n"window.max_tokens" = [128, 512]\n', [], ["max_tokens changes what the tokens"]),
+        (
+            '[space]\n"template.style" = ["minimal", "paper"]\n',
+            [f"sweep.metric={OF_WHOLE_EVENTS}"],
+            ["template.style changes what the tokens are", OF_EVENTS],
+        ),
+        (
+            '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
+            ["sweep.jobs=[\"finetune\"]", f"sweep.metric={OF_WHOLE_EVENTS}"],
+            ["no such metric"],
+        ),
+        (
+            '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
+            ['sweep.jobs=["pretrain", "finetune"]', f"sweep.metric=finetune/{OF_WHOLE_EVENTS}"],
+            ["no such metric"],
         ),
         (
             '[space]\n"compression.strategy" = ["none", "temporal"]\n',
