@@ -1,0 +1,138 @@
+"""What a sweep makes of its trials: tables, figures, the best."""
+
+import math
+
+import pytest
+from matplotlib.figure import Figure
+from ray.exceptions import RayTaskError
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from mmtpp.config.load import load_config
+from mmtpp.core.errors import NonFiniteLossError
+from tests.unit.sweeps import METRIC
+from tune.figures import figures
+from tune.report import as_csv, best_files, best_of, over_seeds, pareto, ranked, trials_table
+from tune.trial import one_line
+
+
+def _rows(*entries):
+    return [
+        {"lora.rank": rank, "training.seed": seed, "status": status, "step": 9, METRIC: loss,
+         "data/tokens_per_event": cost, "error": "" if status != "failed" else "no memory"}
+        for rank, seed, status, loss, cost in entries
+    ]  # fmt: skip
+
+
+def test_trials_are_ranked_averaged_over_seeds_and_shown(sweep_of):
+    sweep = sweep_of('[space]\n"lora.rank" = [2, 4]\n"training.seed" = [0, 1]\n')
+    rows = _rows(
+        (2, 0, "finished", 3.0, 5.0),
+        (2, 1, "finished", 5.0, 4.0),
+        (4, 0, "stopped", 1.0, 1.0),
+        (4, 1, "failed", None, 0.0),
+    )
+    order = ranked(reversed(rows), METRIC, "min")
+    assert [3.0, 5.0, 1.0, None] == [row[METRIC] for row in order]
+    assert [5.0, 3.0] == [row[METRIC] for row in ranked(rows, METRIC, "max")[:2]]
+    (mean,) = over_seeds(rows, sweep)
+    assert (2, 2, 4.0) == (mean["lora.rank"], mean["seeds"], mean[METRIC])
+    assert math.sqrt(2) == pytest.approx(mean[f"{METRIC} ±"])
+    text = trials_table(order, sweep)
+    assert "lora.rank = 4, training.seed = 1: no memory" in text
+    assert "| 2 | 2 | 4.0000 | 1.4142 |" in text
+    assert 5 == len(as_csv(rows).splitlines())
+
+
+def test_the_best_is_that_of_all_seeds_and_never_one_without_the_metric(sweep_of):
+    seeds = sweep_of('[space]\n"lora.rank" = [2, 4]\n"training.seed" = [0, 1]\n')
+    rows = _rows(
+        (2, 0, "finished", 1.0, 5.0),  # lucky: 3.0 in the mean
+        (2, 1, "finished", 5.0, 5.0),
+        (4, 0, "finished", 2.5, 5.0),
+        (4, 1, "finished", 2.0, 5.0),
+    )
+    best = best_of(rows, seeds)
+    assert best is not None
+    assert (4, 1) == (best["lora.rank"], best["training.seed"])
+    ranks = sweep_of('[space]\n"lora.rank" = [2, 4]\n')
+    assert 1.0 == (best_of(rows, ranks) or {})[METRIC]
+    without = [{key: value for key, value in row.items() if key != METRIC} for row in rows]
+    assert best_of(without, ranks) is None
+    assert best_of(without, seeds) is None
+
+
+def test_the_best_files_are_read_as_what_was_best(sweep_of, tmp_path):
+    sweep = sweep_of(
+        '[space]\n"lora.rank" = [2, 4]\n[tied]\n"lora.alpha" = {to = "lora.rank", times = 4}\n'
+        '[training.machine_labels]\n"ray.io/accelerator-type" = "A100"\n',
+        'sweep.jobs=["pretrain", "finetune"]',
+        'sweep.finetune={"training.num_steps" = 7}',
+        "sweep.scheduler={every_steps = 3}",
+        'tracking.experiment="events \U0001f600"',
+    )
+    files = best_files(sweep, {"lora.rank": 4})
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    first, second = (load_config(tmp_path / name) for name in ("best.toml", "best-finetune.toml"))
+    assert (4, 16, "events \U0001f600") == (
+        first.lora.rank, first.lora.alpha, first.tracking.experiment
+    )  # fmt: skip
+    assert {"ray.io/accelerator-type": "A100"} == first.training.machine_labels
+    assert 7 == second.training.num_steps != first.training.num_steps
+    assert files["best.toml"].startswith(b"# python jobs/pretrain.py --config best.toml")
+    assert files["best-finetune.toml"].startswith(b"# python jobs/finetune.py")
+
+
+def test_figures_take_settings_that_are_no_numbers(sweep_of):
+    sweep = sweep_of('[space]\n"training.loss_weights" = [{text = 0.1}, {text = 0.2}]\n')
+    rows = _rows((1, 0, "finished", 1.0, 9.0), (1, 0, "finished", 2.0, 8.0))
+    for row, weight in zip(rows, (0.1, 0.2), strict=True):
+        row["training.loss_weights"] = {"text": weight}
+    assert {"by_training_loss_weights.png", "pareto.png"} == set(figures(rows, sweep))
+
+
+def test_figures_show_what_was_stopped_and_average_what_finished(sweep_of, monkeypatch):
+    """ASHA may stop every trial of a Delta."""
+    sweep = sweep_of('[space]\n"lora.rank" = [2, 4]\n')
+    rows = _rows(
+        (2, 0, "finished", 1.0, 9.0),
+        (2, 1, "finished", 3.0, 9.5),
+        (4, 0, "stopped", 7.0, 8.0),
+        (4, 1, "failed", None, 0.0),
+    )
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    assert {"by_lora_rank.png", "pareto.png"} == set(figures(rows, sweep))
+    panel = drawn[0].axes[0]
+    assert METRIC == panel.get_title()
+    finished, stopped, mean = (line.get_xydata().tolist() for line in panel.lines)
+    assert ([[0, 1], [0, 3]], [[1, 7]], [[0, 2]]) == (finished, stopped, mean)
+    labels = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in drawn[0].axes]
+    assert [["2", "4"]] * len(labels) == labels
+
+
+def test_the_front_is_what_nothing_beats(sweep_of):
+    rows = _rows(
+        (1, 0, "finished", 1.0, 9.0),
+        (2, 0, "finished", 2.0, 3.0),
+        (3, 0, "finished", 2.5, 3.0),
+        (4, 0, "finished", 3.0, 2.0),
+        (5, 0, "stopped", 0.0, 0.0),
+    )
+    front = pareto(rows, [METRIC, "data/tokens_per_event"], ["min", "min"])
+    assert [1, 2, 4] == [row["lora.rank"] for row in front]
+    made = figures(rows, sweep_of('[space]\n"lora.rank" = [1, 2, 3, 4, 5]\n'))
+    assert {"by_lora_rank.png", "pareto.png"} == set(made)
+    assert all(each.startswith(b"\x89PNG") for each in made.values())
+    assert {} == figures(
+        _rows((1, 0, "failed", None, 1.0)), sweep_of('[space]\n"lora.rank" = [1]\n')
+    )
+
+
+def test_why_a_trial_failed_is_one_line():
+    diverged = NonFiniteLossError("the loss is not finite", where="step 1", cause="diverged")
+    assert "NonFiniteLossError: the loss is not finite (step 1)" == one_line(diverged)
+    memory = MemoryError("tried to allocate 9 GiB\nand more")
+    assert "MemoryError: tried to allocate 9 GiB" == one_line(RayTaskError("f", "trace", memory))
+    of_workers = WorkerGroupError("two failed", {1: memory, 0: diverged})
+    assert one_line(diverged) == one_line(of_workers)
