@@ -19,13 +19,23 @@ from cluster.local import Stack, default_home, up
 from mmtpp.core.errors import ClusterError, MmtppError
 
 # What of a job's log is worth a line in the terminal; all of it is kept in a file.
-_WORTH_SHOWING = re.compile(
-    r"(INFO|WARNING|ERROR) (mmtpp\S*: )|(step \d+/\d+, .*)|(\d+ of \d+ parameters .*)|(^error: .*)"
+OF_A_JOB = re.compile(
+    r"(INFO|WARNING|ERROR) mmtpp\S*: |step \d+/\d+, |\d+ of \d+ parameters |^error: "
 )
+# its own lines and its table, not the steps of all its trials
+OF_A_SWEEP = re.compile(r"INFO (tune\.|__main__)\S*: |(WARNING|ERROR) \S+: |^error: |^\|")
 
 
-def submit(stack: Stack, title: str, entrypoint: list[str]) -> dict:
+def submit(
+    stack: Stack, title: str, entrypoint: list[str], *, shown: re.Pattern[str] = OF_A_JOB
+) -> dict:
     """Run one job through ``ray job submit`` and return the JSON object of its last line.
+
+    Args:
+        stack: to submit it to.
+        title: said first; names the file of its log.
+        entrypoint: its command.
+        shown: lines of its log that are printed, from where it is found on.
 
     Raises:
         ClusterError: the job failed; the message ends with its log.
@@ -46,7 +56,7 @@ def submit(stack: Stack, title: str, entrypoint: list[str]) -> dict:
         for line in process.stdout:
             file.write(line)
             lines.append(line.rstrip())
-            found = _WORTH_SHOWING.search(line)
+            found = shown.search(line)
             if found:
                 print(f"   {line[found.start() :].rstrip()}", flush=True)
     if process.returncode:
@@ -107,6 +117,7 @@ def sweep(stack: Stack) -> None:
             "--set",
             f"model.path={base['adapter_uri']}",
         ],
+        shown=OF_A_SWEEP,
     )
     print(f"\nbest: {result['best']}\nas a configuration: {result['best_uri']}")
     print(f"MLflow, parent run and its trials: {stack.mlflow_uri}")

@@ -11,6 +11,7 @@ from tune.search import FINISHED
 from tune.space import Sweep
 
 SECONDS_PER_HOUR = 3600.0
+NUM_WORKERS = "training.num_workers"
 _of_process: dict[str, "Budget"] = {}
 
 
@@ -72,6 +73,10 @@ class Budget(Callback, Stopper):
         self._has_stopped_all = True
         return True
 
+    def has_begun(self, trial_id: str) -> bool:
+        """Whether a trial of this round was ever started."""
+        return trial_id in self._seconds or trial_id in self._attempts
+
     def has_cut_short(self, trial_id: str) -> bool:
         """Whether it ended an unfinished trial, running or interrupted, and no scheduler did."""
         return self._has_stopped_all and trial_id not in self._ended
@@ -80,8 +85,11 @@ class Budget(Callback, Stopper):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         self._close(trial)
-        workers = self._sweep.trial_config(trial.config).training.num_workers
-        self._attempts[trial.trial_id] = time.monotonic(), workers
+        # not of its whole configuration: that may be wrong, which is the trial's failure
+        workers: Any = self._sweep.settings_of(trial.config).get(
+            NUM_WORKERS, self._sweep.config.training.num_workers
+        )
+        self._attempts[trial.trial_id] = time.monotonic(), int(workers)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

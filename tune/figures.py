@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from tune.report import Row, pareto
+from tune.report import Row, comparable, pareto
 from tune.space import Sweep
 
 FEW = 12  # values of a setting that are still listed on an axis
@@ -50,7 +50,7 @@ def figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
     if len(metrics) == 1 and metrics[0] != COST:
         metrics, modes = [COST, *metrics], ["min", *modes]
     if len(metrics) == 2 and all(_varies(done, name) for name in metrics):
-        made["pareto"] = _front(done, metrics, modes)
+        made["pareto"] = _front(done, comparable(rows, sweep), metrics, modes)
     files: dict[str, bytes] = {}
     for name, figure in made.items():
         content = io.BytesIO()
@@ -152,11 +152,14 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
     return figure
 
 
-def _front(rows: Sequence[Row], metrics: Sequence[str], modes: Sequence[str]) -> Figure:
+def _front(
+    rows: Sequence[Row], judged: Sequence[Row], metrics: Sequence[str], modes: Sequence[str]
+) -> Figure:
+    """Trials in grey, and of those that are judged, or their means over seeds, the best."""
     figure = Figure(figsize=(4.8, 3.8))
     axes = figure.add_subplot()
     axes.plot(*(_numbers(rows, name) for name in metrics), "o", color="0.6", markersize=4)
-    best = sorted(pareto(rows, metrics, modes), key=lambda row: float(str(row[metrics[0]])))
+    best = sorted(pareto(judged, metrics, modes), key=lambda row: float(str(row[metrics[0]])))
     axes.plot(*(_numbers(best, name) for name in metrics), "o-", markersize=5, linewidth=1.2)
     axes.set(xlabel=f"{metrics[0]} ({modes[0]})", ylabel=f"{metrics[1]} ({modes[1]})",
              title="Pareto front")  # fmt: skip

@@ -139,29 +139,32 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def best_of(rows: Sequence[Row], sweep: Sweep) -> Row | None:
-    """The finished trial that is best by the sweep's first metric; None where none has it.
+def comparable(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
+    """Finished trials; where seeds are searched, the means of settings that most seeds finished
+    with, for the best single seed is luck."""
+    means = over_seeds(rows, sweep)
+    most = max((int(str(row["seeds"])) for row in means), default=0)
+    whole = [{**row, "status": "finished"} for row in means if row["seeds"] == most]
+    return whole if SEED in sweep.space else [row for row in rows if row["status"] == "finished"]
 
-    Where seeds are searched, the best trial of the settings with the best mean over seeds, of those
-    that most seeds finished with: the best single seed is luck.
-    """
+
+def best_of(rows: Sequence[Row], sweep: Sweep) -> Row | None:
+    """The best of ``comparable`` by the sweep's first metric, None where none has it; with all
+    settings, the seed of the best trial of those included."""
     metric, mode = sweep.settings.metric[0], sweep.settings.mode[0]
-    found = [
-        row
-        for row in ranked(rows, metric, mode)
-        if row["status"] == "finished" and isinstance(row.get(metric), float)
-    ]
-    means = [row for row in over_seeds(found, sweep) if isinstance(row.get(metric), float)]
-    if means:
-        most = max(int(str(row["seeds"])) for row in means)
-        sign = 1.0 if mode == "min" else -1.0
-        best = min(
-            (row for row in means if row["seeds"] == most),
-            key=lambda row: sign * float(str(row[metric])),
-        )
-        keys = [key for key in sweep.space if key != SEED]
-        found = [row for row in found if all(row[key] == best[key] for key in keys)]
-    return found[0] if found else None
+
+    def best(among: Sequence[Row]) -> Row | None:
+        judged = [row for row in among if isinstance(row.get(metric), float)]
+        return next(iter(ranked(judged, metric, mode)), None)
+
+    chosen = best(comparable(rows, sweep))
+    if chosen is None or SEED not in sweep.space:
+        return chosen
+    keys = [key for key in sweep.space if key != SEED]
+    done = [row for row in rows if row["status"] == "finished"]
+    lucky = best([row for row in done if all(row[key] == chosen[key] for key in keys)])
+    assert lucky is not None
+    return {**lucky, **chosen}
 
 
 def best_files(sweep: Sweep, best: Values) -> dict[str, bytes]:
@@ -173,20 +176,17 @@ def best_files(sweep: Sweep, best: Values) -> dict[str, bytes]:
     """
     config = with_values(sweep.config, sweep.settings_of(best))
     first, *later = sweep.settings.jobs
-    files = {"best.toml": (first, config)}
+    files = {"best.toml": as_toml(config, f"jobs/{first}.py --config best.toml")}
     if "finetune" in later:
-        files["best-finetune.toml"] = "finetune", with_values(config, sweep.settings.finetune)
-    return {name: as_toml(own, job=job, name=name).encode() for name, (job, own) in files.items()}
+        own = with_values(config, sweep.settings.finetune)
+        trained = "model.adapter" if config.lora.rank else "model.path"
+        command = (
+            f"jobs/finetune.py --config best-finetune.toml --set {trained}=WHAT_BEST_TOML_MADE"
+        )
+        files["best-finetune.toml"] = as_toml(own, command)
+    return {name: text.encode() for name, text in files.items()}
 
 
-def as_toml(config: RunConfig, *, job: str = "pretrain", name: str = "FILE.toml") -> str:
-    """A configuration file that a job runs as it is, and how.
-
-    Args:
-        config: to write.
-        job: of the folder ``jobs``.
-        name: of the file.
-    """
-    of_another = "" if job == "pretrain" else " --set model.path=WHAT_STAGE_1_MADE"
-    head = f"# python jobs/{job}.py --config {name}{of_another}\n\n"
-    return head + tomli_w.dumps(config.model_dump(mode="json"))
+def as_toml(config: RunConfig, command: str) -> str:
+    """A configuration file that a job runs as it is, and by which ``command``, without Python."""
+    return f"# python {command}\n\n" + tomli_w.dumps(config.model_dump(mode="json"))

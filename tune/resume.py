@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmtpp.core.errors import ConfigError, DataError, MissingFileError
@@ -10,6 +10,7 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, join, list_files, read_bytes, write_bytes
 from tune.budget import Budget
 from tune.report import Row
+from tune.search import drawn
 from tune.space import Sweep
 
 logger = logging.getLogger(__name__)
@@ -24,20 +25,22 @@ class Again:
     Attributes:
         known: trials that stand.
         points: settings of the trials to run.
-        trials: in Ray Tune, what each of those was called at first; empty for one never begun.
+        rows: what is known of each of those; empty of one never begun.
         round: counts from 0, the first.
     """
 
     known: list[Row] = field(default_factory=list)
     points: list[Row] = field(default_factory=list)
-    trials: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     round: int = 0
 
+    def row(self, trial_id: str) -> Row:
+        """What is known of a trial of this round, whose name in Ray Tune ends with its place."""
+        return self.rows[int(trial_id.rpartition("_")[2])] if self.rows else {}
+
     def first_name(self, trial_id: str) -> str:
-        """What a trial was called at first, whose name in this round ends with its place."""
-        if not self.trials:
-            return trial_id
-        return self.trials[int(trial_id.rpartition("_")[2])] or trial_id
+        """What a trial was called at first."""
+        return str(self.row(trial_id).get("trial", "")) or trial_id
 
 
 def has_begun(folder: str) -> bool:
@@ -70,10 +73,15 @@ def check_data(sweep: Sweep, uri: str) -> None:
 
 
 def begin_again(
-    sweep: Sweep, result: dict[str, Any], budget: Budget, *, retry_failed: bool
+    sweep: Sweep, uri: str, result: dict[str, Any], budget: Budget, *, retry_failed: bool
 ) -> Again:
     """Trials that failed, if asked for, and with a budget that is larger now those that it cut
-    short or, of a grid, kept from starting."""
+    short or kept from starting: of a grid the missing ones, of other searches some drawn at random.
+    A round that was interrupted is about what it was begun for.
+    """
+    folder = join(uri, f"tune-{result['round'] + 1}")
+    if has_begun(folder):
+        return Again(**_kept(folder)["again"])
     wanted = {"failed"} if retry_failed else set()
     points: list[Row] = []
     rows = result["trials"]
@@ -82,11 +90,14 @@ def begin_again(
         if sweep.settings.searcher == "grid":
             begun = [{key: row[key] for key in sweep.space} for row in rows]
             points = [dict(values) for values in sweep.grid() if values not in begun]
+        else:
+            seed = sweep.settings.seed + result["round"] + 1
+            points = list(drawn(sweep, sweep.num_trials - len(rows), seed=seed))
     chosen = [row for row in rows if row["status"] in wanted]
     return Again(
         [row for row in rows if row["status"] not in wanted],
         [{key: row[key] for key in sweep.space} for row in chosen] + points,
-        [str(row["trial"]) for row in chosen] + [""] * len(points),
+        [*chosen, *({} for _ in points)],
         result["round"] + 1,
     )
 
@@ -99,10 +110,14 @@ def _limits(sweep: Sweep) -> dict[str, int]:
     }
 
 
-def keep_limits(sweep: Sweep, folder: str, at_once: int) -> None:
+def keep_limits(sweep: Sweep, folder: str, at_once: int, again: Again) -> None:
     """Write down what Ray Tune is started with in ``folder``."""
-    content = {**_limits(sweep), "at_once": at_once}
+    content = {**_limits(sweep), "at_once": at_once, "again": asdict(again)}
     write_bytes(f"{folder}.json", json.dumps(content).encode())
+
+
+def _kept(folder: str) -> dict[str, Any]:
+    return json.loads(read_bytes(f"{folder}.json"))
 
 
 def check_limits(sweep: Sweep, folder: str, at_once: int) -> None:
@@ -111,7 +126,7 @@ def check_limits(sweep: Sweep, folder: str, at_once: int) -> None:
     Raises:
         ConfigError: one of its limits has changed.
     """
-    kept = json.loads(read_bytes(f"{folder}.json"))
+    kept = _kept(folder)
     for key, value in _limits(sweep).items():
         if kept[key] != value:
             raise ConfigError(

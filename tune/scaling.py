@@ -91,6 +91,21 @@ class Law:
     exponents: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """95 % intervals of a law.
+
+    Attributes:
+        floor: nats an event.
+        exponents: of each quantity.
+        effects: by how much the loss falls over the range of a quantity, nats an event.
+    """
+
+    floor: tuple[float, float]
+    exponents: dict[str, tuple[float, float]]
+    effects: dict[str, tuple[float, float]]
+
+
 def fit(trials: Trials) -> Law:
     """Fit the law to the quantities that have at least three values.
 
@@ -130,7 +145,7 @@ def fit(trials: Trials) -> Law:
             + [exponent] * size
         )
         for share in (0.2, 0.8)
-        for exponent in (0.1, 0.5)
+        for exponent in (0.1, 0.5, 1.5)
     ]
     least, most = np.log(EXPONENTS)
     low, high = [-20.0] * (1 + size) + [least] * size, [5.0] * (1 + size) + [most] * size
@@ -156,23 +171,35 @@ def _quantities(trials: Trials) -> dict[str, Array]:
     return {name: values for name, values in every.items() if len(set(values.tolist())) > 1}
 
 
-def intervals(trials: Trials) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of the exponents, over trials.
+def spread(trials: Trials) -> Spread:
+    """95 % bootstrap intervals, over trials.
 
     Each draw is fitted from all starts, so that what the trials do not tell shows in their width.
     """
     rng = np.random.default_rng(0)
-    drawn: dict[str, list[float]] = {}
+    there = _quantities(trials)
+    floors: list[float] = []
+    exponents: dict[str, list[float]] = {name: [] for name in there}
+    effects: dict[str, list[float]] = {name: [] for name in there}
     for _ in range(RESAMPLES):
         chosen = trials.take(rng.integers(0, len(trials.loss), len(trials.loss)))
         values = [len(set(each.tolist())) for each in _quantities(chosen).values()]
-        if len(values) == len(_quantities(trials)) and min(values) >= FEWEST_VALUES:
-            for name, exponent in fit(chosen).exponents.items():
-                drawn.setdefault(name, []).append(exponent)
-    return {
-        name: (float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975)))
-        for name, found in drawn.items()
-    }
+        if len(values) < len(there) or min(values) < FEWEST_VALUES:
+            continue
+        law = fit(chosen)
+        floors.append(law.floor)
+        for name, found in _quantities(chosen).items():
+            exponents[name].append(law.exponents[name])
+            effects[name].append(_effect(law, name, there[name], mean_of=found))
+    return Spread(
+        _ends(floors),
+        {name: _ends(found) for name, found in exponents.items()},
+        {name: _ends(found) for name, found in effects.items()},
+    )
+
+
+def _ends(found: list[float]) -> tuple[float, float]:
+    return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
 
 
 def predicted(law: Law, trials: Trials) -> Array:
@@ -184,42 +211,64 @@ def predicted(law: Law, trials: Trials) -> Array:
     return total
 
 
-def _effect(law: Law, name: str, values: Array) -> float:
-    """By how much the loss falls from the least to the most of a quantity, nats an event."""
-    ends = np.array([values.min(), values.max()]) / np.exp(np.log(values).mean())
+def _effect(law: Law, name: str, values: Array, *, mean_of: Array) -> float:
+    """By how much the loss falls from the least to the most of a quantity, nats an event.
+
+    Args:
+        law: fitted.
+        name: of the quantity.
+        values: of the trials it is asked for.
+        mean_of: values the law was fitted to.
+    """
+    ends = np.array([values.min(), values.max()]) / np.exp(np.log(mean_of).mean())
     terms = law.coefficients[name] * ends ** -law.exponents[name]
     return float(terms[0] - terms[1])
 
 
-def _is_within(exponent: float) -> bool:
+def untold(trials: Trials, law: Law, intervals: Spread) -> list[str]:
+    """Quantities whose exponents the trials do not tell: the interval reaches an end of what was
+    sought, or the effect may be smaller than the law's own errors are in the mean."""
     least, most = EXPONENTS
-    return 1.05 * least < exponent < most / 1.05
+    error = float(np.sqrt(np.mean((predicted(law, trials) - trials.loss) ** 2)))
+    return [
+        name
+        for name, (low, high) in intervals.exponents.items()
+        if low < 1.05 * least or high > most / 1.05 or intervals.effects[name][0] < error
+    ]
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def report(trials: Trials) -> tuple[str, bytes]:
     """A table of the fitted exponents, and a figure of the trials, as Markdown and PNG."""
-    law, spread = fit(trials), intervals(trials)
+    law, intervals = fit(trials), spread(trials)
+    unknown = untold(trials, law, intervals)
     rows: list[Row] = [
         {
             "quantity": name,
             "exponent": law.exponents[name],
-            "95 %": f"{spread[name][0]:.3f} to {spread[name][1]:.3f}",
+            "95 %": _interval(intervals.exponents[name]),
             "nats an event at its mean": law.coefficients[name],
-            "over its range": _effect(law, name, values),
+            "over its range": _effect(law, name, values, mean_of=values),
+            "95 % of that": _interval(intervals.effects[name]),
         }
         for name, values in _quantities(trials).items()
     ]
-    error = np.abs(predicted(law, trials) / trials.loss - 1).max()
+    error = np.abs(predicted(law, trials) / trials.loss - 1)
     text = (
-        f"nats an event = {law.floor:.3f} + a falling power of each of\n\n"
+        f"nats an event = {law.floor:.3f} ({_interval(intervals.floor)}) + a falling power of each "
+        "of\n\n"
         + markdown(rows, list(rows[0]))
-        + f"\n\n{len(trials.loss)} trials; the law is off by {error:.1%} at most.\n"
+        + f"\n\n{len(trials.loss)} trials; the law is off by {error.mean():.1%} in the mean, "
+        f"{error.max():.1%} at most.\n"
     )
-    ends = [name for name, found in law.exponents.items() if not _is_within(found)]
-    if ends:
+    if unknown:
         text += (
-            f"\nThe exponent of {', '.join(ends)} is at an end of what was sought, "
-            f"{EXPONENTS[0]:g} to {EXPONENTS[1]:g}: these trials do not tell it.\n"
+            f"\nThese trials do not tell the exponent of {', '.join(unknown)}: its interval "
+            f"reaches an end of what was sought, {EXPONENTS[0]:g} to {EXPONENTS[1]:g}, or the "
+            "effect may be smaller than the law's errors.\n"
         )
     quantities = _quantities(trials)
     figure = Figure(figsize=(3.8 * len(quantities), 3.4))
@@ -228,7 +277,9 @@ def report(trials: Trials) -> tuple[str, bytes]:
         points = axes.scatter(values, trials.loss, c=np.log10(trials.tokens), s=16)
         order = np.argsort(values)
         axes.plot(values[order], predicted(law, trials)[order], "x", color="0.4", markersize=5)
-        axes.set(xscale="log", xlabel=name, title=f"exponent {law.exponents[name]:.2f}")
+        axes.set(xscale="log", xlabel=name,
+                 title="no exponent told" if name in unknown
+                 else f"exponent {law.exponents[name]:.2f}")  # fmt: skip
         if not place:
             axes.set_ylabel("validation, nats an event")
         if place == len(quantities) - 1:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import ray.tune
 from ray.tune.schedulers import (
     ASHAScheduler,
@@ -24,7 +25,8 @@ from tune.space import Sweep
 STEP = "step"  # of the first job; what schedulers count
 FINISHED = "finished"  # 1 in the last report of a trial that came to its end, 0 if it failed
 ERROR = "error"  # why, in a line
-RUN = "run_name"  # of the first job, in reports before its end
+RUN = "run_name"  # of the first job
+START = "start_uri"  # checkpoint of another run that this run started from, of a population
 
 
 def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:
@@ -35,6 +37,21 @@ def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:
         else (ray.tune.grid_search(choice) if is_grid else ray.tune.choice(choice))
         for key, choice in sweep.space.items()
     }
+
+
+def drawn(sweep: Sweep, count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Values of so many trials, drawn at random."""
+    random = np.random.RandomState(seed)
+    space = param_space(sweep, is_grid=False)
+    return [
+        plain({key: domain.sample(random_state=random) for key, domain in space.items()})
+        for _ in range(count)
+    ]
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as Python has them; samplers return NumPy's numbers."""
+    return {key: each.item() if hasattr(each, "item") else each for key, each in values.items()}
 
 
 def _range(domain: Domain) -> Any:
@@ -91,7 +108,7 @@ def scheduler(sweep: Sweep) -> TrialScheduler:
     if of.kind == "asha":
         return ASHAScheduler(
             **judged,
-            max_t=max(sweep.trial_config(each).training.num_steps for each in sweep.grid()),
+            max_t=max(sweep.trial_config(each).training.num_steps for each in sweep.probes()),
             grace_period=of.grace_steps or of.every_steps,
             reduction_factor=of.reduction_factor,
         )
@@ -109,17 +126,17 @@ def scheduler(sweep: Sweep) -> TrialScheduler:
 
 
 def _within(sweep: Sweep, values: dict[str, Any]) -> dict[str, Any]:
-    """Ray multiplies what it changes by 0.8 or 1.2; this keeps it in its range."""
+    """Ray multiplies what it changes by 0.8 or 1.2; this keeps it in its range, on its steps."""
     kept = dict(values)
     for key, choice in sweep.space.items():
         if isinstance(choice, Domain):
-            kept[key] = min(max(values[key], choice.low), choice.high)
+            kept[key] = choice.nearest(values[key])
     return kept
 
 
 def largest_trial(sweep: Sweep) -> Need:
     """The workers of a trial with as many and as large ones as any has."""
-    trainings = [sweep.trial_config(each).training for each in sweep.grid()]
+    trainings = [sweep.trial_config(each).training for each in sweep.probes()]
     largest = {
         "training.num_workers": max(each.num_workers for each in trainings),
         "training.cpus_per_worker": max(each.cpus_per_worker for each in trainings),

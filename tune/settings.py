@@ -1,5 +1,6 @@
 """The tables of a sweep's file: how it searches, judges and ends, ranges, and ties."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
@@ -130,12 +131,32 @@ class Domain(Section):
             raise ValueError("low must be above 0 where log = true")
         if self.step < 0:
             raise ValueError("step must not be negative")
+        if self.step and self.is_whole and self.step != int(self.step):
+            raise ValueError("step must be whole where low and high are")
+        if self.step and not all(
+            math.isclose(end / self.step, round(end / self.step)) for end in (self.low, self.high)
+        ):
+            raise ValueError("low and high must be multiples of step")
         return self
 
     @property
     def is_whole(self) -> bool:
         """Whether it holds whole numbers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def nearest(self, value: float) -> float:
+        """The value of the range that is nearest."""
+        step = self.step or (1 if self.is_whole else 0)
+        inside = min(max(value, self.low), self.high)
+        # ends are multiples of the step, so this stays between them
+        found = round(inside / step) * step if step else inside
+        return int(found) if self.is_whole else found
+
+    def probes(self) -> list[Any]:
+        """Both ends, what follows the lower one in a range of whole numbers, and the middle."""
+        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        second = self.low + (self.step or 1) if self.is_whole else middle
+        return sorted({self.low, self.nearest(second), self.nearest(middle), self.high})
 
 
 Choice = list[Any] | Domain

@@ -9,7 +9,6 @@ insists that there is one.
 import argparse
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,22 +45,15 @@ from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 from tune.budget import Budget
 from tune.figures import figures
+from tune.load import load_sweep
 from tune.progress import Progress
-from tune.report import Row, as_csv, best_files, best_of, pareto, ranked, trials_table
+from tune.report import Row, as_csv, best_files, best_of, comparable, pareto, ranked, trials_table
 from tune.resume import Again, begin_again, check_data, check_limits, has_begun, keep_limits
-from tune.search import (
-    ERROR,
-    FINISHED,
-    STEP,
-    concurrency,
-    largest_trial,
-    param_space,
-    scheduler,
-    searcher,
-)
-from tune.space import Sweep, load_sweep
+from tune.rows import row_of
+from tune.search import concurrency, largest_trial, param_space, plain, scheduler, searcher
+from tune.space import Sweep
 from tune.stopped import TAGS, StoppedRuns
-from tune.trial import one_line, run_trial
+from tune.trial import run_trial
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +124,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     if exists(join(uri, RESULT_FILE)):
         result = json.loads(read_bytes(join(uri, RESULT_FILE)))
         budget.set_state(result["budget"])
-        again = begin_again(sweep, result, budget, retry_failed=retry_failed)
+        again = begin_again(sweep, uri, result, budget, retry_failed=retry_failed)
         if not again.points:
             print(read_bytes(join(uri, "report", TABLE_FILE)).decode(), flush=True)
             logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
@@ -157,12 +149,19 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
             logger.info("going on with the trials of %s", folder)
             tuner = ray.tune.Tuner.restore(path, trainable, storage_filesystem=filesystem)
         else:
-            keep_limits(sweep, folder, at_once)
+            keep_limits(sweep, folder, at_once, again)
             tuner = _new_tuner(sweep, trainable, again, budget, at_once, path, filesystem)
         # its own handler would end the sweep at Ctrl-C as if it were over
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-        found = [_row(each, sweep, budget, again) for each in tuner.fit()]
+        # of two metrics a report before a trial's end may have the first alone
+        os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+        grid = tuner.fit()
+        # a result has no settings if its trial never reported, and Ray Tune no other way to trials
+        trials = grid._experiment_analysis.trials
+        found = [row_of(grid[place], trial, sweep, budget, again)
+                 for place, trial in enumerate(trials)]  # fmt: skip
     except BaseException:
+        parent.close_children(TAGS)
         parent.close("KILLED")
         raise
     rows = ranked(
@@ -218,7 +217,7 @@ def _trials_at_once(sweep: Sweep) -> int:
 def _checked(result: dict[str, Any]) -> dict[str, Any]:
     """The result, unless there is nothing but failures in it."""
     rows = result["trials"]
-    if result["failed"] == len(rows):
+    if rows and result["failed"] == len(rows):
         raise ClusterError(
             f"all {len(rows)} trials failed; the first: {rows[0]['error']}",
             where=result["report_uri"],
@@ -231,12 +230,13 @@ def _trainable(sweep: Sweep, parent_run_id: str, again: Again) -> Any:
     """What Ray Tune starts for each trial."""
 
     def driver(values: dict[str, Any]) -> None:
+        name = ray.tune.get_context().get_trial_id() or ""
         run_trial(
             sweep,
-            # samplers return NumPy's numbers
-            {key: each.item() if hasattr(each, "item") else each for key, each in values.items()},
+            plain(values),
             parent_run_id=parent_run_id,
-            trial_id=again.first_name(ray.tune.get_context().get_trial_id() or ""),
+            trial_id=again.first_name(name),
+            began=again.row(name),
         )
 
     # no CPU: its workers have those, and with another one two workers would not fit two CPUs
@@ -255,7 +255,7 @@ def _new_tuner(
     """Ray Tune's part of the sweep: of the points alone, if there are any."""
     settings, points = sweep.settings, again.points
     storage_path, _, name = path.rpartition("/")
-    total = len(points) or settings.num_trials or len(sweep.grid())
+    total = len(points) or sweep.num_trials
     return ray.tune.Tuner(
         trainable,
         param_space=param_space(sweep, is_grid=settings.searcher == "grid" and not points),
@@ -294,8 +294,13 @@ def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) ->
     for name, content in files.items():
         write_bytes(join(uri, "report", name), content)
     parent.folder(join(uri, "report"), "")
-    parent.close("FAILED" if all(row["status"] == "failed" for row in rows) else "FINISHED")
-    front = pareto(rows, settings.metric, settings.mode) if len(settings.metric) > 1 else []
+    has_failed = bool(rows) and all(row["status"] == "failed" for row in rows)
+    parent.close("FAILED" if has_failed else "FINISHED")
+    judged = comparable(rows, sweep) if len(settings.metric) > 1 else []
+    front = [
+        {key: row[key] for key in sweep.space if key in row}
+        for row in pareto(judged, settings.metric, settings.mode)
+    ]
     return {
         "run_id": parent.run_id,
         "name": sweep.name,
@@ -305,11 +310,11 @@ def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) ->
         },
         "best": dict(best),
         "best_uri": join(uri, "report", "best.toml") if best else "",
-        **({"pareto": [{key: row[key] for key in sweep.space} for row in front]} if front else {}),
+        **({"pareto": front} if front else {}),
         "report_uri": join(uri, "report"),
         **{state.replace(" ", "_"): sum(row["status"] == state for row in rows)
            for state in ("finished", "stopped", "cut short", "failed")},
-        "not_started": (settings.num_trials or len(sweep.grid())) - len(rows),
+        "not_started": sweep.num_trials - len(rows),
         "tracking_uri": sweep.config.tracking.uri,
     }  # fmt: skip
 
@@ -322,34 +327,6 @@ def _warn_of_different_events(rows: Sequence[Row]) -> None:
         logger.warning(
             "trials were scored on %g to %g events: they cannot be compared", counts[0], counts[-1]
         )
-
-
-def _row(result: ray.tune.Result, sweep: Sweep, budget: Budget, again: Again) -> Row | None:
-    """Settings, metrics, step, ``status`` and ``error`` of a trial; None of one that never began.
-
-    ``status``: finished; failed; ``cut short`` by the budget; or stopped by the scheduler.
-    """
-    metrics = result.metrics or {}
-    error = one_line(result.error) if result.error is not None else metrics.get(ERROR, "")
-    if result.config is None and not error:
-        return None
-    name = metrics.get("trial_id", "")
-    stopped = "cut short" if budget.has_cut_short(name) else "stopped"
-    status = "finished" if metrics.get(FINISHED) else stopped
-    return {
-        **dict.fromkeys(sweep.space),
-        **sweep.settings_of(result.config or {}),
-        "status": "failed" if error else status,
-        **({STEP: int(metrics[STEP])} if STEP in metrics else {}),
-        **{key: value for key, value in metrics.items() if "/" in key and _is_number(value)},
-        "seconds": float(metrics.get("time_total_s", 0.0)),
-        "error": error,
-        "trial": again.first_name(name) if name else "",
-    }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
 
 
 def _store_files(sweep: Sweep) -> dict[str, tuple[int, str]]:

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,13 +26,14 @@ from mmtpp.config.fingerprint import fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageError
-from mmtpp.storage.paths import join
+from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.train.launch import finetune, pretrain
-from tune.search import ERROR, FINISHED, RUN, STEP
+from tune.search import ERROR, FINISHED, RUN, START, STEP
 from tune.settings import TRAINING_JOBS
 from tune.space import Sweep, Values
 
 POINTER_FILE = "pointer.json"
+TRIAL_FILE = "trial.json"  # of a trial that is over: its metrics, beside its first run's
 logger = logging.getLogger(__name__)
 
 TRAIN = {"pretrain": pretrain, "finetune": finetune}
@@ -53,8 +54,20 @@ class Segment:
     identity: dict[str, object]
     start_uri: str
 
+    @property
+    def report(self) -> dict[str, str]:
+        """What Ray Tune is told of it, for a round of trials that go on."""
+        return {RUN: self.run_name, START: self.start_uri}
 
-def run_trial(sweep: Sweep, values: Values, *, parent_run_id: str, trial_id: str) -> None:
+
+def run_trial(
+    sweep: Sweep,
+    values: Values,
+    *,
+    parent_run_id: str,
+    trial_id: str,
+    began: Mapping[str, object] | None = None,
+) -> None:
     """Run the jobs of a trial and report to Ray Tune; called by Tune, in a process of its own.
 
     The run's name follows from the trial, so a trial that is started again, here or on another
@@ -65,6 +78,7 @@ def run_trial(sweep: Sweep, values: Values, *, parent_run_id: str, trial_id: str
         values: of the space.
         parent_run_id: in MLflow.
         trial_id: in Ray Tune.
+        began: what an earlier round of the sweep knows of the trial: where it stood.
 
     Raises:
         StorageError, ClusterError: what another attempt may not meet. Other failures are reported,
@@ -72,11 +86,15 @@ def run_trial(sweep: Sweep, values: Values, *, parent_run_id: str, trial_id: str
     """
     # two trials of a searcher may be alike, those of a grid may not
     own = {} if sweep.settings.searcher == "grid" else {"trial": trial_id}
-    segment = _segment(sweep.name, {"values": values, **own}, sweep.config.run.storage_uri)
+    identity = {"values": dict(values), **own}
+    if began and RUN in began:
+        segment = Segment(str(began[RUN]), identity, str(began[START]))
+    else:
+        segment = _segment(sweep.name, identity, sweep.config.run.storage_uri)
     own_settings = {"run.name": segment.run_name, "tracking.parent_run_id": parent_run_id}
     try:
         config = with_values(sweep.trial_config(values), own_settings)
-        metrics = _run_jobs(sweep, config, segment)
+        metrics = _metrics(sweep, config, segment)
         for metric in sweep.settings.metric:
             if metric not in metrics:
                 raise ConfigError(f"sweep.metric = {metric}: trials report {', '.join(metrics)}")
@@ -85,9 +103,11 @@ def run_trial(sweep: Sweep, values: Values, *, parent_run_id: str, trial_id: str
     except (MmtppError, TrainingFailedError) as error:
         logger.exception("the trial failed")
         nothing = dict.fromkeys(sweep.settings.metric, math.nan)
-        ray.tune.report({**nothing, STEP: 0, FINISHED: 0.0, ERROR: one_line(error)})
+        ray.tune.report(
+            {**nothing, **segment.report, STEP: 0, FINISHED: 0.0, ERROR: one_line(error)}
+        )
     else:
-        ray.tune.report({**metrics, FINISHED: 1.0})
+        ray.tune.report({**metrics, **segment.report, FINISHED: 1.0})
 
 
 def one_line(error: BaseException) -> str:
@@ -115,6 +135,16 @@ def _segment(sweep_name: str, identity: dict[str, object], storage_uri: str) -> 
         start_uri = join(storage_uri, pointer["run_name"], pointer["checkpoint"])
     of = {**identity, "start_uri": start_uri}
     return Segment(f"{sweep_name}-{fingerprint(of)[:8]}", identity, start_uri)
+
+
+def _metrics(sweep: Sweep, config: RunConfig, segment: Segment) -> dict[str, float]:
+    """Of all jobs; read, if the trial was over before Ray Tune could write that down."""
+    uri = join(config.run.storage_uri, segment.run_name, TRIAL_FILE)
+    if exists(uri):
+        return json.loads(read_bytes(uri))
+    metrics = _run_jobs(sweep, config, segment)
+    write_bytes(uri, json.dumps(metrics).encode())
+    return metrics
 
 
 def _run_jobs(sweep: Sweep, config: RunConfig, segment: Segment) -> dict[str, float]:
@@ -188,7 +218,7 @@ def _next(queue: Queue, is_over: Callable[[], bool]) -> Report | None:
 
 def _report(report: Report, segment: Segment, *, keep: bool) -> None:
     """Tell Ray Tune, with a pointer to the checkpoint if it is to ``keep`` one."""
-    metrics = {**report[0], RUN: segment.run_name}
+    metrics = {**report[0], **segment.report}
     checkpoint = report[1]
     if not keep or not checkpoint:
         ray.tune.report(metrics)

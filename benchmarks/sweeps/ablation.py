@@ -32,8 +32,9 @@ from mmtpp.data.store import StoreReader
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import join, read_bytes
 from mmtpp.train.launch import pretrain
+from tune.load import load_sweep
 from tune.report import Row, markdown
-from tune.space import Sweep, load_sweep
+from tune.space import Sweep
 from tune.sweep import run
 
 HERE = Path(__file__).parent

@@ -20,9 +20,9 @@ from benchmarks.stack import own_stack
 from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
 from mmtpp.data.prepare import prepare
+from tune.load import load_sweep
 from tune.report import Row, markdown
 from tune.scaling import CONTEXT, LOSS, PARAMETERS, STEP, Trials, report
-from tune.space import load_sweep
 from tune.sweep import run
 
 RESULT = Path(__file__).with_suffix(".md")

@@ -22,7 +22,7 @@ from tests.cluster.conftest import NO_CAPACITY
 from tests.on_ray.curves import curve
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
 from tests.on_ray.settings import RUNS, SOURCE, STORE, make_config
-from tune.space import load_sweep
+from tune.load import load_sweep
 from tune.sweep import run
 
 pytestmark = pytest.mark.slow

@@ -24,18 +24,25 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import copy_folder, exists, list_files, read_bytes, remove_folder
+from mmtpp.storage.paths import (
+    copy_folder,
+    exists,
+    filesystem_of,
+    list_files,
+    read_bytes,
+    remove_folder,
+)
 from mmtpp.train.compute import steps_within
 from mmtpp.train.task import PROGRESS_FILE
 from tests.conftest import ROOT
 from tests.on_ray.events import publish_events
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import RUNS, STORE, make_config
+from tune.load import load_sweep
 from tune.report import as_toml
 from tune.resume import check_data
 from tune.search import concurrency, largest_trial
 from tune.settings import OF_VALIDATION
-from tune.space import load_sweep
 from tune.sweep import run
 
 pytestmark = pytest.mark.timeout(1800)
@@ -54,7 +61,7 @@ def sweep_file(tmp_path):
                                 "training.samples_per_step": 2, **changes})  # fmt: skip
         file = tmp_path / f"{name}.toml"
         head = f'[sweep]\nname = "{name}"\nmetric = {metric}\nmode = {mode}\n'
-        file.write_text(f"{head}{tables}\n{as_toml(config)}")
+        file.write_text(f"{head}{tables}\n{as_toml(config, 'tune/sweep.py')}")
         return file
 
     return write
@@ -85,11 +92,18 @@ def _until_free(cpus: float) -> None:
 
 @pytest.mark.slow
 def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_file, tmp_path):
-    """Of three trials one fails: it is recorded and does not stop the others."""
+    """Of three trials one fails: it is recorded and does not stop the others.
+
+    There is no source: trials have the store alone, and can neither decode nor tokenise again.
+    """
     file = sweep_file(
         "grid",
         'max_concurrent = 2\n[space]\n"lora.rank" = [2, 4]\n"training.learning_rate" = [0.003]\n',
-        **{"model.path": base["adapter_uri"], "training.num_steps": 3},
+        **{
+            "model.path": base["adapter_uri"],
+            "training.num_steps": 3,
+            "source.uri": f"{RUNS}/no-such-source",
+        },
     )
     broken = file.read_text().replace("[0.003]", "[0.003, 1e30]").replace("[2, 4]", "[2]")
     result = run(load_sweep(file, []))
@@ -175,19 +189,25 @@ def test_a_population_passes_the_weights_of_its_best_on(store, client, sweep_fil
 
 
 def test_two_metrics_make_a_front(store, client, sweep_file):
+    """The second comes with the last job, when the first has been reported alone."""
+    answers = f"finetune/{OF_EVENTS}"
     file = sweep_file(
         "front",
-        'searcher = "optuna"\nnum_trials = 3\n[space]\n'
+        'searcher = "optuna"\nnum_trials = 2\njobs = ["pretrain", "finetune"]\n[space]\n'
         '"compression.delta" = {low = 0.0, high = 1.0}\n'
         '"window.max_tokens" = {low = 128, high = 256, step = 64}\n',
-        f'["{OF_EVENTS}", "data/tokens_per_event"]',
+        f'["{OF_EVENTS}", "{answers}"]',
         '["min", "min"]',
-        **{"training.num_steps": 2, "evaluation.targets_delta": 1.0},
+        **{
+            "training.num_steps": 2,
+            "training.validate_every": 1,
+            "evaluation.targets_delta": 1.0,
+        },
     )
     sweep = load_sweep(file, [])
     result = run(sweep)
-    assert 3 == result["finished"]
-    costs = [(row[OF_EVENTS], row["data/tokens_per_event"]) for row in result["trials"]]
+    assert (2, 0) == (result["finished"], result["failed"]), result["trials"]
+    costs = [(row[OF_EVENTS], row[answers]) for row in result["trials"]]
     ends = {costs.index(min(costs)), costs.index(min(costs, key=lambda each: (each[1], each[0])))}
     settings = [{key: row[key] for key in sweep.space} for row in result["trials"]]
     assert all(settings[place] in result["pareto"] for place in ends)
@@ -209,7 +229,22 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     assert "finished" == row["status"]
     assert row["evaluate/time/rmse_s"] > 0
     assert f"finetune/{LOSS}" in row
-    assert 3 == len(_children(client, result["run_id"]))
+    children = _children(client, result["run_id"])
+    assert 3 == len(children)
+    # killed before Ray Tune wrote down that the trial was over: nothing is done again
+    folder = f"{RUNS}/{result['name']}"
+    for name in ("tune-0", "report"):
+        remove_folder(f"{folder}/{name}")
+    filesystem, path = filesystem_of(f"{folder}/result.json")
+    filesystem.delete_file(path)
+    again = run(load_sweep(file, []))
+    (told,) = again["trials"]
+    same = {key: value for key, value in row.items() if key not in ("seconds", "trial")}
+    assert same == {key: told[key] for key in same}
+    ended = {child.info.run_id: child.info.end_time for child in children}
+    assert ended == {
+        child.info.run_id: child.info.end_time for child in _children(client, result["run_id"])
+    }
 
 
 @pytest.mark.slow
@@ -224,7 +259,9 @@ def test_a_budget_ends_a_sweep_and_a_larger_one_goes_on(store, client, sweep_fil
     )
     result = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))  # 14 s: the start of a trial
     assert 0 == result["finished"] + result["failed"]
-    assert 2 == result["cut_short"] + result["not_started"]
+    assert (1, 1) == (result["cut_short"], result["not_started"])
+    (row,) = result["trials"]
+    assert row["training.learning_rate"] in (0.01, 0.02)  # though it never reported
     assert result["budget_used_up"]
     assert result["best"] == {}
     assert all(child.info.status == "KILLED" for child in _children(client, result["run_id"]))

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from tests.unit.sweeps import HEAD
-from tune.space import load_sweep
+from tune.load import load_sweep
 
 
 @pytest.fixture

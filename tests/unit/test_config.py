@@ -11,8 +11,8 @@ from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.load import config_from_tree, load_config, require, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
+from tune.load import load_sweep
 from tune.report import as_toml
-from tune.space import load_sweep
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +87,7 @@ def test_every_shipped_sweep_loads_and_names_real_settings(path: Path):
 def test_best_toml_loads_as_the_same_configuration(tmp_path):
     config = load_config(ROOT / "jobs/configs/demo_adapt.toml", ['source.types=["é", "b"]'])
     file = tmp_path / "best.toml"
-    file.write_text(as_toml(config))
+    file.write_text(as_toml(config, "jobs/pretrain.py"))
     assert config == load_config(file)
     assert config == config_from_tree(tomllib.loads(file.read_text()))
 

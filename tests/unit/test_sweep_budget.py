@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.unit.sweeps import OF_EVENTS
 from tune.budget import Budget
 
 
@@ -47,6 +48,21 @@ def test_the_budget_counts_the_hours_of_all_workers(sweep_of, clock):
     larger.set_state(kept)
     assert larger.used_gpu_hours == pytest.approx(3500 / 3600)
     assert not larger.stop_all()
+
+
+def test_a_trial_whose_settings_cannot_be_is_counted_all_the_same(sweep_of, clock):
+    """It fails by itself; here it would end the sweep."""
+    text = (
+        '[space]\n"window.max_tokens" = [128, 256]\n'
+        '[tied]\n"training.num_workers" = {to = "window.max_tokens", times = 0.0078125}\n'
+    )
+    budget = Budget(sweep_of(text, f"sweep.metric={OF_EVENTS}"))
+    trial = SimpleNamespace(trial_id="t_0", config={"window.max_tokens": 384})
+    budget.on_trial_start(0, [], trial)
+    clock[0] += 60
+    assert budget.used_gpu_hours == pytest.approx(3 * 60 / 3600)
+    assert budget.has_begun("t_0")
+    assert not budget.has_begun("t_1")
 
 
 def test_the_budget_of_hours_goes_on_after_an_interruption(sweep_of, clock):

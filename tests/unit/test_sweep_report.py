@@ -11,7 +11,16 @@ from mmtpp.config.load import load_config
 from mmtpp.core.errors import NonFiniteLossError
 from tests.unit.sweeps import METRIC
 from tune.figures import figures
-from tune.report import as_csv, best_files, best_of, over_seeds, pareto, ranked, trials_table
+from tune.report import (
+    as_csv,
+    best_files,
+    best_of,
+    comparable,
+    over_seeds,
+    pareto,
+    ranked,
+    trials_table,
+)
 from tune.trial import one_line
 
 
@@ -56,6 +65,9 @@ def test_the_best_is_that_of_all_seeds_and_never_one_without_the_metric(sweep_of
     assert (4, 1) == (best["lora.rank"], best["training.seed"])
     ranks = sweep_of('[space]\n"lora.rank" = [2, 4]\n')
     assert 1.0 == (best_of(rows, ranks) or {})[METRIC]
+    assert 2.25 == best[METRIC]  # not that of its better seed
+    front = pareto(comparable(rows, seeds), [METRIC, "data/tokens_per_event"], ["min", "min"])
+    assert [(4, 2.25)] == [(row["lora.rank"], row[METRIC]) for row in front]
     without = [{key: value for key, value in row.items() if key != METRIC} for row in rows]
     assert best_of(without, ranks) is None
     assert best_of(without, seeds) is None
@@ -80,7 +92,15 @@ def test_the_best_files_are_read_as_what_was_best(sweep_of, tmp_path):
     assert {"ray.io/accelerator-type": "A100"} == first.training.machine_labels
     assert 7 == second.training.num_steps != first.training.num_steps
     assert files["best.toml"].startswith(b"# python jobs/pretrain.py --config best.toml")
-    assert files["best-finetune.toml"].startswith(b"# python jobs/finetune.py")
+    assert files["best-finetune.toml"].startswith(
+        b"# python jobs/finetune.py --config best-finetune.toml --set model.adapter=W"
+    )
+    alone = sweep_of(
+        '[space]\n"lora.rank" = [2]\n[model]\npath = "s3://b/base"\n', 'sweep.jobs=["finetune"]'
+    )
+    (text,) = best_files(alone, {"lora.rank": 2}).values()
+    assert text.startswith(b"# python jobs/finetune.py --config best.toml\n")
+    assert b"s3://b/base" in text
 
 
 def test_figures_take_settings_that_are_no_numbers(sweep_of):

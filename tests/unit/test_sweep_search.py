@@ -1,9 +1,13 @@
 """Ray Tune's searchers and schedulers, and how many trials run at a time."""
 
+import json
 import math
 
+import pytest
+
 from mmtpp.data.machines import Need
-from tune.search import concurrency, param_space, scheduler, searcher
+from tune.search import concurrency, drawn, param_space, scheduler, searcher
+from tune.settings import Domain
 
 
 def test_ranges_stay_within_their_ends_and_hold_both(sweep_of):
@@ -62,3 +66,30 @@ def test_a_population_stays_in_its_ranges(sweep_of):
     assert {"training.learning_rate": 1e-2} == pbt._custom_explore_fn(
         {"training.learning_rate": 1.2e-2}
     )
+
+
+def test_the_nearest_value_of_a_range_is_on_its_steps():
+    whole = Domain(low=4, high=12, step=4)
+    assert [4, 4, 8, 12, 12] == [whole.nearest(each) for each in (0, 5.9, 6.1, 11, 40)]
+    assert isinstance(whole.nearest(9.6), int)
+    assert pytest.approx([0.05, 0.15]) == [
+        Domain(low=0.05, high=1.0, step=0.05).nearest(each) for each in (0.07, 0.13)
+    ]
+    assert 0.6 == Domain(low=0.5, high=1.0).nearest(0.6)
+    assert [128, 129, 320, 512] == Domain(low=128, high=512).probes()
+    assert pytest.approx([1e-4, 1e-3, 1e-2]) == Domain(low=1e-4, high=1e-2, log=True).probes()
+
+
+def test_trials_are_drawn_from_the_space_and_the_same_for_a_seed(sweep_of):
+    sweep = sweep_of(
+        '[space]\n"lora.rank" = {low = 1, high = 3}\n"training.loss_weights" = [{text = 0.1}]\n'
+        '"model.tiny_width" = [24, 48]\n',
+        "sweep.searcher=random",
+        "sweep.num_trials=4",
+    )
+    trials = drawn(sweep, 50, seed=1)
+    assert trials == drawn(sweep, 50, seed=1) != drawn(sweep, 50, seed=2)
+    assert {1, 2, 3} == {each["lora.rank"] for each in trials}
+    assert {24, 48} == {each["model.tiny_width"] for each in trials}
+    assert all({"text": 0.1} == each["training.loss_weights"] for each in trials)
+    json.dumps(trials)  # no numbers of NumPy's

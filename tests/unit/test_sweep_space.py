@@ -7,9 +7,9 @@ import pytest
 
 from mmtpp.core.errors import ConfigError
 from tests.unit.sweeps import OF_EVENTS
+from tune.load import load_sweep
 from tune.search import param_space
 from tune.settings import OF_WHOLE_EVENTS
-from tune.space import load_sweep
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,11 +120,69 @@ def test_stage_two_may_search_any_compression(sweep_of):
             ["one evaluation.targets_delta for all trials"],
         ),
         (
+            '[space]\n"training.validation_sequences" = [8, 16]\n',
+            [f"sweep.metric={OF_EVENTS}"],
+            ["validation_sequences: trials would be scored on different events"],
+        ),
+        (
+            '[space]\n"template.time_bytes" = [2, 4]\n',
+            [f"sweep.metric={OF_EVENTS}"],
+            ["template.time_bytes changes what the tokens are", "a density"],
+        ),
+        (
             '[space]\n"lora.rank" = [2]\n',
             ["sweep.metric=validation/intrval_nll_nats_per_event"],
             ["no such metric", OF_EVENTS],
         ),
         ('[space]\n"lora.rank" = [2]\n', ["sweep.metric=evaluate/time/mae_s"], ["do not evaluate"]),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ['sweep.jobs=["finetune", "evaluate"]', "sweep.metric=evaluate/time/rmse"],
+            ["no such metric", "evaluate/time/rmse_s"],
+        ),
+        ('[space]\n"lora.rank" = [2]\n', ["sweep.metric=dta/tokens_per_event"], ["data/"]),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ['sweep.jobs=["finetune", "evaluate"]', "tasks.joint=0",
+             "sweep.metric=evaluate/joint/nll_nats_per_event"],
+            ["not trained to answer joint", "tasks.joint = 0.0"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ['sweep.jobs=["pretrain", "evaluate"]', "sweep.metric=evaluate/time/mae_s"],
+            ["not trained to answer time"],
+        ),
+        (
+            '[space]\n"lora.rank" = {low = 2, high = 9, step = 2}\n',
+            ["sweep.searcher=random", "sweep.num_trials=4"],
+            ["low and high must be multiples of step"],
+        ),
+        (
+            '[space]\n"lora.rank" = {low = 2, high = 8, step = 0.5}\n',
+            ["sweep.searcher=random", "sweep.num_trials=4"],
+            ["step must be whole"],
+        ),
+        (
+            '[space]\n"lora.rank" = {low = 2, high = 8, step = 2, log = true}\n',
+            ["sweep.searcher=optuna", "sweep.num_trials=4"],
+            ["lora.rank has log and step"],
+        ),
+        (  # both ends are widths there may be
+            '[space]\n"model.tiny_width" = {low = 48, high = 192}\n',
+            ["sweep.searcher=random", "sweep.num_trials=4"],
+            ["model.tiny_width = 49"],
+        ),
+        (
+            '[space]\n"window.max_tokens" = {low = 128, high = 512}\n',
+            ["sweep.searcher=random", "sweep.num_trials=4", f"sweep.metric={OF_EVENTS}",
+             'tied.training.samples_per_step={to = "window.max_tokens", product = 1024}'],
+            ["training.samples_per_step = 7.9"],
+        ),
+        (
+            '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
+            ['sweep.scheduler={kind = "asha", every_steps = 10, grace_steps = 2000}'],
+            ["sweep.scheduler.grace_steps = 2000", "ends before the first decision"],
+        ),
         (
             '[space]\n"lora.rank" = [2]\n',
             ['tied.lora.alpha={to = "lora.dropout", times = 2}'],
@@ -178,6 +236,21 @@ def test_what_cannot_work_is_refused_before_anything_starts(sweep_of, text, assi
         sweep_of(text, *assignments)
     for each in told:
         assert each in str(caught.value)
+
+
+def test_a_large_space_is_probed_without_all_of_its_combinations(sweep_of):
+    rates = [round(0.01 * place, 2) for place in range(1, 51)]
+    keys = ("training.learning_rate", "training.weight_decay", "lora.dropout",
+            "training.final_lr_fraction", "training.max_grad_norm")  # fmt: skip
+    text = "[space]\n" + "\n".join(f'"{key}" = {rates}' for key in keys)
+    sweep = sweep_of(text, "sweep.searcher=random", "sweep.num_trials=4")  # of 50^5
+    probes = sweep.probes()
+    assert len(probes) < 1000
+    assert all(rates == sorted({each[key] for each in probes}) for key in keys)
+    assert 4 == sweep.num_trials
+    wrong = text.replace("0.5]", "-0.5]", 1)
+    with pytest.raises(ConfigError, match=r"learning_rate = -0\.5"):
+        sweep_of(wrong, "sweep.searcher=random", "sweep.num_trials=4")
 
 
 def test_the_example_of_the_readme_is_a_sweep(tmp_path: Path):
