@@ -1,6 +1,6 @@
 """How loss falls with model size, data and context, at given compute, on flights.
 
-    make scaling        two hours on two cores; goes on where it stopped
+    make scaling        an hour and a half on two cores; goes on where it stopped
     python -m benchmarks.sweeps.scaling sweep.max_hours=1      and what there is until then
 
 Prepares the demo's flights, runs ``tune/configs/scaling.toml`` and fits the exponents. Writes
@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
 from mmtpp.config.job import start_logging
@@ -22,7 +24,7 @@ from mmtpp.config.load import with_values
 from mmtpp.data.prepare import prepare
 from tune.load import load_sweep
 from tune.report import Row, markdown
-from tune.scaling import CONTEXT, LOSS, PARAMETERS, STEP, Trials, report
+from tune.scaling import CONTEXT, LOSS, PARAMETERS, STEP, Trials, fit, predicted, report
 from tune.sweep import run
 
 RESULT = Path(__file__).with_suffix(".md")
@@ -43,6 +45,19 @@ def best_sizes(rows: list[Row]) -> list[Row]:
     return [{name: best[place][name] for name in COLUMNS} for place in sorted(best)]
 
 
+def laws_by_context(trials: Trials) -> list[Row]:
+    """Exponents fitted to the trials of each context alone."""
+    found: list[Row] = []
+    for context in sorted(set(trials.context.tolist())):
+        alone = trials.take(np.flatnonzero(trials.context == context))
+        law = fit(alone)
+        off = float(np.abs(predicted(law, alone) / alone.loss - 1).mean())
+        found.append(
+            {"context": int(context), **law.exponents, "floor": law.floor, "off by": error}
+        )
+    return found
+
+
 def main() -> int:
     """Sweep, fit, print, write."""
     start_logging()
@@ -50,7 +65,9 @@ def main() -> int:
         sweep = load_sweep(CONFIG, sys.argv[1:])
         prepare(with_values(sweep.config, FLIGHTS))
         result: dict[str, Any] = run(sweep)
-    text, figure = report(Trials.of(result))
+    trials = Trials.of(result)
+    text, figure = report(trials)
+    laws = laws_by_context(trials)
     rows = [row for row in result["trials"] if row["status"] == "finished"]
     RESULT.with_suffix(".png").write_bytes(figure)
     return finish(
@@ -62,6 +79,8 @@ def main() -> int:
                 f"{len(rows)} of {len(sweep.grid())} trials, {result['failed']} failed.",
                 text.strip(),
                 "![](scaling.png)",
+                "Exponents of each context alone, and by how much that law is off in the mean:",
+                markdown(laws, list(laws[0])),
                 "The best size of each budget and context:",
                 markdown(best_sizes(rows), list(COLUMNS)),
                 "All trials:",
