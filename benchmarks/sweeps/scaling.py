@@ -51,7 +51,7 @@ def laws_by_context(trials: Trials) -> list[Row]:
     for context in sorted(set(trials.context.tolist())):
         alone = trials.take(np.flatnonzero(trials.context == context))
         law = fit(alone)
-        off = float(np.abs(predicted(law, alone) / alone.loss - 1).mean())
+        error = float(np.abs(predicted(law, alone) / alone.loss - 1).mean())
         found.append(
             {"context": int(context), **law.exponents, "floor": law.floor, "off by": error}
         )
