@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
@@ -30,6 +31,7 @@ LOSS, PARAMETERS, STEP = OF_WHOLE_EVENTS, "model/trained_parameters", "step"
 CONTEXT = "window.max_tokens"
 HUBER = 1e-3  # of the logarithm of the loss, as in the source
 RESAMPLES = 200
+FEW_TICKS = 5
 FEWEST_VALUES = 3  # of a quantity: with two of them any exponent fits, with another floor
 EXPONENTS = (1e-3, 5.0)  # between which they are sought
 Array = NDArray[np.float64]
@@ -280,6 +282,10 @@ def report(trials: Trials) -> tuple[str, bytes]:
         axes.set(xscale="log", xlabel=name,
                  title="no exponent told" if name in unknown
                  else f"exponent {law.exponents[name]:.2f}")  # fmt: skip
+        distinct = np.unique(values)
+        if len(distinct) <= FEW_TICKS:
+            axes.set_xticks(distinct, [f"{value:,.0f}" for value in distinct])
+        axes.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
         if not place:
             axes.set_ylabel("validation, nats an event")
         if place == len(quantities) - 1:
