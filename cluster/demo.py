@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from mlflow.tracking import MlflowClient
+
 from cluster.local import Stack, default_home, up
 from mmtpp.core.errors import ClusterError, MmtppError
 
@@ -94,7 +96,7 @@ def demo(stack: Stack) -> None:
     _show(of_base, of_adapter)
     _show_forecasts(of_forecasts)
     minutes = (time.monotonic() - started) / 60
-    print(f"\nMLflow         {stack.mlflow_uri}")
+    print(f"\nMLflow         {_runs_page(stack, of_adapter['run_id'])}")
     print(f"Ray dashboard  {stack.dashboard_uri}  (token in {stack.home / 'ray_token'})")
     print(f"adapter        {adapted['adapter_uri']}")
     print(f"forecaster     {finetuned['adapter_uri']}")
@@ -120,7 +122,15 @@ def sweep(stack: Stack) -> None:
         shown=OF_A_SWEEP,
     )
     print(f"\nbest: {result['best']}\nas a configuration: {result['best_uri']}")
-    print(f"MLflow, parent run and its trials: {stack.mlflow_uri}")
+    page = _runs_page(stack, result["run_id"])
+    print(f"MLflow, parent run and its trials: {page}")
+    print(f"its figures: {page}/{result['run_id']}/artifacts")
+
+
+def _runs_page(stack: Stack, run_id: str) -> str:
+    """MLflow's list of runs; by itself it opens on pages for traces of language models."""
+    experiment = MlflowClient(stack.mlflow_uri).get_run(run_id).info.experiment_id
+    return f"{stack.mlflow_uri}/#/experiments/{experiment}/runs"
 
 
 def _show(of_base: dict, of_adapter: dict) -> None:
