@@ -34,7 +34,7 @@ CHOOSE_EVENTS = (
 )
 OF_INTERVALS = "validation/interval_nll_nats_per_event"
 # beside validations and forecasts; their names are not checked
-OF_TRAINING = ("data/", "memory/", "model/", "speed/", "time/", "train/")
+OF_TRAINING = ("data/", "memory/", "model/", "speed/", "system/", "time/", "train/")
 OF_EVALUATION = ("horizon/", "qa/", "test/")
 OF_LIKELIHOODS = (
     "interval_nll_nats_per_event",
@@ -109,7 +109,7 @@ def _check_metric(sweep: "Sweep", metric: str) -> None:
 
         names = [f"evaluate/{name}" for name in (*METRICS, MACRO_F1, JOINT, *OF_LIKELIHOODS)]
         families = [f"evaluate/{family}" for family in OF_EVALUATION]
-    name = metric.partition("@")[0]  # @ positions in a sequence
+    name = metric.partition("/at_")[0]  # at some positions in the sequence
     if name not in names and not name.startswith(tuple(families)):
         near = difflib.get_close_matches(metric, names, n=3, cutoff=0.4) or names
         raise ConfigError(

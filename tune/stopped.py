@@ -8,7 +8,7 @@ from ray.tune.experiment import Trial
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from tune.search import FINISHED, RUN
 
-TAGS = {"mmtpp.stopped": "by the sweep, before its end"}
+BY_THE_SWEEP = "by the sweep, before its end"
 _parents: dict[str, MlflowTracker] = {}  # by sweep; Tune keeps callbacks, which hold no tracker
 
 
@@ -32,4 +32,4 @@ class StoppedRuns(Callback):
     ) -> None:
         result = trial.last_result or {}
         if FINISHED not in result and RUN in result:
-            _parents[self._sweep_name].close_children(TAGS, run_name=result[RUN])
+            _parents[self._sweep_name].close_children(BY_THE_SWEEP, run_name=result[RUN])

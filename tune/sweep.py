@@ -52,7 +52,7 @@ from tune.resume import Again, begin_again, check_data, check_limits, has_begun,
 from tune.rows import row_of
 from tune.search import concurrency, largest_trial, param_space, plain, scheduler, searcher
 from tune.space import Sweep
-from tune.stopped import TAGS, StoppedRuns
+from tune.stopped import BY_THE_SWEEP, StoppedRuns
 from tune.trial import run_trial
 
 logger = logging.getLogger(__name__)
@@ -155,13 +155,12 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         # of two metrics a report before a trial's end may have the first alone
         os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-        grid = tuner.fit()
+        grid = _fit(tuner, parent)
         # a result has no settings if its trial never reported, and Ray Tune no other way to trials
         trials = grid._experiment_analysis.trials
         found = [row_of(grid[place], trial, sweep, budget, again)
                  for place, trial in enumerate(trials)]  # fmt: skip
     except BaseException:
-        parent.close_children(TAGS)
         parent.close("KILLED")
         raise
     rows = ranked(
@@ -169,7 +168,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         sweep.settings.metric[0],
         sweep.settings.mode[0],
     )
-    parent.close_children(TAGS)
+    parent.close_children(BY_THE_SWEEP)
     changed = _changed(before, _store_files(sweep))
     if changed:
         logger.warning("%d files of the store were changed while trials read it", changed)
@@ -182,6 +181,15 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     }
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     return _checked(result)
+
+
+def _fit(tuner: ray.tune.Tuner, parent: MlflowTracker) -> ray.tune.ResultGrid:
+    """Run the trials; an interruption, which takes them down, closes their runs too."""
+    try:
+        return tuner.fit()
+    except BaseException:
+        parent.close_children("by an interruption of the sweep")
+        raise
 
 
 def _parent_id(sweep: Sweep, parent: MlflowTracker) -> str:

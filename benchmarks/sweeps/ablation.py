@@ -151,9 +151,8 @@ def by_setting(rows: Sequence[Row], key: str, *, spread: bool = False) -> list[R
         row: Row = {key: f"{value:g}", "trials": len(group)}
         for name, title in SHOWN.items():
             numbers = [float(str(each[name])) for each in group]
-            differ = (
-                spread and len(set(np.round(numbers, 9))) > 1
-            )  # what data alone decide does not
+            # what the data alone decide does not vary
+            differ = spread and len(set(np.round(numbers, 9))) > 1
             about = f" ± {np.std(numbers, ddof=1):.2g}" if differ else ""
             row[title] = f"{np.mean(numbers):.4g}{about}"
         found.append(row)

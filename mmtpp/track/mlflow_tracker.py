@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 RUN_KEY_TAG = "mmtpp.run"  # one MLflow run for each value, however often it is restarted
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
+STOPPED_TAG = "mmtpp.stopped"  # why a run was closed by another; gone when it goes on
 FORECASTER = "forecaster"  # folder of the logged model
 DIGEST_LENGTH = 36  # MLflow's limit
 MAX_PARAM_LENGTH = 6000  # MLflow's limit
@@ -247,11 +248,11 @@ class MlflowTracker:
 
         self._put("forecaster", {"path": path, "base": base}, call)
 
-    def close_children(self, tags: Mapping[str, str], *, run_name: str = "") -> None:
+    def close_children(self, why: str, *, run_name: str = "") -> None:
         """Mark the child runs that are still open as ``KILLED``: what ran them is gone.
 
         Args:
-            tags: given to them.
+            why: their tag ``mmtpp.stopped``, until they go on.
             run_name: of the only ones that are meant; empty for all.
         """
 
@@ -261,11 +262,10 @@ class MlflowTracker:
             if run_name:
                 query += f" and attributes.run_name = '{run_name}'"
             for child in client.search_runs([experiment_id], query, max_results=MAX_RUNS):
-                entries = [RunTag(key, value) for key, value in tags.items()]
-                client.log_batch(child.info.run_id, tags=entries)
+                client.set_tag(child.info.run_id, STOPPED_TAG, why)
                 client.set_terminated(child.info.run_id, "KILLED")
 
-        self._put("children", {**tags, "run_name": run_name}, call)
+        self._put("children", {"why": why, "run_name": run_name}, call)
 
     def close(self, status: str) -> None:
         if status:
@@ -329,6 +329,8 @@ class MlflowTracker:
         )
         if runs:
             client.update_run(runs[0].info.run_id, status="RUNNING")
+            if STOPPED_TAG in runs[0].data.tags:
+                client.delete_tag(runs[0].info.run_id, STOPPED_TAG)
             return runs[0].info.run_id
         tags = {RUN_KEY_TAG: self._run_key}
         if self._parent_run_id:

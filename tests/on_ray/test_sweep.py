@@ -229,6 +229,10 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     assert "finished" == row["status"]
     assert row["evaluate/time/rmse_s"] > 0
     assert f"finetune/{LOSS}" in row
+    assert row["validation/nll_nats_per_event"] > row[OF_EVENTS] > 0
+    for name in row:  # what a trial reports may be asked for
+        if "/" in name:
+            load_sweep(file, [f"sweep.metric={name}"])
     children = _children(client, result["run_id"])
     assert 3 == len(children)
     # killed before Ray Tune wrote down that the trial was over: nothing is done again

@@ -25,14 +25,17 @@ def test_a_run_is_found_again_and_only_the_named_children_are_closed(tmp_path):
 
     def state() -> list[tuple[str, str | None]]:
         runs = [client.get_run(children[name].run_id) for name in names]
-        return [(run.info.status, run.data.tags.get("why")) for run in runs]
+        return [(run.info.status, run.data.tags.get("mmtpp.stopped")) for run in runs]
 
     again = _tracker(tmp_path, "parent")
     assert parent.run_id == again.run_id
-    again.close_children({"why": "fell behind"}, run_name="stopped")
+    again.close_children("fell behind", run_name="stopped")
     again.close("")
     assert [("KILLED", "fell behind"), ("RUNNING", None), ("FINISHED", None)] == state()
 
-    parent.close_children({"why": "the end"})
+    parent.close_children("the end")
     parent.close("FINISHED")
     assert [("KILLED", "fell behind"), ("KILLED", "the end"), ("FINISHED", None)] == state()
+
+    _tracker(tmp_path, "stopped", parent.run_id).close("FINISHED")  # went on
+    assert [("FINISHED", None), ("KILLED", "the end"), ("FINISHED", None)] == state()
