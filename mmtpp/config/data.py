@@ -19,8 +19,19 @@ class Columns(Section):
     """Columns of a table, ``source.kind = columns``; empty for one there is not."""
 
     time: str = ""
-    """Times: numbers in the source's unit, or dates (UTC unless they say otherwise). A list makes
-    its row a whole sequence."""
+    """Column of times: numbers in the source's unit, or dates. A list makes its row a whole
+    sequence."""
+    date: str = ""
+    """Column of the date, where ``time`` has the time of day alone."""
+    time_format: str = ""
+    """How times are written. Empty: numbers, or a date in one of the usual forms of logs;
+    ``number``; ``duration``, H:MM:SS; ``epoch_s``, ``epoch_ms``, ``epoch_us``, ``epoch_ns`` since
+    1970; or a format of Python's ``strptime``, such as ``%Y%m%d``."""
+    time_zone: str = "UTC"
+    """Time zone of dates that state none, by its IANA name, such as ``Europe/Berlin``."""
+    year: NonNegativeInt = 0
+    """Year of the first date in each file, where dates have none, as those of syslog; 0 refuses
+    such dates."""
     sequence: str = ""
     """What the rows of one sequence share; empty: a file is one sequence."""
     type: str = ""
@@ -31,6 +42,21 @@ class Columns(Section):
     """Image paths relative to ``source.uri``."""
     interval: str = ""
     """Declared waiting times; only compared with the recomputed ones."""
+
+
+class Csv(Section):
+    """How CSV files are written."""
+
+    separator: Annotated[str, Field(max_length=1)] = ""
+    """Character between fields. Empty: the one of comma, semicolon, tab and bar by which the header
+    has the columns of ``source.columns``."""
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    """Character around a field that holds separators or line breaks."""
+    escape: Annotated[str, Field(max_length=1)] = ""
+    """Character before a quote that belongs to the text, such as a backslash. Empty: such quotes
+    are doubled."""
+    encoding: str = "utf-8"
+    """Encoding of the files, by Python's name, such as ``cp1252`` or ``gb18030``."""
 
 
 class Taxi(Section):
@@ -62,11 +88,19 @@ class Source(Section):
     seconds_per_unit: PositiveFloat = 1.0
     """Seconds in one unit of the source's times; 60 for minutes. For ``mmtpp``, ``easytpp`` and
     ``columns``: the other kinds know theirs."""
-    types: Annotated[tuple[str, ...], Field(strict=False, max_length=MAX_TYPES)] = ()
-    """Names of the event types in the order of their codes; needed when the files name types by
-    strings. For ``mmtpp`` and ``columns``."""
+    types: (
+        Literal["auto"] | Annotated[tuple[str, ...], Field(strict=False, max_length=MAX_TYPES)]
+    ) = ()
+    """Names of the event types in the order of their codes; ``auto``: the names that occur, the
+    most frequent first, kept by the store for later data. Empty: types are numbers from 0 to 255.
+    For ``mmtpp``, ``easytpp`` and ``columns``."""
+    rare_types: Literal["reject", "other"] = "reject"
+    """Events of a type without a name: ``reject`` them, or fold them into one type named ``other``.
+    With ``types = "auto"``, which names as many as fit, these are the rarest."""
     columns: Columns = Columns()
     """Columns of a table."""
+    csv: Csv = Csv()
+    """How CSV files are written, for ``kind = columns``."""
     taxi: Taxi = Taxi()
     """Files the taxi source is built from."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -87,6 +121,14 @@ class Source(Section):
     def _names_the_times(self) -> "Source":
         if self.kind == "columns" and not self.columns.time:
             raise ValueError("kind = columns needs source.columns.time, the column of times")
+        return self
+
+    @model_validator(mode="after")
+    def _names_each_type_once(self) -> "Source":
+        repeated = {name for name in self.types if self.types != "auto" and
+                    self.types.count(name) > 1}  # fmt: skip
+        if repeated:
+            raise ValueError(f"types: {', '.join(sorted(repeated))} is named more than once")
         return self
 
 

@@ -49,6 +49,7 @@ class Rejected:
         cause: a short fixed phrase, the key of ``rejected_by_cause``.
         detail: what exactly was wrong.
         record: the record as read, cut to 1,000 characters.
+        events: Number of events that are lost with it; more than one for a whole file.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Rejected:
     cause: str
     detail: str
     record: str
+    events: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,12 @@ import json
 import logging
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -41,11 +43,14 @@ from mmtpp.data.layout import (
     block_file,
     shard_file,
 )
+from mmtpp.data.listing import Listing, listing
 from mmtpp.data.machines import machines
 from mmtpp.data.progress import Progress
 from mmtpp.data.reading import ReadShard
-from mmtpp.data.sources.reader import MalformedFileError, read_file
+from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.totals import Totals, digest, names_in
+from mmtpp.data.type_names import CountTypes, chosen_types
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import (
@@ -61,7 +66,7 @@ from mmtpp.storage.paths import (
 
 logger = logging.getLogger(__name__)
 
-ENCODE_VERSION = 4  # bump when the same input gives another output
+ENCODE_VERSION = 5  # bump when the same input gives another output
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 16 * 2**20
 # Ray Data takes some 0.15 s to give a free process its next task, so a task is several items
@@ -73,6 +78,8 @@ MAX_RETRIES = 8  # of a task or process that dies; machines come and go
 TOKENIZER_SAMPLE_FILES = 200
 TOKENIZER_SAMPLE_BYTES = 64 * 2**20
 READS_IN_FLIGHT = 16
+TYPES_FILE = "types.json"
+SHOWN_CAUSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +90,13 @@ class EncodeReport:
         manifest: of the store.
         reused: True when the store was there already, made from the same input and settings.
         seconds: spent.
+        files_not_read: Number of files of the source that hold no events, by suffix.
     """
 
     manifest: Manifest
     reused: bool
     seconds: float
+    files_not_read: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,10 @@ def encode(
         ClusterError: a task kills its process again and again.
     """
     started = time.monotonic()
-    files, listing = _list(settings, max_file_bytes=max_file_bytes)
+    found, state = _list(settings, max_file_bytes=max_file_bytes)
+    files = found.events
+    if found.not_read:
+        logger.warning("%s: %s", settings.source_uri, found.warning())
     request = digest(
         [
             ENCODE_VERSION,
@@ -143,7 +155,7 @@ def encode(
             [FILES_PER_SHARD, BYTES_PER_SHARD, PART_EVENTS, GROUP_EVENTS, IMAGES_PER_BLOCK],
             asdict(settings),
             vocabulary.hash if vocabulary else "",
-            listing,
+            state,
         ]
     )
     existing = find_manifest(store_uri, to_replace=True)
@@ -151,8 +163,9 @@ def encode(
         logger.info("the store is up to date, nothing to prepare: %s", store_uri)
         _clean(join(store_uri, existing.data_folder))
         _check(existing, settings.source_uri, store_uri, max_rejected_fraction)
-        return EncodeReport(existing, True, time.monotonic() - started)
+        return EncodeReport(existing, True, time.monotonic() - started, found.not_read)
 
+    # the tokenizer may be trained before types are known: it needs texts only
     vocabulary = vocabulary or _own_vocabulary(settings, store_uri, existing, files)
     if existing and existing.vocabulary_hash != vocabulary.hash:
         raise ModelError(
@@ -166,14 +179,19 @@ def encode(
     data_folder = f"data-{digest([request, vocabulary.hash])[:16]}"
     folder = join(store_uri, data_folder)
     write_bytes(join(folder, TOKENIZER_FILE), vocabulary.tokenizer_json.encode())
+    shards = _shards(files)
+    if settings.finds_types:
+        known = existing.type_names if existing else ()
+        names = _Run(settings, folder, max_workers, machine_labels).types(shards, known)
+        settings = replace(settings, type_names=names)
     run = _Run(settings, folder, max_workers, machine_labels)
-    totals = run.all_steps(_shards(files))
+    totals = run.all_steps(shards)
     manifest = totals.manifest(settings, request, data_folder, vocabulary.hash)
     run.check_names(totals)
-    _check(manifest, settings.source_uri, store_uri, max_rejected_fraction)
+    _check(manifest, settings.source_uri, store_uri, max_rejected_fraction, totals.examples)
     manifest.save(store_uri)
     _clean(folder)
-    return EncodeReport(manifest, False, time.monotonic() - started)
+    return EncodeReport(manifest, False, time.monotonic() - started, found.not_read)
 
 
 class _Run:
@@ -188,6 +206,27 @@ class _Run:
     ) -> None:
         self._settings, self._folder = settings, folder
         self._max_workers, self._machine_labels = max_workers, machine_labels
+
+    def types(self, shards: list[Shard], known: Sequence[str]) -> tuple[str, ...]:
+        """The names of ``source.types = "auto"``; counted once, then kept beside the shards."""
+        uri = join(self._folder, TYPES_FILE)
+        if exists(uri):
+            return tuple(json.loads(read_bytes(uri)))
+        progress = Progress("find types", total=len(shards), unit="shards")
+        counts: Counter[str] = Counter()
+        items = [{"shard": shard.index, "paths": shard.paths} for shard in shards]
+        for row in self._map(CountTypes, items, (self._settings,)):
+            counts.update(json.loads(row["types"]))
+            progress.advance(1, f"{len(counts):,} types")
+        progress.close()
+        names = chosen_types(
+            counts,
+            known=known,
+            folds_rare=self._settings.folds_rare,
+            where=self._settings.source_uri,
+        )
+        write_bytes(uri, json.dumps(names).encode())
+        return names
 
     def all_steps(self, shards: list[Shard]) -> Totals:
         """Every step that is not done; the counts of all shards."""
@@ -333,27 +372,26 @@ def _step_here(step: type, *arguments: object) -> Any:
     return step(*arguments)
 
 
-def _list(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[list[tuple[str, int]], str]:
-    """The event files with their sizes, and a hash that tells this state of the source, images
-    included, from any other.
+def _list(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[Listing, str]:
+    """The files of the source, and a hash of their state, images included.
 
     Raises:
         DataError: no event files, or one that is too large.
     """
-    suffixes = settings.reader().suffixes
-    files: list[tuple[str, int]] = []
+    reader = settings.reader()
+    files = list_source(settings.source_uri, settings.source_file)
     state = hashlib.sha256()
-    for path, info in list_source(settings.source_uri, settings.source_file):
+    for path, info in files:
         state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
-        if path.endswith(suffixes):
-            files.append((path, info.size))
-    if not files:
+    found = listing(reader, files)
+    if not found.events:
         raise DataError(
-            f"no {' or '.join(suffixes)} files",
+            f"no {' or '.join(reader.suffixes)} files",
             where=settings.source_uri,
+            cause=found.warning(),
             setting=f"source.kind = {settings.source_kind}, source.uri = {settings.source_uri}",
         )
-    path, size = max(files, key=lambda file: file[1])
+    path, size = max(found.events, key=lambda file: file[1])
     if size > max_file_bytes:
         raise DataError(
             f"a file of {size / 2**20:.0f} MiB; one process reads a file whole, and needs some ten "
@@ -362,7 +400,7 @@ def _list(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[list[tuple[
             cause="split it by sequence into files of some 10 to 100 MiB",
             setting=f"source.max_file_mib = {max_file_bytes // 2**20}",
         )
-    return files, state.hexdigest()
+    return found, state.hexdigest()
 
 
 def _clean(folder: str) -> None:
@@ -389,7 +427,7 @@ def _own_vocabulary(
 
 def _train_tokenizer(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> str:
     """Train on the texts of files spread evenly over the source."""
-    reader = settings.reader()
+    reader, types = settings.reader(), settings.types()
     step = max(1, len(files) // TOKENIZER_SAMPLE_FILES)
     sample: list[str] = []
     size = 0
@@ -405,7 +443,7 @@ def _train_tokenizer(settings: EncodeSettings, files: Sequence[tuple[str, int]])
         contents = ahead(pool, read_bytes, uris, depth=READS_IN_FLIGHT)
         for path, content in zip(sample, contents, strict=True):
             try:
-                parsed = read_file(reader, path, content, type_names=settings.type_names)
+                parsed = read_file(reader, path, content, types=types)
             except MalformedFileError:
                 continue  # reported when its shard is read
             texts += [text for sequence in parsed.sequences for text in sequence.texts]
@@ -416,15 +454,32 @@ def _train_tokenizer(settings: EncodeSettings, files: Sequence[tuple[str, int]])
 
 
 def _check(
-    manifest: Manifest, source_uri: str, store_uri: str, max_rejected_fraction: float
+    manifest: Manifest,
+    source_uri: str,
+    store_uri: str,
+    max_rejected_fraction: float,
+    examples: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
+    """Refuse a store that lacks too many events.
+
+    Args:
+        manifest: Of the store.
+        source_uri, store_uri: For messages.
+        max_rejected_fraction: The largest share of events that may be rejected.
+        examples: One rejected record for each cause.
+
+    Raises:
+        DataError: Nothing was kept, or too many events were rejected.
+    """
     if manifest.events_read != manifest.events_kept + manifest.events_rejected:
         raise AssertionError(f"events do not add up: {manifest}")
     rejected_uri = join(store_uri, manifest.data_folder, REJECTED)
+    causes = "\n    ".join(examples[cause] for cause in sorted(examples)[:SHOWN_CAUSES])
     if manifest.events_kept == 0:
         raise DataError(
             f"no events left in {source_uri}: {manifest.rejected_by_cause}",
             where=f"rejected: {rejected_uri}",
+            cause=causes,
         )
     fraction = manifest.events_rejected / manifest.events_read
     if fraction > max_rejected_fraction:
@@ -432,6 +487,7 @@ def _check(
             f"{manifest.events_rejected} of {manifest.events_read} events were rejected: "
             f"{manifest.rejected_by_cause}",
             where=f"each with its cause and position: {rejected_uri}",
+            cause=causes,
             setting=f"source.max_rejected_fraction = {max_rejected_fraction}",
         )
 

@@ -12,6 +12,7 @@ from mmtpp.core.events import Rejected
 from mmtpp.data.frames import BAD_IMAGE, decoded_images, image_paths
 from mmtpp.data.layout import COUNTS, PENDING, REJECTED, REJECTED_SCHEMA, SEQUENCES, shard_file
 from mmtpp.data.shard import ShardColumns
+from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.data.totals import shard_counts
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import join, read_bytes, write_bytes
@@ -24,15 +25,13 @@ class Reading:
     Attributes:
         paths: the file of each sequence.
         rejected: records that were read and not kept.
-        num_read, num_reordered, num_disagreeing: events.
-        num_images: distinct image paths.
+        counts: Of events.
+        num_images: Number of distinct image paths.
     """
 
     paths: list[str]
     rejected: list[Rejected]
-    num_read: int
-    num_reordered: int
-    num_disagreeing: int
+    counts: ReadCounts
     num_images: int
 
     def save(self, folder: str, shard: int) -> None:
@@ -44,7 +43,8 @@ class Reading:
     def of_json(cls, text: str | bytes) -> "Reading":
         """From the content of the file that ``save`` wrote."""
         tree = json.loads(text)
-        return cls(**{**tree, "rejected": [Rejected(**each) for each in tree["rejected"]]})
+        rejected = [Rejected(**record) for record in tree["rejected"]]
+        return cls(**{**tree, "rejected": rejected, "counts": ReadCounts(**tree["counts"])})
 
 
 def finish_shard(
@@ -66,9 +66,7 @@ def finish_shard(
     counts = shard_counts(
         columns,
         reading.rejected,
-        num_read=reading.num_read,
-        num_reordered=reading.num_reordered,
-        num_disagreeing=reading.num_disagreeing,
+        reading.counts,
         frame_digests=frame_digests,
     )
     text = json.dumps(counts)

@@ -20,6 +20,8 @@ import pyarrow as pa
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
+from mmtpp.data.sources.tables import CsvFormat
+from mmtpp.data.sources.types import TypeCodes
 
 SEQUENCES, FRAMES, REJECTED = "sequences", "frames", "rejected"
 COUNTS, PENDING = "counts", "pending"
@@ -61,6 +63,7 @@ REJECTED_SCHEMA = pa.schema(
         ("cause", pa.string()),
         ("detail", pa.string()),
         ("record", pa.string()),
+        ("events", pa.int64()),  # lost with it: 1, or those of a whole file
     ]
 )
 
@@ -89,8 +92,11 @@ class EncodeSettings:
         source_kind: name of the reader.
         source_uri: root of event files and images.
         source_file: the only event file, relative to it; empty for all that are there.
-        type_names: accepted names by code; empty for numbers.
-        columns: mapping of a table's columns; None for the kinds that know theirs.
+        type_names: Accepted names by code; empty for numbers, or to be found.
+        finds_types: The names are those that occur; ``encode`` finds them.
+        folds_rare: Types without a name become ``other``.
+        columns: Mapping of a table's columns; None for the kinds that know theirs.
+        csv: How CSV files are written.
         seconds_per_unit: of the times.
         image_px: side of the stored images.
         max_image_pixels: bound before decoding.
@@ -104,7 +110,10 @@ class EncodeSettings:
     source_uri: str
     source_file: str
     type_names: tuple[str, ...]
+    finds_types: bool
+    folds_rare: bool
     columns: Columns | None
+    csv: CsvFormat
     seconds_per_unit: float
     image_px: int
     max_image_pixels: int
@@ -117,5 +126,12 @@ class EncodeSettings:
     def reader(self) -> SourceReader:
         """The reader of the source."""
         return make_reader(
-            self.source_kind, columns=self.columns, seconds_per_unit=self.seconds_per_unit
+            self.source_kind,
+            columns=self.columns,
+            seconds_per_unit=self.seconds_per_unit,
+            csv=self.csv,
         )
+
+    def types(self) -> TypeCodes:
+        """The codes of the event types."""
+        return TypeCodes(self.type_names, self.folds_rare)

@@ -9,8 +9,9 @@ from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.data.encode import encode
 from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.machines import data_tasks, wait_for
-from mmtpp.data.settings import columns_of, source_reader
+from mmtpp.data.settings import columns_of, csv_of, source_reader, type_names_of
 from mmtpp.data.sources import flights, taxi
+from mmtpp.data.sources.types import OTHER
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.hub import hub_folder, is_hub
 from mmtpp.storage.paths import check_bucket, exists, join, read_bytes, split_file
@@ -37,8 +38,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
             "would be read as events; choose a folder beside it"
         )
     reader = source_reader(source)
-    if reader.type_names and source.types:
-        raise ConfigError(f"source.types: sources of kind {source.kind} name their own types")
+    names, finds_types = type_names_of(source, reader)
     built = _build(source)
     folder, file = split_file(source.uri)
     vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
@@ -49,8 +49,11 @@ def prepare(config: RunConfig) -> dict[str, object]:
             source_kind=source.kind,
             source_uri=folder,
             source_file=file,
-            type_names=reader.type_names or source.types,
+            type_names=names,
+            finds_types=finds_types,
+            folds_rare=source.rare_types == OTHER and bool(names or finds_types),
             columns=columns_of(source) if source.kind == "columns" else None,
+            csv=csv_of(source),
             seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
             image_px=config.template.image_px,
             max_image_pixels=source.max_image_pixels,
@@ -68,6 +71,13 @@ def prepare(config: RunConfig) -> dict[str, object]:
         machine_labels=config.store.machine_labels,
     )
     manifest = report.manifest
+    if manifest.left_out_by_kind:
+        logger.warning(
+            "%s: records that are no events of source.kind = %s are left out: %s",
+            source.uri,
+            source.kind,
+            manifest.left_out_by_kind,
+        )
     for split in ("validation", "test"):
         fraction = getattr(config.split, f"{split}_fraction")
         if fraction and not manifest.sequences_by_split.get(split):
@@ -87,6 +97,10 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "rejected_by_cause": manifest.rejected_by_cause,
         "events_reordered": manifest.events_reordered,
         "events_disagreeing": manifest.events_disagreeing,
+        "events_folded": manifest.events_folded,
+        "left_out_by_kind": manifest.left_out_by_kind,
+        "files_not_read": report.files_not_read,
+        "type_names": manifest.type_names,
         "sequences": sum(manifest.sequences_by_split.values()),
         "sequences_by_split": manifest.sequences_by_split,
         "frames": manifest.frames,

@@ -13,25 +13,29 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import Source
-from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.core.errors import DataError
 from mmtpp.core.events import (
-    MAX_TYPES,
     NO_FRAME,
     Events,
     EventSequence,
     Rejected,
     intervals_from_times,
 )
-from mmtpp.data.settings import source_reader
-from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, read_file
+from mmtpp.data.listing import listing
+from mmtpp.data.settings import source_reader, type_names_of
+from mmtpp.data.sources.reader import ReadCounts, SourceReader, read_file
+from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.types import AUTO, OTHER, TypeCodes
 from mmtpp.data.texts import TextTokeniser
+from mmtpp.data.type_names import chosen_types, names_of, types_in
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.paths import join, list_source, read_bytes, split_file
 
 logger = logging.getLogger(__name__)
 
-_FILES_WITHOUT_NAMES = 20  # after so many, types are numbers
+_FILES_WITHOUT_NAMES = 20  # if these have none, types are numbers
 _FILES_IN_FLIGHT = 8
+_SHOWN_CAUSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,9 @@ class RawData:
         type_names: by code, possibly empty.
         has_found_names: the names are those that occur; neither source nor settings fix them.
         num_files: read, of ``num_files_there``.
-        num_read, num_reordered, num_disagreeing: events, as in ``ParsedFile``.
-        rejected: records that were read and not kept; a malformed file is one.
+        counts: Of events, as in ``ParsedFile``.
+        rejected: Records that were not kept; a malformed file is one, with the events it lost.
+        files_not_read: Number of files that hold no events, by suffix.
     """
 
     root: str
@@ -56,14 +61,21 @@ class RawData:
     has_found_names: bool
     num_files: int
     num_files_there: int
-    num_read: int
-    num_reordered: int
-    num_disagreeing: int
+    counts: ReadCounts
     rejected: list[Rejected]
+    files_not_read: dict[str, int]
+
+    @property
+    def times_are_dates(self) -> bool:
+        """Times count from 1970-01-01T00:00:00 UTC."""
+        return 0 < self.counts.num_dated >= sum(map(len, self.sequences))
 
     def rejected_by_cause(self) -> dict[str, int]:
-        """How many records were refused, and why."""
-        return dict(Counter(each.cause for each in self.rejected))
+        """Number of events that were rejected, by cause."""
+        causes: Counter[str] = Counter()
+        for record in self.rejected:
+            causes[record.cause] += record.events
+        return dict(causes)
 
 
 def read_raw(source: Source, *, max_files: int = 0) -> RawData:
@@ -78,14 +90,15 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
         ConfigError, StorageError: as for ``prepare``.
     """
     reader = source_reader(source)
-    if reader.type_names and source.types:
-        raise ConfigError(f"source.types: sources of kind {source.kind} name their own types")
+    fixed, _ = type_names_of(source, reader)
     folder, file = split_file(source.uri)
-    paths = [path for path, _ in list_source(folder, file) if path.endswith(reader.suffixes)]
+    found = listing(reader, list_source(folder, file))
+    paths = [path for path, _ in found.events]
     if not paths:
         raise DataError(
             f"no {' or '.join(reader.suffixes)} files",
             where=source.uri,
+            cause=found.warning(),
             setting=f"source.kind = {source.kind}",
         )
     step = -(-len(paths) // max_files) if max_files else 1
@@ -94,25 +107,25 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
     with ThreadPoolExecutor(_FILES_IN_FLIGHT) as pool:
         contents = list(pool.map(lambda path: read_bytes(join(folder, path)), chosen))
     files = list(zip(chosen, contents, strict=True))
-    fixed = reader.type_names or source.types
-    named = tuple(fixed or _names_in(reader, files))
+    folds_rare = source.rare_types == OTHER
+    named = fixed or _names_in(reader, files, source.types == AUTO, folds_rare, source.uri)
+    types = TypeCodes(named, folds_rare and bool(named))
     rejected: list[Rejected] = []
     sequences: list[EventSequence] = []
-    num_read = num_reordered = num_disagreeing = 0
+    counts = ReadCounts()
     for path, content in files:
         try:
-            if not content:
-                raise MalformedFileError(f"{path}: the file is empty")
-            parsed = read_file(reader, path, content, type_names=named)
+            parsed = read_file(reader, path, content, types=types)
         except MalformedFileError as error:
-            rejected.append(Rejected(path, -1, "malformed_file", str(error), ""))
-            num_read += 1
+            lost = max(1, error.num_events or 1)
+            unknown = "; how many events it holds is unknown" if error.num_events is None else ""
+            detail = f"{error}{unknown}"
+            rejected.append(Rejected(path, -1, "malformed_file", detail, "", lost))
+            counts += ReadCounts(lost)
         else:
             rejected += parsed.rejected
             sequences += parsed.sequences
-            num_read += parsed.num_read
-            num_reordered += parsed.num_reordered
-            num_disagreeing += parsed.num_disagreeing
+            counts += parsed.counts
     data = RawData(
         folder,
         sequences,
@@ -121,46 +134,56 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
         bool(named) and not fixed,
         len(chosen),
         len(paths),
-        num_read,
-        num_reordered,
-        num_disagreeing,
+        counts,
         rejected,
+        found.not_read,
     )
     if not sequences:
         raise DataError(
             f"no events: {data.rejected_by_cause()}",
             where=source.uri,
-            cause="; ".join(
-                f"{each.path}: {each.detail.removeprefix(f'{each.path}: ')}"
-                for each in rejected[:2]
-            ),
+            cause="; ".join(_examples(rejected)),
             setting=f"source.kind = {source.kind}",
         )
     return data
 
 
-def _names_in(reader: SourceReader, files: list[tuple[str, bytes]]) -> tuple[str, ...]:
-    """The type names that occur, where types are names."""
-    found: set[str] = set()
+def _examples(rejected: Sequence[Rejected]) -> list[str]:
+    """One rejected record for each of the first causes."""
+    found: dict[str, str] = {}
+    for record in rejected:
+        detail = record.detail.removeprefix(f"{record.path}: ")
+        found.setdefault(record.cause, f"{record.path}: {detail}")
+    return list(found.values())[:_SHOWN_CAUSES]
+
+
+def _names_in(
+    reader: SourceReader,
+    files: list[tuple[str, bytes]],
+    is_asked: bool,
+    folds_rare: bool,
+    where: str,
+) -> tuple[str, ...]:
+    """The type names that occur, the most frequent first; none where types are numbers.
+
+    Args:
+        reader: Of the source.
+        files: Paths and contents.
+        is_asked: Numbers are names, too.
+        folds_rare: Whether rare types may become ``other``.
+        where: The source, for messages.
+
+    Raises:
+        DataError: More names than codes.
+    """
+    counts: Counter[str] = Counter()
     for place, (path, content) in enumerate(files):
-        try:
-            raws = list(reader.parse(path, content))
-        except MalformedFileError:
-            continue  # reported when it is read
-        found |= {
-            raw.type for raw in raws if isinstance(raw, RawEvent) and isinstance(raw.type, str)
-        }
-        if not found and place >= _FILES_WITHOUT_NAMES:
+        counts += types_in(reader, path, content)
+        if not is_asked and not names_of(counts) and place >= _FILES_WITHOUT_NAMES:
             return ()
-    names = sorted(found - {""})
-    if all(name.removesuffix(".0").isdecimal() for name in names):
+    if not is_asked and not names_of(counts):
         return ()
-    if len(names) > MAX_TYPES:
-        raise DataError(
-            f"{len(names)} type names, {', '.join(names[:5])} and so on; {MAX_TYPES} are possible",
-            cause="the column of types is another one",
-        )
-    return tuple(names)
+    return chosen_types(counts, known=(), folds_rare=folds_rare, where=where)
 
 
 def tokenised(sequences: Sequence[EventSequence], vocabulary: Vocabulary | None) -> list[Events]:

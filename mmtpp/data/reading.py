@@ -1,6 +1,7 @@
 """First step of ``encode``: event files to checked and tokenised sequences, a shard at a time."""
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from mmtpp.core.errors import DataError, MmtppError, as_record
@@ -10,8 +11,10 @@ from mmtpp.data.finishing import Reading, finish_shard
 from mmtpp.data.frames import write_image_paths
 from mmtpp.data.layout import PENDING, EncodeSettings, shard_file
 from mmtpp.data.shard import ShardColumns
-from mmtpp.data.sources.reader import MalformedFileError, ParsedFile, read_file
+from mmtpp.data.sources.reader import ParsedFile, ReadCounts, read_file
+from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.texts import TextTokeniser
+from mmtpp.data.type_names import types_in, unnamed_types
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.paths import ahead, join, read_bytes
 
@@ -34,6 +37,7 @@ class ReadShard:
         self._settings = settings
         self._folder = folder
         self._reader = settings.reader()
+        self._types = settings.types()
         self._tokenise: TextTokeniser | None = None
         self._pool = ThreadPoolExecutor(FILES_IN_FLIGHT, thread_name_prefix="files")
 
@@ -55,17 +59,16 @@ class ReadShard:
         sequences: list[EventSequence] = []
         files: list[str] = []
         rejected: list[Rejected] = []
-        num_read = num_reordered = num_disagreeing = 0
+        counts = ReadCounts()
         contents = ahead(self._pool, self._content, paths, depth=FILES_IN_FLIGHT)
         for path, content in zip(paths, contents, strict=True):
             parsed = self._parse(path, content)
-            num_read += parsed.num_read
-            num_reordered += parsed.num_reordered
-            num_disagreeing += parsed.num_disagreeing
+            counts += parsed.counts
             rejected += parsed.rejected
             kept = [sequence for sequence in parsed.sequences if len(sequence)]
             sequences += kept
             files += [path] * len(kept)
+        self._check_types(paths, rejected, counts.num_read)
         columns, images = ShardColumns.of(
             sequences,
             paths=files,
@@ -75,18 +78,16 @@ class ReadShard:
         reading = Reading(
             paths=files,
             rejected=rejected,
-            num_read=num_read,
-            num_reordered=num_reordered,
-            num_disagreeing=num_disagreeing,
+            counts=counts,
             num_images=len(images),
         )
         if not images:
-            counts = finish_shard(self._folder, shard, columns, reading, {})
-            return {"events": num_read, "counts": counts}
+            finished = finish_shard(self._folder, shard, columns, reading, {})
+            return {"events": counts.num_read, "counts": finished}
         write_image_paths(self._folder, shard, images)
         columns.write(join(self._folder, PENDING, shard_file(shard)))
         reading.save(self._folder, shard)
-        return {"events": num_read, "num_images": len(images)}
+        return {"events": counts.num_read, "num_images": len(images)}
 
     def _tokeniser(self) -> TextTokeniser:
         # not in __init__: __call__ reports what fails
@@ -101,9 +102,7 @@ class ReadShard:
     def _parse(self, path: str, content: bytes) -> ParsedFile:
         settings = self._settings
         try:
-            if not content:
-                raise MalformedFileError(f"{path}: the file is empty")
-            return read_file(self._reader, path, content, type_names=settings.type_names)
+            return read_file(self._reader, path, content, types=self._types)
         except MalformedFileError as error:
             if settings.malformed_file == "fail":
                 raise DataError(
@@ -113,8 +112,37 @@ class ReadShard:
                     setting="source.malformed_file = fail; set it to reject to count such files "
                     "and continue",
                 ) from error
-            # its events cannot be counted: the file counts as one
-            return ParsedFile([], [Rejected(path, -1, "malformed_file", str(error), "")], 1, 0, 0)
+            if error.num_events is None:
+                raise DataError(
+                    f"{error}; the number of events that are lost with it is unknown",
+                    where=settings.source_uri,
+                    cause="the file is damaged or of another kind; repair it, or move it out of "
+                    "the folder",
+                    setting="source.malformed_file = reject, which counts lost events",
+                ) from error
+            lost = max(1, error.num_events)
+            rejected = Rejected(path, -1, "malformed_file", str(error), "", lost)
+            return ParsedFile([], [rejected], ReadCounts(lost))
+
+    def _check_types(self, paths: list[str], rejected: list[Rejected], num_read: int) -> None:
+        """Stop where most events are rejected because types are names and none is set.
+
+        Raises:
+            DataError: with the setting to paste.
+        """
+        unnamed = sum(record.cause == "unnamed_type" for record in rejected)
+        if 2 * unnamed <= num_read:
+            return
+        names = self._count_types(paths)
+        raise unnamed_types(names, where=self._settings.source_uri)
+
+    def _count_types(self, paths: list[str]) -> Counter[str]:
+        """Events of each type in files that can be read."""
+        names: Counter[str] = Counter()
+        contents = ahead(self._pool, self._content, paths, depth=FILES_IN_FLIGHT)
+        for path, content in zip(paths, contents, strict=True):
+            names += types_in(self._reader, path, content)
+        return names
 
     def _split(self, sequence: EventSequence) -> str:
         split_by = self._reader.split_by

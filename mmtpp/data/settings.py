@@ -8,6 +8,8 @@ from mmtpp.data.plan import Asking, AssembleSettings
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
+from mmtpp.data.sources.tables import CsvFormat
+from mmtpp.data.sources.types import AUTO, OTHER
 from mmtpp.data.store import StoreSettings
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
@@ -89,8 +91,32 @@ def source_reader(source: Source) -> SourceReader:
         ConfigError: ``columns`` without a column of times.
     """
     return make_reader(
-        source.kind, columns=columns_of(source), seconds_per_unit=source.seconds_per_unit
+        source.kind,
+        columns=columns_of(source),
+        seconds_per_unit=source.seconds_per_unit,
+        csv=csv_of(source),
     )
+
+
+def csv_of(source: Source) -> CsvFormat:
+    """How CSV files are written."""
+    return CsvFormat(**source.csv.model_dump())
+
+
+def type_names_of(source: Source, reader: SourceReader) -> tuple[tuple[str, ...], bool]:
+    """Names of the types by code, and whether they are still to be found in the files.
+
+    Raises:
+        ConfigError: The source fixes its types and others are given.
+    """
+    if reader.type_names and source.types:
+        raise ConfigError(f"source.types: sources of kind {source.kind} name their own types")
+    if source.types == AUTO:
+        return (), True
+    names = reader.type_names or tuple(source.types)
+    if names and source.rare_types == OTHER and OTHER not in names:
+        names = (*names, OTHER)
+    return names, False
 
 
 def compression_of(config: RunConfig) -> Compression:

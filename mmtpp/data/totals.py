@@ -10,29 +10,45 @@ from mmtpp.core.events import MAX_TYPES, Rejected
 from mmtpp.core.split import SPLITS
 from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.shard import ShardColumns
+from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
 
-COUNTED = ("events_read", "events_reordered", "events_disagreeing", "frames")
+COUNTED = (
+    "events_read",
+    "events_reordered",
+    "events_disagreeing",
+    "events_folded",
+    "events_dated",
+    "frames",
+)
 _NAME_BYTES = 16
 
 
 def shard_counts(
     columns: ShardColumns,
     rejected: list[Rejected],
+    counts: ReadCounts,
     *,
-    num_read: int,
-    num_reordered: int,
-    num_disagreeing: int,
     frame_digests: dict[int, bytes],
 ) -> dict:
-    """What a shard tells the driver; a JSON value."""
+    """The counts of a shard for the driver; a JSON value."""
     splits = np.array(columns.splits, dtype=np.str_)
+    causes: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for record in rejected:
+        causes[record.cause] += record.events
+        place = f"{record.path}, record {record.row}" if record.row >= 0 else record.path
+        examples.setdefault(record.cause, f"{place}: {record.detail}")
     return {
-        "events_read": num_read,
-        "events_reordered": num_reordered,
-        "events_disagreeing": num_disagreeing,
+        "events_read": counts.num_read,
+        "events_reordered": counts.num_reordered,
+        "events_disagreeing": counts.num_disagreeing,
+        "events_folded": counts.num_folded,
+        "events_dated": counts.num_dated,
+        "left_out": counts.left_out,
         "frames": len(np.unique(columns.frame[columns.frame >= 0])),
-        "rejected": Counter(record.cause for record in rejected),
+        "rejected": causes,
+        "rejected_examples": examples,
         "sequences_by_split": {split: int((splits == split).sum()) for split in SPLITS},
         "events_by_split": {split: int(columns.lengths[splits == split].sum()) for split in SPLITS},
         "type_counts": np.bincount(columns.types, minlength=MAX_TYPES).tolist(),
@@ -47,6 +63,8 @@ class Totals:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
         self.sequences: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self.types = np.zeros(MAX_TYPES, np.int64)
@@ -57,6 +75,8 @@ class Totals:
         """Add the counts of a shard."""
         self.counts.update({key: shard[key] for key in COUNTED})
         self.rejected.update(shard["rejected"])
+        self.left_out.update(shard["left_out"])
+        self.examples = {**shard["rejected_examples"], **self.examples}
         self.sequences.update(shard["sequences_by_split"])
         self.events.update(shard["events_by_split"])
         self.types += np.asarray(shard["type_counts"], dtype=np.int64)
@@ -96,6 +116,9 @@ class Totals:
             events_reordered=self.counts["events_reordered"],
             events_disagreeing=self.counts["events_disagreeing"],
             rejected_by_cause=dict(sorted(self.rejected.items())),
+            events_folded=self.counts["events_folded"],
+            left_out_by_kind=dict(sorted(self.left_out.items())),
+            times_are_dates=0 < self.counts["events_dated"] >= sum(self.events.values()),
             frames=self.counts["frames"],
         )
 

@@ -24,6 +24,7 @@ from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import AssembleSettings, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, prepare, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.data.sources.types import AUTO
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
 from mmtpp.evaluate.next_event import NextEvent, SeenEvents, forecast_schema
@@ -69,6 +70,8 @@ def predict(config: RunConfig) -> dict[str, object]:
     if not config.store.uri:
         config = with_values(config, {"store.uri": join(run_uri, "store")})
     if config.source.uri:
+        if config.source.types == AUTO:  # the model's types, whatever the new events have
+            config = with_values(config, {"source.types": answers.type_names})
         prepare(config)
     start_ray()
     wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)

@@ -8,16 +8,18 @@ import numpy as np
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import Events, Rejected
+from mmtpp.data.listing import IMAGE_SUFFIXES
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import RawData, read_raw, tokenised
 from mmtpp.data.settings import store_vocabulary
+from mmtpp.data.sources.types import AUTO
 from mmtpp.data.stored import store_reader, stored_rejected, stored_words
+from mmtpp.data.type_names import types_line
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import filesystem_of, list_files
 
 MAX_EXAMPLES = 5
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 
 @dataclass(slots=True)
@@ -36,8 +38,10 @@ class DataSet:
         times: (E,) of each sequence, in the source's unit.
         events: of each sequence.
         texts: of each sequence.
-        num_read, num_reordered, num_disagreeing: events.
-        rejected: by cause.
+        num_read, num_reordered, num_disagreeing, num_folded: Numbers of events.
+        left_out: Number of records that are no events of this kind of source, by kind.
+        files_not_read: Number of files that hold no events, by suffix.
+        rejected: Number of events by cause.
         examples: the first few rejected records.
         num_images_missing: distinct images that events name and that are not there.
         image_px: side of the images of a store; None for raw files.
@@ -59,6 +63,9 @@ class DataSet:
     num_read: int = 0
     num_reordered: int = 0
     num_disagreeing: int = 0
+    num_folded: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    files_not_read: dict[str, int] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     examples: list[Rejected] = field(default_factory=list)
     num_images_missing: int = 0
@@ -101,16 +108,20 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         times=[sequence.times for sequence in raw.sequences],
         events=tokenised(raw.sequences, vocabulary),
         texts=texts,
-        num_read=raw.num_read,
-        num_reordered=raw.num_reordered,
-        num_disagreeing=raw.num_disagreeing,
+        num_read=raw.counts.num_read,
+        num_reordered=raw.counts.num_reordered,
+        num_disagreeing=raw.counts.num_disagreeing,
+        num_folded=raw.counts.num_folded,
+        left_out=raw.counts.left_out,
+        files_not_read=raw.files_not_read,
         rejected=Counter(raw.rejected_by_cause()),
         examples=raw.rejected[:MAX_EXAMPLES],
         num_images_missing=_missing_images(raw),
     )
     if raw.has_found_names:
         data.hints.append(
-            f"types are named in the files: set source.types to {list(raw.type_names)}"
+            f'types are named in the files: set source.types = "{AUTO}", or '
+            f"{types_line(raw.type_names)}"
         )
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
     if repeated:
@@ -140,7 +151,7 @@ def _missing_images(raw: RawData) -> int:
     if not wanted:
         return 0
     _, root = filesystem_of(raw.root)
-    suffixes = (*_IMAGE_SUFFIXES, *(suffix.upper() for suffix in _IMAGE_SUFFIXES))
+    suffixes = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
     there = {info.path.removeprefix(root).lstrip("/") for info in list_files(raw.root, suffixes)}
     return len(wanted - there)
 
@@ -159,6 +170,8 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         num_read=manifest.events_read,
         num_reordered=manifest.events_reordered,
         num_disagreeing=manifest.events_disagreeing,
+        num_folded=manifest.events_folded,
+        left_out=manifest.left_out_by_kind,
         rejected=Counter(manifest.rejected_by_cause),
         image_px=manifest.image_px,
     )

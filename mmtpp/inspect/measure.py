@@ -66,6 +66,9 @@ class Report:
     num_read: int
     num_reordered: int
     num_disagreeing: int
+    num_folded: int
+    left_out_by_kind: dict[str, int]
+    files_not_read: dict[str, int]
     rejected_by_cause: dict[str, int]
     rejected_examples: list[dict[str, object]]
     events_per_sequence: list[float]
@@ -141,6 +144,9 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         num_read=data.num_read,
         num_reordered=data.num_reordered,
         num_disagreeing=data.num_disagreeing,
+        num_folded=data.num_folded,
+        left_out_by_kind=data.left_out,
+        files_not_read=data.files_not_read,
         rejected_by_cause=dict(sorted(data.rejected.items())),
         rejected_examples=[asdict(example) for example in data.examples],
         events_per_sequence=_quantiles(lengths),

@@ -150,6 +150,12 @@ _PAGE = """<!doctype html>
 {% for cause, count in r.rejected_by_cause.items() %}
 <tr><th>rejected, {{ cause }}</th><td>{{ "{:,}".format(count) }}</td></tr>
 {% endfor %}
+{% for kind, count in r.left_out_by_kind.items() %}
+<tr><th>left out, no event: {{ kind }}</th><td>{{ "{:,}".format(count) }}</td></tr>
+{% endfor %}
+{% for kind, count in r.files_not_read.items() %}
+<tr><th>files not read, {{ kind }}</th><td>{{ "{:,}".format(count) }}</td></tr>
+{% endfor %}
 <tr><th>reordered by time</th><td>{{ "{:,}".format(r.num_reordered) }}</td></tr>
 <tr><th>declared interval is not that of the times</th>
 <td>{{ "{:,}".format(r.num_disagreeing) }}</td></tr>

@@ -17,6 +17,7 @@ def as_text(report: Report) -> str:
         f"{report.num_read:,} read, {rejected:,} rejected, {report.num_reordered:,} reordered, "
         f"{report.num_disagreeing:,} with a declared interval that is not that of the times",
         *_rejections(report),
+        *_not_read(report),
         f"tokens are counted with {report.vocabulary}",
     ]
     parts += [f"hint: {hint}" for hint in report.hints]
@@ -58,6 +59,19 @@ def as_text(report: Report) -> str:
 def _printable(character: str) -> str:
     """Itself, or its code: names are data and must not steer a terminal."""
     return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
+
+
+def _not_read(report: Report) -> list[str]:
+    """Lines on files and records that are no events of the source, and on folded types."""
+    lines = []
+    if report.files_not_read:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.files_not_read.items())
+        lines.append(f"  warning: files that are not read: {kinds}")
+    for kind, count in report.left_out_by_kind.items():
+        lines.append(f"  left out, no event: {count:,} records {kind}")
+    if report.num_folded:
+        lines.append(f"  events of rare types, now of the type other: {report.num_folded:,}")
+    return lines
 
 
 def _rejections(report: Report) -> list[str]:

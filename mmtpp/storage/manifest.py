@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from mmtpp.core.errors import DataError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST_FILE = "manifest.json"
 
 
@@ -30,7 +30,10 @@ class Manifest:
         sequences_by_split, events_by_split: counts.
         events_read, events_kept, events_rejected, events_reordered: counts over all sequences.
         events_disagreeing: whose declared interval is not the one between the times.
-        rejected_by_cause: counts of rejected records.
+        rejected_by_cause: Number of rejected events by cause.
+        events_folded: Number of kept events whose rare type became ``other``.
+        left_out_by_kind: Number of records that are no events of the source's kind, by kind.
+        times_are_dates: times count from 1970-01-01T00:00:00 UTC, because the source gave dates.
         frames: distinct images, counted within each shard.
     """
 
@@ -53,6 +56,9 @@ class Manifest:
     events_reordered: int
     events_disagreeing: int
     rejected_by_cause: dict[str, int]
+    events_folded: int
+    left_out_by_kind: dict[str, int]
+    times_are_dates: bool
     frames: int
 
     def save(self, store_uri: str) -> None:

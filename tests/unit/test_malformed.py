@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from mmtpp.data.sources import READERS, make_reader
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.reader import MalformedFileError, read_file
+from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.types import TypeCodes
 from tests.unit.test_table_sources import EVENTS, FORMS, LINE
 
 MMTPP = [{"time": 1.0, "text": "hi", "image_path": "a.png",
@@ -51,7 +53,7 @@ def _account(kind: str, path: str, data: bytes) -> None:
     reader = make_reader(kind, columns=columns)
     parsed, problem = None, ""
     try:
-        parsed = read_file(reader, path, data, type_names=reader.type_names)
+        parsed = read_file(reader, path, data, types=TypeCodes(reader.type_names))
     except MalformedFileError as error:
         problem = str(error)
     if parsed is None:
@@ -59,8 +61,8 @@ def _account(kind: str, path: str, data: bytes) -> None:
         return
     kept = sum(map(len, parsed.sequences))
     if kind == "mmtpp":  # counted without the reader
-        assert parsed.num_read == len(json.loads(data.decode("utf-8-sig")))
-    assert parsed.num_read == kept + len(parsed.rejected)
+        assert parsed.counts.num_read == len(json.loads(data.decode("utf-8-sig")))
+    assert parsed.counts.num_read == kept + len(parsed.rejected)
     assert all(record.cause and record.detail for record in parsed.rejected)
     assert all((record.detail + record.record).encode() is not None for record in parsed.rejected)
     for sequence in parsed.sequences:
@@ -145,6 +147,6 @@ def test_ten_thousand_damages_end_in_an_error_or_an_account(sample: tuple[str, s
 @pytest.mark.parametrize(("kind", "path", "data"), VALID)
 def test_the_undamaged_files_are_read_whole(kind: str, path: str, data: bytes):
     reader = make_reader(kind, columns=Columns(time="unix_time", sequence="cab_id"))
-    parsed = read_file(reader, path, data, type_names=())
+    parsed = read_file(reader, path, data, types=TypeCodes(()))
     assert not parsed.rejected
-    assert parsed.num_read >= 2
+    assert parsed.counts.num_read >= 2

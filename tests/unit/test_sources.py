@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from mmtpp.data.sources import READERS
 from mmtpp.data.sources.flights import load_departures, sequences
-from mmtpp.data.sources.reader import MalformedFileError, read_file
+from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.types import TypeCodes
 
 MMTPP, DANMAKU = READERS["mmtpp"], READERS["danmaku"]
 
@@ -23,7 +25,7 @@ def _event(**changes: object) -> dict:
 
 def _read(events: object, type_names: tuple[str, ...] = ()):
     data = json.dumps(events).encode()
-    return read_file(MMTPP, "a/b.json", data, type_names=type_names)
+    return read_file(MMTPP, "a/b.json", data, types=TypeCodes(type_names))
 
 
 def test_a_published_file_is_read_in_order_of_time():
@@ -32,7 +34,7 @@ def test_a_published_file_is_read_in_order_of_time():
     assert "a/b" == sequence.sequence_id
     assert [1.0, 2.0, 2.0] == sequence.times.tolist()
     assert ("a", "b", "c") == sequence.texts  # ties keep the order of the file
-    assert 1 == parsed.num_reordered
+    assert 1 == parsed.counts.num_reordered
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_every_published_spelling_of_the_type_is_accepted(spelling: dict):
 
 def test_a_byte_order_mark_is_no_obstacle():
     data = b"\xef\xbb\xbf" + json.dumps([_event()]).encode()
-    assert 1 == read_file(MMTPP, "a.json", data, type_names=()).num_read
+    assert 1 == read_file(MMTPP, "a.json", data, types=TypeCodes(())).counts.num_read
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_byte_order_mark_is_no_obstacle():
 def test_a_bad_record_is_rejected_by_cause_and_the_rest_kept(event: object, cause: str):
     parsed = _read([_event(), event])
     (sequence,) = parsed.sequences
-    assert (2, 1) == (parsed.num_read, len(sequence))
+    assert (2, 1) == (parsed.counts.num_read, len(sequence))
     (rejected,) = parsed.rejected
     assert (cause, 1, "a/b.json") == (rejected.cause, rejected.row, rejected.path)
 
@@ -94,7 +96,7 @@ def test_type_names_map_to_their_codes():
 )
 def test_a_malformed_json_file_is_an_error_that_names_it(data: bytes):
     with pytest.raises(MalformedFileError, match=r"a/b\.json"):
-        read_file(MMTPP, "a/b.json", data, type_names=())
+        read_file(MMTPP, "a/b.json", data, types=TypeCodes(()))
 
 
 def test_danmaku_times_types_and_texts():
@@ -103,7 +105,7 @@ def test_danmaku_times_types_and_texts():
         '<d p="3.5,5,25,1,2,0,b,2">先&lt;|im_end|&gt;</d><d p="x,1">bad</d><d>none</d>'
         '<d p="-2,1">early</d><d p="4,12">kind</d><d p="5,4"/></i>'
     )
-    parsed = read_file(DANMAKU, "v.xml", xml.encode(), type_names=DANMAKU.type_names)
+    parsed = read_file(DANMAKU, "v.xml", xml.encode(), types=TypeCodes(DANMAKU.type_names))
     (sequence,) = parsed.sequences
     assert [3.5, 5.0, 98.645] == sequence.times.tolist()
     assert ("先<|im_end|>", "", "后") == sequence.texts
@@ -123,7 +125,7 @@ def test_danmaku_times_types_and_texts():
 )
 def test_malformed_or_hostile_xml_is_an_error_that_names_the_file(xml: str):
     with pytest.raises(MalformedFileError, match=r"v\.xml"):
-        read_file(DANMAKU, "v.xml", xml.encode(), type_names=())
+        read_file(DANMAKU, "v.xml", xml.encode(), types=TypeCodes(()))
 
 
 json_values = st.recursive(
@@ -139,7 +141,7 @@ json_values = st.recursive(
 def test_any_list_is_accounted_for(events: list):
     parsed = _read(events)
     kept = sum(map(len, parsed.sequences))
-    assert len(events) == parsed.num_read == kept + len(parsed.rejected)
+    assert len(events) == parsed.counts.num_read == kept + len(parsed.rejected)
 
 
 def test_the_demo_has_the_known_numbers_of_sequences_and_events():
@@ -182,10 +184,10 @@ _RECORDS = st.lists(
 def test_a_file_read_as_columns_gives_what_its_records_give_one_by_one(records, names):
     data = json.dumps(records).encode()
     one_by_one = replace(MMTPP, columns=None)
-    fast = read_file(MMTPP, "f/x.json", data, type_names=names)
-    slow = read_file(one_by_one, "f/x.json", data, type_names=names)
-    assert (slow.num_read, slow.num_reordered, slow.num_disagreeing, slow.rejected) == (
-        fast.num_read, fast.num_reordered, fast.num_disagreeing, fast.rejected
+    fast = read_file(MMTPP, "f/x.json", data, types=TypeCodes(names))
+    slow = read_file(one_by_one, "f/x.json", data, types=TypeCodes(names))
+    assert (slow.counts.num_read, slow.counts.num_reordered, slow.counts.num_disagreeing, slow.rejected) == (
+        fast.counts.num_read, fast.counts.num_reordered, fast.counts.num_disagreeing, fast.rejected
     )  # fmt: skip
     assert len(slow.sequences) == len(fast.sequences)
     for expected, found in zip(slow.sequences, fast.sequences, strict=True):
@@ -206,5 +208,5 @@ def test_files_without_fault_are_read_as_columns(rows):
         for time, kind, wait in rows
     ]  # fmt: skip
     reader = replace(MMTPP, parse=lambda path, data: pytest.fail("read one by one"))
-    parsed = read_file(reader, "x.json", json.dumps(records).encode(), type_names=())
+    parsed = read_file(reader, "x.json", json.dumps(records).encode(), types=TypeCodes(()))
     assert len(rows) == len(parsed.sequences[0])

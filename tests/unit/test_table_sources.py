@@ -18,7 +18,8 @@ from PIL import Image
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.reader import MalformedFileError, ParsedFile, read_file
+from mmtpp.data.sources.reader import ParsedFile, read_file
+from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.taxi import (
     MAP_PX,
     TYPES,
@@ -28,6 +29,7 @@ from mmtpp.data.sources.taxi import (
     read_zones,
     to_events,
 )
+from mmtpp.data.sources.types import TypeCodes
 
 CAB = Columns(time="unix_time", sequence="cab_id", type="event_type")
 CAB_TYPES = ("pickup", "dropoff")
@@ -39,7 +41,7 @@ ROWS = [
 
 
 def _read(path: str, data: bytes, columns: Columns = CAB, names: tuple = CAB_TYPES) -> ParsedFile:
-    return read_file(make_reader("columns", columns=columns), path, data, type_names=names)
+    return read_file(make_reader("columns", columns=columns), path, data, types=TypeCodes(names))
 
 
 def _csv(rows: list[dict]) -> bytes:
@@ -70,7 +72,7 @@ FORMS = {
 @pytest.mark.parametrize("path", FORMS)
 def test_every_form_of_a_table_gives_the_same_sequences(path: str):
     parsed = _read(path, FORMS[path])
-    assert (3, 0, 1) == (parsed.num_read, len(parsed.rejected), parsed.num_reordered)
+    assert (3, 0, 1) == (parsed.counts.num_read, len(parsed.rejected), parsed.counts.num_reordered)
     by_id = {sequence.sequence_id: sequence for sequence in parsed.sequences}
     assert ["b", "a"] == list(by_id)
     assert [11.0, 20.5] == by_id["b"].times.tolist()
@@ -88,13 +90,13 @@ def test_dates_become_times_in_the_unit():
     rows = [{"at": "2015-01-01 00:00:30"}, {"at": "2015-01-01T01:00:00+01:00"}, {"at": "soon"}]
     reader = make_reader("columns", columns=Columns(time="at"), seconds_per_unit=60.0)
     midnight = 1420070400 / 60  # of 1 January 2015, UTC
-    (sequence,) = (parsed := read_file(reader, "t.csv", _csv(rows), type_names=())).sequences
+    (sequence,) = (parsed := read_file(reader, "t.csv", _csv(rows), types=TypeCodes(()))).sequences
     assert [midnight, midnight + 0.5] == sequence.times.tolist()
     assert ["missing_time"] == [record.cause for record in parsed.rejected]
     stamps = pa.table({"at": pa.array([1420070400_000_000], pa.timestamp("us"))})
     sink = io.BytesIO()
     pq.write_table(stamps, sink)
-    (sequence,) = read_file(reader, "t.parquet", sink.getvalue(), type_names=()).sequences
+    (sequence,) = read_file(reader, "t.parquet", sink.getvalue(), types=TypeCodes(())).sequences
     assert [midnight] == sequence.times.tolist()
 
 
@@ -106,9 +108,9 @@ def test_rows_of_lists_are_sequences_and_declared_intervals_are_compared():
     (sequence,) = parsed.sequences
     assert ("s#0", [1.0, 2.5, 2.5]) == (sequence.sequence_id, sequence.times.tolist())
     # the first has no predecessor, the second is rounded, the third is wrong
-    assert 1 == parsed.num_disagreeing
+    assert 1 == parsed.counts.num_disagreeing
     assert ("malformed_record", 1) == (parsed.rejected[0].cause, parsed.rejected[0].row)
-    assert 4 == parsed.num_read
+    assert 4 == parsed.counts.num_read
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_bad_rows_of_a_table_are_rejected_by_cause_and_row():
         (3, "malformed_record"),
         (4, "unknown_type"),
     ] == causes
-    assert 5 == parsed.num_read
+    assert 5 == parsed.counts.num_read
 
 
 @pytest.mark.parametrize("path", ["x/a.b.csv", "x/a.b.csv.gz", "x/a.b.parquet"])
@@ -177,7 +179,10 @@ def test_odd_ids_headers_and_declared_intervals():
     columns = Columns(time="t", sequence="id", interval="dt")
     data = b"t,id,dt\n1,1.0,\n2,1.0,\n3,1.0,7\n"
     parsed = _read("t.csv", data, columns, ())
-    assert (["1.0"], 1) == ([each.sequence_id for each in parsed.sequences], parsed.num_disagreeing)
+    assert (["1.0"], 1) == (
+        [each.sequence_id for each in parsed.sequences],
+        parsed.counts.num_disagreeing,
+    )
     nameless = _read("t.json", b'[{"t": 1, "id": NaN, "dt": 0}]', columns, ())
     assert ["malformed_record"] == [record.cause for record in nameless.rejected]
     with pytest.raises(MalformedFileError, match="two columns of one name"):
@@ -185,7 +190,7 @@ def test_odd_ids_headers_and_declared_intervals():
     unequal = _read(
         "t.jsonl", _lines([{"t": [1, 2, 3], "k": [0]}]), Columns(time="t", type="k"), ()
     )
-    assert (3, 3) == (unequal.num_read, len(unequal.rejected))
+    assert (3, 3) == (unequal.counts.num_read, len(unequal.rejected))
 
 
 def test_a_pickle_that_nests_without_end_is_rejected_quickly():
@@ -197,7 +202,7 @@ def test_a_pickle_that_nests_without_end_is_rejected_quickly():
     parsed = _easytpp(
         "t.pkl", pickle.dumps({"train": [[{"time_since_start": nested}, nested, loop]]})
     )
-    assert (3, 2) == (parsed.num_read, len(parsed.rejected))
+    assert (3, 2) == (parsed.counts.num_read, len(parsed.rejected))
 
 
 def test_a_missing_text_is_an_empty_one():
@@ -226,16 +231,16 @@ EVENTS = [
 
 
 def _easytpp(path: str, data: bytes) -> ParsedFile:
-    return read_file(EASYTPP, path, data, type_names=())
+    return read_file(EASYTPP, path, data, types=TypeCodes(()))
 
 
 def test_real_pickles_have_the_known_numbers(real_data: Path):
     for name, num_sequences, num_events in (("train", 3000, 49363), ("dev", 400, 6612)):
         data = (real_data / "tpp_earthquake" / f"{name}.pkl").read_bytes()
         parsed = _easytpp(f"{name}.pkl", data)
-        assert (num_sequences, num_events) == (len(parsed.sequences), parsed.num_read)
+        assert (num_sequences, num_events) == (len(parsed.sequences), parsed.counts.num_read)
         assert not parsed.rejected
-        assert 0 == parsed.num_disagreeing
+        assert 0 == parsed.counts.num_disagreeing
         with (real_data / "tpp_earthquake" / f"{name}.pkl").open("rb") as file:
             tree = pickle.load(file)  # noqa: S301 # builtins only, of a known commit
         first = parsed.sequences[0]
@@ -294,7 +299,7 @@ def test_a_damaged_pickle_cannot_ask_for_memory():
 def test_types_beyond_the_declared_number_are_rejected():
     parsed = _easytpp("t.pkl", pickle.dumps({"dim_process": 1, "dev": [EVENTS, 5]}))
     assert ["malformed_record", "malformed_record"] == [each.cause for each in parsed.rejected]
-    assert 3 == parsed.num_read
+    assert 3 == parsed.counts.num_read
 
 
 # DanmakuTPP-QA
@@ -316,7 +321,7 @@ LINE = {
 
 
 def test_a_question_comes_with_its_events():
-    parsed = read_file(QA, "qa.jsonl", _lines([LINE]), type_names=())
+    parsed = read_file(QA, "qa.jsonl", _lines([LINE]), types=TypeCodes(()))
     (sequence,) = parsed.sequences
     assert ("qa#0", [0.0, 1.5], [0, 4]) == (
         sequence.sequence_id,
@@ -331,7 +336,7 @@ def test_a_question_comes_with_its_events():
 def test_questions_about_the_same_events_are_in_one_split():
     other = LINE | {"prompt_text": HISTORY + "<|question|>Which type is last?<|im_end|>\n"}
     apart = LINE | {"prompt_text": HISTORY.replace("second", "third") + "<|question|>What?\n"}
-    parsed = read_file(QA, "qa.jsonl", _lines([LINE, other, apart]), type_names=())
+    parsed = read_file(QA, "qa.jsonl", _lines([LINE, other, apart]), types=TypeCodes(()))
     assert QA.split_by is not None
     first, second, third = map(QA.split_by, parsed.sequences)
     assert first == second != third
@@ -351,7 +356,7 @@ def test_questions_about_the_same_events_are_in_one_split():
     ],
 )
 def test_a_line_that_is_no_question_is_rejected_with_its_reason(change: dict, problem: str):
-    parsed = read_file(QA, "qa.jsonl", _lines([LINE, {**LINE, **change}]), type_names=())
+    parsed = read_file(QA, "qa.jsonl", _lines([LINE, {**LINE, **change}]), types=TypeCodes(()))
     assert 1 == len(parsed.sequences)
     (rejected,) = parsed.rejected
     assert ("malformed_record", 1) == (rejected.cause, rejected.row)
@@ -432,10 +437,10 @@ def test_the_taxi_set_is_published_once_and_read_back(real_data: Path, tmp_path:
     assert 25 == len(files)
     total = 0
     for file in files:
-        parsed = read_file(reader, file.name, file.read_bytes(), type_names=reader.type_names)
+        parsed = read_file(reader, file.name, file.read_bytes(), types=TypeCodes(reader.type_names))
         assert not parsed.rejected
-        assert 0 == parsed.num_disagreeing
-        total += parsed.num_read
+        assert 0 == parsed.counts.num_disagreeing
+        total += parsed.counts.num_read
         (sequence,) = parsed.sequences
         assert all((tmp_path / "raw" / image).exists() for image in set(sequence.images) if image)
     assert published.num_events == total

@@ -8,6 +8,7 @@ from mmtpp.data.sources.easytpp import EASYTPP
 from mmtpp.data.sources.flights import FLIGHTS
 from mmtpp.data.sources.mmtpp_json import MMTPP
 from mmtpp.data.sources.reader import SourceReader
+from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.sources.taxi import TAXI
 
 READERS: dict[str, SourceReader] = {
@@ -21,14 +22,19 @@ READERS: dict[str, SourceReader] = {
 
 
 def make_reader(
-    kind: str, *, columns: Columns | None = None, seconds_per_unit: float = 1.0
+    kind: str,
+    *,
+    columns: Columns | None = None,
+    seconds_per_unit: float = 1.0,
+    csv: CsvFormat | None = None,
 ) -> SourceReader:
     """The reader of a kind of source.
 
     Args:
-        kind: a key of ``READERS``, or ``columns``.
-        columns: the mapping, for ``columns``.
-        seconds_per_unit: of the times, for dates in ``columns``.
+        kind: A key of ``READERS``, or ``columns``.
+        columns: The mapping, for ``columns``.
+        seconds_per_unit: Seconds in the unit of the times, for dates in ``columns``.
+        csv: How CSV files are written, for ``columns``.
 
     Raises:
         ConfigError: ``columns`` without a mapping.
@@ -37,4 +43,4 @@ def make_reader(
         return READERS[kind]
     if columns is None or not columns.time:
         raise ConfigError("source.kind = columns needs source.columns.time, the column of times")
-    return columns_reader(columns, seconds_per_unit=seconds_per_unit)
+    return columns_reader(columns, seconds_per_unit=seconds_per_unit, csv=csv)

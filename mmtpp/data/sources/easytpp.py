@@ -18,13 +18,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmtpp.data.sources.columns import Columns, ColumnsParser
-from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, stem
-from mmtpp.data.sources.tables import SUFFIXES, read_records
+from mmtpp.data.sources.reader import RawEvent, SourceReader, stem
+from mmtpp.data.sources.tables import SUFFIXES, MalformedFileError, read_table_file, suffix_of
+from mmtpp.data.sources.times import NUMBER
 
 PARTS = ("train", "dev", "validation", "test")
 _ROWS = ColumnsParser(
     Columns(
         time="time_since_start",
+        time_format=NUMBER,
         type="type_event",
         interval="time_since_last_event",
     ),
@@ -39,10 +41,10 @@ def parse(path: str, data: bytes) -> Iterator[RawEvent]:
     Raises:
         MalformedFileError: unreadable, or a pickle of something else.
     """
-    if path.endswith(".pkl"):
+    if suffix_of(path) == ".pkl":
         yield from _of_pickle(path, data)
     else:
-        yield from _ROWS.of_records(path, read_records(path, data))
+        yield from _ROWS.of_table(path, read_table_file(path, data, wanted=_ROWS.columns.names))
 
 
 def _of_pickle(path: str, data: bytes) -> Iterator[RawEvent]:

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 import orjson
 
-from mmtpp.data.sources.reader import MalformedFileError, RawColumns, RawEvent, SourceReader, stem
+from mmtpp.data.sources.reader import RawColumns, RawEvent, SourceReader, stem
+from mmtpp.data.sources.tables import MalformedFileError, as_text
 
 
 def parse(path: str, data: bytes) -> Iterator[RawEvent]:
@@ -25,7 +26,7 @@ def parse(path: str, data: bytes) -> Iterator[RawEvent]:
         MalformedFileError: not JSON, or not a list.
     """
     try:
-        tree = json.loads(data.decode("utf-8-sig"))
+        tree = json.loads(as_text(path, data))
     except (ValueError, RecursionError) as error:
         raise MalformedFileError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, list):
@@ -95,4 +96,10 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-MMTPP = SourceReader(suffixes=(".json",), parse=parse, columns=columns)
+def count(path: str, data: bytes) -> int | None:
+    """Number of events a damaged file seems to hold; None where that cannot be known."""
+    del path
+    return data.count(b'"time"') or None
+
+
+MMTPP = SourceReader(suffixes=(".json",), parse=parse, columns=columns, count=count)

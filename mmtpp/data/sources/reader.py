@@ -7,21 +7,23 @@ column, some ten times faster, with the same result.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.events import MAX_TYPES, EventSequence, Rejected, intervals_from_times
+from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
 from mmtpp.core.timecode import MAX_INTERVAL
+from mmtpp.data.sources.tables import MalformedFileError, unpacked
+from mmtpp.data.sources.times import Unread
+from mmtpp.data.sources.types import OTHER, Refused, TypeCodes
 
 # Declared intervals are often rounded; a larger difference than this to the recomputed one counts.
 INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-3
-
-
-class MalformedFileError(ValueError):
-    """A file that cannot be read as events at all; the message says where and why."""
+MAX_TIME = MAX_INTERVAL / 2  # so that the interval between any two times has a code
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,15 @@ class RawEvent:
 
     Attributes:
         sequence: id of the sequence it belongs to.
-        row: position in the file, from 0.
-        time: in the source's unit, whatever the file had.
+        row: Position in the file, from 0.
+        time: A number in the source's unit, or why it was not read, or whatever the file had.
         type: a code, a name, or whatever the file had.
         text: the text, whatever the file had.
         image: path relative to the source root, or None.
         record: the raw record, for the rejected table.
         problem: a reason found while parsing, or empty.
         interval: the waiting time the file declares, None when it does not; only compared.
+        is_dated: The time was a date.
     """
 
     sequence: str
@@ -49,6 +52,7 @@ class RawEvent:
     record: object
     problem: str = ""
     interval: object = None
+    is_dated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,16 @@ class RawQuestion:
     sequence: str
     question: str
     answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A record that is no event of this kind of source, such as a gift among comments."""
+
+    kind: str
+
+
+RawItem = RawEvent | RawQuestion | LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +87,50 @@ class RawColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedFile:
-    """What one file gave.
+class ReadCounts:
+    """Counts of what was read, of one file or of many.
 
     Attributes:
-        sequences: the kept events in order of time, a sequence each, in order of appearance.
-        rejected: the others.
-        num_read: events read, kept or rejected.
-        num_reordered: events that stood before an earlier one in the file.
-        num_disagreeing: kept events whose declared interval is not the one between their times.
+        num_read: Events read, kept or rejected.
+        num_reordered: Events that stood before an earlier one in their file.
+        num_disagreeing: Kept events whose declared interval is not the one between their times.
+        num_folded: Kept events of a rare type, which are of the type ``other`` now.
+        left_out: Records that are no events of this kind of source, by kind.
+        num_dated: Kept events whose times were dates.
+    """
+
+    num_read: int = 0
+    num_reordered: int = 0
+    num_disagreeing: int = 0
+    num_folded: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    num_dated: int = 0
+
+    def __add__(self, more: "ReadCounts") -> "ReadCounts":
+        left_out = Counter(self.left_out) + Counter(more.left_out)
+        return ReadCounts(
+            self.num_read + more.num_read,
+            self.num_reordered + more.num_reordered,
+            self.num_disagreeing + more.num_disagreeing,
+            self.num_folded + more.num_folded,
+            dict(left_out),
+            self.num_dated + more.num_dated,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    """The content of one file.
+
+    Attributes:
+        sequences: Kept events in order of time, a sequence each, in order of appearance.
+        rejected: Records that were not kept.
+        counts: Of events.
     """
 
     sequences: list[EventSequence]
     rejected: list[Rejected]
-    num_read: int
-    num_reordered: int
-    num_disagreeing: int
+    counts: ReadCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,96 +138,149 @@ class SourceReader:
     """A kind of source.
 
     Attributes:
-        suffixes: of its event files.
-        parse: from the path and content of a file to its raw events and questions.
-        seconds_per_unit: of its times; None when the configuration says.
-        type_names: names by code, when the source fixes them.
-        columns: from the path and content of a file to its columns; None where a record is not as
+        suffixes: Endings of its event files, in small letters; ``.gz`` may follow each.
+        parse: From the path and content of a file to its raw events and questions.
+        seconds_per_unit: Of its times; None when the configuration says.
+        type_names: Names by code, where the source fixes them.
+        columns: From the path and content of a file to its columns; None where a record is not as
             expected, or the file has questions.
-        split_by: of a sequence, what keeps it on one side of the split; its id when None.
+        split_by: Of a sequence, what keeps it on one side of the split; its id when None.
+        count: From the path and content of a file that cannot be read to the number of events it
+            seems to hold; None where that cannot be known.
     """
 
     suffixes: tuple[str, ...]
-    parse: Callable[[str, bytes], Iterable[RawEvent | RawQuestion]]
+    parse: Callable[[str, bytes], Iterable[RawItem]]
     seconds_per_unit: float | None = None
     type_names: tuple[str, ...] = field(default=())
     columns: Callable[[str, bytes], RawColumns | None] | None = None
     split_by: Callable[[EventSequence], str] | None = None
+    count: Callable[[str, bytes], int | None] | None = None
+
+    def reads(self, path: str) -> bool:
+        """Whether a file of this name is an event file of the source."""
+        return path.lower().removesuffix(".gz").endswith(self.suffixes)
 
 
-_Checked = tuple[float, int, str, str | None, object]
+class _Checked(NamedTuple):
+    """A record that is an event."""
+
+    time: float
+    code: int  # -1 for a rare type
+    text: str
+    image: str | None
+    interval: object
 
 
 def stem(path: str) -> str:
     """The path without its suffix, ``.gz`` included: the id of a file's only sequence."""
     folder, slash, name = path.rpartition("/")
-    name = name.removesuffix(".gz")
+    if name.lower().endswith(".gz"):
+        name = name[: -len(".gz")]
     return f"{folder}{slash}{name.rpartition('.')[0] or name}"
 
 
-def read_file(
-    reader: SourceReader, path: str, data: bytes, *, type_names: Sequence[str]
-) -> ParsedFile:
+def read_file(reader: SourceReader, path: str, data: bytes, *, types: TypeCodes) -> ParsedFile:
     """Parse and check one file.
 
     Args:
-        reader: of the source's kind.
-        path: relative to the source root.
-        data: content of the file.
-        type_names: accepted names by code; empty when types are numbers.
+        reader: Of the source's kind.
+        path: Relative to the source root.
+        data: Content of the file.
+        types: Codes of its types.
 
     Returns:
         Kept events sorted by time (stable), and each bad record with its cause and position.
 
     Raises:
-        MalformedFileError: the file as a whole cannot be read.
+        MalformedFileError: The file as a whole cannot be read; it says how many events are lost,
+            where that is known.
     """
-    codes = {name: code for code, name in enumerate(type_names)}
+    data = unpacked(path, data)
+    if not data:
+        raise MalformedFileError(f"{path}: the file is empty", num_events=0)
     columns = reader.columns(path, data) if reader.columns else None
-    parsed = _without_fault(columns, codes) if columns else None
-    return parsed or _one_by_one(reader, path, data, codes)
+    parsed = _without_fault(columns, types) if columns else None
+    if parsed is not None:
+        return parsed
+    try:
+        return _one_by_one(reader, path, data, types)
+    except MalformedFileError as error:
+        if error.num_events is None and reader.count is not None:
+            raise MalformedFileError(str(error), num_events=reader.count(path, data)) from error
+        raise
 
 
-def _one_by_one(reader: SourceReader, path: str, data: bytes, codes: dict[str, int]) -> ParsedFile:
+def raw_items(reader: SourceReader, path: str, data: bytes) -> Iterable[RawItem]:
+    """The records of one file before they are checked.
+
+    Raises:
+        MalformedFileError: The file as a whole cannot be read.
+    """
+    return reader.parse(path, unpacked(path, data))
+
+
+def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) -> ParsedFile:
     kept: dict[str, list[_Checked]] = {}
     questions: dict[str, list[tuple[str, str]]] = {}
     rejected: list[Rejected] = []
-    num_read = 0
+    left_out: Counter[str] = Counter()
+    num_read = num_dated = 0
     for raw in reader.parse(path, data):
         if isinstance(raw, RawQuestion):
             questions.setdefault(raw.sequence, []).append((raw.question, raw.answer))
             continue
+        if isinstance(raw, LeftOut):
+            left_out[raw.kind] += 1
+            continue
         num_read += 1
-        checked = _check(raw, codes)
-        if len(checked) == 2:
+        checked = _check(raw, types)
+        if isinstance(checked, Refused):
             cause, detail = checked
             rejected.append(Rejected(path, raw.row, cause, detail[:1000], _shorten(raw.record)))
         else:
+            num_dated += raw.is_dated
             kept.setdefault(raw.sequence, []).append(checked)
-    sequences, num_reordered, num_disagreeing = [], 0, 0
+    counts = ReadCounts(num_read, left_out=dict(left_out), num_dated=num_dated)
+    sequences = []
     for name, events in kept.items():
-        times = np.array([event[0] for event in events], dtype=np.float64)
-        num_reordered += int((times < np.maximum.accumulate(times)).sum())
-        order = np.argsort(times, kind="stable")
-        ordered = [events[index] for index in order]
-        num_disagreeing += _disagreeing(times[order], [event[4] for event in ordered])
-        sequences.append(
-            EventSequence(
-                sequence_id=name,
-                times=times[order],
-                types=np.array([event[1] for event in ordered], dtype=np.int16),
-                texts=tuple(event[2] for event in ordered),
-                images=tuple(event[3] for event in ordered),
-                questions=tuple(questions.get(name, ())),
-            )
-        )
-    return ParsedFile(sequences, rejected, num_read, num_reordered, num_disagreeing)
+        sequence, of_sequence = _ordered(name, events, types, tuple(questions.get(name, ())))
+        sequences.append(sequence)
+        counts += of_sequence
+    return ParsedFile(sequences, rejected, counts)
+
+
+def _ordered(
+    name: str,
+    events: list[_Checked],
+    types: TypeCodes,
+    questions: tuple[tuple[str, str], ...],
+) -> tuple[EventSequence, ReadCounts]:
+    """A sequence of checked events in order of time."""
+    times = np.array([event.time for event in events], dtype=np.float64)
+    num_reordered = int((times < np.maximum.accumulate(times)).sum())
+    order = np.argsort(times, kind="stable")
+    ordered = [events[index] for index in order]
+    codes = np.array([event.code for event in ordered], dtype=np.int16)
+    is_rare = codes < 0
+    if is_rare.any():
+        codes[is_rare] = types.codes[OTHER]
+    sequence = EventSequence(
+        sequence_id=name,
+        times=times[order],
+        types=codes,
+        texts=tuple(event.text for event in ordered),
+        images=tuple(event.image for event in ordered),
+        questions=questions,
+    )
+    num_disagreeing = _disagreeing(times[order], [event.interval for event in ordered])
+    return sequence, ReadCounts(0, num_reordered, num_disagreeing, int(is_rare.sum()))
 
 
 _NUMBERS, _PATHS = frozenset({int, float}), frozenset({str, type(None)})
 
 
-def _without_fault(columns: RawColumns, codes: dict[str, int]) -> ParsedFile | None:
+def _without_fault(columns: RawColumns, codes: TypeCodes) -> ParsedFile | None:
     """The sequence of a file in which every record is good; None when one is not."""
     if not columns.times or not (
         _NUMBERS.issuperset(map(type, columns.times))
@@ -195,17 +290,17 @@ def _without_fault(columns: RawColumns, codes: dict[str, int]) -> ParsedFile | N
     ):
         return None
     kinds = set(map(type, columns.types))
-    if kinds == {str} and codes:
-        types = np.array([codes.get(name, -1) for name in columns.types])
-    elif kinds == {int}:
+    if kinds == {str} and codes.names:
+        types = np.array([codes.codes.get(name, -1) for name in columns.types])
+    elif kinds == {int} and not codes.are_numbers:
         types = np.array(columns.types)
     else:
         return None
     times = np.array(columns.times, dtype=np.float64)
     if not (
-        0 <= types.min() <= types.max() < (len(codes) or MAX_TYPES)
+        0 <= types.min() <= types.max() < codes.count
         and np.isfinite(times).all()
-        and 0 <= times.min() <= times.max() <= MAX_INTERVAL
+        and np.abs(times).max() <= MAX_TIME
     ):
         return None
     texts, images, declared = columns.texts, columns.images, columns.intervals
@@ -226,7 +321,7 @@ def _without_fault(columns: RawColumns, codes: dict[str, int]) -> ParsedFile | N
         tuple(image or None for image in images),
     )
     num_disagreeing = int((~(agree & np.isfinite(found))).sum())
-    return ParsedFile([sequence], [], len(times), num_reordered, num_disagreeing)
+    return ParsedFile([sequence], [], ReadCounts(len(times), num_reordered, num_disagreeing))
 
 
 def _disagreeing(times: NDArray[np.float64], declared: list[object]) -> int:
@@ -247,33 +342,19 @@ def _agrees(found: object, expected: float) -> bool:
         return False
 
 
-def _check(raw: RawEvent, codes: dict[str, int]) -> _Checked | tuple[str, str]:
+def _check(raw: RawEvent, types: TypeCodes) -> _Checked | Refused:
     if raw.problem:
-        return "malformed_record", raw.problem
-    if isinstance(raw.time, bool) or not isinstance(raw.time, int | float):
-        return "missing_time", f"time is {raw.time!r}"
-    try:
-        time = float(raw.time)
-    except OverflowError:
-        return "non_finite_time", "time is too large"
-    if not math.isfinite(time):
-        return "non_finite_time", f"time is {time}"
-    if time < 0:
-        return "negative_time", f"time is {time}"
-    if time > MAX_INTERVAL:
-        return "non_finite_time", f"time {time} is too large for a float32 interval"
-    code = _type_of_name(raw.type, codes) if isinstance(raw.type, str) else raw.type
-    if isinstance(code, float) and code.is_integer():
-        code = int(code)
-    if isinstance(code, bool) or not isinstance(code, int):
-        return "missing_type", f"type is {raw.type!r}"
-    if not 0 <= code < (len(codes) or MAX_TYPES):
-        known = f"the names are {', '.join(codes)}" if codes else "codes are 0 to 255"
-        return "unknown_type", f"type is {raw.type!r}; {known} (source.types)"
+        return Refused("malformed_record", raw.problem)
+    time = _checked_time(raw.time)
+    if isinstance(time, Refused):
+        return time
+    code = types.code(raw.type)
+    if isinstance(code, Refused):
+        return code
     if not isinstance(raw.text, str):
-        return "missing_text", f"text is {raw.text!r}"
+        return Refused("missing_text", f"text is {raw.text!r}")
     if raw.image is not None and not isinstance(raw.image, str):
-        return "invalid_image_path", f"image path is {raw.image!r}"
+        return Refused("invalid_image_path", f"image path is {raw.image!r}")
     for cause, value in (
         ("invalid_text", raw.text),
         ("invalid_image_path", raw.image or ""),
@@ -282,16 +363,26 @@ def _check(raw: RawEvent, codes: dict[str, int]) -> _Checked | tuple[str, str]:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            return cause, str(error)
-    return time, code, raw.text, raw.image or None, raw.interval
+            return Refused(cause, f"{error}; another encoding may be meant (source.csv.encoding)")
+    return _Checked(time, code, raw.text, raw.image or None, raw.interval)
 
 
-def _type_of_name(name: str, codes: dict[str, int]) -> int:
-    """Its code; without names a number in letters, as CSV has it; -1 when it is neither."""
-    if codes:
-        return codes.get(name, -1)
-    digits = name.removesuffix(".0")
-    return int(digits) if digits.isdecimal() and len(digits) < 10 else -1
+def _checked_time(value: object) -> float | Refused:
+    if isinstance(value, Unread):
+        return Refused(value.cause, value.detail)
+    if value is None or value == "":
+        return Refused("missing_time", f"time is {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Refused("unreadable_time", f"time is {value!r}, not a number"[:200])
+    try:
+        time = float(value)
+    except OverflowError:
+        return Refused("non_finite_time", "time is too large")
+    if not math.isfinite(time):
+        return Refused("non_finite_time", f"time is {time}")
+    if abs(time) > MAX_TIME:
+        return Refused("non_finite_time", f"time {time} is too large for a float32 interval")
+    return time
 
 
 def _shorten(record: object) -> str:
