@@ -7,6 +7,7 @@ from mmtpp.data.finishing import FinishShard
 from mmtpp.data.frames import DecodeImages, num_blocks
 from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.reading import ReadShard
+from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.model.vocabulary import TOKENIZER_FILE
 from mmtpp.storage.paths import join, write_bytes
 
@@ -14,7 +15,10 @@ SETTINGS = {
     "source_file": "",
     "source_kind": "mmtpp",
     "type_names": (),
+    "finds_types": False,
+    "folds_rare": False,
     "columns": None,
+    "csv": CsvFormat(),
     "seconds_per_unit": 1.0,
     "image_px": 56,
     "max_image_pixels": 10**7,

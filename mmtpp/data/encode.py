@@ -464,7 +464,8 @@ def _check(
 
     Args:
         manifest: Of the store.
-        source_uri, store_uri: For messages.
+        source_uri: Where the events come from, for messages.
+        store_uri: Where the store is, for messages.
         max_rejected_fraction: The largest share of events that may be rejected.
         examples: One rejected record for each cause.
 

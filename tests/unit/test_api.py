@@ -24,19 +24,19 @@ def test_every_public_name_is_there():
 
 def test_a_table_becomes_sequences(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     path = tmp_path / "events.csv"
-    path.write_text("at,car,what\n3,b,stop\n0,a,go\n5,a,stop\n-1,a,go\n")
+    path.write_text("at,car,what\n3,b,stop\n0,a,go\n5,a,stop\n1,a,\n")
     columns = {"time": "at", "sequence": "car", "type": "what"}
     found = mmtpp.load_sequences(str(path), columns=columns, seconds_per_unit=60)
-    assert ("go", "stop") == found.type_names
+    assert ("stop", "go") == found.type_names
     assert 60 == found.seconds_per_unit
     assert {"a": [0.0, 5.0], "b": [3.0]} == {
         each.sequence_id: each.times.tolist() for each in found
     }
-    assert {"a": [0, 1], "b": [1]} == {each.sequence_id: each.types.tolist() for each in found}
+    assert {"a": [1, 0], "b": [0]} == {each.sequence_id: each.types.tolist() for each in found}
     [refused] = found.rejected
-    assert (refused.cause, refused.row, refused.path) == ("negative_time", 3, "events.csv")
-    assert "'negative_time': 1" in caplog.text
-    assert "2 sequences, 3 events, 1 records rejected, types go, stop" in repr(found)
+    assert (refused.cause, refused.row, refused.path) == ("missing_type", 3, "events.csv")
+    assert "'missing_type': 1" in caplog.text
+    assert "2 sequences, 3 events, 1 records rejected, types stop, go" in repr(found)
     assert 1 == len(found[1:])
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mmtpp
 from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.types import TypeCodes
 
 PAGE = (Path(__file__).parents[2] / "mmtpp" / "data" / "README.md").read_text()
 FORMATS = PAGE.split("## Formats")[1].split("\n## ")[0]
@@ -48,7 +49,7 @@ def test_a_reader_of_ones_own():
     names: dict = {}
     exec(compile(code, "page", "exec"), names)  # noqa: S102
     lines = "1.5\t3\thello\nx\t3\ty\n2\tonly two\n0.5\t1\tfirst\n"
-    parsed = read_file(names["TSV"], "log.tsv", lines.encode(), type_names=())
+    parsed = read_file(names["TSV"], "log.tsv", lines.encode(), types=TypeCodes(()))
     [sequence] = parsed.sequences
     assert ([0.5, 1.5], [1, 3]) == (sequence.times.tolist(), sequence.types.tolist())
     assert ["malformed_record"] * 2 == [each.cause for each in parsed.rejected]

@@ -27,7 +27,7 @@ def _write_events(folder: Path, *, names: bool = False) -> None:
 
     one = [event(0, 0, "images/a.png", 0), event(1, 0, "images/a.png", 1),
            event(2.5, 1, "images/b.png", 1.5), event(6.5, 1, "images/b.png", 9)]  # fmt: skip
-    two = [event(3, 1, None, 0), event(1, 0, None, 0), {"time": -1}]
+    two = [event(3, 1, None, 0), event(1, 0, None, 0), {"time": 1}]
     (folder / "one.json").write_text(json.dumps(one))
     (folder / "two.json").write_text(json.dumps(two))
 
@@ -46,7 +46,7 @@ def test_figures_by_hand(tmp_path: Path, capsys):
         "--set", "window.max_tokens=64",
     )  # fmt: skip
     assert (7, 6, 2) == (report["num_read"], report["num_events"], report["num_sequences"])
-    assert {"negative_time": 1} == report["rejected_by_cause"]
+    assert {"missing_type": 1} == report["rejected_by_cause"]
     assert ("two.json", 2) == tuple(report["rejected_examples"][0][key] for key in ("path", "row"))
     # "two" stood in the wrong order; its declared waits are 0, and 9 is declared for 4
     assert (1, 2) == (report["num_reordered"], report["num_disagreeing"])
@@ -67,7 +67,7 @@ def test_figures_by_hand(tmp_path: Path, capsys):
     assert none["tokens_per_event"] == pytest.approx((6 * (6 + text) + 4 * image) / 6)
     assert ["paper", "compact", "minimal", "dense"] == [row["style"] for row in report["styles"]]
     printed = capsys.readouterr().out
-    assert "rejected, negative_time: 1" in printed
+    assert "rejected, missing_type: 1" in printed
     assert "1 files missing" in printed
 
 
@@ -92,7 +92,7 @@ def test_the_page_loads_nothing_and_names_are_text(tmp_path: Path):
     page = tmp_path / "page.html"
     report = _inspect(tmp_path, str(raw), "--html", str(page))
     assert report["hints"][0].startswith(
-        "types are named in the files: set source.types to ['kind 0"
+        'types are named in the files: set source.types = "auto", or source.types = ["kind 0'
     )
     parsed = _Page()
     parsed.feed(page.read_text())

@@ -17,6 +17,7 @@ from mmtpp.core.errors import StorageError
 from mmtpp.core.events import EventSequence
 from mmtpp.data.layout import GROUP_EVENTS, IMAGES_PER_BLOCK, PART_EVENTS, frames_per_group
 from mmtpp.data.shard import ShardColumns
+from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.data.store import StoreReader, StoreSettings
 from mmtpp.data.texts import TextTokeniser
 from mmtpp.data.totals import Totals, names_in, shard_counts
@@ -145,8 +146,7 @@ def _totals(shards: list[list[EventSequence]]) -> Totals:
     for sequences in shards:
         columns = _columns(sequences)
         digests = {value: bytes([65 + value] * 16) for value in (0, 1)}
-        zeros = {"num_read": 0, "num_reordered": 0, "num_disagreeing": 0}
-        counts = shard_counts(columns, [], **zeros, frame_digests=digests)
+        counts = shard_counts(columns, [], ReadCounts(), frame_digests=digests)
         totals.add(json.loads(json.dumps(counts)))
     return totals
 

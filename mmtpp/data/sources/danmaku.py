@@ -13,6 +13,7 @@ as the gifts and paid messages of a live recording, are no comments: they are le
 """
 
 import html
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -23,6 +24,8 @@ from defusedxml.ElementTree import fromstring
 
 from mmtpp.data.sources.reader import LeftOut, RawEvent, SourceReader, stem
 from mmtpp.data.sources.tables import MalformedFileError
+
+logger = logging.getLogger(__name__)
 
 MODES = (
     "mode_0",
@@ -124,9 +127,12 @@ def _decoded(path: str, data: bytes) -> tuple[str, bool]:
     good = sum(character > "\x7f" for character in text) - broken
     if broken > good:
         try:
-            return data.decode("gb18030"), False
+            text = data.decode("gb18030")
         except UnicodeDecodeError:
             pass  # neither: the comments with invalid bytes are refused
+        else:
+            logger.warning("%s: not %s; it is read as GB 18030", path, encoding)
+            return text, False
     return text, True
 
 

@@ -149,7 +149,7 @@ def count_lines(data: bytes) -> int:
 
 
 def _csv(path: str, text: str, wanted: Sequence[str], form: CsvFormat) -> Table:
-    lines = text.splitlines(keepends=True) if "\r" in text else io.StringIO(text).readlines()
+    lines = io.StringIO(text, newline="").readlines()
     separator = form.separator or _separator(path, lines, wanted, form)
     dialect: dict = {
         "delimiter": separator,
