@@ -49,6 +49,7 @@ from mmtpp.data.progress import Progress
 from mmtpp.data.reading import ReadShard
 from mmtpp.data.sources.reader import read_file
 from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.types import OTHER, TypeCodes
 from mmtpp.data.totals import Totals, digest, names_in
 from mmtpp.data.type_names import CountTypes, chosen_types
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
@@ -165,7 +166,6 @@ def encode(
         _check(existing, settings.source_uri, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, time.monotonic() - started, found.not_read)
 
-    # the tokenizer may be trained before types are known: it needs texts only
     vocabulary = vocabulary or _own_vocabulary(settings, store_uri, existing, files)
     if existing and existing.vocabulary_hash != vocabulary.hash:
         raise ModelError(
@@ -428,6 +428,8 @@ def _own_vocabulary(
 def _train_tokenizer(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> str:
     """Train on the texts of files spread evenly over the source."""
     reader, types = settings.reader(), settings.types()
+    if settings.finds_types:  # not found yet: texts are wanted, whatever their type
+        types = TypeCodes((OTHER,), folds_rare=True)
     step = max(1, len(files) // TOKENIZER_SAMPLE_FILES)
     sample: list[str] = []
     size = 0

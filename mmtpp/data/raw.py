@@ -22,8 +22,9 @@ from mmtpp.core.events import (
     intervals_from_times,
 )
 from mmtpp.data.listing import listing
+from mmtpp.data.reading import KINDS_WITHOUT_DATES
 from mmtpp.data.settings import source_reader, type_names_of
-from mmtpp.data.sources.reader import ReadCounts, SourceReader, read_file
+from mmtpp.data.sources.reader import ReadCounts, SourceReader, read_file, warn_of_dates
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import AUTO, OTHER, TypeCodes
 from mmtpp.data.texts import TextTokeniser
@@ -123,6 +124,8 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
             rejected.append(Rejected(path, -1, "malformed_file", detail, "", lost))
             counts += ReadCounts(lost)
         else:
+            if source.kind in KINDS_WITHOUT_DATES:
+                warn_of_dates(parsed, path, seconds_per_unit=source.seconds_per_unit)
             rejected += parsed.rejected
             sequences += parsed.sequences
             counts += parsed.counts

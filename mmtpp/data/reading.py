@@ -11,7 +11,7 @@ from mmtpp.data.finishing import Reading, finish_shard
 from mmtpp.data.frames import write_image_paths
 from mmtpp.data.layout import PENDING, EncodeSettings, shard_file
 from mmtpp.data.shard import ShardColumns
-from mmtpp.data.sources.reader import ParsedFile, ReadCounts, read_file
+from mmtpp.data.sources.reader import ParsedFile, ReadCounts, read_file, warn_of_dates
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.texts import TextTokeniser
 from mmtpp.data.type_names import types_in, unnamed_types
@@ -19,6 +19,7 @@ from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.paths import ahead, join, read_bytes
 
 FILES_IN_FLIGHT = 8
+KINDS_WITHOUT_DATES = ("mmtpp", "easytpp")
 
 
 class ReadShard:
@@ -102,7 +103,7 @@ class ReadShard:
     def _parse(self, path: str, content: bytes) -> ParsedFile:
         settings = self._settings
         try:
-            return read_file(self._reader, path, content, types=self._types)
+            parsed = read_file(self._reader, path, content, types=self._types)
         except MalformedFileError as error:
             if settings.malformed_file == "fail":
                 raise DataError(
@@ -123,6 +124,9 @@ class ReadShard:
             lost = max(1, error.num_events)
             rejected = Rejected(path, -1, "malformed_file", str(error), "", lost)
             return ParsedFile([], [rejected], ReadCounts(lost))
+        if settings.source_kind in KINDS_WITHOUT_DATES:
+            warn_of_dates(parsed, path, seconds_per_unit=settings.seconds_per_unit)
+        return parsed
 
     def _check_types(self, paths: list[str], rejected: list[Rejected], num_read: int) -> None:
         """Stop where most events are rejected because types are names and none is set.

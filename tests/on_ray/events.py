@@ -31,7 +31,7 @@ def publish_events(uri: str, *, bad: bool = False) -> None:
         ]
         if bad and index == 3:
             events += [
-                {**events[0], "time": -1.0},
+                {**events[0], "time": 1e300},
                 {**events[0], "image_path": "images/missing.png"},
                 {**events[0], "image_path": "../../secret.png"},
                 {**events[0], "TPP_attribute": {}},

@@ -70,7 +70,7 @@ def test_bad_records_are_counted_and_kept_as_rejected(cluster, tmp_path):
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw, bad=True)
     report = prepare(make_config(**{"source.uri": raw, "store.uri": target}))
-    assert {"missing_type": 1, "negative_time": 1, "unreadable_image": 2} == (
+    assert {"missing_type": 1, "non_finite_time": 1, "unreadable_image": 2} == (
         report["rejected_by_cause"]
     )
     assert report["events_read"] == report["events_kept"] + report["events_rejected"]
@@ -97,6 +97,48 @@ def test_inspecting_the_store_tells_what_its_source_tells(store):
     for name in ("num_events", "num_sequences", "num_read", "interval", "types",
                  "num_distinct_texts", "num_events_with_image", "choices"):  # fmt: skip
         assert getattr(reports[0], name) == getattr(reports[1], name), name
+
+
+def test_types_that_are_names_are_found_and_keep_their_codes(cluster, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    settings: dict[str, object] = {
+        "source.kind": "columns", "source.uri": str(raw), "store.uri": str(tmp_path / "store"),
+        "source.columns.time": "t", "source.columns.type": "k", "split.test_fraction": 0.0,
+        "split.validation_fraction": 0.0,
+    }  # fmt: skip
+    rows = [f"2024-01-01 00:00:{second:02d},{kind}" for second, kind in enumerate("abbcbb")]
+    (raw / "one.csv").write_text("t,k\n" + "\n".join(rows))
+    (raw / "notes.xlsx").write_bytes(b"")
+    with pytest.raises(DataError, match=r'(?s)"auto".*source\.types = \["b", "a", "c"\]'):
+        prepare(make_config(**settings))
+    settings["source.types"] = "auto"
+    report = prepare(make_config(**settings))
+    assert ["b", "a", "c"] == report["type_names"]
+    assert {".xlsx": 1} == report["files_not_read"]
+    assert load_manifest(str(tmp_path / "store")).times_are_dates
+    # later data: what has a code keeps it, new names follow
+    (raw / "two.csv").write_text("t,k\n" + "2024-01-02 00:00:00,z\n" * 9)
+    report = prepare(make_config(**settings))
+    assert ["b", "a", "c", "z"] == report["type_names"]
+    assert [4, 1, 1, 9] == load_manifest(str(tmp_path / "store")).type_counts
+
+    many = "t,k\n" + "".join(f"{i},k{min(i, 299):03d}\n" for i in range(600))
+    (raw / "two.csv").unlink()
+    (raw / "one.csv").write_text(many)
+    settings["store.uri"] = str(tmp_path / "folded")
+    with pytest.raises(DataError, match=r"(?s)300 event types.*source\.rare_types"):
+        prepare(make_config(**settings))
+    settings["source.rare_types"] = "other"
+    report = prepare(make_config(**settings))
+    # 301 events of k299, one of each other: 254 others keep their names
+    assert (256, "k299", "other") == (
+        len(report["type_names"]),
+        report["type_names"][0],
+        report["type_names"][-1],
+    )
+    assert 299 - 254 == report["events_folded"]
+    assert 600 == report["events_kept"]
 
 
 @pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmtpp.data.sources import READERS
 from mmtpp.data.sources.flights import load_departures, sequences
-from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.reader import read_file, warn_of_dates
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import TypeCodes
 
@@ -100,6 +100,20 @@ def test_type_names_map_to_their_codes():
 def test_a_malformed_json_file_is_an_error_that_names_it(data: bytes):
     with pytest.raises(MalformedFileError, match=r"a/b\.json"):
         read_file(MMTPP, "a/b.json", data, types=TypeCodes(()))
+
+
+def test_numbers_that_look_like_dates_are_warned_of(caplog: pytest.LogCaptureFixture):
+    for times, unit, is_warned in (
+        ([1711836000000.0, 1711836060000.0], 1.0, True),
+        ([1711836000000.0, 1711836060000.0], 1e-3, False),
+        ([20240131.0, 20240201.0], 1.0, True),
+        ([1711836000.0, 1711836060.0], 1.0, False),
+        ([0.0, 20240131.0], 1.0, False),
+    ):
+        caplog.clear()
+        parsed = _read([_event(time=time) for time in times])
+        warn_of_dates(parsed, "a.json", seconds_per_unit=unit)
+        assert is_warned == ("look like dates" in caplog.text)
 
 
 def test_danmaku_times_types_and_texts():

@@ -6,6 +6,7 @@ column, some ten times faster, with the same result.
 """
 
 import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
 from mmtpp.core.timecode import MAX_INTERVAL
 from mmtpp.data.sources.tables import MalformedFileError, unpacked
-from mmtpp.data.sources.times import Unread
+from mmtpp.data.sources.times import Unread, look_like_dates
 from mmtpp.data.sources.types import OTHER, Refused, TypeCodes
+
+logger = logging.getLogger(__name__)
 
 # Declared intervals are often rounded; a larger difference than this to the recomputed one counts.
 INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-3
@@ -209,6 +212,23 @@ def read_file(reader: SourceReader, path: str, data: bytes, *, types: TypeCodes)
         if error.num_events is None and reader.count is not None:
             raise MalformedFileError(str(error), num_events=reader.count(path, data)) from error
         raise
+
+
+def warn_of_dates(parsed: ParsedFile, path: str, *, seconds_per_unit: float) -> None:
+    """Log a warning where the times of a file, read as numbers, look like dates."""
+    for sequence in parsed.sequences[:1]:
+        problem = ""
+        if not parsed.counts.num_dated:
+            problem = look_like_dates(sequence.times.tolist(), seconds_per_unit=seconds_per_unit)
+        if problem:
+            logger.warning(
+                "%s: times look like dates written as numbers, such as %.0f; they are read as "
+                "numbers in units of %g s (source.seconds_per_unit); source.kind = columns reads "
+                "dates",
+                path,
+                sequence.times[0],
+                seconds_per_unit,
+            )
 
 
 def raw_items(reader: SourceReader, path: str, data: bytes) -> Iterable[RawItem]:

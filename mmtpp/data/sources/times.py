@@ -30,6 +30,8 @@ _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _DURATION = re.compile(r"([+-]?)(?:(\d+):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,9}))?", re.ASCII)
 _ADJOINING = re.compile(r"%[A-Za-z]%[A-Za-z]")
 _MIN_TIMES_OF_DAY = 20
+_SMALLEST_DATE = 19_000_101
+_SAMPLE = 100
 _YEAR = 365.2425 * SECONDS_A_DAY
 _EPOCH_RANGE = 20 * _YEAR, 130 * _YEAR  # 1990 to 2100, what clocks of files show
 _FAR = 300 * _YEAR  # 2270, beyond what clocks of files show
@@ -246,6 +248,18 @@ def _may_group(value: str) -> bool:
     """Whether the comma may separate thousands, as in 1,234."""
     whole, _, rest = value.lstrip("+-").partition(",")
     return len(rest) == 3 and len(whole) <= 3 and not whole.startswith("0")
+
+
+def look_like_dates(numbers: Sequence[float], *, seconds_per_unit: float) -> str:
+    """What dates most of these numbers look like; empty where they look like none.
+
+    Args:
+        numbers: Times of a kind of source that has no dates.
+        seconds_per_unit: Seconds in their unit.
+    """
+    sample = list(numbers[:_SAMPLE])
+    form = TimeFormat(seconds_per_unit=seconds_per_unit)
+    return _like_dates((), sample, form) if sample and abs(sample[0]) > _SMALLEST_DATE else ""
 
 
 def _like_dates(values: Sequence[object], numbers: list[float], form: TimeFormat) -> str:
