@@ -18,7 +18,7 @@ from mmtpp.data.sources.tables import (
     read_table_file,
     suffix_of,
 )
-from mmtpp.data.sources.times import TimeFormat, Unread, read_times
+from mmtpp.data.sources.times import TimeFormat, read_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +91,13 @@ class ColumnsParser:
         """
         if table.names is not None:
             self._check_columns(path, table.names, None)
-        found = list(self._found(path, table.records))
-        times = read_times([each.time for each in found if not each.problem], self._time_format())
-        values = iter(times.values)
-        for each in found:
-            if each.problem:
-                yield each
-                continue
-            time = next(values)
-            yield RawEvent(
-                each.sequence,
-                each.row,
-                time,
-                each.type,
-                each.text,
-                each.image,
-                each.record,
-                "",
-                each.interval,
-                is_dated=times.are_dates and not isinstance(time, Unread),
-            )
+        events = list(self._found(path, table.records))
+        good = [event for event in events if not event.problem]
+        times = read_times([event.time for event in good], self._time_format())
+        for event, value in zip(good, times.values, strict=True):
+            event.time = value
+            event.is_dated = times.are_dates
+        yield from events
 
     def count(self, path: str, data: bytes) -> int | None:
         """Number of events a file seems to hold; None where that cannot be known."""

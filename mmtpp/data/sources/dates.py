@@ -129,6 +129,8 @@ def reader_of(values: Sequence[str]) -> Callable[[str], Moment | str | None]:
         order = "day" if day_first else "month"
 
     def read(value: str) -> Moment | str | None:
+        if len(value) == len("2024-01-31 12:00:00") and value[4] == "-":  # the most usual form
+            return _iso(value) or _read(value, order)
         return _read(value, order)
 
     return read

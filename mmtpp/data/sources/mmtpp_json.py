@@ -8,10 +8,8 @@ The type is also accepted under ``type_event`` (DanmakuTPP), inside or outside `
 declared one differs, the event is counted as disagreeing.
 """
 
-import gc
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import orjson
 
@@ -69,8 +67,7 @@ def columns(path: str, data: bytes) -> RawColumns | None:
     try:
         name = stem(path)
         name.encode()
-        with _no_garbage_collection():
-            tree = orjson.loads(data)
+        tree = orjson.loads(data)
         attributes = [record["TPP_attribute"] for record in tree]
         return RawColumns(
             sequence=name,
@@ -82,18 +79,6 @@ def columns(path: str, data: bytes) -> RawColumns | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """A tree has no cycles, and looking for them while it grows doubles the time of parsing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def count(path: str, data: bytes) -> int | None:

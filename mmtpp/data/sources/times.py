@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
+from typing import cast
 
 from mmtpp.core.errors import ConfigError
 from mmtpp.data.sources import dates
@@ -121,8 +122,10 @@ def read_times(values: Sequence[object], form: TimeFormat) -> Times:
         return Times([_scaled(_number(value), scale) for value in values], True)
     if form.name not in ("", NUMBER):
         return Times(_formatted(values, form), True)
-    found = [_number(value) for value in values]
-    found = _with_decimal_commas(found)
+    numbers = _all_numbers(values)
+    if numbers is not None and (form.name == NUMBER or not _like_dates(values, numbers, form)):
+        return Times(list(numbers), False)
+    found = _with_decimal_commas([_number(value) for value in values])
     if form.name == NUMBER:
         read = [value if isinstance(value, float | Unread) else _not_a_number(value)
                 for value in found]  # fmt: skip
@@ -186,6 +189,24 @@ def _in_unit(moment: Moment, form: TimeFormat) -> float | Unread:
     if isinstance(seconds, str):
         return Unread("ambiguous_time", seconds)
     return seconds / form.seconds_per_unit
+
+
+def _all_numbers(values: Sequence[object]) -> list[float] | None:
+    """The values as numbers where all are; None otherwise."""
+    kinds = set(map(type, values))
+    if kinds == {str} and not any("_" in cast("str", value) for value in values):
+        try:
+            numbers = list(map(float, cast("list[str]", values)))
+        except ValueError:
+            return None
+    elif kinds and kinds <= {int, float}:
+        try:
+            numbers = list(map(float, cast("list[float]", values)))
+        except OverflowError:
+            return None
+    else:
+        return None
+    return None if any(map(math.isnan, numbers)) else numbers
 
 
 def _number(value: object) -> object:
@@ -264,6 +285,9 @@ def look_like_dates(numbers: Sequence[float], *, seconds_per_unit: float) -> str
 
 def _like_dates(values: Sequence[object], numbers: list[float], form: TimeFormat) -> str:
     """What dates most of the numbers look like, and the setting that decides; empty if none."""
+    large = sum(abs(value) >= _SMALLEST_DATE for value in numbers)
+    if 2 * large <= len(numbers):
+        return _like_times_of_day(values, numbers)
     for name, looks in _SUSPICIONS.items():
         count = sum(map(looks, numbers))
         if 2 * count > len(numbers):
@@ -275,6 +299,11 @@ def _like_dates(values: Sequence[object], numbers: list[float], form: TimeFormat
             count = sum(_EPOCH_RANGE[0] < value * scale < _EPOCH_RANGE[1] for value in numbers)
             if 2 * count > len(numbers):
                 return _suspicion(count, len(numbers), f"{numbers[0]:.0f}", name)
+    return ""
+
+
+def _like_times_of_day(values: Sequence[object], numbers: list[float]) -> str:
+    """Why the numbers look like HHMMSS; empty where they do not."""
     if len(numbers) >= _MIN_TIMES_OF_DAY and max(numbers) >= 1e4 and len(set(numbers)) >= 10:
         count = sum(map(_is_time_of_day, numbers))
         if count == len(numbers) and _have_six_digits(values):
