@@ -1,6 +1,7 @@
 """A fine-tuned model in this process: one sequence in, the forecast of what comes next out."""
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.compression import compress
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.events import MAX_TYPES, EventSequence
+from mmtpp.core.events import MAX_TYPES, Events, EventSequence
 from mmtpp.core.forecast import IntervalGrid
 from mmtpp.core.row import Row
+from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
 from mmtpp.core.template import Template
-from mmtpp.core.window import last_window
+from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.images import load_image
 from mmtpp.data.raw import distinct_images, tokenised
 from mmtpp.data.settings import compression_of, template_of
@@ -30,6 +32,8 @@ from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import local_folder, read_file
 from mmtpp.train.template_record import Answers, recorded_answers, recorded_settings
+
+logger = logging.getLogger(__name__)
 
 _ASKED = ("time", "type")
 
@@ -239,19 +243,7 @@ class Forecaster:
         [events] = tokenised([sequence], self.loaded.vocabulary)
         events = compress(events, compression_of(config).of_sequence(sequence.sequence_id))
         tasks = [task for task in _ASKED if task in self.answers.tasks]
-        costs = branch_costs(template, events, tasks=tasks)
-        max_tokens = config.window.max_tokens
-        try:
-            window = last_window(
-                events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
-            )
-        except ValueError as error:
-            raise DataError(
-                str(error),
-                where=sequence.sequence_id,
-                cause="a single event does not fit the context",
-                setting=f"window.max_tokens = {max_tokens}",
-            ) from error
+        window, events = self._fit(events, template, tasks, sequence.sequence_id)
         seen = events.slice(window.start, window.end)
         laid = lay_out_branches(
             template, seen, [len(seen)], tasks=tasks, expansions=grid.first_bytes
@@ -276,6 +268,48 @@ class Forecaster:
         )
         times = sequence.times[window.start : window.end]
         return SeenEvents(sequence.sequence_id, row, len(sequence), times)
+
+    def _fit(
+        self, events: Events, template: Template, tasks: list[str], sequence_id: str
+    ) -> tuple[Window, Events]:
+        """The newest events that fit, and all events with their texts as they are written."""
+        max_tokens, limit = (
+            self.config.window.max_tokens,
+            self.config.template.max_text_tokens or None,
+        )
+
+        def cut(events: Events) -> Window:
+            check_events(events, template, max_tokens=max_tokens)
+            costs = branch_costs(template, events, tasks=tasks)
+            return last_window(
+                events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
+            )
+
+        whole, events = events, shorten(events, limit)
+        try:
+            if self.config.window.long_events == "stop":
+                window = cut(events)
+            else:
+                window, longest = fit_texts(events, cut, max_tokens=max_tokens)
+                events = shorten_to_fit(events, longest, max_tokens=max_tokens)
+        except EventTooLongError as error:
+            raise DataError(
+                str(error),
+                where=sequence_id,
+                cause="a single event does not fit the context",
+                setting=f"window.max_tokens = {max_tokens}, template.max_text_tokens, "
+                f"window.long_events = {self.config.window.long_events}",
+            ) from error
+        is_cut = np.diff(whole.text_offsets) > np.diff(events.text_offsets)
+        if num_cut := int(is_cut[window.start : window.end].sum()):
+            logger.warning(
+                "%s: %d texts were cut (window.max_tokens = %d, template.max_text_tokens = %d)",
+                sequence_id,
+                num_cut,
+                max_tokens,
+                self.config.template.max_text_tokens,
+            )
+        return window, events
 
     def _check(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types

@@ -8,11 +8,13 @@ from mmtpp.config.schema import RunConfig, Source
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.data.encode import encode
 from mmtpp.data.layout import EncodeSettings
+from mmtpp.data.long_events import find_long_events
 from mmtpp.data.machines import data_tasks, wait_for
-from mmtpp.data.settings import columns_of, source_reader
+from mmtpp.data.settings import assemble_settings, columns_of, source_reader, store_vocabulary
 from mmtpp.data.sources import flights, taxi
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.hub import hub_folder, is_hub
+from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, exists, join, read_bytes, split_file
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
                 split,
                 fraction,
             )
+    too_long = _warn_of_long_events(config, manifest)
     return {
         **built,
         "events_read": manifest.events_read,
@@ -89,11 +92,32 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "events_disagreeing": manifest.events_disagreeing,
         "sequences": sum(manifest.sequences_by_split.values()),
         "sequences_by_split": manifest.sequences_by_split,
+        "events_too_long": too_long,
         "frames": manifest.frames,
         "store_uri": config.store.uri,
         "fingerprint": manifest.fingerprint,
         "reused": report.reused,
     }
+
+
+def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
+    """Warn of events that do not fit ``window.max_tokens``; the number of them.
+
+    The store keeps them whole: what later jobs do is decided by their own settings.
+    """
+    settings = assemble_settings(config, manifest, split="all")
+    found = find_long_events(settings, store_vocabulary(config.store.uri, manifest).token_ids())
+    if found.count:
+        logger.warning(
+            "events that do not fit window.max_tokens = %d: %s (%s); the store keeps them whole, "
+            "later jobs hold their texts in part unless window.long_events = stop; raise "
+            "window.max_tokens, or set template.max_text_tokens = %d",
+            settings.max_tokens,
+            f"{found.count:,}",
+            "; ".join(found.examples),
+            settings.max_text_tokens,
+        )
+    return found.count
 
 
 def _build(source: Source) -> dict[str, object]:

@@ -161,7 +161,11 @@ def _likelihoods(
     write_table(events_uri, kept)
     return {
         "events": len(events),
-        "metrics": {**loss_metrics(windows), **summarize(events, manifest.seconds_per_unit)},
+        "metrics": {
+            **loss_metrics(windows),
+            **summarize(events, manifest.seconds_per_unit),
+            **plan.long_texts.figures(),
+        },
         "baselines": baseline_metrics(events, statistics),
         "events_uri": events_uri,
     }
