@@ -49,6 +49,9 @@ class Rejected:
         cause: a short fixed phrase, the key of ``rejected_by_cause``.
         detail: what exactly was wrong.
         record: the record as read, cut to 1,000 characters.
+        sequence_id: name of its sequence; empty where the record does not say.
+        time: its time in the source's unit; None where it cannot be read.
+        is_last: no kept event of the sequence stands after it in the file.
     """
 
     path: str
@@ -56,6 +59,9 @@ class Rejected:
     cause: str
     detail: str
     record: str
+    sequence_id: str = ""
+    time: float | None = None
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

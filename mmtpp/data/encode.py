@@ -61,7 +61,7 @@ from mmtpp.storage.paths import (
 
 logger = logging.getLogger(__name__)
 
-ENCODE_VERSION = 4  # bump when the same input gives another output
+ENCODE_VERSION = 5  # bump when the same input gives another output
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 16 * 2**20
 # Ray Data takes some 0.15 s to give a free process its next task, so a task is several items

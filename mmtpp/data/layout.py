@@ -61,6 +61,9 @@ REJECTED_SCHEMA = pa.schema(
         ("cause", pa.string()),
         ("detail", pa.string()),
         ("record", pa.string()),
+        ("sequence_id", pa.string()),  # empty where the record does not say
+        ("time", pa.float64()),  # null where it cannot be read
+        ("is_last", pa.bool_()),  # no kept event of the sequence stands after it in the file
     ]
 )
 

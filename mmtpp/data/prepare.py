@@ -84,10 +84,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
     too_long = _warn_of_long_events(config, manifest)
     return {
         **built,
-        "events_read": manifest.events_read,
-        "events_kept": manifest.events_kept,
-        "events_rejected": manifest.events_rejected,
-        "rejected_by_cause": manifest.rejected_by_cause,
+        **manifest.counts(),
         "events_reordered": manifest.events_reordered,
         "events_disagreeing": manifest.events_disagreeing,
         "sequences": sum(manifest.sequences_by_split.values()),

@@ -22,6 +22,7 @@ from mmtpp.core.events import (
     Rejected,
     intervals_from_times,
 )
+from mmtpp.core.losses import Losses
 from mmtpp.data.settings import source_reader
 from mmtpp.data.sources.reader import MalformedFileError, RawEvent, SourceReader, read_file
 from mmtpp.data.texts import TextTokeniser
@@ -64,6 +65,14 @@ class RawData:
     def rejected_by_cause(self) -> dict[str, int]:
         """How many records were refused, and why."""
         return dict(Counter(each.cause for each in self.rejected))
+
+    def losses(self) -> Losses:
+        """Sequences that lack their newest event or all events, and files that lack all."""
+        last_times: dict[str, float] = {}
+        for sequence in self.sequences:
+            name = sequence.sequence_id
+            last_times[name] = max(last_times.get(name, -np.inf), float(sequence.times[-1]))
+        return Losses.of(self.rejected, last_times)
 
 
 def read_raw(source: Source, *, max_files: int = 0) -> RawData:

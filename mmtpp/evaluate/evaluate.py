@@ -127,6 +127,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     return {
         "run_id": run_id,
         "run_name": name,
+        **manifest.counts(),
         **result,
         "metrics": metrics,
         "baselines": baselines,

@@ -52,6 +52,7 @@ class Report:
     """Everything measured; ``as_dict`` for programs.
 
     Quantiles are ordered as ``QUANTILES``. Intervals leave out the first event of each sequence.
+    ``losses`` names sequences without their newest event, and those without any.
     ``num_too_long`` is the number of events that do not fit ``max_tokens``, and ``too_long`` names
     the longest of them: ``sequence``, ``event`` from 0 and ``tokens``.
     """
@@ -76,6 +77,7 @@ class Report:
     num_disagreeing: int
     rejected_by_cause: dict[str, int]
     rejected_examples: list[dict[str, object]]
+    losses: list[str]
     events_per_sequence: list[float]
     interval: list[float]
     share_of_zero_intervals: float
@@ -158,6 +160,7 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         num_disagreeing=data.num_disagreeing,
         rejected_by_cause=dict(sorted(data.rejected.items())),
         rejected_examples=[asdict(example) for example in data.examples],
+        losses=data.losses.sentences(),
         events_per_sequence=_quantiles(lengths),
         interval=_quantiles(waits),
         share_of_zero_intervals=_share(waits == 0),

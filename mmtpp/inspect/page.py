@@ -174,6 +174,9 @@ window.long_events = stop. Raise window.max_tokens, or set template.max_text_tok
 {% endfor %}
 </table></div>
 {% endif %}
+{% for sentence in r.losses %}
+<p class="hint">{{ sentence }}</p>
+{% endfor %}
 {% if r.rejected_examples %}
 <h2>The first rejected records</h2>
 <div class="wide"><table><tr><th>file</th><th>record</th><th>cause</th><th>detail</th></tr>

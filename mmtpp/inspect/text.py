@@ -66,7 +66,7 @@ def _rejections(report: Report) -> list[str]:
     for example in report.rejected_examples:
         detail = str(example["detail"]).partition("\n")[0]
         lines.append(f"    {example['path']}, record {example['row']}: {detail}")
-    return lines
+    return lines + [f"  {sentence}" for sentence in report.losses]
 
 
 def _too_long(report: Report) -> list[str]:

@@ -60,7 +60,8 @@ class ColumnsParser:
         seen: dict[str, None] = {}
         for row, record, problem in records:
             if record is None or problem:
-                yield RawEvent(name, row, None, None, None, None, record, problem)
+                unknown = "" if self.columns.sequence else name
+                yield RawEvent(unknown, row, None, None, None, None, record, problem)
                 continue
             seen.update(dict.fromkeys(record))
             missing.difference_update(record)
