@@ -3,15 +3,19 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import torch
-from numpy.typing import ArrayLike
 
 from mmtpp.api.sequences import Sequences, load_sequences
+from mmtpp.api.values import check_lengths, images_of, texts_of, times_of, types_of
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import branch_costs, lay_out_branches
@@ -31,6 +35,8 @@ from mmtpp.evaluate.next_event import Forecast, NextEvent, SeenEvents
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import local_folder, read_file
+from mmtpp.storage.model_folder import check_model_folder
+from mmtpp.storage.paths import as_uri
 from mmtpp.train.template_record import Answers, recorded_answers, recorded_settings
 
 logger = logging.getLogger(__name__)
@@ -60,9 +66,9 @@ class Forecaster:
     @classmethod
     def from_pretrained(
         cls,
-        path: str,
+        path: str | PathLike[str],
         *,
-        base: str = "",
+        base: str | PathLike[str] = "",
         precision: str = "",
         settings: Mapping[str, object] | None = None,
     ) -> "Forecaster":
@@ -76,12 +82,17 @@ class Forecaster:
                 ``{"window.max_tokens": 8192}``.
 
         Raises:
-            ModelError: no model there, or one that was not fine-tuned to forecast.
+            ModelError: the folder of the model or of its base is not there or holds no model, or
+                the model was not fine-tuned to forecast.
             ConfigError: no such setting.
         """
+        path, base = as_uri(path), as_uri(base)
+        check_model_folder(path)
         adapter = read_file(path, CONFIG_FILE)
         if adapter is not None and not base:
             base = str(json.loads(adapter)["base_model_name_or_path"] or "")
+        if adapter is not None:
+            check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
         answers = recorded_answers(path)
         if answers is None or not {*_ASKED} & {*answers.tasks}:
             raise ModelError(
@@ -117,7 +128,7 @@ class Forecaster:
 
     def load_sequences(
         self,
-        uri: str,
+        uri: str | PathLike[str] | pd.DataFrame | pa.Table,
         *,
         kind: str = "",
         columns: Mapping[str, str] | None = None,
@@ -127,7 +138,8 @@ class Forecaster:
         """Read events as ``mmtpp.load_sequences`` does, with the model's types and unit.
 
         Args:
-            uri: a file, a folder or a store; a local path or s3://.
+            uri: a file, a folder or a store: a local path or s3://; or a table of pandas or
+                PyArrow.
             kind: of files, ``source.kind``.
             columns: the mapping of a table's columns, ``source.columns``.
             split: of a store.
@@ -146,46 +158,53 @@ class Forecaster:
             split=split,
             max_files=max_files,
         )
-        self.answers.check(found, where=uri)
+        self.answers.check(found, where=str(uri) if isinstance(uri, str | PathLike) else "table")
         return found
 
     def sequence(
         self,
-        times: ArrayLike,
-        types: Sequence[str | int],
+        times: Iterable[Any],
+        types: Iterable[Any],
         *,
-        texts: Sequence[str] = (),
-        images: Sequence[str | None] = (),
+        texts: Iterable[Any] | None = None,
+        images: Iterable[Any] | None = None,
         sequence_id: str = "sequence",
     ) -> EventSequence:
         """Make a sequence of one's own events.
 
         Args:
-            times: E, not decreasing, in the model's unit.
-            types: E, names that the model knows, or codes.
-            texts: E; none for events without text.
-            images: E paths or URIs; none for events without images.
+            times: E numbers in the model's unit, not decreasing; or dates, which are converted with
+                ``seconds_per_unit`` as ``load_sequences`` does: numpy.datetime64, pandas Series or
+                index, datetimes, ISO texts. A date without a time zone is UTC.
+            types: E names that the model knows, or codes. Where the names are whole numbers, a
+                number is a name.
+            texts: E texts; None or NaN is an empty one. None for events without text.
+            images: E paths or URIs; None where an event has no image. None for events without any.
             sequence_id: its name, on which random draws depend.
 
         Raises:
-            DataError: unknown types.
-            ValueError: columns of unequal length.
+            DataError: a value that is no time, type, text or image, by position; an unknown type;
+                columns of unequal length.
         """
-        known = {self.answers.name_of(code): code for code in range(MAX_TYPES)}
-        unknown = sorted({each for each in types if isinstance(each, str) and each not in known})
-        if unknown:
-            raise DataError(
-                f"unknown types {', '.join(unknown)}",
-                where=sequence_id,
-                cause=f"the model's are {', '.join(self.type_names) or 'numbers'}",
-            )
-        codes = [known[each] if isinstance(each, str) else int(each) for each in types]
+        columns = {
+            "times": times_of(times, seconds_per_unit=self.seconds_per_unit, where=sequence_id),
+            "types": types_of(types, self.type_names, where=sequence_id),
+            "texts": texts_of(() if texts is None else texts, where=sequence_id),
+            "images": images_of(() if images is None else images, where=sequence_id),
+        }
+        size = len(columns["times"])
+        lengths = {
+            name: len(values)
+            for name, values in columns.items()
+            if len(values) or name in ("times", "types")
+        }
+        check_lengths(lengths, where=sequence_id)
         return EventSequence(
             sequence_id,
-            np.asarray(times, dtype=np.float64),
-            np.array(codes, dtype=np.int16),
-            tuple(texts) or ("",) * len(codes),
-            tuple(images) or (None,) * len(codes),
+            columns["times"],
+            columns["types"],
+            columns["texts"] or ("",) * size,
+            columns["images"] or (None,) * size,
         )
 
     def forecast(

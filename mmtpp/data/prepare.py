@@ -15,6 +15,7 @@ from mmtpp.data.sources import flights, taxi
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.hub import hub_folder, is_hub
 from mmtpp.storage.manifest import Manifest
+from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.paths import check_bucket, exists, join, read_bytes, split_file
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
         ModelError: nothing usable there.
         StorageError: the place cannot be reached.
     """
+    check_model_folder(model_uri, setting=f"model.path or model.adapter = {model_uri}")
     folder = model_uri
     if is_hub(model_uri):
         folder = str(hub_folder(model_uri, files=[TOKENIZER_FILE]))

@@ -104,7 +104,7 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
         contents = list(pool.map(lambda path: read_bytes(join(folder, path)), chosen))
     files = list(zip(chosen, contents, strict=True))
     fixed = reader.type_names or source.types
-    named = tuple(fixed or _names_in(reader, files))
+    named = tuple(fixed or names_in(reader, files))
     rejected: list[Rejected] = []
     sequences: list[EventSequence] = []
     num_read = num_reordered = num_disagreeing = 0
@@ -148,7 +148,7 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
     return data
 
 
-def _names_in(reader: SourceReader, files: list[tuple[str, bytes]]) -> tuple[str, ...]:
+def names_in(reader: SourceReader, files: list[tuple[str, bytes]]) -> tuple[str, ...]:
     """The type names that occur, where types are names."""
     found: set[str] = set()
     for place, (path, content) in enumerate(files):
