@@ -38,9 +38,7 @@ DATES = {
     "texts": TEXTS,
     "series of texts": pd.Series(TEXTS),
     "series": pd.Series(pd.to_datetime(TEXTS, format="ISO8601")),
-    "series with another index": pd.Series(
-        pd.to_datetime(TEXTS, format="ISO8601"), index=[7, 8, 9]
-    ),
+    "another index": pd.Series(pd.to_datetime(TEXTS, format="ISO8601"), index=[7, 8, 9]),
     "index": pd.to_datetime(TEXTS, format="ISO8601"),
     "nanoseconds": np.array(TEXTS, dtype="datetime64[ns]"),
     "microseconds": np.array(TEXTS, dtype="datetime64[us]"),
@@ -263,7 +261,7 @@ def test_what_is_wrong_with_a_models_folder_is_said(tmp_path: Path):
     with pytest.raises(ModelError, match="no model in this folder"):
         mmtpp.Forecaster.from_pretrained(empty)
     (empty / "model").mkdir()
-    with pytest.raises(ModelError, match="the model is in .*/run/model"):
+    with pytest.raises(ModelError, match=r"the model is in .*/run/model"):
         mmtpp.Forecaster.from_pretrained(empty)
     (empty / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="not fine-tuned to forecast"):
