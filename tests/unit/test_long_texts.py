@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.__main__ import main
+from mmtpp.api.forecaster import Forecaster
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import DataError
@@ -382,3 +386,41 @@ def test_inspect_reports_the_events_that_do_not_fit(tmp_path: Path, capsys):
     assert 0 == main([*command, "--set", "template.max_text_tokens=8", "--json", str(out)])
     report = json.loads(out.read_text())
     assert (0, 1) == (report["num_too_long"], report["num_texts_truncated"])
+
+
+def test_the_api_chooses_the_windows_of_the_job(
+    store: StoreSettings, caplog: pytest.LogCaptureFixture
+):
+    """On the long text, and on truncated ones; `loaded` is not needed to choose a window."""
+    for values in ({}, {"template.max_text_tokens": 9}, {"window.max_tokens": 250}):
+        config = with_values(
+            RunConfig(),
+            {"window.max_tokens": MAX_TOKENS, "compression.strategy": "none",
+             "template.images": "none", **values},
+        )  # fmt: skip
+        chosen = _settings(
+            store, asking=ASKED["ahead"], max_tokens=config.window.max_tokens,
+            max_text_tokens=config.template.max_text_tokens,
+        )  # fmt: skip
+        plan = make_plan(chosen, VOCABULARY.token_ids())
+        forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
+        template = chosen.writer(VOCABULARY.token_ids())
+        planned = {each["sequence_id"]: each for each in plan.windows.to_pylist()}
+        reader = StoreReader(store)
+        for stored in reader.sequences(reader.files(), with_text=True):
+            caplog.clear()
+            window, events = forecaster._fit(
+                stored.events, template, ["time", "type"], stored.sequence_id
+            )
+            of_job = planned[stored.sequence_id]
+            assert (of_job["start"], of_job["end"]) == (window.start, window.end)
+            assert of_job["num_tokens"] == window.num_tokens
+            is_cut = (np.diff(events.text_offsets) < np.diff(stored.events.text_offsets))[
+                window.start : window.end
+            ]
+            assert bool(is_cut.any()) == ("texts were cut" in caplog.text)
+    config = with_values(config, {"window.long_events": "stop"})
+    forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
+    [long] = [each for each in reader.sequences(reader.files()) if each.sequence_id == "s3"]
+    with pytest.raises(DataError, match="event 5 takes"):
+        forecaster._fit(long.events, template, ["time"], "s3")
