@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
 from mmtpp.data.sources.columns import Columns, ColumnsParser
+from mmtpp.storage.paths import as_uri
 
 _ARROW_UNITS = ("s", "ms", "us", "ns")
 
@@ -157,7 +158,7 @@ def images_of(values: Any, *, where: str) -> tuple[str | None, ...]:
         if _is_missing(value):
             images.append(None)
         elif isinstance(value, str | PathLike):
-            images.append(str(value) or None)
+            images.append(as_uri(value) or None)
         else:
             raise DataError(
                 f"event {place} has the image {value!r}",

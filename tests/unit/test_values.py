@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
 import mmtpp
 from mmtpp.config.schema import RunConfig
@@ -244,6 +245,8 @@ def test_paths_are_taken_everywhere(tmp_path: Path):
         mmtpp.load_sequences(Path("s3://bucket/events.csv"), columns={"time": "at"})
     with pytest.raises(ModelError, match="no model in this folder"):
         mmtpp.compress(read, strategy="hybrid", model=tmp_path)
+    Image.new("RGB", (9, 5)).save(tmp_path / "a.png")
+    assert (28, 28, 3) == mmtpp.load_image(tmp_path / "a.png", image_px=28).shape
     with pytest.raises(DataError, match="a path or a URI is expected"):
         mmtpp.Forecaster.from_pretrained(cast(Any, 7))
 
