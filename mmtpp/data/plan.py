@@ -213,21 +213,7 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     if settings.max_sequences:
         chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
         table = table.filter(pc.field("sequence_id").isin(chosen))
-    notes = table["long_texts"].drop_null().to_pylist()
-    long_texts = LongTexts.sum(map(LongTexts.of_json, notes))
-    table = table.filter(pc.field("end").is_valid())
-    described = long_texts.describe(
-        max_tokens=settings.max_tokens, max_text_tokens=settings.max_text_tokens
-    )
-    if long_texts:
-        logger.warning("%s split: %s", settings.split, described)
-    if len(table) == 0 and long_texts.left_out:
-        raise DataError(
-            f"no question to ask in the {settings.split} split",
-            where=settings.store.data_uri,
-            cause=described,
-            setting=f"window.max_tokens = {settings.max_tokens}",
-        )
+    table, long_texts = _without_notes(table, settings)
     if len(table) == 0:
         raise DataError(
             f"no events to score in the {settings.split} split",
@@ -255,6 +241,30 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
         fingerprint=fingerprint,
         long_texts=long_texts,
     )
+
+
+def _without_notes(table: pa.Table, settings: AssembleSettings) -> tuple[pa.Table, LongTexts]:
+    """The rows that are windows, and the sum of what the other rows report; warned of.
+
+    Raises:
+        DataError: no question in words fits the context.
+    """
+    notes = table["long_texts"].drop_null().to_pylist()
+    long_texts = LongTexts.sum(map(LongTexts.of_json, notes))
+    table = table.filter(pc.field("end").is_valid())
+    described = long_texts.describe(
+        max_tokens=settings.max_tokens, max_text_tokens=settings.max_text_tokens
+    )
+    if long_texts:
+        logger.warning("%s split: %s", settings.split, described)
+    if len(table) == 0 and long_texts.left_out:
+        raise DataError(
+            f"no question to ask in the {settings.split} split",
+            where=settings.store.data_uri,
+            cause=described,
+            setting=f"window.max_tokens = {settings.max_tokens}",
+        )
+    return table, long_texts
 
 
 def _check_questions(windows: pa.Table, settings: AssembleSettings) -> None:
