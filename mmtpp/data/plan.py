@@ -195,11 +195,8 @@ def load_plan(uri: str) -> Plan:
 def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     """Cut every sequence of a split into windows and pack them into samples.
 
-    Texts that do not fit are counted, and warned of.
-
     Raises:
-        DataError: no event of this split and time range, or an event larger than the budget that
-            ``window.long_events`` does not allow to cut.
+        DataError: no event of this split and time range, or one that does not fit and is not cut.
     """
     tables = over_files(
         plan_files,
