@@ -46,11 +46,13 @@ class Losses:
         newest: cause for which the newest event was rejected, by sequence.
         gone: names of the sequences of which no event was kept.
         files: paths of the files that could not be read at all.
+        unknown: number of records that do not say to which sequence they belong.
     """
 
     newest: Mapping[str, str]
     gone: tuple[str, ...]
     files: tuple[str, ...]
+    unknown: int = 0
 
     @classmethod
     def of(cls, rejected: Iterable[Rejected], last_times: Mapping[str, float]) -> "Losses":
@@ -63,7 +65,7 @@ class Losses:
         """
         found = by_sequence(rejected)
         files = [each.path for records in found.values() for each in records if each.row < 0]
-        found.pop("", None)
+        unknown = sum(each.row >= 0 for each in found.pop("", []))
         newest = {
             name: newest_rejected(records, last_times[name])
             for name, records in found.items()
@@ -73,10 +75,11 @@ class Losses:
             {name: cause for name, cause in sorted(newest.items()) if cause},
             tuple(sorted(set(found) - set(last_times))),
             tuple(sorted(set(files))),
+            unknown,
         )
 
     def __bool__(self) -> bool:
-        return bool(self.newest or self.gone or self.files)
+        return bool(self.newest or self.gone or self.files or self.unknown)
 
     def report(self) -> dict[str, object]:
         """Counts and the first ``MAX_NAMED`` names, as JSON values."""
@@ -87,6 +90,7 @@ class Losses:
             "sequences_without_events_are": list(self.gone[:MAX_NAMED]),
             "files_rejected": len(self.files),
             "files_rejected_are": list(self.files[:MAX_NAMED]),
+            "rejected_of_unknown_sequence": self.unknown,
         }
 
     def sentences(self) -> list[str]:
@@ -97,7 +101,10 @@ class Losses:
             ("sequences without any event that was kept", [repr(name) for name in self.gone]),
             ("files that could not be read", [repr(path) for path in self.files]),
         )
-        return [f"{kind}: {_named(names)}" for kind, names in kinds if names]
+        found = [f"{kind}: {_named(names)}" for kind, names in kinds if names]
+        if self.unknown:
+            found.append(f"rejected records that name no sequence: {self.unknown:,}")
+        return found
 
 
 def _named(names: list[str]) -> str:

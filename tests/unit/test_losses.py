@@ -66,7 +66,8 @@ def test_newest_and_lost_by_hand(tmp_path: Path):
     losses = Losses.of(parsed.rejected, last_times)
     assert set(NEWEST) == set(losses.newest)
     assert GONE == losses.gone
-    assert () == losses.files
+    assert (1, ()) == (losses.unknown, losses.files)
+    assert "rejected records that name no sequence: 1" in losses.sentences()
     by_row = {each.row: each for each in parsed.rejected}
     assert by_row[2].time == 0.0
     unreadable = [each for each in parsed.rejected if each.time is None]
@@ -103,7 +104,10 @@ def test_names_are_bounded():
     assert [f"s{n:03}" for n in range(MAX_NAMED + 1) if n != 7] == report[
         "sequences_without_events_are"
     ]
-    assert ["bad.csv"] == report["files_rejected_are"]
+    assert (0, ["bad.csv"]) == (
+        report["rejected_of_unknown_sequence"],
+        report["files_rejected_are"],
+    )
     sentences = "\n".join(losses.sentences())
     assert "and 79 more" in sentences
     assert "files that could not be read: 1, 'bad.csv'" in sentences
