@@ -60,7 +60,7 @@ def times_of(values: Any, *, seconds_per_unit: float, where: str) -> NDArray[np.
 
 
 def _problem(value: object, time: object) -> str:
-    """What is wrong with a time, as it was given and as it was read."""
+    """The problem with a time, as given and as read; empty where there is none."""
     if _is_missing(value):
         return "is missing"
     if isinstance(value, timedelta | np.timedelta64):

@@ -1,4 +1,4 @@
-"""What rejected records cost: sequences without their newest event, or without any event."""
+"""Losses by rejected records: sequences without their newest event, or without any event."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def newest_rejected(records: Sequence[Rejected], last_time: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Sequences and files of which events are missing where it matters most.
+    """Sequences and files that lost their newest event, or all of their events.
 
     Attributes:
         newest: cause for which the newest event was rejected, by sequence.

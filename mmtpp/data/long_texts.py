@@ -1,4 +1,4 @@
-"""Events and questions that do not fit the context: which they are, and what becomes of them."""
+"""Events and questions that do not fit the context: how samples hold them, and their counts."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Forecasts whose sequences lost events when they were read."""
+"""Forecasts of sequences that lost events when they were read."""
 
 import logging
 
@@ -46,7 +46,7 @@ class Rejections:
         return forecasts.append_column(COLUMN, pa.array(causes, pa.string()))
 
     def losses(self) -> Losses:
-        """What is missing from the forecasts that were marked; warned of by name."""
+        """Sequences that the marked forecasts miss or start too early; logs a warning with names."""
         losses = Losses.of(self._rejected, self._last_times)
         for sentence in losses.sentences():
             logger.warning("%s: %s", self._where, sentence)

@@ -56,7 +56,7 @@ class Manifest:
     frames: int
 
     def counts(self) -> dict[str, object]:
-        """What became of the events that were read, for the result of a job."""
+        """Counts of the events that were read, kept and rejected, for the result of a job."""
         return {
             "events_read": self.events_read,
             "events_kept": self.events_kept,

@@ -1,4 +1,4 @@
-"""Rejected records that matter most: the newest event of a sequence, or all of its events."""
+"""Sequences whose newest event, or every event, was rejected: marked, counted and named."""
 
 import json
 import logging
