@@ -46,7 +46,7 @@ class Rejections:
         return forecasts.append_column(COLUMN, pa.array(causes, pa.string()))
 
     def losses(self) -> Losses:
-        """Sequences that the marked forecasts miss or start too early; logs a warning with names."""
+        """Sequences that the forecasts miss or start too early; logs warnings with names."""
         losses = Losses.of(self._rejected, self._last_times)
         for sentence in losses.sentences():
             logger.warning("%s: %s", self._where, sentence)
