@@ -1,26 +1,32 @@
 """A fine-tuned model in this process: one sequence in, the forecast of what comes next out."""
 
 import json
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import torch
-from numpy.typing import ArrayLike
 
 from mmtpp.api.sequences import Sequences, load_sequences
+from mmtpp.api.values import check_lengths, images_of, texts_of, times_of, types_of
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.compression import compress
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.events import MAX_TYPES, EventSequence
+from mmtpp.core.events import MAX_TYPES, Events, EventSequence
 from mmtpp.core.forecast import IntervalGrid
 from mmtpp.core.row import Row
+from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
 from mmtpp.core.template import Template
-from mmtpp.core.window import last_window
+from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.images import load_image
 from mmtpp.data.raw import distinct_images, tokenised
 from mmtpp.data.settings import compression_of, template_of
@@ -29,7 +35,11 @@ from mmtpp.evaluate.next_event import Forecast, NextEvent, SeenEvents
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import local_folder, read_file
+from mmtpp.storage.model_folder import check_model_folder
+from mmtpp.storage.paths import as_uri
 from mmtpp.train.template_record import Answers, recorded_answers, recorded_settings
+
+logger = logging.getLogger(__name__)
 
 _ASKED = ("time", "type")
 
@@ -56,9 +66,9 @@ class Forecaster:
     @classmethod
     def from_pretrained(
         cls,
-        path: str,
+        path: str | PathLike[str],
         *,
-        base: str = "",
+        base: str | PathLike[str] = "",
         precision: str = "",
         settings: Mapping[str, object] | None = None,
     ) -> "Forecaster":
@@ -72,12 +82,17 @@ class Forecaster:
                 ``{"window.max_tokens": 8192}``.
 
         Raises:
-            ModelError: no model there, or one that was not fine-tuned to forecast.
+            ModelError: the folder of the model or of its base is not there or holds no model, or
+                the model was not fine-tuned to forecast.
             ConfigError: no such setting.
         """
+        path, base = as_uri(path), as_uri(base)
+        check_model_folder(path)
         adapter = read_file(path, CONFIG_FILE)
         if adapter is not None and not base:
             base = str(json.loads(adapter)["base_model_name_or_path"] or "")
+        if adapter is not None:
+            check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
         answers = recorded_answers(path)
         if answers is None or not {*_ASKED} & {*answers.tasks}:
             raise ModelError(
@@ -113,7 +128,7 @@ class Forecaster:
 
     def load_sequences(
         self,
-        uri: str,
+        uri: str | PathLike[str] | pd.DataFrame | pa.Table,
         *,
         kind: str = "",
         columns: Mapping[str, str] | None = None,
@@ -123,7 +138,8 @@ class Forecaster:
         """Read events as ``mmtpp.load_sequences`` does, with the model's types and unit.
 
         Args:
-            uri: a file, a folder or a store; a local path or s3://.
+            uri: a file, a folder or a store: a local path or s3://; or a table of pandas or
+                PyArrow.
             kind: of files, ``source.kind``.
             columns: the mapping of a table's columns, ``source.columns``.
             split: of a store.
@@ -142,46 +158,53 @@ class Forecaster:
             split=split,
             max_files=max_files,
         )
-        self.answers.check(found, where=uri)
+        self.answers.check(found, where=str(uri) if isinstance(uri, str | PathLike) else "table")
         return found
 
     def sequence(
         self,
-        times: ArrayLike,
-        types: Sequence[str | int],
+        times: Iterable[Any],
+        types: Iterable[Any],
         *,
-        texts: Sequence[str] = (),
-        images: Sequence[str | None] = (),
+        texts: Iterable[Any] | None = None,
+        images: Iterable[Any] | None = None,
         sequence_id: str = "sequence",
     ) -> EventSequence:
         """Make a sequence of one's own events.
 
         Args:
-            times: E, not decreasing, in the model's unit.
-            types: E, names that the model knows, or codes.
-            texts: E; none for events without text.
-            images: E paths or URIs; none for events without images.
+            times: E numbers in the model's unit, not decreasing; or dates, which are converted with
+                ``seconds_per_unit`` as ``load_sequences`` does: numpy.datetime64, pandas Series or
+                index, datetimes, ISO texts. A date without a time zone is UTC.
+            types: E names that the model knows, or codes. Where the names are whole numbers, a
+                number is a name.
+            texts: E texts; None or NaN is an empty one. None for events without text.
+            images: E paths or URIs; None where an event has no image. None for events without any.
             sequence_id: its name, on which random draws depend.
 
         Raises:
-            DataError: unknown types.
-            ValueError: columns of unequal length.
+            DataError: a value that is no time, type, text or image, by position; an unknown type;
+                columns of unequal length.
         """
-        known = {self.answers.name_of(code): code for code in range(MAX_TYPES)}
-        unknown = sorted({each for each in types if isinstance(each, str) and each not in known})
-        if unknown:
-            raise DataError(
-                f"unknown types {', '.join(unknown)}",
-                where=sequence_id,
-                cause=f"the model's are {', '.join(self.type_names) or 'numbers'}",
-            )
-        codes = [known[each] if isinstance(each, str) else int(each) for each in types]
+        columns = {
+            "times": times_of(times, seconds_per_unit=self.seconds_per_unit, where=sequence_id),
+            "types": types_of(types, self.type_names, where=sequence_id),
+            "texts": texts_of(() if texts is None else texts, where=sequence_id),
+            "images": images_of(() if images is None else images, where=sequence_id),
+        }
+        size = len(columns["times"])
+        lengths = {
+            name: len(values)
+            for name, values in columns.items()
+            if len(values) or name in ("times", "types")
+        }
+        check_lengths(lengths, where=sequence_id)
         return EventSequence(
             sequence_id,
-            np.asarray(times, dtype=np.float64),
-            np.array(codes, dtype=np.int16),
-            tuple(texts) or ("",) * len(codes),
-            tuple(images) or (None,) * len(codes),
+            columns["times"],
+            columns["types"],
+            columns["texts"] or ("",) * size,
+            columns["images"] or (None,) * size,
         )
 
     def forecast(
@@ -239,19 +262,7 @@ class Forecaster:
         [events] = tokenised([sequence], self.loaded.vocabulary)
         events = compress(events, compression_of(config).of_sequence(sequence.sequence_id))
         tasks = [task for task in _ASKED if task in self.answers.tasks]
-        costs = branch_costs(template, events, tasks=tasks)
-        max_tokens = config.window.max_tokens
-        try:
-            window = last_window(
-                events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
-            )
-        except ValueError as error:
-            raise DataError(
-                str(error),
-                where=sequence.sequence_id,
-                cause="a single event does not fit the context",
-                setting=f"window.max_tokens = {max_tokens}",
-            ) from error
+        window, events = self._fit(events, template, tasks, sequence.sequence_id)
         seen = events.slice(window.start, window.end)
         laid = lay_out_branches(
             template, seen, [len(seen)], tasks=tasks, expansions=grid.first_bytes
@@ -276,6 +287,48 @@ class Forecaster:
         )
         times = sequence.times[window.start : window.end]
         return SeenEvents(sequence.sequence_id, row, len(sequence), times)
+
+    def _fit(
+        self, events: Events, template: Template, tasks: list[str], sequence_id: str
+    ) -> tuple[Window, Events]:
+        """The newest events that fit, and all events with their texts as they are written."""
+        max_tokens, limit = (
+            self.config.window.max_tokens,
+            self.config.template.max_text_tokens or None,
+        )
+
+        def cut(events: Events) -> Window:
+            check_events(events, template, max_tokens=max_tokens)
+            costs = branch_costs(template, events, tasks=tasks)
+            return last_window(
+                events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
+            )
+
+        whole, events = events, shorten(events, limit)
+        try:
+            if self.config.window.long_events == "stop":
+                window = cut(events)
+            else:
+                window, longest = fit_texts(events, cut, max_tokens=max_tokens)
+                events = shorten_to_fit(events, longest, max_tokens=max_tokens)
+        except EventTooLongError as error:
+            raise DataError(
+                str(error),
+                where=sequence_id,
+                cause="a single event does not fit the context",
+                setting=f"window.max_tokens = {max_tokens}, template.max_text_tokens, "
+                f"window.long_events = {self.config.window.long_events}",
+            ) from error
+        is_cut = np.diff(whole.text_offsets) > np.diff(events.text_offsets)
+        if num_cut := int(is_cut[window.start : window.end].sum()):
+            logger.warning(
+                "%s: %d texts were cut (window.max_tokens = %d, template.max_text_tokens = %d)",
+                sequence_id,
+                num_cut,
+                max_tokens,
+                self.config.template.max_text_tokens,
+            )
+        return window, events
 
     def _check(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types

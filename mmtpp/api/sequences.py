@@ -1,23 +1,30 @@
 """Sequences of events in memory, and which of their events are similar."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any, overload
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.api.frames import is_frame, read_frame
 from mmtpp.config.load import config_from_tree
+from mmtpp.config.schema import Source
 from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.core.losses import Losses
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import read_raw, tokenised
 from mmtpp.data.settings import compression_of
 from mmtpp.data.stored import store_reader, stored_rejected, stored_sequences
 from mmtpp.storage.manifest import Manifest, find_manifest
-from mmtpp.storage.paths import join_inside
+from mmtpp.storage.paths import as_uri, join_inside
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +38,14 @@ class Sequences(Sequence[EventSequence]):
         seconds_per_unit: of their times.
         type_names: by code, possibly empty.
         rejected: records that were read and not kept, with the cause of each.
+        losses: sequences that lack their newest event or all events because of it.
     """
 
     items: tuple[EventSequence, ...]
     seconds_per_unit: float
     type_names: tuple[str, ...]
     rejected: tuple[Rejected, ...]
+    losses: Losses = field(default_factory=lambda: Losses({}, (), ()))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -62,7 +71,7 @@ class Sequences(Sequence[EventSequence]):
 
 
 def load_sequences(
-    uri: str,
+    uri: str | PathLike[str] | pd.DataFrame | pa.Table,
     *,
     kind: str = "",
     columns: Mapping[str, str] | None = None,
@@ -74,7 +83,8 @@ def load_sequences(
     """Read event files, or an event store, into memory.
 
     Args:
-        uri: a file, a folder or a store; a local path or s3://.
+        uri: a file, a folder or a store: a local path or s3://; or a table of pandas or PyArrow,
+            whose ``columns`` are given.
         kind: of files, ``source.kind``; ``columns`` when ``columns`` are given, else ``mmtpp``.
         columns: the mapping of a table's columns, ``source.columns``: at least ``time``.
         types: accepted names of types by code; found in the files when not given.
@@ -90,6 +100,12 @@ def load_sequences(
         ConfigError: the settings do not go together.
         StorageError: the place cannot be reached.
     """
+    if is_frame(uri):
+        kind = kind or "columns"
+        tree = {"kind": kind, "types": list(types), "seconds_per_unit": seconds_per_unit,
+                "columns": dict(columns or {})}  # fmt: skip
+        return _of_frame(uri, config_from_tree({"source": tree}).source)
+    uri = _place(uri)
     manifest = find_manifest(uri)
     if manifest is not None:
         return _of_store(uri, manifest, split, max_files)
@@ -99,14 +115,47 @@ def load_sequences(
     tree = {"uri": uri, "kind": kind, "types": list(types), "seconds_per_unit": seconds_per_unit,
             "columns": dict(columns or {})}  # fmt: skip
     raw = read_raw(config_from_tree({"source": tree}).source, max_files=max_files)
-    if raw.rejected:
-        logger.warning("%s: not kept: %s", uri, raw.rejected_by_cause())
+    losses = raw.losses()
+    _warn(uri, raw.rejected, losses)
 
     def whole(image: str | None) -> str | None:
         return join_inside(raw.root, image) if image else None
 
     items = tuple(replace(each, images=tuple(map(whole, each.images))) for each in raw.sequences)
-    return Sequences(items, raw.seconds_per_unit, raw.type_names, tuple(raw.rejected))
+    return Sequences(items, raw.seconds_per_unit, raw.type_names, tuple(raw.rejected), losses)
+
+
+def _place(uri: object) -> str:
+    if isinstance(uri, str | PathLike):
+        return as_uri(uri)
+    raise DataError(
+        f"sequences are loaded from a path, a URI, a pandas.DataFrame or a pyarrow.Table, not from "
+        f"a {type(uri).__name__}",
+        cause="make a pandas.DataFrame of the events, and name its columns in columns = {...}; one "
+        "sequence is made by Forecaster.sequence or mmtpp.EventSequence",
+    )
+
+
+def _of_frame(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
+    parsed, reader = read_frame(frame, source)
+    last_times = {each.sequence_id: float(each.times[-1]) for each in parsed.sequences}
+    losses = Losses.of(parsed.rejected, last_times)
+    _warn("table", parsed.rejected, losses)
+    return Sequences(
+        tuple(parsed.sequences),
+        source.seconds_per_unit,
+        reader.type_names,
+        tuple(parsed.rejected),
+        losses,
+    )
+
+
+def _warn(where: str, rejected: Sequence[Rejected], losses: Losses) -> None:
+    if rejected:
+        causes = dict(Counter(each.cause for each in rejected))
+        logger.warning("%s: not kept: %s", where, causes)
+    for sentence in losses.sentences():
+        logger.warning("%s: %s", where, sentence)
 
 
 def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Sequences:
@@ -117,7 +166,12 @@ def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Seque
     if not items:
         raise DataError(f"no sequence of split {split!r}", where=uri)
     rejected = [each for file in files for each in stored_rejected(uri, manifest, file)]
-    return Sequences(items, manifest.seconds_per_unit, tuple(manifest.type_names), tuple(rejected))
+    last_times = {sequence.sequence_id: float(sequence.times[-1]) for _, sequence in found}
+    losses = Losses.of(rejected, last_times)
+    _warn(uri, rejected, losses)
+    return Sequences(
+        items, manifest.seconds_per_unit, tuple(manifest.type_names), tuple(rejected), losses
+    )
 
 
 def compress(
@@ -125,7 +179,7 @@ def compress(
     *,
     strategy: str = "temporal",
     delta: float = 0.2,
-    model: str = "",
+    model: str | PathLike[str] = "",
     **settings: Any,
 ) -> NDArray[np.bool_]:
     """Mark the events that are similar to their past (MM-TPP, adaptive temporal compression).
@@ -147,6 +201,6 @@ def compress(
     config = config_from_tree({"compression": tree})
     if strategy == "hybrid" and not model:
         raise ConfigError("strategy = hybrid compares texts by their tokens: name a model")
-    vocabulary = load_model_vocabulary(model) if strategy == "hybrid" else None
+    vocabulary = load_model_vocabulary(as_uri(model)) if strategy == "hybrid" else None
     [events] = tokenised([sequence], vocabulary)
     return similar_events(events, compression_of(config).of_sequence(sequence.sequence_id))

@@ -197,6 +197,9 @@ class Template(Section):
     """When an event's image is shown."""
     image_px: Annotated[int, Field(ge=56, le=560, multiple_of=28)] = 56
     """Side of the square every image is resized to by ``prepare``, in pixels; 56 is 4 tokens."""
+    max_text_tokens: NonNegativeInt = 0
+    """Maximum length of an event's text, in tokens. Longer texts are truncated in samples and
+    counted; the store keeps them whole. 0 truncates none."""
 
 
 class Window(Section):
@@ -206,6 +209,10 @@ class Window(Section):
     """Tokens in one packed sample, images included."""
     overlap_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     """Share of a training window that repeats the one before as unscored context."""
+    long_events: Literal["cut", "stop"] = "cut"
+    """Treatment of an event that does not fit ``max_tokens``. ``cut``: its text is cut, to at most
+    half of ``max_tokens``; a question in words that does not fit is left out; both are counted and
+    named. ``stop``: the job stops and names the first such event."""
     time_from: float = Field(default=-1e300)
     """Only events at or after this time, in the source's time unit."""
     time_to: float = Field(default=1e300)

@@ -49,6 +49,9 @@ class Rejected:
         cause: a short fixed phrase, the key of ``rejected_by_cause``.
         detail: what exactly was wrong.
         record: the record as read, cut to 1,000 characters.
+        sequence_id: Name of its sequence; empty where the record does not say.
+        time: Its time in the source's unit; None where it cannot be read.
+        is_last: No kept event of the sequence stands after it in the file.
         events: Number of events that are lost with it; more than one for a whole file.
     """
 
@@ -57,6 +60,9 @@ class Rejected:
     cause: str
     detail: str
     record: str
+    sequence_id: str = ""
+    time: float | None = None
+    is_last: bool = False
     events: int = 1
 
 

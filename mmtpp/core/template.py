@@ -215,15 +215,24 @@ class Template:
     def costs(self, events: Events) -> NDArray[np.int64]:
         """(E,) tokens each event takes in a window that starts at event 0, without the prefix; a
         run is charged to its first event."""
-        parts = ("time_open", "type_open", "text_open", "text_close", "close")
-        fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
-        full = fixed + np.diff(events.text_offsets) + self.image_cost * self.shown(events)
+        full = self._without_image(events) + self.image_cost * self.shown(events)
         similar = events.similar
         if self._run_length:
             similar = np.zeros(len(events), dtype=np.bool_)
             similar[find_runs(events).first] = True
         cost = np.where(events.similar, self.similar_cost * similar, full)
         return cost.astype(np.int64)
+
+    def alone(self, events: Events) -> NDArray[np.int64]:
+        """(E,) tokens of a window that holds one event in full, for each event; with the prefix."""
+        has_image = (events.frames != NO_FRAME) & (self.settings.images != "none")
+        return len(self.prefix) + self._without_image(events) + self.image_cost * has_image
+
+    def _without_image(self, events: Events) -> NDArray[np.int64]:
+        """(E,) tokens of each event in full, without its image."""
+        parts = ("time_open", "type_open", "text_open", "text_close", "close")
+        fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
+        return fixed + np.diff(events.text_offsets)
 
     def restart(self, events: Events) -> "Restart":
         """What a window takes more than ``costs`` says, for every event it may start at."""

@@ -11,6 +11,20 @@ from mmtpp.core.events import Events
 from mmtpp.core.template import Restart, Template
 
 
+class EventTooLongError(ValueError):
+    """An event that does not fit the context.
+
+    Args:
+        event: its index.
+        tokens: that it takes, with what is asked about it.
+        budget: tokens that there are for it.
+    """
+
+    def __init__(self, event: int, tokens: int, budget: int) -> None:
+        self.event, self.tokens, self.budget = event, tokens, budget
+        super().__init__(f"event {event} takes {tokens} tokens, more than {budget}")
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Events ``start`` to before ``end`` of one sequence.
@@ -73,7 +87,7 @@ def cut_windows(
         and the last event's own, which the history leaves out.
 
     Raises:
-        ValueError: one event alone exceeds the budget.
+        EventTooLongError: one event alone exceeds the budget.
     """
     num_events = len(events)
     budget = max_tokens - len(template.prefix)
@@ -106,7 +120,7 @@ def cut_windows(
             if start >= scored - context:
                 tokens = _cost(events, template, start, scored + 1)
                 tokens += int(asked[scored + 1] - asked[scored])
-                raise ValueError(f"event {scored} takes {tokens} tokens, more than {budget}")
+                raise EventTooLongError(scored, tokens, budget)
             start += 1  # give up context until the next event fits
             continue
         windows.append(Window(start, end, scored, num_tokens + len(template.prefix)))
@@ -132,7 +146,7 @@ def last_window(
         A window without scored events.
 
     Raises:
-        ValueError: the last event alone does not fit.
+        EventTooLongError: the last event alone does not fit.
     """
     num_events = len(events)
     budget = max_tokens - len(template.prefix) - question_tokens
@@ -142,9 +156,24 @@ def last_window(
         start += 1  # an image that is shown again, or a run that is cut
     if start == num_events:
         tokens = _cost(events, template, num_events - 1, num_events)
-        raise ValueError(f"the last event takes {tokens} tokens, more than {budget}")
+        raise EventTooLongError(num_events - 1, tokens, budget)
     tokens = _cost(events, template, start, num_events) + question_tokens + len(template.prefix)
     return Window(start, num_events, num_events, tokens)
+
+
+def check_events(events: Events, template: Template, *, max_tokens: int) -> None:
+    """Check that every event fits a window of its own, unless it is written as a similar event.
+
+    ``last_window`` would end before an event that does not, and leave out all that came earlier.
+
+    Raises:
+        EventTooLongError: the first that does not.
+    """
+    tokens = np.where(events.similar, 0, template.alone(events))
+    if (tokens > max_tokens).any():
+        event = int(np.argmax(tokens > max_tokens))
+        size = len(template.prefix)
+        raise EventTooLongError(event, int(tokens[event]) - size, max_tokens - size)
 
 
 def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.branches import BranchedTokens, lay_out_branches, lay_out_questions
 from mmtpp.core.row import HISTORY, Branches, Questions, Row
+from mmtpp.core.shorten import shorten, shorten_to_fit
 from mmtpp.core.tokens import TokenIds, Tokens
 from mmtpp.data.plan import AssembleSettings
 from mmtpp.data.store import Address, StoredEvents, StoreReader
@@ -94,6 +95,8 @@ class Assembler:
     def _write(self, window: "_PlannedWindow") -> "_Written":
         stored = self._reader.events(window.address, window.start, window.end)
         events = replace(stored.events, similar=window.similar)
+        events = shorten(events, self._settings.max_text_tokens or None)
+        events = shorten_to_fit(events, window.longest_text, max_tokens=self._settings.max_tokens)
         stored = replace(stored, events=events)
         asking = self._settings.asking
         if asking is None:
@@ -250,6 +253,7 @@ class _PlannedWindow:
     similar: NDArray[np.bool_]
     first_question: int
     end_question: int
+    longest_text: int | None
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -269,6 +273,7 @@ class _PlannedWindow:
             similar,
             row["first_question"],
             row["end_question"],
+            row.get("longest_text"),  # plans of earlier versions have none
         )
 
 

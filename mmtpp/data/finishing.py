@@ -120,5 +120,17 @@ class FinishShard:
             record = f"time {columns.times[event]}, image {paths[image]}"
             row = event - int(starts[sequence])
             file = columns.paths[sequence]
-            found.append(Rejected(file, row, "unreadable_image", problems[image], record))
+            end = int(starts[sequence + 1]) if sequence + 1 < len(starts) else len(bad)
+            found.append(
+                Rejected(
+                    file,
+                    row,
+                    "unreadable_image",
+                    problems[image],
+                    record,
+                    columns.sequence_ids[sequence],
+                    float(columns.times[event]),
+                    is_last=bool(bad[event:end].all()),
+                )
+            )
         return found

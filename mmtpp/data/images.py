@@ -1,6 +1,7 @@
 """Single images by name: files, and the frames of an event store."""
 
 from functools import lru_cache
+from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.store import StoreReader, StoreSettings
 from mmtpp.model.processor import decode_image
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import join, read_bytes
+from mmtpp.storage.paths import as_uri, join, read_bytes
 
 _FRAME = "#"  # between the URI of a store and the frame's place in it
 
@@ -27,7 +28,7 @@ def frame_name(store_uri: str, file: str, frame: int) -> str:
 
 
 def load_image(
-    name: str, *, image_px: int, max_pixels: int = 0, max_bytes: int = 0
+    name: str | PathLike[str], *, image_px: int, max_pixels: int = 0, max_bytes: int = 0
 ) -> NDArray[np.uint8]:
     """Read an image and resize it as preparing does.
 
@@ -47,6 +48,7 @@ def load_image(
         ConfigError: the store's frames have another size.
         StorageError: it is not there.
     """
+    name = as_uri(name)
     store_uri, separator, place = name.rpartition(_FRAME)
     shape = (image_px, image_px, 3)
     if separator and place.rpartition("/")[2].isdecimal():

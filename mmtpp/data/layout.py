@@ -63,6 +63,9 @@ REJECTED_SCHEMA = pa.schema(
         ("cause", pa.string()),
         ("detail", pa.string()),
         ("record", pa.string()),
+        ("sequence_id", pa.string()),  # empty where the record does not say
+        ("time", pa.float64()),  # null where it cannot be read
+        ("is_last", pa.bool_()),  # no kept event of the sequence stands after it in the file
         ("events", pa.int64()),  # lost with it: 1, or those of a whole file
     ]
 )

@@ -8,29 +8,39 @@ Delta costs next to nothing.
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 from numpy.typing import NDArray
 
-from mmtpp.core.branches import EVENT_TASKS, branch_costs, question_cost
+from mmtpp.core.branches import EVENT_TASKS, branch_costs
 from mmtpp.core.compression import Compression, compress
 from mmtpp.core.errors import DataError, MmtppError, as_record, from_record
 from mmtpp.core.events import Events
 from mmtpp.core.order import seed_from
 from mmtpp.core.packing import pack
+from mmtpp.core.shorten import fit_texts, shorten
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import TokenIds
-from mmtpp.core.window import TimeRange, Window, cut_windows, last_window
-from mmtpp.data.shard import AskedQuestion
+from mmtpp.core.window import (
+    EventTooLongError,
+    TimeRange,
+    Window,
+    check_events,
+    cut_windows,
+    last_window,
+)
+from mmtpp.data.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
+from mmtpp.data.over_files import over_files
+from mmtpp.data.planned import Plan
 from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
-from mmtpp.storage.parquet import read_table, write_table
+from mmtpp.storage.parquet import read_table
 
-FILES_PER_TASK = 4
-FILES_HERE = 64  # some 6 million events: done before the processes for it would have started
+logger = logging.getLogger(__name__)
+
 
 WINDOW_SCHEMA = pa.schema(
     [
@@ -49,11 +59,13 @@ WINDOW_SCHEMA = pa.schema(
         # there are any, nothing else is asked
         ("first_question", pa.int32()),
         ("end_question", pa.int32()),
+        ("longest_text", pa.int32()),  # tokens; longer texts are cut to fit. Null: none is cut
     ]
 )
 _PLAN_SCHEMA = pa.schema(
     [
         ("problem", pa.string()),
+        ("long_texts", pa.string()),  # of a sequence, in a row that is no window: LongTexts.as_json
         *WINDOW_SCHEMA,
         ("num_events", pa.int32()),
         ("num_similar", pa.int32()),
@@ -110,6 +122,8 @@ class AssembleSettings:
         packed: several windows in a sample, or one.
         seed: of the packing.
         asking: what is asked about the events of a window; None for their sequence alone.
+        max_text_tokens: longer texts are truncated to so many tokens; 0 truncates none.
+        long_events: ``cut`` or ``stop``, ``window.long_events``.
     """
 
     store: StoreSettings
@@ -125,13 +139,18 @@ class AssembleSettings:
     packed: bool
     seed: int
     asking: Asking | None = None
+    max_text_tokens: int = 0
+    long_events: str = "cut"
 
     @property
     def fingerprint(self) -> str:
         """Hash of the settings; equal for equal samples wherever the store lies."""
         tree = asdict(self)
+        del tree["long_events"]
         if self.asking is None:
             del tree["asking"]
+        if not self.max_text_tokens:
+            del tree["max_text_tokens"]
         tree |= {"store": self.store.fingerprint, "image_px": self.image_px}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
@@ -148,64 +167,6 @@ class AssembleSettings:
     def time_range(self) -> TimeRange:
         """Events considered."""
         return TimeRange(self.time_from, self.time_to)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which events make which sample.
-
-    Attributes:
-        windows: one row a window, ``WINDOW_SCHEMA``.
-        samples: window indices of each sample.
-        num_events: scored or not, all events in the windows, repeated context included.
-        num_similar: of those, written as one token.
-        fingerprint: of settings and store.
-    """
-
-    windows: pa.Table
-    samples: list[list[int]]
-    num_events: int
-    num_similar: int
-    fingerprint: str
-
-    def describe(self, max_tokens: int) -> str:
-        """One line on how well the samples are filled."""
-        tokens = int(np.sum(self.windows["num_tokens"].to_numpy()))
-        fill = tokens / (len(self.samples) * max_tokens)
-        return (
-            f"{len(self.samples):,} samples of {max_tokens} tokens from {len(self.windows):,} "
-            f"windows, {fill:.1%} full; {self.num_events:,} events, "
-            f"{self.num_similar:,} of them compressed"
-        )
-
-    def figures(self) -> dict[str, float]:
-        """What compression and windows make of the events, as metrics of a run."""
-        tokens = float(np.sum(self.windows["num_tokens"].to_numpy()))
-        return {
-            "data/events": float(self.num_events),
-            "data/samples": float(len(self.samples)),
-            "data/compressed_fraction": self.num_similar / self.num_events,
-            "data/tokens_per_event": tokens / self.num_events,
-            "data/events_per_context": self.num_events / len(self.samples),
-        }
-
-    def save(self, uri: str) -> None:
-        """Write the plan as one Parquet file."""
-        sample_of = np.empty(len(self.windows), dtype=np.int64)
-        order = np.empty(len(self.windows), dtype=np.int64)
-        for index, windows in enumerate(self.samples):
-            sample_of[windows] = index
-            order[windows] = np.arange(len(windows))
-        table = self.windows.append_column("sample", pa.array(sample_of))
-        table = table.append_column("place", pa.array(order))
-        table = table.replace_schema_metadata(
-            {
-                "fingerprint": self.fingerprint,
-                "num_events": str(self.num_events),
-                "num_similar": str(self.num_similar),
-            }
-        )
-        write_table(uri, table)
 
 
 def load_plan(uri: str) -> Plan:
@@ -226,6 +187,8 @@ def load_plan(uri: str) -> Plan:
         int(metadata[b"num_events"]),
         int(metadata[b"num_similar"]),
         metadata[b"fingerprint"].decode(),
+        # plans of earlier versions have none
+        LongTexts.of_json(metadata.get(b"long_texts", b'{"examples": []}')),
     )
 
 
@@ -233,13 +196,13 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     """Cut every sequence of a split into windows and pack them into samples.
 
     Raises:
-        DataError: no event of this split and time range, or an event larger than the budget.
+        DataError: no event of this split and time range, or one that does not fit and is not cut.
     """
-    files = StoreReader(settings.store).files()
-    tables = (
-        [plan_files(pa.table({"file": files}), settings=settings, token_ids=token_ids)]
-        if len(files) <= FILES_HERE
-        else _plan_on_cluster(files, settings, token_ids)
+    tables = over_files(
+        plan_files,
+        StoreReader(settings.store).files(),
+        {"settings": settings, "token_ids": token_ids},
+        machine_labels=settings.store.machine_labels,
     )
     table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
     for problem in filter(None, table["problem"].to_pylist()):
@@ -247,6 +210,7 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     if settings.max_sequences:
         chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
         table = table.filter(pc.field("sequence_id").isin(chosen))
+    table, long_texts = _without_notes(table, settings)
     if len(table) == 0:
         raise DataError(
             f"no events to score in the {settings.split} split",
@@ -272,7 +236,32 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
         num_events=int(np.sum(table["num_events"].to_numpy())),
         num_similar=int(np.sum(table["num_similar"].to_numpy())),
         fingerprint=fingerprint,
+        long_texts=long_texts,
     )
+
+
+def _without_notes(table: pa.Table, settings: AssembleSettings) -> tuple[pa.Table, LongTexts]:
+    """The rows that are windows, and the sum of what the other rows report; warned of.
+
+    Raises:
+        DataError: no question in words fits the context.
+    """
+    notes = table["long_texts"].drop_null().to_pylist()
+    long_texts = LongTexts.sum(map(LongTexts.of_json, notes))
+    table = table.filter(pc.field("end").is_valid())
+    described = long_texts.describe(
+        max_tokens=settings.max_tokens, max_text_tokens=settings.max_text_tokens
+    )
+    if long_texts:
+        logger.warning("%s split: %s", settings.split, described)
+    if len(table) == 0 and long_texts.left_out:
+        raise DataError(
+            f"no question to ask in the {settings.split} split",
+            where=settings.store.data_uri,
+            cause=described,
+            setting=f"window.max_tokens = {settings.max_tokens}",
+        )
+    return table, long_texts
 
 
 def _check_questions(windows: pa.Table, settings: AssembleSettings) -> None:
@@ -286,26 +275,11 @@ def _check_questions(windows: pa.Table, settings: AssembleSettings) -> None:
         )
 
 
-def _plan_on_cluster(
-    files: list[str], settings: AssembleSettings, token_ids: TokenIds
-) -> list[pa.Table]:
-    windows_of_files = ray.data.from_items(
-        [{"file": file} for file in files], override_num_blocks=-(-len(files) // FILES_PER_TASK)
-    ).map_batches(
-        plan_files,  # pyright: ignore[reportArgumentType] # Arrow tables are batches
-        fn_kwargs={"settings": settings, "token_ids": token_ids},
-        batch_size=None,
-        batch_format="pyarrow",
-        label_selector=dict(settings.store.machine_labels) or None,
-    )
-    return list(windows_of_files.iter_batches(batch_size=None, batch_format="pyarrow"))
-
-
 def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenIds) -> pa.Table:
     """Cut the sequences of files of the store into windows, in a Ray Data task or here.
 
     Returns:
-        ``WINDOW_SCHEMA`` and what the plan as a whole needs: problem, sequence_id, num_events,
+        ``WINDOW_SCHEMA`` and what the plan as a whole needs: problem, long_texts, num_events,
         num_similar.
     """
     template = settings.writer(token_ids)
@@ -331,27 +305,30 @@ def _windows(
     """Windows as columns of ``_PLAN_SCHEMA``.
 
     Raises:
-        DataError: an event alone is larger than the context.
+        DataError: an event is larger than the context, and may not be cut or has no text.
     """
     first, last = settings.time_range.of(sequence.times)
     chosen = settings.compression.of_sequence(sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
     try:
-        windows = _cut(events, sequence.times[first:last], settings, template)
-        asked = _cut_questions(events, sequence.questions, settings, template)
-    except ValueError as error:
+        fitted, long_texts = _fit(events, sequence, (first, last), settings, template)
+    except EventTooLongError as error:
         raise DataError(
-            f"sequence {sequence.sequence_id!r}: {error}",
-            where=settings.store.data_uri,
-            cause="a single event does not fit the context",
-            setting=f"window.max_tokens = {settings.max_tokens}",
+            f"sequence {sequence.sequence_id!r}: event {first + error.event} takes {error.tokens} "
+            f"tokens, more than {error.budget}",
+            where=f"{settings.store.data_uri}, {sequence.address.file}",
+            cause="a single event does not fit the context"
+            + ("" if settings.long_events == "stop" else ", even without its text"),
+            setting=f"window.max_tokens = {settings.max_tokens}, "
+            f"template.max_text_tokens = {settings.max_text_tokens}, "
+            f"window.long_events = {settings.long_events}",
         ) from error
-    spans = [(0, 0)] * len(windows) + [span for _, span in asked]
-    windows += [window for window, _ in asked]
+    windows = [each.window for each in fitted]
     marks = [events.similar[window.start : window.end] for window in windows]
     count = len(windows)
-    return {
+    columns = {
         "problem": [""] * count,
+        "long_texts": [None] * count,
         "sequence_id": [sequence.sequence_id] * count,
         "file": [sequence.address.file] * count,
         "group": [sequence.address.group] * count,
@@ -361,11 +338,64 @@ def _windows(
         "first_scored": [first + window.first_scored for window in windows],
         "num_tokens": [window.num_tokens for window in windows],
         "similar": [np.packbits(each).tobytes() for each in marks],
-        "first_question": [first for first, _ in spans],
-        "end_question": [end for _, end in spans],
+        "first_question": [each.questions[0] for each in fitted],
+        "end_question": [each.questions[1] for each in fitted],
+        "longest_text": [each.longest_text for each in fitted],
         "num_events": [len(each) for each in marks],
         "num_similar": [int(each.sum()) for each in marks],
     }
+    if long_texts:
+        note = {"long_texts": long_texts.as_json(), "sequence_id": sequence.sequence_id, "start": 0}
+        columns = {name: [*values, note.get(name)] for name, values in columns.items()}
+    return columns
+
+
+def _fit(
+    events: Events,
+    sequence: StoredSequence,
+    span: tuple[int, int],
+    settings: AssembleSettings,
+    template: Template,
+) -> tuple[list[FittedWindow], LongTexts]:
+    """Windows of events ``span`` of a sequence, with texts as long as fit.
+
+    Raises:
+        EventTooLongError: an event does not fit, and may not be cut or has no text.
+    """
+    first, last = span
+    whole, max_tokens = events, settings.max_tokens
+    events = shorten(events, settings.max_text_tokens or None)
+    times = sequence.times[first:last]
+
+    def cut(events: Events) -> list[Window]:
+        return _cut(events, times, settings, template)
+
+    if settings.long_events == "stop":
+        found, longest = cut(events), None
+    else:
+        found, longest = fit_texts(events, cut, max_tokens=max_tokens)
+    windows = [FittedWindow(each, longest) for each in found]
+    asked, left_out = fit_questions(events, sequence.questions, template, max_tokens=max_tokens)
+    if settings.long_events == "stop" and (
+        left_out or any(each.longest_text is not None for each in asked)
+    ):
+        raise DataError(
+            f"sequence {sequence.sequence_id!r}: a question in words does not fit the context with "
+            "its answer and the last event",
+            where=f"{settings.store.data_uri}, {sequence.address.file}",
+            setting=f"window.max_tokens = {max_tokens}, window.long_events = stop",
+        )
+    windows += asked
+    long_texts = find_long_texts(
+        whole,
+        windows,
+        sequence_id=sequence.sequence_id,
+        first=first,
+        max_text_tokens=settings.max_text_tokens,
+    )
+    names = [f"sequence {sequence.sequence_id!r}, question {place}" for place in left_out]
+    of_questions = LongTexts(left_out=len(left_out), examples=tuple(names))
+    return windows, LongTexts.sum([long_texts, of_questions])
 
 
 def _cut(
@@ -388,6 +418,7 @@ def _cut(
         )
     if len(events) == 0:
         return []
+    check_events(events, template, max_tokens=settings.max_tokens)
     ends = [len(events)]
     if asking.origins:
         # the first event has no interval: futures go on from the second at the earliest
@@ -403,34 +434,6 @@ def _cut(
         )
         for end in ends
     ]
-
-
-def _cut_questions(
-    events: Events,
-    questions: tuple[AskedQuestion, ...],
-    settings: AssembleSettings,
-    template: Template,
-) -> list[tuple[Window, tuple[int, int]]]:
-    """Windows at the end of a sequence and the questions in words asked after each.
-
-    Questions share a window while they take no more than half of the context.
-    """
-    found: list[tuple[Window, tuple[int, int]]] = []
-    costs = [question_cost(template, each.question_ids, each.answer_ids) for each in questions]
-    first = 0
-    while first < len(costs) and len(events):
-        end = first + 1
-        while end < len(costs) and sum(costs[first : end + 1]) <= settings.max_tokens // 2:
-            end += 1
-        window = last_window(
-            events,
-            template,
-            max_tokens=settings.max_tokens,
-            question_tokens=sum(costs[first:end]),
-        )
-        found.append((window, (first, end)))
-        first = end
-    return found
 
 
 def samples_table(plan: Plan, sample_ids: np.ndarray) -> pa.Table:

@@ -8,12 +8,22 @@ from mmtpp.config.schema import RunConfig, Source
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.data.encode import encode
 from mmtpp.data.layout import EncodeSettings
+from mmtpp.data.long_events import find_long_events
 from mmtpp.data.machines import data_tasks, wait_for
-from mmtpp.data.settings import columns_of, csv_of, source_reader, type_names_of
+from mmtpp.data.settings import (
+    assemble_settings,
+    columns_of,
+    csv_of,
+    source_reader,
+    store_vocabulary,
+    type_names_of,
+)
 from mmtpp.data.sources import flights, taxi
 from mmtpp.data.sources.types import OTHER
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.hub import hub_folder, is_hub
+from mmtpp.storage.manifest import Manifest
+from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.paths import check_bucket, exists, join, read_bytes, split_file
 
 logger = logging.getLogger(__name__)
@@ -89,12 +99,10 @@ def prepare(config: RunConfig) -> dict[str, object]:
                 split,
                 fraction,
             )
+    too_long = _warn_of_long_events(config, manifest)
     return {
         **built,
-        "events_read": manifest.events_read,
-        "events_kept": manifest.events_kept,
-        "events_rejected": manifest.events_rejected,
-        "rejected_by_cause": manifest.rejected_by_cause,
+        **manifest.counts(),
         "events_reordered": manifest.events_reordered,
         "events_disagreeing": manifest.events_disagreeing,
         "events_folded": manifest.events_folded,
@@ -103,11 +111,32 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "type_names": manifest.type_names,
         "sequences": sum(manifest.sequences_by_split.values()),
         "sequences_by_split": manifest.sequences_by_split,
+        "events_too_long": too_long,
         "frames": manifest.frames,
         "store_uri": config.store.uri,
         "fingerprint": manifest.fingerprint,
         "reused": report.reused,
     }
+
+
+def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
+    """Warn of events that do not fit ``window.max_tokens``; the number of them.
+
+    The store keeps them whole: what later jobs do is decided by their own settings.
+    """
+    settings = assemble_settings(config, manifest, split="all")
+    found = find_long_events(settings, store_vocabulary(config.store.uri, manifest).token_ids())
+    if found.count:
+        logger.warning(
+            "events that do not fit window.max_tokens = %d: %s (%s); the store keeps them whole, "
+            "later jobs hold their texts in part unless window.long_events = stop; raise "
+            "window.max_tokens, or set template.max_text_tokens = %d",
+            settings.max_tokens,
+            f"{found.count:,}",
+            "; ".join(found.examples),
+            settings.max_text_tokens,
+        )
+    return found.count
 
 
 def _build(source: Source) -> dict[str, object]:
@@ -142,6 +171,7 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
         ModelError: nothing usable there.
         StorageError: the place cannot be reached.
     """
+    check_model_folder(model_uri, setting=f"model.path or model.adapter = {model_uri}")
     folder = model_uri
     if is_hub(model_uri):
         folder = str(hub_folder(model_uri, files=[TOKENIZER_FILE]))

@@ -21,6 +21,7 @@ from mmtpp.core.events import (
     Rejected,
     intervals_from_times,
 )
+from mmtpp.core.losses import Losses
 from mmtpp.data.listing import listing
 from mmtpp.data.reading import KINDS_WITHOUT_DATES
 from mmtpp.data.settings import source_reader, type_names_of
@@ -78,6 +79,14 @@ class RawData:
             causes[record.cause] += record.events
         return dict(causes)
 
+    def losses(self) -> Losses:
+        """Sequences that lack their newest event or all events, and files that lack all."""
+        last_times: dict[str, float] = {}
+        for sequence in self.sequences:
+            name = sequence.sequence_id
+            last_times[name] = max(last_times.get(name, -np.inf), float(sequence.times[-1]))
+        return Losses.of(self.rejected, last_times)
+
 
 def read_raw(source: Source, *, max_files: int = 0) -> RawData:
     """Read the files of ``source.uri``, a folder or one file.
@@ -109,7 +118,7 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
         contents = list(pool.map(lambda path: read_bytes(join(folder, path)), chosen))
     files = list(zip(chosen, contents, strict=True))
     folds_rare = source.rare_types == OTHER
-    named = fixed or _names_in(reader, files, source.types == AUTO, folds_rare, source.uri)
+    named = fixed or names_in(reader, files, source)
     types = TypeCodes(named, folds_rare and bool(named))
     rejected: list[Rejected] = []
     sequences: list[EventSequence] = []
@@ -121,7 +130,7 @@ def read_raw(source: Source, *, max_files: int = 0) -> RawData:
             lost = max(1, error.num_events or 1)
             unknown = "; how many events it holds is unknown" if error.num_events is None else ""
             detail = f"{error}{unknown}"
-            rejected.append(Rejected(path, -1, "malformed_file", detail, "", lost))
+            rejected.append(Rejected(path, -1, "malformed_file", detail, "", events=lost))
             counts += ReadCounts(lost)
         else:
             if source.kind in KINDS_WITHOUT_DATES:
@@ -160,25 +169,20 @@ def _examples(rejected: Sequence[Rejected]) -> list[str]:
     return list(found.values())[:_SHOWN_CAUSES]
 
 
-def _names_in(
-    reader: SourceReader,
-    files: list[tuple[str, bytes]],
-    is_asked: bool,
-    folds_rare: bool,
-    where: str,
+def names_in(
+    reader: SourceReader, files: list[tuple[str, bytes]], source: Source
 ) -> tuple[str, ...]:
     """The type names that occur, the most frequent first; none where types are numbers.
 
     Args:
         reader: Of the source.
         files: Paths and contents.
-        is_asked: Numbers are names, too.
-        folds_rare: Whether rare types may become ``other``.
-        where: The source, for messages.
+        source: ``types`` says whether numbers are names too, ``rare_types`` what is folded.
 
     Raises:
         DataError: More names than codes.
     """
+    is_asked = source.types == AUTO
     counts: Counter[str] = Counter()
     for place, (path, content) in enumerate(files):
         counts += types_in(reader, path, content)
@@ -186,7 +190,7 @@ def _names_in(
             return ()
     if not is_asked and not names_of(counts):
         return ()
-    return chosen_types(counts, known=(), folds_rare=folds_rare, where=where)
+    return chosen_types(counts, known=(), folds_rare=source.rare_types == OTHER, where=source.uri)
 
 
 def tokenised(sequences: Sequence[EventSequence], vocabulary: Vocabulary | None) -> list[Events]:

@@ -122,7 +122,7 @@ class ReadShard:
                     setting="source.malformed_file = reject, which counts lost events",
                 ) from error
             lost = max(1, error.num_events)
-            rejected = Rejected(path, -1, "malformed_file", str(error), "", lost)
+            rejected = Rejected(path, -1, "malformed_file", str(error), "", events=lost)
             return ParsedFile([], [rejected], ReadCounts(lost))
         if settings.source_kind in KINDS_WITHOUT_DATES:
             warn_of_dates(parsed, path, seconds_per_unit=settings.seconds_per_unit)

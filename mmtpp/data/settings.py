@@ -52,6 +52,8 @@ def assemble_settings(
         packed=training,
         seed=config.training.seed,
         asking=asking,
+        max_text_tokens=config.template.max_text_tokens,
+        long_events=config.window.long_events,
     )
 
 

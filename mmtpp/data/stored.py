@@ -43,6 +43,13 @@ def stored_rejected(uri: str, manifest: Manifest, file: str) -> list[Rejected]:
     return [Rejected(**row) for row in table.to_pylist()]
 
 
+def all_rejected(uri: str, manifest: Manifest) -> Iterator[Rejected]:
+    """Records that were refused when a store was made, file after file."""
+    if manifest.events_rejected:
+        for file in store_reader(uri, manifest).files():
+            yield from stored_rejected(uri, manifest, file)
+
+
 def stored_words(
     uri: str, manifest: Manifest, file: str
 ) -> Iterator[tuple[tuple[str, ...], tuple[tuple[str, str], ...]]]:

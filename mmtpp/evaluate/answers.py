@@ -129,9 +129,10 @@ def evaluate_answers(
     settings = assemble_settings(
         config, manifest, split=config.evaluation.split, asking=Asking(("qa",))
     )
+    plan = make_plan(settings, vocabulary.token_ids())
     tables = iter_samples(
         config,
-        make_plan(settings, vocabulary.token_ids()),
+        plan,
         AnswerScorer,
         (
             settings,
@@ -149,7 +150,8 @@ def evaluate_answers(
     estimates = answer_estimates(table, seed=config.training.seed)
     tree = {name: asdict(each) for name, each in estimates.items()}
     write_bytes(join(run_uri, "answers.json"), json.dumps(tree, indent=2).encode())
-    return {name: each.value for name, each in estimates.items()}, len(table), uri
+    metrics = {name: each.value for name, each in estimates.items()}
+    return metrics | plan.long_texts.figures("answers_"), len(table), uri
 
 
 def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:

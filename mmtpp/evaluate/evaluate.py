@@ -127,6 +127,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     return {
         "run_id": run_id,
         "run_name": name,
+        **manifest.counts(),
         **result,
         "metrics": metrics,
         "baselines": baselines,
@@ -161,7 +162,11 @@ def _likelihoods(
     write_table(events_uri, kept)
     return {
         "events": len(events),
-        "metrics": {**loss_metrics(windows), **summarize(events, manifest.seconds_per_unit)},
+        "metrics": {
+            **loss_metrics(windows),
+            **summarize(events, manifest.seconds_per_unit),
+            **plan.long_texts.figures(),
+        },
         "baselines": baseline_metrics(events, statistics),
         "events_uri": events_uri,
     }

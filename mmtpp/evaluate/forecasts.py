@@ -156,7 +156,7 @@ def evaluate_forecasts(
     page = as_report(subject, targets, {"model": estimates, **baselines}, plots, examples)
     write_bytes(join(run_uri, REPORT_FILE), page.encode("utf-8", "backslashreplace"))
     return ForecastReport(
-        metrics=_values(estimates),
+        metrics={**_values(estimates), **plan.long_texts.figures("targets_")},
         baselines={
             f"{name}/{metric}": value
             for name, each in baselines.items()

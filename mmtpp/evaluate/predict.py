@@ -28,6 +28,7 @@ from mmtpp.data.sources.types import AUTO
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
 from mmtpp.evaluate.next_event import NextEvent, SeenEvents, forecast_schema
+from mmtpp.evaluate.rejections import Rejections
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.writing import WritingSettings
 from mmtpp.storage.manifest import load_manifest
@@ -43,7 +44,10 @@ def predict(config: RunConfig) -> dict[str, object]:
     without it the store is read as it is. The model's vocabulary tokenises them.
 
     Returns:
-        ``forecasts``, how many, and ``forecasts_uri``, the folder of their files.
+        ``forecasts``, how many, and ``forecasts_uri``, the folder of their files; ``events_read``,
+        ``events_kept`` and ``events_rejected`` with ``rejected_by_cause``, as of ``prepare``; and
+        the sequences whose newest event was rejected, which the column ``newest_event_rejected``
+        marks, and those that have no event left and so no forecast.
 
     Raises:
         MmtppError: the events, the model and the settings do not fit together.
@@ -118,11 +122,20 @@ def predict(config: RunConfig) -> dict[str, object]:
         title="predict",
     )
     uri, count = join(run_uri, "forecasts"), 0
-    for index, table in enumerate(_in_files(tables, config.prediction.sequences_per_file)):
+    rejections = Rejections(config.store.uri, manifest)
+    marked = map(rejections.mark, tables)
+    for index, table in enumerate(_in_files(marked, config.prediction.sequences_per_file)):
         name = f"part-{index:05d}.{config.prediction.format}"
         write_bytes(join(uri, name), _encode(table, config.prediction.format))
         count += len(table)
-    return {"forecasts": count, "forecasts_uri": uri, "store_uri": config.store.uri}
+    return {
+        "forecasts": count,
+        "forecasts_uri": uri,
+        "store_uri": config.store.uri,
+        **manifest.counts(),
+        **rejections.losses().report(),
+        **plan.long_texts.counts(),
+    }
 
 
 class NextEventForecaster:

@@ -8,12 +8,13 @@ import numpy as np
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import Events, Rejected
+from mmtpp.core.losses import Losses
 from mmtpp.data.listing import IMAGE_SUFFIXES
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import RawData, read_raw, tokenised
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.data.sources.types import AUTO
-from mmtpp.data.stored import store_reader, stored_rejected, stored_words
+from mmtpp.data.stored import all_rejected, store_reader, stored_words
 from mmtpp.data.type_names import types_line
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
@@ -46,6 +47,7 @@ class DataSet:
         num_images_missing: distinct images that events name and that are not there.
         image_px: side of the images of a store; None for raw files.
         hints: what to change before preparing it.
+        losses: sequences that lack their newest event or all events.
     """
 
     uri: str
@@ -71,6 +73,7 @@ class DataSet:
     num_images_missing: int = 0
     image_px: int | None = None
     hints: list[str] = field(default_factory=list)
+    losses: Losses = field(default_factory=lambda: Losses({}, (), ()))
 
 
 def load(config: RunConfig, *, max_files: int) -> DataSet:
@@ -117,6 +120,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         rejected=Counter(raw.rejected_by_cause()),
         examples=raw.rejected[:MAX_EXAMPLES],
         num_images_missing=_missing_images(raw),
+        losses=raw.losses(),
     )
     if raw.has_found_names:
         data.hints.append(
@@ -181,7 +185,8 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
             data.times.append(stored.times)
             data.events.append(stored.events)
         data.texts += [texts for texts, _ in stored_words(uri, manifest, file)]
-        if len(data.examples) < MAX_EXAMPLES:
-            data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
-    del data.examples[MAX_EXAMPLES:]
+    rejected = list(all_rejected(uri, manifest))
+    data.examples = rejected[:MAX_EXAMPLES]
+    last_times = {name: float(each[-1]) for name, each in zip(data.names, data.times, strict=True)}
+    data.losses = Losses.of(rejected, last_times)
     return data

@@ -9,8 +9,9 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import Compression, compress
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.packing import pack
+from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
 from mmtpp.core.template import STYLES, Template
-from mmtpp.core.window import cut_windows, events_that_fit
+from mmtpp.core.window import Window, cut_windows, events_that_fit
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.inspect.dataset import DataSet
 
@@ -18,6 +19,7 @@ QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 STRATEGIES = ("temporal", "anchored", "relative", "hybrid")
 # Without --deltas, thresholds at which temporal compression marks about these shares.
 SHARES = (0.1, 0.25, 0.5, 0.75)
+MAX_TOO_LONG = 10  # events that are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class Report:
     """Everything measured; ``as_dict`` for programs.
 
     Quantiles are ordered as ``QUANTILES``. Intervals leave out the first event of each sequence.
+    ``losses`` names sequences without their newest event, and those without any.
+    ``num_too_long`` is the number of events that do not fit ``max_tokens``, and ``too_long`` names
+    the longest of them: ``sequence``, ``event`` from 0 and ``tokens``.
     """
 
     uri: str
@@ -58,6 +63,10 @@ class Report:
     hints: list[str]
     seconds_per_unit: float
     max_tokens: int
+    max_text_tokens: int
+    num_texts_truncated: int
+    num_too_long: int
+    too_long: list[dict[str, object]]
     template: dict[str, object]
     num_files: int
     num_files_there: int
@@ -71,6 +80,7 @@ class Report:
     files_not_read: dict[str, int]
     rejected_by_cause: dict[str, int]
     rejected_examples: list[dict[str, object]]
+    losses: list[str]
     events_per_sequence: list[float]
     interval: list[float]
     share_of_zero_intervals: float
@@ -100,9 +110,11 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         deltas: thresholds to try, in the source's unit; empty to choose them from the data.
 
     Raises:
-        ValueError: an event that does not fit the context.
+        ValueError: an event does not fit the context even without its text.
     """
-    events = data.events
+    limit = config.template.max_text_tokens
+    truncated = sum(int((np.diff(each.text_offsets) > limit).sum()) for each in data.events)
+    events = [shorten(each, limit or None) for each in data.events]
     waits = np.concatenate([each.intervals[1:] for each in events])
     lengths = np.array([len(each) for each in events])
     text_tokens = np.concatenate([np.diff(each.text_offsets) for each in events])
@@ -122,6 +134,7 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
             max_tokens,
         )
 
+    num_too_long, too_long = _too_long(data.names, events, Template(ids, template), max_tokens)
     chosen = compression_of(config)
     rows = [choice(template.style, Compression("none"))]
     rows += [
@@ -136,6 +149,10 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         hints=data.hints,
         seconds_per_unit=data.seconds_per_unit,
         max_tokens=max_tokens,
+        max_text_tokens=limit,
+        num_texts_truncated=truncated if limit else 0,
+        num_too_long=num_too_long,
+        too_long=too_long,
         template=asdict(template),
         num_files=data.num_files,
         num_files_there=data.num_files_there,
@@ -149,6 +166,7 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         files_not_read=data.files_not_read,
         rejected_by_cause=dict(sorted(data.rejected.items())),
         rejected_examples=[asdict(example) for example in data.examples],
+        losses=data.losses.sentences(),
         events_per_sequence=_quantiles(lengths),
         interval=_quantiles(waits),
         share_of_zero_intervals=_share(waits == 0),
@@ -164,6 +182,21 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         choices=rows,
         styles=[choice(style, chosen) for style in STYLES],
     )
+
+
+def _too_long(
+    names: list[str], events: list[Events], template: Template, max_tokens: int
+) -> tuple[int, list[dict[str, object]]]:
+    """The number of events that do not fit the context, and the longest of them."""
+    found: list[tuple[int, int, str]] = []
+    for name, each in zip(names, events, strict=True):
+        tokens = template.alone(each)
+        places = np.flatnonzero(tokens > max_tokens).tolist()
+        found += [(int(tokens[place]), place, name) for place in places]
+    longest = sorted(found, key=lambda event: -event[0])[:MAX_TOO_LONG]
+    return len(found), [
+        {"sequence": name, "event": place, "tokens": tokens} for tokens, place, name in longest
+    ]
 
 
 def choose_deltas(events: list[Events], strategy: str) -> tuple[float, ...]:
@@ -183,13 +216,17 @@ def choose_deltas(events: list[Events], strategy: str) -> tuple[float, ...]:
 def _choice(
     events: list[Events], template: Template, compression: Compression, max_tokens: int
 ) -> Choice:
+    def cut(events: Events) -> list[Window]:
+        return cut_windows(events, template, max_tokens=max_tokens, overlap_fraction=0.0)
+
+    fitted = [fit_texts(each, cut, max_tokens=max_tokens) for each in events]
+    lengths = [window.num_tokens for windows, _ in fitted for window in windows]
+    events = [
+        shorten_to_fit(each, longest, max_tokens=max_tokens)
+        for each, (_, longest) in zip(events, fitted, strict=True)
+    ]
     fitting = [events_that_fit(each, template, max_tokens=max_tokens) for each in events]
     counts = np.concatenate(fitting)
-    lengths = [
-        window.num_tokens
-        for each in events
-        for window in cut_windows(each, template, max_tokens=max_tokens, overlap_fraction=0.0)
-    ]
     samples = pack(lengths, max_tokens=max_tokens, seed=0)
     num_events = sum(len(each) for each in events)
     tokens = sum(len(template.prefix) + int(template.costs(each).sum()) for each in events)

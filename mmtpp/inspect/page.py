@@ -164,6 +164,25 @@ _PAGE = """<!doctype html>
 <tr><th>image files missing</th><td>{{ "{:,}".format(r.num_images_missing) }}</td></tr>
 <tr><th>distinct texts</th><td>{{ "{:,}".format(r.num_distinct_texts) }}</td></tr>
 </table>
+{% if r.num_texts_truncated %}
+<p class="hint">Texts that are longer than template.max_text_tokens =
+{{ r.max_text_tokens }}: {{ "{:,}".format(r.num_texts_truncated) }}. Samples hold them
+truncated.</p>
+{% endif %}
+{% if r.num_too_long %}
+<p class="hint">Events that do not fit window.max_tokens = {{ r.max_tokens }}:
+{{ "{:,}".format(r.num_too_long) }}. Samples hold their texts in part, unless
+window.long_events = stop. Raise window.max_tokens, or set template.max_text_tokens.</p>
+<div class="wide"><table><tr><th>sequence</th><th>event</th><th>tokens</th></tr>
+{% for each in r.too_long %}
+<tr><td>{{ each.sequence }}</td><td>{{ each.event }}</td>
+<td>{{ "{:,}".format(each.tokens) }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
+{% for sentence in r.losses %}
+<p class="hint">{{ sentence }}</p>
+{% endfor %}
 {% if r.rejected_examples %}
 <h2>The first rejected records</h2>
 <div class="wide"><table><tr><th>file</th><th>record</th><th>cause</th><th>detail</th></tr>

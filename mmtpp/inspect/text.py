@@ -45,6 +45,7 @@ def as_text(report: Report) -> str:
     shares = [f"{name} {count / report.num_events:.1%}" for name, count in types[:12]]
     more = f", and {len(types) - 12} more" if len(types) > 12 else ""
     parts.append(f"types: {', '.join(shares)}{more}")
+    parts += _too_long(report)
     parts += [
         "",
         f"Compression, style {report.template['style']}, {report.max_tokens:,} tokens a context:",
@@ -79,6 +80,28 @@ def _rejections(report: Report) -> list[str]:
     for example in report.rejected_examples:
         detail = str(example["detail"]).partition("\n")[0]
         lines.append(f"    {example['path']}, record {example['row']}: {detail}")
+    return lines + [f"  {sentence}" for sentence in report.losses]
+
+
+def _too_long(report: Report) -> list[str]:
+    lines: list[str] = []
+    if report.num_texts_truncated:
+        lines.append(
+            f"texts that are longer than template.max_text_tokens = {report.max_text_tokens:,}: "
+            f"{report.num_texts_truncated:,}; samples hold them truncated"
+        )
+    if report.num_too_long:
+        lines.append(
+            f"events that do not fit window.max_tokens = {report.max_tokens:,}: "
+            f"{report.num_too_long:,}; samples hold their texts in part, unless "
+            "window.long_events = stop; raise window.max_tokens, or set template.max_text_tokens"
+        )
+    lines += [
+        f"    sequence {each['sequence']!r}, event {each['event']}: {each['tokens']:,} tokens"
+        for each in report.too_long
+    ]
+    if report.num_too_long > len(report.too_long):
+        lines.append(f"    and {report.num_too_long - len(report.too_long):,} shorter ones")
     return lines
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmtpp.core.errors import ModelError
 from mmtpp.storage.hub import hub_folder, is_hub
+from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import exists, join, read_bytes
 
@@ -24,14 +24,7 @@ def local_folder(uri: str) -> Iterator[Path | None]:
     if is_hub(uri):
         yield hub_folder(uri)
         return
-    if not exists(uri):
-        raise ModelError(
-            "there is no model here",
-            where=uri,
-            cause="the training run that should have written it has not finished, or the URI is "
-            "wrong; a model of the hub is hf://OWNER/NAME",
-            setting=f"model.path or model.adapter = {uri}",
-        )
+    check_model_folder(uri, setting=f"model.path or model.adapter = {uri}")
     if "://" not in uri:
         yield Path(uri).expanduser()
         return

@@ -61,6 +61,15 @@ class Manifest:
     times_are_dates: bool
     frames: int
 
+    def counts(self) -> dict[str, object]:
+        """Counts of the events that were read, kept and rejected, for the result of a job."""
+        return {
+            "events_read": self.events_read,
+            "events_kept": self.events_kept,
+            "events_rejected": self.events_rejected,
+            "rejected_by_cause": self.rejected_by_cause,
+        }
+
     def save(self, store_uri: str) -> None:
         """Write the manifest; from then on the store exists."""
         text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)

@@ -6,6 +6,7 @@ The S3 endpoint, region and credentials come from the standard AWS environment v
 
 import errno
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -69,6 +70,26 @@ def _s3(bucket: str, settings: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
         request_timeout=S3_SILENCE_S,
         allow_delayed_open=True,  # a small file is one request instead of three
     )
+
+
+def as_uri(place: str | os.PathLike[str]) -> str:
+    """A path or URI as text.
+
+    Raises:
+        DataError: an object that is neither; a URI that ``pathlib`` has damaged.
+    """
+    if not isinstance(place, str | os.PathLike):
+        raise DataError(
+            f"a path or a URI is expected, not a {type(place).__name__}",
+            cause="give a local path or a URI such as s3://bucket/folder",
+        )
+    uri = os.fspath(place)
+    if isinstance(place, os.PathLike) and re.match(r"[a-z0-9]{2,}:/[^/]", uri):
+        raise DataError(
+            f"{uri!r} is no URI: pathlib keeps one of two slashes",
+            cause="give URIs as text, such as 's3://bucket/folder'",
+        )
+    return uri
 
 
 def join(uri: str, *parts: str) -> str:

@@ -28,6 +28,7 @@ DEFAULTS = (
     "compression.min_text_similarity",
     "compression.drop_fraction",
     "window.max_tokens",
+    "template.max_text_tokens",
 )
 
 

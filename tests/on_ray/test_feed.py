@@ -41,8 +41,8 @@ def plan(store) -> Plan:
 
 
 def test_planning_on_the_cluster_gives_the_same_plan(plan, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.plan.FILES_HERE", 0)
-    monkeypatch.setattr("mmtpp.data.plan.FILES_PER_TASK", 1)
+    monkeypatch.setattr("mmtpp.data.over_files.FILES_HERE", 0)
+    monkeypatch.setattr("mmtpp.data.over_files.FILES_PER_TASK", 1)
     on_cluster = make_plan(*_settings())
     assert plan.windows.equals(on_cluster.windows)
     assert plan.samples == on_cluster.samples

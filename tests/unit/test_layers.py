@@ -87,6 +87,7 @@ THIRD_PARTY = {
     "api": {
         "pdoc",
         "numpy",
+        "pyarrow",
         "torch",
         "mlflow",
         "pandas",

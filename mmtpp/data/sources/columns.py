@@ -134,7 +134,8 @@ class ColumnsParser:
         num_records = 0
         for row, record, problem in records:
             if record is None or problem:
-                yield RawEvent(name, row, None, None, None, None, record, problem)
+                unknown = "" if self.columns.sequence else name
+                yield RawEvent(unknown, row, None, None, None, None, record, problem)
                 continue
             num_records += 1
             seen.update(dict.fromkeys(record))

@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -258,6 +258,8 @@ def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) 
     questions: dict[str, list[tuple[str, str]]] = {}
     rejected: list[Rejected] = []
     left_out: Counter[str] = Counter()
+    last_kept: dict[str, int] = {}  # of each sequence, counted in the order of the file
+    place_of: list[int] = []
     num_read = num_dated = 0
     for raw in reader.parse(path, data):
         if isinstance(raw, RawQuestion):
@@ -270,10 +272,21 @@ def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) 
         checked = _check(raw, types)
         if isinstance(checked, Refused):
             cause, detail = checked
-            rejected.append(Rejected(path, raw.row, cause, detail[:1000], _shorten(raw.record)))
+            place_of.append(num_read)
+            rejected.append(
+                Rejected(
+                    path, raw.row, cause, detail[:1000], _shorten(raw.record),
+                    _printable(raw.sequence), None if raw.problem else _finite(raw.time),
+                )
+            )  # fmt: skip
         else:
             num_dated += raw.is_dated
+            last_kept[raw.sequence] = num_read
             kept.setdefault(raw.sequence, []).append(checked)
+    rejected = [
+        replace(record, is_last=place > last_kept.get(record.sequence_id, 0))
+        for record, place in zip(rejected, place_of, strict=True)
+    ]
     counts = ReadCounts(num_read, left_out=dict(left_out), num_dated=num_dated)
     sequences = []
     for name, events in kept.items():
@@ -420,6 +433,22 @@ def _checked_time(value: object) -> float | Refused:
     if abs(time) > MAX_TIME:
         return Refused("non_finite_time", f"time {time} is too large for a float32 interval")
     return time
+
+
+def _finite(value: object) -> float | None:
+    """A number that float64 holds; None where there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _printable(name: str) -> str:
+    """The name of a sequence, which may hold what UTF-8 cannot."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _shorten(record: object) -> str:
