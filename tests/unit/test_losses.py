@@ -120,7 +120,7 @@ def test_forecasts_are_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     raw, store = _write(tmp_path / "raw"), tmp_path / "store"
     counts = encode_shard(
         str(store / "data"), ["events.csv"], tokenizer=TOKENIZER, source_uri=str(raw.parent),
-        source_kind="columns", columns=Columns(**COLUMNS), types=TypeCodes(("a", "b")),
+        source_kind="columns", columns=Columns(**COLUMNS), type_names=("a", "b"),
     )  # fmt: skip
     totals = Totals()
     totals.add(counts)
@@ -159,7 +159,7 @@ def test_a_store_of_an_earlier_version_is_read(tmp_path: Path):
     raw, store = _write(tmp_path / "raw"), tmp_path / "data"
     encode_shard(
         str(store), ["events.csv"], tokenizer=TOKENIZER, source_uri=str(raw.parent),
-        source_kind="columns", columns=Columns(**COLUMNS), types=TypeCodes(("a", "b")),
+        source_kind="columns", columns=Columns(**COLUMNS), type_names=("a", "b"),
     )  # fmt: skip
     table = read_table(str(store / REJECTED / "000000.parquet"))
     assert {"sequence_id", "time", "is_last"} <= set(table.column_names)

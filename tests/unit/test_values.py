@@ -159,7 +159,7 @@ def test_numbers_are_names_where_names_are_numbers():
     forecaster = _forecaster(("10", "20", "30"))
     assert [1, 2] == forecaster.sequence([0, 1], [20, 30.0]).types.tolist()
     assert [1, 2] == forecaster.sequence([0, 1], ["20", "30"]).types.tolist()
-    with pytest.raises(DataError, match="unknown types 1"):
+    with pytest.raises(DataError, match="has the type 1"):
         forecaster.sequence([0], [1])
     assert [3, 200] == _forecaster(()).sequence([0, 1], ["3", 200]).types.tolist()
     with pytest.raises(DataError, match="unknown types halt"):
