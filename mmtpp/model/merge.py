@@ -45,7 +45,7 @@ def merge_adapter(base: Path, adapter: Path, output: Path, *, dtype: torch.dtype
         ModelError: base and adapter do not belong together, or the difference is too large.
     """
     backbone, vocabulary = load_base(base, dtype=dtype)
-    recorded = Qwen2_5_VLConfig.from_pretrained(base).dtype
+    recorded = Qwen2_5_VLConfig.from_pretrained(base, local_files_only=True).dtype
     stored = recorded if isinstance(recorded, torch.dtype) else dtype
     if stored not in TOLERANCES:
         raise ModelError(
