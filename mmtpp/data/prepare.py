@@ -1,6 +1,8 @@
 """The prepare job: configuration in, event store and report out. Runs on the driver."""
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import ray
 
@@ -141,9 +143,15 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
     return Vocabulary(read_bytes(join(folder, TOKENIZER_FILE)).decode())
 
 
-def start_ray() -> None:
-    """Join the cluster of ``RAY_ADDRESS`` or of this job, or start one on this machine."""
+def start_ray(*, packages: Sequence[Path] = ()) -> None:
+    """Join the cluster of ``RAY_ADDRESS`` or of this job, or start one on this machine.
+
+    Args:
+        packages: Folders of Python packages that are not installed. Ray sends them to every worker,
+            which imports them wherever the driver runs. Ignored where Ray is connected already.
+    """
     if not ray.is_initialized():
-        ray.init(logging_level=logging.WARNING, log_to_driver=True)
+        environment = {"py_modules": [str(folder) for folder in packages]} if packages else None
+        ray.init(logging_level=logging.WARNING, log_to_driver=True, runtime_env=environment)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -24,6 +24,7 @@ from mmtpp.core.smoothing import TimeSmoothing
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
+from mmtpp.model.companions import read_companions
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, build_event_model, save_trained
 from mmtpp.model.folder import local_folder
@@ -83,6 +84,8 @@ class Worker:
         tracker: of the run on rank 0, of nothing elsewhere.
         watchdog: knows where this rank is.
         notices: what it hears from outside.
+        companions: Small files of the base that come with a whole model; read on rank 0 when
+            training begins.
     """
 
     task: Task
@@ -105,6 +108,7 @@ class Worker:
     tracker: Tracker
     watchdog: Watchdog
     notices: Notices
+    companions: dict[str, bytes]
 
     def is_at_micro_batch(self, step: int, index: int) -> None:
         """Tell the watchdog."""
@@ -210,6 +214,7 @@ def set_up(task: Task, stop_request: Any) -> Worker:
             report=lambda text: _keep_report(task, rank, text),
         ),
         notices=Notices(stop_request),
+        companions={} if rank or config.lora.rank else read_companions(config.model.path),
     )
 
 
@@ -262,6 +267,7 @@ def save_output(worker: Worker, uri: str, *, steps: int) -> None:
             Path(folder),
             base=worker.config.model.path,
             parameters=parameters,
+            companions=worker.companions,
         )
         write_template(worker.config, Path(folder), worker.task.answers)
         write_card(worker.config, Path(folder), worker.task.answers, steps=steps)

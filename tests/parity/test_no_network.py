@@ -1,6 +1,7 @@
 """Saving and loading from local folders opens no connection, whatever the base is called."""
 
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,9 @@ def test_an_adapter_without_safetensors_is_refused_unread(
     save_base(tiny_backbone(VOCABULARY), VOCABULARY, base)
     save_trained(_adapter_on(base), VOCABULARY, adapter, base="owner/base")
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    load = partial(_adapter_on, base, adapter)
+    if not resumes:
+        load = partial(load_event_model, path=base, adapter=adapter, dtype=torch.float32)
     with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
-        if resumes:
-            _adapter_on(base, adapter)
-        else:
-            load_event_model(path=base, adapter=adapter, dtype=torch.float32)
+        load()
     assert not asked

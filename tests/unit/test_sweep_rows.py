@@ -86,3 +86,21 @@ def test_an_interrupted_round_goes_on_with_what_it_was_begun_for(sweep_of, tmp_p
     (tmp_path / "tune-1").mkdir()
     (tmp_path / "tune-1" / "experiment_state-1.json").write_text("{}")
     assert asked == begin_again(sweep, uri, result, Budget(sweep), retry_failed=False)
+
+
+def test_a_sweep_whose_trials_all_failed_is_not_finished(sweep_of, tmp_path):
+    sweep = sweep_of(RANKS)
+    failed = [
+        {"lora.rank": 2, "status": "failed", "trial": "t_0"},
+        {"lora.rank": 4, "status": "failed", "trial": "t_1"},
+    ]
+
+    def again(rows: list) -> Again:
+        result = {"trials": rows, "round": 0, "budget_used_up": False}
+        return begin_again(sweep, str(tmp_path), result, Budget(sweep), retry_failed=False)
+
+    assert ([], failed) == (again(failed).known, again(failed).rows)
+    assert [{"lora.rank": 2}, {"lora.rank": 4}] == again(failed).points
+    one_stands = [failed[0], {**failed[1], "status": "finished"}]
+    assert ([], one_stands) == (again(one_stands).points, again(one_stands).known)
+    assert [] == again([]).points
