@@ -96,9 +96,11 @@ class EventModel(nn.Module):
         return torch.stack(weights)
 
     def embed(self, batch: Batch) -> torch.Tensor:
-        """(1, T, D) the tokens of a row, and what the vision tower makes of its images."""
+        """(1, T, D) embeddings of a row's tokens, those of images from the vision tower."""
         model = self.base
         embeds_1TD = self.embedding(batch.input_ids)
+        if batch.pixel_values is None:
+            return embeds_1TD
         tower = model.model.visual
         trained = self.training and any(p.requires_grad for p in tower.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):

@@ -200,11 +200,15 @@ def set_up(task: Task, stop_request: Any) -> Worker:
         num_micro_batches=micro_batches,
         engine=engine,
         batcher=Batcher(
-            image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
+            image_pad=token_ids.image_pad,
+            image_px=task.train.image_px,
+            device=device,
+            dtype=dtype,
+            blank_frame=config.shows_images,
         ),
         weigh=LabelWeights(training.loss_weights, config.tasks),
         smoothing=smoothing_of(config, tick=task.tick, byte_ids=token_ids.byte_ids),
-        flops=FlopCounter(model, image_px=task.train.image_px),
+        flops=FlopCounter(model, image_px=task.train.image_px, blank_frame=config.shows_images),
         telemetry=Telemetry(peak),
         tracker=NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run),
         watchdog=Watchdog(
@@ -245,7 +249,7 @@ def _build_model(
             lora_rank=config.lora.rank,
             lora_alpha=config.lora.alpha,
             lora_dropout=config.lora.dropout,
-            freeze_vision=config.training.freeze_vision,
+            freeze_vision=not config.trains_vision,
             activation_checkpointing=config.training.activation_checkpointing,
             seed=config.training.seed,
             dtype=dtype,
