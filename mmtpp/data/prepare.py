@@ -1,6 +1,8 @@
 """The prepare job: configuration in, event store and report out. Runs on the driver."""
 
+import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,7 +153,22 @@ def start_ray(*, packages: Sequence[Path] = ()) -> None:
             which imports them wherever the driver runs. Ignored where Ray is connected already.
     """
     if not ray.is_initialized():
-        environment = {"py_modules": [str(folder) for folder in packages]} if packages else None
-        ray.init(logging_level=logging.WARNING, log_to_driver=True, runtime_env=environment)
+        ray.init(
+            logging_level=logging.WARNING, log_to_driver=True, runtime_env=sent_packages(packages)
+        )
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def sent_packages(packages: Sequence[Path]) -> dict[str, object] | None:
+    """Ray's runtime environment that sends packages to the workers; None where none is sent.
+
+    A submitted job that names ``py_modules`` of its own keeps those: Ray refuses a second list.
+
+    Args:
+        packages: Folders of Python packages.
+    """
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    if not packages or "py_modules" in (job.get("runtime_env") or {}):
+        return None
+    return {"py_modules": [str(folder) for folder in packages]}
