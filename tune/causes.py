@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from mmtpp.core.errors import MmtppError
@@ -12,22 +12,26 @@ from tune.report import Row
 # the last line of a traceback: the error's class at the beginning of the line, then its message
 _RAISED = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$", re.MULTILINE)
 _DEATH = "The actor is dead because "
+_HEADING = "Failure # "  # of each attempt in Ray Tune's text of the errors of a trial
 MAX_CHARACTERS = 300
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """The project's own words, the worker's error behind a failed run, or the cause of death of
     the process that drove the trial.
 
     Args:
-        error: What Ray Tune or Ray Train reports of a trial.
+        error: The error of a trial from Ray Tune or Ray Train; its text where it cannot be pickled.
     """
+    if isinstance(error, str):
+        lines = [each for each in error.splitlines() if each and not each.startswith(_HEADING)]
+        return _short((_RAISED.findall(error) or lines[:1] or ["unknown"])[-1])
     error = _behind(error)
     if isinstance(error, MmtppError):
         where = f" ({error.where})" if error.where else ""
         return f"{type(error).__name__}: {error.what}{where}"
     name, lines = type(error).__name__, str(error).splitlines() or [""]
-    if isinstance(error, (RayActorError, RayTaskError)):
+    if isinstance(error, RayError):
         raised = _RAISED.findall(str(error))
         if raised:
             return _short(f"{raised[-1]} ({name})")

@@ -5,7 +5,7 @@ import math
 import pytest
 from matplotlib.figure import Figure
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, RayTaskError, RuntimeEnvSetupError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from mmtpp.config.load import load_config
@@ -192,6 +192,22 @@ def test_a_killed_process_is_named_by_its_death():
     context = ActorDiedErrorContext(error_message=f"{death}\nmore", actor_id=bytes(16))
     assert f"ActorDiedError: {death}" == one_line(ActorDiedError(context))
     assert len(one_line(ValueError("x" * 5000))) < 400
+
+
+def test_an_error_that_cannot_be_pickled_is_its_text():
+    """As Ray Tune writes it of attempts whose processes could not be set up."""
+    attempt = (
+        "Failure # {} (occurred at 2026-11-28_07-46-41)\nFailed to set up runtime environment.\n"
+    )
+    raised = (
+        'Traceback (most recent call last):\n  File "x.py", line 1\nTypeError:  {} is no path\n'
+    )
+    text = attempt.format(1) + raised.format("a") + attempt.format(2) + raised.format("b")
+    assert "TypeError:  b is no path" == one_line(text)
+    assert "Failed to set up runtime environment." == one_line(attempt.format(1))
+    assert "unknown" == one_line("")
+    expected = "TypeError:  a is no path (RuntimeEnvSetupError)"
+    assert expected == one_line(RuntimeEnvSetupError(raised.format("a")))
 
 
 def test_trials_that_all_failed_alike_have_a_cause_outside_the_search():
