@@ -101,7 +101,9 @@ def main() -> int:
 
     spread = np.linspace(1, TARGETS, ALONE).astype(int).tolist()
     every = list(range(1, TARGETS + 1))
-    counter = FlopCounter(model.train(), image_px=config.template.image_px)
+    counter = FlopCounter(
+        model.train(), image_px=config.template.image_px, blank_frame=config.shows_images
+    )
     model.eval()
     supervised = [_supervised(counter, template, events) for events in long]
     rates: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}

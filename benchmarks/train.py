@@ -4,7 +4,10 @@
 
 1. Our step against a bare PyTorch loop on the same rows, one process.
 2. Packed rows against sequences padded to the longest of their batch.
-3. A run of two workers on Ray: what checkpoints cost, and the time from SIGKILL to the next step.
+3. A step without images against the same step with a black frame passed through the vision tower.
+4. A run of two workers on Ray: what checkpoints cost, and the time from SIGKILL to the next step.
+
+    python -m benchmarks.train text-only        only 3, printed; a minute
 
 Needs MMTPP_TEST_DATA for the danmaku. Prints a table and writes it to ``train.md`` beside this
 file. Fails when a floor is missed.
@@ -17,6 +20,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is impor
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -55,6 +59,7 @@ PADDED_TOKENS, PADDED_BATCH = 4096, 4
 BUCKET = "s3://mmtpp/train"
 RESULT = Path(__file__).with_name("train.md")
 CPU = torch.device("cpu")
+TEXT_ONLY = "text-only step without the vision tower over one with a black frame"
 
 
 def configuration(max_tokens: int = 512) -> RunConfig:
@@ -92,29 +97,45 @@ def _rows(config: RunConfig, count: int) -> tuple[list[Row], Vocabulary]:
     return rows, vocabulary
 
 
-def _batcher(vocabulary: Vocabulary, config: RunConfig) -> Batcher:
+def _batcher(
+    vocabulary: Vocabulary, config: RunConfig, *, blank_frame: bool | None = None
+) -> Batcher:
     pad = vocabulary.special("<|image_pad|>")
     return Batcher(
-        image_pad=pad, image_px=config.template.image_px, device=CPU, dtype=torch.float32
+        image_pad=pad,
+        image_px=config.template.image_px,
+        device=CPU,
+        dtype=torch.float32,
+        blank_frame=config.shows_images if blank_frame is None else blank_frame,
     )
 
 
-def step_times() -> tuple[list[float], list[float]]:
-    """Seconds of our steps and of a bare loop's, in turn on the same rows."""
+def _join_alone() -> None:
+    """Make this process a group of one, on two threads."""
     torch.set_num_threads(2)
     os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511",
                        "DS_ACCELERATOR": "cpu"})  # fmt: skip
-    config = configuration()
-    rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
-    batcher = _batcher(vocabulary, config)
-    tree = deepspeed_config(config, num_ranks=1, precision="float32", on_gpu=False)
     import deepspeed
 
     deepspeed.init_distributed("gloo", verbose=False)
-    engine = DeepSpeedEngine(
-        EventModel(build_tiny(vocabulary, seed=0)).train(), config, tree, rank=0, num_ranks=1
-    )
+
+
+def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -> DeepSpeedEngine:
+    """A fresh tiny model in an engine."""
+    tree = deepspeed_config(config, num_ranks=1, precision="float32", on_gpu=False)
+    model = EventModel(build_tiny(vocabulary, seed=0)).train()
+    model.base.model.visual.requires_grad_(trains_vision)
+    return DeepSpeedEngine(model, config, tree, rank=0, num_ranks=1)
+
+
+def step_times() -> tuple[list[float], list[float]]:
+    """Seconds of our steps and of a bare loop's, in turn on the same rows."""
+    _join_alone()
+    config = configuration()
+    rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
+    batcher = _batcher(vocabulary, config)
+    engine = _engine(config, vocabulary, trains_vision=True)
     bare = EventModel(build_tiny(vocabulary, seed=0)).train()
     parameters = list(bare.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.01)
@@ -136,14 +157,43 @@ def step_times() -> tuple[list[float], list[float]]:
         optimizer.step()
         optimizer.zero_grad()
 
+    return _in_turn(rows, ours, plain)
+
+
+def _in_turn(
+    rows: list[Row], *works: Callable[[int, list[Row]], None]
+) -> tuple[list[float], list[float]]:
+    """Seconds of the steps of two ways to train, in turn on the same rows."""
     seconds: tuple[list[float], list[float]] = ([], [])
+    places = list(zip((0, 1), works, strict=True))
     for step in range(STEPS):
         mine = rows[step * MICRO_BATCHES : (step + 1) * MICRO_BATCHES]
-        for place, work in ((0, ours), (1, plain)) if step % 2 else ((1, plain), (0, ours)):
+        for place, work in places if step % 2 else reversed(places):
             started = time.perf_counter()
             work(step, mine)
             seconds[place].append(time.perf_counter() - started)
     return seconds[0][2:], seconds[1][2:]  # the first ones allocate
+
+
+def text_only() -> tuple[list[float], list[float]]:
+    """Seconds of steps without images: the tower left alone, and trained on a black frame."""
+    _join_alone()
+    config = with_values(configuration(), {"template.images": "none"})
+    rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
+    weigh = LabelWeights(config.training.loss_weights, config.tasks)
+
+    def way(*, runs_tower: bool) -> Callable[[int, list[Row]], None]:
+        engine = _engine(config, vocabulary, trains_vision=runs_tower)
+        batcher = _batcher(vocabulary, config, blank_frame=runs_tower)
+
+        def work(step: int, rows: list[Row]) -> None:
+            train_step(
+                engine, rows, batcher, num_micro_batches=len(rows), weigh=weigh, seed=0, step=step
+            )
+
+        return work
+
+    return _in_turn(rows, way(runs_tower=False), way(runs_tower=True))
 
 
 def padding() -> tuple[float, float, float]:
@@ -230,14 +280,22 @@ def main() -> int:
     with own_stack() as stack:
         publish(f"{BUCKET}/raw", read_videos(folder), range(1), with_images=True)
         prepare(configuration())
+        if sys.argv[1:] == ["text-only"]:
+            without, with_tower = in_new_process(text_only)
+            ratio = _paired(without, with_tower)
+            print(f"{TEXT_ONLY}: {ratio:.3f}; {_spread(without)} and {_spread(with_tower)} ms")
+            return 0
         ours, bare = in_new_process(step_times)
         packed, padded, waste = in_new_process(padding)
+        without, with_tower = in_new_process(text_only)
         run = run_on_ray(stack.mlflow_uri)
     step_ratio = statistics.median(ours) / statistics.median(bare)
     packing = packed / padded
+    text_ratio = _paired(without, with_tower)
     floors = {
         "our step over a bare PyTorch loop's (at most 1.05)": (step_ratio, step_ratio <= 1.05),
         "packed over padded, useful tokens a second (floor 2)": (packing, packing >= 2),
+        f"{TEXT_ONLY} (at most 0.9)": (text_ratio, text_ratio <= 0.9),
         "share of the time that checkpoints take (below 2 %)": (
             run["checkpoint"], run["checkpoint"] < 0.02,
         ),
@@ -246,6 +304,8 @@ def main() -> int:
     others = {
         "our step, ms, median [range]": _spread(ours),
         "bare step, ms": _spread(bare),
+        "text-only step without the vision tower, ms": _spread(without),
+        "text-only step with a black frame, ms": _spread(with_tower),
         f"padding in batches of {PADDED_BATCH} sequences of up to {PADDED_TOKENS} tokens":
             f"{waste:.0%}",
         "packed, useful tokens a second": f"{packed:,.0f}",
@@ -262,6 +322,11 @@ def main() -> int:
         floors={name: f"{value:.3f}" for name, (value, _) in floors.items()},
     )
     return finish(text, RESULT, [name for name, (_, held) in floors.items() if not held])
+
+
+def _paired(ours: list[float], others: list[float]) -> float:
+    """Median ratio of steps on the same rows, which follow each other closely."""
+    return statistics.median(our / other for our, other in zip(ours, others, strict=True))
 
 
 def _spread(seconds: list[float]) -> str:

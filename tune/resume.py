@@ -75,16 +75,19 @@ def check_data(sweep: Sweep, uri: str) -> None:
 def begin_again(
     sweep: Sweep, uri: str, result: dict[str, Any], budget: Budget, *, retry_failed: bool
 ) -> Again:
-    """Trials that failed, if asked for, and with a budget that is larger now those that it cut
-    short or kept from starting: of a grid the missing ones, of other searches some drawn at random.
-    A round that was interrupted is about what it was begun for.
+    """Trials to run again: failed ones when ``retry_failed`` is set or when all failed, and ones
+    the old budget stopped when the budget has grown. Trials that the old budget kept from starting
+    are added: the missing ones of a grid, random ones of other searches.
+
+    A round that was interrupted keeps its trials.
     """
     folder = join(uri, f"tune-{result['round'] + 1}")
     if has_begun(folder):
         return Again(**_kept(folder)["again"])
-    wanted = {"failed"} if retry_failed else set()
-    points: list[Row] = []
     rows = result["trials"]
+    all_failed = bool(rows) and all(row["status"] == "failed" for row in rows)
+    wanted = {"failed"} if retry_failed or all_failed else set()
+    points: list[Row] = []
     if result["budget_used_up"] and not budget.is_used_up:
         wanted.add("cut short")
         if sweep.settings.searcher == "grid":

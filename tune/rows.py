@@ -6,11 +6,11 @@ from ray.tune import Result
 from ray.tune.experiment import Trial
 
 from tune.budget import Budget
+from tune.causes import one_line
 from tune.report import Row
 from tune.resume import Again
 from tune.search import ERROR, FINISHED, RUN, START, STEP, plain
 from tune.space import Sweep
-from tune.trial import one_line
 
 
 def row_of(result: Result, trial: Trial, sweep: Sweep, budget: Budget, again: Again) -> Row | None:

@@ -44,6 +44,7 @@ from mmtpp.storage.paths import (
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
 from tune.budget import Budget
+from tune.causes import shared_cause
 from tune.figures import figures
 from tune.load import load_sweep
 from tune.progress import Progress
@@ -78,7 +79,9 @@ def main() -> int:
         "--resume", action="store_true", help="fail unless this sweep was started before"
     )
     parser.add_argument(
-        "--retry-failed", action="store_true", help="run the trials again that failed"
+        "--retry-failed",
+        action="store_true",
+        help="run the failed trials again; when all have failed, they run again anyway",
     )
     options = parser.parse_args()
     try:
@@ -100,12 +103,13 @@ def main() -> int:
 def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> dict[str, object]:
     """Run every trial; a failing one is recorded and does not stop the others.
 
-    Finished trials of the same sweep are not run again.
+    Finished trials of the same sweep are not run again. A sweep whose trials all failed is not
+    finished: its trials run again.
 
     Args:
         sweep: what to try.
         resume: whether it must have been started before.
-        retry_failed: whether trials of a finished sweep that failed are run again.
+        retry_failed: Whether the failed trials of a finished sweep run again.
 
     Raises:
         ConfigError: ``resume``, and there is nothing to go on with; or limits that Ray Tune keeps
@@ -117,7 +121,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     uri = join(sweep.config.run.storage_uri, sweep.name)
     before = _store_files(sweep)
     check_data(sweep, uri)
-    start_ray()
+    start_ray(packages=[Path(__file__).parent])
     at_once = _trials_at_once(sweep)
     budget = Budget.of_this_process(sweep)
     again = Again()
@@ -229,7 +233,7 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
         raise ClusterError(
             f"all {len(rows)} trials failed; the first: {rows[0]['error']}",
             where=result["report_uri"],
-            cause="what they have in common; mend it and run them again with --retry-failed",
+            cause=f"{shared_cause(rows)}. The same command runs them again",
         )
     return result
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
-from ray.exceptions import RayTaskError
 from ray.train import UserCallback
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune import Checkpoint
 from ray.util.queue import Empty, Queue
 
@@ -28,6 +27,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.train.launch import finetune, pretrain
+from tune.causes import one_line
 from tune.search import ERROR, FINISHED, RUN, START, STEP
 from tune.settings import TRAINING_JOBS
 from tune.space import Sweep, Values
@@ -108,19 +108,6 @@ def run_trial(
         )
     else:
         ray.tune.report({**metrics, **segment.report, FINISHED: 1.0})
-
-
-def one_line(error: BaseException) -> str:
-    """What went wrong: the project's own words, or the worker's error behind a failed run."""
-    if isinstance(error, WorkerGroupError) and error.worker_failures:
-        _, error = min(error.worker_failures.items())
-    if isinstance(error, RayTaskError):
-        error = error.cause
-    if isinstance(error, MmtppError):
-        where = f" ({error.where})" if error.where else ""
-        return f"{type(error).__name__}: {error.what}{where}"
-    first = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"
 
 
 def _segment(sweep_name: str, identity: dict[str, object], storage_uri: str) -> Segment:

@@ -90,6 +90,7 @@ def batcher_of(config: RunConfig, vocabulary: Vocabulary) -> Batcher:
         image_px=config.template.image_px,
         device=CPU,
         dtype=torch.float32,
+        blank_frame=config.shows_images,
     )
 
 
@@ -118,7 +119,7 @@ def train(
     training = config.training
     if model is None:
         model = EventModel(build_tiny(vocabulary, seed=training.seed)).train()
-        model.base.model.visual.requires_grad_(config.template.images != "none")
+        model.base.model.visual.requires_grad_(config.shows_images)
     tree = deepspeed_config(config, num_ranks=1, precision="float32", on_gpu=False)
     engine = DeepSpeedEngine(model.train(), config, tree, rank=0, num_ranks=1)
     batcher = batcher_of(config, vocabulary)

@@ -70,6 +70,17 @@ class RunConfig(Section):
     prediction: Prediction = Prediction()
     tracking: Tracking = Tracking()
 
+    @property
+    def shows_images(self) -> bool:
+        """Whether the model may see images; without, no rank runs the vision tower."""
+        return self.template.images != "none"
+
+    @property
+    def trains_vision(self) -> bool:
+        """Whether the vision tower is trained. One that sees no image has no gradient: it stays
+        unchanged, out of the optimiser and of checkpoints."""
+        return self.shows_images and not (self.lora.rank or self.training.freeze_vision)
+
     @model_validator(mode="after")
     def _optimizer_fits_sharding(self) -> "RunConfig":
         optimizer, zero = self.optimizer, self.zero

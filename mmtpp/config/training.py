@@ -126,7 +126,8 @@ class Training(Section):
     know to be near: standard deviation in octaves, factors of two of the interval, so that 0.125 is
     some 9 %. 0, the paper: not at all."""
     freeze_vision: bool = False
-    """Leave the vision tower as it is. With LoRA (``lora.rank`` above 0) it always is."""
+    """Leave the vision tower unchanged. With LoRA (``lora.rank`` above 0) and without images
+    (``template.images = "none"``) it always is."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     device: Literal["auto", "gpu", "cpu"] = "auto"

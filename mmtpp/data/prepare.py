@@ -1,6 +1,10 @@
 """The prepare job: configuration in, event store and report out. Runs on the driver."""
 
+import json
 import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import ray
 
@@ -185,9 +189,30 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
     return Vocabulary(read_bytes(join(folder, TOKENIZER_FILE)).decode())
 
 
-def start_ray() -> None:
-    """Join the cluster of ``RAY_ADDRESS`` or of this job, or start one on this machine."""
+def start_ray(*, packages: Sequence[Path] = ()) -> None:
+    """Join the cluster of ``RAY_ADDRESS`` or of this job, or start one on this machine.
+
+    Args:
+        packages: Folders of Python packages that are not installed. Ray sends them to every worker,
+            which imports them wherever the driver runs. Ignored where Ray is connected already.
+    """
     if not ray.is_initialized():
-        ray.init(logging_level=logging.WARNING, log_to_driver=True)
+        ray.init(
+            logging_level=logging.WARNING, log_to_driver=True, runtime_env=sent_packages(packages)
+        )
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def sent_packages(packages: Sequence[Path]) -> dict[str, object] | None:
+    """Ray's runtime environment that sends packages to the workers; None where none is sent.
+
+    A submitted job that names ``py_modules`` of its own keeps those: Ray refuses a second list.
+
+    Args:
+        packages: Folders of Python packages.
+    """
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    if not packages or "py_modules" in (job.get("runtime_env") or {}):
+        return None
+    return {"py_modules": [str(folder) for folder in packages]}

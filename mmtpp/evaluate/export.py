@@ -19,6 +19,7 @@ from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.folder import local_folder
 from mmtpp.model.merge import merge_adapter
 from mmtpp.storage.paths import check_bucket, copy_folder, join
+from mmtpp.train.card import write_merged_card
 from mmtpp.train.hardware import Hardware, workers
 from mmtpp.train.template_record import TEMPLATE_FILE
 
@@ -71,5 +72,6 @@ def _merge(base_uri: str, adapter_uri: str, output_uri: str, precision: str) -> 
         difference = merge_adapter(base, adapter, Path(output), dtype=dtype)
         if (adapter / TEMPLATE_FILE).exists():
             shutil.copy(adapter / TEMPLATE_FILE, output)
+        write_merged_card(Path(output), base=base_uri, adapter=adapter_uri, difference=difference)
         copy_folder(output, output_uri)
     return difference

@@ -45,7 +45,8 @@ class Batch:
         position_ids: (3, 1, T) int64.
         segments: which tokens attend to each other.
         image_mask: (1, T) bool, True at image pads.
-        pixel_values: (F * patches, 1176) model dtype; one black frame when F is 0.
+        pixel_values: (F * patches, 1176) model dtype; None when the vision tower has nothing to
+            see and is not run.
         grid: (F, 3) int64 patches in time, height, width.
         image_frame: (I,) int64.
         labels: (N,) int64 positions of the labels in the row.
@@ -57,7 +58,7 @@ class Batch:
     position_ids: torch.Tensor
     segments: Segments
     image_mask: torch.Tensor
-    pixel_values: torch.Tensor
+    pixel_values: torch.Tensor | None
     grid: torch.Tensor
     image_frame: torch.Tensor
     labels: torch.Tensor
@@ -73,22 +74,32 @@ class Batcher:
         image_px: side of every frame.
         device: where the model is.
         dtype: of the model's weights; pixel values take it.
+        blank_frame: A row without frames shows a black one, at no effect, so that the vision tower
+            runs for every row. The ranks of a training run need it where any row may have frames:
+            with ZeRO-3 or a trained tower a rank that skips the tower would leave the others
+            waiting. False: the tower runs for rows with frames only.
     """
 
     def __init__(
-        self, *, image_pad: int, image_px: int, device: torch.device, dtype: torch.dtype
+        self,
+        *,
+        image_pad: int,
+        image_px: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        blank_frame: bool = False,
     ) -> None:
         self.device = device
         self._dtype = dtype
         self._image_pad = image_pad
         self._image_px = image_px
+        self._blank_frame = blank_frame
 
     def __call__(self, row: Row) -> Batch:
         """The row as tensors."""
         is_pad = row.input_ids == self._image_pad
         frames = row.frames
-        if len(frames) == 0:
-            # Every rank runs the vision tower every time, or ZeRO-3 would wait for it forever.
+        if len(frames) == 0 and self._blank_frame:
             frames = np.zeros((1, self._image_px, self._image_px, 3), dtype=np.uint8)
         side = image_side(self._image_px)
         starts = np.flatnonzero(np.diff(row.segment, prepend=-1, append=-1))
@@ -112,8 +123,12 @@ class Batcher:
             image_mask=torch.as_tensor(is_pad, device=self.device)[None],
             pixel_values=torch.as_tensor(
                 pixel_values(frames), device=self.device, dtype=self._dtype
+            )
+            if len(frames)
+            else None,
+            grid=torch.tensor([[1, MERGE * side, MERGE * side]], device=self.device).repeat(
+                len(frames), 1
             ),
-            grid=torch.tensor([[1, MERGE * side, MERGE * side]] * len(frames), device=self.device),
             image_frame=self._tensor(row.image_frame),
             labels=self._tensor(labels),
             predictors=self._tensor(row.predecessors()[labels]),

@@ -3,7 +3,7 @@
 Axes: T tokens, N labels, V vocabulary, D width, F frames, K types.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.model.attention import use_packed_attention
 from mmtpp.model.batch import Batch
+from mmtpp.model.companions import write_companions
 from mmtpp.model.lora import attach_lora, load_adapter, resume_adapter, save_adapter
 from mmtpp.model.qwen_vl import TINY_LAYERS, TINY_WIDTH, build_tiny, load_base, save_base
 from mmtpp.model.sharding import Sharding, Unsharded
@@ -95,9 +96,11 @@ class EventModel(nn.Module):
         return torch.stack(weights)
 
     def embed(self, batch: Batch) -> torch.Tensor:
-        """(1, T, D) the tokens of a row, and what the vision tower makes of its images."""
+        """(1, T, D) embeddings of a row's tokens, those of images from the vision tower."""
         model = self.base
         embeds_1TD = self.embedding(batch.input_ids)
+        if batch.pixel_values is None:
+            return embeds_1TD
         tower = model.model.visual
         trained = self.training and any(p.requires_grad for p in tower.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
@@ -200,8 +203,9 @@ def save_trained(
     *,
     base: str,
     parameters: dict[str, torch.Tensor] | None = None,
+    companions: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write what was trained: a PEFT adapter folder, or a whole Hugging Face folder.
+    """Write the trained model: a PEFT adapter folder, or a whole Hugging Face folder.
 
     Args:
         model: after training.
@@ -209,8 +213,11 @@ def save_trained(
         folder: existing and local.
         base: URI of the base model.
         parameters: whole, by their names in the backbone, where those of ``model`` are shards.
+        companions: Small files of the base, see ``read_companions``; not written with an adapter,
+            which is loaded on its base.
     """
     if isinstance(model.backbone, PeftModel):
         save_adapter(model.backbone, vocabulary, folder, base=base, parameters=parameters)
     else:
         save_base(model.backbone, vocabulary, folder, parameters=parameters)
+        write_companions(companions or {}, folder)

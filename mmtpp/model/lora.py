@@ -19,6 +19,7 @@ from mmtpp.core.errors import ModelError
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary, load_vocabulary
 
+WEIGHTS_FILE = "adapter_model.safetensors"
 # The full path keeps LoRA out of the vision tower, whose MLP uses the same names.
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
@@ -68,13 +69,14 @@ def load_adapter(
     if not (folder / CONFIG_FILE).exists():
         raise ModelError("this is not an adapter folder", where=str(folder))
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
+    weights = _weights_of(folder)
     try:
         adapted = PeftModel.from_pretrained(model, folder)
     except (KeyError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"the adapter does not fit the base model: {error}", where=str(folder)
         ) from error
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as saved:
+    with safe_open(weights, framework="pt") as saved:
         _check_names(set(saved.keys()), adapted, folder)
     return adapted
 
@@ -91,7 +93,7 @@ def resume_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path) -> No
         ModelError: it is of another vocabulary or another model.
     """
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
-    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors = load_file(_weights_of(folder))
     _check_names(set(tensors), model, folder)
     try:
         set_peft_model_state_dict(model, tensors)
@@ -101,8 +103,26 @@ def resume_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path) -> No
         ) from error
 
 
+def _weights_of(folder: Path) -> Path:
+    """The weights of an adapter folder. Where they are missing, PEFT would read a pickle next to
+    them or ask the hub.
+
+    Raises:
+        ModelError: the folder has no weights as safetensors.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise ModelError(
+            f"the adapter folder has no {WEIGHTS_FILE}",
+            where=str(folder),
+            cause="the folder was copied in part, or holds weights in another format",
+        )
+    return path
+
+
 def _check_names(names: set[str], model: PeftModel, folder: Path) -> None:
-    expected = set(get_peft_model_state_dict(model))
+    # with PEFT's default, it asks the hub for the base's config.json
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     if names != expected:
         difference = sorted(names ^ expected)
         raise ModelError(

@@ -13,6 +13,7 @@ from mmtpp.core.errors import ModelError
 from mmtpp.core.row import Row
 from mmtpp.core.tokens import Modality
 from mmtpp.model.batch import Batch, Batcher
+from mmtpp.model.companions import read_companions, write_companions
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.lora import load_adapter
 from mmtpp.model.processor import image_side
@@ -26,7 +27,8 @@ TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 
 
 def merge_adapter(base: Path, adapter: Path, output: Path, *, dtype: torch.dtype) -> float:
-    """Write base plus adapter as one model and compare it, read back, with the two apart.
+    """Write base plus adapter as one model, with the base's small files, and compare it, read
+    back, with the two apart.
 
     The weights are added in ``dtype`` and written in that of the base's files. The comparison is
     between this project's forward pass of base and adapter and plain transformers' of what was
@@ -45,7 +47,7 @@ def merge_adapter(base: Path, adapter: Path, output: Path, *, dtype: torch.dtype
         ModelError: base and adapter do not belong together, or the difference is too large.
     """
     backbone, vocabulary = load_base(base, dtype=dtype)
-    recorded = Qwen2_5_VLConfig.from_pretrained(base).dtype
+    recorded = Qwen2_5_VLConfig.from_pretrained(base, local_files_only=True).dtype
     stored = recorded if isinstance(recorded, torch.dtype) else dtype
     if stored not in TOLERANCES:
         raise ModelError(
@@ -57,6 +59,7 @@ def merge_adapter(base: Path, adapter: Path, output: Path, *, dtype: torch.dtype
         apart_N, _ = EventModel(adapted).eval()(batch)
     merged = adapted.merge_and_unload().to(stored)  # pyright: ignore[reportCallIssue]
     save_base(merged, vocabulary, output)
+    write_companions(read_companions(str(base)), output)
     del merged, adapted, backbone  # before the next copy is read
     together_N = _plain_nll(output, batch, dtype)
     differences_N = (apart_N - together_N).abs()

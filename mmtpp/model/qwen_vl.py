@@ -1,5 +1,6 @@
 """Building and loading the backbone, Qwen2.5-VL, and saving it as a Hugging Face folder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from mmtpp.model.vocabulary import NUM_ADDED, SPARE_ROWS, Vocabulary, load_vocab
 BASE_FOLDER_HINT = "a Hugging Face folder with config.json, *.safetensors and tokenizer.json"
 
 
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+# without it transformers splits texts as Qwen2's own tokenizer does, whatever tokenizer.json says
+_TOKENIZER_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast"}
 TINY_WIDTH, TINY_LAYERS = 96, 3
 _HEAD_WIDTH = 24
 
@@ -134,7 +138,7 @@ def save_base(
     *,
     parameters: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a Hugging Face folder: config, safetensors, tokenizer and vocabulary.
+    """Write a Hugging Face folder: config, safetensors, tokenizer, its config, and vocabulary.
 
     Args:
         model: to save.
@@ -148,3 +152,4 @@ def save_base(
             model = Qwen2_5_VLForConditionalGeneration(model.config)
     model.save_pretrained(folder, state_dict=parameters)
     vocabulary.save(folder)
+    (folder / TOKENIZER_CONFIG_FILE).write_text(json.dumps(_TOKENIZER_CONFIG, indent=2))

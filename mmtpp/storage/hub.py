@@ -1,7 +1,8 @@
 """Models of the Hugging Face hub, ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``.
 
-Weights in safetensors and JSON only: nothing that could run. Endpoint, token and cache folder come
-from the hub's own environment variables (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME``).
+Weights in safetensors, JSON, chat templates and licences only: nothing that could run. Endpoint,
+token and cache folder come from the hub's own environment variables (``HF_ENDPOINT``, ``HF_TOKEN``,
+``HF_HOME``).
 """
 
 import logging
@@ -16,7 +17,7 @@ from mmtpp.core.errors import StorageError
 logger = logging.getLogger(__name__)
 
 SCHEME = "hf://"
-FILES = ("*.safetensors", "*.json")
+FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "LICENSE*", "NOTICE*", "README.md")
 
 
 def is_hub(uri: str) -> bool:

@@ -7,6 +7,14 @@ from mmtpp.core.markdown import as_plain
 from mmtpp.train.template_record import Answers
 
 CARD_FILE = "README.md"
+_TAGS = (
+    "pipeline_tag: time-series-forecasting",
+    "tags: [temporal-point-process, event-sequences, qwen2_5_vl, mmtpp]",
+)
+_PLAIN = (
+    "from transformers import Qwen2_5_VLForConditionalGeneration\n\n"
+    "model = Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)\n"
+)
 
 
 def write_card(config: RunConfig, folder: Path, answers: Answers | None, *, steps: int) -> None:
@@ -21,18 +29,39 @@ def write_card(config: RunConfig, folder: Path, answers: Answers | None, *, step
     (folder / CARD_FILE).write_text(as_card(config, answers, steps=steps), encoding="utf-8")
 
 
+def write_merged_card(folder: Path, *, base: str, adapter: str, difference: float) -> None:
+    """Write the card of base and adapter merged into one model.
+
+    Args:
+        folder: Existing and local.
+        base: URI of the base model.
+        adapter: URI of the adapter.
+        difference: Largest difference of a label's likelihood to the two apart, in nats.
+    """
+    header = ["---", "library_name: transformers", *_base_model(base), *_TAGS, "---"]
+    text = (
+        "\n".join(header)
+        + "\n# A model of event sequences, merged\n\n"
+        + f"The adapter `{adapter}` merged into its base `{base}` by `jobs/export.py`. The "
+        f"likelihood of a label differs from that of the two apart by at most {difference:.2g} "
+        "nats.\n\n" + f"## Use\n\n```python\n{_PLAIN}```\n"
+    )
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+
+
+def _base_model(uri: str) -> list[str]:
+    """The line of the header that names a base of the hub."""
+    if not uri.startswith("hf://"):
+        return []
+    return [f"base_model: {uri.removeprefix('hf://').partition('@')[0]}"]
+
+
 def as_card(config: RunConfig, answers: Answers | None, *, steps: int) -> str:
     """The card as Markdown with the hub's header."""
     lora, training = config.lora, config.training
     base = config.model.path or f"a random {config.model.preset}"
     header = ["---", f"library_name: {'peft' if lora.rank else 'transformers'}"]
-    if config.model.path.startswith("hf://"):
-        header.append(f"base_model: {config.model.path.removeprefix('hf://').partition('@')[0]}")
-    header += [
-        "pipeline_tag: time-series-forecasting",
-        "tags: [temporal-point-process, event-sequences, qwen2_5_vl, mmtpp]",
-        "---",
-    ]
+    header += [*_base_model(config.model.path), *_TAGS, "---"]
     how = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}" if lora.rank else "all parameters"
     facts = {
         "base": f"`{base}`",
@@ -76,10 +105,7 @@ def _usage(config: RunConfig, answers: Answers | None) -> str:
             "model = PeftModel.from_pretrained(base, FOLDER)\n"
         )
     else:
-        plain = (
-            "from transformers import Qwen2_5_VLForConditionalGeneration\n\n"
-            "model = Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)\n"
-        )
+        plain = _PLAIN
     own = ""
     if answers is not None and {"time", "type"} & set(answers.tasks):
         own = (

@@ -40,8 +40,10 @@ def steps_within(
     sizes = {"width": config.model.tiny_width, "layers": config.model.tiny_layers}
     with torch.device("meta"):
         model = Qwen2_5_VLForConditionalGeneration(tiny_config(vocabulary, **sizes))
-    model.model.visual.requires_grad_(not config.training.freeze_vision)
-    count = FlopCounter(EventModel(model), image_px=settings.image_px)
+    model.model.visual.requires_grad_(config.trains_vision)
+    count = FlopCounter(
+        EventModel(model), image_px=settings.image_px, blank_frame=config.shows_images
+    )
     drawn = np.random.default_rng(seed_from("flops") % 2**63).permutation(len(plan.samples))
     assembled = Assembler(settings, vocabulary.token_ids())(samples_table(plan, drawn[:COUNTED]))
     rows = [

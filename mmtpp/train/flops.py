@@ -61,9 +61,11 @@ class FlopCounter:
     Args:
         model: sharded or whole; which of its parameters are trained must not change after.
         image_px: side of every frame.
+        blank_frame: See ``Batcher``: a row without images passes a black frame through the tower.
     """
 
-    def __init__(self, model: EventModel, *, image_px: int) -> None:
+    def __init__(self, model: EventModel, *, image_px: int, blank_frame: bool) -> None:
+        self._fewest_frames = int(blank_frame)
         base: Any = model.base
         text, vision = base.config.text_config, base.config.vision_config
         self._layers = _products(base.model.language_model.layers)
@@ -83,7 +85,7 @@ class FlopCounter:
         )
 
     def __call__(self, row: Row) -> RowFlops:
-        """Operations of a row; one without images passes a black frame through the tower."""
+        """Operations of a row, with those of the vision tower where it runs."""
         lengths = np.bincount(row.segment).astype(np.float64)
         pairs = float((lengths**2).sum()) / 2
         if row.branches is not None:
@@ -92,7 +94,7 @@ class FlopCounter:
             layers=self._layers * len(row.input_ids),
             attention=self._pair * pairs,
             head=self._head * len(row.label_positions()),
-            tower=self._frame * max(1, len(row.frames)),
+            tower=self._frame * max(self._fewest_frames, len(row.frames)),
         )
 
 

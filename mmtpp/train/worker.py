@@ -24,6 +24,7 @@ from mmtpp.core.smoothing import TimeSmoothing
 from mmtpp.data.feed import iter_rows, rank_samples
 from mmtpp.data.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
+from mmtpp.model.companions import read_companions
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, build_event_model, save_trained
 from mmtpp.model.folder import local_folder
@@ -83,6 +84,8 @@ class Worker:
         tracker: of the run on rank 0, of nothing elsewhere.
         watchdog: knows where this rank is.
         notices: what it hears from outside.
+        companions: Small files of the base that come with a whole model; read on rank 0 when
+            training begins.
     """
 
     task: Task
@@ -105,6 +108,7 @@ class Worker:
     tracker: Tracker
     watchdog: Watchdog
     notices: Notices
+    companions: dict[str, bytes]
 
     def is_at_micro_batch(self, step: int, index: int) -> None:
         """Tell the watchdog."""
@@ -196,11 +200,15 @@ def set_up(task: Task, stop_request: Any) -> Worker:
         num_micro_batches=micro_batches,
         engine=engine,
         batcher=Batcher(
-            image_pad=token_ids.image_pad, image_px=task.train.image_px, device=device, dtype=dtype
+            image_pad=token_ids.image_pad,
+            image_px=task.train.image_px,
+            device=device,
+            dtype=dtype,
+            blank_frame=config.shows_images,
         ),
         weigh=LabelWeights(training.loss_weights, config.tasks),
         smoothing=smoothing_of(config, tick=task.tick, byte_ids=token_ids.byte_ids),
-        flops=FlopCounter(model, image_px=task.train.image_px),
+        flops=FlopCounter(model, image_px=task.train.image_px, blank_frame=config.shows_images),
         telemetry=Telemetry(peak),
         tracker=NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run),
         watchdog=Watchdog(
@@ -210,6 +218,7 @@ def set_up(task: Task, stop_request: Any) -> Worker:
             report=lambda text: _keep_report(task, rank, text),
         ),
         notices=Notices(stop_request),
+        companions={} if rank or config.lora.rank else read_companions(config.model.path),
     )
 
 
@@ -240,7 +249,7 @@ def _build_model(
             lora_rank=config.lora.rank,
             lora_alpha=config.lora.alpha,
             lora_dropout=config.lora.dropout,
-            freeze_vision=config.training.freeze_vision,
+            freeze_vision=not config.trains_vision,
             activation_checkpointing=config.training.activation_checkpointing,
             seed=config.training.seed,
             dtype=dtype,
@@ -262,6 +271,7 @@ def save_output(worker: Worker, uri: str, *, steps: int) -> None:
             Path(folder),
             base=worker.config.model.path,
             parameters=parameters,
+            companions=worker.companions,
         )
         write_template(worker.config, Path(folder), worker.task.answers)
         write_card(worker.config, Path(folder), worker.task.answers, steps=steps)

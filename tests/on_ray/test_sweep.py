@@ -297,6 +297,24 @@ def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_pa
         check_data(sweep, f"{RUNS}/changing-sweep")
 
 
+def test_a_sweep_runs_from_any_folder(store, sweep_file, tmp_path):
+    """As where mmtpp alone is installed: nobody but the script knows where ``tune`` is."""
+    file = sweep_file("elsewhere", f"{RATES}[0.003]\n", **{"training.num_steps": 2})
+    installed, folder = tmp_path / "installed", tmp_path / "folder"
+    installed.mkdir()
+    folder.mkdir()
+    (installed / "mmtpp").symlink_to(ROOT / "mmtpp")
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "tune" / "sweep.py"), "--config", str(file)],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert 0 == run.returncode, run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert (1, 0) == (result["finished"], result["failed"])
+    assert not [*folder.iterdir()]
+
+
 def _start(file: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "tune/sweep.py", "--config", str(file), *options]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,

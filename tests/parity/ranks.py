@@ -26,9 +26,9 @@ LENGTHS = [[90], [20, 15], [40], [12]]
 LORA_RANK = 4
 
 
-def rows_of(step: int) -> list:
+def rows_of(step: int, *, images: bool = True) -> list:
     return [
-        random_row(VOCABULARY, lengths, seed=10 * step + index)
+        random_row(VOCABULARY, lengths, seed=10 * step + index, images=images)
         for index, lengths in enumerate(LENGTHS)
     ]
 
@@ -48,6 +48,8 @@ class Job:
         output: folder to write the trained model to, or empty.
         poisoned: the step at which a gradient is made infinite, or -1.
         optimizer, rounding: settings of the sections ``optimizer`` and ``precision``.
+        images: Rows show images; without, the vision tower is frozen.
+        blank_frame: A row without images shows the tower a black frame.
     """
 
     stage: int
@@ -63,6 +65,8 @@ class Job:
     poisoned: int = -1
     optimizer: dict = field(default_factory=dict)
     rounding: dict = field(default_factory=dict)
+    images: bool = True
+    blank_frame: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Result:
         error: what stopped the run, or empty.
         unchanged: no parameter was changed by the step that the error stopped.
         held_elements: elements of the model that this rank held itself once it was built.
+        tower_passes: Forward passes of this rank's vision tower.
     """
 
     losses: list[float]
@@ -82,10 +87,14 @@ class Result:
     error: str = ""
     unchanged: bool = False
     held_elements: int = 0
+    tower_passes: int = 0
 
 
-def event_model(*, lora: bool, dtype: torch.dtype = torch.float32) -> EventModel:
+def event_model(
+    *, lora: bool, dtype: torch.dtype = torch.float32, images: bool = True
+) -> EventModel:
     backbone = build_tiny(VOCABULARY, seed=0, dtype=dtype)
+    backbone.model.visual.requires_grad_(images)
     if not lora:
         return EventModel(backbone).train()
     torch.manual_seed(0)
@@ -93,20 +102,25 @@ def event_model(*, lora: bool, dtype: torch.dtype = torch.float32) -> EventModel
     return EventModel(adapted).train()
 
 
-def plain_losses(*, lora: bool = False, make: Callable | None = None) -> list[float]:
+def plain_losses(
+    *, lora: bool = False, make: Callable | None = None, images: bool = True
+) -> list[float]:
     """The run in a few lines of PyTorch: mean over all labels of the step, one update.
 
     Args:
         lora: train an adapter.
         make: of the model and a function that computes the gradients of a step again, makes
             ``update(lr, step)``; None for torch's AdamW.
+        images: Rows show images; without, the vision tower is frozen.
     """
-    model = event_model(lora=lora)
+    model = event_model(lora=lora, images=images)
     parameters = [each for each in model.parameters() if each.requires_grad]
 
     def gradients(step: int) -> float:
         model.zero_grad()
-        nll = torch.cat([model(batcher(VOCABULARY)(row))[0] for row in rows_of(step)])
+        nll = torch.cat(
+            [model(batcher(VOCABULARY)(row))[0] for row in rows_of(step, images=images)]
+        )
         nll.mean().backward()
         return float(nll.detach().mean())
 
@@ -201,19 +215,22 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     if job.base:
         model = build_event_model(
             path=Path(job.base), vocabulary=VOCABULARY, lora_rank=LORA_RANK * job.lora,
-            lora_alpha=16, lora_dropout=0.0, freeze_vision=False, activation_checkpointing=False,
-            seed=0, dtype=dtype, sharding=Zero3Sharding(tree) if stage_of(tree) == 3 else None,
+            lora_alpha=16, lora_dropout=0.0, freeze_vision=not job.images,
+            activation_checkpointing=False, seed=0, dtype=dtype,
+            sharding=Zero3Sharding(tree) if stage_of(tree) == 3 else None,
         )  # fmt: skip
         held = sum(each.numel() for each in model.parameters())
     else:
-        model = event_model(lora=job.lora, dtype=dtype)
+        model = event_model(lora=job.lora, dtype=dtype, images=job.images)
     engine = DeepSpeedEngine(model, config, tree, rank=rank, num_ranks=num_ranks)
     if job.load:
         engine.load(Path(job.load), num_updates=job.first)
+    passes: list[None] = []
+    model.base.model.visual.register_forward_pre_hook(lambda *_: passes.append(None))
     losses, norms = [], []
     error, unchanged = "", False
     for step in range(job.first, job.end):
-        rows = rows_of(step)
+        rows = rows_of(step, images=job.images)
         mine = share_of_rank(torch.arange(SAMPLES).numpy(), rank=rank, num_ranks=num_ranks)
         handles = _poison(model, rank) if step == job.poisoned else []
         before = [_held(each).clone() for each in model.parameters()]
@@ -221,7 +238,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
             report = train_step(
                 engine,
                 [rows[index] for index in mine],
-                batcher(VOCABULARY, dtype),
+                batcher(VOCABULARY, dtype, blank_frame=job.blank_frame),
                 num_micro_batches=num_micro_batches(SAMPLES, num_ranks=num_ranks),
                 weigh=LabelWeights(config.training.loss_weights, config.tasks),
                 seed=0,
@@ -245,7 +262,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         if rank == 0:
             save_trained(engine.model, VOCABULARY, Path(job.output), base="base",
                          parameters=parameters)  # fmt: skip
-    return Result(losses, norms, error, unchanged, held)
+    return Result(losses, norms, error, unchanged, held, len(passes))
 
 
 def _held(parameter: torch.Tensor) -> torch.Tensor:

@@ -14,16 +14,20 @@ VOCABULARY = tiny_vocabulary()
 
 
 @pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("images", [False, True])
-def test_operations_are_those_that_are_computed(lora: bool, images: bool):
+@pytest.mark.parametrize(
+    ("images", "blank_frame"), [(False, True), (True, True), (True, False), (False, False)]
+)
+def test_operations_are_those_that_are_computed(lora: bool, images: bool, blank_frame: bool):
     backbone = tiny_backbone(VOCABULARY)
+    backbone.model.visual.requires_grad_(images or blank_frame)
     if lora:
         backbone = attach_lora(backbone, VOCABULARY.added_ids, rank=4, alpha=8, dropout=0.0)
     model = EventModel(backbone).train()
     row = random_row(VOCABULARY, [200, 300], seed=1, images=images)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(batcher(VOCABULARY)(row))[0].sum().backward()
-    counted = FlopCounter(model, image_px=IMAGE_PX)(row)
+        model(batcher(VOCABULARY, blank_frame=blank_frame)(row))[0].sum().backward()
+    counted = FlopCounter(model, image_px=IMAGE_PX, blank_frame=blank_frame)(row)
+    assert (counted.tower > 0) == (images or blank_frame)
     # this way of computing attention computes what causality hides, too
     expected = counter.get_total_flops() - counted.attention
     # small things are left out: the tower's input needs no gradient, an image's row has no label

@@ -30,12 +30,15 @@ def tiny_backbone(vocabulary: Vocabulary, seed: int = 0):
     return model.eval()
 
 
-def batcher(vocabulary: Vocabulary, dtype: torch.dtype = torch.float32) -> Batcher:
+def batcher(
+    vocabulary: Vocabulary, dtype: torch.dtype = torch.float32, *, blank_frame: bool = True
+) -> Batcher:
     return Batcher(
         image_pad=vocabulary.special("<|image_pad|>"),
         image_px=IMAGE_PX,
         device=torch.device("cpu"),
         dtype=dtype,
+        blank_frame=blank_frame,
     )
 
 

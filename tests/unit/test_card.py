@@ -1,12 +1,13 @@
 """The model card says what the settings say, and its header is YAML."""
 
 import re
+from pathlib import Path
 
 import yaml
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.forecast import IntervalRange
-from mmtpp.train.card import as_card
+from mmtpp.train.card import as_card, write_merged_card
 from mmtpp.train.template_record import Answers
 
 ANSWERS = Answers(
@@ -41,3 +42,16 @@ def test_a_whole_model_of_stage_one():
     [plain] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert "PeftModel" not in plain
     assert "a random tiny" in card
+
+
+def test_a_merged_model_names_both_of_its_parts(tmp_path: Path):
+    write_merged_card(
+        tmp_path, base="hf://owner/base@" + "b" * 40, adapter="s3://b/adapter", difference=2e-6
+    )
+    card = (tmp_path / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert ("transformers", "owner/base") == (header["library_name"], header["base_model"])
+    assert "`s3://b/adapter`" in card
+    assert "at most 2e-06 nats" in card
+    [plain] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    compile(plain, "card", "exec")

@@ -21,7 +21,11 @@ FILES = {
     "model.safetensors": b"weights",
     "modeling.py": b"raise SystemExit('remote code')",
     "pytorch_model.bin": b"pickle",
+    "chat_template.jinja": b"{{ messages }}",
+    "LICENSE": b"Apache-2.0",
+    "README.md": b"the base",
 }
+DOWNLOADED = set(FILES) - {"modeling.py", "pytorch_model.bin"}
 
 
 @pytest.fixture
@@ -79,6 +83,12 @@ from mmtpp.model.folder import local_folder
 with local_folder(sys.argv[1]) as folder:
     print(folder); print(*sorted(each.name for each in folder.iterdir()))
 """
+COMPANIONS = """
+import sys
+from mmtpp.model.companions import read_companions
+for name, content in sorted(read_companions(sys.argv[1]).items()):
+    print(name, content.decode())
+"""
 PIN = "import sys; from mmtpp.storage.hub import pinned; print(pinned(sys.argv[1]))"
 
 
@@ -99,12 +109,23 @@ def test_weights_and_json_are_downloaded_once_and_nothing_that_runs(
     done = _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}")
     assert 0 == done.returncode, done.stderr
     folder, names = done.stdout.splitlines()
-    assert "config.json model.safetensors tokenizer.json" == names
+    assert sorted(DOWNLOADED) == names.split()
     assert b"weights" == (Path(folder) / "model.safetensors").read_bytes()
-    assert {"config.json", "model.safetensors", "tokenizer.json"} == set(asked)
+    assert DOWNLOADED == set(asked)
     downloads = len(asked)
     assert 0 == _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}").returncode
     assert downloads == len(asked)
+
+
+def test_the_small_files_of_a_base_come_without_its_weights(
+    hub: tuple[str, list[str]], tmp_path: Path
+):
+    endpoint, asked = hub
+    done = _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}", COMPANIONS)
+    assert [
+        "LICENSE Apache-2.0", "README.base.md the base", "chat_template.jinja {{ messages }}",
+    ] == done.stdout.splitlines(), done.stderr  # fmt: skip
+    assert {"LICENSE", "README.md", "chat_template.jinja"} == set(asked)
 
 
 def test_a_model_without_revision_is_pinned_to_the_commit_of_today(

@@ -4,12 +4,14 @@ import math
 
 import pytest
 from matplotlib.figure import Figure
-from ray.exceptions import RayTaskError
-from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError, RayTaskError, RuntimeEnvSetupError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import NonFiniteLossError
 from tests.unit.sweeps import METRIC
+from tune.causes import one_line, shared_cause
 from tune.figures import figures
 from tune.report import (
     as_csv,
@@ -21,7 +23,6 @@ from tune.report import (
     ranked,
     trials_table,
 )
-from tune.trial import one_line
 
 
 def _rows(*entries):
@@ -156,3 +157,61 @@ def test_why_a_trial_failed_is_one_line():
     assert "MemoryError: tried to allocate 9 GiB" == one_line(RayTaskError("f", "trace", memory))
     of_workers = WorkerGroupError("two failed", {1: memory, 0: diverged})
     assert one_line(diverged) == one_line(of_workers)
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "function_manager.py", line 657, in temporary_actor_method
+    raise RuntimeError(
+RuntimeError: The actor with name ImplicitFunc failed to import on the worker. This may be because:
+
+Traceback (most recent call last):
+  File "function_manager.py", line 696, in _load_actor_class_from_gcs
+    actor_class = pickle.loads(pickled_class)
+ModuleNotFoundError: No module named 'tune'
+
+An unexpected internal error occurred while the worker was executing a task."""
+
+
+def test_the_cause_of_a_death_is_named_before_the_death():
+    """A process that cannot import its trial, as Ray 2.60 reports it: two ways and their causes."""
+    context = ActorDiedErrorContext(
+        error_message=f"The actor is dead because its worker process has died. {TRACEBACK}",
+        class_name="ImplicitFunc",
+        actor_id=bytes(16),
+    )
+    expected = "ModuleNotFoundError: No module named 'tune' (ActorDiedError)"
+    assert expected == one_line(ActorDiedError(context))
+    missing = ModuleNotFoundError("No module named 'tune'")
+    task = RayTaskError("ImplicitFunc.__init__", TRACEBACK, missing, actor_id="00")
+    assert expected == one_line(ActorDiedError(task))
+    assert "ModuleNotFoundError: No module named 'tune'" == one_line(ControllerError(task))
+
+
+def test_a_killed_process_is_named_by_its_death():
+    death = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+    context = ActorDiedErrorContext(error_message=f"{death}\nmore", actor_id=bytes(16))
+    assert f"ActorDiedError: {death}" == one_line(ActorDiedError(context))
+    assert len(one_line(ValueError("x" * 5000))) < 400
+
+
+def test_an_error_that_cannot_be_pickled_is_its_text():
+    """As Ray Tune writes it of attempts whose processes could not be set up."""
+    attempt = (
+        "Failure # {} (occurred at 2026-11-28_07-46-41)\nFailed to set up runtime environment.\n"
+    )
+    raised = (
+        'Traceback (most recent call last):\n  File "x.py", line 1\nTypeError:  {} is no path\n'
+    )
+    text = attempt.format(1) + raised.format("a") + attempt.format(2) + raised.format("b")
+    assert "TypeError:  b is no path" == one_line(text)
+    assert "Failed to set up runtime environment." == one_line(attempt.format(1))
+    assert "unknown" == one_line("")
+    expected = "TypeError:  a is no path (RuntimeEnvSetupError)"
+    assert expected == one_line(RuntimeEnvSetupError(raised.format("a")))
+
+
+def test_trials_that_all_failed_alike_have_a_cause_outside_the_search():
+    rows = [{"error": "A: b"}, {"error": "A: b"}]
+    assert "none of the searched settings" in shared_cause(rows)
+    assert "2 different errors" in shared_cause([*rows, {"error": "C: d"}])
+    assert "searched" not in shared_cause(rows[:1])

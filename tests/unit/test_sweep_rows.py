@@ -1,10 +1,12 @@
 """What becomes of trials: as rows, and in a later round of their sweep."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from mmtpp.data.prepare import sent_packages
 from tests.unit.sweeps import METRIC
 from tune.budget import Budget
 from tune.resume import Again, begin_again, keep_limits
@@ -86,3 +88,31 @@ def test_an_interrupted_round_goes_on_with_what_it_was_begun_for(sweep_of, tmp_p
     (tmp_path / "tune-1").mkdir()
     (tmp_path / "tune-1" / "experiment_state-1.json").write_text("{}")
     assert asked == begin_again(sweep, uri, result, Budget(sweep), retry_failed=False)
+
+
+def test_a_sweep_whose_trials_all_failed_is_not_finished(sweep_of, tmp_path):
+    sweep = sweep_of(RANKS)
+    failed = [
+        {"lora.rank": 2, "status": "failed", "trial": "t_0"},
+        {"lora.rank": 4, "status": "failed", "trial": "t_1"},
+    ]
+
+    def again(rows: list) -> Again:
+        result = {"trials": rows, "round": 0, "budget_used_up": False}
+        return begin_again(sweep, str(tmp_path), result, Budget(sweep), retry_failed=False)
+
+    assert ([], failed) == (again(failed).known, again(failed).rows)
+    assert [{"lora.rank": 2}, {"lora.rank": 4}] == again(failed).points
+    one_stands = [failed[0], {**failed[1], "status": "finished"}]
+    assert ([], one_stands) == (again(one_stands).points, again(one_stands).known)
+    assert [] == again([]).points
+
+
+def test_workers_get_packages_unless_the_job_sends_its_own(monkeypatch: pytest.MonkeyPatch):
+    name, folder = "RAY_JOB_CONFIG_JSON_ENV_VAR", Path("/checkout/tune")
+    expected = {"py_modules": ["/checkout/tune"]}
+    assert (None, expected) == (sent_packages([]), sent_packages([folder]))
+    monkeypatch.setenv(name, '{"runtime_env": {"working_dir": "gcs://p.zip"}}')
+    assert expected == sent_packages([folder])
+    monkeypatch.setenv(name, '{"runtime_env": {"py_modules": ["gcs://own.zip"]}}')
+    assert sent_packages([folder]) is None

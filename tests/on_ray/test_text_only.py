@@ -1,0 +1,62 @@
+"""All parameters of a base trained on events without images, by two workers under ZeRO-3."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmtpp.data.settings import store_vocabulary
+from mmtpp.model.qwen_vl import build_tiny, save_base
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import copy_folder
+from mmtpp.train.launch import pretrain
+from tests.on_ray.settings import RUNS, STORE, make_config
+
+SMALL = {"preprocessor_config.json": "{}", "chat_template.jinja": "{{ messages }}", "LICENSE": "x"}
+OTHERS = {"modeling_own.py": "raise SystemExit", "pytorch_model.bin": "pickle"}
+
+
+@pytest.fixture
+def own_base(store, tmp_path: Path) -> Path:
+    """A random model with small files and files that must not be taken over, also on S3."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    vocabulary = store_vocabulary(STORE, load_manifest(STORE))
+    save_base(build_tiny(vocabulary, seed=1), vocabulary, folder)
+    for name, text in {**SMALL, **OTHERS}.items():
+        (folder / name).write_text(text)
+    copy_folder(str(folder), f"{RUNS}/own-base")
+    return folder
+
+
+def test_the_tower_stays_and_small_files_come_along(own_base: Path, tmp_path: Path):
+    result = pretrain(
+        make_config(
+            **{
+                "run.name": "text-only",
+                "model.path": f"{RUNS}/own-base",
+                "template.images": "none",
+                "zero.stage": 3,
+                "training.num_steps": 3,
+                "training.checkpoint_every": 2,
+            }
+        )
+    )
+    assert 3 == result["steps"]
+    output = tmp_path / "output"
+    copy_folder(f"{RUNS}/text-only/model", str(output))
+    before, after = (load_file(each / "model.safetensors") for each in (own_base, output))
+    assert before.keys() == after.keys()
+    tower = [name for name in before if "visual" in name]
+    assert tower
+    assert all(torch.equal(before[name], after[name]) for name in tower)
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert len(changed) > 20
+    sizes = {name: each.numel() for name, each in before.items()}
+    expected = sum(sizes.values()) - sum(sizes[name] for name in tower)
+    assert expected == result["metrics"]["model/trained_parameters"]
+    for name, text in SMALL.items():
+        assert text == (output / name).read_text()
+    assert "events" in (output / "README.md").read_text()
+    assert not [name for name in OTHERS if (output / name).exists()]

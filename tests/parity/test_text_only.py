@@ -1,0 +1,139 @@
+"""A run without images leaves the vision tower alone, and learns bit for bit as it did with it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from mmtpp.config.load import config_from_tree
+from mmtpp.model.qwen_vl import build_tiny, save_base
+from tests.parity.ranks import (
+    STEPS,
+    VOCABULARY,
+    Job,
+    Result,
+    event_model,
+    plain_losses,
+    rows_of,
+    run_ranks,
+)
+from tests.parity.tiny import batcher
+
+HALF = STEPS // 2
+TEXT_ONLY = Job(3, images=False, blank_frame=False)
+STAGES = (0, 2, 3)
+
+
+def _likelihoods(*, lora: bool, blank_frame: bool, grad: bool) -> tuple[torch.Tensor, dict, int]:
+    """Nats of the labels of some rows, gradients of their sum, and passes of the tower."""
+    model = event_model(lora=lora, images=False)
+    passes: list[None] = []
+    model.base.model.visual.register_forward_pre_hook(lambda *_: passes.append(None))
+    move = batcher(VOCABULARY, blank_frame=blank_frame)
+    with torch.set_grad_enabled(grad):
+        nll = torch.cat([model(move(row))[0] for row in rows_of(0, images=False)])
+    if grad:
+        nll.sum().backward()
+    gradients = {name: each.grad for name, each in model.named_parameters() if each.requires_grad}
+    return nll.detach(), gradients, len(passes)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_row_without_images_scores_the_same_bits_without_the_tower(lora: bool, grad: bool):
+    before, gradients_before, passes_before = _likelihoods(lora=lora, blank_frame=True, grad=grad)
+    after, gradients, passes = _likelihoods(lora=lora, blank_frame=False, grad=grad)
+    assert (len(rows_of(0)), 0) == (passes_before, passes)
+    assert torch.equal(before, after)
+    if grad:
+        assert gradients.keys() == gradients_before.keys()
+        assert not [name for name in gradients if "visual" in name]
+        assert all(torch.equal(gradients_before[name], gradients[name]) for name in gradients)
+
+
+def test_rows_with_images_see_them_whatever_the_others_do():
+    model = event_model(lora=False).eval()
+    (row, *_) = rows_of(0)
+    assert len(row.frames)
+    with torch.no_grad():
+        always, needed = (
+            model(batcher(VOCABULARY, blank_frame=each)(row))[0] for each in (True, False)
+        )
+    assert torch.equal(always, needed)
+
+
+@pytest.fixture(scope="module")
+def two_ranks() -> dict[str, Result]:
+    """Every stage with the tower run on a black frame, as it was, and without; and an adapter."""
+    jobs = {
+        f"{name}-{stage}": replace(TEXT_ONLY, stage=stage, lora=stage == 1, blank_frame=shown)
+        for stage in (*STAGES, 1)
+        for name, shown in (("tower", True), ("none", False))
+    }
+    return dict(zip(jobs, run_ranks(2, *jobs.values()), strict=True))
+
+
+@pytest.mark.parametrize("stage", [*STAGES, 1])
+def test_losses_of_two_ranks_are_the_same_bits_without_the_tower(
+    two_ranks: dict[str, Result], stage: int
+):
+    tower, none = two_ranks[f"tower-{stage}"], two_ranks[f"none-{stage}"]
+    assert tower.losses == none.losses
+    assert tower.grad_norms == none.grad_norms
+    assert (STEPS * 2, 0) == (tower.tower_passes, none.tower_passes)  # two rows of a rank a step
+    plain = plain_losses(images=False, lora=stage == 1)
+    assert plain[0] > plain[-1] + 0.1
+    assert plain == pytest.approx(none.losses, abs=5e-5)
+
+
+def test_a_text_only_run_goes_on_elsewhere_and_keeps_the_tower(tmp_path: Path):
+    """From two ranks of ZeRO-3 to one of ZeRO-0; what is written has the base's tower."""
+    base, saved, output = (tmp_path / name for name in ("base", "saved", "output"))
+    for folder in (base, saved, output):
+        folder.mkdir()
+    save_base(build_tiny(VOCABULARY, seed=0), VOCABULARY, base)
+    (first,) = run_ranks(2, replace(TEXT_ONLY, base=str(base), end=HALF, save=str(saved)))
+    (second,) = run_ranks(
+        1, replace(TEXT_ONLY, stage=0, first=HALF, load=str(saved), output=str(output))
+    )
+    assert plain_losses(images=False) == pytest.approx(first.losses + second.losses, abs=5e-5)
+    assert 0 == first.tower_passes + second.tower_passes
+    for path in saved.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names = [*file.keys()]
+        assert names
+        assert not [name for name in names if "visual" in name]
+    before, after = (load_file(each / "model.safetensors") for each in (base, output))
+    assert before.keys() == after.keys()
+    tower = [name for name in before if "visual" in name]
+    assert len(tower) > 10
+    assert all(torch.equal(before[name], after[name]) for name in tower)
+    assert not torch.equal(before["model.norm.weight"], after["model.norm.weight"])
+
+
+@pytest.mark.parametrize(
+    ("images", "rank", "freeze", "trains"),
+    [
+        ("per_event", 0, False, True),
+        ("on_change", 0, False, True),
+        ("on_change", 0, True, False),
+        ("on_change", 8, False, False),
+        ("none", 0, False, False),
+        ("none", 8, True, False),
+    ],
+)
+def test_the_tower_is_trained_where_it_sees_images(
+    images: str, rank: int, freeze: bool, trains: bool
+):
+    config = config_from_tree(
+        {
+            "template": {"images": images},
+            "lora": {"rank": rank},
+            "training": {"freeze_vision": freeze},
+        }
+    )
+    assert trains == config.trains_vision
+    assert (images != "none") == config.shows_images
