@@ -17,6 +17,7 @@ from PIL import Image
 from mmtpp.core.events import EventSequence
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.types import TypeCodes
 from mmtpp.storage.paths import join, write_bytes
 
 FRAMES_PER_VIDEO = 14
@@ -46,7 +47,7 @@ def read_videos(folder: Path) -> list[EventSequence]:
         sequence
         for path in sorted(folder.glob("*.xml"))
         for sequence in read_file(
-            reader, path.name, path.read_bytes(), type_names=reader.type_names
+            reader, path.name, path.read_bytes(), types=TypeCodes(reader.type_names)
         ).sequences
     ]
 

@@ -28,6 +28,7 @@ from mmtpp.data.raw import tokenised
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.flights import load_departures, sequences
 from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.types import TypeCodes
 from mmtpp.model.vocabulary import Vocabulary
 from tests.qwen_vocabulary import published_tokenizer, qwen_vocabulary
 
@@ -78,7 +79,7 @@ def read_danmaku(folder: Path) -> list[EventSequence]:
     reader = make_reader("danmaku")
     videos = []
     for path in sorted(folder.glob("*.xml")):
-        parsed = read_file(reader, path.name, path.read_bytes(), type_names=reader.type_names)
+        parsed = read_file(reader, path.name, path.read_bytes(), types=TypeCodes(reader.type_names))
         videos += [each for each in parsed.sequences if len(each) >= MIN_COMMENTS]
     return videos
 

@@ -47,12 +47,10 @@ from mmtpp.data.listing import Listing, listing
 from mmtpp.data.machines import machines
 from mmtpp.data.progress import Progress
 from mmtpp.data.reading import ReadShard
-from mmtpp.data.sources.reader import read_file
-from mmtpp.data.sources.tables import MalformedFileError
-from mmtpp.data.sources.types import OTHER, TypeCodes
+from mmtpp.data.tokenizer import own_vocabulary
 from mmtpp.data.totals import Totals, digest, names_in
 from mmtpp.data.type_names import CountTypes, chosen_types
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
+from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import (
     ahead,
@@ -76,8 +74,6 @@ ITEMS_PER_TASK = 4
 TASKS_PER_PROCESS = 4
 MAX_TASKS = 4096  # of a Ray Data job
 MAX_RETRIES = 8  # of a task or process that dies; machines come and go
-TOKENIZER_SAMPLE_FILES = 200
-TOKENIZER_SAMPLE_BYTES = 64 * 2**20
 READS_IN_FLIGHT = 16
 TYPES_FILE = "types.json"
 SHOWN_CAUSES = 3
@@ -166,7 +162,7 @@ def encode(
         _check(existing, settings.source_uri, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, time.monotonic() - started, found.not_read)
 
-    vocabulary = vocabulary or _own_vocabulary(settings, store_uri, existing, files)
+    vocabulary = vocabulary or own_vocabulary(settings, store_uri, existing, files)
     if existing and existing.vocabulary_hash != vocabulary.hash:
         raise ModelError(
             f"the store has the vocabulary {existing.vocabulary_hash[:16]}, this job "
@@ -410,49 +406,6 @@ def _clean(folder: str) -> None:
             remove_folder(join(folder, PENDING))
     except StorageError as error:
         logger.warning("cannot remove what is no longer needed: %s", error)
-
-
-def _own_vocabulary(
-    settings: EncodeSettings,
-    store_uri: str,
-    existing: Manifest | None,
-    files: Sequence[tuple[str, int]],
-) -> Vocabulary:
-    """The vocabulary of the store there, so that more events may follow; else a trained one."""
-    if existing and existing.tokenizer_size == settings.tokenizer_size:
-        uri = join(store_uri, existing.data_folder, TOKENIZER_FILE)
-        return Vocabulary(read_bytes(uri).decode())
-    return Vocabulary(_train_tokenizer(settings, files))
-
-
-def _train_tokenizer(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> str:
-    """Train on the texts of files spread evenly over the source."""
-    reader, types = settings.reader(), settings.types()
-    if settings.finds_types:  # not found yet: texts are wanted, whatever their type
-        types = TypeCodes((OTHER,), folds_rare=True)
-    step = max(1, len(files) // TOKENIZER_SAMPLE_FILES)
-    sample: list[str] = []
-    size = 0
-    for path, num_bytes in files[::step][:TOKENIZER_SAMPLE_FILES]:
-        if size + num_bytes <= TOKENIZER_SAMPLE_BYTES:
-            sample.append(path)
-            size += num_bytes
-    if not sample:
-        sample.append(min(files, key=lambda file: file[1])[0])
-    uris = [join(settings.source_uri, path) for path in sample]
-    texts: list[str] = []
-    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-        contents = ahead(pool, read_bytes, uris, depth=READS_IN_FLIGHT)
-        for path, content in zip(sample, contents, strict=True):
-            try:
-                parsed = read_file(reader, path, content, types=types)
-            except MalformedFileError:
-                continue  # reported when its shard is read
-            texts += [text for sequence in parsed.sequences for text in sequence.texts]
-    logger.info(
-        "training a tokenizer of %d entries on %d texts", settings.tokenizer_size, len(texts)
-    )
-    return train_tokenizer(texts, size=settings.tokenizer_size)
 
 
 def _check(
