@@ -13,7 +13,6 @@ images is finished by the first step. The driver writes the manifest at the end;
 store does not exist.
 """
 
-import hashlib
 import json
 import logging
 import time
@@ -43,7 +42,7 @@ from mmtpp.data.layout import (
     block_file,
     shard_file,
 )
-from mmtpp.data.listing import Listing, listing
+from mmtpp.data.listing import list_events
 from mmtpp.data.machines import machines
 from mmtpp.data.progress import Progress
 from mmtpp.data.reading import ReadShard
@@ -57,7 +56,6 @@ from mmtpp.storage.paths import (
     exists,
     join,
     list_files,
-    list_source,
     read_bytes,
     remove_folder,
     write_bytes,
@@ -141,7 +139,7 @@ def encode(
         ClusterError: a task kills its process again and again.
     """
     started = time.monotonic()
-    found, state = _list(settings, max_file_bytes=max_file_bytes)
+    found, state = list_events(settings, max_file_bytes=max_file_bytes)
     files = found.events
     if found.not_read:
         logger.warning("%s: %s", settings.source_uri, found.warning())
@@ -366,37 +364,6 @@ def _task(step: type, arguments: tuple) -> Callable[[dict], dict]:
 def _step_here(step: type, *arguments: object) -> Any:
     """The step as this process keeps it for all the tasks it is given."""
     return step(*arguments)
-
-
-def _list(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[Listing, str]:
-    """The files of the source, and a hash of their state, images included.
-
-    Raises:
-        DataError: no event files, or one that is too large.
-    """
-    reader = settings.reader()
-    files = list_source(settings.source_uri, settings.source_file)
-    state = hashlib.sha256()
-    for path, info in files:
-        state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
-    found = listing(reader, files)
-    if not found.events:
-        raise DataError(
-            f"no {' or '.join(reader.suffixes)} files",
-            where=settings.source_uri,
-            cause=found.warning(),
-            setting=f"source.kind = {settings.source_kind}, source.uri = {settings.source_uri}",
-        )
-    path, size = max(found.events, key=lambda file: file[1])
-    if size > max_file_bytes:
-        raise DataError(
-            f"a file of {size / 2**20:.0f} MiB; one process reads a file whole, and needs some ten "
-            "times its size in memory",
-            where=join(settings.source_uri, path),
-            cause="split it by sequence into files of some 10 to 100 MiB",
-            setting=f"source.max_file_mib = {max_file_bytes // 2**20}",
-        )
-    return found, state.hexdigest()
 
 
 def _clean(folder: str) -> None:
