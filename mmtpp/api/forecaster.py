@@ -338,12 +338,12 @@ class Forecaster:
 
         if not len(times):
             raise bad("the sequence has no events", "a forecast continues at least one")
-        is_wrong = ~(np.isfinite(times) & (times >= 0)) | (np.diff(times, prepend=times[0]) < 0)
+        is_wrong = ~np.isfinite(times) | (np.diff(times, prepend=times[0]) < 0)
         if is_wrong.any():
             place = int(np.flatnonzero(is_wrong)[0])
             raise bad(
                 f"event {place} has the time {times[place]}",
-                "times must be finite, 0 or more, and in order",
+                "times must be finite and in order",
             )
         count = len(self.type_names) or MAX_TYPES
         if not 0 <= types.min() <= types.max() < count:

@@ -183,6 +183,8 @@ def find_long_texts(
         first: position of the first of ``events`` in the sequence.
         max_text_tokens: ``template.max_text_tokens``; 0 for no limit.
     """
+    if not max_text_tokens and all(each.longest_text is None for each in windows):
+        return LongTexts()  # nearly every sequence
     lengths = np.diff(events.text_offsets)
     allowed = np.minimum(lengths, max_text_tokens) if max_text_tokens else lengths
     seen, cut = (np.zeros(len(lengths), dtype=np.bool_) for _ in range(2))

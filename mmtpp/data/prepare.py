@@ -134,7 +134,7 @@ def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
         logger.warning(
             "events that do not fit window.max_tokens = %d: %s (%s); the store keeps them whole, "
             "later jobs hold their texts in part unless window.long_events = stop; raise "
-            "window.max_tokens, or set template.max_text_tokens = %d",
+            "window.max_tokens, or set template.max_text_tokens, now %d",
             settings.max_tokens,
             f"{found.count:,}",
             "; ".join(found.examples),

@@ -44,10 +44,13 @@ def stored_rejected(uri: str, manifest: Manifest, file: str) -> list[Rejected]:
 
 
 def all_rejected(uri: str, manifest: Manifest) -> Iterator[Rejected]:
-    """Records that were refused when a store was made, file after file."""
-    if manifest.events_rejected:
-        for file in store_reader(uri, manifest).files():
-            yield from stored_rejected(uri, manifest, file)
+    """Records that were refused when a store was made, without ``detail`` and ``record``."""
+    if not manifest.events_rejected:
+        return
+    for file in store_reader(uri, manifest).files():
+        table = read_table(join(uri, manifest.data_folder, REJECTED, file))
+        for row in table.drop_columns(["detail", "record"]).to_pylist():
+            yield Rejected(**row, detail="", record="")
 
 
 def stored_words(

@@ -14,7 +14,7 @@ from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import RawData, read_raw, tokenised
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.data.sources.types import AUTO
-from mmtpp.data.stored import all_rejected, store_reader, stored_words
+from mmtpp.data.stored import all_rejected, store_reader, stored_rejected, stored_words
 from mmtpp.data.type_names import types_line
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
@@ -185,8 +185,9 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
             data.times.append(stored.times)
             data.events.append(stored.events)
         data.texts += [texts for texts, _ in stored_words(uri, manifest, file)]
-    rejected = list(all_rejected(uri, manifest))
-    data.examples = rejected[:MAX_EXAMPLES]
+        if len(data.examples) < MAX_EXAMPLES:
+            data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
+    del data.examples[MAX_EXAMPLES:]
     last_times = {name: float(each[-1]) for name, each in zip(data.names, data.times, strict=True)}
-    data.losses = Losses.of(rejected, last_times)
+    data.losses = Losses.of(all_rejected(uri, manifest), last_times)
     return data

@@ -6,7 +6,13 @@ from mmtpp.core.errors import ModelError
 from mmtpp.storage.hub import is_hub
 from mmtpp.storage.paths import exists, join, split_file
 
-MARKS = ("config.json", "adapter_config.json", "tokenizer.json")  # a model has one at least
+# a model or adapter has one of them at least; a run's folder has a config.json of its own
+MARKS = (
+    "tokenizer.json",
+    "adapter_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+)
 _BELOW = ("model", "adapter", "best_model", "best_adapter")  # names that runs give
 
 
@@ -38,7 +44,7 @@ def check_model_folder(uri: str, *, setting: str = "") -> None:
         return
     below = [join(uri, name) for name in _BELOW if exists(join(uri, name))]
     raise ModelError(
-        f"there is no model in this folder: {' and '.join(MARKS)} are missing",
+        f"there is no model in this folder: it has none of {', '.join(MARKS)}",
         where=where,
         cause=f"the model is in {' or '.join(below)}"
         if below

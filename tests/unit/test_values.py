@@ -268,9 +268,10 @@ def test_what_is_wrong_with_a_models_folder_is_said(tmp_path: Path):
     with pytest.raises(ModelError, match="no model in this folder"):
         mmtpp.Forecaster.from_pretrained(empty)
     (empty / "model").mkdir()
+    (empty / "config.json").write_text("{}")  # of the run
     with pytest.raises(ModelError, match=r"the model is in .*/run/model"):
         mmtpp.Forecaster.from_pretrained(empty)
-    (empty / "config.json").write_text("{}")
+    (empty / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match="not fine-tuned to forecast"):
         mmtpp.Forecaster.from_pretrained(empty)
     with pytest.raises(ModelError, match="this is a file"):
