@@ -76,7 +76,7 @@ def demo(stack: Stack) -> None:
     adapt_config = ["--config", "jobs/configs/demo_adapt.toml"]
     submit(stack, "Prepare the event store", ["python", "jobs/prepare.py", *base_config])
     base = submit(stack, "Train the tiny base", ["python", "jobs/pretrain.py", *base_config])
-    model = ["--set", f"model.path={base['adapter_uri']}"]
+    model = ["--set", f"model.path={base['model_uri']}"]
     adapted = submit(
         stack, "Adapt it with LoRA", ["python", "jobs/pretrain.py", *adapt_config, *model]
     )
@@ -88,7 +88,7 @@ def demo(stack: Stack) -> None:
     finetuned = submit(
         stack, "Fine-tune to forecast", ["python", "jobs/finetune.py", *forecast_config, *model]
     )
-    forecaster = ["--set", f"model.path={finetuned['adapter_uri']}"]
+    forecaster = ["--set", f"model.path={finetuned['model_uri']}"]
     of_forecasts = submit(
         stack, "Evaluate the forecasts",
         ["python", "jobs/evaluate.py", *forecast_config, *forecaster],
@@ -99,7 +99,7 @@ def demo(stack: Stack) -> None:
     print(f"\nMLflow         {_runs_page(stack, of_adapter['run_id'])}")
     print(f"Ray dashboard  {stack.dashboard_uri}  (token in {stack.home / 'ray_token'})")
     print(f"adapter        {adapted['adapter_uri']}")
-    print(f"forecaster     {finetuned['adapter_uri']}")
+    print(f"forecaster     {finetuned['model_uri']}")
     print(f"{minutes:.1f} minutes. Next: make sweep, make ui, make down")
 
 
@@ -117,7 +117,7 @@ def sweep(stack: Stack) -> None:
             "--config",
             "tune/configs/delta_rank.toml",
             "--set",
-            f"model.path={base['adapter_uri']}",
+            f"model.path={base['model_uri']}",
         ],
         shown=OF_A_SWEEP,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from mmtpp.config.fingerprint import fingerprint, run_fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.shapes import Shapes, shaping
 from tune.settings import Choice, SweepSettings, Tie
 
 Values = Mapping[str, object]
@@ -34,7 +35,7 @@ class Sweep:
     @property
     def name(self) -> str:
         """Of this sweep and no other: the same settings find the same sweep again."""
-        shaping = {
+        searching = {
             "searcher",
             "num_trials",
             "seed",
@@ -45,12 +46,13 @@ class Sweep:
             "scheduler",
         }
         # a trial's own identity leaves out how it is scored
-        judged = self.config.model_dump(mode="json", include={"evaluation", "tasks"})
+        judged = shaping(self.config, Shapes.EVALUATION, Shapes.FINETUNE)
         of = {
             "space": {key: _plain(choice) for key, choice in self.space.items()},
             "tied": {key: tie.model_dump(mode="json") for key, tie in self.tied.items()},
-            "sweep": self.settings.model_dump(mode="json", include=shaping),
+            "sweep": self.settings.model_dump(mode="json", include=searching),
             "of": run_fingerprint(self.config),
+            "store": self.config.store.uri,
             "judged": judged,
         }
         return f"{self.settings.name}-{fingerprint(of)[:8]}"

@@ -155,8 +155,10 @@ def _run_jobs(sweep: Sweep, config: RunConfig, segment: Segment) -> dict[str, fl
             result = _train(sweep, config, job, segment)
             metrics = {**result["metrics"], STEP: float(result["steps"])}
         if job in TRAINING_JOBS:
-            trained = "model.adapter" if config.lora.rank else "model.path"
-            config = with_values(config, {trained: result["adapter_uri"]})
+            if config.lora.rank:
+                config = with_values(config, {"model.adapter": result["adapter_uri"]})
+            else:
+                config = with_values(config, {"model.path": result["model_uri"]})
         found |= {f"{job}/{key}" if place else key: value for key, value in metrics.items()}
     return found
 

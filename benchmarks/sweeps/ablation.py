@@ -90,7 +90,7 @@ def train_base(sweep: Sweep, source: dict[str, object]) -> tuple[RunConfig, str]
         },
     )
     prepare(config)
-    return config, str(pretrain(config)["adapter_uri"])
+    return config, str(pretrain(config)["model_uri"])
 
 
 def median_interval(config: RunConfig) -> str:

@@ -1,4 +1,4 @@
-"""What MLflow runs when it loads a logged forecaster (``track.logged_model``).
+"""The model that MLflow loads for a logged forecaster (``track.logged_model``).
 
 One row a sequence in: ``sequence_id``, ``times``, ``types``, and ``texts`` and ``images`` where
 there are any. One row a sequence out: the columns of ``jobs/predict.py``.
@@ -7,7 +7,6 @@ there are any. One row a sequence out: the columns of ``jobs/predict.py``.
 from typing import Any
 
 import pandas as pd
-from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from mmtpp.api.forecaster import Forecaster
@@ -45,6 +44,3 @@ class ForecasterModel(PythonModel):
 def _given(values: Any) -> list[str]:
     """An absent column is NaN in pandas."""
     return [] if values is None or isinstance(values, float) else list(values)
-
-
-set_model(ForecasterModel())

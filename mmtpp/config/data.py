@@ -12,89 +12,92 @@ from pydantic import (
 )
 
 from mmtpp.config.section import Fraction, Section, Uri
+from mmtpp.config.shapes import Shapes
 from mmtpp.core.events import MAX_TYPES
 
 
 class Columns(Section):
     """Columns of a table, ``source.kind = columns``; empty for one there is not."""
 
-    time: str = ""
+    time: Annotated[str, Shapes.STORE] = ""
     """Column of times: numbers in the source's unit, or dates. A list makes its row a whole
     sequence."""
-    date: str = ""
+    date: Annotated[str, Shapes.STORE] = ""
     """Column of the date, where ``time`` has the time of day alone."""
-    time_format: str = ""
+    time_format: Annotated[str, Shapes.STORE] = ""
     """How times are written. Empty: numbers, or a date in one of the usual forms of logs;
     ``number``; ``duration``, H:MM:SS; ``epoch_s``, ``epoch_ms``, ``epoch_us``, ``epoch_ns`` since
     1970; or a format of Python's ``strptime``, such as ``%Y%m%d``."""
-    time_zone: str = "UTC"
+    time_zone: Annotated[str, Shapes.STORE] = "UTC"
     """Time zone of dates that state none, by its IANA name, such as ``Europe/Berlin``."""
-    year: NonNegativeInt = 0
+    year: Annotated[NonNegativeInt, Shapes.STORE] = 0
     """Year of the first date in each file, where dates have none, as those of syslog; 0 refuses
     such dates."""
-    sequence: str = ""
+    sequence: Annotated[str, Shapes.STORE] = ""
     """What the rows of one sequence share; empty: a file is one sequence."""
-    type: str = ""
+    type: Annotated[str, Shapes.STORE] = ""
     """Type codes or names; empty: all events are of one type."""
-    text: str = ""
+    text: Annotated[str, Shapes.STORE] = ""
     """Texts."""
-    image: str = ""
+    image: Annotated[str, Shapes.STORE] = ""
     """Image paths relative to ``source.uri``."""
-    interval: str = ""
+    interval: Annotated[str, Shapes.STORE] = ""
     """Declared waiting times; only compared with the recomputed ones."""
 
 
 class Csv(Section):
     """How CSV files are written."""
 
-    separator: Annotated[str, Field(max_length=1)] = ""
+    separator: Annotated[str, Field(max_length=1), Shapes.STORE] = ""
     """Character between fields. Empty: the one of comma, semicolon, tab and bar by which the header
     has the columns of ``source.columns``."""
-    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    quote: Annotated[str, Field(min_length=1, max_length=1), Shapes.STORE] = '"'
     """Character around a field that holds separators or line breaks."""
-    escape: Annotated[str, Field(max_length=1)] = ""
+    escape: Annotated[str, Field(max_length=1), Shapes.STORE] = ""
     """Character before a quote that belongs to the text, such as a backslash. Empty: such quotes
     are doubled."""
-    encoding: str = "utf-8"
+    encoding: Annotated[str, Shapes.STORE] = "utf-8"
     """Encoding of the files, by Python's name, such as ``cp1252`` or ``gb18030``."""
 
 
 class Taxi(Section):
     """What ``source.kind = taxi`` is built from."""
 
-    trips: Uri = ""
+    trips: Annotated[Uri, Shapes.STORE] = ""
     """Trip records of New York's TLC with zone ids, a CSV or Parquet file."""
-    zones: Uri = ""
+    zones: Annotated[Uri, Shapes.STORE] = ""
     """The TLC taxi zone shapefile, ending in .shp, its .dbf beside it."""
-    sequence: Literal["day", "zone"] = "day"
+    sequence: Annotated[Literal["day", "zone"], Shapes.STORE] = "day"
     """What one sequence is."""
 
 
 class Source(Section):
     """Where raw events come from."""
 
-    kind: Literal["flights", "taxi", "danmaku", "danmaku_qa", "mmtpp", "easytpp", "columns"] = (
-        "mmtpp"
-    )
+    kind: Annotated[
+        Literal["flights", "taxi", "danmaku", "danmaku_qa", "mmtpp", "easytpp", "columns"],
+        Shapes.STORE,
+    ] = "mmtpp"
     """``mmtpp``: the published JSON, one file a sequence; ``danmaku``: Bilibili XML, one file a
     video; ``danmaku_qa``: its questions, JSON lines; ``easytpp``: pickles, JSON or rows of EasyTPP;
     ``columns``: CSV, JSON lines or Parquet by ``source.columns``; ``flights``, ``taxi``: built,
     written to ``source.uri`` as ``mmtpp`` and read back."""
-    uri: Uri = ""
+    uri: Annotated[Uri, Shapes.STORE] = ""
     """Folder with the raw files, or one file of them; a local path or s3://. Paths of images are
     relative to the folder."""
-    flights_sequence: Literal["aircraft", "airport_day"] = "aircraft"
+    flights_sequence: Annotated[Literal["aircraft", "airport_day"], Shapes.STORE] = "aircraft"
     """What one sequence of the demo source is."""
-    seconds_per_unit: PositiveFloat = 1.0
+    seconds_per_unit: Annotated[PositiveFloat, Shapes.STORE] = 1.0
     """Seconds in one unit of the source's times; 60 for minutes. For ``mmtpp``, ``easytpp`` and
     ``columns``: the other kinds know theirs."""
-    types: (
-        Literal["auto"] | Annotated[tuple[str, ...], Field(strict=False, max_length=MAX_TYPES)]
-    ) = ()
+    types: Annotated[
+        Literal["auto"] | Annotated[tuple[str, ...], Field(strict=False, max_length=MAX_TYPES)],
+        Shapes.STORE,
+    ] = ()
     """Names of the event types in the order of their codes; ``auto``: the names that occur, the
     most frequent first, kept by the store for later data. Empty: types are numbers from 0 to 255.
     For ``mmtpp``, ``easytpp`` and ``columns``."""
-    rare_types: Literal["reject", "other"] = "reject"
+    rare_types: Annotated[Literal["reject", "other"], Shapes.STORE] = "reject"
     """Events of a type without a name: ``reject`` them, or fold them into one type named ``other``.
     With ``types = "auto"``, which names as many as fit, these are the rarest."""
     columns: Columns = Columns()
@@ -103,18 +106,18 @@ class Source(Section):
     """How CSV files are written, for ``kind = columns``."""
     taxi: Taxi = Taxi()
     """Files the taxi source is built from."""
-    max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_rejected_fraction: Annotated[float, Field(ge=0, le=1), Shapes.NOTHING] = 0.01
     """``prepare`` fails when more than this share of the events is rejected."""
-    malformed_file: Literal["fail", "reject"] = "fail"
+    malformed_file: Annotated[Literal["fail", "reject"], Shapes.STORE] = "fail"
     """What an unreadable event file does: stop the job, or be counted and kept as rejected."""
-    max_image_pixels: PositiveInt = 50_000_000
+    max_image_pixels: Annotated[PositiveInt, Shapes.STORE] = 50_000_000
     """Images with more pixels are rejected before they are decoded."""
-    max_image_mib: PositiveInt = 64
+    max_image_mib: Annotated[PositiveInt, Shapes.STORE] = 64
     """Larger image files are rejected unread."""
-    max_file_mib: PositiveInt = 1024
+    max_file_mib: Annotated[PositiveInt, Shapes.NOTHING] = 1024
     """``prepare`` refuses larger event files: a process reads a file whole, and needs some ten
     times its size in memory."""
-    max_workers: NonNegativeInt = 0
+    max_workers: Annotated[NonNegativeInt, Shapes.NOTHING] = 0
     """Processes of ``prepare``, a CPU each; 0 for as many as the cluster has or can bring."""
 
     @model_validator(mode="after")
@@ -135,14 +138,14 @@ class Source(Section):
 class Store(Section):
     """The event store that ``prepare`` writes and every later job reads."""
 
-    uri: Uri = ""
+    uri: Annotated[Uri, Shapes.NOTHING] = ""
     """Folder of the store; a local path or s3://."""
-    cache_gib: NonNegativeFloat = 20.0
+    cache_gib: Annotated[NonNegativeFloat, Shapes.NOTHING] = 20.0
     """Disk that every machine may use to keep what it read of stores on S3; 0 for none."""
-    cache_path: str = ""
+    cache_path: Annotated[str, Shapes.NOTHING] = ""
     """Folder of that cache on every machine. Empty: $MMTPP_CACHE, else mmtpp in $XDG_CACHE_HOME or
     ~/.cache."""
-    machine_labels: dict[str, str] = Field(default={})
+    machine_labels: Annotated[dict[str, str], Shapes.NOTHING] = Field(default={})
     """Ray labels of the machines where Ray Data writes and reads the store, as ``{role = "data"}``.
     Empty: any machine."""
 
@@ -151,9 +154,9 @@ class Split(Section):
     """Shares of sequences held out; by a stable hash of the sequence id, for ``danmaku_qa`` of the
     events that are asked about."""
 
-    validation_fraction: Fraction = 0.05
+    validation_fraction: Annotated[Fraction, Shapes.STORE] = 0.05
     """Share used for validation during training."""
-    test_fraction: Fraction = 0.1
+    test_fraction: Annotated[Fraction, Shapes.STORE] = 0.1
     """Share used only by ``evaluate``."""
 
     @model_validator(mode="after")
@@ -166,38 +169,38 @@ class Split(Section):
 class Compression(Section):
     """Which events are written as one similar-event token."""
 
-    strategy: Literal["none", "temporal", "anchored", "relative", "hybrid", "random_drop"] = (
-        "temporal"
-    )
+    strategy: Annotated[
+        Literal["none", "temporal", "anchored", "relative", "hybrid", "random_drop"], Shapes.PLAN
+    ] = "temporal"
     """Which events are similar. ``temporal``: the paper's rule, the interval differs by less than
     ``delta`` from the one directly before; ``anchored``: from that of the last kept event;
     ``relative``: as ``temporal`` for the logarithms of the intervals; ``hybrid``: as ``temporal``,
     and type, frame and text agree; ``random_drop``: a control, by chance; ``none``: keep all."""
-    delta: NonNegativeFloat = 0.2
+    delta: Annotated[NonNegativeFloat, Shapes.PLAN] = 0.2
     """Threshold, the paper's capital delta, in the source's time unit; for ``relative`` a
     difference of natural logarithms."""
-    run_encoding: Literal["token", "run_length"] = "token"
+    run_encoding: Annotated[Literal["token", "run_length"], Shapes.PLAN] = "token"
     """``token``: each similar event is one token (the paper); ``run_length``: a run of them is one
     token, their number and the time they span."""
-    min_text_similarity: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_text_similarity: Annotated[float, Field(ge=0, le=1), Shapes.PLAN] = 0.5
     """``hybrid`` only: share of common distinct tokens (Jaccard) from which texts agree."""
-    drop_fraction: Fraction = 0.5
+    drop_fraction: Annotated[Fraction, Shapes.PLAN] = 0.5
     """``random_drop`` only: chance of an event to be dropped."""
 
 
 class Template(Section):
     """How an event is written as tokens."""
 
-    style: Literal["paper", "compact", "minimal", "dense"] = "paper"
+    style: Annotated[Literal["paper", "compact", "minimal", "dense"], Shapes.PLAN] = "paper"
     """``paper``: the published layout, token for token; ``compact``: without its blanks and line
     breaks; ``minimal``: only what reading back needs; ``dense``: nor the end of the text."""
-    time_bytes: Literal[2, 3, 4] = 4
+    time_bytes: Annotated[Literal[2, 3, 4], Shapes.PLAN] = 4
     """Bytes of the time code; 4 is the paper's float32, 2 resolve an interval to 0.4 %."""
-    images: Literal["per_event", "on_change", "none"] = "per_event"
+    images: Annotated[Literal["per_event", "on_change", "none"], Shapes.PLAN] = "per_event"
     """When an event's image is shown."""
-    image_px: Annotated[int, Field(ge=56, le=560, multiple_of=28)] = 56
+    image_px: Annotated[int, Field(ge=56, le=560, multiple_of=28), Shapes.STORE] = 56
     """Side of the square every image is resized to by ``prepare``, in pixels; 56 is 4 tokens."""
-    max_text_tokens: NonNegativeInt = 0
+    max_text_tokens: Annotated[NonNegativeInt, Shapes.PLAN] = 0
     """Maximum length of an event's text, in tokens. Longer texts are truncated in samples and
     counted; the store keeps them whole. 0 truncates none."""
 
@@ -205,15 +208,15 @@ class Template(Section):
 class Window(Section):
     """How sequences are cut into samples."""
 
-    max_tokens: Annotated[int, Field(ge=64)] = 4096
+    max_tokens: Annotated[int, Field(ge=64), Shapes.PLAN] = 4096
     """Tokens in one packed sample, images included."""
-    overlap_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    overlap_fraction: Annotated[float, Field(ge=0, le=0.9), Shapes.PLAN] = 0.0
     """Share of a training window that repeats the one before as unscored context."""
-    long_events: Literal["cut", "stop"] = "cut"
+    long_events: Annotated[Literal["cut", "stop"], Shapes.NOTHING] = "cut"
     """Treatment of an event that does not fit ``max_tokens``. ``cut``: its text is cut, to at most
     half of ``max_tokens``; a question in words that does not fit is left out; both are counted and
     named. ``stop``: the job stops and names the first such event."""
-    time_from: float = Field(default=-1e300)
+    time_from: Annotated[float, Shapes.PLAN] = Field(default=-1e300)
     """Only events at or after this time, in the source's time unit."""
-    time_to: float = Field(default=1e300)
+    time_to: Annotated[float, Shapes.PLAN] = Field(default=1e300)
     """Only events before this time, in the source's time unit."""

@@ -1,23 +1,16 @@
-"""Fingerprints: a short name for exactly the settings something depends on."""
+"""Fingerprints: a short name for exactly the settings that something depends on.
+
+Each setting declares what it shapes (``config.shapes``); nothing here lists settings.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
 
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.shapes import Shapes, shaping
 
-_NOT_SHAPING = (
-    "num_workers",
-    "min_workers",
-    "hang_timeout_s",
-    "log_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "upload_patience_s",
-    "max_failures",
-    "validate_every",
-    "machine_labels",
-)
+TRAINING = ("pretrain", "finetune")
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:
@@ -26,30 +19,39 @@ def fingerprint(settings: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_fingerprint(config: RunConfig, *, job: str = "pretrain") -> str:
-    """Hash of everything that shapes a training run: not its name, place, tracking or topology.
+def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = True) -> str:
+    """Hash of every setting that shapes a training run, apart from its data.
 
-    Only ``finetune`` asks tasks.
+    The number of workers, ZeRO and how failures are handled are not in it: neither batches nor
+    checkpoints depend on them.
 
-    The number of workers and ZeRO are left out because neither batches nor checkpoints depend on
-    them.
+    Args:
+        config: Of the job.
+        job: ``pretrain`` or ``finetune``; only the latter asks tasks.
+        steps: Whether the number of updates is in it.
     """
-    excluded = {"run", "tracking", "source", "evaluation", "prediction", "zero"}
-    if job != "finetune":
-        excluded.add("tasks")
-    tree = config.model_dump(mode="json", exclude=excluded)
-    tree["store"] = config.store.uri
-    for key in _NOT_SHAPING:
-        del tree["training"][key]
-    return fingerprint(tree)
+    return fingerprint(shaping(config, *_kinds(job, steps=steps)))
 
 
-def run_name(config: RunConfig, job: str) -> str:
-    """``run.name``, or one derived from the settings: no clock and no chance in it."""
-    is_training = job in ("pretrain", "finetune")
-    if config.run.name and is_training:
+def _kinds(job: str, *, steps: bool = True) -> list[Shapes]:
+    kinds = [Shapes.PLAN, Shapes.RUN]
+    if job == "finetune":
+        kinds.append(Shapes.FINETUNE)
+    return [*kinds, Shapes.STEPS] if steps else kinds
+
+
+def run_name(config: RunConfig, job: str, *, store: str) -> str:
+    """``run.name``, or one derived from the settings: no clock and no randomness in it.
+
+    Args:
+        config: Of the job.
+        job: ``pretrain``, ``finetune``, ``evaluate``, ``predict`` or ``export``.
+        store: Fingerprint of the store's content, or where its events come from.
+    """
+    if config.run.name and job in TRAINING:
         return config.run.name
-    tree = config.model_dump(mode="json", include={"evaluation", "prediction", "source"})
-    run = run_fingerprint(config, job=job)
-    suffix = run if is_training else fingerprint({"run": run, **tree})
+    kinds = _kinds(job)
+    if job not in TRAINING:
+        kinds += [Shapes.STORE, Shapes.EVALUATION, Shapes.PREDICTION]
+    suffix = fingerprint({"settings": shaping(config, *kinds), "store": store})
     return f"{config.run.name or config.model.preset}-{job}-{suffix[:8]}"

@@ -9,9 +9,11 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.shapes import Shapes, declared
 from mmtpp.core.errors import ConfigError
 
 _WIDTH = 100
@@ -37,12 +39,14 @@ class Setting:
         path: as ``--set`` takes it.
         takes: values it may have.
         default: as TOML.
+        changes: Results that depend on it: a job with another value makes them anew.
         help: what it does.
     """
 
     path: str
     takes: str
     default: str
+    changes: str
     help: str
 
 
@@ -87,16 +91,24 @@ def as_markdown() -> str:
         "# Settings\n",
         "Written by `python -m mmtpp settings --markdown`; `python -m mmtpp settings WORD` finds "
         "one. Give them as `--set path=value`, or in a TOML file, where the path's parts are "
-        "tables; `--set` wins over the file, the file over the default.\n",
+        "tables; `--set` wins over the file, the file over the default. The column *changes* names "
+        "the results that a setting shapes: with another value the job makes them anew; with "
+        "`nothing`, what is there is found again.\n",
     ]
     schema = RunConfig.model_json_schema()
     for section, field in cast("dict[str, Schema]", schema["properties"]).items():
         about = _section_of(field, schema["$defs"])["description"]
-        parts += [f"## {section}\n", f"{_in_one_line(about)}\n", "| setting | takes | default | |"]
-        parts.append("|---|---|---|---|")
+        parts += [f"## {section}\n", f"{_in_one_line(about)}\n"]
+        parts += ["| setting | takes | default | changes | |", "|---|---|---|---|---|"]
         for each in settings():
             if each.path.startswith(f"{section}."):
-                cells = (f"`{each.path}`", each.takes, f"`{each.default}`", each.help)
+                cells = (
+                    f"`{each.path}`",
+                    each.takes,
+                    f"`{each.default}`",
+                    each.changes,
+                    each.help,
+                )
                 parts.append(
                     f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
                 )
@@ -113,7 +125,18 @@ def _settings(
             yield from _settings(_section_of(field, sections), sections, f"{path}.", default)
         else:
             about = _in_one_line(field.get("description", ""))
-            yield Setting(path, _takes(field), _as_toml(default), about)
+            yield Setting(path, _takes(field), _as_toml(default), _changes(path), about)
+
+
+@cache
+def _declared() -> dict[str, frozenset[Shapes]]:
+    return dict(declared(RunConfig))
+
+
+def _changes(path: str) -> str:
+    """Results that a setting shapes, in the order in which jobs make them."""
+    shapes = _declared()[path]
+    return ", ".join(each.value for each in Shapes if each in shapes)
 
 
 def _section_of(field: Schema, sections: dict[str, Schema]) -> Schema:
@@ -151,5 +174,6 @@ def _has(setting: Setting, words: Sequence[str]) -> bool:
 
 def _as_text(setting: Setting) -> str:
     head = f"{setting.path} = {setting.default}"
-    body = textwrap.wrap(setting.help.replace("``", ""), _WIDTH - 4)
+    about = f"{setting.help} Changes: {setting.changes}."
+    body = textwrap.wrap(about.replace("``", ""), _WIDTH - 4)
     return "\n".join([f"{head:50} {setting.takes}", *(f"    {line}" for line in body), ""])

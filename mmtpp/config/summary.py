@@ -52,11 +52,10 @@ def next_commands(
         return [f"python -m mmtpp inspect {shlex.quote(config.store.uri)}",
                 f"python jobs/pretrain.py {shlex.join(argv)}"]  # fmt: skip
     if job in ("pretrain", "finetune"):
-        out = str(result["adapter_uri"])
         if config.lora.rank:
-            given = {"model.path": config.model.path, "model.adapter": out}
+            given = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
         else:
-            given = {"model.path": out}
+            given = {"model.path": str(result["model_uri"])}
         after = ["finetune", "evaluate"] if job == "pretrain" else ["evaluate", "predict"]
         return [_command(name, again, given, config.run.name) for name in after]
     if job == "evaluate" and "report_uri" in result:

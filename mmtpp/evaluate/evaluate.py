@@ -71,7 +71,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         manifest.vocabulary_hash,
         choose_hardware(config).precision,
     )
-    name = run_name(config, "evaluate")
+    name = run_name(config, "evaluate", store=manifest.fingerprint)
     run_uri = join(config.run.storage_uri, name)
     answers = recorded_answers(config.model.adapter or config.model.path)
     result: dict[str, Any] = {}

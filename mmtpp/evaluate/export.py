@@ -42,7 +42,7 @@ def export(config: RunConfig) -> dict[str, object]:
     start_ray()
     on_cpu = Hardware(on_gpu=False, precision=config.model.precision)
     wait_for(workers(config, on_cpu, 1), patience_s=config.run.wait_for_machines_s)
-    output = join(config.run.storage_uri, run_name(config, "export"), "model")
+    output = join(config.run.storage_uri, run_name(config, "export", store=""), "model")
     task: Any = ray.remote(
         num_cpus=config.training.cpus_per_worker,
         label_selector=config.training.machine_labels,

@@ -70,7 +70,7 @@ def predict(config: RunConfig) -> dict[str, object]:
             setting="prediction.text = true",
         )
     check_template(config, scored, to_train=False)
-    run_uri = join(config.run.storage_uri, run_name(config, "predict"))
+    run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     if not config.store.uri:
         config = with_values(config, {"store.uri": join(run_uri, "store")})
     if config.source.uri:

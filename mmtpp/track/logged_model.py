@@ -1,6 +1,7 @@
 """A forecaster as MLflow's own kind of model: ``mlflow.pyfunc.load_model(...).predict(frame)``."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from mlflow.models import ModelSignature
@@ -19,27 +20,36 @@ INPUTS = Schema(
 )
 
 
-def save_forecaster(
-    folder: Path, *, script: Path, path: str, base: str, known_type: str | int
-) -> None:
+# run by MLflow when it loads the model, in an environment that has mmtpp
+_CODE = """from mlflow.models import set_model
+
+from mmtpp.api.mlflow_model import ForecasterModel
+
+set_model(ForecasterModel())
+"""
+
+
+def save_forecaster(folder: Path, *, path: str, base: str, known_type: str | int) -> None:
     """Write an MLflow model that loads a forecaster from where it lies.
 
     The model is code and the place of the weights: nothing is pickled, nothing is copied.
 
     Args:
         folder: new and local.
-        script: defines the model, run when it is loaded.
         path: URI of the model or adapter.
         base: URI of the model that an adapter adapts, or empty.
         known_type: one that the model knows, for the example of an input.
     """
     example = {"sequence_id": "example", "times": [0.0, 1.0, 3.0], "types": [known_type] * 3}
-    save_model(
-        str(folder),
-        python_model=str(script),
-        model_config={"path": path, "base": base},
-        signature=ModelSignature(inputs=INPUTS, params=ParamSchema([])),
-        input_example=pd.DataFrame([example]),
-        pip_requirements=["mmtpp"],
-        metadata={"mmtpp.model_uri": path, "mmtpp.base_uri": base},
-    )
+    with TemporaryDirectory() as scratch:
+        script = Path(scratch) / "forecaster.py"
+        script.write_text(_CODE)
+        save_model(
+            str(folder),
+            python_model=str(script),
+            model_config={"path": path, "base": base},
+            signature=ModelSignature(inputs=INPUTS, params=ParamSchema([])),
+            input_example=pd.DataFrame([example]),
+            pip_requirements=["mmtpp"],
+            metadata={"mmtpp.model_uri": path, "mmtpp.base_uri": base},
+        )

@@ -219,13 +219,10 @@ class MlflowTracker:
 
         self._put("dataset", asdict(data), call)
 
-    def forecaster(
-        self, script: Path, *, path: str, base: str, known_type: str | int, register_as: str
-    ) -> None:
+    def forecaster(self, *, path: str, base: str, known_type: str | int, register_as: str) -> None:
         """Record a fine-tuned model in MLflow's own form, and register it where a name is given.
 
         Args:
-            script: defines the model.
             path: URI of the model or adapter.
             base: URI of the model that an adapter adapts, or empty.
             known_type: one that the model knows.
@@ -238,7 +235,7 @@ class MlflowTracker:
 
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / FORECASTER
-                save_forecaster(folder, script=script, path=path, base=base, known_type=known_type)
+                save_forecaster(folder, path=path, base=base, known_type=known_type)
                 client.log_artifacts(run_id, str(folder), FORECASTER)
             if register_as:
                 if not client.search_registered_models(f"name = '{register_as}'"):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, Wo
 from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.shapes import Shapes, shaping
 from mmtpp.core.errors import (
     ClusterError,
     ConfigError,
@@ -62,8 +64,6 @@ logger = logging.getLogger(__name__)
 
 TRACKER_WAIT_S = 20.0
 RESULT_FILE = "result.json"  # below the run's folder, written last
-# run by MLflow when it loads a fine-tuned model; of a layer above, and so named by its place
-FORECASTER_SCRIPT = Path(__file__).parents[1] / "api" / "mlflow_model.py"
 
 
 def pretrain(
@@ -78,8 +78,9 @@ def pretrain(
             from there, with this run's optimiser settings.
 
     Returns:
-        ``run_id``, ``adapter_uri``, ``steps``, ``metrics`` and where things are; what it returned
-        before when the run is finished.
+        ``run_id``, ``model_uri`` or with LoRA ``adapter_uri``, ``steps``, ``metrics`` and where
+        things are. A finished run returns its result again, and continues where
+        ``training.num_steps`` was raised.
 
     Raises:
         StoppedError: by SIGTERM, after a checkpoint.
@@ -160,14 +161,15 @@ def _train(
             "needs no more memory",
             setting=f"zero.stage = 0, model.precision = {config.model.precision}",
         )
-    name = run_name(config, job)
+    name = run_name(config, job, store=manifest.fingerprint)
     run_uri = join(config.run.storage_uri, name)
     _claim(config, job, run_uri)
     train = assemble_settings(config, manifest, split="train", asking=asking)
     plan = _plan(train, vocabulary, join(run_uri, "plan.parquet"))
-    if exists(join(run_uri, RESULT_FILE)):
+    result = _result(run_uri)
+    if result is not None and result["steps"] == training.num_steps:
         logger.info("this run is finished; its result is %s", join(run_uri, RESULT_FILE))
-        return json.loads(read_bytes(join(run_uri, RESULT_FILE)))
+        return result
     logger.info("training: %s", plan.describe(config.window.max_tokens))
     if training.max_flops:
         from mmtpp.train.compute import steps_within  # imports the model's classes
@@ -178,9 +180,8 @@ def _train(
     validation = plan_validation(config, manifest, vocabulary, run_uri, asking=asking)
 
     spans = interval_range(train) if asking is not None or training.time_smoothing else None
-    fingerprint = run_fingerprint(config, job=job)
+    fingerprint = run_fingerprint(config, job=job, steps=False)
     run_key = f"{name}-{fingerprint[:16]}-{manifest.fingerprint[:16]}"
-    output = "adapter" if config.lora.rank else "model"
     type_codes = [code for code, count in enumerate(manifest.type_counts) if count]
     task = Task(
         config=config.model_dump(mode="json"),
@@ -191,7 +192,7 @@ def _train(
         validation_plan_uri=join(run_uri, "validation_plan.parquet"),
         tokenizer_json=vocabulary.tokenizer_json,
         type_codes=type_codes,
-        output_uri=join(run_uri, output),
+        output_uri=join(run_uri, output_kind(config)),
         precision=hardware.precision,
         answers=None
         if asking is None or spans is None
@@ -313,7 +314,6 @@ def _fit(
         tracker.text("output_uri.txt", task.output_uri)
     if task.answers is not None and {"time", "type"} & set(task.answers.tasks):
         tracker.forecaster(
-            FORECASTER_SCRIPT,
             path=task.output_uri,
             base=config.model.path if config.lora.rank else "",
             known_type=task.answers.name_of(task.answers.type_codes[0]),
@@ -321,11 +321,12 @@ def _fit(
             register_as="" if config.tracking.parent_run_id else config.tracking.register_as,
         )
     tracker.close("FINISHED")
+    made = output_kind(config)
     report: dict[str, object] = {
         "run_id": tracker.run_id,
         "run_name": task.run.run_name,
-        "adapter_uri": task.output_uri,
-        **({"best_adapter_uri": best_uri(task, best_step)} if best_step else {}),
+        f"{made}_uri": task.output_uri,
+        **({f"best_{made}_uri": best_uri(task, best_step)} if best_step else {}),
         "steps": steps,
         "metrics": metrics,
         "tracking_uri": config.tracking.uri,
@@ -346,27 +347,73 @@ def _timeouts(seconds: Mapping[str, float]) -> Iterator[None]:
             del os.environ[name]
 
 
+def output_kind(config: RunConfig) -> str:
+    """What training makes: an ``adapter`` or a whole ``model``."""
+    return "adapter" if config.lora.rank else "model"
+
+
+def _result(run_uri: str) -> dict[str, Any] | None:
+    """The result of a run that has finished; None before."""
+    uri = join(run_uri, RESULT_FILE)
+    return json.loads(read_bytes(uri)) if exists(uri) else None
+
+
 def _claim(config: RunConfig, job: str, run_uri: str) -> None:
     """Write the settings into the run's folder, or check that they are those it was started with.
 
+    The number of updates may grow: the run then continues.
+
     Raises:
-        ConfigError: the run was started with others; names each.
+        ConfigError: The run was started with other settings; names each.
     """
     uri = join(run_uri, "config.json")
-    if not exists(uri):
-        write_bytes(uri, config.model_dump_json(indent=2).encode())
-        return
-    started = config_from_tree(json.loads(read_bytes(uri)))
-    if run_fingerprint(started, job=job) != run_fingerprint(config, job=job):
-        before, now = flat_settings(started), flat_settings(config)
-        changed = [
-            f"{key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]
-        ]
+    if exists(uri):
+        started = config_from_tree(json.loads(read_bytes(uri)))
+        before, now = (run_fingerprint(each, job=job, steps=False) for each in (started, config))
+        if before != now:
+            raise _other_settings(started, config, run_uri)
+        grown = _grown_steps(started, config, run_uri)
+        if not grown:
+            return
+        logger.warning(
+            "%s continues: %s. The learning rate follows the schedule of the longer run from its "
+            "next step on (warm-up and decay are shares of all steps), so it may rise again, and "
+            "the result is not that of a run of this length from the start",
+            run_uri,
+            grown,
+        )
+    write_bytes(uri, config.model_dump_json(indent=2).encode())
+
+
+def _other_settings(started: RunConfig, config: RunConfig, run_uri: str) -> ConfigError:
+    before, now = flat_settings(started), flat_settings(config)
+    changed = [f"{key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]]
+    return ConfigError(
+        "this run was started with other settings:\n  " + "\n  ".join(changed),
+        where=run_uri,
+        setting="run.name: choose another, or leave it empty",
+    )
+
+
+def _grown_steps(started: RunConfig, config: RunConfig, run_uri: str) -> str:
+    """Settings of the number of updates that were raised; empty where none has changed.
+
+    Raises:
+        ConfigError: One was lowered.
+    """
+    before, now = shaping(started, Shapes.STEPS), shaping(config, Shapes.STEPS)
+    changed = {
+        key: f"{key} = {before[key]} -> {now[key]}" for key in now if before[key] != now[key]
+    }
+    lowered = [text for key, text in changed.items() if not before[key] or now[key] < before[key]]
+    if lowered:
         raise ConfigError(
-            "this run was started with other settings:\n  " + "\n  ".join(changed),
+            f"a run cannot become shorter than it was started: {', '.join(lowered)}",
             where=run_uri,
+            cause="its learning rates so far are those of the longer run",
             setting="run.name: choose another, or leave it empty",
         )
+    return ", ".join(changed.values())
 
 
 def _plan(settings: AssembleSettings, vocabulary: Vocabulary, uri: str) -> Plan:
@@ -411,6 +458,8 @@ def plan_validation(
         )
         return None
     settings = assemble_settings(config, manifest, split="validation", asking=asking)
+    # training.validation_sequences chooses, not the number of sequences that evaluate scores
+    settings = replace(settings, max_sequences=0)
     plan = make_plan(settings, vocabulary.token_ids())
     places = plan.windows.select(["file", "group", "row"]).to_pylist()
     names = [(place["file"], place["group"], place["row"]) for place in places]

@@ -35,7 +35,7 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
     if progress.step == num_steps:  # interrupted after its last checkpoint
         _finish(worker, progress)
         return {}
-    metrics: dict[str, float] = {}
+    newest: dict[str, float] = {}  # the last value of every metric, for the result
     losses: list[LossSums] = []
 
     while progress.step < num_steps:
@@ -59,7 +59,7 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
         worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()), flops)
         last = progress.step == num_steps
         if last or progress.step % training.log_every == 0:
-            metrics |= {
+            logged = {
                 **sum(losses[1:], losses[0]).per_token("train"),
                 **worker.telemetry.flush(),
                 "train/workers": float(worker.num_ranks),
@@ -68,16 +68,17 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
                 "train/epoch": progress.step * training.samples_per_step / len(worker.plan.samples),
             }
             losses.clear()
-            _log(worker, progress.step, metrics)
+            _log(worker, progress.step, logged)
+            newest |= logged
         reported: dict[str, float] = {}
         if worker.task.validation and (last or _is_due(progress.step, training.validate_every)):
             with worker.telemetry.validating():
                 scores = validate(worker, progress.step)
             worker.tracker.metrics(progress.step, scores)
-            metrics |= scores
+            newest |= scores
             if training.validate_every:
                 progress = _keep_if_best(worker, progress, scores)
-            reported = {**worker.figures, **metrics, "step": float(progress.step)}
+            reported = {**worker.figures, **newest, "step": float(progress.step)}
         heard = worker.notices.listen(worker.batcher.device)
         if heard.is_to_stop and not last:
             logger.warning("stopped after step %d, as asked", progress.step)
@@ -89,14 +90,14 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
             worker.watchdog.at(progress.step, SAVING, "reporting", may_take_long=True)
             ray.train.report(reported)
 
-    metrics |= worker.figures
-    metrics |= {"step": float(progress.step), "best_step": float(progress.best_step)}
-    _save(worker, progress, metrics, wait=True)
+    newest |= worker.figures
+    newest |= {"step": float(progress.step), "best_step": float(progress.best_step)}
+    _save(worker, progress, newest, wait=True)
     if progress.step == num_steps:
         _finish(worker, progress)
     else:
         _close(worker)
-    return metrics
+    return newest
 
 
 def _finish(worker: Worker, progress: Progress) -> None:

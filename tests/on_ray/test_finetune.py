@@ -33,7 +33,7 @@ TASKS = {"tasks.text": 0.5, "lora.rank": 8, "training.learning_rate": 1e-2}
 @pytest.fixture(scope="module")
 def adapted(base) -> dict:
     """LoRA on the base, asked for time, type and text."""
-    changes = {"run.name": "stage2", "model.path": base["adapter_uri"], **TASKS}
+    changes = {"run.name": "stage2", "model.path": base["model_uri"], **TASKS}
     return finetune(make_config(**changes, **{"tracking.register_as": "line forecaster"}))
 
 
@@ -61,7 +61,7 @@ def test_stage_two_learns_to_answer(adapted, stack):
 
 def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     settings = {
-        "model.path": base["adapter_uri"],
+        "model.path": base["model_uri"],
         "model.adapter": adapted["adapter_uri"],
         "evaluation.written_texts": 60,
         "generation.max_tokens": 12,
@@ -149,7 +149,7 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
     """Files that were never in the store, with the model's vocabulary and limits."""
     publish_events(OWN)
     settings = {
-        "model.path": base["adapter_uri"],
+        "model.path": base["model_uri"],
         "model.adapter": adapted["adapter_uri"],
         "source.uri": OWN,
         "store.uri": "",
@@ -278,7 +278,7 @@ def test_the_readmes_python_runs(adapted, tmp_path):
 
 
 def test_an_adapter_that_does_not_fit_is_refused_before_anything_starts(base, adapted):
-    changes = {"model.path": base["adapter_uri"], "model.adapter": adapted["adapter_uri"], **TASKS}
+    changes = {"model.path": base["model_uri"], "model.adapter": adapted["adapter_uri"], **TASKS}
     with pytest.raises(ModelError, match=r"(?s)rank 8 and alpha 64.*lora\.rank = 4"):
         finetune(make_config(**{**changes, "lora.rank": 4}))
     with pytest.raises(ConfigError, match=r"model\.adapter"):
@@ -288,7 +288,7 @@ def test_an_adapter_that_does_not_fit_is_refused_before_anything_starts(base, ad
 @pytest.mark.slow
 def test_training_goes_on_from_an_adapter(base, adapted, stack):
     changes = {
-        "model.path": base["adapter_uri"],
+        "model.path": base["model_uri"],
         "model.adapter": adapted["adapter_uri"],
         "run.name": "stage2-more",
         "training.num_steps": 2,

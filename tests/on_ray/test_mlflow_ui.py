@@ -17,9 +17,9 @@ SEEN_MS = 60_000  # two processors, and all of a large page is loaded first
 @pytest.fixture(scope="module")
 def runs(base) -> tuple[dict, dict]:
     """A fine-tuning and its evaluation."""
-    changes = {"model.path": base["adapter_uri"], "lora.rank": 8, "training.learning_rate": 1e-2}
+    changes = {"model.path": base["model_uri"], "lora.rank": 8, "training.learning_rate": 1e-2}
     tuned = finetune(make_config(**changes, **{"run.name": "seen"}))
-    adapter = {"model.path": base["adapter_uri"], "model.adapter": tuned["adapter_uri"]}
+    adapter = {"model.path": base["model_uri"], "model.adapter": tuned["adapter_uri"]}
     return tuned, evaluate(make_config(**adapter))
 
 

@@ -60,12 +60,12 @@ SETTINGS = {
 
 def test_questions_are_trained_on_answered_and_scored(base, stack):
     _publish()
-    config = make_config(**{**SETTINGS, "model.path": base["adapter_uri"]})
+    config = make_config(**{**SETTINGS, "model.path": base["model_uri"]})
     prepare(config)
     changes = {
         **SETTINGS,
         "run.name": "questions",
-        "model.path": base["adapter_uri"],
+        "model.path": base["model_uri"],
         "tasks.time": 0.0,
         "tasks.type": 0.0,
         "tasks.joint": 0.0,
@@ -76,12 +76,12 @@ def test_questions_are_trained_on_answered_and_scored(base, stack):
         "training.learning_rate": 5e-3,
     }
     trained = finetune(make_config(**changes))
-    answers = recorded_answers(trained["adapter_uri"])
+    answers = recorded_answers(trained["model_uri"])
     assert answers is not None
     assert ("qa",) == answers.tasks
     losses = curve(MlflowClient(stack.mlflow_uri), trained["run_id"])
     assert losses[max(losses)] < 0.5 * losses[1]
-    result = evaluate(make_config(**{**changes, "model.path": trained["adapter_uri"]}))
+    result = evaluate(make_config(**{**changes, "model.path": trained["model_uri"]}))
     table = read_table(str(result["answers_uri"]))
     count = load_manifest(STORE).sequences_by_split["test"]
     assert count == result["answers"] == len(table) == len(set(table["sequence_id"].to_pylist()))
@@ -102,4 +102,4 @@ def test_questions_are_trained_on_answered_and_scored(base, stack):
 
 def test_a_store_without_questions_says_so(base, store):
     with pytest.raises(DataError, match=r"no sequence of the .* split has a question"):
-        finetune(make_config(**{"model.path": base["adapter_uri"], "tasks.qa": 1.0}))
+        finetune(make_config(**{"model.path": base["model_uri"], "tasks.qa": 1.0}))

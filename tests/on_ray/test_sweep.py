@@ -100,7 +100,7 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
         "grid",
         'max_concurrent = 2\n[space]\n"lora.rank" = [2, 4]\n"training.learning_rate" = [0.003]\n',
         **{
-            "model.path": base["adapter_uri"],
+            "model.path": base["model_uri"],
             "training.num_steps": 3,
             "source.uri": f"{RUNS}/no-such-source",
         },

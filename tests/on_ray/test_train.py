@@ -53,7 +53,7 @@ def test_training_learns_and_is_tracked(base, stack):
     assert history[0].value > history[-1].value + 0.3
     assert run.data.metrics["validation/events"] > 10
     assert {"model", "config.json"} <= {item.path for item in client.list_artifacts(base["run_id"])}
-    with local_folder(base["adapter_uri"]) as folder:
+    with local_folder(base["model_uri"]) as folder:
         assert folder is not None
         load_base(folder, dtype=torch.float32)
 
@@ -78,12 +78,12 @@ def test_a_run_interrupted_before_its_result_makes_only_that_again(store, stack)
     result = pretrain(config)
     client = MlflowClient(stack.mlflow_uri)
     before = curve(client, result["run_id"])
-    remove_folder(result["adapter_uri"])
+    remove_folder(result["model_uri"])
     filesystem, path = filesystem_of(f"{RUNS}/unfinished/{RESULT_FILE}")
     filesystem.delete_file(path)
     assert result == pretrain(config)
     assert before == curve(client, result["run_id"])
-    with local_folder(result["adapter_uri"]) as folder:
+    with local_folder(result["model_uri"]) as folder:
         assert folder is not None
         load_base(folder, dtype=torch.float32)
 
@@ -134,7 +134,7 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     """MLflow is away during training: it goes on, and what could not be sent is kept."""
     changes = {
         "tracking.uri": "http://127.0.0.1:1",
-        "model.path": base["adapter_uri"],
+        "model.path": base["model_uri"],
         "lora.rank": 4,
         "run.name": "adapter",
         "training.num_steps": 5,
@@ -149,7 +149,7 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     assert {"params", "metrics", "status"} <= {each["call"] for each in kept}
     _check_best(adapted, kept)
     copy_folder(adapted["adapter_uri"], str(tmp_path / "adapter"))
-    copy_folder(base["adapter_uri"], str(tmp_path / "base"))
+    copy_folder(base["model_uri"], str(tmp_path / "base"))
     model, _ = load_base(tmp_path / "base", dtype=torch.float32)
     loaded = PeftModel.from_pretrained(model, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
@@ -165,7 +165,7 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     plain: Any = names["model"]
     assert torch.equal(loaded(input_ids=ids).logits, plain(input_ids=ids).logits)
 
-    settings = {"model.path": base["adapter_uri"], "model.adapter": adapted["adapter_uri"]}
+    settings = {"model.path": base["model_uri"], "model.adapter": adapted["adapter_uri"]}
     exported = export(make_config(**settings, **{"run.name": "exported"}))
     assert cast(float, exported["max_difference_nats"]) < 1e-3
     with local_folder(str(exported["model_uri"])) as folder:

@@ -10,6 +10,7 @@ import pytest
 from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.load import config_from_tree, load_config, require, with_values
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.shapes import Shapes, declared
 from mmtpp.core.errors import ConfigError
 from tune.load import load_sweep
 from tune.report import as_toml
@@ -104,13 +105,60 @@ def test_every_setting_has_a_help_text():
     assert not missing
 
 
+def test_every_setting_declares_what_it_shapes():
+    undeclared = [path for path, shapes in declared(RunConfig) if not shapes]
+    assert not undeclared, "add a member of config.shapes.Shapes to the annotation"
+    for path, shapes in declared(RunConfig):
+        assert shapes == {Shapes.NOTHING} or Shapes.NOTHING not in shapes, path
+
+
+# settings by what the issue of their user is: does the run go on, or is it another?
+SAME = {
+    "training.num_workers": 4, "training.cpus_per_worker": 2.0, "training.device": "cpu",
+    "training.activation_checkpointing": True, "training.max_failures": 9,
+    "training.checkpoint_every": 7, "zero.stage": 1, "generation.max_tokens": 9,
+    "generation.repetition_penalty": 1.5, "prediction.futures": 3, "evaluation.futures": 2,
+    "evaluation.max_sequences": 5, "tracking.experiment": "other", "run.wait_for_machines_s": 1.0,
+    "store.uri": "/elsewhere", "store.cache_gib": 1.0, "source.max_rejected_fraction": 0.5,
+    "tasks.text": 1.0, "evaluation.horizon": 1.0,
+}  # fmt: skip
+OTHER = {
+    "compression.delta": 0.3, "template.style": "dense", "window.max_tokens": 512,
+    "training.learning_rate": 1e-3, "training.num_steps": 7, "training.seed": 1, "lora.rank": 4,
+    "model.tiny_width": 48, "optimizer.name": "muon", "precision.stored_states": "int8",
+    # scores of validation, by which the best model is kept
+    "evaluation.targets_delta": 0.5, "evaluation.overlap_fraction": 0.25,
+    "training.validation_sequences": 3,
+}  # fmt: skip
+
+
 def test_the_name_of_a_run_follows_what_shapes_it_and_nothing_else():
     config = load_config(None)
-    same = with_values(config, {"training.num_workers": 4, "tracking.experiment": "other"})
-    other = with_values(config, {"compression.delta": 0.3})
-    assert run_fingerprint(config) == run_fingerprint(same) != run_fingerprint(other)
-    assert run_name(config, "pretrain").startswith("tiny-pretrain-")
-    assert run_name(with_values(config, {"run.name": "mine"}), "pretrain") == "mine"
+    name = run_name(config, "pretrain", store="s")
+    assert name.startswith("tiny-pretrain-")
+    for key, value in SAME.items():
+        changes = {key: value, **({"evaluation.horizon": 1.0} if "futures" in key else {})}
+        assert name == run_name(with_values(config, changes), "pretrain", store="s"), key
+    for key, value in OTHER.items():
+        assert name != run_name(with_values(config, {key: value}), "pretrain", store="s"), key
+    assert name != run_name(config, "pretrain", store="other")
+    assert "mine" == run_name(with_values(config, {"run.name": "mine"}), "pretrain", store="s")
+
+
+def test_a_task_names_fine_tuning_and_a_text_names_evaluation():
+    config = load_config(None)
+    asked = with_values(config, {"tasks.text": 1.0})
+    written = with_values(config, {"generation.max_tokens": 9})
+    assert run_fingerprint(config, job="finetune") != run_fingerprint(asked, job="finetune")
+    assert run_fingerprint(config, job="finetune") == run_fingerprint(written, job="finetune")
+    assert run_name(config, "evaluate", store="s") != run_name(written, "evaluate", store="s")
+
+
+def test_steps_may_be_left_out_of_a_fingerprint():
+    config = load_config(None)
+    longer = with_values(config, {"training.num_steps": 2000})
+    assert run_fingerprint(config) != run_fingerprint(longer)
+    assert run_fingerprint(config, steps=False) == run_fingerprint(longer, steps=False)
 
 
 @pytest.mark.parametrize("job", ["prepare", "pretrain", "evaluate"])

@@ -29,7 +29,7 @@ def test_a_named_run_is_not_named_again():
     argv = ["--config=jobs/configs/demo.toml", "--set=run.name=base", "--set=model.path=OLD"]
     config = config_from_tree({"run": {"name": "base"}, "lora": {"rank": 0}})
     finetune, evaluate = next_commands(
-        "pretrain", {"adapter_uri": "s3://b/two  blanks"}, config, argv
+        "pretrain", {"model_uri": "s3://b/two  blanks"}, config, argv
     )
     model = "--set 'model.path=s3://b/two  blanks'"
     head = "--config jobs/configs/demo.toml"
@@ -39,7 +39,7 @@ def test_a_named_run_is_not_named_again():
 
 def test_a_whole_model_takes_the_place_of_its_base():
     config = config_from_tree({"model": {"path": "OLD"}, "lora": {"rank": 0}})
-    evaluate = next_commands("pretrain", {"adapter_uri": "s3://b/new"}, config, ARGV)[1]
+    evaluate = next_commands("pretrain", {"model_uri": "s3://b/new"}, config, ARGV)[1]
     given = parse_arguments("", shlex.split(evaluate)[2:]).config
     assert ("s3://b/new", "") == (given.model.path, given.model.adapter)
 
