@@ -59,7 +59,7 @@ PADDED_TOKENS, PADDED_BATCH = 4096, 4
 BUCKET = "s3://mmtpp/train"
 RESULT = Path(__file__).with_name("train.md")
 CPU = torch.device("cpu")
-SHORT, LONG = 128, 512  # tokens of a row without images
+SHORT, LONG = 256, 512  # tokens of a row without images
 TEXT_ONLY = f"step of text-only rows of {SHORT} tokens, without the vision tower over with"
 
 
