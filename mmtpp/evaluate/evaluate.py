@@ -47,7 +47,8 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     """Score a model on the held-out sequences of a store.
 
     Returns:
-        ``run_id``, ``metrics``, ``baselines`` and where the tables are, one row an event: of
+        ``run_id``, ``metrics``, ``baselines``, a ``note`` where the sequences are too few for
+        confidence intervals, and where the tables are, one row an event: of
         ``events`` whose likelihood was scored, unless the model was fine-tuned on answers alone,
         of ``targets`` that were forecast, if it was fine-tuned at all, and of ``answers`` to
         questions in words, if it was fine-tuned on those.
@@ -93,6 +94,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
             "targets": found.num_targets,
             "targets_uri": found.targets_uri,
             "report_uri": found.report_uri,
+            **({"note": found.note} if found.note else {}),
         }
     if answers is not None and "qa" in answers.tasks:
         of_answers, count, uri = evaluate_answers(

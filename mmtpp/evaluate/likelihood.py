@@ -74,7 +74,7 @@ def summarize(events: pa.Table, seconds_per_unit: float) -> dict[str, float]:
         Means with the standard errors of the interval NLL and the accuracy (events taken as
         independent).
     """
-    interval_nll = events["interval_nll"].to_numpy()
+    interval_nll = events["interval_code_nll"].to_numpy()
     right = events["predicted_type"].to_numpy() == events["type"].to_numpy()
     count = len(events)
     return {

@@ -17,7 +17,8 @@ EVENT_SCHEMA = pa.schema(
         ("type", pa.int16()),
         ("previous_type", pa.int16()),
         ("predicted_type", pa.int16()),
-        ("interval_nll", pa.float64()),  # nats
+        # nats of the interval's code, a probability; ``time_nll`` of forecasts is a density
+        ("interval_code_nll", pa.float64()),
         ("type_nll", pa.float64()),  # nats
         ("text_nll", pa.float64()),  # nats
         # losses of the whole window, on its first event only
@@ -82,7 +83,7 @@ class WindowScorer:
             "type": row.event_type[events],
             "previous_type": _values(assembled, "event_previous_type", index)[events],
             "predicted_type": self._codes[result.predicted_type[target]],
-            "interval_nll": result.interval_nll[target],
+            "interval_code_nll": result.interval_nll[target],
             "type_nll": result.type_nll[target],
             "text_nll": result.text_nll[target],
             "window_nll": [losses.nll if place == 0 else None for place in range(count)],
