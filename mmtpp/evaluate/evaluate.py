@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import EVENT_TASKS
+from mmtpp.core.branches import EVENT_TASKS, check_futures
 from mmtpp.core.errors import DataError
 from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import make_plan
@@ -64,6 +64,13 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         check_same_vocabulary(own.hash, vocabulary.hash, where=uri)
     if scored := config.model.adapter or config.model.path:
         check_template(config, scored, to_train=False)
+    answers = recorded_answers(scored)
+    if futures := config.evaluation.futures:
+        check_futures(
+            () if answers is None else answers.tasks,
+            where=scored,
+            setting=f"evaluation.futures = {futures}",
+        )
     start_ray()
     wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
     source = ModelSource(
@@ -74,7 +81,6 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     )
     name = run_name(config, "evaluate")
     run_uri = join(config.run.storage_uri, name)
-    answers = recorded_answers(config.model.adapter or config.model.path)
     result: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     baselines: dict[str, float] = {}

@@ -17,7 +17,7 @@ from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.classical import History, baseline_targets
 from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.figures import make_plots, write_figures
-from mmtpp.evaluate.horizon import check_futures, evaluate_horizon
+from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.metrics import Estimate, estimate, few_sequences
 from mmtpp.evaluate.model import ModelSource
 from mmtpp.evaluate.page import Subject, as_report
@@ -77,11 +77,9 @@ def evaluate_forecasts(
 
     Raises:
         ModelError: the store has another unit or other types than the model's.
-        ConfigError: futures are wanted of a model that cannot draw any.
         DataError: no event is a target.
     """
     answers.check(manifest, where=config.store.uri)
-    check_futures(config, answers)
     grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
     asked = Tasks(**{name: float(name in answers.tasks) for name in EVENT_TASKS})
     settings = assemble_settings(

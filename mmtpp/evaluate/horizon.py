@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.core.errors import DataError
 from mmtpp.core.forecast import IntervalGrid
 from mmtpp.core.order import seed_from
 from mmtpp.data.assemble import Assembler, row_from_arrow
@@ -294,21 +294,6 @@ class FutureDrawer:
                     }
                 )
         return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
-
-
-def check_futures(config: RunConfig, answers: Answers) -> None:
-    """Whether futures can be drawn, where they are wanted.
-
-    Raises:
-        ConfigError: the model was not asked when and which.
-    """
-    can = "time" in answers.tasks and {"type", "joint"} & set(answers.tasks)
-    if config.evaluation.futures and not can:
-        raise ConfigError(
-            "futures need a model that was asked for time, and for type or joint; this one was "
-            f"asked for {', '.join(answers.tasks)}",
-            setting=f"evaluation.futures = {config.evaluation.futures}",
-        )
 
 
 def evaluate_horizon(

@@ -9,20 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from mmtpp.config.load import config_from_tree
-from mmtpp.core.errors import ConfigError
-from mmtpp.core.forecast import IntervalRange
 from mmtpp.evaluate.classical import History
 from mmtpp.evaluate.horizon import (
     EventSet,
-    check_futures,
     horizon_estimates,
     matched,
     repeated,
     transport_distance,
     what_happened,
 )
-from mmtpp.train.template_record import Answers
 
 times = st.lists(st.floats(0, 10), max_size=4)
 
@@ -185,18 +180,3 @@ def test_what_happened_and_what_is_repeated():
     # those after 5.0, up to the origin itself
     assert ([4.0, 5.0], [1, 0]) == (past.times.tolist(), past.types.tolist())
     assert [[0, 1], [1, 0]] == past.chances.tolist()
-
-
-@pytest.mark.parametrize("tasks", [("time",), ("type", "joint"), ("qa",)])
-def test_futures_need_a_model_that_knows_when_and_which(tasks: tuple[str, ...]):
-    answers = Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False)
-    config = config_from_tree({"evaluation": {"futures": 2, "horizon": 5.0}})
-    with pytest.raises(ConfigError, match=r"(?s)asked for .*evaluation.futures = 2"):
-        check_futures(config, answers)
-    check_futures(config_from_tree({}), answers)  # none are wanted
-
-
-@pytest.mark.parametrize("tasks", [("time", "type"), ("time", "joint"), ("time", "type", "text")])
-def test_futures_are_drawn_by_a_model_that_knows_when_and_which(tasks: tuple[str, ...]):
-    answers = Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False)
-    check_futures(config_from_tree({"evaluation": {"futures": 2, "horizon": 5.0}}), answers)

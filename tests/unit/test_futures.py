@@ -1,0 +1,43 @@
+"""Futures need a model that was trained to answer time, and type or joint: wherever one asks."""
+
+import numpy as np
+import pytest
+
+from mmtpp.api.forecaster import Forecaster
+from mmtpp.config.load import config_from_tree
+from mmtpp.core.branches import check_futures
+from mmtpp.core.errors import ConfigError
+from mmtpp.core.events import EventSequence
+from mmtpp.core.forecast import IntervalRange
+from mmtpp.train.template_record import Answers
+
+CANNOT = [("time",), ("type", "joint"), ("qa",), ("time", "text"), ()]
+CAN = [("time", "type"), ("time", "joint"), ("time", "type", "text")]
+
+
+@pytest.mark.parametrize("tasks", CANNOT)
+def test_a_model_without_time_or_type_draws_no_futures(tasks: tuple[str, ...]):
+    with pytest.raises(ConfigError) as caught:
+        check_futures(tasks, setting="evaluation.futures = 2", where="s3://bucket/model")
+    message = str(caught.value)
+    assert "time, and type or joint" in message
+    assert "evaluation.futures = 2" in message
+    assert "s3://bucket/model" in message
+    assert (", ".join(tasks) or "no task") in message
+
+
+@pytest.mark.parametrize("tasks", CAN)
+def test_a_model_with_time_and_type_draws_futures(tasks: tuple[str, ...]):
+    check_futures(tasks, setting="evaluation.futures = 2")
+
+
+def _forecaster(tasks: tuple[str, ...]) -> Forecaster:
+    answers = Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False)
+    return Forecaster("model", config_from_tree({}), answers, None)  # pyright: ignore[reportArgumentType] # the check comes before the model
+
+
+@pytest.mark.parametrize("tasks", CANNOT)
+def test_the_interface_says_the_same(tasks: tuple[str, ...]):
+    events = EventSequence("a", np.array([1.0]), np.array([0], dtype=np.int16), ("",), (None,))
+    with pytest.raises(ConfigError, match=r"(?s)time, and type or joint.*futures = 3"):
+        _forecaster(tasks).forecast(events, futures=3)
