@@ -49,8 +49,8 @@ def few_sequences(num_sequences: int) -> str:
     if num_sequences >= ENOUGH_SEQUENCES:
         return ""
     return (
-        f"{num_sequences} held-out sequences are few: with 10, a 95 % interval over sequences holds "
-        f"the true value in about 85 % of cases only; hold out at least {ENOUGH_SEQUENCES}"
+        f"{num_sequences} held-out sequences are few: with 10, a 95 % interval over sequences "
+        f"holds the true value in about 85 % of cases only; hold out at least {ENOUGH_SEQUENCES}"
     )
 
 
