@@ -214,12 +214,12 @@ def _check_trial(sweep: "Sweep", config: RunConfig) -> None:
             )
     for metric in settings.metric:
         _check_is_asked(settings, own, metric)
-    if any(metric.startswith("evaluate/horizon/") for metric in settings.metric):
-        if not config.evaluation.futures:
-            raise ConfigError(
-                "no trial would report a metric of futures",
-                setting=f"sweep.metric = {settings.metric}; evaluation.futures = 0",
-            )
+    of_futures = [each for each in settings.metric if each.startswith("evaluate/horizon/")]
+    if of_futures and not config.evaluation.futures:
+        raise ConfigError(
+            "no trial would report a metric of futures",
+            setting=f"sweep.metric = {of_futures[0]}; evaluation.futures = 0",
+        )
     if "evaluate" in settings.jobs and (futures := config.evaluation.futures):
         check_futures(_asked(settings, own), setting=f"evaluation.futures = {futures}")
 

@@ -211,8 +211,4 @@ def _values(estimates: dict[str, Estimate]) -> dict[str, float]:
     infinite = [name for name, each in estimates.items() if not np.isfinite(each.value)]
     if infinite:
         logger.warning("not finite, and so not among the metrics: %s", ", ".join(infinite))
-    return {
-        name: each.value
-        for name, each in estimates.items()
-        if name not in infinite
-    }
+    return {name: each.value for name, each in estimates.items() if name not in infinite}

@@ -91,9 +91,9 @@ def _drawn(rng: np.random.Generator, origins: int) -> list[tuple[EventSet, Event
         size, happened = rng.integers(1, 8), rng.integers(0, 6)
         first = rng.choice([0.0, 0.25, 0.5, 1.0], size)
         chances = np.stack([first, 1 - first, np.zeros(size)], axis=1)
-        found = EventSet(rng.random(size) * 10, chances.argmax(axis=1), chances)
+        found = EventSet(rng.uniform(0, 10, size), chances.argmax(axis=1), chances)
         kinds = rng.integers(0, 2, happened)
-        pairs.append((found, EventSet.certain(rng.random(happened) * 10, kinds, 3)))
+        pairs.append((found, EventSet.certain(rng.uniform(0, 10, happened), kinds, 3)))
     return pairs
 
 

@@ -102,5 +102,5 @@ def test_files_and_tracking_have_the_same_names_which_tracking_accepts():
 
 def test_a_column_of_both_tables_means_the_same_in_both():
     shared = {*EVENT_SCHEMA.names} & {*TARGET_SCHEMA.names}
-    # nats of a probability, in both tables
-    assert {"type_nll", "text_nll"} == {name for name in shared if name.endswith("nll")}
+    # nats of the type given the interval, and of the text
+    assert {"joint_type_nll", "text_nll"} == {name for name in shared if name.endswith("nll")}
