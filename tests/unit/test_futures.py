@@ -1,5 +1,7 @@
 """Futures need a model that was trained to answer time, and type or joint: wherever one asks."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,9 @@ from mmtpp.core.branches import check_futures
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.events import EventSequence
 from mmtpp.core.forecast import IntervalRange
-from mmtpp.train.template_record import Answers
+from mmtpp.evaluate.predict import predict
+from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.train.template_record import Answers, write_template
 
 CANNOT = [("time",), ("type", "joint"), ("qa",), ("time", "text"), ()]
 CAN = [("time", "type"), ("time", "joint"), ("time", "type", "text")]
@@ -41,3 +45,25 @@ def test_the_interface_says_the_same(tasks: tuple[str, ...]):
     events = EventSequence("a", np.array([1.0]), np.array([0], dtype=np.int16), ("",), (None,))
     with pytest.raises(ConfigError, match=r"(?s)time, and type or joint.*futures = 3"):
         _forecaster(tasks).forecast(events, futures=3)
+
+
+@pytest.mark.parametrize("tasks", [("time",), ("type", "joint")])
+def test_the_predict_job_says_the_same_before_it_prepares_anything(
+    tmp_path: Path, tasks: tuple[str, ...]
+):
+    model, raw = tmp_path / "model", tmp_path / "raw"
+    model.mkdir()
+    raw.mkdir()
+    (model / "tokenizer.json").write_text(train_tokenizer(["a text"], size=260))
+    settings = {
+        "run": {"storage_uri": str(tmp_path / "runs")},
+        "source": {"kind": "mmtpp", "uri": str(raw)},
+        "model": {"path": str(model)},
+        "prediction": {"futures": 3},
+    }
+    config = config_from_tree(settings)
+    answers = Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False)
+    write_template(config, model, answers)
+    with pytest.raises(ConfigError, match=r"(?s)time, and type or joint.*prediction.futures = 3"):
+        predict(config)
+    assert not list(tmp_path.glob("runs/*/store"))

@@ -67,7 +67,7 @@ def test_the_precision_is_that_of_scikit_learn(seed: int):
     """Every event far from all others: matching is then no choice. Every second score is a tie."""
     rng = np.random.default_rng(seed)
     size = 12
-    at = np.arange(size) * 100.0
+    at = np.arange(0.0, 100.0 * size, 100.0)
     chances = rng.dirichlet([1, 1], size)[rng.integers(0, size // 2, size)]
     happened = rng.random(size) < 0.6
     happened[0] = True
