@@ -10,6 +10,8 @@ import pytest
 from mmtpp.evaluate.drawing import MAX_TEXT, _cut
 from mmtpp.evaluate.examples import MIN_TARGETS, RANKS, choose_windows
 from mmtpp.evaluate.figures import against_history
+from mmtpp.evaluate.metrics import estimate
+from mmtpp.evaluate.page import Subject, as_report
 from tests.report import HOSTILE, NUM_EVENTS, made_up_report, made_up_targets
 
 
@@ -100,3 +102,11 @@ def test_examples_go_from_easy_to_hard():
     assert list(RANKS) == list(chosen.values())
     none = pa.Table.from_pylist(rows[-2:], schema)
     assert {} == choose_windows(windows, none)
+
+
+def test_the_page_warns_of_few_sequences(page: str):
+    targets = made_up_targets(5)
+    found = estimate(targets, seconds_per_unit=60.0, resamples=20)
+    subject = Subject("few", {}, ("a", "b"), 60.0)
+    assert "5 held-out sequences are few" in as_report(subject, targets, {"model": found}, [], [])
+    assert "sequences are few" not in page  # of 30
