@@ -40,7 +40,7 @@ def made_up_targets(sequences: int = 30, seed: int = 0) -> pa.Table:
            for level in (0.05, 0.25, 0.5, 0.75, 0.95)},
         "crps": wait * 0 + 0.5,
         "cdf": 1 - np.exp(-wait),
-        "interval_nll": wait,
+        "time_nll": wait,
         "code_nll": wait,
         "outside": np.zeros(count),
         "predicted_type": np.where(chance > 0.5, kind, 1 - kind),

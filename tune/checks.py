@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import EVENT_TASKS
+from mmtpp.core.branches import EVENT_TASKS, check_futures
 from mmtpp.core.errors import ConfigError
 from tune.settings import OF_VALIDATION, OF_WHOLE_EVENTS, TRAINING_JOBS, Domain, SweepSettings
 
@@ -214,6 +214,19 @@ def _check_trial(sweep: "Sweep", config: RunConfig) -> None:
             )
     for metric in settings.metric:
         _check_is_asked(settings, own, metric)
+    of_futures = [each for each in settings.metric if each.startswith("evaluate/horizon/")]
+    if of_futures and not config.evaluation.futures:
+        raise ConfigError(
+            "no trial would report a metric of futures",
+            setting=f"sweep.metric = {of_futures[0]}; evaluation.futures = 0",
+        )
+    if "evaluate" in settings.jobs and (futures := config.evaluation.futures):
+        check_futures(_asked(settings, own), setting=f"evaluation.futures = {futures}")
+
+
+def _asked(settings: SweepSettings, config: RunConfig) -> tuple[str, ...]:
+    """Tasks that the evaluated model of a trial is trained to answer."""
+    return config.tasks.asked if "finetune" in settings.jobs else ()
 
 
 def _check_is_asked(settings: SweepSettings, config: RunConfig, metric: str) -> None:
@@ -222,7 +235,7 @@ def _check_is_asked(settings: SweepSettings, config: RunConfig, metric: str) -> 
     task, _, name = rest.partition("/")
     if job != "evaluate" or not name or task not in EVENT_TASKS:
         return
-    asked = config.tasks.asked if "finetune" in settings.jobs else ()
+    asked = _asked(settings, config)
     missing = [each for each in ((task, "time") if task == "joint" else (task,))
                if each not in asked]  # fmt: skip
     if missing:

@@ -28,6 +28,7 @@ COLUMNS = {
     "time/coverage_90": "90 % covered",
     "text/nll_nats_per_event": "text NLL",
 }
+AT = "/at_"  # between a metric and a range of positions
 SHORT = f"{PLAIN}, short"
 BY_POSITION = (SHORT, PUBLISHED, "temporal, runs", "random drop, runs")
 Records = list[dict[str, Any]]
@@ -41,7 +42,9 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
         folder: where to write.
         budget: of a trial, as it is printed.
     """
-    records: Records = [json.loads(line) for line in results.read_text().splitlines()]
+    # "@" in records of older versions
+    lines = results.read_text().replace("@", AT).splitlines()
+    records: Records = [json.loads(line) for line in lines]
     sets = list(dict.fromkeys(record["set"] for record in records))
     parts = [_head(records, budget)]
     parts += [_table(name, _of(records, name)) for name in sets]
@@ -214,7 +217,7 @@ def _positions(records: Records, sets: list[str]) -> Figure:
             means = {
                 bucket: float(np.mean(values))
                 for bucket in BUCKETS
-                if (values := _values(found, f"{NLL}@{bucket}"))
+                if (values := _values(found, f"{NLL}{AT}{bucket}"))
             }
             axes.plot(list(means), list(means.values()), "o-", label=row, markersize=3)
         axes.set(title=name, xlabel="position in the sequence")

@@ -181,8 +181,8 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
     estimates = estimate(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
     return {
         "metrics": {key: each.value for key, each in estimates.items()},
-        "low": {key: each.low for key, each in estimates.items() if "@" not in key},
-        "high": {key: each.high for key, each in estimates.items() if "@" not in key},
+        "low": {key: each.low for key, each in estimates.items() if "/at_" not in key},
+        "high": {key: each.high for key, each in estimates.items() if "/at_" not in key},
         "targets": len(targets),
         "seconds": first_s + second_s,
         "test_s": time.process_time() - started,

@@ -18,7 +18,7 @@ from mmtpp.api.sequences import Sequences, load_sequences
 from mmtpp.api.values import check_lengths, images_of, texts_of, times_of, types_of
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import branch_costs, lay_out_branches
+from mmtpp.core.branches import branch_costs, check_futures, lay_out_branches
 from mmtpp.core.compression import compress
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, Events, EventSequence
@@ -351,12 +351,11 @@ class Forecaster:
             raise bad(f"event {place} has the type {types[place]}", f"codes are 0 to {count - 1}")
 
     def _check_wanted(self, *, futures: int, text: bool) -> None:
-        wanted = {"futures": ({"time", "joint"}, futures), "text": ({"time", "text"}, text)}
-        for name, (tasks, value) in wanted.items():
-            if value and not tasks <= {*self.answers.tasks}:
-                raise ConfigError(
-                    f"the model was asked for {', '.join(self.answers.tasks)}, not for "
-                    f"{' and '.join(sorted(tasks))}",
-                    where=self.path,
-                    setting=f"{name} = {value}",
-                )
+        if futures:
+            check_futures(self.answers.tasks, where=self.path, setting=f"futures = {futures}")
+        if text and not {"time", "text"} <= {*self.answers.tasks}:
+            raise ConfigError(
+                f"the model was asked for {', '.join(self.answers.tasks)}, not for text and time",
+                where=self.path,
+                setting=f"text = {text}",
+            )

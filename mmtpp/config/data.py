@@ -79,9 +79,9 @@ class Source(Section):
         Shapes.STORE,
     ] = "mmtpp"
     """``mmtpp``: the published JSON, one file a sequence; ``danmaku``: Bilibili XML, one file a
-    video; ``danmaku_qa``: its questions, JSON lines; ``easytpp``: pickles, JSON or rows of EasyTPP;
-    ``columns``: CSV, JSON lines or Parquet by ``source.columns``; ``flights``, ``taxi``: built,
-    written to ``source.uri`` as ``mmtpp`` and read back."""
+    video; ``danmaku_qa``: its questions, JSON or JSON lines; ``easytpp``: pickles, JSON or rows of
+    EasyTPP; ``columns``: CSV, JSON lines or Parquet by ``source.columns``; ``flights``, ``taxi``:
+    built, written to ``source.uri`` as ``mmtpp`` and read back."""
     uri: Annotated[Uri, Shapes.STORE] = ""
     """Folder with the raw files, or one file of them; a local path or s3://. Paths of images are
     relative to the folder."""

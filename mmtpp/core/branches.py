@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.core.errors import ConfigError
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.row import HISTORY, Branches, Questions
 from mmtpp.core.runs import find_runs
@@ -35,6 +36,27 @@ the type when the time is known; the text when time and image are; the answer to
 about the whole sequence."""
 EVENT_TASKS = ("time", "type", "joint", "text")
 TASK_NAMES = {key: name for name, key in TASKS.items()}
+
+
+def check_futures(tasks: Sequence[str], *, setting: str, where: str = "") -> None:
+    """Check that a model can draw futures: it was trained to answer time, and type or joint.
+
+    Args:
+        tasks: Names of the tasks the model was, or will be, trained to answer.
+        setting: The setting that asks for futures, with its present value.
+        where: Where the model is.
+
+    Raises:
+        ConfigError: The model was not trained on these tasks.
+    """
+    if "time" not in tasks or not {"type", "joint"} & set(tasks):
+        raise ConfigError(
+            "futures need a model that was trained to answer time, and type or joint",
+            where=where,
+            cause=f"the model was trained to answer {', '.join(tasks) or 'no task'}; run "
+            "jobs/finetune.py with tasks.time, and tasks.type or tasks.joint, above 0",
+            setting=setting,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """Questions in words about held-out sequences: answers written, and what they are worth.
 
-The questions of DanmakuTPP-QA have a number, one or two names or a text as answer. Every metric is
-taken over the answers it fits, by the true answer alone: none is left out for what was written.
-Beside them stand the definitions of the published scripts, which do leave answers out
-(``eval/acc.py`` and ``eval/rmse.py`` of DanmakuTPPBench), under names that begin with
-``published``; they are for comparison with published tables and nothing else.
+The questions of DanmakuTPP-QA have a number, one or two names or a text as answer. The true answer
+alone decides which metrics apply: no answer is left out because of the written one. Metrics whose
+names begin with ``published_`` and ``finetuned_`` are those of the benchmark's own scripts, which
+do leave answers out (``mmtpp.evaluate.published``).
 """
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,8 +21,9 @@ from mmtpp.data.plan import Asking, AssembleSettings, make_plan
 from mmtpp.data.settings import assemble_settings
 from mmtpp.data.store import Address, StoreReader
 from mmtpp.evaluate.actors import iter_samples
-from mmtpp.evaluate.metrics import Estimate, mean_estimates
+from mmtpp.evaluate.metrics import Estimate, few_sequences, mean_estimates
 from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.evaluate.published import bare, finetuned_values, published_values
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.evaluate.texts import TEXT_SCORES, text_scores
 from mmtpp.model.forecast import Forecaster
@@ -32,6 +33,8 @@ from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import join, write_bytes
 from mmtpp.train.template_record import Answers
+
+logger = logging.getLogger(__name__)
 
 ANSWER_SCHEMA = pa.schema(
     [
@@ -44,10 +47,9 @@ ANSWER_SCHEMA = pa.schema(
         ("tokens", pa.int32()),
     ]
 )
-PUBLISHED_LENGTH = 10  # characters; longer answers are left out
-PUBLISHED_TOLERANCE = 3.0
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_BETWEEN_ITEMS = re.compile(r"[,;\uff0c\uff1b\u3001/\n]|\band\b")  # the full-width ones too
+# the full-width ones too; "/" is part of a name: humor/meme, quote/reference
+_BETWEEN_ITEMS = re.compile(r"[,;\uff0c\uff1b\u3001\n]|\band\b")
 
 
 class AnswerScorer:
@@ -148,7 +150,10 @@ def evaluate_answers(
     uri = join(run_uri, "answers.parquet")
     write_table(uri, table)
     estimates = answer_estimates(table, seed=config.training.seed)
-    tree = {name: asdict(each) for name, each in estimates.items()}
+    tree: dict[str, object] = {name: asdict(each) for name, each in estimates.items()}
+    if note := few_sequences(len(table["sequence_id"].unique())):
+        logger.warning("%s", note)
+        tree["note"] = note
     write_bytes(join(run_uri, "answers.json"), json.dumps(tree, indent=2).encode())
     metrics = {name: each.value for name, each in estimates.items()}
     return metrics | plan.long_texts.figures("answers_"), len(table), uri
@@ -167,26 +172,37 @@ def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
     files = [name.rpartition("#")[0] or name for name in table["sequence_id"].to_pylist()]
     values = answer_values(table)
     sequences = table["sequence_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    found = {f"qa/{name}": each for name, each in mean_estimates(values, sequences, seed).items()}
+    found = {f"qa/{name}": each for name, each in _estimates(values, sequences, seed).items()}
     kinds = sorted(set(files))
     if len(kinds) < 2 or len(kinds) == len(files):
         return found
     for kind in kinds:
         chosen = np.array([file == kind for file in files])
         part = {name: (top[chosen], down[chosen]) for name, (top, down) in values.items()}
-        of_kind = mean_estimates(part, sequences[chosen], seed)
+        of_kind = _estimates(part, sequences[chosen], seed)
         found |= {f"qa/{kind}/{name}": each for name, each in of_kind.items()}
     return found
 
 
-def answer_values(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What each question adds to the numerator and the denominator of each metric, (N,) each.
+def _estimates(
+    values: dict[str, tuple[np.ndarray, np.ndarray]], sequences: np.ndarray, seed: int
+) -> dict[str, Estimate]:
+    found = mean_estimates(values, sequences, seed)
+    if square := found.pop("finetuned_squared_error", None):
+        roots = (np.sqrt(value) for value in (square.value, square.low, square.high))
+        found["finetuned_rmse"] = Estimate(*map(float, roots))
+    return found
 
-    ``exact_match``: the same words, case, outer blanks and final stops aside. ``parsed``: share of
-    the numbers asked for that were written as one. ``accuracy_of_numbers``: the same number, an
-    answer without one being wrong. ``mean_absolute_error`` and ``mean_squared_error``: of the
-    answers with a number; see ``parsed`` for their share. ``items``: of the names asked for, those
-    among the ones written.
+
+def answer_values(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The numerator and the denominator of each metric for each question, (N,) each.
+
+    ``exact_match``: the same words; case, outer blanks and final stops do not count. ``parsed``:
+    share of the numbers asked for that were written as one. ``accuracy_of_numbers``: the same
+    number; an answer without a number is wrong. ``mean_absolute_error`` and
+    ``mean_squared_error``: of the answers with a number; see ``parsed`` for their share.
+    ``items``: share of the true names that are among the written ones. ``published_`` and
+    ``finetuned_``: see ``mmtpp.evaluate.published``. A metric without any question is left out.
     """
     truths, written = table["answer"].to_pylist(), table["written"].to_pylist()
     every = np.ones(len(table))
@@ -201,33 +217,22 @@ def answer_values(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
     true, said = (np.array([_number(text) for text in texts]) for texts in (truths, written))
     asked = ~np.isnan(true)
-    if asked.any():
-        has = asked & ~np.isnan(said)
-        error = np.where(has, np.abs(said - true), 0.0)
-        short = asked & np.array([len(text.strip()) <= PUBLISHED_LENGTH for text in written]) & has
-        values |= {
-            "parsed": (has.astype(float), asked.astype(float)),
-            "accuracy_of_numbers": (_flags(has & (error == 0)), asked.astype(float)),
-            "mean_absolute_error": (error, has.astype(float)),
-            "mean_squared_error": (error**2, has.astype(float)),
-            "published_accuracy": (
-                _flags(short & (error <= PUBLISHED_TOLERANCE)),
-                short.astype(float),
-            ),
-            "published_rmse": (np.where(short, error, 0.0), short.astype(float)),
-        }
-    items = [_items(text) for text in truths]
-    named = ~asked & np.array([1 < len(each) <= 3 for each in items])
-    if named.any():
-        shared = [len(a & _items(b)) / max(1, len(a)) for a, b in zip(items, written, strict=True)]
-        inside = [
-            min(1.0, 0.5 * sum(item in text.casefold() for item in each))
-            for each, text in zip(items, written, strict=True)
-        ]
-        values |= {
-            "items": (np.where(named, shared, 0.0), named.astype(float)),
-            "published_items": (np.where(named, inside, 0.0), named.astype(float)),
-        }
+    has = asked & ~np.isnan(said)
+    error = np.where(has, np.abs(said - true), 0.0)
+    names = [[] if asked[place] else _names(text) for place, text in enumerate(truths)]
+    shared = [
+        len({*map(_plain, wanted)} & {*map(_plain, _items(text))}) / max(1, len(wanted))
+        for wanted, text in zip(names, written, strict=True)
+    ]
+    values |= {
+        "parsed": (has.astype(float), asked.astype(float)),
+        "accuracy_of_numbers": (_flags(has & (error == 0)), asked.astype(float)),
+        "mean_absolute_error": (error, has.astype(float)),
+        "mean_squared_error": (error**2, has.astype(float)),
+        "items": (np.array(shared), _flags([bool(wanted) for wanted in names])),
+        **published_values(truths, names, written),
+        **finetuned_values(truths, names, written),
+    }
     return values
 
 
@@ -240,10 +245,21 @@ def _plain(text: str) -> str:
 
 
 def _number(text: str) -> float:
-    """The number a text is, units aside; NaN where it is none."""
+    """The number a text is, units and the scripts' phrase aside; NaN where it is none."""
+    text = bare(text)
     found = _NUMBER.findall(text)
     return float(found[0]) if len(found) == 1 and len(text) <= 40 else float("nan")
 
 
-def _items(text: str) -> set[str]:
-    return {plain for part in _BETWEEN_ITEMS.split(text) if (plain := _plain(part))}
+def _items(text: str) -> list[str]:
+    """The parts of a list in words, in order."""
+    parts = (part.strip(" []'\"") for part in _BETWEEN_ITEMS.split(bare(text)))
+    return [part for part in parts if _plain(part)]
+
+
+def _names(text: str) -> list[str]:
+    """The names a true answer is: one word, or two or three names of at most three words."""
+    items = _items(text)
+    longest = 1 if len(items) == 1 else 3
+    is_names = 1 <= len(items) <= 3 and all(len(item.split()) <= longest for item in items)
+    return items if is_names else []

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import EVENT_TASKS
+from mmtpp.core.branches import EVENT_TASKS, check_futures
 from mmtpp.core.errors import DataError
 from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import make_plan
@@ -47,7 +47,8 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     """Score a model on the held-out sequences of a store.
 
     Returns:
-        ``run_id``, ``metrics``, ``baselines`` and where the tables are, one row an event: of
+        ``run_id``, ``metrics``, ``baselines``, a ``note`` where the sequences are too few for
+        confidence intervals, and where the tables are, one row an event: of
         ``events`` whose likelihood was scored, unless the model was fine-tuned on answers alone,
         of ``targets`` that were forecast, if it was fine-tuned at all, and of ``answers`` to
         questions in words, if it was fine-tuned on those.
@@ -63,6 +64,13 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         check_same_vocabulary(own.hash, vocabulary.hash, where=uri)
     if scored := config.model.adapter or config.model.path:
         check_template(config, scored, to_train=False)
+    answers = recorded_answers(scored)
+    if futures := config.evaluation.futures:
+        check_futures(
+            () if answers is None else answers.tasks,
+            where=scored,
+            setting=f"evaluation.futures = {futures}",
+        )
     start_ray()
     wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
     source = ModelSource(
@@ -73,7 +81,6 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     )
     name = run_name(config, "evaluate", store=manifest.fingerprint)
     run_uri = join(config.run.storage_uri, name)
-    answers = recorded_answers(config.model.adapter or config.model.path)
     result: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     baselines: dict[str, float] = {}
@@ -93,6 +100,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
             "targets": found.num_targets,
             "targets_uri": found.targets_uri,
             "report_uri": found.report_uri,
+            **({"note": found.note} if found.note else {}),
         }
     if answers is not None and "qa" in answers.tasks:
         of_answers, count, uri = evaluate_answers(

@@ -27,7 +27,7 @@ RANKS = {"easy": 0.05, "rather easy": 0.25, "typical": 0.5, "rather hard": 0.75,
 MIN_TARGETS = 5
 MAX_EVENTS = 150  # of a window, the newest
 MAX_FRAMES = 40  # of a window; others are left out of the page
-_SCORES = ("interval_nll", "type_nll")
+_SCORES = ("time_nll", "type_nll")
 _SCHEMA = pa.schema(
     [
         ("window", pa.int64()),

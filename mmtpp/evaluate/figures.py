@@ -120,8 +120,8 @@ def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
         return []
     figure, panels = _panels(len(shown))
     for axes, (name, label) in zip(panels, shown.items(), strict=True):
-        buckets = [bucket for bucket in BUCKETS if f"{name}@{bucket}" in estimates]
-        found = [estimates[f"{name}@{bucket}"] for bucket in buckets]
+        buckets = [bucket for bucket in BUCKETS if f"{name}/at_{bucket}" in estimates]
+        found = [estimates[f"{name}/at_{bucket}"] for bucket in buckets]
         errors = np.abs([[each.value - each.low for each in found],
                          [each.high - each.value for each in found]])  # fmt: skip
         ticks = [bucket.replace("_", " ") for bucket in buckets]
@@ -137,7 +137,7 @@ def _histories(targets: pa.Table) -> list[Plot]:
     curves = {
         label: curve
         for column, label, is_perplexity in (
-            ("interval_nll", "nats of the time", False),
+            ("time_nll", "nats of the time", False),
             ("type_nll", "perplexity of the type", True),
             ("text_nll", "perplexity of a text token", True),
         )

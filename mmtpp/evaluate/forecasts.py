@@ -17,8 +17,8 @@ from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.classical import History, baseline_targets
 from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.figures import make_plots, write_figures
-from mmtpp.evaluate.horizon import check_futures, evaluate_horizon
-from mmtpp.evaluate.metrics import Estimate, estimate
+from mmtpp.evaluate.horizon import evaluate_horizon
+from mmtpp.evaluate.metrics import Estimate, estimate, few_sequences
 from mmtpp.evaluate.model import ModelSource
 from mmtpp.evaluate.page import Subject, as_report
 from mmtpp.evaluate.targets import TargetScorer, Writing, writing_settings
@@ -43,6 +43,7 @@ class ForecastReport:
         num_targets: events forecast.
         targets_uri: table with one row a target, ``targets.TARGET_SCHEMA``.
         report_uri: the page.
+        note: a warning about the confidence intervals, or "".
     """
 
     metrics: dict[str, float]
@@ -50,6 +51,7 @@ class ForecastReport:
     num_targets: int
     targets_uri: str
     report_uri: str
+    note: str
 
 
 def evaluate_forecasts(
@@ -75,11 +77,9 @@ def evaluate_forecasts(
 
     Raises:
         ModelError: the store has another unit or other types than the model's.
-        ConfigError: futures are wanted of a model that cannot draw any.
         DataError: no event is a target.
     """
     answers.check(manifest, where=config.store.uri)
-    check_futures(config, answers)
     grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
     asked = Tasks(**{name: float(name in answers.tasks) for name in EVENT_TASKS})
     settings = assemble_settings(
@@ -136,7 +136,11 @@ def evaluate_forecasts(
         )
         estimates |= of_model
         baselines["repeat"] = of_past
-    tree = {"model": _tree(estimates)} | {name: _tree(each) for name, each in baselines.items()}
+    tree: dict[str, object] = {"model": _tree(estimates)}
+    tree |= {name: _tree(each) for name, each in baselines.items()}
+    if note := few_sequences(len(targets["sequence_id"].unique())):
+        logger.warning("%s", note)
+        tree["note"] = note
     write_bytes(join(run_uri, "metrics.json"), json.dumps(tree, indent=2).encode())
     plots = make_plots(targets, estimates, seconds_per_unit=seconds)
     write_figures(join(run_uri, "figures"), plots)
@@ -166,6 +170,7 @@ def evaluate_forecasts(
         num_targets=len(targets),
         targets_uri=targets_uri,
         report_uri=join(run_uri, REPORT_FILE),
+        note=note,
     )
 
 
@@ -206,8 +211,4 @@ def _values(estimates: dict[str, Estimate]) -> dict[str, float]:
     infinite = [name for name, each in estimates.items() if not np.isfinite(each.value)]
     if infinite:
         logger.warning("not finite, and so not among the metrics: %s", ", ".join(infinite))
-    return {
-        name.replace("@", "/at_"): each.value
-        for name, each in estimates.items()
-        if name not in infinite
-    }
+    return {name: each.value for name, each in estimates.items() if name not in infinite}

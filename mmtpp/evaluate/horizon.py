@@ -6,7 +6,8 @@ held-out sequences futures are drawn up to a horizon and compared as sets of eve
 - OTD, the optimal transport distance (Mei et al. 2019): what it costs to turn a future into what
   happened, by moving events of the same type in time, deleting and inserting them.
 - T-mAP (Karpukhin et al. 2024): the mean over types of the average precision of the forecast
-  events, of which each may be matched to one event of the type within a tolerance.
+  events, of which each may be matched to one event of the type within a tolerance. Events with
+  equal scores share one threshold, so the order of the events changes nothing.
 
 Axes: N predicted, M true events, K types, R resamples.
 """
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.core.errors import DataError
 from mmtpp.core.forecast import IntervalGrid
 from mmtpp.core.order import seed_from
 from mmtpp.data.assemble import Assembler, row_from_arrow
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.2  # of the horizon, about as in HoTPP; deleting an event costs half of it
 RESAMPLES = 200
+T_MAP = "horizon/t_map"  # mean over the types that occur among the true events
+T_MAP_ALL_TYPES = "horizon/t_map_all_types"  # mean over all K types, as HoTPP has it
 FUTURE_SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),
@@ -82,7 +85,7 @@ def transport_distance(found: EventSet, true: EventSet, *, delete_cost: float) -
     Args:
         found: a set of events.
         true: another one.
-        delete_cost: of deleting or inserting an event.
+        delete_cost: Cost of deleting or inserting an event, in units of time.
     """
     total = delete_cost * (len(found.times) + len(true.times))
     for kind in np.intersect1d(found.types, true.types):
@@ -95,42 +98,48 @@ def transport_distance(found: EventSet, true: EventSet, *, delete_cost: float) -
 def matched(found: EventSet, true: EventSet, kind: int, *, tolerance: float) -> NDArray[np.bool_]:
     """(N,) the predicted events that are matched to an event of a type, each to one of its own.
 
-    The matching of the largest sum of scores: at any threshold of the score it has as many matches
-    as there can be (the matchable sets are a transversal matroid).
+    The matching has the largest sum of the scores' ranks. At any threshold of the score it has the
+    most matches possible (the matchable sets are a transversal matroid), so the scores of the
+    matched events do not depend on the order of the events.
     """
     is_matched = np.zeros(len(found.times), dtype=np.bool_)
     there = true.times[true.types == kind]
     if not len(there) or not len(found.times):
         return is_matched
     near = np.abs(found.times[:, None] - there) <= tolerance
-    score = np.maximum(found.chances[:, kind], 1e-12)
-    rows, columns = linear_sum_assignment(-score[:, None] * near)
+    _, rank = np.unique(found.chances[:, kind], return_inverse=True)
+    rows, columns = linear_sum_assignment(-(rank[:, None] + 1) * near)
     is_matched[rows] = near[rows, columns]
     return is_matched
 
 
 @dataclass(frozen=True, slots=True)
 class _OfType:
-    """What T-mAP needs of a type: predicted events in order of their score, the best first.
+    """Predicted events in order of their score for a type, the highest first.
 
     Attributes:
         is_matched: (N,) bool.
-        sequence: (N,) the sequence each belongs to.
-        num_true: (S,) events of the type by sequence.
+        sequence: (N,) index of the sequence of each event.
+        starts: (G,) places of the first event of each distinct score.
+        num_true: (S,) number of true events of the type by sequence.
     """
 
     is_matched: NDArray[np.bool_]
     sequence: NDArray[np.int64]
+    starts: NDArray[np.int64]
     num_true: FloatArray
 
     def average_precision(self, weights: FloatArray) -> float:
-        """With (S,) weights of the sequences; NaN without any true event."""
+        """Average precision with (S,) weights of the sequences; NaN without any true event."""
         total = float(weights @ self.num_true)
         if not total:
             return float("nan")
+        if not len(self.starts):
+            return 0.0
         of_event = weights[self.sequence]
-        hits = of_event * self.is_matched
-        precision = np.cumsum(hits) / np.maximum(np.cumsum(of_event), 1e-300)
+        events = np.add.reduceat(of_event, self.starts)
+        hits = np.add.reduceat(of_event * self.is_matched, self.starts)
+        precision = np.cumsum(hits) / np.maximum(np.cumsum(events), 1e-300)
         return float(precision @ hits) / total
 
 
@@ -173,12 +182,15 @@ def horizon_estimates(
     weights = np.concatenate([np.ones((1, size)), drawn]).astype(np.float64)
     # one resample after the other: all of them times all events would not fit the memory
     precision = np.array([[each.average_precision(row) for row in weights] for each in of_types])
-    there = (~np.isnan(precision)).sum(axis=0)
-    means = np.nansum(precision, axis=0)[there > 0] / there[there > 0]
-    if there[0]:
+    occurring = (~np.isnan(precision)).sum(axis=0)
+    if occurring[0]:
+        kept = occurring > 0
+        sums = np.nansum(precision, axis=0)[kept]
         tail = 100 * (1 - CONFIDENCE) / 2
-        low, high = np.percentile(means[1:], [tail, 100 - tail])
-        estimates["horizon/t_map"] = Estimate(float(means[0]), float(low), float(high))
+        means = {T_MAP: sums / occurring[kept], T_MAP_ALL_TYPES: sums / len(of_types)}
+        for name, mean in means.items():
+            low, high = np.percentile(mean[1:], [tail, 100 - tail])
+            estimates[name] = Estimate(float(mean[0]), float(low), float(high))
     return estimates
 
 
@@ -194,7 +206,8 @@ def _of_type(
     owner = np.repeat(sequence, [len(ours.times) for ours, _ in pairs])
     num_true = np.bincount(sequence, [(theirs.types == kind).sum() for _, theirs in pairs])
     order = np.argsort(-scores, kind="stable")
-    return _OfType(hits[order], owner[order], num_true.astype(np.float64))
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan))
+    return _OfType(hits[order], owner[order], starts, num_true.astype(np.float64))
 
 
 def repeated(history: History, origin: int, *, horizon: float, num_types: int) -> EventSet:
@@ -281,21 +294,6 @@ class FutureDrawer:
                     }
                 )
         return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
-
-
-def check_futures(config: RunConfig, answers: Answers) -> None:
-    """Whether futures can be drawn, where they are wanted.
-
-    Raises:
-        ConfigError: the model was not asked when and which.
-    """
-    can = "time" in answers.tasks and {"type", "joint"} & set(answers.tasks)
-    if config.evaluation.futures and not can:
-        raise ConfigError(
-            "futures need a model that was asked for time, and for type or joint; this one was "
-            f"asked for {', '.join(answers.tasks)}",
-            setting=f"evaluation.futures = {config.evaluation.futures}",
-        )
 
 
 def evaluate_horizon(

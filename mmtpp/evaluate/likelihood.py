@@ -74,15 +74,15 @@ def summarize(events: pa.Table, seconds_per_unit: float) -> dict[str, float]:
         Means with the standard errors of the interval NLL and the accuracy (events taken as
         independent).
     """
-    interval_nll = events["interval_nll"].to_numpy()
-    right = events["predicted_type"].to_numpy() == events["type"].to_numpy()
+    interval_nll = events["interval_code_nll"].to_numpy()
+    right = events["joint_predicted_type"].to_numpy() == events["type"].to_numpy()
     count = len(events)
     return {
         "interval_nll_nats_per_event": float(interval_nll.mean()),
         "interval_nll_standard_error": float(interval_nll.std() / np.sqrt(count)),
         "type_accuracy": float(right.mean()),
         "type_accuracy_standard_error": float(right.std() / np.sqrt(count)),
-        "type_nll_nats_per_event": float(events["type_nll"].to_numpy().mean()),
+        "type_nll_nats_per_event": float(events["joint_type_nll"].to_numpy().mean()),
         "text_nll_nats_per_event": float(events["text_nll"].to_numpy().mean()),
         "mean_interval_s": float(events["interval"].to_numpy().mean() * seconds_per_unit),
     }

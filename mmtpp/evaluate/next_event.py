@@ -211,7 +211,7 @@ class NextEvent:
             answers.type_codes,
             type_ids,
             grid,
-            joint=True,
+            joint="joint" in answers.tasks,
         )
 
     def __call__(self, seen: SeenEvents) -> Forecast:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from mmtpp.evaluate.drawing import draw_fan, draw_timeline, targets_of
 from mmtpp.evaluate.examples import MAX_EVENTS, Example
 from mmtpp.evaluate.figures import Plot
-from mmtpp.evaluate.metrics import Estimate
+from mmtpp.evaluate.metrics import Estimate, few_sequences
 from mmtpp.page.style import as_svg, environment
 
 COLUMNS = {
@@ -99,6 +99,7 @@ def as_report(
         .render(
             subject=subject,
             num_targets=len(targets),
+            note=few_sequences(len(targets["sequence_id"].unique())),
             num_sequences=pc.count_distinct(targets["sequence_id"]).as_py(),  # pyright: ignore[reportAttributeAccessIssue] # pyarrow makes it when it is imported
             table=_table(estimates),
             plots=[
@@ -182,6 +183,7 @@ td.best { font-weight: 700; } td .small { display: block; white-space: nowrap; }
 <p>{{ "{:,}".format(num_targets) }} events of {{ "{:,}".format(num_sequences) }} held-out sequences,
 each forecast once from the events before it. Times are in {{ subject.unit }}; intervals are 95 %,
 by drawing sequences.</p>
+{% if note %}<p>{{ note }}.</p>{% endif %}
 <table>
 {% for name, value in subject.facts.items() %}
 <tr><th scope="row">{{ name }}</th><td class="text">{{ value }}</td></tr>{% endfor %}

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import Prediction, RunConfig, Tasks
+from mmtpp.core.branches import check_futures
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecast import IntervalGrid
 from mmtpp.data.assemble import Assembler, row_from_arrow
@@ -69,6 +70,8 @@ def predict(config: RunConfig) -> dict[str, object]:
             where=scored,
             setting="prediction.text = true",
         )
+    if futures := config.prediction.futures:
+        check_futures(answers.tasks, where=scored, setting=f"prediction.futures = {futures}")
     check_template(config, scored, to_train=False)
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     if not config.store.uri:
@@ -99,13 +102,6 @@ def predict(config: RunConfig) -> dict[str, object]:
         manifest.vocabulary_hash,
         choose_hardware(config).precision,
     )
-    if config.prediction.futures and not {"time", "joint"} <= set(answers.tasks):
-        raise ConfigError(
-            "futures need a model that was asked for time and joint, the type given the time",
-            where=scored,
-            setting=f"prediction.futures = {config.prediction.futures}; its tasks are "
-            f"{', '.join(answers.tasks)}",
-        )
     tables = iter_samples(
         config,
         plan,

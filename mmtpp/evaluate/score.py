@@ -16,9 +16,11 @@ EVENT_SCHEMA = pa.schema(
         ("interval", pa.float64()),  # source unit
         ("type", pa.int16()),
         ("previous_type", pa.int16()),
-        ("predicted_type", pa.int16()),
-        ("interval_nll", pa.float64()),  # nats
-        ("type_nll", pa.float64()),  # nats
+        # given the interval, as in ``targets.TARGET_SCHEMA``
+        ("joint_predicted_type", pa.int16()),
+        ("joint_type_nll", pa.float64()),  # nats
+        # nats of the interval's code, a probability; ``time_nll`` of forecasts is a density
+        ("interval_code_nll", pa.float64()),
         ("text_nll", pa.float64()),  # nats
         # losses of the whole window, on its first event only
         ("window_nll", pa.list_(pa.float64())),
@@ -81,9 +83,9 @@ class WindowScorer:
             "interval": _values(assembled, "event_interval", index)[events],
             "type": row.event_type[events],
             "previous_type": _values(assembled, "event_previous_type", index)[events],
-            "predicted_type": self._codes[result.predicted_type[target]],
-            "interval_nll": result.interval_nll[target],
-            "type_nll": result.type_nll[target],
+            "joint_predicted_type": self._codes[result.predicted_type[target]],
+            "interval_code_nll": result.interval_nll[target],
+            "joint_type_nll": result.type_nll[target],
             "text_nll": result.text_nll[target],
             "window_nll": [losses.nll if place == 0 else None for place in range(count)],
             "window_tokens": [losses.tokens if place == 0 else None for place in range(count)],

@@ -37,8 +37,9 @@ TARGET_SCHEMA = pa.schema(
         *[(f"quantile_{round(100 * level):02d}", pa.float64()) for level in LEVELS],
         ("crps", pa.float64()),
         ("cdf", pa.float64()),  # of the true interval
-        ("interval_nll", pa.float64()),  # nats, a density in the source's unit
-        ("code_nll", pa.float64()),  # nats, of the time code
+        # nats of the interval's density in the source's unit, and of its code, a probability
+        ("time_nll", pa.float64()),
+        ("code_nll", pa.float64()),
         ("outside", pa.float64()),  # probability off the grid
         # which type, from the history alone
         ("predicted_type", pa.int16()),
@@ -215,8 +216,8 @@ def target_table(
         found |= {
             "greedy": forecasts.time.greedy,
             "code_nll": forecasts.time.code_nll,
-            "interval_nll": _interval_nll(
-                found["interval_nll"], forecasts.time, true, tick=tick, num_bytes=num_bytes
+            "time_nll": _time_nll(
+                found["time_nll"], forecasts.time, true, tick=tick, num_bytes=num_bytes
             ),
         }
         columns |= {name: column[kept] for name, column in found.items()}
@@ -238,7 +239,7 @@ def target_table(
     return pa.table(table, schema=TARGET_SCHEMA)
 
 
-def _interval_nll(
+def _time_nll(
     on_grid: np.ndarray,
     forecasts: TimeForecasts,
     true: np.ndarray,
@@ -274,7 +275,7 @@ def time_columns(
         },
         "crps": forecasts.crps(true),
         "cdf": forecasts.cdf(true),
-        "interval_nll": forecasts.nll(true, tick=tick),
+        "time_nll": forecasts.nll(true, tick=tick),
         "outside": forecasts.outside,
     }
 

@@ -141,7 +141,7 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
     assert [8, 9] == table["position"].to_pylist()
     assert [1, 2] == table["context"].to_pylist()
     assert found.time is not None
-    nll = table["interval_nll"].to_numpy()
+    nll = table["time_nll"].to_numpy()
     # steps of 1/256 around 0.75 and of 1/2 around 70: nats of the code and of the step's width
     widths = np.array([1 / 256, 1 / 2])
     assert nll == pytest.approx(found.time.code_nll + np.log(widths), abs=1e-4)

@@ -6,22 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from mmtpp.config.load import config_from_tree
-from mmtpp.core.errors import ConfigError
-from mmtpp.core.forecast import IntervalRange
 from mmtpp.evaluate.classical import History
 from mmtpp.evaluate.horizon import (
     EventSet,
-    check_futures,
     horizon_estimates,
     matched,
     repeated,
     transport_distance,
     what_happened,
 )
-from mmtpp.train.template_record import Answers
 
 times = st.lists(st.floats(0, 10), max_size=4)
 
@@ -68,11 +64,11 @@ def test_each_event_is_matched_once_and_the_surer_forecast_wins():
 
 @given(st.integers(0, 10**6))
 def test_the_precision_is_that_of_scikit_learn(seed: int):
-    """Every event far from all others: matching is then no choice."""
+    """Every event far from all others: matching is then no choice. Every second score is a tie."""
     rng = np.random.default_rng(seed)
     size = 12
-    at = np.arange(size) * 100.0
-    chances = rng.dirichlet([1, 1], size)
+    at = np.arange(0.0, 100.0 * size, 100.0)
+    chances = rng.dirichlet([1, 1], size)[rng.integers(0, size // 2, size)]
     happened = rng.random(size) < 0.6
     happened[0] = True
     found = EventSet(at, chances.argmax(axis=1), chances)
@@ -88,6 +84,75 @@ def test_the_precision_is_that_of_scikit_learn(seed: int):
     assert np.mean(expected) == pytest.approx(estimates["horizon/t_map"].value)
 
 
+def _drawn(rng: np.random.Generator, origins: int) -> list[tuple[EventSet, EventSet]]:
+    """Crowded futures with few distinct scores, so that ties and rival matches are common."""
+    pairs = []
+    for _ in range(origins):
+        size, happened = rng.integers(1, 8), rng.integers(0, 6)
+        first = rng.choice([0.0, 0.25, 0.5, 1.0], size)
+        chances = np.stack([first, 1 - first, np.zeros(size)], axis=1)
+        found = EventSet(rng.uniform(0, 10, size), chances.argmax(axis=1), chances)
+        kinds = rng.integers(0, 2, happened)
+        pairs.append((found, EventSet.certain(rng.uniform(0, 10, happened), kinds, 3)))
+    return pairs
+
+
+def _precisions(pairs: list[tuple[EventSet, EventSet]]) -> dict[str, float]:
+    founds, trues = zip(*pairs, strict=True)
+    sequence = np.arange(len(pairs))
+    found = horizon_estimates(founds, trues, sequence, horizon=10.0, seconds_per_unit=1.0)
+    return {name: each.value for name, each in found.items() if "t_map" in name}
+
+
+@given(st.integers(0, 10**6))
+def test_the_order_of_events_and_of_futures_changes_no_precision(seed: int):
+    rng = np.random.default_rng(seed)
+    pairs = _drawn(rng, 5)
+    turned = []
+    for found, true in (pairs[place] for place in rng.permutation(len(pairs))):
+        order, other = rng.permutation(len(found.times)), rng.permutation(len(true.times))
+        turned.append(
+            (
+                EventSet(found.times[order], found.types[order], found.chances[order]),
+                EventSet(true.times[other], true.types[other], true.chances[other]),
+            )
+        )
+    assert _precisions(pairs) == pytest.approx(_precisions(turned))
+
+
+def _most_matches(here: NDArray[np.float64], there: NDArray[np.float64]) -> int:
+    """The largest number of pairs within 2, by trying every assignment of the smaller set."""
+    short, long = sorted((here.tolist(), there.tolist()), key=len)
+    return max(
+        sum(abs(a - b) <= 2 for a, b in zip(short, chosen, strict=True))
+        for chosen in permutations(long, len(short))
+    )
+
+
+@given(st.integers(0, 10**6))
+def test_equal_scores_are_one_threshold(seed: int):
+    """The definition: recall and precision at every distinct score, each matching by search."""
+    pairs = _drawn(np.random.default_rng(seed), 3)
+    precisions = []
+    for kind in range(3):
+        there = [true.times[true.types == kind] for _, true in pairs]
+        total = sum(len(times) for times in there)
+        if not total:
+            continue
+        scores = np.concatenate([found.chances[:, kind] for found, _ in pairs])
+        before, area = 0, 0.0
+        for level in np.unique(scores)[::-1]:
+            chosen = [found.times[found.chances[:, kind] >= level] for found, _ in pairs]
+            hits = sum(_most_matches(*both) for both in zip(chosen, there, strict=True))
+            area += (hits - before) / total * hits / (scores >= level).sum()
+            before = hits
+        precisions.append(area)
+    if precisions:
+        found = _precisions(pairs)
+        assert np.mean(precisions) == pytest.approx(found["horizon/t_map"])
+        assert np.sum(precisions) / 3 == pytest.approx(found["horizon/t_map_all_types"])
+
+
 def test_the_metrics_of_two_origins_by_hand():
     found = [_of([1.0, 2.0]), _of([1.0])]
     true = [_of([1.1]), _of([9.0, 9.5])]
@@ -97,8 +162,10 @@ def test_the_metrics_of_two_origins_by_hand():
     assert 60 * (1.1 + 3.0) / 2 == pytest.approx(estimates["horizon/otd_s"].value)
     assert 1.0 == estimates["horizon/count_error"].value
     assert 1.5 == estimates["horizon/true_events"].value
-    # one hit, the first of three equally sure, of three events
-    assert 1 / 3 == pytest.approx(estimates["horizon/t_map"].value)
+    # three equally sure events are one threshold: one hit of three events, precision 1/3
+    assert 1 / 3 * 1 / 3 == pytest.approx(estimates["horizon/t_map"].value)
+    # type 1 never occurs and counts as 0
+    assert 1 / 3 * 1 / 3 / 2 == pytest.approx(estimates["horizon/t_map_all_types"].value)
     low, high = estimates["horizon/t_map"].low, estimates["horizon/t_map"].high
     assert 0 == low < high <= 1
 
@@ -113,18 +180,3 @@ def test_what_happened_and_what_is_repeated():
     # those after 5.0, up to the origin itself
     assert ([4.0, 5.0], [1, 0]) == (past.times.tolist(), past.types.tolist())
     assert [[0, 1], [1, 0]] == past.chances.tolist()
-
-
-@pytest.mark.parametrize("tasks", [("time",), ("type", "joint"), ("qa",)])
-def test_futures_need_a_model_that_knows_when_and_which(tasks: tuple[str, ...]):
-    answers = Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False)
-    config = config_from_tree({"evaluation": {"futures": 2, "horizon": 5.0}})
-    with pytest.raises(ConfigError, match=r"(?s)asked for .*evaluation.futures = 2"):
-        check_futures(config, answers)
-    check_futures(config_from_tree({}), answers)  # none are wanted
-
-
-@pytest.mark.parametrize("tasks", [("time", "type"), ("time", "joint"), ("time", "type", "text")])
-def test_futures_are_drawn_by_a_model_that_knows_when_and_which(tasks: tuple[str, ...]):
-    answers = Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False)
-    check_futures(config_from_tree({"evaluation": {"futures": 2, "horizon": 5.0}}), answers)

@@ -14,6 +14,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import read_file
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import TypeCodes
+from tests.unit.test_danmaku_qa import RECORD
 from tests.unit.test_table_sources import EVENTS, FORMS, LINE
 
 MMTPP = [{"time": 1.0, "text": "hi", "image_path": "a.png",
@@ -108,7 +109,7 @@ def damaged_values(draw: st.DrawFn) -> tuple[str, str, bytes]:
                 ("mmtpp", "a.json", MMTPP, json.dumps),
                 ("easytpp", "a.json", [ROW], json.dumps),
                 ("easytpp", "a.pkl", {"dim_process": 2, "train": [EVENTS]}, pickle.dumps),
-                ("danmaku_qa", "a.json", [LINE], json.dumps),
+                ("danmaku_qa", "a.json", [LINE, RECORD], json.dumps),
                 ("columns", "a.json", json.loads(FORMS["x/t.json"]), json.dumps),
             ]
         )

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sklearn
 
-from mmtpp.evaluate.metrics import JOINT, estimate
+from mmtpp.evaluate.metrics import JOINT, estimate, few_sequences, mean_estimates
 
 
 def _targets(size: int, num_sequences: int, seed: int = 0) -> pa.Table:
@@ -25,7 +25,7 @@ def _targets(size: int, num_sequences: int, seed: int = 0) -> pa.Table:
             "quantile_75": np.full(size, 1.0),
             "quantile_95": np.full(size, 3.0),
             "crps": rng.exponential(size=size),
-            "interval_nll": rng.normal(size=size),
+            "time_nll": rng.normal(size=size),
             "code_nll": rng.normal(size=size) + 9,
             "outside": np.zeros(size),
             "predicted_type": np.where(rng.random(size) < 0.5, types, 1).astype(np.int16),
@@ -56,7 +56,7 @@ def test_metrics_are_those_of_scikit_learn():
     assert 1.0 == found["joint/type_accuracy"]
     covered = ((data["interval"] >= 0.1) & (data["interval"] <= 3)).mean()
     assert covered == pytest.approx(found["time/coverage_90"])
-    both = (data["interval_nll"] + data["joint_type_nll"]).mean()
+    both = (data["time_nll"] + data["joint_type_nll"]).mean()
     assert both == pytest.approx(found[JOINT])
     tokens = data["text_nll"].sum() / data["text_tokens"].sum()
     assert tokens == pytest.approx(found["text/nll_nats_per_token"])
@@ -72,10 +72,10 @@ def test_buckets_part_the_targets():
         "200-500": (position >= 200) & (position < 500),
         "over_500": position >= 500,
     }.items():
-        assert right[inside].mean() == pytest.approx(found[f"type/top3_accuracy@{bucket}"].value)
+        assert right[inside].mean() == pytest.approx(found[f"type/top3_accuracy/at_{bucket}"].value)
     short = estimate(targets.filter(position < 50), seconds_per_unit=1)
-    assert "type/accuracy@1-50" in short
-    assert "type/accuracy@over_500" not in short
+    assert "type/accuracy/at_1-50" in short
+    assert "type/accuracy/at_over_500" not in short
 
 
 def test_the_interval_is_that_of_resampled_sequences():
@@ -97,8 +97,28 @@ def test_the_interval_is_that_of_resampled_sequences():
 def test_what_was_not_asked_has_no_metric():
     targets = _targets(50, 5).select(["sequence_id", "position", "interval", "type", "mean",
         "quantile_05", "quantile_25", "quantile_50", "quantile_75", "quantile_95", "crps",
-        "interval_nll", "code_nll", "outside"])  # fmt: skip
+        "time_nll", "code_nll", "outside"])  # fmt: skip
     found = estimate(targets, seconds_per_unit=1)
     assert "time/rmse_s" in found
     assert not [name for name in found if name.startswith(("type", "joint", "text"))]
     assert "time/rmse_of_greedy_s" not in found
+
+
+def _coverage(num_sequences: int, trials: int = 600) -> float:
+    """How often the 95 % interval holds the true mean, 1, of exponentially distributed errors."""
+    rng = np.random.default_rng(0)
+    names, ones = np.arange(num_sequences), np.ones(num_sequences)
+    held = 0
+    for trial in range(trials):
+        values = {"error": (rng.exponential(size=num_sequences), ones)}
+        found = mean_estimates(values, names, seed=trial, resamples=200)["error"]
+        held += found.low <= 1 <= found.high
+    return held / trials
+
+
+def test_intervals_over_few_sequences_are_too_narrow_and_warned_of():
+    assert 0.82 < _coverage(10) < 0.88
+    assert 0.91 < _coverage(40) < 0.97
+    assert "19 held-out sequences are few" in few_sequences(19)
+    assert "85 %" in few_sequences(10)
+    assert "" == few_sequences(20)

@@ -24,6 +24,7 @@ from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.window import cut_windows
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.types import TypeCodes
 from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import encode_shard
@@ -116,7 +117,7 @@ def test_bug_13_either_spelling_of_the_type_is_read(key: str, inside: bool):
     event = {"time": 0.0, "text": "x", "image_path": None}
     event |= {"TPP_attribute": {key: 7}} if inside else {key: 7}
     data = json.dumps([event]).encode()
-    (sequence,) = read_file(make_reader("mmtpp"), "a.json", data, type_names=()).sequences
+    (sequence,) = read_file(make_reader("mmtpp"), "a.json", data, types=TypeCodes(())).sequences
     assert [7] == sequence.types.tolist()
 
 

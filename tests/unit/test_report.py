@@ -10,6 +10,8 @@ import pytest
 from mmtpp.evaluate.drawing import MAX_TEXT, _cut
 from mmtpp.evaluate.examples import MIN_TARGETS, RANKS, choose_windows
 from mmtpp.evaluate.figures import against_history
+from mmtpp.evaluate.metrics import estimate
+from mmtpp.evaluate.page import Subject, as_report
 from tests.report import HOSTILE, NUM_EVENTS, made_up_report, made_up_targets
 
 
@@ -63,7 +65,7 @@ def test_the_table_has_the_metrics_and_marks_the_best(page: str):
 
 def test_curves_against_history_by_hand():
     targets = made_up_targets()
-    curve = against_history(targets, "interval_nll", is_perplexity=False)
+    curve = against_history(targets, "time_nll", is_perplexity=False)
     context, wait = targets["context"].to_numpy(), targets["interval"].to_numpy()
     chosen = (context >= 8) & (context < 16)
     error = 1.96 * wait[chosen].std(ddof=0) / np.sqrt(chosen.sum())
@@ -88,15 +90,23 @@ def test_examples_go_from_easy_to_hard():
     """Window w of 21 has targets of w nats; one with too few targets is never chosen."""
     names = [f"s{each:02d}" for each in range(22)]
     rows = [
-        {"sequence_id": name, "position": place, "interval_nll": float(window), "type_nll": None}
+        {"sequence_id": name, "position": place, "time_nll": float(window), "type_nll": None}
         for window, name in enumerate(names)
         for place in range(1, (MIN_TARGETS if window < 21 else MIN_TARGETS - 1) + 1)
     ]
     schema = pa.schema([("sequence_id", pa.string()), ("position", pa.int32()),
-                        ("interval_nll", pa.float64()), ("type_nll", pa.float64())])  # fmt: skip
+                        ("time_nll", pa.float64()), ("type_nll", pa.float64())])  # fmt: skip
     windows = pa.table({"sequence_id": names, "first_scored": [1] * 22, "end": [50] * 22})
     chosen = choose_windows(windows, pa.Table.from_pylist(rows, schema))
     assert {1: "easy", 5: "rather easy", 10: "typical", 15: "rather hard", 19: "hard"} == chosen
     assert list(RANKS) == list(chosen.values())
     none = pa.Table.from_pylist(rows[-2:], schema)
     assert {} == choose_windows(windows, none)
+
+
+def test_the_page_warns_of_few_sequences(page: str):
+    targets = made_up_targets(5)
+    found = estimate(targets, seconds_per_unit=60.0, resamples=20)
+    subject = Subject("few", {}, ("a", "b"), 60.0)
+    assert "5 held-out sequences are few" in as_report(subject, targets, {"model": found}, [], [])
+    assert "sequences are few" not in page  # of 30

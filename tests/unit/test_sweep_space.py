@@ -153,6 +153,17 @@ def test_stage_two_may_search_any_compression(sweep_of):
             ["not trained to answer time"],
         ),
         (
+            '[space]\n"lora.rank" = [2]\n',
+            ['sweep.jobs=["finetune", "evaluate"]', "tasks.type=0", "tasks.joint=0",
+             "evaluation.futures=2", "evaluation.horizon=9", "sweep.metric=evaluate/time/mae_s"],
+            ["trained to answer time, and type or joint", "evaluation.futures = 2"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ['sweep.jobs=["finetune", "evaluate"]', "sweep.metric=evaluate/horizon/otd_s"],
+            ["no trial would report a metric of futures", "evaluation.futures = 0"],
+        ),
+        (
             '[space]\n"lora.rank" = {low = 2, high = 9, step = 2}\n',
             ["sweep.searcher=random", "sweep.num_trials=4"],
             ["low and high must be multiples of step"],

@@ -1,13 +1,28 @@
-"""DanmakuTPP-QA as MM-TPP fine-tunes on it: JSON lines of a prompt, its images and a response.
+"""DanmakuTPP-QA in two forms: the benchmark's own JSON, and the prompts MM-TPP fine-tunes on.
+
+The benchmark's own form is a list of records, a file a task and split:
+
+    [{"video": "BV1x", "question": "What comes next?", "time_window": [0, 60],
+      "comment_time_sequence": [0.5, 3.25, ...], "comment_sequence": ["hello", ...],
+      "ground_truth": "3.5"}, ...]
+
+A record is a sequence: its comments, with times as given and of type 0, and one question with its
+answer. Task 1 has its answer under ``num_peaks``, task 9 under ``sentiment_analysis_report``; a
+list of answers is joined by commas. Where a record has no comments, their sentiments
+(``sentiment_sequence``) are the texts. ``time_window``, ``next_peak_time`` and, where the record
+describes a peak, its description follow the question. The frames of a window belong to no event
+and are not read. Records of one video are in the same split.
+
+MM-TPP's form is JSON lines of a prompt, its images and a response:
 
     {"prompt_text": "...<|start_of_event|> <|time_start|><|byte_0|>...<|end_of_event|>...
                      <|question|>What comes next?<|im_end|>\\n<|im_start|>assistant\\n",
      "response_text": "...<|im_end|>", "prompt_image_paths": ["frames/1.jpg", ...]}
 
 The prompt spells its events in the published template. A line is a sequence: its events with times
-counted from the first, and one question with its answer. Events of the prompt that are compressed
-have lost their time, text and image, so a line with any is rejected, not guessed at. Lines with the
-same events are in the same split.
+counted from the first, and one question with its answer. Compressed events of a prompt have lost
+their time, text and image, so a line with such an event is rejected. Lines with the same events are
+in the same split.
 """
 
 import math
@@ -27,6 +42,11 @@ _BYTE = re.compile(r"<\|byte_(\d{1,3})\|>")
 _TYPE = re.compile(r"<\|type_start\|><\|type_(\d{1,3})\|><\|type_end\|>")
 _TEXT = re.compile(r"<\|text_start\|>(.*?)<\|text_end\|>", re.DOTALL)
 _ENDS = re.compile(r"<\|(?:im_end|endoftext)\|>")
+_TIMES = "comment_time_sequence"
+_ANSWERS = ("ground_truth", "num_peaks", "sentiment_analysis_report")
+_ABOUT = ("time_window", "next_peak_time")
+_ABOUT_PEAKS = ("event_type_proportion", "object_tags_in_peak_frame", "peak_sentiment")
+_OF_VIDEO = " of "  # between the name of a record and its video
 _IMAGE, _QUESTION, _SIMILAR = "<|vision_start|>", "<|question|>", "<|similar_event|>"
 
 
@@ -38,11 +58,66 @@ def parse(path: str, data: bytes) -> Iterator[RawEvent | RawQuestion]:
     """
     for row, record, problem in read_records(path, data):
         name = f"{stem(path)}#{row}"
-        parsed = problem or _parse_line(name, row, record or {})
-        if isinstance(parsed, str):
-            yield RawEvent(name, row, None, None, None, None, record, parsed)
+        own = record is not None and _TIMES in record
+        parsed = problem or (_parse_record if own else _parse_line)(name, row, record or {})
+        if isinstance(parsed, str):  # all of its events are lost
+            lost = RawEvent(name, row, None, None, None, None, record, parsed)
+            yield from [lost] * max(1, _num_events(record or {}))
         else:
             yield from parsed
+
+
+def _num_events(record: dict) -> int:
+    """The number of events in a record that cannot be read."""
+    times, prompt = record.get(_TIMES), record.get("prompt_text")
+    if isinstance(times, list):
+        return len(times)
+    return len(_EVENT.findall(prompt)) if isinstance(prompt, str) else 0
+
+
+def _parse_record(name: str, row: int, record: dict) -> str | list[RawEvent | RawQuestion]:
+    """The comments and the question of a record of the benchmark, or its problem."""
+    times, question = record[_TIMES], record.get("question")
+    key = next((key for key in ("comment_sequence", "sentiment_sequence") if key in record), None)
+    texts = record[key] if key else [""] * len(times) if isinstance(times, list) else None
+    if not isinstance(times, list) or not isinstance(texts, list) or not times:
+        return f"{_TIMES} and {key} must be lists with at least one value"
+    if len(times) != len(texts):
+        return f"{len(times)} values in {_TIMES}, {len(texts)} in {key}"
+    if not isinstance(question, str):
+        return "question must be a string"
+    answer = next((record[key] for key in _ANSWERS if record.get(key) is not None), None)
+    answers = answer if isinstance(answer, list) else [answer]
+    if not answers or not all(_is_plain(value) for value in answers):
+        return f"no answer: {', '.join(_ANSWERS)} must be a string, a number or a list of them"
+    truth = ", ".join(map(str, answers))
+    about = _ABOUT + (_ABOUT_PEAKS if _ABOUT_PEAKS[0] in record else ())
+    asked = [question, *(f"{key}: {record[key]}" for key in about
+                         if record.get(key) is not None and str(record[key]) != truth)]  # fmt: skip
+    try:
+        "".join((*asked, truth)).encode()
+    except UnicodeEncodeError as error:
+        return f"question and answer: {error}"
+    video = record.get("video")
+    name = f"{name}{_OF_VIDEO}{video}" if isinstance(video, str) and video else name
+    found: list[RawEvent | RawQuestion] = [
+        RawEvent(name, row, _seconds(time), 0, str(text) if _is_plain(text) else text, None,
+                 {"event": place, "time": time, "text": text})
+        for place, (time, text) in enumerate(zip(times, texts, strict=True))
+    ]  # fmt: skip
+    return [*found, RawQuestion(name, "\n".join(asked), truth)]
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _seconds(time: object) -> object:
+    """A time, also one that is written as text; anything else unchanged."""
+    try:
+        return float(time) if isinstance(time, str) else time
+    except ValueError:
+        return time
 
 
 def _parse_line(name: str, row: int, record: dict) -> str | list[RawEvent | RawQuestion]:
@@ -91,9 +166,12 @@ def _question(prompt: str, end_of_events: int) -> str:
     return _ENDS.split(after if marked else prompt[end_of_events:], maxsplit=1)[0].strip()
 
 
-def _history(sequence: EventSequence) -> str:
-    """The events: several lines ask about the same, and an answer may give away another's."""
+def _together(sequence: EventSequence) -> str:
+    """The video or, where none is named, the events: one answer may reveal that of another line."""
+    _, named, video = sequence.sequence_id.partition(_OF_VIDEO)
+    if named:
+        return video
     return repr((sequence.times.tolist(), sequence.types.tolist(), sequence.texts, sequence.images))
 
 
-DANMAKU_QA = SourceReader((".jsonl",), parse, seconds_per_unit=1.0, split_by=_history)
+DANMAKU_QA = SourceReader((".jsonl", ".json"), parse, seconds_per_unit=1.0, split_by=_together)
