@@ -37,8 +37,9 @@ from mmtpp.data.intervals import interval_range
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import asking_of, assemble_settings, compression_of
 from mmtpp.data.store import StoreReader
-from mmtpp.evaluate.classical import History, baseline_targets
+from mmtpp.evaluate.classical import baseline_targets
 from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.history import History
 from mmtpp.evaluate.metrics import estimate
 
 HERE = Path(__file__).parent

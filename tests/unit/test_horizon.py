@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.forecast import IntervalRange
-from mmtpp.evaluate.classical import History
+from mmtpp.evaluate.history import History
 from mmtpp.evaluate.horizon import (
     EventSet,
     check_futures,
