@@ -24,7 +24,7 @@ Python 3.11: its models fail when they are made.
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 DECAYS = (0.03, 0.2, 1.0, 5.0, 30.0)  # per mean training interval
-MAX_EVENTS = 200_000  # most events a fit uses, of whole sequences drawn at random
+MAX_EVENTS = 200_000  # most events a fit uses, mostly whole sequences drawn at random
 MAX_NUMBERS = 2e7  # most excitations held in memory, events * sources * decays: 160 MB
 MAX_SOURCES = 32
 MAX_FIT_S = 120.0
@@ -193,13 +193,25 @@ def _factors(times: FloatArray, beta: float) -> FloatArray:
 
 
 def _some(histories: Sequence[History], max_events: float) -> list[History]:
-    """All sequences, or a seeded choice with about ``max_events`` events."""
+    """All sequences, or a seeded choice of together at most ``max_events`` events; of a single
+    sequence that is longer, its newest events."""
     order = np.random.default_rng(0).permutation(len(histories))
     sizes = np.cumsum([len(histories[index].times) for index in order])
     chosen = order[: max(1, int(np.searchsorted(sizes, max_events, side="right")))]
-    if len(chosen) < len(histories):
-        logger.info("the Hawkes process is fitted on %d of %d sequences", len(chosen), len(order))
-    return [histories[index] for index in sorted(chosen.tolist())]
+    if sizes[-1] > max_events:
+        logger.info(
+            "the Hawkes process is fitted on at most %.0f of %d events, %d of %d sequences",
+            max_events,
+            sizes[-1],
+            len(chosen),
+            len(order),
+        )
+    newest = slice(-int(max_events), None)
+    return [
+        replace(histories[index], times=histories[index].times[newest],
+                types=histories[index].types[newest])
+        for index in sorted(chosen.tolist())
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,23 @@ def test_a_fit_is_fast_and_its_time_is_bounded(caplog: pytest.LogCaptureFixture)
     assert (stopped.mu > 0).all()
 
 
+def test_a_fit_uses_a_bounded_number_of_events(monkeypatch: pytest.MonkeyPatch):
+    """Of many sequences some, of a single long one the newest events."""
+    monkeypatch.setattr(hawkes, "MAX_EVENTS", 300)
+    rng = np.random.default_rng(10)
+    many = [History(f"s{place}", np.arange(100.0), rng.integers(0, 2, 100)) for place in range(9)]
+    sizes = [len(each.times) for each in hawkes._some(many, 300)]
+    assert [100, 100, 100] == sizes
+    # the first 4,700 events are ten times as frequent as the newest 300
+    times = np.cumsum(np.append(rng.exponential(0.1, 4700), rng.exponential(size=300)))
+    long = History("s", times, np.zeros(5000, int))
+    [kept] = hawkes._some([long], 300)
+    assert np.array_equal(times[-300:], kept.times)
+    # so the fitted rate is that of the newest events: 1 and not 10
+    model = Hawkes([long], 1, [0.1])
+    assert model.mu[0] < 2
+
+
 def test_types_that_hardly_occur_have_finite_forecasts():
     times = np.array([0.0, 1.0, 2.5, 3.0])
     model = Hawkes([History("s", times, np.array([0, 0, 1, 0]))], 3)
