@@ -25,8 +25,9 @@ import pyarrow as pa
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
+from benchmarks.quality.easytpp import DRAWS
 from benchmarks.quality.neural import MODELS
-from benchmarks.quality.report import write_report
+from benchmarks.quality.report import read_records, write_report
 from benchmarks.quality.sets import DATA, DataSet, data_sets
 from benchmarks.quality.trial import forecast, open_store, start_engine, train
 from benchmarks.quality.variants import PLAIN, Variant, variants
@@ -37,8 +38,9 @@ from mmtpp.data.intervals import interval_range
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import asking_of, assemble_settings, compression_of
 from mmtpp.data.store import StoreReader
-from mmtpp.evaluate.classical import History, baseline_targets
+from mmtpp.evaluate.classical import baseline_targets
 from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.history import History
 from mmtpp.evaluate.metrics import estimate
 
 HERE = Path(__file__).parent
@@ -124,11 +126,10 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.records: list[dict[str, Any]] = read_records(path) if path.exists() else []
 
     def has(self, trial: Trial, budget: Budget) -> bool:
-        """Whether a trial is done.
+        """Whether a trial is done; a neural one must have predicted by ``DRAWS`` samples.
 
         Raises:
             ValueError: it was done on another budget, so it cannot stand beside the others.
@@ -148,7 +149,10 @@ class Results:
                     f"{self._path}: {trial} was done on the budget {each.get('budget')}, now it is "
                     f"{trial.share(budget)}; remove its line"
                 )
-        return bool(found)
+        return any(
+            trial.kind != "neural" or "error" in each or each["metrics"].get("draws") == DRAWS
+            for each in found
+        )
 
     def add(self, records: list[dict[str, Any]]) -> None:
         """Keep what a trial found."""

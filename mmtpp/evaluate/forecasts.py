@@ -14,9 +14,10 @@ from mmtpp.data.plan import AssembleSettings, Plan, make_plan
 from mmtpp.data.settings import asking_of, assemble_settings
 from mmtpp.data.store import StoreReader
 from mmtpp.evaluate.actors import iter_samples
-from mmtpp.evaluate.classical import History, baseline_targets
+from mmtpp.evaluate.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.figures import make_plots, write_figures
+from mmtpp.evaluate.history import History
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.metrics import Estimate, estimate, few_sequences
 from mmtpp.evaluate.model import ModelSource
@@ -93,6 +94,11 @@ def evaluate_forecasts(
     occurring = [code for code, count in enumerate(manifest.type_counts) if count]
     codes = sorted({*answers.type_codes, *occurring})
     tick = answers.intervals.tick
+    train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
+    known = [each for each in read_histories(train, codes) if len(each.times) > 1]
+    held_out = read_histories(replace(settings, time_from=-1e300), codes)
+    # fitted while the model scores
+    baselines_of = BaselineTasks(config, known, held_out, tick=tick, num_types=len(codes))
     tables = iter_samples(
         config,
         plan,
@@ -110,20 +116,7 @@ def evaluate_forecasts(
         )
     targets_uri = join(run_uri, "targets.parquet")
     write_table(targets_uri, targets)
-    train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
-    known = [each for each in read_histories(train, codes) if len(each.times) > 1]
-    held_out = read_histories(replace(settings, time_from=-1e300), codes)
-    of_baselines: dict[str, pa.Table] = {}
-    if known:
-        of_baselines = baseline_targets(
-            known,
-            held_out,
-            targets,
-            tick=tick,
-            num_types=len(codes),
-        )
-    else:
-        logger.warning("the store has nothing to train baselines on: the model stands alone")
+    of_baselines = baselines_of.targets(targets)
     seconds, seed = manifest.seconds_per_unit, config.training.seed
     estimates = estimate(targets, seconds_per_unit=seconds, seed=seed)
     baselines = {
