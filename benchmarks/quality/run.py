@@ -259,9 +259,8 @@ def _similar_fraction(config: RunConfig, delta: float) -> float:
     settings = assemble_settings(chosen, manifest, split="train")
     reader = StoreReader(settings.store)
     marks = [
-        similar_events(each.events, compression_of(chosen))
+        similar_events(each.events.slice(*each.span("train")), compression_of(chosen))
         for each in reader.sequences(reader.files())
-        if each.split == "train"
     ]
     return float(np.concatenate(marks).mean())
 

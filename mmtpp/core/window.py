@@ -53,6 +53,7 @@ def cut_windows(
     max_tokens: int,
     overlap_fraction: float,
     branch_costs: NDArray[np.int64] | None = None,
+    first_target: int = 0,
 ) -> list[Window]:
     """Cut a sequence into windows of at most ``max_tokens``; every event is scored exactly once.
 
@@ -67,6 +68,8 @@ def cut_windows(
         overlap_fraction: share of the budget spent on repeated context, 0 to below 1.
         branch_costs: (E + 1,) tokens that scoring each event takes besides (``core.branches``); a
             scored event then has at least one before it in its window.
+        first_target: events before it are only the past of those that are scored, and the first
+            window holds as much of them as ``overlap_fraction`` says.
 
     Returns:
         Windows in order, none for fewer than two events. With branches their tokens are counted,
@@ -94,7 +97,10 @@ def cut_windows(
         return int(inside[end] - inside[start] + restart.image[start] * shows_again)
 
     windows: list[Window] = []
-    start, scored = 0, 1
+    start, scored = 0, max(1, first_target)
+    if scored < num_events and first_target > 1:
+        keep = int(inside[scored]) - int(budget * overlap_fraction)
+        start = min(int(np.searchsorted(inside, max(keep, 0), side="left")), scored - context)
     while scored < num_events:
         before = int(asked[scored] - asked[start])  # of events that are context here
         end = int(_ends(restart, together, budget + before, start))

@@ -26,6 +26,8 @@ class Reading:
         rejected: records that were read and not kept.
         num_read, num_reordered, num_disagreeing: events.
         num_images: distinct image paths.
+        seconds_per_unit: seconds in one unit of the times.
+        parts: sequences of each part, as the records of the files say.
     """
 
     paths: list[str]
@@ -34,6 +36,8 @@ class Reading:
     num_reordered: int
     num_disagreeing: int
     num_images: int
+    seconds_per_unit: float
+    parts: dict[str, int]
 
     def save(self, folder: str, shard: int) -> None:
         """Write it for the third step; last, since the shard then counts as read."""
@@ -70,8 +74,9 @@ def finish_shard(
         num_reordered=reading.num_reordered,
         num_disagreeing=reading.num_disagreeing,
         frame_digests=frame_digests,
+        seconds_per_unit=reading.seconds_per_unit,
     )
-    text = json.dumps(counts)
+    text = json.dumps(counts | {"parts": reading.parts})
     write_bytes(join(folder, COUNTS, shard_file(shard, ".json")), text.encode())
     return text
 

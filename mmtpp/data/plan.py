@@ -252,8 +252,10 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
             f"no events to score in the {settings.split} split",
             where=settings.store.data_uri,
             cause="no sequence is in the split (few sequences, or small split.*_fraction), or none "
-            " has two events, or window.time_from and window.time_to leave nothing",
-            setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
+            "has two events, or window.time_from and window.time_to leave nothing; split.by = time "
+            "cuts every sequence in time, so that a single one has a test too",
+            setting=f"split.by, window.time_from = {settings.time_from}, "
+            f"window.time_to = {settings.time_to}",
         )
     if settings.asking is not None and settings.asking.in_words:
         _check_questions(table, settings)
@@ -316,7 +318,8 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
     try:
         names = files["file"].to_pylist()
         for sequence in reader.sequences(names, with_text=with_text, with_questions=in_words):
-            if settings.split in (sequence.split, "all"):
+            start, end = sequence.span(settings.split)
+            if start < end:
                 for name, values in _windows(sequence, settings, template).items():
                     columns[name] += values
     except MmtppError as error:  # Ray Data would wrap it beyond recognition
@@ -334,10 +337,13 @@ def _windows(
         DataError: an event alone is larger than the context.
     """
     first, last = settings.time_range.of(sequence.times)
+    start, end = sequence.span(settings.split)
+    # what comes after the part stays unknown, what came before it is its past
+    last, own = max(first, min(last, end)), max(0, start - first)
     chosen = settings.compression.of_sequence(sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
     try:
-        windows = _cut(events, sequence.times[first:last], settings, template)
+        windows = _cut(events, sequence.times[first:last], own, settings, template)
         asked = _cut_questions(events, sequence.questions, settings, template)
     except ValueError as error:
         raise DataError(
@@ -369,8 +375,13 @@ def _windows(
 
 
 def _cut(
-    events: Events, times: NDArray[np.float64], settings: AssembleSettings, template: Template
+    events: Events,
+    times: NDArray[np.float64],
+    own: int,
+    settings: AssembleSettings,
+    template: Template,
 ) -> list[Window]:
+    """The windows of events of which those from ``own`` on belong to the part."""
     asking = settings.asking
     costs = None
     if asking is not None:
@@ -385,6 +396,7 @@ def _cut(
             max_tokens=settings.max_tokens,
             overlap_fraction=settings.overlap_fraction,
             branch_costs=costs,
+            first_target=own,
         )
     if len(events) == 0:
         return []
@@ -392,8 +404,9 @@ def _cut(
     if asking.origins:
         # the first event has no interval: futures go on from the second at the earliest
         end = int(np.searchsorted(times, times[-1] - asking.horizon, side="right"))
-        ends = [int(each) for each in np.unique(np.linspace(2, end, asking.origins).round())]
-        ends = [each for each in ends if 2 <= each <= end]
+        first = max(2, own)
+        ends = [int(each) for each in np.unique(np.linspace(first, end, asking.origins).round())]
+        ends = [each for each in ends if first <= each <= end]
     return [
         last_window(
             events.slice(0, end),

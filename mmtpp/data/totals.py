@@ -5,14 +5,18 @@ import json
 from collections import Counter
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mmtpp.core.clock import Clock
 from mmtpp.core.events import MAX_TYPES, Rejected
-from mmtpp.core.split import SPLITS
+from mmtpp.core.split import SPLITS, span_of
 from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.shard import ShardColumns
 from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
 
-COUNTED = ("events_read", "events_reordered", "events_disagreeing", "frames")
+COUNTED = (
+    "events_read", "events_reordered", "events_disagreeing", "frames", "sequences", "simultaneous",
+)  # fmt: skip
 _NAME_BYTES = 16
 
 
@@ -24,31 +28,67 @@ def shard_counts(
     num_reordered: int,
     num_disagreeing: int,
     frame_digests: dict[int, bytes],
+    seconds_per_unit: float,
 ) -> dict:
     """What a shard tells the driver; a JSON value."""
-    splits = np.array(columns.splits, dtype=np.str_)
+    in_parts = _events_in_parts(columns)
+    clock = Clock(seconds_per_unit)
+    clock.add_sequences(columns.times, columns.lengths)
     return {
+        "sequences": len(columns.sequence_ids),
+        "simultaneous": _simultaneous(columns),
+        "clock": clock.state(),
         "events_read": num_read,
         "events_reordered": num_reordered,
         "events_disagreeing": num_disagreeing,
         "frames": len(np.unique(columns.frame[columns.frame >= 0])),
         "rejected": Counter(record.cause for record in rejected),
-        "sequences_by_split": {split: int((splits == split).sum()) for split in SPLITS},
-        "events_by_split": {split: int(columns.lengths[splits == split].sum()) for split in SPLITS},
+        "sequences_by_split": {
+            split: int((in_parts[:, place] > 0).sum()) for place, split in enumerate(SPLITS)
+        },
+        "events_by_split": {
+            split: int(in_parts[:, place].sum()) for place, split in enumerate(SPLITS)
+        },
         "type_counts": np.bincount(columns.types, minlength=MAX_TYPES).tolist(),
         "sequence_ids": columns.sequence_ids,
         "digests": columns.digests(frame_digests),
     }
 
 
-class Totals:
-    """Sums over the shards, kept on the driver: some bytes a sequence."""
+def _events_in_parts(columns: ShardColumns) -> NDArray[np.int64]:
+    """(S, 3) events of each sequence that belong to each of ``SPLITS``."""
+    counts = np.zeros((len(columns.lengths), len(SPLITS)), dtype=np.int64)
+    edges = np.append(columns.starts, len(columns.times)).tolist()
+    for index, part in enumerate(columns.splits):
+        times = columns.times[edges[index] : edges[index + 1]]
+        first, second = columns.cuts[index].tolist()
+        for place, split in enumerate(SPLITS):
+            start, end = span_of(part, split, times, (first, second))
+            counts[index, place] = end - start
+    return counts
 
-    def __init__(self) -> None:
+
+def _simultaneous(columns: ShardColumns) -> int:
+    """Events at the time of the event before them."""
+    is_first = np.zeros(len(columns.times), dtype=np.bool_)
+    is_first[columns.starts] = True
+    return int(((np.diff(columns.times, prepend=np.nan) == 0) & ~is_first).sum())
+
+
+class Totals:
+    """Sums over the shards, kept on the driver: some bytes a sequence.
+
+    Args:
+        seconds_per_unit: seconds in one unit of the times.
+    """
+
+    def __init__(self, seconds_per_unit: float = 1.0) -> None:
+        self._clock = Clock(seconds_per_unit)
         self.counts: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.sequences: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
+        self.parts: Counter[str] = Counter()  # as the records say
         self.types = np.zeros(MAX_TYPES, np.int64)
         self._names: list[bytes] = []
         self._content = 0
@@ -57,6 +97,8 @@ class Totals:
         """Add the counts of a shard."""
         self.counts.update({key: shard[key] for key in COUNTED})
         self.rejected.update(shard["rejected"])
+        self._clock.join(shard["clock"])
+        self.parts.update(shard.get("parts", {}))
         self.sequences.update(shard["sequences_by_split"])
         self.events.update(shard["events_by_split"])
         self.types += np.asarray(shard["type_counts"], dtype=np.int64)
@@ -85,9 +127,12 @@ class Totals:
             tokenizer_size=settings.tokenizer_size,
             source_kind=settings.source_kind,
             seconds_per_unit=settings.seconds_per_unit,
+            tick_s=self._clock.tick_s,
+            split_by=settings.split_by,
             image_px=settings.image_px,
             type_names=list(settings.type_names),
             type_counts=self.types[: last_type + 1].tolist(),
+            sequences=self.counts["sequences"],
             sequences_by_split={split: self.sequences[split] for split in SPLITS},
             events_by_split={split: self.events[split] for split in SPLITS},
             events_read=self.counts["events_read"],
@@ -96,6 +141,7 @@ class Totals:
             events_reordered=self.counts["events_reordered"],
             events_disagreeing=self.counts["events_disagreeing"],
             rejected_by_cause=dict(sorted(self.rejected.items())),
+            events_simultaneous=self.counts["simultaneous"],
             frames=self.counts["frames"],
         )
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import optimize
 
+from mmtpp.core.clock import on_ticks
 from mmtpp.core.forecast import IntervalForecasts, IntervalGrid, IntervalRange
 from mmtpp.evaluate.targets import TARGET_SCHEMA, time_columns, type_columns
 
@@ -37,16 +38,18 @@ class History:
         sequence_id: its name.
         times: (E,) in the source's unit.
         types: (E,) index into the types that occur.
+        tick: tick of the clock, in the source's unit; 0 where the times have none.
     """
 
     sequence_id: str
     times: FloatArray
     types: NDArray[np.int64]
+    tick: float = 0.0
 
     @property
     def intervals(self) -> FloatArray:
-        """(E - 1,) of all events but the first."""
-        return np.diff(self.times)
+        """(E - 1,) of all events but the first, without the rounding of their times."""
+        return on_ticks(np.diff(self.times), self.tick)
 
 
 class Marginal:
@@ -110,7 +113,7 @@ class Hawkes:
         self.mu: FloatArray = counts / duration
         self.alpha: FloatArray = np.zeros((num_types, num_types))
         # in units of the mean interval, where rates and excitations are of the same size
-        scaled = [replace(each, times=each.times / mean) for each in train]
+        scaled = [replace(each, times=each.times / mean, tick=each.tick / mean) for each in train]
         best = np.inf
         for decay in decays:
             loss, mu, alpha = self._fit(scaled, types, float(decay), counts / len(types))
@@ -219,7 +222,7 @@ def baseline_targets(
         train: training sequences of two events or more; at least one.
         test: the sequences of the targets.
         targets: ``targets.TARGET_SCHEMA``; its forecasts do not matter.
-        tick: of the clock.
+        tick: tick of the clock, in the source's time unit; 0 where the times have none.
         num_types: types that occur, K; ``History.types`` are indices of them.
 
     Returns:

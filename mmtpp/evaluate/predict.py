@@ -68,6 +68,8 @@ def predict(config: RunConfig) -> dict[str, object]:
     run_uri = join(config.run.storage_uri, run_name(config, "predict"))
     if not config.store.uri:
         config = with_values(config, {"store.uri": join(run_uri, "store")})
+        if config.split.by == "given":  # new events have no parts, and all are forecast
+            config = with_values(config, {"split.by": "hash", "source.columns.split": ""})
     if config.source.uri:
         prepare(config)
     start_ray()

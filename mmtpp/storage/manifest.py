@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from mmtpp.core.errors import DataError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST_FILE = "manifest.json"
 
 
@@ -24,10 +24,16 @@ class Manifest:
         tokenizer_size: asked of the tokenizer trained for this store; 0 when a model brought it.
         source_kind: the reader.
         seconds_per_unit: seconds in one unit of ``times``.
+        tick_s: tick of the clock that all times were read from, in seconds; 0 where they have none
+            (``core.clock``).
+        split_by: how the parts were made, ``split.by``.
         image_px: side of every stored image.
         type_names: names of the types by code, possibly empty.
         type_counts: events of each type by code.
-        sequences_by_split, events_by_split: counts.
+        sequences: number of sequences.
+        sequences_by_split, events_by_split: counts; a sequence that is cut in time counts in every
+            part that has events of it.
+        events_simultaneous: events at the time of the event before.
         events_read, events_kept, events_rejected, events_reordered: counts over all sequences.
         events_disagreeing: whose declared interval is not the one between the times.
         rejected_by_cause: counts of rejected records.
@@ -42,9 +48,12 @@ class Manifest:
     tokenizer_size: int
     source_kind: str
     seconds_per_unit: float
+    tick_s: float
+    split_by: str
     image_px: int
     type_names: list[str]
     type_counts: list[int]
+    sequences: int
     sequences_by_split: dict[str, int]
     events_by_split: dict[str, int]
     events_read: int
@@ -53,7 +62,13 @@ class Manifest:
     events_reordered: int
     events_disagreeing: int
     rejected_by_cause: dict[str, int]
+    events_simultaneous: int
     frames: int
+
+    @property
+    def tick(self) -> float:
+        """The clock's tick in the source's unit; 0 where there is none."""
+        return self.tick_s / self.seconds_per_unit
 
     def save(self, store_uri: str) -> None:
         """Write the manifest; from then on the store exists."""

@@ -20,6 +20,7 @@ class Columns:
         text: without it texts are empty, as they are where it has none.
         image: path relative to the source root.
         interval: a declared waiting time, only compared with the recomputed one.
+        split: the part that a record is given for.
     """
 
     time: str
@@ -28,6 +29,7 @@ class Columns:
     text: str = ""
     image: str = ""
     interval: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class ColumnsParser:
             image=record.get(columns.image) if columns.image else None,
             record=record,
             interval=_interval(record.get(columns.interval)) if columns.interval else None,
+            part=self._part(record),
         )
 
     def _of_lists(self, name: str, row: int, record: dict) -> Iterator[RawEvent]:
@@ -115,7 +118,7 @@ class ColumnsParser:
                     yield RawEvent(sequence, row, None, None, None, None, event, problem)
                 return
             named[what] = values
-        defaults = {"type": None if columns.type else 0}
+        defaults, part = {"type": None if columns.type else 0}, self._part(record)
         for index, time in enumerate(record[columns.time]):
             event = {
                 what: defaults.get(what) if values is None else values[index]
@@ -130,7 +133,13 @@ class ColumnsParser:
                 image=event["image"],
                 record={"event": index, "time": time, **event},
                 interval=_interval(event["interval"]),
+                part=part,
             )
+
+    def _part(self, record: dict) -> object:
+        """What the record's part is called; None where no column says it."""
+        column = self.columns.split
+        return _text(record.get(column)) if column else None
 
     def _time(self, value: object) -> object:
         number = _number(value)

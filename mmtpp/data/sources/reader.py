@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import MAX_TYPES, EventSequence, Rejected, intervals_from_times
+from mmtpp.core.split import part_of_value
 from mmtpp.core.timecode import MAX_INTERVAL
 
 # Declared intervals are often rounded; a larger difference than this to the recomputed one counts.
@@ -38,6 +39,8 @@ class RawEvent:
         record: the raw record, for the rejected table.
         problem: a reason found while parsing, or empty.
         interval: the waiting time the file declares, None when it does not; only compared.
+        part: name of the part the record is given for, whatever the file had; None when it does
+            not say. Records of one id and several parts are several sequences.
     """
 
     sequence: str
@@ -49,6 +52,7 @@ class RawEvent:
     record: object
     problem: str = ""
     interval: object = None
+    part: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ class ParsedFile:
         num_read: events read, kept or rejected.
         num_reordered: events that stood before an earlier one in the file.
         num_disagreeing: kept events whose declared interval is not the one between their times.
+        parts: train, validation or test for each sequence, as the records say; empty where they do
+            not.
     """
 
     sequences: list[EventSequence]
@@ -89,6 +95,11 @@ class ParsedFile:
     num_read: int
     num_reordered: int
     num_disagreeing: int
+    parts: tuple[str, ...] = ()
+
+    def part_of_each(self) -> list[str]:
+        """The part of each sequence, empty where the records do not say."""
+        return list(self.parts) if self.parts else [""] * len(self.sequences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +158,7 @@ def read_file(
 
 
 def _one_by_one(reader: SourceReader, path: str, data: bytes, codes: dict[str, int]) -> ParsedFile:
-    kept: dict[str, list[_Checked]] = {}
+    kept: dict[tuple[str, str], list[_Checked]] = {}
     questions: dict[str, list[tuple[str, str]]] = {}
     rejected: list[Rejected] = []
     num_read = 0
@@ -161,9 +172,10 @@ def _one_by_one(reader: SourceReader, path: str, data: bytes, codes: dict[str, i
             cause, detail = checked
             rejected.append(Rejected(path, raw.row, cause, detail[:1000], _shorten(raw.record)))
         else:
-            kept.setdefault(raw.sequence, []).append(checked)
+            key = raw.sequence, part_of_value(raw.part)
+            kept.setdefault(key, []).append(checked)
     sequences, num_reordered, num_disagreeing = [], 0, 0
-    for name, events in kept.items():
+    for (name, _), events in kept.items():
         times = np.array([event[0] for event in events], dtype=np.float64)
         num_reordered += int((times < np.maximum.accumulate(times)).sum())
         order = np.argsort(times, kind="stable")
@@ -179,7 +191,8 @@ def _one_by_one(reader: SourceReader, path: str, data: bytes, codes: dict[str, i
                 questions=tuple(questions.get(name, ())),
             )
         )
-    return ParsedFile(sequences, rejected, num_read, num_reordered, num_disagreeing)
+    parts = tuple(part for _, part in kept)
+    return ParsedFile(sequences, rejected, num_read, num_reordered, num_disagreeing, parts)
 
 
 _NUMBERS, _PATHS = frozenset({int, float}), frozenset({str, type(None)})
@@ -270,6 +283,8 @@ def _check(raw: RawEvent, codes: dict[str, int]) -> _Checked | tuple[str, str]:
     if not 0 <= code < (len(codes) or MAX_TYPES):
         known = f"the names are {', '.join(codes)}" if codes else "codes are 0 to 255"
         return "unknown_type", f"type is {raw.type!r}; {known} (source.types)"
+    if raw.part is not None and not part_of_value(raw.part):
+        return "unknown_split", f"split is {raw.part!r}; train, validation, dev, test are known"
     if not isinstance(raw.text, str):
         return "missing_text", f"text is {raw.text!r}"
     if raw.image is not None and not isinstance(raw.image, str):
