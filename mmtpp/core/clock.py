@@ -6,7 +6,7 @@ finds the same tick in whatever unit the times are written.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FINEST = 9  # decimal digits of a second, or of the unit
-_FINEST_OF_PARTS = 6  # decimal digits of a minute, an hour, a day, and of their parts
+_FINEST_OF_PARTS = 3  # decimal digits of a minute, an hour, a day, and of their parts
 _PARTS = (60, 3600, 86400)
 _ROUNDINGS = 3  # in spacings of floats: a time may be rounded to seconds and again to the unit
 _SUMS = 1024  # in spacings of floats: rounding of times that are long sums of intervals
@@ -33,7 +33,10 @@ class _Candidate:
         step_s: the unit, in seconds.
         is_refuted: an interval is no whole number of it.
         divisor: greatest common divisor of the whole numbers; 0 before the first interval.
-        evidence: nats by which chance is unlikely to fit all intervals.
+        is_loose: some interval fits only with the larger error.
+        fine: nats by which chance is unlikely to fit all intervals with the smaller error.
+        loose: the same with the larger error.
+        grain: largest error of times in single precision, in seconds: a finer tick is theirs.
         count: intervals that say something about it.
         cosine: sum of the cosines of the intervals' phases.
     """
@@ -41,30 +44,36 @@ class _Candidate:
     step_s: Fraction
     is_refuted: bool = False
     divisor: int = 0
-    evidence: float = 0.0
+    is_loose: bool = False
+    fine: float = 0.0
+    loose: float = 0.0
+    grain: float = 0.0
     count: int = 0
     cosine: float = 0.0
 
-    def add(self, intervals_s: FloatArray, spacing_s: FloatArray) -> None:
-        """Count (E,) positive intervals; ``spacing_s`` is the distance of floats at their times."""
+    def add(self, intervals: "_Intervals") -> None:
+        """Count intervals, or refute the candidate."""
         step = float(self.step_s)
-        decided = 2 * spacing_s <= step
+        decided = 2 * intervals.spacing <= step
         if not decided.any():
             return
-        intervals_s, spacing_s = intervals_s[decided], spacing_s[decided]
-        units = intervals_s / step
-        whole = np.rint(units)
-        share = np.maximum(
-            _ROUNDINGS * spacing_s / step, np.minimum(_NOISE, _SUMS * spacing_s / step)
+        units = intervals.values[decided] / step
+        fine, loose, single = (
+            each[decided] / step for each in (intervals.fine, intervals.loose, intervals.single)
         )
+        whole = np.rint(units)
         apart = np.abs(units - whole)
-        if (apart > share).any():
+        loose = np.maximum(fine, np.maximum(np.minimum(_NOISE, loose), single))
+        if (apart > loose).any():
             self.is_refuted = True
             return
-        is_sure = share < 0.5
-        found = np.where(is_sure, whole, 1.0)
+        is_fine = apart <= fine
+        self.is_loose |= not is_fine.all()
+        found = np.where(np.where(is_fine, fine, loose) < 0.5, whole, 1.0)
         self.divisor = int(np.gcd.reduce(found.astype(np.int64), initial=self.divisor))
-        self.evidence -= float(np.log(np.minimum(2 * share, 1.0)).sum())
+        self.fine -= float(np.log(np.minimum(2 * fine, 1.0)).sum())
+        self.loose -= float(np.log(np.minimum(2 * loose, 1.0)).sum())
+        self.grain = max(self.grain, float(single.max()) * step)
         self.count += len(units)
         self.cosine += float(np.cos(2 * np.pi * (units - whole)).sum())
 
@@ -72,18 +81,58 @@ class _Candidate:
         """Add the counts of the same candidate for other sequences."""
         self.is_refuted |= other.is_refuted
         self.divisor = int(np.gcd(self.divisor, other.divisor))
-        self.evidence += other.evidence
+        self.is_loose |= other.is_loose
+        self.fine += other.fine
+        self.loose += other.loose
+        self.grain = max(self.grain, other.grain)
         self.count += other.count
         self.cosine += other.cosine
 
     @property
     def is_found(self) -> bool:
         """Whether the intervals are multiples of the unit, and not by chance."""
-        if self.is_refuted or not self.count or not self.divisor:
+        if self.is_refuted or not self.divisor or self.step_s * self.divisor < self.grain:
             return False
         mean = self.cosine / self.count
-        is_coherent = mean >= _COHERENCE and self.count * mean**2 >= _EVIDENCE
-        return self.evidence >= _EVIDENCE or is_coherent
+        is_coherent = not self.grain and mean >= _COHERENCE and self.count * mean**2 >= _EVIDENCE
+        return (self.loose if self.is_loose else self.fine) >= _EVIDENCE or is_coherent
+
+
+@dataclass(frozen=True, slots=True)
+class _Intervals:
+    """Positive intervals in seconds, and how exact they are.
+
+    Attributes:
+        values: (E,) intervals.
+        spacing: (E,) distance of neighbouring floats at the times around each.
+        loose: (E,) error of times that are long sums of intervals.
+        single: (E,) error of times in single precision; 0 where they are not.
+    """
+
+    values: FloatArray
+    spacing: FloatArray
+    loose: FloatArray
+    single: FloatArray
+
+    @property
+    def fine(self) -> FloatArray:
+        """(E,) error of times that were rounded to seconds and again to the unit."""
+        return _ROUNDINGS * self.spacing
+
+    @classmethod
+    def of(cls, times: FloatArray, seconds: float) -> "_Intervals":
+        """The intervals of (E,) times in a unit of ``seconds``."""
+        largest = np.abs(times).max(initial=0.0)
+        with np.errstate(over="ignore"):
+            singles = times.astype(np.float32)
+        is_single = (singles == times).all() and (times != np.rint(times)).any()
+        spacing = float(np.spacing(largest))
+        single = float(np.spacing(np.float32(largest))) if is_single else 0.0
+        values = np.diff(times)
+        values = values[values > _ROUNDINGS * spacing]  # less is rounding
+        sizes = [np.full(len(values), size * seconds) for size in
+                 (spacing, _SUMS * spacing, _ROUNDINGS * single)]  # fmt: skip
+        return cls(values * seconds, *sizes)
 
 
 class Clock:
@@ -108,13 +157,18 @@ class Clock:
         Args:
             times: (E,) in the source's unit, not decreasing; may be negative.
         """
-        intervals = np.diff(times)
-        self._add(intervals, np.full(len(intervals), _spacing(times)))
+        self._add([_Intervals.of(times, self._seconds)])
 
     def add(self, intervals: FloatArray) -> None:
-        """Take (E,) intervals into account, none negative, in the source's unit, as if they were
-        measured from time 0."""
-        self._add(intervals, np.full(len(intervals), _spacing(intervals)))
+        """Take intervals into account whose times are not known.
+
+        Args:
+            intervals: (E,) in the source's unit, none negative. They may be off by 0.001 ticks.
+        """
+        values = intervals[intervals > 1e-12 * intervals.max(initial=0.0)] * self._seconds
+        spacing = np.spacing(values)
+        loose = np.full(len(values), np.inf)
+        self._add([_Intervals(values, spacing, loose, np.zeros(len(values)))])
 
     def add_sequences(self, times: FloatArray, lengths: NDArray[np.integer]) -> None:
         """Take S sequences into account at once.
@@ -123,26 +177,25 @@ class Clock:
             times: (E,) of all sequences, one after the other, in the source's unit.
             lengths: (S,) events of each sequence.
         """
-        parts = [part for part in np.split(times, np.cumsum(lengths)[:-1]) if len(part) > 1]
-        if parts:
-            spacings = [np.full(len(part) - 1, _spacing(part)) for part in parts]
-            self._add(np.concatenate([np.diff(part) for part in parts]), np.concatenate(spacings))
+        parts = np.split(times, np.cumsum(lengths)[:-1])
+        self._add([_Intervals.of(part, self._seconds) for part in parts if len(part) > 1])
 
-    def _add(self, intervals: FloatArray, spacing: FloatArray) -> None:
-        # what is far below the floats' own rounding is a sum that should be zero
-        chosen = intervals > np.maximum(spacing * _ROUNDINGS, 1e-12 * intervals.max(initial=0.0))
-        intervals_s, spacing_s = (each[chosen] * self._seconds for each in (intervals, spacing))
+    def _add(self, parts: list[_Intervals]) -> None:
+        if not parts:
+            return
+        names = ("values", "spacing", "loose", "single")
+        every = _Intervals(*(np.concatenate([getattr(each, name) for each in parts])
+                             for name in names))  # fmt: skip
         for candidate in self._candidates.values():
             if not candidate.is_refuted:
-                candidate.add(intervals_s, spacing_s)
+                candidate.add(every)
 
     def state(self) -> list[list[Any]]:
         """What was collected, as a JSON value."""
         return [
-            [str(each.step_s), each.is_refuted, each.divisor, each.evidence, each.count,
-             each.cosine]
+            [str(each.step_s), *(getattr(each, field.name) for field in fields(each)[1:])]
             for each in self._candidates.values()
-        ]  # fmt: skip
+        ]
 
     def join(self, state: Iterable[list[Any]]) -> None:
         """Add what another clock of the same unit has collected: its ``state``."""
@@ -182,14 +235,3 @@ def _steps(unit: Fraction) -> list[Fraction]:
             base / part / 10**digits for part in _PARTS for digits in range(_FINEST_OF_PARTS + 1)
         }
     return sorted(steps, reverse=True)
-
-
-def _spacing(times: FloatArray) -> float:
-    """Distance of neighbouring floats at the largest of (E,) times, of single precision where all
-    of them are such floats and not whole."""
-    largest = np.abs(times).max(initial=0.0)
-    with np.errstate(over="ignore"):
-        singles = times.astype(np.float32)
-    if (singles == times).all() and (times != np.rint(times)).any():
-        return float(np.spacing(np.float32(largest)))
-    return float(np.spacing(largest))

@@ -146,7 +146,7 @@ def _totals(shards: list[list[EventSequence]]) -> Totals:
         columns = _columns(sequences)
         digests = {value: bytes([65 + value] * 16) for value in (0, 1)}
         zeros = {"num_read": 0, "num_reordered": 0, "num_disagreeing": 0}
-        counts = shard_counts(columns, [], **zeros, frame_digests=digests)
+        counts = shard_counts(columns, [], **zeros, frame_digests=digests, seconds_per_unit=1.0)
         totals.add(json.loads(json.dumps(counts)))
     return totals
 
