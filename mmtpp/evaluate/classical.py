@@ -25,6 +25,7 @@ from mmtpp.evaluate.targets import TARGET_SCHEMA, time_columns, type_columns
 logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
+FINE = 64  # steps of the grid reach down to this part of a tick
 CHUNK = 1000  # events forecast at once; each has a number for every step of the grid
 MAX_HAWKES_EVENTS = 200_000  # it is fitted on so many, of whole sequences drawn by chance
 DECAYS = np.geomspace(0.03, 30, 13)  # of the Hawkes process, per mean interval
@@ -231,7 +232,9 @@ def baseline_targets(
     every = np.concatenate([each.intervals for each in (*train, *test)])
     # so wide that no target is off it: what lies there is the baselines' own affair
     positive = every[every > 0]
-    grid = IntervalRange(positive.min(), positive.max(), tick).grid(num_bytes=2)
+    # the steps of a process in continuous time are fine within the first half tick, too
+    smallest = min(positive.min(), tick / FINE) if tick else positive.min()
+    grid = IntervalRange(smallest, positive.max(), tick).grid(num_bytes=2)
     few = _some(train, MAX_HAWKES_EVENTS)
     models = {
         "marginal": Marginal(train, grid, num_types),
