@@ -153,6 +153,20 @@ def last_window(
     return Window(start, num_events, num_events, tokens)
 
 
+def origins(times: NDArray[np.float64], count: int, *, horizon: float, first: int) -> list[int]:
+    """After how many events of a sequence futures begin, evenly spaced.
+
+    Args:
+        times: (E,) not decreasing, at least one.
+        count: number of origins, fewer where there is no room.
+        horizon: length of a future, in the unit of ``times``; the sequence holds all of it.
+        first: number of events before the first origin, at least.
+    """
+    end = int(np.searchsorted(times, times[-1] - horizon, side="right"))
+    found = [int(events) for events in np.unique(np.linspace(first, end, count).round())]
+    return [events for events in found if first <= events <= end]
+
+
 def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> NDArray[np.int64]:
     """How many events a context holds.
 

@@ -28,7 +28,6 @@ import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from mmtpp.core.errors import ClusterError, DataError, ModelError, StorageError, from_record
-from mmtpp.core.split import part_of_path
 from mmtpp.data.finishing import FinishShard, Reading
 from mmtpp.data.frames import DecodeImages
 from mmtpp.data.layout import (
@@ -43,7 +42,7 @@ from mmtpp.data.layout import (
     shard_file,
 )
 from mmtpp.data.machines import machines
-from mmtpp.data.parts import keys_look_given, looks_given, no_part
+from mmtpp.data.parts import check_keys, check_parts
 from mmtpp.data.progress import Progress
 from mmtpp.data.reading import ReadShard
 from mmtpp.data.sources.reader import MalformedFileError, read_file
@@ -138,7 +137,7 @@ def encode(
     """
     started = time.monotonic()
     files, listing = _list(settings, max_file_bytes=max_file_bytes)
-    _check_parts(settings, [path for path, _ in files])
+    check_parts(settings, [path for path, _ in files])
     request = digest(
         [
             ENCODE_VERSION,
@@ -171,8 +170,7 @@ def encode(
     write_bytes(join(folder, TOKENIZER_FILE), vocabulary.tokenizer_json.encode())
     run = _Run(settings, folder, max_workers, machine_labels)
     totals = run.all_steps(_shards(files))
-    if warning := keys_look_given(totals.parts, by=settings.split_by):
-        logger.warning("%s", warning)
+    check_keys(settings, totals.parts)
     manifest = totals.manifest(settings, request, data_folder, vocabulary.hash)
     run.check_names(totals)
     _check(manifest, settings.source_uri, store_uri, max_rejected_fraction)
@@ -368,22 +366,6 @@ def _list(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[list[tuple[
             setting=f"source.max_file_mib = {max_file_bytes // 2**20}",
         )
     return files, state.hexdigest()
-
-
-def _check_parts(settings: EncodeSettings, paths: Sequence[str]) -> None:
-    """Warn where files look like parts as given and are not used so.
-
-    Raises:
-        DataError: parts are wanted as given, and a file does not say its part.
-    """
-    if warning := looks_given(paths, by=settings.split_by):
-        logger.warning("%s", warning)
-    in_records = settings.columns is not None and settings.columns.split
-    if settings.split_by == "given" and not in_records:
-        for path in paths:
-            # pickles of EasyTPP may hold all parts
-            if not path.endswith(".pkl") and not part_of_path(path):
-                raise no_part(path, where=settings.source_uri)
 
 
 def _clean(folder: str) -> None:

@@ -1,5 +1,6 @@
 """Parts as given: which of training, validation and test a file or a record is for."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -7,7 +8,10 @@ from dataclasses import replace
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence
 from mmtpp.core.split import SPLITS, part_of_path
+from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.sources.reader import ParsedFile
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 3  # files of each part that a message names
 
@@ -52,6 +56,26 @@ def no_part(path: str, *, where: str) -> DataError:
     )
 
 
+def check_parts(settings: EncodeSettings, paths: Sequence[str]) -> None:
+    """Check event files before they are read; warn where parts as given are not used.
+
+    Args:
+        settings: of ``encode``.
+        paths: event files relative to the source.
+
+    Raises:
+        DataError: parts are wanted as given, and a file does not say its part.
+    """
+    if warning := looks_given(paths, by=settings.split_by):
+        logger.warning("%s", warning)
+    in_records = settings.columns is not None and settings.columns.split
+    if settings.split_by == "given" and not in_records:
+        for path in paths:
+            # pickles of EasyTPP may hold all parts
+            if not path.endswith(".pkl") and not part_of_path(path):
+                raise no_part(path, where=settings.source_uri)
+
+
 def looks_given(paths: Iterable[str], *, by: str) -> str:
     """A warning where files look like parts as given and are not used so; empty where not.
 
@@ -68,11 +92,17 @@ def looks_given(paths: Iterable[str], *, by: str) -> str:
     return _warning([(part, found[part]) for part in SPLITS if part in found], by)
 
 
-def keys_look_given(parts: Counter[str], *, by: str) -> str:
-    """The same where the records of a file say their parts, as those of EasyTPP's pickles do."""
-    if by == "given" or len(parts) < 2:
-        return ""
-    return _warning([(part, [f"{parts[part]:,} sequences"]) for part in SPLITS if parts[part]], by)
+def check_keys(settings: EncodeSettings, parts: Counter[str]) -> None:
+    """Warn where records say their parts, as EasyTPP's pickles do, and the parts are not used.
+
+    Args:
+        settings: of ``encode``.
+        parts: sequences of each part, as the records say.
+    """
+    if settings.split_by == "given" or len(parts) < 2:
+        return
+    named = [(part, [f"{parts[part]:,} sequences"]) for part in SPLITS if parts[part]]
+    logger.warning("%s", _warning(named, settings.split_by))
 
 
 def _warning(named: Sequence[tuple[str, list[str]]], by: str) -> str:

@@ -24,7 +24,7 @@ from mmtpp.core.order import seed_from
 from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import TokenIds
-from mmtpp.core.window import TimeRange, Window, cut_windows, last_window
+from mmtpp.core.window import TimeRange, Window, cut_windows, last_window, origins
 from mmtpp.data.shard import AskedQuestion
 from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
 from mmtpp.storage.parquet import read_table, write_table
@@ -251,11 +251,10 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
         raise DataError(
             f"no events to score in the {settings.split} split",
             where=settings.store.data_uri,
-            cause="no sequence is in the split (few sequences, or small split.*_fraction), or none "
-            "has two events, or window.time_from and window.time_to leave nothing; split.by = time "
-            "cuts every sequence in time, so that a single one has a test too",
-            setting=f"split.by, window.time_from = {settings.time_from}, "
-            f"window.time_to = {settings.time_to}",
+            cause="no sequence is in the split (few sequences: split.by = time cuts each in time; "
+            "or small split.*_fraction), or none has two events, or window.time_from and "
+            "window.time_to leave nothing",
+            setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
         )
     if settings.asking is not None and settings.asking.in_words:
         _check_questions(table, settings)
@@ -318,8 +317,7 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
     try:
         names = files["file"].to_pylist()
         for sequence in reader.sequences(names, with_text=with_text, with_questions=in_words):
-            start, end = sequence.span(settings.split)
-            if start < end:
+            if len(range(*sequence.span(settings.split))):
                 for name, values in _windows(sequence, settings, template).items():
                     columns[name] += values
     except MmtppError as error:  # Ray Data would wrap it beyond recognition
@@ -375,11 +373,7 @@ def _windows(
 
 
 def _cut(
-    events: Events,
-    times: NDArray[np.float64],
-    own: int,
-    settings: AssembleSettings,
-    template: Template,
+    events: Events, times: NDArray, own: int, settings: AssembleSettings, template: Template
 ) -> list[Window]:
     """The windows of events of which those from ``own`` on belong to the part."""
     asking = settings.asking
@@ -402,11 +396,8 @@ def _cut(
         return []
     ends = [len(events)]
     if asking.origins:
-        # the first event has no interval: futures go on from the second at the earliest
-        end = int(np.searchsorted(times, times[-1] - asking.horizon, side="right"))
-        first = max(2, own)
-        ends = [int(each) for each in np.unique(np.linspace(first, end, asking.origins).round())]
-        ends = [each for each in ends if first <= each <= end]
+        # the first event has no interval: futures follow the second at the earliest
+        ends = origins(times, asking.origins, horizon=asking.horizon, first=max(2, own))
     return [
         last_window(
             events.slice(0, end),

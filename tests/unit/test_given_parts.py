@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,10 @@ import pytest
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import DataError
 from mmtpp.core.split import part_of_path, part_of_value
-from mmtpp.data.encode import _check_parts
 from mmtpp.data.layout import EncodeSettings
-from mmtpp.data.parts import keys_look_given, looks_given
+from mmtpp.data.parts import check_keys, check_parts, looks_given
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
-from mmtpp.data.totals import Totals
 from mmtpp.inspect.dataset import load
 from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import SETTINGS, encode_shard
@@ -176,9 +175,9 @@ def test_a_file_without_a_part_is_named(tmp_path: Path, name: str):
         _store(tmp_path / "s", tmp_path / "raw", source_kind="columns", columns=columns,
                split_by="given")  # fmt: skip
     with pytest.raises(DataError, match=f"{name}: the part"):  # before any work
-        _check_parts(settings, [name])
-    _check_parts(replace(settings, columns=replace(columns, split="fold")), [name])
-    _check_parts(replace(settings, split_by="hash"), [name])
+        check_parts(settings, [name])
+    check_parts(replace(settings, columns=replace(columns, split="fold")), [name])
+    check_parts(replace(settings, split_by="hash"), [name])
 
 
 def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.LogCaptureFixture):
@@ -186,7 +185,7 @@ def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.Log
         **{**SETTINGS, "source_uri": str(easytpp), "source_kind": "easytpp"}
     )  # fmt: skip
     with caplog.at_level(logging.WARNING):
-        _check_parts(settings, ["dev.json", "test.json", "train.json"])
+        check_parts(settings, ["dev.json", "test.json", "train.json"])
     assert "train: train.json; validation: dev.json; test: test.json" in caplog.text
     assert "set split.by = given" in caplog.text
     tree = {"source": {"kind": "easytpp", "uri": str(easytpp)}}
@@ -196,6 +195,6 @@ def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.Log
     assert not any("split.by" in hint for hint in load(config_from_tree(tree), max_files=0).hints)
     assert not looks_given(["train.json", "events.json"], by="hash")
     assert "cuts each of their sequences" in looks_given(["train.json", "dev.json"], by="time")
-    totals = Totals()
-    totals.parts.update({"train": 4, "test": 2})
-    assert "train: 4 sequences; test: 2 sequences" in keys_look_given(totals.parts, by="hash")
+    with caplog.at_level(logging.WARNING):
+        check_keys(settings, Counter({"train": 4, "test": 2}))
+    assert "train: 4 sequences; test: 2 sequences" in caplog.text

@@ -132,10 +132,10 @@ COLUMNS = Columns(time="t", sequence="who", type="k", text="w")
 CUTS = {"validation_from": 150.0, "test_from": 200.0}
 
 
-def _by_time(folder: Path, **changes: object) -> AssembleSettings:
+def _by_time(folder: Path, *, changed_from: float = np.inf) -> AssembleSettings:
     """A store that is cut in time, and how its samples are made."""
     source = folder / "raw"
-    _events(source, **changes)
+    _events(source, changed_from=changed_from)
     encode_shard(str(folder / "s"), ["events.csv"], tokenizer=TOKENIZER, source_uri=str(source),
                  source_kind="columns", columns=COLUMNS, split_by="time", **CUTS)  # fmt: skip
     return AssembleSettings(

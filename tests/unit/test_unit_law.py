@@ -128,7 +128,9 @@ def test_without_a_tick_densities_are_those_of_events_apart():
     assert codes[2, 0] not in grid.first_bytes
     whole = _interval_nll(
         found,
-        TimeForecasts(np.arange(3), forecasts, greedy=waits, code_nll=np.full(3, 4.0)),
+        TimeForecasts(
+            np.arange(3, dtype=np.int32), forecasts, greedy=waits, code_nll=np.full(3, 4.0)
+        ),
         waits,
         tick=0.0,
         num_bytes=2,
