@@ -6,11 +6,9 @@
     FinishShard   point events to frames, reject those of bad images      a task: a shard
     manifest
 
-Each step is a Ray Data job whose tasks run anywhere in the cluster. What a task writes is a
-function of its input and is written whole, last of all the file that says it is done: a repeated
-task overwrites its own work, and preparing again after a kill does what is left. A shard without
-images is finished by the first step. The driver writes the manifest at the end; until then the
-store does not exist.
+Each step is a Ray Data job whose tasks run anywhere in the cluster. A task writes a function of its
+input, whole, and last of all the file that says it is done: a repeated task overwrites its own
+work, and preparing again after a kill does the rest. The driver writes the manifest at the end.
 """
 
 import hashlib
