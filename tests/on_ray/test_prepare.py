@@ -216,6 +216,7 @@ def _small(tmp_path: Path, **changes: object) -> dict[str, object]:
         "store.uri": str(tmp_path / "store"),
         "run.storage_uri": str(tmp_path / "runs"),
         "template.images": "none",
+        "compression.strategy": "none",
         "training.num_steps": 5,
         "training.num_workers": 1,
         "training.checkpoint_every": 5,
