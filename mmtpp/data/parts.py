@@ -66,7 +66,7 @@ def check_parts(settings: EncodeSettings, paths: Sequence[str]) -> None:
     Raises:
         DataError: parts are wanted as given, and a file does not say its part.
     """
-    if warning := looks_given(paths, by=settings.split_by):
+    if _holds_out(settings) and (warning := looks_given(paths, by=settings.split_by)):
         logger.warning("%s", warning)
     in_records = settings.columns is not None and settings.columns.split
     if settings.split_by == "given" and not in_records:
@@ -99,10 +99,17 @@ def check_keys(settings: EncodeSettings, parts: Counter[str]) -> None:
         settings: of ``encode``.
         parts: sequences of each part, as the records say.
     """
-    if settings.split_by == "given" or len(parts) < 2:
+    if settings.split_by == "given" or len(parts) < 2 or not _holds_out(settings):
         return
     named = [(part, [f"{parts[part]:,} sequences"]) for part in SPLITS if parts[part]]
     logger.warning("%s", _warning(named, settings.split_by))
+
+
+def _holds_out(settings: EncodeSettings) -> bool:
+    """Whether some events are held out; nothing is mixed where none are."""
+    return settings.split_by != "hash" or bool(
+        settings.validation_fraction or settings.test_fraction
+    )
 
 
 def _warning(named: Sequence[tuple[str, list[str]]], by: str) -> str:

@@ -19,18 +19,24 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import Prediction, RunConfig, Tasks
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.split import part_of_path
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import AssembleSettings, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, prepare, start_ray
-from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.data.settings import (
+    asking_of,
+    assemble_settings,
+    source_reader,
+    store_vocabulary,
+)
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
 from mmtpp.evaluate.next_event import NextEvent, SeenEvents, forecast_schema
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.writing import WritingSettings
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import check_bucket, join, write_bytes
+from mmtpp.storage.paths import check_bucket, join, list_source, split_file, write_bytes
 from mmtpp.train.hardware import choose_hardware
 from mmtpp.train.template_record import Answers, check_template, recorded_answers
 
@@ -67,9 +73,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     check_template(config, scored, to_train=False)
     run_uri = join(config.run.storage_uri, run_name(config, "predict"))
     if not config.store.uri:
-        config = with_values(config, {"store.uri": join(run_uri, "store")})
-        if config.split.by == "given":  # new events have no parts, and all are forecast
-            config = with_values(config, {"split.by": "hash", "source.columns.split": ""})
+        config = _in_one_part(with_values(config, {"store.uri": join(run_uri, "store")}))
     if config.source.uri:
         prepare(config)
     start_ray()
@@ -122,6 +126,19 @@ def predict(config: RunConfig) -> dict[str, object]:
         write_bytes(join(uri, name), _encode(table, config.prediction.format))
         count += len(table)
     return {"forecasts": count, "forecasts_uri": uri, "store_uri": config.store.uri}
+
+
+def _in_one_part(config: RunConfig) -> RunConfig:
+    """The settings for events of which none are held out; parts as given stay, where there are."""
+    source = config.source
+    if config.split.by == "given" and source.uri:
+        suffixes, files = source_reader(source).suffixes, list_source(*split_file(source.uri))
+        paths = [path for path, _ in files if path.endswith(suffixes)]
+        if source.columns.split or all(map(part_of_path, paths)):
+            return config  # ids of different parts may be equal
+    changes = {"by": "hash", "validation_fraction": 0.0, "test_fraction": 0.0,
+               "validation_from": "", "test_from": ""}  # fmt: skip
+    return with_values(config, {f"split.{name}": value for name, value in changes.items()})
 
 
 class NextEventForecaster:

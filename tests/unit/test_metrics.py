@@ -102,3 +102,23 @@ def test_what_was_not_asked_has_no_metric():
     assert "time/rmse_s" in found
     assert not [name for name in found if name.startswith(("type", "joint", "text"))]
     assert "time/rmse_of_greedy_s" not in found
+
+
+def test_events_without_a_density_count_in_no_mean_of_densities():
+    """Simultaneous events of continuous times: their targets count in every other metric."""
+    targets = _targets(300, 20)
+    nll = targets["interval_nll"].to_numpy().copy()
+    nll[::3] = np.nan
+    place = targets.schema.get_field_index("interval_nll")
+    sparse = targets.set_column(place, "interval_nll", pa.array(nll))
+    found = estimate(sparse, seconds_per_unit=1)
+    has = ~np.isnan(nll)
+    assert found["time/nll_nats_per_event"].value == pytest.approx(nll[has].mean())
+    joint = nll + targets["joint_type_nll"].to_numpy()
+    assert found[JOINT].value == pytest.approx(joint[has].mean())
+    assert found[JOINT].low < found[JOINT].value < found[JOINT].high
+    whole = estimate(targets, seconds_per_unit=1)
+    others = {name for name in whole if "nll_nats_per_event" not in name and "@" not in name}
+    assert {name: whole[name] for name in others} == {name: found[name] for name in others}
+    none = targets.set_column(place, "interval_nll", pa.array(nll * np.nan))
+    assert "time/nll_nats_per_event" not in estimate(none, seconds_per_unit=1)
