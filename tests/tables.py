@@ -1,10 +1,11 @@
 """Tables for tests."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write a CSV file and the folders it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:

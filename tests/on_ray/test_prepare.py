@@ -6,6 +6,7 @@ import os
 import pickle
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -250,18 +251,18 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
             "evaluation.horizon": 1.0,
         },
     )
-    report = prepare(make_config(**settings))
+    report: dict[str, Any] = prepare(make_config(**settings))
     assert (1, 60.0) == (report["sequences"], report["tick_s"])
     counts = report["events_by_split"]
     assert {"train": 200, "validation": 100, "test": 100} == {
         part: pytest.approx(count, abs=9) for part, count in counts.items()
     }
-    base = pretrain(make_config(**settings, **{"run.name": "base"}))
+    base: dict[str, Any] = pretrain(make_config(**settings, **{"run.name": "base"}))
     assert base["metrics"]["validation/nll_per_token"] > 0  # its own past is enough
     settings["model.path"] = base["adapter_uri"]
     tuned = finetune(make_config(**settings, **{"run.name": "fc", "training.num_steps": 2}))
     settings["model.path"] = tuned["adapter_uri"]
-    result = evaluate(make_config(**settings))
+    result: dict[str, Any] = evaluate(make_config(**settings))
     instant = datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() / 3600
     for uri, count in ((result["events_uri"], "events"), (result["targets_uri"], "targets")):
         table = pq.read_table(uri)
@@ -297,7 +298,7 @@ def test_files_of_easytpp_keep_their_parts(cluster, tmp_path, caplog):
     assert {"train": 8, "validation": 3, "test": 4} == report["sequences_by_split"]
     base = pretrain(make_config(**settings, **{"run.name": "given"}))
     settings["model.path"] = base["adapter_uri"]
-    events = pq.read_table(evaluate(make_config(**settings))["events_uri"])
+    events = pq.read_table(str(evaluate(make_config(**settings))["events_uri"]))
     assert 4 * 19 == len(events)
     assert {2} == set(events["type"].to_pylist())  # those of test.json alone
     assert 4 == len(set(events["sequence_id"].to_pylist()))

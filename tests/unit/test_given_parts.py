@@ -182,7 +182,7 @@ def test_a_file_without_a_part_is_named(tmp_path: Path, name: str):
 
 def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.LogCaptureFixture):
     settings = EncodeSettings(
-        **{**SETTINGS, "source_uri": str(easytpp), "source_kind": "easytpp"}
+        **{**SETTINGS, "source_uri": str(easytpp), "source_kind": "easytpp", "test_fraction": 0.1}
     )  # fmt: skip
     with caplog.at_level(logging.WARNING):
         check_parts(settings, ["dev.json", "test.json", "train.json"])
