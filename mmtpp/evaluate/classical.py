@@ -25,6 +25,8 @@ from mmtpp.evaluate.targets import TARGET_SCHEMA, time_columns, type_columns
 
 logger = logging.getLogger(__name__)
 
+FINE = 64  # steps of the grid reach down to this part of a tick
+
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
@@ -32,7 +34,7 @@ class Baselines:
 
     Attributes:
         grid: Grid of the interval forecasts.
-        tick: Tick of the clock, in the source's unit.
+        tick: Tick of the clock, in the source's unit; 0 where the times have none.
         num_types: Number of types that occur, K.
         median: Median training interval, in the source's unit.
         models: Fitted models by name.
@@ -60,17 +62,17 @@ class Baselines:
             train: Training sequences of two events or more; at least one.
             test: Range of the intervals to forecast, so that none is off the grid; None when
                 there are only simultaneous events.
-            tick: Tick of the clock, in the source's unit.
+            tick: Tick of the clock, in the source's unit; 0 where the times have none.
             num_types: Number of types that occur, K; ``History.types`` are indices of them.
             report: Called with the number of types whose Hawkes process is fitted.
         """
         known = interval_range_of(train, tick=tick)
         spans = [each for each in (known, test) if each]
-        grid = IntervalRange(
-            min((each.smallest for each in spans), default=tick),
-            max((each.largest for each in spans), default=tick),
-            tick,
-        ).grid(num_bytes=2)
+        smallest = min((each.smallest for each in spans), default=tick or 1.0)
+        # the steps of a process in continuous time are fine within the first half tick, too
+        smallest = min(smallest, tick / FINE) if tick else smallest
+        largest = max((each.largest for each in spans), default=tick or 1.0)
+        grid = IntervalRange(smallest, largest, tick).grid(num_bytes=2)
         models: dict[str, Marginal | Hawkes] = {
             "marginal": Marginal(train, grid, num_types, tick=tick)
         }
@@ -127,7 +129,7 @@ def baseline_targets(
         train: Training sequences of two events or more; at least one.
         test: The sequences of the targets.
         targets: ``targets.TARGET_SCHEMA``; only the names and positions are used.
-        tick: Tick of the clock, in the source's unit.
+        tick: Tick of the clock, in the source's unit; 0 where the times have none.
         num_types: Number of types that occur, K; ``History.types`` are indices of them.
 
     Returns:

@@ -93,7 +93,7 @@ def evaluate_forecasts(
     plan = make_plan(settings, vocabulary.token_ids())
     occurring = [code for code, count in enumerate(manifest.type_counts) if count]
     codes = sorted({*answers.type_codes, *occurring})
-    tick = answers.intervals.tick
+    tick = manifest.tick
     train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
     known = [each for each in read_histories(train, codes) if len(each.times) > 1]
     held_out = read_histories(replace(settings, time_from=-1e300), codes)
@@ -143,7 +143,7 @@ def evaluate_forecasts(
             "model": config.model.path,
             **({"adapter": config.model.adapter} if config.model.adapter else {}),
             "store": f"{config.store.uri}, {manifest.fingerprint[:16]}",
-            "split": config.evaluation.split,
+            "split": f"{config.evaluation.split}, by {manifest.split_by}",
             "compression": f"{config.compression.strategy}, Delta {config.compression.delta:g}",
         },
         tuple(manifest.type_names),
@@ -175,16 +175,21 @@ def _writing(config: RunConfig, plan: Plan) -> Writing:
 
 
 def read_histories(settings: AssembleSettings, codes: list[int]) -> list[History]:
-    """Times and types of the sequences of a split, in its time range."""
+    """Times and types of the sequences of a split, in its time range.
+
+    A sequence that is cut in time begins with its past, and ends where the split does.
+    """
     reader = StoreReader(settings.store)
     place_of = np.zeros(max(codes) + 1, dtype=np.int64)
     place_of[codes] = np.arange(len(codes))
     histories: list[History] = []
     for sequence in reader.sequences(reader.files()):
         first, last = settings.time_range.of(sequence.times)
-        if sequence.split == settings.split and last - first > 1:
-            types = place_of[sequence.events.types[first:last]]
-            histories.append(History(sequence.sequence_id, sequence.times[first:last], types))
+        start, end = sequence.span(settings.split)
+        last = min(last, end)
+        if start < last and last - first > 1:
+            types, times = place_of[sequence.events.types[first:last]], sequence.times[first:last]
+            histories.append(History(sequence.sequence_id, times, types, settings.store.tick))
     return histories
 
 

@@ -40,7 +40,7 @@ class Marginal:
         train: Training sequences; at least one with two events.
         grid: Grid of the forecasts.
         num_types: Number of types, K.
-        tick: Tick of the clock, in the source's unit, above 0.
+        tick: Tick of the clock, in the source's unit; 0 where the times have none.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ def interval_mass(positive: FloatArray, grid: IntervalGrid, *, tick: float) -> F
     Args:
         positive: (N,) training intervals above 0, in the source's unit; N may be 0.
         grid: Grid whose range holds all of them.
-        tick: Tick of the clock, in the source's unit.
+        tick: Tick of the clock, in the source's unit; 0 where the times have none.
 
     Returns:
         (G,) probability of every step; the sum is 1.
@@ -82,7 +82,7 @@ def interval_mass(positive: FloatArray, grid: IntervalGrid, *, tick: float) -> F
     uniform = np.diff(bounds) / (bounds[-1] - bounds[0])
     if not len(positive):
         return uniform
-    ticks = np.maximum(np.rint(positive / tick), 1) * tick
+    ticks = np.maximum(np.rint(positive / tick), 1) * tick if tick else positive
     coded = grid.step_of_code(ticks)
     all_steps = np.where(coded < 0, grid.step_at(ticks), coded)  # rounding may leave the grid
     by_step = np.bincount(all_steps, minlength=len(uniform)).astype(np.float64)
@@ -104,8 +104,11 @@ def _tick_bounds(grid: IntervalGrid, tick: float) -> FloatArray:
     """(G + 1,) bounds of the steps, half-way between ticks of the clock.
 
     A step holds the whole cells of the ticks that have its code, so that steps with one and with
-    two ticks get the probability of one and of two; a step without ticks is empty.
+    two ticks get the probability of one and of two; a step without ticks is empty. Without a clock
+    they are the steps' own bounds.
     """
+    if not tick:
+        return np.maximum(grid.edges, grid.edges[1] / 2)
     last = np.floor(grid.edges[1:] / tick + ON_EDGE)
     on_edge = np.abs(last - grid.edges[1:] / tick) <= ON_EDGE
     codes = grid.step_of_code(last * tick)
