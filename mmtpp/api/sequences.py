@@ -167,15 +167,16 @@ def _warn(where: str, rejected: Sequence[Rejected], losses: Losses) -> None:
 def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Sequences:
     files = store_reader(uri, manifest).files()
     files = files[:: -(-len(files) // max_files) if max_files else 1]
-    if split == "all":
-        items = tuple(each for file in files for _, each in whole_sequences(uri, manifest, file))
-    else:
-        found = [each for file in files for each in stored_sequences(uri, manifest, file)]
-        items = tuple(sequence for part, sequence in found if part == split)
+    read = whole_sequences if split == "all" else stored_sequences
+    found = [each for file in files for each in read(uri, manifest, file)]
+    items = tuple(sequence for part, sequence in found if split in (part, "all"))
     if not items:
         raise DataError(f"no sequence of split {split!r}", where=uri)
     rejected = [each for file in files for each in stored_rejected(uri, manifest, file)]
-    last_times = {sequence.sequence_id: float(sequence.times[-1]) for _, sequence in found}
+    last_times: dict[str, float] = {}
+    for _, sequence in found:  # a sequence that is cut in time comes in parts
+        name, last = sequence.sequence_id, float(sequence.times[-1])
+        last_times[name] = max(last, last_times.get(name, last))
     losses = Losses.of(rejected, last_times)
     _warn(uri, rejected, losses)
     return Sequences(

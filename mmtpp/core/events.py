@@ -38,7 +38,12 @@ class EventSequence:
         return len(self.times)
 
     def slice(self, start: int, end: int) -> "EventSequence":
-        """The events from ``start`` to before ``end``, under the same name, with the questions."""
+        """Some of its events, under the same name, with the questions.
+
+        Args:
+            start: Position of the first event.
+            end: Position after the last event.
+        """
         return replace(
             self,
             times=self.times[start:end],
