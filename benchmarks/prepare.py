@@ -38,7 +38,8 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.data import encode as steps
 from mmtpp.data.assemble import Assembler
-from mmtpp.data.plan import AssembleSettings, make_plan, samples_table
+from mmtpp.data.plan import AssembleSettings, make_plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.prepare import prepare, start_ray
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.storage.manifest import load_manifest

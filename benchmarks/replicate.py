@@ -16,7 +16,7 @@ from PIL import Image
 
 from mmtpp.core.events import EventSequence
 from mmtpp.data.sources import make_reader
-from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.types import TypeCodes
 from mmtpp.storage.paths import join, write_bytes
 

@@ -26,8 +26,8 @@ from mmtpp.core.timecode import TIME_BYTES, encode_intervals
 from mmtpp.core.window import cut_windows, events_that_fit
 from mmtpp.data.raw import tokenised
 from mmtpp.data.sources import make_reader
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.flights import load_departures, sequences
-from mmtpp.data.sources.reader import read_file
 from mmtpp.data.sources.types import TypeCodes
 from mmtpp.model.vocabulary import Vocabulary
 from tests.qwen_vocabulary import published_tokenizer, qwen_vocabulary

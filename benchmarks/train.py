@@ -39,7 +39,8 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.row import Row
 from mmtpp.core.schedule import lr_factor
 from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import make_plan, samples_table
+from mmtpp.data.plan import make_plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.batch import Batcher

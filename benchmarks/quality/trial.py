@@ -19,7 +19,8 @@ from mmtpp.core.order import samples_of_step, seed_from
 from mmtpp.core.row import HISTORY, Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.intervals import interval_range
-from mmtpp.data.plan import Asking, AssembleSettings, make_plan, samples_table
+from mmtpp.data.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.batch import Batcher

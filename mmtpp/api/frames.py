@@ -7,8 +7,9 @@ from mmtpp.config.schema import Source
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.raw import names_in
 from mmtpp.data.settings import source_reader, type_names_of
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import ColumnsParser
-from mmtpp.data.sources.reader import ParsedFile, SourceReader, read_file
+from mmtpp.data.sources.reader import ParsedFile, SourceReader
 from mmtpp.data.sources.tables import MalformedFileError, Table
 from mmtpp.data.sources.types import OTHER, TypeCodes
 

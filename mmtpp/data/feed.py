@@ -20,7 +20,8 @@ from mmtpp.core.order import samples_of_step, share_of_rank
 from mmtpp.core.row import Row
 from mmtpp.core.tokens import TokenIds
 from mmtpp.data.assemble import assemble_samples, row_from_arrow
-from mmtpp.data.plan import AssembleSettings, Plan, samples_table
+from mmtpp.data.plan import AssembleSettings, Plan
+from mmtpp.data.planned import samples_table
 
 SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early

@@ -442,16 +442,3 @@ def _cut(
         )
         for end in ends
     ]
-
-
-def samples_table(plan: Plan, sample_ids: np.ndarray) -> pa.Table:
-    """The input of ``Assembler`` for these samples, in this order."""
-    windows = [plan.samples[sample] for sample in sample_ids.tolist()]
-    flat = np.array([window for part in windows for window in part], dtype=np.int64)
-    offsets = np.cumsum([0, *map(len, windows)])
-    taken = plan.windows.take(pa.array(flat)).combine_chunks()
-    struct = pa.StructArray.from_arrays(
-        [column.combine_chunks() for column in taken.columns], names=taken.column_names
-    )
-    listed = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct)
-    return pa.table({"sample_id": pa.array(sample_ids, pa.int64()), "windows": listed})

@@ -25,7 +25,8 @@ from mmtpp.core.losses import Losses
 from mmtpp.data.listing import listing
 from mmtpp.data.reading import KINDS_WITHOUT_DATES
 from mmtpp.data.settings import source_reader, type_names_of
-from mmtpp.data.sources.reader import ReadCounts, SourceReader, read_file, warn_of_dates
+from mmtpp.data.sources.checking import read_file, warn_of_dates
+from mmtpp.data.sources.reader import ReadCounts, SourceReader
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import AUTO, OTHER, TypeCodes
 from mmtpp.data.texts import TextTokeniser

@@ -14,7 +14,8 @@ from mmtpp.data.frames import write_image_paths
 from mmtpp.data.layout import PENDING, EncodeSettings, shard_file
 from mmtpp.data.parts import given_parts
 from mmtpp.data.shard import ShardColumns
-from mmtpp.data.sources.reader import ParsedFile, ReadCounts, read_file, warn_of_dates
+from mmtpp.data.sources.checking import read_file, warn_of_dates
+from mmtpp.data.sources.reader import ParsedFile, ReadCounts
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.texts import TextTokeniser
 from mmtpp.data.type_names import types_in, unnamed_types

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mmtpp.data.layout import EncodeSettings
-from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import OTHER, TypeCodes
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from mmtpp.core.errors import DataError, MmtppError, as_record
 from mmtpp.core.events import MAX_TYPES
 from mmtpp.data.layout import EncodeSettings
-from mmtpp.data.sources.reader import RawEvent, SourceReader, raw_items
+from mmtpp.data.sources.checking import raw_items
+from mmtpp.data.sources.reader import RawEvent, SourceReader
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import AUTO, OTHER, are_named, count_names, listed, most_frequent
 from mmtpp.storage.paths import ahead, join, read_bytes

@@ -9,7 +9,8 @@ import ray
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.machines import wait_for
-from mmtpp.data.plan import Plan, samples_table
+from mmtpp.data.plan import Plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.progress import Progress
 from mmtpp.train.hardware import choose_hardware, workers
 

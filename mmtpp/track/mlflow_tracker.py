@@ -15,6 +15,8 @@ from typing import Any
 # An unreachable server must not hold up anyone for MLflow's default of several minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+# nothing is sent to anyone who was not asked for: MLflow's usage statistics are off by default here
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException

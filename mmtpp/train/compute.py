@@ -8,7 +8,8 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.order import seed_from
 from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import AssembleSettings, Plan, samples_table
+from mmtpp.data.plan import AssembleSettings, Plan
+from mmtpp.data.planned import samples_table
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.qwen_vl import tiny_config
 from mmtpp.model.vocabulary import Vocabulary

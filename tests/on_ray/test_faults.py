@@ -19,7 +19,8 @@ from PIL import Image
 
 from mmtpp.core.errors import DataError, ModelError, StorageError
 from mmtpp.data.assemble import Assembler
-from mmtpp.data.plan import make_plan, samples_table
+from mmtpp.data.plan import make_plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import train_tokenizer

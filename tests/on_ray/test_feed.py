@@ -14,7 +14,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from mmtpp.core.row import Row
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.feed import iter_rows, rank_samples
-from mmtpp.data.plan import Plan, load_plan, make_plan, samples_table
+from mmtpp.data.plan import Plan, load_plan, make_plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, filesystem_of, list_files, read_bytes, write_bytes

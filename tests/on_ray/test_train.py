@@ -15,9 +15,11 @@ from ray.train import Checkpoint
 from ray.train.v2.api.exceptions import TrainingFailedError
 from safetensors.torch import load_file
 
+from mmtpp.config.load import with_values
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import load_plan, make_plan, samples_table
+from mmtpp.data.plan import load_plan, make_plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
@@ -235,6 +237,24 @@ def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
         targets.append(found)
     assert targets[0] == targets[1]
     assert 2 == len({name for name, _ in targets[0]})
+
+
+def test_more_steps_under_the_same_name_continue_the_run(store, stack, caplog):
+    config = make_config(**{"run.name": "longer", "training.num_steps": 4, "lora.rank": 0,
+                            "training.num_workers": 1, "training.validation_sequences": 0})  # fmt: skip
+    first = pretrain(config)
+    client = MlflowClient(stack.mlflow_uri)
+    before = curve(client, first["run_id"])
+    assert [1, 2, 3, 4] == sorted(before)
+    longer = pretrain(with_values(config, {"training.num_steps": 7}))
+    assert "training.num_steps = 4 -> 7" in caplog.text
+    assert (7, first["run_id"]) == (longer["steps"], longer["run_id"])
+    after = curve(client, first["run_id"])
+    assert list(range(1, 8)) == sorted(after)  # not trained again: one value a step
+    assert before == {step: after[step] for step in before}
+    assert longer == pretrain(with_values(config, {"training.num_steps": 7}))
+    with pytest.raises(ConfigError, match=r"cannot become shorter.*training\.num_steps = 7 -> 4"):
+        pretrain(config)
 
 
 def test_other_settings_or_data_under_the_same_run_name_are_refused(base, tmp_path):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.data.sources import READERS
-from mmtpp.data.sources.reader import ParsedFile, read_file
+from mmtpp.data.sources.checking import read_file
+from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import TypeCodes
 

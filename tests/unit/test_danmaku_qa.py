@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mmtpp.data.sources import make_reader
-from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.types import TypeCodes
 
 QA = make_reader("danmaku_qa")

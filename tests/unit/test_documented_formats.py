@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import mmtpp
-from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.types import TypeCodes
 
 PAGE = (Path(__file__).parents[2] / "mmtpp" / "data" / "README.md").read_text()

@@ -31,7 +31,8 @@ from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.layout import SEQUENCES
 from mmtpp.data.long_events import find_long_events
 from mmtpp.data.long_texts import MAX_EXAMPLES, LongTexts
-from mmtpp.data.plan import Asking, AssembleSettings, load_plan, make_plan, samples_table
+from mmtpp.data.plan import Asking, AssembleSettings, load_plan, make_plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.shard import ShardColumns
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store import StoreReader, StoreSettings

@@ -13,8 +13,9 @@ from mmtpp.__main__ import main
 from mmtpp.core.events import Rejected
 from mmtpp.core.losses import MAX_NAMED, Losses, newest_rejected
 from mmtpp.data.layout import REJECTED, SEQUENCES, EncodeSettings
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns, columns_reader
-from mmtpp.data.sources.reader import ParsedFile, read_file
+from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.types import TypeCodes
 from mmtpp.data.totals import Totals
 from mmtpp.evaluate.rejections import Rejections

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtpp.data.sources import READERS, make_reader
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.reader import read_file
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import TypeCodes
 from tests.unit.test_danmaku_qa import RECORD

@@ -23,7 +23,7 @@ from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.window import cut_windows
 from mmtpp.data.sources import make_reader
-from mmtpp.data.sources.reader import read_file
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.types import TypeCodes
 from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import train_tokenizer

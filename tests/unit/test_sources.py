@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.data.sources import READERS
+from mmtpp.data.sources.checking import read_file, warn_of_dates
 from mmtpp.data.sources.flights import load_departures, sequences
-from mmtpp.data.sources.reader import read_file, warn_of_dates
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.types import TypeCodes
 

@@ -19,7 +19,8 @@ from mmtpp.core.template import TemplateSettings
 from mmtpp.data.assemble import Assembler
 from mmtpp.data.intervals import interval_range
 from mmtpp.data.layout import EncodeSettings
-from mmtpp.data.plan import Asking, AssembleSettings, make_plan, samples_table
+from mmtpp.data.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.planned import samples_table
 from mmtpp.data.prepare import prepare
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store import StoreSettings

@@ -17,8 +17,9 @@ from PIL import Image
 
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.sources import make_reader
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.reader import ParsedFile, read_file
+from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.taxi import (
     MAP_PX,

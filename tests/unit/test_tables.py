@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from mmtpp.data.listing import listing
 from mmtpp.data.sources import make_reader
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.reader import ParsedFile, read_file
+from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.tables import CsvFormat, MalformedFileError, read_table_file
 from mmtpp.data.sources.types import TypeCodes
 
