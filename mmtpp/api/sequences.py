@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,7 @@ def load_sequences(
     *,
     kind: str = "",
     columns: Mapping[str, str] | None = None,
-    types: Sequence[str] = (),
+    types: Sequence[str] | Literal["auto"] = (),
     seconds_per_unit: float = 1.0,
     split: str = "all",
     max_files: int = 0,
@@ -92,7 +92,7 @@ def load_sequences(
             whose ``columns`` are given.
         kind: of files, ``source.kind``; ``columns`` when ``columns`` are given, else ``mmtpp``.
         columns: the mapping of a table's columns, ``source.columns``: at least ``time``.
-        types: accepted names of types by code; found in the files when not given.
+        types: accepted names of types by code, or "auto"; found in the files when not given.
         seconds_per_unit: of the times of files that do not say.
         split: part of a store: ``train``, ``validation``, ``test`` or ``all``. Of sequences that
             are cut in time a part has its own events alone.
@@ -106,9 +106,10 @@ def load_sequences(
         ConfigError: the settings do not go together.
         StorageError: the place cannot be reached.
     """
+    names = types if isinstance(types, str) else list(types)
     if is_frame(uri):
         kind = kind or "columns"
-        tree = {"kind": kind, "types": list(types), "seconds_per_unit": seconds_per_unit,
+        tree = {"kind": kind, "types": names, "seconds_per_unit": seconds_per_unit,
                 "columns": dict(columns or {})}  # fmt: skip
         return _of_frame(uri, config_from_tree({"source": tree}).source)
     uri = _place(uri)
@@ -118,7 +119,7 @@ def load_sequences(
     if split != "all":
         raise ConfigError(f"split = {split!r}: {uri} is no event store, its files have no splits")
     kind = kind or ("columns" if columns else "mmtpp")
-    tree = {"uri": uri, "kind": kind, "types": list(types), "seconds_per_unit": seconds_per_unit,
+    tree = {"uri": uri, "kind": kind, "types": names, "seconds_per_unit": seconds_per_unit,
             "columns": dict(columns or {})}  # fmt: skip
     raw = read_raw(config_from_tree({"source": tree}).source, max_files=max_files)
     losses = raw.losses()

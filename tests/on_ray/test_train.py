@@ -240,8 +240,8 @@ def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
 
 
 def test_more_steps_under_the_same_name_continue_the_run(store, stack, caplog):
-    config = make_config(**{"run.name": "longer", "training.num_steps": 4, "lora.rank": 0,
-                            "training.num_workers": 1, "training.validation_sequences": 0})  # fmt: skip
+    changes = {"run.name": "longer", "training.num_steps": 4, "training.num_workers": 1}
+    config = make_config(**changes, **{"training.validation_sequences": 0})
     first = pretrain(config)
     client = MlflowClient(stack.mlflow_uri)
     before = curve(client, first["run_id"])

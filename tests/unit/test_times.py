@@ -148,6 +148,9 @@ def test_times_of_day_written_as_numbers_are_refused():
     clock = [f"{second // 3600:02d}{second // 60 % 60:02d}{second % 60:02d}"
              for second in range(0, 86400, 1000)]  # fmt: skip
     assert {"ambiguous_time"} == set(_read(*clock))
+    # without their zeros, as numbers lose them
+    assert {"ambiguous_time"} == set(_read(*map(int, clock)))
+    assert {"ambiguous_time"} == set(_read(*(text.lstrip("0") or "0" for text in clock)))
     counters = [str(100_000 + 7 * step) for step in range(100)]
     assert [float(value) for value in counters] == _read(*counters)
 

@@ -30,7 +30,7 @@ _COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S",
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _DURATION = re.compile(r"([+-]?)(?:(\d+):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,9}))?", re.ASCII)
 _ADJOINING = re.compile(r"%[A-Za-z]%[A-Za-z]")
-_MIN_TIMES_OF_DAY = 20
+_MIN_TIMES_OF_DAY = 20  # different ones; other numbers would not all be times of day
 _SMALLEST_DATE = 19_000_101
 _SAMPLE = 100
 _YEAR = 365.2425 * SECONDS_A_DAY
@@ -123,7 +123,7 @@ def read_times(values: Sequence[object], form: TimeFormat) -> Times:
     if form.name not in ("", NUMBER):
         return Times(_formatted(values, form), True)
     numbers = _all_numbers(values)
-    if numbers is not None and (form.name == NUMBER or not _like_dates(values, numbers, form)):
+    if numbers is not None and (form.name == NUMBER or not _like_dates(numbers, form)):
         return Times(list(numbers), False)
     found = _with_decimal_commas([_number(value) for value in values])
     if form.name == NUMBER:
@@ -146,7 +146,7 @@ def _recognised(values: Sequence[object], found: Sequence[object], form: TimeFor
         result.append(time)
         is_date.append(isinstance(time, float) and not isinstance(value, float))
     num_dates = sum(is_date)
-    problem = _like_dates(values, numbers, form) if numbers and not num_dates else ""
+    problem = _like_dates(numbers, form) if numbers and not num_dates else ""
     if problem:
         refused = Unread("ambiguous_time", problem)
         return Times([refused if isinstance(time, float) else time for time in result], False)
@@ -280,14 +280,14 @@ def look_like_dates(numbers: Sequence[float], *, seconds_per_unit: float) -> str
     """
     sample = list(numbers[:_SAMPLE])
     form = TimeFormat(seconds_per_unit=seconds_per_unit)
-    return _like_dates((), sample, form) if sample and abs(sample[0]) > _SMALLEST_DATE else ""
+    return _like_dates(sample, form) if sample and abs(sample[0]) > _SMALLEST_DATE else ""
 
 
-def _like_dates(values: Sequence[object], numbers: list[float], form: TimeFormat) -> str:
+def _like_dates(numbers: list[float], form: TimeFormat) -> str:
     """What dates most of the numbers look like, and the setting that decides; empty if none."""
     large = sum(abs(value) >= _SMALLEST_DATE for value in numbers)
     if 2 * large <= len(numbers):
-        return _like_times_of_day(values, numbers)
+        return _like_times_of_day(numbers)
     for name, looks in _SUSPICIONS.items():
         count = sum(map(looks, numbers))
         if 2 * count > len(numbers):
@@ -302,11 +302,11 @@ def _like_dates(values: Sequence[object], numbers: list[float], form: TimeFormat
     return ""
 
 
-def _like_times_of_day(values: Sequence[object], numbers: list[float]) -> str:
+def _like_times_of_day(numbers: list[float]) -> str:
     """Why the numbers look like HHMMSS; empty where they do not."""
-    if len(numbers) >= _MIN_TIMES_OF_DAY and max(numbers) >= 1e4 and len(set(numbers)) >= 10:
+    if max(numbers) >= 1e4 and len(set(numbers)) >= _MIN_TIMES_OF_DAY:
         count = sum(map(_is_time_of_day, numbers))
-        if count == len(numbers) and _have_six_digits(values):
+        if count == len(numbers):
             example = f"{max(numbers):06.0f}"
             return (
                 f"times such as {example} look like times of day, HHMMSS: name the column of the "
@@ -346,12 +346,6 @@ def _is_time_of_day(value: float) -> bool:
     return (
         value.is_integer() and 0 <= value < 240_000 and value % 100 < 60 and value // 100 % 100 < 60
     )
-
-
-def _have_six_digits(values: Sequence[object]) -> bool:
-    """Whether text among the values always has six digits; numbers have lost their zeros."""
-    written = [value.strip() for value in values if isinstance(value, str) and value.strip()]
-    return all(len(value) == 6 for value in written)
 
 
 def _duration(value: object, form: TimeFormat) -> float | Unread:
