@@ -56,7 +56,7 @@ _ROUND_STEPS = (*(10.0**power for power in range(-9, 2)), MINUTE, 10 * MINUTE, H
 
 
 def number(value: float) -> str:
-    """A number to three digits, written in full where it is neither huge nor tiny: ``222,700``, ``0.031``.
+    """A number to three digits, written in full unless it is huge or tiny: ``222,700``, ``0.031``.
 
     Infinity is ``∞``, and an undefined number an empty text.
     """
@@ -107,40 +107,60 @@ def unit_name(seconds_per_unit: float) -> str:
     return known.get(seconds_per_unit, f"units of {duration(seconds_per_unit)}")
 
 
-def moment(time: float, seconds_per_unit: float, *, is_date: bool) -> str:
-    """An event's time: a date of the calendar, or a number in the source's unit.
+@dataclass(frozen=True, slots=True)
+class TimeScale:
+    """Times of a source, written for people.
 
-    Args:
-        time: The time, in the source's unit.
-        seconds_per_unit: Seconds in one unit.
-        is_date: The time counts from 1970-01-01T00:00:00 UTC.
-
-    Returns:
-        ``2024-01-31 14:03:07 UTC``, with a fraction of a second where there is one. Dates outside
-        the years 1 to 9999 are numbers.
+    Attributes:
+        seconds_per_unit: Seconds in one unit of the source's times.
+        are_dates: The times count from 1970-01-01T00:00:00 UTC.
     """
-    if is_date:
+
+    seconds_per_unit: float
+    are_dates: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The name of the source's unit."""
+        return unit_name(self.seconds_per_unit)
+
+    def moment(self, time: float) -> str:
+        """An event's time: a date of the calendar, or a number in the source's unit.
+
+        Args:
+            time: The time, in the source's unit.
+
+        Returns:
+            ``2024-01-31 14:03:07 UTC``, with milliseconds where there are some. Dates outside the
+            years 1 to 9999 are numbers.
+        """
+        plain = f"{time:,.10g} {self.unit}"
+        if not self.are_dates:
+            return plain
         try:
-            date = _EPOCH + timedelta(milliseconds=round(time * seconds_per_unit * 1e3))
+            date = _EPOCH + timedelta(milliseconds=round(time * self.seconds_per_unit * 1e3))
         except OverflowError:
-            return f"{time:,.10g} {unit_name(seconds_per_unit)}"
+            return plain
         precision = "milliseconds" if date.microsecond else "seconds"
         return f"{date.replace(tzinfo=None).isoformat(' ', precision)} UTC"
-    return f"{time:,.10g} {unit_name(seconds_per_unit)}"
+
+    def wait(self, interval: float) -> str:
+        """A difference of two times in the source's unit, as a duration."""
+        return duration(interval * self.seconds_per_unit)
 
 
 def ticks(low: float, high: float, *, most: int = 8) -> list[float]:
     """Durations to label a logarithmic axis with, in seconds: round ones, at most ``most``.
 
     Args:
-        low, high: Ends of the axis in seconds, above 0.
+        low: Lower end of the axis in seconds, above 0.
+        high: Upper end of the axis in seconds.
         most: Largest number of labels, at least 2.
     """
-    for steps in (_STEPS, _ROUND_STEPS):
-        inside = [step for step in steps if low <= step <= high]
-        if len(inside) <= most:
-            return inside or [_middle(low, high)]
-    return inside[:: math.ceil(len(inside) / most)]
+    inside = [step for step in _STEPS if low <= step <= high]
+    if len(inside) > most:
+        inside = [step for step in _ROUND_STEPS if low <= step <= high]
+    return inside[:: max(1, math.ceil(len(inside) / most))] or [_middle(low, high)]
 
 
 def typical(values: Iterable[float]) -> Unit:
