@@ -162,9 +162,9 @@ def realistic_report() -> str:
     """A page with dates, errors of days, 300 types with long names, and five baselines."""
     targets = realistic_targets()
     seconds = {"seconds_per_unit": 1.0, "resamples": 50}
-    tables = {name: worse_than(targets, seed, with_types=name != "hawkes") for seed, name in enumerate(
-        ("marginal", "poisson", "hawkes", "last", "a-neural-baseline-of-long-name"), start=1
-    )}  # fmt: skip
+    baselines = ("marginal", "poisson", "hawkes", "last", "a-neural-baseline-of-long-name")
+    tables = {name: worse_than(targets, seed, with_types=name != "hawkes")
+              for seed, name in enumerate(baselines)}  # fmt: skip
     against = {name: differences(targets, table, **seconds) for name, table in tables.items()}
     estimates = {name: estimate(table, **seconds)
                  for name, table in {"model": targets, **tables}.items()}  # fmt: skip

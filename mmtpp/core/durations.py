@@ -42,6 +42,8 @@ class Unit:
 NANOSECONDS, SECONDS = Unit("ns", 1e-9), Unit("s", 1.0)
 UNITS = (NANOSECONDS, Unit("µs", 1e-6), Unit("ms", 1e-3), SECONDS, Unit("min", MINUTE),
          Unit("h", HOUR), Unit("days", DAY), Unit("years", YEAR))  # fmt: skip
+_IN_FULL = {"ns": "nanoseconds", "µs": "microseconds", "ms": "milliseconds", "s": "seconds",
+            "min": "minutes", "h": "hours"}  # fmt: skip
 # what axes are labelled with, at least two to a decade
 _STEPS = (
     *(digit * 10.0**power for power in range(-9, 0) for digit in (1, 2, 5)),
@@ -121,8 +123,13 @@ class TimeScale:
 
     @property
     def unit(self) -> str:
-        """The name of the source's unit."""
+        """The name of the source's unit: ``min``."""
         return unit_name(self.seconds_per_unit)
+
+    @property
+    def unit_in_full(self) -> str:
+        """The name of the source's unit in a sentence: ``minutes``."""
+        return _IN_FULL.get(self.unit, self.unit)
 
     def moment(self, time: float) -> str:
         """An event's time: a date of the calendar, or a number in the source's unit.

@@ -35,7 +35,7 @@ class Measure:
     def hint(self) -> str:
         """Which values are good."""
         if self.best == "nearest":
-            return f"{NOMINAL_COVERAGE:.0%} is best"
+            return f"{100 * NOMINAL_COVERAGE:.0f} % is best"
         return "lower is better" if self.best == "lowest" else "higher is better"
 
     def text(self, value: float, unit: Unit = SECONDS) -> str:

@@ -145,7 +145,12 @@ def _types(found: Confusion | None) -> dict[str, object] | None:
         }
         for row, name in enumerate(names)
     ]
-    return {"names": names, "rows": rows, "note": found.note}
+    return {
+        "names": names,
+        "rows": rows,
+        "note": found.note,
+        "truncated": any(full != short for full, short in names),
+    }
 
 
 def _example(subject: Subject, targets: pa.Table, example: Example) -> dict[str, object]:
@@ -224,14 +229,23 @@ dt { font-weight: 600; } dd { margin: 0 0 .7em; }
 .shares .turned span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; }
 .shares th[scope=row] { white-space: nowrap; } .shares td.same { outline: 1px solid var(--quiet);
   outline-offset: -2px; }
+.full { overflow-wrap: anywhere; } .narrow { display: none; }
 .targets td { white-space: nowrap; } .targets td.text { white-space: normal; min-width: 11em;
   overflow-wrap: anywhere; }
 @media (min-width: 641px) { .pinned th[scope=row], .pinned td:first-child {
   padding-right: 1.2em; } }
 .pinned th[scope=row], .pinned thead th:first-child, .pinned thead td:first-child {
   position: sticky; left: 0; background: var(--back); z-index: 1; }
-@media (max-width: 640px) { .metrics th:first-child { min-width: 8em; max-width: 9.5em; }
-  .result { padding: .5em .8em; } }
+@media (max-width: 640px) { .result { padding: .5em .8em; } .narrow { display: inline; }
+  .metrics, .metrics tbody, .metrics tr { display: block; }
+  .metrics thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
+    clip-path: inset(50%); }
+  .metrics tr { border-bottom: 1px solid var(--line); padding: .6em 0; }
+  .metrics tbody th[scope=row] { display: block; max-width: none; border: 0; padding: 0; }
+  .metrics td { display: grid; grid-template-columns: 1fr 6.2em 8.5em; border: 0; padding: .1em 0;
+    align-items: baseline; }
+  .metrics td::before { content: attr(data-name); text-align: left; font-weight: 400;
+    white-space: normal; overflow-wrap: anywhere; } }
 </style></head><body>
 <main>
 <h1>Evaluation of {{ subject.name }}</h1>
@@ -241,7 +255,7 @@ dt { font-weight: 600; } dd { margin: 0 0 .7em; }
 <ul>
 {% for each in verdicts %}
 <li>{{ each.measure[0]|upper }}{{ each.measure[1:] }}: {{ each.claim }}.
-{{ each.details|join(" ") }}</li>
+{{ each.details|join(" ")|replace(" %", "\u00a0%") }}</li>
 {% endfor %}
 </ul>
 <p class="small">A difference counts where its whole 95 % interval is on one side of zero. The
@@ -250,8 +264,8 @@ intervals are of paired bootstrap resamples of the held-out sequences.</p>
 </section>
 {% if note %}<p class="hint"><strong>Few sequences.</strong> {{ note }}.</p>{% endif %}
 <p>{{ "{:,}".format(num_targets) }} events of {{ "{:,}".format(num_sequences) }} held-out sequences,
-each forecast once from the events before it. The source counts its times in {{ times.unit }}{% if
-times.are_dates %} since 1970-01-01 00:00:00 UTC, and the page shows them as dates{% endif %}.
+each forecast once from the events before it. The source counts its times in
+{{ times.unit_in_full }}{% if times.are_dates %} since 1970-01-01 00:00:00 UTC, and the page shows them as dates{% endif %}.
 Durations are in units that suit them; a year is 365.25 days.</p>
 <table class="facts">
 {% for name, value in subject.facts.items() %}
@@ -260,13 +274,16 @@ Durations are in units that suit them; a year is 365.25 days.</p>
 
 <h2>The model and the baselines</h2>
 <div class="wide" tabindex="0" role="region" aria-label="Metrics of the model and the baselines">
-<table class="metrics pinned">
-<thead><tr><td></td>{% for name in models %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
+<table class="metrics pinned" role="table">
+<thead role="rowgroup"><tr role="row"><td role="cell"></td>{% for name in models %}
+<th scope="col" role="columnheader">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody role="rowgroup">
 {% for row in table %}
-<tr><th scope="row">{{ row.measure.label }}<span class="small">{{ row.measure.hint }}</span></th>
+<tr role="row"><th scope="row" role="rowheader">{{ row.measure.label }}
+<span class="small">{{ row.measure.hint }}</span></th>
 {% for value, interval, best in row.cells %}
-<td{% if best %} class="best"{% endif %}>{{ value or "-" }}{% if interval %}<span class="small">
+<td role="cell" data-name="{{ models[loop.index0] }}"{% if best %} class="best"{% endif %}>
+{{ value or "-" }}{% if interval %}<span class="small">
 {{ interval }}</span>{% endif %}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
@@ -288,15 +305,15 @@ over sequences. A dash means that the model or baseline does not have the measur
 {% if is_broad %}
 <div class="wide broad" tabindex="0" role="region" aria-label="{{ plot.title }}">{{ svg }}</div>
 {% else %}{{ svg }}{% endif %}
-<div class="small">{{ plot.description }}</div>
+<div class="small">{{ plot.description }}{% if is_broad %}
+<span class="narrow">Scroll sideways for all of it.</span>{% endif %}</div>
 </figure>{% endfor %}
 </div>
 
 {% if types %}
 <h2>Types</h2>
 <p>The share of each true type (rows) that is forecast as each type (columns), in percent. Cells
-where the forecast is right have an outline. {{ types.note }} Point at a name or a cell for the full
-names.</p>
+where the forecast is right have an outline. {{ types.note }}</p>
 <div class="wide" tabindex="0" role="region" aria-label="True types and forecast types">
 <table class="shares pinned">
 <thead><tr><th scope="col">true type</th><th scope="col">events</th>
@@ -313,6 +330,11 @@ names.</p>
 {% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
+{% if types.truncated %}
+<details><summary>Full names of the types</summary>
+<ol>{% for full, short in types.names %}<li class="full">{{ full }}</li>
+{% endfor %}</ol></details>
+{% endif %}
 {% endif %}
 
 <h2>Examples</h2>

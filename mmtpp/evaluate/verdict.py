@@ -6,12 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from mmtpp.core.durations import Unit, typical
+from mmtpp.core.durations import typical
 from mmtpp.evaluate.measures import HEADLINES, LIKELIHOODS, MEASURES, Measure
 from mmtpp.evaluate.metrics import Estimate
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
-_WORDS = {"better": "better by", "worse": "worse by", "unclear": "no clear difference:"}
+_WORDS = {"better": "better by", "worse": "worse by", "unclear": "no clear difference, better by"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +75,16 @@ def _verdict(key: str, estimates: Estimates, differences: Estimates) -> Verdict:
     state = {name: _state(measure, own, estimates[name][key], differences[name][key])
              for name in names}  # fmt: skip
     open_ones = [name for name in names if state[name] != "better"]
-    best = measure.best_of({name: estimates[name][key].value for name in names})
-    told = open_ones or [best or names[0]]
+    best = measure.best_of({name: estimates[name][key].value for name in names}) or names[0]
+    said = {best: f"{best}, the best of the {len(names)} baselines,"} if len(names) > 1 else {}
     sentences = [
-        _sentence(measure, own, name, estimates[name][key], differences[name][key], state[name])
-        for name in told
-    ]
-    if not open_ones and len(names) > 1:
-        sentences[0] += f" Of the {len(names)} baselines, {told[0]} is the best."
+        _sentence(measure, own, said.get(name, name), estimates[name][key],
+                  differences[name][key], state[name])
+        for name in open_ones or [best]
+    ]  # fmt: skip
     missing = [name for name in estimates if name != "model" and name not in names]
     if missing:
-        sentences.append(f"Not compared, because they do not have this measure: {_list(missing)}.")
+        sentences.append(f"Without this measure: {_list(missing)}.")
     claim = f"not better than {_list(open_ones)}" if open_ones else "better than every baseline"
     return Verdict(measure.short, not open_ones, claim, tuple(sentences))
 
@@ -111,22 +110,22 @@ def _sentence(
     difference: Estimate,
     state: str,
 ) -> str:
-    unit = typical([own.value, other.value]) if measure.kind == "time" else typical([])
-    ours, theirs = (measure.text(each.value, unit) for each in (own, other))
-    head = f"The model has {ours}, {name} {theirs}"
+    is_time = measure.kind == "time"
+    unit = typical([own.value, other.value] if is_time else [])
+    suffix = " nats" if measure.kind == "nats" else ""
+    ours, theirs = (f"{measure.text(each.value, unit)}{suffix}" for each in (own, other))
+    head = f"The model has {ours}, and {name} {theirs}"
     if not np.isfinite([own.value, other.value]).all():
         return f"{head}: infinite where a forecast gave an event no probability."
-    advantage = measure.advantage(difference)
+    gap = measure.advantage(difference)
     if state == "worse":
-        advantage = Estimate(-advantage.value, -advantage.high, -advantage.low)
-    unit = typical([abs(advantage.value)]) if measure.kind == "time" else unit
-    value, low, high = (_gap(measure, part, unit) for part in
-                        (advantage.value, advantage.low, advantage.high))  # fmt: skip
-    return f"{head}: {_WORDS[state]} {value} (95 % interval {low} to {high})."
-
-
-def _gap(measure: Measure, value: float, unit: Unit) -> str:
-    return f"{100 * value:.1f} points" if measure.kind == "share" else measure.text(value, unit)
+        gap = Estimate(-gap.value, -gap.high, -gap.low)
+    unit = typical([abs(gap.value)] if is_time else [])
+    value = f"{measure.text(gap.value, unit)}{suffix}"
+    if measure.kind == "share":
+        value = value.replace(" %", " percentage points")
+    ends = measure.interval(gap, unit)
+    return f"{head}: {_WORDS[state]} {value} (95 % interval {ends or 'unknown'})."
 
 
 def _list(names: list[str]) -> str:
