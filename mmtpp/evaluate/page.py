@@ -265,7 +265,8 @@ intervals are of paired bootstrap resamples of the held-out sequences.</p>
 {% if note %}<p class="hint"><strong>Few sequences.</strong> {{ note }}.</p>{% endif %}
 <p>{{ "{:,}".format(num_targets) }} events of {{ "{:,}".format(num_sequences) }} held-out sequences,
 each forecast once from the events before it. The source counts its times in
-{{ times.unit_in_full }}{% if times.are_dates %} since 1970-01-01 00:00:00 UTC, and the page shows them as dates{% endif %}.
+{{ times.unit_in_full }}{% if times.are_dates %} since 1970-01-01 00:00:00 UTC, and
+the page shows them as dates{% endif %}.
 Durations are in units that suit them; a year is 365.25 days.</p>
 <table class="facts">
 {% for name, value in subject.facts.items() %}
