@@ -232,10 +232,6 @@ dt { font-weight: 600; } dd { margin: 0 0 .7em; }
 .full { overflow-wrap: anywhere; } .narrow { display: none; }
 .targets td { white-space: nowrap; } .targets td.text { white-space: normal; min-width: 11em;
   overflow-wrap: anywhere; }
-@media (min-width: 641px) { .pinned th[scope=row], .pinned td:first-child {
-  padding-right: 1.2em; } }
-.pinned th[scope=row], .pinned thead th:first-child, .pinned thead td:first-child {
-  position: sticky; left: 0; background: var(--back); z-index: 1; }
 @media (max-width: 640px) { .result { padding: .5em .8em; } .narrow { display: inline; }
   .metrics, .metrics tbody, .metrics tr { display: block; }
   .metrics thead { position: absolute; width: 1px; height: 1px; overflow: hidden;

@@ -48,6 +48,8 @@ a { color: var(--link); } summary { cursor: pointer; font-weight: 600; padding: 
 :focus-visible { outline: 3px solid #d1662b; outline-offset: 2px; }
 .wide { overflow-x: auto; max-width: 100%; }
 .wide .name { overflow-wrap: anywhere; min-width: 9em; max-width: 22em; }
+.pinned th[scope=row], .pinned thead > tr > :first-child { position: sticky; left: 0; z-index: 1;
+  background: var(--back); padding-right: 1em; }
 .hint { background: var(--hint); padding: .5em 1em; border-radius: 6px; }
 .small { font-size: .875em; color: var(--quiet); }
 .plots { display: flex; flex-wrap: wrap; gap: 2em 1.5em; }
