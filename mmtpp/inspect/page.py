@@ -14,10 +14,11 @@ from mmtpp.core.durations import TimeScale, duration, ticks, typical
 from mmtpp.data.settings import compression_of
 from mmtpp.inspect.dataset import DataSet
 from mmtpp.inspect.measure import QUANTILES, Report
-from mmtpp.page.style import BLUE, COLORS, GREY, as_svg, environment, log_axis, plot
+from mmtpp.page.style import BLUE, COLORS, GREY, as_svg, cut, environment, log_axis, plot
 
 DRAWN_EVENTS = 200
 MAX_BARS = 24
+MAX_NAME = 60  # letters of a type's name
 
 
 def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
@@ -53,7 +54,7 @@ def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
                 ("text tokens per event", [f"{value:,.5g}" for value in report.text_tokens]),
             ],
             quantiles=[f"{order:.0%}" for order in QUANTILES],
-            types=types[:MAX_BARS],
+            types=[(name, cut(name, MAX_NAME), count) for name, count in types[:MAX_BARS]],
             plots=plots,
             drawn=name,
             drawing=as_svg(drawing, "Intervals of its events in time"),
@@ -157,7 +158,7 @@ _PAGE = """<!doctype html>
 .bars td, .bars th { vertical-align: middle; } .bars .bar { width: 19em; }
 .bars .bar div { background: #2f7fd1; height: .8em; }
 .records th, .records td { text-align: left; } .records td.text { overflow-wrap: anywhere;
-  min-width: 9em; }
+  min-width: 9em; } .records td.detail { min-width: 18em; }
 @media (max-width: 640px) { .bars .bar { display: none; } }
 </style></head><body>
 <main>
@@ -168,7 +169,7 @@ _PAGE = """<!doctype html>
 <p>Times are counted in {{ times.unit_in_full }}{% if times.are_dates %} since
 1970-01-01 00:00:00 UTC{% endif %}, from {{ span[0] }} to {{ span[1] }}.</p>
 {% for hint in r.hints %}
-<p class="hint">{{ hint }}</p>
+<p class="hint long" tabindex="0">{{ hint }}</p>
 {% endfor %}
 
 <h2>Records</h2>
@@ -220,7 +221,7 @@ window.long_events = stop. Raise window.max_tokens, or set template.max_text_tok
 <th scope="col">cause</th><th scope="col">detail</th></tr>
 {% for each in r.rejected_examples %}
 <tr><td class="text">{{ each.path }}</td><td>{{ each.row }}</td><td>{{ each.cause }}</td>
-<td class="text">{{ each.detail }}</td></tr>
+<td class="text detail">{{ each.detail }}</td></tr>
 {% endfor %}
 </table></div>
 {% endif %}
@@ -237,11 +238,12 @@ window.long_events = stop. Raise window.max_tokens, or set template.max_text_tok
 <div class="wide" tabindex="0" role="region" aria-label="Types"><table class="bars"><thead>
 <tr><th scope="col">type</th><th scope="col">events</th><th scope="col">share</th>
 <td class="bar"></td></tr></thead><tbody>
-{% for name, count in types %}
-<tr><th scope="row" class="name">{{ name }}</th><td>{{ "{:,}".format(count) }}</td>
+{% for name, short, count in types %}
+<tr><th scope="row" class="name" title="{{ name }}">{{ short }}</th>
+<td>{{ "{:,}".format(count) }}</td>
 <td>{{ "{:.1%}".format(count / r.num_events) }}</td>
 <td class="bar">
-<div style="width: {{ "{:.1f}".format(100 * count / types[0][1]) }}%"></div></td></tr>
+<div style="width: {{ "{:.1f}".format(100 * count / types[0][2]) }}%"></div></td></tr>
 {% endfor %}
 </tbody></table></div>
 {% if r.types|length > types|length %}

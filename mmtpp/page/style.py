@@ -50,7 +50,9 @@ a { color: var(--link); } summary { cursor: pointer; font-weight: 600; padding: 
 .wide .name { overflow-wrap: anywhere; min-width: 9em; max-width: 22em; }
 .pinned th[scope=row], .pinned thead > tr > :first-child { position: sticky; left: 0; z-index: 1;
   background: var(--back); padding-right: 1em; }
+.pinned td { white-space: nowrap; }
 .hint { background: var(--hint); padding: .5em 1em; border-radius: 6px; }
+.long { max-height: 12em; overflow-y: auto; }
 .small { font-size: .875em; color: var(--quiet); }
 .plots { display: flex; flex-wrap: wrap; gap: 2em 1.5em; }
 .plots figure { margin: 0; max-width: 100%; min-width: 0; }

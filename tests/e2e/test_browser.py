@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.report import HOSTILE, NUM_EVENTS, made_up_report, realistic_report
+from mmtpp.__main__ import main
+from tests.report import HOSTILE, LONG, NUM_EVENTS, made_up_report, realistic_report
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +83,24 @@ def test_nothing_is_wider_than_the_screen(browser, tmp_path: Path, width: int, r
         for svg in page.locator(".plots > figure > svg").all():
             assert svg.bounding_box()["width"] > 300
     page.screenshot(path=tmp_path / f"report-{width}.png", full_page=True)
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1200, 800, 380])
+def test_the_inspection_fits_the_screen(browser, tmp_path: Path, width: int):
+    raw, path = tmp_path / ("a-long-name-" * 9), tmp_path / "inspect.html"
+    raw.mkdir()
+    rows = [f"pump,2024-01-{day:02d},type {day} {LONG},text" for day in range(1, 31)]
+    (raw / "events.csv").write_text("\n".join(["id,when,what,text", *rows, "pump,someday,,"]))
+    columns = ("time=when", "sequence=id", "type=what", "text=text")
+    settings = [f"--set=source.columns.{column}" for column in columns]
+    arguments = ["--kind", "columns", "--set=source.types=auto", "--html", str(path)]
+    assert 0 == main(["inspect", str(raw), *arguments, *settings])
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(path.as_uri())
+    _assert_fits(page, width)
+    assert page.get_by_role("row", name="interval").get_by_text("1 day").count() > 0
+    page.screenshot(path=tmp_path / f"inspect-{width}.png", full_page=True)
     page.close()
 
 
