@@ -1,6 +1,6 @@
-"""An example drawn as SVG: its events in time, the forecasts beside the truth, the attention.
+"""An example drawn as SVG: its events in time, forecasts and truth, and the attention.
 
-No scripts: what an event is shows while it is pointed at or has the keyboard's focus.
+No scripts: the details of an event show while it is pointed at or has the keyboard's focus.
 """
 
 import base64
@@ -26,13 +26,13 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A forecast beside what happened; intervals in the source's unit, None where not asked.
+    """A forecast of an event; None where the model was not asked.
 
     Attributes:
-        place: of the event in its example.
-        quantiles: of 5, 25, 50, 75 and 95 %.
-        predicted: name of the type.
-        nll: nats of time and type, as far as asked.
+        place: Index of the event in its example.
+        quantiles: Quantiles of 5, 25, 50, 75 and 95 %, in the source's unit.
+        predicted: Name of the most likely type.
+        nll: Nats of time and type, of those that were asked.
     """
 
     place: int
@@ -45,9 +45,9 @@ def targets_of(example: Example, targets: pa.Table, names: list[str]) -> list[Ta
     """The targets of an example in order.
 
     Args:
-        example: whose events.
+        example: The example.
         targets: ``targets.TARGET_SCHEMA``.
-        names: of the types by code.
+        names: Names of the types by code.
     """
     own = targets.filter(pc.field("sequence_id") == example.sequence_id)
     found: list[Target] = []

@@ -1,4 +1,4 @@
-"""Figures of forecasts: what people look at before they trust a number."""
+"""Figures of forecasts."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -29,10 +29,10 @@ class Plot:
     """A figure with words.
 
     Attributes:
-        name: of its file.
-        title: a few words.
-        description: what to see in it.
-        figure: to be saved.
+        name: Name of its file, without the suffix.
+        title: A few words.
+        description: One or two sentences on how to read it.
+        figure: The figure.
     """
 
     name: str
@@ -133,7 +133,7 @@ def _labels(names: Iterable[str]) -> list[str]:
 
 
 def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
-    """How good forecasts are far into a sequence."""
+    """Metrics by position in the sequence."""
     wanted = {
         "time/rmse_s": "RMSE",
         "time/nll_nats_per_event": "NLL of times (nats)",
@@ -161,7 +161,7 @@ def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
 
 
 def _histories(targets: pa.Table) -> list[Plot]:
-    """How good forecasts are with more events before them in the window."""
+    """Metrics by the number of events before the target in its window."""
     curves = {
         label: curve
         for column, label, is_perplexity in (
@@ -192,14 +192,15 @@ def _histories(targets: pa.Table) -> list[Plot]:
 def against_history(
     targets: pa.Table, column: str, *, is_perplexity: bool
 ) -> list[tuple[float, float, float, float]]:
-    """Mean history, value, and ends of its 95 % interval, of targets with about as much history.
+    """Mean history, value, and ends of its 95 % interval, for groups of targets.
 
-    Histories are grouped by powers of two; groups of less than ``MIN_BIN`` targets are left out.
+    Groups are histories between two powers of two; groups of less than ``MIN_BIN`` targets are left
+    out.
 
     Args:
         targets: ``targets.TARGET_SCHEMA``.
-        column: of nats; those of texts are by token.
-        is_perplexity: exponentials of the mean nats.
+        column: A column of nats; nats of texts count per token.
+        is_perplexity: Return exponentials of the mean nats.
     """
     if targets[column].null_count == len(targets):
         return []

@@ -84,7 +84,7 @@ def environment() -> Environment:
 
 
 def plot(width: float = 5.6, height: float = 3.0) -> tuple[Figure, Axes]:
-    """A figure in inches and its axes."""
+    """A figure of this width and height, in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -104,8 +104,8 @@ def as_svg(figure: Figure, description: str) -> Markup:
     """A figure as SVG whose lines and letters take the page's colour.
 
     Args:
-        figure: what is black in it will be the page's text colour.
-        description: read to those who do not see it.
+        figure: The figure; its black parts get the page's text colour.
+        description: Words for readers who do not see it.
     """
     sink = io.StringIO()
     # letters as paths: no fonts are needed to read it
