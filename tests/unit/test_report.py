@@ -85,7 +85,7 @@ def test_the_table_has_the_metrics_and_marks_the_best(page: str):
 
 
 def _row(page: str, label: str) -> str:
-    [row] = re.findall(rf'<th scope="row"[^>]*>{label}<.*?</tr>', page, re.DOTALL)
+    [row] = re.findall(rf'<th scope="row"[^>]*>{label}\s*<.*?</tr>', page, re.DOTALL)
     return row
 
 
