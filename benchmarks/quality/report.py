@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.quality.neural import FINE_POINTS, TRAIN_POINTS
+from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS
+from benchmarks.quality.neural import FINE_POINTS
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.variants import PLAIN, PUBLISHED
 from mmtpp.evaluate.metrics import BUCKETS
@@ -29,6 +30,14 @@ COLUMNS = {
     "text/nll_nats_per_event": "text NLL",
 }
 AT = "/at_"  # between a metric and a range of positions
+NEURAL_NOTE = (
+    f"Neural models predict an interval by the mean of {DRAWS} samples, and the type from the same "
+    "samples (IntensityFree: from the history)."
+)
+ONE_DRAW_NOTE = (
+    " †: trained and tested before that, with one random sample for each event; these errors are "
+    "larger than those of the models' means and cannot be compared with the other rows."
+)
 SHORT = f"{PLAIN}, short"
 BY_POSITION = (SHORT, PUBLISHED, "temporal, runs", "random drop, runs")
 Records = list[dict[str, Any]]
@@ -42,9 +51,7 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
         folder: where to write.
         budget: of a trial, as it is printed.
     """
-    # "@" in records of older versions
-    lines = results.read_text().replace("@", AT).splitlines()
-    records: Records = [json.loads(line) for line in lines]
+    records = read_records(results)
     sets = list(dict.fromkeys(record["set"] for record in records))
     parts = [_head(records, budget)]
     parts += [_table(name, _of(records, name)) for name in sets]
@@ -61,6 +68,14 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
         if len(curve) > 2:
             figure = _deltas(name, curve)
             figure.savefig(folder / f"{name}_delta.png", dpi=110, bbox_inches="tight")
+
+
+def read_records(path: Path) -> Records:
+    """Finished trials; of a trial that was run again the last line counts."""
+    # "@" in records of older versions
+    lines = [json.loads(line) for line in path.read_text().replace("@", AT).splitlines()]
+    return list({tuple(each[key] for key in ("set", "kind", "name", "seed")): each
+                 for each in lines}.values())  # fmt: skip
 
 
 def _head(records: Records, budget: object) -> str:
@@ -102,22 +117,36 @@ def _table(name: str, records: Records) -> str:
     lines = [
         f"## {name}\n",
         f"{records[0]['targets']:,} targets.\n",
-        f"| | seeds | context (events) | {' | '.join(shown.values())} |",
-        f"|---|---|---|{'---|' * len(shown)}",
+        f"| | seeds | context (events) | epochs | {' | '.join(shown.values())} |",
+        f"|---|---|---|---|{'---|' * len(shown)}",
     ]
+    if any(each["kind"] == "neural" for each in records):
+        marked = any(_one_draw([each], RMSE) for each in records)
+        lines.insert(2, f"{NEURAL_NOTE}{ONE_DRAW_NOTE if marked else ''}\n")
     order = {"ours": 0, "neural": 1, "classical": 2}
     names = dict.fromkeys(
         each["name"] for each in sorted(records, key=lambda each: order[each["kind"]])
     )
     for row in names:
         found = [each for each in records if each["name"] == row]
-        cells = [_cell(found, metric) for metric in shown]
+        cells = [_cell(found, metric) + _one_draw(found, metric) for metric in shown]
         failed = [each["error"] for each in found if "error" in each]
         context = [each["context"] for each in found if "context" in each]
         seen = f"{np.mean(context):.0f}" if context else ""
         note = f" (failed: {failed[0]})" if failed else ""
-        lines.append(f"| {row}{note} | {len(found)} | {seen} | {' | '.join(cells)} |")
+        epochs = _values(found, "epochs")
+        passes = f"{np.mean(epochs):.0f}" if epochs else ""
+        lines.append(f"| {row}{note} | {len(found)} | {seen} | {passes} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def _one_draw(records: Records, metric: str) -> str:
+    """A mark on predictions of a neural model from a single random draw of each interval."""
+    is_neural = any(each["kind"] == "neural" for each in records)
+    # IntensityFree predicts types from the history, without a draw
+    drawn = metric == RMSE or (metric == ACCURACY and records[0]["name"] != "IntensityFree")
+    draws = _values(records, "draws")
+    return " †" if is_neural and drawn and draws and min(draws) < DRAWS else ""
 
 
 def _decoding(records: Records, sets: list[str]) -> str:

@@ -25,8 +25,9 @@ import pyarrow as pa
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
+from benchmarks.quality.easytpp import DRAWS
 from benchmarks.quality.neural import MODELS
-from benchmarks.quality.report import write_report
+from benchmarks.quality.report import read_records, write_report
 from benchmarks.quality.sets import DATA, DataSet, data_sets
 from benchmarks.quality.trial import forecast, open_store, start_engine, train
 from benchmarks.quality.variants import PLAIN, Variant, variants
@@ -37,10 +38,12 @@ from mmtpp.data.intervals import interval_range
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import asking_of, assemble_settings, compression_of
 from mmtpp.data.store import StoreReader
-from mmtpp.evaluate.classical import History, baseline_targets
+from mmtpp.evaluate.classical import baseline_targets
 from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.history import History
 from mmtpp.evaluate.metrics import estimate
 
+NO_TICK = 1e-9  # of continuous times: moves simultaneous events apart for EasyTPP
 HERE = Path(__file__).parent
 WORK = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "quality"
 
@@ -124,11 +127,10 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.records: list[dict[str, Any]] = read_records(path) if path.exists() else []
 
     def has(self, trial: Trial, budget: Budget) -> bool:
-        """Whether a trial is done.
+        """Whether a trial is done; a neural one must have predicted by ``DRAWS`` samples.
 
         Raises:
             ValueError: it was done on another budget, so it cannot stand beside the others.
@@ -148,7 +150,10 @@ class Results:
                     f"{self._path}: {trial} was done on the budget {each.get('budget')}, now it is "
                     f"{trial.share(budget)}; remove its line"
                 )
-        return bool(found)
+        return any(
+            trial.kind != "neural" or "error" in each or each["metrics"].get("draws") == DRAWS
+            for each in found
+        )
 
     def add(self, records: list[dict[str, Any]]) -> None:
         """Keep what a trial found."""
@@ -226,7 +231,7 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
     spans = interval_range(assemble_settings(config, manifest, split="train"))
-    sequences: dict[str, Any] = {"num_types": len(codes), "tick": spans.tick}
+    sequences: dict[str, Any] = {"num_types": len(codes), "tick": spans.tick or NO_TICK}
     for split in ("train", "validation", "test"):
         settings = assemble_settings(config, manifest, split=split)
         found = sorted(read_histories(settings, codes), key=lambda each: each.sequence_id)
@@ -259,9 +264,8 @@ def _similar_fraction(config: RunConfig, delta: float) -> float:
     settings = assemble_settings(chosen, manifest, split="train")
     reader = StoreReader(settings.store)
     marks = [
-        similar_events(each.events, compression_of(chosen))
+        similar_events(each.events.slice(*each.span("train")), compression_of(chosen))
         for each in reader.sequences(reader.files())
-        if each.split == "train"
     ]
     return float(np.concatenate(marks).mean())
 

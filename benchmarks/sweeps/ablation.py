@@ -99,9 +99,8 @@ def median_interval(config: RunConfig) -> str:
     settings = assemble_settings(config, manifest, split="train")
     reader = StoreReader(settings.store)
     intervals = [
-        each.events.intervals[1:]  # the first event has none
+        each.events.intervals[: each.span("train")[1]][1:]  # the first event has none
         for each in reader.sequences(reader.files())
-        if each.split == "train"
     ]
     median = float(np.median(np.concatenate(intervals)))
     return f"{median:,.4g} x {manifest.seconds_per_unit:g} s"

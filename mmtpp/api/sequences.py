@@ -22,7 +22,12 @@ from mmtpp.core.losses import Losses
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import read_raw, tokenised
 from mmtpp.data.settings import compression_of
-from mmtpp.data.stored import store_reader, stored_rejected, stored_sequences
+from mmtpp.data.stored import (
+    store_reader,
+    stored_rejected,
+    stored_sequences,
+    whole_sequences,
+)
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import as_uri, join_inside
 
@@ -89,7 +94,8 @@ def load_sequences(
         columns: the mapping of a table's columns, ``source.columns``: at least ``time``.
         types: accepted names of types by code; found in the files when not given.
         seconds_per_unit: of the times of files that do not say.
-        split: of a store: ``train``, ``validation``, ``test`` or ``all``.
+        split: part of a store: ``train``, ``validation``, ``test`` or ``all``. Of sequences that
+            are cut in time a part has its own events alone.
         max_files: files read, evenly spread; 0 for all.
 
     Returns:
@@ -161,12 +167,16 @@ def _warn(where: str, rejected: Sequence[Rejected], losses: Losses) -> None:
 def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Sequences:
     files = store_reader(uri, manifest).files()
     files = files[:: -(-len(files) // max_files) if max_files else 1]
-    found = [each for file in files for each in stored_sequences(uri, manifest, file)]
-    items = tuple(sequence for of, sequence in found if split in (of, "all"))
+    read = whole_sequences if split == "all" else stored_sequences
+    found = [each for file in files for each in read(uri, manifest, file)]
+    items = tuple(sequence for part, sequence in found if split in (part, "all"))
     if not items:
         raise DataError(f"no sequence of split {split!r}", where=uri)
     rejected = [each for file in files for each in stored_rejected(uri, manifest, file)]
-    last_times = {sequence.sequence_id: float(sequence.times[-1]) for _, sequence in found}
+    last_times: dict[str, float] = {}
+    for _, sequence in found:  # a sequence that is cut in time comes in parts
+        name, last = sequence.sequence_id, float(sequence.times[-1])
+        last_times[name] = max(last, last_times.get(name, last))
     losses = Losses.of(rejected, last_times)
     _warn(uri, rejected, losses)
     return Sequences(

@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from mmtpp.config.section import Fraction, Section, Uri
+from mmtpp.config.section import Fraction, Instant, Section, Uri
 from mmtpp.config.shapes import Shapes
 from mmtpp.core.events import MAX_TYPES
 
@@ -43,6 +43,9 @@ class Columns(Section):
     """Image paths relative to ``source.uri``."""
     interval: Annotated[str, Shapes.STORE] = ""
     """Declared waiting times; only compared with the recomputed ones."""
+    split: Annotated[str, Shapes.STORE] = ""
+    """Parts by name, such as train, dev or test, for ``split.by = given``; empty: the names of
+    files and folders say them."""
 
 
 class Csv(Section):
@@ -151,18 +154,38 @@ class Store(Section):
 
 
 class Split(Section):
-    """Shares of sequences held out; by a stable hash of the sequence id, for ``danmaku_qa`` of the
-    events that are asked about."""
+    """Which events train the model, and which are held out."""
 
+    by: Annotated[Literal["hash", "given", "time"], Shapes.STORE] = "hash"
+    """How the parts are made. ``hash``: whole sequences, by a stable hash of their ids, for
+    ``danmaku_qa`` of the video that is asked about; ``given``: whole sequences, as the name of
+    their file or folder says (train, dev, valid, test), or ``source.columns.split``; ``time``:
+    every sequence is cut in time, training before, test after."""
     validation_fraction: Annotated[Fraction, Shapes.STORE] = 0.05
-    """Share used for validation during training."""
+    """Share used for validation during training: of the sequences, or with ``by = time`` of the
+    events of each sequence, those just before its test. ``given`` ignores it."""
     test_fraction: Annotated[Fraction, Shapes.STORE] = 0.1
-    """Share used only by ``evaluate``."""
+    """Share used only by ``evaluate``: of the sequences, or with ``by = time`` the last events of
+    each sequence. ``given`` ignores it."""
+    validation_from: Annotated[Instant, Shapes.STORE] = ""
+    """With ``by = time``, the instant from which events are for validation, in all sequences: a
+    number in the source's unit, or an ISO date, UTC unless it says otherwise. Empty: the instant
+    that leaves ``validation_fraction`` of each sequence's events before its test."""
+    test_from: Annotated[Instant, Shapes.STORE] = ""
+    """With ``by = time``, the instant from which events are for the test, in all sequences, given
+    as ``validation_from`` is. Empty: the instant that leaves ``test_fraction`` of each sequence's
+    events."""
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> "Split":
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction must be below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _has_instants_for_time(self) -> "Split":
+        if self.by != "time" and (self.validation_from or self.test_from):
+            raise ValueError(f"validation_from and test_from need by = time; here {self.by}")
         return self
 
 

@@ -1,9 +1,12 @@
 """What all sections of the configuration share."""
 
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from mmtpp.core.split import instant_of
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -24,6 +27,26 @@ def _absolute(uri: str) -> str:
 
 
 Uri = Annotated[str, AfterValidator(_no_secrets), AfterValidator(_absolute)]
+
+
+def _as_text(value: object) -> object:
+    """A number or a date of TOML as text."""
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return repr(value) if is_number else value
+
+
+def _is_instant(text: str) -> str:
+    try:
+        instant_of(text, seconds_per_unit=1.0)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is neither a number nor an ISO date") from None
+    return text
+
+
+Instant = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_instant)]
+"""A number in the source's unit, or an ISO date; empty for none."""
 
 
 class Section(BaseModel):

@@ -1,6 +1,6 @@
 """The data model: a sequence as read, the records that were refused, and a sequence tokenised."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,21 @@ class EventSequence:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def slice(self, start: int, end: int) -> "EventSequence":
+        """Some of its events, under the same name, with the questions.
+
+        Args:
+            start: Position of the first event.
+            end: Position after the last event.
+        """
+        return replace(
+            self,
+            times=self.times[start:end],
+            types=self.types[start:end],
+            texts=self.texts[start:end],
+            images=self.images[start:end],
+        )
 
 
 @dataclass(frozen=True, slots=True)

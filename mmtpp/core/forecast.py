@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mmtpp.core.clock import on_ticks
 from mmtpp.core.timecode import bin_edges, encode_intervals
 
 _ON_EDGE = 1e-6  # of a tick: so close to an edge it may belong to either step
@@ -26,7 +27,8 @@ class IntervalRange:
     Attributes:
         smallest: of them, and no less than a tick.
         largest: of them.
-        tick: of the clock that the times were read from (``core.clock``).
+        tick: tick of the clock that the times were read from (``core.clock``); 0 where they have
+            none.
     """
 
     smallest: float
@@ -179,14 +181,19 @@ class IntervalForecasts:
         Times are known to the ticks of a clock. So digits finer than the clock are worth nothing,
         and simultaneous events have a finite density: their tick is the first half tick.
 
+        Times without a clock have a density where events are apart, given that they are apart.
+        Simultaneous events have a probability and no density, so theirs is NaN.
+
         Args:
-            intervals: one for each target, whole numbers of ticks.
-            tick: above 0, in the source's time unit.
+            intervals: one for each target, whole numbers of ticks up to the rounding of times.
+            tick: tick of the clock, in the source's time unit; 0 where the times have none.
 
         Returns:
-            0 off the grid.
+            Densities per unit of time; 0 off the grid.
         """
-        values = np.asarray(intervals, dtype=np.float64)
+        values = on_ticks(np.asarray(intervals, dtype=np.float64), tick)
+        if not tick:
+            return self._density_apart(values)
         low, high = values - tick / 2, values + tick / 2
         rows = np.arange(len(self))
         if self.is_smooth:
@@ -208,8 +215,18 @@ class IntervalForecasts:
         found = np.where(is_fine, fine, coarse) / tick
         return np.where((low < self.edges[-1]) & (values >= 0), found, 0.0)
 
+    def _density_apart(self, values: FloatArray) -> FloatArray:
+        """(B,) density of intervals above 0, given that they are; NaN at 0."""
+        place = self.grid.step_at if self.is_smooth else self.grid.step_of_code
+        step, rows = place(values), np.arange(len(self))
+        apart = np.maximum(1 - self.zero, np.finfo(np.float64).tiny)
+        found = self.mass[rows, step] / self.grid.widths[step] / apart
+        is_inside = (values < self.edges[-1]) if self.is_smooth else (step >= 0)
+        return np.where(values == 0, np.nan, np.where(is_inside & (values > 0), found, 0.0))
+
     def nll(self, intervals: ArrayLike, *, tick: float) -> FloatArray:
-        """(B,) nats: minus the logarithm of ``density``; infinite off the grid."""
+        """(B,) nats: minus the logarithm of ``density``; infinite off the grid, NaN where there is
+        no density."""
         with np.errstate(divide="ignore"):
             return -np.log(np.maximum(self.density(intervals, tick=tick), 0))
 

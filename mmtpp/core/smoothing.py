@@ -27,7 +27,7 @@ class TimeSmoothing:
         octaves: standard deviation of the normal kernel, in factors of two of the interval.
         tick: of the clock that the times were read from (``core.clock``), in the source's unit:
             codes that hold no whole number of ticks get nothing, the others in proportion to
-            theirs.
+            theirs. 0 where the times have no tick: codes weigh in proportion to their widths.
         num_bytes: of a time code.
         byte_ids: (256,) ids of the byte tokens.
     """
@@ -82,10 +82,13 @@ class TimeSmoothing:
             return np.eye(256, dtype=np.float32)
         codes = np.zeros((256, 2), dtype=np.uint8)
         codes[:, 0], codes[:, 1] = first, np.arange(256)
-        low, high = (np.floor(edge / self._tick + _ON_EDGE) for edge in bin_edges(codes))
+        low, high = bin_edges(codes)
+        if self._tick:
+            low, high = (np.floor(edge / self._tick + _ON_EDGE) for edge in (low, high))
         ticks = np.maximum(high - low, 0.0)
         apart = np.arange(256)[:, None] - np.arange(256)
         kernel = np.exp(-0.5 * (apart / self._steps) ** 2)
         # the label's own code holds a tick, whatever rounding says
-        weights = kernel * np.where(apart == 0, np.maximum(ticks, 1.0), ticks)
+        own = np.maximum(ticks, 1.0) if self._tick else ticks
+        weights = kernel * np.where(apart == 0, own, ticks)
         return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -67,6 +67,7 @@ def cut_windows(
     max_tokens: int,
     overlap_fraction: float,
     branch_costs: NDArray[np.int64] | None = None,
+    first_target: int = 0,
 ) -> list[Window]:
     """Cut a sequence into windows of at most ``max_tokens``; every event is scored exactly once.
 
@@ -81,6 +82,8 @@ def cut_windows(
         overlap_fraction: share of the budget spent on repeated context, 0 to below 1.
         branch_costs: (E + 1,) tokens that scoring each event takes besides (``core.branches``); a
             scored event then has at least one before it in its window.
+        first_target: events before it are only the past of those that are scored, and the first
+            window holds as much of them as ``overlap_fraction`` says.
 
     Returns:
         Windows in order, none for fewer than two events. With branches their tokens are counted,
@@ -108,7 +111,10 @@ def cut_windows(
         return int(inside[end] - inside[start] + restart.image[start] * shows_again)
 
     windows: list[Window] = []
-    start, scored = 0, 1
+    start, scored = 0, max(1, first_target)
+    if scored < num_events and first_target > 1:
+        keep = int(inside[scored]) - int(budget * overlap_fraction)
+        start = min(int(np.searchsorted(inside, max(keep, 0), side="left")), scored - context)
     while scored < num_events:
         before = int(asked[scored] - asked[start])  # of events that are context here
         end = int(_ends(restart, together, budget + before, start))
@@ -174,6 +180,21 @@ def check_events(events: Events, template: Template, *, max_tokens: int) -> None
         event = int(np.argmax(tokens > max_tokens))
         size = len(template.prefix)
         raise EventTooLongError(event, int(tokens[event]) - size, max_tokens - size)
+
+
+def origins(times: NDArray[np.float64], count: int, *, horizon: float, first: int) -> list[int]:
+    """After how many events of a sequence futures begin, evenly spaced.
+
+    Args:
+        times: (E,) not decreasing, at least one.
+        count: number of origins, fewer where there is no room.
+        horizon: length of a future, in the unit of ``times``; the sequence holds all of it.
+        first: number of events before the first origin, at least.
+    """
+    end = int(np.searchsorted(times, float(times[-1]) - horizon, side="right"))
+    step = (end - first) / max(1, count - 1)
+    found = sorted({round(first + place * step) for place in range(count)})
+    return [events for events in found if first <= events <= end]
 
 
 def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> NDArray[np.int64]:

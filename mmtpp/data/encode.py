@@ -6,11 +6,9 @@
     FinishShard   point events to frames, reject those of bad images      a task: a shard
     manifest
 
-Each step is a Ray Data job whose tasks run anywhere in the cluster. What a task writes is a
-function of its input and is written whole, last of all the file that says it is done: a repeated
-task overwrites its own work, and preparing again after a kill does what is left. A shard without
-images is finished by the first step. The driver writes the manifest at the end; until then the
-store does not exist.
+Each step is a Ray Data job whose tasks run anywhere in the cluster. A task writes a function of its
+input, whole, and last of all the file that says it is done: a repeated task overwrites its own
+work, and preparing again after a kill does the rest. The driver writes the manifest at the end.
 """
 
 import json
@@ -44,6 +42,7 @@ from mmtpp.data.layout import (
 )
 from mmtpp.data.listing import list_events
 from mmtpp.data.machines import machines
+from mmtpp.data.parts import check_keys, check_parts
 from mmtpp.data.progress import Progress
 from mmtpp.data.reading import ReadShard
 from mmtpp.data.tokenizer import own_vocabulary
@@ -143,6 +142,7 @@ def encode(
     files = found.events
     if found.not_read:
         logger.warning("%s: %s", settings.source_uri, found.warning())
+    check_parts(settings, [path for path, _ in files])
     request = digest(
         [
             ENCODE_VERSION,
@@ -180,6 +180,7 @@ def encode(
         settings = replace(settings, type_names=names)
     run = _Run(settings, folder, max_workers, machine_labels)
     totals = run.all_steps(shards)
+    check_keys(settings, totals.parts)
     manifest = totals.manifest(settings, request, data_folder, vocabulary.hash)
     run.check_names(totals)
     _check(manifest, settings.source_uri, store_uri, max_rejected_fraction, totals.examples)
@@ -224,7 +225,7 @@ class _Run:
 
     def all_steps(self, shards: list[Shard]) -> Totals:
         """Every step that is not done; the counts of all shards."""
-        totals = Totals()
+        totals = Totals(self._settings.seconds_per_unit)
         done = self._names(COUNTS, ".json")
         finished = {shard.index for shard in shards if shard_file(shard.index, ".json") in done}
         if finished:

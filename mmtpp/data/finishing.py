@@ -27,12 +27,16 @@ class Reading:
         rejected: records that were read and not kept.
         counts: Of events.
         num_images: Number of distinct image paths.
+        seconds_per_unit: Seconds in one unit of the times.
+        parts: Number of sequences of each part, as the records of the files say.
     """
 
     paths: list[str]
     rejected: list[Rejected]
     counts: ReadCounts
     num_images: int
+    seconds_per_unit: float
+    parts: dict[str, int]
 
     def save(self, folder: str, shard: int) -> None:
         """Write it for the third step; last, since the shard then counts as read."""
@@ -68,8 +72,9 @@ def finish_shard(
         reading.rejected,
         reading.counts,
         frame_digests=frame_digests,
+        seconds_per_unit=reading.seconds_per_unit,
     )
-    text = json.dumps(counts)
+    text = json.dumps(counts | {"parts": reading.parts})
     write_bytes(join(folder, COUNTS, shard_file(shard, ".json")), text.encode())
     return text
 

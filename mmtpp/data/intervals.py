@@ -1,8 +1,7 @@
-"""What the training intervals of a store span: the support of forecasts, and their clock."""
+"""What the training intervals of a store span: the support of forecasts."""
 
 import numpy as np
 
-from mmtpp.core.clock import Clock
 from mmtpp.core.errors import DataError
 from mmtpp.core.forecast import IntervalRange
 from mmtpp.data.plan import AssembleSettings
@@ -15,13 +14,13 @@ def interval_range(settings: AssembleSettings) -> IntervalRange:
     Raises:
         DataError: no interval is above zero.
     """
-    reader, clock = StoreReader(settings.store), Clock()
+    reader, tick = StoreReader(settings.store), settings.store.tick
     smallest, largest = np.inf, 0.0
     for sequence in reader.sequences(reader.files()):
         first, last = settings.time_range.of(sequence.times)
-        if sequence.split == settings.split:
-            intervals = sequence.events.intervals[first + 1 : last]
-            clock.add(intervals)
+        start, end = sequence.span(settings.split)
+        if start < end:
+            intervals = sequence.events.intervals[max(first + 1, start) : min(last, end)]
             smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
             largest = max(largest, intervals.max(initial=0.0))
     if not largest:
@@ -30,4 +29,4 @@ def interval_range(settings: AssembleSettings) -> IntervalRange:
             where=settings.store.data_uri,
             cause="all events of a sequence are simultaneous: there is no time to forecast",
         )
-    return IntervalRange(max(float(smallest), clock.tick), float(largest), clock.tick)
+    return IntervalRange(max(float(smallest), tick), float(largest), tick)

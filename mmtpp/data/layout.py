@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from mmtpp.core.split import TimeSplit
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
@@ -35,7 +36,9 @@ DIGEST_BYTES = 16  # of the hash of a frame
 SEQUENCE_SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),
-        ("split", pa.string()),
+        ("split", pa.string()),  # part of the whole sequence, or "time" where it is cut
+        ("validation_from", pa.float64()),  # source unit, where it is cut; else NaN
+        ("test_from", pa.float64()),
         ("part", pa.int32()),  # from 0; all but the last of a sequence have PART_EVENTS events
         ("times", pa.list_(pa.float64())),  # E, source unit, not decreasing
         ("types", pa.list_(pa.int16())),  # E, 0 to 255
@@ -105,8 +108,11 @@ class EncodeSettings:
         max_image_pixels: bound before decoding.
         max_image_bytes: bound of an image file.
         malformed_file: ``fail`` or ``reject``.
-        validation_fraction, test_fraction: of sequences.
+        validation_fraction, test_fraction: shares of the sequences, or of the events of each.
         tokenizer_size: of a tokenizer trained here; 0 when the model brings its own.
+        split_by: ``hash``, ``given`` or ``time``.
+        validation_from, test_from: instants in the source's unit, for ``time``; None for the
+            shares.
     """
 
     source_kind: str
@@ -125,6 +131,16 @@ class EncodeSettings:
     validation_fraction: float
     test_fraction: float
     tokenizer_size: int
+    split_by: str = "hash"
+    validation_from: float | None = None
+    test_from: float | None = None
+
+    @property
+    def time_split(self) -> TimeSplit:
+        """How sequences are cut, for ``split_by = time``."""
+        return TimeSplit(
+            self.validation_from, self.test_from, self.validation_fraction, self.test_fraction
+        )
 
     def reader(self) -> SourceReader:
         """The reader of the source."""

@@ -32,6 +32,7 @@ from mmtpp.core.window import (
     check_events,
     cut_windows,
     last_window,
+    origins,
 )
 from mmtpp.data.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
 from mmtpp.data.over_files import over_files
@@ -215,8 +216,9 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
         raise DataError(
             f"no events to score in the {settings.split} split",
             where=settings.store.data_uri,
-            cause="no sequence is in the split (few sequences, or small split.*_fraction), or none "
-            " has two events, or window.time_from and window.time_to leave nothing",
+            cause="no sequence is in the split (few sequences: split.by = time cuts each in time; "
+            "or small split.*_fraction), or none has two events, or window.time_from and "
+            "window.time_to leave nothing",
             setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
         )
     if settings.asking is not None and settings.asking.in_words:
@@ -290,7 +292,7 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
     try:
         names = files["file"].to_pylist()
         for sequence in reader.sequences(names, with_text=with_text, with_questions=in_words):
-            if settings.split in (sequence.split, "all"):
+            if len(range(*sequence.span(settings.split))):
                 for name, values in _windows(sequence, settings, template).items():
                     columns[name] += values
     except MmtppError as error:  # Ray Data would wrap it beyond recognition
@@ -308,10 +310,13 @@ def _windows(
         DataError: an event is larger than the context, and may not be cut or has no text.
     """
     first, last = settings.time_range.of(sequence.times)
+    start, end = sequence.span(settings.split)
+    # what comes after the part stays unknown, what came before it is its past
+    last, own = max(first, min(last, end)), max(0, start - first)
     chosen = settings.compression.of_sequence(sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
     try:
-        fitted, long_texts = _fit(events, sequence, (first, last), settings, template)
+        fitted, long_texts = _fit(events, sequence, (first, last), own, settings, template)
     except EventTooLongError as error:
         raise DataError(
             f"sequence {sequence.sequence_id!r}: event {first + error.event} takes {error.tokens} "
@@ -354,10 +359,13 @@ def _fit(
     events: Events,
     sequence: StoredSequence,
     span: tuple[int, int],
+    own: int,
     settings: AssembleSettings,
     template: Template,
 ) -> tuple[list[FittedWindow], LongTexts]:
     """Windows of events ``span`` of a sequence, with texts as long as fit.
+
+    Events of the span from ``own`` on belong to the part.
 
     Raises:
         EventTooLongError: an event does not fit, and may not be cut or has no text.
@@ -368,7 +376,7 @@ def _fit(
     times = sequence.times[first:last]
 
     def cut(events: Events) -> list[Window]:
-        return _cut(events, times, settings, template)
+        return _cut(events, times, own, settings, template)
 
     if settings.long_events == "stop":
         found, longest = cut(events), None
@@ -399,8 +407,9 @@ def _fit(
 
 
 def _cut(
-    events: Events, times: NDArray[np.float64], settings: AssembleSettings, template: Template
+    events: Events, times: NDArray, own: int, settings: AssembleSettings, template: Template
 ) -> list[Window]:
+    """The windows of events of which those from ``own`` on belong to the part."""
     asking = settings.asking
     costs = None
     if asking is not None:
@@ -415,16 +424,15 @@ def _cut(
             max_tokens=settings.max_tokens,
             overlap_fraction=settings.overlap_fraction,
             branch_costs=costs,
+            first_target=own,
         )
     if len(events) == 0:
         return []
     check_events(events, template, max_tokens=settings.max_tokens)
     ends = [len(events)]
     if asking.origins:
-        # the first event has no interval: futures go on from the second at the earliest
-        end = int(np.searchsorted(times, times[-1] - asking.horizon, side="right"))
-        ends = [int(each) for each in np.unique(np.linspace(2, end, asking.origins).round())]
-        ends = [each for each in ends if 2 <= each <= end]
+        # the first event has no interval: futures follow the second at the earliest
+        ends = origins(times, asking.origins, horizon=asking.horizon, first=max(2, own))
     return [
         last_window(
             events.slice(0, end),

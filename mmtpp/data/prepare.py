@@ -8,8 +8,9 @@ from pathlib import Path
 
 import ray
 
-from mmtpp.config.schema import RunConfig, Source
+from mmtpp.config.schema import RunConfig, Source, Split
 from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.split import instant_of
 from mmtpp.data.encode import encode
 from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.long_events import find_long_events
@@ -53,6 +54,9 @@ def prepare(config: RunConfig) -> dict[str, object]:
         )
     reader = source_reader(source)
     names, finds_types = type_names_of(source, reader)
+    validation_from, test_from = _instants(
+        config, reader.seconds_per_unit or source.seconds_per_unit
+    )
     built = _build(source)
     folder, file = split_file(source.uri)
     vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
@@ -76,6 +80,9 @@ def prepare(config: RunConfig) -> dict[str, object]:
             validation_fraction=config.split.validation_fraction,
             test_fraction=config.split.test_fraction,
             tokenizer_size=0 if vocabulary else config.model.tokenizer_size,
+            split_by=config.split.by,
+            validation_from=validation_from,
+            test_from=test_from,
         ),
         config.store.uri,
         vocabulary=vocabulary,
@@ -92,17 +99,15 @@ def prepare(config: RunConfig) -> dict[str, object]:
             source.kind,
             manifest.left_out_by_kind,
         )
-    for split in ("validation", "test"):
-        fraction = getattr(config.split, f"{split}_fraction")
-        if fraction and not manifest.sequences_by_split.get(split):
-            logger.warning(
-                "no sequence of %s fell into the %s split, which goes by a hash of their names; "
-                "raise split.%s_fraction = %g",
-                source.uri,
-                split,
-                split,
-                fraction,
-            )
+    _warn_of_parts(config, manifest)
+    if not manifest.tick_s and manifest.events_simultaneous:
+        logger.warning(
+            "the times of %s have no tick: they are continuous, or too few to show one; so %d "
+            "simultaneous events have a probability and no density, and time/nll_nats_per_event "
+            "is that of the other events",
+            source.uri,
+            manifest.events_simultaneous,
+        )
     too_long = _warn_of_long_events(config, manifest)
     return {
         **built,
@@ -113,9 +118,11 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "left_out_by_kind": manifest.left_out_by_kind,
         "files_not_read": report.files_not_read,
         "type_names": manifest.type_names,
-        "sequences": sum(manifest.sequences_by_split.values()),
+        "sequences": manifest.sequences,
         "sequences_by_split": manifest.sequences_by_split,
+        "events_by_split": manifest.events_by_split,
         "events_too_long": too_long,
+        "tick_s": manifest.tick_s,
         "frames": manifest.frames,
         "store_uri": config.store.uri,
         "fingerprint": manifest.fingerprint,
@@ -141,6 +148,75 @@ def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
             settings.max_text_tokens,
         )
     return found.count
+
+
+def _instants(config: RunConfig, seconds_per_unit: float) -> tuple[float | None, float | None]:
+    """The instants of ``split``, in the source's unit.
+
+    Raises:
+        ConfigError: the settings of the split do not fit each other or the source.
+    """
+    split, source = config.split, config.source
+    if source.columns.split and split.by != "given":
+        raise ConfigError(
+            f"source.columns.split = {source.columns.split} names a column of parts, which "
+            f"split.by = {split.by} does not use; set split.by = given, or leave the column out"
+        )
+    if split.by == "time" and source.kind == "danmaku_qa":
+        raise ConfigError(
+            "split.by = time cannot cut the sequences of source.kind = danmaku_qa: their questions "
+            "are about whole sequences; set split.by = hash or given"
+        )
+    validation, test = (
+        instant_of(text, seconds_per_unit=seconds_per_unit)
+        for text in (split.validation_from, split.test_from)
+    )
+    if validation is not None and test is not None and validation > test:
+        raise ConfigError(
+            f"split.validation_from = {split.validation_from} is after split.test_from = "
+            f"{split.test_from}: validation comes before the test"
+        )
+    return validation, test
+
+
+def _warn_of_parts(config: RunConfig, manifest: Manifest) -> None:
+    """Warn of parts that no event is in."""
+    for split in ("validation", "test"):
+        if not manifest.events_by_split[split] and (advice := _advice(config.split, split)):
+            logger.warning(
+                "no sequence of %s fell into the %s split: %s", config.source.uri, split, advice
+            )
+    if not manifest.events_by_split["train"]:
+        logger.warning(
+            "no event of %s is left for training: %s",
+            config.source.uri,
+            _advice(config.split, "train"),
+        )
+
+
+def _advice(split: Split, part: str) -> str:
+    """Why a part is empty and what to set; nothing where it is empty by the settings."""
+    if split.by == "given":
+        return f"no file is given for {part}, by split.by = given"
+    if part == "train":
+        return (
+            f"lower split.validation_fraction = {split.validation_fraction:g} and "
+            f"split.test_fraction = {split.test_fraction:g}, or set later instants in "
+            "split.validation_from and split.test_from"
+        )
+    fraction = getattr(split, f"{part}_fraction")
+    if split.by == "time":
+        start = getattr(split, f"{part}_from")
+        if start:
+            return f"no event is at or after split.{part}_from = {start}"
+        return f"raise split.{part}_fraction = {fraction:g}" if fraction else ""
+    return (
+        f"sequences fall into it by a hash of their names; raise split.{part}_fraction = "
+        f"{fraction:g}, or, where the sequences are few and long, set split.by = time to cut "
+        "every one in time"
+        if fraction
+        else ""
+    )
 
 
 def _build(source: Source) -> dict[str, object]:

@@ -4,12 +4,15 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from mmtpp.core.errors import DataError, MmtppError, as_record
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.core.split import split_of
+from mmtpp.core.split import BY_TIME, split_of
 from mmtpp.data.finishing import Reading, finish_shard
 from mmtpp.data.frames import write_image_paths
 from mmtpp.data.layout import PENDING, EncodeSettings, shard_file
+from mmtpp.data.parts import given_parts
 from mmtpp.data.shard import ShardColumns
 from mmtpp.data.sources.reader import ParsedFile, ReadCounts, read_file, warn_of_dates
 from mmtpp.data.sources.tables import MalformedFileError
@@ -59,6 +62,8 @@ class ReadShard:
     def _read(self, shard: int, paths: list[str]) -> dict[str, str | int]:
         sequences: list[EventSequence] = []
         files: list[str] = []
+        splits: list[str] = []
+        parts: Counter[str] = Counter()
         rejected: list[Rejected] = []
         counts = ReadCounts()
         contents = ahead(self._pool, self._content, paths, depth=FILES_IN_FLIGHT)
@@ -66,14 +71,17 @@ class ReadShard:
             parsed = self._parse(path, content)
             counts += parsed.counts
             rejected += parsed.rejected
-            kept = [sequence for sequence in parsed.sequences if len(sequence)]
+            parts.update(filter(None, parsed.parts))
+            kept, of_kept = self._in_parts(path, parsed)
             sequences += kept
+            splits += of_kept
             files += [path] * len(kept)
         self._check_types(paths, rejected, counts.num_read)
         columns, images = ShardColumns.of(
             sequences,
             paths=files,
-            splits=[self._split(sequence) for sequence in sequences],
+            splits=splits,
+            cuts=self._cuts(sequences),
             tokenise=self._tokeniser(),
         )
         reading = Reading(
@@ -81,6 +89,8 @@ class ReadShard:
             rejected=rejected,
             counts=counts,
             num_images=len(images),
+            seconds_per_unit=self._settings.seconds_per_unit,
+            parts=dict(parts),
         )
         if not images:
             finished = finish_shard(self._folder, shard, columns, reading, {})
@@ -148,7 +158,24 @@ class ReadShard:
             names += types_in(self._reader, path, content)
         return names
 
-    def _split(self, sequence: EventSequence) -> str:
+    def _in_parts(self, path: str, parsed: ParsedFile) -> tuple[list[EventSequence], list[str]]:
+        """The sequences of a file, and the part of each."""
+        settings = self._settings
+        if settings.split_by == "given":
+            return given_parts(path, parsed, where=settings.source_uri)
+        if settings.split_by == BY_TIME:
+            return parsed.sequences, [BY_TIME] * len(parsed.sequences)
+        return parsed.sequences, [self._by_hash(sequence) for sequence in parsed.sequences]
+
+    def _cuts(self, sequences: list[EventSequence]) -> np.ndarray | None:
+        """(S, 2) instants at which sequences are cut in time; None where they are not."""
+        if self._settings.split_by != BY_TIME:
+            return None
+        split = self._settings.time_split
+        cuts = [split.cuts(sequence.times) for sequence in sequences]
+        return np.array(cuts, dtype=np.float64).reshape(-1, 2)
+
+    def _by_hash(self, sequence: EventSequence) -> str:
         split_by = self._reader.split_by
         return split_of(
             split_by(sequence) if split_by else sequence.sequence_id,

@@ -78,6 +78,7 @@ def store_settings(store: Store, manifest: Manifest) -> StoreSettings:
         cache_bytes=int(store.cache_gib * 2**30),
         cache_path=store.cache_path,
         machine_labels=tuple(sorted(store.machine_labels.items())),
+        tick=manifest.tick,
     )
 
 

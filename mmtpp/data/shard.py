@@ -21,6 +21,8 @@ from mmtpp.data.layout import (
 from mmtpp.data.texts import TextTokeniser
 from mmtpp.storage.parquet import list_edges, list_values, read_table, write_groups
 
+FloatArray = NDArray[np.float64]
+CUT_COLUMNS = ("validation_from", "test_from")
 _NO_IMAGE = bytes(DIGEST_BYTES)  # stands for the digest of an image there is not
 
 
@@ -50,7 +52,8 @@ class ShardColumns:
     Attributes:
         paths: S files they came from.
         sequence_ids: S names.
-        splits: S names.
+        splits: S parts, or ``time`` for sequences that are cut in time.
+        cuts: (S, 2) times from which a cut sequence is for validation and for the test; else NaN.
         lengths: (S,) events of each.
         times: (E,) float64.
         types: (E,) int16.
@@ -64,6 +67,7 @@ class ShardColumns:
     paths: list[str]
     sequence_ids: list[str]
     splits: list[str]
+    cuts: FloatArray
     lengths: NDArray[np.int64]
     times: NDArray[np.float64]
     types: NDArray[np.int16]
@@ -81,6 +85,7 @@ class ShardColumns:
         paths: list[str],
         splits: list[str],
         tokenise: TextTokeniser,
+        cuts: FloatArray | None = None,
     ) -> tuple["ShardColumns", list[str]]:
         """The columns of sequences, and the paths of their images, which ``frame`` points to."""
         images = pa.array([image for each in sequences for image in each.images], pa.string())
@@ -92,6 +97,7 @@ class ShardColumns:
             paths=paths,
             sequence_ids=[each.sequence_id for each in sequences],
             splits=splits,
+            cuts=np.full((len(sequences), 2), np.nan) if cuts is None else cuts,
             lengths=np.array([len(each) for each in sequences], dtype=np.int64),
             times=_joined([each.times for each in sequences], np.float64),
             types=_joined([each.types for each in sequences], np.int16),
@@ -118,6 +124,7 @@ class ShardColumns:
             paths=[self.paths[index] for index in left],
             sequence_ids=[self.sequence_ids[index] for index in left],
             splits=[self.splits[index] for index in left],
+            cuts=self.cuts[left],
             lengths=lengths[left],
             times=self.times[events],
             types=self.types[events],
@@ -143,8 +150,9 @@ class ShardColumns:
                 frame_digests.get(value, _NO_IMAGE) for value in self.frame[start:end].tolist()
             ]
             digest = hashlib.sha256()
+            cuts = () if np.isnan(self.cuts[index]).all() else tuple(self.cuts[index].tolist())
             for part in (
-                repr((self.sequence_ids[index], self.splits[index], end - start)).encode(),
+                repr((self.sequence_ids[index], self.splits[index], end - start, *cuts)).encode(),
                 repr(tuple(each[:2] for each in self.questions[index])).encode(),
                 self.times[start:end].tobytes(),
                 self.types[start:end].tobytes(),
@@ -181,6 +189,7 @@ class ShardColumns:
             paths=paths,
             sequence_ids=whole["sequence_id"].to_pylist(),
             splits=whole["split"].to_pylist(),
+            cuts=np.stack([whole[name].to_numpy() for name in CUT_COLUMNS], axis=1),
             lengths=np.bincount(sequence, weights=events).astype(np.int64),
             times=list_values(table, "times"),
             types=list_values(table, "types"),
@@ -215,6 +224,10 @@ class ShardColumns:
         columns = {
             "sequence_id": [self.sequence_ids[each.sequence] for each in parts],
             "split": [self.splits[each.sequence] for each in parts],
+            **{
+                name: [float(self.cuts[each.sequence, place]) for each in parts]
+                for place, name in enumerate(CUT_COLUMNS)
+            },
             "part": [each.part for each in parts],
             "times": _lists(offsets, self.times[start:end]),
             "types": _lists(offsets, self.types[start:end]),

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmtpp.core.events import Events, intervals_from_times
+from mmtpp.core.split import span_of
 from mmtpp.data.layout import (
     FRAMES,
     IMAGES_PER_BLOCK,
@@ -24,7 +25,7 @@ from mmtpp.data.layout import (
     block_file,
     frames_per_group,
 )
-from mmtpp.data.shard import AskedQuestion, questions_of
+from mmtpp.data.shard import CUT_COLUMNS, AskedQuestion, questions_of
 from mmtpp.storage.cache import DiskCache, default_cache_folder
 from mmtpp.storage.parquet import list_edges, list_values, load_file, open_file
 from mmtpp.storage.paths import ahead, explained, join, list_files
@@ -35,7 +36,7 @@ READS_IN_FLIGHT = 8
 _EVENT_COLUMNS = ("times", "types", "text_ids", "text_lengths", "frame")
 _GROUP_COLUMNS = [*_EVENT_COLUMNS, *QUESTION_COLUMNS]
 _READING = "read the event store"
-_NAME_COLUMNS = ("sequence_id", "split", "part")
+_NAME_COLUMNS = ("sequence_id", "split", "part", *CUT_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class StoreSettings:
         cache_bytes: limit of the disk cache, which is for stores on S3; 0 for none.
         cache_path: folder of the cache; empty for the user's own.
         machine_labels: of the machines where Ray Data reads it, as pairs; none for any machine.
+        tick: tick of the clock of its times, in the source's unit; 0 where they have none.
     """
 
     data_uri: str
@@ -57,6 +59,7 @@ class StoreSettings:
     cache_bytes: int
     cache_path: str
     machine_labels: tuple[tuple[str, str], ...] = ()
+    tick: float = 0.0
 
     def cache(self) -> DiskCache | None:
         """The disk cache, where one is wanted."""
@@ -82,11 +85,12 @@ class StoredSequence:
     Attributes:
         address: where it begins.
         sequence_id: its name.
-        split: train, validation or test.
+        split: train, validation or test, or ``time`` where it is cut in time.
         times: (E,) float64 in the source's unit.
         events: its tokenised columns, no event marked as similar; text ids are empty unless asked
             for, the text offsets are there.
         questions: about it; empty unless asked for.
+        cuts: times from which it is for validation and for the test, where it is cut.
     """
 
     address: Address
@@ -95,6 +99,16 @@ class StoredSequence:
     times: NDArray[np.float64]
     events: Events
     questions: tuple[AskedQuestion, ...] = ()
+    cuts: tuple[float, float] = (np.inf, np.inf)
+
+    def span(self, split: str) -> tuple[int, int]:
+        """The first event of a part and the one after the last; equal where it has none.
+
+        Args:
+            split: train, validation, test or all. Events before the first are the past of a part
+                that is held out: known, and not scored.
+        """
+        return span_of(self.split, split, self.times, self.cuts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +335,7 @@ def _sequences(file: str, table: pa.Table, metadata: pq.FileMetaData) -> Iterato
     offsets = np.append(0, np.cumsum(columns_of["text_lengths"], dtype=np.int64))
     text_ids = columns_of.get("text_ids", np.zeros(0, dtype=np.int32))
     names, splits = table["sequence_id"].take(heads), table["split"].take(heads)
+    cuts = np.stack([table[name].take(heads).to_numpy() for name in CUT_COLUMNS], axis=1)
     for place, (head, name, split) in enumerate(
         zip(heads.tolist(), names.to_pylist(), splits.to_pylist(), strict=True)
     ):
@@ -341,6 +356,7 @@ def _sequences(file: str, table: pa.Table, metadata: pq.FileMetaData) -> Iterato
                 similar=np.zeros(end - start, dtype=np.bool_),
             ),
             questions[place],
+            (float(cuts[place, 0]), float(cuts[place, 1])),
         )
 
 

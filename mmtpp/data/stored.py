@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.core.split import SPLITS
 from mmtpp.data.images import frame_name
 from mmtpp.data.layout import REJECTED, SEQUENCES
-from mmtpp.data.store import StoreReader, StoreSettings
+from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import join
@@ -22,7 +23,23 @@ def store_reader(uri: str, manifest: Manifest) -> StoreReader:
 def stored_sequences(
     uri: str, manifest: Manifest, file: str
 ) -> Iterator[tuple[str, EventSequence]]:
-    """Split and sequence of each in one file of a store; images are ``images.frame_name``s."""
+    """Part and sequence of each in one file of a store; images are ``images.frame_name``s.
+
+    A sequence that is cut in time comes once for each part that has events of it, with those alone.
+    """
+    for stored, sequence in whole_sequences(uri, manifest, file):
+        for split in SPLITS:
+            start, end = stored.span(split)
+            if end - start == len(sequence):
+                yield split, sequence
+            elif start < end:
+                yield split, sequence.slice(start, end)
+
+
+def whole_sequences(
+    uri: str, manifest: Manifest, file: str
+) -> Iterator[tuple[StoredSequence, EventSequence]]:
+    """Every sequence in one file of a store, as it lies there and as it was read."""
     stored = store_reader(uri, manifest).sequences([file])
     words = stored_words(uri, manifest, file)
     for each, (texts, questions) in zip(stored, words, strict=True):
@@ -30,7 +47,7 @@ def stored_sequences(
         images = tuple(frame_name(uri, file, frame) if frame >= 0 else None for frame in frames)
         types = each.events.types
         yield (
-            each.split,
+            each,
             EventSequence(each.sequence_id, each.times, types, texts, images, questions),
         )
 

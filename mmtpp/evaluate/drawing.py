@@ -62,7 +62,7 @@ def targets_of(example: Example, targets: pa.Table, names: list[str]) -> list[Ta
                 place,
                 None if None in levels else levels,
                 None if kind is None else names[kind],
-                sum(row[name] or 0.0 for name in ("time_nll", "type_nll")),
+                float(np.nansum([row[name] or 0.0 for name in ("time_nll", "type_nll")])),
             )
         )
     return sorted(found, key=lambda each: each.place)

@@ -127,7 +127,7 @@ def choose_windows(windows: pa.Table, targets: pa.Table) -> dict[int, str]:
     ]
     if not scores:
         return {}
-    nll = np.sum(scores, axis=0)
+    nll = np.nansum(scores, axis=0)
     sequence = targets["sequence_id"].to_numpy(zero_copy_only=False)
     position = targets["position"].to_numpy()
     distinct, codes = np.unique(sequence, return_inverse=True)

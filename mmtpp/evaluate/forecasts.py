@@ -14,9 +14,10 @@ from mmtpp.data.plan import AssembleSettings, Plan, make_plan
 from mmtpp.data.settings import asking_of, assemble_settings
 from mmtpp.data.store import StoreReader
 from mmtpp.evaluate.actors import iter_samples
-from mmtpp.evaluate.classical import History, baseline_targets
+from mmtpp.evaluate.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.figures import make_plots, write_figures
+from mmtpp.evaluate.history import History
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.metrics import Estimate, differences, estimate, few_sequences
 from mmtpp.evaluate.model import ModelSource
@@ -92,7 +93,12 @@ def evaluate_forecasts(
     plan = make_plan(settings, vocabulary.token_ids())
     occurring = [code for code, count in enumerate(manifest.type_counts) if count]
     codes = sorted({*answers.type_codes, *occurring})
-    tick = answers.intervals.tick
+    tick = manifest.tick
+    train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
+    known = [each for each in read_histories(train, codes) if len(each.times) > 1]
+    held_out = read_histories(replace(settings, time_from=-1e300), codes)
+    # fitted while the model scores
+    baselines_of = BaselineTasks(config, known, held_out, tick=tick, num_types=len(codes))
     tables = iter_samples(
         config,
         plan,
@@ -110,20 +116,7 @@ def evaluate_forecasts(
         )
     targets_uri = join(run_uri, "targets.parquet")
     write_table(targets_uri, targets)
-    train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
-    known = [each for each in read_histories(train, codes) if len(each.times) > 1]
-    held_out = read_histories(replace(settings, time_from=-1e300), codes)
-    of_baselines: dict[str, pa.Table] = {}
-    if known:
-        of_baselines = baseline_targets(
-            known,
-            held_out,
-            targets,
-            tick=tick,
-            num_types=len(codes),
-        )
-    else:
-        logger.warning("the store has nothing to train baselines on: the model stands alone")
+    of_baselines = baselines_of.targets(targets)
     seconds, seed = manifest.seconds_per_unit, config.training.seed
     estimates = estimate(targets, seconds_per_unit=seconds, seed=seed)
     baselines = {
@@ -152,7 +145,7 @@ def evaluate_forecasts(
             "model": config.model.path,
             **({"adapter": config.model.adapter} if config.model.adapter else {}),
             "store": f"{config.store.uri}, {manifest.fingerprint[:16]}",
-            "split": config.evaluation.split,
+            "split": f"{config.evaluation.split}, by {manifest.split_by}",
             "compression": f"{config.compression.strategy}, Delta {config.compression.delta:g}",
         },
         tuple(manifest.type_names),
@@ -187,16 +180,21 @@ def _writing(config: RunConfig, plan: Plan) -> Writing:
 
 
 def read_histories(settings: AssembleSettings, codes: list[int]) -> list[History]:
-    """Times and types of the sequences of a split, in its time range."""
+    """Times and types of the sequences of a split, in its time range.
+
+    A sequence that is cut in time begins with its past, and ends where the split does.
+    """
     reader = StoreReader(settings.store)
     place_of = np.zeros(max(codes) + 1, dtype=np.int64)
     place_of[codes] = np.arange(len(codes))
     histories: list[History] = []
     for sequence in reader.sequences(reader.files()):
         first, last = settings.time_range.of(sequence.times)
-        if sequence.split == settings.split and last - first > 1:
-            types = place_of[sequence.events.types[first:last]]
-            histories.append(History(sequence.sequence_id, sequence.times[first:last], types))
+        start, end = sequence.span(settings.split)
+        last = min(last, end)
+        if start < last and last - first > 1:
+            types, times = place_of[sequence.events.types[first:last]], sequence.times[first:last]
+            histories.append(History(sequence.sequence_id, times, types, settings.store.tick))
     return histories
 
 

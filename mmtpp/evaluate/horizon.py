@@ -30,7 +30,7 @@ from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.plan import Asking, AssembleSettings, make_plan
 from mmtpp.data.settings import assemble_settings
 from mmtpp.evaluate.actors import iter_samples
-from mmtpp.evaluate.classical import History
+from mmtpp.evaluate.history import History
 from mmtpp.evaluate.metrics import CONFIDENCE, Estimate, mean_estimates
 from mmtpp.evaluate.model import LoadedModel, ModelSource
 from mmtpp.model.rollout import Roller

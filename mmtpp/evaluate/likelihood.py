@@ -38,7 +38,9 @@ def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
     statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
         first, last = settings.time_range.of(sequence.times)
-        if sequence.split == "train" and last - first > 1:
+        start, end = sequence.span("train")
+        last = min(last, end)
+        if start < end and last - first > 1:
             scored = sequence.events.slice(first + 1, last)
             statistics.add(scored.intervals, scored.types)
     return statistics

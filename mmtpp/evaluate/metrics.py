@@ -81,7 +81,9 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
         lows = {50: "quantile_25", 90: "quantile_05"}
         highs = {50: "quantile_75", 90: "quantile_95"}
         values |= {
-            "time_nll": column("time_nll"),
+            # without a clock simultaneous events have no density and no share in the mean
+            "dense": (~np.isnan(column("time_nll"))).astype(np.float64),
+            "time_nll": np.nan_to_num(column("time_nll"), posinf=np.inf),
             "outside": column("outside"),
             **{
                 f"covered_{share}": (
@@ -101,6 +103,8 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
             values[f"{prefix}right"] = (column(f"{prefix}predicted_type") == true).astype(float)
         if has(f"{prefix}type_nll"):
             values[f"{prefix}type_nll"] = column(f"{prefix}type_nll")
+    if "time_nll" in values and "joint_type_nll" in values:
+        values["joint_nll"] = values["time_nll"] + values["dense"] * values["joint_type_nll"]
     if has("type_rank"):
         values["top3"] = (column("type_rank") < 3).astype(np.float64)
     if has("text_nll"):
@@ -144,7 +148,7 @@ METRICS = {
     "time/mae_of_mean_s": _Metric("absolute_error_mean", is_time=True),
     "time/mae_of_greedy_s": _Metric("absolute_error_greedy", is_time=True),
     "time/crps_s": _Metric("crps", is_time=True),
-    "time/nll_nats_per_event": _Metric("time_nll"),
+    "time/nll_nats_per_event": _Metric("time_nll", "dense"),
     "time/code_nll_nats_per_event": _Metric("code_nll"),
     "time/coverage_50": _Metric("covered_50"),
     "time/coverage_90": _Metric("covered_90"),
@@ -353,10 +357,8 @@ def _with_draws(
         hits, marks = _type_sums(targets, sequence, size)
         f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[there]
         found[MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
-    joint = ("time_nll", "joint_type_nll")
-    if values.keys() >= set(joint):
-        of_whole, of_drawn = (
-            sum(part[each] for each in joint) / part["targets"] for part in (whole, drawn)
-        )
-        found[JOINT] = (of_whole, of_drawn)
-    return found
+    if "joint_nll" in values:
+        joint = _Metric("joint_nll", "dense")
+        found[JOINT] = (joint(whole, 1.0), joint(drawn, 1.0))
+    # undefined where no target counts
+    return {name: pair for name, pair in found.items() if not np.isnan(pair[0])}

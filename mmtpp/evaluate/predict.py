@@ -20,11 +20,17 @@ from mmtpp.config.schema import Prediction, RunConfig, Tasks
 from mmtpp.core.branches import check_futures
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.split import part_of_path
 from mmtpp.data.assemble import Assembler, row_from_arrow
 from mmtpp.data.machines import data_tasks, wait_for
 from mmtpp.data.plan import AssembleSettings, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, prepare, start_ray
-from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.data.settings import (
+    asking_of,
+    assemble_settings,
+    source_reader,
+    store_vocabulary,
+)
 from mmtpp.data.sources.types import AUTO
 from mmtpp.evaluate.actors import iter_samples
 from mmtpp.evaluate.model import LoadedModel, ModelSource
@@ -33,7 +39,7 @@ from mmtpp.evaluate.rejections import Rejections
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.writing import WritingSettings
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import check_bucket, join, write_bytes
+from mmtpp.storage.paths import check_bucket, join, list_source, split_file, write_bytes
 from mmtpp.train.hardware import choose_hardware
 from mmtpp.train.template_record import Answers, check_template, recorded_answers
 
@@ -75,7 +81,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     check_template(config, scored, to_train=False)
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     if not config.store.uri:
-        config = with_values(config, {"store.uri": join(run_uri, "store")})
+        config = _in_one_part(with_values(config, {"store.uri": join(run_uri, "store")}))
     if config.source.uri:
         if config.source.types == AUTO:  # the model's types, whatever the new events have
             config = with_values(config, {"source.types": answers.type_names})
@@ -132,6 +138,19 @@ def predict(config: RunConfig) -> dict[str, object]:
         **rejections.losses().report(),
         **plan.long_texts.counts(),
     }
+
+
+def _in_one_part(config: RunConfig) -> RunConfig:
+    """The settings for events of which none are held out; parts as given stay, where there are."""
+    source = config.source
+    if config.split.by == "given" and source.uri:
+        suffixes, files = source_reader(source).suffixes, list_source(*split_file(source.uri))
+        paths = [path for path, _ in files if path.endswith(suffixes)]
+        if source.columns.split or all(map(part_of_path, paths)):
+            return config  # ids of different parts may be equal
+    changes = {"by": "hash", "validation_fraction": 0.0, "test_fraction": 0.0,
+               "validation_from": "", "test_from": ""}  # fmt: skip
+    return with_values(config, {f"split.{name}": value for name, value in changes.items()})
 
 
 class NextEventForecaster:

@@ -37,7 +37,8 @@ TARGET_SCHEMA = pa.schema(
         *[(f"quantile_{round(100 * level):02d}", pa.float64()) for level in LEVELS],
         ("crps", pa.float64()),
         ("cdf", pa.float64()),  # of the true interval
-        # nats of the interval's density in the source's unit, and of its code, a probability
+        # nats of the interval's density in the source's unit (NaN for simultaneous events without
+        # a clock), and of its code, a probability
         ("time_nll", pa.float64()),
         ("code_nll", pa.float64()),
         ("outside", pa.float64()),  # probability off the grid
@@ -91,7 +92,7 @@ class TargetScorer:
         source: of the model.
         type_codes: types that occur.
         grid: of the interval forecasts.
-        tick: of the clock, in the source's time unit.
+        tick: tick of the clock, in the source's time unit; 0 where the times have none.
         writing: of texts.
     """
 
@@ -185,7 +186,7 @@ def target_table(
         assembled: the row as it was assembled, one row of ``assemble.ROW_SCHEMA``.
         forecasts: of the row.
         codes: (K,) types that occur, in the order of the forecasts.
-        tick: of the clock.
+        tick: tick of the clock, in the source's time unit; 0 where the times have none.
         num_bytes: of the time code.
 
     Returns:
@@ -249,10 +250,14 @@ def _time_nll(
 ) -> np.ndarray:
     """Nats of the true intervals in the model's own distribution, whole: what it gave to intervals
     off the grid counts, and an interval there has the density of its code."""
-    nll = on_grid - np.log1p(-forecasts.interval.outside)
-    off = ~np.isfinite(on_grid) & np.isfinite(true)
+    outside, zero = forecasts.interval.outside, forecasts.interval.zero
+    nll = on_grid - np.log1p(-outside)
+    # without a clock a density is that of events apart: of all that are, on the grid or off it
+    apart = np.zeros(len(nll)) if tick else np.log1p(-zero * (1 - outside))
+    nll += apart if tick else apart - np.log1p(-zero)
+    off = np.isposinf(on_grid) & np.isfinite(true)
     low, high = bin_edges(encode_intervals(true[off], num_bytes=num_bytes))
-    nll[off] = forecasts.code_nll[off] + np.log(np.maximum(high - low, tick))
+    nll[off] = forecasts.code_nll[off] + np.log(np.maximum(high - low, tick)) + apart[off]
     return nll
 
 
@@ -264,7 +269,7 @@ def time_columns(
     Args:
         forecasts: B of them.
         true: (B,) intervals; NaN where it is not known.
-        tick: of the clock.
+        tick: tick of the clock, in the source's time unit; 0 where the times have none.
     """
     quantiles = forecasts.quantiles(LEVELS)
     return {

@@ -10,6 +10,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import Events, Rejected
 from mmtpp.core.losses import Losses
 from mmtpp.data.listing import IMAGE_SUFFIXES
+from mmtpp.data.parts import looks_given
 from mmtpp.data.prepare import load_model_vocabulary
 from mmtpp.data.raw import RawData, read_raw, tokenised
 from mmtpp.data.settings import store_vocabulary
@@ -18,7 +19,7 @@ from mmtpp.data.stored import all_rejected, store_reader, stored_rejected, store
 from mmtpp.data.type_names import types_line
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
-from mmtpp.storage.paths import filesystem_of, list_files
+from mmtpp.storage.paths import filesystem_of, list_files, list_source, split_file
 
 MAX_EXAMPLES = 5
 
@@ -125,13 +126,17 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         times_are_dates=raw.times_are_dates,
         losses=raw.losses(),
     )
+    folder, file = split_file(source.uri)
+    paths = [path for path, _ in list_source(folder, file)]
+    if warning := looks_given(paths, by=config.split.by):
+        data.hints.append(warning)
     if raw.has_found_names:
         data.hints.append(
             f'types are named in the files: set source.types = "{AUTO}", or '
             f"{types_line(raw.type_names)}"
         )
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
-    if repeated:
+    if repeated and config.split.by != "given":  # ids of parts as given are told apart
         data.hints.append(
             f"{len(repeated)} sequence ids occur in several files, {repeated[0]!r} is one: prepare "
             "refuses them; put the events of a sequence into one file"

@@ -24,10 +24,16 @@ class Manifest:
         tokenizer_size: asked of the tokenizer trained for this store; 0 when a model brought it.
         source_kind: the reader.
         seconds_per_unit: seconds in one unit of ``times``.
+        tick_s: tick of the clock that all times were read from, in seconds; 0 where they have none
+            (``core.clock``).
+        split_by: how the parts were made, ``split.by``.
         image_px: side of every stored image.
         type_names: names of the types by code, possibly empty.
         type_counts: events of each type by code.
-        sequences_by_split, events_by_split: counts.
+        sequences: number of sequences.
+        sequences_by_split, events_by_split: counts; a sequence that is cut in time counts in every
+            part that has events of it.
+        events_simultaneous: events at the time of the event before.
         events_read, events_kept, events_rejected, events_reordered: counts over all sequences.
         events_disagreeing: whose declared interval is not the one between the times.
         rejected_by_cause: Number of rejected events by cause.
@@ -45,9 +51,12 @@ class Manifest:
     tokenizer_size: int
     source_kind: str
     seconds_per_unit: float
+    tick_s: float
+    split_by: str
     image_px: int
     type_names: list[str]
     type_counts: list[int]
+    sequences: int
     sequences_by_split: dict[str, int]
     events_by_split: dict[str, int]
     events_read: int
@@ -59,7 +68,13 @@ class Manifest:
     events_folded: int
     left_out_by_kind: dict[str, int]
     times_are_dates: bool
+    events_simultaneous: int
     frames: int
+
+    @property
+    def tick(self) -> float:
+        """The clock's tick in the source's unit; 0 where there is none."""
+        return self.tick_s / self.seconds_per_unit
 
     def counts(self) -> dict[str, object]:
         """Counts of the events that were read, kept and rejected, for the result of a job."""

@@ -452,8 +452,9 @@ def plan_validation(
         return None
     if not manifest.sequences_by_split["validation"]:
         logger.warning(
-            "the store has no validation sequences, so none are scored "
-            "(split.validation_fraction = %g)",
+            "the store has no validation events, so none are scored (made with split.by = %s; "
+            "split.validation_fraction = %g)",
+            manifest.split_by,
             config.split.validation_fraction,
         )
         return None

@@ -25,7 +25,7 @@ class Task:
         output_uri: where the trained model or adapter goes.
         precision: ``float32`` or ``bfloat16``.
         answers: what the model will answer, recorded beside it; None in stage 1.
-        tick: of the clock that the training times were read from, where labels are smoothed.
+        tick: tick of the clock, in the source's unit, where labels are smoothed; 0 for none.
         start_uri: checkpoint of another run that a fresh run starts from; empty for none.
         reports_validation: whether validations go to Ray Train's callbacks, for whom they then
             wait until the checkpoints before them are uploaded.

@@ -4,8 +4,11 @@ import io
 import json
 import os
 import pickle
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -13,13 +16,15 @@ from PIL import Image
 import mmtpp
 from mmtpp.core.errors import DataError, StorageError
 from mmtpp.data.prepare import prepare
+from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, write_bytes
-from mmtpp.train.launch import pretrain
+from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.settings import SOURCE, STORE, make_config
+from tests.tables import write_rows
 from tests.unit.test_table_sources import EVENTS, FORMS, LINE
 
 
@@ -245,3 +250,97 @@ def test_the_real_danmaku_files_are_prepared(cluster, real_data, tmp_path):
     assert (92, 130_198) == (report["sequences"], report["events_read"])
     assert 130_198 == report["events_kept"] + report["events_rejected"]
     assert sum(report["rejected_by_cause"].values()) == report["events_rejected"]
+
+
+def _small(tmp_path: Path, **changes: object) -> dict[str, object]:
+    """Settings of a run of a few steps on local files."""
+    return {
+        "source.uri": str(tmp_path / "raw"),
+        "store.uri": str(tmp_path / "store"),
+        "run.storage_uri": str(tmp_path / "runs"),
+        "template.images": "none",
+        "compression.strategy": "none",
+        "training.num_steps": 5,
+        "training.num_workers": 1,
+        "training.checkpoint_every": 5,
+        **changes,
+    }
+
+
+def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
+    """Trained, validated, forecast and compared with baselines, on its own past."""
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.integers(0, 9, 400)) * 60  # some events simultaneous
+    rows = [
+        {"t": f"{datetime.fromtimestamp(1.7e9 // 60 * 60 + int(time), UTC):%Y-%m-%dT%H:%M:%S}",
+         "k": "abc"[row % 3]}
+        for row, time in enumerate(times)
+    ]  # fmt: skip
+    write_rows(tmp_path / "raw" / "log.csv", rows)
+    start = rows[300]["t"]  # the test
+    settings = _small(
+        tmp_path,
+        **{
+            "source.kind": "columns",
+            "source.columns.time": "t",
+            "source.columns.type": "k",
+            "source.types": ["a", "b", "c"],
+            "source.seconds_per_unit": 3600.0,
+            "split.by": "time",
+            "split.validation_fraction": 0.25,
+            "split.test_from": start,
+            "evaluation.futures": 2,
+            "evaluation.horizon": 1.0,
+        },
+    )
+    report: dict[str, Any] = prepare(make_config(**settings))
+    assert (1, 60.0) == (report["sequences"], report["tick_s"])
+    counts = report["events_by_split"]
+    assert {"train": 200, "validation": 100, "test": 100} == {
+        part: pytest.approx(count, abs=9) for part, count in counts.items()
+    }
+    base: dict[str, Any] = pretrain(make_config(**settings, **{"run.name": "base"}))
+    assert base["metrics"]["validation/nll_per_token"] > 0  # its own past is enough
+    settings["model.path"] = base["adapter_uri"]
+    tuned = finetune(make_config(**settings, **{"run.name": "fc", "training.num_steps": 2}))
+    settings["model.path"] = tuned["adapter_uri"]
+    result: dict[str, Any] = evaluate(make_config(**settings))
+    instant = datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() / 3600
+    for uri, count in ((result["events_uri"], "events"), (result["targets_uri"], "targets")):
+        table = pq.read_table(uri)
+        assert counts["test"] == result[count] == len(table)
+        assert table["time"].to_numpy().min() >= instant
+        assert 400 == table["position"].to_numpy().max() + 1 if count == "targets" else True
+    for baseline in ("marginal", "poisson", "hawkes", "repeat"):
+        assert any(name.startswith(f"{baseline}/") for name in result["baselines"])
+    futures = pq.read_table(str(Path(result["targets_uri"]).parent / "futures.parquet"))
+    assert futures["origin"].to_numpy().min() >= counts["train"] + counts["validation"] - 1
+
+
+def test_files_of_easytpp_keep_their_parts(cluster, tmp_path, caplog):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for part, (name, size) in enumerate({"train": 8, "dev": 3, "test": 4}.items()):
+        sequences = [
+            {
+                "seq_idx": index,
+                "dim_process": 3,
+                "time_since_start": [float(2 * row + part) for row in range(20)],
+                "type_event": [part] * 20,
+            }
+            for index in range(size)
+        ]
+        (raw / f"{name}.json").write_text(json.dumps(sequences))
+    settings = _small(tmp_path, **{"source.kind": "easytpp"})
+    hashed = make_config(**settings, **{"store.uri": str(tmp_path / "hashed")})
+    prepare(hashed)
+    assert "split.by = hash mixes them" in caplog.text
+    settings["split.by"] = "given"
+    report = prepare(make_config(**settings))
+    assert {"train": 8, "validation": 3, "test": 4} == report["sequences_by_split"]
+    base = pretrain(make_config(**settings, **{"run.name": "given"}))
+    settings["model.path"] = base["adapter_uri"]
+    events = pq.read_table(str(evaluate(make_config(**settings))["events_uri"]))
+    assert 4 * 19 == len(events)
+    assert {2} == set(events["type"].to_pylist())  # those of test.json alone
+    assert 4 == len(set(events["sequence_id"].to_pylist()))

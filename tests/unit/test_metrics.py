@@ -122,3 +122,23 @@ def test_intervals_over_few_sequences_are_too_narrow_and_warned_of():
     assert "19 held-out sequences are few" in few_sequences(19)
     assert "85 %" in few_sequences(10)
     assert "" == few_sequences(20)
+
+
+def test_events_without_a_density_count_in_no_mean_of_densities():
+    """Simultaneous events of continuous times: their targets count in every other metric."""
+    targets = _targets(300, 20)
+    nll = targets["time_nll"].to_numpy().copy()
+    nll[::3] = np.nan
+    place = targets.schema.get_field_index("time_nll")
+    sparse = targets.set_column(place, "time_nll", pa.array(nll))
+    found = estimate(sparse, seconds_per_unit=1)
+    has = ~np.isnan(nll)
+    assert found["time/nll_nats_per_event"].value == pytest.approx(nll[has].mean())
+    joint = nll + targets["joint_type_nll"].to_numpy()
+    assert found[JOINT].value == pytest.approx(joint[has].mean())
+    assert found[JOINT].low < found[JOINT].value < found[JOINT].high
+    whole = estimate(targets, seconds_per_unit=1)
+    others = {name for name in whole if "nll_nats_per_event" not in name and "/at_" not in name}
+    assert {name: whole[name] for name in others} == {name: found[name] for name in others}
+    none = targets.set_column(place, "time_nll", pa.array(nll * np.nan))
+    assert "time/nll_nats_per_event" not in estimate(none, seconds_per_unit=1)

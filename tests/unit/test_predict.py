@@ -1,10 +1,14 @@
-"""The columns of forecasts are the same whatever one batch happens to hold."""
+"""The columns of forecasts are the same whatever one batch happens to hold; parts do not matter."""
+
+from pathlib import Path
 
 import pyarrow as pa
 
+from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import Prediction
 from mmtpp.core.forecast import IntervalRange
 from mmtpp.evaluate.next_event import forecast_schema
+from mmtpp.evaluate.predict import _in_one_part
 from mmtpp.train.template_record import Answers
 
 
@@ -28,3 +32,22 @@ def test_there_is_a_column_for_what_the_model_answers():
     kind = forecast_schema(_answers("type"), levels).names
     assert {"type", "type_probabilities"} <= set(kind)
     assert "interval_mean" not in kind
+
+
+def test_new_events_need_no_parts_and_lose_none(tmp_path: Path):
+    """Settings of the training go with new events: none is held out, and none needs a part."""
+    (tmp_path / "today.csv").write_text("t\n1\n")
+    tree = {
+        "source": {"kind": "columns", "uri": str(tmp_path), "columns": {"time": "t"}},
+        "split": {"by": "time", "test_from": "2024-01-01"},
+    }
+    whole = {"by": "hash", "validation_fraction": 0.0, "test_fraction": 0.0, "validation_from": "",
+             "test_from": ""}  # fmt: skip
+    assert whole == _in_one_part(config_from_tree(tree)).split.model_dump()
+    tree["split"] = {"by": "given"}
+    assert whole == _in_one_part(config_from_tree(tree)).split.model_dump()
+    # as given, equal ids of train.csv and test.csv stay apart
+    (tmp_path / "today.csv").unlink()
+    for name in ("train.csv", "test.csv", "README.md"):
+        (tmp_path / name).write_text("t\n1\n")
+    assert "given" == _in_one_part(config_from_tree(tree)).split.by

@@ -146,7 +146,9 @@ def _totals(shards: list[list[EventSequence]]) -> Totals:
     for sequences in shards:
         columns = _columns(sequences)
         digests = {value: bytes([65 + value] * 16) for value in (0, 1)}
-        counts = shard_counts(columns, [], ReadCounts(), frame_digests=digests)
+        counts = shard_counts(
+            columns, [], ReadCounts(), frame_digests=digests, seconds_per_unit=1.0
+        )
         totals.add(json.loads(json.dumps(counts)))
     return totals
 

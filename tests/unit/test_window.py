@@ -167,3 +167,47 @@ def test_best_fit_puts_a_window_where_it_leaves_least():
 def test_a_window_longer_than_a_sample_is_refused():
     with pytest.raises(ValueError, match="window 1 has 101 tokens"):
         pack([5, 101], max_tokens=100, seed=0)
+
+
+@given(
+    settings,
+    events(min_size=1, max_size=30),
+    st.integers(150, 300),
+    st.sampled_from([0.0, 0.5, 0.9]),
+    st.integers(0, 31),
+    st.booleans(),
+)
+def test_only_events_of_the_part_are_scored_and_know_their_past(
+    chosen: TemplateSettings, sequence: Events, budget: int, overlap: float, first: int, asks: bool
+):
+    template = Template(IDS, chosen, asked=asks)
+    costs = branch_costs(template, sequence, tasks=("time", "joint")) if asks else None
+    windows = cut_windows(
+        sequence,
+        template,
+        max_tokens=budget,
+        overlap_fraction=overlap,
+        branch_costs=costs,
+        first_target=first,
+    )
+    scored = [event for window in windows for event in range(window.first_scored, window.end)]
+    assert list(range(max(1, first), len(sequence))) == scored
+    for window in windows:
+        assert window.num_tokens <= budget
+        assert window.start <= window.first_scored - asks
+
+
+def test_the_first_window_of_a_part_has_the_past_that_the_overlap_says():
+    """By hand: a budget of 20 equal events, of which half may be past."""
+    sequence = plain_events(40)
+    template = _minimal(time_bytes=2)
+    cost = int(template.costs(sequence)[5])
+    budget = len(template.prefix) + 20 * cost
+    [window, *_] = cut_windows(
+        sequence, template, max_tokens=budget, overlap_fraction=0.5, first_target=25
+    )
+    assert (15, 25, 35) == (window.start, window.first_scored, window.end)
+    [window, *_] = cut_windows(
+        sequence, template, max_tokens=budget, overlap_fraction=0.5, first_target=4
+    )
+    assert (0, 4, 20) == (window.start, window.first_scored, window.end)

@@ -36,6 +36,7 @@ class Columns:
         text: Without it texts are empty, as they are where the column has none.
         image: Path relative to the source root.
         interval: A declared waiting time, only compared with the recomputed one.
+        split: The part that a record is given for.
     """
 
     time: str
@@ -48,12 +49,13 @@ class Columns:
     text: str = ""
     image: str = ""
     interval: str = ""
+    split: str = ""
 
     @property
     def names(self) -> list[str]:
         """The columns that are mapped."""
         named = (self.time, self.date, self.sequence, self.type, self.text, self.image,
-                 self.interval)  # fmt: skip
+                 self.interval, self.split)  # fmt: skip
         return [name for name in named if name]
 
 
@@ -165,6 +167,7 @@ class ColumnsParser:
             image=(record.get(columns.image) or None) if columns.image else None,
             record=record,
             interval=_interval(record.get(columns.interval)) if columns.interval else None,
+            part=self._part(record),
         )
 
     def _of_lists(self, name: str, row: int, record: dict) -> Iterator[RawEvent]:
@@ -185,7 +188,7 @@ class ColumnsParser:
                     yield RawEvent(sequence, row, None, None, None, None, event, problem)
                 return
             named[what] = values
-        defaults = {"type": None if columns.type else 0}
+        defaults, part = {"type": None if columns.type else 0}, self._part(record)
         for index, when in enumerate(record[columns.time]):
             event = {
                 what: defaults.get(what) if values is None else values[index]
@@ -200,7 +203,13 @@ class ColumnsParser:
                 image=event["image"],
                 record={"event": index, "time": when, **event},
                 interval=_interval(event["interval"]),
+                part=part,
             )
+
+    def _part(self, record: dict) -> object:
+        """Name of the record's part; None where no column says it."""
+        column = self.columns.split
+        return _text(record.get(column)) if column else None
 
 
 def _joined(day: object, clock: object) -> object:

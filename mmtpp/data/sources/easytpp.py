@@ -14,6 +14,7 @@ import pickle
 import reprlib
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _of_pickle(path: str, data: bytes) -> Iterator[RawEvent]:
             name = f"{stem(path)}#{part}-{index}"
             for event in events if isinstance(events, list) else [events]:
                 row += 1
-                yield _raw_event(name, row, event, num_types)
+                yield replace(_raw_event(name, row, event, num_types), part=part)
 
 
 def _raw_event(name: str, row: int, event: object, num_types: object) -> RawEvent:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
+from mmtpp.core.split import part_of_value
 from mmtpp.core.timecode import MAX_INTERVAL
 from mmtpp.data.sources.tables import MalformedFileError, unpacked
 from mmtpp.data.sources.times import Unread, look_like_dates
@@ -46,6 +47,8 @@ class RawEvent:
         problem: a reason found while parsing, or empty.
         interval: the waiting time the file declares, None when it does not; only compared.
         is_dated: The time was a date.
+        part: Name of the part the record is given for, whatever the file had; None where it does
+            not say. Records of one id and several parts are several sequences.
     """
 
     sequence: str
@@ -58,6 +61,7 @@ class RawEvent:
     problem: str = ""
     interval: object = None
     is_dated: bool = False
+    part: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +135,18 @@ class ParsedFile:
         sequences: Kept events in order of time, a sequence each, in order of appearance.
         rejected: Records that were not kept.
         counts: Of events.
+        parts: train, validation or test for each sequence, as the records say; empty where they do
+            not.
     """
 
     sequences: list[EventSequence]
     rejected: list[Rejected]
     counts: ReadCounts
+    parts: tuple[str, ...] = ()
+
+    def part_of_each(self) -> list[str]:
+        """The part of each sequence, empty where the records do not say."""
+        return list(self.parts) if self.parts else [""] * len(self.sequences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +265,7 @@ def raw_items(reader: SourceReader, path: str, data: bytes) -> Iterable[RawItem]
 
 
 def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) -> ParsedFile:
-    kept: dict[str, list[_Checked]] = {}
+    kept: dict[tuple[str, str], list[_Checked]] = {}
     questions: dict[str, list[tuple[str, str]]] = {}
     rejected: list[Rejected] = []
     left_out: Counter[str] = Counter()
@@ -282,18 +293,18 @@ def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) 
         else:
             num_dated += raw.is_dated
             last_kept[raw.sequence] = num_read
-            kept.setdefault(raw.sequence, []).append(checked)
+            kept.setdefault((raw.sequence, part_of_value(raw.part)), []).append(checked)
     rejected = [
         replace(record, is_last=place > last_kept.get(record.sequence_id, 0))
         for record, place in zip(rejected, place_of, strict=True)
     ]
     counts = ReadCounts(num_read, left_out=dict(left_out), num_dated=num_dated)
     sequences = []
-    for name, events in kept.items():
+    for (name, _), events in kept.items():
         sequence, of_sequence = _ordered(name, events, types, tuple(questions.get(name, ())))
         sequences.append(sequence)
         counts += of_sequence
-    return ParsedFile(sequences, rejected, counts)
+    return ParsedFile(sequences, rejected, counts, tuple(part for _, part in kept))
 
 
 def _ordered(
@@ -399,6 +410,11 @@ def _check(raw: RawEvent, types: TypeCodes) -> _Checked | Refused:
     code = types.code(raw.type)
     if isinstance(code, Refused):
         return code
+    if raw.part is not None and not part_of_value(raw.part):
+        return Refused(
+            "unknown_split",
+            f"split is {raw.part!r}; train, validation, dev, test are known",
+        )
     if not isinstance(raw.text, str):
         return Refused("missing_text", f"text is {raw.text!r}")
     if raw.image is not None and not isinstance(raw.image, str):
