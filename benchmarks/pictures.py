@@ -41,7 +41,7 @@ def report(browser: Browser, client: MlflowClient) -> None:
         page = browser.new_page(viewport={"width": 1200, "height": 760})
         page.goto(Path(path).as_uri())
         page.get_by_role("heading", name="Examples").scroll_into_view_if_needed()
-        events = page.locator("details[open] > .timeline .event")
+        events = page.locator("details[open] .timeline .event")
         events.nth(min(EVENT, events.count() - 1)).focus()
         page.evaluate("document.querySelector('h2:last-of-type').scrollIntoView()")
         page.screenshot(path=FOLDER / "report.png")

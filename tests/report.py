@@ -1,6 +1,7 @@
 """A report of made-up forecasts, for tests that look at the page."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ from PIL import Image
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
 from mmtpp.evaluate.figures import make_plots
-from mmtpp.evaluate.metrics import estimate
+from mmtpp.evaluate.metrics import differences, estimate
 from mmtpp.evaluate.page import Subject, as_report
 from mmtpp.evaluate.targets import TARGET_SCHEMA
 
@@ -84,17 +85,94 @@ def made_up_example(targets: pa.Table, sequence_id: str, rank: str) -> Example:
     )
 
 
+def worse_than(targets: pa.Table, seed: int = 1, *, with_types: bool = False) -> pa.Table:
+    """The same targets with worse forecasts: about half a nat, and errors of two mean waits more.
+
+    Types are not forecast, or half of those that were right.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(targets)
+    wait = targets["interval"].to_numpy()
+    columns = {
+        "time_nll": targets["time_nll"].to_numpy() + rng.uniform(0, 1, count),
+        "mean": targets["mean"].to_numpy() + rng.uniform(1, 3, count) * wait.mean(),
+        "quantile_50": targets["quantile_50"].to_numpy() + wait.mean(),
+    }
+    if with_types:
+        right = targets["predicted_type"].to_numpy()
+        columns["predicted_type"] = np.where(rng.random(count) < 0.5, right, right + 1)
+    else:
+        columns |= dict.fromkeys(("predicted_type", "type_nll", "type_rank"), [None] * count)
+    for name, column in columns.items():
+        place, kind = targets.column_names.index(name), targets[name].type
+        targets = targets.set_column(place, name, pa.array(column, kind))
+    return targets
+
+
 def made_up_report() -> str:
     """The page of all that."""
     targets = made_up_targets()
-    found = estimate(targets, seconds_per_unit=60.0, resamples=50)
-    worse = {name: type(each)(2 * each.value, 2 * each.low, 2 * each.high)
-             for name, each in found.items()}  # fmt: skip
-    names = ("type/accuracy", "time/mae_s", "time/nll_nats_per_event")
+    other = worse_than(targets)
+    found, baseline = (
+        estimate(table, seconds_per_unit=60.0, resamples=50) for table in (targets, other)
+    )
+    against = differences(targets, other, seconds_per_unit=60.0, resamples=50)
     subject = Subject(
         f"evaluate-{HOSTILE}", {"model": f"s3://bucket/{HOSTILE}"}, ("go", HOSTILE), 60.0
     )
-    plots = make_plots(targets, found, seconds_per_unit=60.0)
+    plots = make_plots(targets, found, seconds_per_unit=60.0, names=subject.names())
     examples = [made_up_example(targets, "s03", "easy"), made_up_example(targets, "s07", "hard")]
-    baseline = {name: worse[name] for name in names if name != "type/accuracy"}
-    return as_report(subject, targets, {"model": found, "poisson": baseline}, plots, examples)
+    estimates = {"model": found, "poisson": baseline}
+    return as_report(subject, targets, estimates, plots, examples, {"poisson": against})
+
+
+NUM_TYPES, SINCE = 300, 1_704_067_200.0  # 2024-01-01T00:00:00 UTC
+LONG = "https://records.example.org/unit/" + "maintenance-of-the-cooling-loop/" * 4
+
+
+def realistic_targets(seed: int = 0) -> pa.Table:
+    """Waits of days in seconds, 300 types of which few are frequent, sequences of long names."""
+    rng = np.random.default_rng(seed)
+    targets = made_up_targets(seed=seed)
+    share = 1 / np.arange(1, NUM_TYPES + 1) ** 1.2
+    kinds = rng.choice(NUM_TYPES, len(targets), p=share / share.sum())
+    predicted = np.where(rng.random(len(targets)) < 0.4, kinds, rng.integers(0, 8, len(targets)))
+    day = 86400.0
+    waits = {
+        name: targets[name].to_numpy() * 2.5 * day
+        for name in targets.column_names
+        if name in ("time", "interval", "mean", "greedy", "crps") or name.startswith("quantile_")
+    }
+    waits["mean"] *= rng.lognormal(0.0, 0.8, len(targets))
+    columns = waits | {
+        "type": kinds,
+        "predicted_type": predicted,
+        "time_nll": targets["time_nll"].to_numpy() + np.log(2.5 * day),
+        "joint_type_nll": targets["type_nll"].to_numpy() + 2.5,
+        "joint_predicted_type": predicted,
+        "sequence_id": [f"{name}/{LONG}" for name in targets["sequence_id"].to_pylist()],
+    }
+    for name, column in columns.items():
+        place, kind = targets.column_names.index(name), targets[name].type
+        targets = targets.set_column(place, name, pa.array(column, kind))
+    return targets
+
+
+def realistic_report() -> str:
+    """A page with dates, errors of days, 300 types with long names, and five baselines."""
+    targets = realistic_targets()
+    seconds = {"seconds_per_unit": 1.0, "resamples": 50}
+    baselines = ("marginal", "poisson", "hawkes", "last", "a-neural-baseline-of-long-name")
+    tables = {name: worse_than(targets, seed, with_types=name != "hawkes")
+              for seed, name in enumerate(baselines)}  # fmt: skip
+    against = {name: differences(targets, table, **seconds) for name, table in tables.items()}
+    estimates = {name: estimate(table, **seconds)
+                 for name, table in {"model": targets, **tables}.items()}  # fmt: skip
+    names = tuple(f"type {code:03d}: $replacement$ of the 冷却 unit, {LONG}"
+                  for code in range(NUM_TYPES))  # fmt: skip
+    facts = {"model": f"s3://{'a-long-bucket-name/' * 8}model", "split": "test"}
+    subject = Subject(f"evaluate-{LONG}", facts, names, 1.0, times_are_dates=True)
+    plots = make_plots(targets, estimates["model"], seconds_per_unit=1.0, names=subject.names())
+    example = made_up_example(targets, f"s03/{LONG}", "easy")
+    example = replace(example, times=SINCE + example.times)
+    return as_report(subject, targets, estimates, plots, [example], against)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.durations import SECONDS, clock, duration, unit_of
 
 SHOWN_METRICS = 12
 # headline metrics before others, by how their names begin
@@ -23,7 +24,7 @@ def as_summary(
         config: of the job.
         argv: what it was called with.
     """
-    lines = [f"{job} finished after {_duration(result['seconds'])}"]
+    lines = [f"{job} finished after {clock(cast('float', result['seconds']))}"]
     plain = {
         key: value
         for key, value in result.items()
@@ -34,7 +35,7 @@ def as_summary(
     metrics = cast("Mapping[str, float] | None", result.get("metrics"))
     if metrics:
         names = sorted((name for name in metrics if "/at_" not in name), key=_order)
-        lines += [f"  {name:40} {metrics[name]:.5g}" for name in names[:SHOWN_METRICS]]
+        lines += [f"  {name:40} {_value(name, metrics[name])}" for name in names[:SHOWN_METRICS]]
         if len(names) > SHOWN_METRICS:
             lines.append(f"  and {len(names) - SHOWN_METRICS} more metrics, in MLflow")
     commands = next_commands(job, result, config, argv)
@@ -93,9 +94,9 @@ def _order(name: str) -> tuple[int, str]:
     return (ranks[0] if ranks else len(_FIRST)), name
 
 
-def _duration(seconds: object) -> str:
-    assert isinstance(seconds, int | float)
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [f"{hours} h"] * (hours > 0) + [f"{minutes} min"] * (hours + minutes > 0)
-    return " ".join([*parts, f"{rest} s"] if not hours else parts)
+def _value(name: str, value: float) -> str:
+    """A metric; of a duration in seconds also in a unit that suits it: ``2.58 days (222700 s)``."""
+    if not name.endswith("_s"):
+        return f"{value:.5g}"
+    exact = f"{value:.10g} s" if abs(value) >= 10**4 else f"{value:.5g} s"
+    return exact if unit_of(value) == SECONDS else f"{duration(value)} ({exact})"

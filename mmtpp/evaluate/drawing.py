@@ -1,11 +1,10 @@
-"""An example drawn as SVG: its events in time, the forecasts beside the truth, the attention.
+"""An example drawn as SVG: its events in time, forecasts and truth, and the attention.
 
-No scripts: what an event is shows while it is pointed at or has the keyboard's focus.
+No scripts: the details of an event show while it is pointed at or has the keyboard's focus.
 """
 
 import base64
 from dataclasses import dataclass
-from unicodedata import east_asian_width
 
 import numpy as np
 import pyarrow as pa
@@ -13,26 +12,27 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from mmtpp.core.durations import TimeScale, duration, ticks
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
-from mmtpp.page.style import BLUE, GREEN, GREY, ORANGE, environment
+from mmtpp.page.style import BLUE, GREEN, GREY, ORANGE, cut, environment
 
 WIDTH, MARGIN = 1140, 60
-MANY_DECADES = 4  # on an axis: only they are labelled
 REACH = 8.0  # of an event to each side
-MAX_TEXT = 110  # letters of a text that are shown
+MAX_TEXT = 110  # letters of a text in the card
+MAX_NAME = 40  # letters of a type's name in the card
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A forecast beside what happened; intervals in the source's unit, None where not asked.
+    """A forecast of an event; None where the model was not asked.
 
     Attributes:
-        place: of the event in its example.
-        quantiles: of 5, 25, 50, 75 and 95 %.
-        predicted: name of the type.
-        nll: nats of time and type, as far as asked.
+        place: Index of the event in its example.
+        quantiles: Quantiles of 5, 25, 50, 75 and 95 %, in the source's unit.
+        predicted: Name of the most likely type.
+        nll: Nats of time and type, of those that were asked.
     """
 
     place: int
@@ -45,9 +45,9 @@ def targets_of(example: Example, targets: pa.Table, names: list[str]) -> list[Ta
     """The targets of an example in order.
 
     Args:
-        example: whose events.
+        example: The example.
         targets: ``targets.TARGET_SCHEMA``.
-        names: of the types by code.
+        names: Names of the types by code.
     """
     own = targets.filter(pc.field("sequence_id") == example.sequence_id)
     found: list[Target] = []
@@ -68,7 +68,9 @@ def targets_of(example: Example, targets: pa.Table, names: list[str]) -> list[Ta
     return sorted(found, key=lambda each: each.place)
 
 
-def draw_timeline(example: Example, found: list[Target], names: list[str], unit: str) -> Markup:
+def draw_timeline(
+    example: Example, found: list[Target], names: list[str], times: TimeScale
+) -> Markup:
     """Events on a line of time, large where kept and small where compressed, attention below."""
     span = max(float(example.times[-1] - example.times[0]), 1e-12)
     x = MARGIN + (example.times - example.times[0]) / span * (WIDTH - 2 * MARGIN)
@@ -80,16 +82,17 @@ def draw_timeline(example: Example, found: list[Target], names: list[str], unit:
     events: list[dict[str, object]] = []
     for place in range(len(example.times)):
         target, weight = of_place.get(place), float(example.attention[place])
+        kind = cut(names[int(example.types[place])], MAX_NAME)
         lines = [
-            f"event {example.start + place}, {names[int(example.types[place])]}, at "
-            f"{example.times[place]:,.10g} {unit}, {example.intervals[place]:,.4g} after the last",
+            f"event {example.start + place}, {kind}, {times.moment(float(example.times[place]))}, "
+            f"{times.wait(float(example.intervals[place]))} after the event before",
             "compressed into a similar event" if example.similar[place] else "kept",
         ]
         if np.isfinite(weight):
             lines[1] += f"; {weight:.1%} of the last question's attention"
         if target is not None:
-            lines.append(_forecast(target))
-        lines.append(_cut(example.texts[place]))
+            lines.append(_forecast(target, times))
+        lines.append(cut(example.texts[place], MAX_TEXT))
         frame = int(example.frame[place])
         events.append(
             {
@@ -115,9 +118,8 @@ def draw_timeline(example: Example, found: list[Target], names: list[str], unit:
             name=example.rank.replace(" ", "-"),
             width=WIDTH,
             margin=MARGIN,
-            first=f"{example.times[0]:,.10g}",
-            last=f"{example.times[-1]:,.10g}",
-            unit=unit,
+            first=times.moment(float(example.times[0])),
+            last=times.moment(float(example.times[-1])),
             blue=BLUE,
             grey=GREY,
             orange=ORANGE,
@@ -125,25 +127,18 @@ def draw_timeline(example: Example, found: list[Target], names: list[str], unit:
     )
 
 
-def _cut(text: str) -> str:
-    """What fits the card; East Asian letters are twice as wide as others."""
-    widths = [2 if east_asian_width(each) in "WF" else 1 for each in text]
-    fits = int(np.searchsorted(np.cumsum(widths), MAX_TEXT, side="right"))
-    return text if fits == len(text) else f"{text[:fits]}…"
-
-
-def _forecast(target: Target) -> str:
+def _forecast(target: Target, times: TimeScale) -> str:
     parts = []
     if target.quantiles is not None:
-        low, _, median, _, high = target.quantiles
-        parts.append(f"forecast after {median:,.4g} ({low:,.4g} to {high:,.4g})")
+        low, _, median, _, high = map(times.wait, target.quantiles)
+        parts.append(f"forecast after {median} (90 % interval {low} to {high})")
     if target.predicted is not None:
-        parts.append(f"forecast type {target.predicted}")
-    return f"{', '.join(parts)}; {target.nll:.2f} nats"
+        parts.append(f"forecast type {cut(target.predicted, MAX_NAME)}")
+    return f"{', '.join(parts)}; NLL {target.nll:.2f} nats"
 
 
-def draw_fan(example: Example, found: list[Target], unit: str) -> Markup | None:
-    """Forecast quantiles of each target's interval beside the true one; None without any."""
+def draw_fan(example: Example, found: list[Target], times: TimeScale) -> Markup | None:
+    """Forecast quantiles of each target's interval and the true one; None without any."""
     asked = [(each.place, each.quantiles) for each in found if each.quantiles is not None]
     if not asked:
         return None
@@ -165,23 +160,23 @@ def draw_fan(example: Example, found: list[Target], unit: str) -> Markup | None:
          "true": round(float(y(true[None])[0]), 1), "inside": bool(row[0] <= true <= row[4])}
         for at, row, true in zip(x, levels, truth, strict=True)
     ]  # fmt: skip
-    decades = 10.0 ** np.arange(np.floor(bottom), np.floor(top) + 1)
-    labels = decades if len(decades) > MANY_DECADES else np.outer(decades, (1, 2, 5)).ravel()
-    labels = labels[(labels >= 10**bottom) & (labels <= 10**top)]
-    ticks = [(f"{value:,g}", round(float(y(np.array([value]))[0]), 1)) for value in labels]
+    seconds = times.seconds_per_unit
+    labels = [
+        (duration(place), round(float(y(np.array([place / seconds]))[0]), 1))
+        for place in ticks(float(10**bottom) * seconds, float(10**top) * seconds)
+    ]
     inside = np.mean([bar["inside"] for bar in bars])
     return Markup(
         environment()
         .from_string(_FAN)
         .render(
             bars=bars,
-            ticks=ticks,
+            ticks=labels,
             half=round(half, 1),
             width=WIDTH,
             margin=MARGIN,
             height=height + 40,
             inside=f"{inside:.0%}",
-            unit=unit,
             blue=BLUE,
             green=GREEN,
             orange=ORANGE,
@@ -190,17 +185,17 @@ def draw_fan(example: Example, found: list[Target], unit: str) -> Markup | None:
 
 
 _TIMELINE = """\
-<svg class="timeline" viewBox="0 0 {{ width }} 330" role="group"
+<svg class="timeline" width="{{ width }}" height="330" viewBox="0 0 {{ width }} 330" role="group"
  aria-label="Events in time; each can be focused">
 {% for image in images %}
 <defs><image id="{{ name }}-{{ loop.index0 }}" href="{{ image }}" width="84" height="84"/></defs>
 {% endfor %}
 <rect x="{{ margin }}" y="4" width="{{ width - 2 * margin }}" height="100" rx="6" class="band"/>
 <text x="{{ margin + 12 }}" y="58" class="hintline">Point at an event, or step through them with
- the tabulator key.</text>
+ the Tab key.</text>
 <line x1="{{ margin }}" x2="{{ width - margin }}" y1="180" y2="180" class="axis"/>
-<text x="{{ margin }}" y="318">{{ first }} {{ unit }}</text>
-<text x="{{ width - margin }}" y="318" text-anchor="end">{{ last }} {{ unit }}</text>
+<text x="{{ margin }}" y="318">{{ first }}</text>
+<text x="{{ width - margin }}" y="318" text-anchor="end">{{ last }}</text>
 <text x="{{ margin }}" y="300" class="small">attention of the last question, below the line</text>
 {% for e in events %}
 <g class="event" tabindex="0" role="img" aria-label="{{ e.lines | join('; ') }}">
@@ -219,8 +214,9 @@ _TIMELINE = """\
 """
 
 _FAN = """\
-<svg viewBox="0 0 {{ width }} {{ height }}" role="img" aria-label="Forecast quantiles of each
- interval and the true one; {{ inside }} of them lie between the 5 and 95 % quantiles">
+<svg width="{{ width }}" height="{{ height }}" viewBox="0 0 {{ width }} {{ height }}" role="img"
+ aria-label="Forecast quantiles of each interval and the true one; {{ inside }}
+ of them lie between the 5 and 95 % quantiles">
 {% for label, y in ticks %}
 <line x1="{{ margin }}" x2="{{ width - margin }}" y1="{{ y }}" y2="{{ y }}" class="grid"/>
 <text x="{{ margin - 6 }}" y="{{ y + 4 }}" text-anchor="end" class="small">{{ label }}</text>
@@ -236,6 +232,6 @@ _FAN = """\
 {% else %}<path d="M{{ bar.x - 4 }} {{ bar.true - 4 }}l8 8m0 -8l-8 8" stroke="{{ orange }}"
  stroke-width="2"/>{% endif %}
 {% endfor %}
-<text x="{{ width / 2 }}" y="{{ height - 6 }}" text-anchor="middle">event after event; intervals in
- {{ unit }}, logarithmic</text></svg>
+<text x="{{ width / 2 }}" y="{{ height - 6 }}" text-anchor="middle">one bar per event; intervals on
+ a logarithmic scale</text></svg>
 """

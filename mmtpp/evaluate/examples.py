@@ -1,4 +1,4 @@
-"""A few windows to look at: their events, what was compressed, and where the model looked.
+"""A few windows as examples: their events, the compressed ones, and the model's attention.
 
 Windows are chosen by how well their targets were forecast, from the easiest to the hardest.
 """
@@ -52,20 +52,20 @@ class Example:
     """The newest events of a window.
 
     Attributes:
-        rank: a key of ``RANKS``.
-        sequence_id: of the window.
-        start: position of the first event within its sequence.
+        rank: A key of ``RANKS``.
+        sequence_id: Name of the window's sequence.
+        start: Position of the first event within its sequence.
         times, intervals: (E,) in the source's unit.
         types: (E,) codes.
-        texts: E, as the tokenizer gives them back.
-        similar: (E,) which are compressed.
+        texts: E texts, decoded by the tokenizer.
+        similar: (E,) whether each event is compressed.
         frame: (E,) index into ``frames``, or ``NO_FRAME``.
         frames: JPEG files.
-        attention: (E,) share of its attention that the question about the last event gives to the
-            tokens of each, the mean of heads and layers; NaN for that event itself.
-        attention_elsewhere: the share of all other tokens: the question itself, what begins the
-            window, and events before these.
-        num_left_out: distinct images that are not among ``frames``.
+        attention: (E,) share of the attention that the question about the last event gives to the
+            tokens of each event, the mean of heads and layers; NaN for the last event itself.
+        attention_elsewhere: Share of all other tokens: the question itself, the beginning of the
+            window, and older events.
+        num_left_out: Number of distinct images that are not among ``frames``.
     """
 
     rank: str
@@ -90,17 +90,17 @@ def read_examples(
     plan: Plan,
     targets: pa.Table,
 ) -> list[Example]:
-    """Read the windows that are worth a look, where the model is.
+    """Read the windows of the examples on the machines that have the model.
 
     Args:
-        config: decides where it runs.
-        settings: what the plan was made with; time or type are asked.
-        source: of the model.
-        plan: of the evaluation.
+        config: Settings of the job.
+        settings: The settings that the plan was made with; time or type are asked.
+        source: Where the model is loaded from.
+        plan: Plan of the evaluation.
         targets: ``targets.TARGET_SCHEMA`` of the plan.
 
     Returns:
-        One of each rank, as far as there are different ones, in that order.
+        One window of each rank in the order of ``RANKS``, each window once.
     """
     chosen = choose_windows(plan.windows, targets)
     if not chosen:
@@ -163,8 +163,8 @@ class ExampleReader:
     """Reads windows and the model's attention over them: a Ray Data actor.
 
     Args:
-        settings: what the plan was made with.
-        source: of the model.
+        settings: The settings that the plan was made with.
+        source: Where the model is loaded from.
     """
 
     def __init__(self, settings: AssembleSettings, source: ModelSource) -> None:

@@ -1,4 +1,4 @@
-"""Figures of forecasts: what people look at before they trust a number."""
+"""Figures of forecasts."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -8,13 +8,18 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
+from mmtpp.core.durations import duration, ticks, typical
+from mmtpp.evaluate.confusion import Confusion, confusion
 from mmtpp.evaluate.metrics import BUCKETS, Estimate
-from mmtpp.page.style import BLUE, GREY, plot
+from mmtpp.page.style import BLUE, GREY, cut, plot
 from mmtpp.storage.paths import join, write_bytes
 
+TYPES = "types"  # the figure that the report shows as a table
 MAX_POINTS = 3000
+MAX_NAME = 18  # letters of a type's name
 MIN_BIN = 20  # targets; fewer make no point of a curve
 FloatArray = NDArray[np.float64]
 
@@ -24,10 +29,10 @@ class Plot:
     """A figure with words.
 
     Attributes:
-        name: of its file.
-        title: a few words.
-        description: what to see in it.
-        figure: to be saved.
+        name: Name of its file, without the suffix.
+        title: A few words.
+        description: One or two sentences on how to read it.
+        figure: The figure.
     """
 
     name: str
@@ -37,23 +42,26 @@ class Plot:
 
 
 def make_plots(
-    targets: pa.Table, estimates: Mapping[str, Estimate], *, seconds_per_unit: float
+    targets: pa.Table,
+    estimates: Mapping[str, Estimate],
+    *,
+    seconds_per_unit: float,
+    names: list[str],
 ) -> list[Plot]:
     """Calibration, true against forecast intervals, types, metrics by position in the sequence and
-    by the length of the history; those the targets allow.
+    by the length of the history, as far as the targets allow.
 
     Args:
         targets: ``targets.TARGET_SCHEMA``.
-        estimates: of the same targets.
-        seconds_per_unit: of the source's time unit.
+        estimates: Metrics of the same targets.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        names: Names of the types by code.
     """
-    has_time = targets["mean"].null_count < len(targets)
-    has_type = targets["predicted_type"].null_count < len(targets)
     plots: list[Plot] = []
-    if has_time:
+    if targets["mean"].null_count < len(targets):
         plots += [_calibration(targets), _intervals(targets, seconds_per_unit)]
-    if has_type:
-        plots.append(_confusion(targets))
+    if (found := confusion(targets, names)) is not None:
+        plots.append(_confusion(found))
     plots += [*_positions(estimates), *_histories(targets)]
     return plots
 
@@ -72,7 +80,10 @@ def _calibration(targets: pa.Table) -> Plot:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
     axes.plot(levels, [(cdf <= level).mean() for level in levels], color=BLUE)
     axes.set(xlabel="forecast probability", ylabel="share of events")
-    about = "share of events below each forecast quantile: the diagonal when it can be trusted"
+    about = (
+        "The share of events below each forecast quantile. Forecasts that can be trusted follow "
+        "the dotted diagonal."
+    )
     return Plot("calibration", "Calibration of intervals", about, figure)
 
 
@@ -86,33 +97,46 @@ def _intervals(targets: pa.Table, seconds_per_unit: float) -> Plot:
     axes.loglog(true[both], forecast[both], ".", markersize=2, alpha=0.5, color=BLUE)
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle=":")
-    axes.set(xlabel="interval (s)", ylabel="median forecast (s)")
-    about = f"of {len(both):,} targets with both above zero"
+    for axis, (first, last) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        places = ticks(first, last, most=5)
+        axis.set_ticks(places, [duration(place) for place in places])
+        axis.set_ticks([], minor=True)
+    axes.set(xlabel="true interval", ylabel="median forecast")
+    about = (
+        f"{len(both):,} events whose interval and forecast are both above zero. Good forecasts lie "
+        "near the dotted diagonal."
+    )
     return Plot("intervals", "Forecast and true intervals", about, figure)
 
 
-def _confusion(targets: pa.Table) -> Plot:
-    true, predicted = (targets[name].to_numpy() for name in ("type", "predicted_type"))
-    codes, places = np.unique(np.concatenate([true, predicted]), return_inverse=True)
-    counts = np.zeros((len(codes), len(codes)))
-    np.add.at(counts, (places[: len(true)], places[len(true) :]), 1)
-    counts /= np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = plot(4.4, 3.6)
+def _confusion(found: Confusion) -> Plot:
+    size = len(found.names)
+    figure, axes = plot(3.4 + 0.16 * size, 2.8 + 0.16 * size)
     axes.grid(visible=False)
-    figure.colorbar(axes.imshow(counts, vmin=0, vmax=1, cmap="viridis"), label="share")
-    ticks = range(0, len(codes), max(1, len(codes) // 12))
-    axes.set_xticks(ticks, [str(codes[tick]) for tick in ticks])
-    axes.set_yticks(ticks, [str(codes[tick]) for tick in ticks])
+    figure.colorbar(axes.imshow(found.shares, vmin=0, vmax=1, cmap="viridis"), label="share")
+    labels = _labels(found.names)
+    # names are data: a dollar sign starts no formula
+    axes.set_xticks(range(size), labels, rotation=90, parse_math=False)
+    axes.set_yticks(range(size), labels, parse_math=False)
     axes.set(xlabel="forecast type", ylabel="true type")
-    about = "share of each true type that is forecast as each type, by their codes"
-    return Plot("types", "Types", about, figure)
+    about = f"The share of each true type that is forecast as each type. {found.note}"
+    return Plot(TYPES, "Types", about, figure)
+
+
+def _labels(names: Iterable[str]) -> list[str]:
+    """Truncated names; ``type 1`` is the most frequent one of those the font cannot write."""
+    letters = get_font(findfont(FontProperties())).get_charmap()
+    return [
+        cut(name, MAX_NAME) if all(ord(letter) in letters for letter in name) else f"type {place}"
+        for place, name in enumerate(names, start=1)
+    ]
 
 
 def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
-    """How good forecasts are far into a sequence."""
+    """Metrics by position in the sequence."""
     wanted = {
-        "time/rmse_s": "RMSE (s)",
-        "time/nll_nats_per_event": "nats of the time",
+        "time/rmse_s": "RMSE",
+        "time/nll_nats_per_event": "NLL of times (nats)",
         "type/accuracy": "type accuracy",
     }
     shown = {name: label for name, label in wanted.items() if name in estimates}
@@ -124,20 +148,24 @@ def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
         found = [estimates[f"{name}/at_{bucket}"] for bucket in buckets]
         errors = np.abs([[each.value - each.low for each in found],
                          [each.high - each.value for each in found]])  # fmt: skip
-        ticks = [bucket.replace("_", " ") for bucket in buckets]
-        values = [each.value for each in found]
-        axes.errorbar(ticks, values, errors, fmt="o", capsize=3, color=BLUE)
+        places = [bucket.replace("_", " ") for bucket in buckets]
+        values = np.array([each.value for each in found])
+        if name.endswith("_s"):
+            unit = typical(values.tolist())
+            values, errors = values / unit.seconds, errors / unit.seconds
+            label = f"{label} ({unit.name})"
+        axes.errorbar(places, values, errors, fmt="o", capsize=3, color=BLUE)
         axes.set(xlabel="position in the sequence", ylabel=label)
-    about = "by the event's position in its sequence, with 95 % intervals over sequences"
+    about = "Forecasts by the event's position in its sequence, with 95 % intervals over sequences."
     return [Plot("positions", "Far into a sequence", about, figure)]
 
 
 def _histories(targets: pa.Table) -> list[Plot]:
-    """How good forecasts are with more events before them in the window."""
+    """Metrics by the number of events before the target in its window."""
     curves = {
         label: curve
         for column, label, is_perplexity in (
-            ("time_nll", "nats of the time", False),
+            ("time_nll", "NLL of times (nats)", False),
             ("type_nll", "perplexity of the type", True),
             ("text_nll", "perplexity of a text token", True),
         )
@@ -153,22 +181,26 @@ def _histories(targets: pa.Table) -> list[Plot]:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
-        axes.set(xlabel="events before it in the window", ylabel=label)
-    about = "against the length of the history that was seen, with 95 % intervals of the mean"
+        axes.set(xlabel="events read before", ylabel=label)
+    about = (
+        "Forecasts by the number of events that the model read before the event, with 95 % "
+        "intervals of the mean. Lower is better."
+    )
     return [Plot("histories", "With more history", about, figure)]
 
 
 def against_history(
     targets: pa.Table, column: str, *, is_perplexity: bool
 ) -> list[tuple[float, float, float, float]]:
-    """Mean history, value, and ends of its 95 % interval, of targets with about as much history.
+    """Mean history, value, and ends of its 95 % interval, for groups of targets.
 
-    Histories are grouped by powers of two; groups of less than ``MIN_BIN`` targets are left out.
+    Groups are histories between two powers of two; groups of less than ``MIN_BIN`` targets are left
+    out.
 
     Args:
         targets: ``targets.TARGET_SCHEMA``.
-        column: of nats; those of texts are by token.
-        is_perplexity: exponentials of the mean nats.
+        column: A column of nats; nats of texts count per token.
+        is_perplexity: Return exponentials of the mean nats.
     """
     if targets[column].null_count == len(targets):
         return []

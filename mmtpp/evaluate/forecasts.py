@@ -19,7 +19,7 @@ from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.figures import make_plots, write_figures
 from mmtpp.evaluate.history import History
 from mmtpp.evaluate.horizon import evaluate_horizon
-from mmtpp.evaluate.metrics import Estimate, estimate, few_sequences
+from mmtpp.evaluate.metrics import Estimate, differences, estimate, few_sequences
 from mmtpp.evaluate.model import ModelSource
 from mmtpp.evaluate.page import Subject, as_report
 from mmtpp.evaluate.targets import TargetScorer, Writing, writing_settings
@@ -135,8 +135,10 @@ def evaluate_forecasts(
         logger.warning("%s", note)
         tree["note"] = note
     write_bytes(join(run_uri, "metrics.json"), json.dumps(tree, indent=2).encode())
-    plots = make_plots(targets, estimates, seconds_per_unit=seconds)
-    write_figures(join(run_uri, "figures"), plots)
+    against = {
+        name: differences(targets, table, seconds_per_unit=seconds, seed=seed)
+        for name, table in of_baselines.items()
+    }
     subject = Subject(
         run_uri.rpartition("/")[2],
         {
@@ -148,9 +150,12 @@ def evaluate_forecasts(
         },
         tuple(manifest.type_names),
         seconds,
+        manifest.times_are_dates,
     )
+    plots = make_plots(targets, estimates, seconds_per_unit=seconds, names=subject.names())
+    write_figures(join(run_uri, "figures"), plots)
     examples = read_examples(config, settings, source, plan, targets)
-    page = as_report(subject, targets, {"model": estimates, **baselines}, plots, examples)
+    page = as_report(subject, targets, {"model": estimates, **baselines}, plots, examples, against)
     write_bytes(join(run_uri, REPORT_FILE), page.encode("utf-8", "backslashreplace"))
     return ForecastReport(
         metrics={**_values(estimates), **plan.long_texts.figures("targets_")},

@@ -276,9 +276,69 @@ class _Draws:
         return np.concatenate(parts)
 
 
+def differences(
+    targets: pa.Table,
+    other: pa.Table,
+    *,
+    seconds_per_unit: float,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """Metrics of one forecaster less those of another, for the same targets.
+
+    The intervals are of paired resamples: each draws the same sequences for both forecasters, so
+    that what makes a sequence hard for both does not widen them.
+
+    Args:
+        targets: ``targets.TARGET_SCHEMA`` of the first, at least one row.
+        other: The same targets, in any order of rows, with the forecasts of the second.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples.
+
+    Returns:
+        Differences by metric, of the metrics that both have.
+
+    Raises:
+        ValueError: the two tables are not of the same sequences.
+    """
+    both = []
+    for table in (targets, other):
+        names, sequence = np.unique(
+            table["sequence_id"].to_numpy(zero_copy_only=False), return_inverse=True
+        )
+        draws = _Draws(len(names), resamples, seed)
+        both.append((names, _with_draws(table, sequence, draws, seconds_per_unit)))
+    (names, first), (other_names, second) = both
+    if names.tolist() != other_names.tolist():
+        raise ValueError("forecasts of different sequences cannot be compared")
+    with np.errstate(invalid="ignore"):
+        return {
+            name: _interval(first[name][0] - second[name][0], first[name][1] - second[name][1])
+            for name in first
+            if name in second
+        }
+
+
 def _of_part(
     targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
 ) -> dict[str, Estimate]:
+    found = _with_draws(targets, sequence, draws, seconds_per_unit)
+    return {name: _interval(*pair) for name, pair in found.items()}
+
+
+def _interval(value: FloatArray, drawn: FloatArray) -> Estimate:
+    """A value with the interval of its resamples; resamples that are undefined are left out."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(drawn, [tail, 100 - tail]) if len(drawn) else (np.nan, np.nan)
+    return Estimate(float(value), float(low), float(high))
+
+
+def _with_draws(
+    targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Each metric of all targets, and (R,) of the resamples."""
     values = target_values(targets)
     size = draws.num_sequences
     sums = np.stack(
@@ -288,23 +348,17 @@ def _of_part(
     whole = dict(zip(values, sums.sum(axis=1), strict=True))
     there = resampled[:, list(values).index("targets")] > 0
     drawn = dict(zip(values, resampled[there].T, strict=True))
-    tail = 100 * (1 - CONFIDENCE) / 2
-    estimates: dict[str, Estimate] = {}
-
-    def add(name: str, value: FloatArray, values_drawn: FloatArray) -> None:
-        if np.isnan(value):
-            return  # no target counts
-        low, high = np.percentile(values_drawn[~np.isnan(values_drawn)], [tail, 100 - tail])
-        estimates[name] = Estimate(float(value), float(low), float(high))
-
-    for name, metric in METRICS.items():
-        if metric.of in values:
-            add(name, metric(whole, seconds_per_unit), metric(drawn, seconds_per_unit))
+    found = {
+        name: (metric(whole, seconds_per_unit), metric(drawn, seconds_per_unit))
+        for name, metric in METRICS.items()
+        if metric.of in values
+    }
     if "right" in values:
         hits, marks = _type_sums(targets, sequence, size)
         f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[there]
-        add(MACRO_F1, _macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
+        found[MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
     if "joint_nll" in values:
         joint = _Metric("joint_nll", "dense")
-        add(JOINT, joint(whole, 1.0), joint(drawn, 1.0))
-    return estimates
+        found[JOINT] = (joint(whole, 1.0), joint(drawn, 1.0))
+    # undefined where no target counts
+    return {name: pair for name, pair in found.items() if not np.isnan(pair[0])}

@@ -1,4 +1,4 @@
-"""``report.html``: what an evaluation found, on one page that loads nothing."""
+"""``report.html``: the result of an evaluation, on one page that loads nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,143 +8,181 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from mmtpp.evaluate.drawing import draw_fan, draw_timeline, targets_of
+from mmtpp.core.durations import TimeScale, typical
+from mmtpp.evaluate.confusion import Confusion, confusion
+from mmtpp.evaluate.drawing import Target, draw_fan, draw_timeline, targets_of
 from mmtpp.evaluate.examples import MAX_EVENTS, Example
-from mmtpp.evaluate.figures import Plot
+from mmtpp.evaluate.figures import MAX_NAME, TYPES, Plot
+from mmtpp.evaluate.measures import BASELINES, MEASURES
 from mmtpp.evaluate.metrics import Estimate, few_sequences
-from mmtpp.page.style import as_svg, environment
+from mmtpp.evaluate.verdict import Estimates, headline, verdicts
+from mmtpp.page.style import as_svg, cut, environment
 
-COLUMNS = {
-    "time/nll_nats_per_event": "NLL of times (nats an event)",
-    "time/mae_s": "MAE (s)",
-    "time/rmse_s": "RMSE (s)",
-    "time/crps_s": "CRPS (s)",
-    "time/coverage_90": "90 % intervals cover",
-    "type/nll_nats_per_event": "NLL of types (nats an event)",
-    "type/accuracy": "type accuracy",
-    "type/macro_f1": "macro-F1",
-    "text/nll_nats_per_token": "NLL of texts (nats a token)",
-    "text/rouge_l": "ROUGE-L",
-    "text/chrf": "chrF",
-    "horizon/otd_s": "OTD (s)",
-    "horizon/t_map": "T-mAP",
-}
+BROAD_INCHES = 6.0  # figures that are wider scroll on a narrow screen
+MAX_CELL_TEXT = 80  # letters of a text in a table
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What was evaluated.
+    """The evaluation that a report is about.
 
     Attributes:
-        name: of the evaluation.
-        facts: others, by what they are: model, store, split.
-        type_names: by code; a code without a name is its number.
-        seconds_per_unit: of the source's times.
+        name: Name of the evaluation.
+        facts: Model, store, split and the like, by their names.
+        type_names: Names of the types by code; a code without a name is its number.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        times_are_dates: Times count from 1970-01-01T00:00:00 UTC.
     """
 
     name: str
     facts: Mapping[str, str]
     type_names: tuple[str, ...]
     seconds_per_unit: float
+    times_are_dates: bool = False
 
     def names(self) -> list[str]:
-        """Of all possible codes."""
+        """Names of all possible codes."""
         known = list(self.type_names)
         return known + [str(code) for code in range(len(known), 256)]
 
     @property
-    def unit(self) -> str:
-        """A word for the source's unit."""
-        known = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d", 1e-3: "ms"}
-        return known.get(self.seconds_per_unit, f"units of {self.seconds_per_unit:g} s")
+    def times(self) -> TimeScale:
+        """How times are written."""
+        return TimeScale(self.seconds_per_unit, self.times_are_dates)
 
 
 def as_report(
     subject: Subject,
     targets: pa.Table,
-    estimates: Mapping[str, Mapping[str, Estimate]],
+    estimates: Estimates,
     plots: Sequence[Plot],
     examples: Sequence[Example],
+    differences: Estimates,
 ) -> str:
     """The page.
 
     Args:
-        subject: what was evaluated.
+        subject: The evaluation.
         targets: ``targets.TARGET_SCHEMA``.
-        estimates: of the model, ``model``, and of each baseline.
-        plots: of the same targets.
-        examples: to look at.
+        estimates: Metrics of ``model`` and of each baseline, times in seconds.
+        plots: Figures of the same targets.
+        examples: Windows to show.
+        differences: Of each baseline, metrics of the model less those of the baseline.
     """
-    names = subject.names()
-    shown: list[dict[str, object]] = []
-    for example in examples:
-        found = targets_of(example, targets, names)
-        table = [
-            (example.start + each.place, names[int(example.types[each.place])], each,
-             float(example.intervals[each.place]))
-            for each in found
-        ]  # fmt: skip
-        shown.append(
-            {
-                "example": example,
-                "timeline": draw_timeline(example, found, names, subject.unit),
-                "fan": draw_fan(example, found, subject.unit),
-                "attention": _attention(example),
-                "table": table,
-            }
-        )
+    num_sequences = pc.count_distinct(targets["sequence_id"]).as_py()  # pyright: ignore[reportAttributeAccessIssue] # pyarrow makes it when it is imported
+    found = verdicts(estimates, differences)
     return (
         environment()
         .from_string(_PAGE)
         .render(
             subject=subject,
+            times=subject.times,
             num_targets=len(targets),
-            note=few_sequences(len(targets["sequence_id"].unique())),
-            num_sequences=pc.count_distinct(targets["sequence_id"]).as_py(),  # pyright: ignore[reportAttributeAccessIssue] # pyarrow makes it when it is imported
-            table=_table(estimates),
+            note=few_sequences(num_sequences),
+            num_sequences=num_sequences,
+            headline=headline(found, num_sequences),
+            verdicts=found,
+            models=list(_models(estimates)),
+            table=_table(_models(estimates)),
+            baselines={name: BASELINES[name] for name in estimates if name in BASELINES},
             plots=[
-                (each, as_svg(each.figure, f"{each.title}: {each.description}")) for each in plots
+                (each, each.figure.get_figwidth() > BROAD_INCHES, _drawn(each))
+                for each in plots
+                if each.name != TYPES
             ],
-            examples=shown,
+            types=_types(confusion(targets, subject.names())),
+            examples=[_example(subject, targets, each) for each in examples],
             max_events=MAX_EVENTS,
         )
     )
 
 
-def _table(
-    estimates: Mapping[str, Mapping[str, Estimate]],
-) -> dict[str, list[tuple[str, str, bool]]]:
-    """Cells of each column: value, interval, whether it is the best of the column."""
-    rows = {name: found for name, found in estimates.items() if name != "model"}
-    rows["model"] = estimates["model"]
-    used = [key for key in COLUMNS if any(key in found for found in rows.values())]
-    cells: dict[str, list[tuple[str, str, bool]]] = {name: [] for name in rows}
-    for key in used:
-        values = {
-            name: found[key].value
-            for name, found in rows.items()
-            if key in found and np.isfinite(found[key].value)
-        }
-        best = _best(key, values)
-        for name, found in rows.items():
+def _drawn(each: Plot) -> Markup:
+    return as_svg(each.figure, f"{each.title}: {each.description}")
+
+
+def _models(estimates: Estimates) -> dict[str, Mapping[str, Estimate]]:
+    """The model first."""
+    return {"model": estimates["model"], **estimates}
+
+
+def _table(models: Estimates) -> list[dict[str, object]]:
+    """A row for each measure that any model has: its cells, of each the value, its interval and
+    whether it is the best."""
+    rows: list[dict[str, object]] = []
+    for key, measure in MEASURES.items():
+        values = {name: found[key].value for name, found in models.items() if key in found}
+        if not values:
+            continue
+        unit = typical([values["model"]] if "model" in values else values.values())
+        best = measure.best_of(values)
+        cells: list[tuple[str, str, bool]] = []
+        for name, found in models.items():
             each = found.get(key)
             if each is None:
-                cells[name].append(("", "", False))
-            elif not np.isfinite(each.value):
-                cells[name].append(("∞", "", False))
-            else:
-                interval = f"{each.low:,.4g} to {each.high:,.4g}"
-                cells[name].append((f"{each.value:,.4g}", interval, name == best))
-    return {"": [(COLUMNS[key], "", False) for key in used], **cells}
+                cells.append(("", "", False))
+                continue
+            interval = measure.interval(each, unit)
+            cells.append((measure.text(each.value, unit), interval, name == best))
+        rows.append({"measure": measure, "cells": cells})
+    return rows
 
 
-def _best(key: str, values: Mapping[str, float]) -> str:
-    if not values:
-        return ""
-    if "coverage" in key:
-        return min(values, key=lambda name: abs(values[name] - 0.9))
-    is_loss = any(part in key for part in ("nll", "mae", "rmse", "crps", "otd"))
-    return (min if is_loss else max)(values, key=values.__getitem__)
+def _types(found: Confusion | None) -> dict[str, object] | None:
+    """The table of true and forecast types, with full and with truncated names."""
+    if found is None:
+        return None
+    names = [(name, cut(name, MAX_NAME)) for name in found.names]
+    shares = found.shares
+    rows = [
+        {
+            "name": name,
+            "events": int(found.counts[row].sum()),
+            "cells": [
+                (float(share), place == row, names[place][0])
+                for place, share in enumerate(shares[row].tolist())
+            ],
+        }
+        for row, name in enumerate(names)
+    ]
+    return {
+        "names": names,
+        "rows": rows,
+        "note": found.note,
+        "truncated": any(full != short for full, short in names),
+    }
+
+
+def _example(subject: Subject, targets: pa.Table, example: Example) -> dict[str, object]:
+    names, times = subject.names(), subject.times
+    found = targets_of(example, targets, names)
+    return {
+        "example": example,
+        "timeline": draw_timeline(example, found, names, times),
+        "fan": draw_fan(example, found, times),
+        "attention": _attention(example),
+        "first": times.moment(float(example.times[0])),
+        "last": times.moment(float(example.times[-1])),
+        "rows": [_target_row(example, each, names, times) for each in found],
+    }
+
+
+def _target_row(
+    example: Example, target: Target, names: list[str], times: TimeScale
+) -> dict[str, object]:
+    place = target.place
+    waits = list(map(times.wait, target.quantiles)) if target.quantiles else [""] * 5
+    return {
+        "event": example.start + place,
+        "time": times.moment(float(example.times[place])),
+        "type": names[int(example.types[place])],
+        "predicted": target.predicted or "",
+        "interval": times.wait(float(example.intervals[place])),
+        "median": waits[2],
+        "range": f"{waits[0]} to {waits[4]}" if target.quantiles else "",
+        "nll": f"{target.nll:.2f}",
+        "text": cut(example.texts[place], MAX_CELL_TEXT),
+    }
 
 
 def _attention(example: Example) -> dict[str, float] | None:
@@ -165,85 +203,176 @@ def _attention(example: Example) -> dict[str, float] | None:
 _PAGE = Markup("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 {{ policy }}
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ subject.name }}</title>
 <style>
 {{ css }}
-svg text { fill: currentColor; font: 13px system-ui, sans-serif; } svg .small { font-size: 11px; }
+svg text { fill: currentColor; font: 13px system-ui, sans-serif; } svg .small { font-size: 12px; }
 .band { fill: var(--soft); stroke: var(--line); } .axis { stroke: currentColor; }
 .grid { stroke: var(--line); } .card { visibility: hidden; pointer-events: none; }
 .event:hover .card, .event:focus .card { visibility: visible; }
 .event:focus { outline: none; } .event:focus circle, .event:focus > line { stroke: currentColor;
   stroke-width: 3; }
 .timeline:has(.event:hover) .event:focus:not(:hover) .card { visibility: hidden; }
-td.best { font-weight: 700; } td .small { display: block; white-space: nowrap; }
+td.best { font-weight: 700; } td .small, th .small { display: block; font-weight: 400; }
+td .small { white-space: nowrap; }
+.result { border-left: 5px solid var(--link); background: var(--soft); padding: .6em 1.2em;
+  border-radius: 0 6px 6px 0; margin: 1em 0; }
+.result strong { font-size: 1.1em; } .result p, .result ul { margin: .4em 0; }
+.result ul { padding-left: 1.2em; } .result li { max-width: 50em; }
+.metrics th:first-child { min-width: 9.5em; max-width: 16em; }
+.metrics td { white-space: nowrap; } .metrics thead th { overflow-wrap: anywhere;
+  min-width: 5.5em; max-width: 9em; }
+dt { font-weight: 600; } dd { margin: 0 0 .7em; }
+.shares th, .shares td { padding: .2em .35em; font-size: .875em; }
+.shares td { min-width: 2.6em; } .shares .turned { vertical-align: bottom; padding: .4em .2em; }
+.shares .turned span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; }
+.shares th[scope=row] { white-space: nowrap; } .shares td.same { outline: 1px solid var(--quiet);
+  outline-offset: -2px; }
+.full { overflow-wrap: anywhere; } .narrow { display: none; }
+.targets td { white-space: nowrap; } .targets td.text { white-space: normal; min-width: 11em;
+  overflow-wrap: anywhere; }
+@media (max-width: 640px) { .result { padding: .5em .8em; } .narrow { display: inline; }
+  .metrics, .metrics tbody, .metrics tr { display: block; }
+  .metrics thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
+    clip-path: inset(50%); }
+  .metrics tr { border-bottom: 1px solid var(--line); padding: .6em 0; }
+  .metrics tbody th[scope=row] { display: block; max-width: none; border: 0; padding: 0; }
+  .metrics td { display: grid; grid-template-columns: 1fr 6.2em 8.5em; border: 0; padding: .1em 0;
+    align-items: baseline; }
+  .metrics td::before { content: attr(data-name); text-align: left; font-weight: 400;
+    white-space: normal; overflow-wrap: anywhere; } }
 </style></head><body>
 <main>
-<h1>{{ subject.name }}</h1>
+<h1>Evaluation of {{ subject.name }}</h1>
+<section class="result" aria-label="Result">
+<p><strong>{{ headline }}</strong></p>
+{% if verdicts %}
+<ul>
+{% for each in verdicts %}
+<li>{{ each.measure[0]|upper }}{{ each.measure[1:] }}: {{ each.claim }}.
+{{ each.details|join(" ")|replace(" %", "\u00a0%") }}</li>
+{% endfor %}
+</ul>
+<p class="small">A difference counts where its whole 95 % interval is on one side of zero. The
+intervals are of paired bootstrap resamples of the held-out sequences.</p>
+{% endif %}
+</section>
+{% if note %}<p class="hint"><strong>Few sequences.</strong> {{ note }}.</p>{% endif %}
 <p>{{ "{:,}".format(num_targets) }} events of {{ "{:,}".format(num_sequences) }} held-out sequences,
-each forecast once from the events before it. Times are in {{ subject.unit }}; intervals are 95 %,
-by drawing sequences.</p>
-{% if note %}<p>{{ note }}.</p>{% endif %}
-<table>
+each forecast once from the events before it. The source counts its times in
+{{ times.unit_in_full }}{% if times.are_dates %} since 1970-01-01 00:00:00 UTC, and
+the page shows them as dates{% endif %}.
+Durations are in units that suit them; a year is 365.25 days.</p>
+<table class="facts">
 {% for name, value in subject.facts.items() %}
-<tr><th scope="row">{{ name }}</th><td class="text">{{ value }}</td></tr>{% endfor %}
+<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
 </table>
 
-<h2>Against baselines</h2>
+<h2>The model and the baselines</h2>
 <div class="wide" tabindex="0" role="region" aria-label="Metrics of the model and the baselines">
-<table>
-{% for name, cells in table.items() %}
-{% if loop.first %}<tr><td></td>{% for cell in cells %}<th scope="col">{{ cell[0] }}</th>
-{% endfor %}</tr>{% else %}<tr><th scope="row">{{ name }}</th>
-{% for value, interval, best in cells %}
-<td{% if best %} class="best"{% endif %}>{{ value }}{% if interval %}<span class="small">
-{{ interval }}</span>{% endif %}</td>{% endfor %}</tr>{% endif %}
+<table class="metrics pinned" role="table">
+<thead role="rowgroup"><tr role="row"><td role="cell"></td>{% for name in models %}
+<th scope="col" role="columnheader">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody role="rowgroup">
+{% for row in table %}
+<tr role="row"><th scope="row" role="rowheader">{{ row.measure.label }}
+<span class="small">{{ row.measure.hint }}</span></th>
+{% for value, interval, best in row.cells %}
+<td role="cell" data-name="{{ models[loop.index0] }}"{% if best %} class="best"{% endif %}>
+{{ value or "-" }}{% if interval %}<span class="small">
+{{ interval }}</span>{% endif %}</td>{% endfor %}</tr>
 {% endfor %}
-</table></div>
-<p class="small">The best of each column in bold; of coverage, the nearest to 90 %.</p>
+</tbody></table></div>
+<p class="small">The best value of each row is bold. Below each value is its 95 % bootstrap interval
+over sequences. A dash means that the model or baseline does not have the measure.</p>
+<details><summary>What the measures and the baselines are</summary>
+<dl>
+{% for row in table %}<dt>{{ row.measure.label }}</dt><dd>{{ row.measure.about }}</dd>
+{% endfor %}
+{% for name, about in baselines.items() %}<dt>Baseline {{ name }}</dt>
+<dd>Forecasts {{ about }}.</dd>
+{% endfor %}
+</dl></details>
 
 <h2>Plots</h2>
 <div class="plots">
-{% for plot, svg in plots %}
-<figure><figcaption>{{ plot.title }}</figcaption>{{ svg }}
-<div class="small">{{ plot.description }}</div>
+{% for plot, is_broad, svg in plots %}
+<figure><figcaption>{{ plot.title }}</figcaption>
+{% if is_broad %}
+<div class="wide broad" tabindex="0" role="region" aria-label="{{ plot.title }}">{{ svg }}</div>
+{% else %}{{ svg }}{% endif %}
+<div class="small">{{ plot.description }}{% if is_broad %}
+<span class="narrow">Scroll sideways for all of it.</span>{% endif %}</div>
 </figure>{% endfor %}
 </div>
 
+{% if types %}
+<h2>Types</h2>
+<p>The share of each true type (rows) that is forecast as each type (columns), in percent. Cells
+where the forecast is right have an outline. {{ types.note }}</p>
+<div class="wide" tabindex="0" role="region" aria-label="True types and forecast types">
+<table class="shares pinned">
+<thead><tr><th scope="col">true type</th><th scope="col">events</th>
+{% for full, short in types.names %}
+<th scope="col" class="turned" title="{{ full }}"><span>{{ short }}</span></th>
+{% endfor %}</tr></thead><tbody>
+{% for row in types.rows %}
+<tr><th scope="row" title="{{ row.name[0] }}">{{ row.name[1] }}</th>
+<td>{{ "{:,}".format(row.events) }}</td>
+{% for share, same, forecast in row.cells %}<td{% if same %} class="same"{% endif %}{% if share %}
+ style="background: rgb(47 127 209 / {{ "{:.2f}".format(0.6 * share) }})"
+ title="{{ row.name[0] }}, forecast as {{ forecast }}: {{ "{:.1%}".format(share) }}"{% endif %}>
+{{ "{:.0f}".format(100 * share) if share >= 0.005 else ("<1" if share else "") }}</td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% if types.truncated %}
+<details><summary>Full names of the types</summary>
+<ol>{% for full, short in types.names %}<li class="full">{{ full }}</li>
+{% endfor %}</ol></details>
+{% endif %}
+{% endif %}
+
 <h2>Examples</h2>
 {% if examples %}
-<p>From windows that were easy to forecast to hard ones, at most {{ max_events }} events of each.
-Discs are events that the model read in full, short strokes those that it read compressed. Shaded:
-where the forecast expects half and nine tenths of the intervals; a disc is a true interval within,
-a cross one outside.</p>
+<p>From a window that was easy to forecast to a hard one, at most {{ max_events }} events of each.
+In the first drawing, discs are events that the model read in full, and short strokes are events
+that it read compressed. In the second, the shades hold half and nine tenths of the forecast; a disc
+is a true interval inside, a cross one outside. Both drawings scroll sideways on a narrow screen,
+and the table below them has the same values.</p>
 {% else %}
-<p>No window has enough targets to be worth a look.</p>
+<p>No window has enough targets for an example.</p>
 {% endif %}
 {% for each in examples %}
 <details{% if loop.first %} open{% endif %}>
-<summary>{{ each.example.rank }}: {{ each.example.sequence_id }}, from event
+<summary>{{ each.example.rank|capitalize }}: {{ each.example.sequence_id }}, from event
 {{ each.example.start }}</summary>
+<p class="small">{{ each.first }} to {{ each.last }}</p>
+<div class="wide broad" tabindex="0" role="region" aria-label="Events in time">
 {{ each.timeline }}
 {% if each.fan %}{{ each.fan }}{% endif %}
+</div>
 {% if each.attention %}
 {% set a = each.attention %}
 <p>The last question gives {{ "{:.1%}".format(a.similar) }} of its attention to the compressed
-events, which are {{ "{:.0%}".format(a.events) }} of those before it,
-{{ "{:.1%}".format(a.kept) }} to the kept ones and {{ "{:.1%}".format(a.elsewhere) }} to itself and
-what stands before them.</p>{% endif %}
+events, which are {{ "{:.0%}".format(a.events) }} of the events before it,
+{{ "{:.1%}".format(a.kept) }} to the kept events and {{ "{:.1%}".format(a.elsewhere) }} to the rest:
+itself, the beginning of the window and older events.</p>{% endif %}
 {% if each.example.num_left_out %}<p class="small">{{ each.example.num_left_out }} older images are
 left out.</p>{% endif %}
 <details><summary>As a table</summary>
-<div class="wide" tabindex="0" role="region" aria-label="Targets of the example"><table>
-<tr><th scope="col">event</th><th scope="col">type</th><th scope="col">forecast type</th>
-<th scope="col">interval</th><th scope="col">median</th><th scope="col">5 %</th>
-<th scope="col">95 %</th><th scope="col">nats</th></tr>
-{% for position, kind, target, interval in each.table %}
-<tr><td>{{ position }}</td><td>{{ kind }}</td><td>{{ target.predicted or "" }}</td>
-<td>{{ interval|number }}</td>{% if target.quantiles %}<td>{{ target.quantiles[2]|number }}</td>
-<td>{{ target.quantiles[0]|number }}</td><td>{{ target.quantiles[4]|number }}</td>{% else %}
-<td></td><td></td><td></td>{% endif %}<td>{{ "{:.2f}".format(target.nll) }}</td></tr>{% endfor %}
-</table></div></details>
+<div class="wide" tabindex="0" role="region" aria-label="Targets of the example">
+<table class="targets"><thead>
+<tr><th scope="col">event</th><th scope="col">time</th><th scope="col" class="text">type</th>
+<th scope="col" class="text">forecast type</th><th scope="col">interval</th>
+<th scope="col">median forecast</th><th scope="col">90 % interval</th>
+<th scope="col">NLL (nats)</th><th scope="col" class="text">text</th></tr></thead><tbody>
+{% for row in each.rows %}
+<tr><th scope="row">{{ row.event }}</th><td>{{ row.time }}</td><td class="text">{{ row.type }}</td>
+<td class="text">{{ row.predicted }}</td><td>{{ row.interval }}</td><td>{{ row.median }}</td>
+<td>{{ row.range }}</td><td>{{ row.nll }}</td><td class="text">{{ row.text }}</td></tr>{% endfor %}
+</tbody></table></div></details>
 </details>
 {% endfor %}
 </main></body></html>

@@ -32,6 +32,7 @@ class DataSet:
         uri: where it is.
         kind: of source, or ``event store``.
         seconds_per_unit: of its times.
+        times_are_dates: Times count from 1970-01-01T00:00:00 UTC.
         type_names: by code, possibly empty.
         vocabulary: that its texts are counted with.
         vocabulary_name: what to call it.
@@ -74,6 +75,7 @@ class DataSet:
     num_images_missing: int = 0
     image_px: int | None = None
     hints: list[str] = field(default_factory=list)
+    times_are_dates: bool = False
     losses: Losses = field(default_factory=lambda: Losses({}, (), ()))
 
 
@@ -121,6 +123,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         rejected=Counter(raw.rejected_by_cause()),
         examples=raw.rejected[:MAX_EXAMPLES],
         num_images_missing=_missing_images(raw),
+        times_are_dates=raw.times_are_dates,
         losses=raw.losses(),
     )
     folder, file = split_file(source.uri)
@@ -183,6 +186,7 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         left_out=manifest.left_out_by_kind,
         rejected=Counter(manifest.rejected_by_cause),
         image_px=manifest.image_px,
+        times_are_dates=manifest.times_are_dates,
     )
     for file in reader.files():
         for stored in reader.sequences([file], with_text=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mmtpp.core.durations import TimeScale, duration
 from mmtpp.inspect.measure import QUANTILES, Choice, Report
 
 
@@ -22,14 +23,14 @@ def as_text(report: Report) -> str:
     ]
     parts += [f"hint: {hint}" for hint in report.hints]
     header = ["", *(f"{order:.0%}" for order in QUANTILES)]
-    unit = f"{report.seconds_per_unit:g} s"
     table = [
         ["events per sequence", *map(_number, report.events_per_sequence)],
-        [f"interval, in units of {unit}", *map(_number, report.interval)],
+        ["interval", *(duration(value * report.seconds_per_unit) for value in report.interval)],
         ["text tokens per event", *map(_number, report.text_tokens)],
     ]
     parts += ["", _table(header, table), ""]
     parts.append(
+        f"times are counted in {TimeScale(report.seconds_per_unit).unit_in_full}; "
         f"intervals: {report.share_of_zero_intervals:.1%} zero, "
         f"{report.share_of_whole_intervals:.1%} whole numbers of the unit"
     )

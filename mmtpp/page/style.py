@@ -4,6 +4,8 @@ Everything a data set brings is escaped; a page's policy forbids scripts and req
 """
 
 import io
+from itertools import accumulate
+from unicodedata import east_asian_width
 
 import matplotlib as mpl
 from jinja2 import Environment
@@ -22,28 +24,59 @@ POLICY = Markup(
 )
 CSS = Markup("""
 :root { color-scheme: light dark; --back: #fff; --text: #1c2530; --line: #d9dee5; --soft: #eef2f7;
-        --hint: #fff6e0; }
+        --hint: #fff6e0; --quiet: #4c5866; --link: #1f63ab; }
 @media (prefers-color-scheme: dark) {
-  :root { --back: #12161c; --text: #e3e8ee; --line: #343c47; --soft: #1d242d; --hint: #3a3017; }
+  :root { --back: #12161c; --text: #e3e8ee; --line: #343c47; --soft: #1d242d; --hint: #3a3017;
+          --quiet: #aab4c0; --link: #7db4ee; }
 }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
-       max-width: 1180px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.3em; overflow-wrap: anywhere; } h2 { font-size: 1.1em; margin-top: 2em; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
+       max-width: 1180px; margin: 1.5em auto; padding: 0 1em; overflow-wrap: break-word;
+       text-size-adjust: 100%; -webkit-text-size-adjust: 100%; }
+h1 { font-size: 1.5em; line-height: 1.25; overflow-wrap: anywhere; }
+h2 { font-size: 1.2em; margin-top: 2em; }
+p, dl, .hint { max-width: 50em; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid var(--line); }
+caption { text-align: left; padding-bottom: .5em; }
+th, td { padding: .3em .8em; text-align: right; vertical-align: top;
+         border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th { font-weight: 600; } td.text { text-align: left; }
-a { color: #2f7fd1; } summary { cursor: pointer; font-weight: 600; padding: .3em 0; }
+th { font-weight: 600; } td.text, th.text { text-align: left; }
+.facts td { text-align: left; overflow-wrap: anywhere; }
+a { color: var(--link); } summary { cursor: pointer; font-weight: 600; padding: .4em 0;
+  overflow-wrap: anywhere; }
 :focus-visible { outline: 3px solid #d1662b; outline-offset: 2px; }
-.wide { overflow-x: auto; } .hint { background: var(--hint); padding: .5em 1em; }
-.small { font-size: .85em; opacity: .85; }
-.plots { display: flex; flex-wrap: wrap; gap: 1.5em; } .plots figure { margin: 0; }
+.wide { overflow-x: auto; max-width: 100%; }
+.wide .name { overflow-wrap: anywhere; min-width: 9em; max-width: 22em; }
+.pinned th[scope=row], .pinned thead > tr > :first-child { position: sticky; left: 0; z-index: 1;
+  background: var(--back); padding-right: 1em; }
+.pinned td { white-space: nowrap; }
+.hint { background: var(--hint); padding: .5em 1em; border-radius: 6px; }
+.long { max-height: 12em; overflow-y: auto; }
+.small { font-size: .875em; color: var(--quiet); }
+.plots { display: flex; flex-wrap: wrap; gap: 2em 1.5em; }
+.plots figure { margin: 0; max-width: 100%; min-width: 0; }
+.plots figure .small { max-width: 30em; }
 figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; fill: currentColor; }
+.broad svg { max-width: none; }
+@media (max-width: 640px) { th, td { padding: .3em .5em; } h1 { font-size: 1.3em; } }
 """)
 
 
+def cut(text: str, limit: int) -> str:
+    """A text truncated to a width, with an ellipsis where something is missing.
+
+    Args:
+        text: The text.
+        limit: Largest width in letters; East Asian letters are twice as wide as others.
+    """
+    widths = accumulate(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+    fits = sum(width <= limit for width in widths)
+    return text if fits == len(text) else f"{text[:fits]}…"
+
+
 def environment() -> Environment:
-    """Of templates, which escape what they are given."""
+    """Environment of templates, which escape the values they are given."""
     made = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters["number"] = lambda value: f"{value:,.4g}"
     made.globals |= {"css": CSS, "policy": POLICY}
@@ -51,7 +84,7 @@ def environment() -> Environment:
 
 
 def plot(width: float = 5.6, height: float = 3.0) -> tuple[Figure, Axes]:
-    """A figure in inches and its axes."""
+    """A figure of this width and height, in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -71,8 +104,8 @@ def as_svg(figure: Figure, description: str) -> Markup:
     """A figure as SVG whose lines and letters take the page's colour.
 
     Args:
-        figure: what is black in it will be the page's text colour.
-        description: read to those who do not see it.
+        figure: The figure; its black parts get the page's text colour.
+        description: Words for readers who do not see it.
     """
     sink = io.StringIO()
     # letters as paths: no fonts are needed to read it

@@ -1,10 +1,11 @@
-"""The report in a real browser."""
+"""The pages in a real browser."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.report import HOSTILE, NUM_EVENTS, made_up_report
+from mmtpp.__main__ import main
+from tests.report import HOSTILE, LONG, NUM_EVENTS, made_up_report, realistic_report
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +35,7 @@ def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, 
     assert len(letters) > 50
     assert {tuple(each) for each in letters} == {tuple(text)}
     # what an event is shows when it is pointed at, with its image, and when it has the focus
-    events = page.locator("details[open] > .timeline .event")
+    events = page.locator("details[open] > .wide > .timeline .event")
     assert events.count() == NUM_EVENTS
     third, fourth = events.nth(2), events.nth(3)
     assert not third.locator(".card").is_visible()
@@ -49,11 +50,78 @@ def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, 
     assert not third.locator(".card").is_visible()
     page.locator("summary", has_text="hard").first.focus()
     page.keyboard.press("Enter")
-    assert page.locator("details[open] > .timeline").count() == 2
+    assert page.locator("details[open] > .wide > .timeline").count() == 2
     page.screenshot(path=tmp_path / f"report-{scheme}.png", full_page=True)
     page.close()
 
 
+@pytest.fixture(scope="module")
+def realistic() -> str:
+    return realistic_report()
+
+
+@pytest.mark.parametrize("width", [1200, 800, 380])
+def test_nothing_is_wider_than_the_screen(browser, tmp_path: Path, width: int, realistic: str):
+    """300 types with long names, errors of days, dates, five baselines; every part is open."""
+    path = tmp_path / "report.html"
+    path.write_text(realistic)
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    _assert_fits(page, width)
+    # what is wider scrolls inside its own box, which the keyboard reaches
+    for box in page.locator(".wide").all():
+        assert box.get_attribute("tabindex") == "0"
+        assert box.get_attribute("aria-label")
+    metrics = page.locator(".metrics")
+    assert metrics.evaluate(_LAST_CELL_ENDS) <= width or width == 800
+    assert metrics.get_by_role("cell", name="days").count() > 10
+    assert metrics.get_by_role("rowheader").first.is_visible()
+    sizes = page.eval_on_selector_all("main *", _LETTER_SIZES)
+    assert min(sizes) >= 12
+    if width == 380:
+        for svg in page.locator(".plots > figure > svg").all():
+            assert svg.bounding_box()["width"] > 300
+    page.screenshot(path=tmp_path / f"report-{width}.png", full_page=True)
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1200, 800, 380])
+def test_the_inspection_fits_the_screen(browser, tmp_path: Path, width: int):
+    raw, path = tmp_path / ("a-long-name-" * 9), tmp_path / "inspect.html"
+    raw.mkdir()
+    rows = [f"pump,2024-01-{day:02d},type {day} {LONG},text" for day in range(1, 31)]
+    (raw / "events.csv").write_text("\n".join(["id,when,what,text", *rows, "pump,someday,,"]))
+    columns = ("time=when", "sequence=id", "type=what", "text=text")
+    settings = [f"--set=source.columns.{column}" for column in columns]
+    arguments = ["--kind", "columns", "--set=source.types=auto", "--html", str(path)]
+    assert 0 == main(["inspect", str(raw), *arguments, *settings])
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(path.as_uri())
+    _assert_fits(page, width)
+    assert page.get_by_role("row", name="interval").get_by_text("1 day").count() > 0
+    page.screenshot(path=tmp_path / f"inspect-{width}.png", full_page=True)
+    page.close()
+
+
+def _assert_fits(page, width: int) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(_CUT_OFF, width) == []
+
+
+# elements beyond the right edge that no box of their own scrolls
+_CUT_OFF = """width => [...document.querySelectorAll('body *')].filter(each =>
+  each.getBoundingClientRect().right > width + 1 && each.getBoundingClientRect().width > 0
+  && !each.parentElement.closest('.wide') && getComputedStyle(each).clipPath == 'none'
+  ).map(each => each.outerHTML.slice(0, 80))"""
+_LAST_CELL_ENDS = (
+    "all => Math.max(...[...all.querySelectorAll('td')].map("
+    "each => each.getBoundingClientRect().right))"
+)
+_LETTER_SIZES = """all => all.filter(each => [...each.childNodes].some(
+  node => node.nodeType == 3 && node.textContent.trim()) && each.getBoundingClientRect().width > 0
+  && !each.closest('defs')).map(each => parseFloat(getComputedStyle(each).fontSize)
+  * (each.ownerSVGElement ? each.getScreenCTM().a : 1))"""
 _BOXES = "all => all.map(each => each.getBoundingClientRect().toJSON())"
 _FILLS = "all => all.map(each => getComputedStyle(each).fill.match(/\\d+/g).map(Number))"
 _COLOURS = """() => {

@@ -137,7 +137,7 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     } == figures
     page = read_bytes(str(result["report_uri"])).decode()
     assert len(page) < 3 * 2**20
-    assert f"{accuracy['value']:,.4g}" in page
+    assert f"{100 * accuracy['value']:.1f} %" in page
     assert 'href="data:image/jpeg' in page
     assert "line " in page  # texts of events
     artifacts = {item.path for item in client.list_artifacts(result["run_id"])}

@@ -1,6 +1,7 @@
 """``python -m mmtpp inspect``: figures by hand on a small set, and on real danmaku."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -69,6 +70,29 @@ def test_figures_by_hand(tmp_path: Path, capsys):
     printed = capsys.readouterr().out
     assert "rejected, missing_type: 1" in printed
     assert "1 files missing" in printed
+
+
+def test_durations_and_dates_are_those_that_people_read(tmp_path: Path, capsys):
+    """Two waits: 2.5 and 3.5 days of 24 hours; quantiles between them are on a line."""
+    raw, page = tmp_path / "raw", tmp_path / "page.html"
+    raw.mkdir()
+    times = ["2024-02-28 12:00:00", "2024-03-02 00:00:00", "2024-03-05 12:00:00"]
+    lines = [f"pump,{time},on" for time in times]
+    (raw / "pump.csv").write_text("\n".join(["id,when,what", *lines]))
+    _inspect(
+        tmp_path, str(raw), "--kind", "columns", "--html", str(page),
+        *(f"--set=source.columns.{name}" for name in ("time=when", "sequence=id", "type=what")),
+        "--set=source.types=auto",
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    [interval] = [line for line in printed.splitlines() if line.startswith("interval ")]
+    assert ["2.5 days", "2.75 days", "3 days", "3.5 days"] == [
+        re.split(r"\s{2,}", interval)[place] for place in (1, 4, 5, 9)
+    ]
+    html = page.read_text()
+    assert "from 2024-02-28 12:00:00 UTC to 2024-03-05 12:00:00 UTC" in html
+    assert "<td>2.5 days</td>" in html
+    assert "<th>" not in html  # headers have a scope
 
 
 class _Page(HTMLParser):

@@ -1,18 +1,33 @@
 """``report.html``: numbers by hand, nothing of the data is markup, nothing is loaded."""
 
+import io
 import re
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
-from mmtpp.evaluate.drawing import MAX_TEXT, _cut
+from mmtpp.evaluate.confusion import MAX_TYPES, confusion
+from mmtpp.evaluate.drawing import MAX_TEXT
 from mmtpp.evaluate.examples import MIN_TARGETS, RANKS, choose_windows
-from mmtpp.evaluate.figures import against_history
-from mmtpp.evaluate.metrics import estimate
+from mmtpp.evaluate.figures import against_history, make_plots
+from mmtpp.evaluate.metrics import Estimate, differences, estimate
 from mmtpp.evaluate.page import Subject, as_report
-from tests.report import HOSTILE, NUM_EVENTS, made_up_report, made_up_targets
+from mmtpp.evaluate.verdict import headline, verdicts
+from mmtpp.page.style import cut
+from tests.report import (
+    HOSTILE,
+    LONG,
+    NUM_EVENTS,
+    made_up_report,
+    made_up_targets,
+    realistic_report,
+    realistic_targets,
+    worse_than,
+)
 
 
 class _Page(HTMLParser):
@@ -48,19 +63,156 @@ def test_the_page_loads_nothing_and_names_are_text(page: str):
 
 
 def test_the_table_has_the_metrics_and_marks_the_best(page: str):
+    """Times are in minutes; the mean absolute error of the median is less than one of them."""
     targets = made_up_targets()
-    median = targets["quantile_50"].to_numpy()
-    mae = 60 * np.abs(targets["interval"].to_numpy() - median).mean()
-    [row] = re.findall(r'<th scope="row">model</th>(.*?)</tr>', page, re.DOTALL)[-1:]
-    assert f'class="best">{mae:,.4g}<span' in row
-    [baseline] = re.findall(r'<th scope="row">poisson</th>(.*?)</tr>', page, re.DOTALL)
-    assert f">{2 * mae:,.4g}<span" in baseline
-    assert "best" not in baseline
+    wait, median = targets["interval"].to_numpy(), targets["quantile_50"].to_numpy()
+    mae = 60 * np.abs(wait - median).mean()
+    assert 10 < mae < 60
+    row = _row(page, "MAE of times")
+    model, baseline = _cells(row)
+    assert model.startswith(f"{mae:.1f} s")
+    other = worse_than(targets)["quantile_50"].to_numpy()
+    worse = np.abs(wait - other).mean()
+    assert worse > 1
+    assert baseline.startswith(f"{60 * worse:.1f} s")  # in the unit of the model
+    assert [True, False] == ["best" in cell for cell in re.findall("<td[^>]*>", row)]
+    assert [True, False] == ["%" in cell for cell in _cells(_row(page, "Accuracy of types"))]
     # 13 of the 39 before the last are compressed, each with half a kept one's attention
     similar, kept = 13 * 0.01, 26 * 0.02
     assert f"gives {similar:.1%} of its attention to the compressed" in page
-    assert f"{kept:.1%} to the kept ones" in page
+    assert f"{kept:.1%} to the kept events" in page
     assert "3 older images are" in page
+
+
+def _row(page: str, label: str) -> str:
+    [row] = re.findall(rf'<th scope="row"[^>]*>{label}\s*<.*?</tr>', page, re.DOTALL)
+    return row
+
+
+def _cells(row: str) -> list[str]:
+    return [re.sub(r"<[^>]*>", " ", cell).strip()
+            for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]  # fmt: skip
+
+
+def test_dates_durations_and_names_are_those_that_people_read():
+    page = realistic_report()
+    # 2.5 days of mean wait: errors are days, not 2.2e+05
+    assert not re.search(r"\de[+-]\d", re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", page,
+                                             flags=re.DOTALL))  # fmt: skip
+    assert all("days" in cell for cell in _cells(_row(page, "RMSE of times")))
+    assert "2024-01-01 00:00:00 UTC to 2024-" in page
+    assert "event 0, type 0" in page
+    assert f"冷却 unit, {LONG}" in page
+    assert "<th>" not in page  # headers have a scope
+    assert page.count("<th ") == len(re.findall(r'<th scope="(?:row|col)"', page))
+
+
+def test_the_confusion_matrix_is_that_of_scikit_learn():
+    targets = realistic_targets()
+    names = [f"kind {code}" for code in range(300)]
+    found = confusion(targets, names)
+    assert found is not None
+    true, predicted = (targets[name].to_numpy() for name in ("type", "predicted_type"))
+    occurring, counts = np.unique(true, return_counts=True)
+    by_count = dict(zip(occurring.tolist(), counts.tolist(), strict=True))
+    own = [int(name.removeprefix("kind ")) for name in found.names[:-1]]
+    assert len(found.names) == MAX_TYPES
+    least = min(by_count[code] for code in own)
+    assert all(by_count[code] <= least for code in by_count.keys() - set(own))
+    labels = [*own, 999]
+    both = [np.where(np.isin(column, own), column, 999) for column in (true, predicted)]
+    assert (found.counts == confusion_matrix(*both, labels=labels)).all()
+    distinct = len({*true.tolist(), *predicted.tolist()})
+    assert f"{distinct - 19} other types" == found.names[-1]
+    assert f"The 19 most frequent of {distinct} types" in found.note
+
+
+def test_names_in_figures_start_no_formula_and_have_letters_of_the_font():
+    targets = made_up_targets()
+    found = estimate(targets, seconds_per_unit=60.0, resamples=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots = make_plots(targets, found, seconds_per_unit=60.0, names=["$\\frac{$", "冷却"])
+        [types] = [plot for plot in plots if plot.name == "types"]
+        types.figure.savefig(io.BytesIO(), format="png")
+    labels = {label.get_text() for label in types.figure.axes[0].get_yticklabels()}
+    assert "$\\frac{$" in labels
+    assert any(label in labels for label in ("type 1", "type 2"))
+
+
+def test_differences_are_paired():
+    """A constant half nat is certain, though each likelihood alone is not; RMSE as scikit-learn."""
+    targets = made_up_targets()
+    place = targets.column_names.index("time_nll")
+    moved = targets.set_column(place, "time_nll", pa.array(targets["time_nll"].to_numpy() + 0.5))
+    shuffled = moved.take(np.random.default_rng(0).permutation(len(moved)))
+    found = differences(targets, shuffled, seconds_per_unit=60.0, resamples=200)
+    nll = found["time/nll_nats_per_event"]
+    assert [-0.5] * 3 == pytest.approx([nll.value, nll.low, nll.high])
+    other = worse_than(targets)
+    rmse = differences(targets, other, seconds_per_unit=60.0, resamples=200)["time/rmse_s"]
+    wait = targets["interval"].to_numpy()
+    first, second = (root_mean_squared_error(wait, table["mean"].to_numpy())
+                     for table in (targets, other))  # fmt: skip
+    assert 60 * (first - second) == pytest.approx(rmse.value)
+    assert rmse.low < rmse.value < rmse.high < 0
+    with pytest.raises(ValueError, match="different sequences"):
+        differences(targets, targets.slice(0, NUM_EVENTS - 1), seconds_per_unit=60.0)
+
+
+def _around(value: float, half: float = 0.01) -> Estimate:
+    return Estimate(value, value - half, value + half)
+
+
+def test_the_result_is_said_first_and_is_honest():
+    nll, rmse, right = "time/nll_nats_per_event", "time/rmse_s", "type/accuracy"
+    hour = 3600.0
+    estimates = {
+        "model": {nll: _around(2.0), rmse: _around(10 * hour), right: _around(0.5)},
+        "poisson": {nll: _around(2.5), rmse: _around(12 * hour), right: _around(0.25)},
+        "hawkes": {nll: _around(2.1), rmse: _around(11 * hour)},
+    }
+    against = {
+        "poisson": {nll: _around(-0.5), rmse: _around(-2 * hour), right: _around(0.25)},
+        "hawkes": {nll: _around(-0.1, 0.02), rmse: _around(-1 * hour, 2 * hour)},
+    }
+    found = verdicts(estimates, against)
+    assert [True, False, True] == [each.is_better for each in found]
+    assert found[0].details == (
+        "The model has 2.000 nats, and hawkes, the best of the 2 baselines, 2.100 nats: better by "
+        "0.100 nats (95 % interval 0.080 to 0.120).",
+    )
+    assert found[1].details == (
+        "The model has 10 h, and hawkes, the best of the 2 baselines, 11 h: no clear difference, "
+        "better by 1 h (95 % interval -1 to 3).",
+    )
+    assert found[2].details == (
+        "The model has 50.0 %, and poisson 25.0 %: better by 25.0 percentage points (95 % interval "
+        "24.0 to 26.0).",
+        "Without this measure: hawkes.",
+    )
+    assert headline(found, 30) == (
+        "The model is better than every baseline by likelihood (NLL of times) and accuracy of "
+        "types, but not better than hawkes by RMSE of times."
+    )
+    worse = {"hawkes": {nll: _around(0.2, 0.1)}}
+    lost = verdicts({"model": {nll: _around(2.0)}, "hawkes": {nll: _around(1.8)}}, worse)
+    assert headline(lost, 30) == (
+        "The model is not better than hawkes by likelihood (NLL of times)."
+    )
+    assert "worse by 0.200 nats (95 % interval 0.100 to 0.300)" in lost[0].details[0]
+    assert "One held-out sequence" in headline(lost, 1)
+    endless = {"model": {nll: _around(2.0)}, "hawkes": {nll: Estimate(np.inf, 1.9, np.inf)}}
+    [first] = verdicts(endless, {"hawkes": {nll: Estimate(-np.inf, -np.inf, np.nan)}})
+    assert first.is_better
+    assert "hawkes ∞ nats: infinite" in first.details[0]
+    assert "not compared" in headline(verdicts({"model": {}}, {}), 30)
+
+
+def test_the_result_stands_before_the_tables(page: str):
+    assert page.index("The model is better than every baseline by") < page.index("<table")
+    text = re.sub(r"\s+", " ", page.replace("\u00a0", " "))
+    assert "likelihood (NLL of times) and RMSE of times" in text
 
 
 def test_curves_against_history_by_hand():
@@ -81,9 +233,9 @@ def test_curves_against_history_by_hand():
 
 
 def test_long_texts_are_cut_where_the_card_ends():
-    assert _cut("a" * MAX_TEXT) == "a" * MAX_TEXT
-    assert _cut("a" * (MAX_TEXT + 1)) == "a" * MAX_TEXT + "…"
-    assert _cut("漢" * MAX_TEXT) == "漢" * (MAX_TEXT // 2) + "…"
+    assert cut("a" * MAX_TEXT, MAX_TEXT) == "a" * MAX_TEXT
+    assert cut("a" * (MAX_TEXT + 1), MAX_TEXT) == "a" * MAX_TEXT + "…"
+    assert cut("漢" * MAX_TEXT, MAX_TEXT) == "漢" * (MAX_TEXT // 2) + "…"
 
 
 def test_examples_go_from_easy_to_hard():
@@ -108,5 +260,7 @@ def test_the_page_warns_of_few_sequences(page: str):
     targets = made_up_targets(5)
     found = estimate(targets, seconds_per_unit=60.0, resamples=20)
     subject = Subject("few", {}, ("a", "b"), 60.0)
-    assert "5 held-out sequences are few" in as_report(subject, targets, {"model": found}, [], [])
+    assert "5 held-out sequences are few" in as_report(
+        subject, targets, {"model": found}, [], [], {}
+    )
     assert "sequences are few" not in page  # of 30

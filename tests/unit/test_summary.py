@@ -54,7 +54,20 @@ def test_the_summary_fits_a_screen(seconds: float, words: str):
     lines = as_summary("evaluate", result, config_from_tree({}), ARGV).splitlines()
     assert f"evaluate finished after {words}" == lines[0]
     assert "  events                   12,345" in lines
-    assert lines[4].split() == ["time/mae_s", "2.25"]
+    assert lines[4].split() == ["time/mae_s", "2.25", "s"]
     assert len(lines) < SHOWN_METRICS + 10
     assert not [line for line in lines if "/at_" in line]
     assert "open s3://b/report.html" in lines[-1]
+
+
+def test_durations_are_in_units_that_people_read():
+    """222,700 s / 86,400 s = 2.5775 days."""
+    metrics = {"time/mae_s": 222_700.4, "time/rmse_s": 0.00025, "time/nll_nats_per_event": 9.2}
+    result = {"seconds": 1.0, "metrics": metrics}
+    lines = as_summary("evaluate", result, config_from_tree({}), ARGV).splitlines()
+    shown = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in lines[1:4]}
+    assert shown == {
+        "time/mae_s": "2.58 days (222700.4 s)",
+        "time/rmse_s": "250 µs (0.00025 s)",
+        "time/nll_nats_per_event": "9.2",
+    }
