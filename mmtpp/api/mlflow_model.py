@@ -1,7 +1,8 @@
 """The model that MLflow loads for a logged forecaster (``track.logged_model``).
 
 One row a sequence in: ``sequence_id``, ``times``, ``types``, and ``texts`` and ``images`` where
-there are any. One row a sequence out: the columns of ``jobs/predict.py``.
+there are any. One row a sequence out: the columns of ``jobs/predict.py``, but for
+``newest_event_rejected``, which needs the files.
 """
 
 from typing import Any

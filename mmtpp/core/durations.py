@@ -86,8 +86,11 @@ def unit_of(seconds: float) -> Unit:
     size = abs(seconds)
     if not math.isfinite(size) or size == 0:
         return SECONDS
-    size = float(f"{size:.{DIGITS}g}")  # 59.99 s are 1 min
-    return next((unit for unit in reversed(UNITS) if size >= unit.seconds), NANOSECONDS)
+    # as written, to three digits: 59.99 s are 1 min, and 3596 s are 59.9 min
+    return next(
+        (unit for unit in reversed(UNITS) if float(f"{size / unit.seconds:.{DIGITS}g}") >= 1),
+        NANOSECONDS,
+    )
 
 
 def duration(seconds: float) -> str:

@@ -300,10 +300,10 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
         part: pytest.approx(count, abs=9) for part, count in counts.items()
     }
     base: dict[str, Any] = pretrain(make_config(**settings, **{"run.name": "base"}))
-    assert base["metrics"]["validation/nll_per_token"] > 0  # its own past is enough
-    settings["model.path"] = base["adapter_uri"]
+    assert base["metrics"]["validation/loss_per_token"] > 0  # its own past is enough
+    settings["model.path"] = base["model_uri"]
     tuned = finetune(make_config(**settings, **{"run.name": "fc", "training.num_steps": 2}))
-    settings["model.path"] = tuned["adapter_uri"]
+    settings["model.path"] = tuned["model_uri"]
     result: dict[str, Any] = evaluate(make_config(**settings))
     instant = datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() / 3600
     for uri, count in ((result["events_uri"], "events"), (result["targets_uri"], "targets")):
@@ -332,14 +332,14 @@ def test_files_of_easytpp_keep_their_parts(cluster, tmp_path, caplog):
         ]
         (raw / f"{name}.json").write_text(json.dumps(sequences))
     settings = _small(tmp_path, **{"source.kind": "easytpp"})
-    hashed = make_config(**settings, **{"store.uri": str(tmp_path / "hashed")})
+    hashed = make_config(**{**settings, "store.uri": str(tmp_path / "hashed")})
     prepare(hashed)
     assert "split.by = hash mixes them" in caplog.text
     settings["split.by"] = "given"
     report = prepare(make_config(**settings))
     assert {"train": 8, "validation": 3, "test": 4} == report["sequences_by_split"]
     base = pretrain(make_config(**settings, **{"run.name": "given"}))
-    settings["model.path"] = base["adapter_uri"]
+    settings["model.path"] = base["model_uri"]
     events = pq.read_table(str(evaluate(make_config(**settings))["events_uri"]))
     assert 4 * 19 == len(events)
     assert {2} == set(events["type"].to_pylist())  # those of test.json alone
