@@ -299,10 +299,10 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
     assert {"train": 200, "validation": 100, "test": 100} == {
         part: pytest.approx(count, abs=9) for part, count in counts.items()
     }
-    base: dict[str, Any] = pretrain(make_config(**settings, **{"run.name": "base"}))
+    base: dict[str, Any] = pretrain(make_config(**{**settings, "run.name": "base"}))
     assert base["metrics"]["validation/loss_per_token"] > 0  # its own past is enough
     settings["model.path"] = base["model_uri"]
-    tuned = finetune(make_config(**settings, **{"run.name": "fc", "training.num_steps": 2}))
+    tuned = finetune(make_config(**{**settings, "run.name": "fc", "training.num_steps": 2}))
     settings["model.path"] = tuned["model_uri"]
     result: dict[str, Any] = evaluate(make_config(**settings))
     instant = datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() / 3600
