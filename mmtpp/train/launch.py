@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +20,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from mmtpp.config.fingerprint import run_fingerprint, run_name
-from mmtpp.config.load import config_from_tree, with_values
+from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes, shaping
 from mmtpp.core.errors import (
     ClusterError,
     ConfigError,
-    DataError,
     MmtppError,
     StoppedError,
     StorageError,
@@ -35,7 +32,7 @@ from mmtpp.core.errors import (
 from mmtpp.core.order import seed_from
 from mmtpp.data.intervals import interval_range
 from mmtpp.data.machines import data_tasks, wait_for
-from mmtpp.data.plan import Asking, AssembleSettings, Plan, load_plan, make_plan
+from mmtpp.data.plan import Asking, AssembleSettings, Plan, make_plan
 from mmtpp.data.prepare import load_model_vocabulary, start_ray
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.model.adapter import check_adapter
@@ -48,11 +45,11 @@ from mmtpp.storage.paths import (
     filesystem_of,
     folder_bytes,
     join,
-    read_bytes,
     write_bytes,
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import flat_settings, versions
+from mmtpp.train.claim import RESULT_FILE, claim, finished_result, run_plan
 from mmtpp.train.description import describe_training, job_tags, tracked_store
 from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.hardware import Hardware, choose_hardware, worker_resources, workers
@@ -63,7 +60,6 @@ from mmtpp.train.template_record import Answers, check_template
 logger = logging.getLogger(__name__)
 
 TRACKER_WAIT_S = 20.0
-RESULT_FILE = "result.json"  # below the run's folder, written last
 
 
 def pretrain(
@@ -163,10 +159,10 @@ def _train(
         )
     name = run_name(config, job, store=manifest.fingerprint)
     run_uri = join(config.run.storage_uri, name)
-    _claim(config, job, run_uri)
+    claim(config, job, run_uri)
     train = assemble_settings(config, manifest, split="train", asking=asking)
-    plan = _plan(train, vocabulary, join(run_uri, "plan.parquet"))
-    result = _result(run_uri)
+    plan = run_plan(train, vocabulary, join(run_uri, "plan.parquet"))
+    result = finished_result(run_uri)
     if result is not None and result["steps"] == training.num_steps:
         logger.info("this run is finished; its result is %s", join(run_uri, RESULT_FILE))
         return result
@@ -350,92 +346,6 @@ def _timeouts(seconds: Mapping[str, float]) -> Iterator[None]:
 def output_kind(config: RunConfig) -> str:
     """What training makes: an ``adapter`` or a whole ``model``."""
     return "adapter" if config.lora.rank else "model"
-
-
-def _result(run_uri: str) -> dict[str, Any] | None:
-    """The result of a run that has finished; None before."""
-    uri = join(run_uri, RESULT_FILE)
-    return json.loads(read_bytes(uri)) if exists(uri) else None
-
-
-def _claim(config: RunConfig, job: str, run_uri: str) -> None:
-    """Write the settings into the run's folder, or check that they are those it was started with.
-
-    The number of updates may grow: the run then continues.
-
-    Raises:
-        ConfigError: The run was started with other settings; names each.
-    """
-    uri = join(run_uri, "config.json")
-    if exists(uri):
-        started = config_from_tree(json.loads(read_bytes(uri)))
-        before, now = (run_fingerprint(each, job=job, steps=False) for each in (started, config))
-        if before != now:
-            raise _other_settings(started, config, run_uri)
-        grown = _grown_steps(started, config, run_uri)
-        if not grown:
-            return
-        logger.warning(
-            "%s continues: %s. The learning rate follows the schedule of the longer run from its "
-            "next step on (warm-up and decay are shares of all steps), so it may rise again, and "
-            "the result is not that of a run of this length from the start",
-            run_uri,
-            grown,
-        )
-    write_bytes(uri, config.model_dump_json(indent=2).encode())
-
-
-def _other_settings(started: RunConfig, config: RunConfig, run_uri: str) -> ConfigError:
-    before, now = flat_settings(started), flat_settings(config)
-    changed = [f"{key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]]
-    return ConfigError(
-        "this run was started with other settings:\n  " + "\n  ".join(changed),
-        where=run_uri,
-        setting="run.name: choose another, or leave it empty",
-    )
-
-
-def _grown_steps(started: RunConfig, config: RunConfig, run_uri: str) -> str:
-    """Settings of the number of updates that were raised; empty where none has changed.
-
-    Raises:
-        ConfigError: One was lowered.
-    """
-    before, now = shaping(started, Shapes.STEPS), shaping(config, Shapes.STEPS)
-    changed = {
-        key: f"{key} = {before[key]} -> {now[key]}" for key in now if before[key] != now[key]
-    }
-    lowered = [text for key, text in changed.items() if not before[key] or now[key] < before[key]]
-    if lowered:
-        raise ConfigError(
-            f"a run cannot become shorter than it was started: {', '.join(lowered)}",
-            where=run_uri,
-            cause="its learning rates so far are those of the longer run",
-            setting="run.name: choose another, or leave it empty",
-        )
-    return ", ".join(changed.values())
-
-
-def _plan(settings: AssembleSettings, vocabulary: Vocabulary, uri: str) -> Plan:
-    """The run's plan: read back when the run has started before, made otherwise.
-
-    Raises:
-        DataError: the run was started with other data or settings.
-    """
-    if not exists(uri):
-        plan = make_plan(settings, vocabulary.token_ids())
-        plan.save(uri)
-        return plan
-    plan = load_plan(uri)
-    if plan.fingerprint != settings.fingerprint:
-        raise DataError(
-            f"this run was started on data {plan.fingerprint[:16]}, now it is "
-            f"{settings.fingerprint[:16]}",
-            where=uri,
-            cause="the store or a setting that shapes samples changed under the same run name",
-            setting="run.name: choose another, or leave it empty",
-        )
-    return plan
 
 
 def plan_validation(

@@ -36,8 +36,9 @@ from mmtpp.storage.paths import (
     write_bytes,
 )
 from mmtpp.train.checkpoint import BEST_BY, Progress, restore, saved_progress
+from mmtpp.train.claim import RESULT_FILE
 from mmtpp.train.engine import Engine
-from mmtpp.train.launch import RESULT_FILE, plan_validation, pretrain
+from mmtpp.train.launch import plan_validation, pretrain
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
 from tests.on_ray.killing import worker_killed_after_checkpoint
