@@ -302,9 +302,10 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
     base: dict[str, Any] = pretrain(make_config(**{**settings, "run.name": "base"}))
     assert base["metrics"]["validation/loss_per_token"] > 0  # its own past is enough
     settings["model.path"] = base["model_uri"]
+    result: dict[str, Any] = evaluate(make_config(**{**settings, "evaluation.futures": 0}))
     tuned = finetune(make_config(**{**settings, "run.name": "fc", "training.num_steps": 2}))
     settings["model.path"] = tuned["model_uri"]
-    result: dict[str, Any] = evaluate(make_config(**settings))
+    result |= evaluate(make_config(**settings))  # of forecasts, after that of likelihoods
     instant = datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() / 3600
     for uri, count in ((result["events_uri"], "events"), (result["targets_uri"], "targets")):
         table = pq.read_table(uri)
