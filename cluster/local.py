@@ -289,6 +289,7 @@ def _spawn(
         "PYTHONUNBUFFERED": "1",
         # its job runner (eight more processes) serves features this project does not use
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
         **(variables or {}),
     }
     with (stack.home / "logs" / f"{name}.log").open("w") as log:

@@ -273,6 +273,8 @@ def start_ray(*, packages: Sequence[Path] = ()) -> None:
             which imports them wherever the driver runs. Ignored where Ray is connected already.
     """
     if not ray.is_initialized():
+        # a Ray that is started here sends nothing to anyone who was not asked for
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
             logging_level=logging.WARNING, log_to_driver=True, runtime_env=sent_packages(packages)
         )
