@@ -383,7 +383,7 @@ def test_inspect_reports_the_events_that_do_not_fit(tmp_path: Path, capsys):
     text = capsys.readouterr().out
     assert "events that do not fit window.max_tokens = 256: 1;" in text
     assert f"sequence 's1', event 4: {found['tokens']:,} tokens" in text
-    assert "<td>s1</td><td>4</td>" in page.read_text()
+    assert '<td class="name">s1</td><td>4</td>' in page.read_text()
     assert 0 == main([*command, "--set", "template.max_text_tokens=8", "--json", str(out)])
     report = json.loads(out.read_text())
     assert (0, 1) == (report["num_too_long"], report["num_texts_truncated"])
