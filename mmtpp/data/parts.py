@@ -10,6 +10,7 @@ from mmtpp.core.events import EventSequence
 from mmtpp.core.split import SPLITS, part_of_path
 from mmtpp.data.layout import EncodeSettings
 from mmtpp.data.sources.reader import ParsedFile
+from mmtpp.data.sources.tables import suffix_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def check_parts(settings: EncodeSettings, paths: Sequence[str]) -> None:
     if settings.split_by == "given" and not in_records:
         for path in paths:
             # pickles of EasyTPP may hold all parts
-            if not path.endswith(".pkl") and not part_of_path(path):
+            if suffix_of(path) != ".pkl" and not part_of_path(path):
                 raise no_part(path, where=settings.source_uri)
 
 
