@@ -33,8 +33,8 @@ from benchmarks.fake_cloud import ROOT, autoscaled, machines_with, node_type
 from benchmarks.measure import finish, machine, table
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ClusterError
-from mmtpp.data.machines import Need, has_autoscaler, machines, wait_for
 from mmtpp.data.prepare import prepare
+from mmtpp.runtime.machines import Need, has_autoscaler, machines, wait_for
 from mmtpp.storage.paths import write_bytes
 
 RESULT = Path(__file__).with_suffix(".md")

@@ -27,14 +27,14 @@ from mmtpp.core.branches import BranchedTokens, lay_out_branches
 from mmtpp.core.events import Events
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template
-from mmtpp.data.intervals import interval_range
 from mmtpp.data.prepare import prepare
+from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import assemble_settings, template_of
-from mmtpp.data.store import StoreReader
+from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.forecast import Forecaster
+from mmtpp.model.flops import FlopCounter
+from mmtpp.model.next_event_scores import Forecaster
 from mmtpp.model.qwen_vl import build_tiny
-from mmtpp.train.flops import FlopCounter
 
 RESULT = Path(__file__).with_suffix(".md")
 TARGETS, VIDEOS, ALONE = 300, 3, 12

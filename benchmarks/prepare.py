@@ -36,12 +36,13 @@ from benchmarks.replicate import publish, read_videos
 from benchmarks.stack import danmaku_folder, own_stack
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
-from mmtpp.data import encode as steps
-from mmtpp.data.assemble import Assembler
-from mmtpp.data.plan import AssembleSettings, make_plan
-from mmtpp.data.planned import samples_table
-from mmtpp.data.prepare import prepare, start_ray
+from mmtpp.data.encode import encode as steps
+from mmtpp.data.prepare import prepare
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.plan import AssembleSettings, make_plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import filesystem_of, join, list_files, read_bytes, write_bytes
 from tests.qwen_vocabulary import qwen_tokenizer_json

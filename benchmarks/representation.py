@@ -24,7 +24,7 @@ from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.timecode import TIME_BYTES, encode_intervals
 from mmtpp.core.window import cut_windows, events_that_fit
-from mmtpp.data.raw import tokenised
+from mmtpp.data.encode.raw_data import tokenised
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.flights import load_departures, sequences

@@ -31,9 +31,9 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
 from mmtpp.model.full_size import full_size_config, on_meta
 from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.planner.memory import Option, Workload, count, memory
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.launch import pretrain
-from mmtpp.train.planner import Option, Workload, count, memory
 from tests.qwen_vocabulary import qwen_tokenizer_json
 
 PRESET, RANKS, STEPS, TOKENS = "3b", 2, 3, 128

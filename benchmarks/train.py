@@ -38,10 +38,10 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.row import Row
 from mmtpp.core.schedule import lr_factor
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import make_plan
-from mmtpp.data.planned import samples_table
 from mmtpp.data.prepare import prepare
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.plan import make_plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel

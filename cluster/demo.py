@@ -25,7 +25,7 @@ OF_A_JOB = re.compile(
     r"(INFO|WARNING|ERROR) mmtpp\S*: |step \d+/\d+, |\d+ of \d+ parameters |^error: "
 )
 # its own lines and its table, not the steps of all its trials
-OF_A_SWEEP = re.compile(r"INFO (tune\.|__main__)\S*: |(WARNING|ERROR) \S+: |^error: |^\|")
+OF_A_SWEEP = re.compile(r"INFO mmtpp\.sweep\S*: |(WARNING|ERROR) \S+: |^error: |^\|")
 
 
 def submit(

@@ -5,9 +5,7 @@ python jobs/evaluate.py --config jobs/configs/demo.toml --set model.path=FOLDER
 
 import sys
 
-from mmtpp.config.job import run_job
-from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.cli.jobs import run_named_job
 
 if __name__ == "__main__":
-    required = ["store.uri", "run.storage_uri", "model.path"]
-    sys.exit(run_job(__doc__ or "", evaluate, required=required))
+    sys.exit(run_named_job("evaluate", example=__doc__ or ""))

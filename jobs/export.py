@@ -5,9 +5,7 @@ python jobs/export.py --set model.path=BASE --set model.adapter=ADAPTER --set ru
 
 import sys
 
-from mmtpp.config.job import run_job
-from mmtpp.evaluate.export import export
+from mmtpp.cli.jobs import run_named_job
 
 if __name__ == "__main__":
-    required = ["model.path", "model.adapter", "run.storage_uri"]
-    sys.exit(run_job(__doc__ or "", export, required=required))
+    sys.exit(run_named_job("export", example=__doc__ or ""))

@@ -5,8 +5,7 @@ python jobs/finetune.py --config jobs/configs/demo_finetune.toml --set model.pat
 
 import sys
 
-from mmtpp.config.job import run_job
-from mmtpp.train.launch import finetune
+from mmtpp.cli.jobs import run_named_job
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__ or "", finetune, required=["store.uri", "run.storage_uri"]))
+    sys.exit(run_named_job("finetune", example=__doc__ or ""))

@@ -6,8 +6,7 @@ python jobs/predict.py --config jobs/configs/demo_finetune.toml --set model.path
 
 import sys
 
-from mmtpp.config.job import run_job
-from mmtpp.evaluate.predict import predict
+from mmtpp.cli.jobs import run_named_job
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__ or "", predict, required=["run.storage_uri", "model.path"]))
+    sys.exit(run_named_job("predict", example=__doc__ or ""))

@@ -5,8 +5,7 @@ python jobs/prepare.py --config jobs/configs/demo.toml
 
 import sys
 
-from mmtpp.config.job import run_job
-from mmtpp.data.prepare import prepare
+from mmtpp.cli.jobs import run_named_job
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__ or "", prepare, required=["source.uri", "store.uri"]))
+    sys.exit(run_named_job("prepare", example=__doc__ or ""))

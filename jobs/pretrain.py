@@ -5,8 +5,7 @@ python jobs/pretrain.py --config jobs/configs/demo.toml
 
 import sys
 
-from mmtpp.config.job import run_job
-from mmtpp.train.launch import pretrain
+from mmtpp.cli.jobs import run_named_job
 
 if __name__ == "__main__":
-    sys.exit(run_job(__doc__ or "", pretrain, required=["store.uri", "run.storage_uri"]))
+    sys.exit(run_named_job("pretrain", example=__doc__ or ""))

@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from mmtpp.api.forecaster import Forecaster
     from mmtpp.api.sequences import Sequences, compress, load_sequences
     from mmtpp.core.events import EventSequence
-    from mmtpp.data.images import load_image
-    from mmtpp.evaluate.next_event import Forecast, FutureEvent
+    from mmtpp.data.store.images import load_image
+    from mmtpp.predict.next_event import Forecast, FutureEvent
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,9 +27,9 @@ _MODULES = {
     "compress": "mmtpp.api.sequences",
     "load_sequences": "mmtpp.api.sequences",
     "EventSequence": "mmtpp.core.events",
-    "load_image": "mmtpp.data.images",
-    "Forecast": "mmtpp.evaluate.next_event",
-    "FutureEvent": "mmtpp.evaluate.next_event",
+    "load_image": "mmtpp.data.store.images",
+    "Forecast": "mmtpp.predict.next_event",
+    "FutureEvent": "mmtpp.predict.next_event",
 }
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
-from mmtpp.evaluate.figures import make_plots
 from mmtpp.evaluate.metrics import differences, estimate
-from mmtpp.evaluate.page import Subject, as_report
+from mmtpp.evaluate.report.figures import make_plots
+from mmtpp.evaluate.report.report_page import Subject, as_report
 from mmtpp.evaluate.targets import TARGET_SCHEMA
 
 HOSTILE = "<script>alert(1)</script>"

@@ -34,13 +34,13 @@ from benchmarks.quality.variants import PLAIN, Variant, variants
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import similar_events
-from mmtpp.data.intervals import interval_range
 from mmtpp.data.prepare import prepare
+from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import asking_of, assemble_settings, compression_of
-from mmtpp.data.store import StoreReader
-from mmtpp.evaluate.classical import baseline_targets
-from mmtpp.evaluate.forecasts import read_histories
-from mmtpp.evaluate.history import History
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.evaluate.baselines.classical import baseline_targets
+from mmtpp.evaluate.baselines.history import History
+from mmtpp.evaluate.forecast_scores import read_histories
 from mmtpp.evaluate.metrics import estimate
 
 NO_TICK = 1e-9  # of continuous times: moves simultaneous events apart for EasyTPP

@@ -17,15 +17,15 @@ import torch
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.order import samples_of_step, seed_from
 from mmtpp.core.row import HISTORY, Row
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.intervals import interval_range
-from mmtpp.data.plan import Asking, AssembleSettings, make_plan
-from mmtpp.data.planned import samples_table
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.interval_range import interval_range
+from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.forecast import Forecaster
+from mmtpp.model.next_event_scores import Forecaster
 from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest

@@ -23,19 +23,19 @@ import numpy as np
 
 from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
-from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
 from mmtpp.data.settings import assemble_settings
-from mmtpp.data.store import StoreReader
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.runtime.logs import start_logging
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import join, read_bytes
+from mmtpp.sweep.load_sweep import load_sweep
+from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.trial_table import Row, markdown
 from mmtpp.train.launch import pretrain
-from tune.load import load_sweep
-from tune.report import Row, markdown
-from tune.space import Sweep
-from tune.sweep import run
 
 HERE = Path(__file__).parent
 RESULT = HERE / "ablation.md"

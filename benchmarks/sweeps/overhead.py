@@ -24,10 +24,10 @@ from benchmarks.stack import danmaku_folder, own_stack
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
+from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.sweep_settings import SweepSettings
 from mmtpp.train.launch import pretrain
-from tune.settings import SweepSettings
-from tune.space import Sweep
-from tune.sweep import run
 
 RESULT = Path(__file__).with_suffix(".md")
 ROUNDS, STEPS, VALIDATE_EVERY = 3, 300, 50

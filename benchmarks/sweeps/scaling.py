@@ -19,13 +19,13 @@ import numpy as np
 
 from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
-from mmtpp.config.job import start_logging
 from mmtpp.config.load import with_values
 from mmtpp.data.prepare import prepare
-from tune.load import load_sweep
-from tune.report import Row, markdown
-from tune.scaling import CONTEXT, LOSS, PARAMETERS, STEP, Trials, fit, predicted, report
-from tune.sweep import run
+from mmtpp.runtime.logs import start_logging
+from mmtpp.sweep.load_sweep import load_sweep
+from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.scaling import CONTEXT, LOSS, PARAMETERS, STEP, Trials, fit, predicted, report
+from mmtpp.sweep.trial_table import Row, markdown
 
 RESULT = Path(__file__).with_suffix(".md")
 HOME = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "scaling"

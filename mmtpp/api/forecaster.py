@@ -22,22 +22,22 @@ from mmtpp.core.branches import branch_costs, check_futures, lay_out_branches
 from mmtpp.core.compression import compress
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, Events, EventSequence
-from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.intervals import IntervalGrid
 from mmtpp.core.row import Row
 from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
 from mmtpp.core.template import Template
 from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
-from mmtpp.data.images import load_image
-from mmtpp.data.raw import distinct_images, tokenised
+from mmtpp.data.encode.raw_data import distinct_images, tokenised
 from mmtpp.data.settings import compression_of, template_of
-from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.evaluate.next_event import Forecast, NextEvent, SeenEvents
+from mmtpp.data.store.images import load_image
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import local_folder, read_file
+from mmtpp.model.loaded import LoadedModel, ModelSource
+from mmtpp.model.record import Answers, recorded_answers, recorded_settings
+from mmtpp.predict.next_event import Forecast, NextEvent, SeenEvents
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.paths import as_uri
-from mmtpp.train.template_record import Answers, recorded_answers, recorded_settings
 
 logger = logging.getLogger(__name__)
 

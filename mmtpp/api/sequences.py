@@ -12,22 +12,22 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.api.frames import is_frame, read_frame
+from mmtpp.api.dataframes import is_frame, read_frame
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import Source
 from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.losses import Losses
-from mmtpp.data.prepare import load_model_vocabulary
-from mmtpp.data.raw import read_raw, tokenised
+from mmtpp.data.encode.raw_data import read_raw, tokenised
 from mmtpp.data.settings import compression_of
-from mmtpp.data.stored import (
+from mmtpp.data.store.contents import (
     store_reader,
     stored_rejected,
     stored_sequences,
     whole_sequences,
 )
+from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import as_uri, join_inside
 

@@ -1,0 +1,1 @@
+"""Settings, each declaring what it shapes; read once, where a job starts."""

@@ -3,7 +3,7 @@
 from pydantic import model_validator
 
 from mmtpp.config.data import Columns, Compression, Source, Split, Store, Taxi, Template, Window
-from mmtpp.config.jobs import Evaluation, Generation, Prediction, Run, Tracking
+from mmtpp.config.inference import Evaluation, Generation, Prediction, Run, Tracking
 from mmtpp.config.section import Section
 from mmtpp.config.training import (
     Lora,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.row import HISTORY, Branches, Questions
-from mmtpp.core.runs import find_runs
+from mmtpp.core.run_length import find_runs
 from mmtpp.core.template import Template
 from mmtpp.core.tokens import Modality, Tokens
 

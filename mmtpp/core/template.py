@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.runs import Runs, find_runs, runs_to_restart
+from mmtpp.core.run_length import Runs, find_runs, runs_to_restart
 from mmtpp.core.timecode import MAX_BYTES, TIME_BYTES, encode_intervals
 from mmtpp.core.tokens import Modality, TokenIds, Tokens
 
@@ -252,7 +252,7 @@ class Template:
         return Restart(run, image, image_at)
 
     def write(self, events: Events) -> Tokens:
-        """Write a window of events; ``core.reading`` reads it back.
+        """Write a window of events; ``core.parsing`` reads it back.
 
         Args:
             events: the window, E events; its first kept event shows its image.

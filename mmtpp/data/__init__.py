@@ -1,0 +1,1 @@
+"""From source files to packed samples, distributed by Ray Data."""

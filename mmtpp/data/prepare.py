@@ -1,20 +1,13 @@
 """The prepare job: configuration in, event store and report out. Runs on the driver."""
 
-import json
 import logging
-import os
-from collections.abc import Sequence
-from pathlib import Path
-
-import ray
 
 from mmtpp.config.schema import RunConfig, Source, Split
-from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import instant_of
-from mmtpp.data.encode import encode
-from mmtpp.data.layout import EncodeSettings
-from mmtpp.data.long_events import find_long_events
-from mmtpp.data.machines import data_tasks, wait_for
+from mmtpp.data.encode.encode import encode
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.settings import (
     assemble_settings,
     columns_of,
@@ -25,11 +18,11 @@ from mmtpp.data.settings import (
 )
 from mmtpp.data.sources import flights, taxi
 from mmtpp.data.sources.types import OTHER
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
-from mmtpp.storage.hub import hub_folder, is_hub
+from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest
-from mmtpp.storage.model_folder import check_model_folder
-from mmtpp.storage.paths import check_bucket, exists, join, read_bytes, split_file
+from mmtpp.storage.paths import check_bucket, split_file
 
 logger = logging.getLogger(__name__)
 
@@ -242,55 +235,3 @@ def _build(source: Source) -> dict[str, object]:
             )
             return {"excluded_by_cause": published.excluded_by_cause}
     return {}
-
-
-def load_model_vocabulary(model_uri: str) -> Vocabulary:
-    """The vocabulary of a base model, without its weights.
-
-    Raises:
-        ModelError: nothing usable there.
-        StorageError: the place cannot be reached.
-    """
-    check_model_folder(model_uri, setting=f"model.path or model.adapter = {model_uri}")
-    folder = model_uri
-    if is_hub(model_uri):
-        folder = str(hub_folder(model_uri, files=[TOKENIZER_FILE]))
-    if not exists(join(folder, TOKENIZER_FILE)):
-        raise ModelError(
-            "there is no model here: tokenizer.json is missing",
-            where=model_uri,
-            cause="the training run that should have written it has not finished, or the URI is "
-            "wrong; a model of the hub is hf://OWNER/NAME",
-        )
-    return Vocabulary(read_bytes(join(folder, TOKENIZER_FILE)).decode())
-
-
-def start_ray(*, packages: Sequence[Path] = ()) -> None:
-    """Join the cluster of ``RAY_ADDRESS`` or of this job, or start one on this machine.
-
-    Args:
-        packages: Folders of Python packages that are not installed. Ray sends them to every worker,
-            which imports them wherever the driver runs. Ignored where Ray is connected already.
-    """
-    if not ray.is_initialized():
-        # a Ray that is started here sends nothing to anyone who was not asked for
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            logging_level=logging.WARNING, log_to_driver=True, runtime_env=sent_packages(packages)
-        )
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-
-
-def sent_packages(packages: Sequence[Path]) -> dict[str, object] | None:
-    """Ray's runtime environment that sends packages to the workers; None where none is sent.
-
-    A submitted job that names ``py_modules`` of its own keeps those: Ray refuses a second list.
-
-    Args:
-        packages: Folders of Python packages.
-    """
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-    if not packages or "py_modules" in (job.get("runtime_env") or {}):
-        return None
-    return {"py_modules": [str(folder) for folder in packages]}

@@ -4,13 +4,13 @@ from mmtpp.config.schema import RunConfig, Source, Store, Tasks
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.template import TemplateSettings
-from mmtpp.data.plan import Asking, AssembleSettings
+from mmtpp.data.samples.plan import Asking, AssembleSettings
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.sources.types import AUTO, OTHER
-from mmtpp.data.store import StoreSettings
+from mmtpp.data.store.store_reader import StoreSettings
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, read_bytes

@@ -1,0 +1,1 @@
+"""Held-out events scored: likelihoods, forecasts, texts, long horizons."""

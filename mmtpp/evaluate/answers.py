@@ -16,23 +16,23 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.samples.actors import iter_samples
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
 from mmtpp.data.settings import assemble_settings
-from mmtpp.data.store import Address, StoreReader
-from mmtpp.evaluate.actors import iter_samples
+from mmtpp.data.store.store_reader import Address, StoreReader
 from mmtpp.evaluate.metrics import Estimate, few_sequences, mean_estimates
-from mmtpp.evaluate.model import LoadedModel, ModelSource
 from mmtpp.evaluate.published import bare, finetuned_values, published_values
 from mmtpp.evaluate.targets import writing_settings
-from mmtpp.evaluate.texts import TEXT_SCORES, text_scores
-from mmtpp.model.forecast import Forecaster
+from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
+from mmtpp.model.generation import TextWriter, WritingSettings
+from mmtpp.model.loaded import LoadedModel, ModelSource
+from mmtpp.model.next_event_scores import Forecaster
+from mmtpp.model.record import Answers
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.model.writing import TextWriter, WritingSettings
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import join, write_bytes
-from mmtpp.train.template_record import Answers
 
 logger = logging.getLogger(__name__)
 

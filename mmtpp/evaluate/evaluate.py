@@ -11,15 +11,14 @@ from typing import Any
 import pyarrow.compute as pc
 
 from mmtpp.config.fingerprint import run_name
+from mmtpp.config.flat import flat_settings
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import EVENT_TASKS, check_futures
 from mmtpp.core.errors import DataError
-from mmtpp.data.machines import data_tasks, wait_for
-from mmtpp.data.plan import make_plan
-from mmtpp.data.prepare import load_model_vocabulary, start_ray
+from mmtpp.data.samples.plan import make_plan
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.answers import evaluate_answers
-from mmtpp.evaluate.forecasts import evaluate_forecasts
+from mmtpp.evaluate.forecast_scores import evaluate_forecasts
 from mmtpp.evaluate.likelihood import (
     baseline_metrics,
     loss_metrics,
@@ -27,16 +26,19 @@ from mmtpp.evaluate.likelihood import (
     summarize,
     training_statistics,
 )
-from mmtpp.evaluate.model import ModelSource
+from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.loaded import ModelSource
+from mmtpp.model.record import check_template, recorded_answers
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.runtime.hardware import choose_hardware
+from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import check_bucket, join, read_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
-from mmtpp.track.provenance import flat_settings, versions
-from mmtpp.train.description import job_tags, tracked_store
-from mmtpp.train.hardware import choose_hardware
-from mmtpp.train.template_record import check_template, recorded_answers
+from mmtpp.track.provenance import versions
+from mmtpp.track.run_labels import job_tags, tracked_store
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import TASKS
 from mmtpp.core.events import NO_FRAME
 from mmtpp.core.row import Row
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import AssembleSettings, Plan
-from mmtpp.data.store import Address, StoreReader
-from mmtpp.evaluate.actors import iter_samples
-from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.data.samples.actors import iter_samples
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.plan import AssembleSettings, Plan
+from mmtpp.data.store.store_reader import Address, StoreReader
+from mmtpp.model.loaded import LoadedModel, ModelSource
 from mmtpp.model.processor import encode_image
 
 RANKS = {"easy": 0.05, "rather easy": 0.25, "typical": 0.5, "rather hard": 0.75, "hard": 0.95}

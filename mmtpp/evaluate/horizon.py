@@ -24,21 +24,21 @@ from scipy.optimize import linear_sum_assignment
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
-from mmtpp.core.forecast import IntervalGrid
+from mmtpp.core.intervals import IntervalGrid
 from mmtpp.core.order import seed_from
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.samples.actors import iter_samples
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
 from mmtpp.data.settings import assemble_settings
-from mmtpp.evaluate.actors import iter_samples
-from mmtpp.evaluate.history import History
+from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.metrics import CONFIDENCE, Estimate, mean_estimates
-from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.model.rollout import Roller
+from mmtpp.model.loaded import LoadedModel, ModelSource
+from mmtpp.model.record import Answers
+from mmtpp.model.sampling import Roller
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import join, write_bytes
-from mmtpp.train.template_record import Answers
 
 logger = logging.getLogger(__name__)
 

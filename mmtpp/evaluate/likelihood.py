@@ -6,12 +6,12 @@ import pyarrow as pa
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.scores import LossSums
 from mmtpp.core.tokens import Modality
-from mmtpp.data.plan import AssembleSettings, Plan
-from mmtpp.data.store import StoreReader
-from mmtpp.evaluate.actors import iter_samples
-from mmtpp.evaluate.baselines import ByteMarginal, TrainingStatistics
-from mmtpp.evaluate.model import ModelSource
+from mmtpp.data.samples.actors import iter_samples
+from mmtpp.data.samples.plan import AssembleSettings, Plan
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
 from mmtpp.evaluate.score import WindowScorer
+from mmtpp.model.loaded import ModelSource
 from mmtpp.storage.manifest import Manifest
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.evaluate.texts import TEXT_SCORES
+from mmtpp.evaluate.text_metrics import TEXT_SCORES
 
 BUCKETS = {"1-50": (1, 50), "50-200": (50, 200), "200-500": (200, 500), "over_500": (500, 2**31)}
 """Positions in the sequence, the first included, the last not: long range is visible apart."""

@@ -5,9 +5,9 @@ import pyarrow as pa
 import torch
 
 from mmtpp.core.scores import LossSums, score_events
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import AssembleSettings
-from mmtpp.evaluate.model import LoadedModel, ModelSource
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.model.loaded import LoadedModel, ModelSource
 
 EVENT_SCHEMA = pa.schema(
     [

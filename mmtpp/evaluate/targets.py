@@ -7,17 +7,17 @@ import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import TASKS
-from mmtpp.core.forecast import IntervalForecasts, IntervalGrid
+from mmtpp.core.intervals import IntervalForecasts, IntervalGrid
 from mmtpp.core.order import seed_from
 from mmtpp.core.row import Row
 from mmtpp.core.timecode import bin_edges, encode_intervals
 from mmtpp.core.tokens import Modality
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import AssembleSettings
-from mmtpp.evaluate.model import LoadedModel, ModelSource
-from mmtpp.evaluate.texts import TEXT_SCORES, text_scores
-from mmtpp.model.forecast import Forecaster, RowForecasts, TextScores, TimeForecasts
-from mmtpp.model.writing import TextWriter, WritingSettings
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
+from mmtpp.model.generation import TextWriter, WritingSettings
+from mmtpp.model.loaded import LoadedModel, ModelSource
+from mmtpp.model.next_event_scores import Forecaster, RowForecasts, TextScores, TimeForecasts
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 TARGET_SCHEMA = pa.schema(

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, intervals_from_times
-from mmtpp.core.markdown import as_plain
-from mmtpp.data.images import load_image
-from mmtpp.data.stored import store_reader, stored_sequences
+from mmtpp.data.store.contents import store_reader, stored_sequences
+from mmtpp.data.store.images import load_image
 from mmtpp.model.processor import encode_image
 from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.storage.markdown import as_plain
 
 EASYTPP_NAMES = {"train": "train", "validation": "dev", "test": "test"}
 COLUMNS = {"sequence": "sequence_id", "time": "times", "type": "types", "text": "texts",

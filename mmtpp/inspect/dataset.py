@@ -9,14 +9,14 @@ import numpy as np
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import Events, Rejected
 from mmtpp.core.losses import Losses
-from mmtpp.data.listing import IMAGE_SUFFIXES
-from mmtpp.data.parts import looks_given
-from mmtpp.data.prepare import load_model_vocabulary
-from mmtpp.data.raw import RawData, read_raw, tokenised
+from mmtpp.data.encode.given_parts import looks_given
+from mmtpp.data.encode.listing import IMAGE_SUFFIXES
+from mmtpp.data.encode.raw_data import RawData, read_raw, tokenised
+from mmtpp.data.encode.type_names import types_line
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.data.sources.types import AUTO
-from mmtpp.data.stored import all_rejected, store_reader, stored_rejected, stored_words
-from mmtpp.data.type_names import types_line
+from mmtpp.data.store.contents import all_rejected, store_reader, stored_rejected, stored_words
+from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import filesystem_of, list_files, list_source, split_file

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmtpp.core.errors import ModelError
+from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.hub import hub_folder, is_hub
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.node_copy import node_copy
@@ -38,3 +40,24 @@ def read_file(uri: str, name: str) -> bytes | None:
         uri = str(hub_folder(uri, files=[name]))
     place = join(uri, name)
     return read_bytes(place) if exists(place) else None
+
+
+def load_model_vocabulary(model_uri: str) -> Vocabulary:
+    """The vocabulary of a base model, without its weights.
+
+    Raises:
+        ModelError: nothing usable there.
+        StorageError: the place cannot be reached.
+    """
+    check_model_folder(model_uri, setting=f"model.path or model.adapter = {model_uri}")
+    folder = model_uri
+    if is_hub(model_uri):
+        folder = str(hub_folder(model_uri, files=[TOKENIZER_FILE]))
+    if not exists(join(folder, TOKENIZER_FILE)):
+        raise ModelError(
+            "there is no model here: tokenizer.json is missing",
+            where=model_uri,
+            cause="the training run that should have written it has not finished, or the URI is "
+            "wrong; a model of the hub is hf://OWNER/NAME",
+        )
+    return Vocabulary(read_bytes(join(folder, TOKENIZER_FILE)).decode())

@@ -15,7 +15,7 @@ class Manifest:
     """What a store holds.
 
     Attributes:
-        schema_version: of the columns, see ``data.layout.SEQUENCE_SCHEMA``.
+        schema_version: of the columns, see ``data.store.layout.SEQUENCE_SCHEMA``.
         fingerprint: hash of the content and the encode settings; decides the order of training.
         request: hash of the encode settings and of the listing of the source files; equal means
             that preparing again would do the same work.

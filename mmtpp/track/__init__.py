@@ -1,0 +1,1 @@
+"""MLflow, imported nowhere else."""

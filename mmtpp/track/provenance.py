@@ -6,24 +6,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mmtpp.config.schema import RunConfig
-
 PACKAGES = ("mmtpp", "torch", "ray", "deepspeed", "transformers", "peft", "mlflow", "numpy")
-
-
-def flat_settings(config: RunConfig) -> dict[str, object]:
-    """``section.key`` -> value for every setting."""
-    flat: dict[str, object] = {}
-
-    def walk(tree: dict[str, object], prefix: str) -> None:
-        for key, value in tree.items():
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-            else:
-                flat[prefix + key] = value
-
-    walk(config.model_dump(mode="json"), "")
-    return flat
 
 
 def versions() -> dict[str, str]:

@@ -5,14 +5,14 @@ import logging
 from typing import Any
 
 from mmtpp.config.fingerprint import run_fingerprint
+from mmtpp.config.flat import flat_settings
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.shapes import Shapes, shaping
 from mmtpp.core.errors import ConfigError, DataError
-from mmtpp.data.plan import AssembleSettings, Plan, load_plan, make_plan
+from mmtpp.data.samples.plan import AssembleSettings, Plan, load_plan, make_plan
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
-from mmtpp.track.provenance import flat_settings
 
 logger = logging.getLogger(__name__)
 

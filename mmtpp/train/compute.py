@@ -7,13 +7,13 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.order import seed_from
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import AssembleSettings, Plan
-from mmtpp.data.planned import samples_table
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.plan import AssembleSettings, Plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.model.event_model import EventModel
+from mmtpp.model.flops import FlopCounter
 from mmtpp.model.qwen_vl import tiny_config
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.train.flops import FlopCounter
 
 COUNTED = 64  # samples, of which the mean is taken
 

@@ -1,35 +1,7 @@
 """What MLflow shows of a run besides its numbers."""
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.storage.manifest import Manifest
-from mmtpp.track.tracker import TrackedData
 from mmtpp.train.task import Task
-
-
-def job_tags(job: str) -> dict[str, str]:
-    """What MLflow shows as a run's source."""
-    return {
-        "mmtpp.job": job,
-        "mlflow.source.name": f"jobs/{job}.py",
-        "mlflow.source.type": "JOB",
-    }
-
-
-def tracked_store(uri: str, manifest: Manifest, *, context: str) -> TrackedData:
-    """An event store as data of a run.
-
-    Args:
-        uri: of the store.
-        manifest: of the store.
-        context: ``training`` or ``evaluation``.
-    """
-    counts = {
-        "events": manifest.events_kept,
-        "frames": manifest.frames,
-        **{f"{split} sequences": count for split, count in manifest.sequences_by_split.items()},
-    }
-    name = uri.rstrip("/").rpartition("/")[2]
-    return TrackedData(name, uri, manifest.fingerprint, context, counts)
 
 
 def describe_training(config: RunConfig, job: str, task: Task) -> str:

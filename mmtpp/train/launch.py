@@ -20,6 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from mmtpp.config.fingerprint import run_fingerprint, run_name
+from mmtpp.config.flat import flat_settings
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import (
@@ -30,13 +31,17 @@ from mmtpp.core.errors import (
     StorageError,
 )
 from mmtpp.core.order import seed_from
-from mmtpp.data.intervals import interval_range
-from mmtpp.data.machines import data_tasks, wait_for
-from mmtpp.data.plan import Asking, AssembleSettings, Plan, make_plan
-from mmtpp.data.prepare import load_model_vocabulary, start_ray
+from mmtpp.data.samples.interval_range import interval_range
+from mmtpp.data.samples.plan import Asking, AssembleSettings, Plan, make_plan
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
 from mmtpp.model.adapter import check_adapter
+from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.record import Answers, check_template
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.runtime.hardware import Hardware, choose_hardware, worker_resources, workers
+from mmtpp.runtime.interruptions import stops_on_sigterm
+from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.session import start_ray
 from mmtpp.storage.hub import is_hub, pinned
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import (
@@ -48,14 +53,12 @@ from mmtpp.storage.paths import (
     write_bytes,
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
-from mmtpp.track.provenance import flat_settings, versions
+from mmtpp.track.provenance import versions
+from mmtpp.track.run_labels import job_tags, tracked_store
 from mmtpp.train.claim import RESULT_FILE, claim, finished_result, run_plan
-from mmtpp.train.description import describe_training, job_tags, tracked_store
+from mmtpp.train.description import describe_training
 from mmtpp.train.entry import train_loop_per_worker
-from mmtpp.train.hardware import Hardware, choose_hardware, worker_resources, workers
-from mmtpp.train.stopping import stops_on_sigterm
 from mmtpp.train.task import PROGRESS_FILE, Task, best_uri
-from mmtpp.train.template_record import Answers, check_template
 
 logger = logging.getLogger(__name__)
 

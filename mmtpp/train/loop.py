@@ -6,8 +6,8 @@ from typing import Any
 
 import ray.train
 
-from mmtpp.config.job import start_logging
 from mmtpp.core.scores import LossSums
+from mmtpp.runtime.logs import start_logging
 from mmtpp.train.checkpoint import Progress, save
 from mmtpp.train.step import train_step
 from mmtpp.train.task import Task, best_uri

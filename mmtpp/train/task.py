@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from mmtpp.data.plan import AssembleSettings
+from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.model.record import Answers
 from mmtpp.track.mlflow_tracker import RunIdentity
-from mmtpp.train.template_record import Answers
 
 PROGRESS_FILE = "progress.json"  # of a checkpoint
 

@@ -8,8 +8,8 @@ from mmtpp.core.branches import TASKS
 from mmtpp.core.row import Row
 from mmtpp.core.scores import LossSums, score_events
 from mmtpp.core.tokens import Modality
-from mmtpp.data.feed import iter_rows
-from mmtpp.data.plan import load_plan
+from mmtpp.data.samples.feed import iter_rows
+from mmtpp.data.samples.plan import load_plan
 from mmtpp.train.engine import sum_over_ranks
 from mmtpp.train.worker import VALIDATING, Worker
 

@@ -21,15 +21,19 @@ from mmtpp.core.errors import StorageError
 from mmtpp.core.order import num_micro_batches, share_of_rank
 from mmtpp.core.row import Row
 from mmtpp.core.smoothing import TimeSmoothing
-from mmtpp.data.feed import iter_rows, rank_samples
-from mmtpp.data.plan import Plan, load_plan
+from mmtpp.data.samples.feed import iter_rows, rank_samples
+from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
+from mmtpp.model.card import write_card
 from mmtpp.model.companions import read_companions
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, build_event_model, save_trained
+from mmtpp.model.flops import FlopCounter, peak_flops
 from mmtpp.model.folder import local_folder
 from mmtpp.model.lora import trainable_parameters
+from mmtpp.model.record import write_template
 from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.runtime.hardware import check_same_gpus
 from mmtpp.storage.paths import (
     copy_folder,
     filesystem_of,
@@ -40,19 +44,15 @@ from mmtpp.storage.paths import (
 )
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
-from mmtpp.train.card import write_card
 from mmtpp.train.checkpoint import Progress, remove_leftovers, restore, saved_progress
 from mmtpp.train.engine import DeepSpeedEngine, Engine
-from mmtpp.train.flops import FlopCounter, peak_flops
-from mmtpp.train.hardware import check_same_gpus
 from mmtpp.train.notices import Notices
-from mmtpp.train.sharding import Zero3Sharding
 from mmtpp.train.step import LabelWeights, smoothing_of
 from mmtpp.train.task import Task, best_uri
 from mmtpp.train.telemetry import Telemetry
-from mmtpp.train.template_record import write_template
 from mmtpp.train.watchdog import Watchdog
 from mmtpp.train.zero import deepspeed_config, stage_of
+from mmtpp.train.zero3_loading import Zero3Sharding
 
 logger = logging.getLogger(__name__)
 

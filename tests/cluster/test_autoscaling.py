@@ -13,17 +13,17 @@ from mlflow.tracking import MlflowClient
 
 from benchmarks.fake_cloud import ROOT, lose, machines_with, wait_until_gone
 from benchmarks.watch import checkpoints_known
+from mmtpp.config.flat import flat_settings
 from mmtpp.core.errors import ClusterError
 from mmtpp.data.prepare import prepare
 from mmtpp.storage.paths import list_files, write_bytes
-from mmtpp.track.provenance import flat_settings
+from mmtpp.sweep.load_sweep import load_sweep
+from mmtpp.sweep.run_sweep import run
 from mmtpp.train.launch import pretrain
 from tests.cluster.conftest import NO_CAPACITY
 from tests.on_ray.curves import curve
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
 from tests.on_ray.settings import RUNS, SOURCE, STORE, make_config
-from tune.load import load_sweep
-from tune.sweep import run
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +153,7 @@ def test_training_brings_its_own_machines_and_releases_them(undisturbed):
 
 
 def test_a_machine_lost_by_prepare_is_replaced_and_nothing_is_lost(cloud, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 2)
+    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 2)
     source, files = "s3://mmtpp/lost/raw", 800
     publish_many(source, files)
     changes = {**ON_DATA, "source.uri": source}

@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mmtpp.evaluate import baseline_tasks
-from mmtpp.evaluate.baseline_tasks import BaselineTasks
-from mmtpp.evaluate.classical import Baselines, baseline_targets
-from mmtpp.evaluate.history import History
+from mmtpp.evaluate.baselines import baseline_tasks
+from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
+from mmtpp.evaluate.baselines.classical import Baselines, baseline_targets
+from mmtpp.evaluate.baselines.history import History
 from tests.on_ray.settings import make_config
 
 

@@ -12,10 +12,10 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mmtpp.core.row import Row
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.feed import iter_rows, rank_samples
-from mmtpp.data.plan import Plan, load_plan, make_plan
-from mmtpp.data.planned import samples_table
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.feed import iter_rows, rank_samples
+from mmtpp.data.samples.plan import Plan, load_plan, make_plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, filesystem_of, list_files, read_bytes, write_bytes
@@ -42,8 +42,8 @@ def plan(store) -> Plan:
 
 
 def test_planning_on_the_cluster_gives_the_same_plan(plan, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.over_files.FILES_HERE", 0)
-    monkeypatch.setattr("mmtpp.data.over_files.FILES_PER_TASK", 1)
+    monkeypatch.setattr("mmtpp.data.samples.over_files.FILES_HERE", 0)
+    monkeypatch.setattr("mmtpp.data.samples.over_files.FILES_PER_TASK", 1)
     on_cluster = make_plan(*_settings())
     assert plan.windows.equals(on_cluster.windows)
     assert plan.samples == on_cluster.samples
@@ -52,7 +52,7 @@ def test_planning_on_the_cluster_gives_the_same_plan(plan, monkeypatch):
 
 @pytest.mark.parametrize(("num_ranks", "chunk"), [(1, 256), (2, 5), (3, 256)])
 def test_the_feed_delivers_the_plan_at_any_world_size(plan, monkeypatch, num_ranks: int, chunk):
-    monkeypatch.setattr("mmtpp.data.feed.CHUNK", chunk)
+    monkeypatch.setattr("mmtpp.data.samples.feed.CHUNK", chunk)
     settings, token_ids = _settings()
     consumed = []
     for rank in range(num_ranks):

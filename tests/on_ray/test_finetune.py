@@ -13,14 +13,14 @@ from mlflow.tracking import MlflowClient
 
 import mmtpp
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.forecast import IntervalRange
+from mmtpp.core.intervals import IntervalRange
 from mmtpp.evaluate.evaluate import evaluate
-from mmtpp.evaluate.predict import predict
+from mmtpp.model.record import recorded_answers
+from mmtpp.predict.predict import predict
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import list_files, read_bytes
 from mmtpp.train.launch import finetune
-from mmtpp.train.template_record import recorded_answers
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
 from tests.on_ray.settings import STORE, make_config

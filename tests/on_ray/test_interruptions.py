@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from mmtpp.core.errors import ClusterError
-from mmtpp.data.assemble import Assembler
-from mmtpp.data.encode import _Run
-from mmtpp.data.plan import make_plan
-from mmtpp.data.planned import samples_table
+from mmtpp.data.encode.encode import _Run
 from mmtpp.data.prepare import prepare
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.plan import make_plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import exists, list_files
@@ -50,7 +50,7 @@ def _belongs(process: psutil.Process, stack) -> bool:
     "step", ["ReadShard", pytest.param("DecodeImages", marks=pytest.mark.slow)]
 )
 def test_a_killed_worker_of_prepare_changes_nothing(cluster, tmp_path, monkeypatch, step: str):
-    monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 1)
+    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 1)
     raw = str(tmp_path / "raw")
     publish_events(raw)
     changes = {"source.uri": raw, "source.max_workers": 2}
@@ -113,7 +113,7 @@ def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, 
 )
 def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, stop_at: str):
     """On the real server; the second job is given only what the first has not done."""
-    monkeypatch.setattr("mmtpp.data.encode.FILES_PER_SHARD", 1)
+    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 1)
     target = f"s3://mmtpp/t/faults/stop-{stop_at}"
     given: list[tuple[str, list]] = []
     stop_after = {stop_at: 1}
@@ -148,11 +148,11 @@ def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, sto
 @pytest.mark.slow
 def test_a_task_that_always_kills_its_process_ends_the_job(cluster, tmp_path, monkeypatch):
     """As one does that needs more memory than there is."""
-    monkeypatch.setattr("mmtpp.data.encode.MAX_RETRIES", 1)
+    monkeypatch.setattr("mmtpp.data.encode.encode.MAX_RETRIES", 1)
     raw = tmp_path / "raw"
     publish_events(str(raw))
     config = make_config(**{"source.uri": str(raw), "store.uri": str(tmp_path / "store")})
-    monkeypatch.setattr("mmtpp.data.encode.ReadShard", Dies)
+    monkeypatch.setattr("mmtpp.data.encode.encode.ReadShard", Dies)
     with pytest.raises(ClusterError, match=r"(?s)step Dies failed 2 times.*source\.max_file_mib"):
         prepare(config)
     assert find_manifest(config.store.uri) is None

@@ -5,8 +5,8 @@ import time
 import pytest
 from ray.util.state import list_actors, list_tasks
 
-from mmtpp.data.machines import machines
 from mmtpp.data.prepare import prepare
+from mmtpp.runtime.machines import machines
 from mmtpp.train.launch import pretrain
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import make_config

@@ -10,11 +10,11 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.timecode import encode_intervals
 from mmtpp.data.prepare import prepare
 from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.model.record import recorded_answers
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import read_bytes, write_bytes
 from mmtpp.train.launch import finetune
-from mmtpp.train.template_record import recorded_answers
 from tests.on_ray.curves import curve
 from tests.on_ray.settings import make_config
 

@@ -18,11 +18,11 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config, with_values
 from mmtpp.core.errors import ClusterError, ConfigError, DataError, StorageError
-from mmtpp.data.machines import machines
-from mmtpp.data.plan import make_plan
 from mmtpp.data.prepare import prepare
+from mmtpp.data.samples.plan import make_plan
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.qwen_vl import build_tiny
+from mmtpp.runtime.machines import machines
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (
     copy_folder,
@@ -32,18 +32,18 @@ from mmtpp.storage.paths import (
     read_bytes,
     remove_folder,
 )
+from mmtpp.sweep.load_sweep import load_sweep
+from mmtpp.sweep.resume import check_data
+from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.search import concurrency, largest_trial
+from mmtpp.sweep.sweep_settings import OF_VALIDATION
+from mmtpp.sweep.trial_table import as_toml
 from mmtpp.train.compute import steps_within
 from mmtpp.train.task import PROGRESS_FILE
 from tests.conftest import ROOT
 from tests.on_ray.events import publish_events
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import RUNS, STORE, make_config
-from tune.load import load_sweep
-from tune.report import as_toml
-from tune.resume import check_data
-from tune.search import concurrency, largest_trial
-from tune.settings import OF_VALIDATION
-from tune.sweep import run
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.plan import load_plan, make_plan
-from mmtpp.data.planned import samples_table
 from mmtpp.data.prepare import prepare
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.plan import load_plan, make_plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
-from mmtpp.evaluate.export import export
 from mmtpp.model.folder import local_folder
 from mmtpp.model.qwen_vl import load_base
+from mmtpp.predict.export import export
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (
     copy_folder,

@@ -17,9 +17,9 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import save_file
 
 from benchmarks.watch import checkpoints_known
+from mmtpp.config.flat import flat_settings
 from mmtpp.core.errors import StorageError
 from mmtpp.storage.paths import write_bytes
-from mmtpp.track.provenance import flat_settings
 from mmtpp.train.checkpoint import Progress, remove_leftovers, save
 from mmtpp.train.engine import Engine
 from mmtpp.train.launch import pretrain

@@ -191,9 +191,9 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     from mmtpp.core.errors import NonFiniteLossError
     from mmtpp.model.event_model import build_event_model, save_trained
     from mmtpp.train.engine import DeepSpeedEngine
-    from mmtpp.train.sharding import Zero3Sharding
     from mmtpp.train.step import LabelWeights, train_step
     from mmtpp.train.zero import deepspeed_config, stage_of
+    from mmtpp.train.zero3_loading import Zero3Sharding
 
     config = config_from_tree(
         {

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from mmtpp.core.branches import EVENT_TASKS, TASKS, lay_out_branches
-from mmtpp.core.forecast import IntervalRange
+from mmtpp.core.intervals import IntervalRange
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.timecode import encode_intervals
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.forecast import Forecaster
+from mmtpp.model.next_event_scores import Forecaster
 from tests.parity.test_branched import events_of, path_of, row_alone, row_of
 from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
 

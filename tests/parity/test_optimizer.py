@@ -12,7 +12,7 @@ from torch import nn
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ConfigError
-from mmtpp.train.optimizer.geometry import orthogonalized, steepest_direction
+from mmtpp.experiments.geometry import orthogonalized, steepest_direction
 from mmtpp.train.optimizer.optimizer import Optimizer, is_hidden_matrix
 from tests.parity.ranks import STEPS, Job, event_model, plain_losses, run_ranks
 

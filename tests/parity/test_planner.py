@@ -9,15 +9,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from mmtpp.__main__ import main
+from mmtpp.cli.main import main
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import Optimizer, Precision
+from mmtpp.experiments.geometry import orthogonalized, rms_scale, steepest_direction
 from mmtpp.model.attention import Segments, use_packed_attention
 from mmtpp.model.full_size import full_size_config
 from mmtpp.model.lora import attach_lora
-from mmtpp.train import planner
-from mmtpp.train.optimizer.geometry import orthogonalized, rms_scale, steepest_direction
-from mmtpp.train.planner import (
+from mmtpp.planner import memory as planner
+from mmtpp.planner.memory import (
     DIRECTION_BYTES,
     GIB,
     Counts,

@@ -7,11 +7,11 @@ import pytest
 
 from mmtpp.core.branches import lay_out_branches
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.forecast import IntervalRange
+from mmtpp.core.intervals import IntervalRange
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.forecast import Forecaster
-from mmtpp.model.rollout import Roller
+from mmtpp.model.next_event_scores import Forecaster
+from mmtpp.model.sampling import Roller
 from tests.parity.test_branched import events_of, path_of, row_alone, row_of
 from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
 

@@ -10,7 +10,7 @@ from mmtpp.core.branches import lay_out_branches, lay_out_questions
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.writing import TextWriter, WritingSettings
+from mmtpp.model.generation import TextWriter, WritingSettings
 from tests.parity.test_branched import events_of, row_alone, row_of
 from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
 

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
+from mmtpp.sweep.load_sweep import load_sweep
 from tests.unit.sweeps import HEAD
-from tune.load import load_sweep
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mmtpp.evaluate.answers import ANSWER_SCHEMA, answer_estimates
-from mmtpp.evaluate.texts import text_scores
+from mmtpp.evaluate.text_metrics import text_scores
 
 
 def _table(pairs: list[tuple[str, str]], names: list[str] | None = None) -> pa.Table:

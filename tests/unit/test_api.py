@@ -11,9 +11,9 @@ from PIL import Image
 import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.forecast import IntervalRange
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.record import Answers
 from mmtpp.model.vocabulary import train_tokenizer
-from mmtpp.train.template_record import Answers
 
 
 def test_every_public_name_is_there():

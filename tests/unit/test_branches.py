@@ -20,7 +20,7 @@ from mmtpp.core.branches import (
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.positions import branched_positions, mrope_positions
 from mmtpp.core.row import HISTORY, Branches, Row
-from mmtpp.core.runs import find_runs
+from mmtpp.core.run_length import find_runs
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import Modality
 from tests.unit.strategies import IDS, events, plain_events

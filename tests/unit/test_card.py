@@ -6,9 +6,9 @@ from pathlib import Path
 import yaml
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.core.forecast import IntervalRange
-from mmtpp.train.card import as_card, write_merged_card
-from mmtpp.train.template_record import Answers
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.card import as_card, write_merged_card
+from mmtpp.model.record import Answers
 
 ANSWERS = Answers(
     ("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("go", "stop|now <b>"), 60.0, False

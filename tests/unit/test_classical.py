@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from scipy import integrate, optimize, stats
 
-from mmtpp.core.forecast import IntervalForecasts, IntervalRange
-from mmtpp.evaluate import hawkes
-from mmtpp.evaluate.classical import baseline_targets
-from mmtpp.evaluate.hawkes import DECAYS, Hawkes, decayed_sums
-from mmtpp.evaluate.history import CHUNK, History
-from mmtpp.evaluate.marginal import Marginal
+from mmtpp.core.intervals import IntervalForecasts, IntervalRange
+from mmtpp.evaluate.baselines import hawkes
+from mmtpp.evaluate.baselines.classical import baseline_targets
+from mmtpp.evaluate.baselines.hawkes import DECAYS, Hawkes, decayed_sums
+from mmtpp.evaluate.baselines.history import CHUNK, History
+from mmtpp.evaluate.baselines.marginal import Marginal
 from mmtpp.evaluate.metrics import estimate
 
 MU = np.array([0.3, 0.1])

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mmtpp.__main__ import main
+from mmtpp.cli.doctor_command import as_text
+from mmtpp.cli.main import main
 from mmtpp.config.load import config_from_tree
 from mmtpp.doctor import machine, services
-from mmtpp.doctor.command import as_text
 from mmtpp.doctor.finding import Finding
 
 

@@ -9,8 +9,8 @@ import pytest
 from ray.dashboard.modules.job.cli import job_cli_group
 from ray.scripts.scripts import cli
 
+from mmtpp.config.flat import flat_settings
 from mmtpp.config.schema import RunConfig
-from mmtpp.track.provenance import flat_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [path for path in ROOT.rglob("*.md")

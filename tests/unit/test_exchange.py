@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import mmtpp
-from mmtpp.__main__ import main
+from mmtpp.cli.main import main
 from mmtpp.core.errors import DataError
-from mmtpp.data.layout import EncodeSettings
-from mmtpp.data.totals import Totals
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.totals import Totals
 from mmtpp.exchange.convert import COLUMNS, to_datasets
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join

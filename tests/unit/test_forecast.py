@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from mmtpp.core.forecast import (
+from mmtpp.core.intervals import (
     MAX_FIRST_BYTE,
     IntervalForecasts,
     IntervalGrid,

@@ -10,10 +10,10 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.core.branches import check_futures
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.events import EventSequence
-from mmtpp.core.forecast import IntervalRange
-from mmtpp.evaluate.predict import predict
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.record import Answers, write_template
 from mmtpp.model.vocabulary import train_tokenizer
-from mmtpp.train.template_record import Answers, write_template
+from mmtpp.predict.predict import predict
 
 CANNOT = [("time",), ("type", "joint"), ("qa",), ("time", "text"), ()]
 CAN = [("time", "type"), ("time", "joint"), ("time", "type", "text")]

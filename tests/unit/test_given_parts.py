@@ -14,10 +14,10 @@ import pytest
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import DataError
 from mmtpp.core.split import part_of_path, part_of_value
-from mmtpp.data.layout import EncodeSettings
-from mmtpp.data.parts import check_keys, check_parts, looks_given
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.given_parts import check_keys, check_parts, looks_given
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.store import StoredSequence, StoreReader, StoreSettings
+from mmtpp.data.store.store_reader import StoredSequence, StoreReader, StoreSettings
 from mmtpp.inspect.dataset import load
 from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import SETTINGS, encode_shard

@@ -3,7 +3,7 @@
 import pytest
 
 from mmtpp.core.errors import ClusterError
-from mmtpp.train.hardware import check_same_gpus
+from mmtpp.runtime.hardware import check_same_gpus
 
 
 def test_different_gpus_are_refused_by_name_and_rank():

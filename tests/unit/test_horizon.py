@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from mmtpp.evaluate.history import History
+from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.horizon import (
     EventSet,
     horizon_estimates,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmtpp.__main__ import main
+from mmtpp.cli.main import main
 from mmtpp.inspect.measure import QUANTILES
 from mmtpp.model.vocabulary import train_tokenizer
 

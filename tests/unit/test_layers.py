@@ -9,36 +9,52 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "mmtpp"
-NUMPY = {"numpy"}
 OWN = {
     "core": set(),
     "config": {"core"},
     "storage": {"core"},
     "track": {"core", "config", "storage"},
-    "model": {"core", "storage"},
-    "data": {"core", "config", "storage", "model.processor", "model.vocabulary"},
-    "train": {"core", "config", "storage", "track", "model", "data"},
-    "evaluate": {"core", "config", "storage", "track", "model", "data", "train", "page"},
-    "page": set(),
-    "inspect": {"core", "config", "storage", "model.vocabulary", "data", "page"},
-    "api": {
+    "runtime": {"core", "config"},
+    "model": {"core", "config", "storage"},
+    "experiments": {"core", "config"},
+    "data": {
         "core",
         "config",
         "storage",
-        "model",
-        "data",
-        "train.template_record",
-        "evaluate",
-        "",
-    },  # the package, for its reference
-    "doctor": {"core", "config", "storage", "track"},
+        "runtime",
+        "model.processor",
+        "model.vocabulary",
+        "model.folder",
+    },
+    "train": {"core", "config", "storage", "runtime", "track", "model", "data", "experiments"},
+    "planner": {"core", "config", "model", "train"},
+    "evaluate": {"core", "config", "storage", "runtime", "track", "model", "data"},
+    "predict": {"core", "config", "storage", "runtime", "track", "model", "data", "evaluate"},
+    "inspect": {"core", "config", "storage", "model", "data", "evaluate.report.style"},
+    "api": {"core", "config", "storage", "model", "data", "evaluate", "predict", ""},
+    "doctor": {"core", "config", "storage", "runtime", "track"},
     "exchange": {"core", "storage", "data", "model.processor"},
+    "sweep": {"core", "config", "storage", "runtime", "track", "data", "train", "evaluate"},
+    "cli": {
+        "core",
+        "config",
+        "storage",
+        "runtime",
+        "data",
+        "planner",
+        "doctor",
+        "inspect",
+        "exchange",
+        "sweep",
+        "train",
+    },
 }
 THIRD_PARTY = {
-    "core": NUMPY,
-    "config": {"pydantic", "rich"},
+    "core": {"numpy", "scipy"},
+    "config": {"pydantic"},
     "storage": {"numpy", "pyarrow", "huggingface_hub"},
     "track": {"mlflow", "pandas"},
+    "runtime": {"ray", "rich"},
     "model": {
         "numpy",
         "torch",
@@ -49,17 +65,8 @@ THIRD_PARTY = {
         "tokenizers",
         "orjson",
     },
-    "data": {
-        "numpy",
-        "pyarrow",
-        "ray",
-        "pandas",
-        "PIL",
-        "defusedxml",
-        "orjson",
-        "shapefile",
-        "rich",
-    },
+    "experiments": {"torch"},
+    "data": {"numpy", "pyarrow", "ray", "pandas", "PIL", "defusedxml", "orjson", "shapefile"},
     "train": {
         "numpy",
         "psutil",
@@ -71,37 +78,47 @@ THIRD_PARTY = {
         "torchao",
         "transformers",
     },
+    "planner": {"torch", "transformers"},
     "evaluate": {
         "numpy",
         "pyarrow",
         "torch",
-        "ray",
         "scipy",
+        "ray",
         "matplotlib",
         "sacrebleu",
         "rouge_score",
         "markupsafe",
+        "jinja2",
     },
-    "page": {"matplotlib", "jinja2", "markupsafe"},
-    "inspect": {"numpy", "pyarrow", "matplotlib"},
-    "api": {
-        "pdoc",
-        "numpy",
-        "pyarrow",
-        "torch",
-        "mlflow",
-        "pandas",
-    },  # MLflow loads a model of its own kind from it
+    "predict": {"numpy", "pyarrow", "ray", "torch"},
+    "inspect": {"numpy", "pyarrow", "matplotlib", "markupsafe"},
+    "api": {"pdoc", "numpy", "pyarrow", "torch", "mlflow", "pandas"},
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow"},
+    "sweep": {
+        "numpy",
+        "pyarrow",
+        "ray",
+        "optuna",
+        "pandas",
+        "matplotlib",
+        "pydantic",
+        "scipy",
+        "tomli_w",
+    },
+    "cli": set(),
 }
-MAIN = {
-    "argparse", "importlib", "sys", "collections.abc", "mmtpp.config.job", "mmtpp.core.errors"
-}  # fmt: skip
+MAIN = {"sys", "mmtpp.cli.main"}
 PUBLIC = {
-    "importlib", "typing", "mmtpp.api.forecaster", "mmtpp.api.sequences", "mmtpp.core.events",
-    "mmtpp.data.images", "mmtpp.evaluate.next_event",
-}  # fmt: skip
+    "importlib",
+    "typing",
+    "mmtpp.api.forecaster",
+    "mmtpp.api.sequences",
+    "mmtpp.core.events",
+    "mmtpp.data.store.images",
+    "mmtpp.predict.next_event",
+}
 FILES = sorted((ROOT / PROJECT).rglob("*.py"))
 
 
@@ -151,7 +168,7 @@ def test_entry_points_hold_no_logic(path: Path):
         ("mmtpp.data.prepare", "torch deepspeed transformers mlflow"),
         # what drivers and Ray Train's controller import
         ("mmtpp.train.launch, mmtpp.train.entry", "deepspeed transformers peft matplotlib"),
-        ("tune.trial", "deepspeed transformers peft matplotlib"),
+        ("mmtpp.sweep.trial", "deepspeed transformers peft matplotlib"),
     ],
 )
 def test_light_layers_load_nothing_heavy(modules: str, absent: str):

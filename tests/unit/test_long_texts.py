@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.__main__ import main
 from mmtpp.api.forecaster import Forecaster
+from mmtpp.cli.main import main
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import branch_costs, lay_out_branches
@@ -27,16 +27,16 @@ from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import Modality
 from mmtpp.core.window import EventTooLongError, Window, cut_windows, last_window
-from mmtpp.data.assemble import Assembler, row_from_arrow
-from mmtpp.data.layout import SEQUENCES
-from mmtpp.data.long_events import find_long_events
-from mmtpp.data.long_texts import MAX_EXAMPLES, LongTexts
-from mmtpp.data.plan import Asking, AssembleSettings, load_plan, make_plan
-from mmtpp.data.planned import samples_table
-from mmtpp.data.shard import ShardColumns
+from mmtpp.data.encode.shard_columns import ShardColumns
+from mmtpp.data.encode.text_tokeniser import TextTokeniser
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.long_events import find_long_events
+from mmtpp.data.samples.long_texts import MAX_EXAMPLES, LongTexts
+from mmtpp.data.samples.plan import Asking, AssembleSettings, load_plan, make_plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.store import StoreReader, StoreSettings
-from mmtpp.data.texts import TextTokeniser
+from mmtpp.data.store.layout import SEQUENCES
+from mmtpp.data.store.store_reader import StoreReader, StoreSettings
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 from tests.unit.strategies import IDS, plain_events

@@ -9,16 +9,17 @@ import pyarrow as pa
 import pytest
 
 import mmtpp
-from mmtpp.__main__ import main
+from mmtpp.cli.main import main
 from mmtpp.core.events import Rejected
 from mmtpp.core.losses import MAX_NAMED, Losses, newest_rejected
-from mmtpp.data.layout import REJECTED, SEQUENCES, EncodeSettings
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.totals import Totals
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns, columns_reader
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.types import TypeCodes
-from mmtpp.data.totals import Totals
-from mmtpp.evaluate.rejections import Rejections
+from mmtpp.data.store.layout import REJECTED, SEQUENCES
+from mmtpp.predict.rejections import Rejections
 from mmtpp.storage.parquet import read_table
 from tests.steps import SETTINGS, encode_shard
 from tests.unit.test_store import TOKENIZER

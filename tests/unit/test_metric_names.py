@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from mmtpp import evaluate
 from mmtpp.evaluate.answers import ANSWER_SCHEMA, answer_estimates
-from mmtpp.evaluate.baselines import ByteMarginal, TrainingStatistics
-from mmtpp.evaluate.forecasts import _tree, _values
+from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
+from mmtpp.evaluate.forecast_scores import _tree, _values
 from mmtpp.evaluate.horizon import EventSet, horizon_estimates
 from mmtpp.evaluate.likelihood import baseline_metrics, loss_metrics, summarize
 from mmtpp.evaluate.metrics import estimate

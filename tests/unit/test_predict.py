@@ -6,10 +6,10 @@ import pyarrow as pa
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import Prediction
-from mmtpp.core.forecast import IntervalRange
-from mmtpp.evaluate.next_event import forecast_schema
-from mmtpp.evaluate.predict import _in_one_part
-from mmtpp.train.template_record import Answers
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.record import Answers
+from mmtpp.predict.next_event import forecast_schema
+from mmtpp.predict.predict import _in_one_part
 
 
 def _answers(*tasks: str) -> Answers:

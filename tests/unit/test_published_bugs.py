@@ -18,7 +18,7 @@ from PIL import Image
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
-from mmtpp.core.reading import WrittenEvent, WrittenRun, read_tokens
+from mmtpp.core.parsing import WrittenEvent, WrittenRun, read_tokens
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.window import cut_windows

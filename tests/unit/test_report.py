@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
-from mmtpp.evaluate.confusion import MAX_TYPES, confusion
-from mmtpp.evaluate.drawing import MAX_TEXT
 from mmtpp.evaluate.examples import MIN_TARGETS, RANKS, choose_windows
-from mmtpp.evaluate.figures import against_history, make_plots
 from mmtpp.evaluate.metrics import Estimate, differences, estimate
-from mmtpp.evaluate.page import Subject, as_report
-from mmtpp.evaluate.verdict import headline, verdicts
-from mmtpp.page.style import cut
+from mmtpp.evaluate.report.confusion import MAX_TYPES, confusion
+from mmtpp.evaluate.report.drawing import MAX_TEXT
+from mmtpp.evaluate.report.figures import against_history, make_plots
+from mmtpp.evaluate.report.report_page import Subject, as_report
+from mmtpp.evaluate.report.style import cut
+from mmtpp.evaluate.report.verdict import headline, verdicts
 from tests.report import (
     HOSTILE,
     LONG,

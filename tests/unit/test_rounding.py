@@ -8,8 +8,8 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import Optimizer as OptimizerSettings
 from mmtpp.config.schema import Precision, Rounding
 from mmtpp.core.errors import ConfigError
+from mmtpp.experiments.rounding import round_
 from mmtpp.train.optimizer.optimizer import Optimizer
-from mmtpp.train.optimizer.rounding import round_
 from mmtpp.train.optimizer.states import BLOCK, States
 
 

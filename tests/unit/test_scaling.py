@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmtpp.core.errors import DataError
-from tune.scaling import Trials, fit, predicted, report, spread
+from mmtpp.sweep.scaling import Trials, fit, predicted, report, spread
 
 
 def _trials(*, noise: float = 0.0) -> Trials:
@@ -31,7 +31,7 @@ def test_the_exponents_of_a_known_law_are_found():
 
 
 def test_intervals_hold_the_truth_and_the_report_shows_them(monkeypatch):
-    monkeypatch.setattr("tune.scaling.RESAMPLES", 10)
+    monkeypatch.setattr("mmtpp.sweep.scaling.RESAMPLES", 10)
     trials = _trials(noise=0.01)
     found = spread(trials)
     low, high = found.exponents["parameters"]
@@ -52,7 +52,7 @@ def test_two_values_of_a_quantity_tell_no_exponent():
 
 
 def test_the_report_says_what_a_quantity_does_and_what_trials_do_not_tell(monkeypatch):
-    monkeypatch.setattr("tune.scaling.RESAMPLES", 5)
+    monkeypatch.setattr("mmtpp.sweep.scaling.RESAMPLES", 5)
     trials = _trials(noise=0.003)
     contexts = np.array([128.0, 256.0, 512.0])[np.arange(len(trials.loss)) % 3]
     effects: dict[float, float] = {}
@@ -64,7 +64,7 @@ def test_the_report_says_what_a_quantity_does_and_what_trials_do_not_tell(monkey
         effects[strength] = float(row.split("|")[5])
     assert effects[0.0] < 0.02
     assert 4 * (128**-0.5 - 512**-0.5) == pytest.approx(effects[4.0], abs=0.02)
-    monkeypatch.setattr("tune.scaling.EXPONENTS", (1e-3, 0.2))  # the parameters' is 0.35
+    monkeypatch.setattr("mmtpp.sweep.scaling.EXPONENTS", (1e-3, 0.2))  # the parameters' is 0.35
     assert "do not tell the exponent of parameters" in report(trials)[0]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from mmtpp.core.scores import LossSums, score_events
 from mmtpp.core.tokens import Modality
-from mmtpp.evaluate.baselines import ByteMarginal
+from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal
 
 TIME, TYPE, TEXT, CONTROL = Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL
 

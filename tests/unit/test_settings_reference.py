@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mmtpp.__main__ import main
+from mmtpp.cli.main import main
+from mmtpp.cli.settings_command import as_markdown, settings
 from mmtpp.config.load import load_config
-from mmtpp.config.reference import as_markdown, settings
 from mmtpp.config.schema import RunConfig
 
 PAGE = Path(__file__).parents[2] / "mmtpp" / "config" / "README.md"

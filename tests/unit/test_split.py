@@ -16,16 +16,16 @@ from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import TimeSplit, span_of
 from mmtpp.core.template import TemplateSettings
-from mmtpp.data.assemble import Assembler
-from mmtpp.data.intervals import interval_range
-from mmtpp.data.layout import EncodeSettings
-from mmtpp.data.plan import Asking, AssembleSettings, make_plan
-from mmtpp.data.planned import samples_table
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.totals import Totals
 from mmtpp.data.prepare import prepare
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.interval_range import interval_range
+from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.store import StoreSettings
-from mmtpp.data.totals import Totals
-from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.data.store.store_reader import StoreSettings
+from mmtpp.evaluate.forecast_scores import read_histories
 from mmtpp.evaluate.likelihood import training_statistics
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join

@@ -15,12 +15,12 @@ from PIL import Image
 
 from mmtpp.core.errors import StorageError
 from mmtpp.core.events import EventSequence
-from mmtpp.data.layout import GROUP_EVENTS, IMAGES_PER_BLOCK, PART_EVENTS, frames_per_group
-from mmtpp.data.shard import ShardColumns
+from mmtpp.data.encode.shard_columns import ShardColumns
+from mmtpp.data.encode.text_tokeniser import TextTokeniser
+from mmtpp.data.encode.totals import Totals, names_in, shard_counts
 from mmtpp.data.sources.reader import ReadCounts
-from mmtpp.data.store import StoreReader, StoreSettings
-from mmtpp.data.texts import TextTokeniser
-from mmtpp.data.totals import Totals, names_in, shard_counts
+from mmtpp.data.store.layout import GROUP_EVENTS, IMAGES_PER_BLOCK, PART_EVENTS, frames_per_group
+from mmtpp.data.store.store_reader import StoreReader, StoreSettings
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.cache import DiskCache
 from mmtpp.storage.parquet import open_file
@@ -193,7 +193,7 @@ def _raw(folder: Path, *, images: int, same: int) -> list[str]:
 
 
 def test_equal_images_of_a_shard_share_a_frame_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.frames.IMAGES_PER_BLOCK", 64)
+    monkeypatch.setattr("mmtpp.data.encode.frames.IMAGES_PER_BLOCK", 64)
     paths = _raw(tmp_path / "raw", images=150, same=100)
     counts = encode_shard(str(tmp_path / "out"), paths, tokenizer=TOKENIZER,
                           source_uri=str(tmp_path / "raw"))  # fmt: skip
@@ -330,7 +330,7 @@ def test_a_limit_holds_for_processes_that_write_little(tmp_path):
 
 
 def test_row_groups_of_a_batch_are_read_once_whatever_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.store.MEMORY_BYTES", 1)
+    monkeypatch.setattr("mmtpp.data.store.store_reader.MEMORY_BYTES", 1)
     paths = _raw(tmp_path / "raw", images=300, same=0)
     encode_shard(str(tmp_path / "out"), paths, tokenizer=TOKENIZER,
                  source_uri=str(tmp_path / "raw"))  # fmt: skip

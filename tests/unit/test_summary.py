@@ -4,8 +4,8 @@ import shlex
 
 import pytest
 
+from mmtpp.cli.summary import SHOWN_METRICS, as_summary, next_commands
 from mmtpp.config.load import config_from_tree, parse_arguments
-from mmtpp.config.summary import SHOWN_METRICS, as_summary, next_commands
 
 ARGV = ["--config", "jobs/configs/demo.toml", "--set", "model.path=OLD", "--set", "lora.rank=8"]
 

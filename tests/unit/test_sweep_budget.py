@@ -5,15 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from mmtpp.sweep.budget import Budget
 from tests.unit.sweeps import OF_EVENTS
-from tune.budget import Budget
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds of ``time.monotonic``, at will."""
     now = [1000.0]
-    monkeypatch.setattr("tune.budget.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("mmtpp.sweep.budget.time.monotonic", lambda: now[0])
     return now
 
 

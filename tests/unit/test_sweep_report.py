@@ -10,10 +10,9 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import NonFiniteLossError
-from tests.unit.sweeps import METRIC
-from tune.causes import one_line, shared_cause
-from tune.figures import figures
-from tune.report import (
+from mmtpp.sweep.causes import one_line, shared_cause
+from mmtpp.sweep.charts import figures
+from mmtpp.sweep.trial_table import (
     as_csv,
     best_files,
     best_of,
@@ -23,6 +22,7 @@ from tune.report import (
     ranked,
     trials_table,
 )
+from tests.unit.sweeps import METRIC
 
 
 def _rows(*entries):

@@ -1,16 +1,14 @@
 """What becomes of trials: as rows, and in a later round of their sweep."""
 
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from mmtpp.data.prepare import sent_packages
+from mmtpp.sweep.budget import Budget
+from mmtpp.sweep.resume import Again, begin_again, keep_limits
+from mmtpp.sweep.rows import row_of
 from tests.unit.sweeps import METRIC
-from tune.budget import Budget
-from tune.resume import Again, begin_again, keep_limits
-from tune.rows import row_of
 
 RANKS = '[space]\n"lora.rank" = [2, 4]\n'
 
@@ -106,13 +104,3 @@ def test_a_sweep_whose_trials_all_failed_is_not_finished(sweep_of, tmp_path):
     one_stands = [failed[0], {**failed[1], "status": "finished"}]
     assert ([], one_stands) == (again(one_stands).points, again(one_stands).known)
     assert [] == again([]).points
-
-
-def test_workers_get_packages_unless_the_job_sends_its_own(monkeypatch: pytest.MonkeyPatch):
-    name, folder = "RAY_JOB_CONFIG_JSON_ENV_VAR", Path("/checkout/tune")
-    expected = {"py_modules": ["/checkout/tune"]}
-    assert (None, expected) == (sent_packages([]), sent_packages([folder]))
-    monkeypatch.setenv(name, '{"runtime_env": {"working_dir": "gcs://p.zip"}}')
-    assert expected == sent_packages([folder])
-    monkeypatch.setenv(name, '{"runtime_env": {"py_modules": ["gcs://own.zip"]}}')
-    assert sent_packages([folder]) is None

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from mmtpp.data.machines import Need
-from tune.search import concurrency, drawn, param_space, scheduler, searcher
-from tune.settings import Domain
+from mmtpp.runtime.machines import Need
+from mmtpp.sweep.search import concurrency, drawn, param_space, scheduler, searcher
+from mmtpp.sweep.sweep_settings import Domain
 
 
 def test_ranges_stay_within_their_ends_and_hold_both(sweep_of):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from mmtpp.core.errors import ConfigError
+from mmtpp.sweep.load_sweep import load_sweep
+from mmtpp.sweep.search import param_space
+from mmtpp.sweep.sweep_settings import OF_WHOLE_EVENTS
 from tests.unit.sweeps import OF_EVENTS
-from tune.load import load_sweep
-from tune.search import param_space
-from tune.settings import OF_WHOLE_EVENTS
 
 ROOT = Path(__file__).parents[2]
 

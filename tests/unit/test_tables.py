@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.data.listing import listing
+from mmtpp.data.encode.listing import listing
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns

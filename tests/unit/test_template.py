@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.events import Events
-from mmtpp.core.reading import WrittenEvent, WrittenRun, read_tokens
-from mmtpp.core.runs import find_runs
+from mmtpp.core.parsing import WrittenEvent, WrittenRun, read_tokens
+from mmtpp.core.run_length import find_runs
 from mmtpp.core.template import (
     IMAGE_MODES,
     RUN_ENCODINGS,

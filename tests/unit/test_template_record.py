@@ -9,14 +9,14 @@ import pytest
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
-from mmtpp.core.forecast import IntervalRange
-from mmtpp.storage.manifest import Manifest
-from mmtpp.train.template_record import (
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.record import (
     Answers,
     check_template,
     recorded_answers,
     write_template,
 )
+from mmtpp.storage.manifest import Manifest
 
 OWN = with_values(RunConfig(), {"template.style": "minimal", "template.time_bytes": 2})
 

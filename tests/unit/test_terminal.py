@@ -9,8 +9,8 @@ import pytest
 
 WORK = """
 import logging
-from mmtpp.config.job import start_logging
-from mmtpp.data.progress import Progress
+from mmtpp.runtime.logs import start_logging
+from mmtpp.runtime.progress import Progress
 
 start_logging()
 steps = Progress("decode", total=40_000_000, unit="MB", scale=10**6)
@@ -77,4 +77,4 @@ def test_elsewhere_there_are_lines_alone():
     assert ESCAPE not in process.stderr
     lines = process.stderr.splitlines()
     assert len(lines) == 6  # one at the start, four warnings, one at the end
-    assert lines[0].endswith("INFO mmtpp.data.progress: decode: 40 MB")
+    assert lines[0].endswith("INFO mmtpp.runtime.progress: decode: 40 MB")

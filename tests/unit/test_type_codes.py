@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from mmtpp.core.errors import DataError
+from mmtpp.data.encode.type_names import chosen_types, unnamed_types
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.types import TypeCodes, most_frequent, name_of
-from mmtpp.data.type_names import chosen_types, unnamed_types
 
 COLUMNS = Columns(time="t", type="k")
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.clock import Clock
-from mmtpp.core.forecast import IntervalForecasts, IntervalRange
+from mmtpp.core.intervals import IntervalForecasts, IntervalRange
 from mmtpp.core.smoothing import TimeSmoothing
 from mmtpp.core.timecode import encode_intervals
-from mmtpp.evaluate.classical import History, baseline_targets
+from mmtpp.evaluate.baselines.classical import History, baseline_targets
 from mmtpp.evaluate.metrics import estimate
 from mmtpp.evaluate.targets import _time_nll
-from mmtpp.model.forecast import TimeForecasts
+from mmtpp.model.next_event_scores import TimeForecasts
 
 EPOCH = 1_700_000_000
 NLL = "time/nll_nats_per_event"

@@ -14,8 +14,8 @@ from PIL import Image
 import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.forecast import IntervalRange
-from mmtpp.train.template_record import Answers
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.record import Answers
 
 TEXTS = ["2024-01-01 00:00:42", "2024-01-01 00:00:58", "2024-03-01 12:30:00.25"]
 # by hand: 19,723 days from 1970 to 2024, and 60 more to the first of March of a leap year

@@ -17,8 +17,8 @@ from torch.optim.adamw import adamw
 from mmtpp.config.schema import Optimizer as Settings
 from mmtpp.config.schema import Precision
 from mmtpp.core.order import seed_from
-from mmtpp.train.optimizer.geometry import orthogonalized, rms_scale, steepest_direction
-from mmtpp.train.optimizer.rounding import round_
+from mmtpp.experiments.geometry import orthogonalized, rms_scale, steepest_direction
+from mmtpp.experiments.rounding import round_
 from mmtpp.train.optimizer.states import CHUNK, States
 from mmtpp.train.optimizer.whole import apply_to_whole
 

@@ -6,7 +6,7 @@ import torch
 
 from mmtpp.config.schema import Precision
 from mmtpp.core.errors import ConfigError
-from mmtpp.train.optimizer.rounding import round_
+from mmtpp.experiments.rounding import round_
 
 State = dict[str, torch.Tensor]
 CHUNK = 2**24  # elements computed at once from states that are not float32, a multiple of BLOCK

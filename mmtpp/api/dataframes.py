@@ -1,0 +1,94 @@
+"""Tables in memory, read as ``source.kind = columns`` reads a Parquet file with the same rows."""
+
+import pandas as pd
+import pyarrow as pa
+
+from mmtpp.config.schema import Source
+from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.data.encode.raw_data import names_in
+from mmtpp.data.settings import source_reader, type_names_of
+from mmtpp.data.sources.checking import read_file
+from mmtpp.data.sources.columns import ColumnsParser
+from mmtpp.data.sources.reader import ParsedFile, SourceReader
+from mmtpp.data.sources.tables import MalformedFileError, Table
+from mmtpp.data.sources.types import OTHER, TypeCodes
+
+NAME = "table"
+_CONTENT = b"in memory"  # in place of a file's
+
+
+def is_frame(value: object) -> bool:
+    """Whether a value is a table of pandas or PyArrow."""
+    return isinstance(value, pd.DataFrame | pa.Table)
+
+
+def read_frame(frame: pd.DataFrame | pa.Table, source: Source) -> tuple[ParsedFile, SourceReader]:
+    """Read the events of a table.
+
+    Args:
+        frame: one row an event, or one row a sequence of lists.
+        source: ``kind = columns`` with the mapping, types and unit.
+
+    Returns:
+        The events, and the reader with the names of their types.
+
+    Raises:
+        DataError: a column that is not there or that PyArrow cannot hold, or no events.
+    """
+    if source.kind != "columns":
+        raise ConfigError(
+            f"kind = {source.kind!r}: a table in memory is read by its columns",
+            setting="columns: name at least the column of times, as {'time': 'timestamp'}",
+        )
+    parser = source_reader(source).parse
+    assert isinstance(parser, ColumnsParser)
+    mapped = set(parser.columns.names)
+    records = _records(frame, mapped)
+
+    def parse(path: str, _: bytes) -> object:
+        return parser.of_table(path, Table(records))
+
+    reader = SourceReader((), parse)  # pyright: ignore[reportArgumentType]
+    try:
+        names, _ = type_names_of(source, reader)
+        names = names or names_in(reader, [(NAME, _CONTENT)], source)
+        types = TypeCodes(names, folds_rare=source.rare_types == OTHER and bool(names))
+        parsed = read_file(reader, NAME, _CONTENT, types=types)
+    except MalformedFileError as error:
+        raise DataError(str(error), where=NAME) from error
+    if not parsed.sequences:
+        causes = sorted({f"{each.cause}: {each.detail}" for each in parsed.rejected})
+        raise DataError(
+            f"no events in a table of {len(records):,} rows",
+            where=NAME,
+            cause="; ".join(causes[:3]) or "the table is empty",
+        )
+    return parsed, SourceReader((), parser, type_names=tuple(names))
+
+
+def _records(
+    frame: pd.DataFrame | pa.Table, mapped: set[str]
+) -> list[tuple[int, dict | None, str]]:
+    """The rows with the mapped columns alone, as Parquet would hold them."""
+    is_pandas = isinstance(frame, pd.DataFrame)
+    names = [str(name) for name in (frame.columns if is_pandas else frame.column_names)]
+    repeated = sorted({name for name in names if names.count(name) > 1} & mapped)
+    if repeated:
+        raise DataError(f"two columns are named {', '.join(repeated)}", where=NAME)
+    chosen = [name for name in names if name in mapped] or names[:1]
+    try:
+        if is_pandas:
+            part = frame.rename(columns=str)[chosen]
+            table = pa.Table.from_pandas(part, preserve_index=False)
+        else:
+            table = frame.select(chosen)
+        rows = table.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(
+            f"a column cannot be read: {error}",
+            where=NAME,
+            cause="a column holds values of several kinds",
+        ) from error
+    # the first row has all names, for the error where a mapped one is missing
+    rows[:1] = [{**dict.fromkeys(names), **row} for row in rows[:1]]
+    return [(place, row, "") for place, row in enumerate(rows)]

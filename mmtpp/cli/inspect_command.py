@@ -1,0 +1,82 @@
+"""``python -m mmtpp inspect URI``: what a data set holds, before any GPU time is spent on it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mmtpp.config.load import load_config, with_values
+from mmtpp.core.errors import DataError
+from mmtpp.data.sources import READERS
+from mmtpp.inspect.data_page import as_page
+from mmtpp.inspect.dataset import load
+from mmtpp.inspect.measure import measure
+from mmtpp.inspect.text import as_text
+
+MAX_FILES = 1000
+
+
+def add_arguments(inspect: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    inspect.epilog = (
+        "Settings are those of the jobs: the mapping of a table's columns, the template, the "
+        "context, and model.path for the tokenizer of your model."
+    )
+    inspect.add_argument("uri", help="raw files or an event store; a local path or s3://")
+    inspect.add_argument("--kind", choices=sorted([*READERS, "columns"]), help="source.kind")
+    inspect.add_argument("--config", metavar="FILE.toml", type=Path, help="settings as TOML")
+    inspect.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[],
+                         help="override one setting; may be repeated")  # fmt: skip
+    inspect.add_argument("--deltas", metavar="D,D,...", default="", type=_numbers,
+                         help="thresholds to try; chosen from the data when not given")  # fmt: skip
+    inspect.add_argument("--max-files", type=_count, default=MAX_FILES,
+                         help="raw files to read, evenly spread; 0 for all")  # fmt: skip
+    inspect.add_argument("--json", metavar="FILE", type=Path, help="write the figures for programs")
+    inspect.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(",") if part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from None
+    if not all(0 <= value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError("a threshold must be finite and 0 or more")
+    return values
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of files")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the report and write what else is asked for.
+
+    Raises:
+        MmtppError: the data cannot be read or measured.
+    """
+    config = load_config(options.config, options.set)
+    values: dict[str, object] = {"source.uri": options.uri}
+    if options.kind:
+        values["source.kind"] = options.kind
+    config = with_values(config, values)
+    data = load(config, max_files=options.max_files)
+    try:
+        report = measure(data, config, deltas=options.deltas)
+    except ValueError as error:
+        raise DataError(
+            str(error), where=options.uri, setting=f"window.max_tokens = {config.window.max_tokens}"
+        ) from error
+    sys.stdout.write(as_text(report) + "\n")
+    if options.json:
+        _write(options.json, json.dumps(report.as_dict(), indent=2, allow_nan=False))
+    if options.html:
+        _write(options.html, as_page(report, data, config))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    sys.stderr.write(f"written: {path}\n")

@@ -1,0 +1,1 @@
+"""Source files in, event store out: read, validate, tokenise, decode images (Ray Data)."""

@@ -1,0 +1,270 @@
+"""The sequences of one shard as flat columns: how they are collected, thinned and written."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmtpp.core.events import EventSequence
+from mmtpp.data.encode.text_tokeniser import TextTokeniser
+from mmtpp.data.store.layout import (
+    DIGEST_BYTES,
+    GROUP_EVENTS,
+    PART_EVENTS,
+    QUESTION_COLUMNS,
+    SEQUENCE_SCHEMA,
+)
+from mmtpp.data.store.questions import AskedQuestion, questions_of
+from mmtpp.storage.parquet import list_edges, list_values, read_table, write_groups
+
+FloatArray = NDArray[np.float64]
+CUT_COLUMNS = ("validation_from", "test_from")
+_NO_IMAGE = bytes(DIGEST_BYTES)  # stands for the digest of an image there is not
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Events ``start`` to before ``end`` of the shard, a part of one of its sequences."""
+
+    sequence: int
+    part: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardColumns:
+    """S sequences with E events in all and X tokens of text.
+
+    Attributes:
+        paths: S files they came from.
+        sequence_ids: S names.
+        splits: S parts, or ``time`` for sequences that are cut in time.
+        cuts: (S, 2) times from which a cut sequence is for validation and for the test; else NaN.
+        lengths: (S,) events of each.
+        times: (E,) float64.
+        types: (E,) int16.
+        texts: E strings.
+        text_ids: (X,) int32.
+        text_lengths: (E,) int32.
+        frame: (E,) int32, -1 without image.
+        questions: S lists of questions.
+    """
+
+    paths: list[str]
+    sequence_ids: list[str]
+    splits: list[str]
+    cuts: FloatArray
+    lengths: NDArray[np.int64]
+    times: NDArray[np.float64]
+    types: NDArray[np.int16]
+    texts: pa.StringArray
+    text_ids: NDArray[np.int32]
+    text_lengths: NDArray[np.int32]
+    frame: NDArray[np.int32]
+    questions: list[tuple[AskedQuestion, ...]]
+
+    @classmethod
+    def of(
+        cls,
+        sequences: Sequence[EventSequence],
+        *,
+        paths: list[str],
+        splits: list[str],
+        tokenise: TextTokeniser,
+        cuts: FloatArray | None = None,
+    ) -> tuple["ShardColumns", list[str]]:
+        """The columns of sequences, and the paths of their images, which ``frame`` points to."""
+        images = pa.array([image for each in sequences for image in each.images], pa.string())
+        encoded = images.dictionary_encode()
+        frame = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+        texts = pa.array([text for each in sequences for text in each.texts], pa.string())
+        text_ids, text_lengths = tokenise(texts)
+        columns = cls(
+            paths=paths,
+            sequence_ids=[each.sequence_id for each in sequences],
+            splits=splits,
+            cuts=np.full((len(sequences), 2), np.nan) if cuts is None else cuts,
+            lengths=np.array([len(each) for each in sequences], dtype=np.int64),
+            times=_joined([each.times for each in sequences], np.float64),
+            types=_joined([each.types for each in sequences], np.int16),
+            texts=texts,
+            text_ids=text_ids,
+            text_lengths=text_lengths,
+            frame=frame,
+            questions=_tokenised([each.questions for each in sequences], tokenise),
+        )
+        return columns, encoded.dictionary.to_pylist()
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(S,) index of each sequence's first event."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def keep(self, events: NDArray[np.bool_]) -> "ShardColumns":
+        """Only these events, and only the sequences that have any."""
+        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        lengths = np.bincount(owner[events], minlength=len(self.lengths))
+        left = np.flatnonzero(lengths)
+        return replace(
+            self,
+            paths=[self.paths[index] for index in left],
+            sequence_ids=[self.sequence_ids[index] for index in left],
+            splits=[self.splits[index] for index in left],
+            cuts=self.cuts[left],
+            lengths=lengths[left],
+            times=self.times[events],
+            types=self.types[events],
+            texts=self.texts.filter(pa.array(events)),
+            text_ids=self.text_ids[np.repeat(events, self.text_lengths)],
+            text_lengths=self.text_lengths[events],
+            frame=self.frame[events],
+            questions=[self.questions[index] for index in left],
+        )
+
+    def digests(self, frame_digests: dict[int, bytes]) -> list[str]:
+        """Content hash of each sequence, whatever stands beside it and wherever it is stored.
+
+        Args:
+            frame_digests: hash of the image behind each value of ``frame``.
+        """
+        tokens = np.append(0, np.cumsum(self.text_lengths, dtype=np.int64))
+        byte_edges, text = _text_bytes(self.texts)
+        found = []
+        for index, start in enumerate(self.starts.tolist()):
+            end = start + int(self.lengths[index])
+            images = [
+                frame_digests.get(value, _NO_IMAGE) for value in self.frame[start:end].tolist()
+            ]
+            digest = hashlib.sha256()
+            cuts = () if np.isnan(self.cuts[index]).all() else tuple(self.cuts[index].tolist())
+            for part in (
+                repr((self.sequence_ids[index], self.splits[index], end - start, *cuts)).encode(),
+                repr(tuple(each[:2] for each in self.questions[index])).encode(),
+                self.times[start:end].tobytes(),
+                self.types[start:end].tobytes(),
+                self.text_lengths[start:end].tobytes(),
+                self.text_ids[tokens[start] : tokens[end]].tobytes(),
+                text[int(byte_edges[start]) : int(byte_edges[end])],
+                b"".join(images),
+            ):
+                digest.update(len(part).to_bytes(8, "big"))
+                digest.update(part)
+            found.append(digest.hexdigest())
+        return found
+
+    def write(self, uri: str) -> None:
+        """Write the sequences as the store has them, see ``data.store.layout``."""
+        token_starts = np.append(0, np.cumsum(self.text_lengths, dtype=np.int64))
+        tables = (self._table(parts, token_starts) for parts in self._groups())
+        write_groups(uri, tables, SEQUENCE_SCHEMA)
+
+    @classmethod
+    def read(cls, uri: str, *, paths: list[str]) -> "ShardColumns":
+        """Read back what ``write`` wrote.
+
+        Args:
+            uri: of the file.
+            paths: the file that each sequence came from, which the store does not keep.
+        """
+        table = read_table(uri).combine_chunks()
+        first = table["part"].to_numpy() == 0
+        sequence = np.cumsum(first) - 1
+        events = np.diff(list_edges(table, "times"))
+        whole = table.filter(pa.array(first))
+        return cls(
+            paths=paths,
+            sequence_ids=whole["sequence_id"].to_pylist(),
+            splits=whole["split"].to_pylist(),
+            cuts=np.stack([whole[name].to_numpy() for name in CUT_COLUMNS], axis=1),
+            lengths=np.bincount(sequence, weights=events).astype(np.int64),
+            times=list_values(table, "times"),
+            types=list_values(table, "types"),
+            texts=table["texts"].combine_chunks().flatten(),
+            text_ids=list_values(table, "text_ids"),
+            text_lengths=list_values(table, "text_lengths"),
+            frame=list_values(table, "frame"),
+            questions=questions_of(whole),
+        )
+
+    def _groups(self) -> list[list[_Part]]:
+        """The row groups: whole sequences together, or one part of a long sequence."""
+        groups: list[list[_Part]] = []
+        room = 0
+        for index, (start, length) in enumerate(zip(self.starts, self.lengths, strict=True)):
+            cuts = [*range(int(start), int(start + length), PART_EVENTS), int(start + length)]
+            parts = [_Part(index, part, *edges) for part, edges in enumerate(pairwise(cuts))]
+            if len(parts) == 1 and length <= room:
+                groups[-1] += parts
+                room -= int(length)
+            else:
+                groups += [[part] for part in parts]
+                room = GROUP_EVENTS - int(length)  # negative after a long sequence
+        return groups
+
+    def _table(self, parts: list[_Part], token_starts: NDArray[np.int64]) -> pa.Table:
+        """Consecutive parts as rows of ``SEQUENCE_SCHEMA``."""
+        start, end = parts[0].start, parts[-1].end
+        edges = np.array([*(part.start for part in parts), end])
+        offsets, token_edges = edges - start, token_starts[edges]
+        questions = [self.questions[each.sequence] if each.part == 0 else () for each in parts]
+        columns = {
+            "sequence_id": [self.sequence_ids[each.sequence] for each in parts],
+            "split": [self.splits[each.sequence] for each in parts],
+            **{
+                name: [float(self.cuts[each.sequence, place]) for each in parts]
+                for place, name in enumerate(CUT_COLUMNS)
+            },
+            "part": [each.part for each in parts],
+            "times": _lists(offsets, self.times[start:end]),
+            "types": _lists(offsets, self.types[start:end]),
+            "texts": _lists(offsets, self.texts[start:end]),
+            "text_ids": _lists(
+                token_edges - token_edges[0], self.text_ids[token_edges[0] : token_edges[-1]]
+            ),
+            "text_lengths": _lists(offsets, self.text_lengths[start:end]),
+            "frame": _lists(offsets, self.frame[start:end]),
+        }
+        for place, name in enumerate(QUESTION_COLUMNS):
+            columns[name] = [[asked[place] for asked in each] for each in questions]
+        return pa.table(columns, schema=SEQUENCE_SCHEMA)
+
+
+def _tokenised(
+    questions: list[tuple[tuple[str, str], ...]], tokenise: TextTokeniser
+) -> list[tuple[AskedQuestion, ...]]:
+    flat = [text for each in questions for pair in each for text in pair]
+    if not flat:
+        return [()] * len(questions)
+    ids, lengths = tokenise(pa.array(flat, pa.string()))
+    parts = iter(np.split(ids, np.cumsum(lengths)[:-1]))
+    return [
+        tuple(
+            AskedQuestion(question, answer, next(parts).tolist(), next(parts).tolist())
+            for question, answer in each
+        )
+        for each in questions
+    ]
+
+
+def _joined(parts: list[NDArray], dtype: type) -> NDArray:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
+
+
+def _lists(offsets: NDArray[np.int64], values: NDArray | pa.Array) -> pa.ListArray:
+    flat = values if isinstance(values, pa.Array) else pa.array(values)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+
+def _text_bytes(texts: pa.StringArray) -> tuple[NDArray[np.int32], memoryview]:
+    """(E + 1,) where each text begins, and the UTF-8 of all, one after the other."""
+    if len(texts) == 0:
+        return np.zeros(1, dtype=np.int32), memoryview(b"")
+    _, offsets, data = texts.buffers()
+    edges = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    text = memoryview(data)[int(edges[0]) : int(edges[-1])] if data else memoryview(b"")
+    return edges - edges[0], text

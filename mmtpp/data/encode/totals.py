@@ -1,0 +1,183 @@
+"""Counting what the shards of a store hold, and its fingerprint."""
+
+import hashlib
+import json
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtpp.core.clock import Clock
+from mmtpp.core.events import MAX_TYPES, Rejected
+from mmtpp.core.split import SPLITS, span_of
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.shard_columns import ShardColumns
+from mmtpp.data.sources.reader import ReadCounts
+from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
+
+COUNTED = (
+    "events_read",
+    "events_reordered",
+    "events_disagreeing",
+    "events_folded",
+    "events_dated",
+    "frames",
+    "sequences",
+    "simultaneous",
+)
+_NAME_BYTES = 16
+
+
+def shard_counts(
+    columns: ShardColumns,
+    rejected: list[Rejected],
+    counts: ReadCounts,
+    *,
+    frame_digests: dict[int, bytes],
+    seconds_per_unit: float,
+) -> dict:
+    """The counts of a shard for the driver; a JSON value."""
+    in_parts = _events_in_parts(columns)
+    clock = Clock(seconds_per_unit)
+    clock.add_sequences(columns.times, columns.lengths)
+    causes: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for record in rejected:
+        causes[record.cause] += record.events
+        place = f"{record.path}, record {record.row}" if record.row >= 0 else record.path
+        examples.setdefault(record.cause, f"{place}: {record.detail}")
+    return {
+        "sequences": len(columns.sequence_ids),
+        "simultaneous": _simultaneous(columns),
+        "clock": clock.state(),
+        "events_read": counts.num_read,
+        "events_reordered": counts.num_reordered,
+        "events_disagreeing": counts.num_disagreeing,
+        "events_folded": counts.num_folded,
+        "events_dated": counts.num_dated,
+        "left_out": counts.left_out,
+        "frames": len(np.unique(columns.frame[columns.frame >= 0])),
+        "rejected": causes,
+        "rejected_examples": examples,
+        "sequences_by_split": {
+            split: int((in_parts[:, place] > 0).sum()) for place, split in enumerate(SPLITS)
+        },
+        "events_by_split": {
+            split: int(in_parts[:, place].sum()) for place, split in enumerate(SPLITS)
+        },
+        "type_counts": np.bincount(columns.types, minlength=MAX_TYPES).tolist(),
+        "sequence_ids": columns.sequence_ids,
+        "digests": columns.digests(frame_digests),
+    }
+
+
+def _events_in_parts(columns: ShardColumns) -> NDArray[np.int64]:
+    """(S, 3) events of each sequence that belong to each of ``SPLITS``."""
+    counts = np.zeros((len(columns.lengths), len(SPLITS)), dtype=np.int64)
+    edges = np.append(columns.starts, len(columns.times)).tolist()
+    for index, part in enumerate(columns.splits):
+        times = columns.times[edges[index] : edges[index + 1]]
+        first, second = columns.cuts[index].tolist()
+        for place, split in enumerate(SPLITS):
+            start, end = span_of(part, split, times, (first, second))
+            counts[index, place] = end - start
+    return counts
+
+
+def _simultaneous(columns: ShardColumns) -> int:
+    """Events at the time of the event before them."""
+    is_first = np.zeros(len(columns.times), dtype=np.bool_)
+    is_first[columns.starts] = True
+    return int(((np.diff(columns.times, prepend=np.nan) == 0) & ~is_first).sum())
+
+
+class Totals:
+    """Sums over the shards, kept on the driver: some bytes a sequence.
+
+    Args:
+        seconds_per_unit: seconds in one unit of the times.
+    """
+
+    def __init__(self, seconds_per_unit: float = 1.0) -> None:
+        self._clock = Clock(seconds_per_unit)
+        self.counts: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self.sequences: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self.parts: Counter[str] = Counter()  # as the records say
+        self.types = np.zeros(MAX_TYPES, np.int64)
+        self._names: list[bytes] = []
+        self._content = 0
+
+    def add(self, shard: dict) -> None:
+        """Add the counts of a shard."""
+        self.counts.update({key: shard[key] for key in COUNTED})
+        self.rejected.update(shard["rejected"])
+        self.left_out.update(shard["left_out"])
+        self.examples = {**shard["rejected_examples"], **self.examples}
+        self._clock.join(shard["clock"])
+        self.parts.update(shard.get("parts", {}))
+        self.sequences.update(shard["sequences_by_split"])
+        self.events.update(shard["events_by_split"])
+        self.types += np.asarray(shard["type_counts"], dtype=np.int64)
+        self._names.append(b"".join(map(_hash_of, shard["sequence_ids"])))
+        # a sum does not depend on how sequences are spread over shards
+        self._content += sum(int(digest, 16) for digest in shard["digests"])
+
+    def repeated(self) -> set[bytes]:
+        """Hashes, as ``names_in`` compares them, of sequence ids that occur more than once."""
+        hashes = np.frombuffer(b"".join(self._names), dtype=f"V{_NAME_BYTES}")
+        distinct, counts = np.unique(hashes, return_counts=True)
+        return {value.tobytes() for value in distinct[counts > 1]}
+
+    def manifest(
+        self, settings: EncodeSettings, request: str, data_folder: str, vocabulary_hash: str
+    ) -> Manifest:
+        """The manifest of a store with all shards added."""
+        last_type = int(np.flatnonzero(self.types).max(initial=-1))
+        content = f"{self._content % 2**256:064x}"
+        return Manifest(
+            schema_version=SCHEMA_VERSION,
+            fingerprint=digest([vocabulary_hash, settings.image_px, content]),
+            request=request,
+            data_folder=data_folder,
+            vocabulary_hash=vocabulary_hash,
+            tokenizer_size=settings.tokenizer_size,
+            source_kind=settings.source_kind,
+            seconds_per_unit=settings.seconds_per_unit,
+            tick_s=self._clock.tick_s,
+            split_by=settings.split_by,
+            image_px=settings.image_px,
+            type_names=list(settings.type_names),
+            type_counts=self.types[: last_type + 1].tolist(),
+            sequences=self.counts["sequences"],
+            sequences_by_split={split: self.sequences[split] for split in SPLITS},
+            events_by_split={split: self.events[split] for split in SPLITS},
+            events_read=self.counts["events_read"],
+            events_kept=sum(self.events.values()),
+            events_rejected=sum(self.rejected.values()),
+            events_reordered=self.counts["events_reordered"],
+            events_disagreeing=self.counts["events_disagreeing"],
+            rejected_by_cause=dict(sorted(self.rejected.items())),
+            events_folded=self.counts["events_folded"],
+            left_out_by_kind=dict(sorted(self.left_out.items())),
+            times_are_dates=0 < self.counts["events_dated"] >= sum(self.events.values()),
+            events_simultaneous=self.counts["simultaneous"],
+            frames=self.counts["frames"],
+        )
+
+
+def names_in(shard: dict, hashes: set[bytes]) -> list[str]:
+    """The sequence ids of a shard with these hashes."""
+    return [name for name in shard["sequence_ids"] if _hash_of(name) in hashes]
+
+
+def _hash_of(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()[:_NAME_BYTES]
+
+
+def digest(value: object) -> str:
+    """Hash of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Event store in, packed samples out: plan, assemble, feed."""

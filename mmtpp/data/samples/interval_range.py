@@ -1,0 +1,32 @@
+"""What the training intervals of a store span: the support of forecasts."""
+
+import numpy as np
+
+from mmtpp.core.errors import DataError
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.data.store.store_reader import StoreReader
+
+
+def interval_range(settings: AssembleSettings) -> IntervalRange:
+    """Of the sequences and times that ``settings`` trains on.
+
+    Raises:
+        DataError: no interval is above zero.
+    """
+    reader, tick = StoreReader(settings.store), settings.store.tick
+    smallest, largest = np.inf, 0.0
+    for sequence in reader.sequences(reader.files()):
+        first, last = settings.time_range.of(sequence.times)
+        start, end = sequence.span(settings.split)
+        if start < end:
+            intervals = sequence.events.intervals[max(first + 1, start) : min(last, end)]
+            smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
+            largest = max(largest, intervals.max(initial=0.0))
+    if not largest:
+        raise DataError(
+            f"no interval of the {settings.split} split is above zero",
+            where=settings.store.data_uri,
+            cause="all events of a sequence are simultaneous: there is no time to forecast",
+        )
+    return IntervalRange(max(float(smallest), tick), float(largest), tick)

@@ -1,0 +1,204 @@
+"""Events and questions that do not fit the context: how samples hold them, and their counts."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from mmtpp.core.branches import question_cost
+from mmtpp.core.events import Events
+from mmtpp.core.shorten import fit_texts
+from mmtpp.core.template import Template
+from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
+from mmtpp.data.store.questions import AskedQuestion
+
+MAX_EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LongTexts:
+    """Texts that samples hold in part, and questions that they leave out.
+
+    Attributes:
+        truncated: number of events whose text is longer than ``template.max_text_tokens``.
+        cut_to_fit: number of events whose text was cut because an event of the sequence did not
+            fit the context.
+        left_out: number of questions in words that are not asked, because question and answer do
+            not fit the context.
+        examples: sentences that name the first ``MAX_EXAMPLES`` of the last two kinds.
+    """
+
+    truncated: int = 0
+    cut_to_fit: int = 0
+    left_out: int = 0
+    examples: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.truncated or self.cut_to_fit or self.left_out)
+
+    def counts(self) -> dict[str, int]:
+        """Counts by name, for the result of a job."""
+        return {
+            "texts_truncated": self.truncated,
+            "texts_cut_to_fit": self.cut_to_fit,
+            "questions_left_out": self.left_out,
+        }
+
+    def figures(self, prefix: str = "") -> dict[str, float]:
+        """Counts as metrics of a run.
+
+        Args:
+            prefix: begins each name after ``data/``.
+        """
+        return {f"data/{prefix}{name}": float(count) for name, count in self.counts().items()}
+
+    def describe(self, *, max_tokens: int, max_text_tokens: int) -> str:
+        """One sentence for each kind, with the settings that decide."""
+        parts: list[str] = []
+        if self.truncated:
+            parts.append(
+                f"texts truncated to template.max_text_tokens = {max_text_tokens}: "
+                f"{self.truncated:,}"
+            )
+        if self.cut_to_fit:
+            parts.append(
+                f"texts cut, because events did not fit window.max_tokens = {max_tokens}: "
+                f"{self.cut_to_fit:,}; raise window.max_tokens, set template.max_text_tokens, or "
+                "stop instead with window.long_events = stop"
+            )
+        if self.left_out:
+            parts.append(
+                "questions in words left out, because with their answers they do not fit "
+                f"window.max_tokens = {max_tokens}: {self.left_out:,}"
+            )
+        examples = f" ({'; '.join(self.examples)})" if self.examples else ""
+        return "; ".join(parts) + examples
+
+    def as_json(self) -> str:
+        """Text that ``of_json`` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str | bytes) -> "LongTexts":
+        """From the text of ``as_json``."""
+        tree = json.loads(text)
+        return cls(**{**tree, "examples": tuple(tree["examples"])})
+
+    @classmethod
+    def sum(cls, parts: Iterable["LongTexts"]) -> "LongTexts":
+        """The sum of counts, with the first examples."""
+        truncated = cut_to_fit = left_out = 0
+        examples: list[str] = []
+        for part in parts:
+            truncated += part.truncated
+            cut_to_fit += part.cut_to_fit
+            left_out += part.left_out
+            examples += part.examples[: MAX_EXAMPLES - len(examples)]
+        return cls(truncated, cut_to_fit, left_out, tuple(examples))
+
+
+@dataclass(frozen=True, slots=True)
+class FittedWindow:
+    """A window, and how its texts are written.
+
+    Attributes:
+        window: events of the sequence.
+        longest_text: tokens of the longest text that is left whole, ``shorten_to_fit``; None leaves
+            all texts whole.
+        questions: the first of the questions in words asked after it, and the one after the last.
+    """
+
+    window: Window
+    longest_text: int | None
+    questions: tuple[int, int] = (0, 0)
+
+
+def fit_questions(
+    events: Events, questions: tuple[AskedQuestion, ...], template: Template, *, max_tokens: int
+) -> tuple[list[FittedWindow], list[int]]:
+    """Choose windows at the end of a sequence, and the questions in words asked after each.
+
+    Questions share a window while they take no more than half of the context.
+
+    Args:
+        events: of the whole sequence with their similar marks.
+        questions: about the sequence.
+        template: decides how many tokens everything takes.
+        max_tokens: the context.
+
+    Returns:
+        The windows, and the questions left out: those that do not fit with one event, even if the
+        event's text is left out.
+    """
+    found: list[FittedWindow] = []
+    left_out: list[int] = []
+    costs = [question_cost(template, each.question_ids, each.answer_ids) for each in questions]
+    first = 0
+    while first < len(costs) and len(events):
+        end = first + 1
+        while end < len(costs) and sum(costs[first : end + 1]) <= max_tokens // 2:
+            end += 1
+        for last in (end, first + 1):  # alone where several do not fit
+            window = _before_questions(events, template, max_tokens, sum(costs[first:last]))
+            if window is not None:
+                found.append(replace(window, questions=(first, last)))
+                break
+        else:
+            last = first + 1
+            left_out.append(first)
+        first = last
+    return found, left_out
+
+
+def _before_questions(
+    events: Events, template: Template, max_tokens: int, question_tokens: int
+) -> FittedWindow | None:
+    """The longest window before questions; None where no event fits."""
+
+    def cut(events: Events) -> Window:
+        check_events(events, template, max_tokens=max_tokens)
+        return last_window(events, template, max_tokens=max_tokens, question_tokens=question_tokens)
+
+    try:
+        return FittedWindow(*fit_texts(events, cut, max_tokens=max_tokens))
+    except EventTooLongError:
+        return None
+
+
+def find_long_texts(
+    events: Events,
+    windows: list[FittedWindow],
+    *,
+    sequence_id: str,
+    first: int,
+    max_text_tokens: int,
+) -> LongTexts:
+    """Count the texts of one sequence that its windows hold in part.
+
+    Args:
+        events: of the sequence, texts whole.
+        windows: of these events.
+        sequence_id: name of the sequence.
+        first: position of the first of ``events`` in the sequence.
+        max_text_tokens: ``template.max_text_tokens``; 0 for no limit.
+    """
+    if not max_text_tokens and all(each.longest_text is None for each in windows):
+        return LongTexts()  # nearly every sequence
+    lengths = np.diff(events.text_offsets)
+    allowed = np.minimum(lengths, max_text_tokens) if max_text_tokens else lengths
+    seen, cut = (np.zeros(len(lengths), dtype=np.bool_) for _ in range(2))
+    for each in windows:
+        part = slice(each.window.start, each.window.end)
+        seen[part] = True
+        if each.longest_text is not None:
+            cut[part] |= allowed[part] > each.longest_text
+    truncated = seen & (lengths > allowed)
+    return LongTexts(
+        truncated=int(truncated.sum()),
+        cut_to_fit=int(cut.sum()),
+        examples=tuple(
+            f"sequence {sequence_id!r}, event {first + place}: a text of {lengths[place]:,} tokens"
+            for place in np.flatnonzero(cut)[:MAX_EXAMPLES].tolist()
+        ),
+    )

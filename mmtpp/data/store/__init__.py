@@ -1,0 +1,1 @@
+"""The event store: its layout, its reader and its frames."""

@@ -1,0 +1,25 @@
+"""The questions about a whole sequence, as a store keeps them."""
+
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from mmtpp.data.store.layout import QUESTION_COLUMNS
+
+
+class AskedQuestion(NamedTuple):
+    """A question about a sequence and its answer, as read and as tokens."""
+
+    question: str
+    answer: str
+    question_ids: list[int]
+    answer_ids: list[int]
+
+
+def questions_of(table: pa.Table) -> list[tuple[AskedQuestion, ...]]:
+    """The questions of each row of ``SEQUENCE_SCHEMA``, or of its columns of questions."""
+    columns = [table[name].to_pylist() for name in QUESTION_COLUMNS]
+    return [
+        tuple(AskedQuestion(*asked) for asked in zip(*row, strict=True))
+        for row in zip(*columns, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Models without a neural network that every forecast is compared with."""

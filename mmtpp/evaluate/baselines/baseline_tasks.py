@@ -1,0 +1,139 @@
+"""Classical baselines on the cluster: fitted while the model scores, then asked in parallel."""
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayTaskError
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import MmtppError
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
+from mmtpp.evaluate.baselines.history import History
+from mmtpp.runtime.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+BLOCK_EVENTS = 5000  # forecast by one task, of whole sequences
+POLL_S = 1.0
+
+
+class BaselineTasks:
+    """Fits the baselines in a Ray task, and forecasts with them in further tasks.
+
+    A task uses one CPU of a machine with ``store.machine_labels`` and releases it when the task
+    ends, so a model that waits for the CPU starts at most ``hawkes.MAX_FIT_S`` later.
+
+    Args:
+        config: Settings of the job.
+        train: Training sequences of two events or more; without any there are no baselines.
+        test: Held-out sequences.
+        tick: Tick of the clock, in the source's unit.
+        num_types: Number of types that occur, K; ``History.types`` are indices of them.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        train: Sequence[History],
+        test: Sequence[History],
+        *,
+        tick: float,
+        num_types: int,
+    ) -> None:
+        self._options = {"num_cpus": 1, "label_selector": config.store.machine_labels}
+        self._test, self._num_types = test, num_types
+        self._fitted: Any = None
+        if not train:
+            logger.warning("the store has nothing to train baselines on: the model stands alone")
+            return
+        self._counter: Any = ray.remote(num_cpus=0)(_Counter).remote()
+        task: Any = ray.remote(**self._options)(_fit)
+        self._fitted = task.remote(
+            train, interval_range_of(test, tick=tick), tick, num_types, self._counter
+        )
+
+    def targets(self, targets: pa.Table) -> dict[str, pa.Table]:
+        """Wait for the fit and forecast the targets of a model.
+
+        Args:
+            targets: Table with the columns ``sequence_id`` and ``position``, one row or more.
+
+        Returns:
+            ``TARGET_SCHEMA`` by baseline, the rows sorted by sequence and position; empty without
+            training sequences.
+        """
+        if self._fitted is None:
+            return {}
+        names = set(targets["sequence_id"].to_pylist())
+        wanted = [history for history in self._test if history.sequence_id in names]
+        try:
+            self._wait()
+            return select_targets(list(self._forecasts(wanted)), targets)
+        except RayTaskError as error:
+            if isinstance(error.cause, MmtppError):
+                raise error.cause from error
+            raise
+        finally:
+            ray.kill(self._counter)
+
+    def _wait(self) -> None:
+        """Show the progress of the fit until it ends."""
+        progress = Progress("evaluate: fit of baselines", total=self._num_types, unit="types")
+        before = 0
+        while not ray.wait([self._fitted], timeout=POLL_S)[0]:
+            count: Any = ray.get(self._counter.count.remote())
+            progress.advance(count - before)
+            before = count
+        progress.advance(self._num_types - before)
+        progress.close()
+
+    def _forecasts(self, histories: Sequence[History]) -> Iterator[dict[str, pa.Table]]:
+        task: Any = ray.remote(**self._options)(_forecast)
+        tasks = [task.remote(self._fitted, block) for block in _blocks(histories)]
+        progress = Progress("evaluate: baselines", total=len(tasks), unit="tasks")
+        for number in range(len(tasks)):
+            yield ray.get(tasks[number])
+            progress.advance(1)
+        progress.close()
+
+
+class _Counter:
+    """Number of types whose Hawkes process is fitted; an actor."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def set(self, count: int) -> None:
+        self._count = count
+
+    def count(self) -> int:
+        return self._count
+
+
+def _fit(
+    train: Sequence[History],
+    test: IntervalRange | None,
+    tick: float,
+    num_types: int,
+    counter: Any,
+) -> Baselines:
+    return Baselines.fit(train, test, tick=tick, num_types=num_types, report=counter.set.remote)
+
+
+def _forecast(fitted: Baselines, histories: Sequence[History]) -> dict[str, pa.Table]:
+    found = [fitted.forecast(history) for history in histories]
+    return {name: pa.concat_tables([tables[name] for tables in found]) for name in found[0]}
+
+
+def _blocks(histories: Sequence[History]) -> list[list[History]]:
+    """Whole sequences of together about ``BLOCK_EVENTS`` events."""
+    ends = itertools.accumulate(len(history.times) for history in histories)
+    blocks: dict[int, list[History]] = {}
+    for end, history in zip(ends, histories, strict=True):
+        blocks.setdefault(end // BLOCK_EVENTS, []).append(history)
+    return list(blocks.values())

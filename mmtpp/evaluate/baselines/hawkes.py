@@ -1,0 +1,354 @@
+"""A Hawkes process whose excitation decays as a sum of exponentials with fixed rates.
+
+    lambda_k(t) = mu_k + sum over earlier events i and decays d of
+                  alpha[k, type_i, d] beta_d exp(-beta_d (t - t_i))
+
+An event of type j causes alpha[k, j, d] events of type k in expectation through decay d. With the
+decays fixed the likelihood is concave in mu and alpha, and each type k is a problem of its own.
+
+Many types: alpha has K * K * D entries. Above ``MAX_SOURCES`` types only the most frequent types
+excite with parameters of their own; the remaining types share theirs, and each of them also
+excites itself. A type then has at most (MAX_SOURCES + 1) * D + 1 parameters.
+
+The fit includes half a pseudo-event of every type that the background caused, and one pseudo-event
+of every type that caused nothing, so that short training sets give finite forecasts.
+
+Axes: E events of a sequence, N target events of a fit, C columns, K types, S sources, D decays,
+G steps of the grid.
+
+Sources: Ozaki 1979 for the likelihood; Cover 1984, "An algorithm for maximizing expected log
+investment return", for the distance from the maximum. PyPI's tick 0.8.0.2 cannot be used with
+Python 3.11: its models fail when they are made.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+
+from mmtpp.core.intervals import IntervalForecasts, IntervalGrid
+from mmtpp.evaluate.baselines.history import History
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+DECAYS = (0.03, 0.2, 1.0, 5.0, 30.0)  # per mean training interval
+MAX_EVENTS = 200_000  # most events a fit uses, mostly whole sequences drawn at random
+MAX_NUMBERS = 2e7  # most excitations held in memory, events * sources * decays: 160 MB
+MAX_SOURCES = 32
+MAX_FIT_S = 120.0
+GAP = 1e-4  # nats an event; a solution this close to the maximum is accepted
+ITERATIONS = 2000  # of a type's fit
+BACKGROUND, CHILDLESS = 0.5, 1.0  # pseudo-events
+NEGLIGIBLE = 1e-20  # factor of decay below which the past no longer counts
+
+
+class Hawkes:
+    """A multivariate Hawkes process, fitted by maximum likelihood.
+
+    Args:
+        train: Training sequences; at least one with two events at different times.
+        num_types: Number of types, K.
+        decays: Rates of the exponentials, per mean training interval; none for a homogeneous
+            Poisson process.
+        max_seconds: Time after which the fit stops, with a warning that says how far the
+            likelihood can be from its maximum.
+        report: Called with the number of types fitted so far.
+
+    Attributes:
+        beta: (D,) rates of the decays, per source unit.
+        mu: (K,) rates of the background, per source unit.
+        alpha: (K, K, D) expected number of events of type k that an event of type j causes.
+        gap: Upper bound of the nats an event between the likelihood and its maximum, both with
+            the pseudo-events.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[History],
+        num_types: int,
+        decays: Sequence[float] = DECAYS,
+        *,
+        max_seconds: float = MAX_FIT_S,
+        report: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._num_types = num_types
+        # the first event of a sequence is given
+        types = np.concatenate([history.types[1:] for history in train])
+        duration = sum(float(history.times[-1] - history.times[0]) for history in train)
+        mean = duration / len(types)
+        self.beta: FloatArray = np.asarray(decays, dtype=np.float64) / mean
+        self.mu: FloatArray = np.maximum(np.bincount(types, minlength=num_types), 0.5) / duration
+        self.alpha: FloatArray = np.zeros((num_types, num_types, len(decays)))
+        self.gap = 0.0
+        if len(decays):
+            sources = _Sources.of(types, num_types)
+            some = _some(train, min(MAX_EVENTS, MAX_NUMBERS / len(decays) / sources.count))
+            events = _Events.of(some, mean)
+            self._fit(events, sources, np.asarray(decays), max_seconds, report)
+            self.mu /= mean
+
+    def _fit(
+        self,
+        events: "_Events",
+        sources: "_Sources",
+        decays: FloatArray,
+        max_seconds: float,
+        report: Callable[[int], None],
+    ) -> None:
+        """Fit mu (per mean interval) and alpha, type by type, the rare types first: the time they
+        do not need is left to the frequent ones."""
+        started = time.monotonic()
+        features = events.features(np.eye(sources.count)[sources.of_type[events.types]], decays)
+        exposure = events.exposure(sources.of_type[events.types], sources.count, decays)
+        counts = np.bincount(events.types[events.is_target], minlength=self._num_types)
+        gaps = np.zeros(self._num_types)
+        for place, kind in enumerate(np.argsort(counts).tolist()):
+            chosen = events.types[events.is_target] == kind
+            columns, exposed = features[chosen], exposure
+            if sources.is_shared[kind]:
+                own = (events.types == kind).astype(np.float64)
+                columns = np.hstack([columns, events.features(own[:, None], decays)[chosen]])
+                of_own = events.exposure(np.where(own, 0, 1), 2, decays).reshape(len(decays), 2)
+                exposed = np.append(exposure, of_own[:, 0])
+            now = time.monotonic()
+            found, gap = _maximum(
+                columns,
+                np.append(events.duration, exposed + CHILDLESS),
+                now + (started + max_seconds - now) / (self._num_types - place),
+            )
+            self.mu[kind] = found[0]
+            self.alpha[kind] = sources.alpha(kind, found[1:], len(decays))
+            gaps[kind] = gap * (counts[kind] + BACKGROUND)
+            report(place + 1)
+        self.gap = float(gaps.sum() / max(1, counts.sum()))
+        if self.gap > 2 * GAP:
+            logger.warning(
+                "the fit of the Hawkes process was stopped after %.0f s: its likelihood is up to "
+                "%.2g nats an event below the maximum",
+                time.monotonic() - started,
+                self.gap,
+            )
+
+    def intervals(self, history: History, grid: IntervalGrid) -> Iterator[IntervalForecasts]:
+        """Forecasts of all events but the first, in chunks."""
+        causes = self.alpha.sum(axis=0)[history.types]  # (E, D)
+        raised = np.stack(
+            [
+                decayed_sums(causes[:, [place]], _factors(history.times, beta))[:-1, 0]
+                for place, beta in enumerate(self.beta.tolist())
+            ]
+            or [np.zeros(len(history.times) - 1)]
+        )
+        fallen = -np.expm1(-np.outer(self.beta, grid.edges)) if len(self.beta) else 0 * grid.edges
+        for rows in history.chunks():
+            # the compensator of all types from the event before to each edge
+            compensator = self.mu.sum() * grid.edges + raised[:, rows].T @ np.atleast_2d(fallen)
+            survival = np.exp(-compensator)
+            mass = survival[:, :-1] * -np.expm1(-np.diff(compensator, axis=1))
+            mass[:, -1] += survival[:, -1]  # the probability beyond the grid
+            zeros = np.zeros(len(mass))
+            yield IntervalForecasts(grid, zeros, mass, zeros, is_smooth=True)
+
+    def types(self, history: History) -> FloatArray:
+        """(E - 1, K) log-probabilities of the types at the events' times."""
+        rates = np.tile(self.mu, (len(history.times) - 1, 1))
+        for place, beta in enumerate(self.beta.tolist()):
+            factors = _factors(history.times, beta)
+            after = decayed_sums(self.alpha[:, history.types, place].T, factors)
+            rates += beta * factors[1:, None] * after[:-1]
+        return np.log(rates / rates.sum(axis=1, keepdims=True))
+
+
+def decayed_sums(inputs: FloatArray, factors: FloatArray) -> FloatArray:
+    """The recursion sum[i] = inputs[i] + factors[i] * sum[i - 1], without a loop over events.
+
+    Sums over the last 1, 2, 4, ... events are doubled until the factors have decayed to nothing.
+
+    Args:
+        inputs: (E, C), at least 0.
+        factors: (E,) from 0 to 1; the first, and the first of every further sequence, is 0.
+
+    Returns:
+        (E, C).
+    """
+    sums, factors = inputs.copy(), factors.copy()
+    shift = 1
+    while shift < len(sums) and factors.max() > NEGLIGIBLE:
+        sums[shift:] += factors[shift:, None] * sums[:-shift]
+        factors[shift:] = factors[shift:] * factors[:-shift]
+        factors[factors < NEGLIGIBLE] = 0.0
+        shift *= 2
+    return sums
+
+
+def _factors(times: FloatArray, beta: float) -> FloatArray:
+    """(E,) decay from the event before to each event of one sequence; 0 for the first."""
+    return np.append(0.0, np.exp(-beta * np.diff(times)))
+
+
+def _some(histories: Sequence[History], max_events: float) -> list[History]:
+    """All sequences, or a seeded choice of together at most ``max_events`` events; of a single
+    sequence that is longer, its newest events."""
+    order = np.random.default_rng(0).permutation(len(histories))
+    sizes = np.cumsum([len(histories[index].times) for index in order])
+    chosen = order[: max(1, int(np.searchsorted(sizes, max_events, side="right")))]
+    if sizes[-1] > max_events:
+        logger.info(
+            "the Hawkes process is fitted on at most %.0f of %d events, %d of %d sequences",
+            max_events,
+            sizes[-1],
+            len(chosen),
+            len(order),
+        )
+    newest = slice(-int(max_events), None)
+    return [
+        replace(histories[index], times=histories[index].times[newest],
+                types=histories[index].types[newest])
+        for index in sorted(chosen.tolist())
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Which types excite with the same parameters.
+
+    Attributes:
+        of_type: (K,) source of each type.
+        count: Number of sources, S.
+        is_shared: (K,) whether the type shares its source, and also excites itself.
+    """
+
+    of_type: IntArray
+    count: int
+    is_shared: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, types: IntArray, num_types: int) -> "_Sources":
+        """Sources of the most frequent types, and one for the remaining types."""
+        if num_types <= MAX_SOURCES:
+            return cls(np.arange(num_types), num_types, np.zeros(num_types, np.bool_))
+        order = np.argsort(-np.bincount(types, minlength=num_types), kind="stable")
+        of_type = np.full(num_types, MAX_SOURCES - 1)
+        of_type[order[: MAX_SOURCES - 1]] = np.arange(MAX_SOURCES - 1)
+        return cls(of_type, MAX_SOURCES, of_type == MAX_SOURCES - 1)
+
+    def alpha(self, kind: int, found: FloatArray, num_decays: int) -> FloatArray:
+        """(K, D) expected events of one type that an event of each type causes."""
+        shared = found[: num_decays * self.count].reshape(num_decays, self.count)
+        alpha = shared.T[self.of_type]
+        if self.is_shared[kind]:
+            alpha[kind] += found[num_decays * self.count :]
+        return alpha
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """The events of all sequences, one sequence after the other, in mean training intervals.
+
+    Attributes:
+        times: (E,) since the start of the sequence.
+        types: (E,) index of the type.
+        is_target: (E,) all but the first event of each sequence; N of them.
+        left: (E,) time to the last event of the sequence.
+        duration: Sum of the sequences' durations.
+    """
+
+    times: FloatArray
+    types: IntArray
+    is_target: NDArray[np.bool_]
+    left: FloatArray
+    duration: float
+
+    @classmethod
+    def of(cls, histories: Sequence[History], unit: float) -> "_Events":
+        """The events of these sequences, times divided by ``unit``."""
+        times = [(history.times - history.times[0]) / unit for history in histories]
+        return cls(
+            np.concatenate(times),
+            np.concatenate([history.types for history in histories]),
+            np.concatenate([np.arange(len(each)) > 0 for each in times]),
+            np.concatenate([each[-1] - each for each in times]),
+            float(sum(each[-1] for each in times)),
+        )
+
+    def features(self, inputs: FloatArray, decays: FloatArray) -> FloatArray:
+        """(N, D * C) excitation of each target event by the earlier events of its sequence.
+
+        Args:
+            inputs: (E, C) contribution of each event to each column.
+            decays: (D,) rates.
+        """
+        targets = np.flatnonzero(self.is_target)
+        features = np.empty((len(targets), len(decays), inputs.shape[1]))
+        waits = np.diff(self.times, prepend=0.0)
+        for place, beta in enumerate(decays.tolist()):
+            factors = np.where(
+                self.is_target, np.exp(-beta * np.where(self.is_target, waits, 0)), 0
+            )
+            after = decayed_sums(inputs, factors)
+            features[:, place] = beta * factors[targets, None] * after[targets - 1]
+        return features.reshape(len(targets), -1)
+
+    def exposure(self, columns: IntArray, count: int, decays: FloatArray) -> FloatArray:
+        """(D * C,) integral of the excitation of each column up to the sequences' ends.
+
+        Args:
+            columns: (E,) column each event contributes to.
+            count: Number of columns, C.
+            decays: (D,) rates.
+        """
+        raised = [np.bincount(columns, -np.expm1(-beta * self.left), count) for beta in decays]
+        return np.concatenate(raised).astype(np.float64)
+
+
+def _maximum(
+    columns: FloatArray, exposure: FloatArray, deadline: float
+) -> tuple[FloatArray, float]:
+    """The likelihood's maximum for one type, over parameters of at least 0.
+
+    The logarithm of the likelihood is the sum over events of log(p[0] + columns @ p[1:]), with
+    ``BACKGROUND`` times log(p[0]), minus exposure @ p.
+
+    Args:
+        columns: (N, P - 1) excitation of each event.
+        exposure: (P,) above 0.
+        deadline: By ``time.monotonic``.
+
+    Returns:
+        The (P,) parameters, and an upper bound of the nats an event to the maximum.
+    """
+    total = len(columns) + BACKGROUND
+    # with shares of the events as parameters the maximum lies on the simplex
+    scale = total / exposure
+    best: tuple[float, FloatArray, float] = (np.inf, scale / len(scale), np.inf)
+
+    def loss(shares: FloatArray) -> tuple[float, FloatArray]:
+        """Per event, with its gradient; keeps the best solution and its distance."""
+        nonlocal best
+        found = shares * scale
+        rates = found[0] + columns @ found[1:]
+        value = -np.log(rates).sum() - BACKGROUND * np.log(found[0])
+        weights = 1 / rates
+        raised = np.append(weights.sum() + BACKGROUND / found[0], weights @ columns) / exposure
+        size = shares.sum()
+        if (result := float(value / total + size)) < best[0]:
+            # Cover's bound, after the shares are scaled to their best sum, which is 1
+            best = (result, found / size, float(np.log(raised.max() * size)))
+        return result, 1 - raised
+
+    def stop(_: object) -> None:
+        if best[2] < GAP or time.monotonic() > deadline:
+            raise StopIteration
+
+    optimize.minimize(
+        loss, np.full(len(scale), 1 / len(scale)), jac=True, method="L-BFGS-B", callback=stop,
+        bounds=[(1e-12, None)] + [(0, None)] * (len(scale) - 1),
+        options={"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "ftol": 0, "gtol": 0},
+    )  # fmt: skip
+    return best[1], best[2]

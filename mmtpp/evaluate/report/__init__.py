@@ -1,0 +1,1 @@
+"""The evaluation as a page, figures and tables that people look at."""

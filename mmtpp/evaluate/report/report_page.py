@@ -1,0 +1,379 @@
+"""``report.html``: the result of an evaluation, on one page that loads nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from markupsafe import Markup
+
+from mmtpp.core.durations import TimeScale, typical
+from mmtpp.evaluate.examples import MAX_EVENTS, Example
+from mmtpp.evaluate.metrics import Estimate, few_sequences
+from mmtpp.evaluate.report.confusion import Confusion, confusion
+from mmtpp.evaluate.report.drawing import Target, draw_fan, draw_timeline, targets_of
+from mmtpp.evaluate.report.figures import MAX_NAME, TYPES, Plot
+from mmtpp.evaluate.report.measures import BASELINES, MEASURES
+from mmtpp.evaluate.report.style import as_svg, cut, environment
+from mmtpp.evaluate.report.verdict import Estimates, headline, verdicts
+
+BROAD_INCHES = 6.0  # figures that are wider scroll on a narrow screen
+MAX_CELL_TEXT = 80  # letters of a text in a table
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The evaluation that a report is about.
+
+    Attributes:
+        name: Name of the evaluation.
+        facts: Model, store, split and the like, by their names.
+        type_names: Names of the types by code; a code without a name is its number.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        times_are_dates: Times count from 1970-01-01T00:00:00 UTC.
+    """
+
+    name: str
+    facts: Mapping[str, str]
+    type_names: tuple[str, ...]
+    seconds_per_unit: float
+    times_are_dates: bool = False
+
+    def names(self) -> list[str]:
+        """Names of all possible codes."""
+        known = list(self.type_names)
+        return known + [str(code) for code in range(len(known), 256)]
+
+    @property
+    def times(self) -> TimeScale:
+        """How times are written."""
+        return TimeScale(self.seconds_per_unit, self.times_are_dates)
+
+
+def as_report(
+    subject: Subject,
+    targets: pa.Table,
+    estimates: Estimates,
+    plots: Sequence[Plot],
+    examples: Sequence[Example],
+    differences: Estimates,
+) -> str:
+    """The page.
+
+    Args:
+        subject: The evaluation.
+        targets: ``targets.TARGET_SCHEMA``.
+        estimates: Metrics of ``model`` and of each baseline, times in seconds.
+        plots: Figures of the same targets.
+        examples: Windows to show.
+        differences: Of each baseline, metrics of the model less those of the baseline.
+    """
+    num_sequences = pc.count_distinct(targets["sequence_id"]).as_py()  # pyright: ignore[reportAttributeAccessIssue] # pyarrow makes it when it is imported
+    found = verdicts(estimates, differences)
+    return (
+        environment()
+        .from_string(_PAGE)
+        .render(
+            subject=subject,
+            times=subject.times,
+            num_targets=len(targets),
+            note=few_sequences(num_sequences),
+            num_sequences=num_sequences,
+            headline=headline(found, num_sequences),
+            verdicts=found,
+            models=list(_models(estimates)),
+            table=_table(_models(estimates)),
+            baselines={name: BASELINES[name] for name in estimates if name in BASELINES},
+            plots=[
+                (each, each.figure.get_figwidth() > BROAD_INCHES, _drawn(each))
+                for each in plots
+                if each.name != TYPES
+            ],
+            types=_types(confusion(targets, subject.names())),
+            examples=[_example(subject, targets, each) for each in examples],
+            max_events=MAX_EVENTS,
+        )
+    )
+
+
+def _drawn(each: Plot) -> Markup:
+    return as_svg(each.figure, f"{each.title}: {each.description}")
+
+
+def _models(estimates: Estimates) -> dict[str, Mapping[str, Estimate]]:
+    """The model first."""
+    return {"model": estimates["model"], **estimates}
+
+
+def _table(models: Estimates) -> list[dict[str, object]]:
+    """A row for each measure that any model has: its cells, of each the value, its interval and
+    whether it is the best."""
+    rows: list[dict[str, object]] = []
+    for key, measure in MEASURES.items():
+        values = {name: found[key].value for name, found in models.items() if key in found}
+        if not values:
+            continue
+        unit = typical([values["model"]] if "model" in values else values.values())
+        best = measure.best_of(values)
+        cells: list[tuple[str, str, bool]] = []
+        for name, found in models.items():
+            each = found.get(key)
+            if each is None:
+                cells.append(("", "", False))
+                continue
+            interval = measure.interval(each, unit)
+            cells.append((measure.text(each.value, unit), interval, name == best))
+        rows.append({"measure": measure, "cells": cells})
+    return rows
+
+
+def _types(found: Confusion | None) -> dict[str, object] | None:
+    """The table of true and forecast types, with full and with truncated names."""
+    if found is None:
+        return None
+    names = [(name, cut(name, MAX_NAME)) for name in found.names]
+    shares = found.shares
+    rows = [
+        {
+            "name": name,
+            "events": int(found.counts[row].sum()),
+            "cells": [
+                (float(share), place == row, names[place][0])
+                for place, share in enumerate(shares[row].tolist())
+            ],
+        }
+        for row, name in enumerate(names)
+    ]
+    return {
+        "names": names,
+        "rows": rows,
+        "note": found.note,
+        "truncated": any(full != short for full, short in names),
+    }
+
+
+def _example(subject: Subject, targets: pa.Table, example: Example) -> dict[str, object]:
+    names, times = subject.names(), subject.times
+    found = targets_of(example, targets, names)
+    return {
+        "example": example,
+        "timeline": draw_timeline(example, found, names, times),
+        "fan": draw_fan(example, found, times),
+        "attention": _attention(example),
+        "first": times.moment(float(example.times[0])),
+        "last": times.moment(float(example.times[-1])),
+        "rows": [_target_row(example, each, names, times) for each in found],
+    }
+
+
+def _target_row(
+    example: Example, target: Target, names: list[str], times: TimeScale
+) -> dict[str, object]:
+    place = target.place
+    waits = list(map(times.wait, target.quantiles)) if target.quantiles else [""] * 5
+    return {
+        "event": example.start + place,
+        "time": times.moment(float(example.times[place])),
+        "type": names[int(example.types[place])],
+        "predicted": target.predicted or "",
+        "interval": times.wait(float(example.intervals[place])),
+        "median": waits[2],
+        "range": f"{waits[0]} to {waits[4]}" if target.quantiles else "",
+        "nll": f"{target.nll:.2f}",
+        "text": cut(example.texts[place], MAX_CELL_TEXT),
+    }
+
+
+def _attention(example: Example) -> dict[str, float] | None:
+    """Shares of attention and of events, of kept and of compressed ones before the last."""
+    known = np.isfinite(example.attention)
+    similar = example.similar[known]
+    if not similar.any() or similar.all():
+        return None
+    weights = example.attention[known]
+    return {
+        "events": float(similar.mean()),
+        "similar": float(weights[similar].sum()),
+        "kept": float(weights[~similar].sum()),
+        "elsewhere": example.attention_elsewhere,
+    }
+
+
+_PAGE = Markup("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+{{ policy }}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ subject.name }}</title>
+<style>
+{{ css }}
+svg text { fill: currentColor; font: 13px system-ui, sans-serif; } svg .small { font-size: 12px; }
+.band { fill: var(--soft); stroke: var(--line); } .axis { stroke: currentColor; }
+.grid { stroke: var(--line); } .card { visibility: hidden; pointer-events: none; }
+.event:hover .card, .event:focus .card { visibility: visible; }
+.event:focus { outline: none; } .event:focus circle, .event:focus > line { stroke: currentColor;
+  stroke-width: 3; }
+.timeline:has(.event:hover) .event:focus:not(:hover) .card { visibility: hidden; }
+td.best { font-weight: 700; } td .small, th .small { display: block; font-weight: 400; }
+td .small { white-space: nowrap; }
+.result { border-left: 5px solid var(--link); background: var(--soft); padding: .6em 1.2em;
+  border-radius: 0 6px 6px 0; margin: 1em 0; }
+.result strong { font-size: 1.1em; } .result p, .result ul { margin: .4em 0; }
+.result ul { padding-left: 1.2em; } .result li { max-width: 50em; }
+.metrics th:first-child { min-width: 9.5em; max-width: 16em; }
+.metrics td { white-space: nowrap; } .metrics thead th { overflow-wrap: anywhere;
+  min-width: 5.5em; max-width: 9em; }
+dt { font-weight: 600; } dd { margin: 0 0 .7em; }
+.shares th, .shares td { padding: .2em .35em; font-size: .875em; }
+.shares td { min-width: 2.6em; } .shares .turned { vertical-align: bottom; padding: .4em .2em; }
+.shares .turned span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; }
+.shares th[scope=row] { white-space: nowrap; } .shares td.same { outline: 1px solid var(--quiet);
+  outline-offset: -2px; }
+.full { overflow-wrap: anywhere; } .narrow { display: none; }
+.targets td { white-space: nowrap; } .targets td.text { white-space: normal; min-width: 11em;
+  overflow-wrap: anywhere; }
+@media (max-width: 640px) { .result { padding: .5em .8em; } .narrow { display: inline; }
+  .metrics, .metrics tbody, .metrics tr { display: block; }
+  .metrics thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
+    clip-path: inset(50%); }
+  .metrics tr { border-bottom: 1px solid var(--line); padding: .6em 0; }
+  .metrics tbody th[scope=row] { display: block; max-width: none; border: 0; padding: 0; }
+  .metrics td { display: grid; grid-template-columns: 1fr 6.2em 8.5em; border: 0; padding: .1em 0;
+    align-items: baseline; }
+  .metrics td::before { content: attr(data-name); text-align: left; font-weight: 400;
+    white-space: normal; overflow-wrap: anywhere; } }
+</style></head><body>
+<main>
+<h1>Evaluation of {{ subject.name }}</h1>
+<section class="result" aria-label="Result">
+<p><strong>{{ headline }}</strong></p>
+{% if verdicts %}
+<ul>
+{% for each in verdicts %}
+<li>{{ each.measure[0]|upper }}{{ each.measure[1:] }}: {{ each.claim }}.
+{{ each.details|join(" ")|replace(" %", "\u00a0%") }}</li>
+{% endfor %}
+</ul>
+<p class="small">A difference counts where its whole 95 % interval is on one side of zero. The
+intervals are of paired bootstrap resamples of the held-out sequences.</p>
+{% endif %}
+</section>
+{% if note %}<p class="hint"><strong>Few sequences.</strong> {{ note }}.</p>{% endif %}
+<p>{{ "{:,}".format(num_targets) }} events of {{ "{:,}".format(num_sequences) }} held-out sequences,
+each forecast once from the events before it. The source counts its times in
+{{ times.unit_in_full }}{% if times.are_dates %} since 1970-01-01 00:00:00 UTC, and
+the page shows them as dates{% endif %}.
+Durations are in units that suit them; a year is 365.25 days.</p>
+<table class="facts">
+{% for name, value in subject.facts.items() %}
+<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
+</table>
+
+<h2>The model and the baselines</h2>
+<div class="wide" tabindex="0" role="region" aria-label="Metrics of the model and the baselines">
+<table class="metrics pinned" role="table">
+<thead role="rowgroup"><tr role="row"><td role="cell"></td>{% for name in models %}
+<th scope="col" role="columnheader">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody role="rowgroup">
+{% for row in table %}
+<tr role="row"><th scope="row" role="rowheader">{{ row.measure.label }}
+<span class="small">{{ row.measure.hint }}</span></th>
+{% for value, interval, best in row.cells %}
+<td role="cell" data-name="{{ models[loop.index0] }}"{% if best %} class="best"{% endif %}>
+{{ value or "-" }}{% if interval %}<span class="small">
+{{ interval }}</span>{% endif %}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+<p class="small">The best value of each row is bold. Below each value is its 95 % bootstrap interval
+over sequences. A dash means that the model or baseline does not have the measure.</p>
+<details><summary>What the measures and the baselines are</summary>
+<dl>
+{% for row in table %}<dt>{{ row.measure.label }}</dt><dd>{{ row.measure.about }}</dd>
+{% endfor %}
+{% for name, about in baselines.items() %}<dt>Baseline {{ name }}</dt>
+<dd>Forecasts {{ about }}.</dd>
+{% endfor %}
+</dl></details>
+
+<h2>Plots</h2>
+<div class="plots">
+{% for plot, is_broad, svg in plots %}
+<figure><figcaption>{{ plot.title }}</figcaption>
+{% if is_broad %}
+<div class="wide broad" tabindex="0" role="region" aria-label="{{ plot.title }}">{{ svg }}</div>
+{% else %}{{ svg }}{% endif %}
+<div class="small">{{ plot.description }}{% if is_broad %}
+<span class="narrow">Scroll sideways for all of it.</span>{% endif %}</div>
+</figure>{% endfor %}
+</div>
+
+{% if types %}
+<h2>Types</h2>
+<p>The share of each true type (rows) that is forecast as each type (columns), in percent. Cells
+where the forecast is right have an outline. {{ types.note }}</p>
+<div class="wide" tabindex="0" role="region" aria-label="True types and forecast types">
+<table class="shares pinned">
+<thead><tr><th scope="col">true type</th><th scope="col">events</th>
+{% for full, short in types.names %}
+<th scope="col" class="turned" title="{{ full }}"><span>{{ short }}</span></th>
+{% endfor %}</tr></thead><tbody>
+{% for row in types.rows %}
+<tr><th scope="row" title="{{ row.name[0] }}">{{ row.name[1] }}</th>
+<td>{{ "{:,}".format(row.events) }}</td>
+{% for share, same, forecast in row.cells %}<td{% if same %} class="same"{% endif %}{% if share %}
+ style="background: rgb(47 127 209 / {{ "{:.2f}".format(0.6 * share) }})"
+ title="{{ row.name[0] }}, forecast as {{ forecast }}: {{ "{:.1%}".format(share) }}"{% endif %}>
+{{ "{:.0f}".format(100 * share) if share >= 0.005 else ("<1" if share else "") }}</td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% if types.truncated %}
+<details><summary>Full names of the types</summary>
+<ol>{% for full, short in types.names %}<li class="full">{{ full }}</li>
+{% endfor %}</ol></details>
+{% endif %}
+{% endif %}
+
+<h2>Examples</h2>
+{% if examples %}
+<p>From a window that was easy to forecast to a hard one, at most {{ max_events }} events of each.
+In the first drawing, discs are events that the model read in full, and short strokes are events
+that it read compressed. In the second, the shades hold half and nine tenths of the forecast; a disc
+is a true interval inside, a cross one outside. Both drawings scroll sideways on a narrow screen,
+and the table below them has the same values.</p>
+{% else %}
+<p>No window has enough targets for an example.</p>
+{% endif %}
+{% for each in examples %}
+<details{% if loop.first %} open{% endif %}>
+<summary>{{ each.example.rank|capitalize }}: {{ each.example.sequence_id }}, from event
+{{ each.example.start }}</summary>
+<p class="small">{{ each.first }} to {{ each.last }}</p>
+<div class="wide broad" tabindex="0" role="region" aria-label="Events in time">
+{{ each.timeline }}
+{% if each.fan %}{{ each.fan }}{% endif %}
+</div>
+{% if each.attention %}
+{% set a = each.attention %}
+<p>The last question gives {{ "{:.1%}".format(a.similar) }} of its attention to the compressed
+events, which are {{ "{:.0%}".format(a.events) }} of the events before it,
+{{ "{:.1%}".format(a.kept) }} to the kept events and {{ "{:.1%}".format(a.elsewhere) }} to the rest:
+itself, the beginning of the window and older events.</p>{% endif %}
+{% if each.example.num_left_out %}<p class="small">{{ each.example.num_left_out }} older images are
+left out.</p>{% endif %}
+<details><summary>As a table</summary>
+<div class="wide" tabindex="0" role="region" aria-label="Targets of the example">
+<table class="targets"><thead>
+<tr><th scope="col">event</th><th scope="col">time</th><th scope="col" class="text">type</th>
+<th scope="col" class="text">forecast type</th><th scope="col">interval</th>
+<th scope="col">median forecast</th><th scope="col">90 % interval</th>
+<th scope="col">NLL (nats)</th><th scope="col" class="text">text</th></tr></thead><tbody>
+{% for row in each.rows %}
+<tr><th scope="row">{{ row.event }}</th><td>{{ row.time }}</td><td class="text">{{ row.type }}</td>
+<td class="text">{{ row.predicted }}</td><td>{{ row.interval }}</td><td>{{ row.median }}</td>
+<td>{{ row.range }}</td><td>{{ row.nll }}</td><td class="text">{{ row.text }}</td></tr>{% endfor %}
+</tbody></table></div></details>
+</details>
+{% endfor %}
+</main></body></html>
+""")

@@ -1,1 +1,0 @@
-"""What the project's HTML pages share."""

@@ -1,0 +1,77 @@
+"""The export job: base and adapter in, one standard Hugging Face folder out."""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayTaskError
+
+from mmtpp.config.fingerprint import run_name
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import MmtppError
+from mmtpp.model.card import write_merged_card
+from mmtpp.model.cpu_bfloat16 import adapt_to_processor
+from mmtpp.model.folder import local_folder
+from mmtpp.model.merge import merge_adapter
+from mmtpp.model.record import TEMPLATE_FILE
+from mmtpp.runtime.hardware import Hardware, workers
+from mmtpp.runtime.machines import wait_for
+from mmtpp.runtime.session import start_ray
+from mmtpp.storage.paths import check_bucket, copy_folder, join
+
+logger = logging.getLogger(__name__)
+
+
+def export(config: RunConfig) -> dict[str, object]:
+    """Merge ``model.adapter`` into ``model.path`` on a machine of the cluster.
+
+    Needs memory for one copy of the model in ``model.precision`` (``auto`` is float32: 15 GB for
+    the 3B) and disk for two.
+
+    Returns:
+        ``model_uri`` and ``max_difference_nats``, how far the merged model is from the two apart.
+
+    Raises:
+        ModelError: they do not belong together, or the merged model computes something else.
+    """
+    check_bucket(config.run.storage_uri)
+    start_ray()
+    on_cpu = Hardware(on_gpu=False, precision=config.model.precision)
+    wait_for(workers(config, on_cpu, 1), patience_s=config.run.wait_for_machines_s)
+    output = join(config.run.storage_uri, run_name(config, "export", store=""), "model")
+    task: Any = ray.remote(
+        num_cpus=config.training.cpus_per_worker,
+        label_selector=config.training.machine_labels,
+    )(_merge)
+    try:
+        difference = ray.get(
+            task.remote(config.model.path, config.model.adapter, output, config.model.precision)
+        )
+    except RayTaskError as error:
+        if isinstance(error.cause, MmtppError):
+            raise error.cause from error
+        raise
+    logger.info("the merged model differs by at most %.2g nats a label", difference)
+    return {"model_uri": output, "max_difference_nats": difference}
+
+
+def _merge(base_uri: str, adapter_uri: str, output_uri: str, precision: str) -> float:
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    adapt_to_processor(torch.device("cpu"), dtype)
+    with (
+        local_folder(base_uri) as base,
+        local_folder(adapter_uri) as adapter,
+        tempfile.TemporaryDirectory() as output,
+    ):
+        assert base is not None
+        assert adapter is not None
+        difference = merge_adapter(base, adapter, Path(output), dtype=dtype)
+        if (adapter / TEMPLATE_FILE).exists():
+            shutil.copy(adapter / TEMPLATE_FILE, output)
+        write_merged_card(Path(output), base=base_uri, adapter=adapter_uri, difference=difference)
+        copy_folder(output, output_uri)
+    return difference

@@ -1,0 +1,53 @@
+"""Forecasts of sequences that lost events when they were read."""
+
+import logging
+
+import pyarrow as pa
+
+from mmtpp.core.losses import Losses, by_sequence, newest_rejected
+from mmtpp.data.store.contents import all_rejected
+from mmtpp.storage.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+COLUMN = "newest_event_rejected"
+
+
+class Rejections:
+    """Marks the forecasts of sequences whose newest event was rejected.
+
+    Args:
+        store_uri: the store.
+        manifest: of the store.
+    """
+
+    def __init__(self, store_uri: str, manifest: Manifest) -> None:
+        self._where = store_uri
+        self._rejected = list(all_rejected(store_uri, manifest))
+        self._of_sequence = by_sequence(self._rejected)
+        self._of_sequence.pop("", None)
+        self._last_times: dict[str, float] = {}
+
+    def mark(self, forecasts: pa.Table) -> pa.Table:
+        """Add the column ``COLUMN``: the cause, or null where the newest event was kept.
+
+        Args:
+            forecasts: with the columns ``sequence_id`` and ``last_time``.
+        """
+        causes: list[str | None] = []
+        for row in forecasts.select(["sequence_id", "last_time"]).to_pylist():
+            name, time = row["sequence_id"], row["last_time"]
+            records = self._of_sequence.get(name)
+            if records is None:
+                causes.append(None)
+                continue
+            self._last_times[name] = time
+            causes.append(newest_rejected(records, time) or None)
+        return forecasts.append_column(COLUMN, pa.array(causes, pa.string()))
+
+    def losses(self) -> Losses:
+        """Sequences that the forecasts miss or start too early; logs warnings with names."""
+        losses = Losses.of(self._rejected, self._last_times)
+        for sentence in losses.sentences():
+            logger.warning("%s: %s", self._where, sentence)
+        return losses

@@ -1,0 +1,1 @@
+"""What every driver needs from the cluster: Ray, machines, hardware, progress, interruptions."""

@@ -1,0 +1,166 @@
+"""Figures of a sweep: each setting against what trials made of it, all settings, and the front."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.trial_table import Row, comparable, pareto
+
+FEW = 12  # values of a setting that are still listed on an axis
+# what a setting is shown against, beside what the sweep is judged by
+PANELS = (
+    "data/compressed_fraction",
+    "data/tokens_per_event",
+    "data/events_per_context",
+    "model/trained_parameters",
+    "validation/interval_nll_nats_per_event",
+    "validation/type_accuracy",
+    "validation/loss_per_token",
+    "evaluate/time/rmse_s",
+)
+COST = "data/tokens_per_event"
+
+
+def figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
+    """PNG files by name: one for each setting, ``all_settings`` where there are several, and
+    ``pareto``, of the sweep's two metrics or of its only one against tokens an event.
+
+    Trials that were stopped early are hollow or dashed, as they stood then; in no mean, no front.
+
+    Args:
+        rows: of all trials.
+        sweep: theirs.
+    """
+    done = [row for row in rows if row["status"] == "finished"]
+    if not done:
+        return {}
+    shown = [row for row in rows if row["status"] != "failed"]
+    made = {
+        f"by_{key.replace('.', '_')}": _by_setting(shown, key, sweep)
+        for key in sweep.space
+        if len({str(row[key]) for row in shown}) > 1
+    }
+    if len(made) > 1:
+        made["all_settings"] = _parallel(shown, sweep)
+    metrics, modes = list(sweep.settings.metric), list(sweep.settings.mode)
+    if len(metrics) == 1 and metrics[0] != COST:
+        metrics, modes = [COST, *metrics], ["min", *modes]
+    if len(metrics) == 2 and all(_varies(done, name) for name in metrics):
+        made["pareto"] = _front(done, comparable(rows, sweep), metrics, modes)
+    files: dict[str, bytes] = {}
+    for name, figure in made.items():
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110, bbox_inches="tight")
+        files[f"{name}.png"] = content.getvalue()
+    return files
+
+
+def _numbers(rows: Sequence[Row], name: str) -> np.ndarray:
+    """(N,) of a metric, NaN where a trial has none."""
+    return np.array([row[name] if isinstance(row.get(name), float) else np.nan for row in rows])
+
+
+def _varies(rows: Sequence[Row], name: str) -> bool:
+    values = _numbers(rows, name)
+    return np.isfinite(values).sum() > 1 and np.nanmin(values) < np.nanmax(values)
+
+
+def _places(rows: Sequence[Row], key: str) -> tuple[np.ndarray, list[str], bool]:
+    """(N,) where trials stand on the axis of a setting, labels of its ticks, and whether those are
+    all: numbers that span decades are placed by their order, as names are."""
+    values = [row[key] if isinstance(row[key], int | float) else str(row[key]) for row in rows]
+    are_numbers = not any(isinstance(value, str) for value in values)
+    distinct = sorted(set(values), key=lambda each: (isinstance(each, str), each))  # pyright: ignore
+    if len(distinct) <= FEW or not are_numbers:
+        return (
+            np.array([distinct.index(each) for each in values]),
+            [_short(v) for v in distinct],
+            True,
+        )
+    return np.array(values, dtype=float), [], False
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _finished(rows: Sequence[Row]) -> np.ndarray:
+    """(N,) whether a trial came to its end."""
+    return np.array([row["status"] == "finished" for row in rows])
+
+
+def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
+    """Trials as points, and the mean of those that finished, against one setting."""
+    done = _finished(rows)
+    names = dict.fromkeys([*sweep.settings.metric, *PANELS])
+    shown = [name for name in names if _varies(rows, name)] or list(sweep.settings.metric)
+    places, labels, listed = _places(rows, key)
+    columns = min(3, len(shown))
+    figure = Figure(figsize=(3.8 * columns, 3.0 * -(-len(shown) // columns)))
+    for index, name in enumerate(shown):
+        axes = figure.add_subplot(-(-len(shown) // columns), columns, index + 1)
+        values = _numbers(rows, name)
+        axes.plot(places[done], values[done], "o", markersize=4, alpha=0.5)
+        axes.plot(places[~done], values[~done], "o", markersize=4, alpha=0.5, color="0.4",
+                  markerfacecolor="none", label="stopped early")  # fmt: skip
+        if listed:
+            measured = done & np.isfinite(values)
+            at = np.unique(places[measured])
+            means = [values[measured & (places == each)].mean() for each in at]
+            axes.plot(at, means, linewidth=1.2, color="C0")
+            axes.set_xticks(range(len(labels)), labels)
+        if index == 0 and not done.all():
+            axes.legend(fontsize=8)
+        axes.set(xlabel=key, title=name)
+        axes.title.set_fontsize(9)
+    figure.tight_layout()
+    return figure
+
+
+def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
+    """A line for each trial through all settings and the metrics, coloured by the first metric."""
+    keys, metrics = list(sweep.space), list(sweep.settings.metric)
+    figure = Figure(figsize=(1.9 * (len(keys) + len(metrics)) + 1, 3.6))
+    axes = figure.add_subplot()
+    heights = []
+    for index, name in enumerate([*keys, *metrics]):
+        if name in sweep.space:
+            values, labels, listed = _places(rows, name)
+        else:
+            values, labels, listed = _numbers(rows, name), [], False
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        heights.append((values - low) / ((high - low) or 1.0))
+        ends = list(enumerate(labels)) if listed else [(low, f"{low:.4g}"), (high, f"{high:.4g}")]
+        for at, label in ends:
+            axes.text(index + 0.03, (at - low) / ((high - low) or 1.0), label, fontsize=8)
+        axes.axvline(index, color="0.8", linewidth=1)
+    lines = np.stack(heights, axis=1)
+    first = lines[:, len(keys)]
+    better = first if sweep.settings.mode[0] == "max" else 1 - first
+    for line, share, is_done in zip(lines, better, _finished(rows), strict=True):
+        axes.plot(line, "-" if is_done else "--", linewidth=1.2, alpha=0.8,
+                  color=colormaps["viridis"](np.nan_to_num(share)))  # fmt: skip
+    axes.set_xticks(range(len(keys) + len(metrics)), [*keys, *metrics], fontsize=8)
+    axes.set_yticks([])
+    axes.set_title(
+        "Trials, the best in yellow" + ("" if _finished(rows).all() else ", stopped ones dashed")
+    )
+    return figure
+
+
+def _front(
+    rows: Sequence[Row], judged: Sequence[Row], metrics: Sequence[str], modes: Sequence[str]
+) -> Figure:
+    """Trials in grey, and of those that are judged, or their means over seeds, the best."""
+    figure = Figure(figsize=(4.8, 3.8))
+    axes = figure.add_subplot()
+    axes.plot(*(_numbers(rows, name) for name in metrics), "o", color="0.6", markersize=4)
+    best = sorted(pareto(judged, metrics, modes), key=lambda row: float(str(row[metrics[0]])))
+    axes.plot(*(_numbers(best, name) for name in metrics), "o-", markersize=5, linewidth=1.2)
+    axes.set(xlabel=f"{metrics[0]} ({modes[0]})", ylabel=f"{metrics[1]} ({modes[1]})",
+             title="Pareto front")  # fmt: skip
+    return figure
