@@ -48,7 +48,7 @@ test-full: setup ## every test, the slow ones too
 	$(BIN)/python -m pytest tests/cluster
 
 cluster-test: setup ## the cluster files, the real autoscaler on machines that come, vanish and leave (15 minutes)
-	$(BIN)/python -m pytest tests/unit/test_cluster_yaml.py tests/unit/test_kubernetes.py tests/cluster
+	$(BIN)/python -m pytest tests/unit/project/test_cluster_yaml.py tests/unit/project/test_kubernetes.py tests/cluster
 
 audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
 	$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
@@ -56,7 +56,7 @@ audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
 
 check: setup ## lint, format, types, and every cluster file against its schema
 	@echo "== check: the cluster files"
-	$(BIN)/python -m pytest --quiet tests/unit/test_cluster_yaml.py tests/unit/test_kubernetes.py
+	$(BIN)/python -m pytest --quiet tests/unit/project/test_cluster_yaml.py tests/unit/project/test_kubernetes.py
 	@echo "== check: ruff, pyright"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

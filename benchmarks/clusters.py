@@ -87,17 +87,26 @@ def _prepare(workers: int) -> float:
 
 def _publish() -> None:
     """Files of two events."""
-    events = [{"time": float(index), "text": "x", "image_path": None,
-               "TPP_attribute": {"event_type": 0, "time_since_last_event": 1.0}}
-              for index in range(2)]  # fmt: skip
+    events = [
+        {
+            "time": float(index),
+            "text": "x",
+            "image_path": None,
+            "TPP_attribute": {"event_type": 0, "time_since_last_event": 1.0},
+        }
+        for index in range(2)
+    ]
     for index in range(FILES):
         write_bytes(f"s3://mmtpp/scale/raw/{index:06d}.json", json.dumps(events).encode())
 
 
 def _gcs() -> psutil.Process:
     """Of the newest head."""
-    found = [each for each in psutil.process_iter(["name", "create_time"])
-             if each.info["name"] == "gcs_server"]  # fmt: skip
+    found = [
+        each
+        for each in psutil.process_iter(["name", "create_time"])
+        if each.info["name"] == "gcs_server"
+    ]
     return max(found, key=lambda each: each.info["create_time"])
 
 

@@ -78,8 +78,10 @@ def _start_bare(command: list[str], *arguments: Any, **named: Any) -> Any:
     changes = {"--dashboard_agent_command": agent, "--num_prestart_python_workers": "0"}
     assert changes.keys() <= found.keys(), command
     names = [each.split("=", 1)[0] for each in command]
-    bare = [f"{name}={changes[name]}" if name in changes else each
-            for name, each in zip(names, command, strict=True)]  # fmt: skip
+    bare = [
+        f"{name}={changes[name]}" if name in changes else each
+        for name, each in zip(names, command, strict=True)
+    ]
     return _start_ray_process(bare, *arguments, **named)
 
 
@@ -130,13 +132,22 @@ def autoscaled(
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": idle_minutes,
         **{key: {} for key in ("auth", "docker", "file_mounts")},
-        **{key: [] for key in (
-            "initialization_commands", "setup_commands", "head_setup_commands",
-            "worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands",
-            "cluster_synced_files", "rsync_exclude", "rsync_filter",
-        )},
+        **{
+            key: []
+            for key in (
+                "initialization_commands",
+                "setup_commands",
+                "head_setup_commands",
+                "worker_setup_commands",
+                "head_start_ray_commands",
+                "worker_start_ray_commands",
+                "cluster_synced_files",
+                "rsync_exclude",
+                "rsync_filter",
+            )
+        },
         "file_mounts_sync_continuously": False,
-    }  # fmt: skip
+    }
     machines = home / "machines"
     machines.mkdir(parents=True)
     (home / "autoscaling.json").write_text(json.dumps(config))
@@ -161,9 +172,13 @@ def autoscaled(
 
 def machines_with(**labels: str) -> list[str]:
     """Ids of the machines there are now."""
-    return [node["NodeID"] for node in ray.nodes()
-            if node["Alive"] and labels.items() <= node["Labels"].items()
-            and node["NodeID"] != FAKE_HEAD_NODE_ID]  # fmt: skip
+    return [
+        node["NodeID"]
+        for node in ray.nodes()
+        if node["Alive"]
+        and labels.items() <= node["Labels"].items()
+        and node["NodeID"] != FAKE_HEAD_NODE_ID
+    ]
 
 
 def lose(stack: Stack, machine: str) -> None:

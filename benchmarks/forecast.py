@@ -123,9 +123,9 @@ def main() -> int:
     }
     floors = {
         f"targets scored a second, branches over re-encoding (floor {FLOOR:.0f})": ratios[False],
-        f"supervised targets per operation, branches over one a sequence (floor {FLOOR:.0f})":
-            supervised,
-    }  # fmt: skip
+        "supervised targets per operation, branches over one a sequence "
+        f"(floor {FLOOR:.0f})": supervised,
+    }
     others = {
         "the same with whole distributions": ratios[True],
         "targets scored a second, branches": rates[False][0],

@@ -195,9 +195,12 @@ def published_rates(source: str, plain: str) -> dict[str, tuple[float, float]]:
             return bool(path) and filesystem.get_file_info(f"{root}/{path}").is_file
 
         pipeline = PublishedPipeline(
-            lambda path, uri=uri: read_bytes(join(uri, path)), is_there,
-            max_tokens=MAX_TOKENS, image_tokens=IMAGE_TOKENS, image_px=IMAGE_PX,
-        )  # fmt: skip
+            lambda path, uri=uri: read_bytes(join(uri, path)),
+            is_there,
+            max_tokens=MAX_TOKENS,
+            image_tokens=IMAGE_TOKENS,
+            image_px=IMAGE_PX,
+        )
         every = sorted(list_files(uri, ".json"), key=lambda info: info.size)
         middle = len(every) // 4  # of about the median length
         paths = [info.base_name for info in every[middle : -middle : len(every) // (2 * count)]]

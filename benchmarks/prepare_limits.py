@@ -38,13 +38,17 @@ def limits(source: str) -> dict[str, float]:
     files = timed("event files, MB", lambda: read([info.path for info in infos]), size)
     pictures = timed("image files, MB", lambda: read([info.path for info in images]), size)
     amount = size(files)
-    timed("JSON parse (orjson), MB", lambda: [len(orjson.loads(f)) for f in files],
-          lambda _: amount)  # fmt: skip
+    timed(
+        "JSON parse (orjson), MB", lambda: [len(orjson.loads(f)) for f in files], lambda _: amount
+    )
     texts = {event["text"] for file in files for event in json.loads(file)}
     vocabulary = qwen_vocabulary()
-    timed("BPE, distinct texts", lambda: vocabulary.encode_texts(sorted(texts)),
-          lambda _: len(texts))  # fmt: skip
-    timed("JPEG decode and resize, frames",
-          lambda: [decode_image(p, image_px=IMAGE_PX, max_pixels=10**8) for p in pictures[:500]],
-          lambda _: 500)  # fmt: skip
+    timed(
+        "BPE, distinct texts", lambda: vocabulary.encode_texts(sorted(texts)), lambda _: len(texts)
+    )
+    timed(
+        "JPEG decode and resize, frames",
+        lambda: [decode_image(p, image_px=IMAGE_PX, max_pixels=10**8) for p in pictures[:500]],
+        lambda _: 500,
+    )
     return found

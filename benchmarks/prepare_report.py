@@ -47,8 +47,12 @@ def report(
             missed.append(f"{name}: {shown}")
         return f"| {name} | **{shown}** |"
 
-    lines = ["## Against the published style, by processor time", "",
-             "| | us an event | all, CPU s |", "|---|---|---|"]  # fmt: skip
+    lines = [
+        "## Against the published style, by processor time",
+        "",
+        "| | us an event | all, CPU s |",
+        "|---|---|---|",
+    ]
     ratios = []
     for name, epochs, least in (("plain", 1, 10.0), ("images", EPOCHS, 20.0)):
         once, epoch = published[name]
@@ -64,12 +68,21 @@ def report(
             f"assemble {assembled:.0f} | {ours / events * 1e6:.1f} "
             f"| {ours:,.0f} |",
         ]
-        ratios.append(floor(f"{what}: ratio (floor {least:g})", theirs / ours, least,
-                            f"{theirs / ours:.1f}"))  # fmt: skip
-    lines += ["", "| | |", "|---|---|", *ratios, "", "## Preparing", "",
-              "| | workers | s | events/s | read MB/s | decode frames/s | finish events/s "
-              "| CPU s: workers | driver | server | workers ready, without a core |",
-              "|---|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+        ratios.append(
+            floor(f"{what}: ratio (floor {least:g})", theirs / ours, least, f"{theirs / ours:.1f}")
+        )
+    lines += [
+        "",
+        "| | |",
+        "|---|---|",
+        *ratios,
+        "",
+        "## Preparing",
+        "",
+        "| | workers | s | events/s | read MB/s | decode frames/s | finish events/s "
+        "| CPU s: workers | driver | server | workers ready, without a core |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for (name, workers), turns in runs.items():
         size = sizes[name]
         for run in turns:
@@ -96,33 +109,54 @@ def report(
         clock = median(run.seconds for run in one) / (2 * median(run.seconds for run in two))
         others = median((run.server_cpu + run.driver_cpu) / (2 * run.seconds) for run in two)
         lines += [
-            floor(f"{name}, two processes against one: work done by a second of a worker's "
-                  "processor (floor 0.85)", work, 0.85, f"{work:.2f}"),
+            floor(
+                f"{name}, two processes against one: work done by a second of a worker's "
+                "processor (floor 0.85)",
+                work,
+                0.85,
+                f"{work:.2f}",
+            ),
             f"| {name}, the same by the clock; server and driver, without a core of their own, "
             f"take {others:.0%} of the two there are | {clock:.2f} |",
-        ]  # fmt: skip
+        ]
     growth = max(runs["images", 2][0].memory) / max(runs["few", 2][0].memory)
-    shares = {name: after[name]["another Delta"] / median(run.seconds for run in runs[name, 2])
-              for name in ("images", "plain")}  # fmt: skip
+    shares = {
+        name: after[name]["another Delta"] / median(run.seconds for run in runs[name, 2])
+        for name in ("images", "plain")
+    }
     lines += [
-        floor("peak memory of five times the events (at most 1.2)", 1.2 / growth, 1.0,
-              f"{growth:.2f}"),
-        floor("another Delta, share of the first preparation, images (below 2 %)",
-              0.02 / shares["images"], 1.0,
-              f"{shares['images']:.2%}: {after['images']['another Delta']:.1f} s"),
+        floor(
+            "peak memory of five times the events (at most 1.2)", 1.2 / growth, 1.0, f"{growth:.2f}"
+        ),
+        floor(
+            "another Delta, share of the first preparation, images (below 2 %)",
+            0.02 / shares["images"],
+            1.0,
+            f"{shares['images']:.2%}: {after['images']['another Delta']:.1f} s",
+        ),
         f"| the same without images | {shares['plain']:.2%} |",
-        floor("assembling, tokens a second of one processor, row groups in memory, no images "
-              "(floor 5 M)",
-              after["plain"]["tokens/s in memory"], 5e6,
-              f"{after['plain']['tokens/s in memory'] / 1e6:.1f} M"),
-        *(f"| {what}, {name} | {done['tokens'] / done[key] / 1e6:.1f} M tokens/s |"
-          for name, done in after.items()
-          for what, key in (("random order, first epoch, by the clock", "first epoch"),
-                            ("the same by processor time", "first epoch CPU"),
-                            ("later epochs, from the disk cache, by the clock", "later epoch"))),
-        "", "## What bounds each part: one process, nothing else", "", "| | a second | reached |",
+        floor(
+            "assembling, tokens a second of one processor, row groups in memory, no images "
+            "(floor 5 M)",
+            after["plain"]["tokens/s in memory"],
+            5e6,
+            f"{after['plain']['tokens/s in memory'] / 1e6:.1f} M",
+        ),
+        *(
+            f"| {what}, {name} | {done['tokens'] / done[key] / 1e6:.1f} M tokens/s |"
+            for name, done in after.items()
+            for what, key in (
+                ("random order, first epoch, by the clock", "first epoch"),
+                ("the same by processor time", "first epoch CPU"),
+                ("later epochs, from the disk cache, by the clock", "later epoch"),
+            )
+        ),
+        "",
+        "## What bounds each part: one process, nothing else",
+        "",
+        "| | a second | reached |",
         "|---|---|---|",
-    ]  # fmt: skip
+    ]
     reading = median(run.by_step["ReadShard"] for run in runs["plain", 1])
     decoding = median(run.by_step["DecodeImages"] for run in runs["images", 1])
     event_rate = sizes["plain"].event_bytes / 1e6 / reading
@@ -137,9 +171,12 @@ def report(
         + (f"{of_limit[name]:,.0f} ({of_limit[name] / value:.0%}) |" if name in of_limit else "|")
         for name, value in alone.items()
     ]
-    head = HEAD.format(sizes=sizes["images"],
-                       machine=machine("ray", "pyarrow", "pillow", "tokenizers", "orjson",
-                                       used="shared with the server"))  # fmt: skip
+    head = HEAD.format(
+        sizes=sizes["images"],
+        machine=machine(
+            "ray", "pyarrow", "pillow", "tokenizers", "orjson", used="shared with the server"
+        ),
+    )
     return head + "\n".join(lines) + "\n", missed
 
 

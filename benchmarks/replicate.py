@@ -57,8 +57,12 @@ def publish(
 ) -> Published:
     """Write copies of all videos in the published layout, with their frames if wanted."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        done = list(pool.map(_publish_copy, *zip(*[(uri, videos, copy, with_images)
-                                                   for copy in copies], strict=True)))  # fmt: skip
+        done = list(
+            pool.map(
+                _publish_copy,
+                *zip(*[(uri, videos, copy, with_images) for copy in copies], strict=True),
+            )
+        )
     event_bytes, image_bytes = (sum(each[part] for each in done) for part in (0, 1))
     count = len(copies) * len(videos)
     return Published(
@@ -112,10 +116,14 @@ def as_json(video: EventSequence, name: str, *, with_images: bool) -> bytes:
             "TPP_attribute": {"time_since_last_event": wait, "event_type": kind},
         }
         for time, text, index, wait, kind in zip(
-            video.times.tolist(), video.texts, frame.tolist(), waits.tolist(),
-            video.types.tolist(), strict=True,
+            video.times.tolist(),
+            video.texts,
+            frame.tolist(),
+            waits.tolist(),
+            video.types.tolist(),
+            strict=True,
         )
-    ]  # fmt: skip
+    ]
     return json.dumps(events, ensure_ascii=False).encode()
 
 

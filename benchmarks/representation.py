@@ -277,8 +277,12 @@ def speed_table(videos: list[EventSequence], ids, loop: PublishedLoop) -> tuple[
     tokenised = tokenise(qwen_vocabulary(), few)
     chosen = Compression("temporal", DELTA)
     theirs = rate(lambda: _published_pass(few, loop), size, rounds=3)
-    once = rate(lambda: [template.write(compress(each, chosen))
-                         for each in tokenise(qwen_vocabulary(), few)], size)  # fmt: skip
+    once = rate(
+        lambda: [
+            template.write(compress(each, chosen)) for each in tokenise(qwen_vocabulary(), few)
+        ],
+        size,
+    )
     again = rate(lambda: [template.write(compress(each, chosen)) for each in tokenised], size)
     add("paper template with tokenising, events/s", once, theirs)
     add("paper template for another Delta, events/s", again, theirs)

@@ -106,8 +106,13 @@ def main() -> int:
     """Measure, print, write."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # glibc would keep much of what ZeRO-3 has gathered and freed
-    os.environ.update({"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20),
-                       "MALLOC_TRIM_THRESHOLD_": str(2**20)})  # fmt: skip
+    os.environ.update(
+        {
+            "MALLOC_ARENA_MAX": "1",
+            "MALLOC_MMAP_THRESHOLD_": str(2**20),
+            "MALLOC_TRIM_THRESHOLD_": str(2**20),
+        }
+    )
     folder = danmaku_folder()
     with tempfile.TemporaryDirectory() as model, own_stack() as stack:
         return _measure(folder, Path(model), stack.mlflow_uri)
@@ -131,8 +136,10 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
     history = client.get_metric_history(str(result["run_id"]), "train/loss_per_token")
     times = {point.step: point.timestamp / 1000 for point in history}
     losses = {point.step: point.value for point in history}
-    steps = {point.step: point.value for point in
-             client.get_metric_history(str(result["run_id"]), "time/step_s")}  # fmt: skip
+    steps = {
+        point.step: point.value
+        for point in client.get_metric_history(str(result["run_id"]), "time/step_s")
+    }
     assert watch.killed_at is not None, "no worker was killed"
     assert [point.step for point in history].count(1) == 1, "it began again from nothing"
     assert sorted(losses) == list(range(1, STEPS + 1)), losses
@@ -146,12 +153,14 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
         "steps, s": ", ".join(f"{steps[step]:.0f}" for step in sorted(steps)),
         "kill to the first step after it, s": f"{times[3] - watch.killed_at:.0f}",
         "losses, nats a token": ", ".join(f"{losses[step]:.4f}" for step in sorted(losses)),
-        "peak memory of each worker, GiB (private)":
-            ", ".join(f"{gib:.1f}" for gib in watch.peak_gib.values()),
+        "peak memory of each worker, GiB (private)": ", ".join(
+            f"{gib:.1f}" for gib in watch.peak_gib.values()
+        ),
         "least memory left on the machine, GiB": f"{watch.available_gib:.1f}",
-        "planned for a GPU, without its runtime, GiB":
-            f"{sum(planned.values()) - planned['runtime']:.1f}",
-    }  # fmt: skip
+        "planned for a GPU, without its runtime, GiB": (
+            f"{sum(planned.values()) - planned['runtime']:.1f}"
+        ),
+    }
     text = table(
         "The 3B on a CPU",
         f"`make scale-3b`; {MACHINE}. Random weights, bfloat16, ZeRO-3, {RANKS} ranks, "

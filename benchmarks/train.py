@@ -115,9 +115,16 @@ def _batcher(
 def _join_alone() -> None:
     """Make this process a group of one, on two threads."""
     torch.set_num_threads(2)
-    os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
-                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511",
-                       "DS_ACCELERATOR": "cpu"})  # fmt: skip
+    os.environ.update(
+        {
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29511",
+            "DS_ACCELERATOR": "cpu",
+        }
+    )
     import deepspeed
 
     deepspeed.init_distributed("gloo", verbose=False)
@@ -144,9 +151,14 @@ def step_times() -> tuple[list[float], list[float]]:
 
     def ours(step: int, rows: list[Row]) -> None:
         train_step(
-            engine, rows, batcher, num_micro_batches=len(rows),
-            weigh=LabelWeights(config.training.loss_weights, config.tasks), seed=0, step=step,
-        )  # fmt: skip
+            engine,
+            rows,
+            batcher,
+            num_micro_batches=len(rows),
+            weigh=LabelWeights(config.training.loss_weights, config.tasks),
+            seed=0,
+            step=step,
+        )
 
     def plain(step: int, rows: list[Row]) -> None:
         labels = sum(len(row.label_positions()) for row in rows)
@@ -233,9 +245,11 @@ def padding() -> tuple[float, float, float]:
             lengths = torch.tensor([len(each) for each in batch])
             mask = torch.arange(ids.shape[1]) < lengths[:, None]
             logits = model.base(
-                input_ids=ids, attention_mask=mask.long(), use_cache=False,
+                input_ids=ids,
+                attention_mask=mask.long(),
+                use_cache=False,
                 mm_token_type_ids=torch.zeros_like(ids),
-            ).logits  # fmt: skip
+            ).logits
             targets = ids.masked_fill(~mask, -100)[:, 1:]
             functional.cross_entropy(
                 logits[:, :-1].transpose(1, 2), targets, reduction="sum"
@@ -302,21 +316,23 @@ def main() -> int:
         "packed over padded, useful tokens a second (floor 2)": (packing, packing >= 2),
         f"{TEXT_ONLY} (at most 0.9)": (text_ratios[SHORT], text_ratios[SHORT] <= 0.9),
         "share of the time that checkpoints take (below 2 %)": (
-            run["checkpoint"], run["checkpoint"] < 0.02,
+            run["checkpoint"],
+            run["checkpoint"] < 0.02,
         ),
         "SIGKILL of a worker to the next step, s (below 30)": (run["restart"], run["restart"] < 30),
-    }  # fmt: skip
+    }
     others = {
         "our step, ms, median [range]": _spread(ours),
         "bare step, ms": _spread(bare),
         **_text_only_rows({LONG: text_ratios[LONG]}),
-        f"padding in batches of {PADDED_BATCH} sequences of up to {PADDED_TOKENS} tokens":
-            f"{waste:.0%}",
+        f"padding in batches of {PADDED_BATCH} sequences of up to {PADDED_TOKENS} tokens": (
+            f"{waste:.0%}"
+        ),
         "packed, useful tokens a second": f"{packed:,.0f}",
         "padded, useful tokens a second": f"{padded:,.0f}",
         "share of the time spent waiting for data": f"{run['waiting']:.2%}",
         "step of two workers, ms": f"{1000 * run['step']:.0f}",
-    }  # fmt: skip
+    }
     text = table(
         "Training",
         f"`make bench-train`; {machine('torch', 'deepspeed', 'ray', used='both used')}. "
@@ -340,8 +356,9 @@ def _text_only_rows(ratios: dict[int, float]) -> dict[str, str]:
 
 
 def _spread(seconds: list[float]) -> str:
-    low, middle, high = (1000 * each for each in
-                         (min(seconds), statistics.median(seconds), max(seconds)))  # fmt: skip
+    low, middle, high = (
+        1000 * each for each in (min(seconds), statistics.median(seconds), max(seconds))
+    )
     return f"{middle:.0f} [{low:.0f}-{high:.0f}]"
 
 

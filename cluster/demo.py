@@ -22,7 +22,7 @@ from mmtpp.core.errors import ClusterError, MmtppError
 
 # What of a job's log is worth a line in the terminal; all of it is kept in a file.
 OF_A_JOB = re.compile(
-    r"(INFO|WARNING|ERROR) mmtpp\S*: |step \d+/\d+, |\d+ of \d+ parameters |^error: "
+    r"(INFO|WARNING|ERROR) mmtpp\.(?!sweep)\S*: |step \d+/\d+, |\d+ of \d+ parameters |^error: "
 )
 # its own lines and its table, not the steps of all its trials
 OF_A_SWEEP = re.compile(r"INFO mmtpp\.sweep\S*: |(WARNING|ERROR) \S+: |^error: |^\|")
@@ -90,9 +90,10 @@ def demo(stack: Stack) -> None:
     )
     forecaster = ["--set", f"model.path={finetuned['model_uri']}"]
     of_forecasts = submit(
-        stack, "Evaluate the forecasts",
+        stack,
+        "Evaluate the forecasts",
         ["python", "jobs/evaluate.py", *forecast_config, *forecaster],
-    )  # fmt: skip
+    )
     _show(of_base, of_adapter)
     _show_forecasts(of_forecasts)
     minutes = (time.monotonic() - started) / 60
@@ -168,8 +169,10 @@ def _show_forecasts(result: dict) -> None:
     }
     metrics, baselines = result["metrics"], result["baselines"]
     names = sorted({key.partition("/")[0] for key in baselines if key.count("/") == 2})
-    rows = {name.replace("_", " "): {key: baselines.get(f"{name}/{key}") for key in columns}
-            for name in names}  # fmt: skip
+    rows = {
+        name.replace("_", " "): {key: baselines.get(f"{name}/{key}") for key in columns}
+        for name in names
+    }
     rows["fine-tuned"] = {key: metrics.get(key) for key in columns}
     print(f"\nForecasts of the same months' events: {result['targets']:,} targets")
     print(" " * 20 + "".join(f"{title:>14}" for title in columns.values()))

@@ -34,10 +34,22 @@ START_TIMEOUT_S = 120.0
 MIN_LOGICAL_CPUS = 4
 OBJECT_STORE_BYTES = 512 * 2**20
 LISTENERS = (
-    "s3", "s3_grpc", "weed_master", "weed_master_grpc", "weed_volume", "weed_volume_grpc",
-    "weed_filer", "weed_filer_grpc", "mlflow", "gcs", "dashboard", "agent", "client",
-    "autoscaler_metrics", "dashboard_metrics",
-)  # fmt: skip
+    "s3",
+    "s3_grpc",
+    "weed_master",
+    "weed_master_grpc",
+    "weed_volume",
+    "weed_volume_grpc",
+    "weed_filer",
+    "weed_filer_grpc",
+    "mlflow",
+    "gcs",
+    "dashboard",
+    "agent",
+    "client",
+    "autoscaler_metrics",
+    "dashboard_metrics",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,16 +220,28 @@ def _start_s3(stack: Stack) -> None:
     data.mkdir(exist_ok=True)
     ports = stack.ports
     command = [
-        binary, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        f"-master.port={ports['weed_master']}", f"-master.port.grpc={ports['weed_master_grpc']}",
-        f"-volume.port={ports['weed_volume']}", f"-volume.port.grpc={ports['weed_volume_grpc']}",
-        "-filer", f"-filer.port={ports['weed_filer']}",
+        binary,
+        "server",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-master.port={ports['weed_master']}",
+        f"-master.port.grpc={ports['weed_master_grpc']}",
+        f"-volume.port={ports['weed_volume']}",
+        f"-volume.port.grpc={ports['weed_volume_grpc']}",
+        "-filer",
+        f"-filer.port={ports['weed_filer']}",
         f"-filer.port.grpc={ports['weed_filer_grpc']}",
-        "-s3", f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3_grpc']}",
-        f"-s3.config={config}", "-volume.max=100", "-master.volumeSizeLimitMB=64",
-        "-master.telemetry=false", "-s3.port.iceberg=0",
+        "-s3",
+        f"-s3.port={ports['s3']}",
+        f"-s3.port.grpc={ports['s3_grpc']}",
+        f"-s3.config={config}",
+        "-volume.max=100",
+        "-master.volumeSizeLimitMB=64",
+        "-master.telemetry=false",
+        "-s3.port.iceberg=0",
         "-s3.port.lance=0",
-    ]  # fmt: skip
+    ]
     _spawn(stack, "s3", command)
 
 
@@ -239,11 +263,21 @@ def _create_bucket(stack: Stack) -> None:
 
 def _start_mlflow(stack: Stack) -> None:
     command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
-        "--port", str(stack.ports["mlflow"]), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{stack.home / 'mlflow.db'}",
-        "--artifacts-destination", f"s3://{BUCKET}/mlflow",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(stack.ports["mlflow"]),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{stack.home / 'mlflow.db'}",
+        "--artifacts-destination",
+        f"s3://{BUCKET}/mlflow",
+    ]
     _spawn(stack, "mlflow", command)
 
 
@@ -252,15 +286,24 @@ def _start_ray(stack: Stack, head: Head) -> None:
     cpus = max(MIN_LOGICAL_CPUS, os.cpu_count() or 1) if head.cpus is None else head.cpus
     temp.mkdir(mode=0o700)  # its name can be guessed: it must not be there already
     command = [
-        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
-        "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}",
-        "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}",
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={ports['gcs']}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={ports['dashboard']}",
         f"--dashboard-agent-listen-port={ports['agent']}",
         f"--ray-client-server-port={ports['client']}",
         f"--num-cpus={cpus}",
-        f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={temp}",
-        "--disable-usage-stats", *head.arguments,
-    ]  # fmt: skip
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        f"--temp-dir={temp}",
+        "--disable-usage-stats",
+        *head.arguments,
+    ]
     _spawn(stack, "ray", command, head.environment)
 
 

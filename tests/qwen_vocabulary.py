@@ -83,8 +83,16 @@ def qwen_vocabulary() -> Vocabulary:
 def published_tokenizer(*more: str) -> Tokenizer:
     """The same as the stage-1 script of MM-TPP extends it: 275 tokens in its order, and more."""
     tokenizer = Tokenizer.from_str(qwen_tokenizer_json())
-    names = ["start_of_event", "end_of_event", "time_start", "time_end", "text_start", "text_end",
-             "type_start", "type_end"]  # fmt: skip
+    names = [
+        "start_of_event",
+        "end_of_event",
+        "time_start",
+        "time_end",
+        "text_start",
+        "text_end",
+        "type_start",
+        "type_end",
+    ]
     tokens = [f"<|{name}|>" for name in names] + ["<time_prediction>", "<|similar_event|>"]
     tokens += (
         [f"<|byte_{value}|>" for value in range(256)]

@@ -37,8 +37,10 @@ def made_up_targets(sequences: int = 30, seed: int = 0) -> pa.Table:
         "previous_type": kind,
         "mean": np.ones(count),
         "greedy": np.ones(count),
-        **{f"quantile_{round(100 * level):02d}": np.full(count, -np.log(1 - level))
-           for level in (0.05, 0.25, 0.5, 0.75, 0.95)},
+        **{
+            f"quantile_{round(100 * level):02d}": np.full(count, -np.log(1 - level))
+            for level in (0.05, 0.25, 0.5, 0.75, 0.95)
+        },
         "crps": wait * 0 + 0.5,
         "cdf": 1 - np.exp(-wait),
         "time_nll": wait,
@@ -47,7 +49,7 @@ def made_up_targets(sequences: int = 30, seed: int = 0) -> pa.Table:
         "predicted_type": np.where(chance > 0.5, kind, 1 - kind),
         "type_nll": -np.log(chance),
         "type_rank": np.where(chance > 0.5, 0, 1),
-    }  # fmt: skip
+    }
     table = {
         field.name: pa.array(columns[field.name], field.type)
         if field.name in columns
@@ -163,13 +165,17 @@ def realistic_report() -> str:
     targets = realistic_targets()
     seconds = {"seconds_per_unit": 1.0, "resamples": 50}
     baselines = ("marginal", "poisson", "hawkes", "last", "a-neural-baseline-of-long-name")
-    tables = {name: worse_than(targets, seed, with_types=name != "hawkes")
-              for seed, name in enumerate(baselines)}  # fmt: skip
+    tables = {
+        name: worse_than(targets, seed, with_types=name != "hawkes")
+        for seed, name in enumerate(baselines)
+    }
     against = {name: differences(targets, table, **seconds) for name, table in tables.items()}
-    estimates = {name: estimate(table, **seconds)
-                 for name, table in {"model": targets, **tables}.items()}  # fmt: skip
-    names = tuple(f"type {code:03d}: $replacement$ of the 冷却 unit, {LONG}"
-                  for code in range(NUM_TYPES))  # fmt: skip
+    estimates = {
+        name: estimate(table, **seconds) for name, table in {"model": targets, **tables}.items()
+    }
+    names = tuple(
+        f"type {code:03d}: $replacement$ of the 冷却 unit, {LONG}" for code in range(NUM_TYPES)
+    )
     facts = {"model": f"s3://{'a-long-bucket-name/' * 8}model", "split": "test"}
     subject = Subject(f"evaluate-{LONG}", facts, names, 1.0, times_are_dates=True)
     plots = make_plots(targets, estimates["model"], seconds_per_unit=1.0, names=subject.names())

@@ -198,10 +198,15 @@ def compare(seed: int, norm: str) -> list[dict[str, Any]]:
                 margin = float(np.einsum("mcd,cd->m", comparisons, model).min())
                 records.append(
                     {
-                        "norm": norm, "method": method, "batch": batch, "seed": seed, "step": step,
-                        "share": margin / norm_of(model, norm) / high, "low": low / high,
+                        "norm": norm,
+                        "method": method,
+                        "batch": batch,
+                        "seed": seed,
+                        "step": step,
+                        "share": margin / norm_of(model, norm) / high,
+                        "low": low / high,
                     }
-                )  # fmt: skip
+                )
     return records
 
 
@@ -247,8 +252,11 @@ def run_counterexample(norm: str) -> list[dict[str, Any]]:
         margin = float(np.einsum("mcd,cd->m", comparisons, model).min())
         records.append(
             {
-                "norm": norm, "method": method, "batch": batch, "cosine": cosine,
+                "norm": norm,
+                "method": method,
+                "batch": batch,
+                "cosine": cosine,
                 "share": margin / norm_of(model, norm) / high,
             }
-        )  # fmt: skip
+        )
     return records

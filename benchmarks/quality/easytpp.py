@@ -9,19 +9,32 @@ DRAWS = 100  # samples of each interval, whose mean is the prediction
 def model_settings(num_types: int) -> dict[str, Any]:
     """EasyTPP's settings of the networks, the same for all models."""
     return {
-        "hidden_size": 64, "time_emb_size": 16, "use_ln": False, "num_layers": 2,
-        "num_heads": 2, "mc_num_sample_per_step": 20, "sharing_param_layer": False,
-        "loss_integral_num_sample_per_step": TRAIN_POINTS, "use_mc_samples": False,
+        "hidden_size": 64,
+        "time_emb_size": 16,
+        "use_ln": False,
+        "num_layers": 2,
+        "num_heads": 2,
+        "mc_num_sample_per_step": 20,
+        "sharing_param_layer": False,
+        "loss_integral_num_sample_per_step": TRAIN_POINTS,
+        "use_mc_samples": False,
         "dropout": 0.0,
         "model_specs": {
             "num_mix_components": 16,  # IntensityFree
-            "num_mlp_layers": 2, "proper_marked_intensities": True,  # FullyNN
+            "num_mlp_layers": 2,
+            "proper_marked_intensities": True,  # FullyNN
             "ode_num_sample_per_step": 2,  # ODETPP
             "P": 64,  # S2P2
         },
         "thinning": {
-            "num_seq": 10, "num_sample": DRAWS, "num_exp": 100, "look_ahead_time": 10,
-            "patience_counter": 5, "over_sample_rate": 5, "num_samples_boundary": 5,
-            "dtime_max": 10, "num_step_gen": 1,
+            "num_seq": 10,
+            "num_sample": DRAWS,
+            "num_exp": 100,
+            "look_ahead_time": 10,
+            "patience_counter": 5,
+            "over_sample_rate": 5,
+            "num_samples_boundary": 5,
+            "dtime_max": 10,
+            "num_step_gen": 1,
         },
-    }  # fmt: skip
+    }

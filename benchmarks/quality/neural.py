@@ -129,17 +129,28 @@ def _configuration(folder: Path, model: str, seed: int, num_types: int) -> Path:
         },
         "trial": {
             "base_config": {
-                "stage": "train", "backend": "torch", "dataset_id": "set",
-                "runner_id": "std_tpp", "model_id": model, "base_dir": str(folder / "runs"),
+                "stage": "train",
+                "backend": "torch",
+                "dataset_id": "set",
+                "runner_id": "std_tpp",
+                "model_id": model,
+                "base_dir": str(folder / "runs"),
             },
             "trainer_config": {
-                "batch_size": BATCH, "max_epoch": 1, "shuffle": True, "optimizer": "adam",
-                "learning_rate": 3e-3, "valid_freq": 1, "use_tfb": False,
-                "metrics": ["acc", "rmse"], "seed": seed, "gpu": -1,
+                "batch_size": BATCH,
+                "max_epoch": 1,
+                "shuffle": True,
+                "optimizer": "adam",
+                "learning_rate": 3e-3,
+                "valid_freq": 1,
+                "use_tfb": False,
+                "metrics": ["acc", "rmse"],
+                "seed": seed,
+                "gpu": -1,
             },
             "model_config": model_settings(num_types),
         },
-    }  # fmt: skip
+    }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path

@@ -17,8 +17,11 @@ from benchmarks.quality.variants import PLAIN, PUBLISHED
 from mmtpp.evaluate.metrics import BUCKETS
 
 NLL, RMSE, MAE, ACCURACY = (
-    "joint/nll_nats_per_event", "time/rmse_s", "time/mae_s", "type/accuracy",
-)  # fmt: skip
+    "joint/nll_nats_per_event",
+    "time/rmse_s",
+    "time/mae_s",
+    "type/accuracy",
+)
 COLUMNS = {
     NLL: "NLL (nats/event)",
     RMSE: "RMSE (s)",
@@ -74,8 +77,11 @@ def read_records(path: Path) -> Records:
     """Finished trials; of a trial that was run again the last line counts."""
     # "@" in records of older versions
     lines = [json.loads(line) for line in path.read_text().replace("@", AT).splitlines()]
-    return list({tuple(each[key] for key in ("set", "kind", "name", "seed")): each
-                 for each in lines}.values())  # fmt: skip
+    return list(
+        {
+            tuple(each[key] for key in ("set", "kind", "name", "seed")): each for each in lines
+        }.values()
+    )
 
 
 def _head(records: Records, budget: object) -> str:
@@ -159,8 +165,14 @@ def _decoding(records: Records, sets: list[str]) -> str:
         "| median ahead of greedy in MAE |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    names = (RMSE, "time/rmse_of_median_s", "time/rmse_of_greedy_s", MAE,
-             "time/mae_of_mean_s", "time/mae_of_greedy_s")  # fmt: skip
+    names = (
+        RMSE,
+        "time/rmse_of_median_s",
+        "time/rmse_of_greedy_s",
+        MAE,
+        "time/mae_of_mean_s",
+        "time/mae_of_greedy_s",
+    )
     for name in sets:
         plain = [each for each in records if each["set"] == name and each["name"] == PLAIN]
         pairs = [

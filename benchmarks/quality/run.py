@@ -215,8 +215,16 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     for baseline, table in tables.items():
         found = estimate(table, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
         metrics = {key: each.value for key, each in found.items() if np.isfinite(each.value)}
-        records.append({"set": name, "name": baseline, "seed": 0, "kind": "classical",
-                        "metrics": metrics, "targets": len(table)})  # fmt: skip
+        records.append(
+            {
+                "set": name,
+                "name": baseline,
+                "seed": 0,
+                "kind": "classical",
+                "metrics": metrics,
+                "targets": len(table),
+            }
+        )
     return records
 
 
@@ -299,8 +307,13 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
         fraction = _similar_fraction(config, data.delta)
         chosen = {each.name: each for each in variants(data, similar_fraction=fraction)}
         found = run_variant(config, chosen[trial.name], trial.seed, budget)
-    head = {"set": trial.set, "name": trial.name, "seed": trial.seed, "kind": trial.kind,
-            "budget": trial.share(budget)}  # fmt: skip
+    head = {
+        "set": trial.set,
+        "name": trial.name,
+        "seed": trial.seed,
+        "kind": trial.kind,
+        "budget": trial.share(budget),
+    }
     return [{**head, **found}]
 
 

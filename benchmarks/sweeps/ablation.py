@@ -131,8 +131,11 @@ def sweep_set(name: str, source: dict[str, object]) -> Swept:
     ranks = run(load_sweep(file, [path]))
     more = [f"sweep.name=seeds-{name}", f"space.training.seed={list(MORE_SEEDS)}"]
     seeds = run(load_sweep(file, [path, rank, *more]))
-    scaled = [f"sweep.name=relative-{name}", "compression.strategy=relative",
-              f"space.{DELTA}={list(RELATIVE)}"]  # fmt: skip
+    scaled = [
+        f"sweep.name=relative-{name}",
+        "compression.strategy=relative",
+        f"space.{DELTA}={list(RELATIVE)}",
+    ]
     relative = run(load_sweep(file, [path, rank, *scaled]))
     return Swept(config, ranks, seeds, relative)
 
@@ -163,10 +166,16 @@ def grid(rows: Sequence[Row], metric: str) -> list[Row]:
     cells = {(row[DELTA], row[LORA]): float(str(row[metric])) for row in rows}
     ranks = sorted({int(str(rank)) for _, rank in cells})
     return [
-        {DELTA: f"{delta:g}", **{f"rank {rank}": f"{cells[delta, rank]:.4f}" for rank in ranks
-                                 if (delta, rank) in cells}}
+        {
+            DELTA: f"{delta:g}",
+            **{
+                f"rank {rank}": f"{cells[delta, rank]:.4f}"
+                for rank in ranks
+                if (delta, rank) in cells
+            },
+        }
         for delta in sorted({float(str(delta)) for delta, _ in cells})
-    ]  # fmt: skip
+    ]
 
 
 def section(name: str, swept: Swept) -> str:

@@ -109,8 +109,12 @@ def load_sequences(
     names = types if isinstance(types, str) else list(types)
     if is_frame(uri):
         kind = kind or "columns"
-        tree = {"kind": kind, "types": names, "seconds_per_unit": seconds_per_unit,
-                "columns": dict(columns or {})}  # fmt: skip
+        tree = {
+            "kind": kind,
+            "types": names,
+            "seconds_per_unit": seconds_per_unit,
+            "columns": dict(columns or {}),
+        }
         return _of_frame(uri, config_from_tree({"source": tree}).source)
     uri = _place(uri)
     manifest = find_manifest(uri)
@@ -119,8 +123,13 @@ def load_sequences(
     if split != "all":
         raise ConfigError(f"split = {split!r}: {uri} is no event store, its files have no splits")
     kind = kind or ("columns" if columns else "mmtpp")
-    tree = {"uri": uri, "kind": kind, "types": names, "seconds_per_unit": seconds_per_unit,
-            "columns": dict(columns or {})}  # fmt: skip
+    tree = {
+        "uri": uri,
+        "kind": kind,
+        "types": names,
+        "seconds_per_unit": seconds_per_unit,
+        "columns": dict(columns or {}),
+    }
     raw = read_raw(config_from_tree({"source": tree}).source, max_files=max_files)
     losses = raw.losses()
     _warn(uri, raw.rejected, losses)

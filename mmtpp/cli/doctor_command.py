@@ -26,8 +26,13 @@ def add_arguments(doctor: argparse.ArgumentParser) -> None:
     )
     doctor.epilog = "Exit status: 0, or 1 when a job could not run."
     doctor.add_argument("--config", metavar="FILE.toml", type=Path, help="settings of the job")
-    doctor.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[],
-                        help="override one setting; may be repeated")  # fmt: skip
+    doctor.add_argument(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one setting; may be repeated",
+    )
     doctor.add_argument("--json", action="store_true", help="print the findings for programs")
 
 

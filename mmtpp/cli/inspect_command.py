@@ -25,12 +25,26 @@ def add_arguments(inspect: argparse.ArgumentParser) -> None:
     inspect.add_argument("uri", help="raw files or an event store; a local path or s3://")
     inspect.add_argument("--kind", choices=sorted([*READERS, "columns"]), help="source.kind")
     inspect.add_argument("--config", metavar="FILE.toml", type=Path, help="settings as TOML")
-    inspect.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[],
-                         help="override one setting; may be repeated")  # fmt: skip
-    inspect.add_argument("--deltas", metavar="D,D,...", default="", type=_numbers,
-                         help="thresholds to try; chosen from the data when not given")  # fmt: skip
-    inspect.add_argument("--max-files", type=_count, default=MAX_FILES,
-                         help="raw files to read, evenly spread; 0 for all")  # fmt: skip
+    inspect.add_argument(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one setting; may be repeated",
+    )
+    inspect.add_argument(
+        "--deltas",
+        metavar="D,D,...",
+        default="",
+        type=_numbers,
+        help="thresholds to try; chosen from the data when not given",
+    )
+    inspect.add_argument(
+        "--max-files",
+        type=_count,
+        default=MAX_FILES,
+        help="raw files to read, evenly spread; 0 for all",
+    )
     inspect.add_argument("--json", metavar="FILE", type=Path, help="write the figures for programs")
     inspect.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
 

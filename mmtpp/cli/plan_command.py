@@ -23,8 +23,15 @@ from mmtpp.planner.memory import options as allowed
 from mmtpp.train.optimizer.states import bytes_per_parameter
 
 COMPONENTS = (
-    "weights", "gathered", "gradients", "optimizer", "activations", "logits", "update", "runtime"
-)  # fmt: skip
+    "weights",
+    "gathered",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "update",
+    "runtime",
+)
 
 
 def add_arguments(plan: argparse.ArgumentParser) -> None:
@@ -39,23 +46,45 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--lora-rank", type=int, default=16, help="0 trains all parameters; default %(default)s"
     )
-    plan.add_argument("--max-tokens", type=_positive, default=4096,
-                      help="window.max_tokens; default %(default)s")  # fmt: skip
-    plan.add_argument("--samples-per-step", type=_positive, default=64,
-                      help="global batch; default %(default)s")  # fmt: skip
-    plan.add_argument("--optimizer", choices=["adamw", "muon", "signsgd", "signum", "steepest"],
-                      default="adamw", help="optimizer.name")  # fmt: skip
-    plan.add_argument("--states", choices=["float32", "bfloat16", "int8"], default="float32",
-                      help="precision.stored_states")  # fmt: skip
-    plan.add_argument("--variance-reduction", action="store_true",
-                      help="optimizer.variance_reduction")  # fmt: skip
-    plan.add_argument("--tflops", type=float, default=312.0,
-                      help="peak of a GPU in dense bfloat16: L4 121, A100 312, H100 989; "
-                      "default %(default)g")  # fmt: skip
-    plan.add_argument("--mfu", type=float, default=0.35,
-                      help="share of the peak that is reached; default %(default)g")  # fmt: skip
-    plan.add_argument("--tokens", type=float, default=0.0,
-                      help="of an epoch, compressed: data/samples x --max-tokens")  # fmt: skip
+    plan.add_argument(
+        "--max-tokens", type=_positive, default=4096, help="window.max_tokens; default %(default)s"
+    )
+    plan.add_argument(
+        "--samples-per-step", type=_positive, default=64, help="global batch; default %(default)s"
+    )
+    plan.add_argument(
+        "--optimizer",
+        choices=["adamw", "muon", "signsgd", "signum", "steepest"],
+        default="adamw",
+        help="optimizer.name",
+    )
+    plan.add_argument(
+        "--states",
+        choices=["float32", "bfloat16", "int8"],
+        default="float32",
+        help="precision.stored_states",
+    )
+    plan.add_argument(
+        "--variance-reduction", action="store_true", help="optimizer.variance_reduction"
+    )
+    plan.add_argument(
+        "--tflops",
+        type=float,
+        default=312.0,
+        help="peak of a GPU in dense bfloat16: L4 121, A100 312, H100 989; default %(default)g",
+    )
+    plan.add_argument(
+        "--mfu",
+        type=float,
+        default=0.35,
+        help="share of the peak that is reached; default %(default)g",
+    )
+    plan.add_argument(
+        "--tokens",
+        type=float,
+        default=0.0,
+        help="of an epoch, compressed: data/samples x --max-tokens",
+    )
     plan.add_argument("--usd-per-gpu-hour", type=float, default=0.0, help="price, for the cost")
 
 

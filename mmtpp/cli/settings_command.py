@@ -18,15 +18,23 @@ from mmtpp.core.errors import ConfigError
 
 _WIDTH = 100
 _BOUNDS = {
-    "minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}",
-    "exclusiveMaximum": "below {}", "multipleOf": "a multiple of {}",
-    "maxLength": "of at most {} characters", "minItems": "of at least {}",
+    "minimum": "from {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "to {}",
+    "exclusiveMaximum": "below {}",
+    "multipleOf": "a multiple of {}",
+    "maxLength": "of at most {} characters",
+    "minItems": "of at least {}",
     "maxItems": "of at most {}",
-}  # fmt: skip
+}
 _NAMES = {
-    "boolean": "true or false", "integer": "whole number", "number": "number", "string": "text",
-    "object": "table of texts", "array": "list",
-}  # fmt: skip
+    "boolean": "true or false",
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "object": "table of texts",
+    "array": "list",
+}
 
 Schema = dict[str, Any]
 

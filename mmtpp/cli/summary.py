@@ -9,8 +9,17 @@ from mmtpp.core.durations import SECONDS, clock, duration, unit_of
 
 SHOWN_METRICS = 12
 # headline metrics before others, by how their names begin
-_FIRST = ("time/nll", "time/mae", "time/rmse", "type/accuracy", "interval_nll", "type_accuracy",
-          "validation/", "final/", "train/loss")  # fmt: skip
+_FIRST = (
+    "time/nll",
+    "time/mae",
+    "time/rmse",
+    "type/accuracy",
+    "interval_nll",
+    "type_accuracy",
+    "validation/",
+    "final/",
+    "train/loss",
+)
 
 
 def as_summary(
@@ -30,8 +39,12 @@ def as_summary(
         for key, value in result.items()
         if isinstance(value, str | int) and key not in ("seconds", "run_id") and value != ""
     }
-    lines += [f"  {key:24} {value:,}" if isinstance(value, int) and not isinstance(value, bool)
-              else f"  {key:24} {value}" for key, value in plain.items()]  # fmt: skip
+    lines += [
+        f"  {key:24} {value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else f"  {key:24} {value}"
+        for key, value in plain.items()
+    ]
     metrics = cast("Mapping[str, float] | None", result.get("metrics"))
     if metrics:
         names = sorted((name for name in metrics if "/at_" not in name), key=_order)
@@ -50,8 +63,10 @@ def next_commands(
     """What one would do with the result, with the settings of this job."""
     again = _without_model(argv)
     if job == "prepare":
-        return [f"python -m mmtpp inspect {shlex.quote(config.store.uri)}",
-                f"python jobs/pretrain.py {shlex.join(argv)}"]  # fmt: skip
+        return [
+            f"python -m mmtpp inspect {shlex.quote(config.store.uri)}",
+            f"python jobs/pretrain.py {shlex.join(argv)}",
+        ]
     if job in ("pretrain", "finetune"):
         if config.lora.rank:
             given = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}

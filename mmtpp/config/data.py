@@ -131,8 +131,9 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _names_each_type_once(self) -> "Source":
-        repeated = {name for name in self.types if self.types != "auto" and
-                    self.types.count(name) > 1}  # fmt: skip
+        repeated = {
+            name for name in self.types if self.types != "auto" and self.types.count(name) > 1
+        }
         if repeated:
             raise ValueError(f"types: {', '.join(sorted(repeated))} is named more than once")
         return self

@@ -42,7 +42,7 @@ __all__ = [
     "Training",
     "Window",
     "Zero",
-]  # fmt: skip
+]
 
 
 MAX_BETA2_IN_BFLOAT16 = 1 - 2.0**-8

@@ -130,8 +130,10 @@ class _Intervals:
         single = float(np.spacing(np.float32(largest))) if is_single else 0.0
         values = np.diff(times)
         values = values[values > _ROUNDINGS * spacing]  # less is rounding
-        sizes = [np.full(len(values), size * seconds) for size in
-                 (spacing, _SUMS * spacing, _ROUNDINGS * single)]  # fmt: skip
+        sizes = [
+            np.full(len(values), size * seconds)
+            for size in (spacing, _SUMS * spacing, _ROUNDINGS * single)
+        ]
         return cls(values * seconds, *sizes)
 
 
@@ -184,8 +186,9 @@ class Clock:
         if not parts:
             return
         names = ("values", "spacing", "loose", "single")
-        every = _Intervals(*(np.concatenate([getattr(each, name) for each in parts])
-                             for name in names))  # fmt: skip
+        every = _Intervals(
+            *(np.concatenate([getattr(each, name) for each in parts]) for name in names)
+        )
         for candidate in self._candidates.values():
             if not candidate.is_refuted:
                 candidate.add(every)

@@ -40,10 +40,24 @@ class Unit:
 
 
 NANOSECONDS, SECONDS = Unit("ns", 1e-9), Unit("s", 1.0)
-UNITS = (NANOSECONDS, Unit("µs", 1e-6), Unit("ms", 1e-3), SECONDS, Unit("min", MINUTE),
-         Unit("h", HOUR), Unit("days", DAY), Unit("years", YEAR))  # fmt: skip
-_IN_FULL = {"ns": "nanoseconds", "µs": "microseconds", "ms": "milliseconds", "s": "seconds",
-            "min": "minutes", "h": "hours"}  # fmt: skip
+UNITS = (
+    NANOSECONDS,
+    Unit("µs", 1e-6),
+    Unit("ms", 1e-3),
+    SECONDS,
+    Unit("min", MINUTE),
+    Unit("h", HOUR),
+    Unit("days", DAY),
+    Unit("years", YEAR),
+)
+_IN_FULL = {
+    "ns": "nanoseconds",
+    "µs": "microseconds",
+    "ms": "milliseconds",
+    "s": "seconds",
+    "min": "minutes",
+    "h": "hours",
+}
 # what axes are labelled with, at least two to a decade
 _STEPS = (
     *(digit * 10.0**power for power in range(-9, 0) for digit in (1, 2, 5)),
@@ -53,8 +67,17 @@ _STEPS = (
     *(days * DAY for days in (1, 2, 7, 30, 100)),
     *(digit * 10.0**power * YEAR for power in range(7) for digit in (1, 2, 5)),
 )
-_ROUND_STEPS = (*(10.0**power for power in range(-9, 2)), MINUTE, 10 * MINUTE, HOUR, 12 * HOUR, DAY,
-                7 * DAY, 30 * DAY, *(10.0**power * YEAR for power in range(7)))  # fmt: skip
+_ROUND_STEPS = (
+    *(10.0**power for power in range(-9, 2)),
+    MINUTE,
+    10 * MINUTE,
+    HOUR,
+    12 * HOUR,
+    DAY,
+    7 * DAY,
+    30 * DAY,
+    *(10.0**power * YEAR for power in range(7)),
+)
 
 
 def number(value: float) -> str:

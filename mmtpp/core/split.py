@@ -18,12 +18,21 @@ BY_TIME = "time"  # in place of a part's name: the sequence is cut in time
 _SYNONYMS: Mapping[str, str] = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
     **dict.fromkeys(
-        ("validation", "validate", "valid", "val", "dev", "devel", "development", "eval",
-         "evaluation"),
+        (
+            "validation",
+            "validate",
+            "valid",
+            "val",
+            "dev",
+            "devel",
+            "development",
+            "eval",
+            "evaluation",
+        ),
         "validation",
     ),
     **dict.fromkeys(("test", "testing", "tst", "te"), "test"),
-}  # fmt: skip
+}
 _SHORT = 2  # letters of names that say a part as a value, and nothing in the name of a file
 _WORDS = re.compile(r"[A-Za-z]+")
 

@@ -146,7 +146,7 @@ class Template:
         asked: questions follow the events; the published layout then is a chat (stage 2).
 
     Source: MM-TPP, structured event template; the exact layout is that of the authors' stage-1
-        script. Golden token files: tests/unit/test_template.py.
+        script. Golden token files: tests/unit/core/test_template.py.
     """
 
     def __init__(self, ids: TokenIds, settings: TemplateSettings, *, asked: bool = False) -> None:

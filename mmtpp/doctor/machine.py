@@ -69,16 +69,27 @@ def check_gpus() -> Iterator[Finding]:
         return
     has_driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
     if not has_driver:
-        yield Finding("gpu", "warning", "none: jobs run on processors here",
-                      "nothing, if the cluster's workers have them")  # fmt: skip
+        yield Finding(
+            "gpu",
+            "warning",
+            "none: jobs run on processors here",
+            "nothing, if the cluster's workers have them",
+        )
     elif torch.version.cuda is None:
-        yield Finding("gpu", "failure", f"there is a driver, but torch {torch.__version__} is "
-                      "built without CUDA", "pip install --force-reinstall torch, from an index "
-                      "with CUDA builds")  # fmt: skip
+        yield Finding(
+            "gpu",
+            "failure",
+            f"there is a driver, but torch {torch.__version__} is built without CUDA",
+            "pip install --force-reinstall torch, from an index with CUDA builds",
+        )
     else:
-        yield Finding("gpu", "failure", f"there is a driver, but torch (CUDA {torch.version.cuda}) "
-                      "finds no device", "compare the driver's CUDA version (nvidia-smi) with "
-                      "torch's; look at CUDA_VISIBLE_DEVICES")  # fmt: skip
+        yield Finding(
+            "gpu",
+            "failure",
+            f"there is a driver, but torch (CUDA {torch.version.cuda}) finds no device",
+            "compare the driver's CUDA version (nvidia-smi) with "
+            "torch's; look at CUDA_VISIBLE_DEVICES",
+        )
 
 
 def check_collectives() -> Finding:
@@ -110,8 +121,12 @@ def check_compiler() -> Finding:
     if shutil.which("g++"):
         return Finding("compiler", "ok", "g++")
     status = "warning" if torch.cuda.is_available() else "failure"
-    return Finding("compiler", status, "g++ is missing: DeepSpeed compiles its collectives on "
-                   "processors with it", "apt install g++")  # fmt: skip
+    return Finding(
+        "compiler",
+        status,
+        "g++ is missing: DeepSpeed compiles its collectives on processors with it",
+        "apt install g++",
+    )
 
 
 def check_limits() -> Iterator[Finding]:

@@ -70,14 +70,20 @@ def _write(name: str, uri: str) -> Finding:
     except MmtppError as error:
         return _failure(name, uri, error)
     if found != content or len(listed) != 1:
-        return Finding(name, "failure", f"{uri}: what is written is not what is read",
-                       "the object store must be consistent, as S3 is")  # fmt: skip
+        return Finding(
+            name,
+            "failure",
+            f"{uri}: what is written is not what is read",
+            "the object store must be consistent, as S3 is",
+        )
     return Finding(name, "ok", f"{uri}: written, listed, read and deleted")
 
 
 def _failure(name: str, uri: str, error: MmtppError) -> Finding:
-    fix = error.cause or ("AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the "
-                          "machine's role; the bucket's policy")  # fmt: skip
+    fix = error.cause or (
+        "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the "
+        "machine's role; the bucket's policy"
+    )
     what = error.what if uri in error.what else f"{uri}: {error.what}"
     return Finding(name, "failure", what, fix)
 
@@ -113,8 +119,12 @@ def check_ray() -> Iterator[Finding]:
         yield Finding("ray", "ok", "RAY_ADDRESS is not set: jobs start Ray on this machine")
         return
     if address.startswith("http"):
-        yield Finding("ray", "failure", f"RAY_ADDRESS = {address} is the job server's",
-                      "RAY_API_SERVER_ADDRESS is for it; RAY_ADDRESS is HOST:6379")  # fmt: skip
+        yield Finding(
+            "ray",
+            "failure",
+            f"RAY_ADDRESS = {address} is the job server's",
+            "RAY_API_SERVER_ADDRESS is for it; RAY_ADDRESS is HOST:6379",
+        )
         return
     command = [sys.executable, "-c", _RESOURCES.format(address=address)]
     fix = "the cluster's address and token: RAY_ADDRESS, RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH"

@@ -152,8 +152,14 @@ def choose_windows(windows: pa.Table, targets: pa.Table) -> dict[int, str]:
 
 
 def _example(rank: str, row: dict) -> Example:
-    arrays = {"times": np.float64, "intervals": np.float64, "types": np.int16, "similar": np.bool_,
-              "frame": np.int32, "attention": np.float64}  # fmt: skip
+    arrays = {
+        "times": np.float64,
+        "intervals": np.float64,
+        "types": np.int16,
+        "similar": np.bool_,
+        "frame": np.int32,
+        "attention": np.float64,
+    }
     for name, kind in arrays.items():
         row[name] = np.array(row[name], dtype=kind)
     return Example(rank, **{**row, "texts": tuple(row["texts"]), "frames": tuple(row["frames"])})

@@ -43,7 +43,8 @@ class Estimate:
 def few_sequences(num_sequences: int) -> str:
     """A warning about intervals over fewer than ``ENOUGH_SEQUENCES`` sequences, otherwise "".
 
-    The coverage in it is simulated in tests/unit/test_metrics.py: sequences whose errors are
+    The coverage in it is simulated in `tests/unit/evaluate/test_metrics.py`: sequences whose
+    errors are
     exponentially distributed, resampled as here.
     """
     if num_sequences >= ENOUGH_SEQUENCES:

@@ -44,8 +44,9 @@ def bare(text: str) -> str:
     return (found[1] if found else text).strip()
 
 
-def published_values(truths: Sequence[str], names: Sequence[list[str]],
-                     written: Sequence[str]) -> dict[str, Pair]:  # fmt: skip
+def published_values(
+    truths: Sequence[str], names: Sequence[list[str]], written: Sequence[str]
+) -> dict[str, Pair]:
     """Scores of the scripts for models behind an API.
 
     Args:
@@ -70,8 +71,9 @@ def published_values(truths: Sequence[str], names: Sequence[list[str]],
     }
 
 
-def finetuned_values(truths: Sequence[str], names: Sequence[list[str]],
-                     written: Sequence[str]) -> dict[str, Pair]:  # fmt: skip
+def finetuned_values(
+    truths: Sequence[str], names: Sequence[list[str]], written: Sequence[str]
+) -> dict[str, Pair]:
     """Scores of the scripts for fine-tuned models.
 
     Where the true answer is bare, without the scripts' phrase, so may the written one be.

@@ -22,8 +22,13 @@ from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.markdown import as_plain
 
 EASYTPP_NAMES = {"train": "train", "validation": "dev", "test": "test"}
-COLUMNS = {"sequence": "sequence_id", "time": "times", "type": "types", "text": "texts",
-           "image": "images"}  # fmt: skip
+COLUMNS = {
+    "sequence": "sequence_id",
+    "time": "times",
+    "type": "types",
+    "text": "texts",
+    "image": "images",
+}
 """``source.columns`` of the folder for ``datasets``."""
 _SCHEMA = pa.schema(
     [

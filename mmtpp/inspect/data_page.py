@@ -110,8 +110,11 @@ def _deltas(report: Report) -> Figure:
         axes.axhline(none.events_per_context, color="#000000", linewidth=1, linestyle=":")
     strategies = list(dict.fromkeys(row.strategy for row in rows))
     for strategy, color in zip(strategies, COLORS, strict=False):
-        points = [(row.delta, row.events_per_context) for row in rows
-                  if row.strategy == strategy and row.events_per_context]  # fmt: skip
+        points = [
+            (row.delta, row.events_per_context)
+            for row in rows
+            if row.strategy == strategy and row.events_per_context
+        ]
         if points:
             axes.plot(*zip(*points, strict=True), "o-", color=color, label=strategy, markersize=4)
     if axes.lines:
@@ -139,8 +142,9 @@ def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
         where = marked.similar == is_similar
         places, heights = times[where] / unit.seconds, waits[where] / wait_unit.seconds
         axes.vlines(places, 0, heights, color=color, linewidth=1.2)
-        axes.plot(places, heights, "o", color=color, markersize=4,
-                  label=f"{label}: {int(where.sum())}")  # fmt: skip
+        axes.plot(
+            places, heights, "o", color=color, markersize=4, label=f"{label}: {int(where.sum())}"
+        )
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"time since the first event ({unit.name})")
     axes.set_ylabel(f"interval ({wait_unit.name})")

@@ -203,8 +203,9 @@ def choose_deltas(events: list[Events], strategy: str) -> tuple[float, ...]:
     """Thresholds at which the strategy's own comparison with the event before marks about
     ``SHARES`` of the events, to two digits."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = [np.log(each.intervals) if strategy == "relative" else each.intervals
-                 for each in events]  # fmt: skip
+        scale = [
+            np.log(each.intervals) if strategy == "relative" else each.intervals for each in events
+        ]
         gaps = np.abs(np.concatenate([np.diff(each[1:]) for each in scale]))
     gaps = gaps[np.isfinite(gaps)]
     if not len(gaps):

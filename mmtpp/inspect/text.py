@@ -107,8 +107,17 @@ def _too_long(report: Report) -> list[str]:
 
 
 def _choices(choices: Sequence[Choice]) -> str:
-    header = ["style", "strategy", "Delta", "compressed", "tokens per event",
-              "events per context", "windows", "samples", "full"]  # fmt: skip
+    header = [
+        "style",
+        "strategy",
+        "Delta",
+        "compressed",
+        "tokens per event",
+        "events per context",
+        "windows",
+        "samples",
+        "full",
+    ]
     rows = [
         [
             choice.style,

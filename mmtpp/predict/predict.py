@@ -150,8 +150,13 @@ def _in_one_part(config: RunConfig) -> RunConfig:
         paths = [path for path, _ in files if path.endswith(suffixes)]
         if source.columns.split or all(map(part_of_path, paths)):
             return config  # ids of different parts may be equal
-    changes = {"by": "hash", "validation_fraction": 0.0, "test_fraction": 0.0,
-               "validation_from": "", "test_from": ""}  # fmt: skip
+    changes = {
+        "by": "hash",
+        "validation_fraction": 0.0,
+        "test_fraction": 0.0,
+        "validation_from": "",
+        "test_from": "",
+    }
     return with_values(config, {f"split.{name}": value for name, value in changes.items()})
 
 

@@ -74,9 +74,10 @@ def _root() -> Path:
         status = root.lstat()
     except OSError as error:
         raise StorageError(
-            f"the cache folder cannot be made: {error}", where=str(root),
+            f"the cache folder cannot be made: {error}",
+            where=str(root),
             cause="the environment variable MMTPP_CACHE chooses another",
-        ) from error  # fmt: skip
+        ) from error
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
         raise StorageError(
             "others could write into the cache folder",

@@ -105,8 +105,16 @@ def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
         axes = figure.add_subplot(-(-len(shown) // columns), columns, index + 1)
         values = _numbers(rows, name)
         axes.plot(places[done], values[done], "o", markersize=4, alpha=0.5)
-        axes.plot(places[~done], values[~done], "o", markersize=4, alpha=0.5, color="0.4",
-                  markerfacecolor="none", label="stopped early")  # fmt: skip
+        axes.plot(
+            places[~done],
+            values[~done],
+            "o",
+            markersize=4,
+            alpha=0.5,
+            color="0.4",
+            markerfacecolor="none",
+            label="stopped early",
+        )
         if listed:
             measured = done & np.isfinite(values)
             at = np.unique(places[measured])
@@ -142,8 +150,13 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
     first = lines[:, len(keys)]
     better = first if sweep.settings.mode[0] == "max" else 1 - first
     for line, share, is_done in zip(lines, better, _finished(rows), strict=True):
-        axes.plot(line, "-" if is_done else "--", linewidth=1.2, alpha=0.8,
-                  color=colormaps["viridis"](np.nan_to_num(share)))  # fmt: skip
+        axes.plot(
+            line,
+            "-" if is_done else "--",
+            linewidth=1.2,
+            alpha=0.8,
+            color=colormaps["viridis"](np.nan_to_num(share)),
+        )
     axes.set_xticks(range(len(keys) + len(metrics)), [*keys, *metrics], fontsize=8)
     axes.set_yticks([])
     axes.set_title(
@@ -161,6 +174,9 @@ def _front(
     axes.plot(*(_numbers(rows, name) for name in metrics), "o", color="0.6", markersize=4)
     best = sorted(pareto(judged, metrics, modes), key=lambda row: float(str(row[metrics[0]])))
     axes.plot(*(_numbers(best, name) for name in metrics), "o-", markersize=5, linewidth=1.2)
-    axes.set(xlabel=f"{metrics[0]} ({modes[0]})", ylabel=f"{metrics[1]} ({modes[1]})",
-             title="Pareto front")  # fmt: skip
+    axes.set(
+        xlabel=f"{metrics[0]} ({modes[0]})",
+        ylabel=f"{metrics[1]} ({modes[1]})",
+        title="Pareto front",
+    )
     return figure

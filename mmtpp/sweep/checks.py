@@ -242,8 +242,9 @@ def _check_is_asked(settings: SweepSettings, config: RunConfig, metric: str) -> 
     if job != "evaluate" or not name or task not in EVENT_TASKS:
         return
     asked = _asked(settings, config)
-    missing = [each for each in ((task, "time") if task == "joint" else (task,))
-               if each not in asked]  # fmt: skip
+    missing = [
+        each for each in ((task, "time") if task == "joint" else (task,)) if each not in asked
+    ]
     if missing:
         raise ConfigError(
             f"sweep.metric = {metric}: forecasts of a model that is not trained to answer "

@@ -124,8 +124,9 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         grid = _fit(tuner, parent)
         # a result has no settings if its trial never reported, and Ray Tune no other way to trials
         trials = grid._experiment_analysis.trials
-        found = [row_of(grid[place], trial, sweep, budget, again)
-                 for place, trial in enumerate(trials)]  # fmt: skip
+        found = [
+            row_of(grid[place], trial, sweep, budget, again) for place, trial in enumerate(trials)
+        ]
     except BaseException:
         parent.close("KILLED")
         raise
@@ -292,11 +293,13 @@ def _conclude(sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str) ->
         "best_uri": join(uri, "report", "best.toml") if best else "",
         **({"pareto": front} if front else {}),
         "report_uri": join(uri, "report"),
-        **{state.replace(" ", "_"): sum(row["status"] == state for row in rows)
-           for state in ("finished", "stopped", "cut short", "failed")},
+        **{
+            state.replace(" ", "_"): sum(row["status"] == state for row in rows)
+            for state in ("finished", "stopped", "cut short", "failed")
+        },
         "not_started": sweep.num_trials - len(rows),
         "tracking_uri": sweep.config.tracking.uri,
-    }  # fmt: skip
+    }
 
 
 def _warn_of_different_events(rows: Sequence[Row]) -> None:

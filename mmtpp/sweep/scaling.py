@@ -149,10 +149,18 @@ def fit(trials: Trials) -> Law:
     least, most = np.log(EXPONENTS)
     low, high = [-20.0] * (1 + size) + [least] * size, [5.0] * (1 + size) + [most] * size
     fits = [
-        least_squares(errors, np.clip(start, low, high), bounds=(low, high), loss="huber",
-                      f_scale=HUBER, xtol=1e-8, ftol=1e-8, max_nfev=200)
+        least_squares(
+            errors,
+            np.clip(start, low, high),
+            bounds=(low, high),
+            loss="huber",
+            f_scale=HUBER,
+            xtol=1e-8,
+            ftol=1e-8,
+            max_nfev=200,
+        )
         for start in starts
-    ]  # fmt: skip
+    ]
     numbers = np.exp(min(fits, key=lambda each: each.cost).x)
     return Law(
         float(numbers[0]),
@@ -276,9 +284,11 @@ def report(trials: Trials) -> tuple[str, bytes]:
         points = axes.scatter(values, trials.loss, c=np.log10(trials.tokens), s=16)
         order = np.argsort(values)
         axes.plot(values[order], predicted(law, trials)[order], "x", color="0.4", markersize=5)
-        axes.set(xscale="log", xlabel=name,
-                 title="no exponent told" if name in unknown
-                 else f"exponent {law.exponents[name]:.2f}")  # fmt: skip
+        axes.set(
+            xscale="log",
+            xlabel=name,
+            title="no exponent told" if name in unknown else f"exponent {law.exponents[name]:.2f}",
+        )
         distinct = np.unique(values)
         if len(distinct) <= FEW_TICKS:
             axes.set_xticks(distinct, [f"{value:,.0f}" for value in distinct])

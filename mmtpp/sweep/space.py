@@ -92,8 +92,14 @@ class Sweep:
 
     def settings_of(self, values: Values) -> dict[str, object]:
         """What makes a trial: searched settings, and those that are tied to them."""
-        return {**values, **{key: tie.follow(values[tie.to]) for key, tie in self.tied.items()
-                             if tie.to in values}}  # fmt: skip
+        return {
+            **values,
+            **{
+                key: tie.follow(values[tie.to])
+                for key, tie in self.tied.items()
+                if tie.to in values
+            },
+        }
 
     def trial_config(self, values: Values) -> RunConfig:
         """The whole configuration of one trial's first job."""

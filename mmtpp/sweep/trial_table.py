@@ -106,8 +106,10 @@ def trials_table(rows: Sequence[Row], sweep: Sweep) -> str:
     """All trials as Markdown, in the order given, then why some failed."""
     table = markdown(rows, [*sweep.space, "status", "step", *shown_metrics(rows, sweep)])
     failed = [row for row in rows if row["error"]]
-    reasons = [f"- {', '.join(f'{key} = {row[key]}' for key in sweep.space)}: {row['error']}"
-               for row in failed]  # fmt: skip
+    reasons = [
+        f"- {', '.join(f'{key} = {row[key]}' for key in sweep.space)}: {row['error']}"
+        for row in failed
+    ]
     if reasons:
         table += "\n\nFailed:\n\n" + "\n".join(reasons)
     seeds = over_seeds(rows, sweep)

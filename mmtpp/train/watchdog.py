@@ -159,9 +159,12 @@ def _store(rank: int) -> TCPStore:
     server = None
     if rank == 0:
         server = TCPStore(
-            ray.util.get_node_ip_address(), 0, is_master=True, wait_for_workers=False,
+            ray.util.get_node_ip_address(),
+            0,
+            is_master=True,
+            wait_for_workers=False,
             timeout=STORE_TIMEOUT,
-        )  # fmt: skip
+        )
         place = [(server.host, server.port)]
     dist.broadcast_object_list(place)
     if server is not None:

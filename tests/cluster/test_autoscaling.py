@@ -111,24 +111,40 @@ def store(cloud) -> dict:
     wait_until_gone(LEAVE_S)
     config = make_config(**ON_DATA)
     settings = {
-        "source.uri": SOURCE, "store.uri": STORE, "store.machine_labels.role": "data",
+        "source.uri": SOURCE,
+        "store.uri": STORE,
+        "store.machine_labels.role": "data",
         "split.validation_fraction": config.split.validation_fraction,
         "split.test_fraction": config.split.test_fraction,
         "model.tokenizer_size": config.model.tokenizer_size,
-    }  # fmt: skip
+    }
     assignments = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     with Watch() as watch:
         done = subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".",
-             "--", "python", "jobs/prepare.py", *assignments],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert 0 == done.returncode, done.stdout + done.stderr
+            [
+                sys.executable,
+                "-m",
+                "ray.scripts.scripts",
+                "job",
+                "submit",
+                "--working-dir",
+                ".",
+                "--",
+                "python",
+                "jobs/prepare.py",
+                *assignments,
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
     objects = [line for line in done.stdout.splitlines() if line.startswith("{")]
     report = json.loads(objects[-1])
-    assert NUM_SEQUENCES * NUM_EVENTS == report["events_kept"]
+    assert report["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
     assert 1 <= watch.most["data"] <= 2
-    assert 0 == watch.most["train"]
+    assert watch.most["train"] == 0
     return report
 
 
@@ -136,7 +152,7 @@ def store(cloud) -> dict:
 def undisturbed(store) -> dict:
     with Watch() as watch:
         result = pretrain(make_config(**ON_L4, **{"run.name": "undisturbed"}))
-    assert 2 == watch.most["train"]
+    assert watch.most["train"] == 2
     return result
 
 
@@ -148,7 +164,7 @@ def test_machines_come_for_prepare_and_leave_when_idle(store):
 
 
 def test_training_brings_its_own_machines_and_releases_them(undisturbed):
-    assert 12 == undisturbed["steps"]
+    assert undisturbed["steps"] == 12
     wait_until_gone(LEAVE_S)
 
 
@@ -165,11 +181,13 @@ def test_a_machine_lost_by_prepare_is_replaced_and_nothing_is_lost(cloud, monkey
 
     with Watch() as watch, losing(cloud, has_begun, role="data") as lost:
         report = prepare(make_config(**changes, **{"store.uri": folder}))
-    assert 1 == len(lost)
+    assert len(lost) == 1
     assert watch.seen["data"] > set(lost)
     assert (2 * files, files, 0) == (
-        report["events_kept"], report["sequences"], report["events_rejected"]
-    )  # fmt: skip
+        report["events_kept"],
+        report["sequences"],
+        report["events_rejected"],
+    )
     whole = prepare(make_config(**changes, **{"store.uri": "s3://mmtpp/lost/whole"}))
     assert {**whole, "store_uri": ""} == {**report, "store_uri": ""}
 
@@ -183,8 +201,8 @@ def test_a_machine_lost_by_training_is_replaced_and_the_losses_are_the_same(clou
 
     with Watch() as watch, losing(cloud, has_checkpoint, gpu="l4") as lost:
         result = pretrain(make_config(**ON_L4, **{"run.name": name}))
-    assert 1 == len(lost)
-    assert 3 <= len(watch.seen["train"])
+    assert len(lost) == 1
+    assert len(watch.seen["train"]) >= 3
     client = MlflowClient(cloud.mlflow_uri)
     assert curve(client, undisturbed["run_id"]) == curve(client, result["run_id"])
 
@@ -201,25 +219,35 @@ def test_a_sweep_brings_machines_for_its_trials_and_survives_a_loss(cloud, store
 
     with Watch() as watch, losing(cloud, trains, gpu="l4") as lost:
         result = run(sweep)
-    assert 1 == len(lost)
+    assert len(lost) == 1
     assert 2 <= watch.most["train"] <= 3
-    assert (3, 0, 0) == (result["finished"], result["failed"], result["store_files_changed"])
+    assert (result["finished"], result["failed"], result["store_files_changed"]) == (3, 0, 0)
     wait_until_gone(LEAVE_S)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training.machine_labels": {"gpu": "b200"}}, r"2 workers with 1 CPU each on machines "
-         r"with the labels {'gpu': 'b200'}: the cluster's autoscaler has no machines for them"),
-        ({"training.machine_labels": {"gpu": "l4"}, "training.num_workers": 4},
-         r"(?s)4 workers .* autoscaler has no machines.*max_workers.*training.num_workers = 4"),
-        ({"training.machine_labels": {"gpu": "l4"}, "training.device": "gpu"},
-         r"(?s)2 workers with 1 CPU and 1 GPU each.* autoscaler has no machines"),
-        ({"store.machine_labels": {"role": "dta"}}, r"(?s)tasks of Ray Data .*'role': 'dta'.*"
-         r"setting: store.machine_labels = {'role': 'dta'}"),
+        (
+            {"training.machine_labels": {"gpu": "b200"}},
+            r"2 workers with 1 CPU each on machines "
+            r"with the labels {'gpu': 'b200'}: the cluster's autoscaler has no machines for them",
+        ),
+        (
+            {"training.machine_labels": {"gpu": "l4"}, "training.num_workers": 4},
+            r"(?s)4 workers .* autoscaler has no machines.*max_workers.*training.num_workers = 4",
+        ),
+        (
+            {"training.machine_labels": {"gpu": "l4"}, "training.device": "gpu"},
+            r"(?s)2 workers with 1 CPU and 1 GPU each.* autoscaler has no machines",
+        ),
+        (
+            {"store.machine_labels": {"role": "dta"}},
+            r"(?s)tasks of Ray Data .*'role': 'dta'.*"
+            r"setting: store.machine_labels = {'role': 'dta'}",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_no_machine_can_hold_is_refused_at_once(store, changes, message):
     started = time.monotonic()
     with pytest.raises(ClusterError, match=message):

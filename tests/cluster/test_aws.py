@@ -122,10 +122,17 @@ def _tags(instance: dict[str, Any]) -> dict[str, str]:
 def _up(file: Path) -> dict[str, Any]:
     """``ray up --yes``; returns the configuration that the head gets."""
     commands.create_or_update_cluster(
-        str(file), override_min_workers=None, override_max_workers=None, no_restart=False,
-        restart_only=False, yes=True, override_cluster_name=None, no_config_cache=True,
-        redirect_command_output=None, use_login_shells=True,
-    )  # fmt: skip
+        str(file),
+        override_min_workers=None,
+        override_max_workers=None,
+        no_restart=False,
+        restart_only=False,
+        yes=True,
+        override_cluster_name=None,
+        no_config_cache=True,
+        redirect_command_output=None,
+        use_login_shells=True,
+    )
     (updater,) = OverSsh.seen
     remote = updater["file_mounts"]["~/ray_bootstrap_config.yaml"]
     return json.loads(Path(remote).read_text())
@@ -139,15 +146,15 @@ def test_up_starts_a_closed_head_and_nothing_else(cluster_file, tmp_path):
     assert node["InstanceType"] == head["InstanceType"]
     assert node["ImageId"] == head["ImageId"]
     assert head["IamInstanceProfile"]["Arn"].endswith(":instance-profile/mmtpp-ray-head")
-    assert "required" == node["MetadataOptions"]["HttpTokens"]
+    assert node["MetadataOptions"]["HttpTokens"] == "required"
     tags = _tags(head)
-    assert "mmtpp" == tags[TAG_RAY_CLUSTER_NAME]
-    assert (NODE_KIND_HEAD, "head") == (tags[TAG_RAY_NODE_KIND], tags[TAG_RAY_USER_NODE_TYPE])
+    assert tags[TAG_RAY_CLUSTER_NAME] == "mmtpp"
+    assert (tags[TAG_RAY_NODE_KIND], tags[TAG_RAY_USER_NODE_TYPE]) == (NODE_KIND_HEAD, "head")
     # who may connect: anyone to SSH, which asks for the key; otherwise only the cluster itself
     (group,) = boto3.client("ec2").describe_security_groups(
         GroupIds=[each["GroupId"] for each in head["SecurityGroups"]]
     )["SecurityGroups"]
-    assert "mmtpp-ray" == group["GroupName"]
+    assert group["GroupName"] == "mmtpp-ray"
     opened = {
         (rule.get("FromPort"), rule.get("ToPort"), rule["IpProtocol"]): (
             [each["CidrIp"] for each in rule["IpRanges"]],
@@ -156,10 +163,10 @@ def test_up_starts_a_closed_head_and_nothing_else(cluster_file, tmp_path):
         for rule in group["IpPermissions"]
     }
     ssh = opened.pop((22, 22, "tcp"))
-    assert [] == ssh[1]
-    assert [([], [group["GroupId"]])] == list(opened.values())
+    assert ssh[1] == []
+    assert list(opened.values()) == [([], [group["GroupId"]])]
     (key,) = (tmp_path / ".ssh").iterdir()
-    assert 0 == key.stat().st_mode & 0o077
+    assert key.stat().st_mode & 0o077 == 0
     (updater,) = OverSsh.seen
     assert "~/.ray/auth_token" in updater["file_mounts"]
     assert any("RAY_AUTH_MODE=token" in each for each in updater["setup_commands"])
@@ -192,25 +199,28 @@ def test_the_head_brings_each_kind_of_worker_and_takes_it_away(cluster_file):
         provider.create_node_with_resources_and_labels(
             dict(kind["node_config"]), tags, 1, kind["resources"], kind["labels"]
         )
-    workers = [each for each in _instances("pending", "running")
-               if NODE_KIND_WORKER == _tags(each)[TAG_RAY_NODE_KIND]]  # fmt: skip
+    workers = [
+        each
+        for each in _instances("pending", "running")
+        if _tags(each)[TAG_RAY_NODE_KIND] == NODE_KIND_WORKER
+    ]
     assert len(kinds) == len(workers)
     for each in workers:
         kind = kinds[_tags(each)[TAG_RAY_USER_NODE_TYPE]]
         assert kind["node_config"]["InstanceType"] == each["InstanceType"]
         assert each["IamInstanceProfile"]["Arn"].endswith(":instance-profile/mmtpp-ray-worker")
         spot = "InstanceMarketOptions" in kind["node_config"]
-        assert spot == ("spot" == each.get("InstanceLifecycle"))
-        assert "mmtpp" == _tags(each)[TAG_RAY_CLUSTER_NAME]
+        assert spot == (each.get("InstanceLifecycle") == "spot")
+        assert _tags(each)[TAG_RAY_CLUSTER_NAME] == "mmtpp"
     # what the autoscaler believes they are: EC2 says how many GPUs, the file does not
     gpus = {name: kind["resources"].get("GPU", 0) for name, kind in kinds.items()}
-    assert {"cpu_data": 0, "gpu_l4": 4, "gpu_l4_spot": 4, "gpu_a100": 8} == gpus
+    assert gpus == {"cpu_data": 0, "gpu_l4": 4, "gpu_l4_spot": 4, "gpu_a100": 8}
     assert all(kind["resources"]["CPU"] > 0 for kind in kinds.values())
     listed = provider.non_terminated_nodes({TAG_RAY_NODE_KIND: NODE_KIND_WORKER})
     assert {each["InstanceId"] for each in workers} == set(listed)
     provider.terminate_nodes(listed)
     (left,) = _instances("pending", "running")
-    assert NODE_KIND_HEAD == _tags(left)[TAG_RAY_NODE_KIND]
+    assert _tags(left)[TAG_RAY_NODE_KIND] == NODE_KIND_HEAD
 
 
 def _policy(name: str, **values: str) -> str:
@@ -267,8 +277,8 @@ def test_a_worker_reaches_its_bucket_and_nothing_else(someone_with, enforce):
     s3 = session.client("s3")
     enforce()
     s3.put_object(Bucket="events", Key="a/b", Body=b"x")
-    assert b"x" == s3.get_object(Bucket="events", Key="a/b")["Body"].read()
-    assert 1 == s3.list_objects_v2(Bucket="events", Prefix="a")["KeyCount"]
+    assert s3.get_object(Bucket="events", Key="a/b")["Body"].read() == b"x"
+    assert s3.list_objects_v2(Bucket="events", Prefix="a")["KeyCount"] == 1
     upload = s3.create_multipart_upload(Bucket="events", Key="large")
     s3.abort_multipart_upload(Bucket="events", Key="large", UploadId=upload["UploadId"])
     s3.delete_object(Bucket="events", Key="a/b")

@@ -95,7 +95,7 @@ def test_the_inspection_fits_the_screen(browser, tmp_path: Path, width: int):
     columns = ("time=when", "sequence=id", "type=what", "text=text")
     settings = [f"--set=source.columns.{column}" for column in columns]
     arguments = ["--kind", "columns", "--set=source.types=auto", "--html", str(path)]
-    assert 0 == main(["inspect", str(raw), *arguments, *settings])
+    assert main(["inspect", str(raw), *arguments, *settings]) == 0
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(path.as_uri())
     _assert_fits(page, width)
@@ -135,8 +135,9 @@ def _contrast(one: list[int], other: list[int]) -> float:
 
     def luminance(colour: list[int]) -> float:
         parts = [each / 255 for each in colour[:3]]
-        linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4
-                  for each in parts]  # fmt: skip
+        linear = [
+            each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts
+        ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     low, high = sorted([luminance(one), luminance(other)])

@@ -28,19 +28,30 @@ RAY = str(Path(sys.executable).with_name("ray"))
 def _submit(*entrypoint: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [RAY, "job", "submit", "--working-dir", ".", "--", *entrypoint],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_job_ends_in_one_json_object_and_its_status_is_true(stack):
     publish_events("s3://mmtpp/e2e/raw")
-    job = ["python", "jobs/prepare.py", "--set", "source.uri=s3://mmtpp/e2e/raw", "--set",
-           "store.uri=s3://mmtpp/e2e/store", "--set", "model.tokenizer_size=512"]  # fmt: skip
+    job = [
+        "python",
+        "jobs/prepare.py",
+        "--set",
+        "source.uri=s3://mmtpp/e2e/raw",
+        "--set",
+        "store.uri=s3://mmtpp/e2e/store",
+        "--set",
+        "model.tokenizer_size=512",
+    ]
     done = _submit(*job)
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     last = next(index for index, line in enumerate(lines) if line.startswith("{"))
-    assert NUM_SEQUENCES * NUM_EVENTS == json.loads(lines[last])["events_kept"]
+    assert json.loads(lines[last])["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
     # after the job's own last line only the client speaks
     assert all(re.search(r"cli\.py|sdk\.py|Job '|----", line) for line in lines[last + 1 :])
 
@@ -59,7 +70,7 @@ def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
         request = urllib.request.Request(f"{stack.dashboard_uri}/{page}")
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=10)
-        assert 401 == caught.value.code, page
+        assert caught.value.code == 401, page
     wrong = tmp_path / "token"
     wrong.write_text("0" * 64)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong))
@@ -70,8 +81,11 @@ def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
     for mode in ("disabled", "token"):
         driver = subprocess.run(
             [sys.executable, "-c", "import ray; ray.init(); print('let in')"],
-            env={**os.environ, "RAY_AUTH_MODE": mode}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env={**os.environ, "RAY_AUTH_MODE": mode},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert driver.returncode != 0, mode
         assert re.search("AuthenticationError|Unauthenticated|UNAUTHENTICATED", driver.stderr)
         assert "let in" not in driver.stdout
@@ -82,31 +96,35 @@ def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
         for token in ("", "0" * 64):
             with pytest.raises(grpc.RpcError) as caught:
                 client.ClusterInfo(ping, metadata=_bearer(token), timeout=10)
-            assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
-        assert "{}" == client.ClusterInfo(ping, metadata=_bearer(right), timeout=10).json
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert client.ClusterInfo(ping, metadata=_bearer(right), timeout=10).json == "{}"
     for name in ("ray_token", "stack.json", "env.sh", "s3.json"):
-        assert 0 == (stack.home / name).stat().st_mode & 0o077
+        assert (stack.home / name).stat().st_mode & 0o077 == 0
 
 
 def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
     """A second stack beside the first: up twice is one stack, down ends it and only it."""
     home = tmp_path / "other"
     second = up(home)
-    assert second == up(home)
-    members = {pid: at for name in ("s3", "mlflow", "ray") for pid, at in
-               members_of(home, name).items()}  # fmt: skip
+    assert up(home) == second
+    members = {
+        pid: at for name in ("s3", "mlflow", "ray") for pid, at in members_of(home, name).items()
+    }
     assert len(members) > 10  # Ray's daemons among them
-    ports = {c.laddr.port for c in psutil.net_connections("tcp")
-             if c.status == "LISTEN" and c.pid in members}  # fmt: skip
+    ports = {
+        c.laddr.port
+        for c in psutil.net_connections("tcp")
+        if c.status == "LISTEN" and c.pid in members
+    }
     assert len(ports) > 15
-    assert ["ray", "mlflow", "s3"] == down(home)
-    assert [] == down(home)
+    assert down(home) == ["ray", "mlflow", "s3"]
+    assert down(home) == []
     assert not [pid for pid, at in members.items() if start_time(pid) == at]
     listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
     assert not listening & (ports | set(second.ports.values()))
     with urllib.request.urlopen(f"{stack.mlflow_uri}/health", timeout=10) as answer:
-        assert 200 == answer.status
-    assert os.environ["RAY_ADDRESS"] == stack.environment()["RAY_ADDRESS"]
+        assert answer.status == 200
+    assert stack.environment()["RAY_ADDRESS"] == os.environ["RAY_ADDRESS"]
 
 
 def test_what_is_shipped_with_a_job_is_the_project_alone(tmp_path):

@@ -58,17 +58,24 @@ def test_the_walk_ends_in_a_report(tmp_path: Path):
     outputs: dict[str, subprocess.CompletedProcess] = {}
     for command in _walk():
         done = subprocess.run(
-            shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True,
+            shlex.split(command),
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
             check=False,
-        )  # fmt: skip
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         outputs[command.split()[1]] = done
     assert time.monotonic() - started < 60 * MINUTES
     assert "doctor" in " ".join(_walk())
     # the summary says where the report is, and each job what comes after it
     assert "python jobs/finetune.py" in outputs["jobs/pretrain.py"].stderr
-    [line] = [each for each in outputs["jobs/evaluate.py"].stderr.splitlines()
-              if each.startswith("  report_uri")]  # fmt: skip
+    [line] = [
+        each
+        for each in outputs["jobs/evaluate.py"].stderr.splitlines()
+        if each.startswith("  report_uri")
+    ]
     page = Path(line.split()[1]).read_text()
     assert "pump-" in page
     assert page.count('class="timeline"') == 5

@@ -41,9 +41,15 @@ def publish_events(uri: str, *, bad: bool = False) -> None:
 
 def publish_many(uri: str, files: int) -> None:
     """Sequences of two events without images."""
-    events = [{"time": float(i), "text": "x", "image_path": None,
-               "TPP_attribute": {"event_type": 0, "time_since_last_event": 1.0}}
-              for i in range(2)]  # fmt: skip
+    events = [
+        {
+            "time": float(i),
+            "text": "x",
+            "image_path": None,
+            "TPP_attribute": {"event_type": 0, "time_since_last_event": 1.0},
+        }
+        for i in range(2)
+    ]
     data = json.dumps(events).encode()
     for index in range(files):
         write_bytes(f"{uri}/{index // 1000:03d}/{index:06d}.json", data)

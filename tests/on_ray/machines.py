@@ -27,18 +27,28 @@ class Machine:
         known = {node["NodeID"] for node in ray.nodes()}
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
-                f"--address={os.environ['RAY_ADDRESS']}", "--node-ip-address=127.0.0.1",
-                f"--num-cpus={cpus}", f"--object-store-memory={128 * 2**20}",
-                "--disable-usage-stats", *([f"--labels={labels}"] if labels else []),
+                sys.executable,
+                "-m",
+                "ray.scripts.scripts",
+                "start",
+                "--block",
+                f"--address={os.environ['RAY_ADDRESS']}",
+                "--node-ip-address=127.0.0.1",
+                f"--num-cpus={cpus}",
+                f"--object-store-memory={128 * 2**20}",
+                "--disable-usage-stats",
+                *([f"--labels={labels}"] if labels else []),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             # another ninja than the stack's would compile DeepSpeed's collectives again
-            env={**os.environ, "DS_BUILD_OPS": "0",
-                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        )  # fmt: skip
+            env={
+                **os.environ,
+                "DS_BUILD_OPS": "0",
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
+        )
         deadline = time.monotonic() + 60
         self.node_id = ""
         while not self.node_id:
@@ -61,14 +71,19 @@ class Machine:
         """Tell the cluster that the machine will be taken away."""
         subprocess.run(
             [
-                sys.executable, "-m", "ray.scripts.scripts", "drain-node",
-                f"--address={os.environ['RAY_ADDRESS']}", f"--node-id={self.node_id}",
-                "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot",
+                sys.executable,
+                "-m",
+                "ray.scripts.scripts",
+                "drain-node",
+                f"--address={os.environ['RAY_ADDRESS']}",
+                f"--node-id={self.node_id}",
+                "--reason=DRAIN_NODE_REASON_PREEMPTION",
+                "--reason-message=spot",
                 f"--deadline-remaining-seconds={seconds}",
             ],
             check=True,
             capture_output=True,
-        )  # fmt: skip
+        )
 
     def lose(self) -> None:
         """Take the machine away with everything on it."""

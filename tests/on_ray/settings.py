@@ -18,8 +18,15 @@ def make_config(**changes: object) -> RunConfig:
             "model": {"tokenizer_size": 512},
             "lora": {"rank": 0},
             "run": {"storage_uri": RUNS},
-            "training": {"num_steps": 12, "num_workers": 2, "samples_per_step": 4, "log_every": 1,
-                         "checkpoint_every": 4, "learning_rate": 3e-3, "validation_sequences": 3},
+            "training": {
+                "num_steps": 12,
+                "num_workers": 2,
+                "samples_per_step": 4,
+                "log_every": 1,
+                "checkpoint_every": 4,
+                "learning_rate": 3e-3,
+                "validation_sequences": 3,
+            },
         }
-    )  # fmt: skip
+    )
     return with_values(config, changes)

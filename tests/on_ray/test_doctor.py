@@ -15,16 +15,16 @@ def test_services_that_are_there(store, stack, monkeypatch: pytest.MonkeyPatch):
     found = [*services.check_storage(config), services.check_mlflow(config), *services.check_ray()]
     assert ["ok"] * len(found) == [each.status for each in found], found
     about = {each.about: each.what for each in found}
-    assert {"source.uri", "store.uri", "run.storage_uri", "mlflow", "ray"} == set(about)
+    assert set(about) == {"source.uri", "store.uri", "run.storage_uri", "mlflow", "ray"}
     assert "1 machines, 4 CPUs, 0 GPUs" in about["ray"]
-    assert [] == list_files("s3://mmtpp", "probe")
+    assert list_files("s3://mmtpp", "probe") == []
 
 
 def test_what_is_refused_is_told_apart(cluster, stack, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     config = make_config(**{"run.storage_uri": "s3://mmtpp/t/doctor"})
     *_, refused = services.check_storage(config)
-    assert ("run.storage_uri", "failure") == (refused.about, refused.status)
+    assert (refused.about, refused.status) == ("run.storage_uri", "failure")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stack.secret_key)
     *_, missing = services.check_storage(make_config(**{"run.storage_uri": "s3://no-such/runs"}))
     assert "the bucket no-such does not exist" in missing.what

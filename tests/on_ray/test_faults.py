@@ -59,8 +59,8 @@ def test_a_shard_is_encoded_through_a_bad_network(store, stack, monkeypatch, fau
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         found = encode_shard(f"{target}/bad", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
     assert made[fault] >= 2
-    assert expected == found
-    assert NUM_SEQUENCES * NUM_EVENTS == found["events_read"]
+    assert found == expected
+    assert found["events_read"] == NUM_SEQUENCES * NUM_EVENTS
 
 
 def test_a_server_that_never_answers_well_is_a_clear_error(stack, monkeypatch):
@@ -118,8 +118,10 @@ IMAGES: dict[str, tuple[bytes | None, str]] = {
     "gif.png": (_picture("GIF"), "cannot identify"),
     "huge.png": (_png(10_000, 10_000, ZEROS), "10000 x 10000 pixels is too large"),
     "bomb.png": (_png(64, 64, ZEROS), ""),  # rows beyond the last are never unpacked
-    "text_bomb.png": (_png(64, 64, zlib.compress(bytes(64 * 193)), (b"zTXt", b"a\0\0" + ZEROS)),
-                      "unreadable image"),
+    "text_bomb.png": (
+        _png(64, 64, zlib.compress(bytes(64 * 193)), (b"zTXt", b"a\0\0" + ZEROS)),
+        "unreadable image",
+    ),
     "large.png": (_picture("PNG") + bytes(2 * 10**6), "source.max_image_mib"),
     "missing.png": (None, "does not exist"),
     "../outside.png": (None, "leaves the source folder"),
@@ -127,7 +129,7 @@ IMAGES: dict[str, tuple[bytes | None, str]] = {
     "s3://other/x.png": (None, "leaves the source folder"),
     "a/../../x.png": (None, "leaves the source folder"),
     "a\\..\\..\\x.png": (None, "leaves the source folder"),
-}  # fmt: skip
+}
 
 
 def test_every_bad_image_is_rejected_with_its_cause(stack):
@@ -136,10 +138,14 @@ def test_every_bad_image_is_rejected_with_its_cause(stack):
         if data is not None:
             write_bytes(f"{source}/{name}", data)
     events = [
-        {"time": float(index), "text": "x", "image_path": name,
-         "TPP_attribute": {"event_type": 0, "time_since_last_event": 1.0}}
+        {
+            "time": float(index),
+            "text": "x",
+            "image_path": name,
+            "TPP_attribute": {"event_type": 0, "time_since_last_event": 1.0},
+        }
         for index, name in enumerate(IMAGES)
-    ]  # fmt: skip
+    ]
     write_bytes(f"{source}/a.json", json.dumps(events).encode())
     counts = encode_shard(target, ["a.json"], tokenizer=TOKENIZER, source_uri=source)
     rejected = _rejected(target)
@@ -171,8 +177,13 @@ def test_no_bomb_is_unpacked(tmp_path, name: str):
     data = IMAGES[name][0]
     assert data is not None
     (tmp_path / name).write_bytes(data)
-    done = subprocess.run([sys.executable, "-c", BOMB, str(tmp_path / name)], cwd=ROOT,
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", BOMB, str(tmp_path / name)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert int(done.stdout) < 20 * 1024, f"{done.stdout} KiB"
 
 
@@ -186,8 +197,11 @@ def test_equal_sequence_ids_in_two_files_are_refused_and_nothing_is_there(cluste
     raw.mkdir()
     for name in ("one", "two"):
         (raw / f"{name}.csv").write_text("who,at\na,1\na,2\nb" + name + ",3\n")
-    changes = {"source.kind": "columns", "source.columns.time": "at",
-               "source.columns.sequence": "who"}  # fmt: skip
+    changes = {
+        "source.kind": "columns",
+        "source.columns.time": "at",
+        "source.columns.sequence": "who",
+    }
     with pytest.raises(DataError, match=r"(?s)1 sequence ids occur more than once, 'a'"):
         prepare(make_config(**changes, **{"source.uri": str(raw), "store.uri": target}))
     assert find_manifest(target) is None
@@ -197,8 +211,15 @@ def test_a_file_over_the_limit_is_refused_before_any_work(cluster, tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.json").write_bytes(b" " * (2**20 + 1))
     with pytest.raises(DataError, match=r"(?s)a\.json.*source\.max_file_mib = 1"):
-        prepare(make_config(**{"source.uri": str(tmp_path / "raw"), "source.max_file_mib": 1,
-                               "store.uri": str(tmp_path / "store")}))  # fmt: skip
+        prepare(
+            make_config(
+                **{
+                    "source.uri": str(tmp_path / "raw"),
+                    "source.max_file_mib": 1,
+                    "store.uri": str(tmp_path / "store"),
+                }
+            )
+        )
     assert not (tmp_path / "store").exists()
 
 
@@ -219,7 +240,7 @@ def test_a_store_keeps_its_vocabulary(cluster, tmp_path):
     assert first.fingerprint != second.fingerprint
     with pytest.raises(ModelError, match="models of one cannot read the other"):
         prepare(make_config(**changes, **{"model.tokenizer_size": 600}))
-    assert second == load_manifest(target)
+    assert load_manifest(target) == second
 
 
 def test_an_image_changed_in_place_is_noticed(cluster, tmp_path):
@@ -245,14 +266,26 @@ def test_a_whole_job_through_a_bad_network(stack):
         tempfile.TemporaryDirectory() as temp,  # Ray's sockets want a short path
     ):
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        environment |= {"AWS_ENDPOINT_URL": address, "PYTHONPATH": str(ROOT),
-                        "RAY_TMPDIR": temp}  # fmt: skip
+        environment |= {"AWS_ENDPOINT_URL": address, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": temp}
         done = subprocess.run(
-            [sys.executable, "jobs/prepare.py", "--set", f"source.uri={source}",
-             "--set", f"store.uri={target}", "--set", "model.tokenizer_size=512"],
-            cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=400,
-        )  # fmt: skip
-    assert 0 == done.returncode, done.stderr[-3000:]
+            [
+                sys.executable,
+                "jobs/prepare.py",
+                "--set",
+                f"source.uri={source}",
+                "--set",
+                f"store.uri={target}",
+                "--set",
+                "model.tokenizer_size=512",
+            ],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=400,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout.splitlines()[-1])
     assert NUM_SEQUENCES * NUM_EVENTS == report["events_read"] == report["events_kept"]
     assert min(made[fault] for fault in ("unavailable", "reset", "cut")) > 5
@@ -265,9 +298,11 @@ def test_a_bucket_with_a_hundred_thousand_small_files(cluster):
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda part: publish_many(f"{source}/{part:02d}", 2500), range(40)))
     report = prepare(make_config(**{"source.uri": source, "store.uri": target}))
-    assert (200_000, 200_000, 100_000) == (
-        report["events_read"], report["events_kept"], report["sequences"]
-    )  # fmt: skip
+    assert (report["events_read"], report["events_kept"], report["sequences"]) == (
+        200_000,
+        200_000,
+        100_000,
+    )
 
 
 def test_a_store_of_another_version_is_replaced(cluster, tmp_path):
@@ -278,4 +313,4 @@ def test_a_store_of_another_version_is_replaced(cluster, tmp_path):
     with pytest.raises(DataError, match=r"prepare\.py again"):
         load_manifest(target)
     prepare(make_config(**{"source.uri": raw, "store.uri": target}))
-    assert NUM_SEQUENCES * NUM_EVENTS == load_manifest(target).events_kept
+    assert load_manifest(target).events_kept == NUM_SEQUENCES * NUM_EVENTS

@@ -36,7 +36,7 @@ def _settings(**changes: object):
 def plan(store) -> Plan:
     settings, token_ids = _settings()
     plan = make_plan(settings, token_ids)
-    assert SAMPLES_PER_STEP * NUM_STEPS > len(plan.samples)  # steps straddle epochs
+    assert len(plan.samples) < SAMPLES_PER_STEP * NUM_STEPS  # steps straddle epochs
     plan.save(f"{GROUP}/plan.parquet")
     return plan
 
@@ -56,15 +56,28 @@ def test_the_feed_delivers_the_plan_at_any_world_size(plan, monkeypatch, num_ran
     settings, token_ids = _settings()
     consumed = []
     for rank in range(num_ranks):
-        samples = rank_samples(plan, seed=0, first_step=3, num_steps=NUM_STEPS,
-                               samples_per_step=SAMPLES_PER_STEP, rank=rank,
-                               num_ranks=num_ranks)  # fmt: skip
+        samples = rank_samples(
+            plan,
+            seed=0,
+            first_step=3,
+            num_steps=NUM_STEPS,
+            samples_per_step=SAMPLES_PER_STEP,
+            rank=rank,
+            num_ranks=num_ranks,
+        )
         rows = list(iter_rows(plan, samples, settings, token_ids))
         assert samples.tolist() == [row.sample_id for row in rows]
         assert all(len(row.input_ids) <= 128 for row in rows)
         consumed.append(samples.reshape(NUM_STEPS - 3, -1))
-    whole = rank_samples(plan, seed=0, first_step=0, num_steps=NUM_STEPS,
-                         samples_per_step=SAMPLES_PER_STEP, rank=0, num_ranks=1)  # fmt: skip
+    whole = rank_samples(
+        plan,
+        seed=0,
+        first_step=0,
+        num_steps=NUM_STEPS,
+        samples_per_step=SAMPLES_PER_STEP,
+        rank=0,
+        num_ranks=1,
+    )
     expected = whole[3 * SAMPLES_PER_STEP :]
     assert expected.tolist() == np.concatenate(consumed, axis=1).ravel().tolist()
     for epoch in range(len(whole) // len(plan.samples)):
@@ -121,9 +134,15 @@ def _consume(task: dict) -> None:
     step = json.loads(read_bytes(cursor))["step"] if exists(cursor) else 0
     plan = load_plan(f"{GROUP}/plan.parquet")
     settings, token_ids = _settings()
-    samples = rank_samples(plan, seed=0, first_step=step, num_steps=NUM_STEPS,
-                           samples_per_step=SAMPLES_PER_STEP, rank=rank,
-                           num_ranks=num_ranks)  # fmt: skip
+    samples = rank_samples(
+        plan,
+        seed=0,
+        first_step=step,
+        num_steps=NUM_STEPS,
+        samples_per_step=SAMPLES_PER_STEP,
+        rank=rank,
+        num_ranks=num_ranks,
+    )
     rows = iter_rows(plan, samples, settings, token_ids)
     while step < NUM_STEPS:
         if step == task["die_at"] and rank == num_ranks - 1:
@@ -173,7 +192,7 @@ def _noted(name: str) -> list[list[list[int]]]:
             for num_ranks, parts in groups.items()
             if len(parts) == int(num_ranks)  # a killed group may not have finished the step
         }
-        assert 1 == len({json.dumps(part) for part in whole.values()}), "a repeated step differs"
+        assert len({json.dumps(part) for part in whole.values()}) == 1, "a repeated step differs"
         fed.append(next(iter(whole.values())))
     return fed
 
@@ -185,9 +204,16 @@ def test_a_run_killed_and_resumed_with_2_3_and_1_workers_is_fed_as_an_undisturbe
     _train("killed", num_ranks=3, die_at=9)
     _train("killed", num_ranks=1, die_at=NUM_STEPS)
     whole, killed = _noted("whole"), _noted("killed")
-    assert NUM_STEPS == len(whole)
+    assert len(whole) == NUM_STEPS
     assert whole == killed
     ids = [sample for step in whole for sample, _ in step]
-    expected = rank_samples(plan, seed=0, first_step=0, num_steps=NUM_STEPS,
-                            samples_per_step=SAMPLES_PER_STEP, rank=0, num_ranks=1)  # fmt: skip
+    expected = rank_samples(
+        plan,
+        seed=0,
+        first_step=0,
+        num_steps=NUM_STEPS,
+        samples_per_step=SAMPLES_PER_STEP,
+        rank=0,
+        num_ranks=1,
+    )
     assert expected.tolist() == ids

@@ -40,7 +40,7 @@ def adapted(base) -> dict:
 def test_stage_two_learns_to_answer(adapted, stack):
     client = MlflowClient(stack.mlflow_uri)
     run = client.get_run(adapted["run_id"])
-    assert "finetune" == run.data.tags["mmtpp.job"]
+    assert run.data.tags["mmtpp.job"] == "finetune"
     history = client.get_metric_history(adapted["run_id"], "train/time_loss_per_token")
     assert history[0].value > history[-1].value + 0.5
     assert run.data.metrics["validation/events"] > 10
@@ -50,11 +50,11 @@ def test_stage_two_learns_to_answer(adapted, stack):
     assert adapted["adapter_uri"] in note
     [data] = run.inputs.dataset_inputs
     assert load_manifest(STORE).fingerprint.startswith(data.dataset.digest)
-    assert {"mlflow.data.context": "training"} == {tag.key: tag.value for tag in data.tags}
+    assert {tag.key: tag.value for tag in data.tags} == {"mlflow.data.context": "training"}
     assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
     answers = recorded_answers(adapted["adapter_uri"])
     assert answers is not None
-    assert ("time", "type", "joint", "text") == answers.tasks
+    assert answers.tasks == ("time", "type", "joint", "text")
     assert IntervalRange(smallest=5.0, largest=61.0, tick=1.0) == answers.intervals
     assert not answers.history
 
@@ -79,10 +79,10 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     places = set(
         zip(targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True)
     )
-    assert expected == len(places)
+    assert len(places) == expected
     of_texts = {"text", "written", "rouge_l", "bleu", "chrf"}
     always = [name for name in targets.column_names if name not in of_texts]
-    assert 0 == sum(targets[name].null_count for name in always)
+    assert sum(targets[name].null_count for name in always) == 0
     # some texts were written, and they are texts
     written = targets.filter(pc.field("written").is_valid())
     assert 10 < len(written) < len(targets)
@@ -106,7 +106,7 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     assert pc.mean(written["chrf"]).as_py() == pytest.approx(metrics["text/chrf"])
     # futures of up to 6 events from 3 origins of each sequence
     futures = read_table(str(result["targets_uri"]).replace("targets", "futures"))
-    assert sequences * 3 * 2 == len(futures)
+    assert len(futures) == sequences * 3 * 2
     assert max(map(len, futures["times"].to_pylist())) <= 6
     assert all(times == sorted(times) for times in futures["times"].to_pylist())
     assert max(max(times, default=0) for times in futures["times"].to_pylist()) <= 70
@@ -119,8 +119,11 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     assert metrics["horizon/otd_s"] > 0
     assert metrics["type/accuracy/at_1-50"] == metrics["type/accuracy"]
     baselines = result["baselines"]
-    assert {"hawkes", "poisson", "marginal", "last"} == {
-        name.partition("/")[0] for name in baselines if "/time/" in name
+    assert {name.partition("/")[0] for name in baselines if "/time/" in name} == {
+        "hawkes",
+        "poisson",
+        "marginal",
+        "last",
     }
     # 60 after every three of 5: the marginal knows as much, so training beats the last interval
     assert metrics["time/crps_s"] < baselines["last/time/crps_s"]
@@ -166,10 +169,12 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
         "window.time_from": 1e9,
     }
     result = predict(make_config(**settings))
-    assert 24 == result["forecasts"]
+    assert result["forecasts"] == 24
     files = sorted(info.path for info in list_files(str(result["forecasts_uri"]), ".jsonl"))
-    assert ["part-00000.jsonl", "part-00001.jsonl", "part-00002.jsonl"] == [
-        each.rpartition("/")[2] for each in files
+    assert [each.rpartition("/")[2] for each in files] == [
+        "part-00000.jsonl",
+        "part-00001.jsonl",
+        "part-00002.jsonl",
     ]
     rows = [
         json.loads(line)
@@ -180,13 +185,13 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
     for row in rows:
         assert 40 == row["events"] >= row["context"] > 5
         assert row["interval_q10"] <= row["interval_q50"] <= row["interval_q90"]
-        assert 1.0 == pytest.approx(sum(each["probability"] for each in row["type_probabilities"]))
+        assert sum(each["probability"] for each in row["type_probabilities"]) == pytest.approx(1.0)
         assert (
-            row["type"]
-            == max(row["type_probabilities"], key=lambda each: each["probability"])["type"]
+            max(row["type_probabilities"], key=lambda each: each["probability"])["type"]
+            == row["type"]
         )
         assert isinstance(row["text"], str)
-        assert 3 == len(row["futures"])
+        assert len(row["futures"]) == 3
         for future in row["futures"]:
             times = [row["last_time"], *(event["time"] for event in future)]
             assert times == sorted(times)
@@ -204,7 +209,7 @@ def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
     """The forecasts of one's own process are those of the job, read from the same files."""
     settings = {"generation.max_tokens": 8, "prediction.max_future_events": 5}
     forecaster = mmtpp.Forecaster.from_pretrained(adapter, settings=settings)
-    assert (1.0, ()) == (forecaster.seconds_per_unit, forecaster.type_names)
+    assert (forecaster.seconds_per_unit, forecaster.type_names) == (1.0, ())
     for sequence in forecaster.load_sequences(OWN)[:3]:
         forecast = forecaster.forecast(sequence, futures=3, horizon=30.0, text=True)
         found, expected = forecast.record((0.1, 0.5, 0.9)), dict(rows[sequence.sequence_id])
@@ -228,7 +233,7 @@ def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
         assert [1 - forecast.simultaneous, 0.5, 0.0] == pytest.approx(survival, abs=1e-3)
         assert (forecast.hazard([5.0, 61.0]) >= 0).all()
     own = forecaster.sequence([0.0, 5.0, 65.0], [3, 0, 1], texts=["a", "", "b"])
-    assert 1.0 == pytest.approx(sum(forecaster.forecast(own).type_probabilities.values()))
+    assert sum(forecaster.forecast(own).type_probabilities.values()) == pytest.approx(1.0)
     with pytest.raises(DataError, match=r"event 1 has the time 1\.0"):
         forecaster.forecast(forecaster.sequence([5.0, 1.0], [0, 0]))
     with pytest.raises(DataError, match="unknown types what"):
@@ -252,7 +257,7 @@ def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
     logged = mlflow.pyfunc.load_model(f"runs:/{adapted['run_id']}/forecaster")
     example = logged.input_example
     assert isinstance(example, pd.DataFrame)
-    assert 1 == len(logged.predict(example))
+    assert len(logged.predict(example)) == 1
     for uri in (f"runs:/{adapted['run_id']}/forecaster", "models:/line forecaster/1"):
         [row] = mlflow.pyfunc.load_model(uri).predict(frame).to_dict("records")
         assert expected.mean == pytest.approx(row["interval_mean"])
@@ -267,16 +272,17 @@ def test_the_readmes_python_runs(adapted, tmp_path):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     for name, own in {
-        "events.csv": str(path), "own/runs/forecaster/model": adapted["adapter_uri"]
-    }.items():  # fmt: skip
+        "events.csv": str(path),
+        "own/runs/forecaster/model": adapted["adapter_uri"],
+    }.items():
         assert name in code
         code = code.replace(name, own)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102
-    assert ["a", "b"] == [each.sequence_id for each in names["sequences"]]
-    assert ("hot", "too hot", "cool") == tuple(names["sequences"][0].texts)
-    assert 3 == names["forecast"].events
-    assert [False, True, False] == names["similar"].tolist()  # waits 0, 0.1, 399.9; delta 0.2
+    assert [each.sequence_id for each in names["sequences"]] == ["a", "b"]
+    assert tuple(names["sequences"][0].texts) == ("hot", "too hot", "cool")
+    assert names["forecast"].events == 3
+    assert names["similar"].tolist() == [False, True, False]  # waits 0, 0.1, 399.9; delta 0.2
 
 
 def test_an_adapter_that_does_not_fit_is_refused_before_anything_starts(base, adapted):

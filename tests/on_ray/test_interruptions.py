@@ -80,11 +80,20 @@ def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, 
     """SIGTERM is what ``ray job stop`` sends; finished shards are not touched again."""
     raw, target = str(tmp_path / "raw"), tmp_path / "store"
     publish_many(raw, 4000)
-    command = [sys.executable, "jobs/prepare.py", "--set", f"source.uri={raw}",
-               "--set", f"store.uri={target}", "--set", "model.tokenizer_size=512"]  # fmt: skip
+    command = [
+        sys.executable,
+        "jobs/prepare.py",
+        "--set",
+        f"source.uri={raw}",
+        "--set",
+        f"store.uri={target}",
+        "--set",
+        "model.tokenizer_size=512",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as job:  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as job:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and len(list(target.glob("data-*/counts/*.json"))) < 3:
             assert job.poll() is None, "the job ended too early"
@@ -96,14 +105,13 @@ def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, 
         time.sleep(0.1)
     finished = {path: path.stat().st_mtime_ns for path in target.glob("data-*/counts/*.json")}
     assert 3 <= len(finished) < 32
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True,
-                          check=True)  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
     report = json.loads(done.stdout.splitlines()[-1])
-    assert (8000, 8000, 4000) == (
-        report["events_read"], report["events_kept"], report["sequences"]
-    )  # fmt: skip
+    assert (report["events_read"], report["events_kept"], report["sequences"]) == (8000, 8000, 4000)
     assert all(path.stat().st_mtime_ns == at for path, at in finished.items())
-    assert 32 == len(list(target.glob("data-*/counts/*.json")))
+    assert len(list(target.glob("data-*/counts/*.json"))) == 32
     assert not list(target.glob("data-*/pending"))
     assert f"{len(finished)} of 32 shards were finished before" in done.stderr
 
@@ -137,10 +145,10 @@ def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, sto
     report = prepare(config)
     second = {name: len(items) for name, items in given}
     assert NUM_SEQUENCES == first["ReadShard"] == first[stop_at]
-    assert 0 == second["ReadShard"]
+    assert second["ReadShard"] == 0
     assert 0 < second[stop_at] < first[stop_at]  # some were under way
-    assert store["fingerprint"] == load_manifest(target).fingerprint
-    assert NUM_SEQUENCES * NUM_EVENTS == report["events_kept"]
+    assert load_manifest(target).fingerprint == store["fingerprint"]
+    assert report["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
     pending = f"{target}/{load_manifest(target).data_folder}/pending"
     assert not exists(pending) or not list_files(pending, "")  # a server may keep the empty folder
 
@@ -181,12 +189,17 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
         Image.new("RGB", (640, 480), tuple(colour.tolist())).save(raw / f"i/{index}.png")
 
     def events(count: int, images: int) -> str:
-        return json.dumps([
-            {"time": float(i), "text": f"words {i % 50}",
-             "image_path": f"i/{i % images}.png" if images else None,
-             "TPP_attribute": {"event_type": i % 9, "time_since_last_event": 1.0}}
-            for i in range(count)
-        ])  # fmt: skip
+        return json.dumps(
+            [
+                {
+                    "time": float(i),
+                    "text": f"words {i % 50}",
+                    "image_path": f"i/{i % images}.png" if images else None,
+                    "TPP_attribute": {"event_type": i % 9, "time_since_last_event": 1.0},
+                }
+                for i in range(count)
+            ]
+        )
 
     (raw / "long.json").write_text(events(200_000, 4000))
     for index in range(2000):
@@ -206,14 +219,15 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    config = make_config(**{"source.uri": str(raw), "store.uri": str(tmp_path / "store"),
-                            "source.max_workers": 2})  # fmt: skip
+    config = make_config(
+        **{"source.uri": str(raw), "store.uri": str(tmp_path / "store"), "source.max_workers": 2}
+    )
     report = prepare(config)
     stop.set()
     watcher.join()
     assert 240_000 == report["events_read"] == report["events_kept"]
     # both processes decode the images of the long sequence
-    assert 2 == len([count for count in looks.values() if count > max(looks.values()) / 2])
+    assert len([count for count in looks.values() if count > max(looks.values()) / 2]) == 2
     assert max(seen.values()) < 700 * 2**20, {pid: size >> 20 for pid, size in seen.items()}
     manifest = load_manifest(config.store.uri)
     settings = assemble_settings(
@@ -222,4 +236,4 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
     token_ids = store_vocabulary(config.store.uri, manifest).token_ids()
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(8))
-    assert 8 == len(Assembler(settings, token_ids)(samples))
+    assert len(Assembler(settings, token_ids)(samples)) == 8

@@ -87,10 +87,10 @@ def test_a_lost_machine_shrinks_the_group(base, stack):
     with machine(CPUS) as second:
         with _after_checkpoint("elastic", second.lose):
             result = pretrain(_config("elastic", **settings))
-        assert 12 == result["steps"]
+        assert result["steps"] == 12
         assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
         workers = _workers(stack, result)
-        assert (2, 1) == (workers[0], workers[-1])
+        assert (workers[0], workers[-1]) == (2, 1)
 
 
 @pytest.mark.slow
@@ -101,8 +101,12 @@ def test_a_group_shrinks_and_grows_again(base, stack):
     Steps since the last checkpoint are made again by the next group: its losses must be those of
     the group before.
     """
-    long = {"training.num_steps": 200, "training.samples_per_step": 16,
-            "training.learning_rate": 1e-3, "training.checkpoint_every": 20}  # fmt: skip
+    long = {
+        "training.num_steps": 200,
+        "training.samples_per_step": 16,
+        "training.learning_rate": 1e-3,
+        "training.checkpoint_every": 20,
+    }
     name = "breathing"
     settings = {**long, "training.min_workers": 1, "training.max_failures": 3}
     with ExitStack() as machines:
@@ -119,7 +123,7 @@ def test_a_group_shrinks_and_grows_again(base, stack):
         with _after_checkpoint(name, lose_and_bring):
             result = pretrain(_config(name, **settings))
     workers = _workers(stack, result)
-    assert [2, 1, 2] == [count for count, _ in groupby(workers)]
+    assert [count for count, _ in groupby(workers)] == [2, 1, 2]
     again: dict[int, list[float]] = defaultdict(list)
     for point in _points_of_run(stack, name, "train/loss_per_token"):
         again[point.step].append(point.value)
@@ -159,7 +163,7 @@ def test_a_notice_brings_a_checkpoint_in_time(base, stack):
         teller.start()
         result = pretrain(_config(name, **settings))
         teller.join()
-    assert 200 == result["steps"]
+    assert result["steps"] == 200
     assert told[1] - told[0] < NOTICE_S
     curve = _curve(stack, result)
     assert set(range(1, 201)) == set(curve)
@@ -178,7 +182,7 @@ def test_a_rank_that_hangs_is_named_and_the_run_goes_on(base, stack):
 
         with _after_checkpoint("hung", stop):
             result = pretrain(_config("hung", **settings))
-    assert 12 == result["steps"]
+    assert result["steps"] == 12
     assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
     reports = list_files(f"{RUNS}/hung/hangs", ".txt")
     assert reports

@@ -22,32 +22,36 @@ def _map_tasks() -> dict[str, str]:
 
 def _training_workers() -> dict[str, str]:
     actors = list_actors(limit=10000)
-    return {each.actor_id: each.node_id for each in actors
-            if "RayTrainWorker" in each.class_name}  # fmt: skip
+    return {each.actor_id: each.node_id for each in actors if "RayTrainWorker" in each.class_name}
 
 
 @pytest.mark.slow  # a machine more
 def test_data_and_training_run_on_the_machines_with_their_labels(store):
     labels = {"role": "own"}
     config = make_config(
-        **{"store.uri": "s3://mmtpp/t/labelled", "store.machine_labels": labels,
-           "training.machine_labels": labels, "training.num_workers": 1,
-           "training.num_steps": 2, "training.validation_sequences": 0}
-    )  # fmt: skip
+        **{
+            "store.uri": "s3://mmtpp/t/labelled",
+            "store.machine_labels": labels,
+            "training.machine_labels": labels,
+            "training.num_workers": 1,
+            "training.num_steps": 2,
+            "training.validation_sequences": 0,
+        }
+    )
     with machine(3, "role=own") as own:
         (there,) = machines({"role": "own"})
-        assert 3 == there["CPU"]
-        assert [] == machines({"role": "none"})
+        assert there["CPU"] == 3
+        assert machines({"role": "none"}) == []
         # by now Ray knows of all earlier ones, which it hears of a second late
         tasks, workers = set(_map_tasks()), set(_training_workers())
         prepare(config)
         time.sleep(HEARD_OF_S)
         read = _map_tasks()
-        assert {own.node_id} == {read[each] for each in read.keys() - tasks}
+        assert {read[each] for each in read.keys() - tasks} == {own.node_id}
         pretrain(config)
         time.sleep(HEARD_OF_S)
         assembled = _map_tasks()
         assert assembled.keys() > read.keys()
-        assert {own.node_id} == {assembled[each] for each in assembled.keys() - tasks}
+        assert {assembled[each] for each in assembled.keys() - tasks} == {own.node_id}
         trained = _training_workers()
-        assert {own.node_id} == {trained[each] for each in trained.keys() - workers}
+        assert {trained[each] for each in trained.keys() - workers} == {own.node_id}

@@ -25,16 +25,18 @@ from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.settings import SOURCE, STORE, make_config
 from tests.tables import write_rows
-from tests.unit.test_table_sources import EVENTS, FORMS, LINE
+from tests.unit.data.test_table_sources import EVENTS, FORMS, LINE
 
 
 def test_prepare_accounts_for_every_event(store):
     events = NUM_SEQUENCES * NUM_EVENTS
     assert (events, events, 0) == (
-        store["events_read"], store["events_kept"], store["events_rejected"]
-    )  # fmt: skip
-    assert NUM_SEQUENCES == store["sequences"]
-    assert 3 == store["frames"]  # equal images are stored once
+        store["events_read"],
+        store["events_kept"],
+        store["events_rejected"],
+    )
+    assert store["sequences"] == NUM_SEQUENCES
+    assert store["frames"] == 3  # equal images are stored once
     json.dumps(store)
 
 
@@ -59,7 +61,7 @@ def test_one_file_alone_is_a_source(cluster, tmp_path, caplog):
     publish_events(raw)
     one = {"source.uri": f"{raw}/line-03.json", "store.uri": target}
     report = prepare(make_config(**one))
-    assert (NUM_EVENTS, 1, 3) == (report["events_kept"], report["sequences"], report["frames"])
+    assert (report["events_kept"], report["sequences"], report["frames"]) == (NUM_EVENTS, 1, 3)
     assert prepare(make_config(**one))["reused"]
     assert "fell into the test split" in caplog.text
     [found] = mmtpp.load_sequences(f"{raw}/line-03.json")
@@ -75,20 +77,27 @@ def test_bad_records_are_counted_and_kept_as_rejected(cluster, tmp_path):
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw, bad=True)
     report = prepare(make_config(**{"source.uri": raw, "store.uri": target}))
-    assert {"missing_type": 1, "non_finite_time": 1, "unreadable_image": 2} == (
-        report["rejected_by_cause"]
-    )
+    assert (report["rejected_by_cause"]) == {
+        "missing_type": 1,
+        "non_finite_time": 1,
+        "unreadable_image": 2,
+    }
     assert report["events_read"] == report["events_kept"] + report["events_rejected"]
     folder = load_manifest(target).data_folder
     rejected = pq.read_table(Path(target) / folder / "rejected").to_pylist()
-    assert {"line-03.json"} == {record["path"] for record in rejected}
+    assert {record["path"] for record in rejected} == {"line-03.json"}
     assert any("leaves the source folder" in record["detail"] for record in rejected)
 
     with pytest.raises(DataError, match=r"max_rejected_fraction = 0\.001"):
         prepare(
-            make_config(**{"source.uri": raw, "store.uri": str(tmp_path / "strict"),
-                       "source.max_rejected_fraction": 0.001})
-        )  # fmt: skip
+            make_config(
+                **{
+                    "source.uri": raw,
+                    "store.uri": str(tmp_path / "strict"),
+                    "source.max_rejected_fraction": 0.001,
+                }
+            )
+        )
     with pytest.raises(DataError, match=r"manifest\.json is missing"):
         load_manifest(str(tmp_path / "strict"))  # nothing half-finished is visible
 
@@ -97,10 +106,18 @@ def test_inspecting_the_store_tells_what_its_source_tells(store):
     """The raw files and the store made from them have the same figures but for reused images."""
     raw = load(make_config(), max_files=0)
     stored = load(make_config(**{"source.uri": STORE}), max_files=0)
-    assert "event store" == stored.kind
+    assert stored.kind == "event store"
     reports = [measure(data, make_config(), deltas=(0.5,)) for data in (raw, stored)]
-    for name in ("num_events", "num_sequences", "num_read", "interval", "types",
-                 "num_distinct_texts", "num_events_with_image", "choices"):  # fmt: skip
+    for name in (
+        "num_events",
+        "num_sequences",
+        "num_read",
+        "interval",
+        "types",
+        "num_distinct_texts",
+        "num_events_with_image",
+        "choices",
+    ):
         assert getattr(reports[0], name) == getattr(reports[1], name), name
 
 
@@ -108,10 +125,14 @@ def test_types_that_are_names_are_found_and_keep_their_codes(cluster, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     settings: dict[str, object] = {
-        "source.kind": "columns", "source.uri": str(raw), "store.uri": str(tmp_path / "store"),
-        "source.columns.time": "t", "source.columns.type": "k", "split.test_fraction": 0.0,
+        "source.kind": "columns",
+        "source.uri": str(raw),
+        "store.uri": str(tmp_path / "store"),
+        "source.columns.time": "t",
+        "source.columns.type": "k",
+        "split.test_fraction": 0.0,
         "split.validation_fraction": 0.0,
-    }  # fmt: skip
+    }
     rows = [f"2024-01-01 00:00:{second:02d},{kind}" for second, kind in enumerate("abbcbb")]
     (raw / "one.csv").write_text("t,k\n" + "\n".join(rows))
     (raw / "notes.xlsx").write_bytes(b"")
@@ -119,14 +140,14 @@ def test_types_that_are_names_are_found_and_keep_their_codes(cluster, tmp_path):
         prepare(make_config(**settings))
     settings["source.types"] = "auto"
     report = prepare(make_config(**settings))
-    assert ["b", "a", "c"] == report["type_names"]
-    assert {".xlsx": 1} == report["files_not_read"]
+    assert report["type_names"] == ["b", "a", "c"]
+    assert report["files_not_read"] == {".xlsx": 1}
     assert load_manifest(str(tmp_path / "store")).times_are_dates
     # later data: what has a code keeps it, new names follow
     (raw / "two.csv").write_text("t,k\n" + "2024-01-02 00:00:00,z\n" * 9)
     report = prepare(make_config(**settings))
-    assert ["b", "a", "c", "z"] == report["type_names"]
-    assert [4, 1, 1, 9] == load_manifest(str(tmp_path / "store")).type_counts
+    assert report["type_names"] == ["b", "a", "c", "z"]
+    assert load_manifest(str(tmp_path / "store")).type_counts == [4, 1, 1, 9]
 
     many = "t,k\n" + "".join(f"{i},k{min(i, 299):03d}\n" for i in range(600))
     (raw / "two.csv").unlink()
@@ -137,13 +158,13 @@ def test_types_that_are_names_are_found_and_keep_their_codes(cluster, tmp_path):
     settings["source.rare_types"] = "other"
     report = prepare(make_config(**settings))
     # 301 events of k299, one of each other: 254 others keep their names
-    assert (256, "k299", "other") == (
+    assert (
         len(report["type_names"]),
         report["type_names"][0],
         report["type_names"][-1],
-    )
-    assert 299 - 254 == report["events_folded"]
-    assert 600 == report["events_kept"]
+    ) == (256, "k299", "other")
+    assert report["events_folded"] == 299 - 254
+    assert report["events_kept"] == 600
 
 
 @pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa"])
@@ -151,11 +172,17 @@ def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
     """Sequences of two events each, several in a file."""
     raw, store = tmp_path / "raw", str(tmp_path / "store")
     raw.mkdir()
-    settings = {"source.kind": kind, "source.uri": str(raw), "store.uri": store,
-                "split.validation_fraction": 0.3, "split.test_fraction": 0.3,
-                "source.columns.time": "unix_time", "source.columns.sequence": "cab_id",
-                "source.columns.type": "event_type",
-                "source.types": ["pickup", "dropoff"]}  # fmt: skip
+    settings = {
+        "source.kind": kind,
+        "source.uri": str(raw),
+        "store.uri": store,
+        "split.validation_fraction": 0.3,
+        "split.test_fraction": 0.3,
+        "source.columns.time": "unix_time",
+        "source.columns.sequence": "cab_id",
+        "source.columns.type": "event_type",
+        "source.types": ["pickup", "dropoff"],
+    }
     if kind == "columns":
         (raw / "trips.parquet").write_bytes(FORMS["x/t.parquet"])
         settings["source.max_rejected_fraction"] = 0.5
@@ -173,13 +200,13 @@ def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
         report["events_kept"],
         report["sequences"],
     )
-    assert 0 == report["events_disagreeing"]
+    assert report["events_disagreeing"] == 0
     rows = pq.read_table(Path(store) / load_manifest(store).data_folder / "sequences").to_pylist()
     if kind == "danmaku_qa":
-        assert [["How many peaks?"], ["3"]] == [rows[0]["questions"], rows[0]["answers"]]
-        assert [[0, -1]] * 12 == [row["frame"] for row in rows]
+        assert [rows[0]["questions"], rows[0]["answers"]] == [["How many peaks?"], ["3"]]
+        assert [row["frame"] for row in rows] == [[0, -1]] * 12
         # by their ids they would be in all three
-        assert 1 == len({row["split"] for row in rows})
+        assert len({row["split"] for row in rows}) == 1
 
 
 def _jpeg() -> bytes:
@@ -207,7 +234,7 @@ def test_preparing_again_after_a_kill_does_only_the_unfinished_shards(
         (folder / name).unlink()
     written = {path: path.stat().st_mtime_ns for path in (folder / "sequences").iterdir()}
     second = prepare(make_config(**settings))
-    assert manifest == load_manifest(store)
+    assert load_manifest(store) == manifest
     assert {**first, "reused": False} == second
     now = {path: path.stat().st_mtime_ns for path in (folder / "sequences").iterdir()}
     assert {shards[-1]} == {path.stem for path in set(now) - set(written)}
@@ -222,7 +249,7 @@ def test_a_malformed_file_stops_the_job_or_is_counted(cluster, tmp_path):
     with pytest.raises(DataError, match=r"(?s)zz\.json.*source\.malformed_file"):
         prepare(make_config(**changes))
     report = prepare(make_config(**changes, **{"source.malformed_file": "reject"}))
-    assert {"malformed_file": 1} == report["rejected_by_cause"]
+    assert report["rejected_by_cause"] == {"malformed_file": 1}
 
 
 def test_missing_bucket_and_wrong_credentials_are_clear_errors(cluster, monkeypatch):
@@ -247,8 +274,8 @@ def test_the_real_danmaku_files_are_prepared(cluster, real_data, tmp_path):
             }
         )
     )
-    assert (92, 130_198) == (report["sequences"], report["events_read"])
-    assert 130_198 == report["events_kept"] + report["events_rejected"]
+    assert (report["sequences"], report["events_read"]) == (92, 130_198)
+    assert report["events_kept"] + report["events_rejected"] == 130_198
     assert sum(report["rejected_by_cause"].values()) == report["events_rejected"]
 
 
@@ -272,10 +299,12 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.integers(0, 9, 400)) * 60  # some events simultaneous
     rows = [
-        {"t": f"{datetime.fromtimestamp(1.7e9 // 60 * 60 + int(time), UTC):%Y-%m-%dT%H:%M:%S}",
-         "k": "abc"[row % 3]}
+        {
+            "t": f"{datetime.fromtimestamp(1.7e9 // 60 * 60 + int(time), UTC):%Y-%m-%dT%H:%M:%S}",
+            "k": "abc"[row % 3],
+        }
         for row, time in enumerate(times)
-    ]  # fmt: skip
+    ]
     write_rows(tmp_path / "raw" / "log.csv", rows)
     start = rows[300]["t"]  # the test
     settings = _small(
@@ -294,10 +323,12 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
         },
     )
     report: dict[str, Any] = prepare(make_config(**settings))
-    assert (1, 60.0) == (report["sequences"], report["tick_s"])
+    assert (report["sequences"], report["tick_s"]) == (1, 60.0)
     counts = report["events_by_split"]
-    assert {"train": 200, "validation": 100, "test": 100} == {
-        part: pytest.approx(count, abs=9) for part, count in counts.items()
+    assert {part: pytest.approx(count, abs=9) for part, count in counts.items()} == {
+        "train": 200,
+        "validation": 100,
+        "test": 100,
     }
     base: dict[str, Any] = pretrain(make_config(**{**settings, "run.name": "base"}))
     assert base["metrics"]["validation/loss_per_token"] > 0  # its own past is enough
@@ -311,7 +342,7 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
         table = pq.read_table(uri)
         assert counts["test"] == result[count] == len(table)
         assert table["time"].to_numpy().min() >= instant
-        assert 400 == table["position"].to_numpy().max() + 1 if count == "targets" else True
+        assert table["position"].to_numpy().max() + 1 == 400 if count == "targets" else True
     for baseline in ("marginal", "poisson", "hawkes", "repeat"):
         assert any(name.startswith(f"{baseline}/") for name in result["baselines"])
     futures = pq.read_table(str(Path(result["targets_uri"]).parent / "futures.parquet"))
@@ -338,10 +369,10 @@ def test_files_of_easytpp_keep_their_parts(cluster, tmp_path, caplog):
     assert "split.by = hash mixes them" in caplog.text
     settings["split.by"] = "given"
     report = prepare(make_config(**settings))
-    assert {"train": 8, "validation": 3, "test": 4} == report["sequences_by_split"]
+    assert report["sequences_by_split"] == {"train": 8, "validation": 3, "test": 4}
     base = pretrain(make_config(**settings, **{"run.name": "given"}))
     settings["model.path"] = base["model_uri"]
     events = pq.read_table(str(evaluate(make_config(**settings))["events_uri"]))
-    assert 4 * 19 == len(events)
-    assert {2} == set(events["type"].to_pylist())  # those of test.json alone
-    assert 4 == len(set(events["sequence_id"].to_pylist()))
+    assert len(events) == 4 * 19
+    assert set(events["type"].to_pylist()) == {2}  # those of test.json alone
+    assert len(set(events["sequence_id"].to_pylist())) == 4

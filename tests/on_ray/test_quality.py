@@ -31,7 +31,7 @@ def test_a_small_quality_run_ends_in_a_table(cluster, tmp_path, monkeypatch):
     records = [json.loads(line) for line in path.read_text().splitlines()]
     names = [record["name"] for record in records]
     assert sorted(["marginal", "poisson", "hawkes", "last", *only]) == sorted(names)
-    assert 1 == len({record["targets"] for record in records})  # all on the same events
+    assert len({record["targets"] for record in records}) == 1  # all on the same events
     write_report(path, tmp_path, budget=quality.SMALL)
     text = (tmp_path / "quality.md").read_text()
     assert all(f"| {name} |" in text for name in names)

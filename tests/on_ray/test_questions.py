@@ -78,7 +78,7 @@ def test_questions_are_trained_on_answered_and_scored(base, stack):
     trained = finetune(make_config(**changes))
     answers = recorded_answers(trained["model_uri"])
     assert answers is not None
-    assert ("qa",) == answers.tasks
+    assert answers.tasks == ("qa",)
     losses = curve(MlflowClient(stack.mlflow_uri), trained["run_id"])
     assert losses[max(losses)] < 0.5 * losses[1]
     result = evaluate(make_config(**{**changes, "model.path": trained["model_uri"]}))

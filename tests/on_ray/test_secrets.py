@@ -20,8 +20,19 @@ MAX_BYTES = 64 * 2**20
 
 def _submit(*settings: str) -> subprocess.CompletedProcess:
     assignments = [word for each in settings for word in ("--set", each)]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".",
-               "--", "python", "jobs/prepare.py", *assignments]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "job",
+        "submit",
+        "--working-dir",
+        ".",
+        "--",
+        "python",
+        "jobs/prepare.py",
+        *assignments,
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
 
 
@@ -56,7 +67,7 @@ def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
     done = _submit(
         f"source.uri={SOURCE}", "store.uri=s3://mmtpp/t/again", "model.tokenizer_size=512"
     )
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     failed = _submit(f"source.uri={SOURCE}", "store.uri=s3://no-such-bucket/x")
     assert failed.returncode
     password = "hunter2-hunter2"
@@ -74,7 +85,10 @@ def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
             assert secret not in content, f"{what} is in {where}"
     assert looked_at > 50
     # the command line is the user's own, and Ray shows it: the error at least does not repeat it
-    error = [line for line in (refused.stdout + refused.stderr).decode().splitlines()
-             if "error" in line and "jobs/prepare.py" not in line]  # fmt: skip
+    error = [
+        line
+        for line in (refused.stdout + refused.stderr).decode().splitlines()
+        if "error" in line and "jobs/prepare.py" not in line
+    ]
     assert error
     assert not any(password in line for line in error)

@@ -53,10 +53,10 @@ def test_a_stopped_job_saves_a_checkpoint_and_goes_on_from_there(base, stack):
     assert 20 <= stopped_at < STEPS
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'stopped'")
-    assert "KILLED" == run.info.status
+    assert run.info.status == "KILLED"
 
     result = pretrain(config)
-    assert STEPS == result["steps"]
+    assert result["steps"] == STEPS
     assert run.info.run_id == result["run_id"]
     whole = pretrain(make_config(**{"run.name": "not-stopped", **own}))
     assert curve(client, whole["run_id"]) == curve(client, result["run_id"])  # bit for bit

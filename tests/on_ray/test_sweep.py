@@ -57,8 +57,14 @@ def sweep_file(tmp_path):
     """Writes a sweep over the tests' store: its own tables before the tests' settings."""
 
     def write(name: str, tables: str, metric: str = f'"{LOSS}"', mode: str = '"min"', **changes):
-        config = make_config(**{"training.num_workers": 1, "training.max_failures": 0,
-                                "training.samples_per_step": 2, **changes})  # fmt: skip
+        config = make_config(
+            **{
+                "training.num_workers": 1,
+                "training.max_failures": 0,
+                "training.samples_per_step": 2,
+                **changes,
+            }
+        )
         file = tmp_path / f"{name}.toml"
         head = f'[sweep]\nname = "{name}"\nmetric = {metric}\nmode = {mode}\n'
         file.write_text(f"{head}{tables}\n{as_toml(config, 'tune/sweep.py')}")
@@ -107,9 +113,9 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     )
     broken = file.read_text().replace("[0.003]", "[0.003, 1e30]").replace("[2, 4]", "[2]")
     result = run(load_sweep(file, []))
-    assert (2, 0, 0) == (result["finished"], result["failed"], result["store_files_changed"])
+    assert (result["finished"], result["failed"], result["store_files_changed"]) == (2, 0, 0)
     children = _children(client, result["run_id"])
-    assert ["FINISHED", "FINISHED"] == [child.info.status for child in children]
+    assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]
     names = _artifacts(client, result["run_id"])
     assert {"trials.md", "trials.csv", "best.toml", "figures"} <= names
     assert "figures/by_lora_rank.png" in _artifacts(client, result["run_id"], "figures")
@@ -121,23 +127,23 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     assert ranks[4] > ranks[2]
     best = tmp_path / "best.toml"
     best.write_bytes(read_bytes(result["best_uri"]))
-    assert result["best"]["lora.rank"] == load_config(best).lora.rank
+    assert load_config(best).lora.rank == result["best"]["lora.rank"]
 
     again = run(load_sweep(file, []))
     assert result["trials"] == again["trials"]
-    assert 2 == len(_children(client, result["run_id"]))
+    assert len(_children(client, result["run_id"])) == 2
 
     other = tmp_path / "broken.toml"
     other.write_text(broken)
     failing = run(load_sweep(other, []))
-    assert (1, 1) == (failing["finished"], failing["failed"])
-    assert 0.003 == failing["best"]["training.learning_rate"]
+    assert (failing["finished"], failing["failed"]) == (1, 1)
+    assert failing["best"]["training.learning_rate"] == 0.003
     assert "not finite" in str(failing["trials"][1]["error"])
     statuses = sorted(child.info.status for child in _children(client, failing["run_id"]))
-    assert ["FAILED", "FINISHED"] == statuses
+    assert statuses == ["FAILED", "FINISHED"]
     retried = run(load_sweep(other, []), retry_failed=True)
-    assert (1, 1, 1) == (retried["finished"], retried["failed"], retried["round"])
-    assert 2 == len(_children(client, retried["run_id"]))
+    assert (retried["finished"], retried["failed"], retried["round"]) == (1, 1, 1)
+    assert len(_children(client, retried["run_id"])) == 2
 
 
 @pytest.mark.slow
@@ -150,11 +156,11 @@ def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, clie
         **{"training.num_steps": 8},
     )
     result = run(load_sweep(file, []))
-    assert (1, 2, 0) == (result["finished"], result["stopped"], result["failed"])
-    assert {"training.learning_rate": 0.01} == result["best"]
-    assert [8, 2, 2] == [row["step"] for row in result["trials"]]
+    assert (result["finished"], result["stopped"], result["failed"]) == (1, 2, 0)
+    assert result["best"] == {"training.learning_rate": 0.01}
+    assert [row["step"] for row in result["trials"]] == [8, 2, 2]
     children = _children(client, result["run_id"])
-    assert ["FINISHED", "KILLED", "KILLED"] == sorted(child.info.status for child in children)
+    assert sorted(child.info.status for child in children) == ["FINISHED", "KILLED", "KILLED"]
     # the first of the two was closed when it was stopped: one trial is trained at a time
     killed = [child.info for child in children if child.info.status == "KILLED"]
     first, second = sorted(killed, key=lambda each: each.start_time)
@@ -174,8 +180,8 @@ def test_a_population_passes_the_weights_of_its_best_on(store, client, sweep_fil
     with pytest.raises(ClusterError, match=r"num_trials = 99 there is room for \d"):
         run(load_sweep(file, ["sweep.num_trials=99", "sweep.max_concurrent=0"]))
     result = run(load_sweep(file, ["sweep.seed=3"]))
-    assert 2 == result["finished"], result["trials"]
-    assert [60, 60] == [row["step"] for row in result["trials"]]
+    assert result["finished"] == 2, result["trials"]
+    assert [row["step"] for row in result["trials"]] == [60, 60]
     # more runs than trials: some trial went on from another's checkpoint
     children = _children(client, result["run_id"])
     assert len(children) > 2
@@ -206,12 +212,12 @@ def test_two_metrics_make_a_front(store, client, sweep_file):
     )
     sweep = load_sweep(file, [])
     result = run(sweep)
-    assert (2, 0) == (result["finished"], result["failed"]), result["trials"]
+    assert (result["finished"], result["failed"]) == (2, 0), result["trials"]
     costs = [(row[OF_EVENTS], row[answers]) for row in result["trials"]]
     ends = {costs.index(min(costs)), costs.index(min(costs, key=lambda each: (each[1], each[0])))}
     settings = [{key: row[key] for key in sweep.space} for row in result["trials"]]
     assert all(settings[place] in result["pareto"] for place in ends)
-    assert 1 == len({row["validation/events"] for row in result["trials"]})
+    assert len({row["validation/events"] for row in result["trials"]}) == 1
     assert "figures/pareto.png" in _artifacts(client, result["run_id"], "figures")
 
 
@@ -226,7 +232,7 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     )
     result = run(load_sweep(file, []))
     (row,) = result["trials"]
-    assert "finished" == row["status"]
+    assert row["status"] == "finished"
     assert row["evaluate/time/rmse_s"] > 0
     assert f"finetune/{LOSS}" in row
     assert row["validation/nll_nats_per_event"] > row[OF_EVENTS] > 0
@@ -234,7 +240,7 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
         if "/" in name:
             load_sweep(file, [f"sweep.metric={name}"])
     children = _children(client, result["run_id"])
-    assert 3 == len(children)
+    assert len(children) == 3
     # killed before Ray Tune wrote down that the trial was over: nothing is done again
     folder = f"{RUNS}/{result['name']}"
     for name in ("tune-0", "report"):
@@ -246,9 +252,9 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     same = {key: value for key, value in row.items() if key not in ("seconds", "trial")}
     assert same == {key: told[key] for key in same}
     ended = {child.info.run_id: child.info.end_time for child in children}
-    assert ended == {
+    assert {
         child.info.run_id: child.info.end_time for child in _children(client, result["run_id"])
-    }
+    } == ended
 
 
 @pytest.mark.slow
@@ -262,8 +268,8 @@ def test_a_budget_ends_a_sweep_and_a_larger_one_goes_on(store, client, sweep_fil
         },  # and no report before its end
     )
     result = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))  # 14 s: the start of a trial
-    assert 0 == result["finished"] + result["failed"]
-    assert (1, 1) == (result["cut_short"], result["not_started"])
+    assert result["finished"] + result["failed"] == 0
+    assert (result["cut_short"], result["not_started"]) == (1, 1)
     (row,) = result["trials"]
     assert row["training.learning_rate"] in (0.01, 0.02)  # though it never reported
     assert result["budget_used_up"]
@@ -273,9 +279,9 @@ def test_a_budget_ends_a_sweep_and_a_larger_one_goes_on(store, client, sweep_fil
     assert result["trials"] == unchanged["trials"]
 
     more = run(load_sweep(file, ["sweep.max_gpu_hours=9.0"]))
-    assert (2, 0, 0) == (more["finished"], more["cut_short"], more["not_started"])
+    assert (more["finished"], more["cut_short"], more["not_started"]) == (2, 0, 0)
     assert result["run_id"] == more["run_id"]
-    assert 2 == len(_children(client, more["run_id"]))
+    assert len(_children(client, more["run_id"])) == 2
     used = sum(more["budget"]["seconds"].values())
     assert used > sum(result["budget"]["seconds"].values()) >= 0.004 * 3600
 
@@ -291,8 +297,11 @@ def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_pa
     raw = str(tmp_path / "raw")
     publish_events(raw, bad=True)
     remove_folder(f"{RUNS}/changing-store")
-    prepare(make_config(**{"source.uri": raw, "store.uri": f"{RUNS}/changing-store",
-                           "split.test_fraction": 0.1}))  # fmt: skip
+    prepare(
+        make_config(
+            **{"source.uri": raw, "store.uri": f"{RUNS}/changing-store", "split.test_fraction": 0.1}
+        )
+    )
     with pytest.raises(DataError, match="this sweep was started on other data"):
         check_data(sweep, f"{RUNS}/changing-sweep")
 
@@ -306,19 +315,27 @@ def test_a_sweep_runs_from_any_folder(store, sweep_file, tmp_path):
     (installed / "mmtpp").symlink_to(ROOT / "mmtpp")
     run = subprocess.run(
         [sys.executable, str(ROOT / "tune" / "sweep.py"), "--config", str(file)],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert 0 == run.returncode, run.stderr
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout.splitlines()[-1])
-    assert (1, 0) == (result["finished"], result["failed"])
+    assert (result["finished"], result["failed"]) == (1, 0)
     assert not [*folder.iterdir()]
 
 
 def _start(file: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "tune/sweep.py", "--config", str(file), *options]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 def _steps_saved(sweep_name: str) -> dict[str, int]:
@@ -367,15 +384,15 @@ def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, swee
     ended = client.get_run(before).info.end_time
     points = len(client.get_metric_history(before, "train/loss_per_token"))
     result = json.loads(_start(file, "--resume").communicate()[0].splitlines()[-1])
-    assert (2, 0) == (result["finished"], result["failed"])
-    assert 2 == len(_children(client, result["run_id"]))
-    assert ended == client.get_run(before).info.end_time
-    assert points == len(client.get_metric_history(before, "train/loss_per_token"))
+    assert (result["finished"], result["failed"]) == (2, 0)
+    assert len(_children(client, result["run_id"])) == 2
+    assert client.get_run(before).info.end_time == ended
+    assert len(client.get_metric_history(before, "train/loss_per_token")) == points
     children = _children(client, result["run_id"])
     (other,) = [child.info.run_id for child in children if child.info.run_id != before]
     history = client.get_metric_history(other, "train/loss_per_token")
     assert min(each.step for each in history if each.timestamp > killed_ms + 5000) > 10
-    assert 60 == max(each.step for each in history)
+    assert max(each.step for each in history) == 60
 
 
 @pytest.mark.slow
@@ -384,9 +401,13 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
     file = sweep_file(
         "lost",
         f"{RATES}[0.01, 0.02]\n",
-        **{"training.num_steps": 8, "training.checkpoint_every": 2, "training.max_failures": 3,
-           "training.cpus_per_worker": 3.0},
-    )  # fmt: skip
+        **{
+            "training.num_steps": 8,
+            "training.checkpoint_every": 2,
+            "training.max_failures": 3,
+            "training.cpus_per_worker": 3.0,
+        },
+    )
     sweep = load_sweep(file, [])
 
     def disturb() -> None:
@@ -397,9 +418,10 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
                 break
             time.sleep(0.1)
         workers = [
-            each for each in psutil.process_iter(["cmdline"])
+            each
+            for each in psutil.process_iter(["cmdline"])
             if "ray::RayTrainWorker" in " ".join(each.info["cmdline"] or [])
-        ]  # fmt: skip
+        ]
         lost = {each.pid for each in second.workers()}
         for each in workers:
             if each.pid not in lost:
@@ -410,14 +432,14 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
 
     killed: list[int] = []
     with machine(3) as second:
-        assert 2 == concurrency(largest_trial(sweep), machines({}), at_most=0)
+        assert concurrency(largest_trial(sweep), machines({}), at_most=0) == 2
         disturber = threading.Thread(target=disturb)
         disturber.start()
         result = run(sweep)
         disturber.join()
     assert killed
-    assert (2, 0) == (result["finished"], result["failed"])
-    assert [8, 8] == [row["step"] for row in result["trials"]]
+    assert (result["finished"], result["failed"]) == (2, 0)
+    assert [row["step"] for row in result["trials"]] == [8, 8]
 
 
 def test_equal_compute_gives_larger_models_fewer_steps(store):

@@ -43,7 +43,7 @@ def test_the_tower_stays_and_small_files_come_along(own_base: Path, tmp_path: Pa
             }
         )
     )
-    assert 3 == result["steps"]
+    assert result["steps"] == 3
     output = tmp_path / "output"
     copy_folder(f"{RUNS}/text-only/model", str(output))
     before, after = (load_file(each / "model.safetensors") for each in (own_base, output))
@@ -55,8 +55,8 @@ def test_the_tower_stays_and_small_files_come_along(own_base: Path, tmp_path: Pa
     assert len(changed) > 20
     sizes = {name: each.numel() for name, each in before.items()}
     expected = sum(sizes.values()) - sum(sizes[name] for name in tower)
-    assert expected == result["metrics"]["model/trained_parameters"]
+    assert result["metrics"]["model/trained_parameters"] == expected
     for name, text in SMALL.items():
-        assert text == (output / name).read_text()
+        assert (output / name).read_text() == text
     assert "events" in (output / "README.md").read_text()
     assert not [name for name in OTHERS if (output / name).exists()]

@@ -46,11 +46,11 @@ from tests.on_ray.settings import RUNS, STORE, make_config
 
 
 def test_training_learns_and_is_tracked(base, stack):
-    assert 12 == base["steps"]
+    assert base["steps"] == 12
     client = MlflowClient(stack.mlflow_uri)
     run = client.get_run(base["run_id"])
-    assert "FINISHED" == run.info.status
-    assert "0.5" == run.data.params["compression.delta"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["compression.delta"] == "0.5"
     history = client.get_metric_history(base["run_id"], "train/loss_per_token")
     assert list(range(1, 13)) == [point.step for point in history]
     assert history[0].value > history[-1].value + 0.3
@@ -72,7 +72,7 @@ def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stac
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'killed'")
     assert [result["run_id"]] == [run.info.run_id for run in runs]
-    assert "FINISHED" == runs[0].info.status
+    assert runs[0].info.status == "FINISHED"
 
 
 @pytest.mark.slow  # two more runs
@@ -84,8 +84,8 @@ def test_a_run_interrupted_before_its_result_makes_only_that_again(store, stack)
     remove_folder(result["model_uri"])
     filesystem, path = filesystem_of(f"{RUNS}/unfinished/{RESULT_FILE}")
     filesystem.delete_file(path)
-    assert result == pretrain(config)
-    assert before == curve(client, result["run_id"])
+    assert pretrain(config) == result
+    assert curve(client, result["run_id"]) == before
     with local_folder(result["model_uri"]) as folder:
         assert folder is not None
         load_base(folder, dtype=torch.float32)
@@ -99,7 +99,7 @@ def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, sta
     with killed, pytest.raises(TrainingFailedError):
         pretrain(make_config(**name, **{"training.max_failures": 0}))
     result = pretrain(make_config(**name, **{"training.num_workers": 1, "zero.stage": 0}))
-    assert 12 == result["steps"]
+    assert result["steps"] == 12
     client = MlflowClient(stack.mlflow_uri)
     expected, found = (curve(client, run_id) for run_id in (base["run_id"], result["run_id"]))
     assert expected == pytest.approx(found, abs=1e-4)  # sums in another order
@@ -122,12 +122,12 @@ def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
                 restore(cast(Engine, Rank()), checkpoint, run_uri=RUNS, step=3)
             after = (folder / "state" / "optimizer.pt").stat()
             assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-            assert 1000 == after.st_size
+            assert after.st_size == 1000
 
-    assert expected == saved_progress(checkpoint, expected=replace(expected, step=0))
+    assert saved_progress(checkpoint, expected=replace(expected, step=0)) == expected
     restore(cast(Engine, Rank()), checkpoint, run_uri=RUNS, step=3)
-    assert 3 == len(folders)
-    assert 1 == len(set(folders))
+    assert len(folders) == 3
+    assert len(set(folders)) == 1
     assert not any(folder.exists() for folder in folders)
     with pytest.raises(ModelError, match="plan_fingerprint p, this run has q"):
         saved_progress(checkpoint, expected=replace(expected, plan_fingerprint="q"))
@@ -145,10 +145,13 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
         "training.validate_every": 1,
     }
     adapted = pretrain(make_config(**changes))
-    assert (5, None) == (adapted["steps"], adapted["run_id"])
+    assert (adapted["steps"], adapted["run_id"]) == (5, None)
     backlogs = list_files(f"{RUNS}/adapter", ".jsonl")
-    kept = [json.loads(line) for each in backlogs
-            for line in read_bytes(f"s3://{each.path}").splitlines()]  # fmt: skip
+    kept = [
+        json.loads(line)
+        for each in backlogs
+        for line in read_bytes(f"s3://{each.path}").splitlines()
+    ]
     assert {"params", "metrics", "status"} <= {each["call"] for each in kept}
     _check_best(adapted, kept)
     copy_folder(adapted["adapter_uri"], str(tmp_path / "adapter"))
@@ -156,7 +159,7 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     model, _ = load_base(tmp_path / "base", dtype=torch.float32)
     loaded = PeftModel.from_pretrained(model, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    assert set(saved) == set(get_peft_model_state_dict(loaded))
+    assert set(get_peft_model_state_dict(loaded)) == set(saved)
     # as the card says, without this project
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert "library_name: peft" in card
@@ -237,7 +240,7 @@ def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
             found |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}
         targets.append(found)
     assert targets[0] == targets[1]
-    assert 2 == len({name for name, _ in targets[0]})
+    assert len({name for name, _ in targets[0]}) == 2
 
 
 def test_more_steps_under_the_same_name_continue_the_run(store, stack, caplog):
@@ -246,14 +249,14 @@ def test_more_steps_under_the_same_name_continue_the_run(store, stack, caplog):
     first = pretrain(config)
     client = MlflowClient(stack.mlflow_uri)
     before = curve(client, first["run_id"])
-    assert [1, 2, 3, 4] == sorted(before)
+    assert sorted(before) == [1, 2, 3, 4]
     longer = pretrain(with_values(config, {"training.num_steps": 7}))
     assert "training.num_steps = 4 -> 7" in caplog.text
     assert (7, first["run_id"]) == (longer["steps"], longer["run_id"])
     after = curve(client, first["run_id"])
     assert list(range(1, 8)) == sorted(after)  # not trained again: one value a step
     assert before == {step: after[step] for step in before}
-    assert longer == pretrain(with_values(config, {"training.num_steps": 7}))
+    assert pretrain(with_values(config, {"training.num_steps": 7})) == longer
     with pytest.raises(ConfigError, match=r"cannot become shorter.*training\.num_steps = 7 -> 4"):
         pretrain(config)
 

@@ -155,13 +155,17 @@ def run_ranks(num_ranks: int, *jobs: Job) -> list[Result]:
             stderr=subprocess.STDOUT,
             text=True,
             env={
-                **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                **os.environ,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(num_ranks),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
                 "DS_ACCELERATOR": "cpu",
             },
         )
         for rank in range(num_ranks)
-    ]  # fmt: skip
+    ]
     outputs: list[str] = []
     try:
         outputs = [process.communicate(timeout=500)[0] for process in processes]
@@ -214,11 +218,17 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     held = 0
     if job.base:
         model = build_event_model(
-            path=Path(job.base), vocabulary=VOCABULARY, lora_rank=LORA_RANK * job.lora,
-            lora_alpha=16, lora_dropout=0.0, freeze_vision=not job.images,
-            activation_checkpointing=False, seed=0, dtype=dtype,
+            path=Path(job.base),
+            vocabulary=VOCABULARY,
+            lora_rank=LORA_RANK * job.lora,
+            lora_alpha=16,
+            lora_dropout=0.0,
+            freeze_vision=not job.images,
+            activation_checkpointing=False,
+            seed=0,
+            dtype=dtype,
             sharding=Zero3Sharding(tree) if stage_of(tree) == 3 else None,
-        )  # fmt: skip
+        )
         held = sum(each.numel() for each in model.parameters())
     else:
         model = event_model(lora=job.lora, dtype=dtype, images=job.images)
@@ -260,8 +270,9 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     if job.output:
         parameters = engine.whole_parameters()
         if rank == 0:
-            save_trained(engine.model, VOCABULARY, Path(job.output), base="base",
-                         parameters=parameters)  # fmt: skip
+            save_trained(
+                engine.model, VOCABULARY, Path(job.output), base="base", parameters=parameters
+            )
     return Result(losses, norms, error, unchanged, held, len(passes))
 
 
@@ -275,9 +286,11 @@ def _poison(model: EventModel, rank: int) -> list:
     if rank != int(os.environ["WORLD_SIZE"]) - 1:
         return []
     layer = model.base.model.language_model.layers[0].mlp
-    return [layer.register_full_backward_hook(
-        lambda _module, gradients, _outputs: tuple(each * torch.inf for each in gradients)
-    )]  # fmt: skip
+    return [
+        layer.register_full_backward_hook(
+            lambda _module, gradients, _outputs: tuple(each * torch.inf for each in gradients)
+        )
+    ]
 
 
 if __name__ == "__main__":

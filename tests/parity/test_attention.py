@@ -58,7 +58,7 @@ def test_segments_attend_to_themselves_only(device: str, dtype: torch.dtype, tol
     ):
         inputs = _inputs(device, dtype)
         out = attend(*inputs)
-        assert (1, TOKENS, HEADS, WIDTH) == out.shape
+        assert out.shape == (1, TOKENS, HEADS, WIDTH)
         (out.float() * torch.arange(WIDTH, device=device)).sum().backward()
         results.append([out, *(each.grad for each in inputs)])
     for ours, masked in zip(*results, strict=True):

@@ -143,7 +143,7 @@ def test_gradients_are_those_of_separate_rows(model: EventModel):
     branch = part.branches.branch
     ends = [np.flatnonzero(branch == each)[-1] for each in np.unique(branch[part.is_answer])]
     alone = [row_alone(row, path_of(part, int(end))) for end in ends]
-    assert 3 == len(alone)
+    assert len(alone) == 3
     for rows in ([row], alone):
         weight.grad = None
         torch.stack([model(batcher(VOCABULARY)(each))[0].sum() for each in rows]).sum().backward()

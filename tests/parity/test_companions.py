@@ -21,15 +21,23 @@ from tests.qwen_vocabulary import qwen_tokenizer_json
 
 VOCABULARY = tiny_vocabulary()
 PIXELS = {
-    "patch_size": 14, "merge_size": 2, "temporal_patch_size": 2, "min_pixels": 3136,
-    "max_pixels": 12845056, "image_mean": MEAN.tolist(), "image_std": STD.tolist(),
-}  # fmt: skip
+    "patch_size": 14,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    "min_pixels": 3136,
+    "max_pixels": 12845056,
+    "image_mean": MEAN.tolist(),
+    "image_std": STD.tolist(),
+}
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.content }}<|im_end|>{% endfor %}"
 # as in the published folder of Qwen2.5-VL
 SMALL = {
     "preprocessor_config.json": json.dumps(
-        {**PIXELS, "image_processor_type": "Qwen2VLImageProcessor",
-         "processor_class": "Qwen2_5_VLProcessor"}
+        {
+            **PIXELS,
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "processor_class": "Qwen2_5_VLProcessor",
+        }
     ),
     "video_preprocessor_config.json": json.dumps(
         {**PIXELS, "video_processor_type": "Qwen2VLVideoProcessor"}
@@ -37,8 +45,12 @@ SMALL = {
     "chat_template.json": json.dumps({"chat_template": TEMPLATE}),
     "chat_template.jinja": TEMPLATE,
     "tokenizer_config.json": json.dumps(
-        {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>",
-         "pad_token": "<|endoftext|>", "model_max_length": 131072}
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|endoftext|>",
+            "model_max_length": 131072,
+        }
     ),
     "special_tokens_map.json": json.dumps({"eos_token": "<|im_end|>"}),
     "added_tokens.json": "{}",
@@ -50,7 +62,7 @@ SMALL = {
     "LICENSE": "Apache-2.0",
     "NOTICE": "by its authors",
     "README.md": "# The base",
-}  # fmt: skip
+}
 OTHERS = {
     "modeling_own.py": "raise SystemExit",
     "pytorch_model.bin": "pickle",
@@ -88,9 +100,16 @@ def _merged(base: Path) -> Path:
 
 def _model_on(base: Path) -> EventModel:
     return build_event_model(
-        path=base, vocabulary=VOCABULARY, lora_rank=0, lora_alpha=4, lora_dropout=0.0,
-        freeze_vision=False, activation_checkpointing=False, seed=0, dtype=torch.float32,
-    )  # fmt: skip
+        path=base,
+        vocabulary=VOCABULARY,
+        lora_rank=0,
+        lora_alpha=4,
+        lora_dropout=0.0,
+        freeze_vision=False,
+        activation_checkpointing=False,
+        seed=0,
+        dtype=torch.float32,
+    )
 
 
 def _trained(base: Path, *, is_sharded: bool = False) -> Path:
@@ -99,9 +118,13 @@ def _trained(base: Path, *, is_sharded: bool = False) -> Path:
     folder.mkdir()
     whole = dict(model.saved_parameters()) if is_sharded else None
     save_trained(
-        model, VOCABULARY, folder, base=str(base), parameters=whole,
+        model,
+        VOCABULARY,
+        folder,
+        base=str(base),
+        parameters=whole,
         companions=read_companions(str(base)),
-    )  # fmt: skip
+    )
     return folder
 
 
@@ -118,9 +141,9 @@ def test_every_small_file_comes_along_and_nothing_else(base: Path, make):
     made = make(base)
     for name, text in SMALL.items():
         if name != "README.md":
-            assert text == (made / name).read_text(), name
+            assert (made / name).read_text() == text, name
     if make != _twice:  # whose base's card is that of the first training
-        assert "# The base" == (made / "README.base.md").read_text()
+        assert (made / "README.base.md").read_text() == "# The base"
     assert not [name for name in OTHERS if (made / name).exists()]
     assert not [*made.glob("*.bin"), *made.glob("*.py"), *made.glob("*.pt")]
 
@@ -135,21 +158,23 @@ def test_transformers_loads_image_processor_tokenizer_and_generation(base: Path,
     tokenizer = AutoTokenizer.from_pretrained(made, local_files_only=True)
     texts = ["UA1545 to IAH", "哈哈 x\n y"]
     assert VOCABULARY.encode_texts(texts) == tokenizer(texts).input_ids
-    assert "<|im_end|>" == tokenizer.eos_token
+    assert tokenizer.eos_token == "<|im_end|>"
     written = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
-    assert "<|im_start|>hi<|im_end|>" == written
+    assert written == "<|im_start|>hi<|im_end|>"
     generation = GenerationConfig.from_pretrained(made)
-    assert (True, 1.05, 0.1) == (
-        generation.do_sample, generation.repetition_penalty, generation.temperature,
-    )  # fmt: skip
+    assert (
+        generation.do_sample,
+        generation.repetition_penalty,
+        generation.temperature,
+    ) == (True, 1.05, 0.1)
 
 
 @pytest.mark.parametrize("make", [_merged, _trained])
 def test_transformers_loads_the_whole_processor(base: Path, make):
     pytest.importorskip("torchvision", reason="the video part of Qwen's processor needs it")
     processor = AutoProcessor.from_pretrained(make(base), local_files_only=True)
-    assert "Qwen2_5_VLProcessor" == type(processor).__name__
-    assert TEMPLATE == processor.chat_template
+    assert type(processor).__name__ == "Qwen2_5_VLProcessor"
+    assert processor.chat_template == TEMPLATE
 
 
 def test_a_fresh_model_is_tokenised_by_transformers_as_here(tmp_path: Path):

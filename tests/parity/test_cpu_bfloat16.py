@@ -39,6 +39,11 @@ torch.testing.assert_close(r16.grad.float(), wanted, rtol=2**-8, atol=1e-4)
 
 
 def test_products_are_those_of_float32_rounded_once():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], cwd=ROOT,
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert 0 == done.returncode, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

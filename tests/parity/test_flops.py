@@ -49,7 +49,7 @@ def test_operations_are_those_that_are_computed(lora: bool, images: bool, blank_
     ],
 )
 def test_published_peaks_are_found_by_whole_names(name: str, expected: float | None):
-    assert expected == published_peak(name)
+    assert published_peak(name) == expected
 
 
 def test_a_measured_peak_is_what_products_reach():

@@ -117,9 +117,12 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
         similar=np.zeros(3, np.bool_),
     )
     laid = lay_out_branches(
-        Template(IDS, settings, asked=True), sequence, [1, 2], tasks=["time"],
+        Template(IDS, settings, asked=True),
+        sequence,
+        [1, 2],
+        tasks=["time"],
         expansions=grid.first_bytes,
-    )  # fmt: skip
+    )
     row = replace(
         row_of([laid]),
         questions=laid.questions,
@@ -130,16 +133,19 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
     )
     found = Forecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row))
     columns = {
-        "segment": [0, 0, 0], "position": [7, 8, 9], "time": [0.0, 0.75, 70.75],
-        "interval": sequence.intervals, "previous_interval": [np.inf, 0.0, 0.75],
+        "segment": [0, 0, 0],
+        "position": [7, 8, 9],
+        "time": [0.0, 0.75, 70.75],
+        "interval": sequence.intervals,
+        "previous_interval": [np.inf, 0.0, 0.75],
         "previous_type": np.array([3, 3, 5], np.int16),
-    }  # fmt: skip
+    }
     assembled = pa.table(
         {"sequences": [["s"]], **{f"event_{name}": [each] for name, each in columns.items()}}
     )
     table = target_table(row, assembled, found, np.array(CODES, np.int16), tick=1e-9, num_bytes=2)
-    assert [8, 9] == table["position"].to_pylist()
-    assert [1, 2] == table["context"].to_pylist()
+    assert table["position"].to_pylist() == [8, 9]
+    assert table["context"].to_pylist() == [1, 2]
     assert found.time is not None
     nll = table["time_nll"].to_numpy()
     # steps of 1/256 around 0.75 and of 1/2 around 70: nats of the code and of the step's width

@@ -24,14 +24,14 @@ def test_lora_adapts_the_language_model_and_the_added_rows_only(
     text = full_size_config(preset).text_config
     model = on_meta(preset)
     modules, of_lora, total = EXPECTED[preset]
-    assert (0, total) == (0, trainable_parameters(model)[1])
+    assert (0, trainable_parameters(model)[1]) == (0, total)
     adapted = attach_lora(model, vocabulary.added_ids, rank=RANK, alpha=64, dropout=0.1)
     trained = {
         name: each.numel() for name, each in adapted.named_parameters() if each.requires_grad
     }
     adapters = {name: size for name, size in trained.items() if "lora_" in name}
-    assert modules == sum("lora_A" in name for name in adapters)
-    assert of_lora == sum(adapters.values())
+    assert sum("lora_A" in name for name in adapters) == modules
+    assert sum(adapters.values()) == of_lora
     assert not [name for name in trained if "visual" in name]
     # by hand: a matrix of in x out gets rank x (in + out)
     width, keys = text.hidden_size, text.num_key_value_heads * 128
@@ -40,7 +40,7 @@ def test_lora_adapts_the_language_model_and_the_added_rows_only(
     assert modules == 7 * text.num_hidden_layers
     # the rows of the added tokens, in embedding and head unless these are one
     rows = NUM_ADDED * width * (1 if preset == "3b" else 2)
-    assert rows == sum(trained.values()) - of_lora
+    assert sum(trained.values()) - of_lora == rows
     if preset == "3b":
         assert rows <= 271 * 2048
     assert vocabulary.num_tokens <= text.vocab_size

@@ -30,10 +30,10 @@ def test_stage_two_weighs_tasks_too():
     row = replace(row_of([laid]), scored=laid.is_answer)
     weights = LabelWeights(MODALITIES, Tasks(time=1.0, type=0.5, joint=4.0, text=10.0))(row)
     task = laid.branches.task[row.label_positions()]
-    assert {2.0} == set(weights[task == TASKS["time"]].tolist())
-    assert {1.5} == set(weights[task == TASKS["type"]].tolist())
-    assert {12.0} == set(weights[task == TASKS["joint"]].tolist())
-    assert {5.0, 2.5} == set(weights[task == TASKS["text"]].tolist())  # words and the text's end
+    assert set(weights[task == TASKS["time"]].tolist()) == {2.0}
+    assert set(weights[task == TASKS["type"]].tolist()) == {1.5}
+    assert set(weights[task == TASKS["joint"]].tolist()) == {12.0}
+    assert set(weights[task == TASKS["text"]].tolist()) == {5.0, 2.5}  # words and the text's end
     # the history is a label only where it is scored
     everything = replace(row, scored=np.ones(len(row.scored), dtype=np.bool_))
     weights = LabelWeights(MODALITIES, Tasks(history=0.1))(everything)

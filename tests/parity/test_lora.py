@@ -55,7 +55,7 @@ def test_only_the_language_model_and_the_added_rows_train():
     # by hand: hidden 96, two key-value heads of 24, MLP 288, three layers, rank 4
     shapes = [(96, 96), (96, 48), (96, 48), (96, 96), (96, 288), (96, 288), (288, 96)]
     lora = 3 * sum(4 * (inputs + outputs) for inputs, outputs in shapes)
-    assert lora + 267 * 96 == trainable_parameters(model)[0]
+    assert trainable_parameters(model)[0] == lora + 267 * 96
 
 
 def test_a_saved_adapter_gives_identical_likelihoods(tmp_path):
@@ -97,9 +97,16 @@ def test_a_loaded_base_trains_with_dropout_and_checkpointing(tmp_path, rank: int
     """from_pretrained leaves a model in evaluation mode, where neither would happen."""
     save_base(tiny_backbone(VOCABULARY), VOCABULARY, tmp_path)
     model = build_event_model(
-        path=tmp_path, vocabulary=VOCABULARY, lora_rank=rank, lora_alpha=8, lora_dropout=0.5,
-        freeze_vision=False, activation_checkpointing=True, seed=0, dtype=torch.float32,
-    )  # fmt: skip
+        path=tmp_path,
+        vocabulary=VOCABULARY,
+        lora_rank=rank,
+        lora_alpha=8,
+        lora_dropout=0.5,
+        freeze_vision=False,
+        activation_checkpointing=True,
+        seed=0,
+        dtype=torch.float32,
+    )
     layers = model.base.model.language_model.layers
     assert all(layer.training and layer.gradient_checkpointing for layer in layers)
     model(batcher(VOCABULARY)(ROW))[0].mean().backward()

@@ -50,7 +50,7 @@ def test_the_type_of_the_base_is_kept(tmp_path: Path):
     base, adapter, merged = _folders(tmp_path, torch.bfloat16)
     # of losses of tens of nats
     assert 0 < merge_adapter(base, adapter, merged, dtype=torch.float32) < 2
-    assert torch.bfloat16 == Qwen2_5_VLConfig.from_pretrained(merged).dtype
+    assert Qwen2_5_VLConfig.from_pretrained(merged).dtype == torch.bfloat16
 
 
 def test_a_model_that_computes_something_else_is_refused(
@@ -58,9 +58,11 @@ def test_a_model_that_computes_something_else_is_refused(
 ):
     base, adapter, merged = _folders(tmp_path)
     monkeypatch.setattr(
-        merge, "save_base", lambda _model, vocabulary, folder: save_base(
+        merge,
+        "save_base",
+        lambda _model, vocabulary, folder: save_base(
             tiny_backbone(VOCABULARY, seed=5), vocabulary, folder
-        )
-    )  # fmt: skip
+        ),
+    )
     with pytest.raises(ModelError, match="differs from base and adapter"):
         merge_adapter(base, adapter, merged, dtype=torch.float32)

@@ -43,10 +43,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def _adapter_on(base: Path, adapter: Path | None = None) -> EventModel:
     return build_event_model(
-        path=base, adapter=adapter, vocabulary=VOCABULARY, lora_rank=4, lora_alpha=16,
-        lora_dropout=0.0, freeze_vision=False, activation_checkpointing=False, seed=0,
+        path=base,
+        adapter=adapter,
+        vocabulary=VOCABULARY,
+        lora_rank=4,
+        lora_alpha=16,
+        lora_dropout=0.0,
+        freeze_vision=False,
+        activation_checkpointing=False,
+        seed=0,
         dtype=torch.float32,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("named", BASES)
@@ -74,7 +81,7 @@ def test_the_network_is_seen_where_it_is_used(asked: list[object]):
     """The test above would see a request."""
     with pytest.raises(OSError, match="no network"):
         socket.create_connection(("huggingface.co", 443))
-    assert ["huggingface.co"] == asked
+    assert asked == ["huggingface.co"]
 
 
 @pytest.mark.parametrize("resumes", [False, True])

@@ -23,9 +23,10 @@ def _optimizer(parameters: dict[str, nn.Parameter], **tree: object) -> Optimizer
     config = config_from_tree({"precision": tree.pop("precision", {}), "optimizer": tree})
     optimizer = Optimizer(parameters, config.optimizer, config.precision, lr=0.1, weight_decay=0.02)
     tensors = [
-        (each, index) for index, group in enumerate(optimizer.param_groups)
+        (each, index)
+        for index, group in enumerate(optimizer.param_groups)
         for each in group["params"]
-    ]  # fmt: skip
+    ]
     optimizer.start(tensors, 0)
     return optimizer
 
@@ -55,7 +56,7 @@ def test_a_direction_has_norm_one_and_reaches_the_dual_norm(geometry, p, shape):
 
     exponent = np.inf if p == "inf" else p
     dual = 1.0 if p == "inf" else np.inf if p == 1 else p / (p - 1)
-    assert 1 == pytest.approx(norm(direction, exponent), rel=1e-5)
+    assert norm(direction, exponent) == pytest.approx(1, rel=1e-5)
     assert norm(gradient, dual) == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
 
 
@@ -151,15 +152,17 @@ def test_steepest_in_the_norm_of_frobenius_is_the_normalised_gradient(geometry: 
 def test_muon_moves_hidden_matrices_and_adamw_the_rest():
     """LoRA's factors are hidden matrices; rows of tokens, norms and biases are not."""
     names = {
-        name for name, each in event_model(lora=True).named_parameters()
+        name
+        for name, each in event_model(lora=True).named_parameters()
         if each.requires_grad and is_hidden_matrix(name, each)
-    }  # fmt: skip
+    }
     assert names
     assert all("lora_A" in name or "lora_B" in name for name in names)
     rest = {
-        name: each.ndim for name, each in event_model(lora=False).named_parameters()
+        name: each.ndim
+        for name, each in event_model(lora=False).named_parameters()
         if not is_hidden_matrix(name, each)
-    }  # fmt: skip
+    }
     tables = [name for name, num_axes in rest.items() if num_axes == 2]
     assert tables
     assert all("embed_tokens" in name or "lm_head" in name for name in tables)
@@ -171,11 +174,13 @@ def test_muon_moves_hidden_matrices_and_adamw_the_rest():
         ({"optimizer": {"name": "muon"}, "zero": {"stage": 3}}, "needs whole matrices"),
         ({"optimizer": {"name": "muon"}, "zero": {"offload": True}}, "offload = false"),
         ({"optimizer": {"name": "signsgd", "variance_reduction": True}}, "corrects a momentum"),
-        ({"optimizer": {"name": "signum", "variance_reduction": True}, "zero": {"stage": 3}},
-         "at most 2; here 3"),
+        (
+            {"optimizer": {"name": "signum", "variance_reduction": True}, "zero": {"stage": 3}},
+            "at most 2; here 3",
+        ),
         ({"optimizer": {"name": "steepest", "p": 0.5}}, "greater than or equal to 1"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused(tree: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         config_from_tree(tree)

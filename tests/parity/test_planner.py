@@ -42,7 +42,7 @@ def counts() -> Counts:
 def test_parameters_are_those_of_the_model_cards(counts: Counts):
     adapters = 29_933_568 + 267 * 2048
     assert (3_754_622_976 + adapters, adapters) == (counts.parameters, counts.trained)
-    assert 36 == counts.num_layers
+    assert counts.num_layers == 36
 
 
 def test_memory_by_hand(counts: Counts):
@@ -100,7 +100,7 @@ def test_what_an_update_takes_beyond_activations_by_hand():
         assert trained == counts.trained
         return memory(counts, workload, option, gpus=1)
 
-    assert 0 == found(Optimizer())["update"]
+    assert found(Optimizer())["update"] == 0
     codes = found(Optimizer(), "int8")  # one state is float32 while it is written
     free = codes["activations"] + codes["logits"]
     assert codes["update"] == pytest.approx(4 * trained / GIB - free)
@@ -139,7 +139,7 @@ def test_a_plan_leaves_out_what_the_optimiser_cannot_do(capsys: pytest.CaptureFi
     assert "muon, states in bfloat16: 6.0 bytes a trained parameter" in out
     tree = tomllib.loads("[window]" + out.partition("[window]")[2])
     config = config_from_tree(tree | {"model": {**tree["model"], "path": "x"}})
-    assert ("muon", "bfloat16") == (config.optimizer.name, config.precision.stored_states)
+    assert (config.optimizer.name, config.precision.stored_states) == ("muon", "bfloat16")
 
 
 @pytest.mark.parametrize("lora_rank", [0, 16])
@@ -201,20 +201,38 @@ def test_what_fits_is_recommended(counts: Counts):
     assert generous is not None
     assert tight is not None
     assert not generous[0].checkpointing
-    assert 3 == tight[0].stage
+    assert tight[0].stage == 3
     assert total_gib(tight[1]) <= 0.9 * 12
     assert recommend(counts, LORA_3B, gpus=1, gpu_gib=4) is None
 
 
 def test_the_command_prints_settings_that_a_job_takes(capsys: pytest.CaptureFixture[str]):
-    assert 0 == main(["plan", "--model", "7b", "--gpus", "16", "--gpu-gib", "80",
-                      "--tokens", "1e9", "--usd-per-gpu-hour", "2"])  # fmt: skip
+    assert (
+        main(
+            [
+                "plan",
+                "--model",
+                "7b",
+                "--gpus",
+                "16",
+                "--gpu-gib",
+                "80",
+                "--tokens",
+                "1e9",
+                "--usd-per-gpu-hour",
+                "2",
+            ]
+        )
+        == 0
+    )
     text = capsys.readouterr().out
     config = config_from_tree(tomllib.loads(text[text.index("[window]") :]))
-    assert ("7b", 16, 64) == (
-        config.model.preset, config.training.num_workers, config.training.samples_per_step,
-    )  # fmt: skip
+    assert (
+        config.model.preset,
+        config.training.num_workers,
+        config.training.samples_per_step,
+    ) == ("7b", 16, 64)
     assert "an epoch of 1,000,000,000 tokens" in text
     assert "USD" in text
-    assert 1 == main(["plan", "--model", "7b", "--gpus", "1", "--gpu-gib", "8"])
+    assert main(["plan", "--model", "7b", "--gpus", "1", "--gpu-gib", "8"]) == 1
     assert "nothing fits 1 GPUs of 8 GiB" in capsys.readouterr().err

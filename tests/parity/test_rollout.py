@@ -46,18 +46,22 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
     template = Template(IDS, settings, asked=True)
     grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=num_bytes)
     history = replace(
-        events_of(6, seed=2), types=np.resize(np.array(CODES, np.int16), 6),
+        events_of(6, seed=2),
+        types=np.resize(np.array(CODES, np.int16), 6),
         similar=np.zeros(6, np.bool_),
-    )  # fmt: skip
+    )
     laid = lay_out_branches(template, history, [6], tasks=["time"])
     before = row_alone(
         row_of([laid]), path_of(laid, int(laid.questions.at[0]))[: -1 - len(template.layout.turn)]
     )
     found = Roller(model, template, CODES, TYPE_IDS, grid, joint=joint)(
         batcher(VOCABULARY)(before),
-        num_futures=3, horizon=1e9, max_events=4, rng=np.random.default_rng(0),
-    )  # fmt: skip
-    assert (3, 4) == found.intervals.shape
+        num_futures=3,
+        horizon=1e9,
+        max_events=4,
+        rng=np.random.default_rng(0),
+    )
+    assert found.intervals.shape == (3, 4)
     assert found.is_within.all()
     assert len(np.unique(found.intervals)) > 6  # the futures differ
     forecaster = Forecaster(model, IDS, TYPE_IDS, grid)
@@ -66,13 +70,18 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
         targets = [6, 7, 8, 9]
         # without the expansions' help for types: asked with the true time, as it was drawn
         asked = lay_out_branches(
-            template, events, targets, tasks=["time", "joint" if joint else "type"],
+            template,
+            events,
+            targets,
+            tasks=["time", "joint" if joint else "type"],
             expansions=grid.first_bytes,
-        )  # fmt: skip
+        )
         row = replace(
-            row_of([asked]), questions=asked.questions, event=asked.tokens.event,
+            row_of([asked]),
+            questions=asked.questions,
+            event=asked.tokens.event,
             scored=asked.is_answer,
-        )  # fmt: skip
+        )
         forecasts = forecaster(row, batcher(VOCABULARY)(row))
         types = forecasts.joint if joint else forecasts.type
         assert forecasts.time is not None
@@ -100,8 +109,11 @@ def test_futures_end_at_the_horizon_or_at_the_bound():
     roller = Roller(model, template, CODES, TYPE_IDS, grid, joint=False)
     found = roller(
         batcher(VOCABULARY)(before),
-        num_futures=8, horizon=3.0, max_events=50, rng=np.random.default_rng(1),
-    )  # fmt: skip
+        num_futures=8,
+        horizon=3.0,
+        max_events=50,
+        rng=np.random.default_rng(1),
+    )
     times = np.cumsum(found.intervals, axis=1)
     assert ((times <= 3.0) == found.is_within).all()
     assert found.intervals.shape[1] < 50

@@ -23,9 +23,12 @@ MORE_MOVES = {
     "half the ranks": (4, Job(1), 2, Job(2)),
     "sharded parameters on one rank, which shards nothing": (4, Job(3), 1, Job(3)),
     "bfloat16, fewer ranks": (
-        2, Job(2, precision="bfloat16"), 1, Job(1, precision="bfloat16"),
+        2,
+        Job(2, precision="bfloat16"),
+        1,
+        Job(1, precision="bfloat16"),
     ),
-}  # fmt: skip
+}
 
 
 def _move(folder: Path, moves: dict) -> dict[str, list[float]]:
@@ -39,9 +42,11 @@ def _move(folder: Path, moves: dict) -> dict[str, list[float]]:
                     checkpoint = str(folder / name)
                     (folder / name).mkdir(exist_ok=True)
                     jobs[name] = replace(
-                        move[place + 1], first=first, end=end,
+                        move[place + 1],
+                        first=first,
+                        end=end,
                         **({"load": checkpoint} if first else {"save": checkpoint}),
-                    )  # fmt: skip
+                    )
             for name, result in zip(jobs, run_ranks(num_ranks, *jobs.values()), strict=True):
                 losses[name] += result.losses
     return losses
@@ -49,7 +54,7 @@ def _move(folder: Path, moves: dict) -> dict[str, list[float]]:
 
 def _check(losses: dict[str, list[float]], moves: dict, folder: Path) -> None:
     for name, (num_ranks, job, _, _) in moves.items():
-        assert num_ranks == len(list((folder / name).glob("*.safetensors"))), name
+        assert len(list((folder / name).glob("*.safetensors"))) == num_ranks, name
         tolerance = 5e-5 if job.precision == "float32" else 0.05
         assert plain_losses(lora=job.lora) == pytest.approx(losses[name], abs=tolerance), name
 

@@ -66,11 +66,11 @@ def test_the_likeliest_text_token_is_written_each_time(model: EventModel, style:
         plain = row.before_question(question, image_pad=PAD, with_question=True)
         assert plain.input_ids[-1] == row.input_ids[row.questions.at[question]]  # pyright: ignore[reportOptionalMemberAccess]
         expected = VOCABULARY.decode_text(_expected(model, plain, 12))
-        assert expected == writer(batcher(VOCABULARY)(plain))
+        assert writer(batcher(VOCABULARY)(plain)) == expected
         # the same where the question is handed over as a prompt
         before = row.before_question(question, image_pad=PAD)
         prompt = plain.input_ids[len(before.input_ids) :].tolist()
-        assert expected == writer(batcher(VOCABULARY)(before), prompt)
+        assert writer(batcher(VOCABULARY)(before), prompt) == expected
 
 
 def test_a_branch_is_the_row_it_would_make_alone(model: EventModel):
@@ -100,9 +100,9 @@ def test_length_and_repetition_are_held(model: EventModel):
         return found
 
     free = tokens(max_tokens=40)
-    assert free == tokens(max_tokens=40, repetition_penalty=1.0)
+    assert tokens(max_tokens=40, repetition_penalty=1.0) == free
     assert len(free) <= 40
-    assert 40 == len(tokens(max_tokens=40, min_tokens=40))
+    assert len(tokens(max_tokens=40, min_tokens=40)) == 40
     for size in (1, 2):
         held = tokens(max_tokens=40, min_tokens=40, no_repeat_ngram=size)
         grams = [tuple(held[place : place + size]) for place in range(len(held) - size + 1)]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from mmtpp.sweep.load_sweep import load_sweep
-from tests.unit.sweeps import HEAD
+from tests.unit.sweep.sweeps import HEAD
 
 
 @pytest.fixture

@@ -142,10 +142,15 @@ def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) 
             place_of.append(num_read)
             rejected.append(
                 Rejected(
-                    path, raw.row, cause, detail[:1000], _shorten(raw.record),
-                    _printable(raw.sequence), None if raw.problem else _finite(raw.time),
+                    path,
+                    raw.row,
+                    cause,
+                    detail[:1000],
+                    _shorten(raw.record),
+                    _printable(raw.sequence),
+                    None if raw.problem else _finite(raw.time),
                 )
-            )  # fmt: skip
+            )
         else:
             num_dated += raw.is_dated
             last_kept[raw.sequence] = num_read

@@ -54,8 +54,16 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """The columns that are mapped."""
-        named = (self.time, self.date, self.sequence, self.type, self.text, self.image,
-                 self.interval, self.split)  # fmt: skip
+        named = (
+            self.time,
+            self.date,
+            self.sequence,
+            self.type,
+            self.text,
+            self.image,
+            self.interval,
+            self.split,
+        )
         return [name for name in named if name]
 
 

@@ -92,8 +92,14 @@ def _parse_record(name: str, row: int, record: dict) -> str | list[RawEvent | Ra
         return f"no answer: {', '.join(_ANSWERS)} must be a string, a number or a list of them"
     truth = ", ".join(map(str, answers))
     about = _ABOUT + (_ABOUT_PEAKS if _ABOUT_PEAKS[0] in record else ())
-    asked = [question, *(f"{key}: {record[key]}" for key in about
-                         if record.get(key) is not None and str(record[key]) != truth)]  # fmt: skip
+    asked = [
+        question,
+        *(
+            f"{key}: {record[key]}"
+            for key in about
+            if record.get(key) is not None and str(record[key]) != truth
+        ),
+    ]
     try:
         "".join((*asked, truth)).encode()
     except UnicodeEncodeError as error:
@@ -101,10 +107,17 @@ def _parse_record(name: str, row: int, record: dict) -> str | list[RawEvent | Ra
     video = record.get("video")
     name = f"{name}{_OF_VIDEO}{video}" if isinstance(video, str) and video else name
     found: list[RawEvent | RawQuestion] = [
-        RawEvent(name, row, _seconds(time), 0, str(text) if _is_plain(text) else text, None,
-                 {"event": place, "time": time, "text": text})
+        RawEvent(
+            name,
+            row,
+            _seconds(time),
+            0,
+            str(text) if _is_plain(text) else text,
+            None,
+            {"event": place, "time": time, "text": text},
+        )
         for place, (time, text) in enumerate(zip(times, texts, strict=True))
-    ]  # fmt: skip
+    ]
     return [*found, RawQuestion(name, "\n".join(asked), truth)]
 
 

@@ -25,8 +25,7 @@ _FORMS = (
     "ISO 8601, 2024-01-31 12:00:00 +01:00, 2024/01/31, 31.01.2024, 31/Jan/2024:12:00:00 +0100, "
     "Wed, 31 Jan 2024 12:00:00 GMT, Jan 31 12:00:00 2024"
 )
-_COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S",
-            17: "%Y%m%d%H%M%S%f"}  # fmt: skip
+_COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _DURATION = re.compile(r"([+-]?)(?:(\d+):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,9}))?", re.ASCII)
 _ADJOINING = re.compile(r"%[A-Za-z]%[A-Za-z]")
@@ -127,8 +126,9 @@ def read_times(values: Sequence[object], form: TimeFormat) -> Times:
         return Times(list(numbers), False)
     found = _with_decimal_commas([_number(value) for value in values])
     if form.name == NUMBER:
-        read = [value if isinstance(value, float | Unread) else _not_a_number(value)
-                for value in found]  # fmt: skip
+        read = [
+            value if isinstance(value, float | Unread) else _not_a_number(value) for value in found
+        ]
         return Times(read, False)
     return _recognised(values, found, form)
 

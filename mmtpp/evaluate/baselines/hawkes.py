@@ -208,10 +208,13 @@ def _some(histories: Sequence[History], max_events: float) -> list[History]:
         )
     newest = slice(-int(max_events), None)
     return [
-        replace(histories[index], times=histories[index].times[newest],
-                types=histories[index].types[newest])
+        replace(
+            histories[index],
+            times=histories[index].times[newest],
+            types=histories[index].types[newest],
+        )
         for index in sorted(chosen.tolist())
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,8 +350,12 @@ def _maximum(
             raise StopIteration
 
     optimize.minimize(
-        loss, np.full(len(scale), 1 / len(scale)), jac=True, method="L-BFGS-B", callback=stop,
+        loss,
+        np.full(len(scale), 1 / len(scale)),
+        jac=True,
+        method="L-BFGS-B",
+        callback=stop,
         bounds=[(1e-12, None)] + [(0, None)] * (len(scale) - 1),
         options={"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "ftol": 0, "gtol": 0},
-    )  # fmt: skip
+    )
     return best[1], best[2]

@@ -156,10 +156,14 @@ def draw_fan(example: Example, found: list[Target], times: TimeScale) -> Markup 
     x = MARGIN + (places + 0.5) / len(example.times) * (WIDTH - 2 * MARGIN)
     half = min(6.0, 0.4 * (WIDTH - 2 * MARGIN) / len(example.times))
     bars = [
-        {"x": round(float(at), 1), "y": [round(float(each), 1) for each in y(row)],
-         "true": round(float(y(true[None])[0]), 1), "inside": bool(row[0] <= true <= row[4])}
+        {
+            "x": round(float(at), 1),
+            "y": [round(float(each), 1) for each in y(row)],
+            "true": round(float(y(true[None])[0]), 1),
+            "inside": bool(row[0] <= true <= row[4]),
+        }
         for at, row, true in zip(x, levels, truth, strict=True)
-    ]  # fmt: skip
+    ]
     seconds = times.seconds_per_unit
     labels = [
         (duration(place), round(float(y(np.array([place / seconds]))[0]), 1))

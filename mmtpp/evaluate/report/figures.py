@@ -146,8 +146,9 @@ def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
     for axes, (name, label) in zip(panels, shown.items(), strict=True):
         buckets = [bucket for bucket in BUCKETS if f"{name}/at_{bucket}" in estimates]
         found = [estimates[f"{name}/at_{bucket}"] for bucket in buckets]
-        errors = np.abs([[each.value - each.low for each in found],
-                         [each.high - each.value for each in found]])  # fmt: skip
+        errors = np.abs(
+            [[each.value - each.low for each in found], [each.high - each.value for each in found]]
+        )
         places = [bucket.replace("_", " ") for bucket in buckets]
         values = np.array([each.value for each in found])
         if name.endswith("_s"):

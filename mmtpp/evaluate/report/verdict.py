@@ -72,16 +72,23 @@ def headline(found: list[Verdict], num_sequences: int) -> str:
 def _verdict(key: str, estimates: Estimates, differences: Estimates) -> Verdict:
     measure, own = MEASURES[key], estimates["model"][key]
     names = [name for name, found in differences.items() if key in found]
-    state = {name: _state(measure, own, estimates[name][key], differences[name][key])
-             for name in names}  # fmt: skip
+    state = {
+        name: _state(measure, own, estimates[name][key], differences[name][key]) for name in names
+    }
     open_ones = [name for name in names if state[name] != "better"]
     best = measure.best_of({name: estimates[name][key].value for name in names}) or names[0]
     said = {best: f"{best}, the best of the {len(names)} baselines,"} if len(names) > 1 else {}
     sentences = [
-        _sentence(measure, own, said.get(name, name), estimates[name][key],
-                  differences[name][key], state[name])
+        _sentence(
+            measure,
+            own,
+            said.get(name, name),
+            estimates[name][key],
+            differences[name][key],
+            state[name],
+        )
         for name in open_ones or [best]
-    ]  # fmt: skip
+    ]
     missing = [name for name in estimates if name != "model" and name not in names]
     if missing:
         sentences.append(f"Without this measure: {_list(missing)}.")

@@ -1,0 +1,64 @@
+"""``python -m mmtpp settings`` and the page of settings."""
+
+from pathlib import Path
+
+import pytest
+
+from mmtpp.cli.main import main
+from mmtpp.cli.settings_command import as_markdown, settings
+from mmtpp.config.load import load_config
+from mmtpp.config.schema import RunConfig
+
+PAGE = Path(__file__).parents[3] / "mmtpp" / "config" / "README.md"
+
+
+def test_every_setting_is_there_with_help():
+    found = {each.path: each for each in settings()}
+    tree = RunConfig().model_dump()
+
+    def paths(part: dict, prefix: str = "") -> list[str]:
+        return [
+            path
+            for key, value in part.items()
+            for path in (
+                paths(value, f"{prefix}{key}.")
+                if isinstance(value, dict) and key != "machine_labels"
+                else [f"{prefix}{key}"]
+            )
+        ]
+
+    assert set(paths(tree)) == set(found)
+    assert all(each.help and each.takes for each in found.values())
+
+
+def test_defaults_are_what_a_file_would_say():
+    given = [f"{each.path}={each.default}" for each in settings() if each.default != "{}"]
+    assert load_config(None, given).model_dump() == load_config(None).model_dump()
+
+
+def test_some_by_hand(capsys):
+    assert main(["settings", "lora", "rank", "0", "trains"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "lora.rank = 16                                     whole number from 0",
+        "    0 trains all parameters. Changes: run.",
+    ]
+    by_path = {each.path: each.takes for each in settings()}
+    assert by_path["optimizer.p"] == "inf or number from 1"
+    assert by_path["model.tiny_width"] == "whole number from 24 to 3072 a multiple of 24"
+    assert by_path["template.time_bytes"] == "2, 3, 4"
+
+
+def test_a_word_nothing_has_is_an_error(capsys):
+    assert main(["settings", "blancmange"]) == 1
+    assert "blancmange" in capsys.readouterr().err
+
+
+def test_the_page_is_of_today():
+    assert PAGE.read_text() == as_markdown(), (
+        "python -m mmtpp settings --markdown > mmtpp/config/README.md"
+    )
+
+
+@pytest.mark.parametrize("setting", ["training.num_steps", "zero.stage", "source.columns.time"])
+def test_the_page_has_a_line_for_each(setting):
+    assert PAGE.read_text().count(f"| `{setting}` |") == 1

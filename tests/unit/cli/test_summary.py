@@ -1,0 +1,78 @@
+"""What a job says at its end: places, metrics, and commands that exist."""
+
+import shlex
+
+import pytest
+
+from mmtpp.cli.summary import SHOWN_METRICS, as_summary, next_commands
+from mmtpp.config.load import config_from_tree, parse_arguments
+
+ARGV = ["--config", "jobs/configs/demo.toml", "--set", "model.path=OLD", "--set", "lora.rank=8"]
+
+
+def test_a_finetuned_adapter_is_evaluated_with_its_base_next():
+    config = config_from_tree({"model": {"path": "s3://b/base model"}, "lora": {"rank": 8}})
+    found = next_commands("finetune", {"adapter_uri": "s3://b/runs/x/adapter"}, config, ARGV)
+    assert [
+        f"python jobs/{job}.py --config jobs/configs/demo.toml --set lora.rank=8 "
+        "--set 'model.path=s3://b/base model' --set model.adapter=s3://b/runs/x/adapter"
+        for job in ("evaluate", "predict")
+    ] == found
+    for command in found:  # the jobs take them
+        given = parse_arguments("", shlex.split(command)[2:]).config
+        assert given.model.path == "s3://b/base model"
+        assert given.model.adapter == "s3://b/runs/x/adapter"
+
+
+def test_a_named_run_is_not_named_again():
+    """A training under the name of another is refused."""
+    argv = ["--config=jobs/configs/demo.toml", "--set=run.name=base", "--set=model.path=OLD"]
+    config = config_from_tree({"run": {"name": "base"}, "lora": {"rank": 0}})
+    finetune, evaluate = next_commands(
+        "pretrain", {"model_uri": "s3://b/two  blanks"}, config, argv
+    )
+    model = "--set 'model.path=s3://b/two  blanks'"
+    head = "--config jobs/configs/demo.toml"
+    assert f"python jobs/finetune.py {head} --set run.name=base-finetune {model}" == finetune
+    assert f"python jobs/evaluate.py {head} {model}" == evaluate
+
+
+def test_a_whole_model_takes_the_place_of_its_base():
+    config = config_from_tree({"model": {"path": "OLD"}, "lora": {"rank": 0}})
+    evaluate = next_commands("pretrain", {"model_uri": "s3://b/new"}, config, ARGV)[1]
+    given = parse_arguments("", shlex.split(evaluate)[2:]).config
+    assert (given.model.path, given.model.adapter) == ("s3://b/new", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(12.3, "12 s"), (192.0, "3 min 12 s"), (7300.0, "2 h 1 min")]
+)
+def test_the_summary_fits_a_screen(seconds: float, words: str):
+    metrics = {f"other/{each}": 1.0 for each in range(40)} | {"time/mae_s": 2.25, "a/at_1-50": 0.0}
+    result = {
+        "seconds": seconds,
+        "run_name": "x",
+        "events": 12345,
+        "metrics": metrics,
+        "report_uri": "s3://b/report.html",
+    }
+    lines = as_summary("evaluate", result, config_from_tree({}), ARGV).splitlines()
+    assert f"evaluate finished after {words}" == lines[0]
+    assert "  events                   12,345" in lines
+    assert lines[4].split() == ["time/mae_s", "2.25", "s"]
+    assert len(lines) < SHOWN_METRICS + 10
+    assert not [line for line in lines if "/at_" in line]
+    assert "open s3://b/report.html" in lines[-1]
+
+
+def test_durations_are_in_units_that_people_read():
+    """222,700 s / 86,400 s = 2.5775 days."""
+    metrics = {"time/mae_s": 222_700.4, "time/rmse_s": 0.00025, "time/nll_nats_per_event": 9.2}
+    result = {"seconds": 1.0, "metrics": metrics}
+    lines = as_summary("evaluate", result, config_from_tree({}), ARGV).splitlines()
+    shown = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in lines[1:4]}
+    assert shown == {
+        "time/mae_s": "2.58 days (222700.4 s)",
+        "time/rmse_s": "250 µs (0.00025 s)",
+        "time/nll_nats_per_event": "9.2",
+    }

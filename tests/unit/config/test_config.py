@@ -1,0 +1,203 @@
+"""Configuration: precedence, all faults at once, every shipped file."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mmtpp.config.fingerprint import run_fingerprint, run_name
+from mmtpp.config.load import config_from_tree, load_config, require, with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.config.shapes import Shapes, declared
+from mmtpp.core.errors import ConfigError
+from mmtpp.sweep.load_sweep import load_sweep
+from mmtpp.sweep.trial_table import as_toml
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_set_wins_over_file_and_file_over_default(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    file = tmp_path / "a.toml"
+    file.write_text('[compression]\ndelta = 1.5\n[store]\nuri = "a"\n')
+    config = load_config(file, ["store.uri=s3://b/c", "lora.rank=4", 'source.types=["x", "y"]'])
+    assert (config.compression.delta, config.store.uri, config.lora.rank) == (1.5, "s3://b/c", 4)
+    assert config.source.types == ("x", "y")
+    assert config.compression.strategy == "temporal"
+    assert f"sqlite:///{Path.cwd() / 'mlruns.db'}" == config.tracking.uri
+
+
+def test_tracking_uri_defaults_to_the_environment(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert load_config(None).tracking.uri == "http://127.0.0.1:5000"
+
+
+def test_all_faults_are_reported_at_once_with_suggestions():
+    with pytest.raises(ConfigError) as caught:
+        load_config(
+            None,
+            [
+                "compression.delta=-1",
+                "lora.rnk=4",
+                "training.num_workers=abc",
+                "nonsense",
+                "zero.stage=4",
+                "temporal.delta=3",
+                "training.learning_rate=nan",
+            ],
+        )
+    message = str(caught.value)
+    for part in (
+        "compression.delta = -1: Input should be greater than or equal to 0",
+        "lora.rnk: no such key; did you mean lora.rank?",
+        "training.num_workers = 'abc': Input should be a valid integer",
+        "--set nonsense: write it as section.key=value",
+        "zero.stage = 4: Input should be less than or equal to 3",
+        "temporal: no such key",
+        "training.learning_rate",
+    ):
+        assert part in message
+
+
+def test_a_uri_with_a_password_is_refused_and_not_shown():
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, ["tracking.uri=http://user:hunter2@host/"])
+    assert "must not carry" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"missing\.toml"):
+        load_config(tmp_path / "missing.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("a = [")
+    with pytest.raises(ConfigError, match=r"bad\.toml"):
+        load_config(bad)
+
+
+def test_required_settings_are_all_named():
+    with pytest.raises(ConfigError, match=r"(?s)source\.uri.*store\.uri"):
+        require(load_config(None), "source.uri", "store.uri")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/configs/*.toml")), ids=lambda p: p.name)
+def test_every_shipped_configuration_loads(path: Path):
+    load_config(path)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tune/configs/*.toml")), ids=lambda p: p.name)
+def test_every_shipped_sweep_loads_and_names_real_settings(path: Path):
+    assert len(load_sweep(path, []).grid()) > 1
+
+
+def test_best_toml_loads_as_the_same_configuration(tmp_path):
+    config = load_config(ROOT / "jobs/configs/demo_adapt.toml", ['source.types=["é", "b"]'])
+    file = tmp_path / "best.toml"
+    file.write_text(as_toml(config, "jobs/pretrain.py"))
+    assert load_config(file) == config
+    assert config_from_tree(tomllib.loads(file.read_text())) == config
+
+
+def test_every_setting_has_a_help_text():
+    def walk(model, prefix=""):
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from walk(field.annotation, f"{prefix}{name}.")
+            else:
+                yield prefix + name, field.description
+
+    missing = [key for key, text in walk(RunConfig) if not text]
+    assert not missing
+
+
+def test_every_setting_declares_what_it_shapes():
+    undeclared = [path for path, shapes in declared(RunConfig) if not shapes]
+    assert not undeclared, "add a member of config.shapes.Shapes to the annotation"
+    for path, shapes in declared(RunConfig):
+        assert shapes == {Shapes.NOTHING} or Shapes.NOTHING not in shapes, path
+
+
+# settings by what the issue of their user is: does the run go on, or is it another?
+SAME = {
+    "training.num_workers": 4,
+    "training.cpus_per_worker": 2.0,
+    "training.device": "cpu",
+    "training.activation_checkpointing": True,
+    "training.max_failures": 9,
+    "training.checkpoint_every": 7,
+    "zero.stage": 1,
+    "generation.max_tokens": 9,
+    "generation.repetition_penalty": 1.5,
+    "prediction.futures": 3,
+    "evaluation.futures": 2,
+    "evaluation.max_sequences": 5,
+    "tracking.experiment": "other",
+    "run.wait_for_machines_s": 1.0,
+    "store.uri": "/elsewhere",
+    "store.cache_gib": 1.0,
+    "source.max_rejected_fraction": 0.5,
+    "tasks.text": 1.0,
+    "evaluation.horizon": 1.0,
+}
+OTHER = {
+    "compression.delta": 0.3,
+    "template.style": "dense",
+    "window.max_tokens": 512,
+    "training.learning_rate": 1e-3,
+    "training.num_steps": 7,
+    "training.seed": 1,
+    "lora.rank": 4,
+    "model.tiny_width": 48,
+    "optimizer.name": "muon",
+    "precision.stored_states": "int8",
+    # scores of validation, by which the best model is kept
+    "evaluation.targets_delta": 0.5,
+    "evaluation.overlap_fraction": 0.25,
+    "training.validation_sequences": 3,
+}
+
+
+def test_the_name_of_a_run_follows_what_shapes_it_and_nothing_else():
+    config = load_config(None)
+    name = run_name(config, "pretrain", store="s")
+    assert name.startswith("tiny-pretrain-")
+    for key, value in SAME.items():
+        changes = {key: value, **({"evaluation.horizon": 1.0} if "futures" in key else {})}
+        assert run_name(with_values(config, changes), "pretrain", store="s") == name, key
+    for key, value in OTHER.items():
+        assert run_name(with_values(config, {key: value}), "pretrain", store="s") != name, key
+    assert run_name(config, "pretrain", store="other") != name
+    assert run_name(with_values(config, {"run.name": "mine"}), "pretrain", store="s") == "mine"
+
+
+def test_a_task_names_fine_tuning_and_a_text_names_evaluation():
+    config = load_config(None)
+    asked = with_values(config, {"tasks.text": 1.0})
+    written = with_values(config, {"generation.max_tokens": 9})
+    assert run_fingerprint(config, job="finetune") != run_fingerprint(asked, job="finetune")
+    assert run_fingerprint(config, job="finetune") == run_fingerprint(written, job="finetune")
+    assert run_name(config, "evaluate", store="s") != run_name(written, "evaluate", store="s")
+
+
+def test_steps_may_be_left_out_of_a_fingerprint():
+    config = load_config(None)
+    longer = with_values(config, {"training.num_steps": 2000})
+    assert run_fingerprint(config) != run_fingerprint(longer)
+    assert run_fingerprint(config, steps=False) == run_fingerprint(longer, steps=False)
+
+
+@pytest.mark.parametrize("job", ["prepare", "pretrain", "evaluate"])
+def test_jobs_refuse_bad_settings_with_status_one(job: str):
+    done = subprocess.run(
+        [sys.executable, f"jobs/{job}.py", "--set", "lora.rnk=1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    assert "did you mean lora.rank?" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,453 @@
+"""Events that do not fit the context: named, counted, and in every sample with a part of their
+text."""
+
+import csv
+import gzip
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmtpp.api.forecaster import Forecaster
+from mmtpp.cli.main import main
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.branches import branch_costs, lay_out_branches
+from mmtpp.core.compression import Compression
+from mmtpp.core.errors import DataError
+from mmtpp.core.events import Events, EventSequence
+from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
+from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.tokens import Modality
+from mmtpp.core.window import EventTooLongError, Window, cut_windows, last_window
+from mmtpp.data.encode.shard_columns import ShardColumns
+from mmtpp.data.encode.text_tokeniser import TextTokeniser
+from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.long_events import find_long_events
+from mmtpp.data.samples.long_texts import MAX_EXAMPLES, LongTexts
+from mmtpp.data.samples.plan import Asking, AssembleSettings, load_plan, make_plan
+from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.sources.columns import Columns
+from mmtpp.data.store.layout import SEQUENCES
+from mmtpp.data.store.store_reader import StoreReader, StoreSettings
+from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from tests.steps import encode_shard
+from tests.unit.core.test_template import settings
+from tests.unit.strategies import IDS, plain_events
+
+WORDS = "one two three four five six seven eight nine ten"
+TOKENIZER = train_tokenizer([WORDS], size=400)
+VOCABULARY = Vocabulary(TOKENIZER)
+LONG = " ".join([WORDS] * 60)  # far more than the context below
+MAX_TOKENS = 400
+EVERYTHING = ("time", "type", "joint", "text")
+
+
+@st.composite
+def _wordy_events(draw: st.DrawFn) -> Events:
+    lengths = draw(st.lists(st.sampled_from([0, 3, 40, 90, 400]), min_size=2, max_size=12))
+    return plain_events(
+        len(lengths),
+        text_ids=np.arange(sum(lengths), dtype=np.int32),
+        text_offsets=np.cumsum([0, *lengths]).astype(np.int64),
+        frames=np.array(
+            draw(st.lists(st.integers(-1, 1), min_size=len(lengths), max_size=len(lengths))),
+            dtype=np.int32,
+        ),
+        similar=np.array(
+            [
+                False,
+                *draw(
+                    st.lists(st.booleans(), min_size=len(lengths) - 1, max_size=len(lengths) - 1)
+                ),
+            ]
+        ),
+    )
+
+
+@given(_wordy_events(), st.integers(0, 100))
+def test_shortened_texts_are_the_first_tokens(sequence: Events, limit: int):
+    found = shorten(sequence, limit)
+    for event in range(len(sequence)):
+        whole, part = (
+            each.text_ids[slice(*each.text_offsets[event : event + 2])].tolist()
+            for each in (sequence, found)
+        )
+        assert whole[:limit] == part
+        to_half = shorten_to_fit(sequence, limit, max_tokens=100)
+        part = to_half.text_ids[slice(*to_half.text_offsets[event : event + 2])].tolist()
+        assert (whole if len(whole) <= limit else whole[: min(limit, 50)]) == part
+    without_ids = shorten(replace(sequence, text_ids=sequence.text_ids[:0]), limit)
+    assert found.text_offsets.tolist() == without_ids.text_offsets.tolist()
+    assert shorten(sequence, None) is sequence
+
+
+@given(settings, _wordy_events(), st.sampled_from([(), ("time", "type"), EVERYTHING]))
+def test_every_event_is_in_a_window_however_long(
+    chosen: TemplateSettings, sequence: Events, tasks: tuple[str, ...]
+):
+    template, budget = Template(IDS, chosen, asked=bool(tasks)), 200
+
+    def cut(events: Events) -> list[Window]:
+        costs = branch_costs(template, events, tasks=tasks) if tasks else None
+        return cut_windows(
+            events, template, max_tokens=budget, overlap_fraction=0.5, branch_costs=costs
+        )
+
+    windows, limit = fit_texts(sequence, cut, max_tokens=budget)
+    scored = [event for window in windows for event in range(window.first_scored, window.end)]
+    assert list(range(1, len(sequence))) == scored
+    short = shorten_to_fit(sequence, limit, max_tokens=budget)
+    for window in windows:
+        inside = short.slice(window.start, window.end)
+        targets = range(window.first_scored - window.start, len(inside))
+        tokens = (
+            lay_out_branches(template, inside, targets, tasks=tasks).tokens
+            if tasks
+            else template.write(inside)
+        )
+        assert len(tokens.ids) <= window.num_tokens <= budget
+    if limit is not None:
+        with pytest.raises(EventTooLongError):
+            cut(sequence)
+        with pytest.raises(EventTooLongError):  # a token more does not fit
+            cut(shorten_to_fit(sequence, limit + 1, max_tokens=budget))
+
+
+def test_the_limit_by_hand():
+    """``minimal``: 6 tokens an event. The text of 100 is cut to 32, half of 64, unless its event
+    has to be shorter; with another event and a question that makes 6 + 38 + 10."""
+    template = Template(IDS, TemplateSettings("minimal", "none", 4))
+    sequence = plain_events(
+        3, text_ids=np.zeros(100, np.int32), text_offsets=np.array([0, 0, 100, 100])
+    )
+
+    def last(events: Events) -> Window:
+        return last_window(events.slice(0, 2), template, max_tokens=64, question_tokens=10)
+
+    window, limit = fit_texts(sequence, last, max_tokens=64)
+    assert (limit, window.start, window.end, window.num_tokens) == (99, 0, 2, 54)
+    with pytest.raises(EventTooLongError, match="event 1 takes 106 tokens, more than 54"):
+        last(sequence)
+    # with a question of 40 tokens there are 24 for the event, 18 of them for its text
+    window, limit = fit_texts(
+        sequence,
+        lambda events: last_window(events.slice(0, 2), template, max_tokens=64, question_tokens=40),
+        max_tokens=64,
+    )
+    assert (limit, window.start, window.num_tokens) == (18, 1, 64)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> StoreSettings:
+    """Six sequences of eight events; in "s3" the text of event 5 is long, that of 2 not short."""
+    raw, folder = (tmp_path_factory.mktemp(name) for name in ("raw", "store"))
+    lines = ["s,t,x"]
+    for name in range(6):
+        for event in range(8):
+            text = {5: LONG, 2: f"{WORDS} {WORDS}"}.get(event, "one two") if name == 3 else "one"
+            lines.append(f"s{name},{3 * event},{text}")
+    (raw / "events.csv").write_text("\n".join(lines) + "\n")
+    encode_shard(
+        str(folder),
+        ["events.csv"],
+        tokenizer=TOKENIZER,
+        source_uri=str(raw),
+        source_kind="columns",
+        columns=Columns(time="t", sequence="s", text="x"),
+    )
+    return StoreSettings(str(folder), "x" * 64, 56, 0, "")
+
+
+def _settings(store: StoreSettings, **changes: object) -> AssembleSettings:
+    default = AssembleSettings(
+        store=store,
+        compression=Compression("none"),
+        template=TemplateSettings("paper", "none", 4),
+        max_tokens=MAX_TOKENS,
+        overlap_fraction=0.0,
+        time_from=-1e300,
+        time_to=1e300,
+        split="train",
+        max_sequences=0,
+        targets_delta=0.0,
+        packed=True,
+        seed=0,
+    )
+    return replace(default, **changes)
+
+
+ASKED = {
+    "plain": None,
+    "targets": Asking(EVERYTHING),
+    "ahead": Asking(("time", "type"), ahead=True),
+    "futures": Asking(("time",), ahead=True, origins=3, horizon=4.0),
+}
+
+
+@pytest.mark.parametrize("asking", ASKED.values(), ids=ASKED)
+def test_samples_hold_the_event_with_the_start_of_its_text(
+    store: StoreSettings, asking: Asking | None, caplog: pytest.LogCaptureFixture
+):
+    chosen = _settings(store, asking=asking)
+    plan = make_plan(chosen, VOCABULARY.token_ids())
+    assert plan.long_texts.cut_to_fit == plan.figures()["data/texts_cut_to_fit"] == 1
+    assert "texts cut, because events did not fit window.max_tokens = 400: 1;" in caplog.text
+    assert "sequence 's3', event 5: a text of" in caplog.text
+    whole = VOCABULARY.encode_texts([LONG, f"{WORDS} {WORDS}"])
+    rows = Assembler(chosen, VOCABULARY.token_ids())(
+        samples_table(plan, np.arange(len(plan.samples)))
+    )
+    written: set[int] = set()
+    for index in range(len(rows)):
+        row = row_from_arrow(rows, index, image_px=56)
+        assert len(row.input_ids) <= MAX_TOKENS
+        names = np.array(rows["sequences"][index].as_py())[row.segment]
+        position = np.array([*rows["event_position"][index].as_py(), -1])  # -1: none yet
+        of_event = (names == "s3") & (position[row.event] == 5) & (row.event >= 0)
+        text = row.input_ids[of_event & (row.modality == Modality.TEXT)].tolist()
+        if text and row.branches is None:
+            assert whole[0][: len(text)] == text
+            written.add(len(text))
+    if asking is None:
+        [size] = written
+        assert size == MAX_TOKENS // 2
+    scored = [
+        (window["sequence_id"], event)
+        for window in plan.windows.to_pylist()
+        for event in range(window["first_scored"], window["end"])
+    ]
+    if asking is None or not asking.ahead:
+        assert [(f"s{name}", event) for name in range(6) for event in range(1, 8)] == sorted(scored)
+
+
+def test_stop_names_file_sequence_and_setting(store: StoreSettings):
+    with pytest.raises(DataError) as caught:
+        make_plan(_settings(store, long_events="stop"), VOCABULARY.token_ids())
+    message = str(caught.value)
+    assert "sequence 's3': event 5 takes" in message
+    assert "000000.parquet" in message
+    assert "window.long_events = stop" in message
+    assert "template.max_text_tokens = 0" in message
+    # with truncated texts everything fits
+    make_plan(_settings(store, long_events="stop", max_text_tokens=9), VOCABULARY.token_ids())
+
+
+def test_an_event_that_does_not_fit_without_its_text_is_an_error(store: StoreSettings):
+    with pytest.raises(DataError, match="even without its text"):
+        make_plan(_settings(store, max_tokens=20), VOCABULARY.token_ids())
+
+
+def test_texts_are_truncated_in_samples_and_whole_in_the_store(
+    store: StoreSettings, tmp_path: Path
+):
+    """Two texts of the store have more than four tokens."""
+    chosen = _settings(store, max_text_tokens=4)
+    plan = make_plan(chosen, VOCABULARY.token_ids())
+    assert LongTexts(truncated=2) == plan.long_texts
+    assert plan.figures()["data/texts_truncated"] == 2.0
+    rows = Assembler(chosen, VOCABULARY.token_ids())(
+        samples_table(plan, np.arange(len(plan.samples)))
+    )
+    sizes = []
+    for index in range(len(rows)):
+        row = row_from_arrow(rows, index, image_px=56)
+        is_text = row.modality == Modality.TEXT
+        sizes += np.unique(row.event[is_text], return_counts=True)[1].tolist()
+    whole = [len(each) for each in VOCABULARY.encode_texts(["one", "one two"])]
+    assert sorted([whole[0]] * 40 + [whole[1]] * 6 + [4] * 2) == sorted(sizes)
+    [stored] = [
+        each
+        for each in StoreReader(store).sequences(["000000.parquet"])
+        if each.sequence_id == "s3"
+    ]
+    assert len(VOCABULARY.encode_texts([LONG])[0]) == np.diff(stored.events.text_offsets)[5]
+    plan.save(str(tmp_path / "plan.parquet"))
+    again = load_plan(str(tmp_path / "plan.parquet"))
+    assert plan.long_texts == again.long_texts
+    assert plan.windows.equals(again.windows)
+
+
+def test_a_plan_of_an_earlier_version_is_read(store: StoreSettings, tmp_path: Path):
+    plan = make_plan(_settings(store, max_text_tokens=4), VOCABULARY.token_ids())
+    plan.save(str(tmp_path / "plan.parquet"))
+    table = pq.read_table(tmp_path / "plan.parquet")
+    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"long_texts"}
+    old = table.drop_columns(["longest_text"]).replace_schema_metadata(metadata)
+    pq.write_table(old, tmp_path / "old.parquet")
+    again = load_plan(str(tmp_path / "old.parquet"))
+    assert LongTexts() == again.long_texts
+    Assembler(_settings(store), VOCABULARY.token_ids())(samples_table(again, np.arange(1)))
+
+
+def test_without_a_limit_the_order_of_samples_is_that_of_earlier_versions(store: StoreSettings):
+    chosen = _settings(store, max_tokens=256)
+    assert replace(chosen, long_events="stop").fingerprint == chosen.fingerprint
+    assert replace(chosen, max_text_tokens=4).fingerprint != chosen.fingerprint
+    # computed with the version before these settings
+    assert chosen.fingerprint.startswith("123ee0ed75de1b56")
+
+
+def test_events_that_do_not_fit_are_found_in_a_store(store: StoreSettings):
+    found = find_long_events(_settings(store), VOCABULARY.token_ids())
+    tokens = len(VOCABULARY.encode_texts([LONG])[0])
+    template = _settings(store).writer(VOCABULARY.token_ids())
+    empty = len(template.write(plain_events(1)).ids)
+    assert found.count == 1
+    assert (f"sequence 's3', event 5: {tokens + empty:,} tokens",) == found.examples
+    # every event has a text, and the shortest of one token
+    every = find_long_events(_settings(store, max_tokens=empty), VOCABULARY.token_ids())
+    assert (every.count, len(every.examples)) == (48, MAX_EXAMPLES)
+    none = find_long_events(_settings(store, max_text_tokens=4), VOCABULARY.token_ids())
+    assert none.count == 0
+
+
+QUESTIONS = (("one?", "two"), (LONG, "two"), ("three?", LONG), (f"{WORDS} {WORDS}?", "ten"))
+
+
+def test_questions_that_do_not_fit_are_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """The newest event does not fit beside a question either: its text is cut."""
+    sequence = EventSequence(
+        "q", np.arange(3.0), np.zeros(3, np.int16), ("one", "two", LONG), (None,) * 3, QUESTIONS
+    )
+    columns, _ = ShardColumns.of(
+        [sequence], paths=["q"], splits=["train"], tokenise=TextTokeniser(VOCABULARY)
+    )
+    columns.write(str(tmp_path / SEQUENCES / "000000.parquet"))
+    store = StoreSettings(str(tmp_path), "x", 56, 0, "")
+    chosen = _settings(store, asking=Asking(("qa",)))
+    plan = make_plan(chosen, VOCABULARY.token_ids())
+    asked = [
+        place
+        for window in plan.windows.to_pylist()
+        for place in range(window["first_question"], window["end_question"])
+    ]
+    assert asked == [0, 3]
+    assert (plan.long_texts.left_out, plan.long_texts.cut_to_fit) == (2, 1)
+    assert "sequence 'q', question 1" in caplog.text
+    assert "sequence 'q', question 2" in caplog.text
+    rows = Assembler(chosen, VOCABULARY.token_ids())(
+        samples_table(plan, np.arange(len(plan.samples)))
+    )
+    sizes = [len(ids) for ids in rows["input_ids"].to_pylist()]
+    assert max(sizes) <= MAX_TOKENS
+    with pytest.raises(DataError, match="question in words does not fit"):
+        make_plan(replace(chosen, long_events="stop"), VOCABULARY.token_ids())
+    with pytest.raises(DataError, match="no question to ask") as caught:
+        make_plan(replace(chosen, max_tokens=30), VOCABULARY.token_ids())
+    assert "questions in words left out" in str(caught.value)
+
+
+@pytest.mark.skipif("MMTPP_TEST_DATA" not in os.environ, reason="MMTPP_TEST_DATA names no data")
+def test_the_longest_utterances_of_real_transcripts(tmp_path: Path):
+    folder = Path(os.environ["MMTPP_TEST_DATA"]) / "transcripts_spaceflight"
+    with gzip.open(folder / "utterances.csv.gz", "rt", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    vocabulary = Vocabulary(train_tokenizer([row["text"] for row in rows[::20]], size=1536))
+    counts = encode_shard(
+        str(tmp_path),
+        ["utterances.csv.gz"],
+        tokenizer=vocabulary.tokenizer_json,
+        source_uri=str(folder),
+        source_kind="columns",
+        columns=Columns(time="seconds", sequence="part", text="text"),
+    )
+    chosen = _settings(StoreSettings(str(tmp_path), "x", 56, 0, ""), max_tokens=512)
+    lengths = np.array([len(each) for each in vocabulary.encode_texts([r["text"] for r in rows])])
+    empty = len(chosen.writer(vocabulary.token_ids()).write(plain_events(1)).ids)
+    expected = int((lengths + empty > 512).sum())
+    assert expected > 0
+    assert find_long_events(chosen, vocabulary.token_ids()).count == expected
+    plan = make_plan(chosen, vocabulary.token_ids())
+    assert plan.long_texts.cut_to_fit == expected
+    num_scored = sum(w["end"] - w["first_scored"] for w in plan.windows.to_pylist())
+    kept = counts["events_by_split"]["train"]
+    assert kept - counts["sequences_by_split"]["train"] == num_scored
+    assert kept + sum(counts["rejected"].values()) == len(rows)
+    longest = int(np.argmax(lengths))
+    for asking in ASKED.values():
+        asked = make_plan(replace(chosen, asking=asking), vocabulary.token_ids())
+        assert max(asked.windows["num_tokens"].to_pylist()) <= 512
+    assert rows[longest]["part"] in set(plan.windows["sequence_id"].to_pylist())
+
+
+def test_inspect_reports_the_events_that_do_not_fit(tmp_path: Path, capsys):
+    lines = [
+        f"s{n},{3 * e},{LONG if (n, e) == (1, 4) else 'one'}" for n in range(3) for e in range(6)
+    ]
+    (tmp_path / "events.csv").write_text("\n".join(["s,t,x", *lines]) + "\n")
+    chosen = [
+        "source.columns.time=t",
+        "source.columns.sequence=s",
+        "source.columns.text=x",
+        "window.max_tokens=256",
+    ]
+    arguments = [part for each in chosen for part in ("--set", each)]
+    out = tmp_path / "report.json"
+    command = ["inspect", str(tmp_path / "events.csv"), "--kind", "columns", *arguments]
+    page = tmp_path / "page.html"
+    assert main([*command, "--json", str(out), "--html", str(page)]) == 0
+    report = json.loads(out.read_text())
+    [found] = report["too_long"]
+    assert (report["num_too_long"], found["sequence"], found["event"]) == (1, "s1", 4)
+    assert report["text_tokens"][-1] < found["tokens"] < report["text_tokens"][-1] + 60
+    text = capsys.readouterr().out
+    assert "events that do not fit window.max_tokens = 256: 1;" in text
+    assert f"sequence 's1', event 4: {found['tokens']:,} tokens" in text
+    assert '<td class="name">s1</td><td>4</td>' in page.read_text()
+    assert main([*command, "--set", "template.max_text_tokens=8", "--json", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert (report["num_too_long"], report["num_texts_truncated"]) == (0, 1)
+
+
+def test_the_api_chooses_the_windows_of_the_job(
+    store: StoreSettings, caplog: pytest.LogCaptureFixture
+):
+    """On the long text, and on truncated ones; `loaded` is not needed to choose a window."""
+    for values in ({}, {"template.max_text_tokens": 9}, {"window.max_tokens": 250}):
+        config = with_values(
+            RunConfig(),
+            {
+                "window.max_tokens": MAX_TOKENS,
+                "compression.strategy": "none",
+                "template.images": "none",
+                **values,
+            },
+        )
+        chosen = _settings(
+            store,
+            asking=ASKED["ahead"],
+            max_tokens=config.window.max_tokens,
+            max_text_tokens=config.template.max_text_tokens,
+        )
+        plan = make_plan(chosen, VOCABULARY.token_ids())
+        forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
+        template = chosen.writer(VOCABULARY.token_ids())
+        planned = {each["sequence_id"]: each for each in plan.windows.to_pylist()}
+        reader = StoreReader(store)
+        for stored in reader.sequences(reader.files(), with_text=True):
+            caplog.clear()
+            window, events = forecaster._fit(
+                stored.events, template, ["time", "type"], stored.sequence_id
+            )
+            of_job = planned[stored.sequence_id]
+            assert (of_job["start"], of_job["end"]) == (window.start, window.end)
+            assert of_job["num_tokens"] == window.num_tokens
+            is_cut = (np.diff(events.text_offsets) < np.diff(stored.events.text_offsets))[
+                window.start : window.end
+            ]
+            assert bool(is_cut.any()) == ("texts were cut" in caplog.text)
+    config = with_values(config, {"window.long_events": "stop"})
+    forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
+    [long] = [each for each in reader.sequences(reader.files()) if each.sequence_id == "s3"]
+    with pytest.raises(DataError, match="event 5 takes"):
+        forecaster._fit(long.events, template, ["time"], "s3")

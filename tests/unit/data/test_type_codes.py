@@ -1,0 +1,110 @@
+"""The same value is the same type, whatever the file format."""
+
+import io
+import json
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+
+from mmtpp.core.errors import DataError
+from mmtpp.data.encode.type_names import chosen_types, unnamed_types
+from mmtpp.data.sources import make_reader
+from mmtpp.data.sources.checking import read_file
+from mmtpp.data.sources.columns import Columns
+from mmtpp.data.sources.reader import ParsedFile
+from mmtpp.data.sources.types import TypeCodes, most_frequent, name_of
+
+COLUMNS = Columns(time="t", type="k")
+
+
+def _formats(values: list) -> dict[str, bytes]:
+    """The same rows in every format."""
+    rows = [{"t": float(place), "k": value} for place, value in enumerate(values)]
+    table = pd.DataFrame(rows)
+    parquet = io.BytesIO()
+    table.to_parquet(parquet)
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    return {
+        "t.csv": table.to_csv(index=False).encode(),
+        "t.tsv": table.to_csv(index=False, sep="\t").encode(),
+        "t.jsonl": lines,
+        "t.json": json.dumps(rows).encode(),
+        "t.parquet": parquet.getvalue(),
+    }
+
+
+def _parse(path: str, data: bytes, types: TypeCodes) -> ParsedFile:
+    return read_file(make_reader("columns", columns=COLUMNS), path, data, types=types)
+
+
+def _found(values: list, types: TypeCodes) -> list[tuple[list[int], list[str]]]:
+    """Codes and causes of rejection in each format."""
+    parsed = [_parse(path, data, types) for path, data in _formats(values).items()]
+    return [
+        (
+            each.sequences[0].types.tolist() if each.sequences else [],
+            [record.cause for record in each.rejected],
+        )
+        for each in parsed
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "codes", "causes"),
+    [
+        # integers that are named are names, not positions
+        (("1", "2", "3"), [1, 2, 3, 1], [0, 1, 2, 0], []),
+        (("4624", "4625"), [4625, 4624, 7], [1, 0], ["unknown_type"]),
+        # names that are no numbers: integers are positions
+        (("pump", "valve"), [0, 1, 2], [0, 1], ["unknown_type"]),
+        (("pump", "valve"), ["valve", "pump", "other"], [1, 0], ["unknown_type"]),
+        # without names
+        ((), [0, 255, 256], [0, 255], ["unknown_type"]),
+        ((), ["pump"], [], ["unnamed_type"]),
+    ],
+)
+def test_every_format_gives_the_same_types(names, values, codes, causes):
+    for found in _found(values, TypeCodes(names)):
+        assert (codes, causes) == found
+
+
+def test_integers_with_gaps_which_become_decimals_keep_their_names():
+    for codes, causes in _found([1, 2, None, 3], TypeCodes(("1", "2", "3"))):
+        assert (codes, causes) == ([0, 1, 2], ["missing_type"])
+
+
+def test_names_of_values():
+    assert [name_of(v) for v in (3, 3.0, "3", " 3.0 ", Decimal(3))] == ["3", "3", "3", "3", "3"]
+    assert [name_of(v) for v in (True, "007", "1.5")] == ["true", "007", "1.5"]
+    assert [name_of(v) for v in (None, "", " ", float("nan"), 1.7, [1])] == [None] * 6
+
+
+def test_rare_types_are_folded_and_counted():
+    types = TypeCodes(("a", "b", "other"), folds_rare=True)
+    parsed = _parse("t.csv", b"t,k\n0,a\n1,z\n2,b\n3,y\n4,\n", types)
+    assert parsed.sequences[0].types.tolist() == [0, 2, 1, 2]
+    assert (
+        parsed.counts.num_folded,
+        [record.cause for record in parsed.rejected],
+    ) == (2, ["missing_type"])
+
+
+def test_names_by_frequency_keep_known_codes_and_fold_the_rest():
+    counts = {f"k{number:03d}": number + 1 for number in range(300)}
+    assert most_frequent(counts)[:2] == ("k299", "k298")
+    assert most_frequent(counts, known=("k005", "k007"))[:3] == ("k005", "k007", "k299")
+    folded = most_frequent(counts, folds_rare=True)
+    assert (len(folded), folded[-1], folded[0]) == (256, "other", "k299")
+    assert most_frequent({"a": 1, "b": 1}, folds_rare=True) == ("a", "b")
+    full = most_frequent(counts, known=folded, folds_rare=True)
+    assert folded == full
+
+
+def test_too_many_types_say_what_folding_would_cost():
+    counts = {f"k{number:03d}": 1 for number in range(300)}
+    with pytest.raises(DataError, match=r"(?s)300 event types.*15\.0%.*source\.rare_types"):
+        chosen_types(counts, known=(), folds_rare=False, where="x")
+    error = unnamed_types({"b": 1, "a": 2}, where="x")
+    assert 'source.types = ["a", "b"]' in str(error)
+    assert 'source.types = "auto"' in str(error)

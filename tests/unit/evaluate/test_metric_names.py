@@ -1,0 +1,118 @@
+"""One name for a metric: the names that evaluation emits are those its page explains."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp import evaluate
+from mmtpp.evaluate.answers import ANSWER_SCHEMA, answer_estimates
+from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
+from mmtpp.evaluate.forecast_scores import _tree, _values
+from mmtpp.evaluate.horizon import EventSet, horizon_estimates
+from mmtpp.evaluate.likelihood import baseline_metrics, loss_metrics, summarize
+from mmtpp.evaluate.metrics import estimate
+from mmtpp.evaluate.score import EVENT_SCHEMA
+from mmtpp.evaluate.targets import TARGET_SCHEMA
+
+PAGE = Path(evaluate.__path__[0]) / "README.md"
+POSITIONS = ("1-50", "50-200", "200-500", "over_500")
+
+
+def _explained() -> set[str]:
+    """Names in the first column of the page's tables of metrics."""
+    names: set[str] = set()
+    is_metrics = False
+    for line in PAGE.read_text().splitlines():
+        if not line.startswith("|"):
+            is_metrics = False
+        elif line.startswith("| metric |"):
+            is_metrics = True
+        elif is_metrics:
+            names |= set(re.findall(r"`([^`]+)`", line.split("|")[1]))
+    return names
+
+
+def _filled(schema: pa.Schema, size: int) -> pa.Table:
+    """A table with a value in every cell."""
+    values: dict[str, list] = {}
+    for field in schema:
+        if pa.types.is_string(field.type):
+            values[field.name] = [f"s{row % 5}" for row in range(size)]
+        elif pa.types.is_list(field.type):
+            values[field.name] = [[1.0] * 5] * size  # one for each modality
+        elif pa.types.is_floating(field.type):
+            values[field.name] = [0.5 + row % 3 for row in range(size)]
+        else:
+            values[field.name] = [1 + row % 2 for row in range(size)]
+    return pa.Table.from_pydict(values, schema)
+
+
+def _of_targets() -> dict:
+    targets = _filled(TARGET_SCHEMA, 40)
+    place = targets.schema.get_field_index("position")
+    return estimate(
+        targets.set_column(place, "position", pa.array(np.arange(40) * 20 + 1)),
+        seconds_per_unit=1.0,
+        resamples=20,
+    )
+
+
+def _emitted() -> set[str]:
+    events = _filled(EVENT_SCHEMA, 20)
+    statistics = TrainingStatistics(ByteMarginal(2))
+    statistics.add(np.array([1.0, 2.0]), np.array([1, 2]))
+    pairs = [
+        ("3", "3"),
+        ("0.5", "0.25"),
+        ("humor/meme, question", "question"),
+        ("yes", "no"),
+        ("a longer answer in words", "another one"),
+    ]
+    answers = [
+        {
+            "sequence_id": f"a#{row}",
+            "place": 0,
+            "question": "?",
+            "answer": true,
+            "written": said,
+            "nll": 1.0,
+            "tokens": 2,
+        }
+        for row, (true, said) in enumerate(pairs)
+    ]
+    future = [EventSet.certain(np.array([1.0]), np.array([0]), 2)]
+    return {
+        *loss_metrics(events),
+        *summarize(events, 1.0),
+        *baseline_metrics(events, statistics),
+        *_of_targets(),
+        *answer_estimates(pa.Table.from_pylist(answers, ANSWER_SCHEMA)),
+        *horizon_estimates(future, future, np.array([0]), horizon=2.0, seconds_per_unit=1.0),
+        "horizon/cut_futures",  # added where futures are drawn
+    }
+
+
+def test_every_metric_is_explained_under_its_name_and_no_other_is():
+    emitted, explained = _emitted(), _explained()
+    whole = {name for name in emitted if "/at_" not in name}
+    assert whole == explained
+    places = {name.partition("/at_")[2] for name in emitted - whole}
+    assert set(POSITIONS) == places
+    assert {name.partition("/at_")[0] for name in emitted - whole} <= explained
+    page = PAGE.read_text()
+    assert all(f"/at_{place}`" in page for place in POSITIONS)
+
+
+def test_files_and_tracking_have_the_same_names_which_tracking_accepts():
+    found = _of_targets()
+    assert set(_tree(found)) == set(_values(found)) == set(found)
+    # letters, digits, and of other characters those that MLflow allows
+    assert all(re.fullmatch(r"[A-Za-z0-9_\-. :/]+", name) for name in _emitted())
+
+
+def test_a_column_of_both_tables_means_the_same_in_both():
+    shared = {*EVENT_SCHEMA.names} & {*TARGET_SCHEMA.names}
+    # nats of the type given the interval, and of the text
+    assert {name for name in shared if name.endswith("nll")} == {"joint_type_nll", "text_nll"}

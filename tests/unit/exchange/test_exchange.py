@@ -1,0 +1,123 @@
+"""An event store in the formats of others, read by their own programs and by ours again."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+from PIL import Image
+
+import mmtpp
+from mmtpp.cli.main import main
+from mmtpp.core.errors import DataError
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.totals import Totals
+from mmtpp.exchange.convert import COLUMNS, to_datasets
+from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.storage.paths import join
+from tests.steps import SETTINGS, encode_shard
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """Three sequences, a split each, with two images and a text that is no ASCII."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name, color in (("a", (250, 0, 0)), ("b", (0, 0, 250))):
+        Image.new("RGB", (56, 56), color).save(raw / f"{name}.png")
+    for place, name in enumerate(("one", "two", "three")):
+        events = [
+            {
+                "time": 3.0 + place + 2.0 * row,
+                "text": f"{name} ü{row}",
+                "image_path": ["a.png", None, "b.png"][row % 3],
+                "TPP_attribute": {"event_type": (row + place) % 3, "time_since_last_event": 2.0},
+            }
+            for row in range(4)
+        ]
+        (raw / f"{name}.json").write_text(json.dumps(events))
+    uri = str(tmp_path / "store")
+    tokenizer = train_tokenizer(["one two three"], size=300)
+    paths = sorted(path.name for path in raw.glob("*.json"))
+    counts = encode_shard(join(uri, "data-x"), paths, tokenizer=tokenizer, source_uri=str(raw))
+    totals = Totals()
+    totals.add(counts)
+    settings = EncodeSettings(**{**SETTINGS, "source_uri": str(raw)})
+    totals.manifest(settings, "request", "data-x", Vocabulary(tokenizer).hash).save(uri)
+    return uri
+
+
+def test_hugging_face_datasets_loads_it(store: str, tmp_path: Path):
+    folder = tmp_path / "out"
+    assert main(["convert", store, str(folder), "--to", "datasets"]) == 0
+    found = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
+    rows = {row["sequence_id"]: row for row in found}
+    assert set(rows) == {"one", "two", "three"}
+    assert rows["two"]["times"] == [4.0, 6.0, 8.0, 10.0]
+    assert rows["two"]["types"] == [1, 2, 0, 1]
+    assert rows["two"]["texts"] == ["two ü0", "two ü1", "two ü2", "two ü3"]
+    red, none, blue, again = rows["one"]["images"]
+    assert none is None
+    assert red == again
+    assert Image.open(folder / blue).getpixel((5, 5)) == (0, 0, 250)
+    assert len(list((folder / "images").rglob("*.png"))) == 2  # each frame once
+    # and back: the same sequences, as preparing would read them
+    data = mmtpp.load_sequences(str(folder), columns=COLUMNS)
+    originals = {each.sequence_id: each for each in mmtpp.load_sequences(store)}
+    for sequence in data:
+        original = originals.pop(sequence.sequence_id)
+        assert original.times.tolist() == sequence.times.tolist()
+        assert original.types.tolist() == sequence.types.tolist()
+        assert original.texts == sequence.texts
+        for one, other in zip(original.images, sequence.images, strict=True):
+            assert (one is None) == (other is None)
+            if one and other:
+                pair = [mmtpp.load_image(each, image_px=56) for each in (one, other)]
+                assert (pair[0] == pair[1]).all()
+    assert not originals
+    with pytest.raises(DataError, match="not empty"):
+        to_datasets(store, folder)
+
+
+def test_easytpp_loads_it(store: str, tmp_path: Path):
+    """By the schema of its own rows; and our reader has the same times again."""
+    folder = tmp_path / "out"
+    assert main(["convert", store, str(folder), "--to", "easytpp"]) == 0
+    rows = datasets.load_dataset(
+        "json", data_files={"train": str(folder / "train.json")}, cache_dir=str(tmp_path / "cache")
+    )["train"]
+    assert rows["seq_idx"] == [0, 1, 2]
+    assert rows["time_since_start"] == [[0.0, 2.0, 4.0, 6.0]] * 3
+    assert rows["time_since_last_event"] == [[0.0, 2.0, 2.0, 2.0]] * 3
+    assert set(rows["seq_len"]) == {4}
+    assert set(rows["dim_process"]) == {3}
+    assert json.loads((folder / "dev.json").read_text()) == []
+    again = mmtpp.load_sequences(str(folder / "train.json"), kind="easytpp")
+    kinds = sorted(each.types.tolist() for each in mmtpp.load_sequences(store))
+    assert sorted(each.types.tolist() for each in again) == kinds
+    assert again[0].times.tolist() == [0.0, 2.0, 4.0, 6.0]
+
+
+def test_easytpps_own_loader_reads_it(store: str, tmp_path: Path, monkeypatch):
+    """By EasyTPP itself, where the extra ``quality`` is installed."""
+    loading = pytest.importorskip("easy_tpp.preprocess", reason="pip install 'mmtpp[quality]'")
+    from easy_tpp.config_factory import DataConfig
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "out"
+    assert main(["convert", store, str(folder), "--to", "easytpp"]) == 0
+    config = DataConfig.parse_from_yaml_config(
+        {
+            "data_format": "json",
+            "train_dir": str(folder / "train.json"),
+            "valid_dir": str(folder / "dev.json"),
+            "test_dir": str(folder / "test.json"),
+            "data_specs": {"num_event_types": 3, "pad_token_id": 3, "padding_side": "right"},
+        }
+    )
+    loader = loading.TPPDataLoader(config, backend="torch", batch_size=3).train_loader()
+    (batch,) = list(loader)
+    times, intervals, types = (batch[key] for key in ("time_seqs", "time_delta_seqs", "type_seqs"))
+    assert times.tolist() == [[0.0, 2.0, 4.0, 6.0]] * 3
+    assert intervals.tolist() == [[0.0, 2.0, 2.0, 2.0]] * 3
+    assert sorted(types.tolist()) == [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 2]]

@@ -1,0 +1,220 @@
+"""``python -m mmtpp inspect``: figures by hand on a small set, and on real danmaku."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmtpp.cli.main import main
+from mmtpp.inspect.measure import QUANTILES
+from mmtpp.model.vocabulary import train_tokenizer
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def _write_events(folder: Path, *, names: bool = False) -> None:
+    """Two sequences: intervals 1, 1.5, 4 with two images, one missing; and a single wait of 2."""
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "images" / "a.png")
+
+    def event(time: float, kind: int, image: str | None, wait: float) -> dict:
+        code: object = f"kind {kind} {HOSTILE}" if names else kind
+        return {
+            "time": time,
+            "text": f"t{kind}",
+            "image_path": image,
+            "TPP_attribute": {"event_type": code, "time_since_last_event": wait},
+        }
+
+    one = [
+        event(0, 0, "images/a.png", 0),
+        event(1, 0, "images/a.png", 1),
+        event(2.5, 1, "images/b.png", 1.5),
+        event(6.5, 1, "images/b.png", 9),
+    ]
+    two = [event(3, 1, None, 0), event(1, 0, None, 0), {"time": 1}]
+    (folder / "one.json").write_text(json.dumps(one))
+    (folder / "two.json").write_text(json.dumps(two))
+
+
+def _inspect(tmp_path: Path, *arguments: str) -> dict:
+    out = tmp_path / "out" / "report.json"
+    assert main(["inspect", *arguments, "--json", str(out)]) == 0
+    return json.loads(out.read_text())
+
+
+def test_figures_by_hand(tmp_path: Path, capsys):
+    raw = tmp_path / "raw"
+    _write_events(raw)
+    report = _inspect(
+        tmp_path,
+        str(raw),
+        "--deltas",
+        "1",
+        "--set",
+        "template.style=minimal",
+        "--set",
+        "window.max_tokens=64",
+    )
+    assert (report["num_read"], report["num_events"], report["num_sequences"]) == (7, 6, 2)
+    assert report["rejected_by_cause"] == {"missing_type": 1}
+    assert tuple(report["rejected_examples"][0][key] for key in ("path", "row")) == ("two.json", 2)
+    # "two" stood in the wrong order; its declared waits are 0, and 9 is declared for 4
+    assert (report["num_reordered"], report["num_disagreeing"]) == (1, 2)
+    assert np.quantile([1, 1.5, 4, 2], QUANTILES).tolist() == report["interval"]
+    assert report["types"] == {"0": 3, "1": 3}
+    assert tuple(
+        report[key] for key in ("num_events_with_image", "num_images", "num_images_missing")
+    ) == (4, 2, 1)
+    assert report["num_distinct_texts"] == 2
+    none, temporal, *_ = report["choices"]
+    assert (none["strategy"], none["compressed"]) == ("none", 0.0)
+    # |1.5 - 1| < 1; |4 - 1.5|, |1 - 0| and |2 - 0| are not
+    assert (temporal["strategy"], temporal["compressed"]) == ("temporal", 1 / 6)
+    text = report["text_tokens"][0]
+    assert [text] * len(QUANTILES) == report["text_tokens"]
+    # minimal: 4 time bytes, type, text, its end; every event of "one" shows its image
+    image = 4 + 2
+    assert none["tokens_per_event"] == pytest.approx((6 * (6 + text) + 4 * image) / 6)
+    assert [row["style"] for row in report["styles"]] == ["paper", "compact", "minimal", "dense"]
+    printed = capsys.readouterr().out
+    assert "rejected, missing_type: 1" in printed
+    assert "1 files missing" in printed
+
+
+def test_durations_and_dates_are_those_that_people_read(tmp_path: Path, capsys):
+    """Two waits: 2.5 and 3.5 days of 24 hours; quantiles between them are on a line."""
+    raw, page = tmp_path / "raw", tmp_path / "page.html"
+    raw.mkdir()
+    times = ["2024-02-28 12:00:00", "2024-03-02 00:00:00", "2024-03-05 12:00:00"]
+    lines = [f"pump,{time},on" for time in times]
+    (raw / "pump.csv").write_text("\n".join(["id,when,what", *lines]))
+    _inspect(
+        tmp_path,
+        str(raw),
+        "--kind",
+        "columns",
+        "--html",
+        str(page),
+        *(f"--set=source.columns.{name}" for name in ("time=when", "sequence=id", "type=what")),
+        "--set=source.types=auto",
+    )
+    printed = capsys.readouterr().out
+    [interval] = [line for line in printed.splitlines() if line.startswith("interval ")]
+    assert [re.split(r"\s{2,}", interval)[place] for place in (1, 4, 5, 9)] == [
+        "2.5 days",
+        "2.75 days",
+        "3 days",
+        "3.5 days",
+    ]
+    html = page.read_text()
+    assert "from 2024-02-28 12:00:00 UTC to 2024-03-05 12:00:00 UTC" in html
+    assert "<td>2.5 days</td>" in html
+    assert "<th>" not in html  # headers have a scope
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_loads_nothing_and_names_are_text(tmp_path: Path):
+    raw = tmp_path / "raw"
+    _write_events(raw, names=True)
+    page = tmp_path / "page.html"
+    report = _inspect(tmp_path, str(raw), "--html", str(page))
+    assert report["hints"][0].startswith(
+        'types are named in the files: set source.types = "auto", or source.types = ["kind 0'
+    )
+    parsed = _Page()
+    parsed.feed(page.read_text())
+    assert "svg" in parsed.tags
+    assert not parsed.tags & {"script", "img", "iframe", "link", "object"}
+    assert f"kind 1 {HOSTILE}" in parsed.text
+    assert all(link.startswith("#") for link in parsed.links)
+
+
+def test_real_danmaku_with_a_model_vocabulary(tmp_path: Path, real_data: Path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "tokenizer.json").write_text(train_tokenizer(["哈哈哈"], size=512))
+    report = _inspect(
+        tmp_path,
+        str(real_data / "danmaku_bilibili_xml"),
+        "--kind",
+        "danmaku",
+        "--max-files",
+        "9",
+        "--deltas",
+        "0.2",
+        "--set",
+        f"model.path={model}",
+    )
+    assert (report["num_files"], report["num_files_there"]) == (9, 92)
+    assert f"that of {model}" == report["vocabulary"]
+    none, *rows = report["choices"]
+    by_strategy = {row["strategy"]: row for row in rows}
+    # half the comments come within 0.2 s of a wait like the one before (README of the data: 475 s)
+    assert 0.4 < by_strategy["temporal"]["compressed"] < 0.65
+    assert by_strategy["hybrid"]["compressed"] < by_strategy["temporal"]["compressed"]
+    assert by_strategy["temporal"]["events_per_context"] > 1.5 * none["events_per_context"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--kind", "columns"], "needs source.columns.time"),
+        (["--kind", "danmaku"], "no .xml files"),
+        (["--set", "window.max_tokens=64", "--set", "template.image_px=280"], "more than"),
+        (["--set", "windows.max_tokens=64"], "window"),
+    ],
+)
+def test_errors_a_user_can_act_on(tmp_path: Path, capsys, arguments: list[str], problem: str):
+    _write_events(tmp_path / "raw")
+    assert main(["inspect", str(tmp_path / "raw"), *arguments]) == 1
+    assert problem in capsys.readouterr().err
+
+
+def test_odd_sets_are_measured_too(tmp_path: Path, capsys):
+    """One event a sequence, one id in two files, an empty file, names that steer a terminal."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("mon", "tue"):
+        (raw / f"{name}.csv").write_text("t,id,kind\n1,a,\x1b[31mred\n")
+    (raw / "header.csv").write_text("t,id,kind\n")
+    (raw / "empty.csv").write_text("")
+    columns = ["source.columns.time=t", "source.columns.sequence=id", "source.columns.type=kind"]
+    arguments = [part for column in columns for part in ("--set", column)]
+    report = _inspect(tmp_path, str(raw), "--kind", "columns", *arguments)
+    assert (report["num_events"], report["interval"]) == (2, [])
+    assert report["rejected_by_cause"] == {"malformed_file": 1}
+    assert "'a' is one" in report["hints"][1]
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--deltas", "-1"], ["--deltas", "x"], ["--max-files", "-3"]]
+)
+def test_arguments_are_checked(arguments: list[str], capsys):
+    with pytest.raises(SystemExit):
+        main(["inspect", "somewhere", *arguments])
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_a_place_that_is_not_there(tmp_path: Path, capsys):
+    assert main(["inspect", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere" in capsys.readouterr().err

@@ -1,0 +1,60 @@
+"""The model card says what the settings say, and its header is YAML."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from mmtpp.config.load import config_from_tree
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.card import as_card, write_merged_card
+from mmtpp.model.record import Answers
+
+ANSWERS = Answers(
+    ("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("go", "stop|now <b>"), 60.0, False
+)
+
+
+def test_an_adapter_of_the_hub():
+    tree = {
+        "model": {"path": "hf://Qwen/Qwen2.5-VL-3B-Instruct@" + "a" * 40},
+        "lora": {"rank": 16, "alpha": 64},
+        "compression": {"delta": 0.5},
+    }
+    card = as_card(config_from_tree(tree), ANSWERS, steps=1234)
+    header = yaml.safe_load(card.split("---")[1])
+    assert (header["library_name"], header["base_model"]) == ("peft", "Qwen/Qwen2.5-VL-3B-Instruct")
+    for words in (
+        "LoRA of rank 16, alpha 64, 1,234 steps",
+        r"go, stop\|now \<b\>",
+        "60 s",
+        "1 to 9",
+        "temporal, Delta 0.5",
+    ):
+        assert words in card
+    own, plain = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    for code in (own, plain):
+        compile(code, "card", "exec")
+    assert "mmtpp.Forecaster" in own
+    assert "PeftModel" in plain
+
+
+def test_a_whole_model_of_stage_one():
+    card = as_card(config_from_tree({"lora": {"rank": 0}}), None, steps=5)
+    assert {"library_name": "transformers"}.items() <= yaml.safe_load(card.split("---")[1]).items()
+    [plain] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "PeftModel" not in plain
+    assert "a random tiny" in card
+
+
+def test_a_merged_model_names_both_of_its_parts(tmp_path: Path):
+    write_merged_card(
+        tmp_path, base="hf://owner/base@" + "b" * 40, adapter="s3://b/adapter", difference=2e-6
+    )
+    card = (tmp_path / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert (header["library_name"], header["base_model"]) == ("transformers", "owner/base")
+    assert "`s3://b/adapter`" in card
+    assert "at most 2e-06 nats" in card
+    [plain] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    compile(plain, "card", "exec")

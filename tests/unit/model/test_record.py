@@ -1,0 +1,92 @@
+"""A model is not used with another template than its own without a word."""
+
+import logging
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ModelError
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.record import (
+    Answers,
+    check_template,
+    recorded_answers,
+    write_template,
+)
+from mmtpp.storage.manifest import Manifest
+
+OWN = with_values(RunConfig(), {"template.style": "minimal", "template.time_bytes": 2})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    write_template(OWN, tmp_path, None)
+    return str(tmp_path)
+
+
+def test_the_same_template_passes_silently(folder: str, caplog: pytest.LogCaptureFixture):
+    other = with_values(OWN, {"compression.delta": 3.0, "window.max_tokens": 128})
+    check_template(other, folder, to_train=False)
+    assert caplog.messages == []
+
+
+def test_a_folder_without_record_passes(tmp_path: Path):
+    check_template(OWN, str(tmp_path), to_train=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("template.style", "compact"),
+        ("template.time_bytes", 4),
+        ("compression.run_encoding", "run_length"),
+    ],
+)
+def test_another_language_is_refused_but_to_train(
+    folder: str, caplog: pytest.LogCaptureFixture, key: str, value: object
+):
+    other = with_values(OWN, {key: value})
+    with pytest.raises(ModelError, match=f"{key} = .*, here {value}"):
+        check_template(other, folder, to_train=False)
+    with caplog.at_level(logging.WARNING):
+        check_template(other, folder, to_train=True)
+    assert key in caplog.text
+
+
+def test_other_images_are_worth_a_warning(folder: str, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        check_template(with_values(OWN, {"template.images": "none"}), folder, to_train=False)
+    assert "template.images = per_event, here none" in caplog.text
+
+
+def test_what_a_model_answers_is_recorded(tmp_path: Path, folder: str):
+    answers = Answers(
+        ("time", "type"), IntervalRange(0.5, 90.0, 1e-6), (0, 4), ("a", "b"), 60.0, history=True
+    )
+    other = tmp_path / "finetuned"
+    other.mkdir()
+    write_template(OWN, other, answers)
+    assert recorded_answers(str(other)) == answers
+    assert recorded_answers(folder) is None
+    check_template(OWN, str(other), to_train=False)
+
+
+def test_a_store_of_another_unit_or_other_types_is_refused():
+    answers = Answers(
+        ("time",), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False
+    )
+    answers.check(_manifest(60.0, ["a", "b"]), where="store")
+    with pytest.raises(ModelError, match=r"units of 1 s, the model was trained with units of 60 s"):
+        answers.check(_manifest(1.0, ["a", "b"]), where="store")
+    with pytest.raises(ModelError, match=r"the types are b, a; of the model's own store .* a, b"):
+        answers.check(_manifest(60.0, ["b", "a"]), where="store")
+    with pytest.raises(ModelError, match="the types are nameless"):
+        answers.check(_manifest(60.0, []), where="store")
+
+
+def _manifest(seconds_per_unit: float, type_names: list[str]) -> Manifest:
+    whole = {each.name: None for each in fields(Manifest)}
+    return Manifest(**(whole | {"seconds_per_unit": seconds_per_unit, "type_names": type_names}))  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,58 @@
+"""The columns of forecasts are the same whatever one batch happens to hold; parts do not matter."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from mmtpp.config.load import config_from_tree
+from mmtpp.config.schema import Prediction
+from mmtpp.core.intervals import IntervalRange
+from mmtpp.model.record import Answers
+from mmtpp.predict.next_event import forecast_schema
+from mmtpp.predict.predict import _in_one_part
+
+
+def _answers(*tasks: str) -> Answers:
+    return Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False)
+
+
+def test_batches_with_and_without_future_events_go_together():
+    schema = forecast_schema(_answers("time", "joint"), Prediction(futures=2))
+    some = {"sequence_id": "a", "futures": [[{"time": 1.0, "type": "x"}], []]}
+    none = {"sequence_id": "b", "futures": [[], []]}
+    table = pa.concat_tables([pa.Table.from_pylist([row], schema) for row in (some, none)])
+    assert table["futures"].to_pylist() == [some["futures"], none["futures"]]
+
+
+def test_there_is_a_column_for_what_the_model_answers():
+    levels = Prediction(quantiles=(0.025, 0.5))
+    time = forecast_schema(_answers("time"), levels).names
+    assert {"interval_mean", "interval_q2.5", "interval_q50", "simultaneous"} <= set(time)
+    assert not {"type", "futures"} & set(time)
+    kind = forecast_schema(_answers("type"), levels).names
+    assert {"type", "type_probabilities"} <= set(kind)
+    assert "interval_mean" not in kind
+
+
+def test_new_events_need_no_parts_and_lose_none(tmp_path: Path):
+    """Settings of the training go with new events: none is held out, and none needs a part."""
+    (tmp_path / "today.csv").write_text("t\n1\n")
+    tree = {
+        "source": {"kind": "columns", "uri": str(tmp_path), "columns": {"time": "t"}},
+        "split": {"by": "time", "test_from": "2024-01-01"},
+    }
+    whole = {
+        "by": "hash",
+        "validation_fraction": 0.0,
+        "test_fraction": 0.0,
+        "validation_from": "",
+        "test_from": "",
+    }
+    assert _in_one_part(config_from_tree(tree)).split.model_dump() == whole
+    tree["split"] = {"by": "given"}
+    assert _in_one_part(config_from_tree(tree)).split.model_dump() == whole
+    # as given, equal ids of train.csv and test.csv stay apart
+    (tmp_path / "today.csv").unlink()
+    for name in ("train.csv", "test.csv", "README.md"):
+        (tmp_path / name).write_text("t\n1\n")
+    assert _in_one_part(config_from_tree(tree)).split.by == "given"

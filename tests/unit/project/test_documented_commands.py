@@ -1,0 +1,86 @@
+"""Commands in the documentation: programs, options, files, targets and settings that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from ray.dashboard.modules.job.cli import job_cli_group
+from ray.scripts.scripts import cli
+
+from mmtpp.config.flat import flat_settings
+from mmtpp.config.schema import RunConfig
+
+ROOT = Path(__file__).parents[3]
+PAGES = [
+    path
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+]
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+OPEN_KEYS = ("store.machine_labels.", "training.machine_labels.")  # whose last part is the user's
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """Words of each command in the page's shell blocks."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"&&|;|\|\|", line.split(" #")[0].split("<!--")[0]):
+                try:
+                    words = shlex.split(part)
+                except ValueError:  # a quotation that a separator cut
+                    continue
+                found += [words] if words else []
+    return found
+
+
+def _check_ray(words: list[str]) -> None:
+    command: click.Command = cli
+    rest = words[1:]
+    while isinstance(command, click.Group):
+        name = rest.pop(0)
+        group = job_cli_group if name == "job" and command is cli else command.commands.get(name)
+        assert group is not None, f"no such command of ray: {words}"
+        command = group
+    options = {each for parameter in command.params for each in parameter.opts}
+    for word in rest[: rest.index("--")] if "--" in rest else rest:
+        if word.startswith("--"):
+            assert word.split("=")[0] in options, f"no such option of ray: {word} in {words}"
+
+
+def _check_settings(words: list[str]) -> None:
+    known = set(flat_settings(RunConfig()))
+    for place, word in enumerate(words):
+        if word == "--config":
+            assert (ROOT / words[place + 1]).is_file() or words[place + 1] == "FILE.toml", words
+        if word == "--set":
+            key = words[place + 1].split("=")[0]
+            is_open = key.startswith(OPEN_KEYS)
+            assert is_open or key in known or key.startswith("sweep."), f"no such setting: {key}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_name_what_exists(page: Path):
+    for words in _commands(page):
+        program = words[0]
+        if program == "ray":
+            _check_ray(words)
+        if program == "make":
+            assert words[1] in TARGETS, words
+        for word in words:
+            if re.fullmatch(r"(jobs|tune|cluster)/[\w/]+\.(py|yaml|toml|json)", word):
+                assert (ROOT / word).is_file(), words
+            if word.startswith("file://") and "*" not in word:
+                assert (ROOT / word.removeprefix("file://")).is_file(), words
+        _check_settings(words)
+
+
+def test_a_wrong_command_would_be_noticed():
+    with pytest.raises(AssertionError, match="--working-dri"):
+        _check_ray(["ray", "job", "submit", "--working-dri", "."])
+    with pytest.raises(AssertionError, match="no such command"):
+        _check_ray(["ray", "jobs"])
+    with pytest.raises(AssertionError, match=r"no such setting: store\.url"):
+        _check_settings(["--set", "store.url=x"])

@@ -1,0 +1,164 @@
+"""Downloads from a server that speaks the hub's protocol, with the hub's own client."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "tokenizer.json": b"{}",
+    "config.json": b"[]",
+    "model.safetensors": b"weights",
+    "modeling.py": b"raise SystemExit('remote code')",
+    "pytorch_model.bin": b"pickle",
+    "chat_template.jinja": b"{{ messages }}",
+    "LICENSE": b"Apache-2.0",
+    "README.md": b"the base",
+}
+DOWNLOADED = set(FILES) - {"modeling.py", "pytorch_model.bin"}
+
+
+@pytest.fixture
+def hub() -> Iterator[tuple[str, list[str]]]:
+    """Its address, and the files that were asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, *, body: bool) -> None:
+            path = self.path.partition("?")[0]
+            if path.startswith("/api/models/owner/name/"):
+                siblings = [{"rfilename": name} for name in FILES]
+                tree = [
+                    {"type": "file", "path": name, "oid": "0", "size": len(content)}
+                    for name, content in FILES.items()
+                ]
+                info = {"id": "owner/name", "sha": COMMIT, "siblings": siblings}
+                self._send(json.dumps(tree if "/tree/" in path else info).encode(), body=body)
+            elif path.startswith("/owner/name/resolve/") and path.split("/")[-1] in FILES:
+                name = path.split("/")[-1]
+                asked.append(name)
+                self._send(FILES[name], body=body, etag=hashlib.sha1(FILES[name]).hexdigest())
+            else:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RepoNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        def _send(self, content: bytes, *, body: bool, etag: str = "") -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("X-Repo-Commit", COMMIT)
+            if etag:
+                self.send_header("ETag", f'"{etag}"')
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+
+
+DOWNLOAD = """
+import sys
+from mmtpp.model.folder import local_folder
+with local_folder(sys.argv[1]) as folder:
+    print(folder); print(*sorted(each.name for each in folder.iterdir()))
+"""
+COMPANIONS = """
+import sys
+from mmtpp.model.companions import read_companions
+for name, content in sorted(read_companions(sys.argv[1]).items()):
+    print(name, content.decode())
+"""
+PIN = "import sys; from mmtpp.storage.hub import pinned; print(pinned(sys.argv[1]))"
+
+
+def _download(
+    endpoint: str, home: Path, uri: str, program: str = DOWNLOAD
+) -> subprocess.CompletedProcess:
+    """In a new process: the client reads its environment once."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", program, uri],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_weights_and_json_are_downloaded_once_and_nothing_that_runs(
+    hub: tuple[str, list[str]], tmp_path: Path
+):
+    endpoint, asked = hub
+    done = _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}")
+    assert done.returncode == 0, done.stderr
+    folder, names = done.stdout.splitlines()
+    assert names.split() == sorted(DOWNLOADED)
+    assert (Path(folder) / "model.safetensors").read_bytes() == b"weights"
+    assert set(asked) == DOWNLOADED
+    downloads = len(asked)
+    assert _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}").returncode == 0
+    assert len(asked) == downloads
+
+
+def test_the_small_files_of_a_base_come_without_its_weights(
+    hub: tuple[str, list[str]], tmp_path: Path
+):
+    endpoint, asked = hub
+    done = _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}", COMPANIONS)
+    assert done.stdout.splitlines() == [
+        "LICENSE Apache-2.0",
+        "README.base.md the base",
+        "chat_template.jinja {{ messages }}",
+    ], done.stderr
+    assert set(asked) == {"LICENSE", "README.md", "chat_template.jinja"}
+
+
+def test_a_model_without_revision_is_pinned_to_the_commit_of_today(
+    hub: tuple[str, list[str]], tmp_path: Path
+):
+    for uri in ("hf://owner/name", f"hf://owner/name@{COMMIT}"):
+        done = _download(hub[0], tmp_path, uri, PIN)
+        assert done.stdout.strip() == f"hf://owner/name@{COMMIT}", done.stderr
+    assert _download(hub[0], tmp_path, "s3://b/m", PIN).stdout.strip() == "s3://b/m"
+
+
+def test_what_the_hub_does_not_have_is_named(hub: tuple[str, list[str]], tmp_path: Path):
+    done = _download(hub[0], tmp_path, "hf://owner/other")
+    assert "StorageError" in done.stderr
+    assert "the hub does not give this model" in done.stderr
+    assert "where: hf://owner/other" in done.stderr
+
+
+def test_a_hub_that_is_not_there_is_named(tmp_path: Path):
+    done = _download("http://127.0.0.1:1", tmp_path, "hf://owner/name")
+    assert "the hub does not give this model" in done.stderr

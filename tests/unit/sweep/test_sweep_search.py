@@ -1,0 +1,102 @@
+"""Ray Tune's searchers and schedulers, and how many trials run at a time."""
+
+import json
+import math
+
+import pytest
+
+from mmtpp.runtime.machines import Need
+from mmtpp.sweep.search import concurrency, drawn, param_space, scheduler, searcher
+from mmtpp.sweep.sweep_settings import Domain
+
+
+def test_ranges_stay_within_their_ends_and_hold_both(sweep_of):
+    sweep = sweep_of(
+        '[space]\n"lora.rank" = {low = 1, high = 3}\n'
+        '"lora.alpha" = {low = 8, high = 32, step = 8}\n'
+        '"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n'
+        '"training.samples_per_step" = {low = 1, high = 64, log = true}\n',
+        "sweep.searcher=random",
+        "sweep.num_trials=4",
+    )
+    drawn = {
+        key: [domain.sample() for _ in range(400)]
+        for key, domain in param_space(sweep, is_grid=False).items()
+    }
+    assert set(drawn["lora.rank"]) == {1, 2, 3}
+    assert set(drawn["lora.alpha"]) == {8, 16, 24, 32}
+    rates = [math.log10(each) for each in drawn["training.learning_rate"]]
+    assert min(rates) >= -4
+    assert max(rates) <= -2
+    assert abs(sum(rates) / 400 + 3) < 0.15  # even in the logarithm
+    assert {1, 64} >= {min(drawn["training.samples_per_step"])}
+    assert max(drawn["training.samples_per_step"]) <= 64
+
+
+def test_every_searcher_and_scheduler_is_the_one_asked_for(sweep_of):
+    rates = '[space]\n"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n'
+    chosen = ["sweep.searcher=random", "sweep.num_trials=4"]
+    asha = sweep_of(rates, *chosen, 'sweep.scheduler={kind = "asha", every_steps = 5}')
+    assert asha.trial_config({}).training.validate_every == 5
+    assert "AsyncHyperBand" in type(scheduler(asha)).__name__
+    pbt = sweep_of(rates, *chosen, 'sweep.scheduler={kind = "pbt", every_steps = 7}')
+    assert pbt.trial_config({}).training.checkpoint_every == 7
+    assert pbt.trial_config({}).training.keep_checkpoints == 1 + 1000 // 7
+    assert "PopulationBased" in type(scheduler(pbt)).__name__
+    both = 'sweep.metric=["validation/loss_per_token", "data/tokens_per_event"]'
+    front = sweep_of(
+        rates, "sweep.searcher=optuna", "sweep.num_trials=4", both, 'sweep.mode=["min", "min"]'
+    )
+    assert "Optuna" in type(searcher(front, [], at_once=1).searcher).__name__
+
+
+def test_trials_at_a_time_never_hold_what_another_waits_for():
+    need = Need("workers", 2, {"CPU": 1.0}, {}, "")
+    assert concurrency(need, [{"CPU": 2.0}], at_most=0) == 1
+    assert concurrency(need, [{"CPU": 9.0}], at_most=0) == 4
+    assert concurrency(need, [{"CPU": 3.5}, {"CPU": 3.5}, {"memory": 1e9}], at_most=0) == 3
+    assert concurrency(need, [{"CPU": 9.0}], at_most=3) == 3
+    on_gpus = Need("workers", 2, {"CPU": 1.0, "GPU": 1.0}, {}, "")
+    assert concurrency(on_gpus, [{"CPU": 9.0, "GPU": 2.0}] * 100, at_most=0) == 100
+
+
+def test_a_population_stays_in_its_ranges(sweep_of):
+    rates = '[space]\n"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}\n'
+    pbt = scheduler(
+        sweep_of(
+            rates,
+            "sweep.searcher=random",
+            "sweep.num_trials=4",
+            'sweep.scheduler={kind = "pbt", every_steps = 7}',
+        )
+    )
+    assert pbt._custom_explore_fn({"training.learning_rate": 1.2e-2}) == {
+        "training.learning_rate": 1e-2
+    }
+
+
+def test_the_nearest_value_of_a_range_is_on_its_steps():
+    whole = Domain(low=4, high=12, step=4)
+    assert [whole.nearest(each) for each in (0, 5.9, 6.1, 11, 40)] == [4, 4, 8, 12, 12]
+    assert isinstance(whole.nearest(9.6), int)
+    assert [
+        Domain(low=0.05, high=1.0, step=0.05).nearest(each) for each in (0.07, 0.13)
+    ] == pytest.approx([0.05, 0.15])
+    assert Domain(low=0.5, high=1.0).nearest(0.6) == 0.6
+    assert Domain(low=128, high=512).probes() == [128, 129, 320, 512]
+    assert Domain(low=1e-4, high=1e-2, log=True).probes() == pytest.approx([1e-4, 1e-3, 1e-2])
+
+
+def test_trials_are_drawn_from_the_space_and_the_same_for_a_seed(sweep_of):
+    sweep = sweep_of(
+        '[space]\n"lora.rank" = {low = 1, high = 3}\n"training.loss_weights" = [{text = 0.1}]\n'
+        '"model.tiny_width" = [24, 48]\n',
+        "sweep.searcher=random",
+        "sweep.num_trials=4",
+    )
+    trials = drawn(sweep, 50, seed=1)
+    assert trials == drawn(sweep, 50, seed=1) != drawn(sweep, 50, seed=2)
+    assert {each["lora.rank"] for each in trials} == {1, 2, 3}
+    assert {each["model.tiny_width"] for each in trials} == {24, 48}
+    assert all(each["training.loss_weights"] == {"text": 0.1} for each in trials)
+    json.dumps(trials)  # no numbers of NumPy's
