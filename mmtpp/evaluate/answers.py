@@ -16,9 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.supervision import EveryEvent
 from mmtpp.data.samples.actors import iter_samples
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import assemble_settings
 from mmtpp.data.store.store_reader import Address, StoreReader
 from mmtpp.evaluate.metrics import Estimate, few_sequences, mean_estimates
@@ -129,7 +132,7 @@ def evaluate_answers(
         Metrics by name, the number of questions, and where the table is.
     """
     settings = assemble_settings(
-        config, manifest, split=config.evaluation.split, asking=Asking(("qa",))
+        config, manifest, split=config.evaluation.split, supervision=EveryEvent(("qa",))
     )
     plan = make_plan(settings, vocabulary.token_ids())
     tables = iter_samples(

@@ -15,7 +15,7 @@ from mmtpp.config.flat import flat_settings
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.branches import EVENT_TASKS, check_futures
 from mmtpp.core.errors import DataError
-from mmtpp.data.samples.plan import make_plan
+from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.answers import evaluate_answers
 from mmtpp.evaluate.forecast_scores import evaluate_forecasts

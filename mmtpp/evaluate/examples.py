@@ -16,8 +16,10 @@ from mmtpp.core.branches import TASKS
 from mmtpp.core.events import NO_FRAME
 from mmtpp.core.row import Row
 from mmtpp.data.samples.actors import iter_samples
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import AssembleSettings, Plan
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.plan import Plan
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.store.store_reader import Address, StoreReader
 from mmtpp.model.loaded import LoadedModel, ModelSource
 from mmtpp.model.processor import encode_image

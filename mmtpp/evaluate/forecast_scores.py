@@ -10,9 +10,12 @@ import pyarrow as pa
 from mmtpp.config.schema import RunConfig, Tasks
 from mmtpp.core.branches import EVENT_TASKS
 from mmtpp.core.errors import DataError
+from mmtpp.core.supervision import EveryEvent
 from mmtpp.data.samples.actors import iter_samples
-from mmtpp.data.samples.plan import AssembleSettings, Plan, make_plan
-from mmtpp.data.settings import asking_of, assemble_settings
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan
+from mmtpp.data.settings import assemble_settings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
@@ -87,7 +90,7 @@ def evaluate_forecasts(
         config,
         manifest,
         split=config.evaluation.split,
-        asking=asking_of(asked, expansions=grid.first_bytes),
+        supervision=EveryEvent(asked.asked, grid.first_bytes),
     )
     settings = replace(settings, packed=True)  # short sequences share a forward pass
     plan = make_plan(settings, vocabulary.token_ids())

@@ -26,9 +26,12 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
 from mmtpp.core.intervals import IntervalGrid
 from mmtpp.core.order import seed_from
+from mmtpp.core.supervision import FutureOrigins
 from mmtpp.data.samples.actors import iter_samples
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import assemble_settings
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.metrics import CONFIDENCE, Estimate, mean_estimates
@@ -255,7 +258,7 @@ class FutureDrawer:
         self._assembler = Assembler(settings, loaded.token_ids)
         self._roller = Roller(
             loaded.model,
-            settings.writer(loaded.token_ids),
+            settings.build_template(loaded.token_ids),
             type_codes,
             loaded.vocabulary.type_ids(type_codes),
             grid,
@@ -328,8 +331,8 @@ def evaluate_horizon(
         DataError: no sequence is longer than the horizon.
     """
     wanted = config.evaluation
-    asking = Asking(("time",), ahead=True, origins=wanted.origins, horizon=wanted.horizon)
-    settings = assemble_settings(config, manifest, split=wanted.split, asking=asking)
+    supervision = FutureOrigins(("time",), num_origins=wanted.origins, horizon=wanted.horizon)
+    settings = assemble_settings(config, manifest, split=wanted.split, supervision=supervision)
     tables = iter_samples(
         config,
         make_plan(settings, vocabulary.token_ids()),

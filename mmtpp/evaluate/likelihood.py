@@ -7,7 +7,8 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.scores import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.data.samples.actors import iter_samples
-from mmtpp.data.samples.plan import AssembleSettings, Plan
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.plan import Plan
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
 from mmtpp.evaluate.score import WindowScorer

@@ -5,8 +5,9 @@ import pyarrow as pa
 import torch
 
 from mmtpp.core.scores import LossSums, score_events
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.model.loaded import LoadedModel, ModelSource
 
 EVENT_SCHEMA = pa.schema(

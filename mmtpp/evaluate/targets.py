@@ -12,8 +12,9 @@ from mmtpp.core.order import seed_from
 from mmtpp.core.row import Row
 from mmtpp.core.timecode import bin_edges, encode_intervals
 from mmtpp.core.tokens import Modality
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
 from mmtpp.model.generation import TextWriter, WritingSettings
 from mmtpp.model.loaded import LoadedModel, ModelSource

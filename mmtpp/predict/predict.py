@@ -21,12 +21,14 @@ from mmtpp.core.branches import check_futures
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.intervals import IntervalGrid
 from mmtpp.core.split import part_of_path
+from mmtpp.core.supervision import FollowingEvent
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.actors import iter_samples
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import AssembleSettings, make_plan
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import (
-    asking_of,
     assemble_settings,
     source_reader,
     store_vocabulary,
@@ -99,7 +101,7 @@ def predict(config: RunConfig) -> dict[str, object]:
         config,
         manifest,
         split="all",
-        asking=asking_of(asked, expansions=grid.first_bytes, ahead=True),
+        supervision=FollowingEvent(asked.asked, grid.first_bytes),
     )
     # what held-out evaluation is restricted to does not concern a user's own events
     settings = replace(settings, max_sequences=0, time_from=-1e300, time_to=1e300)
@@ -185,7 +187,7 @@ class NextEventForecaster:
     ) -> None:
         loaded = LoadedModel.of(source, image_px=settings.image_px)
         self._assembler = Assembler(settings, loaded.token_ids)
-        template = settings.writer(loaded.token_ids)
+        template = settings.build_template(loaded.token_ids)
         self._forecast = NextEvent(loaded, template, answers, grid, prediction, writing, seed)
         self._image_px = settings.image_px
         self._prediction = prediction

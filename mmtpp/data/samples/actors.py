@@ -8,8 +8,7 @@ import pyarrow as pa
 import ray
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.samples.plan import Plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.runtime.hardware import choose_hardware, workers
 from mmtpp.runtime.machines import wait_for
 from mmtpp.runtime.progress import Progress
