@@ -7,7 +7,7 @@ from mmtpp.core.errors import ConfigError
 
 # packages by extra; the extras are those of pyproject.toml
 EXTRAS = {
-    "train": ("accelerate", "deepspeed", "ninja", "psutil"),
+    "train": ("deepspeed", "ninja"),
     "track": ("mlflow",),
     "tune": ("optuna", "tomli_w"),
 }
