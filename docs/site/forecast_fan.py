@@ -82,7 +82,8 @@ def draw() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{title}">\n'
         f"  <title>{title}</title>\n{STYLE}"
-        f'  <rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="12"/>\n'
+        f'  <rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" '
+        'rx="12"/>\n'
         f'  <polygon class="wide" points="{band(0, 4)}"/>\n'
         f'  <polygon class="narrow" points="{band(1, 3)}"/>\n'
         f'  <polyline class="median" points="{points(grid, fan[2])}"/>\n'

@@ -5,6 +5,7 @@ written as GitHub needs them, relative to the page in the repository; here they 
 site. A link to a source file leads to a page that shows the file, so the site needs no other server.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -18,11 +19,14 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[2]
 DOCS = "docs"
 SOURCE = "source"  # folder of the site for pages that show source files
+MODULES = "modules.md"  # generated: every module with the first sentence of its docstring
 SKIPPED = {"build", "dist", "mlruns", "own", "tests"}  # folders without pages of the site
 PICTURES = {".png", ".svg", ".jpg"}
 LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 
-CODE = re.compile(r"^(?P<fence>`{3,})[^\n]*\n.*?^(?P=fence)[ \t]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+CODE = re.compile(
+    r"^(?P<fence>`{3,})[^\n]*\n.*?^(?P=fence)[ \t]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE
+)
 LINK = re.compile(r"""(?P<before>\]\(|\b(?:src|href)=")(?P<target>[^)\s"]+)""")
 LIST_AFTER_TEXT = re.compile(r"^(?P<text>(?![-|#> ]|\d+\. ).+)\n(?=(?:- |1\. ))", re.MULTILINE)
 
@@ -34,7 +38,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(_file(config, path, path))
     documents = [f"{DOCS}/{file.src_uri}" for file in files if file.src_uri.endswith(".md")]
     documents = [path for path in documents if (ROOT / path).is_file()] + pages
+    files.append(File.generated(config, MODULES, content=_modules_page()))
     targets = {target for path in documents for target in _linked_files(path)}
+    targets |= {path.as_posix() for path, _ in _modules()}
     for target in sorted(targets - set(pages)):
         uri = _site_path(target)
         if uri.startswith(f"{SOURCE}/"):
@@ -49,13 +55,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     if uri.startswith(f"{SOURCE}/") and not uri.endswith(".ipynb.md"):
         return markdown
+    if uri == MODULES:
+        return markdown
     repository_path = f"{DOCS}/{uri}" if (ROOT / DOCS / uri).is_file() else uri
     if uri.endswith(".ipynb.md"):
         repository_path = uri.removeprefix(f"{SOURCE}/").removesuffix(".md")
 
     def rewrite(text: str) -> str:
         text = LIST_AFTER_TEXT.sub(r"\g<text>\n\n", text)
-        return LINK.sub(lambda link: link["before"] + _rewritten(link["target"], repository_path, uri), text)
+        return LINK.sub(
+            lambda link: link["before"] + _rewritten(link["target"], repository_path, uri), text
+        )
 
     return _outside_code(markdown, rewrite)
 
@@ -134,6 +144,30 @@ def _source_page(target: str) -> str:
         return f"{front}# {target}\n\n" + "".join(f"- `{name}`\n" for name in names)
     language = LANGUAGES.get(path.suffix, "text")
     return f"{front}# {target}\n\n`````{language}\n{path.read_text()}\n`````\n"
+
+
+def _modules() -> Iterator[tuple[Path, str]]:
+    """Path and docstring of every module of the package that has one."""
+    for path in sorted((ROOT / "mmtpp").rglob("*.py"), key=lambda path: (path.parent, path.name)):
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        if docstring:
+            yield path.relative_to(ROOT), docstring
+
+
+def _modules_page() -> str:
+    """The page of all modules, by package."""
+    lines = ["# Modules", "", "The first sentence of every module's docstring.", ""]
+    package = None
+    for path, docstring in _modules():
+        if path.parent != package:
+            package = path.parent
+            lines += ["", f"## {package}/", "", "| module | |", "|---|---|"]
+        paragraph = " ".join(docstring.split("\n\n")[0].split())
+        sentence = (
+            re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0].replace("``", "`").replace("|", "\\|")
+        )
+        lines.append(f"| [`{path.stem}`]({_site_path(path.as_posix())}) | {sentence} |")
+    return "\n".join(lines) + "\n"
 
 
 def _cells(notebook: dict) -> Iterator[str]:

@@ -27,9 +27,13 @@ def _apply_diff(root: Path, diff: str) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_works_on_a_copy_of_the_package(name: str, tmp_path: Path):
-    shutil.copytree(ROOT / "mmtpp", tmp_path / "mmtpp", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "mmtpp", tmp_path / "mmtpp", ignore=shutil.ignore_patterns("__pycache__")
+    )
     tests: list[str] = []
-    for language, code in re.findall(r"^```(python|diff)\n(.*?)^```", EXAMPLES[name], re.DOTALL | re.MULTILINE):
+    for language, code in re.findall(
+        r"^```(python|diff)\n(.*?)^```", EXAMPLES[name], re.DOTALL | re.MULTILINE
+    ):
         if language == "diff":
             _apply_diff(tmp_path, code)
             continue
