@@ -1,14 +1,15 @@
 """MkDocs hooks: the pages beside the code become pages of the site.
 
 Every page of the repository (``mmtpp/core/README.md``) keeps its path in the site. Links are
-written as GitHub needs them, relative to the page in the repository; here they become links of the
-site. A link to a source file leads to a page that shows the file, so the site needs no other server.
+written as GitHub needs them, relative to the page in the repository. Here they become links of the
+site. A link to a source file leads to a page that shows the file, so the site needs no other
+server.
 """
 
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
 
@@ -62,7 +63,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         repository_path = uri.removeprefix(f"{SOURCE}/").removesuffix(".md")
 
     def rewrite(text: str) -> str:
-        text = LIST_AFTER_TEXT.sub(r"\g<text>\n\n", text)
+        text = LIST_AFTER_TEXT.sub(r"\g<text>\n\n", text)  # as Python-Markdown needs it
         return LINK.sub(
             lambda link: link["before"] + _rewritten(link["target"], repository_path, uri), text
         )
@@ -82,7 +83,7 @@ def _file(config: MkDocsConfig, uri: str, path: str) -> File:
     return File.generated(config, uri, abs_src_path=str(ROOT / path))
 
 
-def _outside_code(markdown: str, rewrite) -> str:
+def _outside_code(markdown: str, rewrite: Callable[[str], str]) -> str:
     """Apply a function to the text between code blocks and code spans."""
     parts, end = [], 0
     for code in CODE.finditer(markdown):

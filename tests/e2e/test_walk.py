@@ -1,4 +1,4 @@
-"""A newcomer with a table of events follows "Your own events", and nothing else, to a report of it."""
+"""A newcomer with a table of events follows "Your own events", and nothing else, to a report."""
 
 import os
 import re

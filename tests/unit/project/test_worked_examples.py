@@ -1,4 +1,4 @@
-"""The worked examples of the documentation: their code is applied to a copy of the package and run."""
+"""The worked examples: the code of the page is applied to a copy of the package and tested."""
 
 import os
 import re
