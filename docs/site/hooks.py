@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = "docs"
 SOURCE = "source"  # folder of the site for pages that show source files
 MODULES = "modules.md"  # generated: every module with the first sentence of its docstring
-SKIPPED = {"build", "dist", "mlruns", "own", "tests"}  # folders without pages of the site
+SKIPPED = {DOCS, "build", "dist", "mlruns", "own", "tests", "venv"}  # have no pages of the site
 PICTURES = {".png", ".svg", ".jpg"}
 LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 
@@ -73,10 +73,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _project_pages() -> Iterator[str]:
     """Paths of the repository's pages outside docs/."""
-    for path in ROOT.rglob("*.md"):
-        parts = path.relative_to(ROOT).parts
-        if not (SKIPPED | {DOCS}) & set(parts) and not any(part.startswith(".") for part in parts):
-            yield path.relative_to(ROOT).as_posix()
+    for place in ROOT.iterdir():
+        if place.name in SKIPPED or place.name.startswith("."):
+            continue
+        for path in [place] if place.is_file() else place.rglob("*.md"):
+            if path.suffix == ".md":
+                yield path.relative_to(ROOT).as_posix()
 
 
 def _file(config: MkDocsConfig, uri: str, path: str) -> File:
