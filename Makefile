@@ -67,9 +67,11 @@ audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
 	$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-check: setup ## lint, format, types, and every cluster file against its schema
+check: setup ## lint, format, types, documentation, and every cluster file against its schema
 	@echo "== check: the cluster files"
 	$(BIN)/python -m pytest --quiet tests/unit/project/test_cluster_yaml.py tests/unit/project/test_kubernetes.py
+	@echo "== check: the documentation"
+	$(BIN)/python -m pytest --quiet tests/unit/project/test_site.py tests/unit/project/test_documented_commands.py
 	@echo "== check: ruff, pyright"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -108,8 +110,9 @@ quality: setup ## quality on real data against classical and neural baselines (h
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,local,dev,quality]'
 	$(BIN)/python -m benchmarks.quality.run
 
-docs: setup ## the Python API's reference from its docstrings, as pages in .mmtpp/docs
-	$(BIN)/python -m mmtpp.api.reference .mmtpp/docs
+docs: setup ## build the documentation site into .mmtpp/docs; it opens without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open .mmtpp/docs/index.html"
 
 pictures: setup ## the README's pictures, from the runs of the demo; needs Chromium
 	$(BIN)/python -m benchmarks.pictures
