@@ -1,4 +1,4 @@
-"""Optional packages: which extra of ``pip install 'mmtpp[EXTRA]'`` brings what a command imports."""
+"""Optional packages: which extra of ``pip install 'mmtpp[EXTRA]'`` brings what a command needs."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
