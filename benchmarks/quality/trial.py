@@ -15,8 +15,9 @@ import pyarrow as pa
 import torch
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.order import samples_of_step, seed_from
 from mmtpp.core.row import HISTORY, Row
+from mmtpp.core.sample_order import samples_of_step
+from mmtpp.core.seeds import seed_from
 from mmtpp.data.samples.assemble import Assembler, row_from_arrow
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig, Tasks
-from mmtpp.core.branches import EVENT_TASKS
 from mmtpp.core.errors import DataError
+from mmtpp.core.tasks import EVENT_TASKS
 from mmtpp.data.samples.actors import iter_samples
 from mmtpp.data.samples.plan import AssembleSettings, Plan, make_plan
 from mmtpp.data.settings import asking_of, assemble_settings
@@ -189,7 +189,7 @@ def read_histories(settings: AssembleSettings, codes: list[int]) -> list[History
     place_of[codes] = np.arange(len(codes))
     histories: list[History] = []
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.of(sequence.times)
+        first, last = settings.time_range.event_range(sequence.times)
         start, end = sequence.span(settings.split)
         last = min(last, end)
         if start < last and last - first > 1:

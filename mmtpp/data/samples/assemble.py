@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.branches import BranchedTokens, lay_out_branches, lay_out_questions
 from mmtpp.core.row import HISTORY, Branches, Questions, Row
-from mmtpp.core.shorten import shorten, shorten_to_fit
+from mmtpp.core.text_truncation import truncate_texts, truncate_texts_to_fit
 from mmtpp.core.tokens import TokenIds, Tokens
 from mmtpp.data.samples.plan import AssembleSettings
 from mmtpp.data.store.store_reader import Address, StoredEvents, StoreReader
@@ -95,8 +95,10 @@ class Assembler:
     def _write(self, window: "_PlannedWindow") -> "_Written":
         stored = self._reader.events(window.address, window.start, window.end)
         events = replace(stored.events, similar=window.similar)
-        events = shorten(events, self._settings.max_text_tokens or None)
-        events = shorten_to_fit(events, window.longest_text, max_tokens=self._settings.max_tokens)
+        events = truncate_texts(events, self._settings.max_text_tokens or None)
+        events = truncate_texts_to_fit(
+            events, window.longest_text, max_tokens=self._settings.max_tokens
+        )
         stored = replace(stored, events=events)
         asking = self._settings.asking
         if asking is None:

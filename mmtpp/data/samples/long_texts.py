@@ -8,8 +8,8 @@ import numpy as np
 
 from mmtpp.core.branches import question_cost
 from mmtpp.core.events import Events
-from mmtpp.core.shorten import fit_texts
 from mmtpp.core.template import Template
+from mmtpp.core.text_truncation import cut_with_truncation
 from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.store.questions import AskedQuestion
 
@@ -104,8 +104,8 @@ class FittedWindow:
 
     Attributes:
         window: events of the sequence.
-        longest_text: tokens of the longest text that is left whole, ``shorten_to_fit``; None leaves
-            all texts whole.
+        longest_text: tokens of the longest text that is left whole, ``truncate_texts_to_fit``; None
+            leaves all texts whole.
         questions: the first of the questions in words asked after it, and the one after the last.
     """
 
@@ -161,7 +161,7 @@ def _before_questions(
         return last_window(events, template, max_tokens=max_tokens, question_tokens=question_tokens)
 
     try:
-        return FittedWindow(*fit_texts(events, cut, max_tokens=max_tokens))
+        return FittedWindow(*cut_with_truncation(events, cut, max_tokens=max_tokens))
     except EventTooLongError:
         return None
 

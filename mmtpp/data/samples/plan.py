@@ -16,14 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmtpp.core.branches import EVENT_TASKS, branch_costs
+from mmtpp.core.branches import branch_costs
 from mmtpp.core.compression import Compression, compress
-from mmtpp.core.errors import DataError, MmtppError, as_record, from_record
+from mmtpp.core.errors import DataError, MmtppError, error_from_json, error_to_json
 from mmtpp.core.events import Events
-from mmtpp.core.order import seed_from
 from mmtpp.core.packing import pack
-from mmtpp.core.shorten import fit_texts, shorten
+from mmtpp.core.seeds import seed_from
+from mmtpp.core.tasks import EVENT_TASKS
 from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts
 from mmtpp.core.tokens import TokenIds
 from mmtpp.core.window import (
     EventTooLongError,
@@ -31,8 +32,8 @@ from mmtpp.core.window import (
     Window,
     check_events,
     cut_windows,
+    future_origins,
     last_window,
-    origins,
 )
 from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
 from mmtpp.data.samples.over_files import over_files
@@ -79,7 +80,7 @@ class Asking:
     """What is asked about every event (``core.branches``).
 
     Attributes:
-        tasks: names of ``core.branches.TASKS``.
+        tasks: names of ``core.tasks.TASKS``.
         expansions: first bytes of time codes that follow a time question, for forecasts.
         history_is_scored: the events of the history are labels too, as in stage 1.
         ahead: only the event that comes after the last of each sequence is asked about.
@@ -162,7 +163,7 @@ class AssembleSettings:
 
     def writer(self, token_ids: TokenIds) -> Template:
         """What writes the events."""
-        return Template(token_ids, self.template, asked=self.asking is not None)
+        return Template(token_ids, self.template, has_questions=self.asking is not None)
 
     @property
     def time_range(self) -> TimeRange:
@@ -207,7 +208,7 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     )
     table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
     for problem in filter(None, table["problem"].to_pylist()):
-        raise from_record(problem)
+        raise error_from_json(problem)
     if settings.max_sequences:
         chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
         table = table.filter(pc.field("sequence_id").isin(chosen))
@@ -296,7 +297,7 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
                 for name, values in _windows(sequence, settings, template).items():
                     columns[name] += values
     except MmtppError as error:  # Ray Data would wrap it beyond recognition
-        problem = {"problem": as_record(error), "sequence_id": "", "start": 0}
+        problem = {"problem": error_to_json(error), "sequence_id": "", "start": 0}
         return pa.Table.from_pylist([problem], _PLAN_SCHEMA)
     return pa.table(columns, schema=_PLAN_SCHEMA)
 
@@ -309,11 +310,11 @@ def _windows(
     Raises:
         DataError: an event is larger than the context, and may not be cut or has no text.
     """
-    first, last = settings.time_range.of(sequence.times)
+    first, last = settings.time_range.event_range(sequence.times)
     start, end = sequence.span(settings.split)
     # what comes after the part stays unknown, what came before it is its past
     last, own = max(first, min(last, end)), max(0, start - first)
-    chosen = settings.compression.of_sequence(sequence.sequence_id)
+    chosen = settings.compression.for_sequence(sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), chosen)
     try:
         fitted, long_texts = _fit(events, sequence, (first, last), own, settings, template)
@@ -372,7 +373,7 @@ def _fit(
     """
     first, last = span
     whole, max_tokens = events, settings.max_tokens
-    events = shorten(events, settings.max_text_tokens or None)
+    events = truncate_texts(events, settings.max_text_tokens or None)
     times = sequence.times[first:last]
 
     def cut(events: Events) -> list[Window]:
@@ -381,7 +382,7 @@ def _fit(
     if settings.long_events == "stop":
         found, longest = cut(events), None
     else:
-        found, longest = fit_texts(events, cut, max_tokens=max_tokens)
+        found, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)
     windows = [FittedWindow(each, longest) for each in found]
     asked, left_out = fit_questions(events, sequence.questions, template, max_tokens=max_tokens)
     if settings.long_events == "stop" and (
@@ -432,7 +433,7 @@ def _cut(
     ends = [len(events)]
     if asking.origins:
         # the first event has no interval: futures follow the second at the earliest
-        ends = origins(times, asking.origins, horizon=asking.horizon, first=max(2, own))
+        ends = future_origins(times, asking.origins, horizon=asking.horizon, first=max(2, own))
     return [
         last_window(
             events.slice(0, end),

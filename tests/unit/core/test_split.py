@@ -1,4 +1,4 @@
-"""Parts by time: every event in one of them, and nothing of a later part in an earlier one."""
+"""Splits by time: every event is in one split, and no later split influences an earlier one."""
 
 import tomllib
 from dataclasses import replace
@@ -14,7 +14,7 @@ import mmtpp
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.split import TimeSplit, span_of
+from mmtpp.core.split import TimeSplit, events_of_split
 from mmtpp.core.template import TemplateSettings
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
@@ -43,7 +43,7 @@ def test_cuts_in_time_by_hand():
     # the share of validation lies just before a test that is given
     assert TimeSplit(None, 5.0, 0.1, 0.2).cuts(times) == (4.0, 5.0)
     assert TimeSplit(3.0, None, 0.1, 0.2).cuts(times) == (3.0, 8.0)
-    # no share, no part
+    # no share, no events
     assert TimeSplit(None, None, 0.0, 0.0).cuts(times) == (np.inf, np.inf)
     # all before, all after
     assert _spans(times, TimeSplit(50.0, 60.0, 0.1, 0.1)) == [(0, 10), (10, 10), (10, 10)]
@@ -55,7 +55,7 @@ def test_cuts_in_time_by_hand():
 
 def _spans(times: np.ndarray, split: TimeSplit) -> list[tuple[int, int]]:
     cuts = split.cuts(times)
-    return [span_of("time", part, times, cuts) for part in ("train", "validation", "test")]
+    return [events_of_split("time", name, times, cuts) for name in ("train", "validation", "test")]
 
 
 @given(
@@ -65,18 +65,18 @@ def _spans(times: np.ndarray, split: TimeSplit) -> list[tuple[int, int]]:
     st.floats(0, 0.4),
     st.floats(0, 0.4),
 )
-def test_every_event_is_in_one_part_in_order_of_time(times, validation, test, share, test_share):
+def test_every_event_is_in_one_split_in_order_of_time(times, validation, test, share, test_share):
     ordered = np.sort(np.array(times, dtype=np.float64))
     if validation is not None and test is not None and validation > test:
         validation = test
     spans = _spans(ordered, TimeSplit(validation, test, share, test_share))
-    assert [0, len(ordered)] == [spans[0][0], spans[2][1]]
+    assert [spans[0][0], spans[2][1]] == [0, len(ordered)]
     assert spans[0][1] == spans[1][0] <= spans[1][1] == spans[2][0]
     for edge in (spans[1][0], spans[2][0]):
         if 0 < edge < len(ordered):
             assert ordered[edge - 1] < ordered[edge]
     if test is not None:
-        assert (ordered < test).sum() == spans[2][0]
+        assert spans[2][0] == (ordered < test).sum()
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_settings_that_do_not_fit(tmp_path: Path, split: dict, source: dict, mes
 
 
 def test_instants_are_numbers_or_dates():
-    found = config_from_tree(
+    split = config_from_tree(
         tomllib.loads('[split]\nby = "time"\nvalidation_from = 2024-03-01\ntest_from = 12.5')
     ).split
-    assert (found.validation_from, found.test_from) == ("2024-03-01", "12.5")
+    assert (split.validation_from, split.test_from) == ("2024-03-01", "12.5")
     for bad in (
         {"by": "time", "test_from": "soon"},
         {"test_from": 5},
@@ -188,7 +188,7 @@ def test_events_after_the_cut_change_nothing_before_it(tmp_path: Path, asking: A
     assert not _rows(replace(one, split="test")).equals(_rows(replace(other, split="test")))
     assert _rows(one).equals(_rows(other))
     assert _flat(_rows(one), "event_time").max() < 150
-    first, second = (training_statistics(each) for each in (one, other))
+    first, second = (training_statistics(settings) for settings in (one, other))
     assert first.num_events == second.num_events > 0
     assert first.marginal == second.marginal
     assert first.type_counts.tolist() == second.type_counts.tolist()
@@ -197,7 +197,7 @@ def test_events_after_the_cut_change_nothing_before_it(tmp_path: Path, asking: A
         assert a.times.tolist() == b.times.tolist()
         assert a.types.tolist() == b.types.tolist()
         assert a.times[-1] < 150
-    validation = [_rows(replace(each, split="validation")) for each in (one, third)]
+    validation = [_rows(replace(settings, split="validation")) for settings in (one, third)]
     assert validation[0].equals(validation[1])
 
 
@@ -209,8 +209,8 @@ def test_scored_events_are_those_after_the_cut(
     settings = replace(_by_time(tmp_path), asking=asking, compression=Compression("none"))
     rows = _rows(replace(settings, split=split))
     times, scored = _flat(rows, "event_time"), _flat(rows, "event_is_scored")
-    every = [each.times for each in read_histories(replace(settings, split="test"), [0, 1, 2])]
-    expected = np.sort(np.concatenate(every))
+    histories = read_histories(replace(settings, split="test"), [0, 1, 2])
+    expected = np.sort(np.concatenate([history.times for history in histories]))
     expected = expected[(expected >= start) & (expected < end)]
     assert np.sort(times[scored]).tolist() == expected.tolist()
     assert times.max() < end
@@ -218,23 +218,24 @@ def test_scored_events_are_those_after_the_cut(
     assert (~scored & (times < start)).sum() == (times < start).sum()
 
 
-def test_the_whole_is_predicted_from(tmp_path: Path):
+def test_predictions_start_from_the_whole_sequence(tmp_path: Path):
     settings = _by_time(tmp_path)
     ahead = replace(settings, split="all", asking=Asking(("time",), ahead=True))
     rows = _rows(ahead)
-    last = [each.times[-1] for each in read_histories(replace(settings, split="test"), [0, 1, 2])]
-    assert [row[-1] for row in rows["event_time"].to_pylist()] == last
+    histories = read_histories(replace(settings, split="test"), [0, 1, 2])
+    last_times = [history.times[-1] for history in histories]
+    assert [row[-1] for row in rows["event_time"].to_pylist()] == last_times
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_futures_begin_within_the_part_and_end_in_it(tmp_path: Path, split: str):
+def test_futures_begin_and_end_within_the_split(tmp_path: Path, split: str):
     horizon = 20.0
     settings = replace(
         _by_time(tmp_path),
         split=split,
         asking=Asking(("time",), ahead=True, origins=5, horizon=horizon),
     )
-    histories = {each.sequence_id: each for each in read_histories(settings, [0, 1, 2])}
+    histories = {history.sequence_id: history for history in read_histories(settings, [0, 1, 2])}
     plan = make_plan(settings, VOCABULARY.token_ids()).windows
     assert len(plan) >= 6
     start = CUTS[f"{split}_from"]
@@ -246,7 +247,7 @@ def test_futures_begin_within_the_part_and_end_in_it(tmp_path: Path, split: str)
             assert times[-1] < CUTS["test_from"]
 
 
-def test_a_store_in_parts_is_read_whole_or_in_parts(tmp_path: Path):
+def test_a_store_with_splits_is_read_whole_or_by_split(tmp_path: Path):
     _events(tmp_path / "raw")
     store = str(tmp_path / "store")
     changes = {"source_kind": "columns", "columns": COLUMNS, "split_by": "time", **CUTS}
@@ -264,20 +265,19 @@ def test_a_store_in_parts_is_read_whole_or_in_parts(tmp_path: Path):
     manifest.save(store)
     assert (manifest.sequences, manifest.split_by, manifest.tick) == (3, "time", 1.0)
     assert manifest.sequences_by_split == {"train": 3, "validation": 3, "test": 3}
-    assert 180 == sum(manifest.events_by_split.values()) == manifest.events_kept
-    whole = {each.sequence_id: each for each in mmtpp.load_sequences(store)}
-    assert [len(each) for each in whole.values()] == [60, 60, 60]
+    assert sum(manifest.events_by_split.values()) == manifest.events_kept == 180
+    whole = {sequence.sequence_id: sequence for sequence in mmtpp.load_sequences(store)}
+    assert [len(sequence) for sequence in whole.values()] == [60, 60, 60]
     limits = {"train": (-np.inf, 150), "validation": (150, 200), "test": (200, np.inf)}
-    for part, (start, end) in limits.items():
-        found = mmtpp.load_sequences(store, split=part)
-        assert len(found) == 3
-        for sequence in found:
+    for split, (start, end) in limits.items():
+        sequences = mmtpp.load_sequences(store, split=split)
+        assert len(sequences) == 3
+        for sequence in sequences:
             chosen = whole[sequence.sequence_id]
             inside = (chosen.times >= start) & (chosen.times < end)
-            assert chosen.times[inside].tolist() == sequence.times.tolist()
-            assert [text for text, kept in zip(chosen.texts, inside, strict=True) if kept] == list(
-                sequence.texts
-            )
+            assert sequence.times.tolist() == chosen.times[inside].tolist()
+            texts = [text for text, kept in zip(chosen.texts, inside, strict=True) if kept]
+            assert list(sequence.texts) == texts
     # another cut is another store
     changes["test_from"] = 210.0
     again = encode_shard(

@@ -9,7 +9,7 @@ import pytest
 from ray.dashboard.modules.job.cli import job_cli_group
 from ray.scripts.scripts import cli
 
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
 
 ROOT = Path(__file__).parents[3]
