@@ -62,7 +62,7 @@ class Csv(Section):
     """Character before a quote that is part of a text, such as a backslash. Empty: such a quote is
     doubled."""
     encoding: Annotated[str, Shapes.STORE] = "utf-8"
-    """Encoding of the files, as a name of Python's, such as ``cp1252`` or ``gb18030``."""
+    """Encoding of the files, by its Python name, such as ``cp1252`` or ``gb18030``."""
 
 
 class Taxi(Section):
@@ -256,7 +256,8 @@ class Window(Section):
     most half of ``max_tokens``, and a question in words that does not fit is omitted; both are
     counted and named. ``stop``: the job stops and names the first such event."""
     time_from: Annotated[float, Shapes.PLAN] = Field(default=-1e300)
-    """Time of the first event that is used, in the source's unit. The default uses all events."""
+    """Start of the time range of used events, in the source's unit, inclusive. The default uses all
+    events."""
     time_to: Annotated[float, Shapes.PLAN] = Field(default=1e300)
-    """Time before which the last used event lies, in the source's unit. The default uses all
+    """End of the time range of used events, in the source's unit, exclusive. The default uses all
     events."""

@@ -10,11 +10,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from mmtpp.config.renamed import renamed_settings
+from mmtpp.config import renamed
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 
@@ -200,21 +200,33 @@ def _assign(tree: Tree, keys: list[str], value: object, faults: list[str]) -> No
 
 
 def _describe(fault: Any, kind: type[BaseModel], prefix: str) -> list[str]:
-    """Describe one fault; an unknown section has a line for each of its renamed settings."""
-    path = [str(part) for part in fault["loc"]]
-    key, value = prefix + ".".join(path), fault["input"]
+    path, value = [str(part) for part in fault["loc"]], fault["input"]
     if fault["type"] == "extra_forbidden":
-        renamed = renamed_settings(key, value)
-        if renamed:
-            return [f"{old}: was renamed to {new}" for old, new in renamed.items()]
-        return [f"{key}: no such key{_suggestion(path, kind, prefix)}"]
+        return _describe_unknown(path, value, kind, prefix)
     message = str(fault["msg"]).removeprefix("Value error, ")
     if not path:
         return [message]
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
     # a rejected URI may contain a password
     shown = " = (not shown)" if "password" in message else shown
-    return [f"{key}{shown}: {message}"]
+    return [f"{prefix}{'.'.join(path)}{shown}: {message}"]
+
+
+def _describe_unknown(
+    path: list[str], value: object, kind: type[BaseModel], prefix: str
+) -> list[str]:
+    """Describe an unknown setting, or every setting of a section that was dissolved."""
+    key = prefix + ".".join(path)
+    if key in renamed.RENAMED:
+        return [f"{key}: was renamed to {renamed.RENAMED[key]}"]
+    if isinstance(value, dict) and renamed.holds_renamed(key):
+        children = cast("Tree", value).items()
+        return [
+            line
+            for name, child in children
+            for line in _describe_unknown([*path, name], child, kind, prefix)
+        ]
+    return [f"{key}: no such key{_suggestion(path, kind, prefix)}"]
 
 
 def _suggestion(path: list[str], kind: type[BaseModel], prefix: str) -> str:

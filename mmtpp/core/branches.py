@@ -241,7 +241,7 @@ class _BranchWriter:
         ids, last = self._template.ids, len(self._events) - 1
         self._visible = len(self._history.ids)
         self._start_branch(HISTORY)
-        # no event begins with this marker, so the model can tell a question from an event
+        # no event begins with this marker, so a question cannot be confused with an event
         self._add((ids.text_start, *question), last)
         self._ask("qa", ids.text_end, last)
         self._answer("qa", [*answer], Modality.TEXT, last)

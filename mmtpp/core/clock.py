@@ -40,7 +40,7 @@ class _Candidate:
         loose: Evidence in nats that the intervals fit with the larger error, not by coincidence.
         grain: Largest error of times in single precision, in seconds. A finer tick would be an
             artefact of the rounding.
-        count: Number of intervals that can tell whether the unit fits.
+        count: Number of intervals that are exact enough to test the unit.
         cosine: Sum of the cosines of the intervals' phases.
     """
 

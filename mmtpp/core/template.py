@@ -244,7 +244,7 @@ class Template:
         if self._run_length:
             runs = find_similar_runs(events)
             owner[runs.first] = runs.last
-            columns += self._runs(runs, num_events, pool)
+            columns += self._run_columns(runs, num_events, pool)
         else:
             columns.append(pieces["similar"].where(events.similar))
         written = [column for column in columns if column.lengths.any()]
@@ -254,7 +254,7 @@ class Template:
         """(E, time_bytes) token ids of the intervals."""
         return self._byte_ids[encode_intervals(intervals, num_bytes=self.settings.time_bytes)]
 
-    def _runs(self, runs: SimilarRuns, num_events: int, pool: "_Pool") -> list["_Column"]:
+    def _run_columns(self, runs: SimilarRuns, num_events: int, pool: "_Pool") -> list["_Column"]:
         """The columns of runs; a run is written at its first event."""
         begins = np.zeros(num_events, dtype=np.bool_)
         begins[runs.first] = True

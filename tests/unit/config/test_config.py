@@ -63,7 +63,7 @@ def test_all_faults_are_reported_at_once_with_suggestions():
 
 
 def test_an_old_name_suggests_the_new_one(monkeypatch):
-    """Of a setting, of a whole section, and of settings in a section that is gone."""
+    """A setting, a whole section, and settings in a section that no longer exists."""
     monkeypatch.setattr(
         renamed,
         "RENAMED",
@@ -82,12 +82,13 @@ def test_an_old_name_suggests_the_new_one(monkeypatch):
         "scaling: was renamed to zero",
         "rounding.weights.bits: was renamed to precision.weights.mantissa_bits",
         "rounding.stored: was renamed to precision.stored_states",
+        "rounding.other: no such key",
         "lora.unheard: no such key",
     ):
         assert line in str(caught.value)
 
 
-def test_a_renamed_setting_has_a_new_name_and_no_old_one():
+def test_renamed_settings_have_their_new_name_only():
     paths = [path for path, _ in declared_shapes(RunConfig)]
     known = {path[:end] for path in paths for end in _ends_of_parts(path)}
     for old, new in renamed.RENAMED.items():
@@ -96,7 +97,7 @@ def test_a_renamed_setting_has_a_new_name_and_no_old_one():
 
 
 def _ends_of_parts(path: str) -> list[int]:
-    """The section's path and the setting's path, as lengths."""
+    """Lengths of the paths of the setting and of its sections."""
     return [index for index, sign in enumerate(path) if sign == "."] + [len(path)]
 
 

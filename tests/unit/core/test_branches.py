@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.branches import BranchedTokens, branch_costs, lay_out_branches, lay_out_questions, question_cost
+from mmtpp.core.branches import (
+    BranchedTokens,
+    branch_costs,
+    lay_out_branches,
+    lay_out_questions,
+    question_cost,
+)
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.positions import branched_positions, mrope_positions
 from mmtpp.core.row import HISTORY, Branches, Row
@@ -166,12 +172,12 @@ def test_expansions_see_the_question_alone(chosen: TemplateSettings, sequence: E
     assert questions.event.tolist() == targets
     assert not laid.is_answer[laid.tokens.event == len(sequence)].any()
     for at, expansion in zip(questions.at.tolist(), questions.expansion.tolist(), strict=True):
-        own = np.arange(expansion, expansion + 3)
-        assert ids[own].tolist() == [1000, 1063, 1065]
-        assert _row(laid).predecessors()[own].tolist() == [at] * 3
-        assert not laid.is_answer[own].any()
+        expanded = np.arange(expansion, expansion + 3)
+        assert ids[expanded].tolist() == [1000, 1063, 1065]
+        assert _row(laid).predecessors()[expanded].tolist() == [at] * 3
+        assert not laid.is_answer[expanded].any()
         seen = np.flatnonzero(mask[at])
-        for place in own.tolist():
+        for place in expanded.tolist():
             assert np.flatnonzero(mask[place]).tolist() == [*seen.tolist(), place]
 
 
@@ -285,7 +291,7 @@ def test_a_question_in_words_sees_the_whole_window_and_no_other_question(
         at = int(questions.at[number])
         last = at + len(answer) + 1
         assert laid.tokens.ids[mask[last]].tolist() == alone
-        own = mask[last] & laid.is_answer
-        assert laid.tokens.ids[own].tolist() == [*answer, 8]
-        assert _row(laid).predecessors()[np.flatnonzero(own)[0]] == at
+        answered = mask[last] & laid.is_answer
+        assert laid.tokens.ids[answered].tolist() == [*answer, 8]
+        assert _row(laid).predecessors()[np.flatnonzero(answered)[0]] == at
     assert len(laid.tokens.ids) == len(history) + extra
