@@ -1,12 +1,10 @@
-"""Scores by event, on numbers small enough to add by hand, and the interval baseline."""
+"""Scores by event, on numbers that are small enough to add by hand."""
 
 import numpy as np
-import pytest
 
 from mmtpp.core.event_scores import score_events
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
-from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal
 
 TIME, TYPE, TEXT, CONTROL = Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL
 
@@ -32,19 +30,3 @@ def test_the_interval_costs_every_token_up_to_its_last_byte():
 def test_a_window_without_full_events_scores_none():
     scores = score_events(np.ones(2), np.array([CONTROL, CONTROL]), np.array([0, 1]), np.zeros(2))
     assert len(scores.event) == 0
-
-
-def test_the_marginal_is_witten_bell_by_hand():
-    """1.0 is 3F800000, 2.0 is 40000000: two of three first bytes are 3F.
-
-    All other bytes are certain.
-    """
-    marginal = ByteMarginal(4)
-    marginal.add(np.array([1.0, 1.0, 2.0]))
-    first = (2 + 2 / 256) / (3 + 2)  # two distinct first bytes
-    other = (2 + 1 / 256) / (2 + 1)  # one distinct byte after each prefix
-    assert marginal.nll(np.array([1.0]))[0] == pytest.approx(-np.log(first * other**3))
-    # never seen from the second byte on: 1.5 is 3FC00000, the last two bytes unknown as well
-    second = (1 / 256) / (2 + 1)
-    unknown = 1 / 256
-    assert marginal.nll(np.array([1.5]))[0] == pytest.approx(-np.log(first * second * unknown**2))

@@ -1,15 +1,11 @@
 """Order of samples: complete, reproducible, the same for every number of workers."""
 
-import hashlib
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.sample_order import num_micro_batches, samples_of_step, share_of_rank
-from mmtpp.core.split import split_from_key
 
 
 @given(st.integers(1, 50), st.integers(1, 12), st.integers(0, 9))
@@ -53,25 +49,3 @@ def test_order_depends_on_seed_fingerprint_and_epoch():
 def test_a_rank_without_samples_is_refused():
     with pytest.raises(ValueError, match="2 samples per step are too few for 3 workers"):
         share_of_rank(np.arange(2), rank=0, num_ranks=3)
-
-
-def test_schedule_rises_and_falls():
-    factors = [
-        lr_factor(step, num_steps=11, warmup_fraction=0.2, final_fraction=0.1) for step in range(11)
-    ]
-    # by hand: two warm-up steps of thirds, then nine values from 1 to 0.1
-    assert factors[:2] == pytest.approx([1 / 3, 2 / 3])
-    assert factors[2:] == pytest.approx(np.linspace(1, 0.1, 9).tolist())
-
-
-def test_splits_are_stable_and_of_the_right_size():
-    names = [
-        split_from_key(f"video-{i}", validation_fraction=0.1, test_fraction=0.2)
-        for i in range(20000)
-    ]
-    assert names.count("test") / 20000 == pytest.approx(0.2, abs=0.01)
-    assert names.count("validation") / 20000 == pytest.approx(0.1, abs=0.01)
-    for index in range(100):
-        position = int(hashlib.sha256(f"video-{index}".encode()).hexdigest()[:16], 16) / 2**64
-        expected = "test" if position < 0.2 else "validation" if position < 0.3 else "train"
-        assert names[index] == expected

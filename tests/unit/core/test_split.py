@@ -1,5 +1,6 @@
-"""Splits by time: every event is in one split, and no later split influences an earlier one."""
+"""Splits by hash and by time; no later split influences an earlier one."""
 
+import hashlib
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import mmtpp
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.split import TimeSplit, events_of_split
+from mmtpp.core.split import TimeSplit, events_of_split, split_from_key
 from mmtpp.core.template import TemplateSettings
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
@@ -34,6 +35,19 @@ from tests.tables import write_rows
 
 TOKENIZER = train_tokenizer(["some words of text"], size=300)
 VOCABULARY = Vocabulary(TOKENIZER)
+
+
+def test_splits_by_hash_are_stable_and_have_the_right_size():
+    names = [
+        split_from_key(f"video-{i}", validation_fraction=0.1, test_fraction=0.2)
+        for i in range(20000)
+    ]
+    assert names.count("test") / 20000 == pytest.approx(0.2, abs=0.01)
+    assert names.count("validation") / 20000 == pytest.approx(0.1, abs=0.01)
+    for index in range(100):
+        position = int(hashlib.sha256(f"video-{index}".encode()).hexdigest()[:16], 16) / 2**64
+        expected = "test" if position < 0.2 else "validation" if position < 0.3 else "train"
+        assert names[index] == expected
 
 
 def test_cuts_in_time_by_hand():
