@@ -73,7 +73,7 @@ def main() -> int:
     manifest, vocabulary = open_store(config)
     settings = assemble_settings(config, manifest, split="train")
     grid = interval_range(settings).grid(num_bytes=config.template.time_bytes)
-    template = Template(vocabulary.token_ids(), template_of(config), asked=True)
+    template = Template(vocabulary.token_ids(), template_of(config), has_questions=True)
     reader = StoreReader(settings.store)
     long = [
         each.events.slice(0, TARGETS + 1)

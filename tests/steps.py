@@ -2,7 +2,7 @@
 
 import json
 
-from mmtpp.core.errors import from_record
+from mmtpp.core.errors import error_from_json
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.finish_shard import FinishShard
 from mmtpp.data.encode.frames import DecodeImages, num_blocks
@@ -51,5 +51,5 @@ def encode_shard(
 
 def _good(row: dict) -> dict:
     if row["problem"]:
-        raise from_record(row["problem"])
+        raise error_from_json(row["problem"])
     return row

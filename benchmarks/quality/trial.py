@@ -15,8 +15,9 @@ import pyarrow as pa
 import torch
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.order import samples_of_step, seed_from
 from mmtpp.core.row import HISTORY, Row
+from mmtpp.core.sample_order import samples_of_step
+from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import EveryEvent, Supervision
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.assemble_settings import AssembleSettings

@@ -18,14 +18,15 @@ from mmtpp.api.sequences import Sequences, load_sequences
 from mmtpp.api.values import check_lengths, images_of, texts_of, times_of, types_of
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import branch_costs, check_futures, lay_out_branches
+from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.compression import compress
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, Events, EventSequence
-from mmtpp.core.intervals import IntervalGrid
+from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.row import Row
-from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
+from mmtpp.core.tasks import check_futures
 from mmtpp.core.template import Template
+from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
 from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.encode.raw_data import distinct_images, tokenised
 from mmtpp.data.settings import compression_of, template_of
@@ -242,7 +243,7 @@ class Forecaster:
             {"prediction.futures": futures, "prediction.horizon": horizon, "prediction.text": text},
         )
         grid = self.answers.intervals.grid(num_bytes=config.template.time_bytes)
-        template = Template(self.loaded.token_ids, template_of(config), asked=True)
+        template = Template(self.loaded.token_ids, template_of(config), has_questions=True)
         forecast = NextEvent(
             self.loaded,
             template,
@@ -260,7 +261,7 @@ class Forecaster:
         """The newest events with the questions about what follows, as the predict job has them."""
         config = self.config
         [events] = tokenised([sequence], self.loaded.vocabulary)
-        events = compress(events, compression_of(config).of_sequence(sequence.sequence_id))
+        events = compress(events, compression_of(config).for_sequence(sequence.sequence_id))
         tasks = [task for task in _ASKED if task in self.answers.tasks]
         window, events = self._fit(events, template, tasks, sequence.sequence_id)
         seen = events.slice(window.start, window.end)
@@ -304,13 +305,13 @@ class Forecaster:
                 events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
             )
 
-        whole, events = events, shorten(events, limit)
+        whole, events = events, truncate_texts(events, limit)
         try:
             if self.config.window.long_events == "stop":
                 window = cut(events)
             else:
-                window, longest = fit_texts(events, cut, max_tokens=max_tokens)
-                events = shorten_to_fit(events, longest, max_tokens=max_tokens)
+                window, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)
+                events = truncate_texts_to_fit(events, longest, max_tokens=max_tokens)
         except EventTooLongError as error:
             raise DataError(
                 str(error),

@@ -18,7 +18,7 @@ from mmtpp.config.schema import Source
 from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.core.losses import Losses
+from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.data.encode.raw_data import read_raw, tokenised
 from mmtpp.data.settings import compression_of
 from mmtpp.data.store.contents import (
@@ -50,7 +50,7 @@ class Sequences(Sequence[EventSequence]):
     seconds_per_unit: float
     type_names: tuple[str, ...]
     rejected: tuple[Rejected, ...]
-    losses: Losses = field(default_factory=lambda: Losses({}, (), ()))
+    losses: RejectionSummary = field(default_factory=lambda: RejectionSummary({}, (), ()))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -155,7 +155,7 @@ def _place(uri: object) -> str:
 def _of_frame(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
     parsed, reader = read_frame(frame, source)
     last_times = {each.sequence_id: float(each.times[-1]) for each in parsed.sequences}
-    losses = Losses.of(parsed.rejected, last_times)
+    losses = RejectionSummary.from_records(parsed.rejected, last_times)
     _warn("table", parsed.rejected, losses)
     return Sequences(
         tuple(parsed.sequences),
@@ -166,7 +166,7 @@ def _of_frame(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
     )
 
 
-def _warn(where: str, rejected: Sequence[Rejected], losses: Losses) -> None:
+def _warn(where: str, rejected: Sequence[Rejected], losses: RejectionSummary) -> None:
     if rejected:
         causes = dict(Counter(each.cause for each in rejected))
         logger.warning("%s: not kept: %s", where, causes)
@@ -187,7 +187,7 @@ def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Seque
     for _, sequence in found:  # a sequence that is cut in time comes in parts
         name, last = sequence.sequence_id, float(sequence.times[-1])
         last_times[name] = max(last, last_times.get(name, last))
-    losses = Losses.of(rejected, last_times)
+    losses = RejectionSummary.from_records(rejected, last_times)
     _warn(uri, rejected, losses)
     return Sequences(
         items, manifest.seconds_per_unit, tuple(manifest.type_names), tuple(rejected), losses
@@ -223,4 +223,4 @@ def compress(
         raise ConfigError("strategy = hybrid compares texts by their tokens: name a model")
     vocabulary = load_model_vocabulary(as_uri(model)) if strategy == "hybrid" else None
     [events] = tokenised([sequence], vocabulary)
-    return similar_events(events, compression_of(config).of_sequence(sequence.sequence_id))
+    return similar_events(events, compression_of(config).for_sequence(sequence.sequence_id))

@@ -84,7 +84,7 @@ def _failure(name: str, uri: str, error: MmtppError) -> Finding:
         "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the "
         "machine's role; the bucket's policy"
     )
-    what = error.what if uri in error.what else f"{uri}: {error.what}"
+    what = error.problem if uri in error.problem else f"{uri}: {error.problem}"
     return Finding(name, "failure", what, fix)
 
 
@@ -104,7 +104,7 @@ def check_mlflow(config: RunConfig) -> Finding:
     try:
         ping(uri)
     except MmtppError as error:
-        return Finding("mlflow", "failure", error.what, error.cause)
+        return Finding("mlflow", "failure", error.problem, error.cause)
     return Finding("mlflow", "ok", f"{uri} answers")
 
 

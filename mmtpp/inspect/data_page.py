@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import compress
-from mmtpp.core.durations import TimeScale, duration, ticks, typical
+from mmtpp.core.durations import TimeScale, axis_ticks, format_duration, typical_unit
 from mmtpp.data.settings import compression_of
 from mmtpp.evaluate.report.style import BLUE, COLORS, GREY, as_svg, cut, environment, log_axis, plot
 from mmtpp.inspect.dataset import DataSet
@@ -76,8 +76,8 @@ def _intervals(data: DataSet) -> Figure:
         low, high = positive.min(), positive.max()
         axes.hist(positive, bins=np.geomspace(low, max(high, low * 1.01), 60).tolist(), color=BLUE)
         log_axis(axes)
-        places = ticks(*axes.get_xlim(), most=6)
-        axes.set_xticks(places, [duration(place) for place in places])
+        places = axis_ticks(*axes.get_xlim(), most=6)
+        axes.set_xticks(places, [format_duration(place) for place in places])
     zero = 1 - len(positive) / max(1, len(waits))
     axes.set_xlabel(f"interval ({zero:.1%} are zero)")
     axes.set_ylabel("events")
@@ -132,11 +132,11 @@ def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
     times = data.times[chosen][:DRAWN_EVENTS]
     seconds = data.seconds_per_unit
     times = (times - times[0]) * seconds
-    unit = typical([float(times[-1])])
+    unit = typical_unit([float(times[-1])])
     events = data.events[chosen].slice(0, len(times))
     marked = compress(events, replace(compression_of(config), seed=0))
     waits = events.intervals * seconds
-    wait_unit = typical([float(waits.max(initial=0.0))])
+    wait_unit = typical_unit([float(waits.max(initial=0.0))])
     figure, axes = plot(width=11.6, height=3.4)
     for is_similar, color, label in ((True, GREY, "compressed"), (False, BLUE, "kept")):
         where = marked.similar == is_similar

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import Events, Rejected
-from mmtpp.core.losses import Losses
+from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.data.encode.given_parts import looks_given
 from mmtpp.data.encode.listing import IMAGE_SUFFIXES
 from mmtpp.data.encode.raw_data import RawData, read_raw, tokenised
@@ -76,7 +76,7 @@ class DataSet:
     image_px: int | None = None
     hints: list[str] = field(default_factory=list)
     times_are_dates: bool = False
-    losses: Losses = field(default_factory=lambda: Losses({}, (), ()))
+    losses: RejectionSummary = field(default_factory=lambda: RejectionSummary({}, (), ()))
 
 
 def load(config: RunConfig, *, max_files: int) -> DataSet:
@@ -198,5 +198,5 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
             data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
     del data.examples[MAX_EXAMPLES:]
     last_times = {name: float(each[-1]) for name, each in zip(data.names, data.times, strict=True)}
-    data.losses = Losses.of(all_rejected(uri, manifest), last_times)
+    data.losses = RejectionSummary.from_records(all_rejected(uri, manifest), last_times)
     return data

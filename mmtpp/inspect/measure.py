@@ -9,8 +9,8 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import Compression, compress
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.packing import pack
-from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
 from mmtpp.core.template import STYLES, Template
+from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
 from mmtpp.core.window import Window, cut_windows, events_that_fit
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.inspect.dataset import DataSet
@@ -114,7 +114,7 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
     """
     limit = config.template.max_text_tokens
     truncated = sum(int((np.diff(each.text_offsets) > limit).sum()) for each in data.events)
-    events = [shorten(each, limit or None) for each in data.events]
+    events = [truncate_texts(each, limit or None) for each in data.events]
     waits = np.concatenate([each.intervals[1:] for each in events])
     lengths = np.array([len(each) for each in events])
     text_tokens = np.concatenate([np.diff(each.text_offsets) for each in events])
@@ -190,7 +190,7 @@ def _too_long(
     """The number of events that do not fit the context, and the longest of them."""
     found: list[tuple[int, int, str]] = []
     for name, each in zip(names, events, strict=True):
-        tokens = template.alone(each)
+        tokens = template.costs_alone(each)
         places = np.flatnonzero(tokens > max_tokens).tolist()
         found += [(int(tokens[place]), place, name) for place in places]
     longest = sorted(found, key=lambda event: -event[0])[:MAX_TOO_LONG]
@@ -220,10 +220,10 @@ def _choice(
     def cut(events: Events) -> list[Window]:
         return cut_windows(events, template, max_tokens=max_tokens, overlap_fraction=0.0)
 
-    fitted = [fit_texts(each, cut, max_tokens=max_tokens) for each in events]
+    fitted = [cut_with_truncation(each, cut, max_tokens=max_tokens) for each in events]
     lengths = [window.num_tokens for windows, _ in fitted for window in windows]
     events = [
-        shorten_to_fit(each, longest, max_tokens=max_tokens)
+        truncate_texts_to_fit(each, longest, max_tokens=max_tokens)
         for each, (_, longest) in zip(events, fitted, strict=True)
     ]
     fitting = [events_that_fit(each, template, max_tokens=max_tokens) for each in events]

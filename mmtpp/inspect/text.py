@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmtpp.core.durations import TimeScale, duration
+from mmtpp.core.durations import TimeScale, format_duration
 from mmtpp.inspect.measure import QUANTILES, Choice, Report
 
 
@@ -25,7 +25,10 @@ def as_text(report: Report) -> str:
     header = ["", *(f"{order:.0%}" for order in QUANTILES)]
     table = [
         ["events per sequence", *map(_number, report.events_per_sequence)],
-        ["interval", *(duration(value * report.seconds_per_unit) for value in report.interval)],
+        [
+            "interval",
+            *(format_duration(value * report.seconds_per_unit) for value in report.interval),
+        ],
         ["text tokens per event", *map(_number, report.text_tokens)],
     ]
     parts += ["", _table(header, table), ""]

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from benchmarks.fake_cloud import ROOT, lose, machines_with, wait_until_gone
 from benchmarks.watch import checkpoints_known
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import ClusterError
 from mmtpp.data.prepare import prepare
 from mmtpp.storage.paths import list_files, write_bytes

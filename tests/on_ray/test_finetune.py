@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 import mmtpp
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.record import recorded_answers
 from mmtpp.predict.predict import predict

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.train.launch import pretrain
 from tests.on_ray.curves import curve
 from tests.on_ray.settings import make_config

@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import save_file
 
 from benchmarks.watch import checkpoints_known
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import StorageError
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.checkpoint import Progress, remove_leftovers, save

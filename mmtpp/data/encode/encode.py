@@ -26,7 +26,7 @@ from typing import Any
 import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-from mmtpp.core.errors import ClusterError, DataError, ModelError, StorageError, from_record
+from mmtpp.core.errors import ClusterError, DataError, ModelError, StorageError, error_from_json
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.finish_shard import FinishShard, Reading
 from mmtpp.data.encode.frames import DecodeImages
@@ -303,7 +303,7 @@ class _Run:
         try:
             for row in results.iter_rows():
                 if row["problem"]:
-                    raise from_record(row["problem"])
+                    raise error_from_json(row["problem"])
                 yield row
         except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
             raise ClusterError(

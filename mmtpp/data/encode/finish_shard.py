@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.errors import MmtppError, as_record
+from mmtpp.core.errors import MmtppError, error_to_json
 from mmtpp.core.events import Rejected
 from mmtpp.data.encode.frames import BAD_IMAGE, decoded_images, image_paths
 from mmtpp.data.encode.shard_columns import ShardColumns
@@ -101,7 +101,7 @@ class FinishShard:
         try:
             return {"problem": "", "counts": self._finish(int(row["shard"]))}
         except MmtppError as error:
-            return {"problem": as_record(error), "counts": ""}
+            return {"problem": error_to_json(error), "counts": ""}
 
     def _finish(self, shard: int) -> str:
         uri = join(self._folder, PENDING, shard_file(shard, ".json"))

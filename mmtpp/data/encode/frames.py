@@ -14,7 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.errors import DataError, FileTooLargeError, MissingFileError, MmtppError, as_record
+from mmtpp.core.errors import (
+    DataError,
+    FileTooLargeError,
+    MissingFileError,
+    MmtppError,
+    error_to_json,
+)
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.store.layout import (
     DIGEST_BYTES,
@@ -120,7 +126,7 @@ class DecodeImages:
         try:
             count = self._decode(shard, block)
         except MmtppError as error:
-            return {"problem": as_record(error), "images": 0}
+            return {"problem": error_to_json(error), "images": 0}
         return {"problem": "", "images": count}
 
     def _decode(self, shard: int, block: int) -> int:
@@ -174,7 +180,7 @@ class DecodeImages:
             uri = join_inside(settings.source_uri, path)
             data = read_bytes(uri, max_bytes=settings.max_image_bytes)
         except FileTooLargeError as error:
-            return f"{error.what}; source.max_image_mib = {settings.max_image_bytes // 2**20}"
+            return f"{error.problem}; source.max_image_mib = {settings.max_image_bytes // 2**20}"
         except (DataError, MissingFileError) as error:
             return str(error)
         return data or "the file is empty"

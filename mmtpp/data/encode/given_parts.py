@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence
-from mmtpp.core.split import SPLITS, part_of_path
+from mmtpp.core.split import SPLITS, split_from_path
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.tables import suffix_of
@@ -35,7 +35,7 @@ def given_parts(
     Raises:
         DataError: neither the records nor the names of file and folders say the part.
     """
-    parts = [part or part_of_path(path) for part in parsed.part_of_each()]
+    parts = [part or split_from_path(path) for part in parsed.part_of_each()]
     if not all(parts):
         raise no_part(path, where=where)
     named = [
@@ -73,7 +73,7 @@ def check_parts(settings: EncodeSettings, paths: Sequence[str]) -> None:
     if settings.split_by == "given" and not in_records:
         for path in paths:
             # pickles of EasyTPP may hold all parts
-            if suffix_of(path) != ".pkl" and not part_of_path(path):
+            if suffix_of(path) != ".pkl" and not split_from_path(path):
                 raise no_part(path, where=settings.source_uri)
 
 
@@ -86,7 +86,7 @@ def looks_given(paths: Iterable[str], *, by: str) -> str:
     """
     found: dict[str, list[str]] = {}
     for path in paths:
-        if part := part_of_path(path):
+        if part := split_from_path(path):
             found.setdefault(part, []).append(path)
     if by == "given" or len(found) < 2:
         return ""

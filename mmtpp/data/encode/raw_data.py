@@ -21,7 +21,7 @@ from mmtpp.core.events import (
     Rejected,
     intervals_from_times,
 )
-from mmtpp.core.losses import Losses
+from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.data.encode.listing import listing
 from mmtpp.data.encode.read_shard import KINDS_WITHOUT_DATES
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
@@ -80,13 +80,13 @@ class RawData:
             causes[record.cause] += record.events
         return dict(causes)
 
-    def losses(self) -> Losses:
+    def losses(self) -> RejectionSummary:
         """Sequences that lack their newest event or all events, and files that lack all."""
         last_times: dict[str, float] = {}
         for sequence in self.sequences:
             name = sequence.sequence_id
             last_times[name] = max(last_times.get(name, -np.inf), float(sequence.times[-1]))
-        return Losses.of(self.rejected, last_times)
+        return RejectionSummary.from_records(self.rejected, last_times)
 
 
 def read_raw(source: Source, *, max_files: int = 0) -> RawData:

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mmtpp.core.errors import DataError, MmtppError, as_record
+from mmtpp.core.errors import DataError, MmtppError, error_to_json
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.core.split import BY_TIME, split_of
+from mmtpp.core.split import BY_TIME, split_from_key
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.finish_shard import Reading, finish_shard
 from mmtpp.data.encode.frames import write_image_paths
@@ -59,7 +59,7 @@ class ReadShard:
         try:
             return result | self._read(shard, [str(path) for path in row["paths"]])
         except MmtppError as error:
-            return result | {"problem": as_record(error)}
+            return result | {"problem": error_to_json(error)}
 
     def _read(self, shard: int, paths: list[str]) -> dict[str, str | int]:
         sequences: list[EventSequence] = []
@@ -179,7 +179,7 @@ class ReadShard:
 
     def _by_hash(self, sequence: EventSequence) -> str:
         split_by = self._reader.split_by
-        return split_of(
+        return split_from_key(
             split_by(sequence) if split_by else sequence.sequence_id,
             validation_fraction=self._settings.validation_fraction,
             test_fraction=self._settings.test_fraction,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.clock import Clock
 from mmtpp.core.events import MAX_TYPES, Rejected
-from mmtpp.core.split import SPLITS, span_of
+from mmtpp.core.split import SPLITS, events_of_split
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.sources.reader import ReadCounts
@@ -79,7 +79,7 @@ def _events_in_parts(columns: ShardColumns) -> NDArray[np.int64]:
         times = columns.times[edges[index] : edges[index + 1]]
         first, second = columns.cuts[index].tolist()
         for place, split in enumerate(SPLITS):
-            start, end = span_of(part, split, times, (first, second))
+            start, end = events_of_split(part, split, times, (first, second))
             counts[index, place] = end - start
     return counts
 
@@ -117,7 +117,7 @@ class Totals:
         self.rejected.update(shard["rejected"])
         self.left_out.update(shard["left_out"])
         self.examples = {**shard["rejected_examples"], **self.examples}
-        self._clock.join(shard["clock"])
+        self._clock.merge_state(shard["clock"])
         self.parts.update(shard.get("parts", {}))
         self.sequences.update(shard["sequences_by_split"])
         self.events.update(shard["events_by_split"])

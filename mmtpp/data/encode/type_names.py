@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mmtpp.core.errors import DataError, MmtppError, as_record
+from mmtpp.core.errors import DataError, MmtppError, error_to_json
 from mmtpp.core.events import MAX_TYPES
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.sources.checking import raw_items
@@ -38,7 +38,7 @@ class CountTypes:
                 for path, content in zip(row["paths"], contents, strict=True):
                     counts += types_in(self._reader, str(path), content)
         except MmtppError as error:
-            return {"problem": as_record(error), "shard": row["shard"], "types": ""}
+            return {"problem": error_to_json(error), "shard": row["shard"], "types": ""}
         return {"problem": "", "shard": row["shard"], "types": json.dumps(counts)}
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
-from mmtpp.core.split import part_of_value
+from mmtpp.core.split import split_from_value
 from mmtpp.core.timecode import MAX_INTERVAL
 from mmtpp.data.sources.reader import (
     LeftOut,
@@ -154,7 +154,7 @@ def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) 
         else:
             num_dated += raw.is_dated
             last_kept[raw.sequence] = num_read
-            kept.setdefault((raw.sequence, part_of_value(raw.part)), []).append(checked)
+            kept.setdefault((raw.sequence, split_from_value(raw.part)), []).append(checked)
     rejected = [
         replace(record, is_last=place > last_kept.get(record.sequence_id, 0))
         for record, place in zip(rejected, place_of, strict=True)
@@ -271,7 +271,7 @@ def _check(raw: RawEvent, types: TypeCodes) -> _Checked | Refused:
     code = types.code(raw.type)
     if isinstance(code, Refused):
         return code
-    if raw.part is not None and not part_of_value(raw.part):
+    if raw.part is not None and not split_from_value(raw.part):
         return Refused(
             "unknown_split",
             f"split is {raw.part!r}; train, validation, dev, test are known",

@@ -14,7 +14,7 @@ from PIL import Image
 import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.record import Answers
 
 TEXTS = ["2024-01-01 00:00:42", "2024-01-01 00:00:58", "2024-03-01 12:30:00.25"]
@@ -256,7 +256,7 @@ def test_a_table_in_memory_is_read_as_its_file(tmp_path: Path, caplog: pytest.Lo
                 (each.row, each.cause) for each in found.rejected
             ]
             assert "not kept" in caplog.text
-    assert found.losses.gone == ("gone",)
+    assert found.losses.empty_sequences == ("gone",)
     assert "sequences without any event that was kept: 1, 'gone'" in caplog.text
 
 

@@ -40,7 +40,7 @@ def test_some_by_hand(capsys):
     assert main(["settings", "lora", "rank", "0", "trains"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "lora.rank = 16                                     whole number from 0",
-        "    0 trains all parameters. Changes: run.",
+        "    Rank of the LoRA matrices; 0 trains all parameters. Changes: run.",
     ]
     by_path = {each.path: each.takes for each in settings()}
     assert by_path["optimizer.p"] == "inf or number from 1"

@@ -14,7 +14,7 @@ import mmtpp
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.split import TimeSplit, span_of
+from mmtpp.core.split import TimeSplit, events_of_split
 from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
 from mmtpp.core.template import TemplateSettings
 from mmtpp.data.encode.encode_settings import EncodeSettings
@@ -57,7 +57,7 @@ def test_cuts_in_time_by_hand():
 
 def _spans(times: np.ndarray, split: TimeSplit) -> list[tuple[int, int]]:
     cuts = split.cuts(times)
-    return [span_of("time", part, times, cuts) for part in ("train", "validation", "test")]
+    return [events_of_split("time", part, times, cuts) for part in ("train", "validation", "test")]
 
 
 @given(

@@ -13,7 +13,7 @@ import pytest
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import DataError
-from mmtpp.core.split import part_of_path, part_of_value
+from mmtpp.core.split import split_from_path, split_from_value
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.given_parts import check_keys, check_parts, looks_given
 from mmtpp.data.sources.columns import Columns
@@ -50,7 +50,7 @@ TOKENIZER = train_tokenizer(["some words of text"], size=300)
     ],
 )
 def test_parts_of_files(path: str, part: str):
-    assert part_of_path(path) == part
+    assert split_from_path(path) == part
 
 
 def test_parts_of_values():
@@ -68,7 +68,7 @@ def test_parts_of_values():
         1: "",
         None: "",
     }
-    assert list(named.values()) == [part_of_value(value) for value in named]
+    assert list(named.values()) == [split_from_value(value) for value in named]
 
 
 def _store(folder: Path, source: Path, **changes: object) -> dict[str, StoredSequence]:

@@ -11,7 +11,7 @@ import pytest
 import mmtpp
 from mmtpp.cli.main import main
 from mmtpp.core.events import Rejected
-from mmtpp.core.losses import MAX_NAMED, Losses, newest_rejected
+from mmtpp.core.rejection_summary import MAX_NAMED, RejectionSummary, newest_rejection_cause
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
 from mmtpp.data.sources.checking import read_file
@@ -66,10 +66,10 @@ def _parsed(path: Path) -> ParsedFile:
 def test_newest_and_lost_by_hand(tmp_path: Path):
     parsed = _parsed(_write(tmp_path))
     last_times = {each.sequence_id: float(each.times[-1]) for each in parsed.sequences}
-    losses = Losses.of(parsed.rejected, last_times)
-    assert set(NEWEST) == set(losses.newest)
-    assert losses.gone == GONE
-    assert (losses.unknown, losses.files) == (1, ())
+    losses = RejectionSummary.from_records(parsed.rejected, last_times)
+    assert set(NEWEST) == set(losses.newest_causes)
+    assert losses.empty_sequences == GONE
+    assert (losses.num_unknown, losses.unreadable_files) == (1, ())
     assert "rejected records that name no sequence: 1" in losses.sentences()
     by_row = {each.row: each for each in parsed.rejected}
     assert by_row[2].time == 0.0
@@ -81,10 +81,10 @@ def test_newest_and_lost_by_hand(tmp_path: Path):
         "gone-too",
         "",
     }
-    assert [losses.newest[name] for name in ("newest", "newest-by-time", "tie-after", "two")] == [
-        "unknown_type"
-    ] * 4
-    assert losses.newest["unreadable-last"] != "unknown_type"
+    assert [
+        losses.newest_causes[name] for name in ("newest", "newest-by-time", "tie-after", "two")
+    ] == ["unknown_type"] * 4
+    assert losses.newest_causes["unreadable-last"] != "unknown_type"
 
 
 def test_the_newest_of_several_is_named():
@@ -92,16 +92,18 @@ def test_the_newest_of_several_is_named():
         return Rejected("f", 0, cause, "", "", "s", time, is_last)
 
     records = [record(8.0, "b"), record(9.0, "c"), record(None, "d", is_last=True)]
-    assert newest_rejected(records, 3.0) == "c"
-    assert newest_rejected(records, 8.5) == "c"
-    assert newest_rejected(records, 10.0) == "d"
-    assert newest_rejected(records[:2], 10.0) == ""
-    assert newest_rejected([], 10.0) == ""
+    assert newest_rejection_cause(records, 3.0) == "c"
+    assert newest_rejection_cause(records, 8.5) == "c"
+    assert newest_rejection_cause(records, 10.0) == "d"
+    assert newest_rejection_cause(records[:2], 10.0) == ""
+    assert newest_rejection_cause([], 10.0) == ""
 
 
 def test_names_are_bounded():
     records = [Rejected("f", 0, "x", "", "", f"s{n:03}", 1.0) for n in range(100)]
-    losses = Losses.of([*records, Rejected("bad.csv", -1, "malformed_file", "", "")], {"s007": 0.5})
+    losses = RejectionSummary.from_records(
+        [*records, Rejected("bad.csv", -1, "malformed_file", "", "")], {"s007": 0.5}
+    )
     report = losses.report()
     assert (
         report["newest_event_rejected"],
@@ -155,7 +157,7 @@ def test_forecasts_are_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     assert set(LINES) - set(GONE) == set(found)
     assert {name for name, cause in found.items() if cause} == set(NEWEST)
     assert found["newest"] == "unknown_type"
-    assert rejections.losses().gone == GONE
+    assert rejections.losses().empty_sequences == GONE
     assert "sequences whose newest event was rejected: 5, 'newest' (unknown_type)" in caplog.text
     assert "sequences without any event that was kept: 2, 'gone', 'gone-too'" in caplog.text
     # nothing is lost where nothing was rejected
@@ -209,9 +211,11 @@ def test_an_event_lost_for_its_image_counts_too(tmp_path: Path):
         source_uri=str(raw),
     )
     table = read_table(str(store / REJECTED / "000000.parquet"))
-    losses = Losses.of([Rejected(**row) for row in table.to_pylist()], {"last": 0.0, "first": 1.0})
-    assert losses.newest == {"last": "unreadable_image"}
-    assert losses.gone == ("all",)
+    losses = RejectionSummary.from_records(
+        [Rejected(**row) for row in table.to_pylist()], {"last": 0.0, "first": 1.0}
+    )
+    assert losses.newest_causes == {"last": "unreadable_image"}
+    assert losses.empty_sequences == ("all",)
 
 
 def test_inspect_and_the_api_name_them(
@@ -228,6 +232,6 @@ def test_inspect_and_the_api_name_them(
         assert "sequences without any event that was kept: 2, 'gone', 'gone-too'" in place
     with caplog.at_level(logging.WARNING):
         found = mmtpp.load_sequences(path, columns=COLUMNS, types=("a", "b"))
-    assert found.losses.gone == GONE
-    assert set(NEWEST) == set(found.losses.newest)
+    assert found.losses.empty_sequences == GONE
+    assert set(NEWEST) == set(found.losses.newest_causes)
     assert "sequences without any event that was kept: 2" in caplog.text

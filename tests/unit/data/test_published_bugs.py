@@ -18,9 +18,9 @@ from PIL import Image
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
-from mmtpp.core.parsing import WrittenEvent, WrittenRun, read_tokens
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.token_parser import ParsedEvent, ParsedRun, parse_tokens
 from mmtpp.core.window import cut_windows
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.checking import read_file
@@ -72,9 +72,9 @@ def test_bugs_10_and_23_windows_are_whole_and_images_are_counted_once(
         part = given_events.slice(window.start, window.end)
         tokens = template.write(part)
         assert len(tokens.ids) == window.num_tokens <= budget
-        items = read_tokens(tokens.ids, template)  # every event and image is complete
-        images = sum(item.has_image for item in items if isinstance(item, WrittenEvent))
-        runs = sum(item.count for item in items if isinstance(item, WrittenRun))
+        items = parse_tokens(tokens.ids, template)  # every event and image is complete
+        images = sum(item.has_image for item in items if isinstance(item, ParsedEvent))
+        runs = sum(item.count for item in items if isinstance(item, ParsedRun))
         assert (len(tokens.frames), int(part.similar.sum())) == (images, runs)
         if window.end < len(given_events):
             longer = template.write(given_events.slice(window.start, window.end + 1))

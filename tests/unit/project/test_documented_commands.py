@@ -13,7 +13,7 @@ from ray.scripts.scripts import cli
 
 from mmtpp.cli.jobs import JOBS
 from mmtpp.cli.main import TOOLS
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
 
 ROOT = Path(__file__).parents[3]

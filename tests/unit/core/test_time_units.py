@@ -1,7 +1,7 @@
-"""The likelihood of events does not depend on the unit of their times, but for its logarithm.
+"""The likelihood of events depends on the unit of their times only by the unit's logarithm.
 
-Expected: the change of variables of a density, exact for the units that only shift the exponent of
-a float, up to the width of the codes' steps (0.8 %) for others.
+Expected: the change of variables of a density. It is exact for units that only shift the exponent
+of a float, and holds up to the width of a step (0.8 %) for other units.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.clock import Clock
-from mmtpp.core.intervals import IntervalForecasts, IntervalRange
-from mmtpp.core.smoothing import TimeSmoothing
+from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalRange
+from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.core.timecode import encode_intervals
 from mmtpp.evaluate.baselines.classical import History, baseline_targets
 from mmtpp.evaluate.metrics import estimate
@@ -34,7 +34,7 @@ def _nll(dates: list[np.ndarray], unit: float) -> dict[str, float]:
     """Nats per event of each baseline, for the last two sequences."""
     clock = Clock(unit)
     for times in dates:
-        clock.add_times(times / unit)
+        clock.add_sequence(times / unit)
     types = np.arange(150) % 2
     histories = [
         History(f"s{index}", times / unit, types, clock.tick) for index, times in enumerate(dates)
@@ -45,10 +45,10 @@ def _nll(dates: list[np.ndarray], unit: float) -> dict[str, float]:
             "position": pa.array(np.tile(np.arange(1, 150), 2), pa.int32()),
         }
     )
-    found = baseline_targets(histories[:6], histories[6:], targets, tick=clock.tick, num_types=2)
+    tables = baseline_targets(histories[:6], histories[6:], targets, tick=clock.tick, num_types=2)
     return {
         name: estimate(table, seconds_per_unit=unit, resamples=5)[NLL].value
-        for name, table in found.items()
+        for name, table in tables.items()
         if name != "last"
     }
 
@@ -58,24 +58,24 @@ def test_baselines_in_every_unit(scale: float):
     dates = _dates(3, scale=scale)
     expected = _nll(dates, 1.0)
     for unit in (60.0, 86400.0):
-        found = _nll(dates, unit)
+        actual = _nll(dates, unit)
         for name, value in expected.items():
-            # the codes' steps lie elsewhere among the intervals
+            # the steps of the codes have other edges
             wide = 0.06
-            assert found[name] == pytest.approx(value - np.log(unit), abs=wide), (name, unit)
+            assert actual[name] == pytest.approx(value - np.log(unit), abs=wide), (name, unit)
 
 
 def test_baselines_of_continuous_times_in_every_unit():
-    """Simultaneous events then have no density, and count in no unit."""
+    """Simultaneous events then have no density, and are left out in every unit."""
     rng = np.random.default_rng(5)
     waits = rng.exponential(30.0, (8, 150)) * (rng.random((8, 150)) > 0.15)
     dates = list(np.cumsum(waits, axis=1))
-    expected, found = _nll(dates, 1.0), _nll(dates, 86400.0)
+    expected, actual = _nll(dates, 1.0), _nll(dates, 86400.0)
     for name, value in expected.items():
         wide = 0.06
-        assert found[name] == pytest.approx(value - np.log(86400), abs=wide), name
-    apart = np.concatenate([np.diff(each) for each in dates[6:]])
-    mean = np.concatenate([np.diff(each) for each in dates[:6]]).mean()
+        assert actual[name] == pytest.approx(value - np.log(86400), abs=wide), name
+    apart = np.concatenate([np.diff(times) for times in dates[6:]])
+    mean = np.concatenate([np.diff(times) for times in dates[:6]]).mean()
     apart = apart[apart > 0]
     # the Poisson process by hand: exponential intervals
     assert expected["poisson"] == pytest.approx(np.mean(np.log(mean) + apart / mean), abs=0.02)
@@ -106,9 +106,9 @@ def test_forecasts_in_units_that_only_shift_the_exponent(
     mass, zero = rng.dirichlet(np.full(len(plain.widths), 0.1), 20), rng.uniform(0, 0.5, 20)
     mass *= 1 - zero[:, None]
     expected = IntervalForecasts(plain, zero, mass, zero * 0).nll(waits, tick=tick)
-    found = IntervalForecasts(shifted, zero, mass, zero * 0).nll(waits / unit, tick=tick / unit)
-    assert np.allclose(found, expected - np.log(unit), equal_nan=True, atol=1e-9)
-    assert (np.isnan(found) == ((waits == 0) & (tick == 0))).all()
+    actual = IntervalForecasts(shifted, zero, mass, zero * 0).nll(waits / unit, tick=tick / unit)
+    assert np.allclose(actual, expected - np.log(unit), equal_nan=True, atol=1e-9)
+    assert (np.isnan(actual) == ((waits == 0) & (tick == 0))).all()
 
 
 def test_without_a_tick_densities_are_those_of_events_apart():
@@ -119,14 +119,14 @@ def test_without_a_tick_densities_are_those_of_events_apart():
     mass[:, step], mass[:, step + 40] = 0.3, 0.2
     forecasts = IntervalForecasts(grid, np.full(3, 0.5), mass, np.full(3, 0.1))
     waits = np.array([1.5, 0.0, 1e9])
-    found = forecasts.nll(waits, tick=0.0)
-    assert found[0] == pytest.approx(-np.log(0.3 / 0.5 / grid.widths[step]))
-    assert np.isnan(found[1])
-    assert np.isposinf(found[2])
+    nll = forecasts.nll(waits, tick=0.0)
+    assert nll[0] == pytest.approx(-np.log(0.3 / 0.5 / grid.widths[step]))
+    assert np.isnan(nll[1])
+    assert np.isposinf(nll[2])
     codes = encode_intervals(waits, num_bytes=2)
     assert codes[2, 0] not in grid.first_bytes
     whole = _time_nll(
-        found,
+        nll,
         TimeForecasts(
             np.arange(3, dtype=np.int32), forecasts, greedy=waits, code_nll=np.full(3, 4.0)
         ),

@@ -1,4 +1,4 @@
-"""The configuration as flat ``section.key`` parameters."""
+"""The configuration as a flat mapping with keys ``section.key``."""
 
 from typing import cast
 
@@ -6,7 +6,7 @@ from mmtpp.config.schema import RunConfig
 
 
 def flat_settings(config: RunConfig) -> dict[str, object]:
-    """``section.key`` -> value for every setting."""
+    """The JSON value of every setting by its path ``section.key``."""
     flat: dict[str, object] = {}
 
     def walk(tree: dict[str, object], prefix: str) -> None:

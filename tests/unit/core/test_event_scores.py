@@ -1,11 +1,10 @@
-"""Scores by event, on numbers small enough to add by hand, and the interval baseline."""
+"""Scores by event, on numbers that are small enough to add by hand."""
 
 import numpy as np
-import pytest
 
-from mmtpp.core.scores import LossSums, score_events
+from mmtpp.core.event_scores import score_events
+from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
-from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal
 
 TIME, TYPE, TEXT, CONTROL = Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL
 
@@ -17,30 +16,17 @@ def test_the_interval_costs_every_token_up_to_its_last_byte():
     best = np.arange(10)
     scores = score_events(nll, modality, event, best)
     assert scores.event.tolist() == [0, 2]
-    assert scores.interval_nll.tolist() == [1 + 2 + 4, 256]
+    assert scores.interval_code_nll.tolist() == [1 + 2 + 4, 256]
     assert scores.type_nll.tolist() == [16, 512]
     assert scores.text_nll.tolist() == [32, 0]
     assert scores.nll.tolist() == [1 + 2 + 4 + 8 + 16 + 32 + 64, 256 + 512]
     assert scores.predicted_type.tolist() == [4, 9]
-    losses = LossSums.of(nll, modality)
+    losses = LossSums.from_labels(nll, modality)
     metrics = (losses + losses).per_token("x")
-    assert nll.mean() == metrics["x/loss_per_token"]
+    assert metrics["x/loss_per_token"] == nll.mean()
     assert metrics["x/time_loss_per_token"] == (2 + 4 + 256) / 3
 
 
 def test_a_window_without_full_events_scores_none():
     scores = score_events(np.ones(2), np.array([CONTROL, CONTROL]), np.array([0, 1]), np.zeros(2))
     assert len(scores.event) == 0
-
-
-def test_the_marginal_is_witten_bell_by_hand():
-    """1.0 is 3F800000, 2.0 is 40000000: two of three first bytes are 3F, the rest is certain."""
-    marginal = ByteMarginal(4)
-    marginal.add(np.array([1.0, 1.0, 2.0]))
-    first = (2 + 2 / 256) / (3 + 2)  # two distinct first bytes
-    rest = (2 + 1 / 256) / (2 + 1)  # one distinct byte after each prefix
-    assert -np.log(first * rest**3) == pytest.approx(marginal.nll(np.array([1.0]))[0])
-    # never seen from the second byte on: 1.5 is 3FC00000, the last two bytes unknown as well
-    second = (1 / 256) / (2 + 1)
-    unknown = 1 / 256
-    assert -np.log(first * second * unknown**2) == pytest.approx(marginal.nll(np.array([1.5]))[0])

@@ -1,4 +1,4 @@
-"""Interval forecasts against numerical integration and distributions known in closed form."""
+"""Interval forecasts against numerical integration and distributions in closed form."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from mmtpp.core.intervals import (
+from mmtpp.core.interval_forecasts import (
     MAX_FIRST_BYTE,
     IntervalForecasts,
     IntervalGrid,
@@ -18,19 +18,21 @@ SCALE = 3.0
 
 
 def _exponential(zero: float = 0.0, num_bytes: int = 2) -> IntervalForecasts:
-    """An exponential distribution, written as byte probabilities by its own cdf."""
-    grid = IntervalGrid.of(0x37, 0x43, num_bytes=num_bytes)
+    """An exponential distribution, as byte probabilities computed from its cdf."""
+    grid = IntervalGrid.from_first_bytes(0x37, 0x43, num_bytes=num_bytes)
     steps = np.diff(stats.expon(scale=SCALE).cdf(grid.edges[1:])).reshape(-1, 256)
     first, second = np.zeros((1, 128)), np.zeros((1, len(grid.first_bytes), 256))
     first[0, list(grid.first_bytes)] = steps.sum(axis=1) * (1 - zero)
     first[0, 0] = zero
     second[0] = steps / np.maximum(steps.sum(axis=1, keepdims=True), 1e-300)
-    return IntervalForecasts.of(grid, first, second)
+    return IntervalForecasts.from_byte_probabilities(grid, first, second)
 
 
 def test_the_grid_spans_the_codes():
-    """0x3F80 is 1.0 and 0x3F81 is 1.0078125; two bytes round to nearest, four cut off."""
-    two, four = (IntervalGrid.of(0x3F, 0x3F, num_bytes=each) for each in (2, 4))
+    """0x3F80 is 1.0 and 0x3F81 is 1.0078125; two bytes are rounded to nearest, four truncate."""
+    two, four = (
+        IntervalGrid.from_first_bytes(0x3F, 0x3F, num_bytes=num_bytes) for num_bytes in (2, 4)
+    )
     at = 1 + 0x80
     assert [two.edges[0], two.edges[1]] == pytest.approx([0.0, 0.5], rel=2e-3)
     assert two.edges[at + 1] == 1.00390625
@@ -40,14 +42,14 @@ def test_the_grid_spans_the_codes():
         values = np.random.default_rng(0).uniform(0.6, 1.9, 1000)
         codes = encode_intervals(values, num_bytes=num_bytes)
         step = np.searchsorted(grid.edges, values, side="right") - 2
-        assert codes[:, 1].tolist() == step.tolist()
+        assert step.tolist() == codes[:, 1].tolist()
 
 
 @pytest.mark.parametrize("num_bytes", [2, 3, 4])
 def test_an_exponential_distribution(num_bytes: int):
     forecast, exact = _exponential(num_bytes=num_bytes), stats.expon(scale=SCALE)
     levels = [0.05, 0.25, 0.5, 0.75, 0.95]
-    # 0x37 begins at 7.6e-6: what lies below it is off the grid
+    # 0x37 begins at 7.6e-6; smaller intervals are outside the grid
     assert forecast.outside[0] == pytest.approx(exact.cdf(forecast.edges[1]), rel=1e-2)
     assert forecast.mean()[0] == pytest.approx(SCALE, rel=1e-3)
     assert forecast.quantiles(levels)[0] == pytest.approx(exact.ppf(levels), rel=1e-3)
@@ -60,7 +62,7 @@ def test_an_exponential_distribution(num_bytes: int):
         # in closed form for the exponential distribution
         crps = value - 2 * SCALE * exact.cdf(value) + SCALE / 2
         assert forecast.crps([value])[0] == pytest.approx(crps, rel=1e-3)
-    for value in (2.0, 12.0):  # of a clock far coarser than the grid
+    for value in (2.0, 12.0):  # a clock far coarser than the grid
         share = exact.cdf(value + 1) - exact.cdf(value - 1)
         nll = forecast.nll([value], tick=2.0)[0]
         assert nll == pytest.approx(-np.log(share / 2), abs=4e-2)  # a step on the edge is in one
@@ -77,12 +79,12 @@ def test_an_exponential_distribution(num_bytes: int):
 )
 def test_any_distribution(seed: int, zero: float, value: float, level: float, peaks: int):
     rng = np.random.default_rng(seed)
-    grid = IntervalGrid.of(0x3E, 0x41, num_bytes=2)
+    grid = IntervalGrid.from_first_bytes(0x3E, 0x41, num_bytes=2)
     first, second = rng.random((1, 128)), rng.random((1, 4, 256)) ** (1 + 4 * peaks)
     first[0, 0] = zero * 128
     first /= first.sum()
     second /= second.sum(axis=2, keepdims=True)
-    forecast = IntervalForecasts.of(grid, first, second)
+    forecast = IntervalForecasts.from_byte_probabilities(grid, first, second)
     assert forecast.zero[0] + forecast.mass.sum() == pytest.approx(1)
     inside = first[0, [0, *grid.first_bytes]].sum()
     assert forecast.outside[0] == pytest.approx(1 - inside)
@@ -91,7 +93,7 @@ def test_any_distribution(seed: int, zero: float, value: float, level: float, pe
     cdf = np.array([forecast.cdf([point])[0] for point in points])
     assert (np.diff(cdf) >= -1e-12).all()
     # Simpson's rule is exact for the square of a linear function
-    middle = np.array([forecast.cdf([each])[0] for each in (points[1:] + points[:-1]) / 2])
+    middle = np.array([forecast.cdf([point])[0] for point in (points[1:] + points[:-1]) / 2])
     before = (points[1:] <= value)[None]
 
     def square(at):
@@ -111,20 +113,20 @@ def test_any_distribution(seed: int, zero: float, value: float, level: float, pe
 @pytest.mark.parametrize("num_bytes", [2, 3, 4])
 @pytest.mark.parametrize("tick", [0.01, 0.25, 1.0, 2.0, 3.0, 7.5])
 def test_all_ticks_of_a_clock_together_are_the_whole(num_bytes: int, tick: float):
-    """Also whole numbers on the edge of two codes, which round to an even one."""
+    """Including whole numbers on the edge of two codes, which are rounded to an even code."""
     rng = np.random.default_rng(0)
-    grid = IntervalGrid.of(0x3F, 0x43, num_bytes=num_bytes)  # 0.5 to 512
+    grid = IntervalGrid.from_first_bytes(0x3F, 0x43, num_bytes=num_bytes)  # 0.5 to 512
     first, second = np.zeros((1, 128)), rng.random((1, 5, 256))
     first[0, [0, *grid.first_bytes]] = rng.random(6)
     first /= first.sum()
     second /= second.sum(axis=2, keepdims=True)
-    forecast = IntervalForecasts.of(grid, first, second)
+    forecast = IntervalForecasts.from_byte_probabilities(grid, first, second)
     ticks = np.arange(0, 515 / tick) * tick
     many = IntervalForecasts(
         grid,
         *(
-            np.repeat(each, len(ticks), axis=0)
-            for each in (forecast.zero, forecast.mass, forecast.outside)
+            np.repeat(values, len(ticks), axis=0)
+            for values in (forecast.zero, forecast.mass, forecast.outside)
         ),
     )
     shares = many.density(ticks, tick=tick) * tick
@@ -134,15 +136,15 @@ def test_all_ticks_of_a_clock_together_are_the_whole(num_bytes: int, tick: float
 
 
 def test_whole_numbers_are_scored_by_their_own_codes():
-    """The best histogram of the codes of 256..511 gives each number its share, 1/256."""
+    """The best histogram of the codes of 256..511 gives every number the probability 1/256."""
     numbers = np.arange(256, 512).astype(float)
     for num_bytes in (2, 4):
-        grid = IntervalGrid.of(0x43, 0x43, num_bytes=num_bytes)
+        grid = IntervalGrid.from_first_bytes(0x43, 0x43, num_bytes=num_bytes)
         codes = encode_intervals(numbers, num_bytes=num_bytes)
         first, second = np.zeros((256, 128)), np.zeros((256, 1, 256))
         first[:, 0x43] = 1.0
         second[:, 0] = np.bincount(codes[codes[:, 0] == 0x43, 1], minlength=256) / 256
-        forecast = IntervalForecasts.of(grid, first, second)
+        forecast = IntervalForecasts.from_byte_probabilities(grid, first, second)
         inside = codes[:, 0] == 0x43
         nll = forecast.nll(numbers, tick=1.0)[inside]
         total = np.log(inside.sum())
@@ -150,7 +152,7 @@ def test_whole_numbers_are_scored_by_their_own_codes():
 
 
 def test_a_smooth_process_has_a_likelihood_far_in_its_tail():
-    grid = IntervalGrid.of(0x3A, 0x45, num_bytes=2)
+    grid = IntervalGrid.from_first_bytes(0x3A, 0x45, num_bytes=2)
     for survival in (0.0, 600.0):
         compensator = grid.edges
         mass = np.exp(-compensator[:-1]) * -np.expm1(-np.diff(compensator))
@@ -158,7 +160,7 @@ def test_a_smooth_process_has_a_likelihood_far_in_its_tail():
         for tick in (1e-4, 0.5):
             for value in (survival + 0.5, survival + 40.0):
                 nll = forecast.nll([value], tick=tick)[0]
-                # of a step or a tick, within which the rate is 1
+                # up to a step or a tick, within which the rate is 1
                 assert nll == pytest.approx(
                     value, abs=tick + 0.6 * 2 ** np.floor(np.log2(value) - 7) + 1e-3
                 )
@@ -167,10 +169,10 @@ def test_a_smooth_process_has_a_likelihood_far_in_its_tail():
 
 def test_the_grid_of_a_range():
     grid = IntervalRange(1e-3, 70_000.0, 1e-3).grid(num_bytes=4)
-    assert tuple(range(0x3A, 0x48)) == grid.first_bytes
+    assert grid.first_bytes == tuple(range(0x3A, 0x48))
     assert IntervalRange(2e38, 3e38, 1.0).grid(num_bytes=2).first_bytes == (MAX_FIRST_BYTE,)
 
 
-def test_a_grid_of_no_intervals_is_refused():
+def test_first_bytes_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"not in 1\.\.126"):
-        IntervalGrid.of(0, 3, num_bytes=2)
+        IntervalGrid.from_first_bytes(0, 3, num_bytes=2)

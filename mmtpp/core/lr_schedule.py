@@ -1,17 +1,17 @@
-"""Learning-rate schedule as a pure function of the step."""
+"""The learning-rate schedule as a pure function of the step."""
 
 
 def lr_factor(step: int, *, num_steps: int, warmup_fraction: float, final_fraction: float) -> float:
     """Factor on the peak learning rate: linear warm-up, then linear decay.
 
     Args:
-        step: the update about to be made, from 0 to ``num_steps - 1``.
-        num_steps: updates of the whole run.
-        warmup_fraction: share of the run spent rising from near 0 to 1.
-        final_fraction: factor at the last update.
+        step: Number of the next update, from 0 to ``num_steps - 1``.
+        num_steps: Number of updates of the whole run.
+        warmup_fraction: Share of the run in which the factor rises to 1.
+        final_fraction: Factor at the last update.
 
     Returns:
-        Greater than 0, at most 1.
+        The factor, greater than 0 and at most 1.
     """
     warmup_steps = round(num_steps * warmup_fraction)
     if step < warmup_steps:
