@@ -3,10 +3,11 @@
 import json
 
 from mmtpp.core.errors import from_record
+from mmtpp.data.encode.decode_step import DecodeImages
+from mmtpp.data.encode.decoded_images import num_blocks
 from mmtpp.data.encode.encode_settings import EncodeSettings
-from mmtpp.data.encode.finish_shard import FinishShard
-from mmtpp.data.encode.frames import DecodeImages, num_blocks
-from mmtpp.data.encode.read_shard import ReadShard
+from mmtpp.data.encode.finish_step import FinishShard
+from mmtpp.data.encode.read_step import ReadShard
 from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.model.vocabulary import TOKENIZER_FILE
 from mmtpp.storage.paths import join, write_bytes

@@ -27,7 +27,7 @@ from mmtpp.core.row import Row
 from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
 from mmtpp.core.template import Template
 from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
-from mmtpp.data.encode.raw_data import distinct_images, tokenised
+from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.data.store.images import load_image
 from mmtpp.evaluate.targets import writing_settings
@@ -259,7 +259,7 @@ class Forecaster:
     ) -> SeenEvents:
         """The newest events with the questions about what follows, as the predict job has them."""
         config = self.config
-        [events] = tokenised([sequence], self.loaded.vocabulary)
+        [events] = tokenise_sequences([sequence], self.loaded.vocabulary)
         events = compress(events, compression_of(config).of_sequence(sequence.sequence_id))
         tasks = [task for task in _ASKED if task in self.answers.tasks]
         window, events = self._fit(events, template, tasks, sequence.sequence_id)

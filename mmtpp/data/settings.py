@@ -5,11 +5,11 @@ from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.template import TemplateSettings
 from mmtpp.data.samples.plan import Asking, AssembleSettings
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import CsvFormat
-from mmtpp.data.sources.types import AUTO, OTHER
+from mmtpp.data.sources.type_codes import AUTO, OTHER
 from mmtpp.data.store.store_reader import StoreSettings
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
@@ -93,7 +93,7 @@ def source_reader(source: Source) -> SourceReader:
     Raises:
         ConfigError: ``columns`` without a column of times.
     """
-    return make_reader(
+    return build_reader(
         source.kind,
         columns=columns_of(source),
         seconds_per_unit=source.seconds_per_unit,

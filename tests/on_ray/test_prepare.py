@@ -219,7 +219,7 @@ def test_preparing_again_after_a_kill_does_only_the_unfinished_shards(
     cluster, tmp_path, monkeypatch
 ):
     """A store whose last shard and manifest are missing, as a kill leaves it."""
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 8)
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 8)
     raw, store = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw)
     settings = {"source.uri": raw, "store.uri": store}

@@ -12,7 +12,7 @@ from mmtpp.data.sources import READERS
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.tables import MalformedFileError
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
 READER = READERS["danmaku"]
 
@@ -93,7 +93,7 @@ def test_one_bad_byte_in_a_file_costs_one_comment_not_all():
     place = data.index("再".encode())
     parsed = _read(data[:place] + b"\xff" + data[place + 1 :])
     assert _texts(parsed) == ("你好", "弹幕")
-    assert "not of the file's encoding" in parsed.rejected[0].detail
+    assert "invalid in the file's encoding" in parsed.rejected[0].detail
 
 
 def test_other_elements_of_a_recording_are_counted_by_kind():

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
-QA = make_reader("danmaku_qa")
+QA = build_reader("danmaku_qa")
 RECORD = {
     "video": "BV1x",
     "question": "Which two types come next?",
@@ -51,8 +51,8 @@ def test_answers_are_found_under_the_names_of_all_tasks():
 def test_records_of_a_video_are_in_one_split():
     apart = RECORD | {"video": "BV2x"}
     later = RECORD | {"comment_time_sequence": [100, 101, 102]}
-    assert QA.split_by is not None
-    first, other, third = map(QA.split_by, _records([RECORD, later, apart]).sequences)
+    assert QA.split_key is not None
+    first, other, third = map(QA.split_key, _records([RECORD, later, apart]).sequences)
     assert first == other != third
 
 

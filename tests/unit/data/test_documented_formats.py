@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mmtpp
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
 PAGE = (Path(__file__).parents[3] / "mmtpp" / "data" / "README.md").read_text()
 FORMATS = PAGE.split("## Formats")[1].split("\n## ")[0]

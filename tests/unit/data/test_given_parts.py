@@ -15,7 +15,11 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import DataError
 from mmtpp.core.split import part_of_path, part_of_value
 from mmtpp.data.encode.encode_settings import EncodeSettings
-from mmtpp.data.encode.given_parts import check_keys, check_parts, looks_given
+from mmtpp.data.encode.given_splits import (
+    check_given_splits,
+    unused_splits_warning,
+    warn_unused_splits,
+)
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_reader import StoredSequence, StoreReader, StoreSettings
 from mmtpp.inspect.dataset import load
@@ -194,7 +198,9 @@ def test_a_file_without_a_part_is_named(tmp_path: Path, name: str):
             "split_by": "given",
         }
     )
-    with pytest.raises(DataError, match=rf"{name}: the part .* not known[\s\S]*split.by = given"):
+    with pytest.raises(
+        DataError, match=rf"{name}: the split of the file is unknown[\s\S]*split.by = given"
+    ):
         _store(
             tmp_path / "s",
             tmp_path / "raw",
@@ -202,10 +208,10 @@ def test_a_file_without_a_part_is_named(tmp_path: Path, name: str):
             columns=columns,
             split_by="given",
         )
-    with pytest.raises(DataError, match=f"{name}: the part"):  # before any work
-        check_parts(settings, [name])
-    check_parts(replace(settings, columns=replace(columns, split="fold")), [name])
-    check_parts(replace(settings, split_by="hash"), [name])
+    with pytest.raises(DataError, match=f"{name}: the split"):  # before any work
+        check_given_splits(settings, [name])
+    check_given_splits(replace(settings, columns=replace(columns, split="fold")), [name])
+    check_given_splits(replace(settings, split_by="hash"), [name])
 
 
 def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.LogCaptureFixture):
@@ -213,7 +219,7 @@ def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.Log
         **{**SETTINGS, "source_uri": str(easytpp), "source_kind": "easytpp", "test_fraction": 0.1}
     )
     with caplog.at_level(logging.WARNING):
-        check_parts(settings, ["dev.json", "test.json", "train.json"])
+        check_given_splits(settings, ["dev.json", "test.json", "train.json"])
     assert "train: train.json; validation: dev.json; test: test.json" in caplog.text
     assert "set split.by = given" in caplog.text
     tree = {"source": {"kind": "easytpp", "uri": str(easytpp)}}
@@ -221,8 +227,10 @@ def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.Log
     assert any("split.by = given" in hint for hint in hints)
     tree["split"] = {"by": "given"}
     assert not any("split.by" in hint for hint in load(config_from_tree(tree), max_files=0).hints)
-    assert not looks_given(["train.json", "events.json"], by="hash")
-    assert "cuts each of their sequences" in looks_given(["train.json", "dev.json"], by="time")
+    assert not unused_splits_warning(["train.json", "events.json"], by="hash")
+    assert "cuts each of their sequences" in unused_splits_warning(
+        ["train.json", "dev.json"], by="time"
+    )
     with caplog.at_level(logging.WARNING):
-        check_keys(settings, Counter({"train": 4, "test": 2}))
+        warn_unused_splits(settings, Counter({"train": 4, "test": 2}))
     assert "train: 4 sequences; test: 2 sequences" in caplog.text

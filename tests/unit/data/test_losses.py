@@ -15,9 +15,9 @@ from mmtpp.core.losses import MAX_NAMED, Losses, newest_rejected
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.columns import Columns, columns_reader
+from mmtpp.data.sources.columns import Columns, build_columns_reader
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.data.store.layout import REJECTED, SEQUENCES
 from mmtpp.predict.rejections import Rejections
 from mmtpp.storage.parquet import read_table
@@ -59,7 +59,7 @@ def _write(folder: Path) -> Path:
 
 
 def _parsed(path: Path) -> ParsedFile:
-    reader = columns_reader(Columns(**COLUMNS), seconds_per_unit=1.0)
+    reader = build_columns_reader(Columns(**COLUMNS), seconds_per_unit=1.0)
     return read_file(reader, path.name, path.read_bytes(), types=TypeCodes(("a", "b")))
 
 
@@ -136,7 +136,7 @@ def test_forecasts_are_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     totals = Totals()
     totals.add(counts)
     settings = EncodeSettings(**{**SETTINGS, "source_uri": str(raw.parent)})
-    manifest = totals.manifest(settings, "request", "data", "hash")
+    manifest = totals.build_manifest(settings, "request", "data", "hash")
     num_lines = sum(map(len, LINES.values())) + 1
     assert {
         key: value for key, value in manifest.counts().items() if key != "rejected_by_cause"

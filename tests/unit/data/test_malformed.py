@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtpp.data.sources import READERS, make_reader
+from mmtpp.data.sources import READERS, build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.tables import MalformedFileError
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from tests.unit.data.test_danmaku_qa import RECORD
 from tests.unit.data.test_table_sources import EVENTS, FORMS, LINE
 
@@ -57,7 +57,7 @@ VALUES = [
 
 def _account(kind: str, path: str, data: bytes) -> None:
     columns = Columns(time="unix_time", sequence="cab_id", type="event_type", text="cab_id")
-    reader = make_reader(kind, columns=columns)
+    reader = build_reader(kind, columns=columns)
     parsed, problem = None, ""
     try:
         parsed = read_file(reader, path, data, types=TypeCodes(reader.type_names))
@@ -155,7 +155,7 @@ def test_ten_thousand_damages_end_in_an_error_or_an_account(sample: tuple[str, s
 
 @pytest.mark.parametrize(("kind", "path", "data"), VALID)
 def test_the_undamaged_files_are_read_whole(kind: str, path: str, data: bytes):
-    reader = make_reader(kind, columns=Columns(time="unix_time", sequence="cab_id"))
+    reader = build_reader(kind, columns=Columns(time="unix_time", sequence="cab_id"))
     parsed = read_file(reader, path, data, types=TypeCodes(()))
     assert not parsed.rejected
     assert parsed.counts.num_read >= 2

@@ -22,9 +22,9 @@ from mmtpp.core.parsing import WrittenEvent, WrittenRun, read_tokens
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.window import cut_windows
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import encode_shard
@@ -117,7 +117,7 @@ def test_bug_13_either_spelling_of_the_type_is_read(key: str, inside: bool):
     event = {"time": 0.0, "text": "x", "image_path": None}
     event |= {"TPP_attribute": {key: 7}} if inside else {key: 7}
     data = json.dumps([event]).encode()
-    (sequence,) = read_file(make_reader("mmtpp"), "a.json", data, types=TypeCodes(())).sequences
+    (sequence,) = read_file(build_reader("mmtpp"), "a.json", data, types=TypeCodes(())).sequences
     assert sequence.types.tolist() == [7]
 
 

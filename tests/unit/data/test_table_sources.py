@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from mmtpp.core.errors import ConfigError, DataError
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import ParsedFile
@@ -30,7 +30,7 @@ from mmtpp.data.sources.taxi import (
     read_zones,
     to_events,
 )
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
 CAB = Columns(time="unix_time", sequence="cab_id", type="event_type")
 CAB_TYPES = ("pickup", "dropoff")
@@ -42,7 +42,7 @@ ROWS = [
 
 
 def _read(path: str, data: bytes, columns: Columns = CAB, names: tuple = CAB_TYPES) -> ParsedFile:
-    return read_file(make_reader("columns", columns=columns), path, data, types=TypeCodes(names))
+    return read_file(build_reader("columns", columns=columns), path, data, types=TypeCodes(names))
 
 
 def _csv(rows: list[dict]) -> bytes:
@@ -89,7 +89,7 @@ def test_a_file_is_one_sequence_without_a_sequence_column():
 
 def test_dates_become_times_in_the_unit():
     rows = [{"at": "2015-01-01 00:00:30"}, {"at": "2015-01-01T01:00:00+01:00"}, {"at": "soon"}]
-    reader = make_reader("columns", columns=Columns(time="at"), seconds_per_unit=60.0)
+    reader = build_reader("columns", columns=Columns(time="at"), seconds_per_unit=60.0)
     midnight = 1420070400 / 60  # of 1 January 2015, UTC
     (sequence,) = (parsed := read_file(reader, "t.csv", _csv(rows), types=TypeCodes(()))).sequences
     assert sequence.times.tolist() == [midnight, midnight + 0.5]
@@ -185,7 +185,7 @@ def test_odd_ids_headers_and_declared_intervals():
     ) == (["1.0"], 1)
     nameless = _read("t.json", b'[{"t": 1, "id": NaN, "dt": 0}]', columns, ())
     assert [record.cause for record in nameless.rejected] == ["malformed_record"]
-    with pytest.raises(MalformedFileError, match="two columns of one name"):
+    with pytest.raises(MalformedFileError, match="two columns have the same name"):
         _read("t.csv", b"t,t\n1,2\n", Columns(time="t"), ())
     unequal = _read(
         "t.jsonl", _lines([{"t": [1, 2, 3], "k": [0]}]), Columns(time="t", type="k"), ()
@@ -220,12 +220,12 @@ def test_a_missing_text_is_an_empty_one():
 
 def test_columns_without_a_time_column_is_a_configuration_error():
     with pytest.raises(ConfigError, match=r"source\.columns\.time"):
-        make_reader("columns", columns=Columns(time=""))
+        build_reader("columns", columns=Columns(time=""))
 
 
 # EasyTPP
 
-EASYTPP = make_reader("easytpp")
+EASYTPP = build_reader("easytpp")
 EVENTS = [
     {"time_since_start": 0.0, "time_since_last_event": 0.0, "type_event": 1},
     {"time_since_start": 2.0, "time_since_last_event": 2.0, "type_event": 0},
@@ -306,7 +306,7 @@ def test_types_beyond_the_declared_number_are_rejected():
 
 # DanmakuTPP-QA
 
-QA = make_reader("danmaku_qa")
+QA = build_reader("danmaku_qa")
 HISTORY = (
     "<|im_start|>user\nHistory:\n"
     "<|start_of_event|> <|time_start|><|byte_0|><|byte_0|><|byte_0|><|byte_0|><|time_end|> "
@@ -339,8 +339,8 @@ def test_questions_about_the_same_events_are_in_one_split():
     other = LINE | {"prompt_text": HISTORY + "<|question|>Which type is last?<|im_end|>\n"}
     apart = LINE | {"prompt_text": HISTORY.replace("second", "third") + "<|question|>What?\n"}
     parsed = read_file(QA, "qa.jsonl", _lines([LINE, other, apart]), types=TypeCodes(()))
-    assert QA.split_by is not None
-    first, second, third = map(QA.split_by, parsed.sequences)
+    assert QA.split_key is not None
+    first, second, third = map(QA.split_key, parsed.sequences)
     assert first == second != third
 
 
@@ -349,8 +349,8 @@ def test_questions_about_the_same_events_are_in_one_split():
     [
         ({"response_text": None}, "must be strings"),
         ({"prompt_text": "no events"}, "has no events"),
-        ({"prompt_image_paths": []}, "0 images, 1 of 1 placeholders"),
-        ({"prompt_text": HISTORY + "<|vision_start|>"}, "1 images, 1 of 2 placeholders"),
+        ({"prompt_image_paths": []}, "0 images, but 1 of 1 placeholders"),
+        ({"prompt_text": HISTORY + "<|vision_start|>"}, "1 images, but 1 of 2 placeholders"),
         ({"prompt_text": HISTORY + "<|similar_event|>\n"}, "compressed"),
         ({"prompt_text": HISTORY.replace("byte_192", "byte_999")}, "event 1 lacks a time"),
         ({"prompt_text": HISTORY.replace("byte_63", "byte_255")}, "event 1 has the interval"),
@@ -444,7 +444,7 @@ def test_the_taxi_set_is_published_once_and_read_back(real_data: Path, tmp_path:
     assert publish(uri, sequence="day", **arguments).was_there
     with pytest.raises(DataError, match="already holds taxi-day"):
         publish(uri, sequence="zone", **arguments)
-    reader = make_reader("taxi")
+    reader = build_reader("taxi")
     files = sorted((tmp_path / "raw" / "events").iterdir())
     assert len(files) == 25
     total = 0

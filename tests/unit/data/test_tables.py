@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.data.encode.listing import listing
-from mmtpp.data.sources import make_reader
+from mmtpp.data.encode.source_listing import SourceListing
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.tables import CsvFormat, MalformedFileError, read_table_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
 COLUMNS = Columns(time="t", sequence="s", type="k", text="x")
 
 
-def _read(path: str, data: bytes, *, form: CsvFormat | None = None) -> ParsedFile:
-    reader = make_reader("columns", columns=COLUMNS, csv=form)
+def _read(path: str, data: bytes, *, csv_format: CsvFormat | None = None) -> ParsedFile:
+    reader = build_reader("columns", columns=COLUMNS, csv=csv_format)
     return read_file(reader, path, data, types=TypeCodes(("a",)))
 
 
@@ -75,7 +75,7 @@ def test_many_unclosed_quotes_do_not_take_for_ever():
 
 def test_an_escaped_quote_is_read_with_the_setting():
     rows = _rows('"he said \\"hi\\", then left"')
-    parsed = _read("t.csv", "\n".join(rows).encode(), form=CsvFormat(escape="\\"))
+    parsed = _read("t.csv", "\n".join(rows).encode(), csv_format=CsvFormat(escape="\\"))
     assert _texts(parsed) == ('he said "hi", then left',)
 
 
@@ -89,11 +89,11 @@ def test_a_byte_of_another_encoding_costs_its_row_not_its_file():
     parsed = _read("t.csv", data)
     assert (len(_texts(parsed)), [r.cause for r in parsed.rejected]) == (2, ["invalid_text"])
     assert "source.csv.encoding" in parsed.rejected[0].detail
-    assert "caf\xe9" in _texts(_read("t.csv", data, form=CsvFormat(encoding="cp1252")))
+    assert "caf\xe9" in _texts(_read("t.csv", data, csv_format=CsvFormat(encoding="cp1252")))
     utf16 = "\n".join(_rows("caf\xe9")).encode("utf-16")
     assert _texts(_read("t.csv", utf16)) == ("caf\xe9",)
     with pytest.raises(MalformedFileError, match="klingon"):
-        _read("t.csv", data, form=CsvFormat(encoding="klingon"))
+        _read("t.csv", data, csv_format=CsvFormat(encoding="klingon"))
 
 
 def test_names_of_files_in_any_case_and_gzip():
@@ -115,7 +115,7 @@ def test_names_of_files_in_any_case_and_gzip():
 
 
 def test_files_that_are_not_read_are_counted_by_suffix():
-    reader = make_reader("columns", columns=COLUMNS)
+    reader = build_reader("columns", columns=COLUMNS)
     info = pa.fs.FileInfo("x", type=pa.fs.FileType.File, size=1)
     names = [
         "a.csv",
@@ -128,10 +128,10 @@ def test_files_that_are_not_read_are_counted_by_suffix():
         "_SUCCESS",
         "g.json.gz",
     ]
-    found = listing(reader, [(name, info) for name in names])
-    assert [path for path, _ in found.events] == ["a.csv", "b/c.JSONL", "g.json.gz"]
-    assert found.not_read == {".xlsx": 2, "without a suffix": 1}
-    assert "3 files are not read" in found.warning()
+    listing = SourceListing.from_files(reader, [(name, info) for name in names])
+    assert [path for path, _ in listing.events] == ["a.csv", "b/c.JSONL", "g.json.gz"]
+    assert listing.not_read == {".xlsx": 2, "without a suffix": 1}
+    assert "3 files are not read" in listing.warning()
 
 
 def test_an_unmapped_column_neither_costs_nor_rejects():
@@ -157,7 +157,7 @@ def test_an_unmapped_column_neither_costs_nor_rejects():
 def test_columns_of_one_name_matter_only_where_they_are_mapped():
     parsed = _read("t.csv", b"s,t,k,x,,\ns0,0,a,hi,,\n")
     assert _texts(parsed) == ("hi",)
-    with pytest.raises(MalformedFileError, match="two columns of one name"):
+    with pytest.raises(MalformedFileError, match="two columns have the same name"):
         _read("t.csv", b"s,t,k,x,x\n")
 
 
@@ -171,7 +171,7 @@ def test_blank_ids_are_no_sequence():
 
 def test_a_date_and_a_time_of_day_in_two_columns():
     columns = Columns(time="clock", date="day", time_format="%y%m%d %H%M%S")
-    reader = make_reader("columns", columns=columns)
+    reader = build_reader("columns", columns=columns)
     data = b"day,clock\n081109,203615\n081110,000001\n,000002\n"
     parsed = read_file(reader, "t.csv", data, types=TypeCodes(()))
     moments = pd.to_datetime(["2008-11-09 20:36:15", "2008-11-10 00:00:01"], utc=True)

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.errors import ConfigError
-from mmtpp.data.sources.times import TimeFormat, Unread, read_times
+from mmtpp.data.sources.reader import InvalidValue
+from mmtpp.data.sources.time_format import TimeFormat
+from mmtpp.data.sources.times import read_times
 
 MOMENT = datetime(2024, 3, 30, 22, 7, 5, tzinfo=UTC)
 SECONDS = MOMENT.timestamp()
@@ -21,7 +23,7 @@ SECONDS = MOMENT.timestamp()
 def _read(*values: object, **form: object) -> list[float | str]:
     """Each time, or the cause why it was not read."""
     found = read_times(values, TimeFormat(**form)).values  # type: ignore[arg-type]
-    return [each.cause if isinstance(each, Unread) else each for each in found]
+    return [each.cause if isinstance(each, InvalidValue) else each for each in found]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_day_and_month_are_told_apart_by_the_other_dates_of_the_file():
 )
 def test_numbers_that_look_like_dates_are_refused_with_the_setting(values: list, name: str):
     found = read_times(values, TimeFormat()).values
-    assert {each.cause for each in found if isinstance(each, Unread)} == {"ambiguous_time"}
+    assert {each.cause for each in found if isinstance(each, InvalidValue)} == {"ambiguous_time"}
     assert not [each for each in found if isinstance(each, float)]
     assert f'source.columns.time_format = "{name}"' in found[0].detail  # type: ignore[union-attr]
     assert [float(value) for value in values] == _read(*values, name="number")
