@@ -25,7 +25,9 @@ from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.settings import SOURCE, STORE, make_config
 from tests.tables import write_rows
-from tests.unit.data.test_table_sources import EVENTS, FORMS, LINE
+from tests.unit.data.test_columns import FORMS
+from tests.unit.data.test_danmaku_prompts import LINE
+from tests.unit.data.test_easytpp import EVENTS
 
 
 def test_prepare_accounts_for_every_event(store):

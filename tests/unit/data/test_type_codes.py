@@ -38,15 +38,15 @@ def _parse(path: str, data: bytes, types: TypeCodes) -> ParsedFile:
     return read_file(build_reader("columns", columns=COLUMNS), path, data, types=types)
 
 
-def _found(values: list, types: TypeCodes) -> list[tuple[list[int], list[str]]]:
+def _read_in_every_format(values: list, types: TypeCodes) -> list[tuple[list[int], list[str]]]:
     """Codes and causes of rejection in each format."""
-    parsed = [_parse(path, data, types) for path, data in _formats(values).items()]
+    parsed_files = [_parse(path, data, types) for path, data in _formats(values).items()]
     return [
         (
-            each.sequences[0].types.tolist() if each.sequences else [],
-            [record.cause for record in each.rejected],
+            parsed.sequences[0].types.tolist() if parsed.sequences else [],
+            [record.cause for record in parsed.rejected],
         )
-        for each in parsed
+        for parsed in parsed_files
     ]
 
 
@@ -65,12 +65,12 @@ def _found(values: list, types: TypeCodes) -> list[tuple[list[int], list[str]]]:
     ],
 )
 def test_every_format_gives_the_same_types(names, values, codes, causes):
-    for found in _found(values, TypeCodes(names)):
-        assert (codes, causes) == found
+    for actual in _read_in_every_format(values, TypeCodes(names)):
+        assert actual == (codes, causes)
 
 
 def test_integers_with_gaps_which_become_decimals_keep_their_names():
-    for codes, causes in _found([1, 2, None, 3], TypeCodes(("1", "2", "3"))):
+    for codes, causes in _read_in_every_format([1, 2, None, 3], TypeCodes(("1", "2", "3"))):
         assert (codes, causes) == ([0, 1, 2], ["missing_type"])
 
 
@@ -98,7 +98,7 @@ def test_names_by_frequency_keep_known_codes_and_fold_the_rest():
     assert (len(folded), folded[-1], folded[0]) == (256, "other", "k299")
     assert order_names({"a": 1, "b": 1}, folds_rare=True) == ("a", "b")
     full = order_names(counts, known=folded, folds_rare=True)
-    assert folded == full
+    assert full == folded
 
 
 def test_too_many_types_say_what_folding_would_cost():
