@@ -91,25 +91,21 @@ def encode(
     """
     started = time.monotonic()
     listing, source_state = list_event_files(settings, max_file_bytes=max_file_bytes)
-    if listing.not_read:
-        logger.warning("%s: %s", settings.source_uri, listing.warning())
     check_given_splits(settings, [path for path, _ in listing.events])
     request = _request_digest(settings, vocabulary, source_state)
     existing = find_manifest(store_uri, to_replace=True)
     if existing and existing.request == request:
         logger.info("the store is up to date, nothing to prepare: %s", store_uri)
         _remove_pending(join(store_uri, existing.data_folder))
-        _check_rejected(existing, settings.source_uri, store_uri, max_rejected_fraction)
+        _check_rejected(existing, settings, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, time.monotonic() - started, listing.not_read)
 
     vocabulary = vocabulary or load_or_train_vocabulary(
         settings, store_uri, existing, listing.events
     )
     _check_vocabulary(existing, vocabulary, store_uri)
-    # The name depends on request and vocabulary, so only shards of an equal attempt are reused.
-    data_folder = f"data-{json_digest([request, vocabulary.hash])[:16]}"
+    data_folder = _create_data_folder(store_uri, request, vocabulary)
     folder = join(store_uri, data_folder)
-    write_bytes(join(folder, TOKENIZER_FILE), vocabulary.tokenizer_json.encode())
     pipeline = EncodePipeline(settings, folder, max_workers, machine_labels)
     source_shards = shards.build_shards(listing.events)
     if settings.finds_types:
@@ -120,9 +116,7 @@ def encode(
     warn_unused_splits(settings, totals.parts)
     manifest = totals.build_manifest(settings, request, data_folder, vocabulary.hash)
     pipeline.check_sequence_ids(totals)
-    _check_rejected(
-        manifest, settings.source_uri, store_uri, max_rejected_fraction, totals.examples
-    )
+    _check_rejected(manifest, settings, store_uri, max_rejected_fraction, totals.examples)
     manifest.save(store_uri)
     _remove_pending(folder)
     return EncodeReport(manifest, False, time.monotonic() - started, listing.not_read)
@@ -149,6 +143,17 @@ def _request_digest(
             source_state,
         ]
     )
+
+
+def _create_data_folder(store_uri: str, request: str, vocabulary: Vocabulary) -> str:
+    """Write the tokenizer to the data folder, and return the name of the folder.
+
+    The name depends on request and vocabulary, so only shards of an equal attempt are reused.
+    """
+    data_folder = f"data-{json_digest([request, vocabulary.hash])[:16]}"
+    uri = join(store_uri, data_folder, TOKENIZER_FILE)
+    write_bytes(uri, vocabulary.tokenizer_json.encode())
+    return data_folder
 
 
 def _check_vocabulary(existing: Manifest | None, vocabulary: Vocabulary, store_uri: str) -> None:
@@ -178,7 +183,7 @@ def _remove_pending(folder: str) -> None:
 
 def _check_rejected(
     manifest: Manifest,
-    source_uri: str,
+    settings: EncodeSettings,
     store_uri: str,
     max_rejected_fraction: float,
     examples: Mapping[str, str] = MappingProxyType({}),
@@ -187,7 +192,7 @@ def _check_rejected(
 
     Args:
         manifest: Manifest of the store.
-        source_uri: Location of the events, for messages.
+        settings: Settings of ``encode``, for messages.
         store_uri: Location of the store, for messages.
         max_rejected_fraction: Largest share of events that may be rejected.
         examples: One rejected record for each cause.
@@ -201,7 +206,7 @@ def _check_rejected(
     causes = "\n    ".join(examples[cause] for cause in sorted(examples)[:SHOWN_CAUSES])
     if manifest.events_kept == 0:
         raise DataError(
-            f"no events left in {source_uri}: {manifest.rejected_by_cause}",
+            f"no events left in {settings.source_uri}: {manifest.rejected_by_cause}",
             where=f"rejected records: {rejected_uri}",
             cause=causes,
         )

@@ -1,6 +1,7 @@
 """List the files of a source: event files, and files that are not read."""
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import suffix_of
 from mmtpp.storage.paths import join, list_source
+
+logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
@@ -57,7 +60,7 @@ class SourceListing:
 
 
 def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[SourceListing, str]:
-    """List the files of a source.
+    """List the files of a source, and warn of files that are not read.
 
     Args:
         settings: Location and kind of the source.
@@ -82,6 +85,8 @@ def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[
             where=settings.source_uri,
             setting=f"source.kind = {settings.source_kind}, source.uri = {settings.source_uri}",
         )
+    if listing.not_read:
+        logger.warning("%s: %s", settings.source_uri, listing.warning())
     path, size = max(listing.events, key=lambda file: file[1])
     if size > max_file_bytes:
         raise DataError(

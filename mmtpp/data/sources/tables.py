@@ -293,7 +293,7 @@ def _read_json(path: str, text: str) -> Iterator[Record]:
     if isinstance(tree, dict) and "\n" not in text.strip():
         tree = [tree]  # one JSON line in a file with the suffix .json
     if not isinstance(tree, list):
-        raise MalformedFileError(f"{path}: a list of records expected, found {type(tree).__name__}")
+        raise MalformedFileError(f"{path}: a list of records expected, not {type(tree).__name__}")
     for row, record in enumerate(tree):
         yield _build_record(row, record)
 
