@@ -36,7 +36,7 @@ from benchmarks.replicate import publish, read_videos
 from benchmarks.stack import danmaku_folder, own_stack
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.encode import encode as steps
+from mmtpp.data.encode.encode_pipeline import EncodePipeline
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.assemble_settings import AssembleSettings
@@ -129,14 +129,16 @@ def _private(process: psutil.Process) -> int:
 def steps_timed() -> Iterator[dict[str, float]]:
     """Seconds of every step of ``encode``, by its name."""
     seconds: dict[str, float] = {}
-    whole = steps._Run._map
+    whole = EncodePipeline.run_step
 
-    def timed(self: steps._Run, actor: type, items: list[dict], arguments: tuple) -> Iterator[dict]:
+    def timed(
+        self: EncodePipeline, actor: type, items: list[dict], arguments: tuple
+    ) -> Iterator[dict]:
         started = time.perf_counter()
         yield from whole(self, actor, items, arguments)
         seconds[actor.__name__] = time.perf_counter() - started
 
-    with patch.object(steps._Run, "_map", timed):
+    with patch.object(EncodePipeline, "run_step", timed):
         yield seconds
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from mmtpp.core.events import EventSequence
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.storage.paths import join, write_bytes
 
 FRAMES_PER_VIDEO = 14
@@ -42,7 +42,7 @@ class Published:
 
 def read_videos(folder: Path) -> list[EventSequence]:
     """The real videos."""
-    reader = make_reader("danmaku")
+    reader = build_reader("danmaku")
     return [
         sequence
         for path in sorted(folder.glob("*.xml"))

@@ -24,11 +24,11 @@ from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.timecode import TIME_BYTES, encode_intervals
 from mmtpp.core.window import cut_windows, events_that_fit
-from mmtpp.data.encode.raw_data import tokenised
-from mmtpp.data.sources import make_reader
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.flights import load_departures, sequences
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.vocabulary import Vocabulary
 from tests.qwen_vocabulary import published_tokenizer, qwen_vocabulary
 
@@ -76,7 +76,7 @@ CASES = (
 
 def read_danmaku(folder: Path) -> list[EventSequence]:
     """The videos of at least ``MIN_COMMENTS`` comments."""
-    reader = make_reader("danmaku")
+    reader = build_reader("danmaku")
     videos = []
     for path in sorted(folder.glob("*.xml")):
         parsed = read_file(reader, path.name, path.read_bytes(), types=TypeCodes(reader.type_names))
@@ -88,7 +88,7 @@ def tokenise(vocabulary: Vocabulary, videos: list[EventSequence]) -> list[Events
     """A comment's frame is that of its second of the video."""
     return [
         replace(events, frames=np.floor(video.times).astype(np.int32))
-        for video, events in zip(videos, tokenised(videos, vocabulary), strict=True)
+        for video, events in zip(videos, tokenise_sequences(videos, vocabulary), strict=True)
     ]
 
 

@@ -5,13 +5,13 @@ import pyarrow as pa
 
 from mmtpp.config.schema import Source
 from mmtpp.core.errors import ConfigError, DataError
-from mmtpp.data.encode.raw_data import names_in
+from mmtpp.data.encode.raw_dataset import find_type_names
 from mmtpp.data.settings import source_reader, type_names_of
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import ColumnsParser
 from mmtpp.data.sources.reader import ParsedFile, SourceReader
-from mmtpp.data.sources.tables import MalformedFileError, Table
-from mmtpp.data.sources.types import OTHER, TypeCodes
+from mmtpp.data.sources.tables import MalformedFileError, Record, Table
+from mmtpp.data.sources.type_codes import OTHER, TypeCodes
 
 NAME = "table"
 _CONTENT = b"in memory"  # in place of a file's
@@ -46,12 +46,12 @@ def read_frame(frame: pd.DataFrame | pa.Table, source: Source) -> tuple[ParsedFi
     records = _records(frame, mapped)
 
     def parse(path: str, _: bytes) -> object:
-        return parser.of_table(path, Table(records))
+        return parser.parse_table(path, Table(records))
 
     reader = SourceReader((), parse)  # pyright: ignore[reportArgumentType]
     try:
         names, _ = type_names_of(source, reader)
-        names = names or names_in(reader, [(NAME, _CONTENT)], source)
+        names = names or find_type_names(reader, [(NAME, _CONTENT)], source)
         types = TypeCodes(names, folds_rare=source.rare_types == OTHER and bool(names))
         parsed = read_file(reader, NAME, _CONTENT, types=types)
     except MalformedFileError as error:
@@ -66,9 +66,7 @@ def read_frame(frame: pd.DataFrame | pa.Table, source: Source) -> tuple[ParsedFi
     return parsed, SourceReader((), parser, type_names=tuple(names))
 
 
-def _records(
-    frame: pd.DataFrame | pa.Table, mapped: set[str]
-) -> list[tuple[int, dict | None, str]]:
+def _records(frame: pd.DataFrame | pa.Table, mapped: set[str]) -> list[Record]:
     """The rows with the mapped columns alone, as Parquet would hold them."""
     is_pandas = isinstance(frame, pd.DataFrame)
     names = [str(name) for name in (frame.columns if is_pandas else frame.column_names)]
@@ -91,4 +89,4 @@ def _records(
         ) from error
     # the first row has all names, for the error where a mapped one is missing
     rows[:1] = [{**dict.fromkeys(names), **row} for row in rows[:1]]
-    return [(place, row, "") for place, row in enumerate(rows)]
+    return [Record(place, row) for place, row in enumerate(rows)]

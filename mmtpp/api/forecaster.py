@@ -28,7 +28,7 @@ from mmtpp.core.tasks import check_futures
 from mmtpp.core.template import Template
 from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
 from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
-from mmtpp.data.encode.raw_data import distinct_images, tokenised
+from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.data.store.images import load_image
 from mmtpp.evaluate.targets import writing_settings
@@ -260,7 +260,7 @@ class Forecaster:
     ) -> SeenEvents:
         """The newest events with the questions about what follows, as the predict job has them."""
         config = self.config
-        [events] = tokenised([sequence], self.loaded.vocabulary)
+        [events] = tokenise_sequences([sequence], self.loaded.vocabulary)
         events = compress(events, compression_of(config).for_sequence(sequence.sequence_id))
         tasks = [task for task in _ASKED if task in self.answers.tasks]
         window, events = self._fit(events, template, tasks, sequence.sequence_id)

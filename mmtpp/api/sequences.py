@@ -19,7 +19,8 @@ from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
-from mmtpp.data.encode.raw_data import read_raw, tokenised
+from mmtpp.data.encode.raw_dataset import load_raw_dataset
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import compression_of
 from mmtpp.data.store.contents import (
     store_reader,
@@ -130,7 +131,7 @@ def load_sequences(
         "seconds_per_unit": seconds_per_unit,
         "columns": dict(columns or {}),
     }
-    raw = read_raw(config_from_tree({"source": tree}).source, max_files=max_files)
+    raw = load_raw_dataset(config_from_tree({"source": tree}).source, max_files=max_files)
     losses = raw.losses()
     _warn(uri, raw.rejected, losses)
 
@@ -222,5 +223,5 @@ def compress(
     if strategy == "hybrid" and not model:
         raise ConfigError("strategy = hybrid compares texts by their tokens: name a model")
     vocabulary = load_model_vocabulary(as_uri(model)) if strategy == "hybrid" else None
-    [events] = tokenised([sequence], vocabulary)
+    [events] = tokenise_sequences([sequence], vocabulary)
     return similar_events(events, compression_of(config).for_sequence(sequence.sequence_id))

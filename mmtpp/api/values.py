@@ -12,8 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
-from mmtpp.data.sources.times import TimeFormat, Unread, read_times
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.reader import InvalidValue
+from mmtpp.data.sources.time_format import TimeFormat
+from mmtpp.data.sources.times import read_times
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.storage.paths import as_uri
 
 _ARROW_UNITS = ("s", "ms", "us", "ns")
@@ -59,7 +61,7 @@ def _problem(value: object, time: object) -> str:
         return "is missing"
     if isinstance(value, timedelta | np.timedelta64):
         return f"is a duration, {value}; divide durations by one unit of the model"
-    if isinstance(time, Unread):
+    if isinstance(time, InvalidValue):
         return time.detail.removeprefix("time ")
     is_number = isinstance(time, int | float) and not isinstance(time, bool)
     if not is_number or not math.isfinite(time):  # pyright: ignore[reportArgumentType] # a number

@@ -17,7 +17,7 @@ from mmtpp.data.settings import (
     type_names_of,
 )
 from mmtpp.data.sources import flights, taxi
-from mmtpp.data.sources.types import OTHER
+from mmtpp.data.sources.type_codes import OTHER
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.runtime.machines import data_tasks, wait_for
 from mmtpp.runtime.session import start_ray

@@ -9,12 +9,13 @@ import numpy as np
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import Events, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
-from mmtpp.data.encode.given_parts import looks_given
-from mmtpp.data.encode.listing import IMAGE_SUFFIXES
-from mmtpp.data.encode.raw_data import RawData, read_raw, tokenised
-from mmtpp.data.encode.type_names import types_line
+from mmtpp.data.encode.given_splits import unused_splits_warning
+from mmtpp.data.encode.raw_dataset import RawDataset, load_raw_dataset
+from mmtpp.data.encode.source_listing import IMAGE_SUFFIXES
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
+from mmtpp.data.encode.type_names import types_setting
 from mmtpp.data.settings import store_vocabulary
-from mmtpp.data.sources.types import AUTO
+from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.data.store.contents import all_rejected, store_reader, stored_rejected, stored_words
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
@@ -98,7 +99,7 @@ def load(config: RunConfig, *, max_files: int) -> DataSet:
 
 def _load_source(config: RunConfig, max_files: int) -> DataSet:
     source = config.source
-    raw = read_raw(source, max_files=max_files)
+    raw = load_raw_dataset(source, max_files=max_files)
     texts = [sequence.texts for sequence in raw.sequences]
     vocabulary, vocabulary_name = _vocabulary(config, texts)
     data = DataSet(
@@ -112,7 +113,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         num_files_there=raw.num_files_there,
         names=[sequence.sequence_id for sequence in raw.sequences],
         times=[sequence.times for sequence in raw.sequences],
-        events=tokenised(raw.sequences, vocabulary),
+        events=tokenise_sequences(raw.sequences, vocabulary),
         texts=texts,
         num_read=raw.counts.num_read,
         num_reordered=raw.counts.num_reordered,
@@ -128,12 +129,12 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
     )
     folder, file = split_file(source.uri)
     paths = [path for path, _ in list_source(folder, file)]
-    if warning := looks_given(paths, by=config.split.by):
+    if warning := unused_splits_warning(paths, by=config.split.by):
         data.hints.append(warning)
     if raw.has_found_names:
         data.hints.append(
             f'types are named in the files: set source.types = "{AUTO}", or '
-            f"{types_line(raw.type_names)}"
+            f"{types_setting(raw.type_names)}"
         )
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
     if repeated and config.split.by != "given":  # ids of parts as given are told apart
@@ -153,7 +154,7 @@ def _vocabulary(config: RunConfig, texts: list[tuple[str, ...]]) -> tuple[Vocabu
     return Vocabulary(trained), name
 
 
-def _missing_images(raw: RawData) -> int:
+def _missing_images(raw: RawDataset) -> int:
     wanted = {
         posixpath.normpath(image)
         for sequence in raw.sequences

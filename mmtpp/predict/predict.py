@@ -33,7 +33,7 @@ from mmtpp.data.settings import (
     source_reader,
     store_vocabulary,
 )
-from mmtpp.data.sources.types import AUTO
+from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.generation import WritingSettings

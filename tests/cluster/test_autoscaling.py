@@ -169,7 +169,7 @@ def test_training_brings_its_own_machines_and_releases_them(undisturbed):
 
 
 def test_a_machine_lost_by_prepare_is_replaced_and_nothing_is_lost(cloud, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 2)
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 2)
     source, files = "s3://mmtpp/lost/raw", 800
     publish_many(source, files)
     changes = {**ON_DATA, "source.uri": source}

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from mmtpp.core.errors import ClusterError
-from mmtpp.data.encode.encode import _Run
+from mmtpp.data.encode.encode_pipeline import EncodePipeline
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
@@ -50,7 +50,7 @@ def _belongs(process: psutil.Process, stack) -> bool:
     "step", ["ReadShard", pytest.param("DecodeImages", marks=pytest.mark.slow)]
 )
 def test_a_killed_worker_of_prepare_changes_nothing(cluster, tmp_path, monkeypatch, step: str):
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 1)
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 1)
     raw = str(tmp_path / "raw")
     publish_events(raw)
     changes = {"source.uri": raw, "source.max_workers": 2}
@@ -121,11 +121,11 @@ def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, 
 )
 def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, stop_at: str):
     """On the real server; the second job is given only what the first has not done."""
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 1)
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 1)
     target = f"s3://mmtpp/t/faults/stop-{stop_at}"
     given: list[tuple[str, list]] = []
     stop_after = {stop_at: 1}
-    whole = _Run._map
+    whole = EncodePipeline.run_step
 
     def watched(self, actor, items, arguments):
         given.append((actor.__name__, items))
@@ -134,7 +134,7 @@ def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, sto
                 raise KeyboardInterrupt
             yield row
 
-    monkeypatch.setattr(_Run, "_map", watched)
+    monkeypatch.setattr(EncodePipeline, "run_step", watched)
     config = make_config(**{"store.uri": target, "source.max_workers": 1})
     with pytest.raises(KeyboardInterrupt):
         prepare(config)
@@ -156,11 +156,11 @@ def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, sto
 @pytest.mark.slow
 def test_a_task_that_always_kills_its_process_ends_the_job(cluster, tmp_path, monkeypatch):
     """As one does that needs more memory than there is."""
-    monkeypatch.setattr("mmtpp.data.encode.encode.MAX_RETRIES", 1)
+    monkeypatch.setattr("mmtpp.data.encode.encode_pipeline.MAX_RETRIES", 1)
     raw = tmp_path / "raw"
     publish_events(str(raw))
     config = make_config(**{"source.uri": str(raw), "store.uri": str(tmp_path / "store")})
-    monkeypatch.setattr("mmtpp.data.encode.encode.ReadShard", Dies)
+    monkeypatch.setattr("mmtpp.data.encode.encode_pipeline.ReadShard", Dies)
     with pytest.raises(ClusterError, match=r"(?s)step Dies failed 2 times.*source\.max_file_mib"):
         prepare(config)
     assert find_manifest(config.store.uri) is None

@@ -25,7 +25,9 @@ from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.settings import SOURCE, STORE, make_config
 from tests.tables import write_rows
-from tests.unit.data.test_table_sources import EVENTS, FORMS, LINE
+from tests.unit.data.test_columns import FORMS
+from tests.unit.data.test_danmaku_prompts import LINE
+from tests.unit.data.test_easytpp import EVENTS
 
 
 def test_prepare_accounts_for_every_event(store):
@@ -219,7 +221,7 @@ def test_preparing_again_after_a_kill_does_only_the_unfinished_shards(
     cluster, tmp_path, monkeypatch
 ):
     """A store whose last shard and manifest are missing, as a kill leaves it."""
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 8)
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 8)
     raw, store = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw)
     settings = {"source.uri": raw, "store.uri": store}

@@ -262,7 +262,7 @@ def test_a_store_in_parts_is_read_whole_or_in_parts(tmp_path: Path):
     totals = Totals()
     totals.add(counts)
     settings = EncodeSettings(**{**SETTINGS, "source_uri": str(tmp_path / "raw"), **changes})
-    manifest = totals.manifest(settings, "request", "data-x", VOCABULARY.hash)
+    manifest = totals.build_manifest(settings, "request", "data-x", VOCABULARY.hash)
     manifest.save(store)
     assert (manifest.sequences, manifest.split_by, manifest.tick) == (3, "time", 1.0)
     assert manifest.sequences_by_split == {"train": 3, "validation": 3, "test": 3}

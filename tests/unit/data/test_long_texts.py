@@ -324,7 +324,7 @@ def test_questions_that_do_not_fit_are_left_out_and_named(
     sequence = EventSequence(
         "q", np.arange(3.0), np.zeros(3, np.int16), ("one", "two", LONG), (None,) * 3, QUESTIONS
     )
-    columns, _ = ShardColumns.of(
+    columns, _ = ShardColumns.from_sequences(
         [sequence], paths=["q"], splits=["train"], tokenise=TextTokeniser(VOCABULARY)
     )
     columns.write(str(tmp_path / SEQUENCES / "000000.parquet"))

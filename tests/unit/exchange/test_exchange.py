@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> str:
     totals = Totals()
     totals.add(counts)
     settings = EncodeSettings(**{**SETTINGS, "source_uri": str(raw)})
-    totals.manifest(settings, "request", "data-x", Vocabulary(tokenizer).hash).save(uri)
+    totals.build_manifest(settings, "request", "data-x", Vocabulary(tokenizer).hash).save(uri)
     return uri
 
 

@@ -1,4 +1,4 @@
-"""Parts as given, by names of files and by columns: kept, told apart, and never guessed."""
+"""Given splits, from file names and from columns: they are kept, and never guessed."""
 
 import json
 import logging
@@ -15,7 +15,11 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import DataError
 from mmtpp.core.split import split_from_path, split_from_value
 from mmtpp.data.encode.encode_settings import EncodeSettings
-from mmtpp.data.encode.given_parts import check_keys, check_parts, looks_given
+from mmtpp.data.encode.given_splits import (
+    check_given_splits,
+    unused_splits_warning,
+    warn_unused_splits,
+)
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_reader import StoredSequence, StoreReader, StoreSettings
 from mmtpp.inspect.dataset import load
@@ -27,7 +31,7 @@ TOKENIZER = train_tokenizer(["some words of text"], size=300)
 
 
 @pytest.mark.parametrize(
-    ("path", "part"),
+    ("path", "split"),
     [
         ("train.pkl", "train"),
         ("dev.pkl", "validation"),
@@ -49,11 +53,11 @@ TOKENIZER = train_tokenizer(["some words of text"], size=300)
         ("te/tr.csv", ""),  # too short to mean anything in a name
     ],
 )
-def test_parts_of_files(path: str, part: str):
-    assert split_from_path(path) == part
+def test_splits_of_files(path: str, split: str):
+    assert split_from_path(path) == split
 
 
-def test_parts_of_values():
+def test_splits_of_values():
     named = {
         "train": "train",
         " Training ": "train",
@@ -68,7 +72,7 @@ def test_parts_of_values():
         1: "",
         None: "",
     }
-    assert list(named.values()) == [split_from_value(value) for value in named]
+    assert [split_from_value(value) for value in named] == list(named.values())
 
 
 def _store(folder: Path, source: Path, **changes: object) -> dict[str, StoredSequence]:
@@ -78,7 +82,7 @@ def _store(folder: Path, source: Path, **changes: object) -> dict[str, StoredSeq
     )
     encode_shard(str(folder), paths, tokenizer=TOKENIZER, source_uri=str(source), **changes)
     reader = StoreReader(StoreSettings(str(folder), "x", 56, 0, ""))
-    return {each.sequence_id: each for each in reader.sequences(reader.files())}
+    return {stored.sequence_id: stored for stored in reader.sequences(reader.files())}
 
 
 def _easytpp_rows(part: int, count: int) -> list[dict]:
@@ -105,20 +109,20 @@ def easytpp(tmp_path: Path) -> Path:
 
 
 def _counts(stored: dict[str, StoredSequence]) -> dict[str, int]:
-    parts = [each.split for each in stored.values()]
-    return {part: parts.count(part) for part in sorted(set(parts))}
+    splits = [sequence.split for sequence in stored.values()]
+    return {split: splits.count(split) for split in sorted(set(splits))}
 
 
-def test_the_three_files_of_easytpp_keep_their_parts(easytpp: Path, tmp_path: Path):
+def test_the_three_files_of_easytpp_keep_their_splits(easytpp: Path, tmp_path: Path):
     stored = _store(tmp_path / "s", easytpp, source_kind="easytpp", split_by="given")
     assert _counts(stored) == {"test": 3, "train": 5, "validation": 2}
-    for each in stored.values():
-        assert each.sequence_id.startswith(f"{each.split}/")
-        marker = {"train": 0, "validation": 1, "test": 2}[each.split]
-        assert each.events.types.tolist() == [0, 1, marker]
+    for sequence in stored.values():
+        assert sequence.sequence_id.startswith(f"{sequence.split}/")
+        marker = {"train": 0, "validation": 1, "test": 2}[sequence.split]
+        assert sequence.events.types.tolist() == [0, 1, marker]
 
 
-def test_equal_ids_in_different_parts_are_different_sequences(easytpp: Path, tmp_path: Path):
+def test_equal_ids_in_different_splits_are_different_sequences(easytpp: Path, tmp_path: Path):
     """The same rows as a table, where ``seq_idx`` is the id."""
     columns = Columns(time="time_since_start", type="type_event", sequence="seq_idx")
     stored = _store(
@@ -129,7 +133,7 @@ def test_equal_ids_in_different_parts_are_different_sequences(easytpp: Path, tmp
     assert stored["test/0"].times.tolist() == [0.0, 3.0, 4.0]
 
 
-def test_pickles_say_their_parts_by_key(tmp_path: Path):
+def test_keys_of_a_pickle_name_the_splits(tmp_path: Path):
     raw = tmp_path / "raw"
     raw.mkdir()
     event = {"time_since_start": 1.0, "time_since_last_event": 0.0, "type_event": 0}
@@ -137,7 +141,7 @@ def test_pickles_say_their_parts_by_key(tmp_path: Path):
     (raw / "all.pkl").write_bytes(pickle.dumps(tree))
     stored = _store(tmp_path / "s", raw, source_kind="easytpp", split_by="given")
     assert _counts(stored) == {"test": 2, "train": 3, "validation": 1}
-    # by hash their names, and so their order, are those they always had
+    # with split_by = hash, the sequence ids do not contain the split
     hashed = _store(tmp_path / "h", raw, source_kind="easytpp")
     assert {"all#train-0", "all#dev-0", "all#test-1"} <= set(hashed)
 
@@ -156,7 +160,7 @@ def test_hugging_face_shards_of_parquet(tmp_path: Path):
     assert _counts(stored) == {"test": 3, "train": 4, "validation": 1}
 
 
-def test_a_column_says_the_part_of_every_record(tmp_path: Path):
+def test_a_column_names_the_split_of_every_record(tmp_path: Path):
     rows: list[dict[str, object]] = [
         {"who": who, "t": time, "fold": fold}
         for who, fold in (("a", "Train"), ("b", "dev"), ("c", "test"), ("a", "TEST"))
@@ -181,7 +185,7 @@ def test_a_column_says_the_part_of_every_record(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["events.csv", "train/test.csv"])
-def test_a_file_without_a_part_is_named(tmp_path: Path, name: str):
+def test_a_file_without_a_split_is_named(tmp_path: Path, name: str):
     rows: list[dict[str, object]] = [{"t": 1}, {"t": 2}]
     write_rows(tmp_path / "raw" / name, rows)
     columns = Columns(time="t")
@@ -194,7 +198,9 @@ def test_a_file_without_a_part_is_named(tmp_path: Path, name: str):
             "split_by": "given",
         }
     )
-    with pytest.raises(DataError, match=rf"{name}: the part .* not known[\s\S]*split.by = given"):
+    with pytest.raises(
+        DataError, match=rf"{name}: the split of the file is unknown[\s\S]*split.by = given"
+    ):
         _store(
             tmp_path / "s",
             tmp_path / "raw",
@@ -202,18 +208,18 @@ def test_a_file_without_a_part_is_named(tmp_path: Path, name: str):
             columns=columns,
             split_by="given",
         )
-    with pytest.raises(DataError, match=f"{name}: the part"):  # before any work
-        check_parts(settings, [name])
-    check_parts(replace(settings, columns=replace(columns, split="fold")), [name])
-    check_parts(replace(settings, split_by="hash"), [name])
+    with pytest.raises(DataError, match=f"{name}: the split"):  # before any work
+        check_given_splits(settings, [name])
+    check_given_splits(replace(settings, columns=replace(columns, split="fold")), [name])
+    check_given_splits(replace(settings, split_by="hash"), [name])
 
 
-def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.LogCaptureFixture):
+def test_unused_splits_cause_a_warning(easytpp: Path, caplog: pytest.LogCaptureFixture):
     settings = EncodeSettings(
         **{**SETTINGS, "source_uri": str(easytpp), "source_kind": "easytpp", "test_fraction": 0.1}
     )
     with caplog.at_level(logging.WARNING):
-        check_parts(settings, ["dev.json", "test.json", "train.json"])
+        check_given_splits(settings, ["dev.json", "test.json", "train.json"])
     assert "train: train.json; validation: dev.json; test: test.json" in caplog.text
     assert "set split.by = given" in caplog.text
     tree = {"source": {"kind": "easytpp", "uri": str(easytpp)}}
@@ -221,8 +227,10 @@ def test_parts_that_are_not_used_are_warned_of(easytpp: Path, caplog: pytest.Log
     assert any("split.by = given" in hint for hint in hints)
     tree["split"] = {"by": "given"}
     assert not any("split.by" in hint for hint in load(config_from_tree(tree), max_files=0).hints)
-    assert not looks_given(["train.json", "events.json"], by="hash")
-    assert "cuts each of their sequences" in looks_given(["train.json", "dev.json"], by="time")
+    assert not unused_splits_warning(["train.json", "events.json"], by="hash")
+    assert "cuts each of their sequences" in unused_splits_warning(
+        ["train.json", "dev.json"], by="time"
+    )
     with caplog.at_level(logging.WARNING):
-        check_keys(settings, Counter({"train": 4, "test": 2}))
+        warn_unused_splits(settings, Counter({"train": 4, "test": 2}))
     assert "train: 4 sequences; test: 2 sequences" in caplog.text
