@@ -102,12 +102,12 @@ def _publish() -> None:
 
 def _gcs() -> psutil.Process:
     """Of the newest head."""
-    found = [
-        each
-        for each in psutil.process_iter(["name", "create_time"])
-        if each.info["name"] == "gcs_server"
+    servers = [
+        process
+        for process in psutil.process_iter(["name", "create_time"])
+        if process.info["name"] == "gcs_server"
     ]
-    return max(found, key=lambda each: each.info["create_time"])
+    return max(servers, key=lambda process: process.info["create_time"])
 
 
 def measure(size: int, storage: str) -> dict[str, object]:

@@ -64,7 +64,7 @@ class FakeCloud(FakeMultiNodeProvider):
             )
             (name,) = set(self._nodes) - known
         node = cast("Node", self._nodes[name]["node"])
-        processes = [each.pid for _, each in node.live_processes()]
+        processes = [process.pid for _, process in node.live_processes()]
         (Path(os.environ[FOLDER]) / f"{name}.json").write_text(json.dumps(processes))
 
 
@@ -73,14 +73,14 @@ _start_ray_process = services.start_ray_process
 
 def _start_bare(command: list[str], *arguments: Any, **named: Any) -> Any:
     """Start a raylet without a dashboard agent and without workers that wait for work."""
-    found = dict(each.split("=", 1) for each in command if "=" in each)
-    agent = shlex.join(["/bin/sh", "-c", NO_AGENT, found["--session_dir"]])
+    options = dict(argument.split("=", 1) for argument in command if "=" in argument)
+    agent = shlex.join(["/bin/sh", "-c", NO_AGENT, options["--session_dir"]])
     changes = {"--dashboard_agent_command": agent, "--num_prestart_python_workers": "0"}
-    assert changes.keys() <= found.keys(), command
-    names = [each.split("=", 1)[0] for each in command]
+    assert changes.keys() <= options.keys(), command
+    names = [argument.split("=", 1)[0] for argument in command]
     bare = [
-        f"{name}={changes[name]}" if name in changes else each
-        for name, each in zip(names, command, strict=True)
+        f"{name}={changes[name]}" if name in changes else argument
+        for name, argument in zip(names, command, strict=True)
     ]
     return _start_ray_process(bare, *arguments, **named)
 
@@ -186,9 +186,9 @@ def lose(stack: Stack, machine: str) -> None:
     for pid in json.loads((stack.home / "machines" / f"{machine}.json").read_text()):
         if psutil.pid_exists(pid):
             process = psutil.Process(pid)
-            for each in [*process.children(recursive=True), process]:
-                if each.is_running():
-                    each.send_signal(signal.SIGKILL)
+            for member in [*process.children(recursive=True), process]:
+                if member.is_running():
+                    member.send_signal(signal.SIGKILL)
 
 
 def wait_until_gone(seconds: float, **labels: str) -> None:

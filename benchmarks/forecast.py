@@ -76,9 +76,9 @@ def main() -> int:
     template = Template(vocabulary.token_ids(), template_of(config), asked=True)
     reader = StoreReader(settings.store)
     long = [
-        each.events.slice(0, TARGETS + 1)
-        for each in reader.sequences(reader.files(), with_text=True)
-        if len(each.events) > TARGETS
+        sequence.events.slice(0, TARGETS + 1)
+        for sequence in reader.sequences(reader.files(), with_text=True)
+        if len(sequence.events) > TARGETS
     ][:VIDEOS]
     model = EventModel(build_tiny(vocabulary, seed=0)).eval()
     codes = [code for code, count in enumerate(manifest.type_counts) if count]

@@ -25,7 +25,9 @@ def rate(work: Callable[[], object], items: int, *, rounds: int = ROUNDS) -> lis
 
 def figure(rates: list[float]) -> str:
     """Median and range of rates, in millions."""
-    low, middle, high = (each / 1e6 for each in (min(rates), statistics.median(rates), max(rates)))
+    low, middle, high = (
+        value / 1e6 for value in (min(rates), statistics.median(rates), max(rates))
+    )
     digits = 0 if middle >= 10 else 3
     return f"{middle:.{digits}f} M [{low:.{digits}f}-{high:.{digits}f}]"
 

@@ -21,7 +21,7 @@ EVENT = 40  # of the example, whose card is shown
 
 
 def _newest(client: MlflowClient, job: str) -> Run:
-    experiments = [each.experiment_id for each in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(
         experiments,
         filter_string=f"tags.`mmtpp.job` = '{job}'",

@@ -141,8 +141,10 @@ def steps_timed() -> Iterator[dict[str, float]]:
 
 def server_seconds() -> float:
     """Processor seconds of the S3 server so far."""
-    servers = [each for each in psutil.process_iter(["name"]) if each.info["name"] == "weed"]
-    return sum(sum(each.cpu_times()[:2]) for each in servers)
+    servers = [
+        process for process in psutil.process_iter(["name"]) if process.info["name"] == "weed"
+    ]
+    return sum(sum(server.cpu_times()[:2]) for server in servers)
 
 
 def connect() -> None:
@@ -218,7 +220,7 @@ def published_rates(source: str, plain: str) -> dict[str, tuple[float, float]]:
 
 def plan_and_assemble(source: str, store: str) -> dict[str, float]:
     """Seconds of planning two Deltas and of one epoch assembled in this process."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     manifest = load_manifest(store)
     ids = store_vocabulary(store, manifest).token_ids()
 
@@ -230,8 +232,8 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
         watch, driver, started = Watch(), time.process_time(), time.perf_counter()
         watch.start()
         plan = make_plan(settings_of(delta), ids)
-        found[name] = time.perf_counter() - started
-        found[f"{name} CPU"] = watch.stop()[0] + time.process_time() - driver
+        figures[name] = time.perf_counter() - started
+        figures[f"{name} CPU"] = watch.stop()[0] + time.process_time() - driver
     settings = settings_of(DELTA)
     for epoch in ("first", "later"):  # the first fills the disk cache
         order = np.random.default_rng(len(epoch)).permutation(len(plan.samples))
@@ -240,9 +242,9 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
         for at in range(0, len(order), 16):
             table = assembler(samples_table(plan, order[at : at + 16]))
             tokens += len(table["input_ids"].combine_chunks().flatten())
-        found[f"{epoch} epoch"] = time.perf_counter() - started
-        found[f"{epoch} epoch CPU"] = time.process_time() - cpu
-        found["tokens"] = tokens
+        figures[f"{epoch} epoch"] = time.perf_counter() - started
+        figures[f"{epoch} epoch CPU"] = time.process_time() - cpu
+        figures["tokens"] = tokens
     # samples whose row groups are in memory: windows of one file of the store
     files = np.array(plan.windows["file"].to_pylist())
     near = [i for i, windows in enumerate(plan.samples) if (files[windows] == files[0]).all()][:64]
@@ -255,8 +257,8 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
             seconds = time.process_time() - started
             if turn:  # the first reads
                 rates.append(len(table["input_ids"].combine_chunks().flatten()) / seconds)
-    found["tokens/s in memory"] = float(np.median(rates))
-    return found
+    figures["tokens/s in memory"] = float(np.median(rates))
+    return figures
 
 
 def main(argv: list[str]) -> int:

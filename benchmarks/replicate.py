@@ -63,7 +63,7 @@ def publish(
                 *zip(*[(uri, videos, copy, with_images) for copy in copies], strict=True),
             )
         )
-    event_bytes, image_bytes = (sum(each[part] for each in done) for part in (0, 1))
+    event_bytes, image_bytes = (sum(sizes[part] for sizes in done) for part in (0, 1))
     count = len(copies) * len(videos)
     return Published(
         events=len(copies) * sum(map(len, videos)),

@@ -80,7 +80,7 @@ def read_danmaku(folder: Path) -> list[EventSequence]:
     videos = []
     for path in sorted(folder.glob("*.xml")):
         parsed = read_file(reader, path.name, path.read_bytes(), types=TypeCodes(reader.type_names))
-        videos += [each for each in parsed.sequences if len(each) >= MIN_COMMENTS]
+        videos += [video for video in parsed.sequences if len(video) >= MIN_COMMENTS]
     return videos
 
 
@@ -148,11 +148,11 @@ def context_table(videos: list[EventSequence], events: list[Events], ids, loop: 
     for case in CASES:
         template = Template(ids, case.template)
         counts = [
-            events_that_fit(compress(each, case.compression), template, max_tokens=MAX_TOKENS)
-            for each in events
+            events_that_fit(compress(video, case.compression), template, max_tokens=MAX_TOKENS)
+            for video in events
         ]
-        counts = [each for each in counts if len(each)]
-        means = np.array([each.mean() for each in counts])
+        counts = [starts for starts in counts if len(starts)]
+        means = np.array([starts.mean() for starts in counts])
         published = "" if case.style != "paper" else _published(videos, loop, case, template)
         bound = f"{case.low:g}" + (f" to {case.high:g}" if np.isfinite(case.high) else "")
         if not case.low <= means.mean() <= case.high:
@@ -191,9 +191,9 @@ def packing_table(name: str, events: list[Events], ids) -> tuple[list[str], list
         template = Template(ids, case.template)
         lengths = [
             window.num_tokens
-            for each in events
+            for video in events
             for window in cut_windows(
-                compress(each, case.compression),
+                compress(video, case.compression),
                 template,
                 max_tokens=MAX_TOKENS,
                 overlap_fraction=0.0,
@@ -279,11 +279,11 @@ def speed_table(videos: list[EventSequence], ids, loop: PublishedLoop) -> tuple[
     theirs = rate(lambda: _published_pass(few, loop), size, rounds=3)
     once = rate(
         lambda: [
-            template.write(compress(each, chosen)) for each in tokenise(qwen_vocabulary(), few)
+            template.write(compress(video, chosen)) for video in tokenise(qwen_vocabulary(), few)
         ],
         size,
     )
-    again = rate(lambda: [template.write(compress(each, chosen)) for each in tokenised], size)
+    again = rate(lambda: [template.write(compress(video, chosen)) for video in tokenised], size)
     add("paper template with tokenising, events/s", once, theirs)
     add("paper template for another Delta, events/s", again, theirs)
     return "\n".join(lines), missed

@@ -63,7 +63,7 @@ def write_random_model(folder: Path) -> None:
         else:
             value = torch.randn(tensor.shape, generator=generator) * 0.02
         shard[name] = value.to(torch.bfloat16)
-        if sum(each.nbytes for each in shard.values()) > SHARD_BYTES:
+        if sum(tensor.nbytes for tensor in shard.values()) > SHARD_BYTES:
             flush()
     flush()
     (folder / "model.safetensors.index.json").write_text(

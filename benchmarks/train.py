@@ -242,7 +242,7 @@ def padding() -> tuple[float, float, float]:
     def padded() -> int:
         for batch in batches:
             ids = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
-            lengths = torch.tensor([len(each) for each in batch])
+            lengths = torch.tensor([len(sequence) for sequence in batch])
             mask = torch.arange(ids.shape[1]) < lengths[:, None]
             logits = model.base(
                 input_ids=ids,
@@ -254,7 +254,7 @@ def padding() -> tuple[float, float, float]:
             functional.cross_entropy(
                 logits[:, :-1].transpose(1, 2), targets, reduction="sum"
             ).backward()
-        return sum(len(each) for batch in batches for each in batch)
+        return sum(len(sequence) for batch in batches for sequence in batch)
 
     speeds = []
     for work in (packed, padded):
@@ -357,7 +357,7 @@ def _text_only_rows(ratios: dict[int, float]) -> dict[str, str]:
 
 def _spread(seconds: list[float]) -> str:
     low, middle, high = (
-        1000 * each for each in (min(seconds), statistics.median(seconds), max(seconds))
+        1000 * value for value in (min(seconds), statistics.median(seconds), max(seconds))
     )
     return f"{middle:.0f} [{low:.0f}-{high:.0f}]"
 

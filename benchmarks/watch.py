@@ -39,9 +39,9 @@ class WorkerWatch(threading.Thread):
             available = psutil.virtual_memory().available / 2**30
             self.available_gib = min(self.available_gib, available)
             workers = [
-                each
-                for each in psutil.process_iter(["cmdline"])
-                if "ray::RayTrainWorker" in " ".join(each.info["cmdline"] or [])
+                process
+                for process in psutil.process_iter(["cmdline"])
+                if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
             ]
             for worker in workers:
                 with suppress(psutil.NoSuchProcess):

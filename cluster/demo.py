@@ -58,9 +58,9 @@ def submit(
         for line in process.stdout:
             file.write(line)
             lines.append(line.rstrip())
-            found = shown.search(line)
-            if found:
-                print(f"   {line[found.start() :].rstrip()}", flush=True)
+            match = shown.search(line)
+            if match:
+                print(f"   {line[match.start() :].rstrip()}", flush=True)
     if process.returncode:
         tail = "\n".join(lines[-40:])
         raise ClusterError(f"the job failed: {title}\n{tail}", where=str(log))

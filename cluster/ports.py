@@ -16,15 +16,15 @@ def free_ports(names: Sequence[str]) -> dict[str, int]:
     The system's own choice, bind to port 0, would come from the range that every outgoing
     connection draws from, and could be drawn again before the service listens.
     """
-    found: list[int] = []
+    ports: list[int] = []
     candidates = [port for port in PORTS if port not in _ephemeral_ports()]
-    while len(found) < len(names) and candidates:
+    while len(ports) < len(names) and candidates:
         port = candidates.pop(secrets.randbelow(len(candidates)))
         if _is_free(port):
-            found.append(port)
-    if len(found) < len(names):
+            ports.append(port)
+    if len(ports) < len(names):
         raise ClusterError(f"no {len(names)} free ports in {PORTS.start}..{PORTS.stop - 1}")
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, ports, strict=True))
 
 
 def _ephemeral_ports() -> range:

@@ -25,9 +25,9 @@ def stop(home: Path, names: list[str]) -> list[str]:
     members: dict[int, str] = {}
     running: list[str] = []
     for name in names:
-        found = members_of(home, name)
-        members |= found
-        running += [name] if found else []
+        of_service = members_of(home, name)
+        members |= of_service
+        running += [name] if of_service else []
     for stop_signal, patience in ((signal.SIGTERM, TERM_TIMEOUT_S), (signal.SIGKILL, 10.0)):
         for member in members:
             with suppress(ProcessLookupError):
@@ -59,7 +59,7 @@ def members_of(home: Path, name: str) -> dict[int, str]:
 
 def _session_members(leader: int) -> list[int]:
     """The leader's descendants and every process of its session, the leader first."""
-    members, found = [leader], {leader}
+    members, known = [leader], {leader}
     status = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -72,8 +72,8 @@ def _session_members(leader: int) -> list[int]:
     while changed:
         changed = False
         for pid, (parent, session) in status.items():
-            if pid not in found and (parent in found or session in found):
-                found.add(pid)
+            if pid not in known and (parent in known or session in known):
+                known.add(pid)
                 members.append(pid)
                 changed = True
     return members

@@ -54,14 +54,14 @@ class Problem:
     def comparisons(self) -> Matrix:
         """(M, C, D): the inner product of a model with each is a margin, logit over logit."""
         num_classes = int(self.classes_N.max()) + 1
-        found = []
+        comparisons = []
         for features_D, right in zip(self.features_ND, self.classes_N, strict=True):
             for wrong in range(num_classes):
                 if wrong != right:
-                    each = np.zeros((num_classes, len(features_D)))
-                    each[right], each[wrong] = features_D, -features_D
-                    found.append(each)
-        return np.stack(found)
+                    comparison = np.zeros((num_classes, len(features_D)))
+                    comparison[right], comparison[wrong] = features_D, -features_D
+                    comparisons.append(comparison)
+        return np.stack(comparisons)
 
     def gradient(self, model_CD: Matrix, chosen: NDArray[np.int64]) -> Matrix:
         """Of the mean loss of some samples: (C, D)."""
@@ -103,13 +103,13 @@ def largest_margin(problem: Problem, norm: str) -> tuple[float, float]:
     flat = comparisons.reshape(len(comparisons), -1)
     if norm == "sign":
         cost = np.append(np.zeros(flat.shape[1]), -1.0)
-        found = linprog(
+        solution = linprog(
             cost,
             A_ub=np.column_stack([-flat, np.ones(len(flat))]),
             b_ub=np.zeros(len(flat)),
             bounds=[(-1, 1)] * flat.shape[1] + [(None, None)],
         )
-        return -found.fun, -found.fun
+        return -solution.fun, -solution.fun
     if norm == "Frobenius":
         weight = 1e4  # of the shares' sum being 1
         shares, _ = nnls(

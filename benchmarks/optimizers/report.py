@@ -27,11 +27,11 @@ def write_report(results: Path, folder: Path) -> None:
     lines = [json.loads(line) for line in results.read_text().splitlines()]
 
     def found(kind: str) -> list[Record]:
-        return [each for each in lines if each["trial"]["kind"] == kind]
+        return [line for line in lines if line["trial"]["kind"] == kind]
 
-    shares = [record for each in found("margins") for record in each["found"]]
+    shares = [record for line in found("margins") for record in line["found"]]
     runs = [
-        {**each["trial"], **each["trial"]["changes"], **each["found"]} for each in found("training")
+        {**line["trial"], **line["trial"]["changes"], **line["found"]} for line in found("training")
     ]
     parts = [
         "# Optimisers and few bits\n",
@@ -41,12 +41,12 @@ def write_report(results: Path, folder: Path) -> None:
     if shares:
         parts += _margins(shares)
         _save(_margins_figure(shares), folder / "margins.png")
-    examples = [record for each in found("counterexample") for record in each["found"]]
+    examples = [record for line in found("counterexample") for record in line["found"]]
     if examples:
         parts += _counterexample(examples)
-    sets = list(dict.fromkeys(each["set"] for each in runs))
+    sets = list(dict.fromkeys(run["set"] for run in runs))
     for name in sets:
-        of_set = [each for each in runs if each["set"] == name]
+        of_set = [run for run in runs if run["set"] == name]
         parts += [f"## {name}\n", *_rates(of_set), *_bits(of_set)]
     if runs:
         _save(_rates_figure(runs, sets), folder / "rates.png")
@@ -84,7 +84,7 @@ def _legend(figure: Figure) -> None:
 def _cell(values: Sequence[float], digits: int = 3) -> str:
     if not values:
         return ""
-    finite = [each for each in values if np.isfinite(each)]
+    finite = [value for value in values if np.isfinite(value)]
     lost = f" ({len(values) - len(finite)} not finite)" if len(finite) < len(values) else ""
     if not finite:
         return "not finite"
@@ -99,7 +99,7 @@ def _table(corner: str, columns: Sequence[str], rows: dict[str, list[str]]) -> s
 
 
 def _margins(records: list[Record]) -> list[str]:
-    seeds = len({each["seed"] for each in records})
+    seeds = len({record["seed"] for record in records})
     parts = [
         "## Largest margins\n",
         f"The smallest margin after {margins.STEPS:,} steps as a share of the largest there is "
@@ -108,7 +108,7 @@ def _margins(records: list[Record]) -> list[str]:
         "exponent a in 1 - share ~ steps^-a, fitted to the last three of the steps shown; the "
         "theory's for a full batch is 1/2.\n",
     ]
-    batches = [str(each) for each in margins.BATCHES]
+    batches = [str(size) for size in margins.BATCHES]
     for norm in margins.NORMS:
         shares = {
             method: [_shares(records, norm, method, batch) for batch in margins.BATCHES]
@@ -128,11 +128,11 @@ def _margins(records: list[Record]) -> list[str]:
 
 def _shares(records: list[Record], norm: str, method: str, batch: int) -> list[list[float]]:
     """Of each seed, at each of ``margins.SHOWN``."""
-    found: dict[int, list[float]] = {}
-    for each in sorted(records, key=lambda each: each["step"]):
-        if (each["norm"], each["method"], each["batch"]) == (norm, method, batch):
-            found.setdefault(each["seed"], []).append(each["share"])
-    return list(found.values())
+    shares: dict[int, list[float]] = {}
+    for record in sorted(records, key=lambda record: record["step"]):
+        if (record["norm"], record["method"], record["batch"]) == (norm, method, batch):
+            shares.setdefault(record["seed"], []).append(record["share"])
+    return list(shares.values())
 
 
 def closing_rate(shares: Sequence[float]) -> float:
@@ -147,11 +147,11 @@ def closing_rate(shares: Sequence[float]) -> float:
 
 def _counterexample(records: list[Record]) -> list[str]:
     rows = {
-        f"{each['norm']}, {each['method']}, {each['batch']} a step": [
-            f"{each['cosine']:.4f}",
-            f"{each['share']:.3f}",
+        f"{record['norm']}, {record['method']}, {record['batch']} a step": [
+            f"{record['cosine']:.4f}",
+            f"{record['share']:.3f}",
         ]
-        for each in records
+        for record in records
     }
     columns = ["cosine with the prediction by hand", "share of the largest margin"]
     return [
@@ -163,15 +163,15 @@ def _counterexample(records: list[Record]) -> list[str]:
 
 def _of(runs: list[Record], changes: training.Changes) -> list[Record]:
     """Runs with exactly these changes besides the seed."""
-    return [each for each in runs if each["changes"] == changes]
+    return [run for run in runs if run["changes"] == changes]
 
 
 def _rate_runs(runs: list[Record], name: str) -> list[Record]:
     return [
-        each
-        for each in runs
-        if each["optimizer.name"] == name
-        and not any(key.startswith("precision") or "beta2" in key for key in each["changes"])
+        run
+        for run in runs
+        if run["optimizer.name"] == name
+        and not any(key.startswith("precision") or "beta2" in key for key in run["changes"])
     ]
 
 
@@ -182,12 +182,12 @@ def _rates(runs: list[Record]) -> list[str]:
         "the best one's.\n"
     ]
     for name, rates in training.RATES.items():
-        found = _rate_runs(runs, name)
-        cells = [[each["nll"] for each in found if each[LEARNING_RATE] == rate] for rate in rates]
-        means = np.array([np.mean(each) if each else np.nan for each in cells])
+        rate_runs = _rate_runs(runs, name)
+        cells = [[run["nll"] for run in rate_runs if run[LEARNING_RATE] == rate] for rate in rates]
+        means = np.array([np.mean(losses) if losses else np.nan for losses in cells])
         near = int(np.sum(means <= np.nanmin(means) + NEAR)) if np.isfinite(means).any() else 0
         columns = [*(f"{rate:g}" for rate in rates), "robust"]
-        row = [*(_cell(each) for each in cells), f"{near} of {len(rates)}"]
+        row = [*(_cell(losses) for losses in cells), f"{near} of {len(rates)}"]
         parts.append(_table(name, columns, {"": row}))
     return parts
 
@@ -199,33 +199,33 @@ def _series(
     shared: training.Changes = {"optimizer.name": name, LEARNING_RATE: training.RATE[name]}
     if slow:
         shared["optimizer.beta2"] = training.SLOW
-    exact = {each["seed"]: each["nll"] for each in _of(runs, shared)}
+    exact = {run["seed"]: run["nll"] for run in _of(runs, shared)}
 
     def more(bits: int) -> list[float]:
         rounded: training.Changes = {f"precision.{part}.mantissa_bits": bits}
         if mode == "stochastic":
             rounded[f"precision.{part}.mode"] = mode
         return [
-            each["nll"] - exact[each["seed"]]
-            for each in _of(runs, shared | rounded)
-            if each["seed"] in exact
+            run["nll"] - exact[run["seed"]]
+            for run in _of(runs, shared | rounded)
+            if run["seed"] in exact
         ]
 
     return more
 
 
 def _all_series(runs: list[Record]) -> dict[str, Callable[[int], list[float]]]:
-    found = {
+    series = {
         f"{name}, {part}, {mode}": _series(runs, name, part, mode, slow=False)
         for name in ("adamw", "muon")
         for part in training.PARTS
         for mode in ("nearest", "stochastic")
         if mode == "nearest" or part == "weights"
     }
-    found[f"adamw, states, beta2 = {training.SLOW}"] = _series(
+    series[f"adamw, states, beta2 = {training.SLOW}"] = _series(
         runs, "adamw", "states", "nearest", slow=True
     )
-    return found
+    return series
 
 
 def _bits(runs: list[Record]) -> list[str]:
@@ -238,7 +238,7 @@ def _bits(runs: list[Record]) -> list[str]:
         "same seed; learning rates "
         + " and ".join(f"{rate:g} of {name}" for name, rate in training.RATE.items())
         + ".\n",
-        _table("", [str(each) for each in training.BITS], rows),
+        _table("", [str(bits) for bits in training.BITS], rows),
     ]
 
 
@@ -263,9 +263,9 @@ def _rates_figure(runs: list[Record], sets: list[str]) -> Figure:
     for place, set_name in enumerate(sets, 1):
         axes = figure.add_subplot(1, len(sets), place)
         for name, rates in training.RATES.items():
-            found = [each for each in _rate_runs(runs, name) if each["set"] == set_name]
+            rate_runs = [run for run in _rate_runs(runs, name) if run["set"] == set_name]
             points = {
-                rate: [each["nll"] for each in found if each[LEARNING_RATE] == rate]
+                rate: [run["nll"] for run in rate_runs if run[LEARNING_RATE] == rate]
                 for rate in rates
             }
             _line(axes, points, name)
@@ -279,7 +279,7 @@ def _bits_figure(runs: list[Record], sets: list[str]) -> Figure:
     figure = Figure(figsize=(4.6 * len(sets), 3.4))
     for place, set_name in enumerate(sets, 1):
         axes = figure.add_subplot(1, len(sets), place)
-        for name, more in _all_series([each for each in runs if each["set"] == set_name]).items():
+        for name, more in _all_series([run for run in runs if run["set"] == set_name]).items():
             points = {bits: more(bits) for bits in training.BITS}
             _line(axes, points, name, line="--" if "muon" in name else "-")
         axes.set(title=set_name, xlabel="bits of the mantissa")

@@ -34,15 +34,15 @@ Trial = dict[str, Any]
 
 def trials_of(sets: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
     """Everything that is compared; seed by seed, so that a part of it is of use."""
-    found: list[Trial] = [{"kind": "counterexample", "norm": norm} for norm in margins.EXAMPLES]
+    trials: list[Trial] = [{"kind": "counterexample", "norm": norm} for norm in margins.EXAMPLES]
     for seed in seeds:
-        found += [{"kind": "margins", "norm": norm, "seed": seed} for norm in margins.NORMS]
-        found += [
+        trials += [{"kind": "margins", "norm": norm, "seed": seed} for norm in margins.NORMS]
+        trials += [
             {"kind": "training", "set": name, "seed": seed, "changes": changes}
             for changes in training.trials()
             for name in sets
         ]
-    return found
+    return trials
 
 
 def run_trial(trial: Trial) -> Any:
@@ -64,13 +64,13 @@ def run(trials: Sequence[Trial], path: Path, *, workers: int) -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines() if path.exists() else []
     done = [json.loads(line)["trial"] for line in lines]
-    left = [each for each in trials if each not in done]
-    for name in sorted({each["set"] for each in left if "set" in each}):
+    left = [trial for trial in trials if trial not in done]
+    for name in sorted({trial["set"] for trial in left if "set" in trial}):
         prepare(training.configuration(data_sets(WORK)[name], _store(name)))
     print(f"{len(left)} of {len(trials)} trials to run", flush=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_engine) as pool:
-        running = {pool.submit(run_trial, each): each for each in left}
+        running = {pool.submit(run_trial, trial): trial for trial in left}
         for number, future in enumerate(as_completed(running), 1):
             record = {"trial": running[future], "found": future.result()}
             with path.open("a") as file:
@@ -88,7 +88,7 @@ def main() -> None:
     if len(there) < len(SETS):
         print(f"{DATA} is not set: only {', '.join(there)}", flush=True)
     trials = trials_of(there, [int(seed) for seed in arguments.seeds.split(",")])
-    chosen = [each for each in trials if arguments.only in ("", each["kind"])]
+    chosen = [trial for trial in trials if arguments.only in ("", trial["kind"])]
     run(chosen, HERE / "results.jsonl", workers=len(os.sched_getaffinity(0)))
     write_report(HERE / "results.jsonl", HERE)
 

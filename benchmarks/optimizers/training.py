@@ -37,27 +37,27 @@ Changes = dict[str, Any]
 
 def trials() -> list[Changes]:
     """Settings of every trial, on each set and with each seed."""
-    found: list[Changes] = []
+    changes: list[Changes] = []
     for name, rates in RATES.items():
         more = {"optimizer.geometry": "entrywise", "optimizer.p": 2.0} if name == "steepest" else {}
-        found += [
+        changes += [
             {"optimizer.name": name, **more, "training.learning_rate": rate} for rate in rates
         ]
     for name, part in product(("adamw", "muon"), PARTS):
         plain = {"optimizer.name": name, "training.learning_rate": RATE[name]}
         bits = f"precision.{part}.mantissa_bits"
-        found += [{**plain, bits: each} for each in BITS]
+        changes += [{**plain, bits: num_bits} for num_bits in BITS]
         if part == "weights":
             stochastic = {f"precision.{part}.mode": "stochastic"}
-            found += [{**plain, bits: each, **stochastic} for each in STOCHASTIC_BITS]
+            changes += [{**plain, bits: num_bits, **stochastic} for num_bits in STOCHASTIC_BITS]
     slow = {
         "optimizer.name": "adamw",
         "training.learning_rate": RATE["adamw"],
         "optimizer.beta2": SLOW,
     }
-    found.append(slow)
-    found += [{**slow, "precision.states.mantissa_bits": each} for each in BITS]
-    return found
+    changes.append(slow)
+    changes += [{**slow, "precision.states.mantissa_bits": num_bits} for num_bits in BITS]
+    return changes
 
 
 def configuration(data: DataSet, store: str) -> RunConfig:

@@ -82,6 +82,8 @@ def _log_likelihoods(network: Any, waits: Any, kinds: Any) -> Any:
             attention_mask=torch.ones(1, size, size).triu(1).bool(),
         )
     per_event = [terms for terms in sums.terms if terms.shape == (1, size - 1)]
-    found = [terms for terms in per_event if terms.is_floating_point()][-1]
-    assert torch.allclose(found.sum(), -loss), "the loss is not the sum of the events' terms"
-    return found[0].detach()
+    log_likelihoods = [terms for terms in per_event if terms.is_floating_point()][-1]
+    assert torch.allclose(log_likelihoods.sum(), -loss), (
+        "the loss is not the sum of the events' terms"
+    )
+    return log_likelihoods[0].detach()

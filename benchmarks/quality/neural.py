@@ -70,11 +70,11 @@ def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dic
         )
     with tempfile.TemporaryDirectory() as folder:
         scale = _write(Path(folder), sequences, random.Random(seed))
-        found = _run(Path(folder), model, seconds, seed, int(sequences["num_types"]), scale)
+        metrics = _run(Path(folder), model, seconds, seed, int(sequences["num_types"]), scale)
     # the tick of simultaneous events is a half one; its probability goes over a whole one, as ours
     waits = _waits(sequences["test"])
-    halved = math.log(2) * sum(not each for each in waits) / len(waits)
-    return {key: value + halved if "nll" in key else value for key, value in found.items()}
+    halved = math.log(2) * sum(not wait for wait in waits) / len(waits)
+    return {key: value + halved if "nll" in key else value for key, value in metrics.items()}
 
 
 def _waits(split: list[Any]) -> list[float]:
@@ -185,9 +185,9 @@ def _run(
             continue
         started = time.process_time()
         network.loss_integral_num_sample_per_step = FINE_POINTS
-        found = runner.run_one_epoch(loaders["valid"], RunnerPhase.VALIDATE)["loglike"]
-        if found > best:
-            best, best_epoch = found, epochs
+        scores = runner.run_one_epoch(loaders["valid"], RunnerPhase.VALIDATE)["loglike"]
+        if scores > best:
+            best, best_epoch = scores, epochs
             runner.model_wrapper.save(saved)
         next_validation = spent + PER_VALIDATION * (time.process_time() - started)
     if best == -math.inf:
@@ -199,13 +199,13 @@ def _run(
     network.event_sampler = sampler
     if model != "IntensityFree":  # which samples without thinning
         _sample_in_rounds(network)
-    found = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)
+    scores = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)
     return {
-        "joint/nll_nats_per_event": -float(found["loglike"]) + math.log(scale),
+        "joint/nll_nats_per_event": -float(scores["loglike"]) + math.log(scale),
         "joint/nll_by_train_points": -float(coarse) + math.log(scale),
-        "time/rmse": float(found["rmse"]) * scale,
-        "type/accuracy": float(found["acc"]),
-        "targets": float(found["num_events"]),
+        "time/rmse": float(scores["rmse"]) * scale,
+        "type/accuracy": float(scores["acc"]),
+        "targets": float(scores["num_events"]),
         "seconds": spent,
         "epochs": float(epochs),
         "best_epoch": float(best_epoch),

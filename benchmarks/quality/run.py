@@ -135,24 +135,24 @@ class Results:
         Raises:
             ValueError: it was done on another budget, so it cannot stand beside the others.
         """
-        found = [
-            each
-            for each in self.records
-            if (each["set"], each["kind"]) == (trial.set, trial.kind)
+        finished = [
+            record
+            for record in self.records
+            if (record["set"], record["kind"]) == (trial.set, trial.kind)
             and (
                 trial.kind == "classical"
-                or (each["name"], each["seed"]) == (trial.name, trial.seed)
+                or (record["name"], record["seed"]) == (trial.name, trial.seed)
             )
         ]
-        for each in found:
-            if each.get("budget") != trial.share(budget):
+        for record in finished:
+            if record.get("budget") != trial.share(budget):
                 raise ValueError(
-                    f"{self._path}: {trial} was done on the budget {each.get('budget')}, now it is "
+                    f"{self._path}: {trial} was done on the budget {record.get('budget')}, now it is "
                     f"{trial.share(budget)}; remove its line"
                 )
         return any(
-            trial.kind != "neural" or "error" in each or each["metrics"].get("draws") == DRAWS
-            for each in found
+            trial.kind != "neural" or "error" in record or record["metrics"].get("draws") == DRAWS
+            for record in finished
         )
 
     def add(self, records: list[dict[str, Any]]) -> None:
@@ -185,9 +185,9 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
     manifest, _ = open_store(config)
     estimates = estimate(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
     return {
-        "metrics": {key: each.value for key, each in estimates.items()},
-        "low": {key: each.low for key, each in estimates.items() if "/at_" not in key},
-        "high": {key: each.high for key, each in estimates.items() if "/at_" not in key},
+        "metrics": {key: estimated.value for key, estimated in estimates.items()},
+        "low": {key: estimated.low for key, estimated in estimates.items() if "/at_" not in key},
+        "high": {key: estimated.high for key, estimated in estimates.items() if "/at_" not in key},
         "targets": len(targets),
         "seconds": first_s + second_s,
         "test_s": time.process_time() - started,
@@ -202,10 +202,10 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     train_settings = assemble_settings(config, manifest, split="train")
     spans = interval_range(train_settings)
     test = read_histories(assemble_settings(config, manifest, split="test"), codes)
-    test = sorted(test, key=lambda each: each.sequence_id)
+    test = sorted(test, key=lambda history: history.sequence_id)
     test = test[: config.evaluation.max_sequences or len(test)]
     tables = baseline_targets(
-        [each for each in read_histories(train_settings, codes) if len(each.times) > 1],
+        [history for history in read_histories(train_settings, codes) if len(history.times) > 1],
         test,
         _all_targets(test),
         tick=spans.tick,
@@ -213,8 +213,12 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     )
     records: list[dict[str, Any]] = []
     for baseline, table in tables.items():
-        found = estimate(table, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
-        metrics = {key: each.value for key, each in found.items() if np.isfinite(each.value)}
+        estimates = estimate(table, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
+        metrics = {
+            key: estimated.value
+            for key, estimated in estimates.items()
+            if np.isfinite(estimated.value)
+        }
         records.append(
             {
                 "set": name,
@@ -229,8 +233,8 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
 
 
 def _all_targets(test: list[History]) -> pa.Table:
-    names = [each.sequence_id for each in test for _ in range(1, len(each.times))]
-    places = [place for each in test for place in range(1, len(each.times))]
+    names = [history.sequence_id for history in test for _ in range(1, len(history.times))]
+    places = [place for history in test for place in range(1, len(history.times))]
     return pa.table({"sequence_id": names, "position": pa.array(places, pa.int32())})
 
 
@@ -242,10 +246,12 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
     sequences: dict[str, Any] = {"num_types": len(codes), "tick": spans.tick or NO_TICK}
     for split in ("train", "validation", "test"):
         settings = assemble_settings(config, manifest, split=split)
-        found = sorted(read_histories(settings, codes), key=lambda each: each.sequence_id)
+        histories = sorted(read_histories(settings, codes), key=lambda history: history.sequence_id)
         if split != "train":
-            found = found[: config.evaluation.max_sequences or len(found)]
-        sequences[split] = [[each.times.tolist(), each.types.tolist()] for each in found]
+            histories = histories[: config.evaluation.max_sequences or len(histories)]
+        sequences[split] = [
+            [history.times.tolist(), history.types.tolist()] for history in histories
+        ]
     command = [
         sys.executable,
         "-m",
@@ -259,10 +265,10 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
     )
     if process.returncode:
         return {"metrics": {}, "error": process.stderr.splitlines()[-1][:300]}
-    found = json.loads(process.stdout.splitlines()[-1])
-    found["time/rmse_s"] = found.pop("time/rmse") * manifest.seconds_per_unit
-    seconds, targets = found.pop("seconds"), found.pop("targets")
-    return {"metrics": found, "seconds": seconds, "targets": int(targets)}
+    histories = json.loads(process.stdout.splitlines()[-1])
+    histories["time/rmse_s"] = histories.pop("time/rmse") * manifest.seconds_per_unit
+    seconds, targets = histories.pop("seconds"), histories.pop("targets")
+    return {"metrics": histories, "seconds": seconds, "targets": int(targets)}
 
 
 def _similar_fraction(config: RunConfig, delta: float) -> float:
@@ -272,8 +278,8 @@ def _similar_fraction(config: RunConfig, delta: float) -> float:
     settings = assemble_settings(chosen, manifest, split="train")
     reader = StoreReader(settings.store)
     marks = [
-        similar_events(each.events.slice(*each.span("train")), compression_of(chosen))
-        for each in reader.sequences(reader.files())
+        similar_events(sequence.events.slice(*sequence.span("train")), compression_of(chosen))
+        for sequence in reader.sequences(reader.files())
     ]
     return float(np.concatenate(marks).mean())
 
@@ -286,8 +292,8 @@ def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
         for seed in seeds
         for variant in variants(data, similar_fraction=0.0)
     ]
-    ours.sort(key=lambda each: each.name != PLAIN)
-    count = sum(each.name == PLAIN for each in ours)
+    ours.sort(key=lambda trial: trial.name != PLAIN)
+    count = sum(trial.name == PLAIN for trial in ours)
     plain, others = ours[:count], ours[count:]
     once, again = neural[: len(MODELS)], neural[len(MODELS) :]
     # stopped early, it should have compared what matters most
@@ -302,11 +308,11 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
     if trial.kind == "classical":
         return run_classical(config, trial.set)
     if trial.kind == "neural":
-        found = run_neural(config, trial.name, trial.seed, budget)
+        results = run_neural(config, trial.name, trial.seed, budget)
     else:
         fraction = _similar_fraction(config, data.delta)
-        chosen = {each.name: each for each in variants(data, similar_fraction=fraction)}
-        found = run_variant(config, chosen[trial.name], trial.seed, budget)
+        chosen = {variant.name: variant for variant in variants(data, similar_fraction=fraction)}
+        results = run_variant(config, chosen[trial.name], trial.seed, budget)
     head = {
         "set": trial.set,
         "name": trial.name,
@@ -314,7 +320,7 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
         "kind": trial.kind,
         "budget": trial.share(budget),
     }
-    return [{**head, **found}]
+    return [{**head, **results}]
 
 
 def run(
@@ -335,12 +341,12 @@ def run(
         prepare(configuration(there[name], budget))
         of_sets.append(trials_of(there[name], seeds))
     # round by round, so that all sets are equally far whenever it is stopped
-    every = [each for batch in zip_longest(*of_sets) for each in batch if each is not None]
+    every = [trial for batch in zip_longest(*of_sets) for trial in batch if trial is not None]
     left = [
-        each
-        for each in every
-        if not results.has(each, budget)
-        and (not only or each.kind == "classical" or each.name in only)
+        trial
+        for trial in every
+        if not results.has(trial, budget)
+        and (not only or trial.kind == "classical" or trial.name in only)
     ]
     if workers == 1:
         start_engine()
@@ -369,7 +375,7 @@ def main() -> None:
         arguments.sets.split(",") if arguments.sets else there,
         [int(seed) for seed in arguments.seeds.split(",")],
         budget=SMALL if arguments.small else BUDGET,
-        only=[each for each in arguments.only.split(";") if each],
+        only=[name for name in arguments.only.split(";") if name],
         path=WORK / "small.jsonl" if arguments.small else HERE / "results.jsonl",
         workers=len(os.sched_getaffinity(0)),
     )

@@ -37,7 +37,7 @@ def data_sets(work: Path) -> dict[str, DataSet]:
     Args:
         work: where sources that are built, and the stores, go.
     """
-    found = [
+    sets = [
         DataSet(
             "flights",
             {"source": {"kind": "flights", "uri": str(work / "flights_raw")}},
@@ -48,7 +48,7 @@ def data_sets(work: Path) -> dict[str, DataSet]:
     ]
     real = Path(os.environ[DATA]).absolute() if DATA in os.environ else None
     if real is None:
-        return {each.name: each for each in found}
+        return {data.name: data for data in sets}
     taxi = {
         "kind": "taxi",
         "uri": str(work / "taxi_raw"),
@@ -58,7 +58,7 @@ def data_sets(work: Path) -> dict[str, DataSet]:
             "sequence": "zone",
         },
     }
-    found += [
+    sets += [
         DataSet(
             "earthquake",
             {"source": {"kind": "easytpp", "uri": str(real / "tpp_earthquake")}},
@@ -75,4 +75,4 @@ def data_sets(work: Path) -> dict[str, DataSet]:
         ),
         DataSet("taxi", {"source": taxi}, has_images=True, delta=60.0),
     ]
-    return {each.name: each for each in found}
+    return {data.name: data for data in sets}

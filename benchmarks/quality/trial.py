@@ -183,12 +183,12 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
     for index in range(len(samples)):
         assembled = samples.assembled(index)
         row = row_from_arrow(assembled, 0, image_px=settings.image_px)
-        found = forecaster(row, batcher(row))
+        forecasts = forecaster(row, batcher(row))
         tables.append(
             target_table(
                 row,
                 assembled,
-                found,
+                forecasts,
                 codes,
                 tick=spans.tick,
                 num_bytes=config.template.time_bytes,

@@ -39,12 +39,12 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         settings = {"strategy": strategy, "delta": data.delta, "run_encoding": "run_length", **more}
         return {f"compression.{key}": value for key, value in settings.items()}
 
-    found = [
+    variants = [
         Variant(PLAIN, is_short=False),
     ]
     if not data.is_varied:
-        return found
-    found += [
+        return variants
+    variants += [
         Variant(f"{PLAIN}, short"),
         Variant("hard time labels (paper)", {"training.time_smoothing": 0.0}),
         Variant("time codes of 3 bytes", {"template.time_bytes": 3}),
@@ -60,7 +60,7 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         ),
         Variant("one target a window (paper)", one_target=True),
     ]
-    found += [
+    variants += [
         Variant(
             f"{PUBLISHED}, Delta {delta:g}",
             compressed("temporal", run_encoding="token", delta=delta),
@@ -68,5 +68,5 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         for delta in data.other_deltas
     ]
     if data.has_images:
-        found.append(Variant("without images", {"template.images": "none"}))
-    return found
+        variants.append(Variant("without images", {"template.images": "none"}))
+    return variants

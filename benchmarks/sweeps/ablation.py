@@ -64,13 +64,13 @@ FIGURES = ("by_compression_delta", "by_lora_rank", "all_settings", "pareto")
 
 def sources() -> dict[str, dict[str, object]]:
     """Settings of the sources there are, by set."""
-    found: dict[str, dict[str, object]] = {
+    sources: dict[str, dict[str, object]] = {
         "flights": {"source.kind": "flights", "source.uri": "s3://mmtpp/flights/raw"}
     }
     danmaku = Path(os.environ.get("MMTPP_TEST_DATA", "")).absolute() / "danmaku_bilibili_xml"
     if danmaku.is_dir():
-        found["danmaku"] = {"source.kind": "danmaku", "source.uri": str(danmaku)}
-    return found
+        sources["danmaku"] = {"source.kind": "danmaku", "source.uri": str(danmaku)}
+    return sources
 
 
 def train_base(sweep: Sweep, source: dict[str, object]) -> tuple[RunConfig, str]:
@@ -99,8 +99,8 @@ def median_interval(config: RunConfig) -> str:
     settings = assemble_settings(config, manifest, split="train")
     reader = StoreReader(settings.store)
     intervals = [
-        each.events.intervals[: each.span("train")[1]][1:]  # the first event has none
-        for each in reader.sequences(reader.files())
+        sequence.events.intervals[: sequence.span("train")[1]][1:]  # the first event has none
+        for sequence in reader.sequences(reader.files())
     ]
     median = float(np.median(np.concatenate(intervals)))
     return f"{median:,.4g} x {manifest.seconds_per_unit:g} s"
@@ -147,18 +147,18 @@ def finished(result: dict[str, Any]) -> list[Row]:
 
 def by_setting(rows: Sequence[Row], key: str, *, spread: bool = False) -> list[Row]:
     """Mean of the rows with each value of a setting, with their standard deviation if asked for."""
-    found: list[Row] = []
+    means: list[Row] = []
     for value in sorted({float(str(row[key])) for row in rows}):
         group = [row for row in rows if float(str(row[key])) == value]
         row: Row = {key: f"{value:g}", "trials": len(group)}
         for name, title in SHOWN.items():
-            numbers = [float(str(each[name])) for each in group]
+            numbers = [float(str(trial[name])) for trial in group]
             # what the data alone decide does not vary
             differ = spread and len(set(np.round(numbers, 9))) > 1
             about = f" ± {np.std(numbers, ddof=1):.2g}" if differ else ""
             row[title] = f"{np.mean(numbers):.4g}{about}"
-        found.append(row)
-    return found
+        means.append(row)
+    return means
 
 
 def grid(rows: Sequence[Row], metric: str) -> list[Row]:
@@ -191,8 +191,8 @@ def section(name: str, swept: Swept) -> str:
         [
             f"## {name}",
             f"The median interval of the training split is {median_interval(swept.config)}. Trials "
-            f"that failed: {sum(each['failed'] for each in results)} of "
-            f"{sum(len(each['trials']) for each in results)}.",
+            f"that failed: {sum(result['failed'] for result in results)} of "
+            f"{sum(len(result['trials']) for result in results)}.",
             f"By Delta at rank {RANK}, mean ± standard deviation of {1 + len(MORE_SEEDS)} seeds:",
             text(by_setting(at_rank, DELTA, spread=True)),
             "NLL of each Delta and rank, one seed:",

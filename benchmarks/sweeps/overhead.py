@@ -113,27 +113,27 @@ def main() -> int:
     with own_stack() as stack:
         config, client = configuration(danmaku), MlflowClient(stack.mlflow_uri)
         prepare(config)
-        for each in range(ROUNDS):
-            by_itself.append(alone(config, client, 2 * each))
-            in_sweep.append(swept(config, client, 2 * each + 1))
+        for number in range(ROUNDS):
+            by_itself.append(alone(config, client, 2 * number))
+            in_sweep.append(swept(config, client, 2 * number + 1))
             print(by_itself[-1], in_sweep[-1], flush=True)
 
-    def spread(found: list[Times], name: str) -> str:
-        values = [getattr(each, name) for each in found]
+    def spread(trainings: list[Times], name: str) -> str:
+        values = [getattr(training, name) for training in trainings]
         return f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
 
-    ratio = statistics.median(each.beyond_start_up for each in in_sweep) / statistics.median(
-        each.beyond_start_up for each in by_itself
-    )
+    ratio = statistics.median(
+        training.beyond_start_up for training in in_sweep
+    ) / statistics.median(training.beyond_start_up for training in by_itself)
     name = f"a trial's time beyond start-up over the same training alone (at most {FLOOR})"
     text = table(
         "Ray Tune's overhead",
         f"`make bench-sweep`; {machine('torch', 'ray', used='both used')}. {STEPS} steps, a report "
         f"every {VALIDATE_EVERY}, {ROUNDS} times in turn; median [range].",
         {
-            f"{who}, {name.replace('_', ' ')}, s": spread(found, name)
+            f"{who}, {name.replace('_', ' ')}, s": spread(trainings, name)
             for name in ("beyond_start_up", "in_steps", "in_all")
-            for who, found in (("alone", by_itself), ("as a trial", in_sweep))
+            for who, trainings in (("alone", by_itself), ("as a trial", in_sweep))
         },
         floors={name: f"{ratio:.3f}"},
     )

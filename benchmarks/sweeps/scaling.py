@@ -47,15 +47,13 @@ def best_sizes(rows: list[Row]) -> list[Row]:
 
 def laws_by_context(trials: Trials) -> list[Row]:
     """Exponents fitted to the trials of each context alone."""
-    found: list[Row] = []
+    laws: list[Row] = []
     for context in sorted(set(trials.context.tolist())):
         alone = trials.take(np.flatnonzero(trials.context == context))
         law = fit(alone)
         error = float(np.abs(predicted(law, alone) / alone.loss - 1).mean())
-        found.append(
-            {"context": int(context), **law.exponents, "floor": law.floor, "off by": error}
-        )
-    return found
+        laws.append({"context": int(context), **law.exponents, "floor": law.floor, "off by": error})
+    return laws
 
 
 def main() -> int:

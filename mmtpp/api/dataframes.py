@@ -57,7 +57,7 @@ def read_frame(frame: pd.DataFrame | pa.Table, source: Source) -> tuple[ParsedFi
     except MalformedFileError as error:
         raise DataError(str(error), where=NAME) from error
     if not parsed.sequences:
-        causes = sorted({f"{each.cause}: {each.detail}" for each in parsed.rejected})
+        causes = sorted({f"{record.cause}: {record.detail}" for record in parsed.rejected})
         raise DataError(
             f"no events in a table of {len(records):,} rows",
             where=NAME,

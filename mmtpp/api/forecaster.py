@@ -149,7 +149,7 @@ class Forecaster:
             ModelError: the store or the files have other types, or another unit.
             DataError: nothing there that is an event.
         """
-        found = load_sequences(
+        sequences = load_sequences(
             uri,
             kind=kind,
             columns=columns,
@@ -158,8 +158,10 @@ class Forecaster:
             split=split,
             max_files=max_files,
         )
-        self.answers.check(found, where=str(uri) if isinstance(uri, str | PathLike) else "table")
-        return found
+        self.answers.check(
+            sequences, where=str(uri) if isinstance(uri, str | PathLike) else "table"
+        )
+        return sequences
 
     def sequence(
         self,
@@ -270,7 +272,7 @@ class Forecaster:
         frames, image_frame = np.unique(laid.tokens.frames, return_inverse=True)
         images = distinct_images(sequence)
         image_px = config.template.image_px
-        pixels = [load_image(images[each], image_px=image_px) for each in frames.tolist()]
+        pixels = [load_image(images[index], image_px=image_px) for index in frames.tolist()]
         row = Row(
             sample_id=0,
             input_ids=laid.tokens.ids,

@@ -137,7 +137,9 @@ def load_sequences(
     def whole(image: str | None) -> str | None:
         return join_inside(raw.root, image) if image else None
 
-    items = tuple(replace(each, images=tuple(map(whole, each.images))) for each in raw.sequences)
+    items = tuple(
+        replace(sequence, images=tuple(map(whole, sequence.images))) for sequence in raw.sequences
+    )
     return Sequences(items, raw.seconds_per_unit, raw.type_names, tuple(raw.rejected), losses)
 
 
@@ -154,7 +156,7 @@ def _place(uri: object) -> str:
 
 def _of_frame(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
     parsed, reader = read_frame(frame, source)
-    last_times = {each.sequence_id: float(each.times[-1]) for each in parsed.sequences}
+    last_times = {sequence.sequence_id: float(sequence.times[-1]) for sequence in parsed.sequences}
     losses = Losses.of(parsed.rejected, last_times)
     _warn("table", parsed.rejected, losses)
     return Sequences(
@@ -168,7 +170,7 @@ def _of_frame(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
 
 def _warn(where: str, rejected: Sequence[Rejected], losses: Losses) -> None:
     if rejected:
-        causes = dict(Counter(each.cause for each in rejected))
+        causes = dict(Counter(record.cause for record in rejected))
         logger.warning("%s: not kept: %s", where, causes)
     for sentence in losses.sentences():
         logger.warning("%s: %s", where, sentence)
@@ -178,13 +180,13 @@ def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Seque
     files = store_reader(uri, manifest).files()
     files = files[:: -(-len(files) // max_files) if max_files else 1]
     read = whole_sequences if split == "all" else stored_sequences
-    found = [each for file in files for each in read(uri, manifest, file)]
-    items = tuple(sequence for part, sequence in found if split in (part, "all"))
+    parts = [part for file in files for part in read(uri, manifest, file)]
+    items = tuple(sequence for part, sequence in parts if split in (part, "all"))
     if not items:
         raise DataError(f"no sequence of split {split!r}", where=uri)
-    rejected = [each for file in files for each in stored_rejected(uri, manifest, file)]
+    rejected = [record for file in files for record in stored_rejected(uri, manifest, file)]
     last_times: dict[str, float] = {}
-    for _, sequence in found:  # a sequence that is cut in time comes in parts
+    for _, sequence in parts:  # a sequence that is cut in time comes in parts
         name, last = sequence.sequence_id, float(sequence.times[-1])
         last_times[name] = max(last, last_times.get(name, last))
     losses = Losses.of(rejected, last_times)

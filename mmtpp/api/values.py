@@ -37,12 +37,12 @@ def times_of(values: Any, *, seconds_per_unit: float, where: str) -> NDArray[np.
     """
     listed = _listed(values, "times", where)
     if all(type(value) in (int, float) for value in listed):
-        found: list[object] = listed
+        numbers: list[object] = listed
     else:
         form = TimeFormat(seconds_per_unit=seconds_per_unit)
         given = [None if _is_missing(value) else value for value in listed]
-        found = list(read_times(given, form).values)
-    for place, (value, time) in enumerate(zip(listed, found, strict=True)):
+        numbers = list(read_times(given, form).values)
+    for place, (value, time) in enumerate(zip(listed, numbers, strict=True)):
         problem = _problem(value, time)
         if problem:
             raise DataError(
@@ -50,7 +50,7 @@ def times_of(values: Any, *, seconds_per_unit: float, where: str) -> NDArray[np.
                 where=where,
                 cause="times are finite numbers in the model's unit, or dates",
             )
-    return np.array(found, dtype=np.float64)
+    return np.array(numbers, dtype=np.float64)
 
 
 def _problem(value: object, time: object) -> str:

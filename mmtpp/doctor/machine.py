@@ -35,20 +35,26 @@ def check_packages() -> Iterator[Finding]:
     """Installed versions against what the package asks for."""
     fix = "pip install --constraint constraints.txt --editable ."
     try:
-        wanted = [Requirement(each) for each in requires(_PACKAGE) or []]
+        wanted = [Requirement(requirement) for requirement in requires(_PACKAGE) or []]
     except PackageNotFoundError:
         yield Finding("packages", "failure", f"{_PACKAGE} is not installed", fix)
         return
-    wanted = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    wanted = [
+        requirement
+        for requirement in wanted
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
     problems = 0
-    for each in wanted:
+    for requirement in wanted:
         try:
-            found = version(each.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            found = ""
-        if not found or not each.specifier.contains(found, prereleases=True):
+            installed = ""
+        if not installed or not requirement.specifier.contains(installed, prereleases=True):
             problems += 1
-            what = f"{each.name} {found or 'is missing'}, {each.specifier} is needed"
+            what = (
+                f"{requirement.name} {installed or 'is missing'}, {requirement.specifier} is needed"
+            )
             yield Finding("packages", "failure", what, fix)
     if not problems:
         shown = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray", "deepspeed"))
@@ -147,7 +153,7 @@ def check_limits() -> Iterator[Finding]:
 
 def check_disk(folder: Path) -> Finding:
     """Where models and event stores are cached."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(there).free
     status = "ok" if free >= FREE_BYTES else "warning"
     fix = "" if status == "ok" else "MMTPP_CACHE names another folder; a 7B takes 16 GB there"

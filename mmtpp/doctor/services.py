@@ -63,13 +63,13 @@ def _write(name: str, uri: str) -> Finding:
         check_bucket(uri)  # some object stores would make one
         write_bytes(join(folder, "probe"), content)
         try:
-            found = read_bytes(join(folder, "probe"))
+            read_back = read_bytes(join(folder, "probe"))
             listed = list_files(folder, "probe")
         finally:
             remove_folder(folder)
     except MmtppError as error:
         return _failure(name, uri, error)
-    if found != content or len(listed) != 1:
+    if read_back != content or len(listed) != 1:
         return Finding(
             name,
             "failure",
@@ -138,5 +138,5 @@ def check_ray() -> Iterator[Finding]:
         yield Finding("ray", "failure", f"{address}: {said[-1] if said else 'no answer'}", fix)
         return
     version, nodes, resources = json.loads(done.stdout.splitlines()[-1])
-    cpus, gpus = (f"{resources.get(each, 0):g} {each}s" for each in ("CPU", "GPU"))
+    cpus, gpus = (f"{resources.get(resource, 0):g} {resource}s" for resource in ("CPU", "GPU"))
     yield Finding("ray", "ok", f"{address}: {nodes} machines, {cpus}, {gpus}, Ray {version}")

@@ -123,8 +123,8 @@ def to_datasets(store_uri: str, folder: Path) -> dict[str, int]:
                 ],
                 "texts": list(sequence.texts),
                 "images": [
-                    _image(each, written, folder, manifest.image_px) if each else None
-                    for each in sequence.images
+                    _image(image, written, folder, manifest.image_px) if image else None
+                    for image in sequence.images
                 ],
             }
             writers[split].write_table(pa.Table.from_pylist([row], _SCHEMA))

@@ -65,11 +65,11 @@ def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
 
 def _span(data: DataSet) -> tuple[float, float]:
     """The first and the last time of all sequences."""
-    return min(each[0] for each in data.times), max(each[-1] for each in data.times)
+    return min(times[0] for times in data.times), max(times[-1] for times in data.times)
 
 
 def _intervals(data: DataSet) -> Figure:
-    waits = np.concatenate([each.intervals[1:] for each in data.events])
+    waits = np.concatenate([sequence.intervals[1:] for sequence in data.events])
     positive = waits[waits > 0] * data.seconds_per_unit
     figure, axes = plot()
     if len(positive):
@@ -86,14 +86,14 @@ def _intervals(data: DataSet) -> Figure:
 
 def _lengths(data: DataSet) -> Figure:
     figure, axes = plot()
-    axes.hist([len(each) for each in data.events], bins=40, color=BLUE)
+    axes.hist([len(sequence) for sequence in data.events], bins=40, color=BLUE)
     axes.set_xlabel("events in a sequence")
     axes.set_ylabel("sequences")
     return figure
 
 
 def _texts(data: DataSet) -> Figure:
-    tokens = np.concatenate([np.diff(each.text_offsets) for each in data.events])
+    tokens = np.concatenate([np.diff(sequence.text_offsets) for sequence in data.events])
     figure, axes = plot()
     top = max(1, int(np.quantile(tokens, 0.99)))
     bins = np.linspace(-0.5, top + 0.5, min(top + 1, 60) + 1).tolist()
@@ -127,7 +127,7 @@ def _deltas(report: Report) -> Figure:
 
 def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
     """The sequence of median length: its first events in time, kept and compressed."""
-    order = np.argsort([len(each) for each in data.events], kind="stable")
+    order = np.argsort([len(sequence) for sequence in data.events], kind="stable")
     chosen = int(order[len(order) // 2])
     times = data.times[chosen][:DRAWN_EVENTS]
     seconds = data.seconds_per_unit

@@ -148,7 +148,9 @@ def _vocabulary(config: RunConfig, texts: list[tuple[str, ...]]) -> tuple[Vocabu
     if config.model.path:
         return load_model_vocabulary(config.model.path), f"that of {config.model.path}"
     size = config.model.tokenizer_size
-    trained = train_tokenizer((text for each in texts for text in each), size=size)
+    trained = train_tokenizer(
+        (text for sequence_texts in texts for text in sequence_texts), size=size
+    )
     name = f"{size} entries trained on these texts; set model.path for that of your model"
     return Vocabulary(trained), name
 
@@ -197,6 +199,8 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         if len(data.examples) < MAX_EXAMPLES:
             data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
     del data.examples[MAX_EXAMPLES:]
-    last_times = {name: float(each[-1]) for name, each in zip(data.names, data.times, strict=True)}
+    last_times = {
+        name: float(times[-1]) for name, times in zip(data.names, data.times, strict=True)
+    }
     data.losses = Losses.of(all_rejected(uri, manifest), last_times)
     return data

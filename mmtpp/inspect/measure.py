@@ -113,14 +113,14 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         ValueError: an event does not fit the context even without its text.
     """
     limit = config.template.max_text_tokens
-    truncated = sum(int((np.diff(each.text_offsets) > limit).sum()) for each in data.events)
-    events = [shorten(each, limit or None) for each in data.events]
-    waits = np.concatenate([each.intervals[1:] for each in events])
-    lengths = np.array([len(each) for each in events])
-    text_tokens = np.concatenate([np.diff(each.text_offsets) for each in events])
-    frames = np.concatenate([each.frames for each in events])
-    changes = np.concatenate([np.diff(each.frames) != 0 for each in events])
-    types = np.bincount(np.concatenate([each.types for each in events]))
+    truncated = sum(int((np.diff(sequence.text_offsets) > limit).sum()) for sequence in data.events)
+    events = [shorten(sequence, limit or None) for sequence in data.events]
+    waits = np.concatenate([sequence.intervals[1:] for sequence in events])
+    lengths = np.array([len(sequence) for sequence in events])
+    text_tokens = np.concatenate([np.diff(sequence.text_offsets) for sequence in events])
+    frames = np.concatenate([sequence.frames for sequence in events])
+    changes = np.concatenate([np.diff(sequence.frames) != 0 for sequence in events])
+    types = np.bincount(np.concatenate([sequence.types for sequence in events]))
     template, max_tokens = template_of(config), config.window.max_tokens
     if data.image_px:
         template = replace(template, image_tokens=(data.image_px // 28) ** 2)
@@ -128,7 +128,7 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
 
     def choice(style: str, compression: Compression) -> Choice:
         return _choice(
-            [compress(each, compression) for each in events],
+            [compress(sequence, compression) for sequence in events],
             Template(ids, replace(template, style=style)),
             compression,
             max_tokens,
@@ -176,7 +176,7 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         share_of_empty_texts=_share(text_tokens == 0),
         num_distinct_texts=len({text for texts in data.texts for text in texts}),
         num_events_with_image=int((frames != NO_FRAME).sum()),
-        num_images=sum(len(set(each.frames.tolist()) - {NO_FRAME}) for each in events),
+        num_images=sum(len(set(sequence.frames.tolist()) - {NO_FRAME}) for sequence in events),
         num_images_missing=data.num_images_missing,
         share_of_image_changes=_share(changes),
         choices=rows,
@@ -188,13 +188,13 @@ def _too_long(
     names: list[str], events: list[Events], template: Template, max_tokens: int
 ) -> tuple[int, list[dict[str, object]]]:
     """The number of events that do not fit the context, and the longest of them."""
-    found: list[tuple[int, int, str]] = []
-    for name, each in zip(names, events, strict=True):
-        tokens = template.alone(each)
+    too_long: list[tuple[int, int, str]] = []
+    for name, sequence in zip(names, events, strict=True):
+        tokens = template.alone(sequence)
         places = np.flatnonzero(tokens > max_tokens).tolist()
-        found += [(int(tokens[place]), place, name) for place in places]
-    longest = sorted(found, key=lambda event: -event[0])[:MAX_TOO_LONG]
-    return len(found), [
+        too_long += [(int(tokens[place]), place, name) for place in places]
+    longest = sorted(too_long, key=lambda event: -event[0])[:MAX_TOO_LONG]
+    return len(too_long), [
         {"sequence": name, "event": place, "tokens": tokens} for tokens, place, name in longest
     ]
 
@@ -204,14 +204,15 @@ def choose_deltas(events: list[Events], strategy: str) -> tuple[float, ...]:
     ``SHARES`` of the events, to two digits."""
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = [
-            np.log(each.intervals) if strategy == "relative" else each.intervals for each in events
+            np.log(sequence.intervals) if strategy == "relative" else sequence.intervals
+            for sequence in events
         ]
-        gaps = np.abs(np.concatenate([np.diff(each[1:]) for each in scale]))
+        gaps = np.abs(np.concatenate([np.diff(values[1:]) for values in scale]))
     gaps = gaps[np.isfinite(gaps)]
     if not len(gaps):
         return ()
-    found = (float(f"{np.quantile(gaps, share):.2g}") for share in SHARES)
-    return tuple(sorted({delta for delta in found if delta > 0}))
+    deltas = (float(f"{np.quantile(gaps, share):.2g}") for share in SHARES)
+    return tuple(sorted({delta for delta in deltas if delta > 0}))
 
 
 def _choice(
@@ -220,22 +221,22 @@ def _choice(
     def cut(events: Events) -> list[Window]:
         return cut_windows(events, template, max_tokens=max_tokens, overlap_fraction=0.0)
 
-    fitted = [fit_texts(each, cut, max_tokens=max_tokens) for each in events]
+    fitted = [fit_texts(sequence, cut, max_tokens=max_tokens) for sequence in events]
     lengths = [window.num_tokens for windows, _ in fitted for window in windows]
     events = [
-        shorten_to_fit(each, longest, max_tokens=max_tokens)
-        for each, (_, longest) in zip(events, fitted, strict=True)
+        shorten_to_fit(sequence, longest, max_tokens=max_tokens)
+        for sequence, (_, longest) in zip(events, fitted, strict=True)
     ]
-    fitting = [events_that_fit(each, template, max_tokens=max_tokens) for each in events]
+    fitting = [events_that_fit(sequence, template, max_tokens=max_tokens) for sequence in events]
     counts = np.concatenate(fitting)
     samples = pack(lengths, max_tokens=max_tokens, seed=0)
-    num_events = sum(len(each) for each in events)
-    tokens = sum(len(template.prefix) + int(template.costs(each).sum()) for each in events)
+    num_events = sum(len(sequence) for sequence in events)
+    tokens = sum(len(template.prefix) + int(template.costs(sequence).sum()) for sequence in events)
     return Choice(
         style=template.settings.style,
         strategy=compression.strategy,
         delta=compression.delta,
-        compressed=sum(int(each.similar.sum()) for each in events) / num_events,
+        compressed=sum(int(sequence.similar.sum()) for sequence in events) / num_events,
         tokens_per_event=tokens / num_events,
         events_per_context=float(counts.mean()) if len(counts) else None,
         num_windows=len(lengths),

@@ -98,8 +98,8 @@ def _too_long(report: Report) -> list[str]:
             "window.long_events = stop; raise window.max_tokens, or set template.max_text_tokens"
         )
     lines += [
-        f"    sequence {each['sequence']!r}, event {each['event']}: {each['tokens']:,} tokens"
-        for each in report.too_long
+        f"    sequence {event['sequence']!r}, event {event['event']}: {event['tokens']:,} tokens"
+        for event in report.too_long
     ]
     if report.num_too_long > len(report.too_long):
         lines.append(f"    and {report.num_too_long - len(report.too_long):,} shorter ones")

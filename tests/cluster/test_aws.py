@@ -109,14 +109,14 @@ def cluster_file(aws, tmp_path, monkeypatch):
 
 
 def _instances(*states: str) -> list[dict[str, Any]]:
-    found = boto3.client("ec2").describe_instances(
+    reservations = boto3.client("ec2").describe_instances(
         Filters=[{"Name": "instance-state-name", "Values": list(states)}]
     )
-    return [each for group in found["Reservations"] for each in group["Instances"]]
+    return [instance for group in reservations["Reservations"] for instance in group["Instances"]]
 
 
 def _tags(instance: dict[str, Any]) -> dict[str, str]:
-    return {each["Key"]: each["Value"] for each in instance["Tags"]}
+    return {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
 
 
 def _up(file: Path) -> dict[str, Any]:
@@ -152,13 +152,13 @@ def test_up_starts_a_closed_head_and_nothing_else(cluster_file, tmp_path):
     assert (tags[TAG_RAY_NODE_KIND], tags[TAG_RAY_USER_NODE_TYPE]) == (NODE_KIND_HEAD, "head")
     # who may connect: anyone to SSH, which asks for the key; otherwise only the cluster itself
     (group,) = boto3.client("ec2").describe_security_groups(
-        GroupIds=[each["GroupId"] for each in head["SecurityGroups"]]
+        GroupIds=[group["GroupId"] for group in head["SecurityGroups"]]
     )["SecurityGroups"]
     assert group["GroupName"] == "mmtpp-ray"
     opened = {
         (rule.get("FromPort"), rule.get("ToPort"), rule["IpProtocol"]): (
-            [each["CidrIp"] for each in rule["IpRanges"]],
-            [each["GroupId"] for each in rule["UserIdGroupPairs"]],
+            [block["CidrIp"] for block in rule["IpRanges"]],
+            [pair["GroupId"] for pair in rule["UserIdGroupPairs"]],
         )
         for rule in group["IpPermissions"]
     }
@@ -169,9 +169,9 @@ def test_up_starts_a_closed_head_and_nothing_else(cluster_file, tmp_path):
     assert key.stat().st_mode & 0o077 == 0
     (updater,) = OverSsh.seen
     assert "~/.ray/auth_token" in updater["file_mounts"]
-    assert any("RAY_AUTH_MODE=token" in each for each in updater["setup_commands"])
-    assert any("constraints.txt" in each for each in updater["setup_commands"])
-    assert any("RAY_JOB_STOP_WAIT_TIME_S" in each for each in updater["ray_start_commands"])
+    assert any("RAY_AUTH_MODE=token" in command for command in updater["setup_commands"])
+    assert any("constraints.txt" in command for command in updater["setup_commands"])
+    assert any("RAY_JOB_STOP_WAIT_TIME_S" in command for command in updater["ray_start_commands"])
 
 
 def test_up_again_keeps_the_head(cluster_file):
@@ -200,24 +200,24 @@ def test_the_head_brings_each_kind_of_worker_and_takes_it_away(cluster_file):
             dict(kind["node_config"]), tags, 1, kind["resources"], kind["labels"]
         )
     workers = [
-        each
-        for each in _instances("pending", "running")
-        if _tags(each)[TAG_RAY_NODE_KIND] == NODE_KIND_WORKER
+        instance
+        for instance in _instances("pending", "running")
+        if _tags(instance)[TAG_RAY_NODE_KIND] == NODE_KIND_WORKER
     ]
     assert len(kinds) == len(workers)
-    for each in workers:
-        kind = kinds[_tags(each)[TAG_RAY_USER_NODE_TYPE]]
-        assert kind["node_config"]["InstanceType"] == each["InstanceType"]
-        assert each["IamInstanceProfile"]["Arn"].endswith(":instance-profile/mmtpp-ray-worker")
+    for worker in workers:
+        kind = kinds[_tags(worker)[TAG_RAY_USER_NODE_TYPE]]
+        assert kind["node_config"]["InstanceType"] == worker["InstanceType"]
+        assert worker["IamInstanceProfile"]["Arn"].endswith(":instance-profile/mmtpp-ray-worker")
         spot = "InstanceMarketOptions" in kind["node_config"]
-        assert spot == (each.get("InstanceLifecycle") == "spot")
-        assert _tags(each)[TAG_RAY_CLUSTER_NAME] == "mmtpp"
+        assert spot == (worker.get("InstanceLifecycle") == "spot")
+        assert _tags(worker)[TAG_RAY_CLUSTER_NAME] == "mmtpp"
     # what the autoscaler believes they are: EC2 says how many GPUs, the file does not
     gpus = {name: kind["resources"].get("GPU", 0) for name, kind in kinds.items()}
     assert gpus == {"cpu_data": 0, "gpu_l4": 4, "gpu_l4_spot": 4, "gpu_a100": 8}
     assert all(kind["resources"]["CPU"] > 0 for kind in kinds.values())
     listed = provider.non_terminated_nodes({TAG_RAY_NODE_KIND: NODE_KIND_WORKER})
-    assert {each["InstanceId"] for each in workers} == set(listed)
+    assert {worker["InstanceId"] for worker in workers} == set(listed)
     provider.terminate_nodes(listed)
     (left,) = _instances("pending", "running")
     assert _tags(left)[TAG_RAY_NODE_KIND] == NODE_KIND_HEAD

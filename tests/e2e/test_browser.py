@@ -23,7 +23,7 @@ def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, 
     page.on("dialog", lambda dialog: problems.append(dialog.message))
     page.goto(path.as_uri())
     assert problems == []
-    assert [each for each in requests if not each.startswith("data:")] == [path.as_uri()]
+    assert [request for request in requests if not request.startswith("data:")] == [path.as_uri()]
     assert HOSTILE in page.title()
     for box in page.eval_on_selector_all(".plots svg", _BOXES):
         assert box["width"] > 100
@@ -33,7 +33,7 @@ def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, 
     assert (sum(back) < 150) == (scheme == "dark")
     letters = page.eval_on_selector_all(".plots svg g[id^=text] use", _FILLS)
     assert len(letters) > 50
-    assert {tuple(each) for each in letters} == {tuple(text)}
+    assert {tuple(color) for color in letters} == {tuple(text)}
     # what an event is shows when it is pointed at, with its image, and when it has the focus
     events = page.locator("details[open] > .wide > .timeline .event")
     assert events.count() == NUM_EVENTS
@@ -134,9 +134,10 @@ def _contrast(one: list[int], other: list[int]) -> float:
     """WCAG 2.1, relative luminance."""
 
     def luminance(colour: list[int]) -> float:
-        parts = [each / 255 for each in colour[:3]]
+        parts = [value / 255 for value in colour[:3]]
         linear = [
-            each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts
+            value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+            for value in parts
         ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

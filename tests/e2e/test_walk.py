@@ -72,9 +72,9 @@ def test_the_walk_ends_in_a_report(tmp_path: Path):
     # the summary says where the report is, and each job what comes after it
     assert "python jobs/finetune.py" in outputs["jobs/pretrain.py"].stderr
     [line] = [
-        each
-        for each in outputs["jobs/evaluate.py"].stderr.splitlines()
-        if each.startswith("  report_uri")
+        row
+        for row in outputs["jobs/evaluate.py"].stderr.splitlines()
+        if row.startswith("  report_uri")
     ]
     page = Path(line.split()[1]).read_text()
     assert "pump-" in page
@@ -88,9 +88,9 @@ def _metrics(page: str, column: str) -> dict[str, float]:
     """A column of the page's table by row."""
     [table] = re.findall(r'aria-label="Metrics of the model.*?</table>', page, re.DOTALL)
     place = re.findall(r'<th scope="col">(.*?)</th>', table).index(column)
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name, cells in re.findall(r'<th scope="row">(\w+)</th>(.*?)</tr>', table, re.DOTALL):
         values = re.findall(r"<td[^>]*>([^<]*)", cells)
         if values[place].strip():
-            found[name] = float(values[place].replace(",", ""))
-    return found
+            metrics[name] = float(values[place].replace(",", ""))
+    return metrics

@@ -62,9 +62,9 @@ class Machine:
     def workers(self) -> list[psutil.Process]:
         """Its Ray Train workers."""
         return [
-            each
-            for each in psutil.Process(self._process.pid).children(recursive=True)
-            if "ray::RayTrainWorker" in " ".join(each.cmdline())
+            process
+            for process in psutil.Process(self._process.pid).children(recursive=True)
+            if "ray::RayTrainWorker" in " ".join(process.cmdline())
         ]
 
     def notice(self, seconds: int) -> None:
@@ -89,9 +89,9 @@ class Machine:
         """Take the machine away with everything on it."""
         if self._process.poll() is None:
             everything = psutil.Process(self._process.pid).children(recursive=True)
-            for each in [*everything, psutil.Process(self._process.pid)]:
-                if each.is_running():
-                    each.send_signal(signal.SIGKILL)
+            for process in [*everything, psutil.Process(self._process.pid)]:
+                if process.is_running():
+                    process.send_signal(signal.SIGKILL)
             self._process.wait()
 
 

@@ -12,9 +12,13 @@ def test_services_that_are_there(store, stack, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv(name, value)
     changes = {"run.storage_uri": "s3://mmtpp/t/doctor"}
     config = make_config(**changes, **{"tracking.uri": stack.mlflow_uri})
-    found = [*services.check_storage(config), services.check_mlflow(config), *services.check_ray()]
-    assert ["ok"] * len(found) == [each.status for each in found], found
-    about = {each.about: each.what for each in found}
+    findings = [
+        *services.check_storage(config),
+        services.check_mlflow(config),
+        *services.check_ray(),
+    ]
+    assert ["ok"] * len(findings) == [finding.status for finding in findings], findings
+    about = {finding.about: finding.what for finding in findings}
     assert set(about) == {"source.uri", "store.uri", "run.storage_uri", "mlflow", "ray"}
     assert "1 machines, 4 CPUs, 0 GPUs" in about["ray"]
     assert list_files("s3://mmtpp", "probe") == []

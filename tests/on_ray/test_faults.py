@@ -57,10 +57,10 @@ def test_a_shard_is_encoded_through_a_bad_network(store, stack, monkeypatch, fau
     monkeypatch.setattr("mmtpp.storage.paths.S3_SILENCE_S", 2.0)
     with fault_proxy(_port(stack), FAULTS[fault]) as (address, made):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        found = encode_shard(f"{target}/bad", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
+        counts = encode_shard(f"{target}/bad", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
     assert made[fault] >= 2
-    assert found == expected
-    assert found["events_read"] == NUM_SEQUENCES * NUM_EVENTS
+    assert counts == expected
+    assert counts["events_read"] == NUM_SEQUENCES * NUM_EVENTS
 
 
 def test_a_server_that_never_answers_well_is_a_clear_error(stack, monkeypatch):
@@ -96,7 +96,7 @@ def _png(width: int, height: int, data: bytes, *more: tuple[bytes, bytes]) -> by
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), *more, (b"IDAT", data), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)
 
 
 def _picture(kind: str) -> bytes:
@@ -153,7 +153,9 @@ def test_every_bad_image_is_rejected_with_its_cause(stack):
     assert len(expected) == counts["rejected"]["unreadable_image"]
     assert len(IMAGES) == counts["events_read"]
     for name, problem in expected.items():
-        (detail,) = [each["detail"] for each in rejected if each["record"].endswith(f" {name}")]
+        (detail,) = [
+            record["detail"] for record in rejected if record["record"].endswith(f" {name}")
+        ]
         assert problem in detail, name
 
 

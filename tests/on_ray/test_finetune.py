@@ -171,7 +171,7 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
     result = predict(make_config(**settings))
     assert result["forecasts"] == 24
     files = sorted(info.path for info in list_files(str(result["forecasts_uri"]), ".jsonl"))
-    assert [each.rpartition("/")[2] for each in files] == [
+    assert [path.rpartition("/")[2] for path in files] == [
         "part-00000.jsonl",
         "part-00001.jsonl",
         "part-00002.jsonl",
@@ -185,9 +185,11 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
     for row in rows:
         assert 40 == row["events"] >= row["context"] > 5
         assert row["interval_q10"] <= row["interval_q50"] <= row["interval_q90"]
-        assert sum(each["probability"] for each in row["type_probabilities"]) == pytest.approx(1.0)
+        assert sum(entry["probability"] for entry in row["type_probabilities"]) == pytest.approx(
+            1.0
+        )
         assert (
-            max(row["type_probabilities"], key=lambda each: each["probability"])["type"]
+            max(row["type_probabilities"], key=lambda entry: entry["probability"])["type"]
             == row["type"]
         )
         assert isinstance(row["text"], str)
@@ -212,22 +214,22 @@ def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
     assert (forecaster.seconds_per_unit, forecaster.type_names) == (1.0, ())
     for sequence in forecaster.load_sequences(OWN)[:3]:
         forecast = forecaster.forecast(sequence, futures=3, horizon=30.0, text=True)
-        found, expected = forecast.record((0.1, 0.5, 0.9)), dict(rows[sequence.sequence_id])
+        record, expected = forecast.record((0.1, 0.5, 0.9)), dict(rows[sequence.sequence_id])
         # known to the job, which read the files
         assert expected.pop("newest_event_rejected") is None
-        assert list(expected) == list(found)
+        assert list(expected) == list(record)
         for name, value in expected.items():
             if name.startswith("interval") or name == "simultaneous":
-                assert value == pytest.approx(found[name], rel=1e-4), name
+                assert value == pytest.approx(record[name], rel=1e-4), name
             elif name == "type_probabilities":
-                chances = [each["probability"] for each in value]
+                chances = [entry["probability"] for entry in value]
                 assert chances == pytest.approx(
                     list(forecast.type_probabilities.values()), abs=1e-4
                 )
             elif name != "futures":
-                assert value == found[name], name
-        assert [len(each) for each in expected["futures"]] == [
-            len(each) for each in found["futures"]
+                assert value == record[name], name
+        assert [len(future) for future in expected["futures"]] == [
+            len(future) for future in record["futures"]
         ]
         survival = forecast.survival([0.0, forecast.median, 1e9])
         assert [1 - forecast.simultaneous, 0.5, 0.0] == pytest.approx(survival, abs=1e-3)
@@ -253,7 +255,7 @@ def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
     )
     expected = forecaster.forecast(sequence)
     versions = MlflowClient(stack.mlflow_uri).search_model_versions("name = 'line forecaster'")
-    assert [adapted["run_id"]] == [each.run_id for each in versions]
+    assert [adapted["run_id"]] == [version.run_id for version in versions]
     logged = mlflow.pyfunc.load_model(f"runs:/{adapted['run_id']}/forecaster")
     example = logged.input_example
     assert isinstance(example, pd.DataFrame)
@@ -261,7 +263,7 @@ def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
     for uri in (f"runs:/{adapted['run_id']}/forecaster", "models:/line forecaster/1"):
         [row] = mlflow.pyfunc.load_model(uri).predict(frame).to_dict("records")
         assert expected.mean == pytest.approx(row["interval_mean"])
-        chances = {each["type"]: each["probability"] for each in row["type_probabilities"]}
+        chances = {entry["type"]: entry["probability"] for entry in row["type_probabilities"]}
         assert expected.type_probabilities == pytest.approx(chances)
 
 
@@ -279,7 +281,7 @@ def test_the_readmes_python_runs(adapted, tmp_path):
         code = code.replace(name, own)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102
-    assert [each.sequence_id for each in names["sequences"]] == ["a", "b"]
+    assert [sequence.sequence_id for sequence in names["sequences"]] == ["a", "b"]
     assert tuple(names["sequences"][0].texts) == ("hot", "too hot", "cool")
     assert names["forecast"].events == 3
     assert names["similar"].tolist() == [False, True, False]  # waits 0, 0.1, 399.9; delta 0.2
@@ -305,7 +307,7 @@ def test_training_goes_on_from_an_adapter(base, adapted, stack):
     }
     more = finetune(make_config(**changes))
     client = MlflowClient(stack.mlflow_uri)
-    before, after = (curve(client, each["run_id"]) for each in (adapted, more))
+    before, after = (curve(client, run["run_id"]) for run in (adapted, more))
     # it starts where the other ended, and not where that one started
     last, first = before[max(before)], after[1]
     assert abs(first - last) < 0.5 * abs(first - before[1])

@@ -41,7 +41,7 @@ def _processes(stack, name: str) -> list[psutil.Process]:
 def _belongs(process: psutil.Process, stack) -> bool:
     with suppress(psutil.Error):
         return any(
-            str(stack.ports["gcs"]) in " ".join(each.cmdline()) for each in process.parents()
+            str(stack.ports["gcs"]) in " ".join(parent.cmdline()) for parent in process.parents()
         )
     return False
 

@@ -73,11 +73,11 @@ def _points_of_run(stack, name: str, metric: str) -> list:
 
 
 def _steps_of_run(stack, name: str) -> int:
-    return max((each.step for each in _points_of_run(stack, name, "train/workers")), default=0)
+    return max((point.step for point in _points_of_run(stack, name, "train/workers")), default=0)
 
 
 def _workers_so_far(stack, name: str) -> set[int]:
-    return {int(each.value) for each in _points_of_run(stack, name, "train/workers")}
+    return {int(point.value) for point in _points_of_run(stack, name, "train/workers")}
 
 
 @pytest.mark.slow

@@ -17,12 +17,14 @@ HEARD_OF_S = 5.0  # tasks are reported every second
 def _map_tasks() -> dict[str, str]:
     """The machine of each task of Ray Data, by the task's id."""
     tasks = list_tasks(limit=10000)
-    return {each.task_id: each.node_id for each in tasks if "Map" in each.name}
+    return {task.task_id: task.node_id for task in tasks if "Map" in task.name}
 
 
 def _training_workers() -> dict[str, str]:
     actors = list_actors(limit=10000)
-    return {each.actor_id: each.node_id for each in actors if "RayTrainWorker" in each.class_name}
+    return {
+        actor.actor_id: actor.node_id for actor in actors if "RayTrainWorker" in actor.class_name
+    }
 
 
 @pytest.mark.slow  # a machine more
@@ -47,11 +49,11 @@ def test_data_and_training_run_on_the_machines_with_their_labels(store):
         prepare(config)
         time.sleep(HEARD_OF_S)
         read = _map_tasks()
-        assert {read[each] for each in read.keys() - tasks} == {own.node_id}
+        assert {read[task] for task in read.keys() - tasks} == {own.node_id}
         pretrain(config)
         time.sleep(HEARD_OF_S)
         assembled = _map_tasks()
         assert assembled.keys() > read.keys()
-        assert {assembled[each] for each in assembled.keys() - tasks} == {own.node_id}
+        assert {assembled[task] for task in assembled.keys() - tasks} == {own.node_id}
         trained = _training_workers()
-        assert {trained[each] for each in trained.keys() - workers} == {own.node_id}
+        assert {trained[worker] for worker in trained.keys() - workers} == {own.node_id}

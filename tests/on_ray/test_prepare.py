@@ -64,11 +64,13 @@ def test_one_file_alone_is_a_source(cluster, tmp_path, caplog):
     assert (report["events_kept"], report["sequences"], report["frames"]) == (NUM_EVENTS, 1, 3)
     assert prepare(make_config(**one))["reused"]
     assert "fell into the test split" in caplog.text
-    [found] = mmtpp.load_sequences(f"{raw}/line-03.json")
+    [loaded] = mmtpp.load_sequences(f"{raw}/line-03.json")
     [stored] = mmtpp.load_sequences(target)
-    assert stored.times.tolist() == found.times.tolist()
-    assert (stored.texts, stored.sequence_id) == (found.texts, "line-03")
-    pair = [mmtpp.load_image(each.images[5] or "", image_px=56) for each in (stored, found)]
+    assert stored.times.tolist() == loaded.times.tolist()
+    assert (stored.texts, stored.sequence_id) == (loaded.texts, "line-03")
+    pair = [
+        mmtpp.load_image(sequence.images[5] or "", image_px=56) for sequence in (stored, loaded)
+    ]
     assert (pair[0] == pair[1]).all()
     assert pair[0][0, 0].tolist() == [0, 0, 200]  # blue, the third in turn
 

@@ -49,17 +49,17 @@ def test_a_small_benchmark_of_optimizers_ends_in_tables(cluster, tmp_path, monke
     prepare(config)
     monkeypatch.setattr(training, "STEPS", 4)
     start_engine()
-    chosen = [each for each in training.trials() if each["optimizer.name"] in ("muon", "signum")][
-        ::4
-    ]
+    chosen = [
+        changes for changes in training.trials() if changes["optimizer.name"] in ("muon", "signum")
+    ][::4]
     chosen.append({"optimizer.name": "muon", "training.learning_rate": training.RATE["muon"]})
     path = tmp_path / "results.jsonl"
     with path.open("w") as file:
         for changes in chosen:
-            found = training.run(small, str(tmp_path / "store"), changes, 0)
-            assert found["nll"] > 0
+            metrics = training.run(small, str(tmp_path / "store"), changes, 0)
+            assert metrics["nll"] > 0
             trial = {"kind": "training", "set": "lines", "seed": 0, "changes": changes}
-            file.write(json.dumps({"trial": trial, "found": found}) + "\n")
+            file.write(json.dumps({"trial": trial, "found": metrics}) + "\n")
     write_optimizers(path, tmp_path)
     text = (tmp_path / "optimizers.md").read_text()
     assert "## lines" in text

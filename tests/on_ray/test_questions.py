@@ -96,8 +96,8 @@ def test_questions_are_trained_on_answered_and_scored(base, stack):
     metrics = result["metrics"]
     assert {"qa/exact_match", "qa/rouge_l", "qa/parsed", "qa/mean_absolute_error"} <= metrics.keys()
     assert {"qa/count/accuracy_of_numbers", "qa/last/exact_match"} <= metrics.keys()
-    found = json.loads(read_bytes(str(result["answers_uri"]).replace(".parquet", ".json")))
-    assert metrics["qa/exact_match"] == found["qa/exact_match"]["value"]
+    written = json.loads(read_bytes(str(result["answers_uri"]).replace(".parquet", ".json")))
+    assert metrics["qa/exact_match"] == written["qa/exact_match"]["value"]
 
 
 def test_a_store_without_questions_says_so(base, store):

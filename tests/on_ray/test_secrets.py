@@ -19,7 +19,7 @@ MAX_BYTES = 64 * 2**20
 
 
 def _submit(*settings: str) -> subprocess.CompletedProcess:
-    assignments = [word for each in settings for word in ("--set", each)]
+    assignments = [word for setting in settings for word in ("--set", setting)]
     command = [
         sys.executable,
         "-m",
@@ -56,10 +56,12 @@ def _everything_written(stack) -> Iterator[tuple[str, bytes]]:
         for run in tracking.search_runs([experiment.experiment_id]):
             name = f"MLflow run {run.info.run_name}"
             yield name, json.dumps([run.data.params, run.data.tags]).encode()
-            for each in tracking.list_artifacts(run.info.run_id):
-                if not each.is_dir and each.path.endswith((".json", ".txt", ".md", ".toml")):
-                    path = tracking.download_artifacts(run.info.run_id, each.path)
-                    yield f"{name}: {each.path}", Path(path).read_bytes()
+            for artifact in tracking.list_artifacts(run.info.run_id):
+                if not artifact.is_dir and artifact.path.endswith(
+                    (".json", ".txt", ".md", ".toml")
+                ):
+                    path = tracking.download_artifacts(run.info.run_id, artifact.path)
+                    yield f"{name}: {artifact.path}", Path(path).read_bytes()
 
 
 @pytest.mark.slow
@@ -77,7 +79,7 @@ def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
         "the S3 server's key": stack.secret_key.encode(),
         "Ray's token": (stack.home / "ray_token").read_text().strip().encode(),
     }
-    shown = [("output", each.stdout + each.stderr) for each in (done, failed)]
+    shown = [("output", process.stdout + process.stderr) for process in (done, failed)]
     looked_at = 0
     for where, content in [*shown, *_everything_written(stack)]:
         looked_at += 1

@@ -61,4 +61,4 @@ def test_a_stopped_job_saves_a_checkpoint_and_goes_on_from_there(base, stack):
     whole = pretrain(make_config(**{"run.name": "not-stopped", **own}))
     assert curve(client, whole["run_id"]) == curve(client, result["run_id"])  # bit for bit
     times = client.get_metric_history(str(result["run_id"]), "train/loss_per_token")
-    assert len(times) == len({each.step for each in times})  # no step was done twice
+    assert len(times) == len({point.step for point in times})  # no step was done twice

@@ -46,14 +46,14 @@ def test_the_tower_stays_and_small_files_come_along(own_base: Path, tmp_path: Pa
     assert result["steps"] == 3
     output = tmp_path / "output"
     copy_folder(f"{RUNS}/text-only/model", str(output))
-    before, after = (load_file(each / "model.safetensors") for each in (own_base, output))
+    before, after = (load_file(folder / "model.safetensors") for folder in (own_base, output))
     assert before.keys() == after.keys()
     tower = [name for name in before if "visual" in name]
     assert tower
     assert all(torch.equal(before[name], after[name]) for name in tower)
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert len(changed) > 20
-    sizes = {name: each.numel() for name, each in before.items()}
+    sizes = {name: tensor.numel() for name, tensor in before.items()}
     expected = sum(sizes.values()) - sum(sizes[name] for name in tower)
     assert result["metrics"]["model/trained_parameters"] == expected
     for name, text in SMALL.items():

@@ -101,8 +101,8 @@ def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, sta
     result = pretrain(make_config(**name, **{"training.num_workers": 1, "zero.stage": 0}))
     assert result["steps"] == 12
     client = MlflowClient(stack.mlflow_uri)
-    expected, found = (curve(client, run_id) for run_id in (base["run_id"], result["run_id"]))
-    assert expected == pytest.approx(found, abs=1e-4)  # sums in another order
+    expected, losses = (curve(client, run_id) for run_id in (base["run_id"], result["run_id"]))
+    assert expected == pytest.approx(losses, abs=1e-4)  # sums in another order
 
 
 def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
@@ -149,10 +149,10 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     backlogs = list_files(f"{RUNS}/adapter", ".jsonl")
     kept = [
         json.loads(line)
-        for each in backlogs
-        for line in read_bytes(f"s3://{each.path}").splitlines()
+        for file in backlogs
+        for line in read_bytes(f"s3://{file.path}").splitlines()
     ]
-    assert {"params", "metrics", "status"} <= {each["call"] for each in kept}
+    assert {"params", "metrics", "status"} <= {call["call"] for call in kept}
     _check_best(adapted, kept)
     copy_folder(adapted["adapter_uri"], str(tmp_path / "adapter"))
     copy_folder(base["model_uri"], str(tmp_path / "base"))
@@ -200,18 +200,18 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
 
 def _check_best(result: dict, kept: list[dict]) -> None:
     """The adapter of the lowest validation loss is there, and what was the best before is not."""
-    losses = {each["step"]: each[BEST_BY] for each in kept if BEST_BY in each and each["step"]}
+    losses = {call["step"]: call[BEST_BY] for call in kept if BEST_BY in call and call["step"]}
     assert set(range(1, 6)) == set(losses)
     best = min(losses, key=lambda step: losses[step])
     assert f"{result['adapter_uri']}-best-{best:06d}" == result["best_adapter_uri"]
     files = list_files(f"{RUNS}/adapter", "adapter_model.safetensors")
     folders = {info.path.split("/")[-2] for info in files}
     assert {"adapter", f"adapter-best-{best:06d}"} == folders
-    last, found = (
+    last, best_weights = (
         read_bytes(f"{result[key]}/adapter_model.safetensors")
         for key in ("adapter_uri", "best_adapter_uri")
     )
-    assert (last == found) == (best == 5)
+    assert (last == best_weights) == (best == 5)
 
 
 def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
@@ -230,15 +230,15 @@ def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
         table = Assembler(settings, vocabulary.token_ids())(
             samples_table(plan, np.arange(len(plan.samples)))
         )
-        found = set()
+        events = set()
         for index in range(len(table)):
             row = row_from_arrow(table, index, image_px=56)
             scored = np.zeros(len(row.event_type), dtype=np.bool_)
             scored[row.event[row.scored & (row.event >= 0)]] = True
             sequences, times = table["sequences"][index].as_py(), table["event_time"][index].as_py()
             names = [sequences[segment] for segment in table["event_segment"][index].as_py()]
-            found |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}
-        targets.append(found)
+            events |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}
+        targets.append(events)
     assert targets[0] == targets[1]
     assert len({name for name, _ in targets[0]}) == 2
 

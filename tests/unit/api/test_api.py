@@ -26,19 +26,22 @@ def test_a_table_becomes_sequences(tmp_path: Path, caplog: pytest.LogCaptureFixt
     path = tmp_path / "events.csv"
     path.write_text("at,car,what\n3,b,stop\n0,a,go\n5,a,stop\n1,a,\n")
     columns = {"time": "at", "sequence": "car", "type": "what"}
-    found = mmtpp.load_sequences(str(path), columns=columns, seconds_per_unit=60)
-    assert found.type_names == ("stop", "go")
-    assert found.seconds_per_unit == 60
-    assert {each.sequence_id: each.times.tolist() for each in found} == {
+    sequences = mmtpp.load_sequences(str(path), columns=columns, seconds_per_unit=60)
+    assert sequences.type_names == ("stop", "go")
+    assert sequences.seconds_per_unit == 60
+    assert {sequence.sequence_id: sequence.times.tolist() for sequence in sequences} == {
         "a": [0.0, 5.0],
         "b": [3.0],
     }
-    assert {each.sequence_id: each.types.tolist() for each in found} == {"a": [1, 0], "b": [0]}
-    [refused] = found.rejected
+    assert {sequence.sequence_id: sequence.types.tolist() for sequence in sequences} == {
+        "a": [1, 0],
+        "b": [0],
+    }
+    [refused] = sequences.rejected
     assert (refused.cause, refused.row, refused.path) == ("missing_type", 3, "events.csv")
     assert "'missing_type': 1" in caplog.text
-    assert "2 sequences, 3 events, 1 records rejected, types stop, go" in repr(found)
-    assert len(found[1:]) == 1
+    assert "2 sequences, 3 events, 1 records rejected, types stop, go" in repr(sequences)
+    assert len(sequences[1:]) == 1
 
 
 def test_events_to_be_forecast_have_the_models_types_and_unit(tmp_path: Path):
@@ -58,10 +61,10 @@ def test_events_to_be_forecast_have_the_models_types_and_unit(tmp_path: Path):
         )
         return mmtpp.Forecaster("model", RunConfig(), answers, cast(Any, None))
 
-    found = forecaster(("start", "alarm")).load_sequences(str(path), columns=columns)
-    assert (found.seconds_per_unit, found.type_names) == (60.0, ("start", "alarm"))
-    assert [each.types.tolist() for each in found] == [[0, 1]]
-    [refused] = found.rejected
+    sequences = forecaster(("start", "alarm")).load_sequences(str(path), columns=columns)
+    assert (sequences.seconds_per_unit, sequences.type_names) == (60.0, ("start", "alarm"))
+    assert [sequence.types.tolist() for sequence in sequences] == [[0, 1]]
+    [refused] = sequences.rejected
     assert refused.cause == "unknown_type"
     with pytest.raises(ModelError, match=r"the types are alarm, reboot, start; .* nameless"):
         forecaster(()).load_sequences(str(path), columns=columns)

@@ -12,17 +12,17 @@ import mmtpp
 
 
 def _public() -> dict[str, object]:
-    found: dict[str, object] = {}
+    members: dict[str, object] = {}
     for name in mmtpp.__all__:
-        value = found[name] = getattr(mmtpp, name)
+        value = members[name] = getattr(mmtpp, name)
         if inspect.isclass(value):
-            found |= {
+            members |= {
                 f"{name}.{key}": member
                 for key, member in vars(value).items()
                 if not key.startswith("_")
                 and (inspect.isfunction(member) or isinstance(member, property | classmethod))
             }
-    return found
+    return members
 
 
 @pytest.mark.parametrize("name", _public())

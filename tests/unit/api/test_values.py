@@ -49,13 +49,13 @@ DATES = {
     .dt.tz_localize("UTC")
     .dt.tz_convert("America/New_York"),
     "timestamps": list(pd.to_datetime(TEXTS, format="ISO8601")),
-    "datetimes": [datetime.fromisoformat(each) for each in TEXTS],
+    "datetimes": [datetime.fromisoformat(text) for text in TEXTS],
     "aware datetimes": [
-        datetime.fromisoformat(each).replace(tzinfo=UTC).astimezone(timezone(timedelta(hours=9)))
-        for each in TEXTS
+        datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone(timezone(timedelta(hours=9)))
+        for text in TEXTS
     ],
     "scalars": list(np.array(TEXTS, dtype="datetime64[us]")),
-    "objects": np.array([datetime.fromisoformat(each) for each in TEXTS], dtype=object),
+    "objects": np.array([datetime.fromisoformat(text) for text in TEXTS], dtype=object),
     "mixed": [TEXTS[0], datetime.fromisoformat(TEXTS[1]), pd.Timestamp(TEXTS[2])],
 }
 
@@ -65,8 +65,8 @@ def test_dates_are_converted_to_the_models_unit(times: Any):
     sequence = _forecaster().sequence(times, list(NAMES))
     assert sequence.times.tolist() == SECONDS
     minutes = _forecaster(unit=60.0)
-    found = minutes.sequence(times, list(NAMES)).times
-    assert found.tolist() == [each / 60 for each in SECONDS]
+    converted = minutes.sequence(times, list(NAMES)).times
+    assert converted.tolist() == [seconds / 60 for seconds in SECONDS]
 
 
 def test_a_number_among_dates_is_refused():
@@ -80,10 +80,10 @@ def test_coarse_dates(unit: str):
     values = np.array(days, dtype="datetime64[D]").astype(f"datetime64[{unit}]")
     expected = [
         (
-            datetime.combine(each.astype("datetime64[D]").item(), datetime.min.time())
+            datetime.combine(value.astype("datetime64[D]").item(), datetime.min.time())
             - datetime(1970, 1, 1)
         ).total_seconds()
-        for each in values
+        for value in values
     ]
     assert _forecaster().sequence(values, [0, 1]).times.tolist() == expected
 
@@ -98,9 +98,9 @@ def test_dates_are_those_of_the_same_file(tmp_path: Path):
     [read] = forecaster.load_sequences(tmp_path / "events.parquet", columns=columns)
     made = forecaster.sequence(frame["at"], frame["what"])
     [of_frame] = forecaster.load_sequences(frame, columns=columns)
-    for found in (made, of_frame):
-        assert read.times.tolist() == found.times.tolist()
-        assert read.types.tolist() == found.types.tolist()
+    for sequence in (made, of_frame):
+        assert read.times.tolist() == sequence.times.tolist()
+        assert read.types.tolist() == sequence.types.tolist()
     assert stamps[0].astype(np.int64) / 10**6 / 3600 == made.times[0]
 
 
@@ -243,20 +243,23 @@ def test_a_table_in_memory_is_read_as_its_file(tmp_path: Path, caplog: pytest.Lo
         arrow = pa.Table.from_pandas(frame[list(columns.values())], preserve_index=False)
         for source in (frame, arrow):
             caplog.clear()
-            found = mmtpp.load_sequences(source, columns=columns, types=types)
+            from_memory = mmtpp.load_sequences(source, columns=columns, types=types)
             assert (read.type_names, read.seconds_per_unit) == (
-                found.type_names,
-                found.seconds_per_unit,
+                from_memory.type_names,
+                from_memory.seconds_per_unit,
             )
-            for each, expected in zip(found, read, strict=True):
-                assert (each.sequence_id, each.texts) == (expected.sequence_id, expected.texts)
-                assert each.times.tolist() == expected.times.tolist()
-                assert each.types.tolist() == expected.types.tolist()
-            assert [(each.row, each.cause) for each in read.rejected] == [
-                (each.row, each.cause) for each in found.rejected
+            for sequence, expected in zip(from_memory, read, strict=True):
+                assert (sequence.sequence_id, sequence.texts) == (
+                    expected.sequence_id,
+                    expected.texts,
+                )
+                assert sequence.times.tolist() == expected.times.tolist()
+                assert sequence.types.tolist() == expected.types.tolist()
+            assert [(record.row, record.cause) for record in read.rejected] == [
+                (record.row, record.cause) for record in from_memory.rejected
             ]
             assert "not kept" in caplog.text
-    assert found.losses.gone == ("gone",)
+    assert from_memory.losses.gone == ("gone",)
     assert "sequences without any event that was kept: 1, 'gone'" in caplog.text
 
 

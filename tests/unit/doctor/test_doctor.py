@@ -24,10 +24,10 @@ def _without_services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 def test_all_is_well_on_a_machine_that_runs_these_tests(tmp_path: Path, capsys):
     (tmp_path / "runs").mkdir()
     assert main(["doctor", "--json", "--set", f"run.storage_uri={tmp_path / 'runs'}"]) == 0
-    found = {each["about"]: each for each in json.loads(capsys.readouterr().out)}
+    findings = {finding["about"]: finding for finding in json.loads(capsys.readouterr().out)}
     for about in ("python", "packages", "collectives", "run.storage_uri", "ray"):
-        assert (found[about]["status"], found[about]["fix"]) == ("ok", ""), found[about]
-    assert found["mlflow"]["status"] == "warning"  # a file in this folder
+        assert (findings[about]["status"], findings[about]["fix"]) == ("ok", ""), findings[about]
+    assert findings["mlflow"]["status"] == "warning"  # a file in this folder
     assert list((tmp_path / "runs").iterdir()) == []
     assert not (tmp_path / "mlruns.db").exists()
 
@@ -49,11 +49,11 @@ def test_what_would_stop_a_job_is_named_with_its_mending(tmp_path: Path, capsys)
 def test_a_missing_or_old_package_is_found(monkeypatch: pytest.MonkeyPatch):
     wanted = ["numpy>=99", "no-such-thing>=1", "torch>=2", 'absent>=1; extra == "local"']
     monkeypatch.setattr(machine, "requires", lambda _: wanted)
-    found = list(machine.check_packages())
-    assert [each.status for each in found] == ["failure"] * 2
-    assert "numpy" in found[0].what
-    assert ">=99" in found[0].what
-    assert found[1].what.startswith("no-such-thing is missing")
+    findings = list(machine.check_packages())
+    assert [finding.status for finding in findings] == ["failure"] * 2
+    assert "numpy" in findings[0].what
+    assert ">=99" in findings[0].what
+    assert findings[1].what.startswith("no-such-thing is missing")
 
 
 def test_services_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

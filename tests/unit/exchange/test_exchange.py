@@ -50,8 +50,8 @@ def store(tmp_path: Path) -> str:
 def test_hugging_face_datasets_loads_it(store: str, tmp_path: Path):
     folder = tmp_path / "out"
     assert main(["convert", store, str(folder), "--to", "datasets"]) == 0
-    found = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
-    rows = {row["sequence_id"]: row for row in found}
+    dataset = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
+    rows = {row["sequence_id"]: row for row in dataset}
     assert set(rows) == {"one", "two", "three"}
     assert rows["two"]["times"] == [4.0, 6.0, 8.0, 10.0]
     assert rows["two"]["types"] == [1, 2, 0, 1]
@@ -63,7 +63,7 @@ def test_hugging_face_datasets_loads_it(store: str, tmp_path: Path):
     assert len(list((folder / "images").rglob("*.png"))) == 2  # each frame once
     # and back: the same sequences, as preparing would read them
     data = mmtpp.load_sequences(str(folder), columns=COLUMNS)
-    originals = {each.sequence_id: each for each in mmtpp.load_sequences(store)}
+    originals = {sequence.sequence_id: sequence for sequence in mmtpp.load_sequences(store)}
     for sequence in data:
         original = originals.pop(sequence.sequence_id)
         assert original.times.tolist() == sequence.times.tolist()
@@ -72,7 +72,7 @@ def test_hugging_face_datasets_loads_it(store: str, tmp_path: Path):
         for one, other in zip(original.images, sequence.images, strict=True):
             assert (one is None) == (other is None)
             if one and other:
-                pair = [mmtpp.load_image(each, image_px=56) for each in (one, other)]
+                pair = [mmtpp.load_image(image, image_px=56) for image in (one, other)]
                 assert (pair[0] == pair[1]).all()
     assert not originals
     with pytest.raises(DataError, match="not empty"):
@@ -93,8 +93,8 @@ def test_easytpp_loads_it(store: str, tmp_path: Path):
     assert set(rows["dim_process"]) == {3}
     assert json.loads((folder / "dev.json").read_text()) == []
     again = mmtpp.load_sequences(str(folder / "train.json"), kind="easytpp")
-    kinds = sorted(each.types.tolist() for each in mmtpp.load_sequences(store))
-    assert sorted(each.types.tolist() for each in again) == kinds
+    kinds = sorted(sequence.types.tolist() for sequence in mmtpp.load_sequences(store))
+    assert sorted(sequence.types.tolist() for sequence in again) == kinds
     assert again[0].times.tolist() == [0.0, 2.0, 4.0, 6.0]
 
 

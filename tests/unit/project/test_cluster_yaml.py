@@ -69,7 +69,7 @@ def test_clouds_differ_only_where_they_must():
         "head_start_ray_commands",
     }
     assert {key: aws[key] for key in same} == {key: gcp[key] for key in same}
-    ours = [each.replace("[aws,", "[gcp,") for each in aws["setup_commands"]]
+    ours = [command.replace("[aws,", "[gcp,") for command in aws["setup_commands"]]
     assert gcp["setup_commands"][: len(ours)] == ours
     for name, kind in aws["available_node_types"].items():
         for key in ("labels", "min_workers", "max_workers"):
@@ -78,14 +78,14 @@ def test_clouds_differ_only_where_they_must():
 
 def _imported(folder: Path) -> set[str]:
     """Packages that a folder's modules import when they are loaded, without Python's and Ray."""
-    found: set[str] = set()
+    packages: set[str] = set()
     for path in folder.glob("*.py"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                packages |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.partition(".")[0])
-    return found - sys.stdlib_module_names - {"ray"}
+                packages.add(node.module.partition(".")[0])
+    return packages - sys.stdlib_module_names - {"ray"}
 
 
 @pytest.mark.parametrize(
@@ -106,20 +106,24 @@ def _imported(folder: Path) -> set[str]:
 def test_heads_have_what_rays_autoscaler_asks_of_the_cloud(cloud: str, brought: dict):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = project["optional-dependencies"][cloud]
-    assert {re.split(r"[><=]", each)[0] for each in extra} == set(brought)
+    assert {re.split(r"[><=]", requirement)[0] for requirement in extra} == set(brought)
     needed = _imported(Path(ray.__file__).parent / "autoscaler" / "_private" / cloud)
     base = {"cryptography", "packaging"}  # of Ray's `default`, and our own
     assert needed <= set().union(*brought.values(), base), needed
     pinned = (ROOT / "constraints.txt").read_text()
-    assert all(f"\n{each}==" in pinned for each in brought)
+    assert all(f"\n{package}==" in pinned for package in brought)
     name = {"aws": "ray_cluster.yaml", "gcp": "cluster/gcp.yaml"}[cloud]
-    assert any(f"'.[{cloud}," in each for each in _load(name)["setup_commands"])
+    assert any(f"'.[{cloud}," in command for command in _load(name)["setup_commands"])
 
 
 def test_the_head_may_start_what_the_file_names_and_nothing_else():
     config = _load("ray_cluster.yaml")
     policy = json.loads((ROOT / "cluster" / "aws" / "head.json").read_text())
-    (start,) = (each for each in policy["Statement"] if each["Sid"] == "StartMachinesOfTheFile")
+    (start,) = (
+        statement
+        for statement in policy["Statement"]
+        if statement["Sid"] == "StartMachinesOfTheFile"
+    )
     asked = start["Condition"]["StringEquals"]
     workers = [kind for name, kind in config["available_node_types"].items() if name != "head"]
     assert sorted(asked["ec2:InstanceType"]) == sorted(
@@ -127,9 +131,9 @@ def test_the_head_may_start_what_the_file_names_and_nothing_else():
     )
     assert asked["aws:RequestTag/ray-cluster-name"] == config["cluster_name"]
     unbounded = [
-        each["Sid"]
-        for each in policy["Statement"]
-        if each["Resource"] == "*" and not each["Sid"].startswith("See")
+        statement["Sid"]
+        for statement in policy["Statement"]
+        if statement["Resource"] == "*" and not statement["Sid"].startswith("See")
     ]
     assert not unbounded
 

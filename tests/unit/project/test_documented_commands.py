@@ -24,7 +24,7 @@ OPEN_KEYS = ("store.machine_labels.", "training.machine_labels.")  # whose last 
 
 def _commands(page: Path) -> list[list[str]]:
     """Words of each command in the page's shell blocks."""
-    found = []
+    commands = []
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             for part in re.split(r"&&|;|\|\|", line.split(" #")[0].split("<!--")[0]):
@@ -32,8 +32,8 @@ def _commands(page: Path) -> list[list[str]]:
                     words = shlex.split(part)
                 except ValueError:  # a quotation that a separator cut
                     continue
-                found += [words] if words else []
-    return found
+                commands += [words] if words else []
+    return commands
 
 
 def _check_ray(words: list[str]) -> None:
@@ -44,7 +44,7 @@ def _check_ray(words: list[str]) -> None:
         group = job_cli_group if name == "job" and command is cli else command.commands.get(name)
         assert group is not None, f"no such command of ray: {words}"
         command = group
-    options = {each for parameter in command.params for each in parameter.opts}
+    options = {option for parameter in command.params for option in parameter.opts}
     for word in rest[: rest.index("--")] if "--" in rest else rest:
         if word.startswith("--"):
             assert word.split("=")[0] in options, f"no such option of ray: {word} in {words}"

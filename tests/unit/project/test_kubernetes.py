@@ -27,7 +27,7 @@ def cluster(manifest):
 
 
 def _pods(cluster: RayCluster) -> dict[str, dict]:
-    groups = {each.groupName: each.template for each in cluster.spec.workerGroupSpecs}
+    groups = {group.groupName: group.template for group in cluster.spec.workerGroupSpecs}
     return {"head": cluster.spec.headGroupSpec.template, **groups}
 
 
@@ -65,7 +65,7 @@ def test_a_pod_that_is_told_to_go_has_time_for_a_checkpoint(cluster):
     for name, template in _pods(cluster).items():
         if name.startswith("train"):
             [container] = template["spec"]["containers"]
-            values = {each["name"]: each.get("value") for each in container["env"]}
+            values = {variable["name"]: variable.get("value") for variable in container["env"]}
             drained = float(values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
             assert 30 < drained < template["spec"]["terminationGracePeriodSeconds"]
 
@@ -76,7 +76,7 @@ def test_other_pods_reach_the_job_server_alone():
     own, open_to_all = policy["spec"]["ingress"]
     assert policy["spec"]["podSelector"] == own["from"][0]["podSelector"]
     assert "ports" not in own
-    assert [each["port"] for each in open_to_all["ports"]] == [8265]
+    assert [port["port"] for port in open_to_all["ports"]] == [8265]
     assert "from" not in open_to_all
 
 
@@ -113,7 +113,7 @@ def test_strangers_and_secrets_stay_out(cluster):
     assert cluster.spec.headGroupSpec.serviceType == "ClusterIP"
     assert not cluster.spec.headGroupSpec.enableIngress
     (head,) = cluster.spec.headGroupSpec.template["spec"]["containers"]
-    names = {each["name"] for each in head["env"]}
+    names = {variable["name"] for variable in head["env"]}
     assert {"MLFLOW_TRACKING_URI", "MMTPP_CACHE", "RAY_JOB_STOP_WAIT_TIME_S"} <= names
     for template in _pods(cluster).values():
         for container in template["spec"]["containers"]:

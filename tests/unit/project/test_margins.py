@@ -53,20 +53,22 @@ def test_the_gradient_is_that_of_the_loss():
         right = logits[np.arange(3), problem.classes_N[chosen]]
         return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - right))
 
-    found = problem.gradient(model, chosen)
+    gradient = problem.gradient(model, chosen)
     for place in itertools.product((0, 3), (0, 15)):
         step = np.zeros_like(model)
         step[place] = 1e-5
         slope = (loss(model + step) - loss(model - step)) / 2e-5
-        assert found[place] == pytest.approx(slope, abs=1e-6)
+        assert gradient[place] == pytest.approx(slope, abs=1e-6)
 
 
 @pytest.mark.parametrize("norm", margins.EXAMPLES)
 def test_single_samples_end_where_predicted_and_full_batches_do_not(monkeypatch, norm: str):
     monkeypatch.setattr(margins, "STEPS", 1000)
     monkeypatch.setattr(margins, "SHOWN", (1000,))
-    found = {(each["method"], each["batch"]): each for each in margins.run_counterexample(norm)}
-    single, full = found["no momentum", 1], found["no momentum", 8]
+    records = {
+        (record["method"], record["batch"]): record for record in margins.run_counterexample(norm)
+    }
+    single, full = records["no momentum", 1], records["no momentum", 8]
     assert single["cosine"] > 0.99
     assert single["share"] < 0 < 0.9 < full["share"]  # one errs on a sample, the other on none
     assert full["cosine"] < 0.9

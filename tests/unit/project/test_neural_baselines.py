@@ -60,18 +60,18 @@ def test_the_error_is_of_the_mean_of_many_draws(model: str, exponential: dict):
     # ODETPP trains one epoch in a second
     done = _trial(model, exponential, seconds=12.0 if model == "ODETPP" else 2.0)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    metrics = json.loads(done.stdout.splitlines()[-1])
     assert DRAWS >= 100
-    assert found["draws"] == DRAWS
-    assert 1 <= found["best_epoch"] <= found["epochs"]
-    assert found["targets"] == 20 * 39
+    assert metrics["draws"] == DRAWS
+    assert 1 <= metrics["best_epoch"] <= metrics["epochs"]
+    assert metrics["targets"] == 20 * 39
     intervals = np.concatenate([np.diff(times) for times, _ in exponential["test"]])
     of_the_mean = np.sqrt(np.mean((intervals - 10.0) ** 2))
     one_draw = np.sqrt(np.mean((intervals - 10.0) ** 2) + 10.0**2)
-    assert found["time/rmse"] < 0.6 * of_the_mean + 0.4 * one_draw
+    assert metrics["time/rmse"] < 0.6 * of_the_mean + 0.4 * one_draw
     # the entropy of the intervals and of the types; after 2 s of training
     entropy = 1 + np.log(10.0) + np.log(2)
-    assert found["joint/nll_nats_per_event"] > entropy - 0.1
+    assert metrics["joint/nll_nats_per_event"] > entropy - 0.1
 
 
 def test_a_trial_of_a_model_that_sees_the_future_fails(exponential: dict):
