@@ -1,4 +1,4 @@
-"""The reference of ``import mmtpp`` as pages: ``make docs``."""
+"""HTML reference of the Python API."""
 
 import sys
 from pathlib import Path
@@ -7,21 +7,21 @@ import mmtpp
 
 
 def write_reference(folder: Path) -> None:
-    """Write HTML pages from the docstrings of everything in ``mmtpp.__all__``.
+    """Write HTML pages with the docstrings of all names in ``mmtpp.__all__``.
 
     Args:
-        folder: created if it is not there; nothing in it refers to the outside.
+        folder: Output folder; created if it does not exist. The pages load no external resources.
     """
-    import pdoc  # of the extra `dev`
+    import pdoc  # installed with the extra `dev`
     import pdoc.render
 
-    for name in mmtpp.__all__:  # they are loaded when they are first used, which pdoc does not do
+    for name in mmtpp.__all__:  # names are loaded on first use; pdoc reads only loaded names
         setattr(mmtpp, name, getattr(mmtpp, name))
     pdoc.render.configure(docformat="google", show_source=False)
     pdoc.pdoc("mmtpp", output_directory=folder)
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    write_reference(place)
-    sys.stdout.write(f"written: {place / 'mmtpp.html'}\n")
+    folder = Path(sys.argv[1])
+    write_reference(folder)
+    sys.stdout.write(f"written: {folder / 'mmtpp.html'}\n")

@@ -258,7 +258,7 @@ def test_a_table_in_memory_is_read_as_its_file(tmp_path: Path, caplog: pytest.Lo
             assert [(record.row, record.cause) for record in read.rejected] == [
                 (record.row, record.cause) for record in from_memory.rejected
             ]
-            assert "not kept" in caplog.text
+            assert "records rejected, by cause" in caplog.text
     assert from_memory.losses.gone == ("gone",)
     assert "sequences without any event that was kept: 1, 'gone'" in caplog.text
 
