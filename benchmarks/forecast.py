@@ -1,11 +1,12 @@
-"""History and branches against one forward pass for every target, as the published code does it.
+"""History and branches compared with one forward pass per target, the method of the published code.
 
     python -m benchmarks.forecast        make bench-forecast
 
-The tiny model on the first 301 comments of real danmaku videos: all 300 targets in one pass, time
-and type, scored exactly or as whole distributions; against a pass over the whole history for each
-of some targets, which are spread evenly. Both in one run, on the same model, with the same code.
-Also the operations of stage 2 for every supervised target, with branches and with one a sequence.
+The tiny model reads the first 301 comments of real danmaku videos. One pass scores the time and the
+type of all 300 targets, exactly or as whole distributions. The alternative is one pass over the
+history for every target; it is measured at evenly spaced targets. Both run in one process, with the
+same model and code. The benchmark also counts the operations of stage 2 per supervised target, with
+branches and with one target per sequence.
 """
 
 import os
@@ -37,8 +38,8 @@ from mmtpp.model.next_event_scores import Forecaster
 from mmtpp.model.qwen_vl import build_tiny
 
 RESULT = Path(__file__).with_suffix(".md")
-TARGETS, VIDEOS, ALONE = 300, 3, 12
-ASKED = ("time", "type")
+TARGETS, VIDEOS, SINGLE_TARGETS = 300, 3, 12
+TASKS = ("time", "type")
 FLOOR = 50.0
 
 
@@ -62,13 +63,13 @@ def as_row(laid: BranchedTokens, num_events: int) -> Row:
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     torch.set_num_threads(THREADS)
-    there = data_sets(WORK)
-    if "danmaku" not in there:
+    available = data_sets(WORK)
+    if "danmaku" not in available:
         print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
         return 2
-    config = configuration(there["danmaku"], BUDGET)
+    config = configuration(available["danmaku"], BUDGET)
     prepare(config)
     manifest, vocabulary = open_store(config)
     settings = assemble_settings(config, manifest, split="train")
@@ -87,10 +88,10 @@ def main() -> int:
     batcher = batcher_of(config, vocabulary)
 
     def seconds(events: Events, targets: list[int], *, whole: bool) -> tuple[float, Row]:
-        """To score targets exactly, or to read their whole distributions."""
+        """Seconds to score targets exactly, or to read their whole distributions."""
         expansions = grid.first_bytes if whole else ()
         started = time.perf_counter()
-        laid = lay_out_branches(template, events, targets, tasks=ASKED, expansions=expansions)
+        laid = lay_out_branches(template, events, targets, tasks=TASKS, expansions=expansions)
         row = as_row(laid, len(events))
         if whole:
             forecaster(row, batcher(row))
@@ -99,7 +100,7 @@ def main() -> int:
                 model(batcher(row), type_ids)
         return time.perf_counter() - started, row
 
-    spread = np.linspace(1, TARGETS, ALONE).astype(int).tolist()
+    single = np.linspace(1, TARGETS, SINGLE_TARGETS).astype(int).tolist()
     every = list(range(1, TARGETS + 1))
     counter = FlopCounter(
         model.train(), image_px=config.template.image_px, blank_frame=config.shows_images
@@ -109,9 +110,9 @@ def main() -> int:
     rates: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}
     tokens: list[float] = []
     for whole, (together, alone) in rates.items():
-        seconds(long[0], every, whole=whole)  # warms up
+        seconds(long[0], every, whole=whole)  # warm-up
         for events in long:
-            apart = [seconds(events, [target], whole=whole)[0] for target in spread]
+            apart = [seconds(events, [target], whole=whole)[0] for target in single]
             spent, row = seconds(events, every, whole=whole)
             together.append(TARGETS / spent)
             alone.append(len(apart) / sum(apart))
@@ -126,7 +127,7 @@ def main() -> int:
         "supervised targets per operation, branches over one a sequence "
         f"(floor {FLOOR:.0f})": supervised,
     }
-    others = {
+    figures = {
         "the same with whole distributions": ratios[True],
         "targets scored a second, branches": rates[False][0],
         "targets scored a second, re-encoding": rates[False][1],
@@ -138,8 +139,9 @@ def main() -> int:
         "Forecasts",
         f"`make bench-forecast`; {machine('torch', 'transformers', used='both used')}. "
         f"{VIDEOS} danmaku videos, {TARGETS} targets each, {len(grid.first_bytes)} first bytes "
-        f"expanded; median [range] over the videos; re-encoding measured at {ALONE} targets.",
-        {name: _figure(values) for name, values in others.items()},
+        "expanded; median [range] over the videos; re-encoding measured at "
+        f"{SINGLE_TARGETS} targets.",
+        {name: _figure(values) for name, values in figures.items()},
         floors={name: _figure(values) for name, values in floors.items()},
     )
     missed = [name for name, values in floors.items() if statistics.median(values) < FLOOR]
@@ -147,17 +149,17 @@ def main() -> int:
 
 
 def _supervised(counter: FlopCounter, template: Template, events: Events) -> float:
-    """How many times the targets that an operation of stage 2 trains, against one a sequence.
+    """Ratio of supervised targets per operation in stage 2: with branches to one per sequence.
 
-    One target is drawn anywhere, so its history is half the sequence on average.
+    A single target is drawn uniformly, so its history is half the sequence on average.
     """
-    every = lay_out_branches(template, events, range(1, len(events)), tasks=ASKED)
+    every = lay_out_branches(template, events, range(1, len(events)), tasks=TASKS)
     branches = counter(as_row(every, len(events))).total / (len(events) - 1)
     alone = [
         counter(
-            as_row(lay_out_branches(template, events, [target], tasks=ASKED), len(events))
+            as_row(lay_out_branches(template, events, [target], tasks=TASKS), len(events))
         ).total
-        for target in np.linspace(1, len(events) - 1, ALONE).astype(int).tolist()
+        for target in np.linspace(1, len(events) - 1, SINGLE_TARGETS).astype(int).tolist()
     ]
     return statistics.mean(alone) / branches
 

@@ -1,4 +1,4 @@
-"""What the parts of ``prepare`` reach alone."""
+"""Speed of single parts of ``prepare`` without the rest of the pipeline."""
 
 import json
 import time
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def limits(source: str) -> dict[str, float]:
-    """What one process reaches at the parts alone, in units a second."""
+    """Speed of one process at each part, in units per second."""
     infos = list_files(join(source), ".json")[:150]
     images = list_files(join(source, "frames"), ".jpg")[:2000]
     rates: dict[str, float] = {}

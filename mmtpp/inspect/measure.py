@@ -24,8 +24,8 @@ MAX_TOO_LONG = 10  # number of events listed in ``Report.too_long``
 
 
 @dataclass(frozen=True, slots=True)
-class RepresentationSize:
-    """Size of the data set in one representation: a template style and a compression.
+class Representation:
+    """A template style with a compression, and the size of the data set written in it.
 
     Attributes:
         style: Template style, ``template.style``.
@@ -97,8 +97,8 @@ class Report:
     num_images: int
     num_images_missing: int
     share_of_image_changes: float
-    choices: list[RepresentationSize]
-    styles: list[RepresentationSize]
+    choices: list[Representation]
+    styles: list[Representation]
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain values for JSON, with the orders of its quantiles."""
@@ -219,7 +219,7 @@ class _Comparison:
     template: TemplateSettings
     max_tokens: int
 
-    def compressions(self, base: Compression, deltas: tuple[float, ...]) -> list[RepresentationSize]:
+    def compressions(self, base: Compression, deltas: tuple[float, ...]) -> list[Representation]:
         """Sizes without compression and with each strategy and threshold.
 
         Args:
@@ -234,7 +234,7 @@ class _Comparison:
         style = self.template.style
         return [self._size(style, variant) for variant in [Compression("none"), *variants]]
 
-    def styles(self, compression: Compression) -> list[RepresentationSize]:
+    def styles(self, compression: Compression) -> list[Representation]:
         """Sizes in each template style, with one compression."""
         return [self._size(style, compression) for style in STYLES]
 
@@ -254,7 +254,7 @@ class _Comparison:
     def _template(self, style: str) -> Template:
         return Template(self.data.vocabulary.token_ids(), replace(self.template, style=style))
 
-    def _size(self, style: str, compression: Compression) -> RepresentationSize:
+    def _size(self, style: str, compression: Compression) -> Representation:
         """Compress, cut and pack the data set in one representation."""
         template, max_tokens = self._template(style), self.max_tokens
 
@@ -273,7 +273,7 @@ class _Comparison:
         )
         samples = pack(lengths, max_tokens=max_tokens, seed=0)
         num_events = sum(len(sequence) for sequence in events)
-        return RepresentationSize(
+        return Representation(
             style=style,
             strategy=compression.strategy,
             delta=compression.delta,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mmtpp.core.durations import TimeScale, duration
-from mmtpp.inspect.measure import QUANTILES, RepresentationSize, Report
+from mmtpp.inspect.measure import QUANTILES, Report, Representation
 
 
 def as_text(report: Report) -> str:
@@ -109,7 +109,7 @@ def _too_long(report: Report) -> list[str]:
     return lines
 
 
-def _choices(choices: Sequence[RepresentationSize]) -> str:
+def _choices(choices: Sequence[Representation]) -> str:
     header = [
         "style",
         "strategy",

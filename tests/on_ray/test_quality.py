@@ -26,7 +26,7 @@ def test_a_small_quality_run_ends_in_a_table(cluster, tmp_path, monkeypatch):
     for _ in range(2):  # the second time nothing is left to do
         quality.run(["lines"], [0], budget=quality.SMALL, only=only, path=path)
     longer = replace(quality.SMALL, steps=(7, 4))
-    with pytest.raises(ValueError, match="was done on the budget"):  # tables do not mix them
+    with pytest.raises(ValueError, match="was run with the budget"):  # tables do not mix budgets
         quality.run(["lines"], [0], budget=longer, only=only, path=path)
     records = [json.loads(line) for line in path.read_text().splitlines()]
     names = [record["name"] for record in records]

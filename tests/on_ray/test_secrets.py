@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from ray.job_submission import JobSubmissionClient
 
-from cluster.local import _ray_temp
+from cluster.local import ray_temp_folder
 from mmtpp.storage.paths import list_files, read_bytes
 from tests.on_ray.settings import RUNS, SOURCE, STORE
 
@@ -42,7 +42,7 @@ def _everything_written(stack) -> Iterator[tuple[str, bytes]]:
         for info in list_files(uri, ""):
             if info.size < MAX_BYTES:
                 yield info.path, read_bytes(f"{bucket}/{info.path.split('/', 2)[2]}")
-    for folder in (_ray_temp(stack.home), stack.home / "logs"):
+    for folder in (ray_temp_folder(stack.home), stack.home / "logs"):
         for path in folder.rglob("*"):
             if path.is_file() and not path.is_symlink() and path.stat().st_size < MAX_BYTES:
                 yield str(path), path.read_bytes()

@@ -1,4 +1,4 @@
-"""The cluster files: accepted by Ray's own loader, without secrets, closed to strangers."""
+"""The cluster files: Ray's loader accepts them, they hold no secrets and open no port to all."""
 
 import ast
 import json
@@ -46,7 +46,7 @@ def test_ray_accepts_the_file_and_sees_data_and_gpu_groups(name):
     }
 
 
-def test_own_machines_are_all_used_and_carry_their_labels():
+def test_on_premises_machines_are_all_used_and_labelled():
     config = _load("cluster/on_prem.yaml")
     (kind,) = config["available_node_types"].values()
     assert len(config["provider"]["worker_ips"]) == kind["min_workers"] == kind["max_workers"]
@@ -54,8 +54,8 @@ def test_own_machines_are_all_used_and_carry_their_labels():
     assert "--labels=" in config["worker_start_ray_commands"][-1]
 
 
-def test_clouds_differ_only_where_they_must():
-    """The Google file drifts from the Amazon one unseen otherwise."""
+def test_the_files_of_both_clouds_agree():
+    """Keeps the file for Google Cloud in step with the file for AWS."""
     aws, gcp = (yaml.safe_load((ROOT / name).read_text()) for name in FILES[:2])
     same = {
         "cluster_name",
@@ -69,15 +69,15 @@ def test_clouds_differ_only_where_they_must():
         "head_start_ray_commands",
     }
     assert {key: aws[key] for key in same} == {key: gcp[key] for key in same}
-    ours = [command.replace("[aws,", "[gcp,") for command in aws["setup_commands"]]
-    assert gcp["setup_commands"][: len(ours)] == ours
+    expected = [command.replace("[aws,", "[gcp,") for command in aws["setup_commands"]]
+    assert gcp["setup_commands"][: len(expected)] == expected
     for name, kind in aws["available_node_types"].items():
         for key in ("labels", "min_workers", "max_workers"):
             assert kind.get(key) == gcp["available_node_types"][name].get(key)
 
 
 def _imported(folder: Path) -> set[str]:
-    """Packages that a folder's modules import when they are loaded, without Python's and Ray."""
+    """Packages that the modules of a folder import at the top level, except Python's and Ray."""
     packages: set[str] = set()
     for path in folder.glob("*.py"):
         for node in ast.parse(path.read_text()).body:
@@ -89,9 +89,9 @@ def _imported(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("cloud", "brought"),
+    ("cloud", "provided"),
     [
-        # what each package of the extra brings along is by its metadata
+        # modules that each package of the extra installs
         ("aws", {"boto3": {"boto3", "botocore"}}),
         (
             "gcp",
@@ -103,20 +103,20 @@ def _imported(folder: Path) -> set[str]:
         ),
     ],
 )
-def test_heads_have_what_rays_autoscaler_asks_of_the_cloud(cloud: str, brought: dict):
+def test_heads_have_the_packages_that_rays_autoscaler_imports(cloud: str, provided: dict):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = project["optional-dependencies"][cloud]
-    assert {re.split(r"[><=]", requirement)[0] for requirement in extra} == set(brought)
+    assert {re.split(r"[><=]", requirement)[0] for requirement in extra} == set(provided)
     needed = _imported(Path(ray.__file__).parent / "autoscaler" / "_private" / cloud)
-    base = {"cryptography", "packaging"}  # of Ray's `default`, and our own
-    assert needed <= set().union(*brought.values(), base), needed
+    base = {"cryptography", "packaging"}  # requirements of ray[default] and of this project
+    assert needed <= set().union(*provided.values(), base), needed
     pinned = (ROOT / "constraints.txt").read_text()
-    assert all(f"\n{package}==" in pinned for package in brought)
+    assert all(f"\n{package}==" in pinned for package in provided)
     name = {"aws": "ray_cluster.yaml", "gcp": "cluster/gcp.yaml"}[cloud]
     assert any(f"'.[{cloud}," in command for command in _load(name)["setup_commands"])
 
 
-def test_the_head_may_start_what_the_file_names_and_nothing_else():
+def test_the_head_may_start_only_the_machines_of_the_file():
     config = _load("ray_cluster.yaml")
     policy = json.loads((ROOT / "cluster" / "aws" / "head.json").read_text())
     (start,) = (
@@ -124,12 +124,12 @@ def test_the_head_may_start_what_the_file_names_and_nothing_else():
         for statement in policy["Statement"]
         if statement["Sid"] == "StartMachinesOfTheFile"
     )
-    asked = start["Condition"]["StringEquals"]
+    condition = start["Condition"]["StringEquals"]
     workers = [kind for name, kind in config["available_node_types"].items() if name != "head"]
-    assert sorted(asked["ec2:InstanceType"]) == sorted(
+    assert sorted(condition["ec2:InstanceType"]) == sorted(
         {kind["node_config"]["InstanceType"] for kind in workers}
     )
-    assert asked["aws:RequestTag/ray-cluster-name"] == config["cluster_name"]
+    assert condition["aws:RequestTag/ray-cluster-name"] == config["cluster_name"]
     unbounded = [
         statement["Sid"]
         for statement in policy["Statement"]
@@ -138,13 +138,13 @@ def test_the_head_may_start_what_the_file_names_and_nothing_else():
     assert not unbounded
 
 
-def test_a_wrong_key_would_be_noticed(cluster):
+def test_an_unknown_key_is_refused(cluster):
     with pytest.raises(Exception, match="max_wrkers"):
         validate_config({**cluster, "max_wrkers": 3})
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_secret_and_nothing_open_is_in_the_file(name):
+def test_the_file_holds_no_secret_and_opens_no_port(name):
     text = (ROOT / name).read_text()
     assert not re.search(
         r"AKIA[0-9A-Z]{16}|aws_secret_access_key: |BEGIN [A-Z ]*PRIVATE KEY|password", text, re.I
