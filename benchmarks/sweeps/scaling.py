@@ -77,7 +77,7 @@ def main() -> int:
                 f"{len(rows)} of {len(sweep.grid())} trials, {result['failed']} failed.",
                 text.strip(),
                 "![](scaling.png)",
-                "Exponents fitted separately to each context, with the mean relative error of the law:",
+                "Exponents fitted to each context, with the mean relative error of the law:",
                 markdown(laws, list(laws[0])),
                 "The best size of each budget and context:",
                 markdown(best_sizes(rows), list(COLUMNS)),
