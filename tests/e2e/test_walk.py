@@ -1,4 +1,4 @@
-"""A newcomer with a table of events follows the README, and nothing else, to a report of it."""
+"""The README's walk from a table of events to an evaluation report."""
 
 import os
 import re
@@ -16,7 +16,7 @@ MINUTES = 15
 
 
 def _write_table(path: Path) -> None:
-    """Sixty machines that start, give alarms ever faster and stop: something to learn."""
+    """A learnable pattern: sixty machines start, give alarms at shrinking intervals and stop."""
     rng = np.random.default_rng(0)
     lines = ["machine,time,what,note"]
     for machine in range(60):
@@ -31,7 +31,7 @@ def _write_table(path: Path) -> None:
 
 
 def _walk() -> list[str]:
-    """The commands of the section, setting up apart, which these tests have behind them."""
+    """The commands of the README's section, except setting up and MLflow's UI."""
     readme = (ROOT / "README.md").read_text()
     section = readme.split("## Your own events in a quarter of an hour")[1].split("\n## ")[0]
     [block] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
@@ -57,7 +57,7 @@ def test_the_walk_ends_in_a_report(tmp_path: Path):
     started = time.monotonic()
     outputs: dict[str, subprocess.CompletedProcess] = {}
     for command in _walk():
-        done = subprocess.run(
+        process = subprocess.run(
             shlex.split(command),
             cwd=tmp_path,
             env=environment,
@@ -65,11 +65,12 @@ def test_the_walk_ends_in_a_report(tmp_path: Path):
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        outputs[command.split()[1]] = done
+        output = f"{process.stdout[-3000:]}\n{process.stderr[-3000:]}"
+        assert process.returncode == 0, f"{command}\n{output}"
+        outputs[command.split()[1]] = process
     assert time.monotonic() - started < 60 * MINUTES
     assert "doctor" in " ".join(_walk())
-    # the summary says where the report is, and each job what comes after it
+    # a summary names the report, and every job names the next command
     assert "python jobs/finetune.py" in outputs["jobs/pretrain.py"].stderr
     [line] = [
         row
@@ -79,13 +80,13 @@ def test_the_walk_ends_in_a_report(tmp_path: Path):
     page = Path(line.split()[1]).read_text()
     assert "pump-" in page
     assert page.count('class="timeline"') == 5
-    # what it learns here no classical model knows: the wait depends on the last two events
+    # no classical model can learn this pattern: the interval depends on the last two events
     values = _metrics(page, "MAE (s)")
     assert values["model"] < 0.5 * min(values[name] for name in ("poisson", "marginal", "hawkes"))
 
 
 def _metrics(page: str, column: str) -> dict[str, float]:
-    """A column of the page's table by row."""
+    """A column of the page's table, by the name of the row."""
     [table] = re.findall(r'aria-label="Metrics of the model.*?</table>', page, re.DOTALL)
     place = re.findall(r'<th scope="col">(.*?)</th>', table).index(column)
     metrics: dict[str, float] = {}

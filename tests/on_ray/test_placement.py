@@ -1,4 +1,4 @@
-"""Machines by their labels: Ray Data's tasks and the training workers go where they are sent."""
+"""Placement: Ray Data's tasks and training workers run on the machines with their labels."""
 
 import time
 
@@ -11,7 +11,7 @@ from mmtpp.train.launch import pretrain
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import make_config
 
-HEARD_OF_S = 5.0  # tasks are reported every second
+REPORT_DELAY_S = 5.0  # Ray reports tasks every second
 
 
 def _map_tasks() -> dict[str, str]:
@@ -27,9 +27,9 @@ def _training_workers() -> dict[str, str]:
     }
 
 
-@pytest.mark.slow  # a machine more
+@pytest.mark.slow  # starts another machine
 def test_data_and_training_run_on_the_machines_with_their_labels(store):
-    labels = {"role": "own"}
+    labels = {"role": "labelled"}
     config = make_config(
         **{
             "store.uri": "s3://mmtpp/t/labelled",
@@ -40,20 +40,20 @@ def test_data_and_training_run_on_the_machines_with_their_labels(store):
             "training.validation_sequences": 0,
         }
     )
-    with machine(3, "role=own") as own:
-        (there,) = machines({"role": "own"})
-        assert there["CPU"] == 3
+    with machine(3, "role=labelled") as labelled:
+        (resources,) = machines(labels)
+        assert resources["CPU"] == 3
         assert machines({"role": "none"}) == []
-        # by now Ray knows of all earlier ones, which it hears of a second late
+        # Ray reports tasks a second late: all earlier ones are reported by now
         tasks, workers = set(_map_tasks()), set(_training_workers())
         prepare(config)
-        time.sleep(HEARD_OF_S)
+        time.sleep(REPORT_DELAY_S)
         read = _map_tasks()
-        assert {read[task] for task in read.keys() - tasks} == {own.node_id}
+        assert {read[task] for task in read.keys() - tasks} == {labelled.node_id}
         pretrain(config)
-        time.sleep(HEARD_OF_S)
+        time.sleep(REPORT_DELAY_S)
         assembled = _map_tasks()
         assert assembled.keys() > read.keys()
-        assert {assembled[task] for task in assembled.keys() - tasks} == {own.node_id}
+        assert {assembled[task] for task in assembled.keys() - tasks} == {labelled.node_id}
         trained = _training_workers()
-        assert {trained[worker] for worker in trained.keys() - workers} == {own.node_id}
+        assert {trained[worker] for worker in trained.keys() - workers} == {labelled.node_id}

@@ -1,4 +1,4 @@
-"""Keys and tokens stay in the environment: nothing that jobs write or show has them."""
+"""Keys and tokens stay in the environment: no output of a job contains them."""
 
 import json
 import subprocess
@@ -36,7 +36,8 @@ def _submit(*settings: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
 
 
-def _everything_written(stack) -> Iterator[tuple[str, bytes]]:
+def _outputs(stack) -> Iterator[tuple[str, bytes]]:
+    """Name and content of all files, logs and metadata that jobs wrote."""
     for uri in (STORE, RUNS):
         bucket = uri.rpartition("/")[0]
         for info in list_files(uri, ""):
@@ -65,11 +66,11 @@ def _everything_written(stack) -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.slow
-def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
-    done = _submit(
+def test_no_output_of_a_job_contains_a_secret(base, stack):
+    succeeded = _submit(
         f"source.uri={SOURCE}", "store.uri=s3://mmtpp/t/again", "model.tokenizer_size=512"
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert succeeded.returncode == 0, succeeded.stdout + succeeded.stderr
     failed = _submit(f"source.uri={SOURCE}", "store.uri=s3://no-such-bucket/x")
     assert failed.returncode
     password = "hunter2-hunter2"
@@ -79,14 +80,14 @@ def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
         "the S3 server's key": stack.secret_key.encode(),
         "Ray's token": (stack.home / "ray_token").read_text().strip().encode(),
     }
-    shown = [("output", process.stdout + process.stderr) for process in (done, failed)]
-    looked_at = 0
-    for where, content in [*shown, *_everything_written(stack)]:
-        looked_at += 1
-        for what, secret in secrets.items():
-            assert secret not in content, f"{what} is in {where}"
-    assert looked_at > 50
-    # the command line is the user's own, and Ray shows it: the error at least does not repeat it
+    printed = [("output", process.stdout + process.stderr) for process in (succeeded, failed)]
+    num_outputs = 0
+    for name, content in [*printed, *_outputs(stack)]:
+        num_outputs += 1
+        for description, secret in secrets.items():
+            assert secret not in content, f"{description} is in {name}"
+    assert num_outputs > 50
+    # Ray shows the command line of the user, but the error must not repeat it
     error = [
         line
         for line in (refused.stdout + refused.stderr).decode().splitlines()
