@@ -30,7 +30,7 @@ import ray
 
 from benchmarks.measure import finish
 from benchmarks.prepare_limits import IMAGE_PX, limits
-from benchmarks.prepare_report import Preparation, report
+from benchmarks.prepare_report import Measurements, Preparation, report
 from benchmarks.published import PublishedPipeline
 from benchmarks.replicate import publish, read_videos
 from benchmarks.stack import danmaku_folder, own_stack
@@ -302,7 +302,7 @@ def _measure(folder: Path, copies: int) -> int:
         for name in ("plain", "images")
     }
     print(alone, published, after, flush=True)
-    text, missed = report(sizes, alone, published, runs, after)
+    text, missed = report(Measurements(sizes, alone, published, runs, after))
     return finish(text, RESULT, missed)
 
 
