@@ -26,7 +26,8 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
 )
 from ray.autoscaler.node_launch_exception import NodeLaunchException
 
-from cluster.local import Head, Stack, down, up
+from cluster.local import down, up
+from cluster.services import Head, Stack
 
 ROOT = Path(__file__).parents[1]
 FOLDER = "MMTPP_FAKE_CLOUD"  # variable: folder with the process ids of each machine

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import ray
 
-from cluster.local import Stack, down, up
+from cluster.local import down, up
+from cluster.services import Stack
 
 
 @contextmanager

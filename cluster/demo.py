@@ -17,7 +17,8 @@ from pathlib import Path
 
 from mlflow.tracking import MlflowClient
 
-from cluster.local import Stack, default_home, up
+from cluster.local import default_home, up
+from cluster.services import Stack
 from mmtpp.core.errors import ClusterError, MmtppError
 
 # Lines of a job's log that are printed; the whole log goes to a file.

@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from ray.job_submission import JobSubmissionClient
 
-from cluster.local import ray_temp_folder
+from cluster.services import ray_temp_folder
 from mmtpp.storage.paths import list_files, read_bytes
 from tests.on_ray.settings import RUNS, SOURCE, STORE
 
