@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = "MMTPP_FAKE_CLOUD"  # variable: folder with the process ids of each machine
 IDLE_MINUTES = 0.4
 OBJECT_STORE_BYTES = 100 * 2**20
-# replaces the dashboard agent: writes port files that say there is none, and ends with its raylet
+# replaces the dashboard agent: writes port files without a port, and ends with its raylet
 NO_AGENT = """
 for port in metrics_agent metrics_export dashboard_agent_listen; do
     file="$0/${port}_port_$RAY_NODE_ID"

@@ -91,7 +91,7 @@ class ResourceWatch(threading.Thread):
     def _sample(self) -> None:
         total = _private(psutil.Process())
         for process in psutil.process_iter(["cmdline"]):
-            # between two tasks the name of a worker says idle
+            # between two tasks a worker has another name
             if process.pid in self._seen or "ray::Map" in " ".join(process.info["cmdline"] or []):
                 with suppress(psutil.NoSuchProcess):
                     total += _private(process)

@@ -1,4 +1,4 @@
-"""Speed of single parts of ``prepare`` without the rest of the pipeline."""
+"""Speed of single parts of ``prepare`` outside the pipeline."""
 
 import json
 import time

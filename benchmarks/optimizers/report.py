@@ -53,7 +53,7 @@ def write_report(results: Path, folder: Path) -> None:
         _save(_rates_figure(runs, sets), folder / "rates.png")
         _save(_bits_figure(runs, sets), folder / "bits.png")
         parts.append("![losses by learning rate](rates.png)\n")
-        parts.append("![what bits of the mantissa cost](bits.png)\n")
+        parts.append("![loss by mantissa bits](bits.png)\n")
     (folder / "optimizers.md").write_text("\n".join(parts))
 
 

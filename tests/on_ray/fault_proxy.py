@@ -71,8 +71,8 @@ def _head(client: socket.socket) -> bytes:
             return b""
         head += received
     # one request per connection, so that the proxy sees every request
-    first, _, rest = head.partition(b"\r\n")
-    return first + b"\r\nConnection: close\r\n" + rest
+    request_line, _, headers = head.partition(b"\r\n")
+    return request_line + b"\r\nConnection: close\r\n" + headers
 
 
 def _relay(client: socket.socket, port: int, head: bytes, *, stop_with: str) -> None:

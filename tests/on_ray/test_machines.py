@@ -135,8 +135,8 @@ def test_the_number_of_workers_follows_the_machines(base, stack):
 
 
 @pytest.mark.slow
-def test_a_notice_brings_a_checkpoint_in_time(base, stack):
-    """The machine is told to go long before a checkpoint is due."""
+def test_a_notice_triggers_a_checkpoint_in_time(base, stack):
+    """The machine is removed long before the next checkpoint of the schedule."""
     name = "preempted"
     settings = {
         "training.min_workers": 1,

@@ -179,11 +179,11 @@ def _imports(path: Path) -> set[str]:
 
 def _check_imports(layer: str, names: set[str]) -> None:
     for name in names:
-        top, _, rest = name.partition(".")
+        top, _, module = name.partition(".")
         if top == PROJECT:
-            within = rest.split(".")[0] == layer
+            within = module.split(".")[0] == layer
             allowed = any(
-                rest == module or rest.startswith(f"{module}.") for module in INTERNAL[layer]
+                module == entry or module.startswith(f"{entry}.") for entry in INTERNAL[layer]
             )
             assert within or allowed, f"{layer} may not import {name}"
             assert _exists(name), f"{layer} imports {name}, which does not exist"
