@@ -1,4 +1,4 @@
-"""Loading a data set to look at it: raw files as ``prepare`` would read them, or an event store."""
+"""A data set in memory: raw files, read like ``prepare`` reads them, or an event store."""
 
 import posixpath
 from collections import Counter
@@ -30,27 +30,31 @@ class DataSet:
     """A data set in memory.
 
     Attributes:
-        uri: where it is.
-        kind: of source, or ``event store``.
-        seconds_per_unit: of its times.
-        times_are_dates: Times count from 1970-01-01T00:00:00 UTC.
-        type_names: by code, possibly empty.
-        vocabulary: that its texts are counted with.
-        vocabulary_name: what to call it.
-        num_files: read, of ``num_files_there``.
-        names: of the sequences.
-        times: (E,) of each sequence, in the source's unit.
-        events: of each sequence.
-        texts: of each sequence.
-        num_read, num_reordered, num_disagreeing, num_folded: Numbers of events.
-        left_out: Number of records that are no events of this kind of source, by kind.
+        uri: Location of the data set.
+        kind: Format of the source, ``source.kind``, or ``event store``.
+        seconds_per_unit: Length of one time unit, in seconds.
+        type_names: Names of the event types by code; empty if types have no names.
+        vocabulary: Vocabulary that tokenises the texts.
+        vocabulary_name: Description of the vocabulary, for reports.
+        num_files: Number of files that were read.
+        num_files_there: Number of files in the source.
+        names: Id of each sequence.
+        times: (E,) times of the events of each sequence, in the source's time unit.
+        events: Events of each sequence.
+        texts: Texts of the events of each sequence.
+        num_read: Number of records that were read.
+        num_reordered: Number of events that were not in the order of their times.
+        num_disagreeing: Number of events whose declared interval differs from that of the times.
+        num_folded: Number of events of rare types that were counted as type ``other``.
+        left_out: Number of records that are not events, by kind of record.
         files_not_read: Number of files that hold no events, by suffix.
-        rejected: Number of events by cause.
-        examples: the first few rejected records.
-        num_images_missing: distinct images that events name and that are not there.
-        image_px: side of the images of a store; None for raw files.
-        hints: what to change before preparing it.
-        losses: sequences that lack their newest event or all events.
+        rejected: Number of rejected records, by cause.
+        examples: First rejected records, at most ``MAX_EXAMPLES``.
+        num_images_missing: Number of distinct images that events name and that do not exist.
+        image_px: Side of the images in a store, in pixels; None for raw files.
+        hints: Recommended changes of the settings before ``prepare``.
+        times_are_dates: Whether times count from 1970-01-01T00:00:00 UTC.
+        losses: Sequences that lost their newest event or all events by rejected records.
     """
 
     uri: str
@@ -81,15 +85,17 @@ class DataSet:
 
 
 def load(config: RunConfig, *, max_files: int) -> DataSet:
-    """Load ``source.uri``: an event store where a manifest says so, else raw files.
+    """Load ``source.uri``: an event store if it has a manifest, raw files otherwise.
 
     Args:
-        config: source, template and model settings.
-        max_files: of raw files, evenly spread over the source; 0 for all.
+        config: Settings; the sections source, split and model are used.
+        max_files: Number of raw files to read, evenly spaced over the source; 0 reads all files.
 
     Raises:
-        DataError: no files, or no events in them.
-        ConfigError, StorageError, ModelError: as for ``prepare``.
+        DataError: There are no files, or no events in them.
+        ConfigError: The settings of the source are wrong.
+        StorageError: The location cannot be reached.
+        ModelError: ``model.path`` has no tokenizer.
     """
     manifest = find_manifest(config.source.uri)
     if manifest is not None:
@@ -137,36 +143,41 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
             f"{types_setting(raw.type_names)}"
         )
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
-    if repeated and config.split.by != "given":  # ids of parts as given are told apart
+    if repeated and config.split.by != "given":  # with given splits, ids include the split
         data.hints.append(
-            f"{len(repeated)} sequence ids occur in several files, {repeated[0]!r} is one: prepare "
-            "refuses them; put the events of a sequence into one file"
+            f"{len(repeated)} sequence ids occur in several files, for example {repeated[0]!r}: "
+            "prepare refuses them; put the events of a sequence into one file"
         )
     return data
 
 
 def _vocabulary(config: RunConfig, texts: list[tuple[str, ...]]) -> tuple[Vocabulary, str]:
     if config.model.path:
-        return load_model_vocabulary(config.model.path), f"that of {config.model.path}"
+        return load_model_vocabulary(config.model.path), f"the vocabulary of {config.model.path}"
     size = config.model.tokenizer_size
-    trained = train_tokenizer((text for each in texts for text in each), size=size)
-    name = f"{size} entries trained on these texts; set model.path for that of your model"
+    trained = train_tokenizer(
+        (text for sequence_texts in texts for text in sequence_texts), size=size
+    )
+    name = (
+        f"a vocabulary of {size} tokens trained on these texts; "
+        "set model.path to use the vocabulary of your model"
+    )
     return Vocabulary(trained), name
 
 
 def _missing_images(raw: RawDataset) -> int:
-    wanted = {
+    named = {
         posixpath.normpath(image)
         for sequence in raw.sequences
         for image in sequence.images
         if image
     }
-    if not wanted:
+    if not named:
         return 0
     _, root = filesystem_of(raw.root)
     suffixes = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
-    there = {info.path.removeprefix(root).lstrip("/") for info in list_files(raw.root, suffixes)}
-    return len(wanted - there)
+    existing = {info.path.removeprefix(root).lstrip("/") for info in list_files(raw.root, suffixes)}
+    return len(named - existing)
 
 
 def _load_store(uri: str, manifest: Manifest) -> DataSet:
@@ -177,7 +188,7 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         seconds_per_unit=manifest.seconds_per_unit,
         type_names=tuple(manifest.type_names),
         vocabulary=store_vocabulary(uri, manifest),
-        vocabulary_name=f"the store's, {manifest.vocabulary_hash[:12]}",
+        vocabulary_name=f"the vocabulary of the store, {manifest.vocabulary_hash[:12]}",
         num_files=len(reader.files()),
         num_files_there=len(reader.files()),
         num_read=manifest.events_read,
@@ -198,6 +209,8 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         if len(data.examples) < MAX_EXAMPLES:
             data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
     del data.examples[MAX_EXAMPLES:]
-    last_times = {name: float(each[-1]) for name, each in zip(data.names, data.times, strict=True)}
+    last_times = {
+        name: float(times[-1]) for name, times in zip(data.names, data.times, strict=True)
+    }
     data.losses = RejectionSummary.from_records(all_rejected(uri, manifest), last_times)
     return data

@@ -450,7 +450,7 @@ def test_the_api_chooses_the_windows_of_the_job(
             is_cut = (np.diff(events.text_offsets) < np.diff(stored.events.text_offsets))[
                 window.start : window.end
             ]
-            assert bool(is_cut.any()) == ("texts were cut" in caplog.text)
+            assert bool(is_cut.any()) == ("texts were truncated" in caplog.text)
     config = with_values(config, {"window.long_events": "stop"})
     forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
     [long] = [each for each in reader.sequences(reader.files()) if each.sequence_id == "s3"]
