@@ -22,6 +22,7 @@ from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
 from mmtpp.data.samples.planned import samples_table
 from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
@@ -186,8 +187,7 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
         found = forecaster(row, batcher(row))
         tables.append(
             target_table(
-                row,
-                assembled,
+                AssembledRow(row, assembled),
                 found,
                 codes,
                 tick=spans.tick,
