@@ -4,12 +4,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+FAST_TESTS := $(addprefix tests/unit/, core config cli storage sweep runtime)
 export DS_BUILD_OPS := 0
 # DeepSpeed compiles its CPU collectives once; keep the result
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-full cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation scaling quality docs pictures scale-3b up down ui clean
+.PHONY: help setup demo sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation scaling quality docs pictures scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -21,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "== setup: installing into $(VENV) (about 2.5 GB)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmtpp needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,lowbit]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,local,dev]'
 	@echo "== setup: compiling DeepSpeed's CPU collectives, once (about a minute)"
 	PATH="$(CURDIR)/$(BIN):$$PATH" DS_ACCELERATOR=cpu $(BIN)/python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' > /dev/null
 	@touch $@
@@ -32,19 +33,31 @@ demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA and forecasts -> 
 sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo's base
 	$(BIN)/python -m cluster.demo sweep
 
-test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 20 minutes)
+test: test-unit test-parity test-ray cluster-fast ## all tests that CI runs: unit, parity, on a real cluster, end to end (25 minutes on 2 cores)
+
+test-fast: setup ## the laws of the method, settings and tables, without torch or Ray (under a minute)
+	$(BIN)/python -m pytest --quiet -m "not slow" -n logical --dist worksteal $(FAST_TESTS)
+
+test-unit: setup
 	@echo "== test: unit"
 	$(BIN)/python -m pytest -m "not slow" -n logical --dist worksteal tests/unit
+
+test-parity: setup
 	@echo "== test: parity"
-	$(BIN)/python -m pytest -m "not slow" tests/parity
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --dist worksteal tests/parity
+
+test-ray: setup
 	@echo "== test: on a real Ray cluster with a real S3 server and MLflow"
 	$(BIN)/python -m pytest -m "not slow" tests/on_ray tests/e2e
+
+cluster-fast: setup
 	@echo "== test: the cluster files against an EC2 on loopback"
 	$(BIN)/python -m pytest -m "not slow" tests/cluster
 
 test-full: setup ## every test, the slow ones too
 	MMTPP_HYPOTHESIS=full $(BIN)/python -m pytest -n logical --dist worksteal tests/unit
-	$(BIN)/python -m pytest tests/parity tests/on_ray tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal tests/parity
+	$(BIN)/python -m pytest tests/on_ray tests/e2e
 	$(BIN)/python -m pytest tests/cluster
 
 cluster-test: setup ## the cluster files, the real autoscaler on machines that come, vanish and leave (15 minutes)
@@ -54,9 +67,11 @@ audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
 	$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-check: setup ## lint, format, types, and every cluster file against its schema
+check: setup ## lint, format, types, documentation, and every cluster file against its schema
 	@echo "== check: the cluster files"
 	$(BIN)/python -m pytest --quiet tests/unit/project/test_cluster_yaml.py tests/unit/project/test_kubernetes.py
+	@echo "== check: the documentation"
+	$(BIN)/python -m pytest --quiet tests/unit/project/test_site.py tests/unit/project/test_documented_commands.py
 	@echo "== check: ruff, pyright"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -92,11 +107,12 @@ scaling: setup ## loss against model size, data and context at given compute, on
 	$(BIN)/python -m benchmarks.sweeps.scaling
 
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done) [data]
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[local,dev,lowbit,quality]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,local,dev,quality]'
 	$(BIN)/python -m benchmarks.quality.run
 
-docs: setup ## the Python API's reference from its docstrings, as pages in .mmtpp/docs
-	$(BIN)/python -m mmtpp.api.reference .mmtpp/docs
+docs: setup ## build the documentation site into .mmtpp/docs; it opens without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open .mmtpp/docs/index.html"
 
 pictures: setup ## the README's pictures, from the runs of the demo; needs Chromium
 	$(BIN)/python -m benchmarks.pictures

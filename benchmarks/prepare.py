@@ -39,8 +39,9 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.data.encode import encode as steps
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.plan import AssembleSettings, make_plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest

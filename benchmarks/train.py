@@ -39,9 +39,10 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.row import Row
 from mmtpp.core.schedule import lr_factor
 from mmtpp.data.prepare import prepare
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import make_plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import samples_table
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel

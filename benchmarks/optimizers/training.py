@@ -15,6 +15,7 @@ from benchmarks.quality.trial import Samples, batcher_of, open_store, train
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.core.supervision import AllTokens
 from mmtpp.core.tokens import Modality
 from mmtpp.data.settings import assemble_settings
 from mmtpp.model.event_model import EventModel
@@ -84,7 +85,7 @@ def run(data: DataSet, store: str, changes: Changes, seed: int) -> dict[str, flo
     """Train and score one trial; a NaN where its loss was not finite."""
     config = with_values(configuration(data, store), {**changes, "training.seed": seed})
     try:
-        model, seconds = train(config, None)
+        model, seconds = train(config, AllTokens())
     except NonFiniteLossError:
         return {"nll": float("nan"), "seconds": float("nan")}
     return {"nll": validation_nll(config, model), "seconds": seconds}

@@ -34,9 +34,10 @@ from benchmarks.quality.variants import PLAIN, Variant, variants
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import similar_events
+from mmtpp.core.supervision import AllTokens
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.settings import asking_of, assemble_settings, compression_of
+from mmtpp.data.settings import assemble_settings, compression_of, training_questions
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.classical import baseline_targets
 from mmtpp.evaluate.baselines.history import History
@@ -175,10 +176,10 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
     config = with_values(
         config, {**variant.changes, "training.seed": seed, "training.num_steps": steps[0]}
     )
-    model, first_s = train(config, None)
+    model, first_s = train(config, AllTokens())
     second = with_values(config, {"training.num_steps": steps[1]})
     model, second_s = train(
-        second, asking_of(second.tasks), model=model, one_target=variant.one_target
+        second, training_questions(second.tasks), model=model, one_target=variant.one_target
     )
     started = time.process_time()
     targets = forecast(second, model, split="test")

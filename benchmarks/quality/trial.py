@@ -17,11 +17,14 @@ import torch
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.order import samples_of_step, seed_from
 from mmtpp.core.row import HISTORY, Row
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.core.supervision import EveryEvent, Supervision
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
-from mmtpp.data.samples.planned import samples_table
-from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import samples_table
+from mmtpp.data.samples.row_table import row_from_arrow
+from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.batch import Batcher
@@ -105,7 +108,7 @@ def batcher_of(config: RunConfig, vocabulary: Vocabulary) -> Batcher:
 
 def train(
     config: RunConfig,
-    asking: Asking | None,
+    supervision: Supervision,
     *,
     model: EventModel | None = None,
     one_target: bool = False,
@@ -114,7 +117,7 @@ def train(
 
     Args:
         config: of the trial.
-        asking: what is asked in stage 2; None in stage 1.
+        supervision: Which tokens are labels and which questions are asked.
         model: of stage 1.
         one_target: keep the labels of one target a window, drawn once, as published.
 
@@ -123,7 +126,7 @@ def train(
     """
     manifest, vocabulary = open_store(config)
     samples = Samples.of(
-        assemble_settings(config, manifest, split="train", asking=asking), vocabulary
+        assemble_settings(config, manifest, split="train", supervision=supervision), vocabulary
     )
     training = config.training
     if model is None:
@@ -172,7 +175,7 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
     spans = interval_range(trained)
     grid = spans.grid(num_bytes=config.template.time_bytes)
     settings = assemble_settings(
-        config, manifest, split=split, asking=asking_of(config.tasks, expansions=grid.first_bytes)
+        config, manifest, split=split, supervision=EveryEvent(config.tasks.asked, grid.first_bytes)
     )
     samples = Samples.of(replace(settings, packed=True), vocabulary)
     codes = np.array([code for code, count in enumerate(manifest.type_counts) if count], np.int16)

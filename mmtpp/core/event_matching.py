@@ -9,14 +9,13 @@
 Axes: N forecast events, M true events, K types, S sequences, G distinct scores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import (  # pyright: ignore[reportMissingTypeStubs]
-    linear_sum_assignment,  # pyright: ignore[reportUnknownVariableType]
-)
+from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 
 FloatArray = NDArray[np.float64]
 
@@ -91,7 +90,8 @@ def match_events(
 
 def _assign(cost: NDArray[np.number]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns of the assignment with the least total cost."""
-    return linear_sum_assignment(cost)
+    assign = cast("Callable[..., Any]", optimize.linear_sum_assignment)  # pyright: ignore[reportUnknownMemberType]
+    return assign(cost)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""From the configuration and a store's manifest to what the assembling functions take."""
+"""Typed settings of readers and samples, from the configuration and a store's manifest."""
 
 from mmtpp.config.schema import RunConfig, Source, Store, Tasks
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.supervision import AllTokens, EveryEvent, Supervision
 from mmtpp.core.template import TemplateSettings
-from mmtpp.data.samples.plan import Asking, AssembleSettings
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.sources import make_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
@@ -15,25 +16,31 @@ from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabu
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, read_bytes
 
+ALL_TOKENS = AllTokens()
+
 
 def assemble_settings(
-    config: RunConfig, manifest: Manifest, *, split: str, asking: Asking | None = None
+    config: RunConfig,
+    manifest: Manifest,
+    *,
+    split: str,
+    supervision: Supervision = ALL_TOKENS,
 ) -> AssembleSettings:
-    """How samples of a split are made: packed for training, single windows for scoring.
+    """Settings of a split's samples: packed for training, single windows for scoring.
 
     Args:
-        config: of the job.
-        manifest: of the store.
-        split: train, validation or test.
-        asking: what is asked about the events; None for their sequence alone.
+        config: Configuration of the job.
+        manifest: Manifest of the store.
+        split: ``train``, ``validation``, ``test`` or ``all``.
+        supervision: Which tokens are labels and which questions are asked.
 
     Raises:
-        ConfigError: the store's images have another size than the template wants.
+        ConfigError: The images of the store have another size than the template needs.
     """
     if manifest.image_px != config.template.image_px:
         raise ConfigError(
             f"template.image_px = {config.template.image_px}, but the images of the store have "
-            f"{manifest.image_px}; prepare it again or change the setting"
+            f"{manifest.image_px} pixels; prepare the store again or change the setting"
         )
     training = split == "train"
     return AssembleSettings(
@@ -51,26 +58,23 @@ def assemble_settings(
         targets_delta=0.0 if training else float(config.evaluation.targets_delta),
         packed=training,
         seed=config.training.seed,
-        asking=asking,
+        supervision=supervision,
         max_text_tokens=config.template.max_text_tokens,
         long_events=config.window.long_events,
     )
 
 
-def asking_of(tasks: Tasks, *, expansions: tuple[int, ...] = (), ahead: bool = False) -> Asking:
-    """What training asks, or with expansions what forecasts are read from.
+def training_questions(tasks: Tasks) -> EveryEvent:
+    """The questions that stage 2 trains on.
 
     Args:
-        tasks: with their weights.
-        expansions: first bytes of the forecasts' grid.
-        ahead: ask about the event after the last of each sequence only.
+        tasks: Weights of the tasks.
     """
-    scored = tasks.history > 0 and not expansions
-    return Asking(tasks.asked, expansions, history_is_scored=scored, ahead=ahead)
+    return EveryEvent(tasks.asked, labels_history=tasks.history > 0)
 
 
 def store_settings(store: Store, manifest: Manifest) -> StoreSettings:
-    """Where the store of a manifest is."""
+    """Location, image size and cache of the store that a manifest describes."""
     return StoreSettings(
         data_uri=join(store.uri, manifest.data_folder),
         fingerprint=manifest.fingerprint,
@@ -91,7 +95,7 @@ def source_reader(source: Source) -> SourceReader:
     """The reader of a source.
 
     Raises:
-        ConfigError: ``columns`` without a column of times.
+        ConfigError: ``source.kind = columns`` has no column of times.
     """
     return make_reader(
         source.kind,
@@ -102,15 +106,15 @@ def source_reader(source: Source) -> SourceReader:
 
 
 def csv_of(source: Source) -> CsvFormat:
-    """How CSV files are written."""
+    """The format of CSV files."""
     return CsvFormat(**source.csv.model_dump())
 
 
 def type_names_of(source: Source, reader: SourceReader) -> tuple[tuple[str, ...], bool]:
-    """Names of the types by code, and whether they are still to be found in the files.
+    """Names of the types by code, and whether the files still have to be searched for them.
 
     Raises:
-        ConfigError: The source fixes its types and others are given.
+        ConfigError: The source has fixed types, and ``source.types`` names other ones.
     """
     if reader.type_names and source.types:
         raise ConfigError(f"source.types: sources of kind {source.kind} name their own types")
@@ -123,7 +127,7 @@ def type_names_of(source: Source, reader: SourceReader) -> tuple[tuple[str, ...]
 
 
 def compression_of(config: RunConfig) -> Compression:
-    """Which events are similar."""
+    """The rule that marks similar events."""
     settings = config.compression
     return Compression(
         strategy=settings.strategy,
@@ -135,7 +139,7 @@ def compression_of(config: RunConfig) -> Compression:
 
 
 def template_of(config: RunConfig) -> TemplateSettings:
-    """How events are written."""
+    """The template of an event."""
     settings = config.template
     return TemplateSettings(
         style=settings.style,
@@ -147,10 +151,10 @@ def template_of(config: RunConfig) -> TemplateSettings:
 
 
 def store_vocabulary(store_uri: str, manifest: Manifest) -> Vocabulary:
-    """The vocabulary the store's texts were tokenised with.
+    """The vocabulary that tokenised the texts of a store.
 
     Raises:
-        ModelError: it is not the one the manifest records.
+        ModelError: The manifest records another vocabulary.
     """
     uri = join(store_uri, manifest.data_folder, TOKENIZER_FILE)
     vocabulary = Vocabulary(read_bytes(uri).decode())

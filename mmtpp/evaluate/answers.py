@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from mmtpp.core.supervision import EveryEvent
 from mmtpp.data.samples.actors import map_samples
-from mmtpp.data.samples.plan import Asking, make_plan
+from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.store.store_reader import Address, StoreReader
 from mmtpp.evaluate import metric_names as names
 from mmtpp.evaluate.context import EvaluationContext
@@ -134,7 +135,7 @@ def evaluate_answers(context: EvaluationContext) -> AnswerReport:
     Writes ``answers.parquet`` and, with confidence intervals, ``answers.json``.
     """
     assert context.answers is not None
-    assemble = replace(context.held_out, asking=Asking(("qa",)))
+    assemble = replace(context.held_out, supervision=EveryEvent(("qa",)))
     plan = make_plan(assemble, context.vocabulary.token_ids())
     settings = AnswerScorerSettings(
         assemble=assemble,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mmtpp.config.schema import Evaluation, Generation, RunConfig
 from mmtpp.data.samples.actors import ActorPool
-from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.settings import assemble_settings
 from mmtpp.model.generation import WritingSettings
 from mmtpp.model.loaded import ModelSource

@@ -11,9 +11,11 @@ import pyarrow as pa
 from mmtpp.config.schema import Tasks
 from mmtpp.core.branches import EVENT_TASKS
 from mmtpp.core.errors import DataError
+from mmtpp.core.supervision import EveryEvent
 from mmtpp.data.samples.actors import map_samples
-from mmtpp.data.samples.plan import AssembleSettings, Plan, make_plan
-from mmtpp.data.settings import asking_of
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
@@ -135,7 +137,7 @@ def _forecast(
     asked = Tasks(**{name: float(name in answers.tasks) for name in EVENT_TASKS})
     settings = replace(
         context.held_out,
-        asking=asking_of(asked, expansions=grid.first_bytes),
+        supervision=EveryEvent(asked.asked, grid.first_bytes),
         packed=True,  # short sequences share a forward pass
     )
     plan = make_plan(settings, context.vocabulary.token_ids())

@@ -20,8 +20,9 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.event_matching import EventSet, RankedEvents, transport_distance
 from mmtpp.core.intervals import IntervalGrid
 from mmtpp.core.order import seed_from
+from mmtpp.core.supervision import FutureOrigins
 from mmtpp.data.samples.actors import map_samples
-from mmtpp.data.samples.plan import Asking, make_plan
+from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.evaluate import metric_names as names
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
@@ -95,7 +96,7 @@ class FutureDrawer(ModelActor):
         self._settings = settings
         self._draw = Roller(
             self.loaded.model,
-            settings.assemble.writer(self.loaded.token_ids),
+            settings.assemble.build_template(self.loaded.token_ids),
             settings.type_codes,
             self.loaded.vocabulary.type_ids(settings.type_codes),
             settings.grid,
@@ -180,8 +181,8 @@ def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa
     """Draw the futures, ``FUTURE_SCHEMA``, sorted by sequence, origin and future."""
     wanted, answers = context.settings, context.answers
     assert answers is not None
-    asking = Asking(("time",), ahead=True, origins=wanted.origins, horizon=wanted.horizon)
-    assemble = replace(context.held_out, asking=asking)
+    supervision = FutureOrigins(("time",), num_origins=wanted.origins, horizon=wanted.horizon)
+    assemble = replace(context.held_out, supervision=supervision)
     settings = FutureDrawerSettings(
         assemble=assemble,
         model=context.model,

@@ -10,7 +10,9 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.scores import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.data.samples.actors import map_samples
-from mmtpp.data.samples.plan import AssembleSettings, Plan, make_plan
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate import metric_names as names
 from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics

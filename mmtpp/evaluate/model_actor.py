@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.core.row import Row
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.model.batch import Batch
 from mmtpp.model.loaded import LoadedModel, ModelSource
 
@@ -34,7 +35,7 @@ class AssembledRow:
 
     Attributes:
         row: The packed row.
-        table: The same row as a table of one row, ``assemble.ROW_SCHEMA``.
+        table: The same row as a table of one row, ``row_table.ROW_SCHEMA``.
         windows: Windows of the sample, each a row of ``plan.WINDOW_SCHEMA``.
     """
 
@@ -68,7 +69,7 @@ class ModelActor(ABC):
         self._assembler = Assembler(settings.assemble, self.loaded.token_ids)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
-        """Process samples, ``planned.samples_table``, one after the other."""
+        """Process samples, ``plan.samples_table``, one after the other."""
         return pa.concat_tables([self.process(sample) for sample in self._assemble(samples)])
 
     @abstractmethod

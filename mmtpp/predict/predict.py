@@ -20,11 +20,12 @@ from mmtpp.config.schema import Prediction, RunConfig, Tasks
 from mmtpp.core.branches import check_futures
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.split import part_of_path
+from mmtpp.core.supervision import FollowingEvent
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.actors import ActorPool, map_samples
-from mmtpp.data.samples.plan import AssembleSettings, make_plan
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.settings import (
-    asking_of,
     assemble_settings,
     source_reader,
     store_vocabulary,
@@ -165,7 +166,7 @@ def _actor_settings(
         config,
         manifest,
         split="all",
-        asking=asking_of(asked, expansions=grid.first_bytes, ahead=True),
+        supervision=FollowingEvent(asked.asked, grid.first_bytes),
     )
     return NextEventForecasterSettings(
         assemble=_with_all_events(settings),
@@ -196,7 +197,7 @@ class NextEventForecaster(ModelActor):
 
     def __init__(self, settings: NextEventForecasterSettings) -> None:
         super().__init__(settings)
-        template = settings.assemble.writer(self.loaded.token_ids)
+        template = settings.assemble.build_template(self.loaded.token_ids)
         self._forecast = NextEvent(self.loaded, template, settings.forecast)
         self._prediction = settings.forecast.prediction
         self._schema = forecast_schema(settings.forecast.answers, self._prediction)

@@ -10,7 +10,9 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.shapes import Shapes, shaping
 from mmtpp.core.errors import ConfigError, DataError
-from mmtpp.data.samples.plan import AssembleSettings, Plan, load_plan, make_plan
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 

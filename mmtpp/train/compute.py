@@ -7,9 +7,10 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.order import seed_from
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import AssembleSettings, Plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.plan import Plan, samples_table
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
 from mmtpp.model.qwen_vl import tiny_config

@@ -31,9 +31,12 @@ from mmtpp.core.errors import (
     StorageError,
 )
 from mmtpp.core.order import seed_from
+from mmtpp.core.supervision import AllTokens, Supervision
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.samples.plan import Asking, AssembleSettings, Plan, make_plan
-from mmtpp.data.settings import asking_of, assemble_settings, store_vocabulary
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan
+from mmtpp.data.settings import assemble_settings, store_vocabulary, training_questions
 from mmtpp.model.adapter import check_adapter
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import Answers, check_template
@@ -85,7 +88,7 @@ def pretrain(
         StoppedError: by SIGTERM, after a checkpoint.
         MmtppError: the store, the model or the settings do not fit; or what a worker raised.
     """
-    return _train(config, "pretrain", None, callbacks or [], start_uri)
+    return _train(config, "pretrain", AllTokens(), callbacks or [], start_uri)
 
 
 def finetune(
@@ -98,11 +101,11 @@ def finetune(
 
     Source: MM-TPP, stage 2, with one target drawn per sequence there.
     """
-    return _train(config, "finetune", asking_of(config.tasks), callbacks or [], start_uri)
+    return _train(config, "finetune", training_questions(config.tasks), callbacks or [], start_uri)
 
 
 def _train(
-    config: RunConfig, job: str, asking: Asking | None, callbacks: list, start_uri: str
+    config: RunConfig, job: str, supervision: Supervision, callbacks: list, start_uri: str
 ) -> dict[str, object]:
     training = config.training
     if training.samples_per_step < training.num_workers:
@@ -163,7 +166,7 @@ def _train(
     name = run_name(config, job, store=manifest.fingerprint)
     run_uri = join(config.run.storage_uri, name)
     claim(config, job, run_uri)
-    train = assemble_settings(config, manifest, split="train", asking=asking)
+    train = assemble_settings(config, manifest, split="train", supervision=supervision)
     plan = run_plan(train, vocabulary, join(run_uri, "plan.parquet"))
     result = finished_result(run_uri)
     if result is not None and result["steps"] == training.num_steps:
@@ -176,9 +179,13 @@ def _train(
         steps = steps_within(config, train, plan, vocabulary)
         logger.info("training.max_flops = %.3g: %d steps", training.max_flops, steps)
         config = with_values(config, {"training.num_steps": steps})
-    validation = plan_validation(config, manifest, vocabulary, run_uri, asking=asking)
+    validation = plan_validation(config, manifest, vocabulary, run_uri, supervision=supervision)
 
-    spans = interval_range(train) if asking is not None or training.time_smoothing else None
+    spans = (
+        interval_range(train)
+        if not isinstance(supervision, AllTokens) or training.time_smoothing
+        else None
+    )
     fingerprint = run_fingerprint(config, job=job, steps=False)
     run_key = f"{name}-{fingerprint[:16]}-{manifest.fingerprint[:16]}"
     type_codes = [code for code, count in enumerate(manifest.type_counts) if count]
@@ -194,7 +201,7 @@ def _train(
         output_uri=join(run_uri, output_kind(config)),
         precision=hardware.precision,
         answers=None
-        if asking is None or spans is None
+        if isinstance(supervision, AllTokens) or spans is None
         else Answers(
             tasks=config.tasks.asked,
             intervals=spans,
@@ -357,7 +364,7 @@ def plan_validation(
     vocabulary: Vocabulary,
     run_uri: str,
     *,
-    asking: Asking | None,
+    supervision: Supervision,
 ) -> AssembleSettings | None:
     """Plan the validation: whole sequences, chosen alike whatever Delta cuts them into."""
     wanted = config.training.validation_sequences
@@ -371,7 +378,7 @@ def plan_validation(
             config.split.validation_fraction,
         )
         return None
-    settings = assemble_settings(config, manifest, split="validation", asking=asking)
+    settings = assemble_settings(config, manifest, split="validation", supervision=supervision)
     # training.validation_sequences chooses, not the number of sequences that evaluate scores
     settings = replace(settings, max_sequences=0)
     plan = make_plan(settings, vocabulary.token_ids())

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.model.record import Answers
 from mmtpp.track.mlflow_tracker import RunIdentity
 

@@ -1,4 +1,4 @@
-"""A newcomer with a table of events follows the README, and nothing else, to a report of it."""
+"""A newcomer with a table of events follows "Your own events", and nothing else, to a report."""
 
 import os
 import re
@@ -31,10 +31,9 @@ def _write_table(path: Path) -> None:
 
 
 def _walk() -> list[str]:
-    """The commands of the section, setting up apart, which these tests have behind them."""
-    readme = (ROOT / "README.md").read_text()
-    section = readme.split("## Your own events in a quarter of an hour")[1].split("\n## ")[0]
-    [block] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    """The commands of the page, without the installation, which was done before these tests."""
+    page = (ROOT / "docs" / "own-events.md").read_text()
+    [block] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     commands = [line.split("   #")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
     assert commands[0].startswith("make setup")
     assert commands[-1].startswith("mlflow ui")

@@ -20,8 +20,8 @@ from PIL import Image
 from mmtpp.core.errors import DataError, ModelError, StorageError
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.plan import make_plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import find_manifest, load_manifest

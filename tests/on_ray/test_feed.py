@@ -12,10 +12,11 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mmtpp.core.row import Row
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.feed import iter_rows, rank_samples
-from mmtpp.data.samples.plan import Plan, load_plan, make_plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan, load_plan, samples_table
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, filesystem_of, list_files, read_bytes, write_bytes

@@ -19,8 +19,8 @@ from mmtpp.core.errors import ClusterError
 from mmtpp.data.encode.encode import _Run
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.plan import make_plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import exists, list_files

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 from mmtpp.config.load import load_config, with_values
 from mmtpp.core.errors import ClusterError, ConfigError, DataError, StorageError
 from mmtpp.data.prepare import prepare
-from mmtpp.data.samples.plan import make_plan
+from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.runtime.machines import machines

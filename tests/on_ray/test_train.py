@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ConfigError, DataError, ModelError
+from mmtpp.core.supervision import AllTokens
 from mmtpp.data.prepare import prepare
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
-from mmtpp.data.samples.plan import load_plan, make_plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import load_plan, samples_table
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.folder import local_folder
@@ -224,7 +226,7 @@ def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
             **changes, **{"training.validation_sequences": 2, "window.max_tokens": 128}
         )
         uri = str(tmp_path / str(delta))
-        settings = plan_validation(config, manifest, vocabulary, uri, asking=None)
+        settings = plan_validation(config, manifest, vocabulary, uri, supervision=AllTokens())
         assert settings is not None
         plan = load_plan(f"{uri}/validation_plan.parquet")
         table = Assembler(settings, vocabulary.token_ids())(

@@ -9,8 +9,7 @@ import pyarrow as pa
 import ray
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.samples.plan import Plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.runtime.hardware import Hardware, workers
 from mmtpp.runtime.machines import Need, wait_for
 from mmtpp.runtime.progress import Progress
@@ -64,7 +63,7 @@ def map_samples(
 
     Args:
         plan: Plan whose samples are processed.
-        actor: Class whose objects turn ``planned.samples_table`` into a table.
+        actor: Class whose objects turn ``plan.samples_table`` into a table.
         settings: Argument of the actor's constructor.
         pool: Number and resources of the actors.
         title: Title of the progress.

@@ -1,10 +1,10 @@
 """Feed: the packed rows of one rank, in the order of the plan, executed by Ray Data.
 
 The order is a pure function of (fingerprint, seed, step), so the whole resume state is the step.
-Each rank has its share assembled by Ray Data in chunks, one chunk ahead of training. Chunks rather
-than one long stream: a stream that waits for a slow consumer keeps its scheduling loop busy inside
+Ray Data assembles the share of each rank in chunks, one chunk ahead of training. One long stream
+instead of chunks is slower: while it waits for a slow consumer, its scheduling loop stays busy in
 the training process and, through Python's global lock, slowed the demo's steps from 0.4 s to 1.1 s
-(2 cores, 2026-11-22). A chunk runs to its end and is silent.
+(2 cores, 2026-11-22). A chunk runs to its end and then costs nothing.
 """
 
 from collections.abc import Iterator
@@ -19,15 +19,18 @@ from mmtpp.core.errors import MmtppError
 from mmtpp.core.order import samples_of_step, share_of_rank
 from mmtpp.core.row import Row
 from mmtpp.core.tokens import TokenIds
-from mmtpp.data.samples.assemble import assemble_samples, row_from_arrow
-from mmtpp.data.samples.plan import AssembleSettings, Plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.assemble import assemble_samples
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.plan import Plan, samples_table
+from mmtpp.data.samples.row_table import row_from_arrow
 
 SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early
 CHUNK = 256
-CHUNK_BYTES = 256 * 2**20  # of Ray's object store, or one sample; a rank has two chunks there
-TOKEN_BYTES = 18  # of the columns of a packed row
+CHUNK_BYTES = (
+    256 * 2**20
+)  # Ray's object store holds two such chunks a rank; a chunk has at least one sample
+TOKEN_BYTES = 18  # per token, the columns of a packed row
 # Assembling takes a moment every few minutes; asking for a CPU could deadlock a full cluster.
 ASSEMBLING_CPUS = 0
 
@@ -42,7 +45,16 @@ def rank_samples(
     rank: int,
     num_ranks: int,
 ) -> np.ndarray:
-    """Samples one rank consumes from ``first_step`` to before ``num_steps``, in order.
+    """Samples that one rank consumes from ``first_step`` to before ``num_steps``, in order.
+
+    Args:
+        plan: The plan.
+        seed: Seed of the order of the samples.
+        first_step: First step.
+        num_steps: Step after the last.
+        samples_per_step: Number of samples in a step, over all ranks.
+        rank: Rank of this process, 0 to ``num_ranks - 1``.
+        num_ranks: Number of ranks.
 
     Returns:
         (N,) int64, the rank's shares of the steps one after the other.
@@ -69,7 +81,8 @@ def iter_rows(
 ) -> Iterator[Row]:
     """Packed rows of these samples, in this order.
 
-    The first chunk is being assembled when this returns, and the next one while a chunk is used.
+    Assembling of the first chunk starts before this returns; each further chunk is assembled while
+    the one before is used.
     """
     size = _chunk_size(settings)
     starts = [0, *range(min(FIRST_CHUNK, size), len(sample_ids), size)]
@@ -102,7 +115,7 @@ def _rows(
 
 
 def _chunk_size(settings: AssembleSettings) -> int:
-    """Samples of a chunk: ``CHUNK``, or as many as fit ``CHUNK_BYTES`` were they all images."""
+    """Number of samples in a chunk: up to ``CHUNK`` that fit ``CHUNK_BYTES`` if all were images."""
     pixels = 0.0
     if settings.template.images != "none":
         pixels = 3 * settings.image_px**2 / settings.template.image_tokens
@@ -123,7 +136,7 @@ def _assemble_chunk(
         samples_table(plan, sample_ids[start : start + SAMPLES_PER_BLOCK])
         for start in range(0, len(sample_ids), SAMPLES_PER_BLOCK)
     ]
-    # from_arrow would describe the parts in tasks that want a CPU, which workers may hold for ever
+    # from_arrow would start tasks that need a CPU, and the workers may hold all CPUs
     blocks = (
         ray.data.from_blocks(parts)
         .map_batches(

@@ -1,18 +1,21 @@
-"""What the training intervals of a store span: the support of forecasts."""
+"""The range of a store's training intervals: the support of forecasts."""
 
 import numpy as np
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.intervals import IntervalRange
-from mmtpp.data.samples.plan import AssembleSettings
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.store.store_reader import StoreReader
 
 
 def interval_range(settings: AssembleSettings) -> IntervalRange:
-    """Of the sequences and times that ``settings`` trains on.
+    """The smallest and largest interval above zero among the training events.
+
+    Args:
+        settings: Settings of the training samples.
 
     Raises:
-        DataError: no interval is above zero.
+        DataError: No interval is above zero.
     """
     reader, tick = StoreReader(settings.store), settings.store.tick
     smallest, largest = np.inf, 0.0

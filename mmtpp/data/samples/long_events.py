@@ -1,4 +1,4 @@
-"""Events of a store that do not fit the context by the present settings."""
+"""The events of a store that do not fit the context under the present settings."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from mmtpp.core.shorten import shorten
 from mmtpp.core.tokens import TokenIds
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_texts import MAX_EXAMPLES
 from mmtpp.data.samples.over_files import over_files
-from mmtpp.data.samples.plan import AssembleSettings
 from mmtpp.data.store.store_reader import StoreReader
 
 _SCHEMA = pa.schema([("count", pa.int64()), ("examples", pa.list_(pa.string()))])
@@ -20,8 +20,8 @@ class LongEvents:
     """Events that do not fit the context.
 
     Attributes:
-        count: number of them.
-        examples: sequence, position and tokens of the first few.
+        count: Number of these events.
+        examples: Sequence, position and number of tokens of the first few.
     """
 
     count: int
@@ -32,11 +32,11 @@ def find_long_events(settings: AssembleSettings, token_ids: TokenIds) -> LongEve
     """Find the events whose tokens alone exceed ``settings.max_tokens``.
 
     Args:
-        settings: template, context and store; neither split nor compression matters.
-        token_ids: of the vocabulary.
+        settings: Template, context and store; split and compression do not matter.
+        token_ids: Token ids of the vocabulary.
     """
     tables = over_files(
-        _of_files,
+        _find_in_files,
         StoreReader(settings.store).files(),
         {"settings": settings, "token_ids": token_ids},
         machine_labels=settings.store.machine_labels,
@@ -46,8 +46,8 @@ def find_long_events(settings: AssembleSettings, token_ids: TokenIds) -> LongEve
     return LongEvents(sum(row["count"] for row in rows), tuple(examples[:MAX_EXAMPLES]))
 
 
-def _of_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenIds) -> pa.Table:
-    template = settings.writer(token_ids)
+def _find_in_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenIds) -> pa.Table:
+    template = settings.build_template(token_ids)
     count, examples = 0, []
     for sequence in StoreReader(settings.store).sequences(files["file"].to_pylist()):
         tokens = template.alone(shorten(sequence.events, settings.max_text_tokens or None))

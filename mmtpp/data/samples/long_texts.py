@@ -1,4 +1,4 @@
-"""Events and questions that do not fit the context: how samples hold them, and their counts."""
+"""Texts and questions that do not fit the context: how they are shortened, and their counts."""
 
 import json
 from collections.abc import Iterable
@@ -18,15 +18,15 @@ MAX_EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class LongTexts:
-    """Texts that samples hold in part, and questions that they leave out.
+    """Texts that samples truncate, and questions that they leave out.
 
     Attributes:
-        truncated: number of events whose text is longer than ``template.max_text_tokens``.
-        cut_to_fit: number of events whose text was cut because an event of the sequence did not
+        truncated: Number of events whose text is longer than ``template.max_text_tokens``.
+        cut_to_fit: Number of events whose text was cut because an event of the sequence did not
             fit the context.
-        left_out: number of questions in words that are not asked, because question and answer do
+        left_out: Number of questions in words that are not asked, because question and answer do
             not fit the context.
-        examples: sentences that name the first ``MAX_EXAMPLES`` of the last two kinds.
+        examples: Sentences that name the first ``MAX_EXAMPLES`` of the last two kinds.
     """
 
     truncated: int = 0
@@ -49,12 +49,12 @@ class LongTexts:
         """Counts as metrics of a run.
 
         Args:
-            prefix: begins each name after ``data/``.
+            prefix: Start of each name, after ``data/``.
         """
         return {f"data/{prefix}{name}": float(count) for name, count in self.counts().items()}
 
     def describe(self, *, max_tokens: int, max_text_tokens: int) -> str:
-        """One sentence for each kind, with the settings that decide."""
+        """One clause per kind, with the settings that decide."""
         parts: list[str] = []
         if self.truncated:
             parts.append(
@@ -76,12 +76,12 @@ class LongTexts:
         return "; ".join(parts) + examples
 
     def as_json(self) -> str:
-        """Text that ``of_json`` reads."""
+        """JSON text, which ``from_json`` reads."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def of_json(cls, text: str | bytes) -> "LongTexts":
-        """From the text of ``as_json``."""
+    def from_json(cls, text: str | bytes) -> "LongTexts":
+        """Read the text of ``as_json``."""
         tree = json.loads(text)
         return cls(**{**tree, "examples": tuple(tree["examples"])})
 
@@ -100,13 +100,13 @@ class LongTexts:
 
 @dataclass(frozen=True, slots=True)
 class FittedWindow:
-    """A window, and how its texts are written.
+    """A window, the limit of its texts and its questions in words.
 
     Attributes:
-        window: events of the sequence.
-        longest_text: tokens of the longest text that is left whole, ``shorten_to_fit``; None leaves
-            all texts whole.
-        questions: the first of the questions in words asked after it, and the one after the last.
+        window: Events of the sequence.
+        longest_text: Length of the longest text that stays whole, ``shorten_to_fit``; None where
+            all texts stay whole.
+        questions: First question in words after the window and one past the last, as indices.
     """
 
     window: Window
@@ -122,39 +122,42 @@ def fit_questions(
     Questions share a window while they take no more than half of the context.
 
     Args:
-        events: of the whole sequence with their similar marks.
-        questions: about the sequence.
-        template: decides how many tokens everything takes.
-        max_tokens: the context.
+        events: Events of the whole sequence with their similar marks.
+        questions: Questions about the sequence.
+        template: Decides how many tokens events and questions take.
+        max_tokens: Maximum number of tokens in a window.
 
     Returns:
-        The windows, and the questions left out: those that do not fit with one event, even if the
-        event's text is left out.
+        The windows, and the indices of the questions left out: they do not fit even with a single
+        event without its text.
     """
-    found: list[FittedWindow] = []
+    windows: list[FittedWindow] = []
     left_out: list[int] = []
-    costs = [question_cost(template, each.question_ids, each.answer_ids) for each in questions]
+    costs = [
+        question_cost(template, question.question_ids, question.answer_ids)
+        for question in questions
+    ]
     first = 0
     while first < len(costs) and len(events):
         end = first + 1
         while end < len(costs) and sum(costs[first : end + 1]) <= max_tokens // 2:
             end += 1
-        for last in (end, first + 1):  # alone where several do not fit
+        for last in (end, first + 1):  # a question alone where several do not fit
             window = _before_questions(events, template, max_tokens, sum(costs[first:last]))
             if window is not None:
-                found.append(replace(window, questions=(first, last)))
+                windows.append(replace(window, questions=(first, last)))
                 break
         else:
             last = first + 1
             left_out.append(first)
         first = last
-    return found, left_out
+    return windows, left_out
 
 
 def _before_questions(
     events: Events, template: Template, max_tokens: int, question_tokens: int
 ) -> FittedWindow | None:
-    """The longest window before questions; None where no event fits."""
+    """The longest window that leaves room for the questions; None where no event fits."""
 
     def cut(events: Events) -> Window:
         check_events(events, template, max_tokens=max_tokens)
@@ -174,25 +177,25 @@ def find_long_texts(
     first: int,
     max_text_tokens: int,
 ) -> LongTexts:
-    """Count the texts of one sequence that its windows hold in part.
+    """Count the texts of one sequence that its windows shorten.
 
     Args:
-        events: of the sequence, texts whole.
-        windows: of these events.
-        sequence_id: name of the sequence.
-        first: position of the first of ``events`` in the sequence.
-        max_text_tokens: ``template.max_text_tokens``; 0 for no limit.
+        events: Events of the sequence with whole texts.
+        windows: Windows of these events.
+        sequence_id: Id of the sequence.
+        first: Position of the first of ``events`` in the sequence.
+        max_text_tokens: ``template.max_text_tokens``; 0 is no limit.
     """
-    if not max_text_tokens and all(each.longest_text is None for each in windows):
+    if not max_text_tokens and all(window.longest_text is None for window in windows):
         return LongTexts()  # nearly every sequence
     lengths = np.diff(events.text_offsets)
     allowed = np.minimum(lengths, max_text_tokens) if max_text_tokens else lengths
     seen, cut = (np.zeros(len(lengths), dtype=np.bool_) for _ in range(2))
-    for each in windows:
-        part = slice(each.window.start, each.window.end)
+    for window in windows:
+        part = slice(window.window.start, window.window.end)
         seen[part] = True
-        if each.longest_text is not None:
-            cut[part] |= allowed[part] > each.longest_text
+        if window.longest_text is not None:
+            cut[part] |= allowed[part] > window.longest_text
     truncated = seen & (lengths > allowed)
     return LongTexts(
         truncated=int(truncated.sum()),

@@ -1,4 +1,4 @@
-"""Work on every file of a store: here, or in Ray Data where there are many files."""
+"""Work on every file of a store, in this process or, where there are many files, in Ray Data."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 import ray
 
 FILES_PER_TASK = 4
-FILES_HERE = 64  # some 6 million events: done before the processes for it would have started
+FILES_HERE = 64  # about 6 million events, done sooner than Ray's processes start
 
 
 def over_files(
@@ -16,13 +16,13 @@ def over_files(
     *,
     machine_labels: tuple[tuple[str, str], ...],
 ) -> list[pa.Table]:
-    """Call a function with tables of the names of files.
+    """Call a function with tables of file names, and collect its tables.
 
     Args:
-        function: takes a table with the column ``file``, and ``arguments``.
-        files: names of all files.
-        arguments: keyword arguments of the function.
-        machine_labels: of the machines where Ray Data does it; none for any machine.
+        function: Takes a table with the column ``file``, and ``arguments``.
+        files: Names of all files.
+        arguments: Keyword arguments of the function.
+        machine_labels: Ray labels of the machines that Ray Data may use; empty for any machine.
     """
     if len(files) <= FILES_HERE:
         return [function(pa.table({"file": files}), **arguments)]

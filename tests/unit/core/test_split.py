@@ -15,14 +15,16 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import TimeSplit, span_of
+from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
 from mmtpp.core.template import TemplateSettings
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.samples.plan import Asking, AssembleSettings, make_plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_reader import StoreSettings
 from mmtpp.evaluate.forecast_scores import read_histories
@@ -176,15 +178,15 @@ def _flat(rows: pa.Table, name: str) -> np.ndarray:
     return np.concatenate([np.array(row) for row in rows[name].to_pylist()])
 
 
-ASKING = Asking(("time", "type"), history_is_scored=True)
+EVERY_EVENT = EveryEvent(("time", "type"), labels_history=True)
 
 
-@pytest.mark.parametrize("asking", [None, ASKING])
-def test_events_after_the_cut_change_nothing_before_it(tmp_path: Path, asking: Asking | None):
+@pytest.mark.parametrize("supervision", [AllTokens(), EVERY_EVENT])
+def test_events_after_the_cut_change_nothing_before_it(tmp_path: Path, supervision: Supervision):
     """Other validation and test events: the same training samples, baselines and range."""
-    one = replace(_by_time(tmp_path / "one"), asking=asking)
-    other = replace(_by_time(tmp_path / "other", changed_from=150.0), asking=asking)
-    third = replace(_by_time(tmp_path / "third", changed_from=200.0), asking=asking)
+    one = replace(_by_time(tmp_path / "one"), supervision=supervision)
+    other = replace(_by_time(tmp_path / "other", changed_from=150.0), supervision=supervision)
+    third = replace(_by_time(tmp_path / "third", changed_from=200.0), supervision=supervision)
     assert not _rows(replace(one, split="test")).equals(_rows(replace(other, split="test")))
     assert _rows(one).equals(_rows(other))
     assert _flat(_rows(one), "event_time").max() < 150
@@ -201,12 +203,12 @@ def test_events_after_the_cut_change_nothing_before_it(tmp_path: Path, asking: A
     assert validation[0].equals(validation[1])
 
 
-@pytest.mark.parametrize("asking", [None, ASKING])
+@pytest.mark.parametrize("supervision", [AllTokens(), EVERY_EVENT])
 @pytest.mark.parametrize(("split", "start", "end"), [("validation", 150, 200), ("test", 200, 1e9)])
 def test_scored_events_are_those_after_the_cut(
-    tmp_path: Path, asking: Asking | None, split: str, start: float, end: float
+    tmp_path: Path, supervision: Supervision, split: str, start: float, end: float
 ):
-    settings = replace(_by_time(tmp_path), asking=asking, compression=Compression("none"))
+    settings = replace(_by_time(tmp_path), supervision=supervision, compression=Compression("none"))
     rows = _rows(replace(settings, split=split))
     times, scored = _flat(rows, "event_time"), _flat(rows, "event_is_scored")
     every = [each.times for each in read_histories(replace(settings, split="test"), [0, 1, 2])]
@@ -220,7 +222,7 @@ def test_scored_events_are_those_after_the_cut(
 
 def test_the_whole_is_predicted_from(tmp_path: Path):
     settings = _by_time(tmp_path)
-    ahead = replace(settings, split="all", asking=Asking(("time",), ahead=True))
+    ahead = replace(settings, split="all", supervision=FollowingEvent(("time",)))
     rows = _rows(ahead)
     last = [each.times[-1] for each in read_histories(replace(settings, split="test"), [0, 1, 2])]
     assert [row[-1] for row in rows["event_time"].to_pylist()] == last
@@ -232,7 +234,7 @@ def test_futures_begin_within_the_part_and_end_in_it(tmp_path: Path, split: str)
     settings = replace(
         _by_time(tmp_path),
         split=split,
-        asking=Asking(("time",), ahead=True, origins=5, horizon=horizon),
+        supervision=FutureOrigins(("time",), num_origins=5, horizon=horizon),
     )
     histories = {each.sequence_id: each for each in read_histories(settings, [0, 1, 2])}
     plan = make_plan(settings, VOCABULARY.token_ids()).windows

@@ -24,16 +24,19 @@ from mmtpp.core.compression import Compression
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, EventSequence
 from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
+from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import Modality
 from mmtpp.core.window import EventTooLongError, Window, cut_windows, last_window
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
-from mmtpp.data.samples.assemble import Assembler, row_from_arrow
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.samples.long_texts import MAX_EXAMPLES, LongTexts
-from mmtpp.data.samples.plan import Asking, AssembleSettings, load_plan, make_plan
-from mmtpp.data.samples.planned import samples_table
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import load_plan, samples_table
+from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.layout import SEQUENCES
 from mmtpp.data.store.store_reader import StoreReader, StoreSettings
@@ -185,18 +188,18 @@ def _settings(store: StoreSettings, **changes: object) -> AssembleSettings:
 
 
 ASKED = {
-    "plain": None,
-    "targets": Asking(EVERYTHING),
-    "ahead": Asking(("time", "type"), ahead=True),
-    "futures": Asking(("time",), ahead=True, origins=3, horizon=4.0),
+    "plain": AllTokens(),
+    "targets": EveryEvent(EVERYTHING),
+    "ahead": FollowingEvent(("time", "type")),
+    "futures": FutureOrigins(("time",), num_origins=3, horizon=4.0),
 }
 
 
-@pytest.mark.parametrize("asking", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("supervision", ASKED.values(), ids=ASKED)
 def test_samples_hold_the_event_with_the_start_of_its_text(
-    store: StoreSettings, asking: Asking | None, caplog: pytest.LogCaptureFixture
+    store: StoreSettings, supervision: Supervision, caplog: pytest.LogCaptureFixture
 ):
-    chosen = _settings(store, asking=asking)
+    chosen = _settings(store, supervision=supervision)
     plan = make_plan(chosen, VOCABULARY.token_ids())
     assert plan.long_texts.cut_to_fit == plan.figures()["data/texts_cut_to_fit"] == 1
     assert "texts cut, because events did not fit window.max_tokens = 400: 1;" in caplog.text
@@ -216,7 +219,7 @@ def test_samples_hold_the_event_with_the_start_of_its_text(
         if text and row.branches is None:
             assert whole[0][: len(text)] == text
             written.add(len(text))
-    if asking is None:
+    if isinstance(supervision, AllTokens):
         [size] = written
         assert size == MAX_TOKENS // 2
     scored = [
@@ -224,7 +227,9 @@ def test_samples_hold_the_event_with_the_start_of_its_text(
         for window in plan.windows.to_pylist()
         for event in range(window["first_scored"], window["end"])
     ]
-    if asking is None or not asking.ahead:
+    if isinstance(supervision, AllTokens) or not isinstance(
+        supervision, FollowingEvent | FutureOrigins
+    ):
         assert [(f"s{name}", event) for name in range(6) for event in range(1, 8)] == sorted(scored)
 
 
@@ -298,7 +303,7 @@ def test_without_a_limit_the_order_of_samples_is_that_of_earlier_versions(store:
 def test_events_that_do_not_fit_are_found_in_a_store(store: StoreSettings):
     found = find_long_events(_settings(store), VOCABULARY.token_ids())
     tokens = len(VOCABULARY.encode_texts([LONG])[0])
-    template = _settings(store).writer(VOCABULARY.token_ids())
+    template = _settings(store).build_template(VOCABULARY.token_ids())
     empty = len(template.write(plain_events(1)).ids)
     assert found.count == 1
     assert (f"sequence 's3', event 5: {tokens + empty:,} tokens",) == found.examples
@@ -324,7 +329,7 @@ def test_questions_that_do_not_fit_are_left_out_and_named(
     )
     columns.write(str(tmp_path / SEQUENCES / "000000.parquet"))
     store = StoreSettings(str(tmp_path), "x", 56, 0, "")
-    chosen = _settings(store, asking=Asking(("qa",)))
+    chosen = _settings(store, supervision=EveryEvent(("qa",)))
     plan = make_plan(chosen, VOCABULARY.token_ids())
     asked = [
         place
@@ -363,7 +368,7 @@ def test_the_longest_utterances_of_real_transcripts(tmp_path: Path):
     )
     chosen = _settings(StoreSettings(str(tmp_path), "x", 56, 0, ""), max_tokens=512)
     lengths = np.array([len(each) for each in vocabulary.encode_texts([r["text"] for r in rows])])
-    empty = len(chosen.writer(vocabulary.token_ids()).write(plain_events(1)).ids)
+    empty = len(chosen.build_template(vocabulary.token_ids()).write(plain_events(1)).ids)
     expected = int((lengths + empty > 512).sum())
     assert expected > 0
     assert find_long_events(chosen, vocabulary.token_ids()).count == expected
@@ -374,8 +379,8 @@ def test_the_longest_utterances_of_real_transcripts(tmp_path: Path):
     assert kept - counts["sequences_by_split"]["train"] == num_scored
     assert kept + sum(counts["rejected"].values()) == len(rows)
     longest = int(np.argmax(lengths))
-    for asking in ASKED.values():
-        asked = make_plan(replace(chosen, asking=asking), vocabulary.token_ids())
+    for supervision in ASKED.values():
+        asked = make_plan(replace(chosen, supervision=supervision), vocabulary.token_ids())
         assert max(asked.windows["num_tokens"].to_pylist()) <= 512
     assert rows[longest]["part"] in set(plan.windows["sequence_id"].to_pylist())
 
@@ -425,13 +430,13 @@ def test_the_api_chooses_the_windows_of_the_job(
         )
         chosen = _settings(
             store,
-            asking=ASKED["ahead"],
+            supervision=ASKED["ahead"],
             max_tokens=config.window.max_tokens,
             max_text_tokens=config.template.max_text_tokens,
         )
         plan = make_plan(chosen, VOCABULARY.token_ids())
         forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
-        template = chosen.writer(VOCABULARY.token_ids())
+        template = chosen.build_template(VOCABULARY.token_ids())
         planned = {each["sequence_id"]: each for each in plan.windows.to_pylist()}
         reader = StoreReader(store)
         for stored in reader.sequences(reader.files(), with_text=True):

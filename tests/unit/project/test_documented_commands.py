@@ -1,5 +1,7 @@
 """Commands in the documentation: programs, options, files, targets and settings that exist."""
 
+import argparse
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 from ray.dashboard.modules.job.cli import job_cli_group
 from ray.scripts.scripts import cli
 
+from mmtpp.cli.jobs import JOBS
+from mmtpp.cli.main import TOOLS
 from mmtpp.config.flat import flat_settings
 from mmtpp.config.schema import RunConfig
 
@@ -50,6 +54,18 @@ def _check_ray(words: list[str]) -> None:
             assert word.split("=")[0] in options, f"no such option of ray: {word} in {words}"
 
 
+def _check_mmtpp(words: list[str]) -> None:
+    """Check the name of a job or tool, and the options of a tool."""
+    name, arguments = words[0], words[1:]
+    assert name in {*JOBS, *TOOLS}, f"no such command of mmtpp: {words}"
+    if name in TOOLS:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(TOOLS[name][0]).add_arguments(parser)
+        for word in arguments:
+            known = word.split("=")[0] in parser._option_string_actions
+            assert known or not word.startswith("--"), f"no such option: {word} in {words}"
+
+
 def _check_settings(words: list[str]) -> None:
     known = set(flat_settings(RunConfig()))
     for place, word in enumerate(words):
@@ -67,6 +83,10 @@ def test_commands_name_what_exists(page: Path):
         program = words[0]
         if program == "ray":
             _check_ray(words)
+        if words[:3] == ["python", "-m", "mmtpp"] and words[3:]:
+            _check_mmtpp(words[3:])
+        if program == "mmtpp":
+            _check_mmtpp(words[1:])
         if program == "make":
             assert words[1] in TARGETS, words
         for word in words:
@@ -82,5 +102,7 @@ def test_a_wrong_command_would_be_noticed():
         _check_ray(["ray", "job", "submit", "--working-dri", "."])
     with pytest.raises(AssertionError, match="no such command"):
         _check_ray(["ray", "jobs"])
+    with pytest.raises(AssertionError, match="no such option: --kinds"):
+        _check_mmtpp(["inspect", "events.csv", "--kinds", "columns"])
     with pytest.raises(AssertionError, match=r"no such setting: store\.url"):
         _check_settings(["--set", "store.url=x"])

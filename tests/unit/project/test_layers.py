@@ -93,7 +93,7 @@ THIRD_PARTY = {
     },
     "predict": {"numpy", "pyarrow", "ray", "torch"},
     "inspect": {"numpy", "pyarrow", "matplotlib", "markupsafe"},
-    "api": {"pdoc", "numpy", "pyarrow", "torch", "mlflow", "pandas"},
+    "api": {"numpy", "pyarrow", "torch", "mlflow", "pandas"},
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow"},
     "sweep": {

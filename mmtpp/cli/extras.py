@@ -1,0 +1,37 @@
+"""Optional packages: which extra of ``pip install 'mmtpp[EXTRA]'`` brings what a command imports."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from mmtpp.core.errors import ConfigError
+
+# packages by extra; the extras are those of pyproject.toml
+EXTRAS = {
+    "train": ("deepspeed", "ninja"),
+    "track": ("mlflow",),
+    "tune": ("optuna", "tomli_w"),
+}
+
+
+def require_extras(extras: Sequence[str], *, command: str) -> None:
+    """Check that the packages of some extras are installed.
+
+    Args:
+        extras: Keys of ``EXTRAS``.
+        command: Name of the command that needs them, for the message.
+
+    Raises:
+        ConfigError: A package is missing; names the extras to install.
+    """
+    missing = {
+        extra: absent
+        for extra in extras
+        if (absent := [name for name in EXTRAS[extra] if find_spec(name) is None])
+    }
+    if missing:
+        packages = ", ".join(name for absent in missing.values() for name in absent)
+        raise ConfigError(
+            f"mmtpp {command} needs packages that are not installed: {packages}",
+            cause="mmtpp was installed without the optional packages of this command",
+            setting=f"pip install 'mmtpp[{','.join(missing)}]'",
+        )

@@ -1,0 +1,84 @@
+"""Supervision: which tokens of a sample are labels, and which questions are asked about events.
+
+One class a mode. ``EVENT_TASKS`` and the questions themselves are in ``core.branches``.
+"""
+
+from dataclasses import dataclass
+
+from mmtpp.core.branches import EVENT_TASKS
+
+
+@dataclass(frozen=True, slots=True)
+class AllTokens:
+    """Every token of the events is a label, and no question is asked (stage 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """What all modes that ask questions share.
+
+    Attributes:
+        tasks: Names of ``core.branches.TASKS``.
+        first_bytes: First bytes of the time codes that follow a question about the time. Forecasts
+            read the probability of a code from them; training has none.
+    """
+
+    tasks: tuple[str, ...]
+    first_bytes: tuple[int, ...] = ()
+
+    @property
+    def event_tasks(self) -> tuple[str, ...]:
+        """Tasks that ask about an event."""
+        return tuple(task for task in self.tasks if task in EVENT_TASKS)
+
+    @property
+    def asks_in_words(self) -> bool:
+        """Whether the questions that come with a sequence are asked."""
+        return "qa" in self.tasks
+
+
+@dataclass(frozen=True, slots=True)
+class EveryEvent(_Questions):
+    """Questions about every event of a window but its context.
+
+    Attributes:
+        labels_history: Whether the tokens of the history are labels too, as in stage 1.
+    """
+
+    labels_history: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FollowingEvent(_Questions):
+    """Questions about the event that follows the last one of each sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class FutureOrigins(_Questions):
+    """Questions from several points of each sequence, the origins of sampled futures.
+
+    Attributes:
+        num_origins: Number of origins in a sequence, evenly spaced among events that ``horizon``
+            of the sequence follows; at least 1.
+        horizon: Length of the futures in the source's time unit.
+    """
+
+    num_origins: int = 1
+    horizon: float = 0.0
+
+
+Questions = EveryEvent | FollowingEvent | FutureOrigins
+Supervision = AllTokens | Questions
+
+
+def as_record(questions: Questions) -> dict[str, object]:
+    """The fields that a plan's fingerprint is made of; its keys are those of earlier versions."""
+    origins = questions if isinstance(questions, FutureOrigins) else None
+    return {
+        "tasks": questions.tasks,
+        "expansions": questions.first_bytes,
+        "history_is_scored": isinstance(questions, EveryEvent) and questions.labels_history,
+        "ahead": not isinstance(questions, EveryEvent),
+        "origins": origins.num_origins if origins else 0,
+        "horizon": origins.horizon if origins else 0.0,
+    }

@@ -1,0 +1,78 @@
+"""The settings that samples depend on, and their fingerprint."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+from mmtpp.core.compression import Compression
+from mmtpp.core.supervision import AllTokens, Supervision, as_record
+from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.tokens import TokenIds
+from mmtpp.core.window import TimeRange
+from mmtpp.data.store.store_reader import StoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AssembleSettings:
+    """Everything the samples depend on, besides the content of the store.
+
+    Attributes:
+        store: Location and fingerprint of the store.
+        compression: Rule that marks similar events.
+        template: How an event is written.
+        max_tokens: Maximum number of tokens in a sample.
+        overlap_fraction: Part of a window that repeats events of the window before.
+        time_from, time_to: Events are used from the first time to before the second; source unit.
+        split: ``train``, ``validation``, ``test`` or ``all``.
+        max_sequences: Number of sequences to use, in order of their ids; 0 uses all.
+        targets_delta: Events that temporal compression with this threshold drops are no targets.
+        packed: Whether a sample holds several windows or one.
+        seed: Seed of the packing.
+        supervision: Which tokens are labels and which questions are asked.
+        max_text_tokens: Maximum number of tokens in a text; 0 truncates none.
+        long_events: ``cut`` or ``stop``, as ``window.long_events``.
+    """
+
+    store: StoreSettings
+    compression: Compression
+    template: TemplateSettings
+    max_tokens: int
+    overlap_fraction: float
+    time_from: float
+    time_to: float
+    split: str
+    max_sequences: int
+    targets_delta: float
+    packed: bool
+    seed: int
+    supervision: Supervision = field(default_factory=AllTokens)
+    max_text_tokens: int = 0
+    long_events: str = "cut"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings: equal for equal samples, wherever the store lies."""
+        tree = asdict(self)
+        for name in ("supervision", "long_events"):
+            del tree[name]
+        if not isinstance(self.supervision, AllTokens):
+            tree["asking"] = as_record(self.supervision)
+        if not self.max_text_tokens:
+            del tree["max_text_tokens"]
+        tree |= {"store": self.store.fingerprint, "image_px": self.image_px}
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def image_px(self) -> int:
+        """Side of the store's images in pixels."""
+        return self.store.image_px
+
+    @property
+    def time_range(self) -> TimeRange:
+        """The times whose events are used."""
+        return TimeRange(self.time_from, self.time_to)
+
+    def build_template(self, token_ids: TokenIds) -> Template:
+        """The template that writes the events."""
+        asks = not isinstance(self.supervision, AllTokens)
+        return Template(token_ids, self.template, asked=asks)

@@ -1,0 +1,155 @@
+"""Making a plan: event store, Delta, template and context decide which events make which sample.
+
+The sequences of each file are cut into windows, by Ray Data where there are many files; the driver
+packs the windows into samples. No image is decoded and no text is tokenised, and only the
+``hybrid`` strategy reads token ids, so a plan for another Delta is cheap.
+"""
+
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmtpp.core.errors import DataError, MmtppError, as_record, from_record
+from mmtpp.core.order import seed_from
+from mmtpp.core.packing import pack
+from mmtpp.core.supervision import AllTokens
+from mmtpp.core.tokens import TokenIds
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.long_texts import LongTexts
+from mmtpp.data.samples.over_files import over_files
+from mmtpp.data.samples.plan import WINDOW_SCHEMA, Plan
+from mmtpp.data.samples.sequence_windows import PLAN_SCHEMA, sequence_windows
+from mmtpp.data.store.store_reader import StoreReader
+
+logger = logging.getLogger(__name__)
+
+
+def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
+    """Cut every sequence of a split into windows and pack them into samples.
+
+    Args:
+        settings: Settings of the samples.
+        token_ids: Token ids of the vocabulary.
+
+    Raises:
+        DataError: The split and time range have no event, or an event does not fit and may not be
+            cut.
+    """
+    table, long_texts = _plan_table(settings, token_ids)
+    if len(table) == 0:
+        raise DataError(
+            f"no events to score in the {settings.split} split",
+            where=settings.store.data_uri,
+            cause="no sequence is in the split (few sequences: split.by = time cuts each in time; "
+            "or small split.*_fraction), or none has two events, or window.time_from and "
+            "window.time_to leave nothing",
+            setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
+        )
+    if _asks_in_words(settings):
+        _check_questions(table, settings)
+    fingerprint = settings.fingerprint
+    if settings.packed:
+        samples = pack(
+            table["num_tokens"].to_pylist(),
+            max_tokens=settings.max_tokens,
+            seed=seed_from("pack", fingerprint) % 2**63,
+        )
+    else:
+        samples = [[window] for window in range(len(table))]
+    return Plan(
+        windows=table.select(WINDOW_SCHEMA.names).combine_chunks(),
+        samples=samples,
+        num_events=int(np.sum(table["num_events"].to_numpy())),
+        num_similar=int(np.sum(table["num_similar"].to_numpy())),
+        fingerprint=fingerprint,
+        long_texts=long_texts,
+    )
+
+
+def _plan_table(settings: AssembleSettings, token_ids: TokenIds) -> tuple[pa.Table, LongTexts]:
+    """The windows of all sequences in order of their ids, and what did not fit."""
+    tables = over_files(
+        plan_files,
+        StoreReader(settings.store).files(),
+        {"settings": settings, "token_ids": token_ids},
+        machine_labels=settings.store.machine_labels,
+    )
+    table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
+    for problem in filter(None, table["problem"].to_pylist()):
+        raise from_record(problem)
+    if settings.max_sequences:
+        chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
+        table = table.filter(pc.field("sequence_id").isin(chosen))
+    return _take_long_texts(table, settings)
+
+
+def _take_long_texts(table: pa.Table, settings: AssembleSettings) -> tuple[pa.Table, LongTexts]:
+    """Separate the rows that are windows from those that count long texts, and warn of the latter.
+
+    Raises:
+        DataError: No question in words fits the context.
+    """
+    notes = table["long_texts"].drop_null().to_pylist()
+    long_texts = LongTexts.sum(map(LongTexts.from_json, notes))
+    table = table.filter(pc.field("end").is_valid())
+    described = long_texts.describe(
+        max_tokens=settings.max_tokens, max_text_tokens=settings.max_text_tokens
+    )
+    if long_texts:
+        logger.warning("%s split: %s", settings.split, described)
+    if len(table) == 0 and long_texts.left_out:
+        raise DataError(
+            f"no question to ask in the {settings.split} split",
+            where=settings.store.data_uri,
+            cause=described,
+            setting=f"window.max_tokens = {settings.max_tokens}",
+        )
+    return table, long_texts
+
+
+def _asks_in_words(settings: AssembleSettings) -> bool:
+    supervision = settings.supervision
+    return not isinstance(supervision, AllTokens) and supervision.asks_in_words
+
+
+def _check_questions(windows: pa.Table, settings: AssembleSettings) -> None:
+    """Raise a DataError where the task ``qa`` has no question to ask."""
+    if not np.any(windows["end_question"].to_numpy()):
+        raise DataError(
+            f"no sequence of the {settings.split} split has a question",
+            where=settings.store.data_uri,
+            cause="only source.kind = danmaku_qa has questions and answers",
+            setting="tasks.qa",
+        )
+
+
+def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenIds) -> pa.Table:
+    """Cut the sequences of files of the store into windows, in a Ray Data task or in this process.
+
+    Args:
+        files: Table with the column ``file``.
+        settings: Settings of the samples.
+        token_ids: Token ids of the vocabulary.
+
+    Returns:
+        Rows of ``PLAN_SCHEMA``. A fault is one row with a ``problem``: Ray Data would wrap an
+        exception beyond recognition.
+    """
+    template = settings.build_template(token_ids)
+    reader = StoreReader(settings.store)
+    with_text = settings.compression.strategy == "hybrid"
+    columns: dict[str, list] = {name: [] for name in PLAN_SCHEMA.names}
+    try:
+        names = files["file"].to_pylist()
+        for sequence in reader.sequences(
+            names, with_text=with_text, with_questions=_asks_in_words(settings)
+        ):
+            if len(range(*sequence.span(settings.split))):
+                for name, values in sequence_windows(sequence, settings, template).items():
+                    columns[name] += values
+    except MmtppError as error:
+        problem = {"problem": as_record(error), "sequence_id": "", "start": 0}
+        return pa.Table.from_pylist([problem], PLAN_SCHEMA)
+    return pa.table(columns, schema=PLAN_SCHEMA)

@@ -1,0 +1,104 @@
+"""Packed rows as Arrow tables, and back to numpy."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmtpp.core.row import Branches, Questions, Row
+
+BRANCH_COLUMNS = {
+    "branch": pa.int32(),
+    "parent": pa.int32(),
+    "visible": pa.int32(),
+    "task": pa.uint8(),
+}
+QUESTION_COLUMNS = {
+    "at": pa.int32(),
+    "event": pa.int32(),
+    "task": pa.uint8(),
+    "expansion": pa.int32(),
+}
+ROW_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.int64()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("modality", pa.list_(pa.uint8())),
+        ("segment", pa.list_(pa.int32())),
+        ("event", pa.list_(pa.int32())),
+        ("scored", pa.list_(pa.bool_())),
+        ("frames", pa.list_(pa.large_binary())),
+        ("image_frame", pa.list_(pa.int32())),
+        ("sequences", pa.list_(pa.string())),  # sequence id of each segment
+        # one entry per event of the row, for evaluation
+        ("event_segment", pa.list_(pa.int32())),
+        ("event_time", pa.list_(pa.float64())),
+        ("event_interval", pa.list_(pa.float64())),
+        ("event_type", pa.list_(pa.int16())),
+        ("event_previous_type", pa.list_(pa.int16())),
+        ("event_previous_interval", pa.list_(pa.float64())),
+        ("event_position", pa.list_(pa.int32())),  # position in the sequence, from 0
+        ("event_is_scored", pa.list_(pa.bool_())),  # predicted in this row, compressed or not
+        ("event_is_target", pa.list_(pa.bool_())),
+        # one entry per token, then one per question; null in rows without questions
+        *[(name, pa.list_(kind)) for name, kind in BRANCH_COLUMNS.items()],
+        *[(f"question_{name}", pa.list_(kind)) for name, kind in QUESTION_COLUMNS.items()],
+    ]
+)
+
+
+def list_array(values: Any, sizes: NDArray[np.integer] | list[int]) -> pa.ListArray:
+    """Flat values as an Arrow array of lists.
+
+    Args:
+        values: All values, one list after the other.
+        sizes: Number of values in each list.
+    """
+    offsets = np.cumsum([0, *sizes])
+    flat = values if isinstance(values, pa.Array) else pa.array(values)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+
+def binary_array(values: list[NDArray[np.uint8]]) -> pa.LargeBinaryArray:
+    """Arrays of bytes as one Arrow array, copied once."""
+    if not values:
+        return pa.array([], pa.large_binary())
+    offsets = np.cumsum([0, *map(len, values)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.concatenate(values))]
+    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
+
+
+def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: int) -> Row:
+    """One packed row in numpy.
+
+    Args:
+        batch: Rows of ``ROW_SCHEMA``.
+        index: Index of the row in the batch.
+        image_px: Side of the images in pixels.
+    """
+
+    def values(name: str) -> np.ndarray:
+        return batch[name][index].values.to_numpy(zero_copy_only=False)
+
+    is_asked = batch["branch"][index].is_valid
+    frames = batch["frames"][index].values
+    edges = np.frombuffer(frames.buffers()[1], dtype=np.int64)[frames.offset :]
+    data = frames.buffers()[2] if len(frames) else b""
+    pixels = np.frombuffer(data, dtype=np.uint8)[edges[0] : edges[len(frames)]]
+    return Row(
+        sample_id=batch["sample_id"][index].as_py(),
+        input_ids=values("input_ids"),
+        modality=values("modality"),
+        segment=values("segment"),
+        event=values("event"),
+        scored=values("scored"),
+        frames=pixels.reshape(len(frames), image_px, image_px, 3),
+        image_frame=values("image_frame"),
+        event_type=values("event_type"),
+        event_is_target=values("event_is_target"),
+        branches=Branches(*map(values, BRANCH_COLUMNS)) if is_asked else None,
+        questions=Questions(*(values(f"question_{name}") for name in QUESTION_COLUMNS))
+        if is_asked
+        else None,
+    )

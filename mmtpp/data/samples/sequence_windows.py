@@ -1,0 +1,165 @@
+"""The windows of one stored sequence, with texts and questions that fit the context."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmtpp.core.compression import compress
+from mmtpp.core.cutting import cut_sequence
+from mmtpp.core.errors import DataError
+from mmtpp.core.events import Events
+from mmtpp.core.shorten import fit_texts, shorten
+from mmtpp.core.template import Template
+from mmtpp.core.window import EventTooLongError, Window
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
+from mmtpp.data.samples.plan import WINDOW_SCHEMA
+from mmtpp.data.store.store_reader import StoredSequence
+
+PLAN_SCHEMA = pa.schema(
+    [
+        ("problem", pa.string()),
+        # texts of a sequence that do not fit, LongTexts.as_json; in a row that is no window
+        ("long_texts", pa.string()),
+        *WINDOW_SCHEMA,
+        ("num_events", pa.int32()),
+        ("num_similar", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The events of a sequence that a split may use.
+
+    Attributes:
+        sequence: The stored sequence.
+        events: Its events from ``first`` on, with their similar marks.
+        times: (E,) times of ``events`` in the source's unit.
+        first: Position of ``events[0]`` in the sequence.
+        first_target: Index in ``events`` of the first event of the split; earlier events are past.
+    """
+
+    sequence: StoredSequence
+    events: Events
+    times: NDArray[np.float64]
+    first: int
+    first_target: int
+
+
+def sequence_windows(
+    sequence: StoredSequence, settings: AssembleSettings, template: Template
+) -> dict[str, list]:
+    """Windows of a sequence as columns of ``PLAN_SCHEMA``.
+
+    Raises:
+        DataError: An event is larger than the context, and may not be cut or has no text.
+    """
+    part = _part(sequence, settings)
+    try:
+        windows, long_texts = _fit(part, settings, template)
+    except EventTooLongError as error:
+        raise DataError(
+            f"sequence {sequence.sequence_id!r}: event {part.first + error.event} takes "
+            f"{error.tokens} tokens, more than {error.budget}",
+            where=f"{settings.store.data_uri}, {sequence.address.file}",
+            cause="a single event does not fit the context"
+            + ("" if settings.long_events == "stop" else ", even without its text"),
+            setting=f"window.max_tokens = {settings.max_tokens}, "
+            f"template.max_text_tokens = {settings.max_text_tokens}, "
+            f"window.long_events = {settings.long_events}",
+        ) from error
+    columns = _columns(part, windows)
+    if long_texts:
+        note = {"long_texts": long_texts.as_json(), "sequence_id": sequence.sequence_id, "start": 0}
+        columns = {name: [*values, note.get(name)] for name, values in columns.items()}
+    return columns
+
+
+def _part(sequence: StoredSequence, settings: AssembleSettings) -> _Part:
+    first, last = settings.time_range.of(sequence.times)
+    start, end = sequence.span(settings.split)
+    # events after the split stay unknown, events before it are its past
+    last, first_target = max(first, min(last, end)), max(0, start - first)
+    compression = settings.compression.of_sequence(sequence.sequence_id)
+    events = compress(sequence.events.slice(first, last), compression)
+    return _Part(sequence, events, sequence.times[first:last], first, first_target)
+
+
+def _columns(part: _Part, fitted: list[FittedWindow]) -> dict[str, list]:
+    """Windows as columns of ``PLAN_SCHEMA``."""
+    sequence, first = part.sequence, part.first
+    windows = [window.window for window in fitted]
+    marks = [part.events.similar[window.start : window.end] for window in windows]
+    count = len(windows)
+    return {
+        "problem": [""] * count,
+        "long_texts": [None] * count,
+        "sequence_id": [sequence.sequence_id] * count,
+        "file": [sequence.address.file] * count,
+        "group": [sequence.address.group] * count,
+        "row": [sequence.address.row] * count,
+        "start": [first + window.start for window in windows],
+        "end": [first + window.end for window in windows],
+        "first_scored": [first + window.first_scored for window in windows],
+        "num_tokens": [window.num_tokens for window in windows],
+        "similar": [np.packbits(similar).tobytes() for similar in marks],
+        "first_question": [window.questions[0] for window in fitted],
+        "end_question": [window.questions[1] for window in fitted],
+        "longest_text": [window.longest_text for window in fitted],
+        "num_events": [len(similar) for similar in marks],
+        "num_similar": [int(similar.sum()) for similar in marks],
+    }
+
+
+def _fit(
+    part: _Part, settings: AssembleSettings, template: Template
+) -> tuple[list[FittedWindow], LongTexts]:
+    """Windows of a part, with texts as long as fit, and the texts and questions that do not.
+
+    Raises:
+        EventTooLongError: An event does not fit, and may not be cut or has no text.
+    """
+    sequence, max_tokens = part.sequence, settings.max_tokens
+    events = shorten(part.events, settings.max_text_tokens or None)
+
+    def cut(events: Events) -> list[Window]:
+        return cut_sequence(
+            events,
+            part.times,
+            supervision=settings.supervision,
+            template=template,
+            first_target=part.first_target,
+            max_tokens=max_tokens,
+            overlap_fraction=settings.overlap_fraction,
+        )
+
+    if settings.long_events == "stop":
+        windows, longest = cut(events), None
+    else:
+        windows, longest = fit_texts(events, cut, max_tokens=max_tokens)
+    fitted = [FittedWindow(window, longest) for window in windows]
+    with_questions, left_out = fit_questions(
+        events, sequence.questions, template, max_tokens=max_tokens
+    )
+    was_cut = any(window.longest_text is not None for window in with_questions)
+    if settings.long_events == "stop" and (left_out or was_cut):
+        raise DataError(
+            f"sequence {sequence.sequence_id!r}: a question in words does not fit the context with "
+            "its answer and the last event",
+            where=f"{settings.store.data_uri}, {sequence.address.file}",
+            setting=f"window.max_tokens = {max_tokens}, window.long_events = stop",
+        )
+    fitted += with_questions
+    long_texts = find_long_texts(
+        part.events,
+        fitted,
+        sequence_id=sequence.sequence_id,
+        first=part.first,
+        max_text_tokens=settings.max_text_tokens,
+    )
+    names = [f"sequence {sequence.sequence_id!r}, question {place}" for place in left_out]
+    long_questions = LongTexts(left_out=len(left_out), examples=tuple(names))
+    return fitted, LongTexts.sum([long_texts, long_questions])

@@ -1,0 +1,113 @@
+"""The documentation: the site builds strictly and needs no network, and the README stays short."""
+
+import inspect
+import os
+import re
+import runpy
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+import mmtpp
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text().splitlines()
+
+
+def _public() -> dict[str, object]:
+    """The public names of the package, and the public members of its classes."""
+    public: dict[str, object] = {}
+    for name in mmtpp.__all__:
+        value = public[name] = getattr(mmtpp, name)
+        if inspect.isclass(value):
+            public |= {
+                f"{name}.{key}": member
+                for key, member in vars(value).items()
+                if not key.startswith("_")
+                and (inspect.isfunction(member) or isinstance(member, property | classmethod))
+            }
+    return public
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The site, built as ``make docs`` builds it; a broken link fails."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_pages_load_nothing_from_elsewhere(site: Path):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 40
+    for page in pages:
+        text = page.read_text()
+        links = re.findall(
+            r"<(?:script|img|iframe|source|link)\b[^>]*?(?:src|href)=[\"']?([^\"'\s>]+)", text
+        )
+        outside = [link for link in links if re.match(r"(https?:)?//", link)]
+        assert not outside, f"{page.relative_to(site)}: {outside}"
+        assert 'class="mermaid"' not in text  # its script would be fetched
+    for style in site.rglob("*.css"):
+        assert not re.findall(r"url\([\"']?(?:https?:)?//|@import", style.read_text())
+
+
+def test_pages_beside_the_code_are_in_the_site(site: Path):
+    for name in ("mmtpp/core", "mmtpp/data", "mmtpp/config", "jobs", "tune", "cluster"):
+        title = (ROOT / name / "README.md").read_text().splitlines()[0].removeprefix("# ")
+        assert title.split(":")[0] in (site / name / "index.html").read_text()
+    # a link to a source file leads to a page that shows the file
+    assert "source/mmtpp/train/loop.py.html" in (site / "walkthrough.html").read_text()
+    assert "samples_per_step" in (site / "source/mmtpp/train/loop.py.html").read_text()
+
+
+def test_the_reference_has_every_public_name(site: Path):
+    page = (site / "api.html").read_text()
+    missing = [name for name in _public() if f'id="mmtpp.{name}"' not in page]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", _public())
+def test_public_names_describe_their_arguments(name: str):
+    value = _public()[name]
+    value = value.__func__ if isinstance(value, classmethod) else value
+    text = inspect.getdoc(value)
+    assert text, f"{name} has no docstring"
+    if inspect.isfunction(value):
+        arguments = [
+            key for key in inspect.signature(value).parameters if key not in ("self", "cls")
+        ]
+        described = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
+        # a single argument may be described in the first line
+        assert len(arguments) <= 1 or set(arguments) <= described, f"{name}: {arguments}"
+
+
+def test_the_readme_is_short():
+    assert len(README) <= 130
+    assert max(map(len, README)) <= 120
+
+
+def test_pictures_are_readable_in_light_and_dark():
+    pictures = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
+    assert len(pictures) == 5
+    for picture in pictures:
+        text = picture.read_text()
+        assert ElementTree.fromstring(text)[0].tag.endswith("title")
+        assert "prefers-color-scheme: dark" in text
+        assert not re.findall(r"(?:href|src)=", text)
+
+
+def test_the_forecast_fan_is_drawn_by_its_script():
+    script = runpy.run_path(str(ROOT / "docs" / "site" / "forecast_fan.py"))
+    assert script["draw"]() == script["PICTURE"].read_text()

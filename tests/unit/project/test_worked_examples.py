@@ -1,0 +1,57 @@
+"""The worked examples: the code of the page is applied to a copy of the package and tested."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "worked-examples.md").read_text()
+EXAMPLES = dict(re.findall(r"^## (Add .*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+
+
+def _apply_diff(root: Path, diff: str) -> None:
+    """Replace the lines of a diff that begin with "-" by the lines that begin with "+"."""
+    head, _, body = diff.partition("\n")
+    path = root / head.removeprefix("--- ")
+    lines = body.splitlines(keepends=True)
+    before, after = ("".join(line[1:] for line in lines if line[0] == mark) for mark in "-+")
+    text = path.read_text()
+    assert text.count(before) == 1, f"{path.relative_to(root)} does not have once:\n{before}"
+    path.write_text(text.replace(before, after))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_works_on_a_copy_of_the_package(name: str, tmp_path: Path):
+    shutil.copytree(
+        ROOT / "mmtpp", tmp_path / "mmtpp", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    tests: list[str] = []
+    for language, code in re.findall(
+        r"^```(python|diff)\n(.*?)^```", EXAMPLES[name], re.DOTALL | re.MULTILINE
+    ):
+        if language == "diff":
+            _apply_diff(tmp_path, code)
+            continue
+        path = code.partition("\n")[0].removeprefix("# ")
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(code)
+        tests += [path] if path.startswith("tests/") else []
+    assert tests
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", *tests],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_has_the_three_examples():
+    assert list(EXAMPLES) == ["Add a source", "Add a metric", "Add a compression strategy"]
