@@ -26,6 +26,7 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
@@ -190,8 +191,7 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
         forecasts = forecaster(row, batcher(row))
         tables.append(
             target_table(
-                row,
-                assembled,
+                AssembledRow(row, assembled),
                 forecasts,
                 codes,
                 tick=spans.tick,

@@ -7,6 +7,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.tasks import EVENT_TASKS, check_futures
+from mmtpp.evaluate.metric_names import FORECAST_METRICS
 from mmtpp.sweep.sweep_settings import (
     OF_VALIDATION,
     OF_WHOLE_EVENTS,
@@ -111,9 +112,7 @@ def _check_metric(sweep: "Sweep", metric: str) -> None:
             raise ConfigError(
                 f"sweep.metric = {metric}, and sweep.jobs = {list(settings.jobs)} do not evaluate"
             )
-        from mmtpp.evaluate.metrics import JOINT, MACRO_F1, METRICS  # with libraries of texts
-
-        names = [f"evaluate/{name}" for name in (*METRICS, MACRO_F1, JOINT, *OF_LIKELIHOODS)]
+        names = [f"evaluate/{name}" for name in (*FORECAST_METRICS, *OF_LIKELIHOODS)]
         families = [f"evaluate/{family}" for family in OF_EVALUATION]
     name = metric.partition("/at_")[0]  # at some positions in the sequence
     if name not in names and not name.startswith(tuple(families)):
