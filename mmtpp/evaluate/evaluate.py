@@ -31,7 +31,7 @@ from mmtpp.model.loaded import ModelSource
 from mmtpp.model.record import check_template, recorded_answers
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.runtime.hardware import choose_hardware
-from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.parquet import write_table
@@ -74,12 +74,14 @@ def evaluate(config: RunConfig) -> dict[str, object]:
             setting=f"evaluation.futures = {futures}",
         )
     start_ray()
-    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(
+        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
+    )
     source = ModelSource(
         config.model.path,
         config.model.adapter,
         manifest.vocabulary_hash,
-        choose_hardware(config).precision,
+        choose_hardware(config.training, config.model.precision).precision,
     )
     name = run_name(config, "evaluate", store=manifest.fingerprint)
     run_uri = join(config.run.storage_uri, name)

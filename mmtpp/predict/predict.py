@@ -40,7 +40,7 @@ from mmtpp.model.record import Answers, check_template, recorded_answers
 from mmtpp.predict.next_event import NextEvent, SeenEvents, forecast_schema
 from mmtpp.predict.rejections import Rejections
 from mmtpp.runtime.hardware import choose_hardware
-from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import check_bucket, join, list_source, split_file, write_bytes
@@ -89,7 +89,9 @@ def predict(config: RunConfig) -> dict[str, object]:
             config = with_values(config, {"source.types": answers.type_names})
         prepare(config)
     start_ray()
-    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(
+        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
+    )
     manifest = load_manifest(config.store.uri)
     answers.check(manifest, where=config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
@@ -108,7 +110,7 @@ def predict(config: RunConfig) -> dict[str, object]:
         config.model.path,
         config.model.adapter,
         manifest.vocabulary_hash,
-        choose_hardware(config).precision,
+        choose_hardware(config.training, config.model.precision).precision,
     )
     tables = iter_samples(
         config,

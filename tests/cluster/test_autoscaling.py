@@ -261,6 +261,6 @@ def test_machines_the_cloud_has_not_are_waited_for_and_then_named(store):
         pretrain(make_config(**{**ON_DATA, **changes, "run.wait_for_machines_s": 30.0}))
     message = str(caught.value)
     assert "1 workers with 1 CPU each on machines with the labels {'gpu': 'h100'}" in message
-    assert "the machines did not come in" in message
+    assert "the machines did not join within" in message
     assert NO_CAPACITY in message
     assert "run.wait_for_machines_s = 30" in message

@@ -48,7 +48,7 @@ from mmtpp.data.store.layout import (
 )
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.runtime.machines import machines
-from mmtpp.runtime.progress import Progress
+from mmtpp.runtime.progress import ProgressBar
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import (
     ahead,
@@ -207,7 +207,7 @@ class _Run:
         uri = join(self._folder, TYPES_FILE)
         if exists(uri):
             return tuple(json.loads(read_bytes(uri)))
-        progress = Progress("find types", total=len(shards), unit="shards")
+        progress = ProgressBar("find types", total=len(shards), unit="shards")
         counts: Counter[str] = Counter()
         items = [{"shard": shard.index, "paths": shard.paths} for shard in shards]
         for row in self._map(CountTypes, items, (self._settings,)):
@@ -236,7 +236,7 @@ class _Run:
         num_images = self._read_files(left, totals)
         self._decode(num_images)
         items = [{"shard": shard} for shard in sorted(num_images, key=lambda i: -num_images[i])]
-        progress = Progress("finish", total=len(items), unit="shards")
+        progress = ProgressBar("finish", total=len(items), unit="shards")
         for row in self._map(FinishShard, items, (self._folder,)):
             totals.add(json.loads(row["counts"]))
             progress.advance(1)
@@ -254,7 +254,7 @@ class _Run:
         left.sort(key=lambda shard: -shard.num_bytes)  # a large file must not be the last
         sizes = {shard.index: shard.num_bytes for shard in left}
         total = sum(sizes.values())
-        progress = Progress("read", total=total, unit="MB", scale=10**6)
+        progress = ProgressBar("read", total=total, unit="MB", scale=10**6)
         items = [{"shard": shard.index, "paths": shard.paths} for shard in left]
         num_events = 0
         for row in self._map(ReadShard, items, (self._settings, self._folder)):
@@ -276,7 +276,7 @@ class _Run:
             for block, first in enumerate(range(0, count, IMAGES_PER_BLOCK))
             if block_file(shard_file(shard), block) not in done
         ]
-        progress = Progress("decode", total=sum(item["images"] for item in items), unit="images")
+        progress = ProgressBar("decode", total=sum(item["images"] for item in items), unit="images")
         for row in self._map(DecodeImages, items, (self._settings, self._folder)):
             progress.advance(row["images"])
         progress.close()

@@ -10,9 +10,9 @@ import ray
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.planned import samples_table
-from mmtpp.runtime.hardware import choose_hardware, workers
-from mmtpp.runtime.machines import wait_for
-from mmtpp.runtime.progress import Progress
+from mmtpp.runtime.hardware import choose_hardware, worker_demand
+from mmtpp.runtime.machines import wait_for_machines
+from mmtpp.runtime.progress import ProgressBar
 
 
 def iter_samples(
@@ -30,8 +30,10 @@ def iter_samples(
     Yields:
         The actors' tables, in any order.
     """
-    hardware = choose_hardware(config)
-    wait_for(workers(config, hardware, 1), patience_s=config.run.wait_for_machines_s)
+    hardware = choose_hardware(config.training, config.model.precision)
+    wait_for_machines(
+        worker_demand(config.training, hardware, 1), patience_s=config.run.wait_for_machines_s
+    )
     ids = np.arange(len(plan.samples))
     size = config.evaluation.batch_windows
     blocks = [samples_table(plan, ids[at : at + size]) for at in range(0, len(ids), size)]
@@ -46,7 +48,7 @@ def iter_samples(
         num_gpus=1 if hardware.on_gpu else None,
         label_selector=config.training.machine_labels or None,
     )
-    progress = Progress(title, total=len(blocks), unit="batches")
+    progress = ProgressBar(title, total=len(blocks), unit="batches")
     batches: Any = results.iter_batches(batch_size=None, batch_format="pyarrow")
     for table in batches:
         yield table
