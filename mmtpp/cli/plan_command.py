@@ -54,6 +54,11 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
         default=64,
         help="packed rows in a step, training.samples_per_step; default %(default)s",
     )
+    _add_optimizer_arguments(plan)
+    _add_speed_arguments(plan)
+
+
+def _add_optimizer_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--optimizer",
         choices=["adamw", "muon", "signsgd", "signum", "steepest"],
@@ -71,6 +76,9 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compute every gradient twice, optimizer.variance_reduction",
     )
+
+
+def _add_speed_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--tflops",
         type=float,

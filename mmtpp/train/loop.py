@@ -42,12 +42,8 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
 
     while progress.step < training.num_steps:
         rows = _next_rows(worker, progress.step)
-        report = train_step(
-            worker.step_context,
-            rows,
-            progress.step,
-            on_micro_batch=partial(worker.enter_micro_batch, progress.step),
-        )
+        enter = partial(worker.enter_micro_batch, progress.step)
+        report = train_step(worker.step_context, rows, progress.step, on_micro_batch=enter)
         progress = progress.after_step()
         is_last = progress.step == training.num_steps
         losses.append(report.losses)

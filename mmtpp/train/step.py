@@ -140,14 +140,12 @@ def train_step(
         with engine.weights_for(gradient_pass):
             for index in range(context.num_micro_batches):
                 on_micro_batch(index)
-                row = rows[min(index, len(rows) - 1)]
-                nll_N = _score_label_losses(context, row, step)
-                if index < len(rows):
-                    weight = weights[index]
-                    if not gradient_pass.at_previous_weights:
-                        nll.append(nll_N.detach())
-                else:
-                    weight = np.zeros_like(weights[-1])
+                place = min(index, len(rows) - 1)
+                nll_N = _score_label_losses(context, rows[place], step)
+                is_repeated = index >= len(rows)
+                weight = np.zeros_like(weights[place]) if is_repeated else weights[place]
+                if not is_repeated and not gradient_pass.at_previous_weights:
+                    nll.append(nll_N.detach())
                 _accumulate(context, nll_N, weight, gradient_pass, total_weight)
 
     losses = _sum_losses(nll, rows, device)
