@@ -38,7 +38,7 @@ OWN = {
         "experiments",
         "compat",
     },
-    "planner": {"core", "config", "model", "train", "compat"},
+    "planner": {"core", "config", "model", "train", "experiments", "compat"},
     "evaluate": {"core", "config", "storage", "runtime", "track", "model", "data"},
     "predict": {"core", "config", "storage", "runtime", "track", "model", "data", "evaluate"},
     "inspect": {"core", "config", "storage", "model", "data", "evaluate.report.style"},
