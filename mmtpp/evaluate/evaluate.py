@@ -20,7 +20,7 @@ from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import Answers, check_template, recorded_answers
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.runtime.hardware import choose_hardware
-from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, join, read_bytes
@@ -68,7 +68,9 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     vocabulary = store_vocabulary(config.store.uri, manifest)
     answers = _check_model(config, vocabulary)
     start_ray()
-    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(
+        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
+    )
     name = run_name(config, "evaluate", store=manifest.fingerprint)
     run_uri = join(config.run.storage_uri, name)
     context = EvaluationContext.from_config(
@@ -76,7 +78,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         manifest=manifest,
         vocabulary=vocabulary,
         answers=answers,
-        hardware=choose_hardware(config),
+        hardware=choose_hardware(config.training, config.model.precision),
         run_uri=run_uri,
     )
     scores = _score(context)

@@ -18,8 +18,8 @@ from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.folder import local_folder
 from mmtpp.model.merge import merge_adapter
 from mmtpp.model.record import TEMPLATE_FILE
-from mmtpp.runtime.hardware import Hardware, workers
-from mmtpp.runtime.machines import wait_for
+from mmtpp.runtime.hardware import Hardware, worker_demand
+from mmtpp.runtime.machines import wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.paths import check_bucket, copy_folder, join
 
@@ -42,7 +42,9 @@ def export(config: RunConfig) -> dict[str, object]:
     check_bucket(config.run.storage_uri)
     start_ray()
     on_cpu = Hardware(on_gpu=False, precision=config.model.precision)
-    wait_for(workers(config, on_cpu, 1), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(
+        worker_demand(config.training, on_cpu, 1), patience_s=config.run.wait_for_machines_s
+    )
     output = join(config.run.storage_uri, run_name(config, "export", store=""), "model")
     task: Any = ray.remote(
         num_cpus=config.training.cpus_per_worker,

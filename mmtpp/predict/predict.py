@@ -39,7 +39,7 @@ from mmtpp.model.record import Answers, check_template, recorded_answers
 from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
 from mmtpp.predict.rejections import Rejections
 from mmtpp.runtime.hardware import choose_hardware
-from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, join, list_source, split_file, write_bytes
@@ -66,11 +66,13 @@ def predict(config: RunConfig) -> dict[str, object]:
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     config = _prepare_events(config, answers, run_uri)
     start_ray()
-    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(
+        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
+    )
     manifest = load_manifest(config.store.uri)
     answers.check(manifest, where=config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    hardware = choose_hardware(config)
+    hardware = choose_hardware(config.training, config.model.precision)
     settings = _actor_settings(config, manifest, answers, hardware.precision)
     plan = make_plan(settings.assemble, vocabulary.token_ids())
     pool = ActorPool.from_config(config, hardware)

@@ -12,13 +12,14 @@ import ray
 import ray.tune
 from ray.tune.schedulers import FIFOScheduler
 
+from mmtpp.compat.ray_hooks import trials_of_results
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import (
     ClusterError,
     ConfigError,
     StorageError,
 )
-from mmtpp.runtime.machines import data_tasks, has_autoscaler, machines, wait_for
+from mmtpp.runtime.machines import data_task_demand, has_autoscaler, machines, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (
@@ -123,7 +124,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
         grid = _fit(tuner, parent)
         # a result has no settings if its trial never reported, and Ray Tune no other way to trials
-        trials = grid._experiment_analysis.trials
+        trials = trials_of_results(grid)
         found = [
             row_of(grid[place], trial, sweep, budget, again) for place, trial in enumerate(trials)
         ]
@@ -181,8 +182,8 @@ def _trials_at_once(sweep: Sweep) -> int:
     """After waiting until there is room for one."""
     patience_s, at_most = sweep.config.run.wait_for_machines_s, sweep.settings.max_concurrent
     need = largest_trial(sweep)
-    for each in (data_tasks(sweep.config), need):
-        wait_for(each, patience_s=patience_s)
+    for each in (data_task_demand(sweep.config.store.machine_labels), need):
+        wait_for_machines(each, patience_s=patience_s)
     if at_most and has_autoscaler():
         return at_most  # each brings its machines, or waits for those of another
     at_once = concurrency(need, machines(need.labels), at_most=at_most)

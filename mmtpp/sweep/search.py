@@ -17,8 +17,8 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from mmtpp.config.load import with_values
-from mmtpp.runtime.hardware import choose_hardware, workers
-from mmtpp.runtime.machines import Need, places
+from mmtpp.runtime.hardware import choose_hardware, worker_demand
+from mmtpp.runtime.machines import ResourceDemand, num_fitting
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import Domain
 
@@ -134,7 +134,7 @@ def _within(sweep: Sweep, values: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def largest_trial(sweep: Sweep) -> Need:
+def largest_trial(sweep: Sweep) -> ResourceDemand:
     """The workers of a trial with as many and as large ones as any has."""
     trainings = [sweep.trial_config(each).training for each in sweep.probes()]
     largest = {
@@ -142,10 +142,16 @@ def largest_trial(sweep: Sweep) -> Need:
         "training.cpus_per_worker": max(each.cpus_per_worker for each in trainings),
     }
     config = with_values(sweep.config, largest)
-    return workers(config, choose_hardware(config), config.training.num_workers)
+    return worker_demand(
+        config.training,
+        choose_hardware(config.training, config.model.precision),
+        config.training.num_workers,
+    )
 
 
-def concurrency(need: Need, machines: Sequence[Mapping[str, float]], *, at_most: int) -> int:
+def concurrency(
+    need: ResourceDemand, machines: Sequence[Mapping[str, float]], *, at_most: int
+) -> int:
     """Trials at a time, so that none holds what another waits for.
 
     Args:
@@ -153,5 +159,5 @@ def concurrency(need: Need, machines: Sequence[Mapping[str, float]], *, at_most:
         machines: resources of each machine there is now.
         at_most: 0 for no such limit.
     """
-    fitting = max(1, places(machines, need.each) // need.count)
+    fitting = max(1, num_fitting(machines, need.resources) // need.count)
     return min(fitting, at_most or fitting)

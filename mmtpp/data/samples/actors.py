@@ -10,9 +10,9 @@ import ray
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.samples.plan import Plan, samples_table
-from mmtpp.runtime.hardware import Hardware, workers
-from mmtpp.runtime.machines import Need, wait_for
-from mmtpp.runtime.progress import Progress
+from mmtpp.runtime.hardware import Hardware, worker_demand
+from mmtpp.runtime.machines import ResourceDemand, wait_for_machines
+from mmtpp.runtime.progress import ProgressBar
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ActorPool:
     on_gpu: bool
     machine_labels: Mapping[str, str]
     batch_size: int
-    need: Need
+    need: ResourceDemand
     patience_s: float
 
     @classmethod
@@ -51,7 +51,7 @@ class ActorPool:
             on_gpu=hardware.on_gpu,
             machine_labels=config.training.machine_labels,
             batch_size=config.evaluation.batch_windows,
-            need=workers(config, hardware, 1),
+            need=worker_demand(config.training, hardware, 1),
             patience_s=config.run.wait_for_machines_s,
         )
 
@@ -71,7 +71,7 @@ def map_samples(
     Yields:
         Tables of the actors, in any order.
     """
-    wait_for(pool.need, patience_s=pool.patience_s)
+    wait_for_machines(pool.need, patience_s=pool.patience_s)
     ids = np.arange(len(plan.samples))
     size = pool.batch_size
     blocks = [samples_table(plan, ids[start : start + size]) for start in range(0, len(ids), size)]
@@ -85,7 +85,7 @@ def map_samples(
         num_gpus=1 if pool.on_gpu else None,
         label_selector=dict(pool.machine_labels) or None,
     )
-    progress = Progress(title, total=len(blocks), unit="batches")
+    progress = ProgressBar(title, total=len(blocks), unit="batches")
     batches: Any = results.iter_batches(batch_size=None, batch_format="pyarrow")
     for table in batches:
         yield table

@@ -13,7 +13,7 @@ from mmtpp.core.errors import MmtppError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
 from mmtpp.evaluate.baselines.history import History
-from mmtpp.runtime.progress import Progress
+from mmtpp.runtime.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class BaselineTasks:
 
     def _wait(self) -> None:
         """Show the progress of the fit until it ends."""
-        progress = Progress("evaluate: fit of baselines", total=self._num_types, unit="types")
+        progress = ProgressBar("evaluate: fit of baselines", total=self._num_types, unit="types")
         before = 0
         while not ray.wait([self._fitted], timeout=POLL_S)[0]:
             count: Any = ray.get(self._counter.count.remote())
@@ -96,7 +96,7 @@ class BaselineTasks:
     def _forecasts(self, histories: Sequence[History]) -> Iterator[dict[str, pa.Table]]:
         task: Any = ray.remote(**self._options)(_forecast)
         tasks = [task.remote(self._fitted, block) for block in _blocks(histories)]
-        progress = Progress("evaluate: baselines", total=len(tasks), unit="tasks")
+        progress = ProgressBar("evaluate: baselines", total=len(tasks), unit="tasks")
         for task_result in tasks:
             yield ray.get(task_result)
             progress.advance(1)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mmtpp.runtime.machines import Need
+from mmtpp.runtime.machines import ResourceDemand
 from mmtpp.sweep.search import concurrency, drawn, param_space, scheduler, searcher
 from mmtpp.sweep.sweep_settings import Domain
 
@@ -51,12 +51,12 @@ def test_every_searcher_and_scheduler_is_the_one_asked_for(sweep_of):
 
 
 def test_trials_at_a_time_never_hold_what_another_waits_for():
-    need = Need("workers", 2, {"CPU": 1.0}, {}, "")
+    need = ResourceDemand("workers", 2, {"CPU": 1.0}, {}, "")
     assert concurrency(need, [{"CPU": 2.0}], at_most=0) == 1
     assert concurrency(need, [{"CPU": 9.0}], at_most=0) == 4
     assert concurrency(need, [{"CPU": 3.5}, {"CPU": 3.5}, {"memory": 1e9}], at_most=0) == 3
     assert concurrency(need, [{"CPU": 9.0}], at_most=3) == 3
-    on_gpus = Need("workers", 2, {"CPU": 1.0, "GPU": 1.0}, {}, "")
+    on_gpus = ResourceDemand("workers", 2, {"CPU": 1.0, "GPU": 1.0}, {}, "")
     assert concurrency(on_gpus, [{"CPU": 9.0, "GPU": 2.0}] * 100, at_most=0) == 100
 
 
