@@ -1,4 +1,4 @@
-"""Optional packages: which extra of ``pip install 'mmtpp[EXTRA]'`` brings what a command imports."""
+"""Extras: the optional packages of a command, installed by ``pip install 'mmtpp[EXTRA]'``."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

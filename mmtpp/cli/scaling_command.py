@@ -5,7 +5,7 @@ import json
 import sys
 
 from mmtpp.storage.paths import join, read_bytes, write_bytes
-from mmtpp.sweep.scaling import Trials, report
+from mmtpp.sweep.scaling import Trials, build_report
 
 
 def add_arguments(scaling: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> None:
         MmtppError: The file is missing, or its trials are too few for a fit.
     """
     result = json.loads(read_bytes(options.result))
-    text, figure = report(Trials.of(result))
+    text, figure = build_report(Trials.from_result(result))
     sys.stdout.write(f"{text}\n")
     write_bytes(join(result["report_uri"], "scaling.md"), text.encode())
     write_bytes(join(result["report_uri"], "scaling.png"), figure)

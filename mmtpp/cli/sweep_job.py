@@ -42,7 +42,7 @@ def run_sweep_job(description: str, argv: Sequence[str] | None = None) -> int:
     try:
         sweep = load_sweep(options.config, options.set)
         if options.dry_run:
-            sys.stdout.write(json.dumps({"name": sweep.name, **sweep.plan()}) + "\n")
+            sys.stdout.write(json.dumps({"name": sweep.name, **sweep.preview()}) + "\n")
             return 0
         from mmtpp.sweep.run_sweep import run  # Ray and MLflow; a dry run needs neither
 

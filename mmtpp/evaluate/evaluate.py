@@ -112,7 +112,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         result |= {"answers": count, "answers_uri": uri}
 
     key = f"{name}-{manifest.fingerprint[:16]}"
-    tracker = MlflowTracker.of_run(config.tracking, RunIdentity(name, run_uri, key))
+    tracker = MlflowTracker.from_run(config.tracking, RunIdentity(name, run_uri, key))
     tracker.params(flat_settings(config))
     tracker.tags(
         {

@@ -127,7 +127,7 @@ class MlflowTracker:
         self._thread.start()
 
     @classmethod
-    def of_run(cls, settings: Tracking, run: RunIdentity) -> "MlflowTracker":
+    def from_run(cls, settings: Tracking, run: RunIdentity) -> "MlflowTracker":
         """The tracker of a run as the configuration and the run describe it."""
         return cls(
             settings.uri,

@@ -226,7 +226,7 @@ def _fit(
     hardware: Hardware,
     callbacks: list,
 ) -> dict[str, object]:
-    tracker = MlflowTracker.of_run(config.tracking, task.run)
+    tracker = MlflowTracker.from_run(config.tracking, task.run)
     tracker.params(flat_settings(config))
     tracker.tags(
         {

@@ -210,7 +210,7 @@ def set_up(task: Task, stop_request: Any) -> Worker:
         smoothing=smoothing_of(config, tick=task.tick, byte_ids=token_ids.byte_ids),
         flops=FlopCounter(model, image_px=task.train.image_px, blank_frame=config.shows_images),
         telemetry=Telemetry(peak),
-        tracker=NullTracker() if rank else MlflowTracker.of_run(config.tracking, task.run),
+        tracker=NullTracker() if rank else MlflowTracker.from_run(config.tracking, task.run),
         watchdog=Watchdog(
             rank=rank,
             num_ranks=num_ranks,
