@@ -1,7 +1,7 @@
-"""The jobs: what each one runs and which settings it cannot do without.
+"""The jobs: their functions and their required settings.
 
-``jobs/NAME.py`` and ``mmtpp NAME`` both start a job from here. A job's module is imported after its
-settings are read, so that ``--help`` and ``--dry-run`` need neither Ray nor torch.
+``jobs/NAME.py`` and ``mmtpp NAME`` both start a job from here. The module of a job is imported
+after its settings are read, so ``--help`` and ``--dry-run`` need neither Ray nor torch.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ class Job:
     """One job.
 
     Attributes:
-        module: Module of the function that does the work.
-        function: Name of the function; takes a ``RunConfig``, returns the result.
-        required: Settings that have no default.
-        description: One sentence, for ``--help``.
+        module: Module of the function that runs the job.
+        function: Name of the function, which takes a ``RunConfig`` and returns the result.
+        required: Settings without a default.
+        description: Description in ``--help``, one sentence.
     """
 
     module: str
@@ -33,7 +33,7 @@ JOBS = {
         "mmtpp.data.prepare",
         "prepare",
         ("source.uri", "store.uri"),
-        "Prepare an event store: raw events and images in, tokenised sequences out.",
+        "Prepare an event store: read raw events and images, write tokenised sequences.",
     ),
     "pretrain": Job(
         "mmtpp.train.launch",
@@ -45,7 +45,7 @@ JOBS = {
         "mmtpp.train.launch",
         "finetune",
         ("store.uri", "run.storage_uri"),
-        "Train to forecast when the next event comes, its type and its text (stage 2).",
+        "Train to forecast the time, the type and the text of the next event (stage 2).",
     ),
     "evaluate": Job(
         "mmtpp.evaluate.evaluate",
@@ -57,7 +57,7 @@ JOBS = {
         "mmtpp.predict.predict",
         "predict",
         ("run.storage_uri", "model.path"),
-        "Forecast the next event of every sequence in a user's own event files.",
+        "Forecast the next event of every sequence in your own event files.",
     ),
     "export": Job(
         "mmtpp.predict.export",
@@ -74,10 +74,10 @@ def run_named_job(name: str, argv: Sequence[str] | None = None, *, example: str 
     Args:
         name: Key of ``JOBS``.
         argv: Arguments; ``sys.argv`` when None.
-        example: Text of ``--help`` in place of the job's description.
+        example: Text of ``--help`` instead of the description of the job.
 
     Returns:
-        Exit status: 0, or 1 after an error a user can act on.
+        Exit status: 0, or 1 after an error that the user can fix.
     """
     job = JOBS[name]
 

@@ -1,4 +1,4 @@
-"""``mmtpp scaling``: fit a scaling law to a finished sweep."""
+"""``mmtpp scaling``: fit a scaling law to the trials of a sweep."""
 
 import argparse
 import json
@@ -18,10 +18,10 @@ def add_arguments(scaling: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fit, print and write.
+    """Fit the law, print it and write the report.
 
     Raises:
-        MmtppError: The file is missing, or its trials are too few for a fit.
+        MmtppError: The file is missing, or has too few trials for a fit.
     """
     result = json.loads(read_bytes(options.result))
     text, figure = build_report(Trials.from_result(result))

@@ -133,7 +133,7 @@ def build_scheduler(sweep: Sweep) -> TrialScheduler:
 
 
 def _move_into_ranges(sweep: Sweep, values: dict[str, Any]) -> dict[str, Any]:
-    """Move values, which Ray has multiplied by 0.8 or 1.2, into their ranges and onto their steps."""
+    """Move values that Ray has multiplied by 0.8 or 1.2 into their ranges, onto their steps."""
     moved = dict(values)
     for key, choice in sweep.space.items():
         if isinstance(choice, Domain):

@@ -51,8 +51,8 @@ class SweepSettings(Section):
         tuple[Literal["pretrain", "finetune", "evaluate"], ...], Field(strict=False, min_length=1)
     ] = ("pretrain",)
     """Jobs of a trial, in order; a later job starts from the model of the job before. Metrics of
-    later jobs begin with the name of the job: ``finetune/validation/...``, ``evaluate/time/rmse_s``.
-    ``evaluate`` scores the validation split."""
+    later jobs begin with the name of the job, as in ``finetune/validation/...`` and
+    ``evaluate/time/rmse_s``. ``evaluate`` scores the validation split."""
     finetune: dict[str, Any] = Field(default={})
     """Settings, by configuration path, of a ``finetune`` that follows ``pretrain``."""
     metric: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=2)]

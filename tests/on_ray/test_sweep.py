@@ -276,7 +276,7 @@ def test_a_budget_ends_a_sweep_and_a_larger_one_resumes_it(store, client, sweep_
     assert row["training.learning_rate"] in (
         0.01,
         0.02,
-    )  # the settings of a trial that never reported
+    )  # known without a report
     assert result["budget_used_up"]
     assert result["best"] == {}
     assert all(child.info.status == "KILLED" for child in _children(client, result["run_id"]))
