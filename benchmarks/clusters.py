@@ -1,19 +1,21 @@
-"""What a cluster of many machines costs its head and the driver of a job.
+"""The cost of a cluster with many machines for its head and for the driver of a job.
 
     make bench-cluster      ten minutes; 24 GiB
 
-Real Ray nodes on this machine, brought by the real autoscaler; no cloud and no network between
-them, and all share these processors, so the times are upper bounds of Ray's own work. So that they
-fit, they have no dashboard agents and no workers that wait for work, and their logs are not sent
-to the driver. For each number of machines: bringing them, a look at the cluster as a
-waiting job does it, Ray Train with a worker on each that only says when it runs, and a preparation
-whose tasks are spread over them. Writes ``clusters.md`` beside this file.
+Ray's autoscaler launches real Ray nodes on this machine, without a cloud and without a network.
+The nodes share the CPUs of this machine, so the times are upper bounds of Ray's own work. To save
+memory, the nodes run no dashboard agents and no idle workers, and their logs are not sent to the
+driver. For each number of machines the benchmark measures: launching them, polling the cluster like
+a waiting job, Ray Train with one worker per machine that only reports its start, and a preparation
+whose tasks run on all machines. Writes ``clusters.md`` next to this file.
 """
 
 import os
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
-os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "900"  # 60 s are few for this machine
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
+os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = (
+    "900"  # the default of 60 s is too short here
+)
 
 import json
 import logging
@@ -39,39 +41,39 @@ from mmtpp.storage.paths import write_bytes
 
 RESULT = Path(__file__).with_suffix(".md")
 SIZES = (4, 16, 64)
-LOT = 8  # machines brought at a time: Ray's agents give up when many start on few processors
-LOOKS = 20
+LOT = 8  # machines launched at a time: Ray's agents time out when many start on few CPUs
+POLLS = 20
 FILES = 512
-SPARE_BYTES = 3 * 2**30  # of memory, without which the next size is left out
+SPARE_BYTES = 3 * 2**30  # free memory that the next size must leave
 LABELS = {"role": "any"}
 MIB = 2**20
 
 
-def _say_when(arguments: dict[str, str]) -> None:
+def _report_start(arguments: dict[str, str]) -> None:
     rank = ray.train.get_context().get_world_rank()
     (Path(arguments["folder"]) / str(rank)).write_text(str(time.time()))
 
 
 def _train_start(workers: int, storage: str) -> dict[str, float]:
-    """Seconds of Ray Train with workers that do nothing, in all and until the last one runs."""
+    """Seconds of Ray Train with idle workers: until the last worker runs, and in total."""
     folder = Path(storage) / f"ranks-{workers}"
     folder.mkdir(parents=True)
     started = time.time()
     trainer = DataParallelTrainer(
-        _say_when,
+        _report_start,
         train_loop_config={"folder": str(folder)},
         scaling_config=ScalingConfig(num_workers=workers, label_selector=LABELS),
         run_config=ray.train.RunConfig(name=f"start-{workers}", storage_path=storage),
     )
     trainer.fit()
-    in_all = time.time() - started
+    total = time.time() - started
     times = [float(path.read_text()) for path in folder.iterdir()]
     assert len(times) == workers
-    return {"until all run": max(times) - started, "in all": in_all}
+    return {"until all run": max(times) - started, "in all": total}
 
 
 def _prepare(workers: int) -> float:
-    """Seconds of a preparation of small files by tasks on all machines."""
+    """Seconds to prepare small files with tasks on all machines."""
     config = config_from_tree(
         {
             "source": {"kind": "mmtpp", "uri": "s3://mmtpp/scale/raw"},
@@ -86,7 +88,7 @@ def _prepare(workers: int) -> float:
 
 
 def _publish() -> None:
-    """Files of two events."""
+    """Write source files of two events."""
     events = [
         {
             "time": float(index),
@@ -101,37 +103,37 @@ def _publish() -> None:
 
 
 def _gcs() -> psutil.Process:
-    """Of the newest head."""
-    found = [
-        each
-        for each in psutil.process_iter(["name", "create_time"])
-        if each.info["name"] == "gcs_server"
+    """The GCS process of the newest head."""
+    servers = [
+        process
+        for process in psutil.process_iter(["name", "create_time"])
+        if process.info["name"] == "gcs_server"
     ]
-    return max(found, key=lambda each: each.info["create_time"])
+    return max(servers, key=lambda process: process.info["create_time"])
 
 
 def measure(size: int, storage: str) -> dict[str, object]:
-    """One row of the table; the machines of the size before are there already."""
+    """Measure one row of the table; the machines of the previous size run already."""
     before = len(machines_with())
     started = time.monotonic()
-    for several in range(before + LOT, size + LOT, LOT):
-        needed = Need("machines", min(several, size), {"CPU": 1.0}, LABELS, "SIZES")
+    for count in range(before + LOT, size + LOT, LOT):
+        needed = Need("machines", min(count, size), {"CPU": 1.0}, LABELS, "SIZES")
         wait_for(needed, patience_s=600)
-    bringing = time.monotonic() - started
-    looks = []
-    for _ in range(LOOKS):
+    launching = time.monotonic() - started
+    polls = []
+    for _ in range(POLLS):
         started = time.monotonic()
         assert size <= len(machines(LABELS))
         assert has_autoscaler()
-        looks.append(time.monotonic() - started)
+        polls.append(time.monotonic() - started)
     start = _train_start(size, storage)
     preparing = _prepare(size)
     return {
         "machines": size,
-        "brought, s each": f"{bringing / max(1, size - before):.1f}",
-        "a look, ms": f"{1e3 * statistics.median(looks):.0f}",
-        "Train: all run, s": f"{start['until all run']:.1f}",
-        "Train: in all, s": f"{start['in all']:.1f}",
+        "launch, s per machine": f"{launching / max(1, size - before):.1f}",
+        "poll of the cluster, ms": f"{1e3 * statistics.median(polls):.0f}",
+        "Train: all workers run, s": f"{start['until all run']:.1f}",
+        "Train: total, s": f"{start['in all']:.1f}",
         "prepare, s": f"{preparing:.1f}",
         "GCS, MiB": f"{_gcs().memory_info().rss / MIB:.0f}",
         "driver, MiB": f"{psutil.Process().memory_info().rss / MIB:.0f}",
@@ -139,13 +141,14 @@ def measure(size: int, storage: str) -> dict[str, object]:
 
 
 def main() -> int:
-    """Measure each size that this machine can hold; 1 if the largest was too much."""
-    most = SIZES[-1]
+    """Measure each size that fits this machine; returns 1 if the largest did not fit."""
+    largest = SIZES[-1]
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        # one that does not start still counts
-        types = {"any": node_type(1, LABELS, 2 * most, is_bare=True)}
-        with autoscaled(Path(scratch) / "cloud", types, most=2 * most, idle_minutes=30) as stack:
+        # twice the number: a machine that fails to start counts as well
+        types = {"any": node_type(1, LABELS, 2 * largest, is_bare=True)}
+        cloud = Path(scratch) / "cloud"
+        with autoscaled(cloud, types, max_machines=2 * largest, idle_minutes=30) as stack:
             os.environ.update(stack.environment())
             ray.init(
                 runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level=logging.WARNING
@@ -165,7 +168,7 @@ def main() -> int:
                     taken = psutil.virtual_memory().used - used
                     growth = taken / size * (SIZES[min(len(rows), len(SIZES) - 1)] - size)
                     if psutil.virtual_memory().available - growth < SPARE_BYTES:
-                        print(f"no memory for more than {size} machines", file=sys.stderr)
+                        print(f"not enough memory for more than {size} machines", file=sys.stderr)
                         break
             finally:
                 ray.shutdown()
@@ -174,7 +177,9 @@ def main() -> int:
     }
     sizes = " / ".join(str(row["machines"]) for row in rows)
     how = f"`make bench-cluster`, {sizes} machines; {machine('ray', used='shared by all')}."
-    missed = [] if rows[-1]["machines"] == most else [f"this machine could not hold {most}"]
+    missed = (
+        [] if rows[-1]["machines"] == largest else [f"{largest} machines did not fit this machine"]
+    )
     return finish(table("Many machines", how, figures), RESULT, missed)
 
 

@@ -1,6 +1,7 @@
-"""A cloud on this machine: Ray's autoscaler asks it for machines, each a Ray node of its own.
+"""A cloud on this machine, whose machines are Ray nodes.
 
-The autoscaler is the real one, Ray's second; what it would ask of EC2 it asks of ``FakeCloud``.
+Ray's autoscaler (version 2) launches them through ``FakeCloud``, like it launches EC2 instances
+through its AWS provider.
 """
 
 import json
@@ -25,13 +26,14 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
 )
 from ray.autoscaler.node_launch_exception import NodeLaunchException
 
-from cluster.local import Head, Stack, down, up
+from cluster.local import down, up
+from cluster.services import Head, Stack
 
 ROOT = Path(__file__).parents[1]
-FOLDER = "MMTPP_FAKE_CLOUD"  # variable: where the machines' processes are written down
+FOLDER = "MMTPP_FAKE_CLOUD"  # variable: folder with the process ids of each machine
 IDLE_MINUTES = 0.4
 OBJECT_STORE_BYTES = 100 * 2**20
-# instead of a dashboard agent: says that there is none, in whole files, and ends with its raylet
+# replaces the dashboard agent: writes port files without a port, and ends with its raylet
 NO_AGENT = """
 for port in metrics_agent metrics_export dashboard_agent_listen; do
     file="$0/${port}_port_$RAY_NODE_ID"
@@ -42,7 +44,7 @@ while kill -0 $PPID 2> /dev/null; do sleep 5; done
 
 
 class FakeCloud(FakeMultiNodeProvider):
-    """Starts Ray nodes here, writes down their processes, and has no machines of some types."""
+    """Starts Ray nodes here and records their processes; some types have no capacity."""
 
     def __init__(self, provider_config: dict[str, Any], cluster_name: str) -> None:
         here = {"gcs_address": os.environ["RAY_ADDRESS"], "head_node_id": FAKE_HEAD_NODE_ID}
@@ -51,10 +53,10 @@ class FakeCloud(FakeMultiNodeProvider):
     def _create_node_with_resources_and_labels(
         self, node_config: dict, tags: dict, count: int, resources: dict, labels: dict
     ) -> None:
-        if "without" in node_config:
-            raise NodeLaunchException("capacity", node_config["without"], None)
-        with self.lock, ExitStack() as patches:  # the autoscaler launches in several threads
-            # all machines share one folder of logs here, and each would read the logs of all
+        if "no_capacity" in node_config:
+            raise NodeLaunchException("capacity", node_config["no_capacity"], None)
+        with self.lock, ExitStack() as patches:  # the autoscaler launches from several threads
+            # all machines share one log folder, and each monitor would read all logs
             patches.enter_context(patch.object(Node, "start_log_monitor"))
             if "bare" in node_config:
                 patches.enter_context(patch.object(services, "start_ray_process", _start_bare))
@@ -64,7 +66,7 @@ class FakeCloud(FakeMultiNodeProvider):
             )
             (name,) = set(self._nodes) - known
         node = cast("Node", self._nodes[name]["node"])
-        processes = [each.pid for _, each in node.live_processes()]
+        processes = [process.pid for _, process in node.live_processes()]
         (Path(os.environ[FOLDER]) / f"{name}.json").write_text(json.dumps(processes))
 
 
@@ -72,56 +74,60 @@ _start_ray_process = services.start_ray_process
 
 
 def _start_bare(command: list[str], *arguments: Any, **named: Any) -> Any:
-    """Start a raylet without a dashboard agent and without workers that wait for work."""
-    found = dict(each.split("=", 1) for each in command if "=" in each)
-    agent = shlex.join(["/bin/sh", "-c", NO_AGENT, found["--session_dir"]])
+    """Start a raylet without a dashboard agent and without idle workers."""
+    options = dict(argument.split("=", 1) for argument in command if "=" in argument)
+    agent = shlex.join(["/bin/sh", "-c", NO_AGENT, options["--session_dir"]])
     changes = {"--dashboard_agent_command": agent, "--num_prestart_python_workers": "0"}
-    assert changes.keys() <= found.keys(), command
-    names = [each.split("=", 1)[0] for each in command]
+    assert changes.keys() <= options.keys(), command
+    names = [argument.split("=", 1)[0] for argument in command]
     bare = [
-        f"{name}={changes[name]}" if name in changes else each
-        for name, each in zip(names, command, strict=True)
+        f"{name}={changes[name]}" if name in changes else argument
+        for name, argument in zip(names, command, strict=True)
     ]
     return _start_ray_process(bare, *arguments, **named)
 
 
 def node_type(
-    cpus: int, labels: Mapping[str, str], most: int, *, without: str = "", is_bare: bool = False
+    cpus: int,
+    labels: Mapping[str, str],
+    max_machines: int,
+    *,
+    no_capacity: str = "",
+    is_bare: bool = False,
 ) -> dict:
-    """A group of machines, none of which is there at first.
+    """A group of machines in the autoscaler's configuration, at first without machines.
 
     Args:
-        cpus: of each.
-        labels: Ray's, of each.
-        most: that there may be.
-        without: why the cloud has none, if it has none.
-        is_bare: their nodes have no dashboard agent and no workers before there is work, so that
-            many fit on this machine.
+        cpus: Number of CPUs of a machine.
+        labels: Ray labels of a machine.
+        max_machines: Maximum number of machines.
+        no_capacity: Error of the cloud if it has no such machines; empty if it has.
+        is_bare: Nodes run no dashboard agent and no idle workers, so that many fit on this machine.
     """
     return {
         "resources": {"CPU": cpus, "object_store_memory": OBJECT_STORE_BYTES},
         "labels": dict(labels),
         "node_config": {
-            **({"without": without} if without else {}),
+            **({"no_capacity": no_capacity} if no_capacity else {}),
             **({"bare": True} if is_bare else {}),
         },
         "min_workers": 0,
-        "max_workers": most,
+        "max_workers": max_machines,
     }
 
 
 @contextmanager
 def autoscaled(
-    home: Path, types: Mapping[str, dict], most: int, idle_minutes: float = IDLE_MINUTES
+    home: Path, types: Mapping[str, dict], max_machines: int, idle_minutes: float = IDLE_MINUTES
 ) -> Iterator[Stack]:
-    """A stack whose head runs no work and whose other machines come and go."""
+    """A stack whose head runs no work and whose machines are launched and removed on demand."""
     config = {
         "cluster_name": "fake",
-        "max_workers": most,
+        "max_workers": max_machines,
         "provider": {
             "type": "external",
             "module": f"{__name__}.FakeCloud",
-            "disable_node_updaters": True,  # nothing to install over SSH
+            "disable_node_updaters": True,  # nothing is installed over SSH
             "disable_launch_config_check": True,
         },
         "available_node_types": {
@@ -157,7 +163,7 @@ def autoscaled(
         "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        # processes of many machines start on few processors; Ray gives up after 60 s five times
+        # many processes start on few CPUs; Ray retries five times with a timeout of 60 s by default
         "RAY_worker_register_timeout_seconds": "900",
         "PYTHONPATH": str(ROOT),
         FOLDER: str(machines),
@@ -171,7 +177,7 @@ def autoscaled(
 
 
 def machines_with(**labels: str) -> list[str]:
-    """Ids of the machines there are now."""
+    """Ids of the running machines with these labels, without the head."""
     return [
         node["NodeID"]
         for node in ray.nodes()
@@ -182,18 +188,20 @@ def machines_with(**labels: str) -> list[str]:
 
 
 def lose(stack: Stack, machine: str) -> None:
-    """Take a machine away with everything on it, without notice."""
+    """Kill a machine with all its processes, without notice."""
     for pid in json.loads((stack.home / "machines" / f"{machine}.json").read_text()):
         if psutil.pid_exists(pid):
             process = psutil.Process(pid)
-            for each in [*process.children(recursive=True), process]:
-                if each.is_running():
-                    each.send_signal(signal.SIGKILL)
+            for member in [*process.children(recursive=True), process]:
+                if member.is_running():
+                    member.send_signal(signal.SIGKILL)
 
 
 def wait_until_gone(seconds: float, **labels: str) -> None:
-    """Until the autoscaler has taken all such machines away."""
+    """Wait until the autoscaler has removed all machines with these labels."""
     deadline = time.monotonic() + seconds
     while machines_with(**labels):
-        assert time.monotonic() < deadline, f"machines that stay: {machines_with(**labels)}"
+        assert time.monotonic() < deadline, (
+            f"machines that were not removed: {machines_with(**labels)}"
+        )
         time.sleep(0.5)

@@ -1,17 +1,19 @@
-"""History and branches against one forward pass for every target, as the published code does it.
+"""History and branches compared with one forward pass per target, the method of the published code.
 
     python -m benchmarks.forecast        make bench-forecast
 
-The tiny model on the first 301 comments of real danmaku videos: all 300 targets in one pass, time
-and type, scored exactly or as whole distributions; against a pass over the whole history for each
-of some targets, which are spread evenly. Both in one run, on the same model, with the same code.
-Also the operations of stage 2 for every supervised target, with branches and with one a sequence.
+The tiny model reads the first 301 comments of real danmaku videos. One pass scores the time and the
+type of all 300 targets, exactly or as whole distributions. The alternative is one pass over the
+history for every target; it is measured at evenly spaced targets. Both run in one process, with the
+same model and code. The benchmark also counts the operations of stage 2 per supervised target, with
+branches and with one target per sequence.
 """
 
 import os
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +33,15 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import assemble_settings, template_of
 from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
 from mmtpp.model.next_event_scores import Forecaster
 from mmtpp.model.qwen_vl import build_tiny
 
 RESULT = Path(__file__).with_suffix(".md")
-TARGETS, VIDEOS, ALONE = 300, 3, 12
-ASKED = ("time", "type")
+TARGETS, VIDEOS, SINGLE_TARGETS = 300, 3, 12
+TASKS = ("time", "type")
 FLOOR = 50.0
 
 
@@ -61,85 +64,140 @@ def as_row(laid: BranchedTokens, num_events: int) -> Row:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores targets of a sequence with the tiny model.
+
+    Attributes:
+        model: The tiny model.
+        forecaster: Reads whole distributions from the model.
+        batcher: Builds the model's inputs.
+        template: Template with questions after the history.
+        type_ids: Token ids of the event types.
+        first_bytes: First bytes that are expanded for whole distributions.
+    """
+
+    model: EventModel
+    forecaster: Forecaster
+    batcher: Batcher
+    template: Template
+    type_ids: torch.Tensor
+    first_bytes: tuple[int, ...]
+
+    def seconds(self, events: Events, targets: list[int], *, whole: bool) -> tuple[float, Row]:
+        """Seconds to score targets exactly, or to read their whole distributions; and the row."""
+        expansions = self.first_bytes if whole else ()
+        started = time.perf_counter()
+        laid = lay_out_branches(self.template, events, targets, tasks=TASKS, expansions=expansions)
+        row = as_row(laid, len(events))
+        if whole:
+            self.forecaster(row, self.batcher(row))
+        else:
+            with torch.inference_mode():
+                self.model(self.batcher(row), self.type_ids)
+        return time.perf_counter() - started, row
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Targets per second of each video.
+
+    Attributes:
+        branches: With one pass for all targets.
+        re_encoding: With one pass over the history per target.
+        tokens: Number of tokens in the row with all targets.
+    """
+
+    branches: list[float]
+    re_encoding: list[float]
+    tokens: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Rate with branches divided by the rate with re-encoding."""
+        pairs = zip(self.branches, self.re_encoding, strict=True)
+        return [branches / re_encoding for branches, re_encoding in pairs]
+
+
+def measure_rates(scorer: Scorer, videos: list[Events], *, whole: bool) -> Rates:
+    """Measure both methods on each video, exactly or with whole distributions."""
+    single = np.linspace(1, TARGETS, SINGLE_TARGETS).astype(int).tolist()
+    every = list(range(1, TARGETS + 1))
+    rates = Rates([], [], [])
+    scorer.seconds(videos[0], every, whole=whole)  # warm-up
+    for events in videos:
+        apart = [scorer.seconds(events, [target], whole=whole)[0] for target in single]
+        spent, row = scorer.seconds(events, every, whole=whole)
+        rates.branches.append(TARGETS / spent)
+        rates.re_encoding.append(len(apart) / sum(apart))
+        rates.tokens.append(len(row.input_ids))
+    return rates
+
+
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     torch.set_num_threads(THREADS)
-    there = data_sets(WORK)
-    if "danmaku" not in there:
+    available = data_sets(WORK)
+    if "danmaku" not in available:
         print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)
         return 2
-    config = configuration(there["danmaku"], BUDGET)
+    config = configuration(available["danmaku"], BUDGET)
     prepare(config)
     manifest, vocabulary = open_store(config)
     settings = assemble_settings(config, manifest, split="train")
     grid = interval_range(settings).grid(num_bytes=config.template.time_bytes)
-    template = Template(vocabulary.token_ids(), template_of(config), asked=True)
+    template = Template(vocabulary.token_ids(), template_of(config), has_questions=True)
     reader = StoreReader(settings.store)
-    long = [
-        each.events.slice(0, TARGETS + 1)
-        for each in reader.sequences(reader.files(), with_text=True)
-        if len(each.events) > TARGETS
+    videos = [
+        sequence.events.slice(0, TARGETS + 1)
+        for sequence in reader.sequences(reader.files(), with_text=True)
+        if len(sequence.events) > TARGETS
     ][:VIDEOS]
     model = EventModel(build_tiny(vocabulary, seed=0)).eval()
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    type_ids = torch.tensor(vocabulary.type_ids(codes))
-    forecaster = Forecaster(model, vocabulary.token_ids(), vocabulary.type_ids(codes), grid)
-    batcher = batcher_of(config, vocabulary)
-
-    def seconds(events: Events, targets: list[int], *, whole: bool) -> tuple[float, Row]:
-        """To score targets exactly, or to read their whole distributions."""
-        expansions = grid.first_bytes if whole else ()
-        started = time.perf_counter()
-        laid = lay_out_branches(template, events, targets, tasks=ASKED, expansions=expansions)
-        row = as_row(laid, len(events))
-        if whole:
-            forecaster(row, batcher(row))
-        else:
-            with torch.inference_mode():
-                model(batcher(row), type_ids)
-        return time.perf_counter() - started, row
-
-    spread = np.linspace(1, TARGETS, ALONE).astype(int).tolist()
-    every = list(range(1, TARGETS + 1))
+    type_ids = vocabulary.type_ids(codes)
+    scorer = Scorer(
+        model,
+        Forecaster(model, vocabulary.token_ids(), type_ids, grid),
+        batcher_of(config, vocabulary),
+        template,
+        torch.tensor(type_ids),
+        grid.first_bytes,
+    )
     counter = FlopCounter(
         model.train(), image_px=config.template.image_px, blank_frame=config.shows_images
     )
     model.eval()
-    supervised = [_supervised(counter, template, events) for events in long]
-    rates: dict[bool, tuple[list[float], list[float]]] = {True: ([], []), False: ([], [])}
-    tokens: list[float] = []
-    for whole, (together, alone) in rates.items():
-        seconds(long[0], every, whole=whole)  # warms up
-        for events in long:
-            apart = [seconds(events, [target], whole=whole)[0] for target in spread]
-            spent, row = seconds(events, every, whole=whole)
-            together.append(TARGETS / spent)
-            alone.append(len(apart) / sum(apart))
-            if whole:
-                tokens.append(len(row.input_ids))
-    ratios = {
-        whole: [ours / other for ours, other in zip(*pair, strict=True)]
-        for whole, pair in rates.items()
-    }
+    supervised = [_supervised(counter, template, events) for events in videos]
+    distributions = measure_rates(scorer, videos, whole=True)
+    scores = measure_rates(scorer, videos, whole=False)
+    return _report(scores, distributions, supervised, len(grid.first_bytes))
+
+
+def _report(
+    scores: Rates, distributions: Rates, supervised: list[float], num_first_bytes: int
+) -> int:
+    """Print and write the results; returns 1 if a floor is missed."""
     floors = {
-        f"targets scored a second, branches over re-encoding (floor {FLOOR:.0f})": ratios[False],
-        "supervised targets per operation, branches over one a sequence "
+        f"targets scored per second, branches over re-encoding (floor {FLOOR:.0f})": scores.ratios,
+        "supervised targets per operation, branches over one per sequence "
         f"(floor {FLOOR:.0f})": supervised,
     }
-    others = {
-        "the same with whole distributions": ratios[True],
-        "targets scored a second, branches": rates[False][0],
-        "targets scored a second, re-encoding": rates[False][1],
-        "whole distributions a second, branches": rates[True][0],
-        "whole distributions a second, re-encoding": rates[True][1],
-        "tokens of the row with whole distributions": tokens,
+    figures = {
+        "the same with whole distributions": distributions.ratios,
+        "targets scored per second, branches": scores.branches,
+        "targets scored per second, re-encoding": scores.re_encoding,
+        "whole distributions per second, branches": distributions.branches,
+        "whole distributions per second, re-encoding": distributions.re_encoding,
+        "tokens of the row with whole distributions": distributions.tokens,
     }
     text = table(
         "Forecasts",
         f"`make bench-forecast`; {machine('torch', 'transformers', used='both used')}. "
-        f"{VIDEOS} danmaku videos, {TARGETS} targets each, {len(grid.first_bytes)} first bytes "
-        f"expanded; median [range] over the videos; re-encoding measured at {ALONE} targets.",
-        {name: _figure(values) for name, values in others.items()},
+        f"{VIDEOS} danmaku videos, {TARGETS} targets each, {num_first_bytes} first bytes "
+        "expanded; median [range] over the videos; re-encoding measured at "
+        f"{SINGLE_TARGETS} targets.",
+        {name: _figure(values) for name, values in figures.items()},
         floors={name: _figure(values) for name, values in floors.items()},
     )
     missed = [name for name, values in floors.items() if statistics.median(values) < FLOOR]
@@ -147,17 +205,17 @@ def main() -> int:
 
 
 def _supervised(counter: FlopCounter, template: Template, events: Events) -> float:
-    """How many times the targets that an operation of stage 2 trains, against one a sequence.
+    """Ratio of supervised targets per operation in stage 2: with branches to one per sequence.
 
-    One target is drawn anywhere, so its history is half the sequence on average.
+    A single target is drawn uniformly, so its history is half the sequence on average.
     """
-    every = lay_out_branches(template, events, range(1, len(events)), tasks=ASKED)
+    every = lay_out_branches(template, events, range(1, len(events)), tasks=TASKS)
     branches = counter(as_row(every, len(events))).total / (len(events) - 1)
     alone = [
         counter(
-            as_row(lay_out_branches(template, events, [target], tasks=ASKED), len(events))
+            as_row(lay_out_branches(template, events, [target], tasks=TASKS), len(events))
         ).total
-        for target in np.linspace(1, len(events) - 1, ALONE).astype(int).tolist()
+        for target in np.linspace(1, len(events) - 1, SINGLE_TARGETS).astype(int).tolist()
     ]
     return statistics.mean(alone) / branches
 

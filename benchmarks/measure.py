@@ -1,4 +1,4 @@
-"""Timing and the description of the machine, shared by the benchmarks."""
+"""Timing, tables and the description of the machine, used by all benchmarks."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ ROUNDS = 5
 
 
 def rate(work: Callable[[], object], items: int, *, rounds: int = ROUNDS) -> list[float]:
-    """Items a second in each round, after one round to warm up."""
+    """Items per second in each round, after one warm-up round."""
     work()
     rates = []
     for _ in range(rounds):
@@ -24,8 +24,10 @@ def rate(work: Callable[[], object], items: int, *, rounds: int = ROUNDS) -> lis
 
 
 def figure(rates: list[float]) -> str:
-    """Median and range of rates, in millions."""
-    low, middle, high = (each / 1e6 for each in (min(rates), statistics.median(rates), max(rates)))
+    """Median and range of rates, in millions, as text."""
+    low, middle, high = (
+        value / 1e6 for value in (min(rates), statistics.median(rates), max(rates))
+    )
     digits = 0 if middle >= 10 else 3
     return f"{middle:.{digits}f} M [{low:.{digits}f}-{high:.{digits}f}]"
 
@@ -36,7 +38,7 @@ def ratio(ours: list[float], other: list[float]) -> float:
 
 
 def machine(*packages: str, used: str = "one used") -> str:
-    """Processor, cores and versions, in one line."""
+    """CPU, cores and versions of packages, in one line."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -50,14 +52,14 @@ def machine(*packages: str, used: str = "one used") -> str:
 def table(
     title: str, how: str, figures: Mapping[str, str], *, floors: Mapping[str, str] | None = None
 ) -> str:
-    """Markdown of a benchmark: how it was run and its figures, those with a floor in bold first."""
+    """Markdown of a benchmark: how it was run and its figures; figures with a floor first, bold."""
     rows = [f"| {name} | **{value}** |" for name, value in (floors or {}).items()]
     rows += [f"| {name} | {value} |" for name, value in figures.items()]
     return "\n".join([f"# {title}", "", how, "", "| | |", "|---|---|", *rows, ""])
 
 
 def finish(text: str, result: Path, missed: Sequence[str] = ()) -> int:
-    """Print and keep the result, name the missed floors; returns the exit status."""
+    """Print and write the result and print the missed floors; returns the exit status."""
     print(text)
     result.write_text(text, encoding="utf-8")
     for name in missed:

@@ -1,4 +1,4 @@
-"""The README's pictures, from the runs of ``make demo``; needs Chromium.
+"""The pictures of the README, taken from the runs of ``make demo``; needs Chromium.
 
 make pictures
 """
@@ -17,24 +17,24 @@ from cluster.local import default_home, up
 
 FOLDER = Path(__file__).parents[1] / "pictures"
 WAIT_MS = 60_000
-EVENT = 40  # of the example, whose card is shown
+EVENT = 40  # position of the event whose card is shown
 
 
 def _newest(client: MlflowClient, job: str) -> Run:
-    experiments = [each.experiment_id for each in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(
         experiments,
         filter_string=f"tags.`mmtpp.job` = '{job}'",
         order_by=["attributes.start_time DESC"],
     )
-    wanted = [run for run in runs if run.info.status == "FINISHED"]
-    if not wanted:
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    if not finished:
         raise SystemExit(f"no finished run of jobs/{job}.py in MLflow: run `make demo` first")
-    return wanted[0]
+    return finished[0]
 
 
 def report(browser: Browser, client: MlflowClient) -> None:
-    """The end of the report: an example with an event pointed at."""
+    """Screenshot of the end of the report: an example with one event selected."""
     run = _newest(client, "evaluate")
     with tempfile.TemporaryDirectory() as folder:
         path = client.download_artifacts(run.info.run_id, "report.html", folder)
@@ -49,7 +49,7 @@ def report(browser: Browser, client: MlflowClient) -> None:
 
 
 def curves(browser: Browser, client: MlflowClient, mlflow_uri: str) -> None:
-    """The curves of the fine-tuning in MLflow."""
+    """Screenshot of the fine-tuning's curves in MLflow."""
     run = _newest(client, "finetune")
     page = browser.new_page(viewport={"width": 1400, "height": 760})
     place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/model-metrics"
@@ -59,13 +59,13 @@ def curves(browser: Browser, client: MlflowClient, mlflow_uri: str) -> None:
     page.locator(".js-plotly-plot .scatterlayer path.js-line").first.wait_for(
         state="attached", timeout=WAIT_MS
     )
-    page.wait_for_timeout(2000)  # the other charts
+    page.wait_for_timeout(2000)  # until the other charts are drawn
     page.screenshot(path=FOLDER / "mlflow.png")
     page.close()
 
 
 def main() -> int:
-    """Take both."""
+    """Take both screenshots."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if chromium is None:
         print("no Chromium on this machine: apt install chromium", file=sys.stderr)
@@ -78,7 +78,7 @@ def main() -> int:
         report(browser, client)
         curves(browser, client, stack.mlflow_uri)
         browser.close()
-    for path in FOLDER.glob("*.png"):  # they are shipped with every job: a third of the size
+    for path in FOLDER.glob("*.png"):  # fewer colours make the files three times smaller
         with Image.open(path) as image:
             small = image.convert("RGB").quantize(colors=64, dither=Image.Dither.NONE)
         small.save(path, optimize=True)

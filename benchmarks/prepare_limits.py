@@ -1,4 +1,4 @@
-"""What the parts of ``prepare`` reach alone."""
+"""Speed of single parts of ``prepare`` outside the pipeline."""
 
 import json
 import time
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 def limits(source: str) -> dict[str, float]:
-    """What one process reaches at the parts alone, in units a second."""
+    """Speed of one process at each part, in units per second."""
     infos = list_files(join(source), ".json")[:150]
     images = list_files(join(source, "frames"), ".jpg")[:2000]
-    found: dict[str, float] = {}
+    rates: dict[str, float] = {}
 
     def read(paths: list[str]) -> list[bytes]:
         with ThreadPoolExecutor(16) as pool:
@@ -29,7 +29,7 @@ def limits(source: str) -> dict[str, float]:
     def timed(name: str, work: Callable[[], T], amount: Callable[[T], float]) -> T:
         started = time.perf_counter()
         result = work()
-        found[name] = amount(result) / (time.perf_counter() - started)
+        rates[name] = amount(result) / (time.perf_counter() - started)
         return result
 
     def size(files: list[bytes]) -> float:
@@ -51,4 +51,4 @@ def limits(source: str) -> dict[str, float]:
         lambda: [decode_image(p, image_px=IMAGE_PX, max_pixels=10**8) for p in pictures[:500]],
         lambda _: 500,
     )
-    return found
+    return rates

@@ -1,4 +1,4 @@
-"""The table of the benchmark of ``prepare``, and which floors it misses."""
+"""The tables of the benchmark of ``prepare``, and the missed floors."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -6,20 +6,22 @@ from statistics import median
 from benchmarks.measure import machine
 from benchmarks.replicate import Published
 
-EPOCHS = 3  # of the comparison with images
+EPOCHS = 3  # number of epochs in the comparison with images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Preparation:
     """One run of ``prepare``.
 
     Attributes:
-        workers: processes.
-        seconds: by the clock.
-        by_step: of them, by the name of the step.
-        memory: bytes of this process and the workers, at the end of each tenth of the run.
-        worker_cpu, driver_cpu, server_cpu: processor seconds.
-        in_queue: seconds that workers were ready but others had the processors.
+        workers: Number of worker processes.
+        seconds: Wall-clock seconds.
+        by_step: Wall-clock seconds of each step, by its name.
+        memory: Bytes of the driver and the workers at the end of each tenth of the run.
+        worker_cpu: CPU seconds of the workers.
+        in_queue: Seconds that workers were ready to run but had no CPU.
+        driver_cpu: CPU seconds of the driver.
+        server_cpu: CPU seconds of the S3 server.
     """
 
     workers: int
@@ -32,59 +34,98 @@ class Preparation:
     server_cpu: float
 
 
-def report(
-    sizes: dict[str, Published],
-    alone: dict[str, float],
-    published: dict[str, tuple[float, float]],
-    runs: dict[tuple[str, int], list[Preparation]],
-    after: dict[str, dict[str, float]],
-) -> tuple[str, list[str]]:
-    """Markdown, and the floors that were missed."""
-    missed: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Everything that the benchmark measured.
 
-    def floor(name: str, value: float, least: float, shown: str) -> str:
-        if value < least:
-            missed.append(f"{name}: {shown}")
-        return f"| {name} | **{shown}** |"
+    Attributes:
+        sizes: Size of each data set, by its name.
+        alone: Speed of single parts in one process, in units per second.
+        published: CPU seconds per event in the published style, once and per epoch, by data set.
+        runs: Runs of ``prepare``, by data set and number of workers.
+        after: Seconds of planning and assembling, by data set.
+    """
 
+    sizes: dict[str, Published]
+    alone: dict[str, float]
+    published: dict[str, tuple[float, float]]
+    runs: dict[tuple[str, int], list[Preparation]]
+    after: dict[str, dict[str, float]]
+
+
+class Floors:
+    """Rows of a table for figures with a floor, and the names of missed floors."""
+
+    def __init__(self) -> None:
+        self.missed: list[str] = []
+
+    def row(self, name: str, value: float, minimum: float, text: str) -> str:
+        """A row of the table; records the floor as missed if the value is below the minimum."""
+        if value < minimum:
+            self.missed.append(f"{name}: {text}")
+        return f"| {name} | **{text}** |"
+
+
+def report(measured: Measurements) -> tuple[str, list[str]]:
+    """The report in Markdown, and the missed floors."""
+    floors = Floors()
     lines = [
-        "## Against the published style, by processor time",
+        *_comparison(measured, floors),
+        *_preparations(measured),
+        *_scaling(measured, floors),
+        *_planning_and_assembling(measured, floors),
+        *_limits(measured),
+    ]
+    head = HEAD.format(
+        sizes=measured.sizes["images"],
+        machine=machine(
+            "ray", "pyarrow", "pillow", "tokenizers", "orjson", used="shared with the server"
+        ),
+    )
+    return head + "\n".join(lines) + "\n", floors.missed
+
+
+def _comparison(measured: Measurements, floors: Floors) -> list[str]:
+    """CPU time compared with the published style."""
+    lines = [
+        "## CPU time compared with the published style",
         "",
-        "| | us an event | all, CPU s |",
+        "| | us per event | total, CPU s |",
         "|---|---|---|",
     ]
     ratios = []
-    for name, epochs, least in (("plain", 1, 10.0), ("images", EPOCHS, 20.0)):
-        once, epoch = published[name]
-        done, events = after[name], sizes[name].events
-        prepared = median(run.worker_cpu + run.driver_cpu for run in runs[name, 1])
-        assembled = done["first epoch CPU"] + (epochs - 1) * done["later epoch CPU"]
-        ours = prepared + done["plan CPU"] + assembled
+    for name, epochs, minimum in (("plain", 1, 10.0), ("images", EPOCHS, 20.0)):
+        once, epoch = measured.published[name]
+        after, events = measured.after[name], measured.sizes[name].events
+        prepared = median(run.worker_cpu + run.driver_cpu for run in measured.runs[name, 1])
+        assembled = after["first epoch CPU"] + (epochs - 1) * after["later epoch CPU"]
+        ours = prepared + after["plan CPU"] + assembled
         theirs = events * (once + epochs * epoch)
-        what = f"{name}, {epochs} epoch{'s' if epochs > 1 else ''}"
+        title = f"{name}, {epochs} epoch{'s' if epochs > 1 else ''}"
         lines += [
-            f"| published, {what} | {theirs / events * 1e6:.0f} | {theirs:,.0f} |",
-            f"| ours: prepare {prepared:.0f}, plan {done['plan CPU']:.0f}, "
+            f"| published, {title} | {theirs / events * 1e6:.0f} | {theirs:,.0f} |",
+            f"| ours: prepare {prepared:.0f}, plan {after['plan CPU']:.0f}, "
             f"assemble {assembled:.0f} | {ours / events * 1e6:.1f} "
             f"| {ours:,.0f} |",
         ]
+        ratio = theirs / ours
         ratios.append(
-            floor(f"{what}: ratio (floor {least:g})", theirs / ours, least, f"{theirs / ours:.1f}")
+            floors.row(f"{title}: ratio (floor {minimum:g})", ratio, minimum, f"{ratio:.1f}")
         )
-    lines += [
-        "",
-        "| | |",
-        "|---|---|",
-        *ratios,
-        "",
+    return [*lines, "", "| | |", "|---|---|", *ratios, ""]
+
+
+def _preparations(measured: Measurements) -> list[str]:
+    """Speed and memory of every run of ``prepare``."""
+    lines = [
         "## Preparing",
         "",
         "| | workers | s | events/s | read MB/s | decode frames/s | finish events/s "
-        "| CPU s: workers | driver | server | workers ready, without a core |",
+        "| CPU s: workers | driver | server | workers waiting for a core |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (name, workers), turns in runs.items():
-        size = sizes[name]
+    for (name, workers), turns in measured.runs.items():
+        size = measured.sizes[name]
         for run in turns:
             by_step = run.by_step
             frames = f"{size.frames / by_step['DecodeImages']:,.0f}" if size.frames else ""
@@ -96,105 +137,118 @@ def report(
                 f"| {run.worker_cpu:.0f} | {run.driver_cpu:.0f} | {run.server_cpu:.0f} "
                 f"| {run.in_queue:.1f} s |"
             )
-    lines += ["", "Memory, MiB, of driver and workers at each tenth of the run:", ""]
+    lines += ["", "Memory of driver and workers in MiB, at each tenth of the run:", ""]
     lines += [
         f"- {name}, {workers} workers: "
         + ", ".join(f"{value / 2**20:,.0f}" for value in run.memory)
-        for (name, workers), (run, *_) in runs.items()
+        for (name, workers), (run, *_) in measured.runs.items()
     ]
-    lines += ["", "| | |", "|---|---|"]
+    return lines
+
+
+def _scaling(measured: Measurements, floors: Floors) -> list[str]:
+    """Two workers compared with one, and memory with five times the events."""
+    lines = ["", "| | |", "|---|---|"]
     for name in ("plain", "images"):
-        one, two = runs[name, 1], runs[name, 2]
+        one, two = measured.runs[name, 1], measured.runs[name, 2]
         work = median(run.worker_cpu for run in one) / median(run.worker_cpu for run in two)
         clock = median(run.seconds for run in one) / (2 * median(run.seconds for run in two))
-        others = median((run.server_cpu + run.driver_cpu) / (2 * run.seconds) for run in two)
+        server_share = median((run.server_cpu + run.driver_cpu) / (2 * run.seconds) for run in two)
         lines += [
-            floor(
-                f"{name}, two processes against one: work done by a second of a worker's "
-                "processor (floor 0.85)",
+            floors.row(
+                f"{name}, two workers compared with one: work per CPU second of a worker "
+                "(floor 0.85)",
                 work,
                 0.85,
                 f"{work:.2f}",
             ),
-            f"| {name}, the same by the clock; server and driver, without a core of their own, "
-            f"take {others:.0%} of the two there are | {clock:.2f} |",
+            f"| {name}, the same by wall-clock time; server and driver, which have no separate "
+            f"core, use {server_share:.0%} of the two cores | {clock:.2f} |",
         ]
-    growth = max(runs["images", 2][0].memory) / max(runs["few", 2][0].memory)
+    growth = max(measured.runs["images", 2][0].memory) / max(measured.runs["few", 2][0].memory)
+    lines.append(
+        floors.row(
+            "peak memory of five times the events (at most 1.2)", 1.2 / growth, 1.0, f"{growth:.2f}"
+        )
+    )
+    return lines
+
+
+def _planning_and_assembling(measured: Measurements, floors: Floors) -> list[str]:
+    """Cost of another Delta, and speed of assembling."""
+    after = measured.after
     shares = {
-        name: after[name]["another Delta"] / median(run.seconds for run in runs[name, 2])
+        name: after[name]["another Delta"] / median(run.seconds for run in measured.runs[name, 2])
         for name in ("images", "plain")
     }
-    lines += [
-        floor(
-            "peak memory of five times the events (at most 1.2)", 1.2 / growth, 1.0, f"{growth:.2f}"
-        ),
-        floor(
-            "another Delta, share of the first preparation, images (below 2 %)",
+    return [
+        floors.row(
+            "planning for another Delta, share of the first preparation, images (below 2 %)",
             0.02 / shares["images"],
             1.0,
             f"{shares['images']:.2%}: {after['images']['another Delta']:.1f} s",
         ),
         f"| the same without images | {shares['plain']:.2%} |",
-        floor(
-            "assembling, tokens a second of one processor, row groups in memory, no images "
+        floors.row(
+            "assembling, tokens per second of one core, row groups in memory, no images "
             "(floor 5 M)",
             after["plain"]["tokens/s in memory"],
             5e6,
             f"{after['plain']['tokens/s in memory'] / 1e6:.1f} M",
         ),
         *(
-            f"| {what}, {name} | {done['tokens'] / done[key] / 1e6:.1f} M tokens/s |"
-            for name, done in after.items()
-            for what, key in (
-                ("random order, first epoch, by the clock", "first epoch"),
-                ("the same by processor time", "first epoch CPU"),
-                ("later epochs, from the disk cache, by the clock", "later epoch"),
+            f"| {title}, {name} | {seconds['tokens'] / seconds[key] / 1e6:.1f} M tokens/s |"
+            for name, seconds in after.items()
+            for title, key in (
+                ("random order, first epoch, by wall-clock time", "first epoch"),
+                ("the same by CPU time", "first epoch CPU"),
+                ("later epochs, from the disk cache, by wall-clock time", "later epoch"),
             )
         ),
-        "",
-        "## What bounds each part: one process, nothing else",
-        "",
-        "| | a second | reached |",
-        "|---|---|---|",
     ]
+
+
+def _limits(measured: Measurements) -> list[str]:
+    """Speed of single parts in one process, and the share of it that ``prepare`` reaches."""
+    sizes, runs = measured.sizes, measured.runs
     reading = median(run.by_step["ReadShard"] for run in runs["plain", 1])
     decoding = median(run.by_step["DecodeImages"] for run in runs["images", 1])
     event_rate = sizes["plain"].event_bytes / 1e6 / reading
-    of_limit = {
+    reached = {
         "event files, MB": event_rate,
         "JSON parse (orjson), MB": event_rate,
         "image files, MB": sizes["images"].image_bytes / 1e6 / decoding,
         "JPEG decode and resize, frames": sizes["images"].frames / decoding,
     }
-    lines += [
-        f"| {name} | {value:,.0f} | "
-        + (f"{of_limit[name]:,.0f} ({of_limit[name] / value:.0%}) |" if name in of_limit else "|")
-        for name, value in alone.items()
-    ]
-    head = HEAD.format(
-        sizes=sizes["images"],
-        machine=machine(
-            "ray", "pyarrow", "pillow", "tokenizers", "orjson", used="shared with the server"
+    return [
+        "",
+        "## Limits: single parts in one process",
+        "",
+        "| part | per second | reached by prepare |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {value:,.0f} | "
+            + (f"{reached[name]:,.0f} ({reached[name] / value:.0%}) |" if name in reached else "|")
+            for name, value in measured.alone.items()
         ),
-    )
-    return head + "\n".join(lines) + "\n", missed
+    ]
 
 
 HEAD = """# Preparing, planning and assembling
 
 `make bench-prepare`; {machine}.
 
-Real danmaku (92 videos, 130,198 comments) copied under new names, with generated frames of 480 x
+Real danmaku (92 videos, 130,198 comments), copied under new names, with generated frames of 480 x
 270 pixels: {sizes.events:,} events, {sizes.frames:,} frames, {sizes.event_bytes:,} bytes of events
-and {sizes.image_bytes:,} of images, on a SeaweedFS server on the same machine, which takes its
-share of the two cores. Copies repeat the texts of the first, so most texts are tokenised once for
-all copies that a process reads. Every run is a new driver with new workers, whose start (some five
-seconds) is counted. Without images there are twice as many copies. The machine's own speed varies
-by a third between runs.
+and {sizes.image_bytes:,} of images, on a SeaweedFS server on the same machine, which shares the two
+cores. Copies repeat the texts of the first copy, so a process tokenises most texts once for all
+copies that it reads. Every run has a new driver and new workers; their start (about five seconds)
+is included. Without images there are twice as many copies. The speed of the machine varies by a
+third between runs.
 
-The published style is measured on a sample in the same run and scaled: per event a tokenizer call
-and a look for the image, per epoch the samples tokenised and every event's image read and decoded
-again. Both sides are compared by the processor time of their own processes, since the server, which
-both wait for, has no core of its own here.
+The published style is measured on a sample in the same run and scaled up: per event one tokenizer
+call and one check for the image; per epoch all samples are tokenised, and every image is read and
+decoded. Both sides are compared by the CPU time of their own processes, because the server, which
+both wait for, has no separate core here.
 
 """

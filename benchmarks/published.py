@@ -1,9 +1,9 @@
-"""The published way to training samples: one process, a tokenizer call for each event.
+"""The published method to build training samples: one process, one tokenizer call per event.
 
-As the stage-1 script works, without its faults: once per data set it looks at every event, writes
-it as a string, counts its tokens with the tokenizer and sees whether its image is there; then, in
-every epoch, it tokenises the text of every sample again and opens, decodes and resizes the image of
-every event again.
+It follows the published stage-1 script, without its bugs. Once per data set it writes every event
+as a string, counts its tokens with the tokenizer and checks that its image exists. In every epoch
+it tokenises the text of every sample again, and opens, decodes and resizes the image of every
+event again.
 """
 
 import io
@@ -22,19 +22,21 @@ PREFIX, SIMILAR = "Event Sequence:\n", "<|similar_event|>\n"
 
 @dataclass
 class Sample:
-    """Text and images of a context."""
+    """Texts and image paths of one context."""
 
     text: list[str] = field(default_factory=lambda: [PREFIX])
     images: list[str] = field(default_factory=list)
 
 
 class PublishedPipeline:
-    """Args:
-    read: content of a file of the data set by its path.
-    exists: whether there is such a file.
-    max_tokens: of a context.
-    image_tokens: of an image.
-    image_px: side of the resized image.
+    """Builds samples from files in the published JSON format.
+
+    Args:
+        read: Returns the content of a file by its path.
+        exists: Returns whether a file exists.
+        max_tokens: Size of a context, in tokens.
+        image_tokens: Number of tokens of an image.
+        image_px: Side of a resized image, in pixels.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class PublishedPipeline:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def samples(self, path: str, delta: float) -> list[Sample]:
-        """The contexts of a file; what is done once."""
+        """Cut a file into contexts; done once per data set."""
         samples: list[Sample] = []
         room, previous = 0, None
         for event in json.loads(self._read(path)):
@@ -77,7 +79,7 @@ class PublishedPipeline:
         return samples
 
     def epoch(self, samples: list[Sample]) -> int:
-        """What is done in every epoch; tokens of text."""
+        """Tokenise texts and decode images, once per epoch; returns the number of text tokens."""
         tokens = 0
         for sample in samples:
             tokens += self._cost("".join(sample.text))

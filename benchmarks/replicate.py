@@ -1,7 +1,7 @@
-"""A large data set for the benchmark of ``prepare``: real danmaku, copied under new names.
+"""A large data set for the benchmark of ``prepare``: copies of real danmaku under new names.
 
-Every copy of a video has its comments unchanged, a name of its own and frames of its own: generated
-pictures of smooth shapes with grain, since the videos themselves are not part of the data.
+A copy of a video has the same comments, a new name and new frames. The frames are generated
+pictures of smooth shapes with grain, because the videos are not part of the data.
 """
 
 import io
@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from mmtpp.core.events import EventSequence
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.storage.paths import join, write_bytes
 
 FRAMES_PER_VIDEO = 14
@@ -26,11 +26,14 @@ WIDTH, HEIGHT = 480, 270
 
 @dataclass(frozen=True)
 class Published:
-    """What was written.
+    """Size of a published data set.
 
     Attributes:
-        events, videos, frames: counts.
-        event_bytes, image_bytes: sizes of the files.
+        events: Number of events.
+        videos: Number of videos.
+        frames: Number of frames.
+        event_bytes: Total size of the event files.
+        image_bytes: Total size of the image files.
     """
 
     events: int
@@ -41,8 +44,8 @@ class Published:
 
 
 def read_videos(folder: Path) -> list[EventSequence]:
-    """The real videos."""
-    reader = make_reader("danmaku")
+    """Read the comments of the real videos."""
+    reader = build_reader("danmaku")
     return [
         sequence
         for path in sorted(folder.glob("*.xml"))
@@ -55,15 +58,15 @@ def read_videos(folder: Path) -> list[EventSequence]:
 def publish(
     uri: str, videos: list[EventSequence], copies: range, *, with_images: bool
 ) -> Published:
-    """Write copies of all videos in the published layout, with their frames if wanted."""
+    """Write copies of all videos in the published format, optionally with frames."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        done = list(
+        sizes = list(
             pool.map(
                 _publish_copy,
                 *zip(*[(uri, videos, copy, with_images) for copy in copies], strict=True),
             )
         )
-    event_bytes, image_bytes = (sum(each[part] for each in done) for part in (0, 1))
+    event_bytes, image_bytes = (sum(pair[part] for pair in sizes) for part in (0, 1))
     count = len(copies) * len(videos)
     return Published(
         events=len(copies) * sum(map(len, videos)),
@@ -99,12 +102,12 @@ def _publish_copy(
 
 
 def frame_path(name: str, index: int) -> str:
-    """Where a frame of a video lies."""
+    """Path of a frame of a video."""
     return f"frames/{name}/{index:02d}.jpg"
 
 
 def as_json(video: EventSequence, name: str, *, with_images: bool) -> bytes:
-    """A video in the published layout; a comment shows the frame of its part of the video."""
+    """A video in the published format; a comment has the frame of its part of the video."""
     length = max(float(video.times[-1]), 1.0)
     frame = np.minimum(video.times / length * FRAMES_PER_VIDEO, FRAMES_PER_VIDEO - 1).astype(int)
     waits = np.diff(video.times, prepend=video.times[0])
@@ -128,7 +131,7 @@ def as_json(video: EventSequence, name: str, *, with_images: bool) -> bytes:
 
 
 def draw_frame(seed: int) -> bytes:
-    """A JPEG of smooth shapes with grain, of about the size a video frame has."""
+    """A JPEG of smooth shapes with grain, about as large as a real video frame."""
     rng = np.random.default_rng(seed % 2**63)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 16, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), dtype=np.int16)

@@ -1,10 +1,12 @@
-"""How many events a context holds, how full packed samples are, and how fast both are computed.
+"""Number of events in a context, share of used tokens in packed samples, and speed of both.
 
-Run by ``make bench-representation``, which needs MMTPP_TEST_DATA for the danmaku; prints the tables
-and writes them to ``events_per_context.md`` beside this file. Fails when a floor is missed.
+    make bench-representation
 
-The reference is a loop in the style of the published scripts, written independently: one string an
-event, a tokenizer call for its length, a look whether the image file is there.
+Needs MMTPP_TEST_DATA for the danmaku. Prints the tables and writes them to
+``events_per_context.md`` next to this file. Fails if a floor is missed.
+
+The reference is an independent loop in the style of the published scripts: it writes each event as
+a string, calls the tokenizer for its length and checks that its image file exists.
 """
 
 import os
@@ -24,11 +26,11 @@ from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.timecode import TIME_BYTES, encode_intervals
 from mmtpp.core.window import cut_windows, events_that_fit
-from mmtpp.data.encode.raw_data import tokenised
-from mmtpp.data.sources import make_reader
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.flights import load_departures, sequences
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.vocabulary import Vocabulary
 from tests.qwen_vocabulary import published_tokenizer, qwen_vocabulary
 
@@ -41,7 +43,7 @@ RESULT = Path(__file__).with_name("events_per_context.md")
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the context table; ``low`` and ``high`` bound its figure."""
+    """One row of the context table; its figure must be in the range ``low`` to ``high``."""
 
     style: str
     images: str
@@ -75,30 +77,30 @@ CASES = (
 
 
 def read_danmaku(folder: Path) -> list[EventSequence]:
-    """The videos of at least ``MIN_COMMENTS`` comments."""
-    reader = make_reader("danmaku")
+    """Read the videos with at least ``MIN_COMMENTS`` comments."""
+    reader = build_reader("danmaku")
     videos = []
     for path in sorted(folder.glob("*.xml")):
         parsed = read_file(reader, path.name, path.read_bytes(), types=TypeCodes(reader.type_names))
-        videos += [each for each in parsed.sequences if len(each) >= MIN_COMMENTS]
+        videos += [video for video in parsed.sequences if len(video) >= MIN_COMMENTS]
     return videos
 
 
 def tokenise(vocabulary: Vocabulary, videos: list[EventSequence]) -> list[Events]:
-    """A comment's frame is that of its second of the video."""
+    """Tokenise the comments; the frame of a comment is that of its second in the video."""
     return [
         replace(events, frames=np.floor(video.times).astype(np.int32))
-        for video, events in zip(videos, tokenised(videos, vocabulary), strict=True)
+        for video, events in zip(videos, tokenise_sequences(videos, vocabulary), strict=True)
     ]
 
 
-def first_that_fits(events: Events, template: Template) -> int:
-    """Of ``events_that_fit``, the count from the first event."""
+def events_from_start(events: Events, template: Template) -> int:
+    """Number of events from the first one that fit into the context."""
     return int(events_that_fit(events, template, max_tokens=MAX_TOKENS)[0])
 
 
 class PublishedLoop:
-    """The published way from events to strings to token counts."""
+    """The published method to count tokens: from events to strings to the tokenizer."""
 
     def __init__(self, image: Path) -> None:
         self._image = image
@@ -108,7 +110,7 @@ class PublishedLoop:
         return len(self._tokenizer.encode(event, add_special_tokens=False).ids)
 
     def events_in_context(self, video: EventSequence, start: int, delta: float) -> tuple[int, bool]:
-        """Events that fit from a start, and whether the context ended before the video."""
+        """Number of events from ``start`` that fit, and whether the context is full."""
         used = self._cost("Event Sequence:\n")
         previous = None
         for index in range(start, len(video)):
@@ -119,7 +121,7 @@ class PublishedLoop:
                 assert self._image.is_file()
                 kind, text = video.types[index], video.texts[index]
                 code = "".join(f"<|byte_{byte}|>" for byte in struct.pack(">f", interval))
-                # the pad is in the string once, so an image adds one less
+                # the string contains one pad token of the image already
                 cost = (
                     IMAGE_TOKENS
                     - 1
@@ -138,7 +140,7 @@ class PublishedLoop:
 
 
 def context_table(videos: list[EventSequence], events: list[Events], ids, loop: PublishedLoop):
-    """Markdown and the names of missed floors."""
+    """The context table in Markdown, and the names of missed floors."""
     lines = [
         "| style | images | time code | runs | Delta | events in the context | all starts pooled "
         "| floor | published style |",
@@ -148,11 +150,11 @@ def context_table(videos: list[EventSequence], events: list[Events], ids, loop: 
     for case in CASES:
         template = Template(ids, case.template)
         counts = [
-            events_that_fit(compress(each, case.compression), template, max_tokens=MAX_TOKENS)
-            for each in events
+            events_that_fit(compress(video, case.compression), template, max_tokens=MAX_TOKENS)
+            for video in events
         ]
-        counts = [each for each in counts if len(each)]
-        means = np.array([each.mean() for each in counts])
+        counts = [starts for starts in counts if len(starts)]
+        means = np.array([starts.mean() for starts in counts])
         published = "" if case.style != "paper" else _published(videos, loop, case, template)
         bound = f"{case.low:g}" + (f" to {case.high:g}" if np.isfinite(case.high) else "")
         if not case.low <= means.mean() <= case.high:
@@ -169,15 +171,19 @@ def context_table(videos: list[EventSequence], events: list[Events], ids, loop: 
 def _published(
     videos: list[EventSequence], loop: PublishedLoop, case: Case, template: Template
 ) -> str:
-    """The loop's mean over one start in a hundred; ours over the same must be equal."""
+    """Mean of the published loop over every hundredth start.
+
+    Raises:
+        AssertionError: The counts of this project differ from those of the loop.
+    """
     theirs, ours = [], []
     for video, events in zip(videos, tokenise(qwen_vocabulary(), videos), strict=True):
         for start in range(0, len(video), 100):
             count, is_full = loop.events_in_context(video, start, case.delta)
             if is_full:
                 theirs.append(count)
-                rest = compress(events.slice(start, len(events)), case.compression)
-                ours.append(first_that_fits(rest, template))
+                remaining = compress(events.slice(start, len(events)), case.compression)
+                ours.append(events_from_start(remaining, template))
     if theirs != ours:
         differing = sum(a != b for a, b in zip(theirs, ours, strict=True))
         raise AssertionError(f"{differing} of {len(ours)} starts differ from the published style")
@@ -185,15 +191,15 @@ def _published(
 
 
 def packing_table(name: str, events: list[Events], ids) -> tuple[list[str], list[str]]:
-    """Rows of the packing table and the names of missed floors."""
+    """Rows of the packing table, and the names of missed floors."""
     lines, missed = [], []
     for case in CASES:
         template = Template(ids, case.template)
         lengths = [
             window.num_tokens
-            for each in events
+            for video in events
             for window in cut_windows(
-                compress(each, case.compression),
+                compress(video, case.compression),
                 template,
                 max_tokens=MAX_TOKENS,
                 overlap_fraction=0.0,
@@ -201,7 +207,7 @@ def packing_table(name: str, events: list[Events], ids) -> tuple[list[str], list
         ]
         samples = pack(lengths, max_tokens=MAX_TOKENS, seed=0)
         full = sum(lengths) / (len(samples) * MAX_TOKENS)
-        # two windows longer than half a sample never share one
+        # two windows longer than half a sample do not fit into one sample
         fewest = max(-(-sum(lengths) // MAX_TOKENS), sum(n > MAX_TOKENS // 2 for n in lengths))
         if full < 0.98 and len(samples) > fewest:
             missed.append(f"packing of {name}, {case}: {full:.4f}")
@@ -213,7 +219,7 @@ def packing_table(name: str, events: list[Events], ids) -> tuple[list[str], list
 
 
 def read_flights(vocabulary: Vocabulary) -> list[Events]:
-    """One sequence an aircraft, with its routes as frames."""
+    """Read the flights: one sequence per aircraft, with its routes as frames."""
     columns = list(sequences(load_departures(), sequence="aircraft"))
     unique = sorted({text for _, rows in columns for text in rows.text})
     ids_of = dict(zip(unique, vocabulary.encode_texts(unique), strict=True))
@@ -235,7 +241,7 @@ def read_flights(vocabulary: Vocabulary) -> list[Events]:
 
 
 def speed_table(videos: list[EventSequence], ids, loop: PublishedLoop) -> tuple[str, list[str]]:
-    """Markdown and the names of missed floors."""
+    """The speed table in Markdown, and the names of missed floors."""
     rng = np.random.default_rng(0)
     million = rng.exponential(1.0, 1_000_000)
     plain = million.tolist()
@@ -251,8 +257,8 @@ def speed_table(videos: list[EventSequence], ids, loop: PublishedLoop) -> tuple[
     missed = []
 
     def add(name: str, ours: list[float], other: list[float], floor: float = 0.0) -> None:
-        beside = f"{figure(other)} | {ratio(ours, other):.0f}" if other else "| "
-        lines.append(f"| {name} | {figure(ours)} | {beside} |")
+        comparison = f"{figure(other)} | {ratio(ours, other):.0f}" if other else "| "
+        lines.append(f"| {name} | {figure(ours)} | {comparison} |")
         if float(np.median(ours)) < floor:
             missed.append(f"{name}: {figure(ours)} below {floor / 1e6:g} M/s")
 
@@ -279,18 +285,18 @@ def speed_table(videos: list[EventSequence], ids, loop: PublishedLoop) -> tuple[
     theirs = rate(lambda: _published_pass(few, loop), size, rounds=3)
     once = rate(
         lambda: [
-            template.write(compress(each, chosen)) for each in tokenise(qwen_vocabulary(), few)
+            template.write(compress(video, chosen)) for video in tokenise(qwen_vocabulary(), few)
         ],
         size,
     )
-    again = rate(lambda: [template.write(compress(each, chosen)) for each in tokenised], size)
+    again = rate(lambda: [template.write(compress(video, chosen)) for video in tokenised], size)
     add("paper template with tokenising, events/s", once, theirs)
     add("paper template for another Delta, events/s", again, theirs)
     return "\n".join(lines), missed
 
 
 def _published_pass(videos: list[EventSequence], loop: PublishedLoop) -> None:
-    """Every event of the videos once, in contexts one after the other."""
+    """Process every event of the videos once, in consecutive contexts."""
     for video in videos:
         start = 0
         while start < len(video):
@@ -307,7 +313,7 @@ def _similar_loop(waits: list[float], delta: float) -> list[bool]:
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core
     folder = danmaku_folder()
     vocabulary = qwen_vocabulary()
@@ -336,19 +342,19 @@ REPORT = """# Events in a context of 4,096 tokens
 `make bench-representation`; {machine}.
 
 {videos} real Bilibili videos of at least 500 comments ({comments} comments), the Qwen2.5 tokenizer,
-one frame a second of 84 pixels = 9 tokens. A figure is the mean over videos of the mean over all
-starts from which the video fills the context, ± the standard error over videos. The paper reports
-113 without and 292 with compression on its own danmaku. "Published style" is an independent loop
-over strings and a tokenizer with the published tokens, run on one start in a hundred; ours gives
-the same count at every one of them. Nothing is dropped at Delta 0; run-length encoding keeps the
-number and the time span of what is compressed.
+one frame of 84 pixels = 9 tokens per second. A figure is the mean over videos of the mean over all
+start positions from which the video fills the context, ± the standard error over videos. The paper
+reports 113 events without and 292 with compression on its own danmaku. "Published style" is an
+independent loop over strings and a tokenizer with the published tokens, run on every hundredth
+start; this project counts the same number of events at each of these starts. No event is dropped at
+Delta 0; run-length encoding keeps the number and the time span of the compressed events.
 
 {context}
 
 ## Packing into samples of 4,096 tokens
 
-At least 98 % full, or as few samples as can be: two windows longer than half a sample never share
-one.
+Samples must be at least 98 % full, or their number minimal: two windows longer than half a sample
+do not fit into one sample.
 
 | data | style | runs | Delta | windows | samples | fewest possible | full |
 |---|---|---|---|---|---|---|---|
@@ -356,8 +362,8 @@ one.
 
 ## Speed, one core
 
-Median [range] of 5 rounds; the loops are plain Python, one event after the other, and for the
-template the published style with its tokenizer call and file check.
+Median [range] of 5 rounds. The loops are plain Python over single events; for the template, the
+loop is the published style with its tokenizer calls and file checks.
 
 {speed}
 """

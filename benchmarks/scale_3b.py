@@ -1,15 +1,15 @@
-"""The whole 3B on a CPU: its architecture with random weights, bfloat16, ZeRO-3, two ranks, LoRA.
+"""The full-size 3B on a CPU: random weights, bfloat16, ZeRO-3, two ranks, LoRA.
 
     make scale-3b        about twenty minutes, 24 GiB of memory, 20 GB of disk
 
-Prepares real danmaku with frames, trains packed rows for some steps, kills a rank after the first
-checkpoint, and goes on. Prints times and memory and writes them to ``scale_3b.md`` beside this
-file. Needs MMTPP_TEST_DATA.
+Prepares real danmaku with frames, trains on packed rows for some steps, kills a rank after the
+first checkpoint, and lets the run resume. Prints times and memory and writes them to
+``scale_3b.md`` next to this file. Needs MMTPP_TEST_DATA.
 """
 
 import os
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
 import json
 import sys
@@ -44,7 +44,7 @@ RESULT = Path(__file__).with_name("scale_3b.md")
 
 
 def write_random_model(folder: Path) -> None:
-    """A Hugging Face folder of the 3B with random bfloat16 weights, in shards."""
+    """Write a Hugging Face folder of the 3B with random bfloat16 weights, in shards."""
     generator = torch.Generator().manual_seed(0)
     shard: dict[str, torch.Tensor] = {}
     places: dict[str, str] = {}
@@ -63,7 +63,7 @@ def write_random_model(folder: Path) -> None:
         else:
             value = torch.randn(tensor.shape, generator=generator) * 0.02
         shard[name] = value.to(torch.bfloat16)
-        if sum(each.nbytes for each in shard.values()) > SHARD_BYTES:
+        if sum(tensor.nbytes for tensor in shard.values()) > SHARD_BYTES:
             flush()
     flush()
     (folder / "model.safetensors.index.json").write_text(
@@ -76,7 +76,7 @@ def write_random_model(folder: Path) -> None:
 
 
 def configuration(model: Path) -> RunConfig:
-    """LoRA of rank 16 on rows with frames of 9 tokens."""
+    """Settings: LoRA of rank 16, rows with frames of 9 tokens."""
     return config_from_tree(
         {
             "source": {"uri": f"{BUCKET}/raw"},
@@ -94,7 +94,7 @@ def configuration(model: Path) -> RunConfig:
                 "validation_sequences": 0,
                 "activation_checkpointing": True,
                 "max_failures": 1,
-                "hang_timeout_s": 1800.0,  # a processor needs minutes for a row
+                "hang_timeout_s": 1800.0,  # a CPU needs minutes for a row
             },
             "zero": {"stage": 3},
             "run": {"storage_uri": f"{BUCKET}/runs", "name": "scale"},
@@ -103,9 +103,9 @@ def configuration(model: Path) -> RunConfig:
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # glibc would keep much of what ZeRO-3 has gathered and freed
+    # otherwise glibc keeps much of the memory that ZeRO-3 frees
     os.environ.update(
         {
             "MALLOC_ARENA_MAX": "1",
@@ -120,7 +120,7 @@ def main() -> int:
 
 def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
     started = time.perf_counter()
-    in_new_process(write_random_model, model)  # which keeps none of its memory
+    in_new_process(write_random_model, model)  # frees all of its memory at the end
     print(f"weights written in {time.perf_counter() - started:.0f} s", flush=True)
     publish(f"{BUCKET}/raw", read_videos(folder)[:8], range(1), with_images=True)
     config = configuration(model)
@@ -141,14 +141,14 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
         for point in client.get_metric_history(str(result["run_id"]), "time/step_s")
     }
     assert watch.killed_at is not None, "no worker was killed"
-    assert [point.step for point in history].count(1) == 1, "it began again from nothing"
+    assert [point.step for point in history].count(1) == 1, "the run restarted from step 0"
     assert sorted(losses) == list(range(1, STEPS + 1)), losses
     workload = Workload(PRESET, 16, TOKENS, RANKS)
     planned = memory(
         count(workload), workload, Option(3, checkpointing=True, offload=False), gpus=RANKS
     )
     figures = {
-        "whole run, killed once, s": f"{seconds:.0f}",
+        "whole run with one kill, s": f"{seconds:.0f}",
         "start to the first step, s": f"{times[1] - started:.0f}",
         "steps, s": ", ".join(f"{steps[step]:.0f}" for step in sorted(steps)),
         "kill to the first step after it, s": f"{times[3] - watch.killed_at:.0f}",
@@ -156,16 +156,16 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
         "peak memory of each worker, GiB (private)": ", ".join(
             f"{gib:.1f}" for gib in watch.peak_gib.values()
         ),
-        "least memory left on the machine, GiB": f"{watch.available_gib:.1f}",
-        "planned for a GPU, without its runtime, GiB": (
+        "minimum of free memory on the machine, GiB": f"{watch.available_gib:.1f}",
+        "planned memory of a GPU, without the runtime, GiB": (
             f"{sum(planned.values()) - planned['runtime']:.1f}"
         ),
     }
     text = table(
         "The 3B on a CPU",
         f"`make scale-3b`; {MACHINE}. Random weights, bfloat16, ZeRO-3, {RANKS} ranks, "
-        f"LoRA of rank 16, {RANKS} rows of {TOKENS} tokens a step, activations computed again. "
-        "A rank was killed after the checkpoint of step 2; the run went on from there.",
+        f"LoRA of rank 16, {RANKS} rows of {TOKENS} tokens a step, activation checkpointing. "
+        "A rank was killed after the checkpoint of step 2; the run resumed from it.",
         figures,
     )
     return finish(text, RESULT)

@@ -1,4 +1,4 @@
-"""Where benchmarks run: a local stack of their own, and the real data."""
+"""A local stack for a benchmark, and the folder of the real data."""
 
 import os
 import signal
@@ -10,30 +10,31 @@ from pathlib import Path
 
 import ray
 
-from cluster.local import Stack, down, up
+from cluster.local import down, up
+from cluster.services import Stack
 
 
 @contextmanager
 def own_stack(home: Path | None = None) -> Iterator[Stack]:
-    """A local stack whose environment is this process's, stopped at the end or on SIGTERM.
+    """Start a local stack for this process and stop it at the end or on SIGTERM.
 
     Args:
-        home: of a stack whose data stay; without it they go with the stack.
+        home: Folder of a stack whose data is kept; None to delete the data with the stack.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as scratch:
-        place = home or Path(scratch)
-        stack = up(place)
+        folder = home or Path(scratch)
+        stack = up(folder)
         try:
             os.environ.update(stack.environment())
             yield stack
         finally:
-            ray.shutdown()  # or an error, reported to a head that is gone, would end us unheard
-            down(place)
+            ray.shutdown()  # before the head stops, so that an error can still be reported
+            down(folder)
 
 
 def danmaku_folder() -> Path:
-    """The real danmaku; ends the program with status 2 where they are not."""
+    """Folder of the real danmaku; exits with status 2 if it does not exist."""
     folder = Path(os.environ.get("MMTPP_TEST_DATA", "")).absolute() / "danmaku_bilibili_xml"
     if not folder.is_dir():
         print("MMTPP_TEST_DATA does not name a folder with danmaku_bilibili_xml", file=sys.stderr)

@@ -1,21 +1,21 @@
-"""What training costs beside its arithmetic.
+"""The overhead of training over its arithmetic.
 
     make bench-train        about ten minutes
 
-1. Our step against a bare PyTorch loop on the same rows, one process.
-2. Packed rows against sequences padded to the longest of their batch.
-3. A step without images against the same step with a black frame passed through the vision tower.
-4. A run of two workers on Ray: what checkpoints cost, and the time from SIGKILL to the next step.
+1. A training step compared with a bare PyTorch loop on the same rows, in one process.
+2. Packed rows compared with sequences padded to the longest sequence of their batch.
+3. A step without images compared with the same step and a black frame in the vision tower.
+4. A run of two workers on Ray: the cost of checkpoints, and the time from SIGKILL to the next step.
 
-    python -m benchmarks.train text-only        only 3, printed; a minute
+    python -m benchmarks.train text-only        only part 3, printed; a minute
 
-Needs MMTPP_TEST_DATA for the danmaku. Prints a table and writes it to ``train.md`` beside this
-file. Fails when a floor is missed.
+Needs MMTPP_TEST_DATA for the danmaku. Prints a table and writes it to ``train.md`` next to this
+file. Fails if a floor is missed.
 """
 
 import os
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
 import statistics
 import sys
@@ -36,8 +36,8 @@ from benchmarks.stack import danmaku_folder, own_stack
 from benchmarks.watch import WorkerWatch
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.row import Row
-from mmtpp.core.schedule import lr_factor
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
@@ -56,17 +56,17 @@ from mmtpp.train.step import LabelWeights, train_step
 from mmtpp.train.zero import deepspeed_config
 
 STEPS, MICRO_BATCHES = 12, 4
-RUN_STEPS, CHECKPOINT_EVERY = 400, 150  # as often as the demo
+RUN_STEPS, CHECKPOINT_EVERY = 400, 150  # the demo checkpoints at the same interval
 PADDED_TOKENS, PADDED_BATCH = 4096, 4
 BUCKET = "s3://mmtpp/train"
 RESULT = Path(__file__).with_name("train.md")
 CPU = torch.device("cpu")
-SHORT, LONG = 256, 512  # tokens of a row without images
+SHORT, LONG = 256, 512  # tokens in a row without images
 TEXT_ONLY = f"step of text-only rows of {SHORT} tokens, without the vision tower over with"
 
 
 def configuration(max_tokens: int = 512) -> RunConfig:
-    """The demo's shape on danmaku with frames."""
+    """Settings: the demo's model shape, on danmaku with frames."""
     return config_from_tree(
         {
             "source": {"uri": f"{BUCKET}/raw"},
@@ -113,8 +113,8 @@ def _batcher(
     )
 
 
-def _join_alone() -> None:
-    """Make this process a group of one, on two threads."""
+def _start_single_process_group() -> None:
+    """Make this process a process group of size one, on two threads."""
     torch.set_num_threads(2)
     os.environ.update(
         {
@@ -132,7 +132,7 @@ def _join_alone() -> None:
 
 
 def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -> DeepSpeedEngine:
-    """A fresh tiny model in an engine."""
+    """Build a new tiny model in an engine."""
     tree = deepspeed_config(config, num_ranks=1, precision="float32", on_gpu=False)
     model = EventModel(build_tiny(vocabulary, seed=0)).train()
     model.base.model.visual.requires_grad_(trains_vision)
@@ -140,8 +140,8 @@ def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -
 
 
 def step_times() -> tuple[list[float], list[float]]:
-    """Seconds of our steps and of a bare loop's, in turn on the same rows."""
-    _join_alone()
+    """Seconds of our steps and of a bare loop's steps, alternating on the same rows."""
+    _start_single_process_group()
     config = configuration()
     rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
     batcher = _batcher(vocabulary, config)
@@ -178,31 +178,32 @@ def step_times() -> tuple[list[float], list[float]]:
 def _in_turn(
     rows: list[Row], *works: Callable[[int, list[Row]], None]
 ) -> tuple[list[float], list[float]]:
-    """Seconds of the steps of two ways to train, in turn on the same rows."""
+    """Seconds of the steps of two training loops, alternating on the same rows."""
     seconds: tuple[list[float], list[float]] = ([], [])
     places = list(zip((0, 1), works, strict=True))
     for step in range(STEPS):
-        mine = rows[step * MICRO_BATCHES : (step + 1) * MICRO_BATCHES]
+        step_rows = rows[step * MICRO_BATCHES : (step + 1) * MICRO_BATCHES]
         for place, work in places if step % 2 else reversed(places):
             started = time.perf_counter()
-            work(step, mine)
+            work(step, step_rows)
             seconds[place].append(time.perf_counter() - started)
-    return seconds[0][2:], seconds[1][2:]  # the first ones allocate
+    return seconds[0][2:], seconds[1][2:]  # the first steps allocate memory
 
 
 def text_only(max_tokens: int) -> float:
-    """Time of a step of rows without images, over the same with the tower trained on a black
-    frame: the median of steps on the same rows, which follow each other closely.
+    """Time of a step without images, relative to one that trains the tower on a black frame.
+
+    The steps alternate on the same rows; the result is the median of their ratios.
 
     Args:
         max_tokens: Length of a row.
     """
-    _join_alone()
+    _start_single_process_group()
     config = with_values(configuration(max_tokens), {"template.images": "none"})
     rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
     weigh = LabelWeights(config.training.loss_weights, config.tasks)
 
-    def way(*, runs_tower: bool) -> Callable[[int, list[Row]], None]:
+    def build_step(*, runs_tower: bool) -> Callable[[int, list[Row]], None]:
         engine = _engine(config, vocabulary, trains_vision=runs_tower)
         batcher = _batcher(vocabulary, config, blank_frame=runs_tower)
 
@@ -213,12 +214,12 @@ def text_only(max_tokens: int) -> float:
 
         return work
 
-    seconds = _in_turn(rows, way(runs_tower=False), way(runs_tower=True))
+    seconds = _in_turn(rows, build_step(runs_tower=False), build_step(runs_tower=True))
     return statistics.median(without / with_it for without, with_it in zip(*seconds, strict=True))
 
 
 def padding() -> tuple[float, float, float]:
-    """Useful tokens a second of packed rows and of padded batches, and the padded share."""
+    """Useful tokens per second of packed rows and of padded batches, and the share of padding."""
     torch.set_num_threads(2)
     config = with_values(configuration(PADDED_TOKENS), {"template.images": "none"})
     rows, vocabulary = _rows(config, 16)
@@ -243,7 +244,7 @@ def padding() -> tuple[float, float, float]:
     def padded() -> int:
         for batch in batches:
             ids = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
-            lengths = torch.tensor([len(each) for each in batch])
+            lengths = torch.tensor([len(sequence) for sequence in batch])
             mask = torch.arange(ids.shape[1]) < lengths[:, None]
             logits = model.base(
                 input_ids=ids,
@@ -255,7 +256,7 @@ def padding() -> tuple[float, float, float]:
             functional.cross_entropy(
                 logits[:, :-1].transpose(1, 2), targets, reduction="sum"
             ).backward()
-        return sum(len(each) for batch in batches for each in batch)
+        return sum(len(sequence) for batch in batches for sequence in batch)
 
     speeds = []
     for work in (packed, padded):
@@ -270,7 +271,7 @@ def padding() -> tuple[float, float, float]:
 
 
 def run_on_ray(mlflow_uri: str) -> dict[str, float]:
-    """A run of two workers, one of which is killed after the first checkpoint."""
+    """Train with two workers, one of which is killed after two checkpoints."""
     config = configuration()
     write_bytes(f"{BUCKET}/runs/train/.exists", b"")
     watch = WorkerWatch(f"{BUCKET}/runs/train", checkpoints=2)
@@ -281,14 +282,14 @@ def run_on_ray(mlflow_uri: str) -> dict[str, float]:
     client, run_id = MlflowClient(mlflow_uri), str(result["run_id"])
     history = client.get_metric_history(run_id, "train/loss_per_token")
     times = sorted(point.timestamp / 1000 for point in history)
-    # the last step before the kill may be logged after it; the long pause is the restart
+    # the last step before the kill may be logged after it; the longest pause is the restart
     _, resumed = max(pairwise(times), key=lambda pair: pair[1] - pair[0])
     saved = client.get_metric_history(run_id, "time/checkpoint_fraction_so_far")
     waited = client.get_metric_history(run_id, "time/data_wait_fraction_so_far")
     assert any(point.value for point in saved), "no checkpoint was measured"
     steps = [point.value for point in client.get_metric_history(run_id, "time/step_s")]
     return {
-        # the first life of the run, with two checkpoints behind it
+        # from the first attempt of the run, which wrote two checkpoints
         "checkpoint": max(point.value for point in saved),
         "waiting": waited[-1].value,
         "restart": resumed - watch.killed_at,
@@ -297,7 +298,7 @@ def run_on_ray(mlflow_uri: str) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     folder = danmaku_folder()
     with own_stack() as stack:
@@ -322,7 +323,7 @@ def main() -> int:
         ),
         "SIGKILL of a worker to the next step, s (below 30)": (run["restart"], run["restart"] < 30),
     }
-    others = {
+    figures = {
         "our step, ms, median [range]": _spread(ours),
         "bare step, ms": _spread(bare),
         **_text_only_rows({LONG: text_ratios[LONG]}),
@@ -339,7 +340,7 @@ def main() -> int:
         f"`make bench-train`; {machine('torch', 'deepspeed', 'ray', used='both used')}. "
         "The tiny model on danmaku with frames; checkpoints every "
         f"{CHECKPOINT_EVERY} steps as in the demo.",
-        others,
+        figures,
         floors={name: f"{value:.3f}" for name, (value, _) in floors.items()},
     )
     return finish(text, RESULT, [name for name, (_, held) in floors.items() if not held])
@@ -358,7 +359,7 @@ def _text_only_rows(ratios: dict[int, float]) -> dict[str, str]:
 
 def _spread(seconds: list[float]) -> str:
     low, middle, high = (
-        1000 * each for each in (min(seconds), statistics.median(seconds), max(seconds))
+        1000 * value for value in (min(seconds), statistics.median(seconds), max(seconds))
     )
     return f"{middle:.0f} [{low:.0f}-{high:.0f}]"
 

@@ -1,4 +1,4 @@
-"""Training workers seen from outside: their memory, and a SIGKILL for one of them."""
+"""Watches training workers from outside: measures their memory and kills one of them."""
 
 import json
 import os
@@ -13,16 +13,16 @@ from mmtpp.storage.paths import join, list_files, read_bytes
 
 
 class WorkerWatch(threading.Thread):
-    """Watches the Ray Train workers of this machine, and kills one after some checkpoints.
+    """Watches the Ray Train workers of this machine and kills one after some checkpoints.
 
     Args:
-        run_uri: the run's folder.
-        checkpoints: complete ones before the kill.
+        run_uri: Folder of the run.
+        checkpoints: Number of complete checkpoints before the kill.
 
     Attributes:
-        peak_gib: of memory that a worker shares with nobody, by process id.
-        available_gib: least memory the machine had left.
-        killed_at: seconds since 1970, or None before.
+        peak_gib: Peak private memory of each worker in GiB, by process id.
+        available_gib: Minimum of the machine's available memory, in GiB.
+        killed_at: Time of the kill in seconds since 1970; None before it.
     """
 
     def __init__(self, run_uri: str, *, checkpoints: int = 1) -> None:
@@ -34,14 +34,14 @@ class WorkerWatch(threading.Thread):
         self.killed_at: float | None = None
 
     def run(self) -> None:
-        """Until ``end``."""
+        """Watch until ``end``."""
         while not self._ended.wait(0.5):
             available = psutil.virtual_memory().available / 2**30
             self.available_gib = min(self.available_gib, available)
             workers = [
-                each
-                for each in psutil.process_iter(["cmdline"])
-                if "ray::RayTrainWorker" in " ".join(each.info["cmdline"] or [])
+                process
+                for process in psutil.process_iter(["cmdline"])
+                if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
             ]
             for worker in workers:
                 with suppress(psutil.NoSuchProcess):
@@ -62,7 +62,7 @@ class WorkerWatch(threading.Thread):
 
 
 def checkpoints_known(run_uri: str) -> int:
-    """Checkpoints that Ray would go on from; files of others may be there already."""
+    """Number of checkpoints that Ray would resume from, without incomplete uploads."""
     name = "checkpoint_manager_snapshot.json"
     if not list_files(run_uri, name):
         return 0

@@ -1,0 +1,1 @@
+"""Clusters: the local stack, Ray launcher files for clouds and on-premises machines, Kubernetes."""

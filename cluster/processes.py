@@ -1,7 +1,7 @@
-"""The processes of the local stack: found by pid and start time, and stopped with all they started.
+"""The processes of the local stack: identified by pid and start time, stopped with descendants.
 
-A service's pid file, ``NAME.pid`` in the stack's folder, holds the pid of its first process and
-when that started.
+The pid file of a service, ``NAME.pid`` in the stack's folder, holds the pid and the start time of
+its first process.
 """
 
 import os
@@ -12,41 +12,45 @@ from pathlib import Path
 
 from mmtpp.core.errors import ClusterError
 
-TERM_TIMEOUT_S = 6.0  # Ray's daemons outlive SIGTERM for seconds; then SIGKILL
+TERM_TIMEOUT_S = 6.0  # Ray's daemons take seconds to end after SIGTERM; then SIGKILL follows
 
 
 def record(home: Path, name: str, pid: int) -> None:
-    """Write a service's pid file."""
+    """Write the pid file of a service."""
     (home / f"{name}.pid").write_text(f"{pid} {start_time(pid)}")
 
 
 def stop(home: Path, names: list[str]) -> list[str]:
-    """Stop services with everything they started; returns those that were running."""
+    """Stop services and their descendants; return the names of the services that were running."""
     members: dict[int, str] = {}
     running: list[str] = []
     for name in names:
-        found = members_of(home, name)
-        members |= found
-        running += [name] if found else []
-    for stop_signal, patience in ((signal.SIGTERM, TERM_TIMEOUT_S), (signal.SIGKILL, 10.0)):
+        service_members = members_of(home, name)
+        members |= service_members
+        running += [name] if service_members else []
+    for stop_signal, timeout in ((signal.SIGTERM, TERM_TIMEOUT_S), (signal.SIGKILL, 10.0)):
         for member in members:
             with suppress(ProcessLookupError):
                 os.kill(member, stop_signal)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while members and time.monotonic() < deadline:
-            members = {pid: at for pid, at in members.items() if at and start_time(pid) == at}
+            members = {
+                pid: started
+                for pid, started in members.items()
+                if started and start_time(pid) == started
+            }
             time.sleep(0.1)
     if members:
-        raise ClusterError(f"processes that will not end: {sorted(members)}")
+        raise ClusterError(f"these processes did not end after SIGKILL: {sorted(members)}")
     for name in names:
         (home / f"{name}.pid").unlink(missing_ok=True)
     return running
 
 
 def members_of(home: Path, name: str) -> dict[int, str]:
-    """Pids and start times of a service's processes, its leader dead or alive.
+    """Pids and start times of the processes of a service, also after its leader ended.
 
-    With its start time a pid that another process got meanwhile is not mistaken for ours.
+    The start time distinguishes a process from a later process with the same pid.
     """
     try:
         leader, started = (home / f"{name}.pid").read_text().split()
@@ -59,7 +63,7 @@ def members_of(home: Path, name: str) -> dict[int, str]:
 
 def _session_members(leader: int) -> list[int]:
     """The leader's descendants and every process of its session, the leader first."""
-    members, found = [leader], {leader}
+    members, known = [leader], {leader}
     status = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -72,8 +76,8 @@ def _session_members(leader: int) -> list[int]:
     while changed:
         changed = False
         for pid, (parent, session) in status.items():
-            if pid not in found and (parent in found or session in found):
-                found.add(pid)
+            if pid not in known and (parent in known or session in known):
+                known.add(pid)
                 members.append(pid)
                 changed = True
     return members
@@ -89,10 +93,7 @@ def is_running(home: Path, name: str) -> bool:
 
 
 def start_time(pid: int) -> str:
-    """When a process started, in clock ticks since boot; empty if it is gone or a zombie.
-
-    With it a pid that was given to another process is never mistaken for ours.
-    """
+    """Start time of a process in clock ticks since boot; empty if it ended or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

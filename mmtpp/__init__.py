@@ -1,4 +1,4 @@
-"""Multimodal temporal point processes on Ray. Importing this package loads nothing else."""
+"""Multimodal temporal point processes on Ray: events with times, types, texts and images."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Load what a notebook asks for when it does."""
+    """Import a public name on first use, so that ``import mmtpp`` loads no other package."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

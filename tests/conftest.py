@@ -1,4 +1,4 @@
-"""Shared fixtures: where real data is, and one local stack for all tests that need services."""
+"""Shared fixtures: the folder of real data, and one local stack for all tests with services."""
 
 import os
 import shutil
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# machines differ in speed: no deadlines; `make test-full` looks longer
+# no deadlines, because machines differ in speed; `make test-full` runs more examples
 ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("quick", max_examples=40, **ANY_SPEED)
 settings.register_profile("full", max_examples=1000, **ANY_SPEED)
 settings.load_profile(os.environ.get("MMTPP_HYPOTHESIS", "quick"))
 
-# Ray reads it once, when it is imported; a cluster without authentication is never used here
+# Ray reads it on import; the tests never use a cluster without authentication
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ DATA_VARIABLE = "MMTPP_TEST_DATA"
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets; it is not part of the repository."""
+    """The folder of real data sets, which is not part of the repository."""
     folder = os.environ.get(DATA_VARIABLE, "")
     if not folder or not Path(folder).is_dir():
         pytest.skip(f"{DATA_VARIABLE} does not name a folder with the real data sets")
@@ -32,7 +32,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """A real Ray head, S3 server and MLflow server; stopped at the end, and checked to be gone."""
+    """A Ray head, an S3 server and an MLflow server, stopped at the end."""
     from cluster.local import down, up
 
     home = tmp_path_factory.mktemp("stack")
@@ -47,7 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """Chromium without a window, through Playwright."""
+    """Headless Chromium, controlled by Playwright."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, names)), "")
     if not path:
@@ -62,10 +62,10 @@ def browser() -> Iterator:
 
 @pytest.fixture(scope="session")
 def cluster(stack) -> Iterator:
-    """This process connected to the stack's Ray cluster as a driver."""
+    """Connects this process to the stack's Ray cluster as a driver."""
     import ray
 
-    # workers import the project and its tests from here
+    # workers import the project and its tests from this folder
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level="WARNING")
     yield stack
     ray.shutdown()

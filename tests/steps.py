@@ -1,12 +1,13 @@
-"""The steps of ``encode`` in this process, for tests of a single shard."""
+"""Run the steps of ``encode`` in this process, for tests of a single shard."""
 
 import json
 
-from mmtpp.core.errors import from_record
+from mmtpp.core.errors import error_from_json
+from mmtpp.data.encode.decode_step import DecodeImages
+from mmtpp.data.encode.decoded_images import num_blocks
 from mmtpp.data.encode.encode_settings import EncodeSettings
-from mmtpp.data.encode.finish_shard import FinishShard
-from mmtpp.data.encode.frames import DecodeImages, num_blocks
-from mmtpp.data.encode.read_shard import ReadShard
+from mmtpp.data.encode.finish_step import FinishShard
+from mmtpp.data.encode.read_step import ReadShard
 from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.model.vocabulary import TOKENIZER_FILE
 from mmtpp.storage.paths import join, write_bytes
@@ -36,20 +37,20 @@ def encode_shard(
     """Encode files as shard 0 below ``folder`` and return its counts.
 
     Raises:
-        MmtppError: what a step reported.
+        MmtppError: A step reports a problem.
     """
     settings = EncodeSettings(**{**SETTINGS, "source_uri": source_uri, **changes})
     write_bytes(join(folder, TOKENIZER_FILE), tokenizer.encode())
-    row = _good(ReadShard(settings, folder)({"shard": 0, "paths": paths}))
+    row = _checked(ReadShard(settings, folder)({"shard": 0, "paths": paths}))
     if not row["num_images"]:
         return json.loads(row["counts"])
     decode = DecodeImages(settings, folder)
     for block in range(num_blocks(row["num_images"])):
-        _good(decode({"shard": 0, "block": block}))
-    return json.loads(_good(FinishShard(folder)({"shard": 0}))["counts"])
+        _checked(decode({"shard": 0, "block": block}))
+    return json.loads(_checked(FinishShard(folder)({"shard": 0}))["counts"])
 
 
-def _good(row: dict) -> dict:
+def _checked(row: dict) -> dict:
     if row["problem"]:
-        raise from_record(row["problem"])
+        raise error_from_json(row["problem"])
     return row

@@ -1,14 +1,37 @@
-"""Tables for tests."""
+"""Table files for tests."""
 
 import csv
+import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a CSV file and the folders it lies in."""
+    """Write a CSV file, and create its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def csv_bytes(rows: list[dict]) -> bytes:
+    """Content of a CSV file with these rows."""
+    return pd.DataFrame(rows).to_csv(index=False).encode()
+
+
+def parquet_bytes(rows: list[dict]) -> bytes:
+    """Content of a Parquet file with these rows."""
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def json_lines(rows: list[dict]) -> bytes:
+    """Content of a file of JSON lines with these rows."""
+    return "\n".join(map(json.dumps, rows)).encode()

@@ -1,9 +1,9 @@
-"""Which classifier steepest descent on mini-batches ends at, on data that can be separated.
+"""The classifier that mini-batch steepest descent converges to on separable data.
 
-A linear model of several classes with logistic loss, the setting of arXiv 2602.11557: in the limit
-full-batch steepest descent in a norm maximises the margin for that norm. How close mini-batches
-come, with momentum and with variance reduction, is compared with the largest margin there is,
-which is computed independently. Axes: N samples, C classes, D features, M margins.
+The setting is that of arXiv 2602.11557: a linear model of several classes with logistic loss. In
+the limit, full-batch steepest descent in a norm maximises the margin for that norm. This module
+measures how close mini-batches come, with momentum and with variance reduction. The largest margin
+is computed independently. Axes: N samples, C classes, D features, M margins.
 """
 
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ Matrix = NDArray[np.float64]
 NUM_CLASSES, NUM_FEATURES, NUM_SAMPLES = 4, 16, 40
 STEPS = 20_000
 SHOWN = (STEPS // 64, STEPS // 16, STEPS // 4, STEPS)
-REACH = 40.0  # the logits' margin at the last step, were it the largest: well beyond separated
+REACH = 40.0  # margin of the logits at the last step for the largest margin: well separated
 BATCHES = (1, 5, 20, NUM_SAMPLES)
 NORMS: dict[str, tuple[Geometry, Exponent]] = {
     "sign": ("entrywise", "inf"),
     "Frobenius": ("entrywise", 2.0),
     "spectral": ("schatten", "inf"),
 }
-EXAMPLES = ("sign", "Frobenius")  # the norms of ``predicted``
+EXAMPLES = ("sign", "Frobenius")  # norms that ``predicted`` covers
 METHODS: dict[str, tuple[float, str]] = {
     "no momentum": (0.0, ""),
     "momentum 0.9": (0.9, ""),
@@ -44,37 +44,40 @@ class Problem:
     """Samples that a linear model can separate.
 
     Attributes:
-        features_ND: of the samples.
-        classes_N: of the samples.
+        features_ND: Features of the samples.
+        classes_N: Classes of the samples.
     """
 
     features_ND: Matrix
     classes_N: NDArray[np.int64]
 
     def comparisons(self) -> Matrix:
-        """(M, C, D): the inner product of a model with each is a margin, logit over logit."""
+        """(M, C, D) comparisons; the inner product of a model and a comparison is a margin.
+
+        A margin is the logit of the right class minus that of a wrong class.
+        """
         num_classes = int(self.classes_N.max()) + 1
-        found = []
+        comparisons = []
         for features_D, right in zip(self.features_ND, self.classes_N, strict=True):
             for wrong in range(num_classes):
                 if wrong != right:
-                    each = np.zeros((num_classes, len(features_D)))
-                    each[right], each[wrong] = features_D, -features_D
-                    found.append(each)
-        return np.stack(found)
+                    comparison = np.zeros((num_classes, len(features_D)))
+                    comparison[right], comparison[wrong] = features_D, -features_D
+                    comparisons.append(comparison)
+        return np.stack(comparisons)
 
     def gradient(self, model_CD: Matrix, chosen: NDArray[np.int64]) -> Matrix:
-        """Of the mean loss of some samples: (C, D)."""
+        """(C, D) gradient of the mean loss of some samples."""
         features, classes = self.features_ND[chosen], self.classes_N[chosen]
         odds = softmax(features @ model_CD.T, axis=1)
-        # 1 minus the odds of the right class would be 0 from a margin of 37 on
+        # 1 minus the odds of the right class rounds to 0 from a margin of 37
         odds[np.arange(len(chosen)), classes] = 0
         odds[np.arange(len(chosen)), classes] = -odds.sum(axis=1)
         return odds.T @ features / len(chosen)
 
 
 def random_problem(seed: int) -> Problem:
-    """Samples around a centre for each class, drawn until they can be separated."""
+    """Draw samples around one centre per class until they are separable."""
     rng = np.random.default_rng(seed)
     while True:
         centres = rng.standard_normal((NUM_CLASSES, NUM_FEATURES))
@@ -86,32 +89,32 @@ def random_problem(seed: int) -> Problem:
 
 
 def norm_of(model_CD: Matrix, norm: str) -> float:
-    """The norm that a step of that geometry has at most 1 of."""
+    """Norm of a model in a geometry; a step of that geometry has norm 1 or less."""
     if norm == "sign":
         return float(np.abs(model_CD).max())
     return float(np.linalg.norm(model_CD, 2 if norm == "spectral" else "fro"))
 
 
 def largest_margin(problem: Problem, norm: str) -> tuple[float, float]:
-    """Bounds of the largest smallest margin of models of norm 1.
+    """Lower and upper bound of the maximum margin over models of norm 1.
 
-    It is also the smallest dual norm of a convex combination of the comparisons: a linear programme
-    for signs, a nearest point for Frobenius' norm, an ascent for the spectral one, whose dual is
-    the sum of singular values.
+    The maximum margin equals the smallest dual norm of a convex combination of the comparisons. It
+    is computed by a linear programme for signs, by a nearest point for the Frobenius norm, and by
+    an ascent for the spectral norm, whose dual is the sum of the singular values.
     """
     comparisons = problem.comparisons()
     flat = comparisons.reshape(len(comparisons), -1)
     if norm == "sign":
         cost = np.append(np.zeros(flat.shape[1]), -1.0)
-        found = linprog(
+        solution = linprog(
             cost,
             A_ub=np.column_stack([-flat, np.ones(len(flat))]),
             b_ub=np.zeros(len(flat)),
             bounds=[(-1, 1)] * flat.shape[1] + [(None, None)],
         )
-        return -found.fun, -found.fun
+        return -solution.fun, -solution.fun
     if norm == "Frobenius":
-        weight = 1e4  # of the shares' sum being 1
+        weight = 1e4  # weight of the condition that the shares sum to 1
         shares, _ = nnls(
             np.vstack([flat.T, np.full(len(flat), weight)]),
             np.append(np.zeros(flat.shape[1]), weight),
@@ -124,10 +127,10 @@ def largest_margin(problem: Problem, norm: str) -> tuple[float, float]:
 
 
 def _largest_spectral(comparisons: Matrix) -> tuple[float, float]:
-    """Accelerated ascent of the smoothed smallest margin within the unit ball.
+    """Accelerated ascent of the smoothed smallest margin in the unit ball.
 
-    Each iterate is a model of norm 1 at most, whose smallest margin is a lower bound, and weights
-    the comparisons, whose mean so weighted has a dual norm that is an upper bound.
+    The smallest margin of each iterate, a model of norm 1 or less, is a lower bound. The iterate
+    also weights the comparisons; the dual norm of their weighted mean is an upper bound.
     """
     flat = comparisons.reshape(len(comparisons), -1)
     curvature = np.linalg.norm(flat, 2) ** 2
@@ -153,7 +156,7 @@ def _largest_spectral(comparisons: Matrix) -> tuple[float, float]:
 def descend(
     problem: Problem, norm: str, method: str, batch: int, *, seed: int, scale: float
 ) -> Iterator[tuple[int, Matrix]]:
-    """Steepest descent with steps of ``scale / sqrt(t)``; the model at each step of ``SHOWN``."""
+    """Steepest descent with steps of ``scale / sqrt(t)``; yields the models at ``SHOWN``."""
     rng = np.random.default_rng(seed)
     momentum, reduction = METHODS[method]
     num_samples = len(problem.classes_N)
@@ -164,7 +167,7 @@ def descend(
     before, snapshot, full = model, model, model
     order: NDArray[np.int64] = np.zeros(0, np.int64)
     for step in range(1, STEPS + 1):
-        if len(order) < batch:  # an epoch: every sample once, in a new order
+        if len(order) < batch:  # a new epoch has every sample once, in a new order
             order = rng.permutation(num_samples)
             snapshot, full = model, problem.gradient(model, all_samples)
         chosen, order = order[:batch], order[batch:]
@@ -183,7 +186,7 @@ def descend(
 
 
 def compare(seed: int, norm: str) -> list[dict[str, Any]]:
-    """Every method and batch size on one problem, in one geometry."""
+    """Run every method and batch size on one problem in one geometry."""
     torch.set_num_threads(1)
     problem = random_problem(seed)
     comparisons = problem.comparisons()
@@ -211,28 +214,29 @@ def compare(seed: int, norm: str) -> list[dict[str, Any]]:
 
 
 def counterexample() -> Problem:
-    """Two classes that can be separated: three samples alike, and one that points away from them.
+    """Two separable classes, each with three equal samples and one that points away from them.
 
-    A step on one sample has norm 1 whatever its loss, so without momentum the model is the sum of
-    the samples' directions, in which three outvote the fourth for ever.
+    A step on one sample has norm 1 for any loss. Without momentum the model is therefore the sum of
+    the samples' directions, in which the three equal samples always outvote the fourth.
     """
     features = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-0.6, 0.8]])
-    # mirrored: the same samples, of the other class
+    # the mirrored samples are of the other class
     return Problem(np.vstack([features, -features]), np.repeat([0, 1], 4))
 
 
 def predicted(norm: str) -> Matrix:
-    """Where single samples without momentum lead, by hand: the mean of their directions.
+    """Direction that single samples without momentum converge to, computed by hand.
 
-    Row 0 of the model; row 1 is its negative. A sample of class 0 adds its signs (x1: (1, 0), x4:
-    (-1, 1)), or itself divided by its norm, as a mirrored one does.
+    It is the mean of the samples' directions. Row 1 of the model is the negative of row 0. A sample
+    of class 0 adds its signs to row 0 (x1: (1, 0), x4: (-1, 1)), or itself divided by its norm; a
+    mirrored sample adds the same.
     """
     row = np.array([3 - 1, 1.0]) if norm == "sign" else np.array([3 - 0.6, 0.8])
     return np.stack([row, -row])
 
 
 def run_counterexample(norm: str) -> list[dict[str, Any]]:
-    """Cosine with the prediction, and the margin's share of the largest."""
+    """Measure the cosine with the prediction, and the margin as a share of the largest."""
     torch.set_num_threads(1)
     problem = counterexample()
     comparisons = problem.comparisons()

@@ -1,4 +1,4 @@
-"""Tables and figures of the optimisers' benchmark, from its results."""
+"""Tables and figures of the optimiser benchmark, from its results."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,45 +14,46 @@ from benchmarks.optimizers import margins, training
 
 Record = dict[str, Any]
 LEARNING_RATE = "training.learning_rate"
-NEAR = 0.1  # nats an event
+NEAR = 0.1  # nats per event
 
 
 def write_report(results: Path, folder: Path) -> None:
     """Write ``optimizers.md`` and its figures.
 
     Args:
-        results: finished trials, one JSON object a line.
-        folder: where to write.
+        results: File with the finished trials, one JSON object per line.
+        folder: Output folder.
     """
     lines = [json.loads(line) for line in results.read_text().splitlines()]
 
-    def found(kind: str) -> list[Record]:
-        return [each for each in lines if each["trial"]["kind"] == kind]
+    def of_kind(kind: str) -> list[Record]:
+        return [line for line in lines if line["trial"]["kind"] == kind]
 
-    shares = [record for each in found("margins") for record in each["found"]]
+    shares = [record for line in of_kind("margins") for record in line["found"]]
     runs = [
-        {**each["trial"], **each["trial"]["changes"], **each["found"]} for each in found("training")
+        {**line["trial"], **line["trial"]["changes"], **line["found"]}
+        for line in of_kind("training")
     ]
     parts = [
         "# Optimisers and few bits\n",
         f"Written by `make bench-optimizers`; {machine('torch', 'deepspeed', used='both used')}. "
-        "± is the standard deviation over seeds. What it means is in [README.md](README.md).\n",
+        "± is the standard deviation over seeds. [README.md](README.md) interprets the results.\n",
     ]
     if shares:
         parts += _margins(shares)
         _save(_margins_figure(shares), folder / "margins.png")
-    examples = [record for each in found("counterexample") for record in each["found"]]
+    examples = [record for line in of_kind("counterexample") for record in line["found"]]
     if examples:
         parts += _counterexample(examples)
-    sets = list(dict.fromkeys(each["set"] for each in runs))
+    sets = list(dict.fromkeys(run["set"] for run in runs))
     for name in sets:
-        of_set = [each for each in runs if each["set"] == name]
+        of_set = [run for run in runs if run["set"] == name]
         parts += [f"## {name}\n", *_rates(of_set), *_bits(of_set)]
     if runs:
         _save(_rates_figure(runs, sets), folder / "rates.png")
         _save(_bits_figure(runs, sets), folder / "bits.png")
         parts.append("![losses by learning rate](rates.png)\n")
-        parts.append("![what bits of the mantissa cost](bits.png)\n")
+        parts.append("![loss by mantissa bits](bits.png)\n")
     (folder / "optimizers.md").write_text("\n".join(parts))
 
 
@@ -62,7 +63,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _line(axes: Axes, points: dict[Any, list[float]], label: str, line: str = "-") -> None:
-    """Means over seeds with their standard deviations, where there are any values."""
+    """Plot means over seeds with standard deviations; points without values are left out."""
     points = {where: values for where, values in points.items() if values}
     if points:
         means = [np.mean(values) for values in points.values()]
@@ -75,7 +76,7 @@ def _line(axes: Axes, points: dict[Any, list[float]], label: str, line: str = "-
 
 
 def _legend(figure: Figure) -> None:
-    """Beside the last axes, where it hides no line."""
+    """Draw the legend to the right of the last axes, where it hides no line."""
     last = figure.axes[-1]
     if last.get_legend_handles_labels()[0]:
         last.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0))
@@ -84,12 +85,12 @@ def _legend(figure: Figure) -> None:
 def _cell(values: Sequence[float], digits: int = 3) -> str:
     if not values:
         return ""
-    finite = [each for each in values if np.isfinite(each)]
-    lost = f" ({len(values) - len(finite)} not finite)" if len(finite) < len(values) else ""
+    finite = [value for value in values if np.isfinite(value)]
+    note = f" ({len(values) - len(finite)} not finite)" if len(finite) < len(values) else ""
     if not finite:
         return "not finite"
     spread = f" ± {np.std(finite, ddof=1):.{digits}f}" if len(finite) > 1 else ""
-    return f"{np.mean(finite):.{digits}f}{spread}{lost}"
+    return f"{np.mean(finite):.{digits}f}{spread}{note}"
 
 
 def _table(corner: str, columns: Sequence[str], rows: dict[str, list[str]]) -> str:
@@ -99,16 +100,16 @@ def _table(corner: str, columns: Sequence[str], rows: dict[str, list[str]]) -> s
 
 
 def _margins(records: list[Record]) -> list[str]:
-    seeds = len({each["seed"] for each in records})
+    seeds = len({record["seed"] for record in records})
     parts = [
         "## Largest margins\n",
-        f"The smallest margin after {margins.STEPS:,} steps as a share of the largest there is "
+        f"The smallest margin after {margins.STEPS:,} steps as a share of the largest possible one "
         f"for the norm; {margins.NUM_SAMPLES} samples, {margins.NUM_CLASSES} classes, "
-        f"{margins.NUM_FEATURES} features, {seeds} problems. Columns: samples a step. *Rate*: the "
-        "exponent a in 1 - share ~ steps^-a, fitted to the last three of the steps shown; the "
-        "theory's for a full batch is 1/2.\n",
+        f"{margins.NUM_FEATURES} features, {seeds} problems. Columns: samples per step. *Rate*: "
+        "the exponent a in 1 - share ~ steps^-a, fitted to the last three steps shown; the theory "
+        "predicts 1/2 for a full batch.\n",
     ]
-    batches = [str(each) for each in margins.BATCHES]
+    batches = [str(size) for size in margins.BATCHES]
     for norm in margins.NORMS:
         shares = {
             method: [_shares(records, norm, method, batch) for batch in margins.BATCHES]
@@ -127,19 +128,20 @@ def _margins(records: list[Record]) -> list[str]:
 
 
 def _shares(records: list[Record], norm: str, method: str, batch: int) -> list[list[float]]:
-    """Of each seed, at each of ``margins.SHOWN``."""
-    found: dict[int, list[float]] = {}
-    for each in sorted(records, key=lambda each: each["step"]):
-        if (each["norm"], each["method"], each["batch"]) == (norm, method, batch):
-            found.setdefault(each["seed"], []).append(each["share"])
-    return list(found.values())
+    """Shares of the largest margin for each seed, at the steps ``margins.SHOWN``."""
+    shares: dict[int, list[float]] = {}
+    for record in sorted(records, key=lambda record: record["step"]):
+        if (record["norm"], record["method"], record["batch"]) == (norm, method, batch):
+            shares.setdefault(record["seed"], []).append(record["share"])
+    return list(shares.values())
 
 
 def closing_rate(shares: Sequence[float]) -> float:
-    """The exponent a of a gap that closes as steps^-a.
+    """Exponent a of a gap that closes like steps^-a.
 
     Args:
-        shares: of the largest margin, at each of ``margins.SHOWN``; below 1. The last three count.
+        shares: Shares of the largest margin at the steps ``margins.SHOWN``, below 1. The fit uses
+            the last three.
     """
     gaps = np.log(1 - np.array(shares[-3:]))
     return -float(np.polyfit(np.log(margins.SHOWN[-3:]), gaps, 1)[0])
@@ -147,47 +149,47 @@ def closing_rate(shares: Sequence[float]) -> float:
 
 def _counterexample(records: list[Record]) -> list[str]:
     rows = {
-        f"{each['norm']}, {each['method']}, {each['batch']} a step": [
-            f"{each['cosine']:.4f}",
-            f"{each['share']:.3f}",
+        f"{record['norm']}, {record['method']}, {record['batch']} per step": [
+            f"{record['cosine']:.4f}",
+            f"{record['share']:.3f}",
         ]
-        for each in records
+        for record in records
     }
-    columns = ["cosine with the prediction by hand", "share of the largest margin"]
+    columns = ["cosine with the direction computed by hand", "share of the largest margin"]
     return [
-        "## Single samples without momentum end elsewhere\n",
-        "Two classes of four samples, of which three are alike and outvote the fourth.\n",
+        "## Single samples without momentum do not reach the largest margin\n",
+        "Two classes of four samples: three equal samples outvote the fourth.\n",
         _table("", columns, rows),
     ]
 
 
-def _of(runs: list[Record], changes: training.Changes) -> list[Record]:
-    """Runs with exactly these changes besides the seed."""
-    return [each for each in runs if each["changes"] == changes]
+def _with_changes(runs: list[Record], changes: training.Changes) -> list[Record]:
+    """Runs with exactly these changes, of any seed."""
+    return [run for run in runs if run["changes"] == changes]
 
 
 def _rate_runs(runs: list[Record], name: str) -> list[Record]:
     return [
-        each
-        for each in runs
-        if each["optimizer.name"] == name
-        and not any(key.startswith("precision") or "beta2" in key for key in each["changes"])
+        run
+        for run in runs
+        if run["optimizer.name"] == name
+        and not any(key.startswith("precision") or "beta2" in key for key in run["changes"])
     ]
 
 
 def _rates(runs: list[Record]) -> list[str]:
     parts = [
-        "Nats an event of the validation split by learning rate, "
-        f"{training.STEPS} steps; *robust*: the rates tried whose mean is within {NEAR} nats of "
-        "the best one's.\n"
+        "Validation loss in nats per event by learning rate, "
+        f"{training.STEPS} steps; *robust*: number of rates whose mean is within {NEAR} nats of "
+        "the best mean.\n"
     ]
     for name, rates in training.RATES.items():
-        found = _rate_runs(runs, name)
-        cells = [[each["nll"] for each in found if each[LEARNING_RATE] == rate] for rate in rates]
-        means = np.array([np.mean(each) if each else np.nan for each in cells])
+        rate_runs = _rate_runs(runs, name)
+        cells = [[run["nll"] for run in rate_runs if run[LEARNING_RATE] == rate] for rate in rates]
+        means = np.array([np.mean(losses) if losses else np.nan for losses in cells])
         near = int(np.sum(means <= np.nanmin(means) + NEAR)) if np.isfinite(means).any() else 0
         columns = [*(f"{rate:g}" for rate in rates), "robust"]
-        row = [*(_cell(each) for each in cells), f"{near} of {len(rates)}"]
+        row = [*(_cell(losses) for losses in cells), f"{near} of {len(rates)}"]
         parts.append(_table(name, columns, {"": row}))
     return parts
 
@@ -195,50 +197,50 @@ def _rates(runs: list[Record]) -> list[str]:
 def _series(
     runs: list[Record], name: str, part: str, mode: str, slow: bool
 ) -> Callable[[int], list[float]]:
-    """By bits: the loss minus that of the exact run with the same seed."""
+    """A function from bits to the losses minus those of the exact runs with the same seeds."""
     shared: training.Changes = {"optimizer.name": name, LEARNING_RATE: training.RATE[name]}
     if slow:
         shared["optimizer.beta2"] = training.SLOW
-    exact = {each["seed"]: each["nll"] for each in _of(runs, shared)}
+    exact = {run["seed"]: run["nll"] for run in _with_changes(runs, shared)}
 
-    def more(bits: int) -> list[float]:
+    def added_loss(bits: int) -> list[float]:
         rounded: training.Changes = {f"precision.{part}.mantissa_bits": bits}
         if mode == "stochastic":
             rounded[f"precision.{part}.mode"] = mode
         return [
-            each["nll"] - exact[each["seed"]]
-            for each in _of(runs, shared | rounded)
-            if each["seed"] in exact
+            run["nll"] - exact[run["seed"]]
+            for run in _with_changes(runs, shared | rounded)
+            if run["seed"] in exact
         ]
 
-    return more
+    return added_loss
 
 
 def _all_series(runs: list[Record]) -> dict[str, Callable[[int], list[float]]]:
-    found = {
+    series = {
         f"{name}, {part}, {mode}": _series(runs, name, part, mode, slow=False)
         for name in ("adamw", "muon")
         for part in training.PARTS
         for mode in ("nearest", "stochastic")
         if mode == "nearest" or part == "weights"
     }
-    found[f"adamw, states, beta2 = {training.SLOW}"] = _series(
+    series[f"adamw, states, beta2 = {training.SLOW}"] = _series(
         runs, "adamw", "states", "nearest", slow=True
     )
-    return found
+    return series
 
 
 def _bits(runs: list[Record]) -> list[str]:
     rows = {
-        name: [_cell(more(bits)) for bits in training.BITS]
-        for name, more in _all_series(runs).items()
+        name: [_cell(added_loss(bits)) for bits in training.BITS]
+        for name, added_loss in _all_series(runs).items()
     }
     return [
-        "What rounding to so many bits of mantissa adds to the loss, beside the exact run of the "
+        "Loss added by rounding to a number of mantissa bits, relative to the exact run of the "
         "same seed; learning rates "
-        + " and ".join(f"{rate:g} of {name}" for name, rate in training.RATE.items())
+        + " and ".join(f"{rate:g} for {name}" for name, rate in training.RATE.items())
         + ".\n",
-        _table("", [str(each) for each in training.BITS], rows),
+        _table("", [str(bits) for bits in training.BITS], rows),
     ]
 
 
@@ -251,7 +253,7 @@ def _margins_figure(records: list[Record]) -> Figure:
         for method, batch in shown:
             by_step = zip(*_shares(records, norm, method, batch), strict=True)
             points = dict(zip(margins.SHOWN, map(list, by_step), strict=False))
-            _line(axes, points, f"{method}, {batch} a step")
+            _line(axes, points, f"{method}, {batch} per step")
         axes.set(title=norm, xlabel="steps", xscale="log", ylim=(-0.6, 1.05))
     figure.axes[0].set_ylabel("share of the largest margin")
     _legend(figure)
@@ -263,14 +265,14 @@ def _rates_figure(runs: list[Record], sets: list[str]) -> Figure:
     for place, set_name in enumerate(sets, 1):
         axes = figure.add_subplot(1, len(sets), place)
         for name, rates in training.RATES.items():
-            found = [each for each in _rate_runs(runs, name) if each["set"] == set_name]
+            rate_runs = [run for run in _rate_runs(runs, name) if run["set"] == set_name]
             points = {
-                rate: [each["nll"] for each in found if each[LEARNING_RATE] == rate]
+                rate: [run["nll"] for run in rate_runs if run[LEARNING_RATE] == rate]
                 for rate in rates
             }
             _line(axes, points, name)
         axes.set(title=set_name, xlabel="learning rate", xscale="log")
-    figure.axes[0].set_ylabel("validation nats/event")
+    figure.axes[0].set_ylabel("validation loss (nats/event)")
     _legend(figure)
     return figure
 
@@ -279,11 +281,13 @@ def _bits_figure(runs: list[Record], sets: list[str]) -> Figure:
     figure = Figure(figsize=(4.6 * len(sets), 3.4))
     for place, set_name in enumerate(sets, 1):
         axes = figure.add_subplot(1, len(sets), place)
-        for name, more in _all_series([each for each in runs if each["set"] == set_name]).items():
-            points = {bits: more(bits) for bits in training.BITS}
+        for name, added_loss in _all_series(
+            [run for run in runs if run["set"] == set_name]
+        ).items():
+            points = {bits: added_loss(bits) for bits in training.BITS}
             _line(axes, points, name, line="--" if "muon" in name else "-")
         axes.set(title=set_name, xlabel="bits of the mantissa")
         axes.set_yscale("symlog", linthresh=0.1)
-    figure.axes[0].set_ylabel("nats an event more than exact")
+    figure.axes[0].set_ylabel("added loss (nats/event)")
     _legend(figure)
     return figure

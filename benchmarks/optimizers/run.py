@@ -1,11 +1,11 @@
-"""What optimisers and few bits do, beside what the theory says; one command for all of it.
+"""Optimisers and low precision compared with the theory.
 
-    make bench-optimizers    two hours; goes on where it stopped
+    make bench-optimizers    two hours; resumes where it stopped
 
-(a) a linear model of several classes: how close to the largest margin steepest descent on
-mini-batches comes (``margins``); (b) the tiny model on real data: losses of every optimiser by
-learning rate and by bits (``training``). Finished trials are kept in ``results.jsonl`` beside this
-file and not run again; remove it to start over.
+(a) A linear model of several classes: how close mini-batch steepest descent comes to the largest
+margin (``margins``). (b) The tiny model on real data: loss of every optimiser by learning rate and
+by mantissa bits (``training``). Finished trials are stored in ``results.jsonl`` next to this file
+and not repeated; remove the file to start again.
 """
 
 import argparse
@@ -33,20 +33,20 @@ Trial = dict[str, Any]
 
 
 def trials_of(sets: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
-    """Everything that is compared; seed by seed, so that a part of it is of use."""
-    found: list[Trial] = [{"kind": "counterexample", "norm": norm} for norm in margins.EXAMPLES]
+    """All trials, seed by seed, so that the first results are useful early."""
+    trials: list[Trial] = [{"kind": "counterexample", "norm": norm} for norm in margins.EXAMPLES]
     for seed in seeds:
-        found += [{"kind": "margins", "norm": norm, "seed": seed} for norm in margins.NORMS]
-        found += [
+        trials += [{"kind": "margins", "norm": norm, "seed": seed} for norm in margins.NORMS]
+        trials += [
             {"kind": "training", "set": name, "seed": seed, "changes": changes}
             for changes in training.trials()
             for name in sets
         ]
-    return found
+    return trials
 
 
 def run_trial(trial: Trial) -> Any:
-    """What a trial finds, in this process."""
+    """Run a trial in this process and return its results."""
     if trial["kind"] == "counterexample":
         return margins.run_counterexample(trial["norm"])
     if trial["kind"] == "margins":
@@ -60,35 +60,35 @@ def _store(name: str) -> str:
 
 
 def run(trials: Sequence[Trial], path: Path, *, workers: int) -> None:
-    """Every trial that is not done yet, each on one core, kept in ``path`` as it ends."""
+    """Run the unfinished trials, one core per trial, and append each result to ``path``."""
     WORK.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines() if path.exists() else []
     done = [json.loads(line)["trial"] for line in lines]
-    left = [each for each in trials if each not in done]
-    for name in sorted({each["set"] for each in left if "set" in each}):
+    remaining = [trial for trial in trials if trial not in done]
+    for name in sorted({trial["set"] for trial in remaining if "set" in trial}):
         prepare(training.configuration(data_sets(WORK)[name], _store(name)))
-    print(f"{len(left)} of {len(trials)} trials to run", flush=True)
+    print(f"{len(remaining)} of {len(trials)} trials to run", flush=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_engine) as pool:
-        running = {pool.submit(run_trial, each): each for each in left}
+        running = {pool.submit(run_trial, trial): trial for trial in remaining}
         for number, future in enumerate(as_completed(running), 1):
             record = {"trial": running[future], "found": future.result()}
             with path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-            print(f"{number} of {len(left)}: {record['trial']}", flush=True)
+            print(f"{number} of {len(remaining)}: {record['trial']}", flush=True)
 
 
 def main() -> None:
-    """Run and write the report."""
+    """Run the trials and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="", help="counterexample, margins or training")
     arguments = parser.parse_args()
-    there = [name for name in SETS if name in data_sets(WORK)]
-    if len(there) < len(SETS):
-        print(f"{DATA} is not set: only {', '.join(there)}", flush=True)
-    trials = trials_of(there, [int(seed) for seed in arguments.seeds.split(",")])
-    chosen = [each for each in trials if arguments.only in ("", each["kind"])]
+    available = [name for name in SETS if name in data_sets(WORK)]
+    if len(available) < len(SETS):
+        print(f"{DATA} is not set: only {', '.join(available)}", flush=True)
+    trials = trials_of(available, [int(seed) for seed in arguments.seeds.split(",")])
+    chosen = [trial for trial in trials if arguments.only in ("", trial["kind"])]
     run(chosen, HERE / "results.jsonl", workers=len(os.sched_getaffinity(0)))
     write_report(HERE / "results.jsonl", HERE)
 

@@ -1,7 +1,7 @@
-"""The tiny model trained by every optimiser, at several learning rates, and in few bits.
+"""The tiny model trained with every optimiser, at several learning rates, and in low precision.
 
-Stage 1 on flights and bullet comments, by the library's own engine and optimiser; what is compared
-is the likelihood of the validation split's times and types.
+Stage 1 on flights and danmaku (bullet comments), with the engine and the optimisers of this
+project. Trials are compared by the likelihood of times and types in the validation split.
 """
 
 from itertools import product
@@ -27,7 +27,8 @@ RATES = {
     "signum": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
     "steepest": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),  # entrywise, p = 2
 }
-RATE = {"adamw": 1e-3, "muon": 3e-3}  # where bits are compared: good and steady for each
+# learning rates of the low-precision trials: good and stable for the optimiser
+RATE = {"adamw": 1e-3, "muon": 3e-3}
 PARTS = ("gradients", "weights", "states")
 BITS = (0, 1, 2, 4, 7)
 STOCHASTIC_BITS = (2, 4, 7)
@@ -37,32 +38,32 @@ Changes = dict[str, Any]
 
 
 def trials() -> list[Changes]:
-    """Settings of every trial, on each set and with each seed."""
-    found: list[Changes] = []
+    """Changed settings of all trials; every trial runs on each set with each seed."""
+    changes: list[Changes] = []
     for name, rates in RATES.items():
         more = {"optimizer.geometry": "entrywise", "optimizer.p": 2.0} if name == "steepest" else {}
-        found += [
+        changes += [
             {"optimizer.name": name, **more, "training.learning_rate": rate} for rate in rates
         ]
     for name, part in product(("adamw", "muon"), PARTS):
         plain = {"optimizer.name": name, "training.learning_rate": RATE[name]}
         bits = f"precision.{part}.mantissa_bits"
-        found += [{**plain, bits: each} for each in BITS]
+        changes += [{**plain, bits: num_bits} for num_bits in BITS]
         if part == "weights":
             stochastic = {f"precision.{part}.mode": "stochastic"}
-            found += [{**plain, bits: each, **stochastic} for each in STOCHASTIC_BITS]
+            changes += [{**plain, bits: num_bits, **stochastic} for num_bits in STOCHASTIC_BITS]
     slow = {
         "optimizer.name": "adamw",
         "training.learning_rate": RATE["adamw"],
         "optimizer.beta2": SLOW,
     }
-    found.append(slow)
-    found += [{**slow, "precision.states.mantissa_bits": each} for each in BITS]
-    return found
+    changes.append(slow)
+    changes += [{**slow, "precision.states.mantissa_bits": num_bits} for num_bits in BITS]
+    return changes
 
 
 def configuration(data: DataSet, store: str) -> RunConfig:
-    """Everything in full, two bytes a time, no images: what the optimiser does is asked here."""
+    """Settings: no compression, time codes of two bytes, no images."""
     return config_from_tree(
         {
             "store": {"uri": store},
@@ -82,7 +83,7 @@ def configuration(data: DataSet, store: str) -> RunConfig:
 
 
 def run(data: DataSet, store: str, changes: Changes, seed: int) -> dict[str, float]:
-    """Train and score one trial; a NaN where its loss was not finite."""
+    """Train and score one trial; NaN if its loss was not finite."""
     config = with_values(configuration(data, store), {**changes, "training.seed": seed})
     try:
         model, seconds = train(config, AllTokens())
@@ -93,10 +94,10 @@ def run(data: DataSet, store: str, changes: Changes, seed: int) -> dict[str, flo
 
 @torch.no_grad()
 def validation_nll(config: RunConfig, model: EventModel) -> float:
-    """Nats an event of time and type tokens, on the first rows of the validation split."""
+    """Loss of time and type tokens in nats per event, on the first rows of the validation split."""
     manifest, vocabulary = open_store(config)
     settings = assemble_settings(config, manifest, split="validation")
-    samples = Samples.of(settings, vocabulary)
+    samples = Samples.from_settings(settings, vocabulary)
     batcher = batcher_of(config, vocabulary)
     model.eval()
     total, events = 0.0, 0
@@ -104,7 +105,7 @@ def validation_nll(config: RunConfig, model: EventModel) -> float:
         row = samples.row(index)
         nll = model(batcher(row))[0].double().numpy()
         labels = row.label_positions()
-        wanted = np.isin(row.modality[labels], (Modality.TIME, Modality.TYPE))
-        total += float(nll[wanted].sum())
-        events += len(np.unique(row.event[labels][wanted]))
+        is_scored = np.isin(row.modality[labels], (Modality.TIME, Modality.TYPE))
+        total += float(nll[is_scored].sum())
+        events += len(np.unique(row.event[labels][is_scored]))
     return total / events

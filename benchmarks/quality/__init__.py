@@ -1,0 +1,1 @@
+"""The quality benchmark: tiny models on real data, compared with classical and neural models."""

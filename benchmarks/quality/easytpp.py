@@ -2,12 +2,12 @@
 
 from typing import Any
 
-TRAIN_POINTS = 20  # at which training reads off the integral of the intensity
-DRAWS = 100  # samples of each interval, whose mean is the prediction
+TRAIN_POINTS = 20  # number of points of the intensity's integral in training
+DRAWS = 100  # number of samples per interval; their mean is the prediction
 
 
 def model_settings(num_types: int) -> dict[str, Any]:
-    """EasyTPP's settings of the networks, the same for all models."""
+    """EasyTPP's settings of a network with this number of event types."""
     return {
         "hidden_size": 64,
         "time_emb_size": 16,

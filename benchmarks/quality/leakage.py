@@ -1,7 +1,7 @@
-"""Whether a neural point process sees the future.
+"""Checks that a neural point process does not use later events.
 
-The likelihood of an event may depend on earlier events alone. Here a later event is added to a
-sequence, and changed: the likelihoods of the events before must stay the same.
+The likelihood of an event may depend only on earlier events. The check appends several different
+events to a sequence: the likelihoods of the earlier events must not change.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ NUM_TYPES, NUM_EVENTS = 3, 12
 
 
 def effect_of_later_events(model: str, *, seed: int = 0) -> float:
-    """How far a later event changes the log-likelihood of earlier events.
+    """Measure how much a later event changes the log-likelihood of earlier events.
 
     Args:
-        model: Name of an EasyTPP model; a network with random parameters is made.
+        model: Name of an EasyTPP model; the check uses a network with random parameters.
         seed: Seed of the parameters and of the sequence.
 
     Returns:
-        The largest change of an earlier event's log-likelihood, in nats, of three later events.
+        The largest change of an earlier event's log-likelihood over three later events, in nats.
     """
     import torch
     from easy_tpp.config_factory import ModelConfig  # pyright: ignore[reportMissingImports]
@@ -33,7 +33,7 @@ def effect_of_later_events(model: str, *, seed: int = 0) -> float:
         "event_pad_index": NUM_TYPES,
     }
     settings = ModelConfig(**model_settings(NUM_TYPES), **types, model_id=model)
-    # EasyTPP's runner sets these two from the training data
+    # EasyTPP's runner sets these two values from the training data
     settings.set("mean_log_inter_time", 0.0)
     settings.set("std_log_inter_time", 1.0)
     network = BaseModel.generate_model_from_config(settings).eval()
@@ -53,13 +53,15 @@ def effect_of_later_events(model: str, *, seed: int = 0) -> float:
 
 
 def _log_likelihoods(network: Any, waits: Any, kinds: Any) -> Any:
-    """(E - 1,) log-likelihood of each event of one sequence but the first, from the network's own
-    loss, which is minus their sum."""
+    """(E - 1,) log-likelihoods of the events of one sequence after the first.
+
+    They are the terms of the network's loss, which is minus their sum.
+    """
     import torch
     from torch.overrides import TorchFunctionMode
 
-    class Sums(TorchFunctionMode):
-        """Remembers what is summed."""
+    class RecordedSums(TorchFunctionMode):
+        """Records the tensors that are summed."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -73,7 +75,7 @@ def _log_likelihoods(network: Any, waits: Any, kinds: Any) -> Any:
             return func(*args, **(kwargs or {}))
 
     size = len(waits)
-    with Sums() as sums:
+    with RecordedSums() as sums:
         loss, _ = network.loglike_loss(
             time_seqs=waits.cumsum(0)[None],
             time_delta_seqs=waits[None].clone(),
@@ -82,6 +84,8 @@ def _log_likelihoods(network: Any, waits: Any, kinds: Any) -> Any:
             attention_mask=torch.ones(1, size, size).triu(1).bool(),
         )
     per_event = [terms for terms in sums.terms if terms.shape == (1, size - 1)]
-    found = [terms for terms in per_event if terms.is_floating_point()][-1]
-    assert torch.allclose(found.sum(), -loss), "the loss is not the sum of the events' terms"
-    return found[0].detach()
+    log_likelihoods = [terms for terms in per_event if terms.is_floating_point()][-1]
+    assert torch.allclose(log_likelihoods.sum(), -loss), (
+        "the loss is not the sum of the events' terms"
+    )
+    return log_likelihoods[0].detach()

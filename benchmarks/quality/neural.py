@@ -1,22 +1,23 @@
-"""Neural point processes of EasyTPP, on the same splits and for the same processor seconds.
+"""Neural point processes of EasyTPP, on the same splits and for the same CPU seconds.
 
     python -m benchmarks.quality.neural MODEL SECONDS SEED < sequences.json
 
-Runs in a process of its own: EasyTPP seeds and configures torch for itself. Prints one JSON object.
-Times are divided by the mean training interval, because its sampling expects intervals of about 1.
+Runs in a separate process, because EasyTPP seeds and configures torch. Prints one JSON object.
+Times are divided by the mean training interval, because EasyTPP's sampling expects intervals of
+about 1.
 
-EasyTPP trains with the integral of the intensity read off at 20 evenly spaced points of an
-interval. A model can hide mass between the points and then looks better than it is. Validation and
-test use ``FINE_POINTS``; the likelihood by the points of training is kept as well.
+EasyTPP trains with an integral of the intensity over 20 evenly spaced points of an interval. A
+model can hide mass between the points, and its likelihood is then too good. Validation and test use
+``FINE_POINTS`` points; the likelihood with the points of training is reported as well.
 
-The prediction of an interval is the mean of ``DRAWS`` samples, which approaches the forecast of the
-least squared error. One sample, EasyTPP's default, has about twice the variance of that error. The
-type is predicted from the same samples.
+The prediction of an interval is the mean of ``DRAWS`` samples, which approximates the forecast with
+the smallest squared error. With one sample, EasyTPP's default, the error has about twice the
+variance. The type is predicted from the same samples.
 
-Simultaneous events are moved apart by random parts of half a tick of the clock. At an interval of
-exactly zero the density of a model has no bound, and its likelihood says nothing about events.
+Simultaneous events are moved apart by random fractions of half a tick of the clock: at an interval
+of exactly zero the density of a model is unbounded, and its likelihood is meaningless.
 
-ANHN is left out: the likelihood of an event depends on later events (``leakage.py``).
+ANHN is left out, because its likelihood of an event depends on later events (``leakage.py``).
 """
 
 import itertools
@@ -37,52 +38,52 @@ from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS, model_settings
 from benchmarks.quality.leakage import MAX_EFFECT, effect_of_later_events
 
 MODELS = ("NHP", "THP", "AttNHP", "IntensityFree", "RMTPP", "SAHP", "FullyNN", "ODETPP", "S2P2")
-MAX_EVENTS = 128  # of a sequence; longer ones are cut, each part with a history of its own
+MAX_EVENTS = 128  # longer sequences are cut into parts with separate histories
 BATCH = 64
-FINE_BATCH = 8  # bounds the memory of the fine integral
+FINE_BATCH = 8  # limits the memory of the fine integral
 FINE_POINTS = 200
-ROUNDS = 4  # the draws of a round share their proposals
-PER_VALIDATION = 2.0  # training takes at least so many times as long as validation
+ROUNDS = 4  # the samples of a round share their proposals
+PER_VALIDATION = 2.0  # minimum ratio of training time to validation time
 PARTS = {"train": "train", "validation": "dev", "test": "test"}
 
 
 def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dict[str, float]:
-    """Train until the time is over, take the best epoch by validation, test once.
+    """Train for a given time, select the best epoch by validation, and test once.
 
     Args:
         model: Name in ``MODELS``.
-        seconds: Processor time of training, without validation.
-        seed: Seed of initialisation and order.
-        sequences: ``num_types``, ``tick`` of the clock and by split lists of ``[times, types]``.
+        seconds: CPU seconds of training, without validation.
+        seed: Seed of the initialisation and the order of the data.
+        sequences: ``num_types``, ``tick`` of the clock, and lists of ``[times, types]`` by split.
 
     Returns:
-        Minus the log-likelihood per event in the source's unit, RMSE and accuracy of the
-        predictions, their number of draws, the epochs trained and the epoch of the best
-        validation, and the processor seconds of training.
+        The negative log-likelihood per event in the source's time unit, RMSE and accuracy of the
+        predictions, their number of samples, the number of epochs, the epoch of the best
+        validation, and the CPU seconds of training.
 
     Raises:
-        ValueError: the likelihood of an event depends on later events.
+        ValueError: The likelihood of an event depends on later events.
     """
     effect = effect_of_later_events(model)
     if effect > MAX_EFFECT:
         raise ValueError(
-            f"{model}: a later event changes the likelihood of earlier ones by {effect:.3g} nats"
+            f"{model}: later events change the likelihood of earlier events by {effect:.3g} nats"
         )
     with tempfile.TemporaryDirectory() as folder:
         scale = _write(Path(folder), sequences, random.Random(seed))
-        found = _run(Path(folder), model, seconds, seed, int(sequences["num_types"]), scale)
-    # the tick of simultaneous events is a half one; its probability goes over a whole one, as ours
+        metrics = _run(Path(folder), model, seconds, seed, int(sequences["num_types"]), scale)
+    # simultaneous events were spread over half a tick; this project spreads them over a whole tick
     waits = _waits(sequences["test"])
-    halved = math.log(2) * sum(not each for each in waits) / len(waits)
-    return {key: value + halved if "nll" in key else value for key, value in found.items()}
+    halved = math.log(2) * sum(not wait for wait in waits) / len(waits)
+    return {key: value + halved if "nll" in key else value for key, value in metrics.items()}
 
 
 def _waits(split: list[Any]) -> list[float]:
-    return [b - a for times, _ in split for a, b in itertools.pairwise(times)]
+    return [after - before for times, _ in split for before, after in itertools.pairwise(times)]
 
 
 def _write(folder: Path, sequences: dict[str, Any], source: random.Random) -> float:
-    """EasyTPP's pickles; returns the mean training interval."""
+    """Write EasyTPP's pickles; returns the mean training interval."""
     waits = _waits(sequences["train"])
     scale = sum(waits) / len(waits)
     for split, part in PARTS.items():
@@ -111,7 +112,7 @@ def _write(folder: Path, sequences: dict[str, Any], source: random.Random) -> fl
 
 
 def _configuration(folder: Path, model: str, seed: int, num_types: int) -> Path:
-    """EasyTPP's file of settings for a trial."""
+    """Write EasyTPP's configuration file of a trial; returns its path."""
     tree = {
         "pipeline_config_id": "runner_config",
         "data": {
@@ -185,9 +186,9 @@ def _run(
             continue
         started = time.process_time()
         network.loss_integral_num_sample_per_step = FINE_POINTS
-        found = runner.run_one_epoch(loaders["valid"], RunnerPhase.VALIDATE)["loglike"]
-        if found > best:
-            best, best_epoch = found, epochs
+        likelihood = runner.run_one_epoch(loaders["valid"], RunnerPhase.VALIDATE)["loglike"]
+        if likelihood > best:
+            best, best_epoch = likelihood, epochs
             runner.model_wrapper.save(saved)
         next_validation = spent + PER_VALIDATION * (time.process_time() - started)
     if best == -math.inf:
@@ -197,15 +198,15 @@ def _run(
     coarse = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)["loglike"]
     network.loss_integral_num_sample_per_step = FINE_POINTS
     network.event_sampler = sampler
-    if model != "IntensityFree":  # which samples without thinning
+    if model != "IntensityFree":  # it samples without thinning
         _sample_in_rounds(network)
-    found = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)
+    scores = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)
     return {
-        "joint/nll_nats_per_event": -float(found["loglike"]) + math.log(scale),
+        "joint/nll_nats_per_event": -float(scores["loglike"]) + math.log(scale),
         "joint/nll_by_train_points": -float(coarse) + math.log(scale),
-        "time/rmse": float(found["rmse"]) * scale,
-        "type/accuracy": float(found["acc"]),
-        "targets": float(found["num_events"]),
+        "time/rmse": float(scores["rmse"]) * scale,
+        "type/accuracy": float(scores["acc"]),
+        "targets": float(scores["num_events"]),
         "seconds": spent,
         "epochs": float(epochs),
         "best_epoch": float(best_epoch),
@@ -214,8 +215,10 @@ def _run(
 
 
 def _sample_in_rounds(network: Any) -> None:
-    """Let EasyTPP's thinning draw ``DRAWS`` times from ``ROUNDS`` sets of proposals instead of one,
-    and let models whose intensity is a derivative take it while they sample."""
+    """Let EasyTPP's thinning draw ``DRAWS`` samples from ``ROUNDS`` sets of proposals, not one.
+
+    Also enables gradients during sampling for models whose intensity is a derivative.
+    """
     import torch
 
     sampler, draw = network.event_sampler, network.event_sampler.draw_next_time_one_step
@@ -237,7 +240,7 @@ def _sample_in_rounds(network: Any) -> None:
 
 
 def _until(batches: Iterable[Any], deadline: float) -> Iterator[Any]:
-    """The batches of an epoch, fewer when the processor time is over."""
+    """Yield the batches of an epoch until the CPU time exceeds the deadline."""
     for batch in batches:
         yield batch
         if time.process_time() > deadline:
@@ -245,6 +248,6 @@ def _until(batches: Iterable[Any], deadline: float) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    name, budget, seed = sys.argv[1:]
-    result = run(name, float(budget), int(seed), json.load(sys.stdin))
+    model_name, cpu_seconds, model_seed = sys.argv[1:]
+    result = run(model_name, float(cpu_seconds), int(model_seed), json.load(sys.stdin))
     print(json.dumps(result))

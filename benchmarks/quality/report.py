@@ -38,8 +38,8 @@ NEURAL_NOTE = (
     "samples (IntensityFree: from the history)."
 )
 ONE_DRAW_NOTE = (
-    " †: trained and tested before that, with one random sample for each event; these errors are "
-    "larger than those of the models' means and cannot be compared with the other rows."
+    " †: older trials, tested with one random sample per event; these errors are larger than those "
+    "of the models' means and cannot be compared with the other rows."
 )
 SHORT = f"{PLAIN}, short"
 BY_POSITION = (SHORT, PUBLISHED, "temporal, runs", "random drop, runs")
@@ -50,9 +50,9 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
     """Write ``quality.md`` and its figures.
 
     Args:
-        results: finished trials, one JSON object a line.
-        folder: where to write.
-        budget: of a trial, as it is printed.
+        results: File with the finished trials, one JSON object per line.
+        folder: Output folder.
+        budget: Budget of a trial; the report prints it.
     """
     records = read_records(results)
     sets = list(dict.fromkeys(record["set"] for record in records))
@@ -63,7 +63,7 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
     parts.append(_floors(records, sets))
     (folder / "quality.md").write_text("\n".join(parts))
     varied = [
-        name for name in sets if any(each["name"] in BY_POSITION for each in _of(records, name))
+        name for name in sets if any(record["name"] in BY_POSITION for record in _of(records, name))
     ]
     _positions(records, varied).savefig(folder / "positions.png", dpi=110, bbox_inches="tight")
     for name in varied:
@@ -74,12 +74,12 @@ def write_report(results: Path, folder: Path, *, budget: object) -> None:
 
 
 def read_records(path: Path) -> Records:
-    """Finished trials; of a trial that was run again the last line counts."""
-    # "@" in records of older versions
+    """Read the finished trials; if a trial was repeated, its last line counts."""
+    # older records have "@"
     lines = [json.loads(line) for line in path.read_text().replace("@", AT).splitlines()]
     return list(
         {
-            tuple(each[key] for key in ("set", "kind", "name", "seed")): each for each in lines
+            tuple(line[key] for key in ("set", "kind", "name", "seed")): line for line in lines
         }.values()
     )
 
@@ -89,12 +89,12 @@ def _head(records: Records, budget: object) -> str:
     packages = ["torch", "transformers"]
     if any(record["kind"] == "neural" for record in records):
         packages.append("easy_tpp")
-    versions = ", ".join(f"{each} {version(each)}" for each in packages)
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
     return (
         "# Quality\n\n"
-        "Written by `make quality`; every number is of the test split, mean over the seeds, and "
-        "`±` the standard deviation over seeds. Sequences are split by a stable hash, alike for "
-        "all. What it means is in [README.md](README.md).\n\n"
+        "Written by `make quality`. Numbers are of the test split: means over seeds, and `±` the "
+        "standard deviation over seeds. All models have the same splits, by a stable hash of the "
+        "sequence. [README.md](README.md) interprets the results.\n\n"
         f"Budget of a trial: {budget}; training took {np.median(seconds):.0f} s "
         f"({min(seconds):.0f} to {max(seconds):.0f}) on {platform.machine()}, one core. "
         f"{versions}.\n"
@@ -102,11 +102,11 @@ def _head(records: Records, budget: object) -> str:
 
 
 def _of(records: Records, name: str) -> Records:
-    return [each for each in records if each["set"] == name]
+    return [record for record in records if record["set"] == name]
 
 
 def _values(records: Records, metric: str) -> list[float]:
-    return [each["metrics"][metric] for each in records if metric in each["metrics"]]
+    return [record["metrics"][metric] for record in records if metric in record["metrics"]]
 
 
 def _cell(records: Records, metric: str) -> str:
@@ -126,29 +126,29 @@ def _table(name: str, records: Records) -> str:
         f"| | seeds | context (events) | epochs | {' | '.join(shown.values())} |",
         f"|---|---|---|---|{'---|' * len(shown)}",
     ]
-    if any(each["kind"] == "neural" for each in records):
-        marked = any(_one_draw([each], RMSE) for each in records)
+    if any(record["kind"] == "neural" for record in records):
+        marked = any(_one_draw([record], RMSE) for record in records)
         lines.insert(2, f"{NEURAL_NOTE}{ONE_DRAW_NOTE if marked else ''}\n")
     order = {"ours": 0, "neural": 1, "classical": 2}
     names = dict.fromkeys(
-        each["name"] for each in sorted(records, key=lambda each: order[each["kind"]])
+        record["name"] for record in sorted(records, key=lambda record: order[record["kind"]])
     )
     for row in names:
-        found = [each for each in records if each["name"] == row]
-        cells = [_cell(found, metric) + _one_draw(found, metric) for metric in shown]
-        failed = [each["error"] for each in found if "error" in each]
-        context = [each["context"] for each in found if "context" in each]
+        of_row = [record for record in records if record["name"] == row]
+        cells = [_cell(of_row, metric) + _one_draw(of_row, metric) for metric in shown]
+        failed = [record["error"] for record in of_row if "error" in record]
+        context = [record["context"] for record in of_row if "context" in record]
         seen = f"{np.mean(context):.0f}" if context else ""
         note = f" (failed: {failed[0]})" if failed else ""
-        epochs = _values(found, "epochs")
+        epochs = _values(of_row, "epochs")
         passes = f"{np.mean(epochs):.0f}" if epochs else ""
-        lines.append(f"| {row}{note} | {len(found)} | {seen} | {passes} | {' | '.join(cells)} |")
+        lines.append(f"| {row}{note} | {len(of_row)} | {seen} | {passes} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
 def _one_draw(records: Records, metric: str) -> str:
-    """A mark on predictions of a neural model from a single random draw of each interval."""
-    is_neural = any(each["kind"] == "neural" for each in records)
+    """Footnote mark for predictions of a neural model with fewer than ``DRAWS`` samples."""
+    is_neural = any(record["kind"] == "neural" for record in records)
     # IntensityFree predicts types from the history, without a draw
     drawn = metric == RMSE or (metric == ACCURACY and records[0]["name"] != "IntensityFree")
     draws = _values(records, "draws")
@@ -156,13 +156,13 @@ def _one_draw(records: Records, metric: str) -> str:
 
 
 def _decoding(records: Records, sets: list[str]) -> str:
-    """Greedy bytes, as published, against the mean and the median of the same forecasts."""
+    """Greedy decoding, used by the published code, compared with the mean and the median."""
     lines = [
         "## Decoding\n",
-        "The same forecasts of the plain model, read in three ways.\n",
-        "The last column counts all trials of ours on the set.\n",
+        "The same forecasts of the plain model, decoded in three ways.\n",
+        "The last column counts all trials of this project on the set.\n",
         "| set | RMSE of mean | of median | of greedy | MAE of median | of mean | of greedy "
-        "| median ahead of greedy in MAE |",
+        "| median better than greedy in MAE |",
         "|---|---|---|---|---|---|---|---|",
     ]
     names = (
@@ -174,48 +174,54 @@ def _decoding(records: Records, sets: list[str]) -> str:
         "time/mae_of_greedy_s",
     )
     for name in sets:
-        plain = [each for each in records if each["set"] == name and each["name"] == PLAIN]
+        plain = [record for record in records if record["set"] == name and record["name"] == PLAIN]
         pairs = [
-            (each["metrics"][MAE], each["metrics"]["time/mae_of_greedy_s"])
-            for each in _of(records, name)
-            if each["kind"] == "ours"
+            (record["metrics"][MAE], record["metrics"]["time/mae_of_greedy_s"])
+            for record in _of(records, name)
+            if record["kind"] == "ours"
         ]
-        ahead = f"{sum(median < greedy for median, greedy in pairs)} of {len(pairs)} trials"
-        lines.append(f"| {name} | {' | '.join(_cell(plain, each) for each in names)} | {ahead} |")
+        better = f"{sum(median < greedy for median, greedy in pairs)} of {len(pairs)} trials"
+        lines.append(
+            f"| {name} | {' | '.join(_cell(plain, metric) for metric in names)} | {better} |"
+        )
     return "\n".join([*lines, ""])
 
 
 def _integrals(records: Records, sets: list[str]) -> str:
-    """EasyTPP's likelihoods by the points it trains with and by enough of them."""
+    """EasyTPP's likelihoods with the points of its training and with more points."""
     lines = [
-        "## EasyTPP's likelihood by the points of its integral\n",
-        "NLL of the test split in nats an event; IntensityFree has no integral.\n",
+        "## EasyTPP's likelihood by number of points of its integral\n",
+        "NLL of the test split in nats per event; IntensityFree has no integral.\n",
         f"| set | model | {TRAIN_POINTS} points, as trained | {FINE_POINTS} points |",
         "|---|---|---|---|",
     ]
     for name in sets:
-        found = [each for each in records if each["set"] == name and each["kind"] == "neural"]
-        for model in dict.fromkeys(each["name"] for each in found):
-            of_model = [each for each in found if each["name"] == model]
+        neural = [
+            record for record in records if record["set"] == name and record["kind"] == "neural"
+        ]
+        for model in dict.fromkeys(record["name"] for record in neural):
+            of_model = [record for record in neural if record["name"] == model]
             cells = f"{_cell(of_model, 'joint/nll_by_train_points')} | {_cell(of_model, NLL)}"
             lines.append(f"| {name} | {model} | {cells} |")
     return "\n".join([*lines, ""])
 
 
 def _floors(records: Records, sets: list[str]) -> str:
-    """What the plain model must hold, counted."""
-    lines = ["## What must hold\n", "| set | | |", "|---|---|---|"]
+    """Properties that the plain model must have, with their results."""
+    lines = ["## Required properties\n", "| set | | |", "|---|---|---|"]
     for name in sets:
-        of_set = [each for each in records if each["set"] == name]
-        plain = [each for each in of_set if each["name"] == PLAIN]
+        of_set = [record for record in records if record["set"] == name]
+        plain = [record for record in of_set if record["name"] == PLAIN]
 
-        def mean(metric: str, found: Records = plain) -> float:
-            return float(np.mean(_values(found, metric) or [np.nan]))
+        def mean(metric: str, chosen: Records = plain) -> float:
+            return float(np.mean(_values(chosen, metric) or [np.nan]))
 
         trivial = [
-            each for each in of_set if each["kind"] == "classical" and each["name"] != "hawkes"
+            record
+            for record in of_set
+            if record["kind"] == "classical" and record["name"] != "hawkes"
         ]
-        neural = [each for each in of_set if each["kind"] == "neural"]
+        neural = [record for record in of_set if record["kind"] == "neural"]
         best, right = _best(trivial, NLL, min), _best(trivial, ACCURACY, max)
         best_neural, right_neural = _best(neural, NLL, min), _best(neural, ACCURACY, max)
         checks = {
@@ -232,33 +238,35 @@ def _floors(records: Records, sets: list[str]) -> str:
             ),
         }
         lines += [
-            f"| {name} | {what} | {'yes' if holds else '**no**'} |"
-            for what, holds in checks.items()
+            f"| {name} | {check} | {'yes' if holds else '**no**'} |"
+            for check, holds in checks.items()
         ]
     return "\n".join([*lines, ""])
 
 
 def _best(records: Records, metric: str, choose: Callable[[list[float]], float]) -> float:
-    """The best mean over seeds of any model that has the metric; NaN where none has."""
-    found = [
+    """The best mean over seeds of all models with the metric; NaN if no model has it."""
+    means = [
         float(np.mean(values))
-        for name in sorted({each["name"] for each in records})
-        if (values := _values([each for each in records if each["name"] == name], metric))
+        for name in sorted({record["name"] for record in records})
+        if (values := _values([record for record in records if record["name"] == name], metric))
     ]
-    return choose(found) if found else float("nan")
+    return choose(means) if means else float("nan")
 
 
 def _positions(records: Records, sets: list[str]) -> Figure:
-    """NLL by position in the sequence, with and without compression (the paper's figure 2)."""
+    """NLL by position in the sequence, with and without compression (figure 2 of the paper)."""
     figure = Figure(figsize=(3.4 * len(sets), 3))
     for place, name in enumerate(sets):
         axes = figure.add_subplot(1, len(sets), place + 1)
         for row in BY_POSITION:
-            found = [each for each in records if each["set"] == name and each["name"] == row]
+            of_row = [
+                record for record in records if record["set"] == name and record["name"] == row
+            ]
             means = {
                 bucket: float(np.mean(values))
                 for bucket in BUCKETS
-                if (values := _values(found, f"{NLL}{AT}{bucket}"))
+                if (values := _values(of_row, f"{NLL}{AT}{bucket}"))
             }
             axes.plot(list(means), list(means.values()), "o-", label=row, markersize=3)
         axes.set(title=name, xlabel="position in the sequence")
@@ -269,31 +277,31 @@ def _positions(records: Records, sets: list[str]) -> Figure:
 
 
 def _by_delta(records: Records) -> dict[float, Records]:
-    """Trials of the published compression by their Delta; 0 compresses nothing."""
+    """Trials of the published compression by Delta; Delta 0 is without compression."""
     data = data_sets(Path()).get(records[0]["set"])
     if data is None:
-        return {}  # it is not on this machine
-    found: dict[float, Records] = {}
-    for each in records:
-        if each["name"] == SHORT:
-            found.setdefault(0.0, []).append(each)
-        elif each["name"].startswith(PUBLISHED):
-            own = each["name"].removeprefix(f"{PUBLISHED}, Delta ")
-            delta = data.delta if own == PUBLISHED else float(own)
-            found.setdefault(delta, []).append(each)
-    return dict(sorted(found.items()))
+        return {}  # the set is not on this machine
+    by_delta: dict[float, Records] = {}
+    for record in records:
+        if record["name"] == SHORT:
+            by_delta.setdefault(0.0, []).append(record)
+        elif record["name"].startswith(PUBLISHED):
+            suffix = record["name"].removeprefix(f"{PUBLISHED}, Delta ")
+            delta = data.delta if suffix == PUBLISHED else float(suffix)
+            by_delta.setdefault(delta, []).append(record)
+    return dict(sorted(by_delta.items()))
 
 
 def _deltas(name: str, curve: dict[float, Records]) -> Figure:
-    """Likelihood and events in the context by Delta (the paper's ablation)."""
+    """Likelihood and events in the context by Delta (the ablation of the paper)."""
     figure = Figure(figsize=(7, 3))
-    nll = [_values(each, NLL) for each in curve.values()]
+    nll = [_values(trials, NLL) for trials in curve.values()]
     places = range(len(curve))
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    spreads = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in nll]
-    left.errorbar(places, [np.mean(each) for each in nll], spreads, fmt="o-")
+    spreads = [float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in nll]
+    left.errorbar(places, [np.mean(values) for values in nll], spreads, fmt="o-")
     left.set_ylabel("NLL (nats/event)")
-    context = [np.mean([each["context"] for each in records]) for records in curve.values()]
+    context = [np.mean([record["context"] for record in records]) for records in curve.values()]
     right.plot(places, context, "o-")
     right.set_ylabel("events in the context")
     for axes in (left, right):

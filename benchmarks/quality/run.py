@@ -1,10 +1,10 @@
-"""Quality on real data: one command trains and tests everything the table compares.
+"""Quality on real data: trains and tests all models that the tables compare.
 
     python -m benchmarks.quality.run [--sets flights,taxi] [--seeds 0,1,2] [--small]
 
-Every trial has the budget of ``BUDGET``, stated here and not tuned on any test split: learning rate
-and budget were chosen on validation splits. A trial has one core to itself. Finished trials are
-kept in ``results.jsonl`` beside this file and not run again; remove it to start over.
+Every trial has the budget ``BUDGET`` and one core. The learning rate and the budget were chosen on
+validation splits; nothing is tuned on test splits. Finished trials are stored in ``results.jsonl``
+next to this file and not repeated; remove the file to start again.
 """
 
 import argparse
@@ -44,21 +44,22 @@ from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.forecast_scores import read_histories
 from mmtpp.evaluate.metrics import estimate
 
-NO_TICK = 1e-9  # of continuous times: moves simultaneous events apart for EasyTPP
+NO_TICK = 1e-9  # tick of continuous times; moves simultaneous events apart for EasyTPP
 HERE = Path(__file__).parent
 WORK = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "quality"
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one trial may take.
+    """Budget of one trial.
 
     Attributes:
-        max_tokens: of a packed row; a step is one row.
-        steps: of stage 1 and of stage 2, of the plain model.
-        short_steps: the same of the variants, and of the plain model beside them.
-        learning_rate: of both stages.
-        neural_s: processor seconds that each neural baseline trains, about what plain takes.
+        max_tokens: Length of a packed row, in tokens; a step trains on one row.
+        steps: Number of steps of stage 1 and of stage 2 for the plain model.
+        short_steps: Number of steps of both stages for the variants, and for the plain model that
+            they are compared with.
+        learning_rate: Learning rate of both stages.
+        neural_s: CPU seconds of training for a neural baseline, about those of the plain model.
     """
 
     max_tokens: int
@@ -69,11 +70,11 @@ class Budget:
 
 
 BUDGET = Budget(1024, (2000, 400), (800, 200), 3e-3, 420.0)
-SMALL = Budget(512, (6, 4), (6, 4), 3e-3, 1.0)  # to see that it works
+SMALL = Budget(512, (6, 4), (6, 4), 3e-3, 1.0)  # only checks that the benchmark runs
 
 
 def configuration(data: DataSet, budget: Budget) -> RunConfig:
-    """The plain model: everything in full, two bytes a time."""
+    """Settings of the plain model: no compression, time codes of two bytes."""
     tree: dict[str, Any] = {
         **data.settings,
         "store": {"uri": str(WORK / f"{data.name}_store")},
@@ -101,13 +102,13 @@ def configuration(data: DataSet, budget: Budget) -> RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One of the things compared, with one seed.
+    """One model or variant on one data set with one seed.
 
     Attributes:
-        set: name of the data set.
+        set: Name of the data set.
         kind: ``ours``, ``neural`` or ``classical``.
-        name: of the variant or the model; of classical models there is one trial for all.
-        seed: of initialisation and order.
+        name: Name of the variant or the model; empty for the one trial of all classical models.
+        seed: Seed of the initialisation and the order of the data.
     """
 
     set: str
@@ -116,7 +117,7 @@ class Trial:
     seed: int
 
     def share(self, budget: Budget) -> list[float] | None:
-        """What of the budget concerns it; None for classical models, which have none."""
+        """The part of the budget that the trial uses; None for classical models."""
         if self.kind == "neural":
             return [budget.neural_s]
         steps = budget.steps if self.name == PLAIN else budget.short_steps
@@ -124,40 +125,40 @@ class Trial:
 
 
 class Results:
-    """Finished trials, one JSON object a line."""
+    """Finished trials in a file with one JSON object per line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.records: list[dict[str, Any]] = read_records(path) if path.exists() else []
 
     def has(self, trial: Trial, budget: Budget) -> bool:
-        """Whether a trial is done; a neural one must have predicted by ``DRAWS`` samples.
+        """Whether a trial is finished; a neural one must have predicted with ``DRAWS`` samples.
 
         Raises:
-            ValueError: it was done on another budget, so it cannot stand beside the others.
+            ValueError: The trial was run with another budget, so it cannot be compared.
         """
-        found = [
-            each
-            for each in self.records
-            if (each["set"], each["kind"]) == (trial.set, trial.kind)
+        finished = [
+            record
+            for record in self.records
+            if (record["set"], record["kind"]) == (trial.set, trial.kind)
             and (
                 trial.kind == "classical"
-                or (each["name"], each["seed"]) == (trial.name, trial.seed)
+                or (record["name"], record["seed"]) == (trial.name, trial.seed)
             )
         ]
-        for each in found:
-            if each.get("budget") != trial.share(budget):
+        for record in finished:
+            if record.get("budget") != trial.share(budget):
                 raise ValueError(
-                    f"{self._path}: {trial} was done on the budget {each.get('budget')}, now it is "
-                    f"{trial.share(budget)}; remove its line"
+                    f"{self._path}: {trial} was run with the budget {record.get('budget')}, the "
+                    f"present budget is {trial.share(budget)}; remove its line"
                 )
         return any(
-            trial.kind != "neural" or "error" in each or each["metrics"].get("draws") == DRAWS
-            for each in found
+            trial.kind != "neural" or "error" in record or record["metrics"].get("draws") == DRAWS
+            for record in finished
         )
 
     def add(self, records: list[dict[str, Any]]) -> None:
-        """Keep what a trial found."""
+        """Store and print the records of a trial."""
         self.records += records
         with self._path.open("a") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
@@ -171,7 +172,7 @@ def _short(record: dict[str, Any]) -> dict[str, float]:
 
 
 def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) -> dict[str, Any]:
-    """Train both stages and forecast the test split."""
+    """Train both stages and forecast the test split; returns the fields of the record."""
     steps = budget.short_steps if variant.is_short else budget.steps
     config = with_values(
         config, {**variant.changes, "training.seed": seed, "training.num_steps": steps[0]}
@@ -186,9 +187,9 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
     manifest, _ = open_store(config)
     estimates = estimate(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
     return {
-        "metrics": {key: each.value for key, each in estimates.items()},
-        "low": {key: each.low for key, each in estimates.items() if "/at_" not in key},
-        "high": {key: each.high for key, each in estimates.items() if "/at_" not in key},
+        "metrics": {key: estimated.value for key, estimated in estimates.items()},
+        "low": {key: estimated.low for key, estimated in estimates.items() if "/at_" not in key},
+        "high": {key: estimated.high for key, estimated in estimates.items() if "/at_" not in key},
         "targets": len(targets),
         "seconds": first_s + second_s,
         "test_s": time.process_time() - started,
@@ -197,16 +198,16 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
 
 
 def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
-    """The baselines that need no seed, on the plain model's targets."""
+    """Run the baselines without a seed on the targets of the plain model."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
     train_settings = assemble_settings(config, manifest, split="train")
     spans = interval_range(train_settings)
     test = read_histories(assemble_settings(config, manifest, split="test"), codes)
-    test = sorted(test, key=lambda each: each.sequence_id)
+    test = sorted(test, key=lambda history: history.sequence_id)
     test = test[: config.evaluation.max_sequences or len(test)]
     tables = baseline_targets(
-        [each for each in read_histories(train_settings, codes) if len(each.times) > 1],
+        [history for history in read_histories(train_settings, codes) if len(history.times) > 1],
         test,
         _all_targets(test),
         tick=spans.tick,
@@ -214,8 +215,12 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     )
     records: list[dict[str, Any]] = []
     for baseline, table in tables.items():
-        found = estimate(table, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
-        metrics = {key: each.value for key, each in found.items() if np.isfinite(each.value)}
+        estimates = estimate(table, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
+        metrics = {
+            key: estimated.value
+            for key, estimated in estimates.items()
+            if np.isfinite(estimated.value)
+        }
         records.append(
             {
                 "set": name,
@@ -230,23 +235,25 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
 
 
 def _all_targets(test: list[History]) -> pa.Table:
-    names = [each.sequence_id for each in test for _ in range(1, len(each.times))]
-    places = [place for each in test for place in range(1, len(each.times))]
+    names = [history.sequence_id for history in test for _ in range(1, len(history.times))]
+    places = [place for history in test for place in range(1, len(history.times))]
     return pa.table({"sequence_id": names, "position": pa.array(places, pa.int32())})
 
 
 def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict[str, Any]:
-    """One EasyTPP model in a process of its own."""
+    """Train and test one EasyTPP model in a separate process."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
     spans = interval_range(assemble_settings(config, manifest, split="train"))
     sequences: dict[str, Any] = {"num_types": len(codes), "tick": spans.tick or NO_TICK}
     for split in ("train", "validation", "test"):
         settings = assemble_settings(config, manifest, split=split)
-        found = sorted(read_histories(settings, codes), key=lambda each: each.sequence_id)
+        histories = sorted(read_histories(settings, codes), key=lambda history: history.sequence_id)
         if split != "train":
-            found = found[: config.evaluation.max_sequences or len(found)]
-        sequences[split] = [[each.times.tolist(), each.types.tolist()] for each in found]
+            histories = histories[: config.evaluation.max_sequences or len(histories)]
+        sequences[split] = [
+            [history.times.tolist(), history.types.tolist()] for history in histories
+        ]
     command = [
         sys.executable,
         "-m",
@@ -260,54 +267,54 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
     )
     if process.returncode:
         return {"metrics": {}, "error": process.stderr.splitlines()[-1][:300]}
-    found = json.loads(process.stdout.splitlines()[-1])
-    found["time/rmse_s"] = found.pop("time/rmse") * manifest.seconds_per_unit
-    seconds, targets = found.pop("seconds"), found.pop("targets")
-    return {"metrics": found, "seconds": seconds, "targets": int(targets)}
+    metrics = json.loads(process.stdout.splitlines()[-1])
+    metrics["time/rmse_s"] = metrics.pop("time/rmse") * manifest.seconds_per_unit
+    seconds, targets = metrics.pop("seconds"), metrics.pop("targets")
+    return {"metrics": metrics, "seconds": seconds, "targets": int(targets)}
 
 
 def _similar_fraction(config: RunConfig, delta: float) -> float:
-    """Of the training events, marked by temporal compression."""
+    """Share of the training events that temporal compression marks as similar."""
     chosen = with_values(config, {"compression.strategy": "temporal", "compression.delta": delta})
     manifest, _ = open_store(config)
     settings = assemble_settings(chosen, manifest, split="train")
     reader = StoreReader(settings.store)
     marks = [
-        similar_events(each.events.slice(*each.span("train")), compression_of(chosen))
-        for each in reader.sequences(reader.files())
+        similar_events(sequence.events.slice(*sequence.span("train")), compression_of(chosen))
+        for sequence in reader.sequences(reader.files())
     ]
     return float(np.concatenate(marks).mean())
 
 
 def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
-    """All trials of a data set, the plain model and the baselines first."""
+    """All trials of a data set, in the order of their importance."""
     neural = [Trial(data.name, "neural", model, seed) for seed in seeds for model in MODELS]
     ours = [
         Trial(data.name, "ours", variant.name, seed)
         for seed in seeds
         for variant in variants(data, similar_fraction=0.0)
     ]
-    ours.sort(key=lambda each: each.name != PLAIN)
-    count = sum(each.name == PLAIN for each in ours)
-    plain, others = ours[:count], ours[count:]
-    once, again = neural[: len(MODELS)], neural[len(MODELS) :]
-    # stopped early, it should have compared what matters most
+    ours.sort(key=lambda trial: trial.name != PLAIN)
+    count = sum(trial.name == PLAIN for trial in ours)
+    plain, changed = ours[:count], ours[count:]
+    first_seed, later_seeds = neural[: len(MODELS)], neural[len(MODELS) :]
+    # the most important comparisons first, in case the benchmark is stopped early
     classical = Trial(data.name, "classical", "", 0)
-    return [classical, *plain[:1], *once, *plain[1:], *others, *again]
+    return [classical, *plain[:1], *first_seed, *plain[1:], *changed, *later_seeds]
 
 
 def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
-    """The records of a trial, in this process."""
+    """Run a trial in this process and return its records."""
     data = data_sets(WORK)[trial.set]
     config = configuration(data, budget)
     if trial.kind == "classical":
         return run_classical(config, trial.set)
     if trial.kind == "neural":
-        found = run_neural(config, trial.name, trial.seed, budget)
+        results = run_neural(config, trial.name, trial.seed, budget)
     else:
         fraction = _similar_fraction(config, data.delta)
-        chosen = {each.name: each for each in variants(data, similar_fraction=fraction)}
-        found = run_variant(config, chosen[trial.name], trial.seed, budget)
+        chosen = {variant.name: variant for variant in variants(data, similar_fraction=fraction)}
+        results = run_variant(config, chosen[trial.name], trial.seed, budget)
     head = {
         "set": trial.set,
         "name": trial.name,
@@ -315,7 +322,7 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
         "kind": trial.kind,
         "budget": trial.share(budget),
     }
-    return [{**head, **found}]
+    return [{**head, **results}]
 
 
 def run(
@@ -327,50 +334,50 @@ def run(
     path: Path,
     workers: int = 1,
 ) -> Results:
-    """Every trial that is not done yet; several at a time, each on one core, by ``workers``."""
+    """Run the unfinished trials, ``workers`` at a time with one core per trial."""
     WORK.mkdir(parents=True, exist_ok=True)
     results = Results(path)
-    there = data_sets(WORK)
+    available = data_sets(WORK)
     of_sets: list[list[Trial]] = []
     for name in sets:
-        prepare(configuration(there[name], budget))
-        of_sets.append(trials_of(there[name], seeds))
-    # round by round, so that all sets are equally far whenever it is stopped
-    every = [each for batch in zip_longest(*of_sets) for each in batch if each is not None]
-    left = [
-        each
-        for each in every
-        if not results.has(each, budget)
-        and (not only or each.kind == "classical" or each.name in only)
+        prepare(configuration(available[name], budget))
+        of_sets.append(trials_of(available[name], seeds))
+    # in turn over the sets, so that all sets have the same progress when the benchmark is stopped
+    every = [trial for batch in zip_longest(*of_sets) for trial in batch if trial is not None]
+    remaining = [
+        trial
+        for trial in every
+        if not results.has(trial, budget)
+        and (not only or trial.kind == "classical" or trial.name in only)
     ]
     if workers == 1:
         start_engine()
-        for trial in left:
+        for trial in remaining:
             results.add(run_trial(trial, budget))
         return results
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_engine) as pool:
-        for done in as_completed([pool.submit(run_trial, trial, budget) for trial in left]):
-            results.add(done.result())
+        for future in as_completed([pool.submit(run_trial, trial, budget) for trial in remaining]):
+            results.add(future.result())
     return results
 
 
 def main() -> None:
-    """Run and write the report."""
+    """Run the trials and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", default="")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="", help="names of variants, separated by semicolons")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
-    there = list(data_sets(WORK))
-    if len(there) == 1:
-        print(f"{DATA} is not set: only {there[0]}", flush=True)
+    available = list(data_sets(WORK))
+    if len(available) == 1:
+        print(f"{DATA} is not set: only {available[0]}", flush=True)
     run(
-        arguments.sets.split(",") if arguments.sets else there,
+        arguments.sets.split(",") if arguments.sets else available,
         [int(seed) for seed in arguments.seeds.split(",")],
         budget=SMALL if arguments.small else BUDGET,
-        only=[each for each in arguments.only.split(";") if each],
+        only=[name for name in arguments.only.split(";") if name],
         path=WORK / "small.jsonl" if arguments.small else HERE / "results.jsonl",
         workers=len(os.sched_getaffinity(0)),
     )

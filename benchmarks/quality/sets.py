@@ -1,4 +1,4 @@
-"""The real data sets of the quality benchmark and how each is read."""
+"""The real data sets of the quality benchmark, with the settings to read them."""
 
 import os
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ DATA = "MMTPP_TEST_DATA"
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """One of the data sets.
+    """One data set.
 
     Attributes:
-        name: of the set.
-        settings: of the configuration, by section.
-        has_images: its events have images.
-        delta: threshold of temporal compression, in the source's unit.
-        other_deltas: more of them, for the paper's ablation.
-        is_varied: the variants are compared on it, not only the plain model.
-        max_test: sequences that are tested, by id; 0 for all.
+        name: Name of the data set.
+        settings: Settings of the source, by section.
+        has_images: Whether events have images.
+        delta: Threshold of temporal compression, in the source's time unit.
+        other_deltas: Further thresholds for the paper's ablation.
+        max_test: Number of tested sequences, in order of their ids; 0 tests all sequences.
+        is_varied: Whether the variants are compared on the set, not only the plain model.
     """
 
     name: str
@@ -32,12 +32,12 @@ class DataSet:
 
 
 def data_sets(work: Path) -> dict[str, DataSet]:
-    """All sets there are on this machine.
+    """The data sets that are available on this machine.
 
     Args:
-        work: where sources that are built, and the stores, go.
+        work: Folder for built sources and for stores.
     """
-    found = [
+    sets = [
         DataSet(
             "flights",
             {"source": {"kind": "flights", "uri": str(work / "flights_raw")}},
@@ -48,7 +48,7 @@ def data_sets(work: Path) -> dict[str, DataSet]:
     ]
     real = Path(os.environ[DATA]).absolute() if DATA in os.environ else None
     if real is None:
-        return {each.name: each for each in found}
+        return {data.name: data for data in sets}
     taxi = {
         "kind": "taxi",
         "uri": str(work / "taxi_raw"),
@@ -58,13 +58,13 @@ def data_sets(work: Path) -> dict[str, DataSet]:
             "sequence": "zone",
         },
     }
-    found += [
+    sets += [
         DataSet(
             "earthquake",
             {"source": {"kind": "easytpp", "uri": str(real / "tpp_earthquake")}},
             has_images=False,
             delta=0.1,
-            is_varied=False,  # nothing to compress or to look at
+            is_varied=False,  # few similar events and no images
         ),
         DataSet(
             "danmaku",
@@ -75,4 +75,4 @@ def data_sets(work: Path) -> dict[str, DataSet]:
         ),
         DataSet("taxi", {"source": taxi}, has_images=True, delta=60.0),
     ]
-    return {each.name: each for each in found}
+    return {data.name: data for data in sets}

@@ -1,7 +1,7 @@
-"""One trial: a tiny model trained and tested in this process, by the library's own parts.
+"""One trial: a tiny model trained and tested in this process, with the modules of this project.
 
-What a cluster does around them (Ray Train, checkpoints, MLflow) has its own benchmarks; here many
-short runs would mostly start processes.
+Trials do not use Ray Train, checkpoints and MLflow, because starting their processes would take
+most of the time of a short run. Other benchmarks measure them.
 """
 
 import os
@@ -15,8 +15,9 @@ import pyarrow as pa
 import torch
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.order import samples_of_step, seed_from
 from mmtpp.core.row import HISTORY, Row
+from mmtpp.core.sample_order import samples_of_step
+from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import EveryEvent, Supervision
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.assemble_settings import AssembleSettings
@@ -41,7 +42,7 @@ THREADS = 1
 
 
 def start_engine() -> None:
-    """What DeepSpeed wants of a process that trains alone."""
+    """Set up DeepSpeed for a single process."""
     torch.set_num_threads(THREADS)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -61,7 +62,7 @@ def start_engine() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """All rows of a split, assembled as they are wanted."""
+    """All rows of a split, assembled on access."""
 
     settings: AssembleSettings
     assembler: Assembler
@@ -69,8 +70,8 @@ class Samples:
     fingerprint: str
 
     @classmethod
-    def of(cls, settings: AssembleSettings, vocabulary: Vocabulary) -> "Samples":
-        """Plan them."""
+    def from_settings(cls, settings: AssembleSettings, vocabulary: Vocabulary) -> "Samples":
+        """Plan the samples of a split."""
         plan = make_plan(settings, vocabulary.token_ids())
         table = samples_table(plan, np.arange(len(plan.samples)))
         assembler = Assembler(settings, vocabulary.token_ids())
@@ -80,22 +81,22 @@ class Samples:
         return len(self.table)
 
     def assembled(self, index: int) -> pa.Table:
-        """One row of ``assemble.ROW_SCHEMA``."""
+        """One sample as a row of ``assemble.ROW_SCHEMA``."""
         return self.assembler(self.table.slice(index, 1))
 
     def row(self, index: int) -> Row:
-        """One row."""
+        """One sample as a ``Row``."""
         return row_from_arrow(self.assembled(index), 0, image_px=self.settings.image_px)
 
 
 def open_store(config: RunConfig) -> tuple[Manifest, Vocabulary]:
-    """The store's manifest and vocabulary."""
+    """Load the manifest and the vocabulary of the store."""
     manifest = load_manifest(config.store.uri)
     return manifest, store_vocabulary(config.store.uri, manifest)
 
 
 def batcher_of(config: RunConfig, vocabulary: Vocabulary) -> Batcher:
-    """For a model on the CPU."""
+    """Build the batcher of a model on the CPU."""
     return Batcher(
         image_pad=vocabulary.special("<|image_pad|>"),
         image_px=config.template.image_px,
@@ -112,19 +113,19 @@ def train(
     model: EventModel | None = None,
     one_target: bool = False,
 ) -> tuple[EventModel, float]:
-    """Train a tiny model on the training split, from ``model`` or from the start.
+    """Train a tiny model on the training split.
 
     Args:
-        config: of the trial.
+        config: Settings of the trial.
         supervision: Which tokens are labels and which questions are asked.
-        model: of stage 1.
-        one_target: keep the labels of one target a window, drawn once, as published.
+        model: Model of stage 1; None to start from random weights.
+        one_target: Train on one target per window, drawn once, like the published code.
 
     Returns:
-        The model, and the processor seconds that took.
+        The model, and the CPU seconds of the training.
     """
     manifest, vocabulary = open_store(config)
-    samples = Samples.of(
+    samples = Samples.from_settings(
         assemble_settings(config, manifest, split="train", supervision=supervision), vocabulary
     )
     training = config.training
@@ -168,7 +169,7 @@ def train(
 
 
 def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
-    """Forecast every target of a split, ``targets.TARGET_SCHEMA``."""
+    """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``."""
     manifest, vocabulary = open_store(config)
     trained = assemble_settings(config, manifest, split="train")
     spans = interval_range(trained)
@@ -176,7 +177,7 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
     settings = assemble_settings(
         config, manifest, split=split, supervision=EveryEvent(config.tasks.asked, grid.first_bytes)
     )
-    samples = Samples.of(replace(settings, packed=True), vocabulary)
+    samples = Samples.from_settings(replace(settings, packed=True), vocabulary)
     codes = np.array([code for code, count in enumerate(manifest.type_counts) if count], np.int16)
     forecaster = Forecaster(
         model.eval(), vocabulary.token_ids(), vocabulary.type_ids(codes.tolist()), grid
@@ -186,12 +187,12 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
     for index in range(len(samples)):
         assembled = samples.assembled(index)
         row = row_from_arrow(assembled, 0, image_px=settings.image_px)
-        found = forecaster(row, batcher(row))
+        forecasts = forecaster(row, batcher(row))
         tables.append(
             target_table(
                 row,
                 assembled,
-                found,
+                forecasts,
                 codes,
                 tick=spans.tick,
                 num_bytes=config.template.time_bytes,
@@ -201,7 +202,7 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
 
 
 def _with_one_target(row: Row, seed: int) -> Row:
-    """Only the answers about one event of each window are labels."""
+    """Keep only the labels of one event per window."""
     assert row.branches is not None
     in_branch = row.branches.branch != HISTORY
     chosen = np.zeros(len(row.scored), dtype=np.bool_)

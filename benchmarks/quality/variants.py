@@ -1,4 +1,4 @@
-"""What is compared: the plain model and one change at a time."""
+"""The compared variants: the plain model with one change at a time."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +11,13 @@ PUBLISHED = "temporal, tokens (paper)"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A change against the plain model.
+    """One change of the plain model.
 
     Attributes:
-        name: of the row in the table.
-        changes: settings.
-        is_short: it has the short budget, which its changes are compared at.
-        one_target: stage 2 trains on one target a window, as published, instead of on all.
+        name: Name of the row in the table.
+        changes: Changed settings.
+        one_target: Stage 2 trains on one target per window, like the published code, not on all.
+        is_short: Whether the variant has the short budget.
     """
 
     name: str
@@ -30,21 +30,21 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
     """All variants of a data set.
 
     Args:
-        data: the set.
-        similar_fraction: of its events, marked by temporal compression; so much is dropped by
-            chance for comparison.
+        data: The data set.
+        similar_fraction: Share of events that temporal compression marks as similar. The variant
+            with random drops drops the same share.
     """
 
     def compressed(strategy: str, **more: object) -> dict[str, Any]:
         settings = {"strategy": strategy, "delta": data.delta, "run_encoding": "run_length", **more}
         return {f"compression.{key}": value for key, value in settings.items()}
 
-    found = [
+    variants = [
         Variant(PLAIN, is_short=False),
     ]
     if not data.is_varied:
-        return found
-    found += [
+        return variants
+    variants += [
         Variant(f"{PLAIN}, short"),
         Variant("hard time labels (paper)", {"training.time_smoothing": 0.0}),
         Variant("time codes of 3 bytes", {"template.time_bytes": 3}),
@@ -60,7 +60,7 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         ),
         Variant("one target a window (paper)", one_target=True),
     ]
-    found += [
+    variants += [
         Variant(
             f"{PUBLISHED}, Delta {delta:g}",
             compressed("temporal", run_encoding="token", delta=delta),
@@ -68,5 +68,5 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         for delta in data.other_deltas
     ]
     if data.has_images:
-        found.append(Variant("without images", {"template.images": "none"}))
-    return found
+        variants.append(Variant("without images", {"template.images": "none"}))
+    return variants

@@ -1,17 +1,18 @@
-"""The paper's ablation of Delta, with LoRA ranks, on bullet comments and flights.
+"""The ablation of Delta in the paper, combined with LoRA ranks, on danmaku and flights.
 
-    make ablation        hours; goes on where it stopped
+    make ablation        hours; resumes where it stopped
 
-For each set a tiny base is trained on uncompressed sequences; then ``tune/configs/ablation_*.toml``
-is swept from it; at rank 16, the paper's, with two more seeds, and once more with ``relative``
-compression, the scale-free one. Trials are judged by forecasts of the validation split, all of the
-same events. Writes ``ablation.md`` and the sweeps' figures beside this file. Danmaku need
+For each set, the benchmark trains a tiny base on uncompressed sequences and runs the sweep
+``tune/configs/ablation_*.toml`` from this base. At rank 16, the rank of the paper, it repeats the
+sweep with two more seeds, and once with ``relative`` compression, which does not depend on the time
+scale. Trials are compared by their forecasts of the same events of the validation split. Writes
+``ablation.md`` and the figures of the sweeps next to this file. Danmaku (bullet comments) need
 MMTPP_TEST_DATA.
 """
 
 import os
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
 import sys
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ HOME = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "ablation"
 CONFIGS = HERE.parents[1] / "tune" / "configs"
 BASE_STEPS, BASE_RATE = 600, 6e-3
 RELATIVE = (0.05, 0.1, 0.2, 0.5, 1.0)
-RANK = 16  # the paper's
+RANK = 16  # rank of the paper
 MORE_SEEDS = (1, 2)
 DELTA, LORA = "compression.delta", "lora.rank"
 NLL, RMSE, MAE, ACCURACY = (
@@ -56,26 +57,29 @@ SHOWN = {
     MAE: "MAE (s)",
     ACCURACY: "type accuracy",
     "data/compressed_fraction": "events compressed",
-    "data/tokens_per_event": "tokens an event",
-    "data/events_per_context": "events a context",
+    "data/tokens_per_event": "tokens per event",
+    "data/events_per_context": "events per context",
 }
 FIGURES = ("by_compression_delta", "by_lora_rank", "all_settings", "pareto")
 
 
 def sources() -> dict[str, dict[str, object]]:
-    """Settings of the sources there are, by set."""
-    found: dict[str, dict[str, object]] = {
+    """Settings of the available sources, by data set."""
+    sources: dict[str, dict[str, object]] = {
         "flights": {"source.kind": "flights", "source.uri": "s3://mmtpp/flights/raw"}
     }
     danmaku = Path(os.environ.get("MMTPP_TEST_DATA", "")).absolute() / "danmaku_bilibili_xml"
     if danmaku.is_dir():
-        found["danmaku"] = {"source.kind": "danmaku", "source.uri": str(danmaku)}
-    return found
+        sources["danmaku"] = {"source.kind": "danmaku", "source.uri": str(danmaku)}
+    return sources
 
 
 def train_base(sweep: Sweep, source: dict[str, object]) -> tuple[RunConfig, str]:
-    """Prepare the store, train every weight of a tiny model without compression; its settings and
-    its folder."""
+    """Prepare the store and train all weights of a tiny model without compression.
+
+    Returns:
+        The settings and the folder of the model.
+    """
     config = with_values(
         sweep.config,
         {
@@ -94,13 +98,15 @@ def train_base(sweep: Sweep, source: dict[str, object]) -> tuple[RunConfig, str]
 
 
 def median_interval(config: RunConfig) -> str:
-    """Of the training split, with its unit: what Deltas are multiples of."""
+    """Median interval of the training split with its unit, to compare Deltas with."""
     manifest = load_manifest(config.store.uri)
     settings = assemble_settings(config, manifest, split="train")
     reader = StoreReader(settings.store)
     intervals = [
-        each.events.intervals[: each.span("train")[1]][1:]  # the first event has none
-        for each in reader.sequences(reader.files())
+        sequence.events.intervals[: sequence.span("train")[1]][
+            1:
+        ]  # the first event has no interval
+        for sequence in reader.sequences(reader.files())
     ]
     median = float(np.median(np.concatenate(intervals)))
     return f"{median:,.4g} x {manifest.seconds_per_unit:g} s"
@@ -108,13 +114,13 @@ def median_interval(config: RunConfig) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """Results of a set's sweeps.
+    """Results of the sweeps of one data set.
 
     Attributes:
-        config: of the base.
-        ranks: Delta x rank, of one seed.
-        seeds: Delta at ``RANK``, of the other seeds.
-        relative: Delta of relative compression at ``RANK``.
+        config: Settings of the base.
+        ranks: Result of the sweep over Delta and rank, with one seed.
+        seeds: Result of the sweep over Delta at ``RANK``, with the other seeds.
+        relative: Result of the sweep over Delta of relative compression at ``RANK``.
     """
 
     config: RunConfig
@@ -141,28 +147,28 @@ def sweep_set(name: str, source: dict[str, object]) -> Swept:
 
 
 def finished(result: dict[str, Any]) -> list[Row]:
-    """Trials that came to their end; ``section`` counts the others."""
+    """Finished trials of a sweep."""
     return [row for row in result["trials"] if row["status"] == "finished"]
 
 
 def by_setting(rows: Sequence[Row], key: str, *, spread: bool = False) -> list[Row]:
-    """Mean of the rows with each value of a setting, with their standard deviation if asked for."""
-    found: list[Row] = []
+    """Means over the rows with the same value of a setting, optionally with standard deviations."""
+    means: list[Row] = []
     for value in sorted({float(str(row[key])) for row in rows}):
         group = [row for row in rows if float(str(row[key])) == value]
         row: Row = {key: f"{value:g}", "trials": len(group)}
         for name, title in SHOWN.items():
-            numbers = [float(str(each[name])) for each in group]
-            # what the data alone decide does not vary
+            numbers = [float(str(trial[name])) for trial in group]
+            # metrics of the data do not depend on the seed
             differ = spread and len(set(np.round(numbers, 9))) > 1
-            about = f" ± {np.std(numbers, ddof=1):.2g}" if differ else ""
-            row[title] = f"{np.mean(numbers):.4g}{about}"
-        found.append(row)
-    return found
+            error = f" ± {np.std(numbers, ddof=1):.2g}" if differ else ""
+            row[title] = f"{np.mean(numbers):.4g}{error}"
+        means.append(row)
+    return means
 
 
 def grid(rows: Sequence[Row], metric: str) -> list[Row]:
-    """A metric of every trial: a line for each Delta, a column for each rank."""
+    """Table of a metric with one line per Delta and one column per rank."""
     cells = {(row[DELTA], row[LORA]): float(str(row[metric])) for row in rows}
     ranks = sorted({int(str(rank)) for _, rank in cells})
     return [
@@ -179,7 +185,7 @@ def grid(rows: Sequence[Row], metric: str) -> list[Row]:
 
 
 def section(name: str, swept: Swept) -> str:
-    """Markdown of a set."""
+    """Markdown section of a data set."""
 
     def text(table: list[Row]) -> str:
         return markdown_table(table, list(table[0]))
@@ -191,8 +197,8 @@ def section(name: str, swept: Swept) -> str:
         [
             f"## {name}",
             f"The median interval of the training split is {median_interval(swept.config)}. Trials "
-            f"that failed: {sum(each['failed'] for each in results)} of "
-            f"{sum(len(each['trials']) for each in results)}.",
+            f"that failed: {sum(result['failed'] for result in results)} of "
+            f"{sum(len(result['trials']) for result in results)}.",
             f"By Delta at rank {RANK}, mean ± standard deviation of {1 + len(MORE_SEEDS)} seeds:",
             text(by_setting(at_rank, DELTA, spread=True)),
             "NLL of each Delta and rank, one seed:",
@@ -208,13 +214,13 @@ def section(name: str, swept: Swept) -> str:
 
 
 def main() -> int:
-    """Sweep, print, write."""
+    """Run the sweeps, print and write the results."""
     start_logging()
-    chosen = sys.argv[1:]
+    selected = sys.argv[1:]
     parts: list[str] = []
     with own_stack(HOME):
         for name, source in sources().items():
-            if chosen and name not in chosen:
+            if selected and name not in selected:
                 continue
             swept = sweep_set(name, source)
             parts.append(section(name, swept))
@@ -224,9 +230,9 @@ def main() -> int:
     head = (
         "# Delta and LoRA rank\n\n"
         f"`make ablation`; {machine('torch', 'ray', used='both used')}. The tiny base of each set "
-        f"was trained for {BASE_STEPS} steps on uncompressed sequences, each trial adapts it, with "
-        "alpha four times the rank as in the paper. Forecasts of the validation split, the same "
-        "events for all."
+        f"was trained for {BASE_STEPS} steps on uncompressed sequences. Each trial adapts it, with "
+        "alpha four times the rank, like in the paper. Metrics are of forecasts of the validation "
+        "split, of the same events in all trials."
     )
     return finish("\n\n".join([head, *parts]) + "\n", RESULT)
 

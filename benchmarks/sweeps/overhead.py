@@ -1,15 +1,16 @@
-"""What Ray Tune costs beside the training it drives.
+"""The overhead of Ray Tune over the training that it runs.
 
     make bench-sweep        about a quarter of an hour
 
-The same training, in turn alone and as the only trial of a sweep: from its first logged step to the
-end of its MLflow run, which is a trial's time beyond start-up; and, for the start-up, in all. Needs
-MMTPP_TEST_DATA for the danmaku. Writes ``overhead.md`` beside this file; fails above ``FLOOR``.
+The same training runs alternately alone and as the only trial of a sweep. The benchmark compares
+the time after start-up, from the first steps to the end of the MLflow run, and reports the total
+time as well. Needs MMTPP_TEST_DATA for the danmaku. Writes ``overhead.md`` next to this file; fails
+above ``MAX_RATIO``.
 """
 
 import os
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
 import statistics
 import sys
@@ -32,12 +33,12 @@ from mmtpp.train.launch import pretrain
 RESULT = Path(__file__).with_suffix(".md")
 ROUNDS, STEPS, VALIDATE_EVERY = 3, 300, 50
 METRIC = "validation/loss_per_token"
-FLOOR = 1.05
-WARM_UP = 10  # steps that are start-up still
+MAX_RATIO = 1.05
+WARM_UP = 10  # number of first steps that count as start-up
 
 
 def configuration(danmaku: Path) -> RunConfig:
-    """A training of about a minute, which reports to Tune every few seconds."""
+    """Settings of a training of about a minute that reports to Tune every few seconds."""
     return config_from_tree(
         {
             "source": {"kind": "danmaku", "uri": str(danmaku)},
@@ -64,35 +65,35 @@ class Times:
     """Seconds of one training.
 
     Attributes:
-        beyond_start_up: from its first steps to the end of its MLflow run.
-        in_steps: of these, in training steps.
-        in_all: from its start to its end.
+        after_start_up: From the first steps to the end of the MLflow run.
+        in_steps: Part of ``after_start_up`` spent in training steps.
+        total: From the start to the end.
     """
 
-    beyond_start_up: float
+    after_start_up: float
     in_steps: float
-    in_all: float
+    total: float
 
     @classmethod
-    def of(cls, client: MlflowClient, run_id: str, in_all: float) -> "Times":
-        """From what the run logged."""
+    def from_run(cls, client: MlflowClient, run_id: str, total: float) -> "Times":
+        """Read the times that the MLflow run logged."""
         steps = client.get_metric_history(run_id, "time/step_s")
         (first,) = [point.timestamp for point in steps if point.step == WARM_UP]
         end = client.get_run(run_id).info.end_time
         assert end is not None, f"run {run_id} has not ended"
         in_steps = sum(point.value for point in steps if point.step > WARM_UP)
-        return cls((end - first) / 1000, in_steps, in_all)
+        return cls((end - first) / 1000, in_steps, total)
 
 
 def alone(config: RunConfig, client: MlflowClient, seed: int) -> Times:
-    """Of a training by itself."""
+    """Times of a training without a sweep."""
     started = time.monotonic()
     result = pretrain(with_values(config, {"training.seed": seed}))
-    return Times.of(client, str(result["run_id"]), time.monotonic() - started)
+    return Times.from_run(client, str(result["run_id"]), time.monotonic() - started)
 
 
 def swept(config: RunConfig, client: MlflowClient, seed: int) -> Times:
-    """Of a sweep's only trial, whose time in all is what Tune says."""
+    """Times of the only trial of a sweep; the total time is that of Tune."""
     settings = SweepSettings(name="overhead", metric=(METRIC,), mode=("min",))
     result = run(Sweep(settings, config, {"training.seed": [seed]}))
     (row,) = result["trials"]  # pyright: ignore[reportGeneralTypeIssues]
@@ -102,42 +103,41 @@ def swept(config: RunConfig, client: MlflowClient, seed: int) -> Times:
     (child,) = client.search_runs(
         [experiment.experiment_id], f"tags.mlflow.parentRunId = '{result['run_id']}'"
     )
-    return Times.of(client, child.info.run_id, row["seconds"])
+    return Times.from_run(client, child.info.run_id, row["seconds"])
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     danmaku = danmaku_folder()
-    by_itself: list[Times] = []
-    in_sweep: list[Times] = []
+    alone_times: list[Times] = []
+    trial_times: list[Times] = []
     with own_stack() as stack:
         config, client = configuration(danmaku), MlflowClient(stack.mlflow_uri)
         prepare(config)
-        for each in range(ROUNDS):
-            by_itself.append(alone(config, client, 2 * each))
-            in_sweep.append(swept(config, client, 2 * each + 1))
-            print(by_itself[-1], in_sweep[-1], flush=True)
+        for number in range(ROUNDS):
+            alone_times.append(alone(config, client, 2 * number))
+            trial_times.append(swept(config, client, 2 * number + 1))
+            print(alone_times[-1], trial_times[-1], flush=True)
 
-    def spread(found: list[Times], name: str) -> str:
-        values = [getattr(each, name) for each in found]
+    def spread(trainings: list[Times], name: str) -> str:
+        values = [getattr(training, name) for training in trainings]
         return f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
 
-    ratio = statistics.median(each.beyond_start_up for each in in_sweep) / statistics.median(
-        each.beyond_start_up for each in by_itself
-    )
-    name = f"a trial's time beyond start-up over the same training alone (at most {FLOOR})"
+    ratio = statistics.median(training.after_start_up for training in trial_times)
+    ratio /= statistics.median(training.after_start_up for training in alone_times)
+    name = f"time of a trial after start-up over that of the training alone (at most {MAX_RATIO})"
     text = table(
         "Ray Tune's overhead",
         f"`make bench-sweep`; {machine('torch', 'ray', used='both used')}. {STEPS} steps, a report "
         f"every {VALIDATE_EVERY}, {ROUNDS} times in turn; median [range].",
         {
-            f"{who}, {name.replace('_', ' ')}, s": spread(found, name)
-            for name in ("beyond_start_up", "in_steps", "in_all")
-            for who, found in (("alone", by_itself), ("as a trial", in_sweep))
+            f"{mode}, {name.replace('_', ' ')}, s": spread(trainings, name)
+            for name in ("after_start_up", "in_steps", "total")
+            for mode, trainings in (("alone", alone_times), ("as a trial", trial_times))
         },
         floors={name: f"{ratio:.3f}"},
     )
-    return finish(text, RESULT, [name] if ratio > FLOOR else [])
+    return finish(text, RESULT, [name] if ratio > MAX_RATIO else [])
 
 
 if __name__ == "__main__":

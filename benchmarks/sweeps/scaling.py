@@ -1,15 +1,15 @@
-"""How loss falls with model size, data and context, at given compute, on flights.
+"""Loss as a function of model size, data and context at fixed compute, on flights.
 
-    make scaling        an hour and a half on two cores; goes on where it stopped
-    python -m benchmarks.sweeps.scaling sweep.max_hours=1      and what there is until then
+    make scaling        an hour and a half on two cores; resumes where it stopped
+    python -m benchmarks.sweeps.scaling sweep.max_hours=1      reports the trials of one hour
 
 Prepares the demo's flights, runs ``tune/configs/scaling.toml`` and fits the exponents. Writes
-``scaling.md`` and ``scaling.png`` beside this file.
+``scaling.md`` and ``scaling.png`` next to this file.
 """
 
 import os
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ COLUMNS = (BUDGET, CONTEXT, "model.tiny_width", "model.tiny_layers", PARAMETERS,
 
 
 def best_sizes(rows: list[Row]) -> list[Row]:
-    """The size with the least loss, for each budget and context."""
+    """The size with the smallest loss, for each budget and context."""
     best: dict[tuple[float, float], Row] = {}
     for row in rows:
         place = float(str(row[BUDGET])), float(str(row[CONTEXT]))
@@ -55,20 +55,18 @@ def best_sizes(rows: list[Row]) -> list[Row]:
 
 
 def laws_by_context(trials: Trials) -> list[Row]:
-    """Exponents fitted to the trials of each context alone."""
-    found: list[Row] = []
+    """Exponents fitted separately to the trials of each context."""
+    laws: list[Row] = []
     for context in sorted(set(trials.context.tolist())):
         alone = trials.take(np.flatnonzero(trials.context == context))
         law = fit_law(alone)
         error = float(np.abs(predict_losses(law, alone) / alone.loss - 1).mean())
-        found.append(
-            {"context": int(context), **law.exponents, "floor": law.floor, "off by": error}
-        )
-    return found
+        laws.append({"context": int(context), **law.exponents, "floor": law.floor, "off by": error})
+    return laws
 
 
 def main() -> int:
-    """Sweep, fit, print, write."""
+    """Run the sweep, fit the laws, print and write the results."""
     start_logging()
     with own_stack(HOME):
         sweep = load_sweep(CONFIG, sys.argv[1:])
@@ -84,11 +82,11 @@ def main() -> int:
             [
                 "# Loss against model size, data and context",
                 f"`make scaling`; {machine('torch', 'ray', used='both used')}. Fresh tiny models "
-                "on flights until September, one seed; parameters are those of the language model. "
+                "on flights until September, one seed. Parameters are those of the language model. "
                 f"{len(rows)} of {len(sweep.grid())} trials, {result['failed']} failed.",
                 text.strip(),
                 "![](scaling.png)",
-                "Exponents of each context alone, and by how much that law is off in the mean:",
+                "Exponents fitted to each context, with the mean relative error of the law:",
                 markdown_table(laws, list(laws[0])),
                 "The best size of each budget and context:",
                 markdown_table(best_sizes(rows), list(COLUMNS)),

@@ -1,1 +1,1 @@
-"""What a notebook wants: sequences, compression and forecasts, without a cluster."""
+"""The Python API of a notebook: sequences, compression and forecasts in one process, no cluster."""

@@ -1,44 +1,47 @@
-"""Tables in memory, read as ``source.kind = columns`` reads a Parquet file with the same rows."""
+"""Tables in memory, read like ``source.kind = columns`` reads a Parquet file of the same rows."""
 
 import pandas as pd
 import pyarrow as pa
 
 from mmtpp.config.schema import Source
 from mmtpp.core.errors import ConfigError, DataError
-from mmtpp.data.encode.raw_data import names_in
+from mmtpp.data.encode.raw_dataset import find_type_names
 from mmtpp.data.settings import source_reader, type_names_of
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import ColumnsParser
 from mmtpp.data.sources.reader import ParsedFile, SourceReader
-from mmtpp.data.sources.tables import MalformedFileError, Table
-from mmtpp.data.sources.types import OTHER, TypeCodes
+from mmtpp.data.sources.tables import MalformedFileError, Record, Table
+from mmtpp.data.sources.type_codes import OTHER, TypeCodes
 
 NAME = "table"
-_CONTENT = b"in memory"  # in place of a file's
+_CONTENT = b"in memory"  # placeholder for the content of a file
 
 
-def is_frame(value: object) -> bool:
+def is_dataframe(value: object) -> bool:
     """Whether a value is a table of pandas or PyArrow."""
     return isinstance(value, pd.DataFrame | pa.Table)
 
 
-def read_frame(frame: pd.DataFrame | pa.Table, source: Source) -> tuple[ParsedFile, SourceReader]:
+def read_dataframe(
+    frame: pd.DataFrame | pa.Table, source: Source
+) -> tuple[ParsedFile, SourceReader]:
     """Read the events of a table.
 
     Args:
-        frame: one row an event, or one row a sequence of lists.
-        source: ``kind = columns`` with the mapping, types and unit.
+        frame: Table with one row per event, or one row of lists per sequence.
+        source: Settings with ``kind = columns``, the column names, types and time unit.
 
     Returns:
         The events, and the reader with the names of their types.
 
     Raises:
-        DataError: a column that is not there or that PyArrow cannot hold, or no events.
+        ConfigError: ``source.kind`` is not ``columns``.
+        DataError: A column does not exist or PyArrow cannot hold it, or there are no events.
     """
     if source.kind != "columns":
         raise ConfigError(
             f"kind = {source.kind!r}: a table in memory is read by its columns",
-            setting="columns: name at least the column of times, as {'time': 'timestamp'}",
+            setting="columns = {'time': 'timestamp'}: name at least the column of times",
         )
     parser = source_reader(source).parse
     assert isinstance(parser, ColumnsParser)
@@ -46,18 +49,18 @@ def read_frame(frame: pd.DataFrame | pa.Table, source: Source) -> tuple[ParsedFi
     records = _records(frame, mapped)
 
     def parse(path: str, _: bytes) -> object:
-        return parser.of_table(path, Table(records))
+        return parser.parse_table(path, Table(records))
 
     reader = SourceReader((), parse)  # pyright: ignore[reportArgumentType]
     try:
         names, _ = type_names_of(source, reader)
-        names = names or names_in(reader, [(NAME, _CONTENT)], source)
+        names = names or find_type_names(reader, [(NAME, _CONTENT)], source)
         types = TypeCodes(names, folds_rare=source.rare_types == OTHER and bool(names))
         parsed = read_file(reader, NAME, _CONTENT, types=types)
     except MalformedFileError as error:
         raise DataError(str(error), where=NAME) from error
     if not parsed.sequences:
-        causes = sorted({f"{each.cause}: {each.detail}" for each in parsed.rejected})
+        causes = sorted({f"{record.cause}: {record.detail}" for record in parsed.rejected})
         raise DataError(
             f"no events in a table of {len(records):,} rows",
             where=NAME,
@@ -66,15 +69,17 @@ def read_frame(frame: pd.DataFrame | pa.Table, source: Source) -> tuple[ParsedFi
     return parsed, SourceReader((), parser, type_names=tuple(names))
 
 
-def _records(
-    frame: pd.DataFrame | pa.Table, mapped: set[str]
-) -> list[tuple[int, dict | None, str]]:
-    """The rows with the mapped columns alone, as Parquet would hold them."""
+def _records(frame: pd.DataFrame | pa.Table, mapped: set[str]) -> list[Record]:
+    """The rows of the mapped columns, with their values in the types of Parquet."""
     is_pandas = isinstance(frame, pd.DataFrame)
     names = [str(name) for name in (frame.columns if is_pandas else frame.column_names)]
     repeated = sorted({name for name in names if names.count(name) > 1} & mapped)
     if repeated:
-        raise DataError(f"two columns are named {', '.join(repeated)}", where=NAME)
+        raise DataError(
+            f"several columns have the same name: {', '.join(repeated)}",
+            where=NAME,
+            cause="rename one of them",
+        )
     chosen = [name for name in names if name in mapped] or names[:1]
     try:
         if is_pandas:
@@ -89,6 +94,6 @@ def _records(
             where=NAME,
             cause="a column holds values of several kinds",
         ) from error
-    # the first row has all names, for the error where a mapped one is missing
+    # the first row has all names, so that the error for a missing column can list them
     rows[:1] = [{**dict.fromkeys(names), **row} for row in rows[:1]]
-    return [(place, row, "") for place, row in enumerate(rows)]
+    return [Record(place, row) for place, row in enumerate(rows)]

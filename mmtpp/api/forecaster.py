@@ -1,4 +1,4 @@
-"""A fine-tuned model in this process: one sequence in, the forecast of what comes next out."""
+"""A fine-tuned model in this process: takes one sequence, returns a forecast of its next event."""
 
 import json
 import logging
@@ -15,19 +15,20 @@ import pyarrow as pa
 import torch
 
 from mmtpp.api.sequences import Sequences, load_sequences
-from mmtpp.api.values import check_lengths, images_of, texts_of, times_of, types_of
+from mmtpp.api.values import check_lengths, to_images, to_texts, to_times, to_types
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import branch_costs, check_futures, lay_out_branches
+from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.compression import compress
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, Events, EventSequence
-from mmtpp.core.intervals import IntervalGrid
+from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.row import Row
-from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
+from mmtpp.core.tasks import check_futures
 from mmtpp.core.template import Template
+from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
 from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
-from mmtpp.data.encode.raw_data import distinct_images, tokenised
+from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.data.store.images import load_image
 from mmtpp.evaluate.targets import writing_settings
@@ -41,21 +42,21 @@ from mmtpp.storage.paths import as_uri
 
 logger = logging.getLogger(__name__)
 
-_ASKED = ("time", "type")
+_FORECAST_TASKS = ("time", "type")
 
 
 @dataclass(frozen=True, slots=True)
 class Forecaster:
-    """A model that was fine-tuned to forecast (``jobs/finetune.py``).
+    """A model that ``jobs/finetune.py`` trained to forecast.
 
-    Made by ``from_pretrained``. Times are in the unit of the model's own store,
-    ``seconds_per_unit``.
+    ``from_pretrained`` loads one. All times are in the unit of the store that the model was trained
+    on: ``seconds_per_unit``.
 
     Attributes:
-        path: of the model, or of its adapter.
-        config: the settings it was trained with, and what differs from them.
-        answers: what it was asked, its types and unit.
-        loaded: the model on its device.
+        path: Folder of the model, or of its adapter.
+        config: Settings that the model was trained with, changed by ``from_pretrained(settings=)``.
+        answers: Tasks that the model was fine-tuned on, with its event types and time unit.
+        loaded: The model on its device.
     """
 
     path: str
@@ -75,16 +76,17 @@ class Forecaster:
         """Load a model or an adapter.
 
         Args:
-            path: folder of the model or adapter; local, s3:// or hf://.
-            base: folder of the model that an adapter adapts; what the adapter names otherwise.
-            precision: ``float32`` or ``bfloat16``; by default bfloat16 on GPUs.
-            settings: that differ from those it was trained with, by their path, such as
+            path: Folder of the model or adapter: a local path, s3:// or hf://.
+            base: Folder of the model that the adapter adapts; by default the one that the adapter
+                names.
+            precision: ``float32`` or ``bfloat16``; by default bfloat16 on a GPU, float32 otherwise.
+            settings: Settings that replace those of the training, by their full names, such as
                 ``{"window.max_tokens": 8192}``.
 
         Raises:
-            ModelError: the folder of the model or of its base is not there or holds no model, or
+            ModelError: The folder of the model or of its base does not exist or holds no model, or
                 the model was not fine-tuned to forecast.
-            ConfigError: no such setting.
+            ConfigError: A setting does not exist or has a wrong value.
         """
         path, base = as_uri(path), as_uri(base)
         check_model_folder(path)
@@ -94,17 +96,17 @@ class Forecaster:
         if adapter is not None:
             check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
         answers = recorded_answers(path)
-        if answers is None or not {*_ASKED} & {*answers.tasks}:
+        if answers is None or not {*_FORECAST_TASKS} & {*answers.tasks}:
             raise ModelError(
                 "the model was not fine-tuned to forecast",
                 where=path,
-                cause="it was never asked when the next event comes, or of which type it is; run "
+                cause="it was not trained on the time or the type of the next event: run "
                 "jobs/finetune.py on it",
             )
         config = with_values(RunConfig(), {**recorded_settings(path), **(settings or {})})
         precision = precision or ("bfloat16" if torch.cuda.is_available() else "float32")
         if precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision = {precision!r}: float32 or bfloat16")
+            raise ConfigError(f"precision = {precision!r}: must be float32 or bfloat16")
         model, adapter_uri = (base, path) if adapter is not None else (path, "")
         source = ModelSource(model, adapter_uri, "", precision)
         loaded = LoadedModel.of(source, image_px=config.template.image_px)
@@ -112,16 +114,20 @@ class Forecaster:
 
     @property
     def type_names(self) -> tuple[str, ...]:
-        """Names of the types by code, possibly empty."""
+        """Names of the event types by code; empty if types have no names."""
         return self.answers.type_names
 
     @property
     def seconds_per_unit(self) -> float:
-        """Seconds in one unit of the times."""
+        """Length of one time unit, in seconds."""
         return self.answers.seconds_per_unit
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Copy the model, or the adapter without its base, to a local folder."""
+        """Copy the model, or the adapter without its base, to a local folder.
+
+        Args:
+            folder: Local folder; created if it does not exist.
+        """
         with local_folder(self.path) as source:
             assert source is not None
             shutil.copytree(source, folder, dirs_exist_ok=True)
@@ -135,21 +141,21 @@ class Forecaster:
         split: str = "all",
         max_files: int = 0,
     ) -> Sequences:
-        """Read events as ``mmtpp.load_sequences`` does, with the model's types and unit.
+        """Read events like ``mmtpp.load_sequences``, with the model's types and time unit.
 
         Args:
-            uri: a file, a folder or a store: a local path or s3://; or a table of pandas or
+            uri: A file, a folder or an event store (a local path or s3://), or a table of pandas or
                 PyArrow.
-            kind: of files, ``source.kind``.
-            columns: the mapping of a table's columns, ``source.columns``.
-            split: of a store.
-            max_files: files read, evenly spread; 0 for all.
+            kind: Format of the files, ``source.kind``.
+            columns: Column names of a table, ``source.columns``.
+            split: Split of an event store to read.
+            max_files: Number of files to read, evenly spaced over the folder; 0 reads all files.
 
         Raises:
-            ModelError: the store or the files have other types, or another unit.
-            DataError: nothing there that is an event.
+            ModelError: The events have other types or another time unit than the model.
+            DataError: There are no events.
         """
-        found = load_sequences(
+        sequences = load_sequences(
             uri,
             kind=kind,
             columns=columns,
@@ -158,8 +164,10 @@ class Forecaster:
             split=split,
             max_files=max_files,
         )
-        self.answers.check(found, where=str(uri) if isinstance(uri, str | PathLike) else "table")
-        return found
+        self.answers.check(
+            sequences, where=str(uri) if isinstance(uri, str | PathLike) else "table"
+        )
+        return sequences
 
     def sequence(
         self,
@@ -170,29 +178,29 @@ class Forecaster:
         images: Iterable[Any] | None = None,
         sequence_id: str = "sequence",
     ) -> EventSequence:
-        """Make a sequence of one's own events.
+        """Build a sequence from lists of values.
 
         Args:
-            times: E numbers in the model's unit, not decreasing; or dates, which are converted with
-                ``seconds_per_unit`` as ``load_sequences`` does: numpy.datetime64, pandas Series or
-                index, datetimes, ISO texts. A date without a time zone is UTC.
-            types: E names that the model knows, or codes. Where the names are whole numbers, a
-                number is a name.
-            texts: E texts; None or NaN is an empty one. None for events without text.
-            images: E paths or URIs; None where an event has no image. None for events without any.
-            sequence_id: its name, on which random draws depend.
+            times: (E,) numbers in the model's time unit, not decreasing; or dates, which are
+                converted with ``seconds_per_unit`` like in ``load_sequences``: numpy.datetime64,
+                pandas Series or index, datetimes, ISO texts. A date without a time zone is UTC.
+            types: (E,) names of types that the model knows, or their codes. If the names are whole
+                numbers, a number is a name.
+            texts: (E,) texts; None and NaN are empty texts. None if no event has a text.
+            images: (E,) paths or URIs; None if an event has no image. None if no event has one.
+            sequence_id: Name of the sequence. Random draws depend on it.
 
         Raises:
-            DataError: a value that is no time, type, text or image, by position; an unknown type;
-                columns of unequal length.
+            DataError: A value is not a time, type, text or image (the message names its position),
+                a type is unknown, or the columns differ in length.
         """
         columns = {
-            "times": times_of(times, seconds_per_unit=self.seconds_per_unit, where=sequence_id),
-            "types": types_of(types, self.type_names, where=sequence_id),
-            "texts": texts_of(() if texts is None else texts, where=sequence_id),
-            "images": images_of(() if images is None else images, where=sequence_id),
+            "times": to_times(times, seconds_per_unit=self.seconds_per_unit, where=sequence_id),
+            "types": to_types(types, self.type_names, where=sequence_id),
+            "texts": to_texts(() if texts is None else texts, where=sequence_id),
+            "images": to_images(() if images is None else images, where=sequence_id),
         }
-        size = len(columns["times"])
+        num_events = len(columns["times"])
         lengths = {
             name: len(values)
             for name, values in columns.items()
@@ -203,8 +211,8 @@ class Forecaster:
             sequence_id,
             columns["times"],
             columns["types"],
-            columns["texts"] or ("",) * size,
-            columns["images"] or (None,) * size,
+            columns["texts"] or ("",) * num_events,
+            columns["images"] or (None,) * num_events,
         )
 
     def forecast(
@@ -218,31 +226,32 @@ class Forecaster:
     ) -> Forecast:
         """Forecast the event after the last one.
 
-        The model sees the newest events, as many as fit ``window.max_tokens``; ``context`` of the
-        forecast says how many.
+        The model reads the newest events that fit into ``window.max_tokens``. ``Forecast.context``
+        is the number of these events.
 
         Args:
-            sequence: at least one event, in the model's unit and codes of types, as ``sequence``
-                and ``load_sequences`` of this object give them.
-            futures: whole futures to draw, one event after the other.
-            horizon: of the futures, in the model's unit; 0 for none but
+            sequence: At least one event, with times and type codes of the model: a result of
+                ``sequence`` or ``load_sequences`` of this object.
+            futures: Number of futures to sample. A future is a sequence of events, sampled one
+                after the other.
+            horizon: Length of a future in the model's time unit; 0 limits futures only by
                 ``prediction.max_future_events``.
-            text: also write the text of the next event.
-            seed: of the futures.
+            text: Generate the text of the next event as well.
+            seed: Seed of the sampled futures.
 
         Raises:
-            DataError: times out of order, a type or an image that is none, an event that is larger
-                than the context.
-            ConfigError: the model was not asked what this needs.
+            DataError: The times are not in order, a type or an image is invalid, or an event is
+                larger than the context.
+            ConfigError: The model was not fine-tuned on the tasks that the arguments need.
         """
-        self._check(sequence)
-        self._check_wanted(futures=futures, text=text)
+        self._check_sequence(sequence)
+        self._check_tasks(futures=futures, text=text)
         config = with_values(
             self.config,
             {"prediction.futures": futures, "prediction.horizon": horizon, "prediction.text": text},
         )
         grid = self.answers.intervals.grid(num_bytes=config.template.time_bytes)
-        template = Template(self.loaded.token_ids, template_of(config), asked=True)
+        template = Template(self.loaded.token_ids, template_of(config), has_questions=True)
         forecast = NextEvent(
             self.loaded,
             template,
@@ -252,16 +261,19 @@ class Forecaster:
             writing_settings(config),
             seed,
         )
-        return forecast(self._history(sequence, template, grid))
+        return forecast(self._read_history(sequence, template, grid))
 
-    def _history(
+    def _read_history(
         self, sequence: EventSequence, template: Template, grid: IntervalGrid
     ) -> SeenEvents:
-        """The newest events with the questions about what follows, as the predict job has them."""
+        """Build the row of the newest events and of the questions about the next event.
+
+        The row equals that of the predict job.
+        """
         config = self.config
-        [events] = tokenised([sequence], self.loaded.vocabulary)
-        events = compress(events, compression_of(config).of_sequence(sequence.sequence_id))
-        tasks = [task for task in _ASKED if task in self.answers.tasks]
+        [events] = tokenise_sequences([sequence], self.loaded.vocabulary)
+        events = compress(events, compression_of(config).for_sequence(sequence.sequence_id))
+        tasks = [task for task in _FORECAST_TASKS if task in self.answers.tasks]
         window, events = self._fit(events, template, tasks, sequence.sequence_id)
         seen = events.slice(window.start, window.end)
         laid = lay_out_branches(
@@ -270,7 +282,7 @@ class Forecaster:
         frames, image_frame = np.unique(laid.tokens.frames, return_inverse=True)
         images = distinct_images(sequence)
         image_px = config.template.image_px
-        pixels = [load_image(images[each], image_px=image_px) for each in frames.tolist()]
+        pixels = [load_image(images[index], image_px=image_px) for index in frames.tolist()]
         row = Row(
             sample_id=0,
             input_ids=laid.tokens.ids,
@@ -291,11 +303,9 @@ class Forecaster:
     def _fit(
         self, events: Events, template: Template, tasks: list[str], sequence_id: str
     ) -> tuple[Window, Events]:
-        """The newest events that fit, and all events with their texts as they are written."""
-        max_tokens, limit = (
-            self.config.window.max_tokens,
-            self.config.template.max_text_tokens or None,
-        )
+        """The window of the newest events that fit, and all events with truncated texts."""
+        max_tokens = self.config.window.max_tokens
+        max_text_tokens = self.config.template.max_text_tokens
 
         def cut(events: Events) -> Window:
             check_events(events, template, max_tokens=max_tokens)
@@ -304,13 +314,13 @@ class Forecaster:
                 events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
             )
 
-        whole, events = events, shorten(events, limit)
+        whole, events = events, truncate_texts(events, max_text_tokens or None)
         try:
             if self.config.window.long_events == "stop":
                 window = cut(events)
             else:
-                window, longest = fit_texts(events, cut, max_tokens=max_tokens)
-                events = shorten_to_fit(events, longest, max_tokens=max_tokens)
+                window, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)
+                events = truncate_texts_to_fit(events, longest, max_tokens=max_tokens)
         except EventTooLongError as error:
             raise DataError(
                 str(error),
@@ -319,43 +329,45 @@ class Forecaster:
                 setting=f"window.max_tokens = {max_tokens}, template.max_text_tokens, "
                 f"window.long_events = {self.config.window.long_events}",
             ) from error
-        is_cut = np.diff(whole.text_offsets) > np.diff(events.text_offsets)
-        if num_cut := int(is_cut[window.start : window.end].sum()):
+        is_truncated = np.diff(whole.text_offsets) > np.diff(events.text_offsets)
+        if num_truncated := int(is_truncated[window.start : window.end].sum()):
             logger.warning(
-                "%s: %d texts were cut (window.max_tokens = %d, template.max_text_tokens = %d)",
+                "%s: %d texts were truncated (window.max_tokens = %d, "
+                "template.max_text_tokens = %d)",
                 sequence_id,
-                num_cut,
+                num_truncated,
                 max_tokens,
-                self.config.template.max_text_tokens,
+                max_text_tokens,
             )
         return window, events
 
-    def _check(self, sequence: EventSequence) -> None:
+    def _check_sequence(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types
 
-        def bad(what: str, cause: str) -> DataError:
-            return DataError(what, where=sequence.sequence_id, cause=cause)
+        def error(message: str, cause: str) -> DataError:
+            return DataError(message, where=sequence.sequence_id, cause=cause)
 
         if not len(times):
-            raise bad("the sequence has no events", "a forecast continues at least one")
+            raise error("the sequence has no events", "a forecast needs at least one event")
         is_wrong = ~np.isfinite(times) | (np.diff(times, prepend=times[0]) < 0)
         if is_wrong.any():
             place = int(np.flatnonzero(is_wrong)[0])
-            raise bad(
+            raise error(
                 f"event {place} has the time {times[place]}",
                 "times must be finite and in order",
             )
         count = len(self.type_names) or MAX_TYPES
         if not 0 <= types.min() <= types.max() < count:
             place = int(np.flatnonzero((types < 0) | (types >= count))[0])
-            raise bad(f"event {place} has the type {types[place]}", f"codes are 0 to {count - 1}")
+            raise error(f"event {place} has the type {types[place]}", f"codes are 0 to {count - 1}")
 
-    def _check_wanted(self, *, futures: int, text: bool) -> None:
+    def _check_tasks(self, *, futures: int, text: bool) -> None:
         if futures:
             check_futures(self.answers.tasks, where=self.path, setting=f"futures = {futures}")
         if text and not {"time", "text"} <= {*self.answers.tasks}:
             raise ConfigError(
-                f"the model was asked for {', '.join(self.answers.tasks)}, not for text and time",
+                "the text of the next event needs a model that was fine-tuned on tasks.time and "
+                f"tasks.text; this model was fine-tuned on {', '.join(self.answers.tasks)}",
                 where=self.path,
                 setting=f"text = {text}",
             )

@@ -1,4 +1,4 @@
-"""Sequences of events in memory, and which of their events are similar."""
+"""Sequences of events in memory, and the similar events among them."""
 
 import logging
 from collections import Counter
@@ -12,14 +12,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.api.dataframes import is_frame, read_frame
+from mmtpp.api.dataframes import is_dataframe, read_dataframe
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import Source
 from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.core.losses import Losses
-from mmtpp.data.encode.raw_data import read_raw, tokenised
+from mmtpp.core.rejection_summary import RejectionSummary
+from mmtpp.data.encode.raw_dataset import load_raw_dataset
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import compression_of
 from mmtpp.data.store.contents import (
     store_reader,
@@ -36,21 +37,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sequences(Sequence[EventSequence]):
-    """The sequences of a data set, in a list that knows their unit and their types.
+    """The sequences of a data set, a list with their time unit and event types.
 
     Attributes:
-        items: the sequences; images are paths or URIs of their own, or the frames of a store.
-        seconds_per_unit: of their times.
-        type_names: by code, possibly empty.
-        rejected: records that were read and not kept, with the cause of each.
-        losses: sequences that lack their newest event or all events because of it.
+        items: The sequences. An image is the path or URI of an image file or of a stored frame.
+        seconds_per_unit: Length of one time unit, in seconds.
+        type_names: Names of the event types by code; empty if types have no names.
+        rejected: Records that were read and rejected, with the cause of the rejection.
+        losses: Sequences that lost their newest event or all events by rejected records.
     """
 
     items: tuple[EventSequence, ...]
     seconds_per_unit: float
     type_names: tuple[str, ...]
     rejected: tuple[Rejected, ...]
-    losses: Losses = field(default_factory=lambda: Losses({}, (), ()))
+    losses: RejectionSummary = field(default_factory=lambda: RejectionSummary({}, (), ()))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -68,10 +69,10 @@ class Sequences(Sequence[EventSequence]):
         return iter(self.items)
 
     def __repr__(self) -> str:
-        events = sum(map(len, self.items))
+        num_events = sum(map(len, self.items))
         return (
-            f"Sequences({len(self):,} sequences, {events:,} events, {len(self.rejected):,} records "
-            f"rejected, types {', '.join(self.type_names) or 'by number'})"
+            f"Sequences({len(self):,} sequences, {num_events:,} events, {len(self.rejected):,} "
+            f"records rejected, types {', '.join(self.type_names) or 'by number'})"
         )
 
 
@@ -85,63 +86,51 @@ def load_sequences(
     split: str = "all",
     max_files: int = 0,
 ) -> Sequences:
-    """Read event files, or an event store, into memory.
+    """Read event files, an event store or a table into memory.
 
     Args:
-        uri: a file, a folder or a store: a local path or s3://; or a table of pandas or PyArrow,
-            whose ``columns`` are given.
-        kind: of files, ``source.kind``; ``columns`` when ``columns`` are given, else ``mmtpp``.
-        columns: the mapping of a table's columns, ``source.columns``: at least ``time``.
-        types: accepted names of types by code, or "auto"; found in the files when not given.
-        seconds_per_unit: of the times of files that do not say.
-        split: part of a store: ``train``, ``validation``, ``test`` or ``all``. Of sequences that
-            are cut in time a part has its own events alone.
-        max_files: files read, evenly spread; 0 for all.
+        uri: A file, a folder or an event store (a local path or s3://), or a table of pandas or
+            PyArrow, which needs ``columns``.
+        kind: Format of the files, ``source.kind``. The default is ``columns`` if ``columns`` is
+            given, and ``mmtpp`` otherwise.
+        columns: Column names of a table, ``source.columns``; at least ``time``.
+        types: Accepted names of event types in the order of their codes. If empty or "auto", the
+            types are collected from the files.
+        seconds_per_unit: Length of one time unit in seconds, for files that do not state it.
+        split: Split of an event store: ``train``, ``validation``, ``test`` or ``all``. If sequences
+            are split in time, a split holds only its own events.
+        max_files: Number of files to read, evenly spaced over the folder; 0 reads all files.
 
     Returns:
-        The sequences. What was refused is in ``rejected``, and a warning says so.
+        The sequences. Rejected records are in ``Sequences.rejected`` and logged as a warning.
 
     Raises:
-        DataError: nothing there that is an event.
-        ConfigError: the settings do not go together.
-        StorageError: the place cannot be reached.
+        DataError: There are no events.
+        ConfigError: The arguments contradict each other.
+        StorageError: The location cannot be reached.
     """
-    names = types if isinstance(types, str) else list(types)
-    if is_frame(uri):
-        kind = kind or "columns"
-        tree = {
-            "kind": kind,
-            "types": names,
-            "seconds_per_unit": seconds_per_unit,
-            "columns": dict(columns or {}),
-        }
-        return _of_frame(uri, config_from_tree({"source": tree}).source)
-    uri = _place(uri)
-    manifest = find_manifest(uri)
-    if manifest is not None:
-        return _of_store(uri, manifest, split, max_files)
-    if split != "all":
-        raise ConfigError(f"split = {split!r}: {uri} is no event store, its files have no splits")
-    kind = kind or ("columns" if columns else "mmtpp")
-    tree = {
-        "uri": uri,
-        "kind": kind,
-        "types": names,
+    settings: dict[str, object] = {
+        "types": types if isinstance(types, str) else list(types),
         "seconds_per_unit": seconds_per_unit,
         "columns": dict(columns or {}),
     }
-    raw = read_raw(config_from_tree({"source": tree}).source, max_files=max_files)
-    losses = raw.losses()
-    _warn(uri, raw.rejected, losses)
+    if is_dataframe(uri):
+        return _load_dataframe(uri, _source(kind=kind or "columns", **settings))
+    uri = _checked_uri(uri)
+    manifest = find_manifest(uri)
+    if manifest is not None:
+        return _load_store(uri, manifest, split, max_files)
+    if split != "all":
+        raise ConfigError(f"split = {split!r}: {uri} is no event store, its files have no splits")
+    kind = kind or ("columns" if columns else "mmtpp")
+    return _load_files(_source(uri=uri, kind=kind, **settings), max_files)
 
-    def whole(image: str | None) -> str | None:
-        return join_inside(raw.root, image) if image else None
 
-    items = tuple(replace(each, images=tuple(map(whole, each.images))) for each in raw.sequences)
-    return Sequences(items, raw.seconds_per_unit, raw.type_names, tuple(raw.rejected), losses)
+def _source(**settings: object) -> Source:
+    return config_from_tree({"source": settings}).source
 
 
-def _place(uri: object) -> str:
+def _checked_uri(uri: object) -> str:
     if isinstance(uri, str | PathLike):
         return as_uri(uri)
     raise DataError(
@@ -152,10 +141,25 @@ def _place(uri: object) -> str:
     )
 
 
-def _of_frame(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
-    parsed, reader = read_frame(frame, source)
-    last_times = {each.sequence_id: float(each.times[-1]) for each in parsed.sequences}
-    losses = Losses.of(parsed.rejected, last_times)
+def _load_files(source: Source, max_files: int) -> Sequences:
+    raw = load_raw_dataset(source, max_files=max_files)
+    losses = raw.losses()
+    _warn(source.uri, raw.rejected, losses)
+
+    def absolute(image: str | None) -> str | None:
+        return join_inside(raw.root, image) if image else None
+
+    items = tuple(
+        replace(sequence, images=tuple(map(absolute, sequence.images)))
+        for sequence in raw.sequences
+    )
+    return Sequences(items, raw.seconds_per_unit, raw.type_names, tuple(raw.rejected), losses)
+
+
+def _load_dataframe(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
+    parsed, reader = read_dataframe(frame, source)
+    last_times = {sequence.sequence_id: float(sequence.times[-1]) for sequence in parsed.sequences}
+    losses = RejectionSummary.from_records(parsed.rejected, last_times)
     _warn("table", parsed.rejected, losses)
     return Sequences(
         tuple(parsed.sequences),
@@ -166,32 +170,32 @@ def _of_frame(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
     )
 
 
-def _warn(where: str, rejected: Sequence[Rejected], losses: Losses) -> None:
-    if rejected:
-        causes = dict(Counter(each.cause for each in rejected))
-        logger.warning("%s: not kept: %s", where, causes)
-    for sentence in losses.sentences():
-        logger.warning("%s: %s", where, sentence)
-
-
-def _of_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Sequences:
+def _load_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Sequences:
     files = store_reader(uri, manifest).files()
     files = files[:: -(-len(files) // max_files) if max_files else 1]
     read = whole_sequences if split == "all" else stored_sequences
-    found = [each for file in files for each in read(uri, manifest, file)]
-    items = tuple(sequence for part, sequence in found if split in (part, "all"))
+    parts = [part for file in files for part in read(uri, manifest, file)]
+    items = tuple(sequence for part_split, sequence in parts if split in (part_split, "all"))
     if not items:
         raise DataError(f"no sequence of split {split!r}", where=uri)
-    rejected = [each for file in files for each in stored_rejected(uri, manifest, file)]
+    rejected = [record for file in files for record in stored_rejected(uri, manifest, file)]
     last_times: dict[str, float] = {}
-    for _, sequence in found:  # a sequence that is cut in time comes in parts
+    for _, sequence in parts:  # a sequence that is split in time has several parts
         name, last = sequence.sequence_id, float(sequence.times[-1])
         last_times[name] = max(last, last_times.get(name, last))
-    losses = Losses.of(rejected, last_times)
+    losses = RejectionSummary.from_records(rejected, last_times)
     _warn(uri, rejected, losses)
     return Sequences(
         items, manifest.seconds_per_unit, tuple(manifest.type_names), tuple(rejected), losses
     )
+
+
+def _warn(where: str, rejected: Sequence[Rejected], losses: RejectionSummary) -> None:
+    if rejected:
+        causes = dict(Counter(record.cause for record in rejected))
+        logger.warning("%s: records rejected, by cause: %s", where, causes)
+    for sentence in losses.sentences():
+        logger.warning("%s: %s", where, sentence)
 
 
 def compress(
@@ -202,25 +206,28 @@ def compress(
     model: str | PathLike[str] = "",
     **settings: Any,
 ) -> NDArray[np.bool_]:
-    """Mark the events that are similar to their past (MM-TPP, adaptive temporal compression).
+    """Mark the events that are similar to earlier events (adaptive compression of MM-TPP).
 
     Args:
-        sequence: E events.
-        strategy: ``compression.strategy``.
-        delta: ``compression.delta``, in the unit of the times.
-        model: folder of a model, whose tokens ``hybrid`` compares texts by.
-        settings: others of ``compression``, such as ``min_text_similarity``.
+        sequence: The E events.
+        strategy: Rule that marks events, ``compression.strategy``.
+        delta: Threshold of the rule in the time unit of the sequence, ``compression.delta``.
+        model: Folder of a model. ``hybrid`` compares texts by the tokens of its tokenizer.
+        settings: Further settings of ``compression``, such as ``min_text_similarity``.
 
     Returns:
-        (E,) True where an event would be written as a similar event. Never True for the first.
+        (E,) True where an event is written as a similar event. The first event is never similar.
 
     Raises:
-        ConfigError: a setting out of range, or ``hybrid`` without a model.
+        ConfigError: A setting is out of its range, or ``hybrid`` is used without a model.
     """
     tree = {"strategy": strategy, "delta": delta, **settings}
     config = config_from_tree({"compression": tree})
     if strategy == "hybrid" and not model:
-        raise ConfigError("strategy = hybrid compares texts by their tokens: name a model")
+        raise ConfigError(
+            "strategy = hybrid compares texts by their tokens: name a model",
+            setting="model = the folder of a model",
+        )
     vocabulary = load_model_vocabulary(as_uri(model)) if strategy == "hybrid" else None
-    [events] = tokenised([sequence], vocabulary)
-    return similar_events(events, compression_of(config).of_sequence(sequence.sequence_id))
+    [events] = tokenise_sequences([sequence], vocabulary)
+    return similar_events(events, compression_of(config).for_sequence(sequence.sequence_id))

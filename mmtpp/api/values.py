@@ -1,4 +1,4 @@
-"""Values in memory, from numpy, pandas or plain lists, as the columns of a sequence."""
+"""Values of numpy, pandas or plain lists, converted to the columns of a sequence."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,37 +12,37 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
-from mmtpp.data.sources.times import TimeFormat, Unread, read_times
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.times import InvalidValue, TimeFormat, read_times
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.storage.paths import as_uri
 
 _ARROW_UNITS = ("s", "ms", "us", "ns")
 
 
-def times_of(values: Any, *, seconds_per_unit: float, where: str) -> NDArray[np.float64]:
-    """Times as numbers in a unit; dates are converted as ``load_sequences`` converts a column.
+def to_times(values: Any, *, seconds_per_unit: float, where: str) -> NDArray[np.float64]:
+    """Convert times to numbers in a time unit; dates like ``load_sequences`` converts a column.
 
     Args:
-        values: E numbers in the unit; or dates: numpy.datetime64 of any resolution, a pandas Series
-            or index with or without a time zone, datetimes, or ISO texts. A date without a time
-            zone is UTC.
-        seconds_per_unit: seconds in one unit.
-        where: name for errors.
+        values: (E,) numbers in the time unit; or dates: numpy.datetime64 of any resolution, a
+            pandas Series or index with or without a time zone, datetimes, or ISO texts. A date
+            without a time zone is UTC.
+        seconds_per_unit: Length of one time unit, in seconds.
+        where: Name of the sequence, for errors.
 
     Returns:
         (E,) finite times. Dates count from 1970.
 
     Raises:
-        DataError: a value that is missing or no time, by position.
+        DataError: A value is missing or is not a time; the message names its position.
     """
     listed = _listed(values, "times", where)
     if all(type(value) in (int, float) for value in listed):
-        found: list[object] = listed
+        numbers: list[object] = listed
     else:
-        form = TimeFormat(seconds_per_unit=seconds_per_unit)
-        given = [None if _is_missing(value) else value for value in listed]
-        found = list(read_times(given, form).values)
-    for place, (value, time) in enumerate(zip(listed, found, strict=True)):
+        time_format = TimeFormat(seconds_per_unit=seconds_per_unit)
+        present = [None if _is_missing(value) else value for value in listed]
+        numbers = list(read_times(present, time_format).values)
+    for place, (value, time) in enumerate(zip(listed, numbers, strict=True)):
         problem = _problem(value, time)
         if problem:
             raise DataError(
@@ -50,16 +50,21 @@ def times_of(values: Any, *, seconds_per_unit: float, where: str) -> NDArray[np.
                 where=where,
                 cause="times are finite numbers in the model's unit, or dates",
             )
-    return np.array(found, dtype=np.float64)
+    return np.array(numbers, dtype=np.float64)
 
 
 def _problem(value: object, time: object) -> str:
-    """The problem with a time, as given and as read; empty where there is none."""
+    """Message about a value that is not a time; empty for a valid time.
+
+    Args:
+        value: The value that the user passed.
+        time: The converted value.
+    """
     if _is_missing(value):
         return "is missing"
     if isinstance(value, timedelta | np.timedelta64):
-        return f"is a duration, {value}; divide durations by one unit of the model"
-    if isinstance(time, Unread):
+        return f"is a duration, {value}; divide durations by one time unit of the model"
+    if isinstance(time, InvalidValue):
         return time.detail.removeprefix("time ")
     is_number = isinstance(time, int | float) and not isinstance(time, bool)
     if not is_number or not math.isfinite(time):  # pyright: ignore[reportArgumentType] # a number
@@ -67,16 +72,17 @@ def _problem(value: object, time: object) -> str:
     return ""
 
 
-def types_of(values: Any, names: tuple[str, ...], *, where: str) -> NDArray[np.int16]:
-    """Codes of types, as files have them.
+def to_types(values: Any, names: tuple[str, ...], *, where: str) -> NDArray[np.int16]:
+    """Convert names or codes of types to codes, like a file reader.
 
     Args:
-        values: E names or codes. Where names are whole numbers, such as "1", a number is a name.
-        names: names by code, possibly empty.
-        where: name for errors.
+        values: (E,) names or codes. If names are whole numbers, such as "1", a number is a name.
+        names: Names of the types by code; empty if types have no names.
+        where: Name of the sequence, for errors.
 
     Raises:
-        DataError: a value that is neither, by position; a name that is unknown.
+        DataError: A value is neither a name nor a code (the message names its position), or a name
+            is unknown.
     """
     types = TypeCodes(names)
     codes: list[int] = []
@@ -97,16 +103,16 @@ def types_of(values: Any, names: tuple[str, ...], *, where: str) -> NDArray[np.i
         raise DataError(
             f"unknown types {', '.join(sorted(unknown))}",
             where=where,
-            cause=f"the model's are {', '.join(names) or 'numbers from 0 to 255'}",
+            cause=f"the types of the model are {', '.join(names) or 'numbers from 0 to 255'}",
         )
     return np.array(codes, dtype=np.int16)
 
 
-def texts_of(values: Any, *, where: str) -> tuple[str, ...]:
-    """Texts; a missing one is empty, a number is text.
+def to_texts(values: Any, *, where: str) -> tuple[str, ...]:
+    """Convert values to texts: a missing value to an empty text, a number to its digits.
 
     Raises:
-        DataError: a value that is none of them, by position.
+        DataError: A value is not a text; the message names its position.
     """
     texts: list[str] = []
     for place, value in enumerate(_listed(values, "texts", where)):
@@ -123,11 +129,11 @@ def texts_of(values: Any, *, where: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def images_of(values: Any, *, where: str) -> tuple[str | None, ...]:
-    """Paths or URIs of images; None where an event has no image.
+def to_images(values: Any, *, where: str) -> tuple[str | None, ...]:
+    """Convert values to paths or URIs of images; None if an event has no image.
 
     Raises:
-        DataError: a value that is none of them, by position.
+        DataError: A value is not a path; the message names its position.
     """
     images: list[str | None] = []
     for place, value in enumerate(_listed(values, "images", where)):
@@ -145,16 +151,20 @@ def images_of(values: Any, *, where: str) -> tuple[str | None, ...]:
 
 
 def check_lengths(lengths: Mapping[str, int], *, where: str) -> None:
-    """Check that columns are equally long.
+    """Check that all columns have the same length.
+
+    Args:
+        lengths: Length of each column, by name.
+        where: Name of the sequence, for errors.
 
     Raises:
-        DataError: they are not; says how many values each has.
+        DataError: The lengths differ; the message lists them.
     """
     if len(set(lengths.values())) > 1:
         raise DataError(
             ", ".join(f"{name} has {length:,} values" for name, length in lengths.items()),
             where=where,
-            cause="every event has one value of each",
+            cause="every event has one value in each column",
         )
 
 
@@ -163,7 +173,7 @@ def _is_missing(value: object) -> bool:
 
 
 def _listed(values: Any, name: str, where: str) -> list[Any]:
-    """Values as Python objects: dates as datetimes, as PyArrow reads them from a file."""
+    """Values as Python objects; dates as datetimes, like PyArrow reads them from a file."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise DataError(f"{name} is {values!r}, not a list of values", where=where)
     if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
@@ -186,7 +196,7 @@ def _listed(values: Any, name: str, where: str) -> list[Any]:
 
 
 def _plain(value: Any, name: str, where: str) -> Any:
-    """A scalar of numpy as a Python object."""
+    """Convert a scalar of numpy to a Python object."""
     if isinstance(value, np.datetime64):
         return _dates(np.array([value]), name, where)[0]
     is_number = isinstance(value, np.generic) and not isinstance(value, np.timedelta64)
@@ -194,7 +204,7 @@ def _plain(value: Any, name: str, where: str) -> Any:
 
 
 def _dates(values: NDArray[np.datetime64], name: str, where: str) -> list[Any]:
-    """Dates as datetimes; None for those that are missing."""
+    """Convert dates to datetimes, and missing dates to None."""
     unit, _ = np.datetime_data(values.dtype)
     finer = "ns" if unit in ("ps", "fs", "as") else "s"
     kind = f"datetime64[{unit if unit in _ARROW_UNITS else finer}]"
@@ -204,5 +214,5 @@ def _dates(values: NDArray[np.datetime64], name: str, where: str) -> list[Any]:
         raise DataError(
             f"{name} has a date that cannot be read: {error}",
             where=where,
-            cause="dates are of the years 1 to 9999",
+            cause="only the years 1 to 9999 are supported",
         ) from error

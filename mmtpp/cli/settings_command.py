@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, cast
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes, declared
+from mmtpp.config.shapes import Shapes, declared_shapes
 from mmtpp.core.errors import ConfigError
 
 _WIDTH = 100
@@ -138,7 +138,7 @@ def _settings(
 
 @cache
 def _declared() -> dict[str, frozenset[Shapes]]:
-    return dict(declared(RunConfig))
+    return dict(declared_shapes(RunConfig))
 
 
 def _changes(path: str) -> str:

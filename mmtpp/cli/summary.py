@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.durations import SECONDS, clock, duration, unit_of
+from mmtpp.core.durations import SECONDS, format_duration, format_running_time, suitable_unit
 
 SHOWN_METRICS = 12
 # starts of the names of the metrics that come first
@@ -33,7 +33,7 @@ def as_summary(
         config: Configuration of the job.
         argv: Arguments of the job.
     """
-    lines = [f"{job} finished after {clock(cast('float', result['seconds']))}"]
+    lines = [f"{job} finished after {format_running_time(cast('float', result['seconds']))}"]
     plain = {
         key: value
         for key, value in result.items()
@@ -114,4 +114,4 @@ def _value(name: str, value: float) -> str:
     if not name.endswith("_s"):
         return f"{value:.5g}"
     exact = f"{value:.10g} s" if abs(value) >= 10**4 else f"{value:.5g} s"
-    return exact if unit_of(value) == SECONDS else f"{duration(value)} ({exact})"
+    return exact if suitable_unit(value) == SECONDS else f"{format_duration(value)} ({exact})"

@@ -1,1 +1,1 @@
-"""Settings, each declaring what it shapes; read once, where a job starts."""
+"""The settings of all jobs, in one frozen tree that a job reads once, when it starts."""

@@ -1,6 +1,6 @@
-"""Fingerprints: a short name for exactly the settings that something depends on.
+"""Fingerprints: a short name of exactly the settings that a result depends on.
 
-Each setting declares what it shapes (``config.shapes``); nothing here lists settings.
+Every setting declares which results it shapes (``config.shapes``), so there is no list here.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes, shaping
+from mmtpp.config.shapes import Shapes, settings_that_shape
 
 TRAINING = ("pretrain", "finetune")
 
@@ -20,17 +20,17 @@ def fingerprint(settings: Mapping[str, object]) -> str:
 
 
 def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = True) -> str:
-    """Hash of every setting that shapes a training run, apart from its data.
+    """Hash of every setting that shapes a training run, except its data.
 
-    The number of workers, ZeRO and how failures are handled are not in it: neither batches nor
-    checkpoints depend on them.
+    The hash does not depend on the number of workers, on ZeRO or on the treatment of failures,
+    because batches and checkpoints do not.
 
     Args:
-        config: Of the job.
-        job: ``pretrain`` or ``finetune``; only the latter asks tasks.
-        steps: Whether the number of updates is in it.
+        config: Configuration of the job.
+        job: ``pretrain`` or ``finetune``; only ``finetune`` depends on tasks.
+        steps: Whether the hash depends on the number of updates.
     """
-    return fingerprint(shaping(config, *_kinds(job, steps=steps)))
+    return fingerprint(settings_that_shape(config, *_kinds(job, steps=steps)))
 
 
 def _kinds(job: str, *, steps: bool = True) -> list[Shapes]:
@@ -41,17 +41,17 @@ def _kinds(job: str, *, steps: bool = True) -> list[Shapes]:
 
 
 def run_name(config: RunConfig, job: str, *, store: str) -> str:
-    """``run.name``, or one derived from the settings: no clock and no randomness in it.
+    """``run.name``, or a name derived from the settings alone, so that it is the same every time.
 
     Args:
-        config: Of the job.
+        config: Configuration of the job.
         job: ``pretrain``, ``finetune``, ``evaluate``, ``predict`` or ``export``.
-        store: Fingerprint of the store's content, or where its events come from.
+        store: Fingerprint of the store's content, or the source of its events.
     """
     if config.run.name and job in TRAINING:
         return config.run.name
     kinds = _kinds(job)
     if job not in TRAINING:
         kinds += [Shapes.STORE, Shapes.EVALUATION, Shapes.PREDICTION]
-    suffix = fingerprint({"settings": shaping(config, *kinds), "store": store})
+    suffix = fingerprint({"settings": settings_that_shape(config, *kinds), "store": store})
     return f"{config.run.name or config.model.preset}-{job}-{suffix[:8]}"

@@ -1,4 +1,7 @@
-"""Loading the configuration: TOML file, then ``--set section.key=value``; all faults at once."""
+"""Loading the configuration from a TOML file and ``--set section.key=value``.
+
+An error lists all faults at once.
+"""
 
 import argparse
 import difflib
@@ -7,10 +10,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from mmtpp.config import renamed
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 
@@ -20,25 +24,29 @@ SectionT = TypeVar("SectionT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What a job was called with."""
+    """The command-line arguments of a job."""
 
     config: RunConfig
     dry_run: bool
 
 
 def parse_arguments(description: str, argv: Sequence[str] | None = None) -> Arguments:
-    """Read the three options every job has.
+    """Parse the three options of every job.
+
+    Args:
+        description: Help text of the job.
+        argv: Command line; None for that of the process.
 
     Raises:
-        ConfigError: the file or a setting is wrong; lists every fault.
+        ConfigError: The file or a setting is wrong; the error lists every fault.
     """
     parser = argparse.ArgumentParser(
         description=description,
         epilog="A setting is taken from --set, else from the file, else from its default. "
-        "python -m mmtpp settings WORD tells which there are and what they do; jobs/configs has "
-        "files to start from.",
+        "python -m mmtpp settings WORD prints settings with their help; jobs/configs has example "
+        "files.",
     )
-    parser.add_argument("--config", metavar="FILE.toml", type=Path, help="settings as TOML")
+    parser.add_argument("--config", metavar="FILE.toml", type=Path, help="TOML file with settings")
     parser.add_argument(
         "--set",
         metavar="SECTION.KEY=VALUE",
@@ -57,7 +65,8 @@ def load_config(path: Path | None, assignments: Sequence[str] = ()) -> RunConfig
     """Build the configuration from a TOML file and ``section.key=value`` assignments.
 
     Raises:
-        ConfigError: unreadable file, malformed assignment, unknown key, value out of range.
+        ConfigError: The file is unreadable, an assignment is malformed, a key is unknown or a value
+            is out of range.
     """
     tree = {} if path is None else read_toml(path)
     faults: list[str] = []
@@ -66,10 +75,10 @@ def load_config(path: Path | None, assignments: Sequence[str] = ()) -> RunConfig
 
 
 def read_toml(path: Path) -> Tree:
-    """The settings of a file, as they are.
+    """Read the settings of a file, without checks.
 
     Raises:
-        ConfigError: it cannot be read, or is not TOML.
+        ConfigError: The file cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -80,7 +89,7 @@ def read_toml(path: Path) -> Tree:
 
 
 def parse_assignments(tree: Tree, assignments: Sequence[str], faults: list[str]) -> None:
-    """Write ``section.key=value`` assignments into a tree; adds to ``faults`` what cannot be."""
+    """Write ``section.key=value`` assignments into a tree, and add malformed ones to ``faults``."""
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or "." not in key:
@@ -90,10 +99,14 @@ def parse_assignments(tree: Tree, assignments: Sequence[str], faults: list[str])
 
 
 def config_from_tree(tree: Tree, faults: Sequence[str] = ()) -> RunConfig:
-    """Validate a nested dict and fill in the defaults that depend on the environment.
+    """Validate a nested dict and set the defaults that depend on the environment.
+
+    Args:
+        tree: Values of settings by section and key.
+        faults: Descriptions of faults from reading the tree.
 
     Raises:
-        ConfigError: lists ``faults`` and every further one, with suggestions.
+        ConfigError: There are faults; the error lists all of them, with suggestions.
     """
     collected = list(faults)
     config = section_from_tree(RunConfig, tree, collected)
@@ -113,26 +126,30 @@ def section_from_tree(
     """Validate one section of settings.
 
     Args:
-        kind: of the section.
-        tree: its settings.
-        faults: what is wrong is added here.
-        prefix: how the section is called in messages, with a dot at its end.
+        kind: Class of the section.
+        tree: Values of its settings.
+        faults: List to which descriptions of faults are added.
+        prefix: Path of the section in messages, with a dot at its end.
 
     Returns:
-        The section, or None when something is wrong.
+        The section, or None if there are faults.
     """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        faults += [_describe(fault, kind, prefix) for fault in error.errors()]
+        faults += [line for fault in error.errors() for line in _describe(fault, kind, prefix)]
         return None
 
 
 def with_values(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
-    """A copy of the configuration with some settings replaced, keys written ``section.key``.
+    """A copy of the configuration with new values.
+
+    Args:
+        config: Configuration to copy.
+        values: New values by path ``section.key``.
 
     Raises:
-        ConfigError: an unknown key or a value out of range.
+        ConfigError: A key is unknown or a value is out of range.
     """
     tree = config.model_dump(mode="python")
     faults: list[str] = []
@@ -142,16 +159,20 @@ def with_values(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
 
 
 def require(config: RunConfig, *keys: str) -> None:
-    """Check that settings a job cannot do without are given.
+    """Check that required settings are not empty.
+
+    Args:
+        config: Configuration of the job.
+        keys: Paths of the required settings.
 
     Raises:
-        ConfigError: names every empty one.
+        ConfigError: A required setting is empty; the error names every one.
     """
     missing = [key for key in keys if not _value(config, key)]
     if missing:
         raise ConfigError(
             "the configuration is wrong:\n  "
-            + "\n  ".join(f"{key}: required by this job and empty" for key in missing)
+            + "\n  ".join(f"{key}: this job requires it, but it is empty" for key in missing)
         )
 
 
@@ -178,25 +199,42 @@ def _assign(tree: Tree, keys: list[str], value: object, faults: list[str]) -> No
     tree[keys[-1]] = value
 
 
-def _describe(fault: Any, kind: type[BaseModel], prefix: str) -> str:
-    path = [str(part) for part in fault["loc"]]
-    key = prefix + ".".join(path)
+def _describe(fault: Any, kind: type[BaseModel], prefix: str) -> list[str]:
+    path, value = [str(part) for part in fault["loc"]], fault["input"]
     if fault["type"] == "extra_forbidden":
-        return f"{key}: no such key{_suggestion(path, kind, prefix)}"
+        return _describe_unknown(path, value, kind, prefix)
     message = str(fault["msg"]).removeprefix("Value error, ")
-    value = fault["input"]
+    if not path:
+        return [message]
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
-    # a refused URI may hold a password
+    # a rejected URI may contain a password
     shown = " = (not shown)" if "password" in message else shown
-    return f"{key}{shown}: {message}" if path else message
+    return [f"{prefix}{'.'.join(path)}{shown}: {message}"]
+
+
+def _describe_unknown(
+    path: list[str], value: object, kind: type[BaseModel], prefix: str
+) -> list[str]:
+    """Describe an unknown setting, or every setting of a section that was dissolved."""
+    key = prefix + ".".join(path)
+    if key in renamed.RENAMED:
+        return [f"{key}: was renamed to {renamed.RENAMED[key]}"]
+    if isinstance(value, dict) and renamed.holds_renamed(key):
+        children = cast("Tree", value).items()
+        return [
+            line
+            for name, child in children
+            for line in _describe_unknown([*path, name], child, kind, prefix)
+        ]
+    return [f"{key}: no such key{_suggestion(path, kind, prefix)}"]
 
 
 def _suggestion(path: list[str], kind: type[BaseModel], prefix: str) -> str:
     known = list(_all_keys(kind))
     close = difflib.get_close_matches(".".join(path), known, n=1, cutoff=0.75)
     same_leaf = [key for key in known if key.rpartition(".")[2] == path[-1]]
-    found = (close or same_leaf)[:1]
-    return f"; did you mean {prefix}{found[0]}?" if found else ""
+    suggestions = close or same_leaf
+    return f"; did you mean {prefix}{suggestions[0]}?" if suggestions else ""
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

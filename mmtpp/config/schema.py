@@ -1,21 +1,23 @@
-"""The configuration: one frozen tree. The text under a field is its help, unit and range."""
+"""The configuration of a job: one frozen tree. The text below a setting is its help."""
 
 from pydantic import model_validator
 
-from mmtpp.config.data import Columns, Compression, Source, Split, Store, Taxi, Template, Window
-from mmtpp.config.inference import Evaluation, Generation, Prediction, Run, Tracking
-from mmtpp.config.section import Section
-from mmtpp.config.training import (
-    Lora,
-    LossWeights,
-    Model,
-    Optimizer,
-    Precision,
-    Rounding,
-    Tasks,
-    Training,
-    Zero,
+from mmtpp.config.data_settings import (
+    Columns,
+    Compression,
+    Source,
+    Split,
+    Store,
+    Taxi,
+    Template,
+    Window,
 )
+from mmtpp.config.evaluation_settings import Evaluation, Generation, Prediction
+from mmtpp.config.model_settings import Lora, Model
+from mmtpp.config.optimizer_settings import Optimizer, Precision, Rounding
+from mmtpp.config.run_settings import Run, Tracking
+from mmtpp.config.section import Section
+from mmtpp.config.training_settings import LossWeights, Tasks, Training, Zero
 
 __all__ = [
     "Columns",
@@ -72,13 +74,16 @@ class RunConfig(Section):
 
     @property
     def shows_images(self) -> bool:
-        """Whether the model may see images; without, no rank runs the vision tower."""
+        """Whether the model may see images. If not, no rank runs the vision tower."""
         return self.template.images != "none"
 
     @property
     def trains_vision(self) -> bool:
-        """Whether the vision tower is trained. One that sees no image has no gradient: it stays
-        unchanged, out of the optimiser and of checkpoints."""
+        """Whether the vision tower is trained.
+
+        Without images it has no gradient: it stays unchanged, and neither the optimiser nor a
+        checkpoint contains it.
+        """
         return self.shows_images and not (self.lora.rank or self.training.freeze_vision)
 
     @model_validator(mode="after")
@@ -87,18 +92,18 @@ class RunConfig(Section):
         named = f"optimizer.name = {optimizer.name}"
         if optimizer.needs_matrices and (zero.stage == 3 or zero.offload):
             raise ValueError(
-                f"{named} needs whole matrices, on the device: zero.stage at most 2 and "
+                f"{named} needs whole matrices on the device: set zero.stage to at most 2 and "
                 f"zero.offload = false; here {zero.stage} and {str(zero.offload).lower()}"
             )
         if optimizer.variance_reduction and zero.stage == 3:
             raise ValueError(
-                "optimizer.variance_reduction keeps the weights before whole: zero.stage must be "
-                "at most 2; here 3"
+                "optimizer.variance_reduction keeps a whole copy of the previous weights: "
+                "zero.stage must be at most 2; here 3"
             )
         return self
 
     @model_validator(mode="after")
-    def _second_moments_can_move(self) -> "RunConfig":
+    def _second_moments_can_change(self) -> "RunConfig":
         optimizer = self.optimizer
         has_moments = optimizer.name in ("adamw", "muon") or (
             optimizer.name == "steepest" and optimizer.geometry == "schatten"
@@ -106,8 +111,8 @@ class RunConfig(Section):
         is_short = self.precision.stored_states == "bfloat16"
         if has_moments and is_short and optimizer.beta2 > MAX_BETA2_IN_BFLOAT16:
             raise ValueError(
-                "precision.stored_states = bfloat16 has 8 bits of precision, in which a second "
-                f"moment stands still at optimizer.beta2 = {optimizer.beta2:g}: at most "
-                f"{MAX_BETA2_IN_BFLOAT16:g}, or float32"
+                "precision.stored_states = bfloat16 has 8 bits of precision, too few to change a "
+                f"second moment at optimizer.beta2 = {optimizer.beta2:g}: set optimizer.beta2 to "
+                f"at most {MAX_BETA2_IN_BFLOAT16:g}, or precision.stored_states = float32"
             )
         return self

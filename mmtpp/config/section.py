@@ -1,4 +1,4 @@
-"""What all sections of the configuration share."""
+"""The base of all sections of the configuration, and the types of their settings."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from mmtpp.core.split import instant_of
+from mmtpp.core.split import parse_instant
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -15,14 +15,14 @@ def _no_secrets(uri: str) -> str:
     authority = uri.partition("://")[2].partition("/")[0]
     if "@" in authority:
         raise ValueError(
-            "a URI must not carry a user or password; give credentials in the standard "
+            "a URI must not carry a user or password; set credentials in the standard "
             "environment variables (AWS_*, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
         )
     return uri
 
 
 def _absolute(uri: str) -> str:
-    # workers run in folders of their own
+    # every worker has another current folder
     return uri if not uri or "://" in uri else str(Path(uri).expanduser().absolute())
 
 
@@ -30,7 +30,7 @@ Uri = Annotated[str, AfterValidator(_no_secrets), AfterValidator(_absolute)]
 
 
 def _as_text(value: object) -> object:
-    """A number or a date of TOML as text."""
+    """The text of a number or a date of TOML; other values unchanged."""
     if isinstance(value, date | datetime):
         return value.isoformat()
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -39,18 +39,18 @@ def _as_text(value: object) -> object:
 
 def _is_instant(text: str) -> str:
     try:
-        instant_of(text, seconds_per_unit=1.0)
+        parse_instant(text, seconds_per_unit=1.0)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is neither a number nor an ISO date") from None
     return text
 
 
 Instant = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_instant)]
-"""A number in the source's unit, or an ISO date; empty for none."""
+"""A number in the source's unit, or an ISO date; empty for no instant."""
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, strict, closed to unknown keys."""
+    """Base of all sections: frozen, strict, without unknown keys."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -1,4 +1,4 @@
-"""What a setting shapes: which results change with it, and so need a name of their own."""
+"""The results that a setting shapes. With another value, these results get another name."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 class Shapes(StrEnum):
     """Results of jobs that depend on a setting.
 
-    Every setting declares at least one, in its annotation: ``Annotated[int, Shapes.RUN]``.
+    Every setting declares at least one kind in its annotation: ``Annotated[int, Shapes.RUN]``.
     """
 
     STORE = "store"
@@ -18,39 +18,43 @@ class Shapes(StrEnum):
     PLAN = "plan"
     """Samples of training, validation and evaluation."""
     RUN = "run"
-    """Trained weights, or which of them are kept as the best."""
+    """Trained weights, and the choice of the best model."""
     FINETUNE = "finetune"
-    """The same, in ``finetune`` alone."""
+    """Trained weights of ``finetune`` alone."""
     STEPS = "steps"
-    """Number of updates. A run with a name of its own continues when it grows."""
+    """Number of updates. A run with a ``run.name`` continues when the number grows."""
     EVALUATION = "evaluation"
-    """Scores and written texts."""
+    """Scores and generated texts."""
     PREDICTION = "prediction"
     """Forecasts of new events."""
     NOTHING = "nothing"
-    """Names, places, speed, and how failures are handled."""
+    """No result: names, locations, speed and the treatment of failures."""
 
 
-def declared(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, frozenset[Shapes]]]:
-    """Path and declarations of every setting of a section; empty where one declares nothing."""
+def declared_shapes(
+    model: type[BaseModel], prefix: str = ""
+) -> Iterator[tuple[str, frozenset[Shapes]]]:
+    """Path and declared kinds of every setting of a section."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from declared(kind, f"{prefix}{name}.")
+            yield from declared_shapes(kind, f"{prefix}{name}.")
         else:
-            shapes = (each for each in field.metadata if isinstance(each, Shapes))
-            yield f"{prefix}{name}", frozenset(shapes)
+            yield (
+                f"{prefix}{name}",
+                frozenset(item for item in field.metadata if isinstance(item, Shapes)),
+            )
 
 
-def shaping(config: BaseModel, *kinds: Shapes) -> dict[str, Any]:
-    """Values of the settings that shape one of these, as JSON has them, by path."""
+def settings_that_shape(config: BaseModel, *kinds: Shapes) -> dict[str, Any]:
+    """JSON values of the settings that shape one of these kinds, by path."""
     tree = config.model_dump(mode="json")
     wanted = frozenset(kinds)
-    found: dict[str, Any] = {}
-    for path, shapes in declared(type(config)):
+    values: dict[str, Any] = {}
+    for path, shapes in declared_shapes(type(config)):
         if shapes & wanted:
             value: Any = tree
             for name in path.split("."):
                 value = value[name]
-            found[path] = value
-    return found
+            values[path] = value
+    return values

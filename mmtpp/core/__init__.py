@@ -1,1 +1,1 @@
-"""The method itself, in pure numpy: events, time codes, templates, compression, windows, scores."""
+"""The method itself, in pure NumPy: events, time codes, templates, compression, windows, scores."""

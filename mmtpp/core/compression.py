@@ -1,7 +1,7 @@
-"""Which events are similar to their past and may be compressed into a similar-event token.
+"""Compression strategies: which events are similar to their past and become a similar-event token.
 
-Every strategy marks events forward and from the past only, so the marks of a prefix are the prefix
-of the marks: training and prediction compress alike.
+Every strategy goes forward and uses the past only. So the marks of a prefix are the prefix of the
+marks, and training and prediction compress in the same way.
 """
 
 import math
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.order import seed_from
-from mmtpp.core.template import Events
+from mmtpp.core.events import Events
+from mmtpp.core.seeds import seed_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +20,17 @@ class Compression:
     """A strategy and its thresholds.
 
     Attributes:
-        strategy: a key of ``STRATEGIES``.
-        delta: the paper's capital delta: in the source's time unit for ``temporal``, ``anchored``
-            and ``hybrid``; a difference of natural logarithms for ``relative``; unused otherwise.
-            0 marks nothing.
-        min_text_similarity: ``hybrid`` only, 0 to 1: Jaccard index of the distinct tokens of two
-            texts from which they count as similar.
-        drop_fraction: ``random_drop`` only, 0 to below 1: chance of an event to be marked.
-        seed: ``random_drop`` only.
+        strategy: Key of ``STRATEGIES``.
+        delta: Threshold, the paper's capital delta: in the source's time unit for ``temporal``,
+            ``anchored`` and ``hybrid``; a difference of natural logarithms for ``relative``; unused
+            by the other strategies. 0 marks no event.
+        min_text_similarity: Minimum Jaccard index of the distinct tokens of two similar texts, 0 to
+            1; ``hybrid`` only.
+        drop_fraction: Probability that an event is marked, 0 to below 1; ``random_drop`` only.
+        seed: Seed of the random marks; ``random_drop`` only.
 
     Raises:
-        ValueError: an unknown strategy or a threshold out of range.
+        ValueError: The strategy is unknown, or a threshold is out of range.
     """
 
     strategy: str
@@ -49,13 +49,13 @@ class Compression:
         if not 0 <= self.drop_fraction < 1:
             raise ValueError(f"drop_fraction is {self.drop_fraction}; it must be below 1")
 
-    def of_sequence(self, sequence_id: str) -> "Compression":
-        """That of one sequence: what it draws at random depends on the sequence's name."""
+    def for_sequence(self, sequence_id: str) -> "Compression":
+        """The compression of one sequence: its random marks depend on the sequence's name."""
         return replace(self, seed=seed_from("drop", self.seed, sequence_id) % 2**63)
 
 
 def compress(events: Events, compression: Compression) -> Events:
-    """The same events with their similar marks; see ``similar_events``."""
+    """The events with their similar marks; see ``similar_events``."""
     return replace(events, similar=similar_events(events, compression))
 
 
@@ -63,64 +63,66 @@ def similar_events(events: Events, compression: Compression) -> NDArray[np.bool_
     """Mark the events that a strategy compresses.
 
     Args:
-        events: E events; marks they already carry do not matter.
-        compression: strategy and thresholds.
+        events: E events; their present marks are ignored.
+        compression: Strategy and thresholds.
 
     Returns:
-        (E,) True where the event is similar. Never True for the first event.
+        (E,) True where the event is similar. The first event is never similar.
 
     Raises:
-        ValueError: an interval is negative or not finite.
+        ValueError: An interval is negative or not finite.
 
     Source: MM-TPP, adaptive temporal compression, for ``temporal``; strict "<" as in the authors'
-        stage-1 script, which walks forward (their stage 2 walks backwards).
+        stage-1 script, which goes forward (their stage 2 goes backwards).
     """
-    waits = events.intervals
-    if not (np.isfinite(waits) & (waits >= 0)).all():
+    intervals = events.intervals
+    if not (np.isfinite(intervals) & (intervals >= 0)).all():
         raise ValueError("intervals must be finite and not negative")
-    marks = np.zeros(len(waits), dtype=np.bool_)
-    if len(waits) > 1:
+    marks = np.zeros(len(intervals), dtype=np.bool_)
+    if len(intervals) > 1:
         marks[1:] = STRATEGIES[compression.strategy](events, compression)
     return marks
 
 
 def _none(events: Events, compression: Compression) -> NDArray[np.bool_]:
-    """Nothing is similar."""
+    """No event is similar."""
     return np.zeros(len(events) - 1, dtype=np.bool_)
 
 
 def _temporal(events: Events, compression: Compression) -> NDArray[np.bool_]:
-    """The interval differs by less than delta from that of the event directly before, marked or
-    not. Chains are unbounded: a slow drift is never kept."""
+    """The interval differs by less than delta from the interval of the previous event, marked or
+    not. Runs are unbounded: a slow drift of the intervals is never kept."""
     return np.abs(np.diff(events.intervals)) < compression.delta
 
 
 def _anchored(events: Events, compression: Compression) -> NDArray[np.bool_]:
-    """The interval differs by less than delta from that of the last event that was kept, so a run
+    """The interval differs by less than delta from the interval of the last kept event, so a run
     never drifts further than delta."""
     delta = compression.delta
-    waits: list[float] = events.intervals.tolist()
-    anchor = waits[0]
-    marks = [False] * (len(waits) - 1)
-    for index, wait in enumerate(waits[1:]):
-        if -delta < wait - anchor < delta:
+    intervals: list[float] = events.intervals.tolist()
+    anchor = intervals[0]
+    marks = [False] * (len(intervals) - 1)
+    for index, interval in enumerate(intervals[1:]):
+        if -delta < interval - anchor < delta:
             marks[index] = True
         else:
-            anchor = wait
+            anchor = interval
     return np.array(marks, dtype=np.bool_)
 
 
 def _relative(events: Events, compression: Compression) -> NDArray[np.bool_]:
-    """The logarithm of the interval differs by less than delta from the one before: free of scale.
-    Zero is similar to zero only."""
+    """The logarithm of the interval differs by less than delta from the previous one, so the time
+    unit does not matter. Zero is similar to zero only."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        gaps = np.abs(np.diff(np.log(events.intervals)))
-    return np.where(np.isnan(gaps), 0.0, gaps) < compression.delta  # NaN: both are zero
+        differences = np.abs(np.diff(np.log(events.intervals)))
+    return (
+        np.where(np.isnan(differences), 0.0, differences) < compression.delta
+    )  # NaN: both are zero
 
 
 def _hybrid(events: Events, compression: Compression) -> NDArray[np.bool_]:
-    """Similar in time as ``temporal``, of the same type, with the same frame, and with a text that
-    shares enough of its tokens with the one before."""
+    """Similar in time as in ``temporal``, with the type and the frame of the previous event, and
+    with a text that shares enough tokens with the previous text."""
     marks = _temporal(events, compression)
     marks &= events.types[1:] == events.types[:-1]
     marks &= events.frames[1:] == events.frames[:-1]
@@ -131,7 +133,8 @@ def _hybrid(events: Events, compression: Compression) -> NDArray[np.bool_]:
 
 
 def _random_drop(events: Events, compression: Compression) -> NDArray[np.bool_]:
-    """Each event with the same chance: the control that shows what choosing by time is worth."""
+    """Every event is marked with the same probability: a control, to measure the benefit of marking
+    by time."""
     draws = np.random.default_rng(compression.seed).random(len(events) - 1)
     return draws < compression.drop_fraction
 
@@ -144,25 +147,28 @@ STRATEGIES: dict[str, Callable[[Events, Compression], NDArray[np.bool_]]] = {
     "hybrid": _hybrid,
     "random_drop": _random_drop,
 }
-"""From E events to (E - 1,) marks of all but the first."""
+"""Functions from E events to (E - 1,) marks of all events but the first."""
 
 
 def _text_similarity(events: Events, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(C,) Jaccard index of each chosen event's distinct tokens and those of the event before it;
-    1 when both are empty."""
+    """(C,) Jaccard index of the distinct tokens of each chosen event and of its predecessor; 1 if
+    both texts are empty."""
     scale = int(events.text_ids.max(initial=0)) + 1
-    own = _distinct_tokens(events, chosen, scale)
-    before = _distinct_tokens(events, chosen - 1, scale)
-    shared = np.intersect1d(own, before, assume_unique=True)
-    sizes = [np.bincount(keys // scale, minlength=len(chosen)) for keys in (own, before, shared)]
-    together = sizes[0] + sizes[1] - sizes[2]
-    return np.where(together == 0, 1.0, sizes[2] / np.maximum(together, 1))
+    current = _distinct_tokens(events, chosen, scale)
+    previous = _distinct_tokens(events, chosen - 1, scale)
+    shared = np.intersect1d(current, previous, assume_unique=True)
+    num_current, num_previous, num_shared = (
+        np.bincount(keys // scale, minlength=len(chosen)) for keys in (current, previous, shared)
+    )
+    num_union = num_current + num_previous - num_shared
+    return np.where(num_union == 0, 1.0, num_shared / np.maximum(num_union, 1))
 
 
 def _distinct_tokens(events: Events, chosen: NDArray[np.int64], scale: int) -> NDArray[np.int64]:
-    """Keys ``place * scale + token`` of the distinct tokens of each chosen event, sorted."""
+    """Keys ``index * scale + token`` of the distinct tokens of each chosen event, sorted; ``index``
+    counts the chosen events."""
     starts = events.text_offsets[chosen]
     lengths = events.text_offsets[chosen + 1] - starts
-    place = np.repeat(np.arange(len(chosen)), lengths)
-    within = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return np.unique(place * scale + events.text_ids[starts[place] + within])
+    index = np.repeat(np.arange(len(chosen)), lengths)
+    within = np.arange(len(index)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.unique(index * scale + events.text_ids[starts[index] + within])

@@ -7,7 +7,7 @@ from mmtpp.core.branches import branch_costs
 from mmtpp.core.events import Events
 from mmtpp.core.supervision import AllTokens, EveryEvent, FutureOrigins, Supervision
 from mmtpp.core.template import Template
-from mmtpp.core.window import Window, check_events, cut_windows, last_window, origins
+from mmtpp.core.window import Window, check_events, cut_windows, future_origins, last_window
 
 
 def cut_sequence(
@@ -56,7 +56,7 @@ def cut_sequence(
     ends = [len(events)]
     if isinstance(supervision, FutureOrigins):
         # the first event has no interval: futures follow the second event at the earliest
-        ends = origins(
+        ends = future_origins(
             times,
             supervision.num_origins,
             horizon=supervision.horizon,

@@ -1,7 +1,7 @@
 """Durations and dates as people read them: "2.6 days" and "2024-01-31 14:03:07 UTC".
 
-Every page, figure and terminal summary writes durations with these functions. A year counts as
-365.25 days.
+Every page, figure and terminal summary writes durations with these functions. A year has 365.25
+days.
 """
 
 import math
@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 YEAR = 365.25 * DAY
-DIGITS = 3  # significant ones
+DIGITS = 3  # significant digits
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PLAIN_BELOW, _PLAIN_ABOVE = 1e9, 1e-4  # numbers between them have no exponent
+_PLAIN_BELOW, _PLAIN_ABOVE = 1e9, 1e-4  # numbers in this range have no exponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Unit:
     """A unit of time.
 
     Attributes:
-        name: Its plural, ``days``.
+        name: Plural of the unit, such as ``days``.
         seconds: Seconds in one unit.
     """
 
@@ -30,7 +30,7 @@ class Unit:
 
     def number(self, seconds: float) -> str:
         """A duration in this unit, to three digits, without the unit's name."""
-        return number(seconds / self.seconds)
+        return format_number(seconds / self.seconds)
 
     def text(self, seconds: float) -> str:
         """A duration in this unit, to three digits: ``2.6 days``."""
@@ -58,7 +58,7 @@ _IN_FULL = {
     "min": "minutes",
     "h": "hours",
 }
-# what axes are labelled with, at least two to a decade
+# labels of axes, at least two per decade
 _STEPS = (
     *(digit * 10.0**power for power in range(-9, 0) for digit in (1, 2, 5)),
     *(1.0, 2.0, 5.0, 10.0, 30.0),
@@ -80,10 +80,10 @@ _ROUND_STEPS = (
 )
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """A number to three digits, written in full unless it is huge or tiny: ``222,700``, ``0.031``.
 
-    Infinity is ``∞``, and an undefined number an empty text.
+    Infinity is ``∞``. NaN is an empty text.
     """
     if math.isnan(value):
         return ""
@@ -92,7 +92,7 @@ def number(value: float) -> str:
     rounded = float(f"{value:.{DIGITS}g}")
     if rounded != 0 and not _PLAIN_ABOVE <= abs(rounded) < _PLAIN_BELOW:
         return f"{rounded:.{DIGITS}g}"
-    # above the digits kept, all digits of the integer are written
+    # a large number keeps all its integer digits
     if abs(value) >= 10**DIGITS:
         return f"{value:,.0f}"
     decimals = max(0, DIGITS - 1 - math.floor(math.log10(abs(rounded)))) if rounded else 0
@@ -100,8 +100,8 @@ def number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def unit_of(seconds: float) -> Unit:
-    """The largest unit in which a duration is at least one; seconds for 0 and undefined ones.
+def suitable_unit(seconds: float) -> Unit:
+    """The largest unit in which a duration is at least 1; seconds for 0, infinity and NaN.
 
     Args:
         seconds: The duration, of either sign.
@@ -109,39 +109,39 @@ def unit_of(seconds: float) -> Unit:
     size = abs(seconds)
     if not math.isfinite(size) or size == 0:
         return SECONDS
-    # as written, to three digits: 59.99 s are 1 min, and 3596 s are 59.9 min
+    # compare the rounded duration: 59.99 s are written as 1 min, and 3596 s as 59.9 min
     return next(
         (unit for unit in reversed(UNITS) if float(f"{size / unit.seconds:.{DIGITS}g}") >= 1),
         NANOSECONDS,
     )
 
 
-def duration(seconds: float) -> str:
-    """A duration in the unit that suits it, to three digits: ``2.58 days``."""
-    return "" if math.isnan(seconds) else unit_of(seconds).text(seconds)
+def format_duration(seconds: float) -> str:
+    """A duration in a suitable unit, to three digits: ``2.58 days``."""
+    return "" if math.isnan(seconds) else suitable_unit(seconds).text(seconds)
 
 
-def clock(seconds: float) -> str:
+def format_running_time(seconds: float) -> str:
     """A running time in whole seconds: ``12 s``, ``3 min 12 s``, ``2 h 1 min``."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, whole_seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [f"{hours} h"] * (hours > 0) + [f"{minutes} min"] * (hours + minutes > 0)
-    return " ".join([*parts, f"{rest} s"] if not hours else parts)
+    return " ".join([*parts, f"{whole_seconds} s"] if not hours else parts)
 
 
 def unit_name(seconds_per_unit: float) -> str:
-    """The name of a source's unit: ``min``, or ``units of 15 s`` where it has none."""
+    """The name of a source's unit: ``min``, or ``units of 15 s`` for an unusual unit."""
     known = {unit.seconds: unit.name for unit in UNITS}
-    return known.get(seconds_per_unit, f"units of {duration(seconds_per_unit)}")
+    return known.get(seconds_per_unit, f"units of {format_duration(seconds_per_unit)}")
 
 
 @dataclass(frozen=True, slots=True)
 class TimeScale:
-    """Times of a source, written for people.
+    """Writes times of a source for people.
 
     Attributes:
         seconds_per_unit: Seconds in one unit of the source's times.
-        are_dates: The times count from 1970-01-01T00:00:00 UTC.
+        are_dates: True if the times count from 1970-01-01T00:00:00 UTC.
     """
 
     seconds_per_unit: float
@@ -158,13 +158,13 @@ class TimeScale:
         return _IN_FULL.get(self.unit, self.unit)
 
     def moment(self, time: float) -> str:
-        """An event's time: a date of the calendar, or a number in the source's unit.
+        """The time of an event as a calendar date, or as a number in the source's unit.
 
         Args:
-            time: The time, in the source's unit.
+            time: Time of the event, in the source's unit.
 
         Returns:
-            ``2024-01-31 14:03:07 UTC``, with milliseconds where there are some. Dates outside the
+            ``2024-01-31 14:03:07 UTC``, with milliseconds if they are not 0. Times outside the
             years 1 to 9999 are numbers.
         """
         plain = f"{time:,.10g} {self.unit}"
@@ -178,17 +178,17 @@ class TimeScale:
         return f"{date.replace(tzinfo=None).isoformat(' ', precision)} UTC"
 
     def wait(self, interval: float) -> str:
-        """A difference of two times in the source's unit, as a duration."""
-        return duration(interval * self.seconds_per_unit)
+        """The difference of two times in the source's unit, as a duration."""
+        return format_duration(interval * self.seconds_per_unit)
 
 
-def ticks(low: float, high: float, *, most: int = 8) -> list[float]:
-    """Durations to label a logarithmic axis with, in seconds: round ones, at most ``most``.
+def axis_ticks(low: float, high: float, *, most: int = 8) -> list[float]:
+    """Round durations in seconds that label a logarithmic axis.
 
     Args:
         low: Lower end of the axis in seconds, above 0.
         high: Upper end of the axis in seconds.
-        most: Largest number of labels, at least 2.
+        most: Maximum number of labels, at least 2.
     """
     inside = [step for step in _STEPS if low <= step <= high]
     if len(inside) > most:
@@ -196,10 +196,10 @@ def ticks(low: float, high: float, *, most: int = 8) -> list[float]:
     return inside[:: max(1, math.ceil(len(inside) / most))] or [_middle(low, high)]
 
 
-def typical(values: Iterable[float]) -> Unit:
-    """The unit that suits the middle of several durations in seconds."""
+def typical_unit(values: Iterable[float]) -> Unit:
+    """The suitable unit of the median of several durations in seconds."""
     finite = sorted(value for value in values if math.isfinite(value))
-    return unit_of(finite[len(finite) // 2]) if finite else SECONDS
+    return suitable_unit(finite[len(finite) // 2]) if finite else SECONDS
 
 
 def _middle(low: float, high: float) -> float:

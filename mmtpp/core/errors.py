@@ -7,48 +7,54 @@ class MmtppError(Exception):
     """Root of the project's errors.
 
     Args:
-        what: one sentence, what went wrong.
-        where: the place: a path and row, a rank and step, a URI.
-        cause: the likely reason and what to do about it.
-        setting: the configuration key to change, with its present value.
+        problem: What went wrong, in one sentence.
+        where: Place of the problem: a path and row, a rank and step, a URI.
+        cause: Likely reason, and what to do about it.
+        setting: Setting to change, with its present value.
     """
 
-    def __init__(self, what: str, *, where: str = "", cause: str = "", setting: str = "") -> None:
-        self.what, self.where, self.cause, self.setting = what, where, cause, setting
-        lines = [what]
+    def __init__(
+        self, problem: str, *, where: str = "", cause: str = "", setting: str = ""
+    ) -> None:
+        self.problem, self.where, self.cause, self.setting = problem, where, cause, setting
+        lines = [problem]
         lines += [f"  where: {where}"] if where else []
         lines += [f"  likely cause: {cause}"] if cause else []
         lines += [f"  setting: {setting}"] if setting else []
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Ray carries errors between processes by pickling; keyword arguments need this.
-        return (_rebuild, (type(self), self.what, self.where, self.cause, self.setting))
+        # Ray pickles errors to send them between processes; keyword arguments need this.
+        return (_rebuild, (type(self), self.problem, self.where, self.cause, self.setting))
 
 
-def _rebuild(leaf: type[MmtppError], what: str, where: str, cause: str, setting: str) -> MmtppError:
-    return leaf(what, where=where, cause=cause, setting=setting)
+def _rebuild(
+    kind: type[MmtppError], problem: str, where: str, cause: str, setting: str
+) -> MmtppError:
+    return kind(problem, where=where, cause=cause, setting=setting)
 
 
-def as_record(error: MmtppError) -> str:
-    """An error as text, to be carried in a row of a data set."""
-    parts = [type(error).__name__, error.what, error.where, error.cause, error.setting]
+def error_to_json(error: MmtppError) -> str:
+    """An error as JSON text, which fits a row of a Ray data set."""
+    parts = [type(error).__name__, error.problem, error.where, error.cause, error.setting]
     return json.dumps(parts)
 
 
-def from_record(record: str) -> MmtppError:
-    """The error that ``as_record`` described."""
-    name, *parts = json.loads(record)
-    kinds = {kind.__name__: kind for kind in (MmtppError, *_below(MmtppError))}
+def error_from_json(text: str) -> MmtppError:
+    """The error that ``error_to_json`` wrote."""
+    name, *parts = json.loads(text)
+    kinds = {kind.__name__: kind for kind in (MmtppError, *_subclasses(MmtppError))}
     return _rebuild(kinds[name], *parts)
 
 
-def _below(kind: type[MmtppError]) -> list[type[MmtppError]]:
-    return [each for child in kind.__subclasses__() for each in (child, *_below(child))]
+def _subclasses(kind: type[MmtppError]) -> list[type[MmtppError]]:
+    return [
+        subclass for child in kind.__subclasses__() for subclass in (child, *_subclasses(child))
+    ]
 
 
 class ConfigError(MmtppError):
-    """The configuration is wrong; the message lists every fault found."""
+    """The configuration is wrong; the message lists every fault."""
 
 
 class DataError(MmtppError):
@@ -60,23 +66,23 @@ class StorageError(MmtppError):
 
 
 class MissingFileError(StorageError):
-    """A file is not there, while the place itself can be reached."""
+    """A file does not exist, although its storage can be reached."""
 
 
 class FileTooLargeError(DataError):
-    """A file is over a limit that keeps memory bounded."""
+    """A file is larger than the limit that keeps memory bounded."""
 
 
 class ModelError(MmtppError):
-    """A model folder, adapter or vocabulary does not fit."""
+    """A model folder, an adapter or a vocabulary does not fit."""
 
 
 class NonFiniteLossError(MmtppError):
-    """The loss or the gradient norm stopped being finite; raised before the weights change."""
+    """The loss or the gradient norm is not finite; raised before the weights change."""
 
 
 class StoppedError(MmtppError):
-    """The job ended before its end because it was asked to; nothing is lost."""
+    """The job was asked to stop and stopped early; nothing is lost."""
 
 
 class ClusterError(MmtppError):

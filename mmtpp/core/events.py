@@ -1,4 +1,4 @@
-"""The data model: a sequence as read, the records that were refused, and a sequence tokenised."""
+"""The data model: a sequence as read, a rejected record, and a tokenised sequence."""
 
 from dataclasses import dataclass, replace
 
@@ -14,12 +14,12 @@ class EventSequence:
     """One sequence, ordered by time.
 
     Attributes:
-        sequence_id: unique in its data set.
-        times: (E,) float64 in the source's time unit, not decreasing; ties are kept in file order.
-        types: (E,) int16, 0 to 255.
+        sequence_id: Name of the sequence, unique in its data set.
+        times: (E,) float64 times in the source's unit, not decreasing; ties are in file order.
+        types: (E,) int16 types, 0 to 255.
         texts: E strings, possibly empty.
-        images: E image paths relative to the source root, or None for an event without image.
-        questions: question and answer pairs about the sequence.
+        images: E image paths relative to the source root; None for an event without image.
+        questions: Pairs of a question about the sequence and its answer.
     """
 
     sequence_id: str
@@ -38,7 +38,7 @@ class EventSequence:
         return len(self.times)
 
     def slice(self, start: int, end: int) -> "EventSequence":
-        """Some of its events, under the same name, with the questions.
+        """The sequence with some of its events; name and questions stay.
 
         Args:
             start: Position of the first event.
@@ -58,16 +58,16 @@ class Rejected:
     """One record that was read but not kept.
 
     Attributes:
-        path: the file it came from, relative to the source root.
-        row: its position in the file, from 0 (for ``unreadable_image`` its position in order of
-            time); -1 when the whole file is meant.
-        cause: a short fixed phrase, the key of ``rejected_by_cause``.
-        detail: what exactly was wrong.
-        record: the record as read, cut to 1,000 characters.
-        sequence_id: Name of its sequence; empty where the record does not say.
-        time: Its time in the source's unit; None where it cannot be read.
-        is_last: No kept event of the sequence stands after it in the file.
-        events: Number of events that are lost with it; more than one for a whole file.
+        path: File of the record, relative to the source root.
+        row: Position in the file, from 0 (for ``unreadable_image`` the position in order of time);
+            -1 means the whole file.
+        cause: Short fixed phrase, the key of ``rejected_by_cause``.
+        detail: Exact fault.
+        record: The record as read, truncated to 1,000 characters.
+        sequence_id: Name of the record's sequence; empty if the record does not name it.
+        time: Time of the record in the source's unit; None if it cannot be read.
+        is_last: True if no kept event of the sequence follows in the file.
+        events: Number of events that are lost; more than one for a whole file.
     """
 
     path: str
@@ -86,10 +86,10 @@ class Events:
     """Tokenised events, the input of a template: a sequence or a slice of one.
 
     Attributes:
-        intervals: (E,) float64 waiting times in the source's time unit, not negative.
-        types: (E,) int16.
-        text_ids: (X,) int32, the texts of all events one after the other.
-        text_offsets: (E + 1,) int64 into ``text_ids``.
+        intervals: (E,) float64 intervals in the source's time unit, not negative.
+        types: (E,) int16 types.
+        text_ids: (X,) int32, the token ids of all texts, concatenated.
+        text_offsets: (E + 1,) int64, limits of the texts within ``text_ids``.
         frames: (E,) int32 index of the event's image, or ``NO_FRAME``.
         similar: (E,) True where the event is compressed.
     """
@@ -118,15 +118,15 @@ class Events:
 
 
 def intervals_from_times(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Waiting time of each event since the one before, in the unit of ``times``.
+    """Time of each event since the previous event, in the unit of ``times``.
 
     The first event has no predecessor: its interval is 0 by convention and is never scored.
 
     Args:
-        times: (E,) not decreasing.
+        times: (E,) times, not decreasing.
 
     Returns:
-        (E,) float64, never negative.
+        (E,) float64 intervals, never negative.
     """
     intervals = np.zeros(len(times), dtype=np.float64)
     np.subtract(times[1:], times[:-1], out=intervals[1:])

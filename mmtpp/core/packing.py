@@ -1,4 +1,4 @@
-"""Packing windows into samples: rows of at most ``max_tokens`` that waste next to no padding."""
+"""Packing windows into samples: rows of at most ``max_tokens`` with almost no padding."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 def pack(num_tokens: Sequence[int], *, max_tokens: int, seed: int) -> list[list[int]]:
     """Group windows into samples by best fit, longest windows first.
 
-    Windows of equal length come in a seeded random order, and so do the windows of a sample.
+    Windows of equal length are placed in a seeded random order. The windows within a sample are
+    shuffled too.
 
     Args:
-        num_tokens: length of each window, at least 1 and at most ``max_tokens``.
-        max_tokens: capacity of a sample.
-        seed: makes the result a pure function of its value.
+        num_tokens: Length of each window, at least 1 and at most ``max_tokens``.
+        max_tokens: Capacity of a sample, in tokens.
+        seed: Seed of the random orders.
 
     Returns:
-        Samples as lists of window indices; every window is in exactly one.
+        Samples as lists of window indices; every window is in exactly one sample.
 
     Raises:
-        ValueError: a window is longer than a sample.
+        ValueError: A window is longer than a sample.
     """
     lengths = np.asarray(num_tokens, dtype=np.int64)
     if (lengths > max_tokens).any():
@@ -30,7 +31,7 @@ def pack(num_tokens: Sequence[int], *, max_tokens: int, seed: int) -> list[list[
     shuffled = rng.permutation(len(lengths))
     order: NDArray[np.int64] = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
     samples: list[list[int]] = []
-    # samples by the room they have left, and a bit for every room that some sample has
+    # samples by the room they have left, and a bit set with one bit per room that occurs
     with_room: list[list[int]] = [[] for _ in range(max_tokens + 1)]
     rooms = 0
     for window in order.tolist():

@@ -9,19 +9,19 @@ from mmtpp.core.row import HISTORY, Branches
 def mrope_positions(
     is_image_pad: NDArray[np.bool_], segment: NDArray[np.integer], *, image_side: int
 ) -> NDArray[np.int64]:
-    """Time, height and width positions of each token, restarting at 0 in every segment.
+    """Time, height and width positions of all tokens; they restart at 0 in every segment.
 
     A text token takes one position in all three rows. An image of ``image_side`` x ``image_side``
-    merged cells starts where the text before it ended: its time position is constant, height and
-    width count rows and columns, and the text after it continues ``image_side`` later.
+    merged cells starts where the previous text ended: its time position is constant, height and
+    width count rows and columns, and the next text starts ``image_side`` positions later.
 
     Args:
         is_image_pad: (T,) True at image placeholders; every image is whole and square.
-        segment: (T,) which packed window a token belongs to; equal values are contiguous.
-        image_side: merged 28-pixel cells along one side of every image.
+        segment: (T,) packed window that a token belongs to; equal values are contiguous.
+        image_side: Number of merged 28-pixel cells along one side of every image.
 
     Returns:
-        (3, T) int64.
+        (3, T) int64 positions.
 
     Source: Qwen2.5-VL (arXiv 2502.13923), still images; equal to ``get_rope_index`` of
         transformers, see tests/parity/test_model.py.
@@ -49,42 +49,42 @@ def branched_positions(
     *,
     image_side: int,
 ) -> NDArray[np.int64]:
-    """Positions of a row with branches: those that each branch would have after what it sees.
+    """Positions of a row with branches: a branch continues after the tokens that it sees.
 
     Args:
-        is_image_pad: see ``mrope_positions``; no image crosses the border of a branch.
-        segment: see ``mrope_positions``.
-        branches: of the row.
-        image_side: see ``mrope_positions``.
+        is_image_pad: See ``mrope_positions``; an image lies within one history or branch.
+        segment: See ``mrope_positions``.
+        branches: Branches of the row.
+        image_side: See ``mrope_positions``.
 
     Returns:
-        (3, T) int64.
+        (3, T) int64 positions.
     """
-    history = branches.branch == HISTORY
-    change = (np.diff(segment, prepend=-1) != 0) | (np.diff(branches.branch, prepend=-2) != 0)
-    run = np.cumsum(change) - 1  # a history or a branch
-    own = mrope_positions(is_image_pad, run, image_side=image_side)
-    reached = own.max(axis=0)
-    # where text goes on after a history token; an image ends at its greatest position
-    ends = np.where(history, reached, -1)
-    step = len(segment) + 1  # keeps the running maximum of a segment from the next one's
+    is_history = branches.branch == HISTORY
+    is_first = (np.diff(segment, prepend=-1) != 0) | (np.diff(branches.branch, prepend=-2) != 0)
+    piece = np.cumsum(is_first) - 1  # index of the history or branch
+    within = mrope_positions(is_image_pad, piece, image_side=image_side)
+    highest = within.max(axis=0)
+    # next position after a history token; an image ends at its largest position
+    ends = np.where(is_history, highest, -1)
+    step = len(segment) + 1  # separates the running maxima of the segments
     after = np.maximum.accumulate(ends + step * segment) - step * segment + 1
     starts = np.flatnonzero(np.diff(segment, prepend=-1))
     lengths = np.diff(np.append(starts, len(segment)))
     last_seen = np.repeat(starts, lengths) + branches.visible - 1
-    begins = np.where(~history & (branches.visible > 0), after[last_seen], 0)
+    after_history = np.where(~is_history & (branches.visible > 0), after[last_seen], 0)
 
-    first = np.flatnonzero(change)
-    sizes = np.maximum.reduceat(reached, first) + 1 if len(first) else reached
-    place = {
-        (part, name): index
-        for index, (part, name) in enumerate(
+    first = np.flatnonzero(is_first)
+    sizes = np.maximum.reduceat(highest, first) + 1 if len(first) else highest
+    piece_of = {
+        key: index
+        for index, key in enumerate(
             zip(segment[first].tolist(), branches.branch[first].tolist(), strict=True)
         )
     }
-    of_run = begins[first]
-    continued = (branches.branch[first] != HISTORY) & (branches.parent[first] != HISTORY)
-    for index in np.flatnonzero(continued).tolist():  # a parent comes before its children
-        parent = place[int(segment[first[index]]), int(branches.parent[first[index]])]
-        of_run[index] = of_run[parent] + sizes[parent]
-    return own + of_run[run]
+    offset = after_history[first]
+    has_parent = (branches.branch[first] != HISTORY) & (branches.parent[first] != HISTORY)
+    for index in np.flatnonzero(has_parent).tolist():  # a parent comes before its children
+        parent = piece_of[int(segment[first[index]]), int(branches.parent[first[index]])]
+        offset[index] = offset[parent] + sizes[parent]
+    return within + offset[piece]

@@ -1,7 +1,6 @@
-"""One packed sample in numpy, between the data pipeline and the model.
+"""One packed sample in NumPy: the output of the data pipeline and the input of the model.
 
-Axes: T tokens, F distinct frames of S x S pixels, I image occurrences, E events, N labels, Q
-questions.
+Axes: T tokens, F distinct frames of S x S pixels, I shown images, E events, N labels, Q questions.
 """
 
 from dataclasses import dataclass, replace
@@ -11,18 +10,18 @@ from numpy.typing import NDArray
 
 from mmtpp.core.tokens import Modality
 
-HISTORY = -1  # the branch of a token that belongs to none
+HISTORY = -1  # branch of a token of the history
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Neighbouring branches of a segment that attend as one.
+    """Neighbouring branches of a segment whose attention is computed together.
 
     Attributes:
-        start, end: their tokens, counted from the start of the segment.
-        seen: leading tokens of the history that any of them may see.
-        mask: (end - start, seen + end - start) True where the row's token may see the column's:
-            first the history, then the block itself.
+        start, end: Range of the block's tokens, counted from the start of the segment.
+        seen: Number of leading history tokens that at least one token may see.
+        mask: (end - start, seen + end - start) True where the token of the row may see the token of
+            the column. Columns are first the history, then the block itself.
     """
 
     start: int
@@ -35,16 +34,16 @@ class Block:
 class Branches:
     """Which tokens of a row are history and which belong to a branch (``core.branches``).
 
-    A segment is a history followed by its branches, each in one piece and after its parent. A
-    history token sees the history up to itself; a token of a branch sees the first tokens of the
-    history, the branches its own continues, and its own branch up to itself.
+    A segment is a history followed by its branches. The tokens of a branch are contiguous, and a
+    branch follows its parent. A history token sees the history up to itself. A token of a branch
+    sees the first tokens of the history, the ancestors of its branch, and its branch up to itself.
 
     Attributes:
-        branch: (T,) int32, ``HISTORY`` or the branch, distinct within a segment.
-        parent: (T,) int32, the branch that a token's branch continues; ``HISTORY`` where it
+        branch: (T,) int32, ``HISTORY`` or the number of the branch, unique within a segment.
+        parent: (T,) int32, the branch that the token's branch continues; ``HISTORY`` if it
             continues the history itself.
-        visible: (T,) int32, how many leading history tokens of its segment a token may see.
-        task: (T,) uint8, what a label trains: a key of ``core.branches.TASKS``, or
+        visible: (T,) int32, number of leading history tokens of its segment that a token may see.
+        task: (T,) uint8, the task that a label trains: a value of ``core.tasks.TASKS``, or
             ``HISTORY_TASK``.
     """
 
@@ -54,56 +53,58 @@ class Branches:
     task: NDArray[np.uint8]
 
     def blocks(self, start: int, end: int, *, size: int) -> list[Block]:
-        """What the branches of one segment see, in parts.
+        """Divide the branches of one segment into blocks, with their attention masks.
 
         Args:
-            start: first token of the segment.
-            end: the one after its last.
-            size: tokens from which a block is full; branches that share a parent stay together.
+            start: First token of the segment.
+            end: Token after the last of the segment.
+            size: Minimum number of tokens in a block, except the last; a branch and its descendants
+                are in the same block.
         """
         branch, parent = self.branch[start:end], self.parent[start:end]
         visible = self.visible[start:end]
         num_history = int(np.searchsorted(branch != HISTORY, 1))
-        begins = np.flatnonzero(
+        roots = np.flatnonzero(
             (branch != HISTORY) & (parent == HISTORY) & (np.diff(branch, prepend=HISTORY) != 0)
         )
         blocks: list[Block] = []
         first = num_history
         while first < len(branch):
-            place = int(np.searchsorted(begins, first + size))
-            last = int(begins[place]) if place < len(begins) else len(branch)
+            next_root = int(np.searchsorted(roots, first + size))
+            last = int(roots[next_root]) if next_root < len(roots) else len(branch)
             seen = int(visible[first:last].max(initial=0))
-            of_history = np.arange(seen) < visible[first:last, None]
-            own = _own(branch[first:last], parent[first:last])
-            blocks.append(Block(first, last, seen, np.concatenate([of_history, own], axis=1)))
+            sees_history = np.arange(seen) < visible[first:last, None]
+            sees_block = _sees_within(branch[first:last], parent[first:last])
+            mask = np.concatenate([sees_history, sees_block], axis=1)
+            blocks.append(Block(first, last, seen, mask))
             first = last
         return blocks
 
 
-def _own(branch: NDArray[np.int32], parent: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """(n, n) what the tokens of whole branches see of each other."""
+def _sees_within(branch: NDArray[np.int32], parent: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(n, n) True where a token of whole branches may see another token of these branches."""
     sees = branch[:, None] == branch
     distinct, first = np.unique(branch, return_index=True)
     parents = parent[first]
-    above = parent
-    while (above != HISTORY).any():
-        sees |= (above[:, None] == branch) & (above != HISTORY)[:, None]
-        place = np.minimum(np.searchsorted(distinct, above), len(distinct) - 1)
-        above = np.where(above == HISTORY, HISTORY, parents[place]).astype(np.int32)
+    ancestor = parent
+    while (ancestor != HISTORY).any():
+        sees |= (ancestor[:, None] == branch) & (ancestor != HISTORY)[:, None]
+        index = np.minimum(np.searchsorted(distinct, ancestor), len(distinct) - 1)
+        ancestor = np.where(ancestor == HISTORY, HISTORY, parents[index]).astype(np.int32)
     return sees & np.tri(len(branch), dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What is asked in a row.
+    """The questions in a row.
 
     Attributes:
-        at: (Q,) int32, the last token of each question: the first of its answer is predicted there.
-        event: (Q,) int32, event of the row that is asked about; for the event after the last of a
-            sequence, the place that it would have.
-        task: (Q,) uint8, key of ``core.branches.TASKS``.
-        expansion: (Q,) int32, the first of the tokens that stand for possible answers, each seeing
-            only the question; -1 where there are none.
+        at: (Q,) int32, the last token of the question. It predicts the first token of the answer.
+        event: (Q,) int32, the event of the row that the question is about. A question about the
+            event after the last has the index that this event would have.
+        task: (Q,) uint8, a value of ``core.tasks.TASKS``.
+        expansion: (Q,) int32, the first of the tokens that stand for possible answers, which see
+            only the question; -1 if there are none.
     """
 
     at: NDArray[np.int32]
@@ -114,22 +115,22 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A packed sample in numpy, as Ray Data delivers it.
+    """A packed sample in NumPy, as Ray Data delivers it.
 
     Attributes:
-        sample_id: index of the sample in the plan.
-        input_ids: (T,) int32.
+        sample_id: Index of the sample in the plan.
+        input_ids: (T,) int32 token ids.
         modality: (T,) uint8, a ``Modality``.
-        segment: (T,) int32, which window of the row a token belongs to, from 0.
-        event: (T,) int32, index of the event within the row; -1 in a prefix. It increases, but for
-            branches, which follow all of their history.
-        scored: (T,) bool, whether the token may be a label.
-        frames: (F, S, S, 3) uint8, the distinct images of the row.
-        image_frame: (I,) int32, the frame of each image in reading order.
+        segment: (T,) int32, the window of the row that a token belongs to, from 0.
+        event: (T,) int32, index of the event within the row; -1 in a prefix. It does not decrease
+            within histories; branches follow their whole history.
+        scored: (T,) bool, True if the token may be a label.
+        frames: (F, S, S, 3) uint8, distinct images of the row.
+        image_frame: (I,) int32, frame of each shown image, in token order.
         event_type: (E,) int16, types of the row's events.
-        event_is_target: (E,) bool, events that evaluation scores.
-        branches: of the row's segments; None where all of them are plain text.
-        questions: of the branches.
+        event_is_target: (E,) bool, True for events that evaluation scores.
+        branches: Branches of the row's segments; None if the row has no branches.
+        questions: Questions of the branches; None if the row has no branches.
     """
 
     sample_id: int
@@ -146,10 +147,10 @@ class Row:
     questions: Questions | None = None
 
     def predecessors(self) -> NDArray[np.int64]:
-        """(T,) position of the token that predicts each; -1 for the first of a segment."""
-        place = np.arange(len(self.segment))
+        """(T,) position of the token that predicts each token; -1 for the first of a segment."""
+        position = np.arange(len(self.segment))
         starts = np.diff(self.segment, prepend=-1) != 0
-        before = np.where(starts, -1, place - 1)
+        before = np.where(starts, -1, position - 1)
         if self.branches is None:
             return before
         branches = self.branches
@@ -157,52 +158,54 @@ class Row:
             starts | (np.diff(branches.branch, prepend=HISTORY) != 0)
         )
         first = np.flatnonzero(begins)
-        segment_start = np.maximum.accumulate(np.where(starts, place, 0))[first]
-        of_history = segment_start + branches.visible[first] - 1
-        of_history = np.where(branches.visible[first] > 0, of_history, -1)
+        segment_start = np.maximum.accumulate(np.where(starts, position, 0))[first]
+        last_seen = segment_start + branches.visible[first] - 1
+        last_seen = np.where(branches.visible[first] > 0, last_seen, -1)
+        # a key per segment and branch finds the last token of the parent
         key = self.segment.astype(np.int64) * (int(branches.branch.max(initial=0)) + 2)
-        own, parent = (key + each for each in (branches.branch, branches.parent))
-        ends = np.flatnonzero(np.diff(own, append=-2) != 0)  # of histories and branches
-        order = np.argsort(own[ends], kind="stable")
-        found = order[np.searchsorted(own[ends], parent[first], sorter=order) % len(ends)]
-        before[first] = np.where(branches.parent[first] == HISTORY, of_history, ends[found])
+        branch_key, parent_key = key + branches.branch, key + branches.parent
+        ends = np.flatnonzero(np.diff(branch_key, append=-2) != 0)  # of histories and branches
+        order = np.argsort(branch_key[ends], kind="stable")
+        index = np.searchsorted(branch_key[ends], parent_key[first], sorter=order) % len(ends)
+        parent_end = ends[order[index]]
+        before[first] = np.where(branches.parent[first] == HISTORY, last_seen, parent_end)
         return before
 
     def label_positions(self) -> NDArray[np.int64]:
-        """(N,) positions that are predicted: scored, not masked, and after another token."""
-        follows = self.predecessors() >= 0
-        return np.flatnonzero(follows & self.scored & (self.modality != Modality.MASKED))
+        """(N,) positions of the labels: scored tokens, not masked, with a predecessor."""
+        has_predecessor = self.predecessors() >= 0
+        return np.flatnonzero(has_predecessor & self.scored & (self.modality != Modality.MASKED))
 
     def before_question(
         self, question: int, *, image_pad: int, with_question: bool = False
     ) -> "Row":
-        """The plain row that a question follows: what it sees of the history, and what it repeats.
+        """The row without branches that precedes a question: its history and its ancestors.
 
         Args:
-            question: index into ``questions``, one that begins its branch.
-            image_pad: id of the image placeholder.
-            with_question: the row goes on to the end of the question.
+            question: Index into ``questions``; the question begins its branch.
+            image_pad: Token id of the image placeholder.
+            with_question: Whether the row includes the question.
         """
         assert self.branches is not None
         assert self.questions is not None
         branches = self.branches
-        place = int(self.questions.at[question])
-        of_segment = self.segment == self.segment[place]
-        in_history = of_segment & (branches.branch == HISTORY)
-        tokens = np.flatnonzero(in_history)[: branches.visible[place]]
-        above = int(branches.parent[place])
-        parts: list[NDArray[np.int64]] = []
-        while above != HISTORY:
-            own = np.flatnonzero(of_segment & (branches.branch == above))
-            parts.append(own)
-            above = int(branches.parent[own[0]])
-        tokens = np.concatenate([tokens, *reversed(parts)])
+        at = int(self.questions.at[question])
+        in_segment = self.segment == self.segment[at]
+        in_history = in_segment & (branches.branch == HISTORY)
+        history = np.flatnonzero(in_history)[: branches.visible[at]]
+        ancestor = int(branches.parent[at])
+        ancestors: list[NDArray[np.int64]] = []
+        while ancestor != HISTORY:
+            positions = np.flatnonzero(in_segment & (branches.branch == ancestor))
+            ancestors.append(positions)
+            ancestor = int(branches.parent[positions[0]])
+        tokens = np.concatenate([history, *reversed(ancestors)])
         if with_question:
-            own = np.flatnonzero(of_segment & (branches.branch == branches.branch[place]))
-            tokens = np.concatenate([tokens, own[own <= place]])
+            positions = np.flatnonzero(in_segment & (branches.branch == branches.branch[at]))
+            tokens = np.concatenate([tokens, positions[positions <= at]])
         is_pad = self.input_ids == image_pad
-        pads_of_image = max(1, int(is_pad.sum()) // max(1, len(self.image_frame)))
-        image = (np.cumsum(is_pad) - 1) // pads_of_image
+        pads_per_image = max(1, int(is_pad.sum()) // max(1, len(self.image_frame)))
+        image = (np.cumsum(is_pad) - 1) // pads_per_image
         return replace(
             self,
             input_ids=self.input_ids[tokens],

@@ -1,7 +1,7 @@
-"""Parts of a data set: training, validation and test.
+"""Splits of a data set: training, validation and test.
 
-A sequence belongs to one part as a whole, by a stable hash of its id or as its file says, or it is
-cut in time: training before an instant, testing after another.
+A whole sequence belongs to one split, by a stable hash of its id or by the name of its file; or
+every sequence is cut in time, with training before an instant and testing after another.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
-BY_TIME = "time"  # in place of a part's name: the sequence is cut in time
+BY_TIME = "time"  # in place of a split's name: the sequence is cut in time
 _SYNONYMS: Mapping[str, str] = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
     **dict.fromkeys(
@@ -33,17 +33,17 @@ _SYNONYMS: Mapping[str, str] = {
     ),
     **dict.fromkeys(("test", "testing", "tst", "te"), "test"),
 }
-_SHORT = 2  # letters of names that say a part as a value, and nothing in the name of a file
+_SHORT = 2  # letters of names that count as a value of a column, but not in the name of a file
 _WORDS = re.compile(r"[A-Za-z]+")
 
 
-def split_of(key: str, *, validation_fraction: float, test_fraction: float) -> str:
-    """Name the split of a sequence.
+def split_from_key(key: str, *, validation_fraction: float, test_fraction: float) -> str:
+    """Choose the split of a sequence by a hash.
 
     Args:
-        key: of the sequence: its id, or what it shares with those that must be on its side.
-        validation_fraction: share of sequences for validation, 0 to 1.
-        test_fraction: share of sequences for the test, 0 to 1; the two sum to less than 1.
+        key: Id of the sequence, or of the group of sequences that must be in the same split.
+        validation_fraction: Share of sequences for validation, 0 to 1.
+        test_fraction: Share of sequences for the test, 0 to 1; both sum to less than 1.
 
     Returns:
         ``train``, ``validation`` or ``test``; the same on every machine and in every run.
@@ -57,54 +57,57 @@ def split_of(key: str, *, validation_fraction: float, test_fraction: float) -> s
     return "train"
 
 
-def part_of_value(value: object) -> str:
-    """The part that a value of a column names, in any case: ``dev``, ``Training``.
+def split_from_value(value: object) -> str:
+    """The split that a value of a column names, in upper or lower case: ``dev``, ``Training``.
 
     Returns:
-        ``train``, ``validation`` or ``test``; empty where the value is no such name.
+        ``train``, ``validation`` or ``test``; empty if the value is no such name.
     """
     return _SYNONYMS.get(value.strip().lower(), "") if isinstance(value, str) else ""
 
 
-def part_of_path(path: str) -> str:
-    """The part that the name of a file, or else of a folder it lies in, says.
+def split_from_path(path: str) -> str:
+    """The split that the name of a file or of its folders contains.
 
-    Names are taken word by word, so ``train-00000-of-00002.parquet`` and ``data/test/7.csv`` say a
-    part and ``trains.csv`` says none.
+    Names are read word by word: ``train-00000-of-00002.parquet`` and ``data/test/7.csv`` name a
+    split, ``trains.csv`` does not.
 
     Args:
-        path: relative to the source, with ``/`` between folders.
+        path: Path relative to the source, with ``/`` between folders.
 
     Returns:
-        ``train``, ``validation`` or ``test``; empty where no name says a part, or names disagree.
+        ``train``, ``validation`` or ``test``; empty if no word names a split, or words disagree.
     """
     words = (word.lower() for word in _WORDS.findall(path) if len(word) > _SHORT)
-    found = {_SYNONYMS[word] for word in words if word in _SYNONYMS}
-    return found.pop() if len(found) == 1 else ""
+    splits = {_SYNONYMS[word] for word in words if word in _SYNONYMS}
+    return splits.pop() if len(splits) == 1 else ""
 
 
-def instant_of(text: str, *, seconds_per_unit: float) -> float | None:
-    """An instant as a setting gives it, in the source's unit.
+def parse_instant(text: str, *, seconds_per_unit: float) -> float | None:
+    """Parse an instant in a setting.
 
     Args:
-        text: a number in the source's unit, or an ISO date, UTC unless it says otherwise; empty
-            for none.
-        seconds_per_unit: seconds in one unit.
+        text: A number in the source's unit, or an ISO date, in UTC unless it has a time zone; empty
+            for no instant.
+        seconds_per_unit: Number of seconds in one unit.
+
+    Returns:
+        The instant in the source's unit; None for an empty text.
 
     Raises:
-        ValueError: the text is neither.
+        ValueError: The text is neither a number nor a date.
     """
     if not text:
         return None
     try:
-        found = float(text)
+        instant = float(text)
     except ValueError:
         moment = datetime.fromisoformat(text)
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return aware.timestamp() / seconds_per_unit
-    if not np.isfinite(found):
-        raise ValueError(f"{text} is no instant")
-    return found
+    if not np.isfinite(instant):
+        raise ValueError(f"{text} is not a finite instant")
+    return instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,9 @@ class TimeSplit:
     """How sequences are cut in time.
 
     Attributes:
-        validation_from, test_from: instants in the source's unit, the same for all sequences; None
-            for the instant that leaves a share of each sequence's events.
-        validation_fraction, test_fraction: those shares, 0 to 1; the two sum to less than 1.
+        validation_from, test_from: Instants in the source's unit, the same for all sequences. None
+            chooses an instant for every sequence, by its share of events.
+        validation_fraction, test_fraction: These shares, 0 to 1; both sum to less than 1.
     """
 
     validation_from: float | None
@@ -125,43 +128,44 @@ class TimeSplit:
     def cuts(self, times: NDArray[np.float64]) -> tuple[float, float]:
         """The instants at which validation and test begin in a sequence.
 
-        Simultaneous events are never cut apart: those at an instant lie after it.
+        Simultaneous events stay together: events at an instant come after the cut.
 
         Args:
-            times: (E,) not decreasing, at least one.
+            times: (E,) times, not decreasing, at least one.
 
         Returns:
-            Two times, the first not above the second; infinite where nothing lies after.
+            Two instants, the first not above the second; infinite if no event comes after.
         """
         test, num_test = self.test_from, round(len(times) * self.test_fraction)
         if test is None:
             test = float(times[-num_test]) if num_test else np.inf
-        before = int(np.searchsorted(times, test, side="left"))
+        num_before = int(np.searchsorted(times, test, side="left"))
         validation, size = self.validation_from, round(len(times) * self.validation_fraction)
         if validation is None:
-            validation = float(times[max(0, before - size)]) if size and before else test
+            has_validation = size and num_before
+            validation = float(times[max(0, num_before - size)]) if has_validation else test
         return min(validation, test), test
 
 
-def span_of(
-    part: str, wanted: str, times: NDArray[np.float64], cuts: tuple[float, float]
+def events_of_split(
+    sequence_split: str, wanted: str, times: NDArray[np.float64], cuts: tuple[float, float]
 ) -> tuple[int, int]:
-    """The events of a sequence that belong to a part.
+    """The events of a sequence that belong to a split.
 
     Args:
-        part: part of the whole sequence, or ``time`` where it is cut.
-        wanted: ``train``, ``validation``, ``test``, or ``all`` for every event.
-        times: (E,) not decreasing.
-        cuts: instants at which validation and test begin; only read where it is cut.
+        sequence_split: Split of the whole sequence, or ``time`` if the sequence is cut in time.
+        wanted: ``train``, ``validation`` or ``test``, or ``all`` for every event.
+        times: (E,) times, not decreasing.
+        cuts: Instants at which validation and test begin; only read if the sequence is cut in time.
 
     Returns:
-        The first event and the one after the last; equal where none belongs to the part. The
-        events before the first may be known when the part is scored.
+        The index of the first event and the index after the last; equal if no event belongs to the
+        split. When the split is scored, earlier events may be known.
     """
     if wanted == "all":
         return 0, len(times)
-    if part != BY_TIME:
-        return (0, len(times)) if part == wanted else (0, 0)
+    if sequence_split != BY_TIME:
+        return (0, len(times)) if sequence_split == wanted else (0, 0)
     edges = [0, *np.searchsorted(times, cuts, side="left").tolist(), len(times)]
-    place = SPLITS.index(wanted)
-    return edges[place], edges[place + 1]
+    index = SPLITS.index(wanted)
+    return edges[index], edges[index + 1]

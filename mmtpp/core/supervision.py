@@ -5,7 +5,7 @@ One class a mode. ``EVENT_TASKS`` and the questions themselves are in ``core.bra
 
 from dataclasses import dataclass
 
-from mmtpp.core.branches import EVENT_TASKS
+from mmtpp.core.tasks import EVENT_TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class _Questions:
     """What all modes that ask questions share.
 
     Attributes:
-        tasks: Names of ``core.branches.TASKS``.
+        tasks: Names of ``core.tasks.TASKS``.
         first_bytes: First bytes of the time codes that follow a question about the time. Forecasts
             read the probability of a code from them; training has none.
     """
@@ -71,7 +71,7 @@ Questions = EveryEvent | FollowingEvent | FutureOrigins
 Supervision = AllTokens | Questions
 
 
-def as_record(questions: Questions) -> dict[str, object]:
+def fingerprint_record(questions: Questions) -> dict[str, object]:
     """The fields that a plan's fingerprint is made of; its keys are those of earlier versions."""
     origins = questions if isinstance(questions, FutureOrigins) else None
     return {

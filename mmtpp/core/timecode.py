@@ -1,9 +1,9 @@
-"""Intervals as bytes: the leading bytes of the IEEE-754 float32 of the waiting time, big-endian.
+"""Intervals as bytes: the leading bytes of the IEEE-754 float32 of the interval, big-endian.
 
-Four bytes are the published code. Three or two keep the leading bytes of the same float, rounded
-to nearest: a relative error of at most 2^-16 or 2^-8, which for measured times is below the noise.
-The codes of the non-negative floats are in the order of their values, so every code stands for one
-bin of the half-line, and the bins tile it.
+Four bytes are the published code. Three or two bytes keep the leading bytes of the same float,
+rounded to nearest, with a relative error of at most 2^-16 or 2^-8; measured times have more noise.
+Codes of non-negative floats are ordered like their values, so every code is one bin of the
+half-line, and the bins tile the half-line.
 """
 
 import numpy as np
@@ -21,23 +21,25 @@ def encode_intervals(
     """Write each interval as the leading bytes of its float32, most significant first.
 
     Args:
-        intervals: (E,) in the source's time unit; finite, 0 to 3.39e38. Minus zero is zero.
-        num_bytes: 4, 3 or 2; fewer than 4 round to nearest, ties to even.
+        intervals: (E,) intervals in the source's time unit; finite, 0 to 3.39e38. Minus zero is
+            encoded as zero.
+        num_bytes: Number of bytes: 4, 3 or 2; fewer than 4 are rounded to nearest, ties to even.
 
     Returns:
         (E, num_bytes) uint8.
 
     Raises:
-        ValueError: an interval is negative, not finite or too large, or another number of bytes.
+        ValueError: An interval is negative, not finite or too large, or ``num_bytes`` is none of
+            4, 3 and 2.
 
-    Source: MM-TPP, time tokens (after Language-TPP), which are the four bytes.
+    Source: MM-TPP, time tokens (after Language-TPP), with four bytes.
     """
     _check_num_bytes(num_bytes)
     with np.errstate(over="ignore", invalid="ignore"):
         singles = np.asarray(intervals).astype(np.float32)
-        bad = ~((singles >= 0) & (singles <= MAX_INTERVAL))
-    if bad.any():
-        where = int(np.argmax(bad))
+        is_invalid = ~((singles >= 0) & (singles <= MAX_INTERVAL))
+    if is_invalid.any():
+        where = int(np.argmax(is_invalid))
         raise ValueError(
             f"interval {where} is {intervals[where]!r}; it must be finite, not negative and at "
             f"most {MAX_INTERVAL:.3g}"
@@ -55,11 +57,11 @@ def decode_intervals(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Read intervals back; the exact inverse for floats whose trailing bytes are zero.
 
     Args:
-        codes: (E, 4), (E, 3) or (E, 2) uint8.
+        codes: (E, 4), (E, 3) or (E, 2) uint8 time codes.
 
     Returns:
-        (E,) float32 in the unit they were written in; any bit pattern decodes, so a code made by
-        a model may be negative, infinite or NaN.
+        (E,) float32 in the unit of the encoded intervals. Every bit pattern decodes, so a code that
+        a model generated may be negative, infinite or NaN.
     """
     _check_num_bytes(codes.shape[1])
     whole = np.zeros((len(codes), MAX_BYTES), dtype=np.uint8)
@@ -68,33 +70,33 @@ def decode_intervals(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def bin_edges(codes: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The interval of values that are written as each code, to turn probabilities into densities.
+    """The range of values with each code, which turns a probability into a density.
 
     A bin reaches half-way to its neighbours' values; a value exactly on an edge belongs to the
     neighbour whose last bit is 0. With fewer than four bytes a value is rounded to a float32
     first, so edges are exact for float32 values.
 
     Args:
-        codes: (E, 4), (E, 3) or (E, 2) uint8, of finite values that are not negative.
+        codes: (E, 4), (E, 3) or (E, 2) uint8 codes of finite values that are not negative.
 
     Returns:
-        low: (E,) float64; 0 for the code of zero.
-        high: (E,) float64, above low; the low edge of the next code.
+        low: (E,) float64, low edges; 0 for the code of zero.
+        high: (E,) float64, high edges, above low; also the low edge of the next code.
 
     Raises:
-        ValueError: the code of a negative value, an infinity or NaN.
+        ValueError: A code stands for a negative value, an infinity or NaN.
     """
     num_bytes = codes.shape[1]
     _check_num_bytes(num_bytes)
-    place = np.uint64(256) ** np.arange(num_bytes - 1, -1, -1, dtype=np.uint64)
-    order = (codes.astype(np.uint64) * place).sum(axis=1)
+    weights = np.uint64(256) ** np.arange(num_bytes - 1, -1, -1, dtype=np.uint64)
+    order = (codes.astype(np.uint64) * weights).sum(axis=1)
     infinity = 0x7F80 << 8 * (num_bytes - 2)
     if (order >= infinity).any():
         where = int(np.argmax(order >= infinity))
         raise ValueError(f"code {codes[where].tolist()} is not that of an interval")
     value = _value_of(order, num_bytes)
     below = _value_of(np.maximum(order, 1) - 1, num_bytes)
-    # beyond the largest finite code the grid goes on as if the exponent did
+    # the bin of the largest finite code ends as if a larger exponent existed
     above = np.where(
         order + 1 < infinity,
         _value_of(np.minimum(order + 1, infinity - 1), num_bytes),

@@ -1,4 +1,4 @@
-"""What a template makes: token ids, a modality for each, and the ids it makes them from."""
+"""The output of a template (token ids with their modalities) and the token ids it needs."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class Modality(IntEnum):
-    """What a token carries; the loss is reported by it. ``MASKED`` tokens are never labels."""
+    """Content of a token; losses are reported by modality. A ``MASKED`` token is never a label."""
 
     MASKED = 0
     TIME = 1
@@ -22,18 +22,18 @@ class TokenIds:
     """The token ids a template needs; ``model.vocabulary`` provides them.
 
     Attributes:
-        byte_ids: ids of ``<|byte_0|>`` to ``<|byte_255|>``.
-        type_ids: id of each type: byte tokens, or the type tokens of a published adapter, which
-            has fewer.
+        byte_ids: Ids of ``<|byte_0|>`` to ``<|byte_255|>``.
+        type_ids: Ids of the types: byte tokens, or the type tokens of a published adapter, which
+            has fewer types.
         start_of_event, end_of_event, time_start, time_end, type_start, type_end, text_start,
-            text_end, similar_event, time_prediction, type_prediction: the markers.
-        vision_start, image_pad, vision_end: the backbone's own image tokens.
-        blank, line_break, prefix: plain text " ", line feed and "Event Sequence:" + line feed,
-            as token ids.
-        chat_prefix: the system's turn and the start of the user's, up to "Event Sequence History:"
-            + line feed; before the history in the published prompts.
-        chat_turn: the end of the user's turn and the start of the assistant's.
-        end_of_text: the token that ends a published answer.
+            text_end, similar_event, time_prediction, type_prediction: Ids of the markers.
+        vision_start, image_pad, vision_end: Ids of the backbone's image tokens.
+        blank, line_break, prefix: Ids of the plain texts " ", line feed and "Event Sequence:" +
+            line feed.
+        chat_prefix: Ids of the system's turn and the start of the user's turn, up to "Event
+            Sequence History:" + line feed. They precede the history in the published prompts.
+        chat_turn: Ids of the end of the user's turn and the start of the assistant's turn.
+        end_of_text: Id of the token that ends a published answer.
     """
 
     byte_ids: tuple[int, ...]
@@ -65,11 +65,11 @@ class Tokens:
     """A window of events as tokens.
 
     Attributes:
-        ids: (T,) int32.
+        ids: (T,) int32 token ids.
         modality: (T,) uint8, a ``Modality``.
         event: (T,) int32 index of the event within the window, not decreasing; -1 for the prefix.
-            The tokens of a run belong to its last event.
-        frames: (I,) int32, the frame behind each run of ``image_tokens`` image pads, in order.
+            The tokens of a run of similar events belong to its last event.
+        frames: (I,) int32, the frame of each group of ``image_tokens`` image pads, in order.
     """
 
     ids: NDArray[np.int32]

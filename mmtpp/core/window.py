@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import Events
-from mmtpp.core.template import Restart, Template
+from mmtpp.core.template import RestartCosts, Template
 
 
 class EventTooLongError(ValueError):
     """An event that does not fit the context.
 
     Args:
-        event: its index.
-        tokens: that it takes, with what is asked about it.
-        budget: tokens that there are for it.
+        event: Index of the event.
+        tokens: Number of tokens of the event and of its questions.
+        budget: Number of tokens that are available.
     """
 
     def __init__(self, event: int, tokens: int, budget: int) -> None:
@@ -30,9 +30,10 @@ class Window:
     """Events ``start`` to before ``end`` of one sequence.
 
     Attributes:
-        start, end: event indices within the sequence.
-        first_scored: events before it are context only, their tokens carry no label.
-        num_tokens: exact length once written, prefix and images included.
+        start, end: Event indices within the sequence.
+        first_scored: Index of the first scored event. Earlier events are context: their tokens
+            carry no label.
+        num_tokens: Exact number of tokens, prefix and images included.
     """
 
     start: int
@@ -48,11 +49,14 @@ class TimeRange:
     start: float
     end: float
 
-    def of(self, times: NDArray[np.float64]) -> tuple[int, int]:
-        """The first event in the range and the one after the last, of (E,) ordered times.
+    def event_range(self, times: NDArray[np.float64]) -> tuple[int, int]:
+        """The events inside the range: the index of the first, and the index after the last.
 
-        Events outside are left out before intervals are compressed; the interval of the first
-        event inside still counts from its real predecessor.
+        Events outside are removed before intervals are compressed. The interval of the first event
+        inside still begins at its true predecessor.
+
+        Args:
+            times: (E,) times, not decreasing.
         """
         if len(times) and self.start <= times[0] and times[-1] < self.end:
             return 0, len(times)
@@ -71,95 +75,142 @@ def cut_windows(
 ) -> list[Window]:
     """Cut a sequence into windows of at most ``max_tokens``; every event is scored exactly once.
 
-    Nothing is ever truncated: a window ends before the event that would not fit. With an overlap
-    the next window starts earlier, and the repeated events serve as context without labels. The
-    first event of a sequence has no interval and is context as well.
+    Nothing is truncated: a window ends before the event that would not fit. With an overlap the
+    next window starts earlier, and the repeated events are context without labels. The first event
+    of a sequence has no interval and is context as well.
 
     Args:
-        events: the whole sequence with its similar marks.
-        template: decides what an event costs.
-        max_tokens: the budget of one window.
-        overlap_fraction: share of the budget spent on repeated context, 0 to below 1.
-        branch_costs: (E + 1,) tokens that scoring each event takes besides (``core.branches``); a
-            scored event then has at least one before it in its window.
-        first_target: events before it are only the past of those that are scored, and the first
-            window holds as much of them as ``overlap_fraction`` says.
+        events: The whole sequence with its similar marks.
+        template: Template that determines the number of tokens of an event.
+        max_tokens: Maximum length of a window, in tokens.
+        overlap_fraction: Share of a window that may repeat events as context, 0 to below 1.
+        branch_costs: (E + 1,) number of tokens of the branches of each event (``core.branches``).
+            With branches, every scored event has at least one earlier event in its window.
+        first_target: Index of the first event that may be scored. Earlier events are context, and
+            the first window has as much of them as ``overlap_fraction`` allows.
 
     Returns:
-        Windows in order, none for fewer than two events. With branches their tokens are counted,
-        and the last event's own, which the history leaves out.
+        Windows in order; none for fewer than two events. With branches, ``num_tokens`` includes
+        them, and also the last event, which the history omits.
 
     Raises:
-        EventTooLongError: one event alone exceeds the budget.
+        EventTooLongError: One event alone exceeds the budget.
     """
-    num_events = len(events)
-    budget = max_tokens - len(template.prefix)
-    inside = np.append(0, np.cumsum(template.costs(events)))
-    asked = np.zeros(num_events + 1, dtype=np.int64)
-    if branch_costs is not None:
-        asked[1:] = np.cumsum(branch_costs[:-1])
-    together = inside + asked
-    context = 0 if branch_costs is None else 1
-    restart = template.restart(events)
-    # a run of more than MAX_COUNT, cut at both ends, may take one more token than these say
-    is_exact = template.settings.run_encoding == "token"
-
-    def cost(start: int, end: int) -> int:
-        if not is_exact:
-            return _cost(events, template, start, end)
-        shows_again = restart.image_at[start] < end
-        return int(inside[end] - inside[start] + restart.image[start] * shows_again)
-
+    scored = max(1, first_target)
+    if scored >= len(events):
+        return []
+    costs = _SequenceCosts(events, template, branch_costs)
+    num_prefix = len(template.prefix)
+    budget = max_tokens - num_prefix
+    max_context = int(budget * overlap_fraction)
+    # with branches, the context of a window has at least one event
+    min_context = 0 if branch_costs is None else 1
+    start = 0
+    if first_target > 1:
+        start = min(costs.context_start(scored, max_context), scored - min_context)
     windows: list[Window] = []
-    start, scored = 0, max(1, first_target)
-    if scored < num_events and first_target > 1:
-        keep = int(inside[scored]) - int(budget * overlap_fraction)
-        start = min(int(np.searchsorted(inside, max(keep, 0), side="left")), scored - context)
-    while scored < num_events:
-        before = int(asked[scored] - asked[start])  # of events that are context here
-        end = int(_ends(restart, together, budget + before, start))
-        num_tokens = cost(start, end) + int(asked[end]) - int(asked[scored])
-        while end > scored and num_tokens > budget:
-            end -= 1
-            num_tokens = cost(start, end) + int(asked[end]) - int(asked[scored])
+    while scored < len(events):
+        end, num_tokens = costs.longest_window(start, scored, budget)
         if end <= scored:
-            if start >= scored - context:
-                tokens = _cost(events, template, start, scored + 1)
-                tokens += int(asked[scored + 1] - asked[scored])
-                raise EventTooLongError(scored, tokens, budget)
+            if start >= scored - min_context:
+                raise EventTooLongError(scored, costs.of_event_alone(start, scored), budget)
             start += 1  # give up context until the next event fits
             continue
-        windows.append(Window(start, end, scored, num_tokens + len(template.prefix)))
+        windows.append(Window(start, end, scored, num_tokens + num_prefix))
         scored = end
-        keep = int(inside[end]) - int(budget * overlap_fraction)
-        start = max(start + 1, int(np.searchsorted(inside, keep, side="left")))
-        start = min(start, end - context)
+        start = max(start + 1, costs.context_start(end, max_context))
+        start = min(start, end - min_context)
     return windows
+
+
+class _SequenceCosts:
+    """The number of tokens of any window of one sequence, without the prefix.
+
+    Args:
+        events: The sequence, E events.
+        template: Template of the windows.
+        branch_costs: (E + 1,) number of tokens of the branches of each event; None for windows
+            without branches.
+    """
+
+    def __init__(
+        self, events: Events, template: Template, branch_costs: NDArray[np.int64] | None
+    ) -> None:
+        self._events, self._template = events, template
+        self._history = np.append(0, np.cumsum(template.costs(events)))
+        self._branches = np.zeros(len(events) + 1, dtype=np.int64)
+        if branch_costs is not None:
+            self._branches[1:] = np.cumsum(branch_costs[:-1])
+        self._both = self._history + self._branches
+        self._restart = template.restart_costs(events)
+        # a run of more than MAX_COUNT that is cut at both ends may take one token more
+        self._is_exact = template.settings.run_encoding == "token"
+
+    def context_start(self, scored: int, max_context: int) -> int:
+        """The earliest event from which the context before ``scored`` has ``max_context`` tokens
+        or fewer."""
+        earliest = int(self._history[scored]) - max_context
+        return int(np.searchsorted(self._history, earliest, side="left"))
+
+    def longest_window(self, start: int, scored: int, budget: int) -> tuple[int, int]:
+        """The longest window that fits.
+
+        Args:
+            start: First event.
+            scored: First scored event; earlier events have no branches.
+            budget: Maximum number of tokens.
+
+        Returns:
+            The index after the last event, at most ``scored`` if no scored event fits; and the
+            number of tokens.
+        """
+        unscored = int(self._branches[scored] - self._branches[start])
+        end = int(_ends(self._restart, self._both, budget + unscored, start))
+        num_tokens = self._num_tokens(start, scored, end)
+        while end > scored and num_tokens > budget:
+            end -= 1
+            num_tokens = self._num_tokens(start, scored, end)
+        return end, num_tokens
+
+    def of_event_alone(self, start: int, event: int) -> int:
+        """Number of tokens of one scored event with the context from ``start``."""
+        tokens = _cost(self._events, self._template, start, event + 1)
+        return tokens + int(self._branches[event + 1] - self._branches[event])
+
+    def _num_tokens(self, start: int, scored: int, end: int) -> int:
+        branches = int(self._branches[end]) - int(self._branches[scored])
+        if not self._is_exact:
+            return _cost(self._events, self._template, start, end) + branches
+        restart = self._restart
+        history = self._history[end] - self._history[start]
+        shows_again = restart.image_at[start] < end
+        return int(history + restart.image[start] * shows_again) + branches
 
 
 def last_window(
     events: Events, template: Template, *, max_tokens: int, question_tokens: int
 ) -> Window:
-    """The longest window at the end of a sequence that leaves room for a question about what comes.
+    """The longest window at the end of a sequence that leaves room for a question about the future.
 
     Args:
-        events: the whole sequence with its similar marks, at least one event.
-        template: decides what an event costs.
-        max_tokens: the budget of the window and the question.
-        question_tokens: of the question, and of the newest event where that is compressed.
+        events: The whole sequence with its similar marks, at least one event.
+        template: Template that determines the number of tokens of an event.
+        max_tokens: Maximum length of the window and the question, in tokens.
+        question_tokens: Number of tokens of the question, and of the newest event if it is
+            compressed.
 
     Returns:
         A window without scored events.
 
     Raises:
-        EventTooLongError: the last event alone does not fit.
+        EventTooLongError: The last event alone does not fit.
     """
     num_events = len(events)
     budget = max_tokens - len(template.prefix) - question_tokens
     costs = template.costs(events)
     start = num_events - int(np.searchsorted(np.cumsum(costs[::-1]), budget, side="right"))
     while start < num_events and _cost(events, template, start, num_events) > budget:
-        start += 1  # an image that is shown again, or a run that is cut
+        start += 1  # the window shows an image again, or cuts a run
     if start == num_events:
         tokens = _cost(events, template, num_events - 1, num_events)
         raise EventTooLongError(num_events - 1, tokens, budget)
@@ -168,60 +219,74 @@ def last_window(
 
 
 def check_events(events: Events, template: Template, *, max_tokens: int) -> None:
-    """Check that every event fits a window of its own, unless it is written as a similar event.
+    """Check that every event fits a window of its own, except similar events.
 
-    ``last_window`` would end before an event that does not, and leave out all that came earlier.
+    Without this check, ``last_window`` would start after an event that does not fit, and omit all
+    earlier events.
 
     Raises:
-        EventTooLongError: the first that does not.
+        EventTooLongError: An event does not fit; the error names the first.
     """
-    tokens = np.where(events.similar, 0, template.alone(events))
+    tokens = np.where(events.similar, 0, template.costs_alone(events))
     if (tokens > max_tokens).any():
         event = int(np.argmax(tokens > max_tokens))
         size = len(template.prefix)
         raise EventTooLongError(event, int(tokens[event]) - size, max_tokens - size)
 
 
-def origins(times: NDArray[np.float64], count: int, *, horizon: float, first: int) -> list[int]:
-    """After how many events of a sequence futures begin, evenly spaced.
+def future_origins(
+    times: NDArray[np.float64], count: int, *, horizon: float, first: int
+) -> list[int]:
+    """The origins of futures in a sequence, evenly spaced, as numbers of events before the origin.
 
     Args:
-        times: (E,) not decreasing, at least one.
-        count: number of origins, fewer where there is no room.
-        horizon: length of a future, in the unit of ``times``; the sequence holds all of it.
-        first: number of events before the first origin, at least.
+        times: (E,) times, not decreasing, at least one.
+        count: Number of origins. Fewer are returned if there is no room.
+        horizon: Length of a future, in the unit of ``times``; the sequence holds all of it.
+        first: Minimum number of events before the first origin.
     """
-    end = int(np.searchsorted(times, float(times[-1]) - horizon, side="right"))
-    step = (end - first) / max(1, count - 1)
-    found = sorted({round(first + place * step) for place in range(count)})
-    return [events for events in found if first <= events <= end]
+    last = int(np.searchsorted(times, float(times[-1]) - horizon, side="right"))
+    step = (last - first) / max(1, count - 1)
+    origins = sorted({round(first + index * step) for index in range(count)})
+    return [origin for origin in origins if first <= origin <= last]
 
 
 def events_that_fit(events: Events, template: Template, *, max_tokens: int) -> NDArray[np.int64]:
-    """How many events a context holds.
+    """The number of events that a context holds.
 
     Args:
-        events: a whole sequence with its similar marks.
-        template: decides what an event costs.
-        max_tokens: the context.
+        events: A whole sequence with its similar marks.
+        template: Template that determines the number of tokens of an event.
+        max_tokens: Length of the context, in tokens.
 
     Returns:
-        One count for every start from which the sequence fills the context, in order.
+        One number for every start from which the sequence fills the context, in order.
     """
-    inside = np.append(0, np.cumsum(template.costs(events)))
+    costs = np.append(0, np.cumsum(template.costs(events)))
     starts = np.arange(len(events))
-    ends = _ends(template.restart(events), inside, max_tokens - len(template.prefix), starts)
+    budget = max_tokens - len(template.prefix)
+    ends = _ends(template.restart_costs(events), costs, budget, starts)
     counts = ends - starts
     return counts[ends < len(events)]
 
 
 def _ends(
-    restart: Restart, inside: NDArray[np.int64], budget: int, starts: NDArray[np.int64] | int
+    restart: RestartCosts,
+    costs: NDArray[np.int64],
+    budget: int,
+    starts: NDArray[np.int64] | int,
 ) -> NDArray[np.int64]:
-    """Where a window of at most ``budget`` tokens ends, for each event that it starts at."""
-    # the method: numpy's function takes twice as long for one start
-    find = cast("Callable[..., NDArray[np.int64]]", inside.searchsorted)
-    limits = inside[starts] + budget - restart.run[starts]
+    """The ends of the longest windows of at most ``budget`` tokens, for each start.
+
+    Args:
+        restart: Extra tokens of windows that start in the middle.
+        costs: (E + 1,) number of tokens before each event.
+        budget: Maximum number of tokens.
+        starts: First events of the windows.
+    """
+    # the method: NumPy's function takes twice as long for one start
+    find = cast("Callable[..., NDArray[np.int64]]", costs.searchsorted)
+    limits = costs[starts] + budget - restart.run[starts]
     image_at = np.asarray(restart.image_at[starts], dtype=np.int64)
     without = find(limits, side="right") - 1
     with_image = find(limits - restart.image[starts], side="right") - 1
@@ -230,4 +295,5 @@ def _ends(
 
 
 def _cost(events: Events, template: Template, start: int, end: int) -> int:
+    """Number of tokens of a window, without the prefix, exactly as it would be written."""
     return int(template.costs(events.slice(start, end)).sum())

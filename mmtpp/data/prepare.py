@@ -4,7 +4,7 @@ import logging
 
 from mmtpp.config.schema import RunConfig, Source, Split
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.split import instant_of
+from mmtpp.core.split import parse_instant
 from mmtpp.data.encode.encode import encode
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.samples.long_events import find_long_events
@@ -17,7 +17,7 @@ from mmtpp.data.settings import (
     type_names_of,
 )
 from mmtpp.data.sources import flights, taxi
-from mmtpp.data.sources.types import OTHER
+from mmtpp.data.sources.type_codes import OTHER
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.runtime.machines import data_tasks, wait_for
 from mmtpp.runtime.session import start_ray
@@ -161,7 +161,7 @@ def _instants(config: RunConfig, seconds_per_unit: float) -> tuple[float | None,
             "are about whole sequences; set split.by = hash or given"
         )
     validation, test = (
-        instant_of(text, seconds_per_unit=seconds_per_unit)
+        parse_instant(text, seconds_per_unit=seconds_per_unit)
         for text in (split.validation_from, split.test_from)
     )
     if validation is not None and test is not None and validation > test:

@@ -6,11 +6,11 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.core.supervision import AllTokens, EveryEvent, Supervision
 from mmtpp.core.template import TemplateSettings
 from mmtpp.data.samples.assemble_settings import AssembleSettings
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import CsvFormat
-from mmtpp.data.sources.types import AUTO, OTHER
+from mmtpp.data.sources.type_codes import AUTO, OTHER
 from mmtpp.data.store.store_reader import StoreSettings
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
@@ -97,7 +97,7 @@ def source_reader(source: Source) -> SourceReader:
     Raises:
         ConfigError: ``source.kind = columns`` has no column of times.
     """
-    return make_reader(
+    return build_reader(
         source.kind,
         columns=columns_of(source),
         seconds_per_unit=source.seconds_per_unit,

@@ -1,1 +1,1 @@
-"""``python -m mmtpp doctor``: what is wrong with an installation, and how to mend it."""
+"""Checks of an installation: each finding names a problem and how to fix it (``mmtpp doctor``)."""

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of one check."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,14 +8,13 @@ Status = Literal["ok", "warning", "failure"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check.
+    """The result of one check.
 
     Attributes:
-        about: what was looked at, one or two words.
-        status: ``failure`` where a job could not run; ``warning`` where it would run worse than it
-            might.
-        what: what there is.
-        fix: what to do about it; empty when all is well.
+        about: Subject of the check, one or two words.
+        status: ``failure`` if jobs cannot run; ``warning`` if they run with limitations.
+        what: Observed state of the subject.
+        fix: Instruction that solves the problem; empty without a problem.
     """
 
     about: str

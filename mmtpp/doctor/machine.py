@@ -17,83 +17,90 @@ from torch.cuda import nccl
 from mmtpp.doctor.finding import Finding
 
 GIB = 2**30
-FREE_BYTES = 20 * GIB
-SHARED_BYTES = 2 * GIB  # of /dev/shm, where Ray keeps objects
-OPEN_FILES = 65_536  # what Ray recommends
+FREE_BYTES = 20 * GIB  # recommended free space for the cache
+SHARED_BYTES = 2 * GIB  # recommended size of /dev/shm, which holds Ray's objects
+OPEN_FILES = 65_536  # recommended by Ray
 _PACKAGE = "mmtpp"
 
 
 def check_python() -> Finding:
-    """The interpreter and the system."""
-    where = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    """Check the interpreter and the operating system."""
+    version_and_system = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
     if sys.platform != "linux":
-        return Finding("python", "failure", where, "run on Linux: Ray's and DeepSpeed's is tested")
-    return Finding("python", "ok", where)
+        fix = "run on Linux, the only system on which Ray and DeepSpeed are tested"
+        return Finding("python", "failure", version_and_system, fix)
+    return Finding("python", "ok", version_and_system)
 
 
 def check_packages() -> Iterator[Finding]:
-    """Installed versions against what the package asks for."""
+    """Compare the installed versions with the requirements of the package."""
     fix = "pip install --constraint constraints.txt --editable ."
     try:
-        wanted = [Requirement(each) for each in requires(_PACKAGE) or []]
+        declared = [Requirement(text) for text in requires(_PACKAGE) or []]
     except PackageNotFoundError:
         yield Finding("packages", "failure", f"{_PACKAGE} is not installed", fix)
         return
-    wanted = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    requirements = [
+        requirement
+        for requirement in declared
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
     problems = 0
-    for each in wanted:
+    for requirement in requirements:
         try:
-            found = version(each.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            found = ""
-        if not found or not each.specifier.contains(found, prereleases=True):
+            installed = ""
+        if not installed or not requirement.specifier.contains(installed, prereleases=True):
             problems += 1
-            what = f"{each.name} {found or 'is missing'}, {each.specifier} is needed"
-            yield Finding("packages", "failure", what, fix)
+            state = (
+                f"{requirement.name} {installed or 'is missing'}, {requirement.specifier} is needed"
+            )
+            yield Finding("packages", "failure", state, fix)
     if not problems:
         shown = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray", "deepspeed"))
-        yield Finding("packages", "ok", f"{len(wanted)} as needed; {shown}")
+        yield Finding("packages", "ok", f"{len(requirements)} requirements are met; {shown}")
 
 
 def check_gpus() -> Iterator[Finding]:
-    """GPUs and what torch can do with them."""
+    """Check that torch can use the GPUs."""
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             device = torch.cuda.get_device_properties(index)
-            what = f"{index}: {device.name}, {device.total_memory / GIB:.0f} GiB"
+            state = f"{index}: {device.name}, {device.total_memory / GIB:.0f} GiB"
             if torch.cuda.is_bf16_supported():
-                yield Finding("gpu", "ok", what)
+                yield Finding("gpu", "ok", state)
             else:
-                fix = "model.precision=float32, or a GPU of 2020 or newer"
-                yield Finding("gpu", "warning", f"{what}, without bfloat16", fix)
+                fix = "set model.precision=float32, or use a GPU of 2020 or newer"
+                yield Finding("gpu", "warning", f"{state}, without bfloat16", fix)
         return
     has_driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
     if not has_driver:
         yield Finding(
             "gpu",
             "warning",
-            "none: jobs run on processors here",
-            "nothing, if the cluster's workers have them",
+            "no GPU: jobs run on the CPU of this machine",
+            "nothing to do if the workers of the cluster have GPUs",
         )
     elif torch.version.cuda is None:
         yield Finding(
             "gpu",
             "failure",
-            f"there is a driver, but torch {torch.__version__} is built without CUDA",
+            f"a driver is installed, but torch {torch.__version__} is built without CUDA",
             "pip install --force-reinstall torch, from an index with CUDA builds",
         )
     else:
         yield Finding(
             "gpu",
             "failure",
-            f"there is a driver, but torch (CUDA {torch.version.cuda}) finds no device",
-            "compare the driver's CUDA version (nvidia-smi) with "
-            "torch's; look at CUDA_VISIBLE_DEVICES",
+            f"a driver is installed, but torch (CUDA {torch.version.cuda}) finds no GPU",
+            "check that the driver (nvidia-smi) supports the CUDA version of torch, and that "
+            "CUDA_VISIBLE_DEVICES does not hide the GPUs",
         )
 
 
 def check_collectives() -> Finding:
-    """A real all-reduce, of NCCL where there are GPUs, else of gloo."""
+    """Run an all-reduce: with NCCL on a GPU, with gloo otherwise."""
     on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "nccl" if on_gpu else "gloo"
     with socket.socket() as free:
@@ -106,49 +113,62 @@ def check_collectives() -> Finding:
             ones = torch.ones(4, device="cuda" if on_gpu else "cpu")
             dist.all_reduce(ones)
             if ones.sum().item() != 4:
-                raise RuntimeError("its sums are wrong")
+                raise RuntimeError("the all-reduce returned a wrong sum")
         finally:
             dist.destroy_process_group()
-    except RuntimeError as error:  # torch's DistError and its backends'
-        fix = "NCCL_DEBUG=INFO says why; NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME name the interface"
+    except RuntimeError as error:  # includes torch's DistError
+        fix = (
+            "set NCCL_DEBUG=INFO to see the reason; set NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME "
+            "to the network interface"
+        )
         return Finding("collectives", "failure", f"{backend}: {str(error).splitlines()[0]}", fix)
-    shown = ".".join(map(str, nccl.version())) if on_gpu else "on processors"
+    shown = ".".join(map(str, nccl.version())) if on_gpu else "on the CPU"
     return Finding("collectives", "ok", f"{backend} {shown}")
 
 
 def check_compiler() -> Finding:
-    """What compiles DeepSpeed's operators where there are no GPUs."""
+    """Check the compiler that DeepSpeed needs on machines without GPUs."""
     if shutil.which("g++"):
         return Finding("compiler", "ok", "g++")
     status = "warning" if torch.cuda.is_available() else "failure"
     return Finding(
         "compiler",
         status,
-        "g++ is missing: DeepSpeed compiles its collectives on processors with it",
+        "g++ is missing: DeepSpeed compiles its collectives for the CPU with g++",
         "apt install g++",
     )
 
 
 def check_limits() -> Iterator[Finding]:
-    """Open files and shared memory, which Ray needs."""
+    """Check the limit of open files and the size of shared memory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     status = "ok" if hard >= OPEN_FILES else "warning"
     fix = (
-        "" if status == "ok" else f"ulimit -Hn {OPEN_FILES} before `ray start`, for large clusters"
+        ""
+        if status == "ok"
+        else f"for large clusters, run `ulimit -Hn {OPEN_FILES}` before `ray start`"
     )
     yield Finding("open files", status, f"{soft}, at most {hard}", fix)
     shared = Path("/dev/shm")
     if shared.is_dir():
         size = shutil.disk_usage(shared).total
         status = "ok" if size >= SHARED_BYTES else "warning"
-        fix = "" if status == "ok" else "docker run --shm-size=8g; Ray falls back to the disk"
+        fix = (
+            ""
+            if status == "ok"
+            else "start the container with --shm-size=8g; otherwise Ray stores objects on disk"
+        )
         yield Finding("/dev/shm", status, f"{size / GIB:.1f} GiB for Ray's objects", fix)
 
 
 def check_disk(folder: Path) -> Finding:
-    """Where models and event stores are cached."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    free = shutil.disk_usage(there).free
+    """Check the free space of the cache of models and event stores."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     status = "ok" if free >= FREE_BYTES else "warning"
-    fix = "" if status == "ok" else "MMTPP_CACHE names another folder; a 7B takes 16 GB there"
+    fix = (
+        ""
+        if status == "ok"
+        else "set MMTPP_CACHE to a folder on a larger disk; a 7B model takes 16 GB"
+    )
     return Finding("cache", status, f"{free / GIB:.0f} GiB free in {folder}", fix)

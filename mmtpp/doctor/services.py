@@ -1,4 +1,4 @@
-"""Checks of what jobs talk to: storage, MLflow, Ray."""
+"""Checks of the services that jobs use: storage, MLflow and Ray."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from mmtpp.storage.paths import (
 )
 from mmtpp.track.mlflow_tracker import ping
 
-RAY_S = 45
+RAY_TIMEOUT_S = 45
 _SQLITE = "sqlite:///"
 _RESOURCES = """
 import json, logging, ray
@@ -34,7 +34,7 @@ print(json.dumps([ray.__version__, len(nodes), ray.cluster_resources()]))
 
 
 def check_storage(config: RunConfig) -> Iterator[Finding]:
-    """Whether raw events can be read, and stores and runs written."""
+    """Check that the source can be read, and that stores and runs can be written."""
     source = config.source.uri
     if source:
         yield _read(source)
@@ -43,77 +43,79 @@ def check_storage(config: RunConfig) -> Iterator[Finding]:
         if uri:
             yield _write(name, uri)
     if not any((source, *targets.values())):
-        fix = "doctor --set run.storage_uri=s3://bucket/runs checks a place of yours"
-        yield Finding("storage", "warning", "no place is named: nothing was tried", fix)
+        fix = "name your storage: mmtpp doctor --set run.storage_uri=s3://bucket/runs"
+        yield Finding("storage", "warning", "not checked: the settings name no storage", fix)
 
 
 def _read(uri: str) -> Finding:
     try:
         if not exists(uri):
-            return Finding("source.uri", "failure", f"{uri}: nothing is there", "correct the URI")
+            return Finding("source.uri", "failure", f"{uri} does not exist", "correct the URI")
     except MmtppError as error:
         return _failure("source.uri", uri, error)
     return Finding("source.uri", "ok", uri)
 
 
 def _write(name: str, uri: str) -> Finding:
-    """Write, list, read and delete a file of its own folder."""
+    """Write, list, read and delete a file in a new folder."""
     folder, content = join(uri, f".doctor-{uuid4().hex}"), b"mmtpp"
     try:
-        check_bucket(uri)  # some object stores would make one
+        check_bucket(uri)  # some object stores create a missing bucket
         write_bytes(join(folder, "probe"), content)
         try:
-            found = read_bytes(join(folder, "probe"))
+            read_back = read_bytes(join(folder, "probe"))
             listed = list_files(folder, "probe")
         finally:
             remove_folder(folder)
     except MmtppError as error:
         return _failure(name, uri, error)
-    if found != content or len(listed) != 1:
+    if read_back != content or len(listed) != 1:
         return Finding(
             name,
             "failure",
-            f"{uri}: what is written is not what is read",
-            "the object store must be consistent, as S3 is",
+            f"{uri}: a file that was written could not be listed and read back unchanged",
+            "use an object store with read-after-write consistency, like S3",
         )
     return Finding(name, "ok", f"{uri}: written, listed, read and deleted")
 
 
 def _failure(name: str, uri: str, error: MmtppError) -> Finding:
     fix = error.cause or (
-        "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the "
-        "machine's role; the bucket's policy"
+        "check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the role of the "
+        "machine, and the policy of the bucket"
     )
-    what = error.what if uri in error.what else f"{uri}: {error.what}"
-    return Finding(name, "failure", what, fix)
+    state = error.problem if uri in error.problem else f"{uri}: {error.problem}"
+    return Finding(name, "failure", state, fix)
 
 
 def check_mlflow(config: RunConfig) -> Finding:
-    """Whether the tracking server answers."""
+    """Check that the tracking server answers."""
     uri = config.tracking.uri
     if uri.startswith(_SQLITE):
         folder = Path(uri.removeprefix(_SQLITE)).parent
         if not os.access(folder, os.W_OK):
-            return Finding("mlflow", "failure", f"{uri}: cannot be written", "tracking.uri")
-        what = f"{uri}, a file: only this machine sees it"
+            return Finding(
+                "mlflow", "failure", f"{uri} cannot be written", "set tracking.uri to another file"
+            )
+        state = f"{uri} is a file that only this machine can reach"
         fix = (
-            f"nothing on one machine (mlflow ui --backend-store-uri {uri}); for a cluster start "
-            "mlflow server and set MLFLOW_TRACKING_URI"
+            f"for one machine, nothing to do (mlflow ui --backend-store-uri {uri}); for a cluster, "
+            "start an MLflow server and set MLFLOW_TRACKING_URI"
         )
-        return Finding("mlflow", "warning", what, fix)
+        return Finding("mlflow", "warning", state, fix)
     try:
         ping(uri)
     except MmtppError as error:
-        return Finding("mlflow", "failure", error.what, error.cause)
+        return Finding("mlflow", "failure", error.problem, error.cause)
     return Finding("mlflow", "ok", f"{uri} answers")
 
 
 def check_ray() -> Iterator[Finding]:
-    """The token, and the cluster where one is named."""
+    """Check the permissions of the token, and the cluster if ``RAY_ADDRESS`` is set."""
     token = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
     path = Path(token).expanduser()
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        yield Finding("ray token", "warning", f"{path}: others may read it", f"chmod 600 {path}")
+        yield Finding("ray token", "warning", f"other users may read {path}", f"chmod 600 {path}")
     address = os.environ.get("RAY_ADDRESS", "")
     if not address:
         yield Finding("ray", "ok", "RAY_ADDRESS is not set: jobs start Ray on this machine")
@@ -122,21 +124,26 @@ def check_ray() -> Iterator[Finding]:
         yield Finding(
             "ray",
             "failure",
-            f"RAY_ADDRESS = {address} is the job server's",
-            "RAY_API_SERVER_ADDRESS is for it; RAY_ADDRESS is HOST:6379",
+            f"RAY_ADDRESS = {address} is the address of the job server",
+            "set RAY_API_SERVER_ADDRESS to this address, and RAY_ADDRESS to HOST:6379",
         )
         return
     command = [sys.executable, "-c", _RESOURCES.format(address=address)]
-    fix = "the cluster's address and token: RAY_ADDRESS, RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH"
+    fix = (
+        "check the address and the token of the cluster: RAY_ADDRESS, RAY_AUTH_MODE=token, "
+        "RAY_AUTH_TOKEN_PATH"
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=RAY_S, check=False)
+        process = subprocess.run(
+            command, capture_output=True, text=True, timeout=RAY_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired:
-        yield Finding("ray", "failure", f"{address} did not answer in {RAY_S} s", fix)
+        yield Finding("ray", "failure", f"{address} did not answer in {RAY_TIMEOUT_S} s", fix)
         return
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        yield Finding("ray", "failure", f"{address}: {said[-1] if said else 'no answer'}", fix)
+    if process.returncode:
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        yield Finding("ray", "failure", f"{address}: {lines[-1] if lines else 'no answer'}", fix)
         return
-    version, nodes, resources = json.loads(done.stdout.splitlines()[-1])
-    cpus, gpus = (f"{resources.get(each, 0):g} {each}s" for each in ("CPU", "GPU"))
+    version, nodes, resources = json.loads(process.stdout.splitlines()[-1])
+    cpus, gpus = (f"{resources.get(resource, 0):g} {resource}s" for resource in ("CPU", "GPU"))
     yield Finding("ray", "ok", f"{address}: {nodes} machines, {cpus}, {gpus}, Ray {version}")

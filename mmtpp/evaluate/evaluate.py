@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from mmtpp.config.fingerprint import run_name
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import EVENT_TASKS, check_futures
 from mmtpp.core.errors import DataError
+from mmtpp.core.tasks import EVENT_TASKS, check_futures
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.settings import assemble_settings, store_vocabulary
 from mmtpp.evaluate.answers import evaluate_answers

@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import TASKS
 from mmtpp.core.events import NO_FRAME
 from mmtpp.core.row import Row
+from mmtpp.core.tasks import TASKS
 from mmtpp.data.samples.actors import iter_samples
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.assemble_settings import AssembleSettings

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig, Tasks
-from mmtpp.core.branches import EVENT_TASKS
 from mmtpp.core.errors import DataError
 from mmtpp.core.supervision import EveryEvent
+from mmtpp.core.tasks import EVENT_TASKS
 from mmtpp.data.samples.actors import iter_samples
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
@@ -192,7 +192,7 @@ def read_histories(settings: AssembleSettings, codes: list[int]) -> list[History
     place_of[codes] = np.arange(len(codes))
     histories: list[History] = []
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.of(sequence.times)
+        first, last = settings.time_range.event_range(sequence.times)
         start, end = sequence.span(settings.split)
         last = min(last, end)
         if start < last and last - first > 1:

@@ -24,8 +24,8 @@ from scipy.optimize import linear_sum_assignment
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
-from mmtpp.core.intervals import IntervalGrid
-from mmtpp.core.order import seed_from
+from mmtpp.core.interval_forecasts import IntervalGrid
+from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import FutureOrigins
 from mmtpp.data.samples.actors import iter_samples
 from mmtpp.data.samples.assemble import Assembler

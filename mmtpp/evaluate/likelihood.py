@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.scores import LossSums
+from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.data.samples.actors import iter_samples
 from mmtpp.data.samples.assemble_settings import AssembleSettings
@@ -38,7 +38,7 @@ def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
     reader = StoreReader(settings.store)
     statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.of(sequence.times)
+        first, last = settings.time_range.event_range(sequence.times)
         start, end = sequence.span("train")
         last = min(last, end)
         if start < end and last - first > 1:

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mmtpp.core.scores import LossSums, score_events
+from mmtpp.core.event_scores import score_events
+from mmtpp.core.loss_sums import LossSums
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.row_table import row_from_arrow
@@ -67,7 +68,7 @@ class WindowScorer:
         result = score_events(nll, modality, row.event[labels], best)
         target = row.event_is_target[result.event]
         events = result.event[target]
-        losses = LossSums.of(nll, modality)
+        losses = LossSums.from_labels(nll, modality)
         predicted = int(_values(assembled, "event_is_scored", index).sum())
         count = len(events)
         if count == 0:
@@ -85,7 +86,7 @@ class WindowScorer:
             "type": row.event_type[events],
             "previous_type": _values(assembled, "event_previous_type", index)[events],
             "joint_predicted_type": self._codes[result.predicted_type[target]],
-            "interval_code_nll": result.interval_nll[target],
+            "interval_code_nll": result.interval_code_nll[target],
             "joint_type_nll": result.type_nll[target],
             "text_nll": result.text_nll[target],
             "window_nll": [losses.nll if place == 0 else None for place in range(count)],

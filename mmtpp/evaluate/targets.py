@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import TASKS
-from mmtpp.core.intervals import IntervalForecasts, IntervalGrid
-from mmtpp.core.order import seed_from
+from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.row import Row
+from mmtpp.core.seeds import seed_from
+from mmtpp.core.tasks import TASKS
 from mmtpp.core.timecode import bin_edges, encode_intervals
 from mmtpp.core.tokens import Modality
 from mmtpp.data.samples.assemble import Assembler

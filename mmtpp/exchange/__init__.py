@@ -1,1 +1,1 @@
-"""Event stores in the formats of other projects."""
+"""Event stores written in the formats of other projects (``mmtpp convert``)."""

@@ -1,7 +1,7 @@
-"""An event store as EasyTPP's JSON, or as a folder that Hugging Face ``datasets`` loads.
+"""Writes an event store as JSON of EasyTPP, or as a folder for Hugging Face ``datasets``.
 
-Sequences are written file after file of the store, so memory does not grow with it. Both formats
-are read back by ``jobs/prepare.py``: ``source.kind = easytpp``, and ``columns``.
+One file of the store is in memory at a time. ``jobs/prepare.py`` reads both formats:
+``source.kind = easytpp`` and ``source.kind = columns``.
 """
 
 import json
@@ -29,7 +29,7 @@ COLUMNS = {
     "text": "texts",
     "image": "images",
 }
-"""``source.columns`` of the folder for ``datasets``."""
+"""``source.columns`` that read the folder for ``datasets``."""
 _SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),
@@ -37,28 +37,29 @@ _SCHEMA = pa.schema(
         ("types", pa.list_(pa.int16())),
         ("type_names", pa.list_(pa.string())),
         ("texts", pa.list_(pa.string())),
-        ("images", pa.list_(pa.string())),  # paths below the folder
+        ("images", pa.list_(pa.string())),  # paths relative to the folder
     ]
 )
 
 
 def to_easytpp(store_uri: str, folder: Path) -> dict[str, int]:
-    """Write ``train.json``, ``dev.json`` and ``test.json``: times and types, which is all that
-    EasyTPP knows of an event.
+    """Write ``train.json``, ``dev.json`` and ``test.json`` with times and types.
+
+    Texts and images are left out, because EasyTPP does not support them.
 
     Args:
-        store_uri: of the store.
-        folder: local, empty or new.
+        store_uri: Location of the event store.
+        folder: Local folder that is empty or does not exist.
 
     Returns:
-        Sequences of each split.
+        Number of sequences in each split.
 
     Raises:
-        DataError: the folder holds something else.
-        StorageError: there is no store.
+        DataError: The folder is not empty.
+        StorageError: There is no store.
     """
     manifest = load_manifest(store_uri)
-    _make(folder)
+    _create_folder(folder)
     num_types = len(manifest.type_counts)
     counts = dict.fromkeys(EASYTPP_NAMES, 0)
     with ExitStack() as stack:
@@ -68,7 +69,7 @@ def to_easytpp(store_uri: str, folder: Path) -> dict[str, int]:
         }
         for file in files.values():
             file.write("[")
-        for split, sequence in _all(store_uri, manifest):
+        for split, sequence in _read_sequences(store_uri, manifest):
             row = {
                 "dim_process": num_types,
                 "seq_idx": counts[split],
@@ -85,25 +86,26 @@ def to_easytpp(store_uri: str, folder: Path) -> dict[str, int]:
 
 
 def to_datasets(store_uri: str, folder: Path) -> dict[str, int]:
-    """Write a folder for ``datasets.load_dataset``: a Parquet file a split, one row a sequence, the
-    images beside them, and a card.
+    """Write a folder for ``datasets.load_dataset``.
+
+    It holds one Parquet file per split with one row per sequence, the images, and a dataset card.
 
     Args:
-        store_uri: of the store.
-        folder: local, empty or new.
+        store_uri: Location of the event store.
+        folder: Local folder that is empty or does not exist.
 
     Returns:
-        Sequences of each split.
+        Number of sequences in each split.
 
     Raises:
-        DataError: the folder holds something else.
-        StorageError: there is no store.
+        DataError: The folder is not empty.
+        StorageError: There is no store.
     """
     manifest = load_manifest(store_uri)
-    _make(folder)
+    _create_folder(folder)
     (folder / "data").mkdir()
     counts = dict.fromkeys(EASYTPP_NAMES, 0)
-    written: dict[str, str] = {}
+    image_paths: dict[str, str] = {}
     with ExitStack() as stack:
         writers = {
             split: stack.enter_context(
@@ -111,7 +113,7 @@ def to_datasets(store_uri: str, folder: Path) -> dict[str, int]:
             )
             for split in counts
         }
-        for split, sequence in _all(store_uri, manifest):
+        for split, sequence in _read_sequences(store_uri, manifest):
             names = manifest.type_names
             row = {
                 "sequence_id": sequence.sequence_id,
@@ -123,8 +125,8 @@ def to_datasets(store_uri: str, folder: Path) -> dict[str, int]:
                 ],
                 "texts": list(sequence.texts),
                 "images": [
-                    _image(each, written, folder, manifest.image_px) if each else None
-                    for each in sequence.images
+                    _write_image(image, image_paths, folder, manifest.image_px) if image else None
+                    for image in sequence.images
                 ],
             }
             writers[split].write_table(pa.Table.from_pylist([row], _SCHEMA))
@@ -133,26 +135,38 @@ def to_datasets(store_uri: str, folder: Path) -> dict[str, int]:
     return counts
 
 
-def _all(store_uri: str, manifest: Manifest) -> Iterator[tuple[str, EventSequence]]:
+def _read_sequences(store_uri: str, manifest: Manifest) -> Iterator[tuple[str, EventSequence]]:
+    """The split and the events of each sequence, in the order of the store."""
     for file in store_reader(store_uri, manifest).files():
         yield from stored_sequences(store_uri, manifest, file)
 
 
-def _make(folder: Path) -> None:
+def _create_folder(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
-        raise DataError("the folder is not empty", where=str(folder), cause="name a new one")
+        raise DataError("the folder is not empty", where=str(folder), cause="name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _image(name: str, written: dict[str, str], folder: Path, image_px: int) -> str:
-    """Path of a frame, written once."""
-    if name not in written:
-        written[name] = f"images/{len(written) // 1000:04d}/{len(written):07d}.png"
-        path = folder / written[name]
+def _write_image(uri: str, image_paths: dict[str, str], folder: Path, image_px: int) -> str:
+    """Write a stored image as PNG unless it was written before.
+
+    Args:
+        uri: Image of the store.
+        image_paths: Path of each written image, relative to the folder; the new path is added.
+        folder: Output folder.
+        image_px: Side of the image, in pixels.
+
+    Returns:
+        The path of the image relative to the folder.
+    """
+    if uri not in image_paths:
+        number = len(image_paths)
+        image_paths[uri] = f"images/{number // 1000:04d}/{number:07d}.png"
+        path = folder / image_paths[uri]
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = load_image(name, image_px=image_px)
+        pixels = load_image(uri, image_px=image_px)
         path.write_bytes(encode_image(pixels, image_px=image_px, kind="PNG"))
-    return written[name]
+    return image_paths[uri]
 
 
 def _card(manifest: Manifest, counts: dict[str, int]) -> str:
@@ -169,13 +183,13 @@ configs:
 ---
 # Event sequences
 
-One row a sequence: `times` in units of {manifest.seconds_per_unit:g} s, `types` (codes) and
-`type_names`, `texts`, and `images`, paths of {manifest.image_px}-pixel PNG files below this folder
-or null. {manifest.events_kept:,} events; types: {names}.
+One row per sequence: `times` in units of {manifest.seconds_per_unit:g} s, `types` (codes) and
+`type_names`, `texts`, and `images`: the path of a {manifest.image_px}-pixel PNG file relative to
+this folder, or null. {manifest.events_kept:,} events; types: {names}.
 
 | split | sequences |
 |---|---|
 {rows}
 
-Written from the event store `{manifest.fingerprint[:16]}` by `python -m mmtpp convert`.
+Written from the event store `{manifest.fingerprint[:16]}` by `mmtpp convert`.
 """

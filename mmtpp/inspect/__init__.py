@@ -1,1 +1,1 @@
-"""What there is to know of a data set before any GPU time is spent on it."""
+"""Figures of a data set before any GPU time is spent on it: contents, errors, compression."""

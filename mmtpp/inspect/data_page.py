@@ -1,6 +1,6 @@
-"""The report as one self-contained HTML page: tables, plots, and a sequence drawn.
+"""The report as one self-contained HTML page: tables, plots, and a drawing of one sequence.
 
-Everything a data set brings, names, texts and error texts, is escaped; the page loads nothing.
+Names, texts and error messages of the data set are escaped. The page loads no other resources.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import compress
-from mmtpp.core.durations import TimeScale, duration, ticks, typical
+from mmtpp.core.durations import TimeScale, axis_ticks, format_duration, typical_unit
 from mmtpp.data.settings import compression_of
 from mmtpp.evaluate.report.style import BLUE, COLORS, GREY, as_svg, cut, environment, log_axis, plot
 from mmtpp.inspect.dataset import DataSet
@@ -18,14 +18,14 @@ from mmtpp.inspect.measure import QUANTILES, Report
 
 DRAWN_EVENTS = 200
 MAX_BARS = 24
-MAX_NAME = 60  # letters of a type's name
+MAX_NAME = 60  # characters of a type's name
 
 
 def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        report: What ``measure`` found.
+        report: Result of ``measure``.
         data: The measured data set, for the drawing.
         config: Settings of the compression in the drawing.
     """
@@ -64,20 +64,20 @@ def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
 
 
 def _span(data: DataSet) -> tuple[float, float]:
-    """The first and the last time of all sequences."""
-    return min(each[0] for each in data.times), max(each[-1] for each in data.times)
+    """The first and the last time over all sequences."""
+    return min(times[0] for times in data.times), max(times[-1] for times in data.times)
 
 
 def _intervals(data: DataSet) -> Figure:
-    waits = np.concatenate([each.intervals[1:] for each in data.events])
+    waits = np.concatenate([sequence.intervals[1:] for sequence in data.events])
     positive = waits[waits > 0] * data.seconds_per_unit
     figure, axes = plot()
     if len(positive):
         low, high = positive.min(), positive.max()
         axes.hist(positive, bins=np.geomspace(low, max(high, low * 1.01), 60).tolist(), color=BLUE)
         log_axis(axes)
-        places = ticks(*axes.get_xlim(), most=6)
-        axes.set_xticks(places, [duration(place) for place in places])
+        places = axis_ticks(*axes.get_xlim(), most=6)
+        axes.set_xticks(places, [format_duration(place) for place in places])
     zero = 1 - len(positive) / max(1, len(waits))
     axes.set_xlabel(f"interval ({zero:.1%} are zero)")
     axes.set_ylabel("events")
@@ -86,14 +86,14 @@ def _intervals(data: DataSet) -> Figure:
 
 def _lengths(data: DataSet) -> Figure:
     figure, axes = plot()
-    axes.hist([len(each) for each in data.events], bins=40, color=BLUE)
+    axes.hist([len(sequence) for sequence in data.events], bins=40, color=BLUE)
     axes.set_xlabel("events in a sequence")
     axes.set_ylabel("sequences")
     return figure
 
 
 def _texts(data: DataSet) -> Figure:
-    tokens = np.concatenate([np.diff(each.text_offsets) for each in data.events])
+    tokens = np.concatenate([np.diff(sequence.text_offsets) for sequence in data.events])
     figure, axes = plot()
     top = max(1, int(np.quantile(tokens, 0.99)))
     bins = np.linspace(-0.5, top + 0.5, min(top + 1, 60) + 1).tolist()
@@ -126,17 +126,17 @@ def _deltas(report: Report) -> Figure:
 
 
 def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
-    """The sequence of median length: its first events in time, kept and compressed."""
-    order = np.argsort([len(each) for each in data.events], kind="stable")
+    """Draw the first events of the sequence of median length, kept and compressed."""
+    order = np.argsort([len(sequence) for sequence in data.events], kind="stable")
     chosen = int(order[len(order) // 2])
     times = data.times[chosen][:DRAWN_EVENTS]
     seconds = data.seconds_per_unit
     times = (times - times[0]) * seconds
-    unit = typical([float(times[-1])])
+    unit = typical_unit([float(times[-1])])
     events = data.events[chosen].slice(0, len(times))
     marked = compress(events, replace(compression_of(config), seed=0))
     waits = events.intervals * seconds
-    wait_unit = typical([float(waits.max(initial=0.0))])
+    wait_unit = typical_unit([float(waits.max(initial=0.0))])
     figure, axes = plot(width=11.6, height=3.4)
     for is_similar, color, label in ((True, GREY, "compressed"), (False, BLUE, "kept")):
         where = marked.similar == is_similar
@@ -183,13 +183,13 @@ _PAGE = """<!doctype html>
 <tr><th scope="row">rejected, {{ cause }}</th><td>{{ "{:,}".format(count) }}</td></tr>
 {% endfor %}
 {% for kind, count in r.left_out_by_kind.items() %}
-<tr><th scope="row">left out, no event: {{ kind }}</th><td>{{ "{:,}".format(count) }}</td></tr>
+<tr><th scope="row">not an event: {{ kind }}</th><td>{{ "{:,}".format(count) }}</td></tr>
 {% endfor %}
 {% for kind, count in r.files_not_read.items() %}
 <tr><th scope="row">files not read, {{ kind }}</th><td>{{ "{:,}".format(count) }}</td></tr>
 {% endfor %}
 <tr><th scope="row">reordered by time</th><td>{{ "{:,}".format(r.num_reordered) }}</td></tr>
-<tr><th scope="row">declared interval is not that of the times</th>
+<tr><th scope="row">declared interval differs from that of the times</th>
 <td>{{ "{:,}".format(r.num_disagreeing) }}</td></tr>
 <tr><th scope="row">events with an image</th>
 <td>{{ "{:,}".format(r.num_events_with_image) }}</td></tr>
@@ -199,19 +199,20 @@ _PAGE = """<!doctype html>
 <tr><th scope="row">distinct texts</th><td>{{ "{:,}".format(r.num_distinct_texts) }}</td></tr>
 </table>
 {% if r.num_texts_truncated %}
-<p class="hint">Texts that are longer than template.max_text_tokens =
-{{ r.max_text_tokens }}: {{ "{:,}".format(r.num_texts_truncated) }}. Samples hold them
-truncated.</p>
+<p class="hint">Texts longer than template.max_text_tokens =
+{{ r.max_text_tokens }}: {{ "{:,}".format(r.num_texts_truncated) }}. Samples truncate
+them.</p>
 {% endif %}
 {% if r.num_too_long %}
 <p class="hint">Events that do not fit window.max_tokens = {{ r.max_tokens }}:
-{{ "{:,}".format(r.num_too_long) }}. Samples hold their texts in part, unless
-window.long_events = stop. Raise window.max_tokens, or set template.max_text_tokens.</p>
+{{ "{:,}".format(r.num_too_long) }}. Samples truncate their texts, and
+window.long_events = stop refuses them. Raise window.max_tokens, or set
+template.max_text_tokens.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Events that do not fit"><table>
 <tr><th scope="col">sequence</th><th scope="col">event</th><th scope="col">tokens</th></tr>
-{% for each in r.too_long %}
-<tr><td class="name">{{ each.sequence }}</td><td>{{ each.event }}</td>
-<td>{{ "{:,}".format(each.tokens) }}</td></tr>
+{% for event in r.too_long %}
+<tr><td class="name">{{ event.sequence }}</td><td>{{ event.event }}</td>
+<td>{{ "{:,}".format(event.tokens) }}</td></tr>
 {% endfor %}
 </table></div>
 {% endif %}
@@ -219,13 +220,13 @@ window.long_events = stop. Raise window.max_tokens, or set template.max_text_tok
 <p class="hint">{{ sentence }}</p>
 {% endfor %}
 {% if r.rejected_examples %}
-<h2>The first rejected records</h2>
+<h2>First rejected records</h2>
 <div class="wide" tabindex="0" role="region" aria-label="Rejected records">
 <table class="records"><tr><th scope="col">file</th><th scope="col">record</th>
 <th scope="col">cause</th><th scope="col">detail</th></tr>
-{% for each in r.rejected_examples %}
-<tr><td class="text">{{ each.path }}</td><td>{{ each.row }}</td><td>{{ each.cause }}</td>
-<td class="text detail">{{ each.detail }}</td></tr>
+{% for record in r.rejected_examples %}
+<tr><td class="text">{{ record.path }}</td><td>{{ record.row }}</td><td>{{ record.cause }}</td>
+<td class="text detail">{{ record.detail }}</td></tr>
 {% endfor %}
 </table></div>
 {% endif %}
@@ -281,7 +282,7 @@ window.long_events = stop. Raise window.max_tokens, or set template.max_text_tok
 {% endmacro %}
 <h2>Compression</h2>
 {{ choices(r.choices) }}
-<h2>Styles, with the compression that is set</h2>
+<h2>Template styles, with the compression of the settings</h2>
 {{ choices(r.styles) }}
 </main></body></html>
 """

@@ -1,4 +1,4 @@
-"""Loading a data set to look at it: raw files as ``prepare`` would read them, or an event store."""
+"""A data set in memory: raw files, read like ``prepare`` reads them, or an event store."""
 
 import posixpath
 from collections import Counter
@@ -8,13 +8,14 @@ import numpy as np
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import Events, Rejected
-from mmtpp.core.losses import Losses
-from mmtpp.data.encode.given_parts import looks_given
-from mmtpp.data.encode.listing import IMAGE_SUFFIXES
-from mmtpp.data.encode.raw_data import RawData, read_raw, tokenised
-from mmtpp.data.encode.type_names import types_line
+from mmtpp.core.rejection_summary import RejectionSummary
+from mmtpp.data.encode.given_splits import unused_splits_warning
+from mmtpp.data.encode.raw_dataset import RawDataset, load_raw_dataset
+from mmtpp.data.encode.source_listing import IMAGE_SUFFIXES
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
+from mmtpp.data.encode.type_names import types_setting
 from mmtpp.data.settings import store_vocabulary
-from mmtpp.data.sources.types import AUTO
+from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.data.store.contents import all_rejected, store_reader, stored_rejected, stored_words
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
@@ -29,27 +30,31 @@ class DataSet:
     """A data set in memory.
 
     Attributes:
-        uri: where it is.
-        kind: of source, or ``event store``.
-        seconds_per_unit: of its times.
-        times_are_dates: Times count from 1970-01-01T00:00:00 UTC.
-        type_names: by code, possibly empty.
-        vocabulary: that its texts are counted with.
-        vocabulary_name: what to call it.
-        num_files: read, of ``num_files_there``.
-        names: of the sequences.
-        times: (E,) of each sequence, in the source's unit.
-        events: of each sequence.
-        texts: of each sequence.
-        num_read, num_reordered, num_disagreeing, num_folded: Numbers of events.
-        left_out: Number of records that are no events of this kind of source, by kind.
+        uri: Location of the data set.
+        kind: Format of the source, ``source.kind``, or ``event store``.
+        seconds_per_unit: Length of one time unit, in seconds.
+        type_names: Names of the event types by code; empty if types have no names.
+        vocabulary: Vocabulary that tokenises the texts.
+        vocabulary_name: Description of the vocabulary, for reports.
+        num_files: Number of files that were read.
+        num_files_there: Number of files in the source.
+        names: Id of each sequence.
+        times: (E,) times of the events of each sequence, in the source's time unit.
+        events: Events of each sequence.
+        texts: Texts of the events of each sequence.
+        num_read: Number of records that were read.
+        num_reordered: Number of events that were not in the order of their times.
+        num_disagreeing: Number of events whose declared interval differs from that of the times.
+        num_folded: Number of events of rare types that were counted as type ``other``.
+        left_out: Number of records that are not events, by kind of record.
         files_not_read: Number of files that hold no events, by suffix.
-        rejected: Number of events by cause.
-        examples: the first few rejected records.
-        num_images_missing: distinct images that events name and that are not there.
-        image_px: side of the images of a store; None for raw files.
-        hints: what to change before preparing it.
-        losses: sequences that lack their newest event or all events.
+        rejected: Number of rejected records, by cause.
+        examples: First rejected records, at most ``MAX_EXAMPLES``.
+        num_images_missing: Number of distinct images that events name and that do not exist.
+        image_px: Side of the images in a store, in pixels; None for raw files.
+        hints: Recommended changes of the settings before ``prepare``.
+        times_are_dates: Whether times count from 1970-01-01T00:00:00 UTC.
+        losses: Sequences that lost their newest event or all events by rejected records.
     """
 
     uri: str
@@ -76,19 +81,21 @@ class DataSet:
     image_px: int | None = None
     hints: list[str] = field(default_factory=list)
     times_are_dates: bool = False
-    losses: Losses = field(default_factory=lambda: Losses({}, (), ()))
+    losses: RejectionSummary = field(default_factory=lambda: RejectionSummary({}, (), ()))
 
 
 def load(config: RunConfig, *, max_files: int) -> DataSet:
-    """Load ``source.uri``: an event store where a manifest says so, else raw files.
+    """Load ``source.uri``: an event store if it has a manifest, raw files otherwise.
 
     Args:
-        config: source, template and model settings.
-        max_files: of raw files, evenly spread over the source; 0 for all.
+        config: Settings; the sections source, split and model are used.
+        max_files: Number of raw files to read, evenly spaced over the source; 0 reads all files.
 
     Raises:
-        DataError: no files, or no events in them.
-        ConfigError, StorageError, ModelError: as for ``prepare``.
+        DataError: There are no files, or no events in them.
+        ConfigError: The settings of the source are wrong.
+        StorageError: The location cannot be reached.
+        ModelError: ``model.path`` has no tokenizer.
     """
     manifest = find_manifest(config.source.uri)
     if manifest is not None:
@@ -98,7 +105,7 @@ def load(config: RunConfig, *, max_files: int) -> DataSet:
 
 def _load_source(config: RunConfig, max_files: int) -> DataSet:
     source = config.source
-    raw = read_raw(source, max_files=max_files)
+    raw = load_raw_dataset(source, max_files=max_files)
     texts = [sequence.texts for sequence in raw.sequences]
     vocabulary, vocabulary_name = _vocabulary(config, texts)
     data = DataSet(
@@ -112,7 +119,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         num_files_there=raw.num_files_there,
         names=[sequence.sequence_id for sequence in raw.sequences],
         times=[sequence.times for sequence in raw.sequences],
-        events=tokenised(raw.sequences, vocabulary),
+        events=tokenise_sequences(raw.sequences, vocabulary),
         texts=texts,
         num_read=raw.counts.num_read,
         num_reordered=raw.counts.num_reordered,
@@ -128,44 +135,49 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
     )
     folder, file = split_file(source.uri)
     paths = [path for path, _ in list_source(folder, file)]
-    if warning := looks_given(paths, by=config.split.by):
+    if warning := unused_splits_warning(paths, by=config.split.by):
         data.hints.append(warning)
     if raw.has_found_names:
         data.hints.append(
             f'types are named in the files: set source.types = "{AUTO}", or '
-            f"{types_line(raw.type_names)}"
+            f"{types_setting(raw.type_names)}"
         )
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
-    if repeated and config.split.by != "given":  # ids of parts as given are told apart
+    if repeated and config.split.by != "given":  # with given splits, ids include the split
         data.hints.append(
-            f"{len(repeated)} sequence ids occur in several files, {repeated[0]!r} is one: prepare "
-            "refuses them; put the events of a sequence into one file"
+            f"{len(repeated)} sequence ids occur in several files, for example {repeated[0]!r}: "
+            "prepare refuses them; put the events of a sequence into one file"
         )
     return data
 
 
 def _vocabulary(config: RunConfig, texts: list[tuple[str, ...]]) -> tuple[Vocabulary, str]:
     if config.model.path:
-        return load_model_vocabulary(config.model.path), f"that of {config.model.path}"
+        return load_model_vocabulary(config.model.path), f"the vocabulary of {config.model.path}"
     size = config.model.tokenizer_size
-    trained = train_tokenizer((text for each in texts for text in each), size=size)
-    name = f"{size} entries trained on these texts; set model.path for that of your model"
+    trained = train_tokenizer(
+        (text for sequence_texts in texts for text in sequence_texts), size=size
+    )
+    name = (
+        f"a vocabulary of {size} tokens trained on these texts; "
+        "set model.path to use the vocabulary of your model"
+    )
     return Vocabulary(trained), name
 
 
-def _missing_images(raw: RawData) -> int:
-    wanted = {
+def _missing_images(raw: RawDataset) -> int:
+    named = {
         posixpath.normpath(image)
         for sequence in raw.sequences
         for image in sequence.images
         if image
     }
-    if not wanted:
+    if not named:
         return 0
     _, root = filesystem_of(raw.root)
     suffixes = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
-    there = {info.path.removeprefix(root).lstrip("/") for info in list_files(raw.root, suffixes)}
-    return len(wanted - there)
+    existing = {info.path.removeprefix(root).lstrip("/") for info in list_files(raw.root, suffixes)}
+    return len(named - existing)
 
 
 def _load_store(uri: str, manifest: Manifest) -> DataSet:
@@ -176,7 +188,7 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         seconds_per_unit=manifest.seconds_per_unit,
         type_names=tuple(manifest.type_names),
         vocabulary=store_vocabulary(uri, manifest),
-        vocabulary_name=f"the store's, {manifest.vocabulary_hash[:12]}",
+        vocabulary_name=f"the vocabulary of the store, {manifest.vocabulary_hash[:12]}",
         num_files=len(reader.files()),
         num_files_there=len(reader.files()),
         num_read=manifest.events_read,
@@ -197,6 +209,8 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         if len(data.examples) < MAX_EXAMPLES:
             data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
     del data.examples[MAX_EXAMPLES:]
-    last_times = {name: float(each[-1]) for name, each in zip(data.names, data.times, strict=True)}
-    data.losses = Losses.of(all_rejected(uri, manifest), last_times)
+    last_times = {
+        name: float(times[-1]) for name, times in zip(data.names, data.times, strict=True)
+    }
+    data.losses = RejectionSummary.from_records(all_rejected(uri, manifest), last_times)
     return data

@@ -1,5 +1,6 @@
-"""Measuring a data set: what is in it, and what each compression would make of it."""
+"""Figures of a data set, and its size under each compression and template style."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -9,31 +10,34 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import Compression, compress
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.packing import pack
-from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
-from mmtpp.core.template import STYLES, Template
+from mmtpp.core.template import STYLES, Template, TemplateSettings
+from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
 from mmtpp.core.window import Window, cut_windows, events_that_fit
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.inspect.dataset import DataSet
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 STRATEGIES = ("temporal", "anchored", "relative", "hybrid")
-# Without --deltas, thresholds at which temporal compression marks about these shares.
+# Default deltas are chosen so that temporal compression marks about these shares of the events.
 SHARES = (0.1, 0.25, 0.5, 0.75)
-MAX_TOO_LONG = 10  # events that are named
+MAX_TOO_LONG = 10  # number of events listed in ``Report.too_long``
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What one way of writing the data set gives.
+class Representation:
+    """A template style with a compression, and the size of the data set written in it.
 
     Attributes:
-        style, strategy, delta: of it.
-        compressed: share of the events that are marked similar.
-        tokens_per_event: over the whole data set, prefix included.
-        events_per_context: mean over all starts from which a sequence fills the context; None
-            where no sequence does.
-        num_windows, num_samples: after cutting and packing.
-        full: share of the samples' tokens that are used.
+        style: Template style, ``template.style``.
+        strategy: Compression strategy, ``compression.strategy``.
+        delta: Compression threshold in the source's time unit, ``compression.delta``.
+        compressed: Share of the events that are marked similar.
+        tokens_per_event: Mean number of tokens per event over the data set, with the prefixes.
+        events_per_context: Mean number of events in a context, over all start positions from which
+            a sequence fills the context; None if no sequence fills it.
+        num_windows: Number of windows that the sequences are cut into.
+        num_samples: Number of packed samples.
+        full: Share of the samples' tokens that are used.
     """
 
     style: str
@@ -49,12 +53,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything measured; ``as_dict`` for programs.
+    """All figures of a data set. ``as_dict`` is its JSON form.
 
-    Quantiles are ordered as ``QUANTILES``. Intervals leave out the first event of each sequence.
-    ``losses`` names sequences without their newest event, and those without any.
-    ``num_too_long`` is the number of events that do not fit ``max_tokens``, and ``too_long`` names
-    the longest of them: ``sequence``, ``event`` from 0 and ``tokens``.
+    Quantiles are in the order of ``QUANTILES``. Intervals exclude the first event of a sequence.
+    ``losses`` are sentences about sequences that lost their newest event or all events.
+    ``num_too_long`` is the number of events that do not fit into ``max_tokens``. ``too_long`` lists
+    the longest of these events: ``sequence``, ``event`` (counted from 0) and ``tokens``.
     """
 
     uri: str
@@ -93,11 +97,11 @@ class Report:
     num_images: int
     num_images_missing: int
     share_of_image_changes: float
-    choices: list[Choice]
-    styles: list[Choice]
+    choices: list[Representation]
+    styles: list[Representation]
 
     def as_dict(self) -> dict[str, object]:
-        """The report as plain values, quantiles with their orders."""
+        """The report as plain values for JSON, with the orders of its quantiles."""
         return {"quantiles": list(QUANTILES), **asdict(self)}
 
 
@@ -105,55 +109,47 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
     """Measure a data set.
 
     Args:
-        data: of ``load``.
-        config: template, window and compression settings.
-        deltas: thresholds to try, in the source's unit; empty to choose them from the data.
+        data: Data set in memory, from ``load``.
+        config: Settings; the sections template, window and compression are used.
+        deltas: Compression thresholds to compare, in the source's time unit. If empty, they are
+            chosen from the data.
 
     Raises:
-        ValueError: an event does not fit the context even without its text.
+        ValueError: An event does not fit the context even without its text.
     """
-    limit = config.template.max_text_tokens
-    truncated = sum(int((np.diff(each.text_offsets) > limit).sum()) for each in data.events)
-    events = [shorten(each, limit or None) for each in data.events]
-    waits = np.concatenate([each.intervals[1:] for each in events])
-    lengths = np.array([len(each) for each in events])
-    text_tokens = np.concatenate([np.diff(each.text_offsets) for each in events])
-    frames = np.concatenate([each.frames for each in events])
-    changes = np.concatenate([np.diff(each.frames) != 0 for each in events])
-    types = np.bincount(np.concatenate([each.types for each in events]))
-    template, max_tokens = template_of(config), config.window.max_tokens
+    max_text_tokens = config.template.max_text_tokens
+    events = [truncate_texts(sequence, max_text_tokens or None) for sequence in data.events]
+    template = template_of(config)
     if data.image_px:
         template = replace(template, image_tokens=(data.image_px // 28) ** 2)
-    ids = data.vocabulary.token_ids()
+    comparison = _Comparison(data, events, template, config.window.max_tokens)
+    return _report(comparison, compression_of(config), deltas, max_text_tokens)
 
-    def choice(style: str, compression: Compression) -> Choice:
-        return _choice(
-            [compress(each, compression) for each in events],
-            Template(ids, replace(template, style=style)),
-            compression,
-            max_tokens,
-        )
 
-    num_too_long, too_long = _too_long(data.names, events, Template(ids, template), max_tokens)
-    chosen = compression_of(config)
-    rows = [choice(template.style, Compression("none"))]
-    rows += [
-        choice(template.style, replace(chosen, strategy=strategy, delta=delta))
-        for strategy in STRATEGIES
-        for delta in deltas or choose_deltas(events, strategy)
-    ]
+def _report(
+    comparison: "_Comparison",
+    compression: Compression,
+    deltas: tuple[float, ...],
+    max_text_tokens: int,
+) -> Report:
+    data, events = comparison.data, comparison.events
+    waits = np.concatenate([sequence.intervals[1:] for sequence in events])
+    lengths = np.array([len(sequence) for sequence in events])
+    text_tokens = np.concatenate([np.diff(sequence.text_offsets) for sequence in events])
+    frames = np.concatenate([sequence.frames for sequence in events])
+    num_too_long, too_long = comparison.too_long()
     return Report(
         uri=data.uri,
         kind=data.kind,
         vocabulary=data.vocabulary_name,
         hints=data.hints,
         seconds_per_unit=data.seconds_per_unit,
-        max_tokens=max_tokens,
-        max_text_tokens=limit,
-        num_texts_truncated=truncated if limit else 0,
+        max_tokens=comparison.max_tokens,
+        max_text_tokens=max_text_tokens,
+        num_texts_truncated=_num_truncated(data.events, max_text_tokens),
         num_too_long=num_too_long,
         too_long=too_long,
-        template=asdict(template),
+        template=asdict(comparison.template),
         num_files=data.num_files,
         num_files_there=data.num_files_there,
         num_sequences=len(events),
@@ -171,77 +167,148 @@ def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> R
         interval=_quantiles(waits),
         share_of_zero_intervals=_share(waits == 0),
         share_of_whole_intervals=_share(waits == np.floor(waits)),
-        types={_type_name(data, code): int(count) for code, count in enumerate(types) if count},
+        types=_count_types(data, events),
         text_tokens=_quantiles(text_tokens),
         share_of_empty_texts=_share(text_tokens == 0),
         num_distinct_texts=len({text for texts in data.texts for text in texts}),
         num_events_with_image=int((frames != NO_FRAME).sum()),
-        num_images=sum(len(set(each.frames.tolist()) - {NO_FRAME}) for each in events),
+        num_images=sum(len(set(sequence.frames.tolist()) - {NO_FRAME}) for sequence in events),
         num_images_missing=data.num_images_missing,
-        share_of_image_changes=_share(changes),
-        choices=rows,
-        styles=[choice(style, chosen) for style in STYLES],
+        share_of_image_changes=_share(_frame_changes(events)),
+        choices=comparison.compressions(compression, deltas),
+        styles=comparison.styles(compression),
     )
 
 
-def _too_long(
-    names: list[str], events: list[Events], template: Template, max_tokens: int
-) -> tuple[int, list[dict[str, object]]]:
-    """The number of events that do not fit the context, and the longest of them."""
-    found: list[tuple[int, int, str]] = []
-    for name, each in zip(names, events, strict=True):
-        tokens = template.alone(each)
-        places = np.flatnonzero(tokens > max_tokens).tolist()
-        found += [(int(tokens[place]), place, name) for place in places]
-    longest = sorted(found, key=lambda event: -event[0])[:MAX_TOO_LONG]
-    return len(found), [
-        {"sequence": name, "event": place, "tokens": tokens} for tokens, place, name in longest
-    ]
+def _count_types(data: DataSet, events: list[Events]) -> dict[str, int]:
+    """Number of events of each type that occurs, by the name of the type."""
+    counts = np.bincount(np.concatenate([sequence.types for sequence in events]))
+    names = data.type_names
+    return {
+        names[code] if code < len(names) else str(code): int(count)
+        for code, count in enumerate(counts)
+        if count
+    }
 
 
-def choose_deltas(events: list[Events], strategy: str) -> tuple[float, ...]:
-    """Thresholds at which the strategy's own comparison with the event before marks about
-    ``SHARES`` of the events, to two digits."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = [
-            np.log(each.intervals) if strategy == "relative" else each.intervals for each in events
+def _frame_changes(events: list[Events]) -> NDArray[np.bool_]:
+    """True for events that show another image than the event before in their sequence."""
+    return np.concatenate([np.diff(sequence.frames) != 0 for sequence in events])
+
+
+def _num_truncated(events: list[Events], max_text_tokens: int) -> int:
+    """Number of texts that are longer than the limit; 0 without a limit."""
+    if not max_text_tokens:
+        return 0
+    return sum(int((np.diff(sequence.text_offsets) > max_text_tokens).sum()) for sequence in events)
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Sizes of one data set in several representations.
+
+    Attributes:
+        data: The data set.
+        events: Events of each sequence, with truncated texts.
+        template: Template settings; ``styles`` changes the style.
+        max_tokens: Size of the context.
+    """
+
+    data: DataSet
+    events: list[Events]
+    template: TemplateSettings
+    max_tokens: int
+
+    def compressions(self, base: Compression, deltas: tuple[float, ...]) -> list[Representation]:
+        """Sizes without compression and with each strategy and threshold.
+
+        Args:
+            base: Compression whose strategy and delta are replaced.
+            deltas: Thresholds; if empty, they are chosen from the data for each strategy.
+        """
+        variants = [
+            replace(base, strategy=strategy, delta=delta)
+            for strategy in STRATEGIES
+            for delta in deltas or choose_deltas(self.events, strategy)
         ]
-        gaps = np.abs(np.concatenate([np.diff(each[1:]) for each in scale]))
+        style = self.template.style
+        return [self._size(style, variant) for variant in [Compression("none"), *variants]]
+
+    def styles(self, compression: Compression) -> list[Representation]:
+        """Sizes in each template style, with one compression."""
+        return [self._size(style, compression) for style in STYLES]
+
+    def too_long(self) -> tuple[int, list[dict[str, object]]]:
+        """The number of events that do not fit the context, and the longest of these events."""
+        template = self._template(self.template.style)
+        too_long: list[tuple[int, int, str]] = []
+        for name, sequence in zip(self.data.names, self.events, strict=True):
+            tokens = template.costs_alone(sequence)
+            places = np.flatnonzero(tokens > self.max_tokens).tolist()
+            too_long += [(int(tokens[place]), place, name) for place in places]
+        longest = sorted(too_long, key=lambda event: -event[0])[:MAX_TOO_LONG]
+        return len(too_long), [
+            {"sequence": name, "event": place, "tokens": tokens} for tokens, place, name in longest
+        ]
+
+    def _template(self, style: str) -> Template:
+        return Template(self.data.vocabulary.token_ids(), replace(self.template, style=style))
+
+    def _size(self, style: str, compression: Compression) -> Representation:
+        """Compress, cut and pack the data set in one representation."""
+        template, max_tokens = self._template(style), self.max_tokens
+
+        def cut(events: Events) -> list[Window]:
+            return cut_windows(events, template, max_tokens=max_tokens, overlap_fraction=0.0)
+
+        compressed = [compress(sequence, compression) for sequence in self.events]
+        fitted = [
+            cut_with_truncation(sequence, cut, max_tokens=max_tokens) for sequence in compressed
+        ]
+        lengths = [window.num_tokens for windows, _ in fitted for window in windows]
+        events = [
+            truncate_texts_to_fit(sequence, longest, max_tokens=max_tokens)
+            for sequence, (_, longest) in zip(compressed, fitted, strict=True)
+        ]
+        counts = np.concatenate(
+            [events_that_fit(sequence, template, max_tokens=max_tokens) for sequence in events]
+        )
+        samples = pack(lengths, max_tokens=max_tokens, seed=0)
+        num_events = sum(len(sequence) for sequence in events)
+        return Representation(
+            style=style,
+            strategy=compression.strategy,
+            delta=compression.delta,
+            compressed=sum(int(sequence.similar.sum()) for sequence in events) / num_events,
+            tokens_per_event=_num_tokens(events, template) / num_events,
+            events_per_context=float(counts.mean()) if len(counts) else None,
+            num_windows=len(lengths),
+            num_samples=len(samples),
+            full=sum(lengths) / (len(samples) * max_tokens) if samples else 0.0,
+        )
+
+
+def choose_deltas(events: Sequence[Events], strategy: str) -> tuple[float, ...]:
+    """Choose thresholds at which a strategy marks about ``SHARES`` of the events.
+
+    Thresholds are quantiles of the difference between an event's interval and the one before, in
+    the scale of the strategy, rounded to two digits.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = [
+            np.log(sequence.intervals) if strategy == "relative" else sequence.intervals
+            for sequence in events
+        ]
+        gaps = np.abs(np.concatenate([np.diff(intervals[1:]) for intervals in scaled]))
     gaps = gaps[np.isfinite(gaps)]
     if not len(gaps):
         return ()
-    found = (float(f"{np.quantile(gaps, share):.2g}") for share in SHARES)
-    return tuple(sorted({delta for delta in found if delta > 0}))
+    deltas = (float(f"{np.quantile(gaps, share):.2g}") for share in SHARES)
+    return tuple(sorted({delta for delta in deltas if delta > 0}))
 
 
-def _choice(
-    events: list[Events], template: Template, compression: Compression, max_tokens: int
-) -> Choice:
-    def cut(events: Events) -> list[Window]:
-        return cut_windows(events, template, max_tokens=max_tokens, overlap_fraction=0.0)
-
-    fitted = [fit_texts(each, cut, max_tokens=max_tokens) for each in events]
-    lengths = [window.num_tokens for windows, _ in fitted for window in windows]
-    events = [
-        shorten_to_fit(each, longest, max_tokens=max_tokens)
-        for each, (_, longest) in zip(events, fitted, strict=True)
-    ]
-    fitting = [events_that_fit(each, template, max_tokens=max_tokens) for each in events]
-    counts = np.concatenate(fitting)
-    samples = pack(lengths, max_tokens=max_tokens, seed=0)
-    num_events = sum(len(each) for each in events)
-    tokens = sum(len(template.prefix) + int(template.costs(each).sum()) for each in events)
-    return Choice(
-        style=template.settings.style,
-        strategy=compression.strategy,
-        delta=compression.delta,
-        compressed=sum(int(each.similar.sum()) for each in events) / num_events,
-        tokens_per_event=tokens / num_events,
-        events_per_context=float(counts.mean()) if len(counts) else None,
-        num_windows=len(lengths),
-        num_samples=len(samples),
-        full=sum(lengths) / (len(samples) * max_tokens) if samples else 0.0,
-    )
+def _num_tokens(events: list[Events], template: Template) -> int:
+    return sum(len(template.prefix) + int(template.costs(sequence).sum()) for sequence in events)
 
 
 def _quantiles(values: NDArray[np.number]) -> list[float]:
@@ -252,7 +319,3 @@ def _quantiles(values: NDArray[np.number]) -> list[float]:
 
 def _share(where: NDArray[np.bool_]) -> float:
     return float(where.mean()) if len(where) else 0.0
-
-
-def _type_name(data: DataSet, code: int) -> str:
-    return data.type_names[code] if code < len(data.type_names) else str(code)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from mmtpp.core.durations import TimeScale, duration
-from mmtpp.inspect.measure import QUANTILES, Choice, Report
+from mmtpp.core.durations import TimeScale, format_duration
+from mmtpp.inspect.measure import QUANTILES, Report, Representation
 
 
 def as_text(report: Report) -> str:
-    """All tables, one after the other."""
+    """All tables of the report as one text."""
     rejected = sum(report.rejected_by_cause.values())
     files = f"{report.num_files:,} files"
     if report.num_files < report.num_files_there:
@@ -16,7 +16,7 @@ def as_text(report: Report) -> str:
         f"{report.uri} ({report.kind}, {files})",
         f"{report.num_events:,} events in {report.num_sequences:,} sequences; "
         f"{report.num_read:,} read, {rejected:,} rejected, {report.num_reordered:,} reordered, "
-        f"{report.num_disagreeing:,} with a declared interval that is not that of the times",
+        f"{report.num_disagreeing:,} whose declared interval differs from that of the times",
         *_rejections(report),
         *_not_read(report),
         f"tokens are counted with {report.vocabulary}",
@@ -25,7 +25,10 @@ def as_text(report: Report) -> str:
     header = ["", *(f"{order:.0%}" for order in QUANTILES)]
     table = [
         ["events per sequence", *map(_number, report.events_per_sequence)],
-        ["interval", *(duration(value * report.seconds_per_unit) for value in report.interval)],
+        [
+            "interval",
+            *(format_duration(value * report.seconds_per_unit) for value in report.interval),
+        ],
         ["text tokens per event", *map(_number, report.text_tokens)],
     ]
     parts += ["", _table(header, table), ""]
@@ -39,7 +42,7 @@ def as_text(report: Report) -> str:
     )
     parts.append(
         f"images: {report.num_events_with_image:,} events have one, {report.num_images:,} distinct "
-        f"within their sequences, {report.share_of_image_changes:.1%} of events change it, "
+        f"within their sequences, {report.share_of_image_changes:.1%} of events change the image, "
         f"{report.num_images_missing:,} files missing"
     )
     types = sorted(report.types.items(), key=lambda item: -item[1])
@@ -52,27 +55,30 @@ def as_text(report: Report) -> str:
         f"Compression, style {report.template['style']}, {report.max_tokens:,} tokens a context:",
         _choices(report.choices),
         "",
-        "Styles, with the compression that is set:",
+        "Template styles, with the compression of the settings:",
         _choices(report.styles),
     ]
     return "".join(map(_printable, "\n".join(parts)))
 
 
 def _printable(character: str) -> str:
-    """Itself, or its code: names are data and must not steer a terminal."""
+    """A printable character unchanged; the escape code of any other character.
+
+    Names come from the data and must not send control sequences to the terminal.
+    """
     return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
 
 
 def _not_read(report: Report) -> list[str]:
-    """Lines on files and records that are no events of the source, and on folded types."""
+    """Lines about files and records that hold no events, and about rare types."""
     lines = []
     if report.files_not_read:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.files_not_read.items())
-        lines.append(f"  warning: files that are not read: {kinds}")
+        lines.append(f"  warning: files that were not read, by suffix: {kinds}")
     for kind, count in report.left_out_by_kind.items():
-        lines.append(f"  left out, no event: {count:,} records {kind}")
+        lines.append(f"  records that are not events, {kind}: {count:,}")
     if report.num_folded:
-        lines.append(f"  events of rare types, now of the type other: {report.num_folded:,}")
+        lines.append(f"  events of rare types, counted as type other: {report.num_folded:,}")
     return lines
 
 
@@ -88,25 +94,25 @@ def _too_long(report: Report) -> list[str]:
     lines: list[str] = []
     if report.num_texts_truncated:
         lines.append(
-            f"texts that are longer than template.max_text_tokens = {report.max_text_tokens:,}: "
-            f"{report.num_texts_truncated:,}; samples hold them truncated"
+            f"texts longer than template.max_text_tokens = {report.max_text_tokens:,}: "
+            f"{report.num_texts_truncated:,}; samples truncate them"
         )
     if report.num_too_long:
         lines.append(
             f"events that do not fit window.max_tokens = {report.max_tokens:,}: "
-            f"{report.num_too_long:,}; samples hold their texts in part, unless "
-            "window.long_events = stop; raise window.max_tokens, or set template.max_text_tokens"
+            f"{report.num_too_long:,}; samples truncate their texts, and window.long_events = stop "
+            "refuses them; raise window.max_tokens, or set template.max_text_tokens"
         )
     lines += [
-        f"    sequence {each['sequence']!r}, event {each['event']}: {each['tokens']:,} tokens"
-        for each in report.too_long
+        f"    sequence {event['sequence']!r}, event {event['event']}: {event['tokens']:,} tokens"
+        for event in report.too_long
     ]
     if report.num_too_long > len(report.too_long):
-        lines.append(f"    and {report.num_too_long - len(report.too_long):,} shorter ones")
+        lines.append(f"    and {report.num_too_long - len(report.too_long):,} shorter events")
     return lines
 
 
-def _choices(choices: Sequence[Choice]) -> str:
+def _choices(choices: Sequence[Representation]) -> str:
     header = [
         "style",
         "strategy",

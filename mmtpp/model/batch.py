@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.positions import branched_positions, mrope_positions
 from mmtpp.core.row import Block, Row
-from mmtpp.core.smoothing import TimeSmoothing
+from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.branches import TASKS
-from mmtpp.core.intervals import IntervalForecasts, IntervalGrid
+from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.row import Row
+from mmtpp.core.tasks import TASKS
 from mmtpp.core.tokens import Modality, TokenIds
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
@@ -140,7 +140,7 @@ class Forecaster:
             raise ValueError(f"the row expands {expected}, the grid is {self._grid.first_bytes}")
         second = self._choose(hidden_TD, places.ravel(), self._byte_ids)
         second = np.exp(second).reshape(len(at), size, 256)
-        intervals = IntervalForecasts.of(self._grid, np.exp(first), second)
+        intervals = IntervalForecasts.from_byte_probabilities(self._grid, np.exp(first), second)
         best = intervals.mass[:, 1:].reshape(len(at), size, 256)
         likeliest = np.exp(first)[:, list(self._grid.first_bytes)].argmax(axis=1)
         step = 1 + likeliest * 256 + best[np.arange(len(at)), likeliest].argmax(axis=1)

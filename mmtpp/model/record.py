@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.folder import read_file
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.intervals import IntervalGrid
+from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.template import Template
 from mmtpp.model.batch import Batch
 from mmtpp.model.cached_history import CachedHistory, same_for_all

@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from mmtpp.config.schema import Prediction
-from mmtpp.core.intervals import IntervalForecasts, IntervalGrid
-from mmtpp.core.order import seed_from
+from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.row import Row
+from mmtpp.core.seeds import seed_from
 from mmtpp.core.template import Template
 from mmtpp.model.generation import TextWriter, WritingSettings
 from mmtpp.model.loaded import LoadedModel

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import Prediction, RunConfig, Tasks
-from mmtpp.core.branches import check_futures
 from mmtpp.core.errors import ConfigError, ModelError
-from mmtpp.core.intervals import IntervalGrid
-from mmtpp.core.split import part_of_path
+from mmtpp.core.interval_forecasts import IntervalGrid
+from mmtpp.core.split import split_from_path
 from mmtpp.core.supervision import FollowingEvent
+from mmtpp.core.tasks import check_futures
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.actors import iter_samples
 from mmtpp.data.samples.assemble import Assembler
@@ -33,7 +33,7 @@ from mmtpp.data.settings import (
     source_reader,
     store_vocabulary,
 )
-from mmtpp.data.sources.types import AUTO
+from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.evaluate.targets import writing_settings
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.generation import WritingSettings
@@ -150,7 +150,7 @@ def _in_one_part(config: RunConfig) -> RunConfig:
     if config.split.by == "given" and source.uri:
         suffixes, files = source_reader(source).suffixes, list_source(*split_file(source.uri))
         paths = [path for path, _ in files if path.endswith(suffixes)]
-        if source.columns.split or all(map(part_of_path, paths)):
+        if source.columns.split or all(map(split_from_path, paths)):
             return config  # ids of different parts may be equal
     changes = {
         "by": "hash",

@@ -4,7 +4,11 @@ import logging
 
 import pyarrow as pa
 
-from mmtpp.core.losses import Losses, by_sequence, newest_rejected
+from mmtpp.core.rejection_summary import (
+    RejectionSummary,
+    newest_rejection_cause,
+    rejected_by_sequence,
+)
 from mmtpp.data.store.contents import all_rejected
 from mmtpp.storage.manifest import Manifest
 
@@ -24,7 +28,7 @@ class Rejections:
     def __init__(self, store_uri: str, manifest: Manifest) -> None:
         self._where = store_uri
         self._rejected = list(all_rejected(store_uri, manifest))
-        self._of_sequence = by_sequence(self._rejected)
+        self._of_sequence = rejected_by_sequence(self._rejected)
         self._of_sequence.pop("", None)
         self._last_times: dict[str, float] = {}
 
@@ -42,12 +46,12 @@ class Rejections:
                 causes.append(None)
                 continue
             self._last_times[name] = time
-            causes.append(newest_rejected(records, time) or None)
+            causes.append(newest_rejection_cause(records, time) or None)
         return forecasts.append_column(COLUMN, pa.array(causes, pa.string()))
 
-    def losses(self) -> Losses:
+    def losses(self) -> RejectionSummary:
         """Sequences that the forecasts miss or start too early; logs warnings with names."""
-        losses = Losses.of(self._rejected, self._last_times)
+        losses = RejectionSummary.from_records(self._rejected, self._last_times)
         for sentence in losses.sentences():
             logger.warning("%s: %s", self._where, sentence)
         return losses

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import EVENT_TASKS, check_futures
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.tasks import EVENT_TASKS, check_futures
 from mmtpp.sweep.sweep_settings import (
     TRAINING_JOBS,
     VALIDATION_METRICS,

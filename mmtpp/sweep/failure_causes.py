@@ -31,7 +31,7 @@ def failure_cause(error: BaseException | str) -> str:
     error = _root_error(error)
     if isinstance(error, MmtppError):
         where = f" ({error.where})" if error.where else ""
-        return f"{type(error).__name__}: {error.what}{where}"
+        return f"{type(error).__name__}: {error.problem}{where}"
     name, lines = type(error).__name__, str(error).splitlines() or [""]
     if isinstance(error, RayError):
         raised = _RAISED.findall(str(error))

@@ -12,7 +12,7 @@ import ray
 import ray.tune
 from ray.tune.schedulers import FIFOScheduler
 
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import ClusterError, ConfigError, StorageError
 from mmtpp.runtime.machines import data_tasks, has_autoscaler, machines, wait_for
 from mmtpp.runtime.session import start_ray

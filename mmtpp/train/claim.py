@@ -5,10 +5,10 @@ import logging
 from typing import Any
 
 from mmtpp.config.fingerprint import run_fingerprint
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes, shaping
+from mmtpp.config.shapes import Shapes, settings_that_shape
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
@@ -70,7 +70,10 @@ def _grown_steps(started: RunConfig, config: RunConfig, run_uri: str) -> str:
     Raises:
         ConfigError: One was lowered.
     """
-    before, now = shaping(started, Shapes.STEPS), shaping(config, Shapes.STEPS)
+    before, now = (
+        settings_that_shape(started, Shapes.STEPS),
+        settings_that_shape(config, Shapes.STEPS),
+    )
     changed = {
         key: f"{key} = {before[key]} -> {now[key]}" for key in now if before[key] != now[key]
     }

@@ -6,7 +6,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.order import seed_from
+from mmtpp.core.seeds import seed_from
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.plan import Plan, samples_table

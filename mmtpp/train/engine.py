@@ -13,8 +13,9 @@ import torch.distributed as dist
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import NonFiniteLossError
-from mmtpp.core.order import num_micro_batches, seed_from
-from mmtpp.core.schedule import lr_factor
+from mmtpp.core.lr_schedule import lr_factor
+from mmtpp.core.sample_order import num_micro_batches
+from mmtpp.core.seeds import seed_from
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.optimizer.optimizer import Optimizer

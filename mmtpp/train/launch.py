@@ -20,7 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from mmtpp.config.fingerprint import run_fingerprint, run_name
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import (
@@ -30,7 +30,7 @@ from mmtpp.core.errors import (
     StoppedError,
     StorageError,
 )
-from mmtpp.core.order import seed_from
+from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import AllTokens, Supervision
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.interval_range import interval_range

@@ -6,7 +6,7 @@ from typing import Any
 
 import ray.train
 
-from mmtpp.core.scores import LossSums
+from mmtpp.core.loss_sums import LossSums
 from mmtpp.runtime.logs import start_logging
 from mmtpp.train.checkpoint import Progress, save
 from mmtpp.train.step import train_step

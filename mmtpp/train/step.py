@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.config.schema import LossWeights, RunConfig, Tasks
-from mmtpp.core.branches import HISTORY_TASK, TASKS
 from mmtpp.core.errors import NonFiniteLossError
-from mmtpp.core.order import seed_from
+from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.row import Row
-from mmtpp.core.scores import LossSums
-from mmtpp.core.smoothing import TimeSmoothing
+from mmtpp.core.seeds import seed_from
+from mmtpp.core.tasks import HISTORY_TASK, TASKS
+from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.core.tokens import Modality
 from mmtpp.model.batch import Batcher
 from mmtpp.train.engine import Engine, sum_over_ranks
@@ -145,7 +145,9 @@ def train_step(
                 weighted = nll_N * torch.as_tensor(weight, device=device, dtype=torch.float32)
                 engine.backward(each.factor * weighted.sum() / total_weight)
 
-    losses = LossSums.of(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))  # sync
+    losses = LossSums.from_labels(
+        torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities)
+    )  # sync
     merged = sum_over_ranks(torch.tensor([*losses.nll, *losses.tokens], device=device))
     losses = LossSums(*np.split(merged.cpu().numpy(), 2))
     where = f"step {step}, samples of this rank {[row.sample_id for row in rows]}"

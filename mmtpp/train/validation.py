@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.branches import TASKS
+from mmtpp.core.event_scores import score_events
+from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.row import Row
-from mmtpp.core.scores import LossSums, score_events
+from mmtpp.core.tasks import TASKS
 from mmtpp.core.tokens import Modality
 from mmtpp.data.samples.feed import iter_rows
 from mmtpp.data.samples.plan import load_plan
@@ -35,7 +36,7 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
     rounds = -(-num_samples // num_ranks)
     mine = (np.arange(rounds) * num_ranks + rank) % num_samples
     counted = np.arange(rounds) * num_ranks + rank < num_samples  # the rest only keep step
-    losses = LossSums.of(np.zeros(0), np.zeros(0, dtype=np.int64))
+    losses = LossSums.from_labels(np.zeros(0), np.zeros(0, dtype=np.int64))
     events = np.zeros(5)
     engine.model.eval()
     with torch.no_grad():
@@ -48,7 +49,7 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
             nll = nll_N.double().cpu().numpy()
             assert best_type_N is not None
             best = type_codes[best_type_N.cpu().numpy()]
-            losses += LossSums.of(nll, row.modality[row.label_positions()])
+            losses += LossSums.from_labels(nll, row.modality[row.label_positions()])
             score = _score_sequence if row.branches is None else _score_answers
             events += score(row, nll, best)
     engine.model.train()
@@ -78,7 +79,7 @@ def _score_sequence(
     target = row.event_is_target[result.event]
     right = result.predicted_type == row.event_type[result.event]
     count = float(target.sum())
-    interval_nll, nll = result.interval_nll[target].sum(), result.nll[target].sum()
+    interval_nll, nll = result.interval_code_nll[target].sum(), result.nll[target].sum()
     return np.array([count, interval_nll, count, right[target].sum(), nll])
 
 

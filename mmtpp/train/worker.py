@@ -18,9 +18,9 @@ from ray.train import Checkpoint
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import StorageError
-from mmtpp.core.order import num_micro_batches, share_of_rank
 from mmtpp.core.row import Row
-from mmtpp.core.smoothing import TimeSmoothing
+from mmtpp.core.sample_order import num_micro_batches, share_of_rank
+from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher

@@ -1,7 +1,7 @@
 """RunConfig -> DeepSpeed configuration; pure, no DeepSpeed import."""
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.order import num_micro_batches
+from mmtpp.core.sample_order import num_micro_batches
 
 BUCKET_ELEMENTS = 5 * 10**8  # DeepSpeed's default for what is reduced at once
 

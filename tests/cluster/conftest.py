@@ -1,4 +1,4 @@
-"""One autoscaled cluster for all tests: no machine but the head until a job needs one."""
+"""One autoscaled cluster for all tests: only the head runs until a job needs machines."""
 
 import os
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ NO_CAPACITY = "InsufficientInstanceCapacity: there are no such machines in this 
 TYPES = {
     "data": node_type(2, {"role": "data"}, 2),
     "l4": node_type(1, {"role": "train", "gpu": "l4"}, 3),
-    "h100": node_type(1, {"role": "train", "gpu": "h100"}, 1, without=NO_CAPACITY),
+    "h100": node_type(1, {"role": "train", "gpu": "h100"}, 1, no_capacity=NO_CAPACITY),
 }
 
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    with autoscaled(tmp_path_factory.mktemp("cloud"), TYPES, most=5) as stack:
+    with autoscaled(tmp_path_factory.mktemp("cloud"), TYPES, max_machines=5) as stack:
         os.environ.update(stack.environment())
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level="WARNING")
         yield stack

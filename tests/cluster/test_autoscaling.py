@@ -1,4 +1,4 @@
-"""Jobs on a cluster without machines: they come, do their work, are lost, replaced, and leave."""
+"""Jobs on an autoscaled cluster: machines are launched, lost, replaced and removed."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from benchmarks.fake_cloud import ROOT, lose, machines_with, wait_until_gone
 from benchmarks.watch import checkpoints_known
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import ClusterError
 from mmtpp.data.prepare import prepare
 from mmtpp.storage.paths import list_files, write_bytes
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 ON_DATA = {"store.machine_labels": {"role": "data"}}
 ON_L4 = {**ON_DATA, "training.machine_labels": {"gpu": "l4"}}
-LEAVE_S = 120.0  # idle for IDLE_MINUTES, then drained and taken away
+REMOVAL_S = 120.0  # machines are idle for IDLE_MINUTES, then drained and removed
 
 
 SWEEP = """
@@ -56,23 +56,23 @@ def _trial_runs(cloud) -> list[str]:
     return [run.info.run_name for run in runs]
 
 
-class Watch(threading.Thread):
-    """Writes down which machines there are while it runs."""
+class MachineWatch(threading.Thread):
+    """Records the running machines of each role while it runs."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.seen: dict[str, set[str]] = {"data": set(), "train": set()}
-        self.most = {"data": 0, "train": 0}
+        self.peak = {"data": 0, "train": 0}
         self._done = threading.Event()
 
     def run(self) -> None:
         while not self._done.wait(0.5):
             for role, seen in self.seen.items():
                 now = machines_with(role=role)
-                self.most[role] = max(self.most[role], len(now))
+                self.peak[role] = max(self.peak[role], len(now))
                 seen.update(now)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "MachineWatch":
         self.start()
         return self
 
@@ -82,17 +82,17 @@ class Watch(threading.Thread):
 
 
 @contextmanager
-def losing(cloud, when, **labels: str) -> Iterator[list[str]]:
-    """Lose one such machine as soon as something is the case."""
+def machine_lost_when(cloud, condition, **labels: str) -> Iterator[list[str]]:
+    """Kill one machine with these labels as soon as a condition holds."""
     lost: list[str] = []
     done = threading.Event()
 
     def wait() -> None:
         while not done.wait(0.1):
-            there = machines_with(**labels)
-            if there and when():
-                lose(cloud, there[0])
-                lost.append(there[0])
+            machines = machines_with(**labels)
+            if machines and condition():
+                lose(cloud, machines[0])
+                lost.append(machines[0])
                 return
 
     watcher = threading.Thread(target=wait, daemon=True)
@@ -106,9 +106,9 @@ def losing(cloud, when, **labels: str) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def store(cloud) -> dict:
-    """By ``ray job submit``, as a user does it."""
+    """A store that ``ray job submit`` prepares."""
     publish_events(SOURCE)
-    wait_until_gone(LEAVE_S)
+    wait_until_gone(REMOVAL_S)
     config = make_config(**ON_DATA)
     settings = {
         "source.uri": SOURCE,
@@ -119,8 +119,8 @@ def store(cloud) -> dict:
         "model.tokenizer_size": config.model.tokenizer_size,
     }
     assignments = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    with Watch() as watch:
-        done = subprocess.run(
+    with MachineWatch() as watch:
+        process = subprocess.run(
             [
                 sys.executable,
                 "-m",
@@ -139,90 +139,87 @@ def store(cloud) -> dict:
             text=True,
             check=False,
         )
-    assert done.returncode == 0, done.stdout + done.stderr
-    objects = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert process.returncode == 0, process.stdout + process.stderr
+    objects = [line for line in process.stdout.splitlines() if line.startswith("{")]
     report = json.loads(objects[-1])
     assert report["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
-    assert 1 <= watch.most["data"] <= 2
-    assert watch.most["train"] == 0
+    assert 1 <= watch.peak["data"] <= 2
+    assert watch.peak["train"] == 0
     return report
 
 
 @pytest.fixture(scope="module")
 def undisturbed(store) -> dict:
-    with Watch() as watch:
+    with MachineWatch() as watch:
         result = pretrain(make_config(**ON_L4, **{"run.name": "undisturbed"}))
-    assert watch.most["train"] == 2
+    assert watch.peak["train"] == 2
     return result
 
 
-def test_machines_come_for_prepare_and_leave_when_idle(store):
-    wait_until_gone(LEAVE_S)
-    again = prepare(make_config(**ON_DATA))  # brings a machine to look whether files changed
-    assert again["reused"]
-    assert store["fingerprint"] == again["fingerprint"]
+def test_machines_are_launched_for_prepare_and_removed_when_idle(store):
+    wait_until_gone(REMOVAL_S)
+    repeated = prepare(make_config(**ON_DATA))  # needs a machine to check for changed files
+    assert repeated["reused"]
+    assert repeated["fingerprint"] == store["fingerprint"]
 
 
-def test_training_brings_its_own_machines_and_releases_them(undisturbed):
+def test_machines_are_launched_for_training_and_removed(undisturbed):
     assert undisturbed["steps"] == 12
-    wait_until_gone(LEAVE_S)
+    wait_until_gone(REMOVAL_S)
 
 
-def test_a_machine_lost_by_prepare_is_replaced_and_nothing_is_lost(cloud, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 2)
+def test_prepare_recovers_from_a_lost_machine_without_losing_events(cloud, monkeypatch):
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 2)
     source, files = "s3://mmtpp/lost/raw", 800
     publish_many(source, files)
     changes = {**ON_DATA, "source.uri": source}
     folder = "s3://mmtpp/lost/store"
     write_bytes(f"{folder}/.exists", b"")
 
-    def has_begun() -> bool:
+    def has_started() -> bool:
         return len(list_files(folder, "")) > 10
 
-    with Watch() as watch, losing(cloud, has_begun, role="data") as lost:
+    with MachineWatch() as watch, machine_lost_when(cloud, has_started, role="data") as lost:
         report = prepare(make_config(**changes, **{"store.uri": folder}))
     assert len(lost) == 1
     assert watch.seen["data"] > set(lost)
-    assert (2 * files, files, 0) == (
-        report["events_kept"],
-        report["sequences"],
-        report["events_rejected"],
-    )
+    counts = [report[key] for key in ("events_kept", "sequences", "events_rejected")]
+    assert counts == [2 * files, files, 0]
     whole = prepare(make_config(**changes, **{"store.uri": "s3://mmtpp/lost/whole"}))
-    assert {**whole, "store_uri": ""} == {**report, "store_uri": ""}
+    assert {**report, "store_uri": ""} == {**whole, "store_uri": ""}
 
 
-def test_a_machine_lost_by_training_is_replaced_and_the_losses_are_the_same(cloud, undisturbed):
+def test_training_resumes_with_the_same_losses_after_a_lost_machine(cloud, undisturbed):
     name = "replaced"
     write_bytes(f"{RUNS}/{name}/.exists", b"")
 
     def has_checkpoint() -> bool:
         return checkpoints_known(f"{RUNS}/{name}") > 0
 
-    with Watch() as watch, losing(cloud, has_checkpoint, gpu="l4") as lost:
+    with MachineWatch() as watch, machine_lost_when(cloud, has_checkpoint, gpu="l4") as lost:
         result = pretrain(make_config(**ON_L4, **{"run.name": name}))
     assert len(lost) == 1
     assert len(watch.seen["train"]) >= 3
     client = MlflowClient(cloud.mlflow_uri)
-    assert curve(client, undisturbed["run_id"]) == curve(client, result["run_id"])
+    assert curve(client, result["run_id"]) == curve(client, undisturbed["run_id"])
 
 
-def test_a_sweep_brings_machines_for_its_trials_and_survives_a_loss(cloud, store, tmp_path):
-    wait_until_gone(LEAVE_S)
+def test_a_sweep_gets_machines_for_its_trials_and_recovers_from_a_lost_one(cloud, store, tmp_path):
+    wait_until_gone(REMOVAL_S)
     tree = make_config(**ON_L4, **{"training.num_workers": 1, "training.num_steps": 20})
     file = tmp_path / "sweep.toml"
     file.write_text(SWEEP)
     sweep = load_sweep(file, [f"{key}={json.dumps(value)}" for key, value in _settings(tree)])
 
-    def trains() -> bool:
+    def is_training() -> bool:
         return any(checkpoints_known(f"{RUNS}/{name}") for name in _trial_runs(cloud))
 
-    with Watch() as watch, losing(cloud, trains, gpu="l4") as lost:
+    with MachineWatch() as watch, machine_lost_when(cloud, is_training, gpu="l4") as lost:
         result = run(sweep)
     assert len(lost) == 1
-    assert 2 <= watch.most["train"] <= 3
+    assert 2 <= watch.peak["train"] <= 3
     assert (result["finished"], result["failed"], result["store_files_changed"]) == (3, 0, 0)
-    wait_until_gone(LEAVE_S)
+    wait_until_gone(REMOVAL_S)
 
 
 @pytest.mark.parametrize(
@@ -248,14 +245,14 @@ def test_a_sweep_brings_machines_for_its_trials_and_survives_a_loss(cloud, store
         ),
     ],
 )
-def test_what_no_machine_can_hold_is_refused_at_once(store, changes, message):
+def test_a_job_that_fits_no_machine_is_refused_at_once(store, changes, message):
     started = time.monotonic()
     with pytest.raises(ClusterError, match=message):
         pretrain(make_config(**{**ON_L4, "run.name": "refused", **changes}))
     assert time.monotonic() - started < 90
 
 
-def test_machines_the_cloud_has_not_are_waited_for_and_then_named(store):
+def test_a_job_waits_for_machines_that_the_cloud_lacks_and_names_them(store):
     changes = {"training.machine_labels": {"gpu": "h100"}, "training.num_workers": 1}
     with pytest.raises(ClusterError) as caught:
         pretrain(make_config(**{**ON_DATA, **changes, "run.wait_for_machines_s": 30.0}))

@@ -1,4 +1,4 @@
-"""`ray up ray_cluster.yaml` against an EC2 and IAM on loopback, up to the first step over SSH."""
+"""`ray up ray_cluster.yaml` with a simulated EC2 and IAM, up to the first step over SSH."""
 
 import ipaddress
 import json
@@ -32,8 +32,8 @@ POLICIES = ROOT / "cluster" / "aws"
 ACCOUNT = "123456789012"
 
 
-class OverSsh:
-    """In place of what would dial the machines: keeps what it was to do."""
+class FakeNodeUpdater:
+    """Replaces Ray's node updater, which connects over SSH, and records its arguments."""
 
     seen: list[dict[str, Any]] = []  # noqa: RUF012
     exitcode = 0
@@ -47,7 +47,7 @@ class OverSsh:
 
 @pytest.fixture(scope="module")
 def endpoint():
-    """One for all tests, since Ray keeps its clients."""
+    """One server for all tests, because Ray caches its clients."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -57,28 +57,28 @@ def endpoint():
 
 @pytest.fixture
 def aws(endpoint, monkeypatch, tmp_path):
-    """A new account with a network and the roles of cluster/aws."""
+    """A new AWS account with a network and the roles of cluster/aws."""
     request = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
     urllib.request.urlopen(request).close()
     connect = socket.socket.connect
 
-    def on_loopback(self, address):
+    def connect_on_loopback(self, address):
         if (
             isinstance(address, tuple)
             and not ipaddress.ip_address(socket.gethostbyname(address[0])).is_loopback
         ):
-            raise AssertionError(f"the test dials {address}")
+            raise AssertionError(f"the test connects to {address}")
         return connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", on_loopback)
+    monkeypatch.setattr(socket.socket, "connect", connect_on_loopback)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))  # Ray writes the new SSH key there
-    monkeypatch.setattr(commands, "NodeUpdaterThread", OverSsh)
-    monkeypatch.setattr(OverSsh, "seen", [])
+    monkeypatch.setattr(commands, "NodeUpdaterThread", FakeNodeUpdater)
+    monkeypatch.setattr(FakeNodeUpdater, "seen", [])
     iam = boto3.client("iam")
     for name in ("mmtpp-ray-head", "mmtpp-ray-worker"):
         iam.create_role(
@@ -90,7 +90,7 @@ def aws(endpoint, monkeypatch, tmp_path):
 
 @pytest.fixture
 def cluster_file(aws, tmp_path, monkeypatch):
-    """The file as it is, with an image that exists in place of the one to change."""
+    """The file with an existing image in place of the one to change."""
     image = boto3.client("ec2").describe_images(Owners=["099720109477", "amazon"])["Images"][0]
     text = (ROOT / "ray_cluster.yaml").read_text()
     changed = text.replace("ami-0123456789abcdef0", image["ImageId"])
@@ -99,28 +99,28 @@ def cluster_file(aws, tmp_path, monkeypatch):
     )
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
-    here = tmp_path / "project"
-    here.mkdir()
-    shutil.copy(ROOT / "constraints.txt", here)
-    monkeypatch.chdir(here)
-    file = here / "ray_cluster.yaml"
+    project = tmp_path / "project"
+    project.mkdir()
+    shutil.copy(ROOT / "constraints.txt", project)
+    monkeypatch.chdir(project)
+    file = project / "ray_cluster.yaml"
     file.write_text(changed)
     return file
 
 
 def _instances(*states: str) -> list[dict[str, Any]]:
-    found = boto3.client("ec2").describe_instances(
+    reservations = boto3.client("ec2").describe_instances(
         Filters=[{"Name": "instance-state-name", "Values": list(states)}]
     )
-    return [each for group in found["Reservations"] for each in group["Instances"]]
+    return [instance for group in reservations["Reservations"] for instance in group["Instances"]]
 
 
 def _tags(instance: dict[str, Any]) -> dict[str, str]:
-    return {each["Key"]: each["Value"] for each in instance["Tags"]}
+    return {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
 
 
 def _up(file: Path) -> dict[str, Any]:
-    """``ray up --yes``; returns the configuration that the head gets."""
+    """Run ``ray up --yes``; returns the configuration that it copies to the head."""
     commands.create_or_update_cluster(
         str(file),
         override_min_workers=None,
@@ -133,12 +133,12 @@ def _up(file: Path) -> dict[str, Any]:
         redirect_command_output=None,
         use_login_shells=True,
     )
-    (updater,) = OverSsh.seen
+    (updater,) = FakeNodeUpdater.seen
     remote = updater["file_mounts"]["~/ray_bootstrap_config.yaml"]
     return json.loads(Path(remote).read_text())
 
 
-def test_up_starts_a_closed_head_and_nothing_else(cluster_file, tmp_path):
+def test_up_starts_only_a_head_without_open_ports(cluster_file, tmp_path):
     _up(cluster_file)
     (head,) = _instances("pending", "running")
     declared = yaml.safe_load(cluster_file.read_text())
@@ -150,15 +150,15 @@ def test_up_starts_a_closed_head_and_nothing_else(cluster_file, tmp_path):
     tags = _tags(head)
     assert tags[TAG_RAY_CLUSTER_NAME] == "mmtpp"
     assert (tags[TAG_RAY_NODE_KIND], tags[TAG_RAY_USER_NODE_TYPE]) == (NODE_KIND_HEAD, "head")
-    # who may connect: anyone to SSH, which asks for the key; otherwise only the cluster itself
+    # any address may connect to SSH, which requires the key; all other ports only the cluster
     (group,) = boto3.client("ec2").describe_security_groups(
-        GroupIds=[each["GroupId"] for each in head["SecurityGroups"]]
+        GroupIds=[group["GroupId"] for group in head["SecurityGroups"]]
     )["SecurityGroups"]
     assert group["GroupName"] == "mmtpp-ray"
     opened = {
         (rule.get("FromPort"), rule.get("ToPort"), rule["IpProtocol"]): (
-            [each["CidrIp"] for each in rule["IpRanges"]],
-            [each["GroupId"] for each in rule["UserIdGroupPairs"]],
+            [block["CidrIp"] for block in rule["IpRanges"]],
+            [pair["GroupId"] for pair in rule["UserIdGroupPairs"]],
         )
         for rule in group["IpPermissions"]
     }
@@ -167,24 +167,24 @@ def test_up_starts_a_closed_head_and_nothing_else(cluster_file, tmp_path):
     assert list(opened.values()) == [([], [group["GroupId"]])]
     (key,) = (tmp_path / ".ssh").iterdir()
     assert key.stat().st_mode & 0o077 == 0
-    (updater,) = OverSsh.seen
+    (updater,) = FakeNodeUpdater.seen
     assert "~/.ray/auth_token" in updater["file_mounts"]
-    assert any("RAY_AUTH_MODE=token" in each for each in updater["setup_commands"])
-    assert any("constraints.txt" in each for each in updater["setup_commands"])
-    assert any("RAY_JOB_STOP_WAIT_TIME_S" in each for each in updater["ray_start_commands"])
+    assert any("RAY_AUTH_MODE=token" in command for command in updater["setup_commands"])
+    assert any("constraints.txt" in command for command in updater["setup_commands"])
+    assert any("RAY_JOB_STOP_WAIT_TIME_S" in command for command in updater["ray_start_commands"])
 
 
-def test_up_again_keeps_the_head(cluster_file):
+def test_a_second_up_keeps_the_head(cluster_file):
     _up(cluster_file)
     (before,) = _instances("pending", "running")
-    OverSsh.seen.clear()
+    FakeNodeUpdater.seen.clear()
     _up(cluster_file)
     (after,) = _instances("pending", "running")
-    assert before["InstanceId"] == after["InstanceId"]
+    assert after["InstanceId"] == before["InstanceId"]
 
 
-def test_the_head_brings_each_kind_of_worker_and_takes_it_away(cluster_file):
-    """With the configuration that ``ray up`` leaves on it, and the calls the autoscaler makes."""
+def test_the_head_launches_and_terminates_workers_of_every_group(cluster_file):
+    """Uses the configuration that ``ray up`` copies to the head, and the autoscaler's calls."""
     config = _up(cluster_file)
     provider = _get_node_provider(config["provider"], config["cluster_name"])
     kinds = {name: kind for name, kind in config["available_node_types"].items() if name != "head"}
@@ -200,27 +200,27 @@ def test_the_head_brings_each_kind_of_worker_and_takes_it_away(cluster_file):
             dict(kind["node_config"]), tags, 1, kind["resources"], kind["labels"]
         )
     workers = [
-        each
-        for each in _instances("pending", "running")
-        if _tags(each)[TAG_RAY_NODE_KIND] == NODE_KIND_WORKER
+        instance
+        for instance in _instances("pending", "running")
+        if _tags(instance)[TAG_RAY_NODE_KIND] == NODE_KIND_WORKER
     ]
-    assert len(kinds) == len(workers)
-    for each in workers:
-        kind = kinds[_tags(each)[TAG_RAY_USER_NODE_TYPE]]
-        assert kind["node_config"]["InstanceType"] == each["InstanceType"]
-        assert each["IamInstanceProfile"]["Arn"].endswith(":instance-profile/mmtpp-ray-worker")
+    assert len(workers) == len(kinds)
+    for worker in workers:
+        kind = kinds[_tags(worker)[TAG_RAY_USER_NODE_TYPE]]
+        assert kind["node_config"]["InstanceType"] == worker["InstanceType"]
+        assert worker["IamInstanceProfile"]["Arn"].endswith(":instance-profile/mmtpp-ray-worker")
         spot = "InstanceMarketOptions" in kind["node_config"]
-        assert spot == (each.get("InstanceLifecycle") == "spot")
-        assert _tags(each)[TAG_RAY_CLUSTER_NAME] == "mmtpp"
-    # what the autoscaler believes they are: EC2 says how many GPUs, the file does not
+        assert spot == (worker.get("InstanceLifecycle") == "spot")
+        assert _tags(worker)[TAG_RAY_CLUSTER_NAME] == "mmtpp"
+    # the autoscaler reads the number of GPUs from EC2, not from the file
     gpus = {name: kind["resources"].get("GPU", 0) for name, kind in kinds.items()}
     assert gpus == {"cpu_data": 0, "gpu_l4": 4, "gpu_l4_spot": 4, "gpu_a100": 8}
     assert all(kind["resources"]["CPU"] > 0 for kind in kinds.values())
     listed = provider.non_terminated_nodes({TAG_RAY_NODE_KIND: NODE_KIND_WORKER})
-    assert {each["InstanceId"] for each in workers} == set(listed)
+    assert {worker["InstanceId"] for worker in workers} == set(listed)
     provider.terminate_nodes(listed)
-    (left,) = _instances("pending", "running")
-    assert _tags(left)[TAG_RAY_NODE_KIND] == NODE_KIND_HEAD
+    (remaining,) = _instances("pending", "running")
+    assert _tags(remaining)[TAG_RAY_NODE_KIND] == NODE_KIND_HEAD
 
 
 def _policy(name: str, **values: str) -> str:
@@ -232,10 +232,10 @@ def _policy(name: str, **values: str) -> str:
 
 
 @pytest.fixture
-def someone_with(aws, monkeypatch):
-    """A user with one policy of cluster/aws."""
+def user_with(aws):
+    """A function that creates a user with one policy of cluster/aws and returns a session."""
 
-    def make(name: str, **values: str):
+    def create(name: str, **values: str):
         iam = boto3.client("iam")
         boto3.client("s3").create_bucket(
             Bucket="events", CreateBucketConfiguration={"LocationConstraint": "us-west-2"}
@@ -248,20 +248,20 @@ def someone_with(aws, monkeypatch):
         key = iam.create_access_key(UserName="it")["AccessKey"]
         return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name="us-west-2")
 
-    return make
+    return create
 
 
 @pytest.fixture
 def enforce(endpoint):
-    """A function after which the account asks for permissions, until the test ends."""
+    """A function that makes the account check permissions until the test ends."""
 
-    def after(calls: bytes) -> None:
+    def check_after(calls: bytes) -> None:
         url, plain = f"{endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
         request = urllib.request.Request(url, calls, plain, method="POST")
         urllib.request.urlopen(request).close()
 
-    yield lambda: after(b"0")
-    after(b"inf")
+    yield lambda: check_after(b"0")
+    check_after(b"inf")
 
 
 def _is_denied(call, **arguments: Any) -> bool:
@@ -272,8 +272,8 @@ def _is_denied(call, **arguments: Any) -> bool:
     return False
 
 
-def test_a_worker_reaches_its_bucket_and_nothing_else(someone_with, enforce):
-    session = someone_with("bucket.json", BUCKET="events")
+def test_a_worker_may_access_only_its_bucket(user_with, enforce):
+    session = user_with("bucket.json", BUCKET="events")
     s3 = session.client("s3")
     enforce()
     s3.put_object(Bucket="events", Key="a/b", Body=b"x")
@@ -290,8 +290,8 @@ def test_a_worker_reaches_its_bucket_and_nothing_else(someone_with, enforce):
     assert _is_denied(session.client("iam").list_users)
 
 
-def test_the_head_may_start_machines_and_little_else(someone_with, enforce):
-    session = someone_with("head.json")
+def test_the_head_may_only_manage_machines(user_with, enforce):
+    session = user_with("head.json")
     ec2 = session.client("ec2")
     enforce()
     ec2.describe_instances()

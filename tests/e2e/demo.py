@@ -1,4 +1,4 @@
-"""The demo's settings for short runs, on a store of their own."""
+"""The demo's settings for short runs on a separate store."""
 
 from mmtpp.config.load import load_config, with_values
 from mmtpp.config.schema import RunConfig

@@ -1,4 +1,4 @@
-"""The pages in a real browser."""
+"""The HTML pages in a real browser."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, scheme: str):
+def test_the_report_is_readable_and_usable_with_the_keyboard(browser, tmp_path: Path, scheme: str):
     path = tmp_path / "report.html"
     path.write_text(made_up_report())
     page = browser.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})
@@ -23,7 +23,7 @@ def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, 
     page.on("dialog", lambda dialog: problems.append(dialog.message))
     page.goto(path.as_uri())
     assert problems == []
-    assert [each for each in requests if not each.startswith("data:")] == [path.as_uri()]
+    assert [request for request in requests if not request.startswith("data:")] == [path.as_uri()]
     assert HOSTILE in page.title()
     for box in page.eval_on_selector_all(".plots svg", _BOXES):
         assert box["width"] > 100
@@ -33,8 +33,8 @@ def test_the_report_is_seen_and_used_with_the_keyboard(browser, tmp_path: Path, 
     assert (sum(back) < 150) == (scheme == "dark")
     letters = page.eval_on_selector_all(".plots svg g[id^=text] use", _FILLS)
     assert len(letters) > 50
-    assert {tuple(each) for each in letters} == {tuple(text)}
-    # what an event is shows when it is pointed at, with its image, and when it has the focus
+    assert {tuple(color) for color in letters} == {tuple(text)}
+    # the card of an event, with its image, shows on hover and on focus
     events = page.locator("details[open] > .wide > .timeline .event")
     assert events.count() == NUM_EVENTS
     third, fourth = events.nth(2), events.nth(3)
@@ -61,15 +61,15 @@ def realistic() -> str:
 
 
 @pytest.mark.parametrize("width", [1200, 800, 380])
-def test_nothing_is_wider_than_the_screen(browser, tmp_path: Path, width: int, realistic: str):
-    """300 types with long names, errors of days, dates, five baselines; every part is open."""
+def test_the_report_fits_the_screen(browser, tmp_path: Path, width: int, realistic: str):
+    """300 types with long names, errors of days, dates, five baselines; all parts are open."""
     path = tmp_path / "report.html"
     path.write_text(realistic)
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(path.as_uri())
-    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     _assert_fits(page, width)
-    # what is wider scrolls inside its own box, which the keyboard reaches
+    # wider parts scroll inside a box that the keyboard can reach
     for box in page.locator(".wide").all():
         assert box.get_attribute("tabindex") == "0"
         assert box.get_attribute("aria-label")
@@ -109,34 +109,36 @@ def _assert_fits(page, width: int) -> None:
     assert page.evaluate(_CUT_OFF, width) == []
 
 
-# elements beyond the right edge that no box of their own scrolls
-_CUT_OFF = """width => [...document.querySelectorAll('body *')].filter(each =>
-  each.getBoundingClientRect().right > width + 1 && each.getBoundingClientRect().width > 0
-  && !each.parentElement.closest('.wide') && getComputedStyle(each).clipPath == 'none'
-  ).map(each => each.outerHTML.slice(0, 80))"""
+# elements beyond the right edge that are not inside a scrolling box
+_CUT_OFF = """width => [...document.querySelectorAll('body *')].filter(element =>
+  element.getBoundingClientRect().right > width + 1 && element.getBoundingClientRect().width > 0
+  && !element.parentElement.closest('.wide') && getComputedStyle(element).clipPath == 'none'
+  ).map(element => element.outerHTML.slice(0, 80))"""
 _LAST_CELL_ENDS = (
     "all => Math.max(...[...all.querySelectorAll('td')].map("
-    "each => each.getBoundingClientRect().right))"
+    "cell => cell.getBoundingClientRect().right))"
 )
-_LETTER_SIZES = """all => all.filter(each => [...each.childNodes].some(
-  node => node.nodeType == 3 && node.textContent.trim()) && each.getBoundingClientRect().width > 0
-  && !each.closest('defs')).map(each => parseFloat(getComputedStyle(each).fontSize)
-  * (each.ownerSVGElement ? each.getScreenCTM().a : 1))"""
-_BOXES = "all => all.map(each => each.getBoundingClientRect().toJSON())"
-_FILLS = "all => all.map(each => getComputedStyle(each).fill.match(/\\d+/g).map(Number))"
+_LETTER_SIZES = """all => all.filter(element => [...element.childNodes].some(
+  node => node.nodeType == 3 && node.textContent.trim())
+  && element.getBoundingClientRect().width > 0
+  && !element.closest('defs')).map(element => parseFloat(getComputedStyle(element).fontSize)
+  * (element.ownerSVGElement ? element.getScreenCTM().a : 1))"""
+_BOXES = "all => all.map(element => element.getBoundingClientRect().toJSON())"
+_FILLS = "all => all.map(element => getComputedStyle(element).fill.match(/\\d+/g).map(Number))"
 _COLOURS = """() => {
   const style = getComputedStyle(document.body);
-  return [style.backgroundColor, style.color].map(each => each.match(/\\d+/g).map(Number));
+  return [style.backgroundColor, style.color].map(color => color.match(/\\d+/g).map(Number));
 }"""
 
 
 def _contrast(one: list[int], other: list[int]) -> float:
-    """WCAG 2.1, relative luminance."""
+    """Contrast ratio of two colours (WCAG 2.1)."""
 
     def luminance(colour: list[int]) -> float:
-        parts = [each / 255 for each in colour[:3]]
+        parts = [value / 255 for value in colour[:3]]
         linear = [
-            each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts
+            value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+            for value in parts
         ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -1,7 +1,7 @@
-"""Thirty steps with the demo's settings and data, compared with losses that were committed.
+"""Thirty steps with the demo's settings and data, compared with committed losses.
 
-After a change that is meant to alter them: ``MMTPP_WRITE_GOLDEN=1 pytest
-tests/e2e/test_golden_losses.py``, and say in CHANGELOG.md why the demo learns otherwise.
+After a change that alters the losses on purpose, run ``MMTPP_WRITE_GOLDEN=1 pytest
+tests/e2e/test_golden_losses.py`` and give the reason in CHANGELOG.md.
 """
 
 import json
@@ -18,19 +18,19 @@ from tests.on_ray.curves import curve
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "demo_losses.json"
 NUM_STEPS = 30
-# other processors and thread counts sum in another order
+# the order of sums depends on the CPU and the number of threads
 TOLERANCE = {10: 1e-4, NUM_STEPS: 5e-3}
 
 
-def test_thirty_steps_learn_as_before(cluster):
+def test_the_losses_of_thirty_steps_equal_the_committed_ones(cluster):
     config = demo_config("golden", **{"training.num_steps": NUM_STEPS})
     prepare(config)
     losses = curve(MlflowClient(cluster.mlflow_uri), pretrain(config)["run_id"])
     if os.environ.get("MMTPP_WRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps(losses, indent=1) + "\n")
     golden = {int(step): loss for step, loss in json.loads(GOLDEN.read_text()).items()}
-    assert list(range(1, NUM_STEPS + 1)) == sorted(losses) == sorted(golden)
+    assert sorted(losses) == sorted(golden) == list(range(1, NUM_STEPS + 1))
     for first, (last, tolerance) in zip((1, 11), TOLERANCE.items(), strict=True):
         for step in range(first, last + 1):
-            assert golden[step] == pytest.approx(losses[step], abs=tolerance), f"step {step}"
+            assert losses[step] == pytest.approx(golden[step], abs=tolerance), f"step {step}"
     assert losses[1] > losses[NUM_STEPS] + 1

@@ -1,4 +1,4 @@
-"""What a user types: jobs through ``ray job submit``, a closed cluster, a clean end."""
+"""The local stack: jobs through ``ray job submit``, authentication, and a clean stop."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def _submit(*entrypoint: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_a_job_ends_in_one_json_object_and_its_status_is_true(stack):
+def test_a_job_prints_one_json_object_and_has_the_right_status(stack):
     publish_events("s3://mmtpp/e2e/raw")
     job = [
         "python",
@@ -52,7 +52,7 @@ def test_a_job_ends_in_one_json_object_and_its_status_is_true(stack):
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     last = next(index for index, line in enumerate(lines) if line.startswith("{"))
     assert json.loads(lines[last])["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
-    # after the job's own last line only the client speaks
+    # after the last line of the job come only lines of the client
     assert all(re.search(r"cli\.py|sdk\.py|Job '|----", line) for line in lines[last + 1 :])
 
     failed = _submit(*job, "--set", "source.uri=s3://mmtpp/e2e/none")
@@ -64,20 +64,20 @@ def _bearer(token: str) -> list[tuple[str, str]]:
     return [("authorization", f"Bearer {token}")] if token else []
 
 
-def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
-    # the job server; the dashboard's machines, tasks and logs
+def test_the_cluster_refuses_clients_without_the_token(stack, monkeypatch, tmp_path):
+    # the job server, and the dashboard's pages of machines, tasks and logs
     for page in ("api/jobs/", "nodes?view=summary", "api/v0/tasks", "api/v0/logs/file"):
         request = urllib.request.Request(f"{stack.dashboard_uri}/{page}")
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=10)
         assert caught.value.code == 401, page
-    wrong = tmp_path / "token"
-    wrong.write_text("0" * 64)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong))
+    wrong_token = tmp_path / "token"
+    wrong_token.write_text("0" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong_token))
     refused = _submit("python", "-c", "print('let in')")
     assert refused.returncode != 0
     assert "let in" not in refused.stdout
-    # GCS, raylet and Ray's client server listen on all interfaces: they must ask for it too
+    # GCS, raylet and Ray's client server listen on all interfaces: they must require the token too
     for mode in ("disabled", "token"):
         driver = subprocess.run(
             [sys.executable, "-c", "import ray; ray.init(); print('let in')"],
@@ -89,7 +89,7 @@ def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
         assert driver.returncode != 0, mode
         assert re.search("AuthenticationError|Unauthenticated|UNAUTHENTICATED", driver.stderr)
         assert "let in" not in driver.stdout
-    right = (stack.home / "ray_token").read_text().strip()
+    right_token = (stack.home / "ray_token").read_text().strip()
     with grpc.insecure_channel(f"127.0.0.1:{stack.ports['client']}") as channel:
         client = ray_client_pb2_grpc.RayletDriverStub(channel)
         ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
@@ -97,20 +97,22 @@ def test_the_cluster_is_closed_to_strangers(stack, monkeypatch, tmp_path):
             with pytest.raises(grpc.RpcError) as caught:
                 client.ClusterInfo(ping, metadata=_bearer(token), timeout=10)
             assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        assert client.ClusterInfo(ping, metadata=_bearer(right), timeout=10).json == "{}"
+        assert client.ClusterInfo(ping, metadata=_bearer(right_token), timeout=10).json == "{}"
     for name in ("ray_token", "stack.json", "env.sh", "s3.json"):
         assert (stack.home / name).stat().st_mode & 0o077 == 0
 
 
 def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
-    """A second stack beside the first: up twice is one stack, down ends it and only it."""
+    """Starts a second stack: a second ``up`` returns the same one, and ``down`` stops only it."""
     home = tmp_path / "other"
     second = up(home)
     assert up(home) == second
     members = {
-        pid: at for name in ("s3", "mlflow", "ray") for pid, at in members_of(home, name).items()
+        pid: started
+        for name in ("s3", "mlflow", "ray")
+        for pid, started in members_of(home, name).items()
     }
-    assert len(members) > 10  # Ray's daemons among them
+    assert len(members) > 10  # includes Ray's daemons
     ports = {
         c.laddr.port
         for c in psutil.net_connections("tcp")
@@ -119,7 +121,7 @@ def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
     assert len(ports) > 15
     assert down(home) == ["ray", "mlflow", "s3"]
     assert down(home) == []
-    assert not [pid for pid, at in members.items() if start_time(pid) == at]
+    assert not [pid for pid, started in members.items() if start_time(pid) == started]
     listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
     assert not listening & (ports | set(second.ports.values()))
     with urllib.request.urlopen(f"{stack.mlflow_uri}/health", timeout=10) as answer:
@@ -127,26 +129,26 @@ def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
     assert stack.environment()["RAY_ADDRESS"] == os.environ["RAY_ADDRESS"]
 
 
-def test_what_is_shipped_with_a_job_is_the_project_alone(tmp_path):
-    """As ``--working-dir .`` packs a folder with an environment and a stack's data in it."""
+def test_a_job_ships_only_the_files_of_the_project(tmp_path):
+    """Packs a folder with an environment and a stack's data, like ``--working-dir .``."""
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     names = [name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
-    here, package = tmp_path / "project", tmp_path / "package.zip"
+    project, package = tmp_path / "project", tmp_path / "package.zip"
     for name in names:
-        (here / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, here / name)
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
     for unwanted in (
         ".venv/lib/torch.so",
         ".mmtpp/ray_token",
         "mlruns/x",
         "mmtpp/__pycache__/x.pyc",
     ):
-        (here / unwanted).parent.mkdir(parents=True, exist_ok=True)
-        (here / unwanted).write_bytes(b"x")
-    create_package(str(here), package, include_gitignore=True)
+        (project / unwanted).parent.mkdir(parents=True, exist_ok=True)
+        (project / unwanted).write_bytes(b"x")
+    create_package(str(project), package, include_gitignore=True)
     with zipfile.ZipFile(package) as shipped:
         files = {name for name in shipped.namelist() if not name.endswith("/")}
-    stays = {name for name in names if name.endswith((".png", "/results.jsonl"))}
-    assert "benchmarks/quality/results.jsonl" in stays
-    assert files == set(names) - stays
+    not_shipped = {name for name in names if name.endswith((".png", "/results.jsonl"))}
+    assert "benchmarks/quality/results.jsonl" in not_shipped
+    assert files == set(names) - not_shipped
     assert package.stat().st_size < 3 * 2**20

@@ -1,4 +1,4 @@
-"""The tutorial's cells run one after the other, and the model learns what they say it does."""
+"""The cells of the tutorial run in order, and the model learns to forecast its events."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_the_tutorial_runs(cluster, capsys):
     names: dict = {}
     for cell in cells:
         if cell["cell_type"] == "code":
-            assert cell["outputs"] == []  # kept out of the repository
+            assert cell["outputs"] == []  # outputs are not committed
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)  # noqa: S102
     assert "20 sequences, 480 events" in capsys.readouterr().out
     forecast = names["forecast"]

@@ -1,4 +1,4 @@
-"""One store and one trained run, shared by all tests on the cluster."""
+"""One store and one trained model, shared by all tests on the cluster."""
 
 import pytest
 
@@ -16,5 +16,5 @@ def store(cluster) -> dict:
 
 @pytest.fixture(scope="session")
 def base(store) -> dict:
-    """An uninterrupted run of all parameters."""
+    """An uninterrupted training of all parameters."""
     return pretrain(make_config(**{"run.name": "base"}))

@@ -1,4 +1,4 @@
-"""What MLflow kept of a run."""
+"""Losses and times of a run, read from MLflow."""
 
 from mlflow.tracking import MlflowClient
 
@@ -6,14 +6,14 @@ LOSS = "train/loss_per_token"
 
 
 def curve(client: MlflowClient, run_id: object) -> dict[int, float]:
-    """The losses by step of a run, which began only once."""
+    """The loss of each step; the run must not have restarted from step 0."""
     points = client.get_metric_history(str(run_id), LOSS)
-    assert [point.step for point in points].count(1) == 1, "it began again from nothing"
+    assert [point.step for point in points].count(1) == 1, "the run restarted from step 0"
     return {point.step: point.value for point in points}
 
 
 def times_of_steps(client: MlflowClient, run_id: object) -> dict[int, float]:
-    """When each step ended, seconds since 1970."""
+    """The end of each step, in seconds since 1970."""
     return {
         point.step: point.timestamp / 1000 for point in client.get_metric_history(str(run_id), LOSS)
     }

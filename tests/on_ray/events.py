@@ -1,4 +1,4 @@
-"""A small data set in the published layout: periodic events, so there is something to learn."""
+"""A small data set in the published JSON format, with learnable periodic events."""
 
 import io
 import json
@@ -12,7 +12,7 @@ NUM_SEQUENCES, NUM_EVENTS = 24, 40
 
 
 def publish_events(uri: str, *, bad: bool = False) -> None:
-    """Write 24 sequences of 40 events with three images; ``bad`` adds four bad records."""
+    """Write 24 sequences of 40 events with three images; ``bad`` adds four invalid records."""
     for name, color in {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}.items():
         target = io.BytesIO()
         Image.new("RGB", (80, 60), color).save(target, format="PNG")
@@ -40,7 +40,7 @@ def publish_events(uri: str, *, bad: bool = False) -> None:
 
 
 def publish_many(uri: str, files: int) -> None:
-    """Sequences of two events without images."""
+    """Write files of one sequence, with two events and no images."""
     events = [
         {
             "time": float(i),

@@ -1,4 +1,4 @@
-"""A proxy between a client and the S3 server that makes some requests fail, as networks do."""
+"""A proxy between a client and the S3 server that makes some requests fail like a bad network."""
 
 import socket
 import socketserver
@@ -16,19 +16,21 @@ UNAVAILABLE = (
 )
 SLOW_S, SILENT_S = 1.0, 5.0
 Choose = Callable[[int, str], str]
-"""From the number of a request and its first line to a fault: ``unavailable``, ``reset`` (before
-the answer), ``cut`` (in the middle of it), ``silent`` (from the middle of it on), ``slow``, or
-nothing."""
+"""Returns the fault of a request from its number and its first line.
+
+Faults are ``unavailable``, ``reset`` (before the answer), ``cut`` (in the middle of the answer),
+``silent`` (no data after the middle of the answer), ``slow``, or the empty text for no fault.
+"""
 
 
 @contextmanager
 def fault_proxy(port: int, choose: Choose) -> Iterator[tuple[str, Counter[str]]]:
-    """Serve a proxy of ``127.0.0.1:port``.
+    """Run a proxy of ``127.0.0.1:port``.
 
     Yields:
-        Its address, and how often each fault was made so far ("" for none).
+        The address of the proxy, and the number of requests by fault ("" for no fault).
     """
-    made: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     lock = threading.Lock()
 
     class Handler(socketserver.BaseRequestHandler):
@@ -37,8 +39,8 @@ def fault_proxy(port: int, choose: Choose) -> Iterator[tuple[str, Counter[str]]]
             if not head:
                 return
             with lock:
-                fault = choose(sum(made.values()), head.partition(b"\r\n")[0].decode())
-                made[fault] += 1
+                fault = choose(sum(counts.values()), head.partition(b"\r\n")[0].decode())
+                counts[fault] += 1
             if fault == "unavailable":
                 self.request.sendall(UNAVAILABLE)
             elif fault == "reset":
@@ -55,22 +57,22 @@ def fault_proxy(port: int, choose: Choose) -> Iterator[tuple[str, Counter[str]]]
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", made
+            yield f"http://127.0.0.1:{server.server_address[1]}", counts
         finally:
             server.shutdown()
 
 
 def _head(client: socket.socket) -> bytes:
-    """The head of the next request, with what came along of its body."""
+    """The head of the next request, with the part of its body that arrived with it."""
     head = b""
     while b"\r\n\r\n" not in head:
         received = client.recv(65536)
         if not received:
             return b""
         head += received
-    # one request a connection, so that each passes by here
-    first, _, rest = head.partition(b"\r\n")
-    return first + b"\r\nConnection: close\r\n" + rest
+    # one request per connection, so that the proxy sees every request
+    request_line, _, headers = head.partition(b"\r\n")
+    return request_line + b"\r\nConnection: close\r\n" + headers
 
 
 def _relay(client: socket.socket, port: int, head: bytes, *, stop_with: str) -> None:
@@ -85,7 +87,7 @@ def _relay(client: socket.socket, port: int, head: bytes, *, stop_with: str) -> 
             client.sendall(received[: len(received) // 2])
             if stop_with == "silent":
                 time.sleep(SILENT_S)
-            client.shutdown(socket.SHUT_RD)  # the other thread lets go of it
+            client.shutdown(socket.SHUT_RD)  # ends the other thread
             copier.join()
             _reset(client)
             return
@@ -96,7 +98,7 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         while received := source.recv(65536):
             target.sendall(received)
     except OSError:
-        return  # the other side has gone
+        return  # the other side has closed the connection
 
 
 def _reset(client: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Workers that die in the middle of training."""
+"""Kills a training worker during a run."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def _worker_pids() -> list[int]:
 
 @contextmanager
 def worker_killed_after_checkpoint(run_uri: str) -> Iterator[None]:
-    """SIGKILL for a worker once the run has its first checkpoint."""
+    """Kill a worker with SIGKILL after the first checkpoint of the run."""
     killed: list[int] = []
 
     def kill_one() -> None:

@@ -1,4 +1,4 @@
-"""A second machine for the tests' cluster: a Ray node beside the head, which can be taken away."""
+"""A second machine for the tests' cluster: a Ray node that a test can remove."""
 
 import os
 import signal
@@ -12,15 +12,15 @@ from pathlib import Path
 import psutil
 import ray
 
-RAY_LOOKS_S = 21.0  # Ray's autoscaling coordinator counts the machines every 20 s
+RAY_POLL_S = 21.0  # Ray's autoscaling coordinator counts the machines every 20 s
 
 
 class Machine:
-    """A Ray node with processors of its own.
+    """A Ray node.
 
     Args:
-        cpus: logical processors it offers.
-        labels: Ray's labels of it, as ``role=data``.
+        cpus: Number of logical CPUs.
+        labels: Ray labels, such as ``role=data``.
     """
 
     def __init__(self, cpus: int, labels: str = "") -> None:
@@ -42,7 +42,7 @@ class Machine:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            # another ninja than the stack's would compile DeepSpeed's collectives again
+            # with another ninja on PATH, DeepSpeed would compile its collectives again
             env={
                 **os.environ,
                 "DS_BUILD_OPS": "0",
@@ -57,18 +57,18 @@ class Machine:
             joined = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - known
             self.node_id = next(iter(joined), "")
             time.sleep(0.1)
-        time.sleep(RAY_LOOKS_S)  # or an elastic group would start without this machine
+        time.sleep(RAY_POLL_S)  # otherwise an elastic group starts without this machine
 
     def workers(self) -> list[psutil.Process]:
-        """Its Ray Train workers."""
+        """The Ray Train workers on the machine."""
         return [
-            each
-            for each in psutil.Process(self._process.pid).children(recursive=True)
-            if "ray::RayTrainWorker" in " ".join(each.cmdline())
+            process
+            for process in psutil.Process(self._process.pid).children(recursive=True)
+            if "ray::RayTrainWorker" in " ".join(process.cmdline())
         ]
 
     def notice(self, seconds: int) -> None:
-        """Tell the cluster that the machine will be taken away."""
+        """Notify the cluster that the machine will be removed."""
         subprocess.run(
             [
                 sys.executable,
@@ -86,18 +86,18 @@ class Machine:
         )
 
     def lose(self) -> None:
-        """Take the machine away with everything on it."""
+        """Kill the machine with all its processes."""
         if self._process.poll() is None:
-            everything = psutil.Process(self._process.pid).children(recursive=True)
-            for each in [*everything, psutil.Process(self._process.pid)]:
-                if each.is_running():
-                    each.send_signal(signal.SIGKILL)
+            children = psutil.Process(self._process.pid).children(recursive=True)
+            for process in [*children, psutil.Process(self._process.pid)]:
+                if process.is_running():
+                    process.send_signal(signal.SIGKILL)
             self._process.wait()
 
 
 @contextmanager
 def machine(cpus: int, labels: str = "") -> Iterator[Machine]:
-    """A machine for a while."""
+    """A machine that runs inside the ``with`` block."""
     added = Machine(cpus, labels)
     try:
         yield added

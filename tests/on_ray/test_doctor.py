@@ -1,4 +1,4 @@
-"""``python -m mmtpp doctor`` against a real S3 server, MLflow server and Ray head."""
+"""``mmtpp doctor`` with a real S3 server, MLflow server and Ray head."""
 
 import pytest
 
@@ -7,20 +7,26 @@ from mmtpp.storage.paths import list_files
 from tests.on_ray.settings import make_config
 
 
-def test_services_that_are_there(store, stack, monkeypatch: pytest.MonkeyPatch):
+def test_running_services_are_ok(store, stack, monkeypatch: pytest.MonkeyPatch):
     for name, value in stack.environment().items():
         monkeypatch.setenv(name, value)
     changes = {"run.storage_uri": "s3://mmtpp/t/doctor"}
     config = make_config(**changes, **{"tracking.uri": stack.mlflow_uri})
-    found = [*services.check_storage(config), services.check_mlflow(config), *services.check_ray()]
-    assert ["ok"] * len(found) == [each.status for each in found], found
-    about = {each.about: each.what for each in found}
+    findings = [
+        *services.check_storage(config),
+        services.check_mlflow(config),
+        *services.check_ray(),
+    ]
+    assert [finding.status for finding in findings] == ["ok"] * len(findings), findings
+    about = {finding.about: finding.what for finding in findings}
     assert set(about) == {"source.uri", "store.uri", "run.storage_uri", "mlflow", "ray"}
     assert "1 machines, 4 CPUs, 0 GPUs" in about["ray"]
     assert list_files("s3://mmtpp", "probe") == []
 
 
-def test_what_is_refused_is_told_apart(cluster, stack, monkeypatch: pytest.MonkeyPatch):
+def test_findings_distinguish_wrong_keys_and_missing_buckets(
+    cluster, stack, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     config = make_config(**{"run.storage_uri": "s3://mmtpp/t/doctor"})
     *_, refused = services.check_storage(config)

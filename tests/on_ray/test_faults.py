@@ -1,4 +1,4 @@
-"""What goes wrong in a bucket, a network and a cluster: an account of everything, or an error."""
+"""Faults of buckets, networks and files: every event is accounted for, or the job fails."""
 
 import io
 import json
@@ -50,26 +50,26 @@ FAULTS: dict[str, Callable[[int, str], str]] = {
 
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_a_shard_is_encoded_through_a_bad_network(store, stack, monkeypatch, fault: str):
-    """Two shards of the real server, one of them through a proxy that breaks requests."""
+    """Encodes a shard twice, once through a proxy that breaks requests."""
     paths = [info.base_name for info in list_files(SOURCE, ".json")]
     target = f"s3://mmtpp/t/faults/{fault}"
     expected = encode_shard(f"{target}/good", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
     monkeypatch.setattr("mmtpp.storage.paths.S3_SILENCE_S", 2.0)
-    with fault_proxy(_port(stack), FAULTS[fault]) as (address, made):
+    with fault_proxy(_port(stack), FAULTS[fault]) as (address, requests):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        found = encode_shard(f"{target}/bad", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
-    assert made[fault] >= 2
-    assert found == expected
-    assert found["events_read"] == NUM_SEQUENCES * NUM_EVENTS
+        counts = encode_shard(f"{target}/bad", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
+    assert requests[fault] >= 2
+    assert counts == expected
+    assert counts["events_read"] == NUM_SEQUENCES * NUM_EVENTS
 
 
-def test_a_server_that_never_answers_well_is_a_clear_error(stack, monkeypatch):
+def test_a_server_that_always_fails_is_a_clear_error(stack, monkeypatch):
     monkeypatch.setattr("mmtpp.storage.paths.S3_ATTEMPTS", 2)
-    with fault_proxy(_port(stack), lambda number, line: "unavailable") as (address, made):
+    with fault_proxy(_port(stack), lambda number, line: "unavailable") as (address, requests):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         with pytest.raises(StorageError, match=r"(?s)cannot read.*s3://mmtpp/t/raw/line-00\.json"):
             read_bytes(f"{SOURCE}/line-00.json")
-    assert made["unavailable"] == 2
+    assert requests["unavailable"] == 2
 
 
 def test_samples_are_assembled_through_a_bad_network(store, stack, monkeypatch):
@@ -80,23 +80,23 @@ def test_samples_are_assembled_through_a_bad_network(store, stack, monkeypatch):
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(len(plan.samples)))
     expected = Assembler(settings, token_ids)(samples)
-    broken = ("unavailable", "reset", "")
-    with fault_proxy(_port(stack), lambda n, line: broken[n % 3]) as (address, made):
+    faults = ("unavailable", "reset", "")
+    with fault_proxy(_port(stack), lambda n, line: faults[n % 3]) as (address, requests):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        assert expected.equals(Assembler(settings, token_ids)(samples))
-    assert made["reset"] >= 1
+        assert Assembler(settings, token_ids)(samples).equals(expected)
+    assert requests["reset"] >= 1
 
 
-def _png(width: int, height: int, data: bytes, *more: tuple[bytes, bytes]) -> bytes:
-    """A PNG with any header and any pixel data."""
+def _png(width: int, height: int, data: bytes, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG with a given header, pixel data and extra chunks."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(name + content))
         return struct.pack(">I", len(content)) + name + content + check
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), *more, (b"IDAT", data), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", data), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)
 
 
 def _picture(kind: str) -> bytes:
@@ -106,10 +106,10 @@ def _picture(kind: str) -> bytes:
     return sink.getvalue()
 
 
-ZEROS = zlib.compress(bytes(200 * 2**20), 9)  # 200 KB that unpack to 200 MiB
+ZEROS = zlib.compress(bytes(200 * 2**20), 9)  # 200 KB that decompress to 200 MiB
 IMAGES: dict[str, tuple[bytes | None, str]] = {
     "good.jpg": (_picture("JPEG"), ""),
-    "png_called.jpg": (_picture("PNG"), ""),  # the content counts, not the name
+    "png_called.jpg": (_picture("PNG"), ""),  # the type is read from the content, not from the name
     "truncated.jpg": (_picture("JPEG")[:2000], "truncated"),
     "truncated.png": (_picture("PNG")[:6000], "unreadable image"),
     "empty.png": (b"", "the file is empty"),
@@ -117,7 +117,7 @@ IMAGES: dict[str, tuple[bytes | None, str]] = {
     "svg.png": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "cannot identify"),
     "gif.png": (_picture("GIF"), "cannot identify"),
     "huge.png": (_png(10_000, 10_000, ZEROS), "10000 x 10000 pixels is too large"),
-    "bomb.png": (_png(64, 64, ZEROS), ""),  # rows beyond the last are never unpacked
+    "bomb.png": (_png(64, 64, ZEROS), ""),  # rows beyond the last are never decompressed
     "text_bomb.png": (
         _png(64, 64, zlib.compress(bytes(64 * 193)), (b"zTXt", b"a\0\0" + ZEROS)),
         "unreadable image",
@@ -132,7 +132,7 @@ IMAGES: dict[str, tuple[bytes | None, str]] = {
 }
 
 
-def test_every_bad_image_is_rejected_with_its_cause(stack):
+def test_every_invalid_image_is_rejected_with_its_cause(stack):
     source, target = "s3://mmtpp/t/faults/images", "s3://mmtpp/t/faults/images-out"
     for name, (data, _) in IMAGES.items():
         if data is not None:
@@ -150,10 +150,12 @@ def test_every_bad_image_is_rejected_with_its_cause(stack):
     counts = encode_shard(target, ["a.json"], tokenizer=TOKENIZER, source_uri=source)
     rejected = _rejected(target)
     expected = {name: problem for name, (_, problem) in IMAGES.items() if problem}
-    assert len(expected) == counts["rejected"]["unreadable_image"]
-    assert len(IMAGES) == counts["events_read"]
+    assert counts["rejected"]["unreadable_image"] == len(expected)
+    assert counts["events_read"] == len(IMAGES)
     for name, problem in expected.items():
-        (detail,) = [each["detail"] for each in rejected if each["record"].endswith(f" {name}")]
+        (detail,) = [
+            record["detail"] for record in rejected if record["record"].endswith(f" {name}")
+        ]
         assert problem in detail, name
 
 
@@ -172,19 +174,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.parametrize("name", ["huge.png", "bomb.png", "text_bomb.png"])
-def test_no_bomb_is_unpacked(tmp_path, name: str):
-    """200 MiB of zeros in 200 KB; the process is new, so its peak is that of this image."""
+def test_decompression_bombs_use_little_memory(tmp_path, name: str):
+    """200 MiB of zeros in 200 KB, decoded in a new process to measure its peak memory."""
     data = IMAGES[name][0]
     assert data is not None
     (tmp_path / name).write_bytes(data)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", BOMB, str(tmp_path / name)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert int(done.stdout) < 20 * 1024, f"{done.stdout} KiB"
+    assert int(process.stdout) < 20 * 1024, f"{process.stdout} KiB"
 
 
 def _rejected(folder: str) -> list[dict]:
@@ -192,7 +194,7 @@ def _rejected(folder: str) -> list[dict]:
     return pq.read_table(io.BytesIO(data)).to_pylist()
 
 
-def test_equal_sequence_ids_in_two_files_are_refused_and_nothing_is_there(cluster, tmp_path):
+def test_a_sequence_id_in_two_files_is_refused(cluster, tmp_path):
     raw, target = tmp_path / "raw", str(tmp_path / "store")
     raw.mkdir()
     for name in ("one", "two"):
@@ -202,12 +204,12 @@ def test_equal_sequence_ids_in_two_files_are_refused_and_nothing_is_there(cluste
         "source.columns.time": "at",
         "source.columns.sequence": "who",
     }
-    with pytest.raises(DataError, match=r"(?s)1 sequence ids occur more than once, 'a'"):
+    with pytest.raises(DataError, match=r"(?s)1 sequence ids occur .* for example 'a'"):
         prepare(make_config(**changes, **{"source.uri": str(raw), "store.uri": target}))
     assert find_manifest(target) is None
 
 
-def test_a_file_over_the_limit_is_refused_before_any_work(cluster, tmp_path):
+def test_a_file_over_the_size_limit_is_refused_at_the_start(cluster, tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.json").write_bytes(b" " * (2**20 + 1))
     with pytest.raises(DataError, match=r"(?s)a\.json.*source\.max_file_mib = 1"):
@@ -224,7 +226,7 @@ def test_a_file_over_the_limit_is_refused_before_any_work(cluster, tmp_path):
 
 
 def test_a_store_keeps_its_vocabulary(cluster, tmp_path):
-    """More events are added with the tokenizer of the store; another one is refused."""
+    """New events use the tokenizer of the store; another tokenizer is refused."""
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw)
     changes = {"source.uri": raw, "store.uri": target}
@@ -235,15 +237,15 @@ def test_a_store_keeps_its_vocabulary(cluster, tmp_path):
         (Path(raw) / f"more-{index}.json").write_text(text)
     prepare(make_config(**changes))
     second = load_manifest(target)
-    assert first.vocabulary_hash == second.vocabulary_hash
-    assert first.events_kept + 3 * NUM_EVENTS == second.events_kept
+    assert second.vocabulary_hash == first.vocabulary_hash
+    assert second.events_kept == first.events_kept + 3 * NUM_EVENTS
     assert first.fingerprint != second.fingerprint
-    with pytest.raises(ModelError, match="models of one cannot read the other"):
+    with pytest.raises(ModelError, match="a model of one cannot read the other"):
         prepare(make_config(**changes, **{"model.tokenizer_size": 600}))
     assert load_manifest(target) == second
 
 
-def test_an_image_changed_in_place_is_noticed(cluster, tmp_path):
+def test_a_changed_image_file_changes_the_store(cluster, tmp_path):
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw)
     changes = {"source.uri": raw, "store.uri": target}
@@ -256,18 +258,18 @@ def test_an_image_changed_in_place_is_noticed(cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_whole_job_through_a_bad_network(stack):
-    """A cluster of its own whose every request to the server passes the proxy."""
+def test_a_whole_job_succeeds_through_a_bad_network(stack):
+    """Runs on a new cluster that sends all requests to the server through the proxy."""
     source, target = "s3://mmtpp/t/faults/job", "s3://mmtpp/t/faults/job-store"
     publish_events(source)
     faults = ("", "", "unavailable", "", "reset", "", "cut", "")
     with (
-        fault_proxy(_port(stack), lambda n, line: faults[n % 8]) as (address, made),
-        tempfile.TemporaryDirectory() as temp,  # Ray's sockets want a short path
+        fault_proxy(_port(stack), lambda n, line: faults[n % 8]) as (address, requests),
+        tempfile.TemporaryDirectory() as temp,  # the paths of Ray's sockets must be short
     ):
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
         environment |= {"AWS_ENDPOINT_URL": address, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": temp}
-        done = subprocess.run(
+        process = subprocess.run(
             [
                 sys.executable,
                 "jobs/prepare.py",
@@ -285,15 +287,15 @@ def test_a_whole_job_through_a_bad_network(stack):
             check=False,
             timeout=400,
         )
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert NUM_SEQUENCES * NUM_EVENTS == report["events_read"] == report["events_kept"]
-    assert min(made[fault] for fault in ("unavailable", "reset", "cut")) > 5
+    assert process.returncode == 0, process.stderr[-3000:]
+    report = json.loads(process.stdout.splitlines()[-1])
+    assert report["events_read"] == report["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
+    assert min(requests[fault] for fault in ("unavailable", "reset", "cut")) > 5
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_bucket_with_a_hundred_thousand_small_files(cluster):
+def test_a_bucket_with_a_hundred_thousand_small_files_is_prepared(cluster):
     source, target = "s3://mmtpp/t/faults/many", "s3://mmtpp/t/faults/many-store"
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda part: publish_many(f"{source}/{part:02d}", 2500), range(40)))

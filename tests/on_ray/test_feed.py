@@ -1,4 +1,4 @@
-"""Samples of the plan to the ranks, on a real cluster: the same order whatever happens."""
+"""The feed of samples to the ranks on a real cluster: the order is always that of the plan."""
 
 import json
 import os
@@ -46,9 +46,9 @@ def test_planning_on_the_cluster_gives_the_same_plan(plan, monkeypatch):
     monkeypatch.setattr("mmtpp.data.samples.over_files.FILES_HERE", 0)
     monkeypatch.setattr("mmtpp.data.samples.over_files.FILES_PER_TASK", 1)
     on_cluster = make_plan(*_settings())
-    assert plan.windows.equals(on_cluster.windows)
-    assert plan.samples == on_cluster.samples
-    assert plan.fingerprint == on_cluster.fingerprint
+    assert on_cluster.windows.equals(plan.windows)
+    assert on_cluster.samples == plan.samples
+    assert on_cluster.fingerprint == plan.fingerprint
 
 
 @pytest.mark.parametrize(("num_ranks", "chunk"), [(1, 256), (2, 5), (3, 256)])
@@ -87,15 +87,15 @@ def test_the_feed_delivers_the_plan_at_any_world_size(plan, monkeypatch, num_ran
 
 
 @pytest.mark.timeout(120)
-def test_rows_come_while_workers_hold_every_processor(plan):
-    """A sweep fills the machine with trials; assembling must not wait for one of them to end."""
+def test_rows_are_assembled_while_workers_hold_all_cpus(plan):
+    """A sweep fills the machine with trials; assembling must not wait for the end of a trial."""
     settings, token_ids = _settings()
-    every = [{"CPU": node["Resources"]["CPU"]} for node in ray.nodes() if node["Alive"]]
-    held = placement_group(every)
+    all_cpus = [{"CPU": node["Resources"]["CPU"]} for node in ray.nodes() if node["Alive"]]
+    held = placement_group(all_cpus)
     try:
         ray.get(held.ready())
         rows = list(iter_rows(plan, np.arange(len(plan.samples)), settings, token_ids))
-        assert len(plan.samples) == len(rows)
+        assert len(rows) == len(plan.samples)
     finally:
         remove_placement_group(held)
 
@@ -105,8 +105,8 @@ def _same(first: Row, second: Row) -> bool:
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
 
 
-def test_rows_are_the_same_from_memory_disk_and_server(plan, tmp_path):
-    """Also when the disk cache has to forget."""
+def test_rows_are_equal_from_memory_disk_and_server(plan, tmp_path):
+    """Also with a disk cache that is too small for the files."""
     rows = {}
     changes = [{"store.cache_gib": 0.0}] + 2 * [
         {"store.cache_gib": size, "store.cache_path": str(tmp_path / str(size))}
@@ -128,7 +128,7 @@ def test_rows_are_the_same_from_memory_disk_and_server(plan, tmp_path):
 
 
 def _consume(task: dict) -> None:
-    """A worker that trains nothing: it notes what it is fed, and dies where it is told to."""
+    """A worker that records its rows instead of training, and kills itself at a given step."""
     rank = ray.train.get_context().get_world_rank()
     num_ranks = ray.train.get_context().get_world_size()
     cursor = f"{GROUP}/{task['name']}/cursor.json"
@@ -149,9 +149,9 @@ def _consume(task: dict) -> None:
         if step == task["die_at"] and rank == num_ranks - 1:
             os.kill(os.getpid(), signal.SIGKILL)
         fed = [next(rows) for _ in range(SAMPLES_PER_STEP // num_ranks)]
-        note = [[row.sample_id, int(row.input_ids.sum())] for row in fed]
+        record = [[row.sample_id, int(row.input_ids.sum())] for row in fed]
         write_bytes(
-            f"{GROUP}/{task['name']}/{step:03d}/{num_ranks}-{rank}", json.dumps(note).encode()
+            f"{GROUP}/{task['name']}/{step:03d}/{num_ranks}-{rank}", json.dumps(record).encode()
         )
         step += 1
         ray.train.report({"step": step})  # a barrier
@@ -176,8 +176,8 @@ def _train(name: str, *, num_ranks: int, die_at: int) -> None:
         trainer.fit()
 
 
-def _noted(name: str) -> list[list[list[int]]]:
-    """What was fed in each step, in the order of the ranks; a repeated step counts once."""
+def _recorded(name: str) -> list[list[list[int]]]:
+    """The rows of each step in the order of the ranks; a repeated step counts once."""
     steps: dict[str, dict[str, dict[int, list]]] = {}
     for info in list_files(f"{GROUP}/{name}", ""):
         if "-" in info.base_name:
@@ -191,7 +191,7 @@ def _noted(name: str) -> list[list[list[int]]]:
         whole = {
             num_ranks: [pair for _, part in sorted(parts.items()) for pair in part]
             for num_ranks, parts in groups.items()
-            if len(parts) == int(num_ranks)  # a killed group may not have finished the step
+            if len(parts) == int(num_ranks)  # a killed group may have an incomplete step
         }
         assert len({json.dumps(part) for part in whole.values()}) == 1, "a repeated step differs"
         fed.append(next(iter(whole.values())))
@@ -199,14 +199,14 @@ def _noted(name: str) -> list[list[list[int]]]:
 
 
 @pytest.mark.slow
-def test_a_run_killed_and_resumed_with_2_3_and_1_workers_is_fed_as_an_undisturbed_one(plan):
+def test_a_run_resumed_with_2_3_and_1_workers_gets_the_rows_of_an_uninterrupted_run(plan):
     _train("whole", num_ranks=1, die_at=NUM_STEPS)
     _train("killed", num_ranks=2, die_at=5)
     _train("killed", num_ranks=3, die_at=9)
     _train("killed", num_ranks=1, die_at=NUM_STEPS)
-    whole, killed = _noted("whole"), _noted("killed")
+    whole, killed = _recorded("whole"), _recorded("killed")
     assert len(whole) == NUM_STEPS
-    assert whole == killed
+    assert killed == whole
     ids = [sample for step in whole for sample, _ in step]
     expected = rank_samples(
         plan,
@@ -217,4 +217,4 @@ def test_a_run_killed_and_resumed_with_2_3_and_1_workers_is_fed_as_an_undisturbe
         rank=0,
         num_ranks=1,
     )
-    assert expected.tolist() == ids
+    assert ids == expected.tolist()

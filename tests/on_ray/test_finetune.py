@@ -1,4 +1,4 @@
-"""Stage 2 on a real cluster: fine-tune, forecast every held-out event, compare with baselines."""
+"""Stage 2 on a real cluster: fine-tuning, forecasts of held-out events, and baselines."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 import mmtpp
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.record import recorded_answers
 from mmtpp.predict.predict import predict
@@ -25,19 +25,19 @@ from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
 from tests.on_ray.settings import STORE, make_config
 
-OWN = "s3://mmtpp/t/own"
+USER_FILES = "s3://mmtpp/t/user"
 
 TASKS = {"tasks.text": 0.5, "lora.rank": 8, "training.learning_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
 def adapted(base) -> dict:
-    """LoRA on the base, asked for time, type and text."""
+    """LoRA on the base, fine-tuned on time, type and text."""
     changes = {"run.name": "stage2", "model.path": base["model_uri"], **TASKS}
     return finetune(make_config(**changes, **{"tracking.register_as": "line forecaster"}))
 
 
-def test_stage_two_learns_to_answer(adapted, stack):
+def test_stage_two_learns_and_is_tracked(adapted, stack):
     client = MlflowClient(stack.mlflow_uri)
     run = client.get_run(adapted["run_id"])
     assert run.data.tags["mmtpp.job"] == "finetune"
@@ -55,7 +55,7 @@ def test_stage_two_learns_to_answer(adapted, stack):
     answers = recorded_answers(adapted["adapter_uri"])
     assert answers is not None
     assert answers.tasks == ("time", "type", "joint", "text")
-    assert IntervalRange(smallest=5.0, largest=61.0, tick=1.0) == answers.intervals
+    assert answers.intervals == IntervalRange(smallest=5.0, largest=61.0, tick=1.0)
     assert not answers.history
 
 
@@ -75,35 +75,35 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     sequences = manifest.sequences_by_split["test"]
     expected = manifest.events_by_split["test"] - sequences
     targets = read_table(str(result["targets_uri"]))
-    assert expected == result["targets"] == len(targets)
+    assert result["targets"] == len(targets) == expected
     places = set(
         zip(targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True)
     )
     assert len(places) == expected
-    of_texts = {"text", "written", "rouge_l", "bleu", "chrf"}
-    always = [name for name in targets.column_names if name not in of_texts]
-    assert sum(targets[name].null_count for name in always) == 0
-    # some texts were written, and they are texts
+    text_columns = {"text", "written", "rouge_l", "bleu", "chrf"}
+    required = [name for name in targets.column_names if name not in text_columns]
+    assert sum(targets[name].null_count for name in required) == 0
+    # some texts were generated, and they contain no control tokens
     written = targets.filter(pc.field("written").is_valid())
     assert 10 < len(written) < len(targets)
     assert all(text.startswith("event ") for text in written["text"].to_pylist())
     assert not any("<|" in text for text in written["written"].to_pylist())
     assert 0 <= pc.mean(written["rouge_l"]).as_py() <= 1
-    # the forecasts are distributions about what happened
+    # quantiles are ordered, and the forecasts are close to the events
     ordered = [targets[f"quantile_{level}"].to_numpy() for level in ("05", "25", "50", "75", "95")]
     assert (np.diff(ordered, axis=0) >= 0).all()
     assert pc.max(targets["crps"]).as_py() < 100
     metrics = result["metrics"]
-    assert "events" not in result  # it was trained on answers alone: no likelihoods of the rest
+    assert "events" not in result  # it was trained only on answers: no likelihoods of other tokens
     assert metrics["time/rmse_s"] > 0
-    # intervals of 5, 6, 60 and 61 s: more than their entropy, less than all seconds to 61 alike
+    # intervals are 5, 6, 60 and 61 s: above their entropy, below a uniform distribution to 61 s
     assert np.log(4) / 2 < metrics["time/nll_nats_per_event"] < np.log(61)
     assert {
         "type/accuracy",
         "joint/nll_nats_per_event",
         "text/nll_nats_per_token",
     } <= metrics.keys()
-    assert pc.mean(written["chrf"]).as_py() == pytest.approx(metrics["text/chrf"])
+    assert metrics["text/chrf"] == pytest.approx(pc.mean(written["chrf"]).as_py())
     # futures of up to 6 events from 3 origins of each sequence
     futures = read_table(str(result["targets_uri"]).replace("targets", "futures"))
     assert len(futures) == sequences * 3 * 2
@@ -125,7 +125,7 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
         "marginal",
         "last",
     }
-    # 60 after every three of 5: the marginal knows as much, so training beats the last interval
+    # a long interval follows every three short ones, so training beats the last interval
     assert metrics["time/crps_s"] < baselines["last/time/crps_s"]
     tree = json.loads(
         read_bytes(str(result["targets_uri"]).replace("targets.parquet", "metrics.json"))
@@ -148,13 +148,13 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     json.dumps(result, allow_nan=False)
 
 
-def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
-    """Files that were never in the store, with the model's vocabulary and limits."""
-    publish_events(OWN)
+def test_predict_forecasts_the_next_event_of_a_users_files(base, adapted, store):
+    """The files are not in the store; the model's vocabulary and limits are used."""
+    publish_events(USER_FILES)
     settings = {
         "model.path": base["model_uri"],
         "model.adapter": adapted["adapter_uri"],
-        "source.uri": OWN,
+        "source.uri": USER_FILES,
         "store.uri": "",
         "prediction.format": "jsonl",
         "prediction.sequences_per_file": 10,
@@ -164,14 +164,14 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
         "prediction.max_future_events": 5,
         "prediction.text": True,
         "generation.max_tokens": 8,
-        # of held-out evaluation only
+        # settings of held-out evaluation, without effect here
         "evaluation.max_sequences": 2,
         "window.time_from": 1e9,
     }
     result = predict(make_config(**settings))
     assert result["forecasts"] == 24
     files = sorted(info.path for info in list_files(str(result["forecasts_uri"]), ".jsonl"))
-    assert [each.rpartition("/")[2] for each in files] == [
+    assert [path.rpartition("/")[2] for path in files] == [
         "part-00000.jsonl",
         "part-00001.jsonl",
         "part-00002.jsonl",
@@ -185,9 +185,11 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
     for row in rows:
         assert 40 == row["events"] >= row["context"] > 5
         assert row["interval_q10"] <= row["interval_q50"] <= row["interval_q90"]
-        assert sum(each["probability"] for each in row["type_probabilities"]) == pytest.approx(1.0)
+        assert sum(entry["probability"] for entry in row["type_probabilities"]) == pytest.approx(
+            1.0
+        )
         assert (
-            max(row["type_probabilities"], key=lambda each: each["probability"])["type"]
+            max(row["type_probabilities"], key=lambda entry: entry["probability"])["type"]
             == row["type"]
         )
         assert isinstance(row["text"], str)
@@ -206,34 +208,34 @@ def test_the_next_event_of_a_users_own_files_is_forecast(base, adapted, store):
 
 
 def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
-    """The forecasts of one's own process are those of the job, read from the same files."""
+    """The Python API returns the forecasts of the job for the same files."""
     settings = {"generation.max_tokens": 8, "prediction.max_future_events": 5}
     forecaster = mmtpp.Forecaster.from_pretrained(adapter, settings=settings)
     assert (forecaster.seconds_per_unit, forecaster.type_names) == (1.0, ())
-    for sequence in forecaster.load_sequences(OWN)[:3]:
+    for sequence in forecaster.load_sequences(USER_FILES)[:3]:
         forecast = forecaster.forecast(sequence, futures=3, horizon=30.0, text=True)
-        found, expected = forecast.record((0.1, 0.5, 0.9)), dict(rows[sequence.sequence_id])
-        # known to the job, which read the files
+        record, expected = forecast.record((0.1, 0.5, 0.9)), dict(rows[sequence.sequence_id])
+        # only the job, which read the files, knows it
         assert expected.pop("newest_event_rejected") is None
-        assert list(expected) == list(found)
+        assert list(expected) == list(record)
         for name, value in expected.items():
             if name.startswith("interval") or name == "simultaneous":
-                assert value == pytest.approx(found[name], rel=1e-4), name
+                assert value == pytest.approx(record[name], rel=1e-4), name
             elif name == "type_probabilities":
-                chances = [each["probability"] for each in value]
+                chances = [entry["probability"] for entry in value]
                 assert chances == pytest.approx(
                     list(forecast.type_probabilities.values()), abs=1e-4
                 )
             elif name != "futures":
-                assert value == found[name], name
-        assert [len(each) for each in expected["futures"]] == [
-            len(each) for each in found["futures"]
+                assert value == record[name], name
+        assert [len(future) for future in expected["futures"]] == [
+            len(future) for future in record["futures"]
         ]
         survival = forecast.survival([0.0, forecast.median, 1e9])
         assert [1 - forecast.simultaneous, 0.5, 0.0] == pytest.approx(survival, abs=1e-3)
         assert (forecast.hazard([5.0, 61.0]) >= 0).all()
-    own = forecaster.sequence([0.0, 5.0, 65.0], [3, 0, 1], texts=["a", "", "b"])
-    assert sum(forecaster.forecast(own).type_probabilities.values()) == pytest.approx(1.0)
+    sequence = forecaster.sequence([0.0, 5.0, 65.0], [3, 0, 1], texts=["a", "", "b"])
+    assert sum(forecaster.forecast(sequence).type_probabilities.values()) == pytest.approx(1.0)
     with pytest.raises(DataError, match=r"event 1 has the time 1\.0"):
         forecaster.forecast(forecaster.sequence([5.0, 1.0], [0, 0]))
     with pytest.raises(DataError, match="unknown types what"):
@@ -243,7 +245,7 @@ def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
 
 
 def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
-    """From the run and from the registry, with the forecasts of the Python API."""
+    """From the run and from the registry; its forecasts equal those of the Python API."""
     mlflow.set_tracking_uri(stack.mlflow_uri)
     events = {"times": [0.0, 5.0, 65.0], "types": [3, 0, 1], "texts": ["a", "", "b"]}
     frame = pd.DataFrame({name: [value] for name, value in {"sequence_id": "s", **events}.items()})
@@ -253,41 +255,39 @@ def test_mlflow_loads_the_forecaster(adapted, stack, monkeypatch):
     )
     expected = forecaster.forecast(sequence)
     versions = MlflowClient(stack.mlflow_uri).search_model_versions("name = 'line forecaster'")
-    assert [adapted["run_id"]] == [each.run_id for each in versions]
+    assert [version.run_id for version in versions] == [adapted["run_id"]]
     logged = mlflow.pyfunc.load_model(f"runs:/{adapted['run_id']}/forecaster")
     example = logged.input_example
     assert isinstance(example, pd.DataFrame)
     assert len(logged.predict(example)) == 1
     for uri in (f"runs:/{adapted['run_id']}/forecaster", "models:/line forecaster/1"):
         [row] = mlflow.pyfunc.load_model(uri).predict(frame).to_dict("records")
-        assert expected.mean == pytest.approx(row["interval_mean"])
-        chances = {each["type"]: each["probability"] for each in row["type_probabilities"]}
-        assert expected.type_probabilities == pytest.approx(chances)
+        assert row["interval_mean"] == pytest.approx(expected.mean)
+        chances = {entry["type"]: entry["probability"] for entry in row["type_probabilities"]}
+        assert chances == pytest.approx(expected.type_probabilities)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
-def test_the_python_of_a_page_runs(page: str, adapted, tmp_path):
-    """With a table and a model in the place of its names."""
+def test_the_python_code_of_the_readme_runs(adapted, tmp_path):
+    """The names in the code are replaced by a table and a model."""
     path = tmp_path / "events.csv"
     path.write_text("time,machine,what,note\n0,a,1,hot\n0.1,a,2,too hot\n400,a,0,cool\n3,b,1,hot\n")
-    text = (Path(__file__).parents[2] / page).read_text()
-    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    for name, own in {
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    for name, replacement in {
         "events.csv": str(path),
         "own/runs/forecaster/model": adapted["adapter_uri"],
     }.items():
         assert name in code
-        code = code.replace(name, own)
+        code = code.replace(name, replacement)
     names: dict = {}
-    exec(compile(code, page, "exec"), names)  # noqa: S102
-    assert [each.sequence_id for each in names["sequences"]] == ["a", "b"]
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+    assert [sequence.sequence_id for sequence in names["sequences"]] == ["a", "b"]
     assert tuple(names["sequences"][0].texts) == ("hot", "too hot", "cool")
     assert names["forecast"].events == 3
-    if "similar" in names:  # waits 0, 0.1, 399.9; delta 0.2
-        assert names["similar"].tolist() == [False, True, False]
+    assert names["similar"].tolist() == [False, True, False]  # waits 0, 0.1, 399.9; delta 0.2
 
 
-def test_an_adapter_that_does_not_fit_is_refused_before_anything_starts(base, adapted):
+def test_an_adapter_with_other_settings_is_refused_at_the_start(base, adapted):
     changes = {"model.path": base["model_uri"], "model.adapter": adapted["adapter_uri"], **TASKS}
     with pytest.raises(ModelError, match=r"(?s)rank 8 and alpha 64.*lora\.rank = 4"):
         finetune(make_config(**{**changes, "lora.rank": 4}))
@@ -296,7 +296,7 @@ def test_an_adapter_that_does_not_fit_is_refused_before_anything_starts(base, ad
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_an_adapter(base, adapted, stack):
+def test_training_continues_from_an_adapter(base, adapted, stack):
     changes = {
         "model.path": base["model_uri"],
         "model.adapter": adapted["adapter_uri"],
@@ -305,9 +305,9 @@ def test_training_goes_on_from_an_adapter(base, adapted, stack):
         "training.validation_sequences": 0,
         **TASKS,
     }
-    more = finetune(make_config(**changes))
+    continued = finetune(make_config(**changes))
     client = MlflowClient(stack.mlflow_uri)
-    before, after = (curve(client, each["run_id"]) for each in (adapted, more))
-    # it starts where the other ended, and not where that one started
+    before, after = (curve(client, run["run_id"]) for run in (adapted, continued))
+    # the loss starts at the last loss of the first training, not at its first loss
     last, first = before[max(before)], after[1]
     assert abs(first - last) < 0.5 * abs(first - before[1])

@@ -1,4 +1,4 @@
-"""Processes and jobs that die in the middle of ``prepare``: finished by others, nothing twice."""
+"""Processes and jobs killed during ``prepare``: the work is finished, and no work is repeated."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from tests.on_ray.settings import make_config
 
 
 def _processes(stack, name: str) -> list[psutil.Process]:
-    """Workers of the stack's own cluster."""
+    """Processes of the stack's Ray cluster whose command line contains a name."""
     return [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -41,7 +41,7 @@ def _processes(stack, name: str) -> list[psutil.Process]:
 def _belongs(process: psutil.Process, stack) -> bool:
     with suppress(psutil.Error):
         return any(
-            str(stack.ports["gcs"]) in " ".join(each.cmdline()) for each in process.parents()
+            str(stack.ports["gcs"]) in " ".join(parent.cmdline()) for parent in process.parents()
         )
     return False
 
@@ -49,8 +49,8 @@ def _belongs(process: psutil.Process, stack) -> bool:
 @pytest.mark.parametrize(
     "step", ["ReadShard", pytest.param("DecodeImages", marks=pytest.mark.slow)]
 )
-def test_a_killed_worker_of_prepare_changes_nothing(cluster, tmp_path, monkeypatch, step: str):
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 1)
+def test_a_killed_worker_does_not_change_the_store(cluster, tmp_path, monkeypatch, step: str):
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 1)
     raw = str(tmp_path / "raw")
     publish_events(raw)
     changes = {"source.uri": raw, "source.max_workers": 2}
@@ -70,14 +70,14 @@ def test_a_killed_worker_of_prepare_changes_nothing(cluster, tmp_path, monkeypat
     killer.join()
     assert killed
     whole = prepare(make_config(**changes, **{"store.uri": str(tmp_path / "whole")}))
-    assert {**whole, "store_uri": ""} == {**report, "store_uri": ""}
+    assert {**report, "store_uri": ""} == {**whole, "store_uri": ""}
 
 
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
-def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, tmp_path, how):
-    """SIGTERM is what ``ray job stop`` sends; finished shards are not touched again."""
+def test_a_killed_job_leaves_no_store_and_the_next_job_resumes(cluster, tmp_path, how):
+    """SIGTERM is the signal of ``ray job stop``. Finished shards are not written again."""
     raw, target = str(tmp_path / "raw"), tmp_path / "store"
     publish_many(raw, 4000)
     command = [
@@ -100,74 +100,76 @@ def test_a_job_that_is_killed_leaves_no_store_and_the_next_one_goes_on(cluster, 
             time.sleep(0.01)
         job.send_signal(how)
     assert find_manifest(str(target)) is None
-    while _processes(cluster, "ray::Map(ReadShard)"):  # Ray stops what the driver left
+    while _processes(cluster, "ray::Map(ReadShard)"):  # Ray stops the workers of the driver
         assert time.monotonic() < deadline
         time.sleep(0.1)
     finished = {path: path.stat().st_mtime_ns for path in target.glob("data-*/counts/*.json")}
     assert 3 <= len(finished) < 32
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(process.stdout.splitlines()[-1])
     assert (report["events_read"], report["events_kept"], report["sequences"]) == (8000, 8000, 4000)
     assert all(path.stat().st_mtime_ns == at for path, at in finished.items())
     assert len(list(target.glob("data-*/counts/*.json"))) == 32
     assert not list(target.glob("data-*/pending"))
-    assert f"{len(finished)} of 32 shards were finished before" in done.stderr
+    assert f"{len(finished)} of 32 shards were finished before" in process.stderr
 
 
 @pytest.mark.parametrize(
     "stop_at", ["DecodeImages", pytest.param("FinishShard", marks=pytest.mark.slow)]
 )
-def test_a_job_that_ends_between_its_steps_goes_on_there(store, monkeypatch, stop_at: str):
-    """On the real server; the second job is given only what the first has not done."""
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 1)
+def test_a_job_that_ended_between_two_steps_resumes_there(store, monkeypatch, stop_at: str):
+    """The second job runs only the work that the first job has not finished."""
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 1)
     target = f"s3://mmtpp/t/faults/stop-{stop_at}"
-    given: list[tuple[str, list]] = []
+    tasks: list[tuple[str, list]] = []
     stop_after = {stop_at: 1}
-    whole = _Run._map
+    original = _Run._map
 
-    def watched(self, actor, items, arguments):
-        given.append((actor.__name__, items))
-        for count, row in enumerate(whole(self, actor, items, arguments)):
+    def recorded(self, actor, items, arguments):
+        tasks.append((actor.__name__, items))
+        for count, row in enumerate(original(self, actor, items, arguments)):
             if count == stop_after.get(actor.__name__, 10**9):
                 raise KeyboardInterrupt
             yield row
 
-    monkeypatch.setattr(_Run, "_map", watched)
+    monkeypatch.setattr(_Run, "_map", recorded)
     config = make_config(**{"store.uri": target, "source.max_workers": 1})
     with pytest.raises(KeyboardInterrupt):
         prepare(config)
     assert find_manifest(target) is None
-    first = {name: len(items) for name, items in given}
-    given.clear()
+    first = {name: len(items) for name, items in tasks}
+    tasks.clear()
     stop_after.clear()
     report = prepare(config)
-    second = {name: len(items) for name, items in given}
-    assert NUM_SEQUENCES == first["ReadShard"] == first[stop_at]
+    second = {name: len(items) for name, items in tasks}
+    assert first["ReadShard"] == first[stop_at] == NUM_SEQUENCES
     assert second["ReadShard"] == 0
-    assert 0 < second[stop_at] < first[stop_at]  # some were under way
+    assert 0 < second[stop_at] < first[stop_at]  # some tasks were running
     assert load_manifest(target).fingerprint == store["fingerprint"]
     assert report["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
     pending = f"{target}/{load_manifest(target).data_folder}/pending"
-    assert not exists(pending) or not list_files(pending, "")  # a server may keep the empty folder
+    assert not exists(pending) or not list_files(pending, "")  # some servers keep empty folders
 
 
 @pytest.mark.slow
 def test_a_task_that_always_kills_its_process_ends_the_job(cluster, tmp_path, monkeypatch):
-    """As one does that needs more memory than there is."""
-    monkeypatch.setattr("mmtpp.data.encode.encode.MAX_RETRIES", 1)
+    """For example a task that needs more memory than the machine has."""
+    monkeypatch.setattr("mmtpp.data.encode.encode_pipeline.MAX_RETRIES", 1)
     raw = tmp_path / "raw"
     publish_events(str(raw))
     config = make_config(**{"source.uri": str(raw), "store.uri": str(tmp_path / "store")})
-    monkeypatch.setattr("mmtpp.data.encode.encode.ReadShard", Dies)
-    with pytest.raises(ClusterError, match=r"(?s)step Dies failed 2 times.*source\.max_file_mib"):
+    monkeypatch.setattr("mmtpp.data.encode.encode_pipeline.ReadShard", KilledStep)
+    with pytest.raises(
+        ClusterError, match=r"(?s)step KilledStep failed 2 times.*source\.max_file_mib"
+    ):
         prepare(config)
     assert find_manifest(config.store.uri) is None
 
 
-class Dies:
-    """A step whose process is killed by its work."""
+class KilledStep:
+    """A step that kills its process."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -179,13 +181,13 @@ class Dies:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
+def test_one_very_long_sequence_is_prepared_with_short_ones(cluster, tmp_path):
     """200,000 events with 4,000 images in one file, and 2,000 files of 20 events."""
     raw = tmp_path / "raw"
     (raw / "i").mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 255, (4000, 3), dtype=np.uint8)
     for index, colour in enumerate(noise):
-        # large: one process must not be done with all before the other has started
+        # large images, so that one process cannot decode all before the other starts
         Image.new("RGB", (640, 480), tuple(colour.tolist())).save(raw / f"i/{index}.png")
 
     def events(count: int, images: int) -> str:
@@ -205,7 +207,7 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
     for index in range(2000):
         (raw / f"short-{index:04d}.json").write_text(events(20, 0))
     seen: dict[int, int] = {}
-    looks: Counter[int] = Counter()  # at each process, five a second, that decoded
+    decoding: Counter[int] = Counter()  # polls in which a process decodes, five per second
     stop = threading.Event()
 
     def watch() -> None:
@@ -215,7 +217,7 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
                     memory = process.memory_full_info().uss
                     seen[process.pid] = max(seen.get(process.pid, 0), memory)
                     if "DecodeImages" in " ".join(process.cmdline()):
-                        looks[process.pid] += 1
+                        decoding[process.pid] += 1
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -225,14 +227,13 @@ def test_one_very_long_sequence_among_short_ones(cluster, tmp_path):
     report = prepare(config)
     stop.set()
     watcher.join()
-    assert 240_000 == report["events_read"] == report["events_kept"]
+    assert report["events_read"] == report["events_kept"] == 240_000
     # both processes decode the images of the long sequence
-    assert len([count for count in looks.values() if count > max(looks.values()) / 2]) == 2
+    assert sum(count > max(decoding.values()) / 2 for count in decoding.values()) == 2
     assert max(seen.values()) < 700 * 2**20, {pid: size >> 20 for pid, size in seen.items()}
     manifest = load_manifest(config.store.uri)
-    settings = assemble_settings(
-        config, manifest, split="train"
-    )  # the long one is in the train split
+    # the long sequence is in the training split
+    settings = assemble_settings(config, manifest, split="train")
     token_ids = store_vocabulary(config.store.uri, manifest).token_ids()
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(8))

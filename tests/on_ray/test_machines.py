@@ -1,4 +1,4 @@
-"""Machines that vanish, return or hang during training: the curve stays that of the whole run."""
+"""Machines that are lost, join or hang during training: losses equal an uninterrupted run's."""
 
 import signal
 import threading
@@ -18,8 +18,8 @@ from tests.on_ray.curves import curve
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import RUNS, make_config
 
-NOTICE_S = 60  # half of what clouds give
-CPUS = 3  # of a worker; the head has 4, so that the second one needs a machine of its own
+NOTICE_S = 60  # clouds give 120 s
+CPUS = 3  # CPUs per worker; the head has 4, so the second worker needs another machine
 
 
 def _config(name: str, **changes: object):
@@ -28,7 +28,7 @@ def _config(name: str, **changes: object):
 
 @contextmanager
 def _after_checkpoint(run: str, act: Callable[[], None]) -> Iterator[None]:
-    """Do something once the run has its first checkpoint."""
+    """Call a function after the first checkpoint of the run."""
     done: list[bool] = []
     failed: list[Exception] = []
 
@@ -59,13 +59,13 @@ def _curve(stack, result: dict) -> dict[int, float]:
 
 
 def _workers(stack, result: dict) -> list[int]:
-    """How many workers made each step."""
+    """Number of workers in each step."""
     points = MlflowClient(stack.mlflow_uri).get_metric_history(result["run_id"], "train/workers")
     return [int(point.value) for point in sorted(points, key=lambda point: point.timestamp)]
 
 
 def _points_of_run(stack, name: str, metric: str) -> list:
-    """What MLflow shows of a run under way."""
+    """Points of a metric of a running run, in MLflow."""
     client = MlflowClient(stack.mlflow_uri)
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
@@ -73,33 +73,33 @@ def _points_of_run(stack, name: str, metric: str) -> list:
 
 
 def _steps_of_run(stack, name: str) -> int:
-    return max((each.step for each in _points_of_run(stack, name, "train/workers")), default=0)
+    return max((point.step for point in _points_of_run(stack, name, "train/workers")), default=0)
 
 
 def _workers_so_far(stack, name: str) -> set[int]:
-    return {int(each.value) for each in _points_of_run(stack, name, "train/workers")}
+    return {int(point.value) for point in _points_of_run(stack, name, "train/workers")}
 
 
 @pytest.mark.slow
-def test_a_lost_machine_shrinks_the_group(base, stack):
-    """2 workers, then 1, with the batches and the losses of the uninterrupted run."""
+def test_training_continues_with_fewer_workers_after_a_lost_machine(base, stack):
+    """2 workers, then 1, with the losses of the uninterrupted run."""
     settings = {"training.min_workers": 1, "training.max_failures": 3}
     with machine(CPUS) as second:
         with _after_checkpoint("elastic", second.lose):
             result = pretrain(_config("elastic", **settings))
         assert result["steps"] == 12
-        assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
+        assert _curve(stack, result) == pytest.approx(_curve(stack, base), abs=1e-4)
         workers = _workers(stack, result)
         assert (workers[0], workers[-1]) == (2, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_group_shrinks_and_grows_again(base, stack):
+def test_the_number_of_workers_follows_the_machines(base, stack):
     """2 workers, then 1, then 2.
 
-    Steps since the last checkpoint are made again by the next group: its losses must be those of
-    the group before.
+    The next group repeats the steps since the last checkpoint; its losses must equal those of the
+    previous group.
     """
     long = {
         "training.num_steps": 200,
@@ -112,7 +112,7 @@ def test_a_group_shrinks_and_grows_again(base, stack):
     with ExitStack() as machines:
         second = machines.enter_context(machine(CPUS))
 
-        def lose_and_bring() -> None:
+        def replace_machine() -> None:
             second.lose()
             deadline = time.monotonic() + 300
             while 1 not in _workers_so_far(stack, name):
@@ -120,23 +120,23 @@ def test_a_group_shrinks_and_grows_again(base, stack):
                 time.sleep(1.0)
             machines.enter_context(machine(CPUS))
 
-        with _after_checkpoint(name, lose_and_bring):
+        with _after_checkpoint(name, replace_machine):
             result = pretrain(_config(name, **settings))
     workers = _workers(stack, result)
     assert [count for count, _ in groupby(workers)] == [2, 1, 2]
-    again: dict[int, list[float]] = defaultdict(list)
+    losses_by_step: dict[int, list[float]] = defaultdict(list)
     for point in _points_of_run(stack, name, "train/loss_per_token"):
-        again[point.step].append(point.value)
-    assert set(range(1, 201)) == set(again)
-    twice = [losses for losses in again.values() if len(losses) > 1]
-    assert twice
-    # measured 2026-11-23: 2e-7 over 17 steps that one worker had made, and two made again
-    assert all(max(losses) - min(losses) < 1e-4 for losses in twice)
+        losses_by_step[point.step].append(point.value)
+    assert set(losses_by_step) == set(range(1, 201))
+    repeated = [losses for losses in losses_by_step.values() if len(losses) > 1]
+    assert repeated
+    # measured: a difference of 2e-7 over 17 steps of one worker that two workers repeated
+    assert all(max(losses) - min(losses) < 1e-4 for losses in repeated)
 
 
 @pytest.mark.slow
-def test_a_notice_brings_a_checkpoint_in_time(base, stack):
-    """The machine is told to go long before a checkpoint is due."""
+def test_a_notice_triggers_a_checkpoint_in_time(base, stack):
+    """The machine is removed long before the next checkpoint of the schedule."""
     name = "preempted"
     settings = {
         "training.min_workers": 1,
@@ -145,32 +145,32 @@ def test_a_notice_brings_a_checkpoint_in_time(base, stack):
         "training.num_steps": 200,
     }
     with machine(CPUS) as second:
-        told: list[float] = []
+        notice_times: list[float] = []
 
-        def tell() -> None:
+        def notify() -> None:
             while _steps_of_run(stack, name) < 3 or not second.workers():
                 time.sleep(0.5)
             second.notice(NOTICE_S)
-            told.append(time.time())
+            notice_times.append(time.time())
             deadline = time.monotonic() + NOTICE_S
             while time.monotonic() < deadline and not checkpoints_known(f"{RUNS}/{name}"):
                 time.sleep(0.1)
-            told.append(time.time())
+            notice_times.append(time.time())
             second.lose()
 
         write_bytes(f"{RUNS}/{name}/.exists", b"")
-        teller = threading.Thread(target=tell)
-        teller.start()
+        notifier = threading.Thread(target=notify)
+        notifier.start()
         result = pretrain(_config(name, **settings))
-        teller.join()
+        notifier.join()
     assert result["steps"] == 200
-    assert told[1] - told[0] < NOTICE_S
+    assert notice_times[1] - notice_times[0] < NOTICE_S
     curve = _curve(stack, result)
-    assert set(range(1, 201)) == set(curve)
+    assert set(curve) == set(range(1, 201))
 
 
 @pytest.mark.slow
-def test_a_rank_that_hangs_is_named_and_the_run_goes_on(base, stack):
+def test_a_hanging_rank_is_reported_and_the_run_resumes(base, stack):
     settings = {"training.hang_timeout_s": 20.0, "training.max_failures": 2}
     stopped: list[float] = []
     with machine(CPUS) as second:
@@ -183,11 +183,11 @@ def test_a_rank_that_hangs_is_named_and_the_run_goes_on(base, stack):
         with _after_checkpoint("hung", stop):
             result = pretrain(_config("hung", **settings))
     assert result["steps"] == 12
-    assert _curve(stack, base) == pytest.approx(_curve(stack, result), abs=1e-4)
+    assert _curve(stack, result) == pytest.approx(_curve(stack, base), abs=1e-4)
     reports = list_files(f"{RUNS}/hung/hangs", ".txt")
     assert reports
     text = read_bytes(f"s3://{reports[0].path}").decode()
     reporter = int(reports[0].base_name.removesuffix(".txt").rpartition("-")[2])
     assert text.startswith(f"rank {1 - reporter} hangs: ")
-    # named soon, however long the group takes to start again; 20 s from its step's beginning
+    # reported 20 s after the start of its step, before the group restarts
     assert 10 < reports[0].mtime.timestamp() - stopped[0] < 60

@@ -1,4 +1,4 @@
-"""What people see of their runs: MLflow's own pages in a real browser."""
+"""The pages of MLflow about a training and an evaluation, in a real browser."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mmtpp.train.launch import finetune
 from tests.on_ray.settings import make_config
 
 pytestmark = pytest.mark.slow
-SEEN_MS = 60_000  # two processors, and all of a large page is loaded first
+TIMEOUT_MS = 60_000  # MLflow's pages are large and load slowly on two cores
 
 
 @pytest.fixture(scope="module")
@@ -29,47 +29,53 @@ def _open(browser, stack, run_id: str, place: str = ""):
     return page
 
 
-def test_a_training_run_is_described_and_its_curves_are_drawn(runs, browser, stack, tmp_path: Path):
+def test_mlflow_shows_the_description_and_the_curves_of_a_training(
+    runs, browser, stack, tmp_path: Path
+):
     tuned, _ = runs
     page = _open(browser, stack, tuned["run_id"])
     for text in ("seen", "LoRA of rank 8", tuned["adapter_uri"], "train/loss_per_token"):
-        page.get_by_text(text).first.wait_for(timeout=SEEN_MS)
+        page.get_by_text(text).first.wait_for(timeout=TIMEOUT_MS)
     page.screenshot(path=tmp_path / "run.png")
     page.close()
     page = _open(browser, stack, tuned["run_id"], "/model-metrics")
-    page.get_by_placeholder("Search metric charts").fill("train/.*loss_per_token", timeout=SEEN_MS)
+    page.get_by_placeholder("Search metric charts").fill(
+        "train/.*loss_per_token", timeout=TIMEOUT_MS
+    )
     curves = page.locator(".js-plotly-plot .scatterlayer path.js-line")
     try:
-        curves.first.wait_for(state="attached", timeout=SEEN_MS)
+        curves.first.wait_for(state="attached", timeout=TIMEOUT_MS)
     finally:
         page.screenshot(path=tmp_path / "curves.png")
     assert curves.count() > 1
     page.close()
-    # after the switch from language models to training, the experiment lists its runs
+    # with the view "Model training" the experiment lists its runs
     experiment = MlflowClient(stack.mlflow_uri).get_run(tuned["run_id"]).info.experiment_id
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.goto(f"{stack.mlflow_uri}/#/experiments/{experiment}/runs")
-    page.get_by_text("Model training").first.click(timeout=SEEN_MS)
+    page.get_by_text("Model training").first.click(timeout=TIMEOUT_MS)
     page.goto(f"{stack.mlflow_uri}/#/experiments/{experiment}/runs")
     try:
-        page.get_by_text("seen", exact=True).first.wait_for(timeout=SEEN_MS)
+        page.get_by_text("seen", exact=True).first.wait_for(timeout=TIMEOUT_MS)
     finally:
         page.screenshot(path=tmp_path / "experiment.png")
     page.close()
     page = _open(browser, stack, tuned["run_id"], "/system-metrics")
-    page.get_by_text("cpu_utilization_percentage").first.wait_for(timeout=SEEN_MS)
+    page.get_by_text("cpu_utilization_percentage").first.wait_for(timeout=TIMEOUT_MS)
     page.close()
 
 
-def test_an_evaluations_figures_and_report_are_seen(runs, browser, stack, tmp_path: Path):
+def test_mlflow_shows_the_figures_and_the_report_of_an_evaluation(
+    runs, browser, stack, tmp_path: Path
+):
     _, evaluated = runs
     page = _open(browser, stack, evaluated["run_id"], "/artifacts/figures/calibration.png")
-    page.wait_for_function(_SEES_IMAGE, timeout=SEEN_MS)
+    page.wait_for_function(_IMAGE_IS_LOADED, timeout=TIMEOUT_MS)
     page.screenshot(path=tmp_path / "figure.png")
     page.close()
     page = _open(browser, stack, evaluated["run_id"], "/artifacts/report.html")
     frame = page.frame_locator("iframe")
-    frame.get_by_text("The model and the baselines").wait_for(timeout=SEEN_MS)
+    frame.get_by_text("The model and the baselines").wait_for(timeout=TIMEOUT_MS)
     row = frame.locator("tr", has=frame.get_by_role("rowheader", name="Accuracy of types"))
     accuracy = f"{100 * evaluated['metrics']['type/accuracy']:.1f} %"
     assert accuracy in row.inner_text()
@@ -78,4 +84,4 @@ def test_an_evaluations_figures_and_report_are_seen(runs, browser, stack, tmp_pa
     page.close()
 
 
-_SEES_IMAGE = "() => [...document.images].some(each => each.naturalWidth > 300)"
+_IMAGE_IS_LOADED = "() => [...document.images].some(image => image.naturalWidth > 300)"

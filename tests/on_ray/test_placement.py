@@ -1,4 +1,4 @@
-"""Machines by their labels: Ray Data's tasks and the training workers go where they are sent."""
+"""Placement: Ray Data's tasks and training workers run on the machines with their labels."""
 
 import time
 
@@ -11,23 +11,25 @@ from mmtpp.train.launch import pretrain
 from tests.on_ray.machines import machine
 from tests.on_ray.settings import make_config
 
-HEARD_OF_S = 5.0  # tasks are reported every second
+REPORT_DELAY_S = 5.0  # Ray reports tasks every second
 
 
 def _map_tasks() -> dict[str, str]:
     """The machine of each task of Ray Data, by the task's id."""
     tasks = list_tasks(limit=10000)
-    return {each.task_id: each.node_id for each in tasks if "Map" in each.name}
+    return {task.task_id: task.node_id for task in tasks if "Map" in task.name}
 
 
 def _training_workers() -> dict[str, str]:
     actors = list_actors(limit=10000)
-    return {each.actor_id: each.node_id for each in actors if "RayTrainWorker" in each.class_name}
+    return {
+        actor.actor_id: actor.node_id for actor in actors if "RayTrainWorker" in actor.class_name
+    }
 
 
-@pytest.mark.slow  # a machine more
+@pytest.mark.slow  # starts another machine
 def test_data_and_training_run_on_the_machines_with_their_labels(store):
-    labels = {"role": "own"}
+    labels = {"role": "labelled"}
     config = make_config(
         **{
             "store.uri": "s3://mmtpp/t/labelled",
@@ -38,20 +40,20 @@ def test_data_and_training_run_on_the_machines_with_their_labels(store):
             "training.validation_sequences": 0,
         }
     )
-    with machine(3, "role=own") as own:
-        (there,) = machines({"role": "own"})
-        assert there["CPU"] == 3
+    with machine(3, "role=labelled") as labelled:
+        (resources,) = machines(labels)
+        assert resources["CPU"] == 3
         assert machines({"role": "none"}) == []
-        # by now Ray knows of all earlier ones, which it hears of a second late
+        # Ray reports tasks a second late: all earlier ones are reported by now
         tasks, workers = set(_map_tasks()), set(_training_workers())
         prepare(config)
-        time.sleep(HEARD_OF_S)
+        time.sleep(REPORT_DELAY_S)
         read = _map_tasks()
-        assert {read[each] for each in read.keys() - tasks} == {own.node_id}
+        assert {read[task] for task in read.keys() - tasks} == {labelled.node_id}
         pretrain(config)
-        time.sleep(HEARD_OF_S)
+        time.sleep(REPORT_DELAY_S)
         assembled = _map_tasks()
         assert assembled.keys() > read.keys()
-        assert {assembled[each] for each in assembled.keys() - tasks} == {own.node_id}
+        assert {assembled[task] for task in assembled.keys() - tasks} == {labelled.node_id}
         trained = _training_workers()
-        assert {trained[each] for each in trained.keys() - workers} == {own.node_id}
+        assert {trained[worker] for worker in trained.keys() - workers} == {labelled.node_id}

@@ -1,4 +1,4 @@
-"""Raw files to an event store, on a real cluster and a real S3 server."""
+"""``prepare`` on a real cluster with a real S3 server: from raw files to an event store."""
 
 import io
 import json
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.unit.data.test_table_sources import EVENTS, FORMS, LINE
 
 import mmtpp
 from mmtpp.core.errors import DataError, StorageError
@@ -25,38 +26,34 @@ from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.settings import SOURCE, STORE, make_config
 from tests.tables import write_rows
-from tests.unit.data.test_table_sources import EVENTS, FORMS, LINE
 
 
 def test_prepare_accounts_for_every_event(store):
     events = NUM_SEQUENCES * NUM_EVENTS
-    assert (events, events, 0) == (
-        store["events_read"],
-        store["events_kept"],
-        store["events_rejected"],
-    )
+    counts = [store[key] for key in ("events_read", "events_kept", "events_rejected")]
+    assert counts == [events, events, 0]
     assert store["sequences"] == NUM_SEQUENCES
     assert store["frames"] == 3  # equal images are stored once
     json.dumps(store)
 
 
-def test_preparing_again_does_nothing_and_finds_the_same_content(store):
-    again = prepare(make_config())
-    assert again["reused"]
-    assert store["fingerprint"] == again["fingerprint"]
+def test_preparing_again_reuses_the_store(store):
+    repeated = prepare(make_config())
+    assert repeated["reused"]
+    assert repeated["fingerprint"] == store["fingerprint"]
 
 
-def test_another_place_gives_the_same_fingerprint(store, tmp_path):
+def test_the_fingerprint_does_not_depend_on_the_location(store, tmp_path):
     copy_folder(SOURCE, str(tmp_path / "raw"))
     local = prepare(
         make_config(**{"source.uri": str(tmp_path / "raw"), "store.uri": str(tmp_path / "store")})
     )
     assert not local["reused"]
-    assert store["fingerprint"] == local["fingerprint"]
+    assert local["fingerprint"] == store["fingerprint"]
 
 
-def test_one_file_alone_is_a_source(cluster, tmp_path, caplog):
-    """Beside others, with images relative to its folder."""
+def test_a_single_file_is_a_source(cluster, tmp_path, caplog):
+    """Other files in the folder are ignored; images are relative to the folder."""
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw)
     one = {"source.uri": f"{raw}/line-03.json", "store.uri": target}
@@ -64,16 +61,18 @@ def test_one_file_alone_is_a_source(cluster, tmp_path, caplog):
     assert (report["events_kept"], report["sequences"], report["frames"]) == (NUM_EVENTS, 1, 3)
     assert prepare(make_config(**one))["reused"]
     assert "fell into the test split" in caplog.text
-    [found] = mmtpp.load_sequences(f"{raw}/line-03.json")
+    [loaded] = mmtpp.load_sequences(f"{raw}/line-03.json")
     [stored] = mmtpp.load_sequences(target)
-    assert stored.times.tolist() == found.times.tolist()
-    assert (stored.texts, stored.sequence_id) == (found.texts, "line-03")
-    pair = [mmtpp.load_image(each.images[5] or "", image_px=56) for each in (stored, found)]
+    assert stored.times.tolist() == loaded.times.tolist()
+    assert (stored.texts, stored.sequence_id) == (loaded.texts, "line-03")
+    pair = [
+        mmtpp.load_image(sequence.images[5] or "", image_px=56) for sequence in (stored, loaded)
+    ]
     assert (pair[0] == pair[1]).all()
-    assert pair[0][0, 0].tolist() == [0, 0, 200]  # blue, the third in turn
+    assert pair[0][0, 0].tolist() == [0, 0, 200]  # blue is the third image
 
 
-def test_bad_records_are_counted_and_kept_as_rejected(cluster, tmp_path):
+def test_invalid_records_are_counted_and_stored_as_rejected(cluster, tmp_path):
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw, bad=True)
     report = prepare(make_config(**{"source.uri": raw, "store.uri": target}))
@@ -99,11 +98,11 @@ def test_bad_records_are_counted_and_kept_as_rejected(cluster, tmp_path):
             )
         )
     with pytest.raises(DataError, match=r"manifest\.json is missing"):
-        load_manifest(str(tmp_path / "strict"))  # nothing half-finished is visible
+        load_manifest(str(tmp_path / "strict"))  # an unfinished store has no manifest
 
 
-def test_inspecting_the_store_tells_what_its_source_tells(store):
-    """The raw files and the store made from them have the same figures but for reused images."""
+def test_inspect_reports_the_same_figures_for_a_store_and_its_source(store):
+    """Except for images, which the store keeps once."""
     raw = load(make_config(), max_files=0)
     stored = load(make_config(**{"source.uri": STORE}), max_files=0)
     assert stored.kind == "event store"
@@ -121,7 +120,7 @@ def test_inspecting_the_store_tells_what_its_source_tells(store):
         assert getattr(reports[0], name) == getattr(reports[1], name), name
 
 
-def test_types_that_are_names_are_found_and_keep_their_codes(cluster, tmp_path):
+def test_type_names_are_collected_and_keep_their_codes(cluster, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     settings: dict[str, object] = {
@@ -143,7 +142,7 @@ def test_types_that_are_names_are_found_and_keep_their_codes(cluster, tmp_path):
     assert report["type_names"] == ["b", "a", "c"]
     assert report["files_not_read"] == {".xlsx": 1}
     assert load_manifest(str(tmp_path / "store")).times_are_dates
-    # later data: what has a code keeps it, new names follow
+    # with more data, known names keep their codes and new names follow
     (raw / "two.csv").write_text("t,k\n" + "2024-01-02 00:00:00,z\n" * 9)
     report = prepare(make_config(**settings))
     assert report["type_names"] == ["b", "a", "c", "z"]
@@ -157,7 +156,7 @@ def test_types_that_are_names_are_found_and_keep_their_codes(cluster, tmp_path):
         prepare(make_config(**settings))
     settings["source.rare_types"] = "other"
     report = prepare(make_config(**settings))
-    # 301 events of k299, one of each other: 254 others keep their names
+    # 301 events of k299 and one of every other type: 254 other types keep their names
     assert (
         len(report["type_names"]),
         report["type_names"][0],
@@ -168,8 +167,8 @@ def test_types_that_are_names_are_found_and_keep_their_codes(cluster, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa"])
-def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
-    """Sequences of two events each, several in a file."""
+def test_other_source_formats_are_prepared(cluster, tmp_path, kind: str):
+    """Several sequences of two events per file."""
     raw, store = tmp_path / "raw", str(tmp_path / "store")
     raw.mkdir()
     settings = {
@@ -195,17 +194,14 @@ def test_other_kinds_of_source_become_stores(cluster, tmp_path, kind: str):
         (raw / "qa.jsonl").write_text("\n".join([json.dumps(LINE)] * 12))
     report = prepare(make_config(**settings))
     events, sequences = {"columns": (3, 2), "easytpp": (4, 2), "danmaku_qa": (24, 12)}[kind]
-    assert (events, events, sequences) == (
-        report["events_read"],
-        report["events_kept"],
-        report["sequences"],
-    )
+    counts = [report[key] for key in ("events_read", "events_kept", "sequences")]
+    assert counts == [events, events, sequences]
     assert report["events_disagreeing"] == 0
     rows = pq.read_table(Path(store) / load_manifest(store).data_folder / "sequences").to_pylist()
     if kind == "danmaku_qa":
         assert [rows[0]["questions"], rows[0]["answers"]] == [["How many peaks?"], ["3"]]
         assert [row["frame"] for row in rows] == [[0, -1]] * 12
-        # by their ids they would be in all three
+        # split by their ids, they would be in all three splits
         assert len({row["split"] for row in rows}) == 1
 
 
@@ -215,11 +211,9 @@ def _jpeg() -> bytes:
     return sink.getvalue()
 
 
-def test_preparing_again_after_a_kill_does_only_the_unfinished_shards(
-    cluster, tmp_path, monkeypatch
-):
-    """A store whose last shard and manifest are missing, as a kill leaves it."""
-    monkeypatch.setattr("mmtpp.data.encode.encode.FILES_PER_SHARD", 8)
+def test_preparing_again_after_a_kill_writes_only_unfinished_shards(cluster, tmp_path, monkeypatch):
+    """The last shard and the manifest are missing, like after a kill."""
+    monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 8)
     raw, store = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw)
     settings = {"source.uri": raw, "store.uri": store}
@@ -235,13 +229,13 @@ def test_preparing_again_after_a_kill_does_only_the_unfinished_shards(
     written = {path: path.stat().st_mtime_ns for path in (folder / "sequences").iterdir()}
     second = prepare(make_config(**settings))
     assert load_manifest(store) == manifest
-    assert {**first, "reused": False} == second
+    assert second == {**first, "reused": False}
     now = {path: path.stat().st_mtime_ns for path in (folder / "sequences").iterdir()}
     assert {shards[-1]} == {path.stem for path in set(now) - set(written)}
     assert written == {path: now[path] for path in written}
 
 
-def test_a_malformed_file_stops_the_job_or_is_counted(cluster, tmp_path):
+def test_a_malformed_file_fails_the_job_or_is_rejected(cluster, tmp_path):
     raw = str(tmp_path / "raw")
     publish_events(raw)
     write_bytes(f"{raw}/zz.json", b'[{"time": 1')
@@ -264,7 +258,7 @@ def test_missing_bucket_and_wrong_credentials_are_clear_errors(cluster, monkeypa
 
 
 def test_the_real_danmaku_files_are_prepared(cluster, real_data, tmp_path):
-    """PROVENANCE.md: 92 files, 130,198 comments."""
+    """92 files with 130,198 comments."""
     report = prepare(
         make_config(
             **{
@@ -280,7 +274,7 @@ def test_the_real_danmaku_files_are_prepared(cluster, real_data, tmp_path):
 
 
 def _small(tmp_path: Path, **changes: object) -> dict[str, object]:
-    """Settings of a run of a few steps on local files."""
+    """Settings of a short run on local files."""
     return {
         "source.uri": str(tmp_path / "raw"),
         "store.uri": str(tmp_path / "store"),
@@ -294,8 +288,8 @@ def _small(tmp_path: Path, **changes: object) -> dict[str, object]:
     }
 
 
-def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
-    """Trained, validated, forecast and compared with baselines, on its own past."""
+def test_one_long_sequence_is_split_in_time(cluster, tmp_path):
+    """Training, validation, forecasts and baselines use parts of one sequence."""
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.integers(0, 9, 400)) * 60  # some events simultaneous
     rows = [
@@ -306,7 +300,7 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
         for row, time in enumerate(times)
     ]
     write_rows(tmp_path / "raw" / "log.csv", rows)
-    start = rows[300]["t"]  # the test
+    start = rows[300]["t"]  # start of the test split
     settings = _small(
         tmp_path,
         **{
@@ -331,16 +325,18 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
         "test": 100,
     }
     base: dict[str, Any] = pretrain(make_config(**{**settings, "run.name": "base"}))
-    assert base["metrics"]["validation/loss_per_token"] > 0  # its own past is enough
+    assert base["metrics"]["validation/loss_per_token"] > 0
     settings["model.path"] = base["model_uri"]
     result: dict[str, Any] = evaluate(make_config(**{**settings, "evaluation.futures": 0}))
     tuned = finetune(make_config(**{**settings, "run.name": "fc", "training.num_steps": 2}))
     settings["model.path"] = tuned["model_uri"]
-    result |= evaluate(make_config(**settings))  # of forecasts, after that of likelihoods
+    result |= evaluate(
+        make_config(**settings)
+    )  # evaluates forecasts, the first evaluation likelihoods
     instant = datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() / 3600
     for uri, count in ((result["events_uri"], "events"), (result["targets_uri"], "targets")):
         table = pq.read_table(uri)
-        assert counts["test"] == result[count] == len(table)
+        assert result[count] == len(table) == counts["test"]
         assert table["time"].to_numpy().min() >= instant
         assert table["position"].to_numpy().max() + 1 == 400 if count == "targets" else True
     for baseline in ("marginal", "poisson", "hawkes", "repeat"):
@@ -349,7 +345,7 @@ def test_one_long_sequence_is_split_by_time(cluster, tmp_path):
     assert futures["origin"].to_numpy().min() >= counts["train"] + counts["validation"] - 1
 
 
-def test_files_of_easytpp_keep_their_parts(cluster, tmp_path, caplog):
+def test_the_splits_of_easytpp_files_are_kept(cluster, tmp_path, caplog):
     raw = tmp_path / "raw"
     raw.mkdir()
     for part, (name, size) in enumerate({"train": 8, "dev": 3, "test": 4}.items()):
@@ -374,5 +370,5 @@ def test_files_of_easytpp_keep_their_parts(cluster, tmp_path, caplog):
     settings["model.path"] = base["model_uri"]
     events = pq.read_table(str(evaluate(make_config(**settings))["events_uri"]))
     assert len(events) == 4 * 19
-    assert set(events["type"].to_pylist()) == {2}  # those of test.json alone
+    assert set(events["type"].to_pylist()) == {2}  # only the events of test.json
     assert len(set(events["sequence_id"].to_pylist())) == 4

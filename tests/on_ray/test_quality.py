@@ -1,4 +1,4 @@
-"""The benchmarks of quality and of optimisers at a size that only shows that they work."""
+"""The benchmarks of quality and of optimisers, at a size that only checks that they run."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from mmtpp.data.prepare import prepare
 from tests.on_ray.events import publish_events
 
 
-def test_a_small_quality_run_ends_in_a_table(cluster, tmp_path, monkeypatch):
+def test_a_small_quality_benchmark_writes_its_tables(cluster, tmp_path, monkeypatch):
     publish_events(str(tmp_path / "raw"))
     source = {"kind": "mmtpp", "uri": str(tmp_path / "raw")}
     small = DataSet("lines", {"source": source}, has_images=True, delta=2.0)
@@ -23,14 +23,14 @@ def test_a_small_quality_run_ends_in_a_table(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(quality, "data_sets", lambda _work: {"lines": small})
     path = tmp_path / "results.jsonl"
     only = ["plain", "temporal, tokens (paper)", "one target a window (paper)"]
-    for _ in range(2):  # the second time nothing is left to do
+    for _ in range(2):  # the second run has no unfinished trials
         quality.run(["lines"], [0], budget=quality.SMALL, only=only, path=path)
     longer = replace(quality.SMALL, steps=(7, 4))
-    with pytest.raises(ValueError, match="was done on the budget"):  # tables do not mix them
+    with pytest.raises(ValueError, match="was run with the budget"):  # tables do not mix budgets
         quality.run(["lines"], [0], budget=longer, only=only, path=path)
     records = [json.loads(line) for line in path.read_text().splitlines()]
     names = [record["name"] for record in records]
-    assert sorted(["marginal", "poisson", "hawkes", "last", *only]) == sorted(names)
+    assert sorted(names) == sorted(["marginal", "poisson", "hawkes", "last", *only])
     assert len({record["targets"] for record in records}) == 1  # all on the same events
     write_report(path, tmp_path, budget=quality.SMALL)
     text = (tmp_path / "quality.md").read_text()
@@ -38,7 +38,7 @@ def test_a_small_quality_run_ends_in_a_table(cluster, tmp_path, monkeypatch):
     assert (tmp_path / "positions.png").stat().st_size > 1000
 
 
-def test_a_small_benchmark_of_optimizers_ends_in_tables(cluster, tmp_path, monkeypatch):
+def test_a_small_optimiser_benchmark_writes_its_tables(cluster, tmp_path, monkeypatch):
     publish_events(str(tmp_path / "raw"))
     settings = {
         "source": {"kind": "mmtpp", "uri": str(tmp_path / "raw")},
@@ -49,17 +49,17 @@ def test_a_small_benchmark_of_optimizers_ends_in_tables(cluster, tmp_path, monke
     prepare(config)
     monkeypatch.setattr(training, "STEPS", 4)
     start_engine()
-    chosen = [each for each in training.trials() if each["optimizer.name"] in ("muon", "signum")][
-        ::4
-    ]
+    chosen = [
+        changes for changes in training.trials() if changes["optimizer.name"] in ("muon", "signum")
+    ][::4]
     chosen.append({"optimizer.name": "muon", "training.learning_rate": training.RATE["muon"]})
     path = tmp_path / "results.jsonl"
     with path.open("w") as file:
         for changes in chosen:
-            found = training.run(small, str(tmp_path / "store"), changes, 0)
-            assert found["nll"] > 0
+            metrics = training.run(small, str(tmp_path / "store"), changes, 0)
+            assert metrics["nll"] > 0
             trial = {"kind": "training", "set": "lines", "seed": 0, "changes": changes}
-            file.write(json.dumps({"trial": trial, "found": found}) + "\n")
+            file.write(json.dumps({"trial": trial, "found": metrics}) + "\n")
     write_optimizers(path, tmp_path)
     text = (tmp_path / "optimizers.md").read_text()
     assert "## lines" in text

@@ -1,4 +1,4 @@
-"""Questions in words on a real cluster: from JSON lines to answers and what they are worth."""
+"""Questions in words on a real cluster: JSON lines, training, answers and their metrics."""
 
 import json
 
@@ -31,7 +31,7 @@ def _event(interval: float, kind: int, text: str) -> str:
 
 
 def _publish() -> None:
-    """Two files of 15 sequences: how many events of type 1, and of which type the last is."""
+    """Write two files of 15 sequences: the number of events of type 1, and the type of the last."""
     for file, question in (("count", "How many of type 1?"), ("last", "Which type is last?")):
         lines = []
         for index in range(15):
@@ -58,7 +58,7 @@ SETTINGS = {
 }
 
 
-def test_questions_are_trained_on_answered_and_scored(base, stack):
+def test_a_model_learns_to_answer_questions_and_is_scored(base, stack):
     _publish()
     config = make_config(**{**SETTINGS, "model.path": base["model_uri"]})
     prepare(config)
@@ -84,22 +84,23 @@ def test_questions_are_trained_on_answered_and_scored(base, stack):
     result = evaluate(make_config(**{**changes, "model.path": trained["model_uri"]}))
     table = read_table(str(result["answers_uri"]))
     count = load_manifest(STORE).sequences_by_split["test"]
-    assert count == result["answers"] == len(table) == len(set(table["sequence_id"].to_pylist()))
+    assert result["answers"] == len(table) == count
+    assert len(set(table["sequence_id"].to_pylist())) == count
     assert "targets" not in result
     for row in table.to_pylist():
         is_count = row["sequence_id"].startswith("count#")
-        assert ("How many of type 1?" if is_count else "Which type is last?") == row["question"]
+        assert row["question"] == ("How many of type 1?" if is_count else "Which type is last?")
         assert row["nll"] > 0
-    # trained on nothing but such answers: mostly it writes one of them
+    # trained only on such answers, the model mostly generates one of them
     known = {*"0123456", "zero", "one"}
     assert np.mean([text in known for text in table["written"].to_pylist()]) > 0.5
     metrics = result["metrics"]
     assert {"qa/exact_match", "qa/rouge_l", "qa/parsed", "qa/mean_absolute_error"} <= metrics.keys()
     assert {"qa/count/accuracy_of_numbers", "qa/last/exact_match"} <= metrics.keys()
-    found = json.loads(read_bytes(str(result["answers_uri"]).replace(".parquet", ".json")))
-    assert metrics["qa/exact_match"] == found["qa/exact_match"]["value"]
+    recorded = json.loads(read_bytes(str(result["answers_uri"]).replace(".parquet", ".json")))
+    assert recorded["qa/exact_match"]["value"] == metrics["qa/exact_match"]
 
 
-def test_a_store_without_questions_says_so(base, store):
+def test_a_store_without_questions_is_refused(base, store):
     with pytest.raises(DataError, match=r"no sequence of the .* split has a question"):
         finetune(make_config(**{"model.path": base["model_uri"], "tasks.qa": 1.0}))

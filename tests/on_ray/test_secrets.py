@@ -1,4 +1,4 @@
-"""Keys and tokens stay in the environment: nothing that jobs write or show has them."""
+"""Keys and tokens stay in the environment: no output of a job contains them."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from ray.job_submission import JobSubmissionClient
 
-from cluster.local import _ray_temp
+from cluster.services import ray_temp_folder
 from mmtpp.storage.paths import list_files, read_bytes
 from tests.on_ray.settings import RUNS, SOURCE, STORE
 
@@ -19,7 +19,7 @@ MAX_BYTES = 64 * 2**20
 
 
 def _submit(*settings: str) -> subprocess.CompletedProcess:
-    assignments = [word for each in settings for word in ("--set", each)]
+    assignments = [word for setting in settings for word in ("--set", setting)]
     command = [
         sys.executable,
         "-m",
@@ -36,13 +36,14 @@ def _submit(*settings: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
 
 
-def _everything_written(stack) -> Iterator[tuple[str, bytes]]:
+def _outputs(stack) -> Iterator[tuple[str, bytes]]:
+    """Name and content of all files, logs and metadata that jobs wrote."""
     for uri in (STORE, RUNS):
         bucket = uri.rpartition("/")[0]
         for info in list_files(uri, ""):
             if info.size < MAX_BYTES:
                 yield info.path, read_bytes(f"{bucket}/{info.path.split('/', 2)[2]}")
-    for folder in (_ray_temp(stack.home), stack.home / "logs"):
+    for folder in (ray_temp_folder(stack.home), stack.home / "logs"):
         for path in folder.rglob("*"):
             if path.is_file() and not path.is_symlink() and path.stat().st_size < MAX_BYTES:
                 yield str(path), path.read_bytes()
@@ -56,18 +57,20 @@ def _everything_written(stack) -> Iterator[tuple[str, bytes]]:
         for run in tracking.search_runs([experiment.experiment_id]):
             name = f"MLflow run {run.info.run_name}"
             yield name, json.dumps([run.data.params, run.data.tags]).encode()
-            for each in tracking.list_artifacts(run.info.run_id):
-                if not each.is_dir and each.path.endswith((".json", ".txt", ".md", ".toml")):
-                    path = tracking.download_artifacts(run.info.run_id, each.path)
-                    yield f"{name}: {each.path}", Path(path).read_bytes()
+            for artifact in tracking.list_artifacts(run.info.run_id):
+                if not artifact.is_dir and artifact.path.endswith(
+                    (".json", ".txt", ".md", ".toml")
+                ):
+                    path = tracking.download_artifacts(run.info.run_id, artifact.path)
+                    yield f"{name}: {artifact.path}", Path(path).read_bytes()
 
 
 @pytest.mark.slow
-def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
-    done = _submit(
+def test_no_output_of_a_job_contains_a_secret(base, stack):
+    succeeded = _submit(
         f"source.uri={SOURCE}", "store.uri=s3://mmtpp/t/again", "model.tokenizer_size=512"
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert succeeded.returncode == 0, succeeded.stdout + succeeded.stderr
     failed = _submit(f"source.uri={SOURCE}", "store.uri=s3://no-such-bucket/x")
     assert failed.returncode
     password = "hunter2-hunter2"
@@ -77,14 +80,14 @@ def test_no_secret_is_in_what_jobs_write_or_show(base, stack):
         "the S3 server's key": stack.secret_key.encode(),
         "Ray's token": (stack.home / "ray_token").read_text().strip().encode(),
     }
-    shown = [("output", each.stdout + each.stderr) for each in (done, failed)]
-    looked_at = 0
-    for where, content in [*shown, *_everything_written(stack)]:
-        looked_at += 1
-        for what, secret in secrets.items():
-            assert secret not in content, f"{what} is in {where}"
-    assert looked_at > 50
-    # the command line is the user's own, and Ray shows it: the error at least does not repeat it
+    printed = [("output", process.stdout + process.stderr) for process in (succeeded, failed)]
+    num_outputs = 0
+    for name, content in [*printed, *_outputs(stack)]:
+        num_outputs += 1
+        for description, secret in secrets.items():
+            assert secret not in content, f"{description} is in {name}"
+    assert num_outputs > 50
+    # Ray shows the command line of the user, but the error must not repeat it
     error = [
         line
         for line in (refused.stdout + refused.stderr).decode().splitlines()

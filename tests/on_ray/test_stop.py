@@ -1,4 +1,4 @@
-"""``ray job stop``: training saves a checkpoint and ends; submitted again, it goes on there."""
+"""``ray job stop``: training saves a checkpoint and ends; the same command resumes from it."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.train.launch import pretrain
 from tests.on_ray.curves import curve
 from tests.on_ray.settings import make_config
@@ -20,19 +20,19 @@ STEPS = 200
 
 def _ray_job(*arguments: str) -> str:
     command = [sys.executable, "-m", "ray.scripts.scripts", "job", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return process.stdout + process.stderr
 
 
 @pytest.mark.slow
-def test_a_stopped_job_saves_a_checkpoint_and_goes_on_from_there(base, stack):
-    own = {"training.num_steps": STEPS, "training.checkpoint_every": 10 * STEPS}
-    config = make_config(**{"run.name": "stopped", **own})
-    plain = flat_settings(type(config)())
+def test_a_stopped_job_saves_a_checkpoint_and_resumes_from_it(base, stack):
+    settings = {"training.num_steps": STEPS, "training.checkpoint_every": 10 * STEPS}
+    config = make_config(**{"run.name": "stopped", **settings})
+    defaults = flat_settings(type(config)())
     assignments = [
         word
         for key, value in flat_settings(config).items()
-        if value != plain[key]
+        if value != defaults[key]
         for word in ("--set", f"{key}={json.dumps(value)}")
     ]
     command = ["--working-dir", ".", "--", "python", "jobs/pretrain.py", *assignments]
@@ -48,8 +48,8 @@ def test_a_stopped_job_saves_a_checkpoint_and_goes_on_from_there(base, stack):
     assert "was stopped" in _ray_job("status", submission)
     log = _ray_job("logs", submission)
     assert "asked to stop: saving a checkpoint" in log
-    (said,) = [line for line in log.splitlines() if line.startswith("error: stopped after step")]
-    stopped_at = int(said.split()[4])
+    (error,) = [line for line in log.splitlines() if line.startswith("error: stopped after step")]
+    stopped_at = int(error.split()[4])
     assert 20 <= stopped_at < STEPS
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'stopped'")
@@ -57,8 +57,8 @@ def test_a_stopped_job_saves_a_checkpoint_and_goes_on_from_there(base, stack):
 
     result = pretrain(config)
     assert result["steps"] == STEPS
-    assert run.info.run_id == result["run_id"]
-    whole = pretrain(make_config(**{"run.name": "not-stopped", **own}))
-    assert curve(client, whole["run_id"]) == curve(client, result["run_id"])  # bit for bit
-    times = client.get_metric_history(str(result["run_id"]), "train/loss_per_token")
-    assert len(times) == len({each.step for each in times})  # no step was done twice
+    assert result["run_id"] == run.info.run_id
+    whole = pretrain(make_config(**{"run.name": "not-stopped", **settings}))
+    assert curve(client, result["run_id"]) == curve(client, whole["run_id"])  # bit for bit
+    points = client.get_metric_history(str(result["run_id"]), "train/loss_per_token")
+    assert len(points) == len({point.step for point in points})  # no step was repeated

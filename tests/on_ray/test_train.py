@@ -1,4 +1,4 @@
-"""Pretrain, adapt, validate and evaluate on a real cluster, S3 server and MLflow server."""
+"""Pretraining, adaptation, validation and evaluation on a real cluster with S3 and MLflow."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def test_training_learns_and_is_tracked(base, stack):
     assert run.info.status == "FINISHED"
     assert run.data.params["compression.delta"] == "0.5"
     history = client.get_metric_history(base["run_id"], "train/loss_per_token")
-    assert list(range(1, 13)) == [point.step for point in history]
+    assert [point.step for point in history] == list(range(1, 13))
     assert history[0].value > history[-1].value + 0.3
     assert run.data.metrics["validation/events"] > 10
     assert {"model", "config.json"} <= {item.path for item in client.list_artifacts(base["run_id"])}
@@ -63,22 +63,22 @@ def test_training_learns_and_is_tracked(base, stack):
         load_base(folder, dtype=torch.float32)
 
 
-def test_a_killed_worker_resumes_with_the_same_losses_in_the_same_run(base, stack):
-    """The curve equals that of the uninterrupted run."""
+def test_training_resumes_in_the_same_run_after_a_killed_worker(base, stack):
+    """The losses equal those of the uninterrupted run."""
     with worker_killed_after_checkpoint(f"{RUNS}/killed"):
         result = pretrain(make_config(**{"run.name": "killed", "training.max_failures": 1}))
     client = MlflowClient(stack.mlflow_uri)
-    curves = [curve(client, run_id) for run_id in (base["run_id"], result["run_id"])]
-    assert set(range(1, 13)) == set(curves[1])
-    assert curves[0] == curves[1]  # bit for bit
+    losses = curve(client, result["run_id"])
+    assert set(losses) == set(range(1, 13))
+    assert losses == curve(client, base["run_id"])  # bit for bit
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'killed'")
-    assert [result["run_id"]] == [run.info.run_id for run in runs]
+    assert [run.info.run_id for run in runs] == [result["run_id"]]
     assert runs[0].info.status == "FINISHED"
 
 
 @pytest.mark.slow  # two more runs
-def test_a_run_interrupted_before_its_result_makes_only_that_again(store, stack):
+def test_a_run_interrupted_before_its_result_only_writes_the_result(store, stack):
     config = make_config(**{"run.name": "unfinished"})
     result = pretrain(config)
     client = MlflowClient(stack.mlflow_uri)
@@ -93,9 +93,9 @@ def test_a_run_interrupted_before_its_result_makes_only_that_again(store, stack)
         load_base(folder, dtype=torch.float32)
 
 
-@pytest.mark.slow  # tests/parity/test_topology.py has its fast form
-def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, stack):
-    """The base's 2 workers and ZeRO stage become 1 worker and stage 0; the curve stays."""
+@pytest.mark.slow  # tests/parity/test_topology.py is a fast version
+def test_a_failed_run_resumes_with_another_number_of_workers_and_stage(base, stack):
+    """From 2 workers and the default ZeRO stage to 1 worker and stage 0, with the same losses."""
     name = {"run.name": "resized"}
     killed = worker_killed_after_checkpoint(f"{RUNS}/resized")
     with killed, pytest.raises(TrainingFailedError):
@@ -103,12 +103,12 @@ def test_a_failed_run_goes_on_with_another_number_of_workers_and_stage(base, sta
     result = pretrain(make_config(**name, **{"training.num_workers": 1, "zero.stage": 0}))
     assert result["steps"] == 12
     client = MlflowClient(stack.mlflow_uri)
-    expected, found = (curve(client, run_id) for run_id in (base["run_id"], result["run_id"]))
-    assert expected == pytest.approx(found, abs=1e-4)  # sums in another order
+    expected, losses = (curve(client, run_id) for run_id in (base["run_id"], result["run_id"]))
+    assert losses == pytest.approx(expected, abs=1e-4)  # sums are in another order
 
 
 def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
-    """Restoring in the middle of another rank's restoring leaves its files alone."""
+    """A rank that restores while another rank restores does not replace its files."""
     expected = Progress(step=3, plan_fingerprint="p", vocabulary_hash="v")
     write_bytes(f"{RUNS}/shared/progress.json", json.dumps(asdict(expected)).encode())
     write_bytes(f"{RUNS}/shared/state/optimizer.pt", b"x" * 1000)
@@ -135,8 +135,8 @@ def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
         saved_progress(checkpoint, expected=replace(expected, plan_fingerprint="q"))
 
 
-def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base, stack, tmp_path):
-    """MLflow is away during training: it goes on, and what could not be sent is kept."""
+def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp_path):
+    """Training continues without MLflow and stores the calls that it could not send."""
     changes = {
         "tracking.uri": "http://127.0.0.1:1",
         "model.path": base["model_uri"],
@@ -149,20 +149,20 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     adapted = pretrain(make_config(**changes))
     assert (adapted["steps"], adapted["run_id"]) == (5, None)
     backlogs = list_files(f"{RUNS}/adapter", ".jsonl")
-    kept = [
+    calls = [
         json.loads(line)
-        for each in backlogs
-        for line in read_bytes(f"s3://{each.path}").splitlines()
+        for file in backlogs
+        for line in read_bytes(f"s3://{file.path}").splitlines()
     ]
-    assert {"params", "metrics", "status"} <= {each["call"] for each in kept}
-    _check_best(adapted, kept)
+    assert {"params", "metrics", "status"} <= {call["call"] for call in calls}
+    _check_best(adapted, calls)
     copy_folder(adapted["adapter_uri"], str(tmp_path / "adapter"))
     copy_folder(base["model_uri"], str(tmp_path / "base"))
     model, _ = load_base(tmp_path / "base", dtype=torch.float32)
     loaded = PeftModel.from_pretrained(model, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert set(get_peft_model_state_dict(loaded)) == set(saved)
-    # as the card says, without this project
+    # the code of the model card, without this project
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert "library_name: peft" in card
     assert "5 steps of 4 rows" in card
@@ -189,7 +189,7 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
         store_vocabulary(STORE, manifest).token_ids(),
     )
     test_events = manifest.events_by_split["test"]
-    # every held-out event but the first of each sequence, unless compression dropped it
+    # every held-out event except first events of sequences and events that compression dropped
     assert result["events"] <= test_events - manifest.sequences_by_split["test"]
     assert result["events"] > 0.5 * test_events
     assert plan.num_similar > 0
@@ -200,23 +200,23 @@ def test_an_adapter_trained_without_tracking_server_loads_and_is_evaluated(base,
     json.dumps(result, allow_nan=False)
 
 
-def _check_best(result: dict, kept: list[dict]) -> None:
-    """The adapter of the lowest validation loss is there, and what was the best before is not."""
-    losses = {each["step"]: each[BEST_BY] for each in kept if BEST_BY in each and each["step"]}
-    assert set(range(1, 6)) == set(losses)
+def _check_best(result: dict, calls: list[dict]) -> None:
+    """The adapter with the lowest validation loss is kept; earlier best adapters are deleted."""
+    losses = {call["step"]: call[BEST_BY] for call in calls if BEST_BY in call and call["step"]}
+    assert set(losses) == set(range(1, 6))
     best = min(losses, key=lambda step: losses[step])
-    assert f"{result['adapter_uri']}-best-{best:06d}" == result["best_adapter_uri"]
+    assert result["best_adapter_uri"] == f"{result['adapter_uri']}-best-{best:06d}"
     files = list_files(f"{RUNS}/adapter", "adapter_model.safetensors")
     folders = {info.path.split("/")[-2] for info in files}
-    assert {"adapter", f"adapter-best-{best:06d}"} == folders
-    last, found = (
+    assert folders == {"adapter", f"adapter-best-{best:06d}"}
+    last, best_weights = (
         read_bytes(f"{result[key]}/adapter_model.safetensors")
         for key in ("adapter_uri", "best_adapter_uri")
     )
-    assert (last == found) == (best == 5)
+    assert (last == best_weights) == (best == 5)
 
 
-def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
+def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
     manifest = load_manifest(STORE)
     vocabulary = store_vocabulary(STORE, manifest)
     targets = []
@@ -232,15 +232,15 @@ def test_validation_scores_the_same_events_whatever_delta(store, tmp_path):
         table = Assembler(settings, vocabulary.token_ids())(
             samples_table(plan, np.arange(len(plan.samples)))
         )
-        found = set()
+        events = set()
         for index in range(len(table)):
             row = row_from_arrow(table, index, image_px=56)
             scored = np.zeros(len(row.event_type), dtype=np.bool_)
             scored[row.event[row.scored & (row.event >= 0)]] = True
             sequences, times = table["sequences"][index].as_py(), table["event_time"][index].as_py()
             names = [sequences[segment] for segment in table["event_segment"][index].as_py()]
-            found |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}
-        targets.append(found)
+            events |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}
+        targets.append(events)
     assert targets[0] == targets[1]
     assert len({name for name, _ in targets[0]}) == 2
 
@@ -254,10 +254,10 @@ def test_more_steps_under_the_same_name_continue_the_run(store, stack, caplog):
     assert sorted(before) == [1, 2, 3, 4]
     longer = pretrain(with_values(config, {"training.num_steps": 7}))
     assert "training.num_steps = 4 -> 7" in caplog.text
-    assert (7, first["run_id"]) == (longer["steps"], longer["run_id"])
+    assert (longer["steps"], longer["run_id"]) == (7, first["run_id"])
     after = curve(client, first["run_id"])
-    assert list(range(1, 8)) == sorted(after)  # not trained again: one value a step
-    assert before == {step: after[step] for step in before}
+    assert sorted(after) == list(range(1, 8))  # no step was repeated: one value per step
+    assert {step: after[step] for step in before} == before
     assert pretrain(with_values(config, {"training.num_steps": 7})) == longer
     with pytest.raises(ConfigError, match=r"cannot become shorter.*training\.num_steps = 7 -> 4"):
         pretrain(config)
@@ -269,12 +269,12 @@ def test_other_settings_or_data_under_the_same_run_name_are_refused(base, tmp_pa
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")
     publish_events(raw, bad=True)
     prepare(make_config(**{"source.uri": raw, "store.uri": target, "split.test_fraction": 0.1}))
-    as_it_was = str(tmp_path / "as-it-was")
-    copy_folder(STORE, as_it_was)
+    backup = str(tmp_path / "backup")
+    copy_folder(STORE, backup)
     try:
         copy_folder(target, STORE)
         with pytest.raises(DataError, match="this run was started on data"):
             pretrain(make_config(**{"run.name": "base"}))
-    finally:  # other tests read it too
+    finally:  # other tests read the store
         remove_folder(STORE)
-        copy_folder(as_it_was, STORE)
+        copy_folder(backup, STORE)

@@ -1,4 +1,4 @@
-"""Storage, driver and disk that fail during training: the curve stays that of the whole run."""
+"""Failures of storage, driver and disk: the losses equal those of an uninterrupted run."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import save_file
 
 from benchmarks.watch import checkpoints_known
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import StorageError
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.checkpoint import Progress, remove_leftovers, save
@@ -31,36 +31,37 @@ from tests.on_ray.settings import RUNS, make_config
 OUTAGE_S = 20.0
 
 
-def _outage(run: str, seconds: float, began: list[float]) -> Callable[[int, str], str]:
-    """From the first request of a checkpoint's upload on, everything fails for a while."""
+def _outage(run: str, seconds: float, started: list[float]) -> Callable[[int, str], str]:
+    """Faults of all requests for some seconds, from the first upload of a checkpoint."""
 
     def choose(_number: int, line: str) -> str:
         # a file of a checkpoint, not Ray's own list of them
         if re.match(rf"(PUT|POST) /\S*/{run}/checkpoint_\d", line):
-            began[:] = began or [time.time()]
-        return "unavailable" if began and time.time() - began[0] < seconds else ""
+            started[:] = started or [time.time()]
+        return "unavailable" if started and time.time() - started[0] < seconds else ""
 
     return choose
 
 
 @pytest.mark.slow
-def test_training_goes_on_while_the_storage_is_away(base, stack, monkeypatch):
-    """The driver's storage, to which checkpoints go, is behind the proxy; the data is not."""
-    began: list[float] = []
-    with fault_proxy(stack.ports["s3"], _outage("outage", OUTAGE_S, began)) as (address, made):
+def test_training_continues_during_an_outage_of_the_storage(base, stack, monkeypatch):
+    """Checkpoints go through the proxy; data is read without it."""
+    started: list[float] = []
+    outage = _outage("outage", OUTAGE_S, started)
+    with fault_proxy(stack.ports["s3"], outage) as (address, requests):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         result = pretrain(make_config(**{"run.name": "outage"}))
         monkeypatch.undo()
-    assert made["unavailable"] > 3
+    assert requests["unavailable"] > 3
     client = MlflowClient(stack.mlflow_uri)
-    assert curve(client, base["run_id"]) == curve(client, result["run_id"])
-    # training did not wait for the storage to come back
-    assert times_of_steps(client, result["run_id"])[12] < began[0] + OUTAGE_S
+    assert curve(client, result["run_id"]) == curve(client, base["run_id"])
+    # training did not wait for the end of the outage
+    assert times_of_steps(client, result["run_id"])[12] < started[0] + OUTAGE_S
     assert checkpoints_known(f"{RUNS}/outage") >= 2
 
 
 @pytest.mark.slow
-def test_storage_that_stays_away_ends_the_run_with_its_setting(base, stack, monkeypatch):
+def test_a_permanent_outage_ends_the_run_and_names_the_setting(base, stack, monkeypatch):
     settings = {"run.name": "away", "training.upload_patience_s": 5.0, "training.max_failures": 0}
     with fault_proxy(stack.ports["s3"], _outage("away", 10**6, [])) as (address, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
@@ -70,17 +71,17 @@ def test_storage_that_stays_away_ends_the_run_with_its_setting(base, stack, monk
 
 
 @pytest.mark.slow
-def test_a_killed_driver_is_submitted_again_and_goes_on(base, stack):
-    """The same command, as a user repeats it."""
+def test_the_command_of_a_killed_driver_resumes_the_run(base, stack):
+    """The same command is submitted twice."""
     name = "driver"
-    plain = flat_settings(type(make_config())())
+    defaults = flat_settings(type(make_config())())
     settings = flat_settings(
         make_config(**{"run.name": name, "training.num_steps": 60, "training.checkpoint_every": 4})
     )
     assignments = [
         argument
         for key, value in settings.items()
-        if value != plain[key]
+        if value != defaults[key]
         for argument in ("--set", f"{key}={json.dumps(value)}")
     ]
     command = [sys.executable, "jobs/pretrain.py", *assignments]
@@ -95,22 +96,22 @@ def test_a_killed_driver_is_submitted_again_and_goes_on(base, stack):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         driver.send_signal(signal.SIGKILL)
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
     # without `ray job submit` Ray may print a worker's line after the job's last one
-    result = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
+    result = json.loads([line for line in process.stdout.splitlines() if line.startswith("{")][-1])
     assert result["steps"] == 60
     client = MlflowClient(stack.mlflow_uri)
     whole = pretrain(make_config(**{"run.name": "undisturbed", "training.num_steps": 60}))
-    assert curve(client, whole["run_id"]) == curve(client, result["run_id"])  # bit for bit
+    assert curve(client, result["run_id"]) == curve(client, whole["run_id"])  # bit for bit
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
-    assert [(result["run_id"], "FINISHED")] == [(run.info.run_id, run.info.status) for run in runs]
+    assert [(run.info.run_id, run.info.status) for run in runs] == [(result["run_id"], "FINISHED")]
 
 
-def test_leftovers_of_a_killed_process_are_removed_and_those_of_other_runs_are_not(
+def test_temporary_files_of_a_killed_process_are_removed_only_for_its_run(
     tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -132,7 +133,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_those_of_other_runs_are_n
             )
     assert len(list(tmp_path.iterdir())) == 2
     remove_leftovers("one")
-    assert len(list(tmp_path.iterdir())) == 2  # of a process that is alive
+    assert len(list(tmp_path.iterdir())) == 2  # the process is alive
     monkeypatch.setattr("mmtpp.train.checkpoint._is_alive", lambda pid: pid != os.getpid())
     remove_leftovers("one")
     assert len(list(tmp_path.iterdir())) == 1
@@ -140,8 +141,8 @@ def test_leftovers_of_a_killed_process_are_removed_and_those_of_other_runs_are_n
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_named_and_what_was_written_is_removed(tmp_path: Path, monkeypatch):
-    """A real file system of 256 KiB."""
+def test_a_full_disk_is_reported_and_its_partial_files_are_removed(tmp_path: Path, monkeypatch):
+    """Uses a real file system of 256 KiB."""
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(

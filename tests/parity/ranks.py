@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from mmtpp.core.order import num_micro_batches, share_of_rank
-from mmtpp.core.schedule import lr_factor
+from mmtpp.core.lr_schedule import lr_factor
+from mmtpp.core.sample_order import num_micro_batches, share_of_rank
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.qwen_vl import build_tiny

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.branches import EVENT_TASKS, BranchedTokens, lay_out_branches
+from mmtpp.core.branches import BranchedTokens, lay_out_branches
 from mmtpp.core.events import Events
 from mmtpp.core.row import HISTORY, Branches, Row
+from mmtpp.core.tasks import EVENT_TASKS
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import Modality
 from mmtpp.model.event_model import EventModel

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mmtpp.core.branches import EVENT_TASKS, TASKS, lay_out_branches
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.branches import lay_out_branches
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.row import Row
+from mmtpp.core.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.timecode import encode_intervals
 from mmtpp.evaluate.targets import target_table
@@ -41,7 +42,7 @@ def _among(scores: np.ndarray, ids: list[int]) -> np.ndarray:
 def test_forecasts_are_those_of_separate_rows(num_bytes: int, style: str):
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings(style, "on_change", image_tokens=CELLS, time_bytes=num_bytes)
-    template = Template(IDS, settings, asked=True)
+    template = Template(IDS, settings, has_questions=True)
     grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=num_bytes)
     sequence, targets = events_of(9, seed=3), [2, 5, 8, 9]  # the last is yet to come
     sequence = replace(sequence, types=np.resize(np.array(CODES, np.int16), 9))
@@ -117,7 +118,7 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
         similar=np.zeros(3, np.bool_),
     )
     laid = lay_out_branches(
-        Template(IDS, settings, asked=True),
+        Template(IDS, settings, has_questions=True),
         sequence,
         [1, 2],
         tasks=["time"],

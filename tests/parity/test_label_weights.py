@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from mmtpp.config.schema import LossWeights, Tasks
-from mmtpp.core.branches import EVENT_TASKS, TASKS, lay_out_branches
+from mmtpp.core.branches import lay_out_branches
+from mmtpp.core.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.train.step import LabelWeights
 from tests.parity.test_branched import events_of, row_of
@@ -25,7 +26,7 @@ def test_stage_one_weighs_modalities_alone():
 
 def test_stage_two_weighs_tasks_too():
     settings = TemplateSettings("minimal", "none", image_tokens=CELLS, time_bytes=2)
-    template = Template(VOCABULARY.token_ids(), settings, asked=True)
+    template = Template(VOCABULARY.token_ids(), settings, has_questions=True)
     laid = lay_out_branches(template, events_of(5, seed=1), [2, 4], tasks=EVENT_TASKS)
     row = replace(row_of([laid]), scored=laid.is_answer)
     weights = LabelWeights(MODALITIES, Tasks(time=1.0, type=0.5, joint=4.0, text=10.0))(row)

@@ -7,7 +7,7 @@ import pytest
 
 from mmtpp.core.branches import lay_out_branches
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import Forecaster
@@ -43,7 +43,7 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
 ):
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings(style, "on_change", image_tokens=CELLS, time_bytes=num_bytes)
-    template = Template(IDS, settings, asked=True)
+    template = Template(IDS, settings, has_questions=True)
     grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=num_bytes)
     history = replace(
         events_of(6, seed=2),
@@ -101,7 +101,7 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
 def test_futures_end_at_the_horizon_or_at_the_bound():
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings("dense", "none", image_tokens=CELLS, time_bytes=2)
-    template = Template(IDS, settings, asked=True)
+    template = Template(IDS, settings, has_questions=True)
     grid = IntervalRange(0.5, 1.9, 1e-6).grid(num_bytes=2)
     history = replace(events_of(4, seed=2), similar=np.zeros(4, np.bool_))
     laid = lay_out_branches(template, history, [4], tasks=["time"])

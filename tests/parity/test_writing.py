@@ -26,7 +26,9 @@ def model() -> EventModel:
 
 
 def _questions(style: str = "compact") -> Row:
-    template = Template(IDS, TemplateSettings(style, "on_change", image_tokens=CELLS), asked=True)
+    template = Template(
+        IDS, TemplateSettings(style, "on_change", image_tokens=CELLS), has_questions=True
+    )
     laid = lay_out_questions(template, events_of(8, seed=3), [([7, 8], [9]), ([10], [11, 12])])
     return replace(row_of([laid]), questions=laid.questions, event=laid.tokens.event)
 

@@ -1,1 +1,1 @@
-"""Source files in, event store out: read, validate, tokenise, decode images (Ray Data)."""
+"""Encode raw event files into an event store: read, validate, tokenise, decode images."""

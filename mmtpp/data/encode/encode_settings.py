@@ -3,36 +3,40 @@
 from dataclasses import dataclass
 
 from mmtpp.core.split import TimeSplit
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import CsvFormat
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """Everything the content of a store depends on, besides its input.
+    """All settings that determine the content of a store, besides its input.
+
+    The hash of these settings identifies a store: a renamed or added field makes new stores.
 
     Attributes:
-        source_kind: name of the reader.
-        source_uri: root of event files and images.
-        source_file: the only event file, relative to it; empty for all that are there.
-        type_names: Accepted names by code; empty for numbers, or to be found.
-        finds_types: The names are those that occur; ``encode`` finds them.
-        folds_rare: Types without a name become ``other``.
-        columns: Mapping of a table's columns; None for the kinds that know theirs.
-        csv: How CSV files are written.
-        seconds_per_unit: of the times.
-        image_px: side of the stored images.
-        max_image_pixels: bound before decoding.
-        max_image_bytes: bound of an image file.
-        malformed_file: ``fail`` or ``reject``.
-        validation_fraction, test_fraction: shares of the sequences, or of the events of each.
-        tokenizer_size: of a tokenizer trained here; 0 when the model brings its own.
-        split_by: ``hash``, ``given`` or ``time``.
-        validation_from, test_from: instants in the source's unit, for ``time``; None for the
-            shares.
+        source_kind: Name of the reader.
+        source_uri: Root folder of event files and images.
+        source_file: Path of the only event file to read, relative to the root; empty reads all.
+        type_names: Accepted type names by code; empty where types are numbers, or before the
+            names of ``finds_types`` are known.
+        finds_types: Whether ``encode`` takes the type names that occur in the source.
+        folds_rare: Whether types without a name become ``other``.
+        columns: Mapping of a table's columns; None for kinds with fixed columns.
+        csv: Format of CSV files.
+        seconds_per_unit: Seconds in one unit of the times.
+        image_px: Side length of the stored images, in pixels.
+        max_image_pixels: Largest number of pixels of an image, checked before decoding.
+        max_image_bytes: Largest size of an image file.
+        malformed_file: Treatment of a file that cannot be read: ``fail`` or ``reject``.
+        validation_fraction, test_fraction: Shares of the sequences, or with ``split_by = time``
+            of each sequence's events.
+        tokenizer_size: Number of entries of a tokenizer trained here; 0 uses the model's.
+        split_by: Rule that assigns the splits: ``hash``, ``given`` or ``time``.
+        validation_from, test_from: Start times of the splits in the source's unit, for
+            ``split_by = time``; None uses the shares.
     """
 
     source_kind: str
@@ -57,20 +61,20 @@ class EncodeSettings:
 
     @property
     def time_split(self) -> TimeSplit:
-        """How sequences are cut, for ``split_by = time``."""
+        """Cuts of the sequences, for ``split_by = time``."""
         return TimeSplit(
             self.validation_from, self.test_from, self.validation_fraction, self.test_fraction
         )
 
-    def reader(self) -> SourceReader:
-        """The reader of the source."""
-        return make_reader(
+    def build_reader(self) -> SourceReader:
+        """Build the reader of the source."""
+        return build_reader(
             self.source_kind,
             columns=self.columns,
             seconds_per_unit=self.seconds_per_unit,
             csv=self.csv,
         )
 
-    def types(self) -> TypeCodes:
-        """The codes of the event types."""
+    def build_type_codes(self) -> TypeCodes:
+        """Build the mapping from event types to codes."""
         return TypeCodes(self.type_names, self.folds_rare)

@@ -1,4 +1,4 @@
-"""The sequences of one shard as flat columns: how they are collected, thinned and written."""
+"""The sequences of one shard as flat columns: build, filter, hash, write and read them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,12 +23,19 @@ from mmtpp.storage.parquet import list_edges, list_values, read_table, write_gro
 
 FloatArray = NDArray[np.float64]
 CUT_COLUMNS = ("validation_from", "test_from")
-_NO_IMAGE = bytes(DIGEST_BYTES)  # stands for the digest of an image there is not
+_NO_IMAGE = bytes(DIGEST_BYTES)  # digest of an event without an image
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Events ``start`` to before ``end`` of the shard, a part of one of its sequences."""
+    """A part of a sequence: one row of the stored table.
+
+    Attributes:
+        sequence: Number of the sequence in the shard.
+        part: Number of the part in its sequence.
+        start: First event of the part, counted over the shard.
+        end: Event after the last one.
+    """
 
     sequence: int
     part: int
@@ -38,21 +45,21 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class ShardColumns:
-    """S sequences with E events in all and X tokens of text.
+    """S sequences with E events and X text tokens in total.
 
     Attributes:
-        paths: S files they came from.
-        sequence_ids: S names.
-        splits: S parts, or ``time`` for sequences that are cut in time.
-        cuts: (S, 2) times from which a cut sequence is for validation and for the test; else NaN.
-        lengths: (S,) events of each.
-        times: (E,) float64.
-        types: (E,) int16.
-        texts: E strings.
-        text_ids: (X,) int32.
-        text_lengths: (E,) int32.
-        frame: (E,) int32, -1 without image.
-        questions: S lists of questions.
+        paths: File of each sequence.
+        sequence_ids: Id of each sequence.
+        splits: Split of each sequence; ``time`` for sequences that are cut in time.
+        cuts: (S, 2) times at which validation and test begin; NaN for sequences that are not cut.
+        lengths: (S,) number of events of each sequence.
+        times: (E,) float64 times.
+        types: (E,) int16 type codes.
+        texts: Text of each event.
+        text_ids: (X,) int32 token ids of all texts, one text after the other.
+        text_lengths: (E,) int32 number of tokens of each text.
+        frame: (E,) int32 number of the image; -1 without an image.
+        questions: Questions about each sequence.
     """
 
     paths: list[str]
@@ -69,7 +76,7 @@ class ShardColumns:
     questions: list[tuple[AskedQuestion, ...]]
 
     @classmethod
-    def of(
+    def from_sequences(
         cls,
         sequences: Sequence[EventSequence],
         *,
@@ -78,25 +85,38 @@ class ShardColumns:
         tokenise: TextTokeniser,
         cuts: FloatArray | None = None,
     ) -> tuple["ShardColumns", list[str]]:
-        """The columns of sequences, and the paths of their images, which ``frame`` points to."""
-        images = pa.array([image for each in sequences for image in each.images], pa.string())
+        """Build the columns of S sequences.
+
+        Args:
+            sequences: Sequences of the shard.
+            paths: File of each sequence.
+            splits: Split of each sequence, or ``time``.
+            tokenise: Tokeniser of texts and questions.
+            cuts: (S, 2) times at which validation and test begin; None if sequences are not cut.
+
+        Returns:
+            The columns, and the distinct image paths. ``frame`` is a position in these paths.
+        """
+        images = pa.array(
+            [image for sequence in sequences for image in sequence.images], pa.string()
+        )
         encoded = images.dictionary_encode()
         frame = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-        texts = pa.array([text for each in sequences for text in each.texts], pa.string())
+        texts = pa.array([text for sequence in sequences for text in sequence.texts], pa.string())
         text_ids, text_lengths = tokenise(texts)
         columns = cls(
             paths=paths,
-            sequence_ids=[each.sequence_id for each in sequences],
+            sequence_ids=[sequence.sequence_id for sequence in sequences],
             splits=splits,
             cuts=np.full((len(sequences), 2), np.nan) if cuts is None else cuts,
-            lengths=np.array([len(each) for each in sequences], dtype=np.int64),
-            times=_joined([each.times for each in sequences], np.float64),
-            types=_joined([each.types for each in sequences], np.int16),
+            lengths=np.array([len(sequence) for sequence in sequences], dtype=np.int64),
+            times=_concatenated([sequence.times for sequence in sequences], np.float64),
+            types=_concatenated([sequence.types for sequence in sequences], np.int16),
             texts=texts,
             text_ids=text_ids,
             text_lengths=text_lengths,
             frame=frame,
-            questions=_tokenised([each.questions for each in sequences], tokenise),
+            questions=_tokenise_questions([sequence.questions for sequence in sequences], tokenise),
         )
         return columns, encoded.dictionary.to_pylist()
 
@@ -106,35 +126,39 @@ class ShardColumns:
         return np.cumsum(self.lengths) - self.lengths
 
     def keep(self, events: NDArray[np.bool_]) -> "ShardColumns":
-        """Only these events, and only the sequences that have any."""
+        """Keep only these events, and only the sequences with at least one of them.
+
+        Args:
+            events: (E,) True for the events to keep.
+        """
         owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
         lengths = np.bincount(owner[events], minlength=len(self.lengths))
-        left = np.flatnonzero(lengths)
+        kept = np.flatnonzero(lengths)
         return replace(
             self,
-            paths=[self.paths[index] for index in left],
-            sequence_ids=[self.sequence_ids[index] for index in left],
-            splits=[self.splits[index] for index in left],
-            cuts=self.cuts[left],
-            lengths=lengths[left],
+            paths=[self.paths[index] for index in kept],
+            sequence_ids=[self.sequence_ids[index] for index in kept],
+            splits=[self.splits[index] for index in kept],
+            cuts=self.cuts[kept],
+            lengths=lengths[kept],
             times=self.times[events],
             types=self.types[events],
             texts=self.texts.filter(pa.array(events)),
             text_ids=self.text_ids[np.repeat(events, self.text_lengths)],
             text_lengths=self.text_lengths[events],
             frame=self.frame[events],
-            questions=[self.questions[index] for index in left],
+            questions=[self.questions[index] for index in kept],
         )
 
     def digests(self, frame_digests: dict[int, bytes]) -> list[str]:
-        """Content hash of each sequence, whatever stands beside it and wherever it is stored.
+        """Content hash of each sequence, independent of the shard that holds it.
 
         Args:
-            frame_digests: hash of the image behind each value of ``frame``.
+            frame_digests: Hash of the image for each value of ``frame``.
         """
         tokens = np.append(0, np.cumsum(self.text_lengths, dtype=np.int64))
         byte_edges, text = _text_bytes(self.texts)
-        found = []
+        digests = []
         for index, start in enumerate(self.starts.tolist()):
             end = start + int(self.lengths[index])
             images = [
@@ -144,7 +168,7 @@ class ShardColumns:
             cuts = () if np.isnan(self.cuts[index]).all() else tuple(self.cuts[index].tolist())
             for part in (
                 repr((self.sequence_ids[index], self.splits[index], end - start, *cuts)).encode(),
-                repr(tuple(each[:2] for each in self.questions[index])).encode(),
+                repr(tuple(question[:2] for question in self.questions[index])).encode(),
                 self.times[start:end].tobytes(),
                 self.types[start:end].tobytes(),
                 self.text_lengths[start:end].tobytes(),
@@ -154,22 +178,22 @@ class ShardColumns:
             ):
                 digest.update(len(part).to_bytes(8, "big"))
                 digest.update(part)
-            found.append(digest.hexdigest())
-        return found
+            digests.append(digest.hexdigest())
+        return digests
 
     def write(self, uri: str) -> None:
-        """Write the sequences as the store has them, see ``data.store.layout``."""
+        """Write the sequences in the format of the store, see ``data.store.layout``."""
         token_starts = np.append(0, np.cumsum(self.text_lengths, dtype=np.int64))
         tables = (self._table(parts, token_starts) for parts in self._groups())
         write_groups(uri, tables, SEQUENCE_SCHEMA)
 
     @classmethod
     def read(cls, uri: str, *, paths: list[str]) -> "ShardColumns":
-        """Read back what ``write`` wrote.
+        """Read the sequences that ``write`` wrote.
 
         Args:
-            uri: of the file.
-            paths: the file that each sequence came from, which the store does not keep.
+            uri: Location of the written file.
+            paths: File of each sequence, which the written file does not contain.
         """
         table = read_table(uri).combine_chunks()
         first = table["part"].to_numpy() == 0
@@ -192,7 +216,7 @@ class ShardColumns:
         )
 
     def _groups(self) -> list[list[_Part]]:
-        """The row groups: whole sequences together, or one part of a long sequence."""
+        """The row groups: several whole sequences, or one part of a long sequence."""
         groups: list[list[_Part]] = []
         room = 0
         for index, (start, length) in enumerate(zip(self.starts, self.lengths, strict=True)):
@@ -211,15 +235,15 @@ class ShardColumns:
         start, end = parts[0].start, parts[-1].end
         edges = np.array([*(part.start for part in parts), end])
         offsets, token_edges = edges - start, token_starts[edges]
-        questions = [self.questions[each.sequence] if each.part == 0 else () for each in parts]
+        questions = [self.questions[part.sequence] if part.part == 0 else () for part in parts]
         columns = {
-            "sequence_id": [self.sequence_ids[each.sequence] for each in parts],
-            "split": [self.splits[each.sequence] for each in parts],
+            "sequence_id": [self.sequence_ids[part.sequence] for part in parts],
+            "split": [self.splits[part.sequence] for part in parts],
             **{
-                name: [float(self.cuts[each.sequence, place]) for each in parts]
+                name: [float(self.cuts[part.sequence, place]) for part in parts]
                 for place, name in enumerate(CUT_COLUMNS)
             },
-            "part": [each.part for each in parts],
+            "part": [part.part for part in parts],
             "times": _lists(offsets, self.times[start:end]),
             "types": _lists(offsets, self.types[start:end]),
             "texts": _lists(offsets, self.texts[start:end]),
@@ -230,29 +254,29 @@ class ShardColumns:
             "frame": _lists(offsets, self.frame[start:end]),
         }
         for place, name in enumerate(QUESTION_COLUMNS):
-            columns[name] = [[asked[place] for asked in each] for each in questions]
+            columns[name] = [[question[place] for question in asked] for asked in questions]
         return pa.table(columns, schema=SEQUENCE_SCHEMA)
 
 
-def _tokenised(
+def _tokenise_questions(
     questions: list[tuple[tuple[str, str], ...]], tokenise: TextTokeniser
 ) -> list[tuple[AskedQuestion, ...]]:
-    flat = [text for each in questions for pair in each for text in pair]
-    if not flat:
+    texts = [text for pairs in questions for pair in pairs for text in pair]
+    if not texts:
         return [()] * len(questions)
-    ids, lengths = tokenise(pa.array(flat, pa.string()))
-    parts = iter(np.split(ids, np.cumsum(lengths)[:-1]))
+    ids, lengths = tokenise(pa.array(texts, pa.string()))
+    token_ids = iter(np.split(ids, np.cumsum(lengths)[:-1]))
     return [
         tuple(
-            AskedQuestion(question, answer, next(parts).tolist(), next(parts).tolist())
-            for question, answer in each
+            AskedQuestion(question, answer, next(token_ids).tolist(), next(token_ids).tolist())
+            for question, answer in pairs
         )
-        for each in questions
+        for pairs in questions
     ]
 
 
-def _joined(parts: list[NDArray], dtype: type) -> NDArray:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
+def _concatenated(arrays: list[NDArray], dtype: type) -> NDArray:
+    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
 
 
 def _lists(offsets: NDArray[np.int64], values: NDArray | pa.Array) -> pa.ListArray:
@@ -261,7 +285,7 @@ def _lists(offsets: NDArray[np.int64], values: NDArray | pa.Array) -> pa.ListArr
 
 
 def _text_bytes(texts: pa.StringArray) -> tuple[NDArray[np.int32], memoryview]:
-    """(E + 1,) where each text begins, and the UTF-8 of all, one after the other."""
+    """(E + 1,) offsets of the texts, and the UTF-8 bytes of all texts, one after the other."""
     if len(texts) == 0:
         return np.zeros(1, dtype=np.int32), memoryview(b"")
     _, offsets, data = texts.buffers()

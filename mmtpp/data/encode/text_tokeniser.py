@@ -1,4 +1,4 @@
-"""Texts to token ids, each distinct text once."""
+"""Tokenise texts; each distinct text is tokenised once."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,21 +6,21 @@ from numpy.typing import NDArray
 
 from mmtpp.model.vocabulary import Vocabulary
 
-REMEMBERED_BYTES = 64 * 2**20  # of texts and their ids that a process keeps
-_ENTRY_BYTES = 200  # of a text and its ids besides their content
+CACHED_BYTES = 64 * 2**20  # texts and their ids that a process keeps
+_ENTRY_BYTES = 200  # memory of a cached text and its ids, besides their content
 
 
 class TextTokeniser:
-    """Tokenises columns of texts and remembers the distinct ones.
+    """Tokenises columns of texts and caches the ids of distinct texts.
 
     Args:
-        vocabulary: to tokenise with.
-        remembered_bytes: of the texts kept for the next column; above that all are forgotten.
+        vocabulary: Vocabulary to tokenise with.
+        cached_bytes: Size of the cache. A fuller cache is emptied before the next column.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, remembered_bytes: int = REMEMBERED_BYTES) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, cached_bytes: int = CACHED_BYTES) -> None:
         self._vocabulary = vocabulary
-        self._max_bytes = remembered_bytes
+        self._max_bytes = cached_bytes
         self._num_bytes = 0
         self._ids: dict[str, bytes] = {}
 
@@ -28,11 +28,11 @@ class TextTokeniser:
         """Tokenise E texts.
 
         Returns:
-            The ids of all texts one after the other, and (E,) how many each has.
+            The ids of all texts, one text after the other, and (E,) the number of ids of each text.
         """
         encoded = texts.dictionary_encode()
         distinct: list[str] = encoded.dictionary.to_pylist()
-        self._learn(distinct)
+        self._cache(distinct)
         parts = [self._ids[text] for text in distinct]
         place = encoded.indices.to_numpy(zero_copy_only=False)
         sizes = np.array([len(part) // 4 for part in parts], dtype=np.int64)
@@ -41,7 +41,7 @@ class TextTokeniser:
         within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return ids[np.repeat(starts, lengths) + within], lengths.astype(np.int32)
 
-    def _learn(self, distinct: list[str]) -> None:
+    def _cache(self, distinct: list[str]) -> None:
         if self._num_bytes > self._max_bytes:
             self._ids.clear()
             self._num_bytes = 0

@@ -1,4 +1,4 @@
-"""Counting what the shards of a store hold, and its fingerprint."""
+"""Counts of the events and sequences in a store, and the fingerprint of its content."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.clock import Clock
 from mmtpp.core.events import MAX_TYPES, Rejected
-from mmtpp.core.split import SPLITS, span_of
+from mmtpp.core.split import SPLITS, events_of_split
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.sources.reader import ReadCounts
@@ -25,7 +25,7 @@ COUNTED = (
     "sequences",
     "simultaneous",
 )
-_NAME_BYTES = 16
+_ID_HASH_BYTES = 16
 
 
 def shard_counts(
@@ -36,8 +36,19 @@ def shard_counts(
     frame_digests: dict[int, bytes],
     seconds_per_unit: float,
 ) -> dict:
-    """The counts of a shard for the driver; a JSON value."""
-    in_parts = _events_in_parts(columns)
+    """Count the events of a shard for the driver.
+
+    Args:
+        columns: Kept sequences of the shard.
+        rejected: Rejected records of the shard.
+        counts: Counts of reading its files.
+        frame_digests: Hash of the image for each frame number.
+        seconds_per_unit: Seconds in one unit of the times.
+
+    Returns:
+        A JSON value.
+    """
+    in_splits = _events_by_split(columns)
     clock = Clock(seconds_per_unit)
     clock.add_sequences(columns.times, columns.lengths)
     causes: Counter[str] = Counter()
@@ -48,7 +59,7 @@ def shard_counts(
         examples.setdefault(record.cause, f"{place}: {record.detail}")
     return {
         "sequences": len(columns.sequence_ids),
-        "simultaneous": _simultaneous(columns),
+        "simultaneous": _count_simultaneous(columns),
         "clock": clock.state(),
         "events_read": counts.num_read,
         "events_reordered": counts.num_reordered,
@@ -60,10 +71,10 @@ def shard_counts(
         "rejected": causes,
         "rejected_examples": examples,
         "sequences_by_split": {
-            split: int((in_parts[:, place] > 0).sum()) for place, split in enumerate(SPLITS)
+            split: int((in_splits[:, place] > 0).sum()) for place, split in enumerate(SPLITS)
         },
         "events_by_split": {
-            split: int(in_parts[:, place].sum()) for place, split in enumerate(SPLITS)
+            split: int(in_splits[:, place].sum()) for place, split in enumerate(SPLITS)
         },
         "type_counts": np.bincount(columns.types, minlength=MAX_TYPES).tolist(),
         "sequence_ids": columns.sequence_ids,
@@ -71,31 +82,41 @@ def shard_counts(
     }
 
 
-def _events_in_parts(columns: ShardColumns) -> NDArray[np.int64]:
-    """(S, 3) events of each sequence that belong to each of ``SPLITS``."""
+def _events_by_split(columns: ShardColumns) -> NDArray[np.int64]:
+    """(S, 3) number of events of each sequence in each of ``SPLITS``."""
     counts = np.zeros((len(columns.lengths), len(SPLITS)), dtype=np.int64)
     edges = np.append(columns.starts, len(columns.times)).tolist()
-    for index, part in enumerate(columns.splits):
+    for index, sequence_split in enumerate(columns.splits):
         times = columns.times[edges[index] : edges[index + 1]]
         first, second = columns.cuts[index].tolist()
         for place, split in enumerate(SPLITS):
-            start, end = span_of(part, split, times, (first, second))
+            start, end = events_of_split(sequence_split, split, times, (first, second))
             counts[index, place] = end - start
     return counts
 
 
-def _simultaneous(columns: ShardColumns) -> int:
-    """Events at the time of the event before them."""
+def _count_simultaneous(columns: ShardColumns) -> int:
+    """Number of events with the same time as the event before them."""
     is_first = np.zeros(len(columns.times), dtype=np.bool_)
     is_first[columns.starts] = True
     return int(((np.diff(columns.times, prepend=np.nan) == 0) & ~is_first).sum())
 
 
 class Totals:
-    """Sums over the shards, kept on the driver: some bytes a sequence.
+    """Sums over the shards. The driver keeps some bytes for each sequence.
 
     Args:
-        seconds_per_unit: seconds in one unit of the times.
+        seconds_per_unit: Seconds in one unit of the times.
+
+    Attributes:
+        counts: Sums of the shard counts in ``COUNTED``.
+        rejected: Number of rejected events, by cause.
+        left_out: Number of records that are no events, by kind.
+        examples: One rejected record for each cause.
+        sequences: Number of sequences, by split.
+        events: Number of kept events, by split.
+        parts: Number of sequences by split, according to the records of the files.
+        types: Number of events, by type code.
     """
 
     def __init__(self, seconds_per_unit: float = 1.0) -> None:
@@ -106,9 +127,9 @@ class Totals:
         self.examples: dict[str, str] = {}
         self.sequences: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
-        self.parts: Counter[str] = Counter()  # as the records say
+        self.parts: Counter[str] = Counter()
         self.types = np.zeros(MAX_TYPES, np.int64)
-        self._names: list[bytes] = []
+        self._id_hashes: list[bytes] = []
         self._content = 0
 
     def add(self, shard: dict) -> None:
@@ -117,30 +138,30 @@ class Totals:
         self.rejected.update(shard["rejected"])
         self.left_out.update(shard["left_out"])
         self.examples = {**shard["rejected_examples"], **self.examples}
-        self._clock.join(shard["clock"])
+        self._clock.merge_state(shard["clock"])
         self.parts.update(shard.get("parts", {}))
         self.sequences.update(shard["sequences_by_split"])
         self.events.update(shard["events_by_split"])
         self.types += np.asarray(shard["type_counts"], dtype=np.int64)
-        self._names.append(b"".join(map(_hash_of, shard["sequence_ids"])))
-        # a sum does not depend on how sequences are spread over shards
+        self._id_hashes.append(b"".join(map(_hash_of, shard["sequence_ids"])))
+        # a sum does not depend on the distribution of sequences over shards
         self._content += sum(int(digest, 16) for digest in shard["digests"])
 
-    def repeated(self) -> set[bytes]:
-        """Hashes, as ``names_in`` compares them, of sequence ids that occur more than once."""
-        hashes = np.frombuffer(b"".join(self._names), dtype=f"V{_NAME_BYTES}")
+    def repeated_ids(self) -> set[bytes]:
+        """Hashes of the sequence ids that occur more than once, for ``ids_with_hashes``."""
+        hashes = np.frombuffer(b"".join(self._id_hashes), dtype=f"V{_ID_HASH_BYTES}")
         distinct, counts = np.unique(hashes, return_counts=True)
         return {value.tobytes() for value in distinct[counts > 1]}
 
-    def manifest(
+    def build_manifest(
         self, settings: EncodeSettings, request: str, data_folder: str, vocabulary_hash: str
     ) -> Manifest:
-        """The manifest of a store with all shards added."""
+        """Build the manifest of the store, after all shards were added."""
         last_type = int(np.flatnonzero(self.types).max(initial=-1))
         content = f"{self._content % 2**256:064x}"
         return Manifest(
             schema_version=SCHEMA_VERSION,
-            fingerprint=digest([vocabulary_hash, settings.image_px, content]),
+            fingerprint=json_digest([vocabulary_hash, settings.image_px, content]),
             request=request,
             data_folder=data_folder,
             vocabulary_hash=vocabulary_hash,
@@ -169,15 +190,15 @@ class Totals:
         )
 
 
-def names_in(shard: dict, hashes: set[bytes]) -> list[str]:
+def ids_with_hashes(shard: dict, hashes: set[bytes]) -> list[str]:
     """The sequence ids of a shard with these hashes."""
     return [name for name in shard["sequence_ids"] if _hash_of(name) in hashes]
 
 
-def _hash_of(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()[:_NAME_BYTES]
+def _hash_of(sequence_id: str) -> bytes:
+    return hashlib.sha256(sequence_id.encode()).digest()[:_ID_HASH_BYTES]
 
 
-def digest(value: object) -> str:
+def json_digest(value: object) -> str:
     """Hash of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

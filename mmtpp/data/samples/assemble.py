@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mmtpp.core.branches import BranchedTokens, lay_out_branches, lay_out_questions
 from mmtpp.core.row import HISTORY
-from mmtpp.core.shorten import shorten, shorten_to_fit
 from mmtpp.core.supervision import AllTokens, EveryEvent
+from mmtpp.core.text_truncation import truncate_texts, truncate_texts_to_fit
 from mmtpp.core.tokens import TokenIds, Tokens
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.row_table import (
@@ -67,8 +67,10 @@ class Assembler:
     def _write(self, window: "_PlannedWindow") -> "_WrittenWindow":
         stored = self._reader.events(window.address, window.start, window.end)
         events = replace(stored.events, similar=window.similar)
-        events = shorten(events, self._settings.max_text_tokens or None)
-        events = shorten_to_fit(events, window.longest_text, max_tokens=self._settings.max_tokens)
+        events = truncate_texts(events, self._settings.max_text_tokens or None)
+        events = truncate_texts_to_fit(
+            events, window.longest_text, max_tokens=self._settings.max_tokens
+        )
         stored = replace(stored, events=events)
         supervision = self._settings.supervision
         if isinstance(supervision, AllTokens):

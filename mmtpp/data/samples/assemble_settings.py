@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from mmtpp.core.compression import Compression
-from mmtpp.core.supervision import AllTokens, Supervision, as_record
+from mmtpp.core.supervision import AllTokens, Supervision, fingerprint_record
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import TokenIds
 from mmtpp.core.window import TimeRange
@@ -56,7 +56,7 @@ class AssembleSettings:
         for name in ("supervision", "long_events"):
             del tree[name]
         if not isinstance(self.supervision, AllTokens):
-            tree["asking"] = as_record(self.supervision)
+            tree["asking"] = fingerprint_record(self.supervision)
         if not self.max_text_tokens:
             del tree["max_text_tokens"]
         tree |= {"store": self.store.fingerprint, "image_px": self.image_px}
@@ -75,4 +75,4 @@ class AssembleSettings:
     def build_template(self, token_ids: TokenIds) -> Template:
         """The template that writes the events."""
         asks = not isinstance(self.supervision, AllTokens)
-        return Template(token_ids, self.template, asked=asks)
+        return Template(token_ids, self.template, has_questions=asks)

@@ -16,8 +16,8 @@ import ray
 from ray.exceptions import RayTaskError
 
 from mmtpp.core.errors import MmtppError
-from mmtpp.core.order import samples_of_step, share_of_rank
 from mmtpp.core.row import Row
+from mmtpp.core.sample_order import samples_of_step, share_of_rank
 from mmtpp.core.tokens import TokenIds
 from mmtpp.data.samples.assemble import assemble_samples
 from mmtpp.data.samples.assemble_settings import AssembleSettings

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.store.store_reader import StoreReader
 
@@ -20,7 +20,7 @@ def interval_range(settings: AssembleSettings) -> IntervalRange:
     reader, tick = StoreReader(settings.store), settings.store.tick
     smallest, largest = np.inf, 0.0
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.of(sequence.times)
+        first, last = settings.time_range.event_range(sequence.times)
         start, end = sequence.span(settings.split)
         if start < end:
             intervals = sequence.events.intervals[max(first + 1, start) : min(last, end)]

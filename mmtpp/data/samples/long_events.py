@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.shorten import shorten
+from mmtpp.core.text_truncation import truncate_texts
 from mmtpp.core.tokens import TokenIds
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_texts import MAX_EXAMPLES
@@ -50,7 +50,9 @@ def _find_in_files(files: pa.Table, *, settings: AssembleSettings, token_ids: To
     template = settings.build_template(token_ids)
     count, examples = 0, []
     for sequence in StoreReader(settings.store).sequences(files["file"].to_pylist()):
-        tokens = template.alone(shorten(sequence.events, settings.max_text_tokens or None))
+        tokens = template.costs_alone(
+            truncate_texts(sequence.events, settings.max_text_tokens or None)
+        )
         places = np.flatnonzero(tokens > settings.max_tokens)
         count += len(places)
         examples += [

@@ -8,8 +8,8 @@ import numpy as np
 
 from mmtpp.core.branches import question_cost
 from mmtpp.core.events import Events
-from mmtpp.core.shorten import fit_texts
 from mmtpp.core.template import Template
+from mmtpp.core.text_truncation import cut_with_truncation
 from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.store.questions import AskedQuestion
 
@@ -104,8 +104,8 @@ class FittedWindow:
 
     Attributes:
         window: Events of the sequence.
-        longest_text: Length of the longest text that stays whole, ``shorten_to_fit``; None where
-            all texts stay whole.
+        longest_text: Length of the longest text that stays whole, for ``truncate_texts_to_fit``;
+            None where all texts stay whole.
         questions: First question in words after the window and one past the last, as indices.
     """
 
@@ -164,7 +164,7 @@ def _before_questions(
         return last_window(events, template, max_tokens=max_tokens, question_tokens=question_tokens)
 
     try:
-        return FittedWindow(*fit_texts(events, cut, max_tokens=max_tokens))
+        return FittedWindow(*cut_with_truncation(events, cut, max_tokens=max_tokens))
     except EventTooLongError:
         return None
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmtpp.core.errors import DataError, MmtppError, as_record, from_record
-from mmtpp.core.order import seed_from
+from mmtpp.core.errors import DataError, MmtppError, error_from_json, error_to_json
 from mmtpp.core.packing import pack
+from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import AllTokens
 from mmtpp.core.tokens import TokenIds
 from mmtpp.data.samples.assemble_settings import AssembleSettings
@@ -78,7 +78,7 @@ def _plan_table(settings: AssembleSettings, token_ids: TokenIds) -> tuple[pa.Tab
     )
     table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
     for problem in filter(None, table["problem"].to_pylist()):
-        raise from_record(problem)
+        raise error_from_json(problem)
     if settings.max_sequences:
         chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
         table = table.filter(pc.field("sequence_id").isin(chosen))
@@ -150,6 +150,6 @@ def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenI
                 for name, values in sequence_windows(sequence, settings, template).items():
                     columns[name] += values
     except MmtppError as error:
-        problem = {"problem": as_record(error), "sequence_id": "", "start": 0}
+        problem = {"problem": error_to_json(error), "sequence_id": "", "start": 0}
         return pa.Table.from_pylist([problem], PLAN_SCHEMA)
     return pa.table(columns, schema=PLAN_SCHEMA)

@@ -10,8 +10,8 @@ from mmtpp.core.compression import compress
 from mmtpp.core.cutting import cut_sequence
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
-from mmtpp.core.shorten import fit_texts, shorten
 from mmtpp.core.template import Template
+from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts
 from mmtpp.core.window import EventTooLongError, Window
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
@@ -79,11 +79,11 @@ def sequence_windows(
 
 
 def _part(sequence: StoredSequence, settings: AssembleSettings) -> _Part:
-    first, last = settings.time_range.of(sequence.times)
+    first, last = settings.time_range.event_range(sequence.times)
     start, end = sequence.span(settings.split)
     # events after the split stay unknown, events before it are its past
     last, first_target = max(first, min(last, end)), max(0, start - first)
-    compression = settings.compression.of_sequence(sequence.sequence_id)
+    compression = settings.compression.for_sequence(sequence.sequence_id)
     events = compress(sequence.events.slice(first, last), compression)
     return _Part(sequence, events, sequence.times[first:last], first, first_target)
 
@@ -123,7 +123,7 @@ def _fit(
         EventTooLongError: An event does not fit, and may not be cut or has no text.
     """
     sequence, max_tokens = part.sequence, settings.max_tokens
-    events = shorten(part.events, settings.max_text_tokens or None)
+    events = truncate_texts(part.events, settings.max_text_tokens or None)
 
     def cut(events: Events) -> list[Window]:
         return cut_sequence(
@@ -139,7 +139,7 @@ def _fit(
     if settings.long_events == "stop":
         windows, longest = cut(events), None
     else:
-        windows, longest = fit_texts(events, cut, max_tokens=max_tokens)
+        windows, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)
     fitted = [FittedWindow(window, longest) for window in windows]
     with_questions, left_out = fit_questions(
         events, sequence.questions, template, max_tokens=max_tokens

@@ -1,7 +1,7 @@
-"""Readers of raw event files: one file in, its sequences and its rejected records out."""
+"""Read raw event files of every format: a file in, its sequences and rejected records out."""
 
 from mmtpp.core.errors import ConfigError
-from mmtpp.data.sources.columns import Columns, columns_reader
+from mmtpp.data.sources.columns import Columns, build_columns_reader
 from mmtpp.data.sources.danmaku import DANMAKU
 from mmtpp.data.sources.danmaku_qa import DANMAKU_QA
 from mmtpp.data.sources.easytpp import EASYTPP
@@ -21,26 +21,26 @@ READERS: dict[str, SourceReader] = {
 }
 
 
-def make_reader(
+def build_reader(
     kind: str,
     *,
     columns: Columns | None = None,
     seconds_per_unit: float = 1.0,
     csv: CsvFormat | None = None,
 ) -> SourceReader:
-    """The reader of a kind of source.
+    """Build the reader of a kind of source.
 
     Args:
-        kind: A key of ``READERS``, or ``columns``.
-        columns: The mapping, for ``columns``.
-        seconds_per_unit: Seconds in the unit of the times, for dates in ``columns``.
-        csv: How CSV files are written, for ``columns``.
+        kind: Kind of the source: a key of ``READERS``, or ``columns``.
+        columns: Mapping of the columns, for ``columns``.
+        seconds_per_unit: Seconds in one unit of the converted dates, for ``columns``.
+        csv: Format of CSV files, for ``columns``.
 
     Raises:
-        ConfigError: ``columns`` without a mapping.
+        ConfigError: The kind is ``columns``, and no column of times is named.
     """
     if kind != "columns":
         return READERS[kind]
     if columns is None or not columns.time:
         raise ConfigError("source.kind = columns needs source.columns.time, the column of times")
-    return columns_reader(columns, seconds_per_unit=seconds_per_unit, csv=csv)
+    return build_columns_reader(columns, seconds_per_unit=seconds_per_unit, csv=csv)

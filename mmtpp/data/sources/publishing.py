@@ -1,4 +1,4 @@
-"""Writing a built data set as raw files, so that it is read like any user's data."""
+"""Write a built-in data set as raw files, which are then read like any user's data."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,33 +10,38 @@ _MARK = ".complete"
 
 
 def is_published(uri: str, name: str, *, setting: str) -> bool:
-    """Whether this data set is there already, whole.
+    """Whether the data set is already complete in its folder.
 
     Args:
-        uri: its folder, local or s3://.
-        name: of the data set and what it was built from.
-        setting: what chose it, for the error text.
+        uri: Folder of the data set, local or s3://.
+        name: Name of the data set, which identifies its inputs.
+        setting: Setting that chooses the data set, for the error.
 
     Raises:
-        DataError: another one is there.
+        DataError: The folder holds another data set.
     """
     marks = list_files(uri, _MARK) if exists(uri) else []
-    found = [info.base_name.removesuffix(_MARK) for info in marks]
-    others = [other for other in found if other != name]
-    if others:
+    published = [info.base_name.removesuffix(_MARK) for info in marks]
+    conflicting = [other for other in published if other != name]
+    if conflicting:
         raise DataError(
-            f"{uri} already holds {others[0]}, not {name}",
+            f"{uri} already holds {conflicting[0]}, not {name}",
             cause="two data sets in one folder would be read as one; choose another folder",
             setting=f"{setting}, source.uri = {uri}",
         )
-    return name in found
+    return name in published
 
 
 def publish_files(uri: str, name: str, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write files below ``uri``, and last the mark that they are all there.
+    """Write files below a folder, and last the mark that the data set is complete.
+
+    Args:
+        uri: Folder of the data set.
+        name: Name of the data set.
+        files: Paths relative to the folder, and contents.
 
     Raises:
-        StorageError: not writable.
+        StorageError: The folder is not writable.
     """
     with ThreadPoolExecutor(max_workers=16) as pool:
         list(pool.map(lambda file: write_bytes(join(uri, file[0]), file[1]), files))

@@ -1,4 +1,4 @@
-"""The types that every source shares: raw records, what a file gave, and the reader."""
+"""Types that all sources share: raw records, the content of a file, and the reader itself."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -7,23 +7,37 @@ from dataclasses import dataclass, field
 from mmtpp.core.events import EventSequence, Rejected
 
 
-@dataclass(slots=True)
-class RawEvent:
-    """One record as a source found it, not yet checked.
+@dataclass(frozen=True, slots=True)
+class InvalidValue:
+    """A value of a file that is not valid as a time, type, text or path.
 
     Attributes:
-        sequence: id of the sequence it belongs to.
+        cause: Key of the rejected record, for example ``missing_time``.
+        detail: Reason, with the setting that helps.
+    """
+
+    cause: str
+    detail: str
+
+
+@dataclass(slots=True)
+class RawEvent:
+    """One record of a file, before it is checked. Values may have any type that the file has.
+
+    Attributes:
+        sequence: Id of the sequence.
         row: Position in the file, from 0.
-        time: A number in the source's unit, or why it was not read, or whatever the file had.
-        type: a code, a name, or whatever the file had.
-        text: the text, whatever the file had.
-        image: path relative to the source root, or None.
-        record: the raw record, for the rejected table.
-        problem: a reason found while parsing, or empty.
-        interval: the waiting time the file declares, None when it does not; only compared.
-        is_dated: The time was a date.
-        part: Name of the part the record is given for, whatever the file had; None where it does
-            not say. Records of one id and several parts are several sequences.
+        time: Time in the source's unit, or ``InvalidValue``.
+        type: Code or name of the type.
+        text: Text of the event.
+        image: Path of the image relative to the source root; None without an image.
+        record: The record as read, for the table of rejected records.
+        problem: Reason why the record is malformed; None for a well-formed record.
+        interval: Declared time since the previous event; None if not declared. It is only
+            compared with the recomputed interval.
+        is_dated: Whether the time was a date.
+        split: Name of the split; None if the record names none. Records of one id with different
+            splits become different sequences.
     """
 
     sequence: str
@@ -33,10 +47,24 @@ class RawEvent:
     text: object
     image: object
     record: object
-    problem: str = ""
+    problem: str | None = None
     interval: object = None
     is_dated: bool = False
-    part: object = None
+    split: object = None
+
+
+def malformed_event(sequence: str, row: int, record: object, problem: str) -> RawEvent:
+    """Build an event that is rejected as ``malformed_record``.
+
+    Args:
+        sequence: Id of the sequence; empty if unknown.
+        row: Position in the file, from 0.
+        record: The record as read.
+        problem: Reason why the record is malformed.
+    """
+    return RawEvent(
+        sequence, row, time=None, type=None, text=None, image=None, record=record, problem=problem
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +78,7 @@ class RawQuestion:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A record that is no event of this kind of source, such as a gift among comments."""
+    """A record that is not an event of this kind of source, such as a gift among comments."""
 
     kind: str
 
@@ -60,7 +88,10 @@ RawItem = RawEvent | RawQuestion | LeftOut
 
 @dataclass(frozen=True, slots=True)
 class RawColumns:
-    """The records of a file that is one sequence, as columns, not yet checked; E values each."""
+    """The records of a file with one sequence of E events as columns, before they are checked.
+
+    Each list has E values.
+    """
 
     sequence: str
     times: list
@@ -72,15 +103,16 @@ class RawColumns:
 
 @dataclass(frozen=True, slots=True)
 class ReadCounts:
-    """Counts of what was read, of one file or of many.
+    """Counts of the records of one or more files.
 
     Attributes:
-        num_read: Events read, kept or rejected.
-        num_reordered: Events that stood before an earlier one in their file.
-        num_disagreeing: Kept events whose declared interval is not the one between their times.
-        num_folded: Kept events of a rare type, which are of the type ``other`` now.
-        left_out: Records that are no events of this kind of source, by kind.
-        num_dated: Kept events whose times were dates.
+        num_read: Number of events read, kept or rejected.
+        num_reordered: Number of events that stand after a later event in their file.
+        num_disagreeing: Number of kept events whose declared interval differs from the
+            recomputed interval.
+        num_folded: Number of kept events of a rare type, which now have the type ``other``.
+        left_out: Number of records that are not events, by kind.
+        num_dated: Number of kept events whose times were dates.
     """
 
     num_read: int = 0
@@ -90,15 +122,15 @@ class ReadCounts:
     left_out: dict[str, int] = field(default_factory=dict)
     num_dated: int = 0
 
-    def __add__(self, more: "ReadCounts") -> "ReadCounts":
-        left_out = Counter(self.left_out) + Counter(more.left_out)
+    def __add__(self, other: "ReadCounts") -> "ReadCounts":
+        left_out = Counter(self.left_out) + Counter(other.left_out)
         return ReadCounts(
-            self.num_read + more.num_read,
-            self.num_reordered + more.num_reordered,
-            self.num_disagreeing + more.num_disagreeing,
-            self.num_folded + more.num_folded,
+            self.num_read + other.num_read,
+            self.num_reordered + other.num_reordered,
+            self.num_disagreeing + other.num_disagreeing,
+            self.num_folded + other.num_folded,
             dict(left_out),
-            self.num_dated + more.num_dated,
+            self.num_dated + other.num_dated,
         )
 
 
@@ -107,37 +139,39 @@ class ParsedFile:
     """The content of one file.
 
     Attributes:
-        sequences: Kept events in order of time, a sequence each, in order of appearance.
+        sequences: Sequences of kept events in order of time, in order of appearance.
         rejected: Records that were not kept.
-        counts: Of events.
-        parts: train, validation or test for each sequence, as the records say; empty where they do
-            not.
+        counts: Counts of the records.
+        splits: Split of each sequence (train, validation or test) according to the records; empty
+            text where they name none. Empty if no record can name a split.
     """
 
     sequences: list[EventSequence]
     rejected: list[Rejected]
     counts: ReadCounts
-    parts: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
 
-    def part_of_each(self) -> list[str]:
-        """The part of each sequence, empty where the records do not say."""
-        return list(self.parts) if self.parts else [""] * len(self.sequences)
+    def split_by_sequence(self) -> list[str]:
+        """The split of each sequence; empty text where the records name none."""
+        return list(self.splits) if self.splits else [""] * len(self.sequences)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReader:
-    """A kind of source.
+    """Reader of one kind of source.
 
     Attributes:
-        suffixes: Endings of its event files, in small letters; ``.gz`` may follow each.
-        parse: From the path and content of a file to its raw events and questions.
-        seconds_per_unit: Of its times; None when the configuration says.
-        type_names: Names by code, where the source fixes them.
-        columns: From the path and content of a file to its columns; None where a record is not as
-            expected, or the file has questions.
-        split_by: Of a sequence, what keeps it on one side of the split; its id when None.
-        count: From the path and content of a file that cannot be read to the number of events it
-            seems to hold; None where that cannot be known.
+        suffixes: Suffixes of the event files in lower case; ``.gz`` may follow each suffix.
+        parse: Function from the path and content of a file to its raw events and questions.
+        seconds_per_unit: Seconds in one unit of the times; None if the configuration sets it.
+        type_names: Type names by code; empty if the source does not fix them.
+        columns: Function from the path and content of a file to its columns, which are faster to
+            check than events. The function returns None for a file with a malformed record or a
+            question.
+        split_key: Function from a sequence to a key. Sequences with the same key are in the same
+            split. None uses the sequence id.
+        count: Function from the path and content of an unreadable file to its number of events;
+            the function returns None if the number cannot be known.
     """
 
     suffixes: tuple[str, ...]
@@ -145,16 +179,16 @@ class SourceReader:
     seconds_per_unit: float | None = None
     type_names: tuple[str, ...] = field(default=())
     columns: Callable[[str, bytes], RawColumns | None] | None = None
-    split_by: Callable[[EventSequence], str] | None = None
+    split_key: Callable[[EventSequence], str] | None = None
     count: Callable[[str, bytes], int | None] | None = None
 
     def reads(self, path: str) -> bool:
-        """Whether a file of this name is an event file of the source."""
+        """Whether a file with this name is an event file of the source."""
         return path.lower().removesuffix(".gz").endswith(self.suffixes)
 
 
 def stem(path: str) -> str:
-    """The path without its suffix, ``.gz`` included: the id of a file's only sequence."""
+    """The path without its suffix and ``.gz``: the sequence id of a file with one sequence."""
     folder, slash, name = path.rpartition("/")
     if name.lower().endswith(".gz"):
         name = name[: -len(".gz")]

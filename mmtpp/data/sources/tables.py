@@ -1,4 +1,4 @@
-"""Records of table files: CSV, JSON lines, JSON and Parquet."""
+"""Read the records of table files: CSV, JSON lines, JSON and Parquet."""
 
 import csv
 import gzip
@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,20 +16,31 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 MAX_UNPACKED_BYTES = 2**31
 MAX_FIELD_BYTES = 2**27
-MAX_LINES_A_RECORD = 5000  # a quote that is never closed must not take the rest of the file along
+MAX_LINES_PER_RECORD = 5000  # an unclosed quote must not swallow all following lines
 
-# for the whole process: the csv module has no other way
+# the csv module has only this limit for the whole process
 csv.field_size_limit(MAX_FIELD_BYTES)
 
-Record = tuple[int, dict | None, str]
-"""Row from 0, the record or None, and what is wrong with it or nothing."""
+
+class Record(NamedTuple):
+    """One record of a table file.
+
+    Attributes:
+        row: Position in the file, from 0.
+        values: Values by column; None if the record cannot be read.
+        problem: Reason why the record is malformed; None for a well-formed record.
+    """
+
+    row: int
+    values: dict | None
+    problem: str | None = None
 
 
 class MalformedFileError(ValueError):
-    """A file that cannot be read as events at all; the message says where and why.
+    """A file that cannot be read as events.
 
     Attributes:
-        num_events: Number of events the file seems to hold; None where that is unknown.
+        num_events: Estimated number of events in the file; None if it is unknown.
     """
 
     def __init__(self, message: str, *, num_events: int | None = None) -> None:
@@ -41,10 +53,10 @@ class CsvFormat:
     """How CSV files are written.
 
     Attributes:
-        separator: One character, or empty to recognise it.
-        quote: The character around fields that hold separators.
-        escape: The character that takes the meaning from a quote; empty where quotes are doubled.
-        encoding: Python's name of the encoding.
+        separator: Character between fields; empty to detect it.
+        quote: Character around fields that contain separators.
+        escape: Character before a quote inside a field; empty if such quotes are doubled.
+        encoding: Name of the encoding in Python.
     """
 
     separator: str = ""
@@ -58,8 +70,8 @@ class Table:
     """The records of a file.
 
     Attributes:
-        records: One after the other; a record that cannot be read comes with its problem.
-        names: Columns of the file, where its header says so; None for JSON.
+        records: Records in the order of the file; a malformed record has a problem.
+        names: Columns of the file; None for JSON, which has no header.
     """
 
     records: Iterable[Record]
@@ -67,32 +79,36 @@ class Table:
 
 
 def read_table_file(
-    path: str, data: bytes, *, wanted: Sequence[str] = (), form: CsvFormat | None = None
+    path: str, data: bytes, *, wanted: Sequence[str] = (), csv_format: CsvFormat | None = None
 ) -> Table:
-    """The records of a file, by its suffix.
+    """Read the records of a file. Its suffix determines the format.
 
     Args:
-        path: Name of the file, for its suffix and for messages.
-        data: Its content, unpacked.
-        wanted: Columns to read; all where none is named. JSON records come whole.
-        form: How CSV is written.
+        path: Path of the file, for its suffix and for messages.
+        data: Unpacked content of the file.
+        wanted: Columns to read; empty reads all columns. JSON records always have all columns.
+        csv_format: Format of CSV files; None uses the defaults.
 
     Raises:
         MalformedFileError: The file as a whole cannot be read.
     """
-    form = form or CsvFormat()
+    csv_format = csv_format or CsvFormat()
     kind = suffix_of(path)
     if kind == ".parquet":
-        return _parquet(path, data, wanted)
+        return _read_parquet(path, data, wanted)
     is_csv = kind in (".csv", ".tsv")
-    text = as_text(path, data, encoding=form.encoding if is_csv else "utf-8")
+    text = decode_text(path, data, encoding=csv_format.encoding if is_csv else "utf-8")
     if is_csv:
-        return _csv(path, text, wanted, form)
-    return Table(_json_lines(text) if kind in (".jsonl", ".ndjson") else _json(path, text))
+        return _read_csv(path, text, wanted, csv_format)
+    return Table(_read_lines(text) if kind in (".jsonl", ".ndjson") else _read_json(path, text))
 
 
 def read_records(path: str, data: bytes) -> Iterable[Record]:
-    """All records of a file with all columns, as ``read_table_file`` has them.
+    """Read all records of a file with all columns.
+
+    Args:
+        path: Path of the file, for its suffix and for messages.
+        data: Unpacked content of the file.
 
     Raises:
         MalformedFileError: The file as a whole cannot be read.
@@ -101,16 +117,20 @@ def read_records(path: str, data: bytes) -> Iterable[Record]:
 
 
 def suffix_of(path: str) -> str:
-    """The ending of a file's name in small letters, without ``.gz``; empty if there is none."""
+    """The suffix of a file name in lower case, ignoring ``.gz``; empty without a suffix."""
     name = path.rpartition("/")[2].lower().removesuffix(".gz")
     return f".{name.rpartition('.')[2]}" if "." in name else ""
 
 
-def unpacked(path: str, data: bytes) -> bytes:
-    """The content of a file, which is gzip where its name ends in ``.gz``.
+def unpack(path: str, data: bytes) -> bytes:
+    """Unpack the content of a file whose name ends in ``.gz``; return other content unchanged.
+
+    Args:
+        path: Path of the file.
+        data: Content of the file.
 
     Raises:
-        MalformedFileError: Not gzip, damaged, or larger than 2 GiB unpacked.
+        MalformedFileError: The content is not gzip, damaged, or larger than 2 GiB unpacked.
     """
     if not path.lower().endswith(".gz"):
         return data
@@ -124,14 +144,19 @@ def unpacked(path: str, data: bytes) -> bytes:
     return content
 
 
-def as_text(path: str, data: bytes, *, encoding: str = "utf-8") -> str:
-    """Text in an encoding, or in that of a byte order mark.
+def decode_text(path: str, data: bytes, *, encoding: str = "utf-8") -> str:
+    """Decode text. A byte order mark takes precedence over ``encoding``.
 
-    A byte that is none of the encoding becomes a lone surrogate, so that only the records that
-    hold one are refused.
+    An invalid byte becomes a lone surrogate, so that only the records with such a byte are
+    rejected.
+
+    Args:
+        path: Path of the file, for messages.
+        data: Content of the file.
+        encoding: Name of the encoding in Python.
 
     Raises:
-        MalformedFileError: The encoding is not known, or not one of text.
+        MalformedFileError: The encoding is unknown or not a text encoding.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
@@ -144,128 +169,142 @@ def as_text(path: str, data: bytes, *, encoding: str = "utf-8") -> str:
 
 
 def count_lines(data: bytes) -> int:
-    """Number of lines that hold anything."""
+    """Number of lines that are not blank."""
     return sum(1 for line in data.splitlines() if line.strip())
 
 
-def _csv(path: str, text: str, wanted: Sequence[str], form: CsvFormat) -> Table:
+def _read_csv(path: str, text: str, wanted: Sequence[str], csv_format: CsvFormat) -> Table:
     lines = io.StringIO(text, newline="").readlines()
-    separator = form.separator or _separator(path, lines, wanted, form)
+    separator = csv_format.separator or _detect_separator(path, lines, wanted, csv_format)
     dialect: dict = {
         "delimiter": separator,
-        "quotechar": form.quote,
-        "doublequote": not form.escape,
-        "escapechar": form.escape or None,
+        "quotechar": csv_format.quote,
+        "doublequote": not csv_format.escape,
+        "escapechar": csv_format.escape or None,
         "strict": True,
     }
-    rows = _rows(lines, dialect)
+    rows = _split_rows(lines, dialect)
     first = next(rows, [])
-    if isinstance(first, str):
-        raise MalformedFileError(f"{path}: line 1: {first}")
+    if isinstance(first, _DamagedRow):
+        raise MalformedFileError(f"{path}: line 1: {first.problem}")
     header = [name.strip() for name in first]
     for name in wanted or header:
         if name and header.count(name) > 1:
-            raise MalformedFileError(f"{path}: two columns of one name in {header}")
+            raise MalformedFileError(f"{path}: two columns have the same name in {header}")
     places = [(name, place) for place, name in enumerate(header) if not wanted or name in wanted]
     return Table(_csv_records(rows, header, places), tuple(header))
 
 
+class _DamagedRow(NamedTuple):
+    """A row that the csv module cannot split into fields."""
+
+    problem: str
+
+
 def _csv_records(
-    rows: Iterator[list[str] | str], header: list[str], places: list[tuple[str, int]]
+    rows: Iterator[list[str] | _DamagedRow], header: list[str], places: list[tuple[str, int]]
 ) -> Iterator[Record]:
     row = -1
     for fields in rows:
         row += 1
-        if isinstance(fields, str):
-            yield row, None, fields
+        if isinstance(fields, _DamagedRow):
+            yield Record(row, None, fields.problem)
         elif not fields:
-            continue  # an empty line is no record
+            continue  # an empty line is not a record
         elif len(fields) == len(header):
-            yield row, {name: fields[place] for name, place in places}, ""
+            yield Record(row, {name: fields[place] for name, place in places})
         else:
             problem = (
-                f"{len(fields)} fields, the header has {len(header)}; a field that holds the "
-                "separator is put in quotes"
+                f"{len(fields)} fields, the header has {len(header)}; put a field that contains "
+                "the separator in quotes"
             )
-            yield row, {"fields": fields}, problem
+            yield Record(row, {"fields": fields}, problem)
 
 
-def _rows(lines: Sequence[str], dialect: dict) -> Iterator[list[str] | str]:
-    """The fields of each record; of a damaged one what is wrong, and then the next line."""
+def _split_rows(lines: Sequence[str], dialect: dict) -> Iterator[list[str] | _DamagedRow]:
+    """The fields of each row. After a damaged row, reading continues at the next line."""
     start = 0
     while start < len(lines):
-        limit = [start + MAX_LINES_A_RECORD]
-        reader = csv.reader(_bounded(lines, start, limit), **dialect)
+        limit = [start + MAX_LINES_PER_RECORD]
+        reader = csv.reader(_lines_up_to(lines, start, limit), **dialect)
         done = start
         try:
             for fields in reader:
                 yield fields
                 done = start + reader.line_num
-                limit[0] = done + MAX_LINES_A_RECORD
+                limit[0] = done + MAX_LINES_PER_RECORD
             return
         except csv.Error as error:
-            yield (
-                f"line {done + 1}: {error}; quotes inside a field are doubled, or set "
+            yield _DamagedRow(
+                f"line {done + 1}: {error}; double the quotes inside a field, or set "
                 "source.csv.escape, source.csv.quote"
             )
             start = done + 1
 
 
-def _bounded(lines: Sequence[str], start: int, limit: list[int]) -> Iterator[str]:
+def _lines_up_to(lines: Sequence[str], start: int, limit: list[int]) -> Iterator[str]:
+    """Lines from a start up to a limit that the caller moves.
+
+    Raises:
+        csv.Error: The limit is reached.
+    """
     for place in range(start, len(lines)):
         if place >= limit[0]:
-            raise csv.Error(f"a quote that is not closed in {MAX_LINES_A_RECORD} lines")
+            raise csv.Error(f"a quote that is not closed in {MAX_LINES_PER_RECORD} lines")
         yield lines[place]
 
 
-def _separator(path: str, lines: Sequence[str], wanted: Sequence[str], form: CsvFormat) -> str:
-    """The separator by which the header has all wanted columns, or most of them, or most."""
+def _detect_separator(
+    path: str, lines: Sequence[str], wanted: Sequence[str], csv_format: CsvFormat
+) -> str:
+    """The separator that gives the header most wanted columns, and then most columns."""
     default = "\t" if suffix_of(path) == ".tsv" else ","
     header = next((line for line in lines if line.strip()), "")
-    found = {}
-    for mark in dict.fromkeys([default, *SEPARATORS.values()]):
+    num_columns: dict[str, tuple[int, int]] = {}  # wanted and all, by separator
+    for separator in dict.fromkeys([default, *SEPARATORS.values()]):
         try:
-            names = next(csv.reader([header], delimiter=mark, quotechar=form.quote), [])
+            reader = csv.reader([header], delimiter=separator, quotechar=csv_format.quote)
+            names = next(reader, [])
         except csv.Error:
             continue
         names = [name.strip() for name in names]
-        found[mark] = (sum(name in names for name in wanted), len(names))
-    return max(found, key=lambda mark: found[mark], default=default)
+        num_columns[separator] = (sum(name in names for name in wanted), len(names))
+    return max(num_columns, key=lambda separator: num_columns[separator], default=default)
 
 
-def _json_lines(text: str) -> Iterator[Record]:
+def _read_lines(text: str) -> Iterator[Record]:
     for row, line in enumerate(text.split("\n")):
         if line.strip():
             try:
-                yield _record(row, json.loads(line))
+                yield _build_record(row, json.loads(line))
             except (ValueError, RecursionError) as error:
-                yield row, {"line": line[:1000]}, f"not JSON: {error}"
+                yield Record(row, {"line": line[:1000]}, f"not JSON: {error}")
 
 
-def _json(path: str, text: str) -> Iterator[Record]:
+def _read_json(path: str, text: str) -> Iterator[Record]:
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
         first = text.lstrip().partition("\n")[0]
         if not (first.startswith("{") and first.rstrip().endswith("}")):
             raise MalformedFileError(f"{path}: not JSON: {error}") from error
-        yield from _json_lines(text)  # JSON lines under the other name
+        yield from _read_lines(text)  # JSON lines in a file with the suffix .json
         return
     if isinstance(tree, dict) and "\n" not in text.strip():
-        tree = [tree]  # JSON lines of one line, under the other name
+        tree = [tree]  # one JSON line in a file with the suffix .json
     if not isinstance(tree, list):
-        raise MalformedFileError(f"{path}: a list of records expected, found {type(tree).__name__}")
+        raise MalformedFileError(f"{path}: a list of records expected, not {type(tree).__name__}")
     for row, record in enumerate(tree):
-        yield _record(row, record)
+        yield _build_record(row, record)
 
 
-def _record(row: int, record: object) -> Record:
-    if isinstance(record, dict):
-        return row, record, ""
-    return row, {"value": record}, "a record must be an object"
+def _build_record(row: int, values: object) -> Record:
+    if isinstance(values, dict):
+        return Record(row, values)
+    return Record(row, {"value": values}, "a record must be an object")
 
 
-def _parquet(path: str, data: bytes, wanted: Sequence[str]) -> Table:
+def _read_parquet(path: str, data: bytes, wanted: Sequence[str]) -> Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         names = tuple(file.schema_arrow.names)
@@ -279,10 +318,10 @@ def _parquet_records(path: str, file: pq.ParquetFile, columns: list[str]) -> Ite
     row = 0
     try:
         for batch in file.iter_batches(columns=columns):
-            values = [_values(batch.column(place)) for place in range(len(columns))]
+            values = [_to_python(batch.column(place)) for place in range(len(columns))]
             for place in range(batch.num_rows):
                 record = {name: column[place] for name, column in zip(columns, values, strict=True)}
-                yield row, record, ""
+                yield Record(row, record)
                 row += 1
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedFileError(f"{path}: not readable as Parquet: {error}") from error
@@ -290,20 +329,20 @@ def _parquet_records(path: str, file: pq.ParquetFile, columns: list[str]) -> Ite
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A value of a file that Python cannot hold, such as a date beyond the year 9999."""
+    """A value that Python cannot represent, such as a date after the year 9999."""
 
     reason: str
 
 
-def _values(column: pa.Array) -> list:
-    """Python values of a column; ``Unreadable`` for one that Python cannot hold."""
+def _to_python(column: pa.Array) -> list:
+    """Values of a column; ``Unreadable`` for values that Python cannot represent."""
     try:
         return column.to_pylist()
     except (ArithmeticError, ValueError):
-        return [_value(column[place]) for place in range(len(column))]
+        return [_scalar_to_python(column[place]) for place in range(len(column))]
 
 
-def _value(scalar: pa.Scalar) -> object:
+def _scalar_to_python(scalar: pa.Scalar) -> object:
     try:
         return scalar.as_py()
     except (ArithmeticError, ValueError) as error:

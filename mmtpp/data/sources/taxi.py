@@ -1,13 +1,14 @@
 """TAXI-PRO from public records: New York taxi trips and zones to events with texts and maps.
 
 A trip of the Taxi and Limousine Commission (TLC) is two events, a pick-up and a drop-off. The type
-is the part of Manhattan and the direction, six in all; the image is a map of the zone, drawn from
-its polygon and its neighbours'; the text describes the event. TAXI-PRO itself is not published:
-its six types, map patches and 168 pixels are followed, texts and the borders of Uptown, Midtown and
-Downtown (14th and 59th Street) are ours. Times are seconds since midnight of the first day.
+is the part of Manhattan and the direction, six types in total. The image is a map of the zone,
+drawn from the polygons of the zone and its neighbours. The text describes the event. TAXI-PRO
+itself is not published: we follow its six types, map patches and 168 pixels; the texts and the
+borders of Uptown, Midtown and Downtown (14th and 59th Street) are ours. Times are seconds since
+midnight of the first day.
 
-``publish`` writes it in the MM-TPP layout. Events outside Manhattan and impossible trips are left
-out, each with its cause in ``excluded.jsonl`` beside the events.
+``publish`` writes the data set in the MM-TPP layout. Events outside Manhattan and impossible trips
+are left out and listed with their causes in ``excluded.jsonl``, next to the folder of the events.
 """
 
 import hashlib
@@ -26,22 +27,25 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mmtpp.core.errors import DataError
-from mmtpp.data.sources.mmtpp_json import columns, parse
+from mmtpp.data.sources.mmtpp_json import parse, parse_columns
 from mmtpp.data.sources.publishing import is_published, publish_files
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.storage.paths import read_bytes
 
 PARTS = ("Uptown", "Midtown", "Downtown")
 TYPES = tuple(f"{part} {way}" for way in ("Pickup", "Drop-off") for part in PARTS)
-TAXI = SourceReader((".json",), parse, seconds_per_unit=1.0, type_names=TYPES, columns=columns)
+TAXI = SourceReader(
+    (".json",), parse, seconds_per_unit=1.0, type_names=TYPES, columns=parse_columns
+)
 
 MAP_PX = 168
 _MIN_MAP_FEET = 4600.0  # 1.4 km
-# Avenues run 29 degrees east of north. Along them, in feet of EPSG:2263, zone centres south of 14th
-# Street lie below the first number and those north of 59th Street above the second.
+# Avenues run 29 degrees east of north. These are positions along the avenues, in feet of EPSG:2263:
+# zones south of 14th Street have a centre below the first one, zones north of 59th Street above the
+# second one.
 _AVENUES = math.radians(29.0)
 _STREET_14, _STREET_59 = 659_000.0, 671_700.0
-_NAMES = {
+_COLUMN_NAMES = {
     "pickup_time": ("tpep_pickup_datetime", "lpep_pickup_datetime"),
     "dropoff_time": ("tpep_dropoff_datetime", "lpep_dropoff_datetime"),
     "pickup_zone": ("PULocationID", "pickup_zone_id"),
@@ -57,9 +61,9 @@ class Zone:
     """A taxi zone.
 
     Attributes:
-        name: of the zone.
-        part: Uptown, Midtown or Downtown; empty outside Manhattan.
-        rings: closed polygons of (N, 2) feet, EPSG:2263.
+        name: Name of the zone.
+        part: Part of Manhattan: Uptown, Midtown or Downtown; empty outside Manhattan.
+        rings: Closed polygons of (N, 2) points in feet, EPSG:2263.
     """
 
     name: str
@@ -72,9 +76,9 @@ class Published:
     """Outcome of ``publish``.
 
     Attributes:
-        was_there: nothing was written, the same data set was there.
-        num_events: written.
-        excluded_by_cause: events left out.
+        was_there: Whether the same data set already existed and nothing was written.
+        num_events: Number of events written.
+        excluded_by_cause: Number of events left out, by cause; None if nothing was written.
     """
 
     was_there: bool
@@ -83,17 +87,18 @@ class Published:
 
 
 def publish(uri: str, *, trips_uri: str, zones_uri: str, sequence: str) -> Published:
-    """Build the data set in ``uri``, unless it is there already.
+    """Build the data set, unless it already exists.
 
     Args:
-        uri: target folder, local or s3://.
+        uri: Folder of the data set, local or s3://.
         trips_uri: TLC trip records, a CSV or Parquet file with zone ids.
-        zones_uri: the TLC zone shapefile, ending in ``.shp``, its ``.dbf`` beside it.
-        sequence: ``day``, all events of a date, or ``zone``, all events in a zone.
+        zones_uri: Shapefile of the TLC zones, ending in ``.shp``, with its ``.dbf`` next to it.
+        sequence: Kind of sequence: ``day``, all events of a date, or ``zone``, all events of a
+            zone.
 
     Raises:
-        DataError: a file is unreadable or lacks a column; another data set is in ``uri``.
-        StorageError: a place cannot be reached.
+        DataError: A file is unreadable or lacks a column, or ``uri`` holds another data set.
+        StorageError: A file or folder cannot be reached.
     """
     trips_data, shapes = read_bytes(trips_uri), read_bytes(zones_uri)
     records = read_bytes(zones_uri.removesuffix(".shp") + ".dbf")
@@ -117,15 +122,15 @@ def publish(uri: str, *, trips_uri: str, zones_uri: str, sequence: str) -> Publi
 
 
 def read_zones(shapes: bytes, records: bytes, *, where: str) -> dict[int, Zone]:
-    """Zones by their TLC id.
+    """Read the zones, by their TLC id.
 
     Args:
-        shapes: content of the ``.shp`` file.
-        records: of the ``.dbf`` file, with LocationID, zone and borough.
-        where: for the error text.
+        shapes: Content of the ``.shp`` file.
+        records: Content of the ``.dbf`` file, with LocationID, zone and borough.
+        where: Location of the files, for the error.
 
     Raises:
-        DataError: not a shapefile of taxi zones.
+        DataError: The content is not a shapefile of taxi zones.
     """
     try:
         reader: Any = shapefile.Reader(shp=io.BytesIO(shapes), dbf=io.BytesIO(records))
@@ -157,10 +162,14 @@ def _box(rings: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray
 
 
 def read_trips(uri: str, data: bytes) -> pd.DataFrame:
-    """Trips with our column names; a value that cannot be read is missing.
+    """Read trips and rename their columns. Unreadable values become missing values.
+
+    Args:
+        uri: Location of the file, for its suffix and for messages.
+        data: Content of the file.
 
     Raises:
-        DataError: unreadable, or without times or zone ids.
+        DataError: The file is unreadable, or has no times or no zone ids.
     """
     try:
         is_parquet = uri.endswith(".parquet")
@@ -168,17 +177,17 @@ def read_trips(uri: str, data: bytes) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         raise DataError(f"not a table of trips: {error}", where=uri) from error
     trips = pd.DataFrame(index=table.index)
-    for column, names in _NAMES.items():
-        found = [name for name in names if name in table.columns]
-        if found:
-            values = table[found[0]]
+    for column, names in _COLUMN_NAMES.items():
+        present = [name for name in names if name in table.columns]
+        if present:
+            values = table[present[0]]
         elif column in ("miles", "fare", "passengers"):
             values = pd.Series(np.nan, index=table.index)
         else:
             raise DataError(
                 f"no column {' or '.join(names)}; it has {', '.join(map(str, table.columns))}",
                 where=uri,
-                cause="records from before 2016 give coordinates; add the zone ids to them",
+                cause="records from before 2016 have coordinates; add the zone ids",
                 setting=f"source.taxi.trips = {uri}",
             )
         if column.endswith("_time"):
@@ -190,41 +199,33 @@ def read_trips(uri: str, data: bytes) -> pd.DataFrame:
 
 
 def to_events(trips: pd.DataFrame, zones: dict[int, Zone]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two events a trip.
+    """Convert each trip to two events.
 
     Args:
-        trips: of ``read_trips``.
-        zones: of ``read_zones``.
+        trips: Table of ``read_trips``.
+        zones: Zones of ``read_zones``.
 
     Returns:
         Events in order of time, with columns ``time`` (seconds since midnight of the first day),
-        ``date``, ``zone``, ``is_pickup``, ``type`` and ``text``; and the excluded ones with
+        ``date``, ``zone``, ``is_pickup``, ``type`` and ``text``; and the excluded events with
         ``trip``, ``event`` and ``cause``.
     """
-    parts = {zone: each.part for zone, each in zones.items()}
     kept, excluded = [], []
-    untimed = trips.pickup_time.isna() | trips.dropoff_time.isna()
-    backwards = trips.dropoff_time <= trips.pickup_time
     for way, is_pickup in (("pickup", True), ("dropoff", False)):
-        zone = trips[f"{way}_zone"]
-        part = zone.map(parts.get)
-        cause = pd.Series("", index=trips.index, dtype=object)
-        cause[part == ""] = "outside_manhattan"
-        cause[part.isna()] = "unknown_zone"
-        cause[backwards] = "dropoff_before_pickup"
-        cause[untimed] = "unreadable_time"
+        cause = _exclusion_causes(trips, zones, way)
         bad = cause != ""
         excluded.append(pd.DataFrame({"trip": trips.index[bad], "event": way, "cause": cause[bad]}))
         good = pd.DataFrame(trips[~bad])
+        zone_ids = good[f"{way}_zone"].astype(int)
         kept.append(
             pd.DataFrame(
                 {
                     "at": good[f"{way}_time"],
-                    "zone": zone[~bad].astype(int),
+                    "zone": zone_ids,
                     "is_pickup": is_pickup,
                     "type": [
-                        PARTS.index(str(each)) + (0 if is_pickup else len(PARTS))
-                        for each in part[~bad]
+                        PARTS.index(zones[zone].part) + (0 if is_pickup else len(PARTS))
+                        for zone in zone_ids
                     ],
                     "text": list(_texts(good, zones, is_pickup=is_pickup)),
                 }
@@ -239,13 +240,26 @@ def to_events(trips: pd.DataFrame, zones: dict[int, Zone]) -> tuple[pd.DataFrame
     return events, pd.concat(excluded, ignore_index=True)
 
 
+def _exclusion_causes(trips: pd.DataFrame, zones: dict[int, Zone], way: str) -> pd.Series:
+    """Cause why the pick-up or drop-off of each trip is left out; empty if it is kept."""
+    parts = {zone_id: zone.part for zone_id, zone in zones.items()}
+    part = trips[f"{way}_zone"].map(parts.get)
+    cause = pd.Series("", index=trips.index, dtype=object)
+    cause[part == ""] = "outside_manhattan"
+    cause[part.isna()] = "unknown_zone"
+    cause[trips.dropoff_time <= trips.pickup_time] = "dropoff_before_pickup"
+    cause[trips.pickup_time.isna() | trips.dropoff_time.isna()] = "unreadable_time"
+    return cause
+
+
 def _texts(trips: pd.DataFrame, zones: dict[int, Zone], *, is_pickup: bool) -> Iterator[str]:
+    """Descriptions of the pick-ups or drop-offs of trips."""
     columns = ("pickup_zone", "dropoff_zone", "passengers", "miles", "fare")
-    for start, end, people, miles, fare in zip(*(trips[name] for name in columns), strict=True):
+    for start, end, passengers, miles, fare in zip(*(trips[name] for name in columns), strict=True):
         if is_pickup:
             text = f"Pickup in {zones[int(start)].name}"
-            if people == people:  # not missing
-                text += f", {int(people)} passenger{'' if people == 1 else 's'}"
+            if passengers == passengers:  # not missing
+                text += f", {int(passengers)} passenger{'' if passengers == 1 else 's'}"
         else:
             text = f"Drop-off in {zones[int(end)].name}"
             if miles == miles:
@@ -256,26 +270,26 @@ def _texts(trips: pd.DataFrame, zones: dict[int, Zone], *, is_pickup: bool) -> I
 
 
 def draw_zone(zones: dict[int, Zone], zone: int, *, is_pickup: bool) -> bytes:
-    """A map patch around a zone.
+    """Draw a map patch around a zone.
 
     Args:
-        zones: of ``read_zones``; all that touch the patch are drawn.
-        zone: the one to highlight.
-        is_pickup: green, else red.
+        zones: Zones of ``read_zones``; all zones that touch the patch are drawn.
+        zone: Id of the zone to highlight.
+        is_pickup: Whether the zone is green; otherwise it is red.
 
     Returns:
-        A PNG of ``MAP_PX`` pixels square, north up.
+        A PNG of ``MAP_PX`` x ``MAP_PX`` pixels, with north at the top.
     """
     low, high = _box(list(zones[zone].rings))
     side = max(_MIN_MAP_FEET, float((high - low).max()) * 1.2)
     corner = (low + high) / 2 - side / 2
     image = Image.new("RGB", (MAP_PX, MAP_PX), (170, 200, 225))
     draw = ImageDraw.Draw(image)
-    for number, each in zones.items():
+    for zone_id, neighbour in zones.items():
         fill = (240, 236, 226)
-        if number == zone:
+        if zone_id == zone:
             fill = (90, 180, 90) if is_pickup else (220, 80, 70)
-        for ring in each.rings:
+        for ring in neighbour.rings:
             if (ring.max(axis=0) > corner).all() and (ring.min(axis=0) < corner + side).all():
                 pixels = (ring - corner) / side * MAP_PX
                 pixels[:, 1] = MAP_PX - pixels[:, 1]

@@ -68,7 +68,9 @@ def load_image(
             max_pixels=max_pixels or bounds.max_image_pixels,
         )
     except DataError as error:
-        raise DataError(error.what, where=name, cause=error.cause, setting=error.setting) from error
+        raise DataError(
+            error.problem, where=name, cause=error.cause, setting=error.setting
+        ) from error
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmtpp.core.events import Events, intervals_from_times
-from mmtpp.core.split import span_of
+from mmtpp.core.split import events_of_split
 from mmtpp.data.encode.shard_columns import CUT_COLUMNS
 from mmtpp.data.store.layout import (
     FRAMES,
@@ -109,7 +109,7 @@ class StoredSequence:
             split: train, validation, test or all. Events before the first are the past of a part
                 that is held out: known, and not scored.
         """
-        return span_of(self.split, split, self.times, self.cuts)
+        return events_of_split(self.split, split, self.times, self.cuts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ray.exceptions import RayTaskError
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import MmtppError
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.runtime.progress import Progress

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.intervals import IntervalGrid, IntervalRange
+from mmtpp.core.interval_forecasts import IntervalGrid, IntervalRange
 from mmtpp.evaluate.baselines.hawkes import Hawkes
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.clock import on_ticks
+from mmtpp.core.clock import round_to_ticks
 
 CHUNK = 1000  # events forecast at once; each has one number for every step of the grid
 
@@ -30,7 +30,7 @@ class History:
     @property
     def intervals(self) -> NDArray[np.float64]:
         """(E - 1,) waiting times of all events but the first, without the rounding of times."""
-        return on_ticks(np.diff(self.times), self.tick)
+        return round_to_ticks(np.diff(self.times), self.tick)
 
     def chunks(self) -> Iterator[slice]:
         """Slices of the E - 1 events after the first, of at most ``CHUNK`` events each."""

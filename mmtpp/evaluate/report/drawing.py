@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from mmtpp.core.durations import TimeScale, duration, ticks
+from mmtpp.core.durations import TimeScale, axis_ticks, format_duration
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
 from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, cut, environment
@@ -166,8 +166,8 @@ def draw_fan(example: Example, found: list[Target], times: TimeScale) -> Markup 
     ]
     seconds = times.seconds_per_unit
     labels = [
-        (duration(place), round(float(y(np.array([place / seconds]))[0]), 1))
-        for place in ticks(float(10**bottom) * seconds, float(10**top) * seconds)
+        (format_duration(place), round(float(y(np.array([place / seconds]))[0]), 1))
+        for place in axis_ticks(float(10**bottom) * seconds, float(10**top) * seconds)
     ]
     inside = np.mean([bar["inside"] for bar in bars])
     return Markup(

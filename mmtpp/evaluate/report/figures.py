@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
-from mmtpp.core.durations import duration, ticks, typical
+from mmtpp.core.durations import axis_ticks, format_duration, typical_unit
 from mmtpp.evaluate.metrics import BUCKETS, Estimate
 from mmtpp.evaluate.report.confusion import Confusion, confusion
 from mmtpp.evaluate.report.style import BLUE, GREY, cut, plot
@@ -98,8 +98,8 @@ def _intervals(targets: pa.Table, seconds_per_unit: float) -> Plot:
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle=":")
     for axis, (first, last) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        places = ticks(first, last, most=5)
-        axis.set_ticks(places, [duration(place) for place in places])
+        places = axis_ticks(first, last, most=5)
+        axis.set_ticks(places, [format_duration(place) for place in places])
         axis.set_ticks([], minor=True)
     axes.set(xlabel="true interval", ylabel="median forecast")
     about = (
@@ -152,7 +152,7 @@ def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
         places = [bucket.replace("_", " ") for bucket in buckets]
         values = np.array([each.value for each in found])
         if name.endswith("_s"):
-            unit = typical(values.tolist())
+            unit = typical_unit(values.tolist())
             values, errors = values / unit.seconds, errors / unit.seconds
             label = f"{label} ({unit.name})"
         axes.errorbar(places, values, errors, fmt="o", capsize=3, color=BLUE)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmtpp.core.durations import SECONDS, Unit, number
+from mmtpp.core.durations import SECONDS, Unit, format_number
 from mmtpp.evaluate.metrics import Estimate
 
 NOMINAL_COVERAGE = 0.9
@@ -48,10 +48,10 @@ class Measure:
         if self.kind == "time":
             return unit.text(value)
         if not np.isfinite(value):
-            return number(value)
+            return format_number(value)
         if self.kind == "share":
             return f"{100 * value:.1f} %"
-        return f"{value:,.3f}" if self.kind == "nats" else number(value)
+        return f"{value:,.3f}" if self.kind == "nats" else format_number(value)
 
     def interval(self, estimate: Estimate, unit: Unit = SECONDS) -> str:
         """The ends of the 95 % interval, without their unit; an empty text of an infinite value."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from mmtpp.core.durations import TimeScale, typical
+from mmtpp.core.durations import TimeScale, typical_unit
 from mmtpp.evaluate.examples import MAX_EVENTS, Example
 from mmtpp.evaluate.metrics import Estimate, few_sequences
 from mmtpp.evaluate.report.confusion import Confusion, confusion
@@ -114,7 +114,7 @@ def _table(models: Estimates) -> list[dict[str, object]]:
         values = {name: found[key].value for name, found in models.items() if key in found}
         if not values:
             continue
-        unit = typical([values["model"]] if "model" in values else values.values())
+        unit = typical_unit([values["model"]] if "model" in values else values.values())
         best = measure.best_of(values)
         cells: list[tuple[str, str, bool]] = []
         for name, found in models.items():

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmtpp.core.durations import typical
+from mmtpp.core.durations import typical_unit
 from mmtpp.evaluate.metrics import Estimate
 from mmtpp.evaluate.report.measures import HEADLINES, LIKELIHOODS, MEASURES, Measure
 
@@ -118,7 +118,7 @@ def _sentence(
     state: str,
 ) -> str:
     is_time = measure.kind == "time"
-    unit = typical([own.value, other.value] if is_time else [])
+    unit = typical_unit([own.value, other.value] if is_time else [])
     suffix = " nats" if measure.kind == "nats" else ""
     ours, theirs = (f"{measure.text(each.value, unit)}{suffix}" for each in (own, other))
     head = f"The model has {ours}, and {name} {theirs}"
@@ -127,7 +127,7 @@ def _sentence(
     gap = measure.advantage(difference)
     if state == "worse":
         gap = Estimate(-gap.value, -gap.high, -gap.low)
-    unit = typical([abs(gap.value)] if is_time else [])
+    unit = typical_unit([abs(gap.value)] if is_time else [])
     value = f"{measure.text(gap.value, unit)}{suffix}"
     if measure.kind == "share":
         value = value.replace(" %", " percentage points")

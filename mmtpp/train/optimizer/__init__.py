@@ -1,0 +1,1 @@
+"""Optimisers of a training and their settings, built for the parameters of a model."""

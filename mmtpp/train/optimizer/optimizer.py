@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 
 from mmtpp.config.schema import Optimizer as Settings
 from mmtpp.config.schema import Precision
-from mmtpp.core.order import seed_from
+from mmtpp.core.seeds import seed_from
 from mmtpp.experiments.geometry import orthogonalized, rms_scale, steepest_direction
 from mmtpp.experiments.rounding import round_
 from mmtpp.train.optimizer.states import CHUNK, States

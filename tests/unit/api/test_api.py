@@ -1,4 +1,4 @@
-"""What a notebook gets: sequences from files, and which events are similar; by hand."""
+"""The Python API: sequences from files, and similar events computed by hand."""
 
 import json
 from pathlib import Path
@@ -11,38 +11,41 @@ from PIL import Image
 import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.record import Answers
 from mmtpp.model.vocabulary import train_tokenizer
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_can_be_imported():
     assert all(getattr(mmtpp, name) is not None for name in mmtpp.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Forecster'"):
         _ = mmtpp.Forecster  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_table_becomes_sequences(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_table_is_loaded_as_sequences(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     path = tmp_path / "events.csv"
     path.write_text("at,car,what\n3,b,stop\n0,a,go\n5,a,stop\n1,a,\n")
     columns = {"time": "at", "sequence": "car", "type": "what"}
-    found = mmtpp.load_sequences(str(path), columns=columns, seconds_per_unit=60)
-    assert found.type_names == ("stop", "go")
-    assert found.seconds_per_unit == 60
-    assert {each.sequence_id: each.times.tolist() for each in found} == {
+    sequences = mmtpp.load_sequences(str(path), columns=columns, seconds_per_unit=60)
+    assert sequences.type_names == ("stop", "go")
+    assert sequences.seconds_per_unit == 60
+    assert {sequence.sequence_id: sequence.times.tolist() for sequence in sequences} == {
         "a": [0.0, 5.0],
         "b": [3.0],
     }
-    assert {each.sequence_id: each.types.tolist() for each in found} == {"a": [1, 0], "b": [0]}
-    [refused] = found.rejected
-    assert (refused.cause, refused.row, refused.path) == ("missing_type", 3, "events.csv")
+    assert {sequence.sequence_id: sequence.types.tolist() for sequence in sequences} == {
+        "a": [1, 0],
+        "b": [0],
+    }
+    [rejected] = sequences.rejected
+    assert (rejected.cause, rejected.row, rejected.path) == ("missing_type", 3, "events.csv")
     assert "'missing_type': 1" in caplog.text
-    assert "2 sequences, 3 events, 1 records rejected, types stop, go" in repr(found)
-    assert len(found[1:]) == 1
+    assert "2 sequences, 3 events, 1 records rejected, types stop, go" in repr(sequences)
+    assert len(sequences[1:]) == 1
 
 
-def test_events_to_be_forecast_have_the_models_types_and_unit(tmp_path: Path):
-    """In the order of the model, not of the alphabet; names the model lacks are refused."""
+def test_a_forecaster_loads_events_with_its_types_and_unit(tmp_path: Path):
+    """Types have the codes of the model; types that the model does not know are rejected."""
     path = tmp_path / "events.csv"
     path.write_text("at,car,what\n0,a,start\n5,a,alarm\n6,a,reboot\n")
     columns = {"time": "at", "sequence": "car", "type": "what"}
@@ -58,16 +61,16 @@ def test_events_to_be_forecast_have_the_models_types_and_unit(tmp_path: Path):
         )
         return mmtpp.Forecaster("model", RunConfig(), answers, cast(Any, None))
 
-    found = forecaster(("start", "alarm")).load_sequences(str(path), columns=columns)
-    assert (found.seconds_per_unit, found.type_names) == (60.0, ("start", "alarm"))
-    assert [each.types.tolist() for each in found] == [[0, 1]]
-    [refused] = found.rejected
-    assert refused.cause == "unknown_type"
+    sequences = forecaster(("start", "alarm")).load_sequences(str(path), columns=columns)
+    assert (sequences.seconds_per_unit, sequences.type_names) == (60.0, ("start", "alarm"))
+    assert [sequence.types.tolist() for sequence in sequences] == [[0, 1]]
+    [rejected] = sequences.rejected
+    assert rejected.cause == "unknown_type"
     with pytest.raises(ModelError, match=r"the types are alarm, reboot, start; .* nameless"):
         forecaster(()).load_sequences(str(path), columns=columns)
 
 
-def test_images_are_found_from_anywhere(tmp_path: Path):
+def test_images_are_loaded_from_any_working_directory(tmp_path: Path):
     Image.new("RGB", (9, 5), (10, 20, 30)).save(tmp_path / "a.png")
     event = {"time": 0.0, "text": "x", "image_path": "a.png", "TPP_attribute": {"event_type": 0}}
     (tmp_path / "one.json").write_text(json.dumps([event]))
@@ -79,13 +82,13 @@ def test_images_are_found_from_anywhere(tmp_path: Path):
         mmtpp.load_image(str(tmp_path / "one.json"), image_px=28)
     with pytest.raises(DataError, match="no events") as caught:
         mmtpp.load_sequences(str(tmp_path), columns={"time": "t"})
-    assert str(tmp_path) == caught.value.where
+    assert caught.value.where == str(tmp_path)
     with pytest.raises(ConfigError, match="no event store"):
         mmtpp.load_sequences(str(tmp_path), split="test")
 
 
-def test_similar_events_by_hand(tmp_path: Path):
-    # waits 0 1 1.1 5 5.05 1: from the one before they differ by 1 .1 3.9 .05 4.05
+def test_similar_events_equal_those_computed_by_hand(tmp_path: Path):
+    # intervals 0 1 1.1 5 5.05 1 differ from the one before by 1 .1 3.9 .05 4.05
     times = np.cumsum([0, 1, 1.1, 5, 5.05, 1])
     texts = ("one", "two words", "two words", "x", "other text", "x")
     sequence = mmtpp.EventSequence("a", times, np.zeros(6, np.int16), texts, (None,) * 6)

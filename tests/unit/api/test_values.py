@@ -1,4 +1,4 @@
-"""Values in memory become the same events as the same values in a file."""
+"""Values in memory are read like the same values in a file."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -14,11 +14,11 @@ from PIL import Image
 import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.record import Answers
 
 TEXTS = ["2024-01-01 00:00:42", "2024-01-01 00:00:58", "2024-03-01 12:30:00.25"]
-# by hand: 19,723 days from 1970 to 2024, and 60 more to the first of March of a leap year
+# computed by hand: 19,723 days from 1970 to 2024, and 60 days more to 1 March of a leap year
 SECONDS = [19723 * 86400 + 42.0, 19723 * 86400 + 58.0, 19783 * 86400 + 45000.25]
 NAMES = ("start", "alarm", "stop")
 
@@ -49,24 +49,24 @@ DATES = {
     .dt.tz_localize("UTC")
     .dt.tz_convert("America/New_York"),
     "timestamps": list(pd.to_datetime(TEXTS, format="ISO8601")),
-    "datetimes": [datetime.fromisoformat(each) for each in TEXTS],
+    "datetimes": [datetime.fromisoformat(text) for text in TEXTS],
     "aware datetimes": [
-        datetime.fromisoformat(each).replace(tzinfo=UTC).astimezone(timezone(timedelta(hours=9)))
-        for each in TEXTS
+        datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone(timezone(timedelta(hours=9)))
+        for text in TEXTS
     ],
     "scalars": list(np.array(TEXTS, dtype="datetime64[us]")),
-    "objects": np.array([datetime.fromisoformat(each) for each in TEXTS], dtype=object),
+    "objects": np.array([datetime.fromisoformat(text) for text in TEXTS], dtype=object),
     "mixed": [TEXTS[0], datetime.fromisoformat(TEXTS[1]), pd.Timestamp(TEXTS[2])],
 }
 
 
 @pytest.mark.parametrize("times", DATES.values(), ids=DATES)
-def test_dates_are_converted_to_the_models_unit(times: Any):
+def test_dates_are_converted_to_the_time_unit_of_the_model(times: Any):
     sequence = _forecaster().sequence(times, list(NAMES))
     assert sequence.times.tolist() == SECONDS
     minutes = _forecaster(unit=60.0)
-    found = minutes.sequence(times, list(NAMES)).times
-    assert found.tolist() == [each / 60 for each in SECONDS]
+    converted = minutes.sequence(times, list(NAMES)).times
+    assert converted.tolist() == [seconds / 60 for seconds in SECONDS]
 
 
 def test_a_number_among_dates_is_refused():
@@ -75,20 +75,20 @@ def test_a_number_among_dates_is_refused():
 
 
 @pytest.mark.parametrize("unit", ["s", "m", "h", "D", "W", "M", "Y"])
-def test_coarse_dates(unit: str):
+def test_dates_of_coarse_resolution_are_converted(unit: str):
     days = ["1971-01-01", "2024-01-01"]
     values = np.array(days, dtype="datetime64[D]").astype(f"datetime64[{unit}]")
     expected = [
         (
-            datetime.combine(each.astype("datetime64[D]").item(), datetime.min.time())
+            datetime.combine(value.astype("datetime64[D]").item(), datetime.min.time())
             - datetime(1970, 1, 1)
         ).total_seconds()
-        for each in values
+        for value in values
     ]
     assert _forecaster().sequence(values, [0, 1]).times.tolist() == expected
 
 
-def test_dates_are_those_of_the_same_file(tmp_path: Path):
+def test_dates_equal_those_of_the_same_file(tmp_path: Path):
     rng = np.random.default_rng(3)
     stamps = np.sort(rng.integers(10**15, 2 * 10**15, 50)).astype("datetime64[us]")
     frame = pd.DataFrame({"at": stamps, "what": rng.choice(list(NAMES), 50)})
@@ -96,12 +96,12 @@ def test_dates_are_those_of_the_same_file(tmp_path: Path):
     forecaster = _forecaster(unit=3600.0)
     columns = {"time": "at", "type": "what"}
     [read] = forecaster.load_sequences(tmp_path / "events.parquet", columns=columns)
-    made = forecaster.sequence(frame["at"], frame["what"])
-    [of_frame] = forecaster.load_sequences(frame, columns=columns)
-    for found in (made, of_frame):
-        assert read.times.tolist() == found.times.tolist()
-        assert read.types.tolist() == found.types.tolist()
-    assert stamps[0].astype(np.int64) / 10**6 / 3600 == made.times[0]
+    built = forecaster.sequence(frame["at"], frame["what"])
+    [from_frame] = forecaster.load_sequences(frame, columns=columns)
+    for sequence in (built, from_frame):
+        assert sequence.times.tolist() == read.times.tolist()
+        assert read.types.tolist() == sequence.types.tolist()
+    assert built.times[0] == stamps[0].astype(np.int64) / 10**6 / 3600
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_dates_are_those_of_the_same_file(tmp_path: Path):
         (np.array(["2024-01-01", "20000-01-01"], dtype="datetime64[s]"), "cannot be read"),
     ],
 )
-def test_what_is_no_time_is_refused_by_position(times: Any, message: str):
+def test_an_invalid_time_is_refused_with_its_position(times: Any, message: str):
     with pytest.raises(DataError, match=message) as caught:
         _forecaster().sequence(times, [0, 1], sequence_id="pump-0")
     assert caught.value.where == "pump-0"
@@ -143,7 +143,7 @@ def test_what_is_no_time_is_refused_by_position(times: Any, message: str):
         [np.int64(0), np.float32(1.5)],
     ],
 )
-def test_numbers_are_in_the_models_unit(times: Any):
+def test_numbers_are_in_the_time_unit_of_the_model(times: Any):
     assert _forecaster(unit=60.0).sequence(times, [0, 1]).times.tolist() == [0.0, 1.5]
 
 
@@ -183,13 +183,13 @@ def test_types_are_names_or_whole_numbers(types: Any):
         [1],
     ],
 )
-def test_what_is_no_type_is_refused_by_position(bad: Any):
+def test_an_invalid_type_is_refused_with_its_position(bad: Any):
     with pytest.raises(DataError, match=r"event 1 has the type"):
         _forecaster().sequence([0, 1], [0, bad])
 
 
-def test_numbers_are_names_where_names_are_numbers():
-    """Codes of the names "10", "20" and "30" are 0, 1, 2; the number 20 is the name."""
+def test_numbers_are_names_if_the_names_are_numbers():
+    """The names "10", "20" and "30" have the codes 0, 1, 2; the number 20 is a name."""
     forecaster = _forecaster(("10", "20", "30"))
     assert forecaster.sequence([0, 1], [20, 30.0]).types.tolist() == [1, 2]
     assert forecaster.sequence([0, 1], ["20", "30"]).types.tolist() == [1, 2]
@@ -202,7 +202,7 @@ def test_numbers_are_names_where_names_are_numbers():
         _forecaster(()).sequence([0], [70000])
 
 
-def test_missing_texts_are_empty_and_numbers_are_text():
+def test_missing_texts_are_empty_and_numbers_are_texts():
     sequence = _forecaster().sequence(
         [0, 1, 2, 3, 4],
         [0] * 5,
@@ -220,12 +220,12 @@ def test_missing_texts_are_empty_and_numbers_are_text():
         _forecaster().sequence([0], [0], images=[3])
 
 
-def test_columns_of_unequal_length_are_named():
+def test_columns_of_unequal_length_are_refused():
     with pytest.raises(DataError, match="times has 2 values, types has 3 values, texts has 1"):
         _forecaster().sequence([0, 1], [0, 0, 0], texts=["a"])
 
 
-def test_a_table_in_memory_is_read_as_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_table_in_memory_is_read_like_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     frame = pd.DataFrame(
         {
             "at": [3.0, 0.0, 5.0, None, 1.0],
@@ -243,24 +243,27 @@ def test_a_table_in_memory_is_read_as_its_file(tmp_path: Path, caplog: pytest.Lo
         arrow = pa.Table.from_pandas(frame[list(columns.values())], preserve_index=False)
         for source in (frame, arrow):
             caplog.clear()
-            found = mmtpp.load_sequences(source, columns=columns, types=types)
+            from_memory = mmtpp.load_sequences(source, columns=columns, types=types)
             assert (read.type_names, read.seconds_per_unit) == (
-                found.type_names,
-                found.seconds_per_unit,
+                from_memory.type_names,
+                from_memory.seconds_per_unit,
             )
-            for each, expected in zip(found, read, strict=True):
-                assert (each.sequence_id, each.texts) == (expected.sequence_id, expected.texts)
-                assert each.times.tolist() == expected.times.tolist()
-                assert each.types.tolist() == expected.types.tolist()
-            assert [(each.row, each.cause) for each in read.rejected] == [
-                (each.row, each.cause) for each in found.rejected
+            for sequence, expected in zip(from_memory, read, strict=True):
+                assert (sequence.sequence_id, sequence.texts) == (
+                    expected.sequence_id,
+                    expected.texts,
+                )
+                assert sequence.times.tolist() == expected.times.tolist()
+                assert sequence.types.tolist() == expected.types.tolist()
+            assert [(record.row, record.cause) for record in read.rejected] == [
+                (record.row, record.cause) for record in from_memory.rejected
             ]
-            assert "not kept" in caplog.text
-    assert found.losses.gone == ("gone",)
+            assert "records rejected, by cause" in caplog.text
+    assert from_memory.losses.empty_sequences == ("gone",)
     assert "sequences without any event that was kept: 1, 'gone'" in caplog.text
 
 
-def test_a_table_that_is_none_says_what_to_do():
+def test_errors_about_tables_say_what_to_do():
     frame = pd.DataFrame({"when": [1.0], "car": ["a"]})
     with pytest.raises(ConfigError, match=r"source\.columns\.time"):
         mmtpp.load_sequences(frame)
@@ -277,7 +280,7 @@ def test_a_table_that_is_none_says_what_to_do():
             mmtpp.load_sequences(cast(Any, wrong))
 
 
-def test_paths_are_taken_everywhere(tmp_path: Path):
+def test_every_function_accepts_paths(tmp_path: Path):
     (tmp_path / "events.csv").write_text("at\n1\n2\n")
     [read] = mmtpp.load_sequences(tmp_path / "events.csv", columns={"time": "at"})
     assert read.times.tolist() == [1.0, 2.0]
@@ -291,12 +294,12 @@ def test_paths_are_taken_everywhere(tmp_path: Path):
         mmtpp.Forecaster.from_pretrained(cast(Any, 7))
 
 
-def test_what_is_wrong_with_a_models_folder_is_said(tmp_path: Path):
+def test_errors_about_a_model_folder_name_the_problem(tmp_path: Path):
     missing = tmp_path / "no" / "such" / "folder"
-    for place in (missing, str(missing)):
+    for path in (missing, str(missing)):
         with pytest.raises(ModelError, match="this folder does not exist") as caught:
-            mmtpp.Forecaster.from_pretrained(place)
-        assert str(missing) == caught.value.where
+            mmtpp.Forecaster.from_pretrained(path)
+        assert caught.value.where == str(missing)
     with pytest.raises(ModelError, match="does not exist"):
         mmtpp.Forecaster.from_pretrained("")
     empty = tmp_path / "run"
@@ -304,7 +307,7 @@ def test_what_is_wrong_with_a_models_folder_is_said(tmp_path: Path):
     with pytest.raises(ModelError, match="no model in this folder"):
         mmtpp.Forecaster.from_pretrained(empty)
     (empty / "model").mkdir()
-    (empty / "config.json").write_text("{}")  # of the run
+    (empty / "config.json").write_text("{}")  # configuration of the run
     with pytest.raises(ModelError, match=r"the model is in .*/run/model"):
         mmtpp.Forecaster.from_pretrained(empty)
     (empty / "tokenizer.json").write_text("{}")
@@ -321,7 +324,7 @@ def test_what_is_wrong_with_a_models_folder_is_said(tmp_path: Path):
     assert "base = gone/base" in caught.value.setting
 
 
-def test_dates_of_days_are_midnight():
+def test_a_date_without_a_time_is_midnight():
     assert _forecaster().sequence([date(1970, 1, 1), date(1970, 1, 2)], [0, 0]).times.tolist() == [
         0.0,
         86400.0,

@@ -42,7 +42,7 @@ def test_the_text_of_some_settings(capsys):
     assert main(["settings", "lora", "rank", "0", "trains"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "lora.rank = 16                                     whole number from 0",
-        "    0 trains all parameters. Changes: run.",
+        "    Rank of the LoRA matrices; 0 trains all parameters. Changes: run.",
     ]
     by_path = {setting.path: setting.takes for setting in settings()}
     assert by_path["optimizer.p"] == "inf or number from 1"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mmtpp.config import renamed
 from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.load import config_from_tree, load_config, require, with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes, declared
+from mmtpp.config.shapes import Shapes, declared_shapes
 from mmtpp.core.errors import ConfigError
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.trial_table import as_toml
@@ -26,7 +27,7 @@ def test_set_wins_over_file_and_file_over_default(tmp_path, monkeypatch):
     assert (config.compression.delta, config.store.uri, config.lora.rank) == (1.5, "s3://b/c", 4)
     assert config.source.types == ("x", "y")
     assert config.compression.strategy == "temporal"
-    assert f"sqlite:///{Path.cwd() / 'mlruns.db'}" == config.tracking.uri
+    assert config.tracking.uri == f"sqlite:///{Path.cwd() / 'mlruns.db'}"
 
 
 def test_tracking_uri_defaults_to_the_environment(monkeypatch):
@@ -59,6 +60,45 @@ def test_all_faults_are_reported_at_once_with_suggestions():
         "training.learning_rate",
     ):
         assert part in message
+
+
+def test_an_old_name_suggests_the_new_one(monkeypatch):
+    """A setting, a whole section, and settings in a section that no longer exists."""
+    monkeypatch.setattr(
+        renamed,
+        "RENAMED",
+        {
+            "lora.order": "lora.rank",
+            "scaling": "zero",
+            "rounding.weights.bits": "precision.weights.mantissa_bits",
+            "rounding.stored": "precision.stored_states",
+        },
+    )
+    assignments = ["lora.order=4", "scaling.stage=1", "rounding.weights.bits=7", "rounding.other=1"]
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [*assignments, "rounding.stored=int8", "lora.unheard=1"])
+    for line in (
+        "lora.order: was renamed to lora.rank",
+        "scaling: was renamed to zero",
+        "rounding.weights.bits: was renamed to precision.weights.mantissa_bits",
+        "rounding.stored: was renamed to precision.stored_states",
+        "rounding.other: no such key",
+        "lora.unheard: no such key",
+    ):
+        assert line in str(caught.value)
+
+
+def test_renamed_settings_have_their_new_name_only():
+    paths = [path for path, _ in declared_shapes(RunConfig)]
+    known = {path[:end] for path in paths for end in _ends_of_parts(path)}
+    for old, new in renamed.RENAMED.items():
+        assert new in known, f"{old} was renamed to {new}, which does not exist"
+        assert old not in known, f"{old} exists, so it was not renamed"
+
+
+def _ends_of_parts(path: str) -> list[int]:
+    """Lengths of the paths of the setting and of its sections."""
+    return [index for index, sign in enumerate(path) if sign == "."] + [len(path)]
 
 
 def test_a_uri_with_a_password_is_refused_and_not_shown():
@@ -113,13 +153,13 @@ def test_every_setting_has_a_help_text():
 
 
 def test_every_setting_declares_what_it_shapes():
-    undeclared = [path for path, shapes in declared(RunConfig) if not shapes]
+    undeclared = [path for path, shapes in declared_shapes(RunConfig) if not shapes]
     assert not undeclared, "add a member of config.shapes.Shapes to the annotation"
-    for path, shapes in declared(RunConfig):
+    for path, shapes in declared_shapes(RunConfig):
         assert shapes == {Shapes.NOTHING} or Shapes.NOTHING not in shapes, path
 
 
-# settings by what the issue of their user is: does the run go on, or is it another?
+# settings that keep the run, and settings that start another run
 SAME = {
     "training.num_workers": 4,
     "training.cpus_per_worker": 2.0,

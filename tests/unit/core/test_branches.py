@@ -1,4 +1,4 @@
-"""History and branches: each branch equals the row it would make on its own."""
+"""History and branches: a branch sees the same tokens as in a row of its own."""
 
 from dataclasses import replace
 
@@ -8,9 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.branches import (
-    EVENT_TASKS,
-    TASK_NAMES,
-    TASKS,
     BranchedTokens,
     branch_costs,
     lay_out_branches,
@@ -20,7 +17,8 @@ from mmtpp.core.branches import (
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.positions import branched_positions, mrope_positions
 from mmtpp.core.row import HISTORY, Branches, Row
-from mmtpp.core.run_length import find_runs
+from mmtpp.core.similar_runs import find_similar_runs
+from mmtpp.core.tasks import EVENT_TASKS, TASK_NAMES, TASKS
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import Modality
 from tests.unit.core.test_template import settings
@@ -30,15 +28,15 @@ ALL = EVENT_TASKS
 
 
 def _history(template: Template, sequence: Events, target: int) -> list[int]:
-    """What precedes a target, written without the layout: its newest event in full."""
+    """The tokens before a target, written without the layout, with the newest event in full."""
     history = sequence.slice(0, target)
     newest, similar, frames = target - 1, history.similar.copy(), history.frames.copy()
     if not similar[newest]:
         return template.write(history).ids.tolist()
-    # the history up to the newest event's run, then the rest of the run and the event in full
+    # the history up to the newest event's run, then the run up to the event, then the event in full
     first = newest
     if template.settings.run_encoding == "run_length":
-        runs = find_runs(sequence)
+        runs = find_similar_runs(sequence)
         (first,) = runs.first[(runs.first <= newest) & (newest <= runs.last)].tolist()
     before = np.flatnonzero(~similar[:first] & (frames[:first] != NO_FRAME))
     shown = frames[before[-1]] if len(before) else NO_FRAME
@@ -46,13 +44,13 @@ def _history(template: Template, sequence: Events, target: int) -> list[int]:
     if template.settings.images == "on_change" and frames[newest] == shown:
         frames[newest] = NO_FRAME
     early = template.write(history.slice(0, first)).ids.tolist()
-    rest = replace(history, similar=similar, frames=frames).slice(first, target)
-    late = template.write(rest).ids.tolist()[len(template.prefix) :]
+    remaining = replace(history, similar=similar, frames=frames).slice(first, target)
+    late = template.write(remaining).ids.tolist()[len(template.prefix) :]
     return early + late
 
 
 def _alone(template: Template, sequence: Events, target: int, task: str) -> list[int]:
-    """The row of one question and its answer, by the drawing in ``core.branches``."""
+    """The row of one question and its answer, after the drawing in ``core.branches``."""
     is_paper = template.settings.style == "paper"
     turn, close = ([44, 45], [46]) if is_paper else ([], [])
     code = template.time_ids(sequence.intervals[target : target + 1])[0].tolist()
@@ -68,23 +66,23 @@ def _alone(template: Template, sequence: Events, target: int, task: str) -> list
 
 
 def _mask(laid: BranchedTokens, size: int) -> np.ndarray:
-    """Of the whole row, from its blocks."""
+    """The attention mask of the whole row, from its blocks."""
     num_tokens = len(laid.tokens.ids)
     mask = np.tri(num_tokens, dtype=np.bool_)
     history = int((laid.branches.branch == HISTORY).sum())
     mask[history:] = False
     end = history
     for block in laid.branches.blocks(0, num_tokens, size=size):
-        assert end == block.start
+        assert block.start == end
         end = block.end
         mask[block.start : end, : block.seen] = block.mask[:, : block.seen]
         mask[block.start : end, block.start : end] = block.mask[:, block.seen :]
-    assert num_tokens == end
+    assert end == num_tokens
     return mask
 
 
 def _positions(laid: BranchedTokens) -> np.ndarray:
-    """As the second segment of a row, after one of plain text that must not matter."""
+    """The positions in the second segment of a row; the first segment must not matter."""
     ids = np.append([5, 6, 7], laid.tokens.ids)
     segment = np.repeat([0, 1], [3, len(laid.tokens.ids)])
     plain = [HISTORY] * 3
@@ -122,7 +120,7 @@ def _row(laid: BranchedTokens) -> Row:
 def test_a_branch_sees_what_its_row_alone_would_hold(
     chosen: TemplateSettings, sequence: Events, size: int
 ):
-    template = Template(IDS, chosen, asked=True)
+    template = Template(IDS, chosen, has_questions=True)
     targets = list(range(1, len(sequence)))
     laid = lay_out_branches(template, sequence, targets, tasks=ALL)
     mask, positions, questions = _mask(laid, size), _positions(laid), laid.questions
@@ -141,17 +139,17 @@ def test_a_branch_sees_what_its_row_alone_would_hold(
         # every token of the branch sees exactly those before it, and is predicted by the last
         for number, place in enumerate(seen.tolist()):
             if place > seen[0]:
-                assert seen[number - 1] == before[place]
+                assert before[place] == seen[number - 1]
             if laid.branches.branch[place] != HISTORY:
-                assert seen[: number + 1].tolist() == np.flatnonzero(mask[place]).tolist()
+                assert np.flatnonzero(mask[place]).tolist() == seen[: number + 1].tolist()
         row = np.array(expected)
         alone = mrope_positions(row == IDS.image_pad, np.zeros(len(row), np.int32), image_side=2)
-        assert alone.tolist() == positions[:, seen].tolist()
+        assert positions[:, seen].tolist() == alone.tolist()
 
 
 @given(settings, events(min_size=2, max_size=9))
 def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings, sequence: Events):
-    template = Template(IDS, chosen, asked=True)
+    template = Template(IDS, chosen, has_questions=True)
     asked = ((ALL, (63, 64)), (("type",), ()), (("time",), (0,)), (("joint", "text"), (63,)))
     for tasks, expansions in asked:
         costs = branch_costs(template, sequence, tasks=tasks, expansions=len(expansions))
@@ -162,25 +160,25 @@ def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings
             taken = int((laid.branches.branch != HISTORY).sum())
             assert taken <= costs[target]
             if not sequence.similar[target - 1]:
-                assert costs[target] == taken
+                assert taken == costs[target]
 
 
 @given(settings, events(min_size=2, max_size=9))
 def test_expansions_see_the_question_alone(chosen: TemplateSettings, sequence: Events):
-    template = Template(IDS, chosen, asked=True)
+    template = Template(IDS, chosen, has_questions=True)
     targets = list(range(1, len(sequence) + 1))  # the last asks about the event to come
     laid = lay_out_branches(template, sequence, targets, tasks=["time"], expansions=[0, 63, 65])
     mask, ids, questions = _mask(laid, 16), laid.tokens.ids, laid.questions
     assert questions.event.tolist() == targets
     assert not laid.is_answer[laid.tokens.event == len(sequence)].any()
     for at, expansion in zip(questions.at.tolist(), questions.expansion.tolist(), strict=True):
-        own = np.arange(expansion, expansion + 3)
-        assert ids[own].tolist() == [1000, 1063, 1065]
-        assert _row(laid).predecessors()[own].tolist() == [at] * 3
-        assert not laid.is_answer[own].any()
+        expanded = np.arange(expansion, expansion + 3)
+        assert ids[expanded].tolist() == [1000, 1063, 1065]
+        assert _row(laid).predecessors()[expanded].tolist() == [at] * 3
+        assert not laid.is_answer[expanded].any()
         seen = np.flatnonzero(mask[at])
-        for place in own.tolist():
-            assert [*seen.tolist(), place] == np.flatnonzero(mask[place]).tolist()
+        for place in expanded.tolist():
+            assert np.flatnonzero(mask[place]).tolist() == [*seen.tolist(), place]
 
 
 @given(settings, events(min_size=2, max_size=12))
@@ -188,7 +186,7 @@ def test_the_history_is_causal_and_ignores_the_branches(chosen: TemplateSettings
     laid = lay_out_branches(Template(IDS, chosen), sequence, [len(sequence) - 1], tasks=ALL)
     size = int((laid.branches.branch == HISTORY).sum())
     assert (_mask(laid, 8)[:size] == np.tri(size, len(laid.tokens.ids), dtype=bool)).all()
-    assert list(range(1, size + 1)) == laid.branches.visible[:size].tolist()
+    assert laid.branches.visible[:size].tolist() == list(range(1, size + 1))
 
 
 @given(settings, events(min_size=3, max_size=12), st.data())
@@ -201,19 +199,19 @@ def test_answers_frames_and_modalities(chosen: TemplateSettings, sequence: Event
     # the time is written for the text; it is neither asked nor answered
     assert set(laid.questions.task.tolist()) == {TASKS["type"], TASKS["text"]}
     answers = laid.is_answer & (laid.tokens.modality == Modality.TYPE)
-    assert [1000 + int(sequence.types[each]) for each in targets] == laid.tokens.ids[
-        answers
-    ].tolist()
+    expected = [1000 + int(sequence.types[target]) for target in targets]
+    assert laid.tokens.ids[answers].tolist() == expected
     assert not (laid.is_answer & (laid.tokens.modality == Modality.TIME)).any()
     assert laid.tokens.event[answers].tolist() == targets
-    texts = [sequence.text_ids[slice(*sequence.text_offsets[each : each + 2])] for each in targets]
+    limits = [sequence.text_offsets[target : target + 2] for target in targets]
+    texts = [sequence.text_ids[slice(*limit)] for limit in limits]
     of_text = laid.is_answer & (laid.tokens.modality == Modality.TEXT)
-    assert np.concatenate(texts).tolist() == laid.tokens.ids[of_text].tolist()
+    assert laid.tokens.ids[of_text].tolist() == np.concatenate(texts).tolist()
     pads = (laid.tokens.ids == IDS.image_pad).sum()
-    assert 4 * len(laid.tokens.frames) == pads
+    assert pads == 4 * len(laid.tokens.frames)
 
 
-def test_the_newest_event_is_there_in_full_though_the_history_compresses_it():
+def test_the_newest_event_is_in_full_even_if_the_history_compresses_it():
     """Published bug 3: training and prediction compress alike, forward."""
     sequence = replace(plain_events(4), similar=np.array([False, True, True, False]))
     template = Template(
@@ -229,15 +227,15 @@ def test_the_newest_event_is_there_in_full_though_the_history_compresses_it():
     rows = [laid.tokens.ids[branch == index].tolist() for index in range(5)]
     assert laid.tokens.ids[branch == HISTORY].tolist() == [*kept, 9, 1002, 1064, 1000]
     assert rows[0] == [14, 1000]
-    assert [kept, [14, 1000]] == rows[1:3]
-    assert [[9, 1001, *one, *kept], [14, 1000]] == rows[3:]
+    assert rows[1:3] == [kept, [14, 1000]]
+    assert rows[3:] == [[9, 1001, *one, *kept], [14, 1000]]
     parents = [int(laid.branches.parent[branch == index][0]) for index in range(5)]
     assert parents == [HISTORY, HISTORY, 1, HISTORY, 3]
     assert [int(laid.branches.visible[branch == index][0]) for index in range(5)] == [4] * 5
 
 
 @pytest.mark.parametrize("targets", [[], [0], [5], [2, 1], [1, 1]])
-def test_targets_that_cannot_be_are_refused(targets: list[int]):
+def test_invalid_targets_are_refused(targets: list[int]):
     template = Template(IDS, TemplateSettings("minimal", "none", image_tokens=4))
     with pytest.raises(ValueError, match="targets must increase from 1 to at most 4"):
         lay_out_branches(template, plain_events(4), targets, tasks=["time"])
@@ -261,30 +259,30 @@ def test_an_unknown_task_is_refused():
 
 @given(settings, events(min_size=1, max_size=9))
 def test_the_row_before_a_question_is_its_history_alone(chosen: TemplateSettings, sequence: Events):
-    template = Template(IDS, chosen, asked=True)
+    template = Template(IDS, chosen, has_questions=True)
     laid = lay_out_branches(template, sequence, [len(sequence)], tasks=["time"], expansions=[63])
     row = replace(_row(laid), image_frame=np.arange(len(laid.tokens.frames)))
     plain = row.before_question(0, image_pad=IDS.image_pad)
-    assert _history(template, sequence, len(sequence)) == plain.input_ids.tolist()
-    # each image it keeps is the one its placeholders stand for
+    assert plain.input_ids.tolist() == _history(template, sequence, len(sequence))
+    # every image belongs to its placeholders
     pads = np.flatnonzero(laid.tokens.ids == IDS.image_pad)
     seen = np.flatnonzero(_mask(laid, 8)[laid.questions.at[0]])
     expected = np.unique(np.flatnonzero(np.isin(pads, seen)) // 4)
-    assert expected.tolist() == plain.image_frame.tolist()
+    assert plain.image_frame.tolist() == expected.tolist()
 
 
 @given(settings, events(min_size=1, max_size=6), st.integers(1, 40))
 def test_a_question_in_words_sees_the_whole_window_and_no_other_question(
     chosen: TemplateSettings, sequence: Events, size: int
 ):
-    template = Template(IDS, chosen, asked=True)
+    template = Template(IDS, chosen, has_questions=True)
     asked = [([301, 302], [303]), ([304], [305, 306])]
     laid = lay_out_questions(template, sequence, asked)
     mask, questions = _mask(laid, size), laid.questions
     turn = [44, 45] if chosen.style == "paper" else []
     history = template.write(sequence).ids.tolist()
     assert questions.task.tolist() == [TASKS["qa"]] * 2
-    assert [len(sequence) - 1] * 2 == questions.event.tolist()
+    assert questions.event.tolist() == [len(sequence) - 1] * 2
     extra = 0
     for number, (question, answer) in enumerate(asked):
         alone = [*history, 7, *question, 8, *turn, *answer, 8]
@@ -293,7 +291,7 @@ def test_a_question_in_words_sees_the_whole_window_and_no_other_question(
         at = int(questions.at[number])
         last = at + len(answer) + 1
         assert laid.tokens.ids[mask[last]].tolist() == alone
-        own = mask[last] & laid.is_answer
-        assert laid.tokens.ids[own].tolist() == [*answer, 8]
-        assert _row(laid).predecessors()[np.flatnonzero(own)[0]] == at
-    assert len(history) + extra == len(laid.tokens.ids)
+        answered = mask[last] & laid.is_answer
+        assert laid.tokens.ids[answered].tolist() == [*answer, 8]
+        assert _row(laid).predecessors()[np.flatnonzero(answered)[0]] == at
+    assert len(laid.tokens.ids) == len(history) + extra

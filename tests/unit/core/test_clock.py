@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.clock import Clock, on_ticks
+from mmtpp.core.clock import Clock, round_to_ticks
 
 UNITS = [1.0, 60.0, 3600.0, 86400.0]
 EPOCH = 1_700_000_000
@@ -16,14 +16,14 @@ EPOCH = 1_700_000_000
 def _tick_s(*sequences: np.ndarray, unit: float = 1.0) -> float:
     clock = Clock(unit)
     for times in sequences:
-        clock.add_times(np.asarray(times, dtype=np.float64))
+        clock.add_sequence(np.asarray(times, dtype=np.float64))
     return clock.tick_s
 
 
 @pytest.mark.parametrize(
     ("intervals", "tick"),
     [
-        ([60.0, 180.0, 0.0, 300.0], 60.0),  # minutes, told in seconds
+        ([60.0, 180.0, 0.0, 300.0], 60.0),  # minutes, written in seconds
         ([60.0, 61.0, 5.0], 1.0),
         ([0.1, 0.2, 0.1 + 0.2, 7.7], 0.1),  # 0.30000000000000004
         ([12.345, 0.001, 3600.0], 0.001),
@@ -37,8 +37,8 @@ def _tick_s(*sequences: np.ndarray, unit: float = 1.0) -> float:
 )
 def test_ticks_by_hand(intervals: list[float], tick: float):
     clock = Clock()
-    clock.add(np.array(intervals))
-    assert tick == pytest.approx(clock.tick, rel=1e-12)
+    clock.add_intervals(np.array(intervals))
+    assert clock.tick == pytest.approx(tick, rel=1e-12)
 
 
 def test_differences_of_times_keep_their_clock():
@@ -52,10 +52,10 @@ def test_every_interval_is_a_whole_number_of_ticks(counts: list[int], digits: in
     intervals = np.array(counts) / 10.0**digits
     half = len(intervals) // 2
     clock = Clock()
-    clock.add(intervals[:half])
-    clock.add(intervals[half:])
+    clock.add_intervals(intervals[:half])
+    clock.add_intervals(intervals[half:])
     expected = np.gcd.reduce(np.array(counts)) / 10.0**digits
-    assert expected == pytest.approx(clock.tick)
+    assert clock.tick == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("unit", [*UNITS, 7.0, 0.001, 604_800.0])
@@ -67,7 +67,7 @@ def test_dates_have_one_tick_in_every_unit(start: int, scale: float, tick_s: flo
     rng = np.random.default_rng(1)
     waits = rng.geometric(1 / 5000, (3, 400)) * rng.integers(0, 2, (3, 400))  # half simultaneous
     sequences = start + np.cumsum(waits, axis=1) * scale
-    assert tick_s == pytest.approx(_tick_s(*(sequences / unit), unit=unit), rel=1e-9)
+    assert _tick_s(*(sequences / unit), unit=unit) == pytest.approx(tick_s, rel=1e-9)
 
 
 @given(
@@ -79,8 +79,8 @@ def test_the_unit_does_not_change_the_tick(waits: list[int], scale: float, start
     """Expected: the greatest common divisor of the whole numbers the times were made from."""
     times = start + np.cumsum(waits) * scale
     expected = np.gcd.reduce(np.array(waits[1:])) * scale
-    found = [_tick_s(times / unit, times / unit, unit=unit) for unit in UNITS]
-    for tick in found:  # too few intervals show none; a wrong one is never found
+    ticks = [_tick_s(times / unit, times / unit, unit=unit) for unit in UNITS]
+    for tick in ticks:  # 0 with too little evidence, but never a wrong tick
         assert tick == 0 or tick == pytest.approx(expected)
 
 
@@ -115,25 +115,25 @@ def test_sequences_of_several_scales_share_the_finest_clock():
     assert _tick_s(coarse, coarse[:1]) == 3600.0
 
 
-def test_shards_are_added_up():
+def test_shards_are_merged():
     rng = np.random.default_rng(7)
     shards = [EPOCH + np.cumsum(rng.integers(0, 9, 100)) * 1e-6 * step for step in (10, 4, 6)]
-    whole, joined = Clock(60.0), Clock(60.0)
+    whole, merged = Clock(60.0), Clock(60.0)
     for times in shards:
-        whole.add_times(times / 60)
+        whole.add_sequence(times / 60)
         part = Clock(60.0)
         part.add_sequences(times / 60, np.array([30, 0, 70]))
-        joined.join(json.loads(json.dumps(part.state())))
-    assert 0 < joined.tick_s == whole.tick_s
+        merged.merge_state(json.loads(json.dumps(part.state())))
+    assert 0 < merged.tick_s == whole.tick_s
     empty = Clock(60.0)
     empty.add_sequences(np.zeros(0), np.zeros(0, dtype=np.int64))
-    joined.join(empty.state())
-    assert joined.tick_s == whole.tick_s
+    merged.merge_state(empty.state())
+    assert merged.tick_s == whole.tick_s
 
 
-def test_intervals_without_the_rounding_of_their_times():
+def test_rounding_to_ticks_removes_the_rounding_of_times():
     seconds = np.array([EPOCH, EPOCH + 5, EPOCH + 5, EPOCH + 95], dtype=np.float64)
     waits = np.diff(seconds / 86400)
     assert (waits * 86400).tolist() != [5.0, 0.0, 90.0]
-    assert (on_ticks(waits, 1 / 86400) / (1 / 86400)).tolist() == [5, 0, 90]
-    assert waits.tolist() == on_ticks(waits, 0.0).tolist()
+    assert (round_to_ticks(waits, 1 / 86400) / (1 / 86400)).tolist() == [5, 0, 90]
+    assert round_to_ticks(waits, 0.0).tolist() == waits.tolist()

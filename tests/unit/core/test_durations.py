@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mmtpp.core.durations import TimeScale, clock, duration, number, ticks, typical, unit_name
+from mmtpp.core.durations import (
+    TimeScale,
+    axis_ticks,
+    format_duration,
+    format_number,
+    format_running_time,
+    typical_unit,
+    unit_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,11 +35,13 @@ from mmtpp.core.durations import TimeScale, clock, duration, number, ticks, typi
     ],
 )
 def test_durations_are_in_the_unit_that_suits_them(seconds: float, words: str):
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_numbers_have_three_digits_and_no_exponent():
-    shown = [number(value) for value in (222_700.4, 999.6, 1234.5, 12.0, 0.031249, -2.2941, 1e-7)]
+    shown = [
+        format_number(value) for value in (222_700.4, 999.6, 1234.5, 12.0, 0.031249, -2.2941, 1e-7)
+    ]
     assert shown == ["222,700", "1,000", "1,234", "12", "0.0312", "-2.29", "1e-07"]
 
 
@@ -52,7 +62,7 @@ def test_times_are_dates_where_the_source_has_dates():
 
 
 def test_ticks_are_round_and_few():
-    assert [duration(place) for place in ticks(3, 9e5)] == [
+    assert [format_duration(place) for place in axis_ticks(3, 9e5)] == [
         "10 s",
         "1 min",
         "10 min",
@@ -61,21 +71,21 @@ def test_ticks_are_round_and_few():
         "1 day",
         "7 days",
     ]
-    assert [duration(place) for place in ticks(2, 50)] == ["2 s", "5 s", "10 s", "30 s"]
-    assert ticks(10.5, 11.5) == pytest.approx([11.0], rel=0.05)
+    assert [format_duration(place) for place in axis_ticks(2, 50)] == ["2 s", "5 s", "10 s", "30 s"]
+    assert axis_ticks(10.5, 11.5) == pytest.approx([11.0], rel=0.05)
     for high in (1e-3, 1.0, 1e5, 1e12):
-        places = ticks(1e-9, high, most=5)
+        places = axis_ticks(1e-9, high, most=5)
         assert 1 <= len(places) <= 5
         assert all(1e-9 <= place <= high for place in places)
 
 
 def test_a_column_has_the_unit_of_its_middle():
-    assert typical([10.0, 7200.0, math.inf, 9000.0, math.nan]).name == "h"
-    assert typical([]).name == "s"
+    assert typical_unit([10.0, 7200.0, math.inf, 9000.0, math.nan]).name == "h"
+    assert typical_unit([]).name == "s"
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(12.3, "12 s"), (192.0, "3 min 12 s"), (7300.0, "2 h 1 min")]
 )
 def test_running_times(seconds: float, words: str):
-    assert clock(seconds) == words
+    assert format_running_time(seconds) == words

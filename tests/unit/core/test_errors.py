@@ -18,6 +18,6 @@ def test_every_error_survives_pickling(leaf: type, module):
     error = leaf("it broke", where="row 3", cause="a typo", setting="lora.rank = 1")
     copy = module.loads(module.dumps(error))
     assert type(copy) is leaf
-    assert str(error) == str(copy)
+    assert str(copy) == str(error)
     assert "row 3" in str(copy)
     assert "lora.rank = 1" in str(copy)

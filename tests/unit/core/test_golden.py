@@ -1,4 +1,4 @@
-"""Golden token files: what each style writes, one token a line, with the genuine vocabulary.
+"""Golden token files: the output of every style, one token per line, with the genuine vocabulary.
 
 After a deliberate change: ``MMTPP_WRITE_GOLDEN=1 pytest tests/unit/core/test_golden.py``, then read
 the difference.

@@ -14,7 +14,7 @@ import mmtpp
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.split import TimeSplit, span_of
+from mmtpp.core.split import TimeSplit, events_of_split
 from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
 from mmtpp.core.template import TemplateSettings
 from mmtpp.data.encode.encode_settings import EncodeSettings
@@ -57,7 +57,7 @@ def test_cuts_in_time_by_hand():
 
 def _spans(times: np.ndarray, split: TimeSplit) -> list[tuple[int, int]]:
     cuts = split.cuts(times)
-    return [span_of("time", part, times, cuts) for part in ("train", "validation", "test")]
+    return [events_of_split("time", part, times, cuts) for part in ("train", "validation", "test")]
 
 
 @given(
@@ -262,7 +262,7 @@ def test_a_store_in_parts_is_read_whole_or_in_parts(tmp_path: Path):
     totals = Totals()
     totals.add(counts)
     settings = EncodeSettings(**{**SETTINGS, "source_uri": str(tmp_path / "raw"), **changes})
-    manifest = totals.manifest(settings, "request", "data-x", VOCABULARY.hash)
+    manifest = totals.build_manifest(settings, "request", "data-x", VOCABULARY.hash)
     manifest.save(store)
     assert (manifest.sequences, manifest.split_by, manifest.tick) == (3, "time", 1.0)
     assert manifest.sequences_by_split == {"train": 3, "validation": 3, "test": 3}

@@ -1,4 +1,4 @@
-"""Templates: golden layouts written by hand, and laws against an independent loop."""
+"""Templates: layouts written by hand, and properties against an independent loop."""
 
 import math
 from dataclasses import replace
@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.events import Events
-from mmtpp.core.parsing import WrittenEvent, WrittenRun, read_tokens
-from mmtpp.core.run_length import find_runs
+from mmtpp.core.similar_runs import find_similar_runs
 from mmtpp.core.template import (
     IMAGE_MODES,
     RUN_ENCODINGS,
@@ -19,6 +18,7 @@ from mmtpp.core.template import (
     TemplateSettings,
 )
 from mmtpp.core.timecode import TIME_BYTES, decode_intervals, encode_intervals
+from mmtpp.core.token_parser import ParsedEvent, ParsedRun, parse_tokens
 from mmtpp.core.tokens import Modality
 from tests.unit.strategies import IDS, events, plain_events
 
@@ -101,8 +101,8 @@ def test_costs_and_tokens_agree_with_a_plain_loop(chosen: TemplateSettings, give
     expected, frames = _plain(given_events, chosen)
     assert tokens.ids.tolist() == expected
     assert tokens.frames.tolist() == frames
-    assert len(template.prefix) + template.costs(given_events).sum() == len(tokens.ids)
-    assert 4 * len(frames) == (tokens.ids == IDS.image_pad).sum()
+    assert len(tokens.ids) == len(template.prefix) + template.costs(given_events).sum()
+    assert (tokens.ids == IDS.image_pad).sum() == 4 * len(frames)
     assert (np.diff(tokens.event) >= 0).all()
     assert (
         (tokens.modality == Modality.MASKED)
@@ -111,7 +111,7 @@ def test_costs_and_tokens_agree_with_a_plain_loop(chosen: TemplateSettings, give
 
 
 def _plain(window: Events, chosen: TemplateSettings) -> tuple[list[int], list[int]]:
-    """The same layout, one token after the other."""
+    """The same layout, one token after another."""
     paper, compact = chosen.style == "paper", chosen.style == "compact"
     out = [30, 31, 32] if paper else []
     blank = [20] if paper else []
@@ -156,28 +156,29 @@ def _plain(window: Events, chosen: TemplateSettings) -> tuple[list[int], list[in
 
 
 @given(settings, events())
-def test_what_is_written_is_read_back(chosen: TemplateSettings, given_events: Events):
-    """Intervals to the code's precision, everything else exactly; runs keep count and span."""
+def test_parsing_inverts_writing(chosen: TemplateSettings, given_events: Events):
+    """Intervals have the precision of the code; other values, counts and spans are exact."""
     template = Template(IDS, chosen)
-    items = read_tokens(template.write(given_events).ids, template)
-    assert len(given_events) == sum(1 if isinstance(i, WrittenEvent) else i.count for i in items)
-    shown, place = template.shown(given_events), 0
+    items = parse_tokens(template.write(given_events).ids, template)
+    counts = [1 if isinstance(item, ParsedEvent) else item.count for item in items]
+    assert sum(counts) == len(given_events)
+    shown, place = template.shows_image(given_events), 0
     offsets = given_events.text_offsets
     for item in items:
-        if isinstance(item, WrittenRun):
+        if isinstance(item, ParsedRun):
             run = slice(place, place + item.count)
             assert given_events.similar[run].all()
             if chosen.run_encoding == "run_length":
                 span = math.fsum(given_events.intervals[run].tolist())
-                assert _coded(span, chosen.time_bytes) == item.span
+                assert item.span == _coded(span, chosen.time_bytes)
             place += item.count
             continue
         assert not given_events.similar[place]
-        assert _coded(given_events.intervals[place], chosen.time_bytes) == item.interval
-        assert given_events.types[place] == item.type
+        assert item.interval == _coded(given_events.intervals[place], chosen.time_bytes)
+        assert item.type == given_events.types[place]
         text = given_events.text_ids[offsets[place] : offsets[place + 1]]
-        assert tuple(text.tolist()) == item.text_ids
-        assert shown[place] == item.has_image
+        assert item.text_ids == tuple(text.tolist())
+        assert item.has_image == shown[place]
         place += 1
 
 
@@ -193,16 +194,16 @@ def test_a_long_run_is_written_as_several_with_exact_count_and_span():
         similar=np.arange(size) > 0,
     )
     template = _template("minimal", "none", time_bytes=4, run_encoding="run_length")
-    first, *runs = read_tokens(template.write(long).ids, template)
-    assert isinstance(first, WrittenEvent)
+    first, *runs = parse_tokens(template.write(long).ids, template)
+    assert isinstance(first, ParsedEvent)
     assert [(run.count, run.span) for run in runs] == [(255, 127.5)] * 3 + [(234, 117.0)]
 
 
 @given(events(max_size=60))
 def test_runs_cover_the_similar_events_once(given_events: Events):
-    runs = find_runs(given_events)
+    runs = find_similar_runs(given_events)
     covered = [i for a, b in zip(runs.first, runs.last, strict=True) for i in range(a, b + 1)]
-    assert np.flatnonzero(given_events.similar).tolist() == covered
+    assert covered == np.flatnonzero(given_events.similar).tolist()
     # no two runs touch, unless the first is full
     touching = runs.first[1:] == runs.last[:-1] + 1
     assert (runs.count[:-1][touching] == 255).all()
@@ -216,14 +217,14 @@ def test_runs_cover_the_similar_events_once(given_events: Events):
         ([101], "token 0: a byte expected"),
         ([9], "a count expected"),
         ([9, 1000, 1000, 1000], "a count above 0 expected"),
-        ([1255, 1000, 1004, 8], "a waiting time expected before, not -1.7"),
+        ([1255, 1000, 1004, 8], "an interval expected before, not -1.7"),
         ([1000, 1000, 1004, 8, 10, 11, 12], "token 6: token 11 expected, found token 12"),
     ],
 )
-def test_what_is_not_in_the_layout_is_refused_with_its_place(ids: list[int], problem: str):
+def test_an_error_of_the_parser_names_the_token(ids: list[int], problem: str):
     template = _template("minimal", "per_event", time_bytes=2, run_encoding="run_length")
     with pytest.raises(ValueError, match=problem):
-        read_tokens(np.array(ids), template)
+        parse_tokens(np.array(ids), template)
 
 
 def test_a_type_without_token_is_refused():

@@ -29,15 +29,16 @@ def _float(pattern: int) -> float:
 def _nearest(pattern: int, num_bytes: int) -> int:
     """The pattern rounded to its leading bytes, ties to even, in integers."""
     step = 256 ** (4 - num_bytes)
-    quotient, rest = divmod(pattern, step)
-    return quotient + (2 * rest > step or (2 * rest == step and quotient % 2))
+    quotient, remainder = divmod(pattern, step)
+    rounds_up = 2 * remainder > step or (2 * remainder == step and quotient % 2)
+    return quotient + bool(rounds_up)
 
 
 @given(st.lists(patterns, min_size=1, max_size=50))
 def test_four_bytes_are_those_of_struct_and_round_trip(bits: list[int]):
     values = [_float(pattern) for pattern in bits]
     codes = encode_intervals(np.array(values))
-    assert [list(pattern.to_bytes(4, "big")) for pattern in bits] == codes.tolist()
+    assert codes.tolist() == [list(pattern.to_bytes(4, "big")) for pattern in bits]
     assert decode_intervals(codes).tolist() == values
 
 
@@ -47,7 +48,7 @@ def test_four_bytes_are_those_of_struct_and_round_trip(bits: list[int]):
 def test_fewer_bytes_are_the_leading_ones_rounded_to_nearest(num_bytes: int, bits: list[int]):
     codes = encode_intervals(np.array([_float(pattern) for pattern in bits]), num_bytes=num_bytes)
     expected = [_nearest(pattern, num_bytes) for pattern in bits]
-    assert [list(code.to_bytes(num_bytes, "big")) for code in expected] == codes.tolist()
+    assert codes.tolist() == [list(code.to_bytes(num_bytes, "big")) for code in expected]
     decoded = [_float(code << 8 * (4 - num_bytes)) for code in expected]
     assert decode_intervals(codes).tolist() == decoded
 
@@ -57,12 +58,12 @@ def test_every_bit_pattern_decodes_to_its_float(pattern: int):
     code = np.array([list(pattern.to_bytes(4, "big"))], dtype=np.uint8)
     (expected,) = struct.unpack(">f", pattern.to_bytes(4, "big"))
     actual = decode_intervals(code)[0]
-    assert struct.pack(">f", expected) == struct.pack(">f", actual) or np.isnan(expected)
+    assert struct.pack(">f", actual) == struct.pack(">f", expected) or np.isnan(expected)
 
 
 @pytest.mark.parametrize("num_bytes", TIME_BYTES)
 @given(patterns)
-def test_bins_tile_the_half_line_and_hold_what_is_coded(num_bytes: int, pattern: int):
+def test_bins_tile_the_half_line_and_hold_their_values(num_bytes: int, pattern: int):
     value = _float(pattern)
     code = encode_intervals(np.array([value]), num_bytes=num_bytes)
     low, high = (float(edge[0]) for edge in bin_edges(code))
@@ -87,12 +88,12 @@ def test_a_two_byte_bin_is_at_most_a_128th_wide():
 
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf"), 1e39, -1e-45])
-def test_what_no_interval_can_be_is_refused(bad: float):
+def test_invalid_intervals_are_refused(bad: float):
     with pytest.raises(ValueError, match="interval 1"):
         encode_intervals(np.array([1.0, bad]))
 
 
-def test_minus_zero_is_zero_and_the_largest_interval_is_written_with_any_number_of_bytes():
+def test_minus_zero_is_zero_and_the_largest_interval_has_a_code_of_any_length():
     assert encode_intervals(np.array([-0.0])).tolist() == [[0, 0, 0, 0]]
     for num_bytes in TIME_BYTES:
         code = encode_intervals(np.array([MAX_INTERVAL]), num_bytes=num_bytes)
@@ -101,7 +102,7 @@ def test_minus_zero_is_zero_and_the_largest_interval_is_written_with_any_number_
         encode_intervals(np.array([_float(LARGEST + 1)]))
 
 
-def test_other_numbers_of_bytes_and_codes_of_no_interval_are_refused():
+def test_invalid_numbers_of_bytes_and_invalid_codes_are_refused():
     with pytest.raises(ValueError, match="2, 3 or 4 bytes"):
         encode_intervals(np.array([1.0]), num_bytes=1)
     with pytest.raises(ValueError, match="not that of an interval"):

@@ -45,21 +45,25 @@ def test_runs_longer_than_a_count_fit_the_budget_too(runs: list[int], budget: in
 
 def _check(windows, sequence: Events, template: Template, budget: int) -> None:
     scored = [event for window in windows for event in range(window.first_scored, window.end)]
-    assert list(range(1, len(sequence))) == scored
+    assert scored == list(range(1, len(sequence)))
     for window in windows:
         written = template.write(sequence.slice(window.start, window.end))
-        assert window.num_tokens == len(written.ids) <= budget
+        assert len(written.ids) == window.num_tokens <= budget
         assert window.start <= window.first_scored
         # an image and its placeholders are whole
         pads = (written.ids == IDS.image_pad).sum()
-        assert template.settings.image_tokens * len(written.frames) == pads
+        assert pads == template.settings.image_tokens * len(written.frames)
 
 
 @given(settings, events(min_size=2, max_size=20), st.integers(150, 300), st.floats(0, 0.9))
 def test_windows_with_branches_fit_and_ask_about_every_event_once(
     chosen: TemplateSettings, sequence: Events, budget: int, overlap: float
 ):
-    template, tasks, expansions = Template(IDS, chosen, asked=True), ("time", "joint"), (62, 63)
+    template, tasks, expansions = (
+        Template(IDS, chosen, has_questions=True),
+        ("time", "joint"),
+        (62, 63),
+    )
     windows = cut_windows(
         sequence,
         template,
@@ -68,7 +72,7 @@ def test_windows_with_branches_fit_and_ask_about_every_event_once(
         branch_costs=branch_costs(template, sequence, tasks=tasks, expansions=len(expansions)),
     )
     scored = [event for window in windows for event in range(window.first_scored, window.end)]
-    assert list(range(1, len(sequence))) == scored
+    assert scored == list(range(1, len(sequence)))
     for window in windows:
         assert window.start < window.first_scored
         targets = range(window.first_scored - window.start, window.end - window.start)
@@ -88,11 +92,11 @@ def test_windows_with_branches_fit_and_ask_about_every_event_once(
     ),
     64,
 )
-def test_as_many_events_fit_as_a_plain_search_finds(
+def test_the_number_of_events_that_fit_equals_a_plain_search(
     chosen: TemplateSettings, sequence: Events, budget: int
 ):
-    """From every start: the longest window that fits when written. An image that is shown again
-    counts only when the window reaches its event."""
+    """Search the longest written window from every start. An image that is shown again counts
+    only if the window reaches its event."""
     template, size = Template(IDS, chosen), len(sequence)
     expected = []
     for start in range(size):
@@ -115,7 +119,7 @@ def _minimal(**more: object) -> Template:
 def test_the_last_window_is_the_longest_that_leaves_room_for_a_question(
     chosen: TemplateSettings, sequence: Events, budget: int
 ):
-    template, size = Template(IDS, chosen, asked=True), len(sequence)
+    template, size = Template(IDS, chosen, has_questions=True), len(sequence)
     question = int(branch_costs(template, sequence, tasks=["time", "type"])[-1])
 
     def written(start: int) -> int:
@@ -126,12 +130,12 @@ def test_the_last_window_is_the_longest_that_leaves_room_for_a_question(
             last_window(sequence, template, max_tokens=budget, question_tokens=question)
         return
     window = last_window(sequence, template, max_tokens=budget, question_tokens=question)
-    assert (size, size) == (window.end, window.first_scored)
+    assert (window.end, window.first_scored) == (size, size)
     assert window.num_tokens == written(window.start) <= budget
     inside = sequence.slice(window.start, size)
     laid = lay_out_branches(template, inside, [len(inside)], tasks=["time", "type"])
     assert len(laid.tokens.ids) <= window.num_tokens
-    # an event more does not fit, unless it is written shorter than the one it replaces as first
+    # one more event does not fit, unless the window then shows one image less or has longer runs
     longer = [written(start) > budget for start in range(window.start)]
     if chosen.images != "on_change" and chosen.run_encoding == "token":
         assert all(longer)
@@ -139,7 +143,7 @@ def test_the_last_window_is_the_longest_that_leaves_room_for_a_question(
 
 def test_overlap_gives_later_windows_context():
     windows = cut_windows(plain_events(40), _minimal(), max_tokens=60, overlap_fraction=0.5)
-    # six tokens an event: ten fit, five of them repeated
+    # six tokens per event: ten events fit, five of them repeated
     assert [(window.start, window.end, window.first_scored) for window in windows[:3]] == [
         (0, 10, 1),
         (5, 15, 10),
@@ -158,7 +162,7 @@ def test_an_event_larger_than_the_budget_is_an_error():
 @given(st.lists(st.integers(1, 100), max_size=200), st.integers(0, 5))
 def test_packing_loses_nothing_and_overfills_nothing(lengths: list[int], seed: int):
     samples = pack(lengths, max_tokens=100, seed=seed)
-    assert list(range(len(lengths))) == sorted(index for sample in samples for index in sample)
+    assert sorted(index for sample in samples for index in sample) == list(range(len(lengths)))
     assert all(sum(lengths[index] for index in sample) <= 100 for sample in samples)
     assert pack(lengths, max_tokens=100, seed=seed) == samples
     # no two samples could be one
@@ -185,10 +189,10 @@ def test_a_window_longer_than_a_sample_is_refused():
     st.integers(0, 31),
     st.booleans(),
 )
-def test_only_events_of_the_part_are_scored_and_know_their_past(
+def test_only_events_of_the_split_are_scored_with_earlier_context(
     chosen: TemplateSettings, sequence: Events, budget: int, overlap: float, first: int, asks: bool
 ):
-    template = Template(IDS, chosen, asked=asks)
+    template = Template(IDS, chosen, has_questions=asks)
     costs = branch_costs(template, sequence, tasks=("time", "joint")) if asks else None
     windows = cut_windows(
         sequence,
@@ -199,14 +203,14 @@ def test_only_events_of_the_part_are_scored_and_know_their_past(
         first_target=first,
     )
     scored = [event for window in windows for event in range(window.first_scored, window.end)]
-    assert list(range(max(1, first), len(sequence))) == scored
+    assert scored == list(range(max(1, first), len(sequence)))
     for window in windows:
         assert window.num_tokens <= budget
         assert window.start <= window.first_scored - asks
 
 
-def test_the_first_window_of_a_part_has_the_past_that_the_overlap_says():
-    """By hand: a budget of 20 equal events, of which half may be past."""
+def test_the_first_window_of_a_split_has_context_up_to_the_overlap():
+    """By hand: a budget of 20 equal events, of which half may be context."""
     sequence = plain_events(40)
     template = _minimal(time_bytes=2)
     cost = int(template.costs(sequence)[5])

@@ -1,14 +1,14 @@
-"""The benchmark's own records of DanmakuTPP-QA, by hand."""
+"""Records of the DanmakuTPP-QA benchmark, written by hand."""
 
 import json
 
 import pytest
 
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
-QA = make_reader("danmaku_qa")
+QA = build_reader("danmaku_qa")
 RECORD = {
     "video": "BV1x",
     "question": "Which two types come next?",
@@ -23,14 +23,14 @@ def _records(records: list[dict], path: str = "task_8/test.json"):
     return read_file(QA, path, json.dumps(records).encode(), types=TypeCodes(()))
 
 
-def test_the_benchmarks_own_records_are_read():
+def test_records_of_the_benchmark_are_read():
     parsed = _records([RECORD])
     (sequence,) = parsed.sequences
     assert sequence.sequence_id == "task_8/test#0 of BV1x"
     assert sequence.times.tolist() == [1.25, 4.5, 4.5]
     assert sequence.texts == ("first", "second", "third")
     question = "Which two types come next?\ntime_window: [0, 60]"
-    assert ((question, "humor/meme, question"),) == sequence.questions
+    assert sequence.questions == ((question, "humor/meme, question"),)
     assert (parsed.counts.num_read, parsed.rejected) == (3, [])
 
 
@@ -51,9 +51,9 @@ def test_answers_are_found_under_the_names_of_all_tasks():
 def test_records_of_a_video_are_in_one_split():
     apart = RECORD | {"video": "BV2x"}
     later = RECORD | {"comment_time_sequence": [100, 101, 102]}
-    assert QA.split_by is not None
-    first, other, third = map(QA.split_by, _records([RECORD, later, apart]).sequences)
-    assert first == other != third
+    assert QA.split_key is not None
+    first, second, third = map(QA.split_key, _records([RECORD, later, apart]).sequences)
+    assert first == second != third
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,15 @@ def test_records_of_a_video_are_in_one_split():
 def test_a_record_without_events_or_answer_is_rejected_with_its_reason(change: dict, problem: str):
     parsed = _records([RECORD, RECORD | change])
     assert len(parsed.sequences) == 1
-    # every comment counts; of a record without any comment, the record
+    # every comment is counted; a record without comments counts as one
     lost = 1 if change == {"comment_time_sequence": []} else 3
-    assert [("malformed_record", 1)] * lost == [(each.cause, each.row) for each in parsed.rejected]
+    causes = [(record.cause, record.row) for record in parsed.rejected]
+    assert causes == [("malformed_record", 1)] * lost
     assert problem in parsed.rejected[0].detail
-    assert 3 + lost == parsed.counts.num_read
+    assert parsed.counts.num_read == 3 + lost
 
 
 def test_a_comment_without_a_time_is_rejected_alone():
     parsed = _records([RECORD | {"comment_time_sequence": [1, "soon", 2]}])
     assert len(parsed.sequences[0].times) == 2
-    assert [each.cause for each in parsed.rejected] == ["unreadable_time"]
+    assert [record.cause for record in parsed.rejected] == ["unreadable_time"]

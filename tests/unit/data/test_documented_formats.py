@@ -1,11 +1,11 @@
-"""The samples of mmtpp/data/README.md are read as it says."""
+"""The samples in mmtpp/data/README.md are read as documented."""
 
 import re
 from pathlib import Path
 
 import mmtpp
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
 PAGE = (Path(__file__).parents[3] / "mmtpp" / "data" / "README.md").read_text()
 FORMATS = PAGE.split("## Formats")[1].split("\n## ")[0]
@@ -44,7 +44,7 @@ def test_published_and_easytpp(tmp_path: Path):
     assert (sequence.times.tolist(), sequence.types.tolist()) == ([0.0, 1.3], [2, 0])
 
 
-def test_a_reader_of_ones_own():
+def test_a_custom_reader():
     [code] = re.findall(r"## A reader of your own.*?```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict = {}
     exec(compile(code, "page", "exec"), names)  # noqa: S102
@@ -52,4 +52,4 @@ def test_a_reader_of_ones_own():
     parsed = read_file(names["TSV"], "log.tsv", lines.encode(), types=TypeCodes(()))
     [sequence] = parsed.sequences
     assert (sequence.times.tolist(), sequence.types.tolist()) == ([0.5, 1.5], [1, 3])
-    assert [each.cause for each in parsed.rejected] == ["malformed_record"] * 2
+    assert [record.cause for record in parsed.rejected] == ["malformed_record"] * 2

@@ -23,9 +23,9 @@ from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, EventSequence
-from mmtpp.core.shorten import fit_texts, shorten, shorten_to_fit
 from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
 from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
 from mmtpp.core.tokens import Modality
 from mmtpp.core.window import EventTooLongError, Window, cut_windows, last_window
 from mmtpp.data.encode.shard_columns import ShardColumns
@@ -77,26 +77,26 @@ def _wordy_events(draw: st.DrawFn) -> Events:
 
 @given(_wordy_events(), st.integers(0, 100))
 def test_shortened_texts_are_the_first_tokens(sequence: Events, limit: int):
-    found = shorten(sequence, limit)
+    found = truncate_texts(sequence, limit)
     for event in range(len(sequence)):
         whole, part = (
             each.text_ids[slice(*each.text_offsets[event : event + 2])].tolist()
             for each in (sequence, found)
         )
         assert whole[:limit] == part
-        to_half = shorten_to_fit(sequence, limit, max_tokens=100)
+        to_half = truncate_texts_to_fit(sequence, limit, max_tokens=100)
         part = to_half.text_ids[slice(*to_half.text_offsets[event : event + 2])].tolist()
         assert (whole if len(whole) <= limit else whole[: min(limit, 50)]) == part
-    without_ids = shorten(replace(sequence, text_ids=sequence.text_ids[:0]), limit)
+    without_ids = truncate_texts(replace(sequence, text_ids=sequence.text_ids[:0]), limit)
     assert found.text_offsets.tolist() == without_ids.text_offsets.tolist()
-    assert shorten(sequence, None) is sequence
+    assert truncate_texts(sequence, None) is sequence
 
 
 @given(settings, _wordy_events(), st.sampled_from([(), ("time", "type"), EVERYTHING]))
 def test_every_event_is_in_a_window_however_long(
     chosen: TemplateSettings, sequence: Events, tasks: tuple[str, ...]
 ):
-    template, budget = Template(IDS, chosen, asked=bool(tasks)), 200
+    template, budget = Template(IDS, chosen, has_questions=bool(tasks)), 200
 
     def cut(events: Events) -> list[Window]:
         costs = branch_costs(template, events, tasks=tasks) if tasks else None
@@ -104,10 +104,10 @@ def test_every_event_is_in_a_window_however_long(
             events, template, max_tokens=budget, overlap_fraction=0.5, branch_costs=costs
         )
 
-    windows, limit = fit_texts(sequence, cut, max_tokens=budget)
+    windows, limit = cut_with_truncation(sequence, cut, max_tokens=budget)
     scored = [event for window in windows for event in range(window.first_scored, window.end)]
     assert list(range(1, len(sequence))) == scored
-    short = shorten_to_fit(sequence, limit, max_tokens=budget)
+    short = truncate_texts_to_fit(sequence, limit, max_tokens=budget)
     for window in windows:
         inside = short.slice(window.start, window.end)
         targets = range(window.first_scored - window.start, len(inside))
@@ -121,7 +121,7 @@ def test_every_event_is_in_a_window_however_long(
         with pytest.raises(EventTooLongError):
             cut(sequence)
         with pytest.raises(EventTooLongError):  # a token more does not fit
-            cut(shorten_to_fit(sequence, limit + 1, max_tokens=budget))
+            cut(truncate_texts_to_fit(sequence, limit + 1, max_tokens=budget))
 
 
 def test_the_limit_by_hand():
@@ -135,12 +135,12 @@ def test_the_limit_by_hand():
     def last(events: Events) -> Window:
         return last_window(events.slice(0, 2), template, max_tokens=64, question_tokens=10)
 
-    window, limit = fit_texts(sequence, last, max_tokens=64)
+    window, limit = cut_with_truncation(sequence, last, max_tokens=64)
     assert (limit, window.start, window.end, window.num_tokens) == (99, 0, 2, 54)
     with pytest.raises(EventTooLongError, match="event 1 takes 106 tokens, more than 54"):
         last(sequence)
     # with a question of 40 tokens there are 24 for the event, 18 of them for its text
-    window, limit = fit_texts(
+    window, limit = cut_with_truncation(
         sequence,
         lambda events: last_window(events.slice(0, 2), template, max_tokens=64, question_tokens=40),
         max_tokens=64,
@@ -324,7 +324,7 @@ def test_questions_that_do_not_fit_are_left_out_and_named(
     sequence = EventSequence(
         "q", np.arange(3.0), np.zeros(3, np.int16), ("one", "two", LONG), (None,) * 3, QUESTIONS
     )
-    columns, _ = ShardColumns.of(
+    columns, _ = ShardColumns.from_sequences(
         [sequence], paths=["q"], splits=["train"], tokenise=TextTokeniser(VOCABULARY)
     )
     columns.write(str(tmp_path / SEQUENCES / "000000.parquet"))
@@ -450,7 +450,7 @@ def test_the_api_chooses_the_windows_of_the_job(
             is_cut = (np.diff(events.text_offsets) < np.diff(stored.events.text_offsets))[
                 window.start : window.end
             ]
-            assert bool(is_cut.any()) == ("texts were cut" in caplog.text)
+            assert bool(is_cut.any()) == ("texts were truncated" in caplog.text)
     config = with_values(config, {"window.long_events": "stop"})
     forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
     [long] = [each for each in reader.sequences(reader.files()) if each.sequence_id == "s3"]

@@ -11,13 +11,13 @@ import pytest
 import mmtpp
 from mmtpp.cli.main import main
 from mmtpp.core.events import Rejected
-from mmtpp.core.losses import MAX_NAMED, Losses, newest_rejected
+from mmtpp.core.rejection_summary import MAX_NAMED, RejectionSummary, newest_rejection_cause
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.columns import Columns, columns_reader
+from mmtpp.data.sources.columns import Columns, build_columns_reader
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.data.store.layout import REJECTED, SEQUENCES
 from mmtpp.predict.rejections import Rejections
 from mmtpp.storage.parquet import read_table
@@ -50,7 +50,8 @@ GONE = ("gone", "gone-too")
 
 
 def _write(folder: Path) -> Path:
-    """Events of types a and b; x is unknown. One row has a field too many: of which sequence?"""
+    """Write events of the types a and b; x is unknown. One row has too many fields, so its sequence
+    is unknown."""
     lines = [f"{name},{line}" for name, lines in LINES.items() for line in lines]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "events.csv"
@@ -59,32 +60,32 @@ def _write(folder: Path) -> Path:
 
 
 def _parsed(path: Path) -> ParsedFile:
-    reader = columns_reader(Columns(**COLUMNS), seconds_per_unit=1.0)
+    reader = build_columns_reader(Columns(**COLUMNS), seconds_per_unit=1.0)
     return read_file(reader, path.name, path.read_bytes(), types=TypeCodes(("a", "b")))
 
 
 def test_newest_and_lost_by_hand(tmp_path: Path):
     parsed = _parsed(_write(tmp_path))
-    last_times = {each.sequence_id: float(each.times[-1]) for each in parsed.sequences}
-    losses = Losses.of(parsed.rejected, last_times)
-    assert set(NEWEST) == set(losses.newest)
-    assert losses.gone == GONE
-    assert (losses.unknown, losses.files) == (1, ())
+    last_times = {sequence.sequence_id: float(sequence.times[-1]) for sequence in parsed.sequences}
+    losses = RejectionSummary.from_records(parsed.rejected, last_times)
+    assert set(losses.newest_causes) == set(NEWEST)
+    assert losses.empty_sequences == GONE
+    assert (losses.num_unknown, losses.unreadable_files) == (1, ())
     assert "rejected records that name no sequence: 1" in losses.sentences()
-    by_row = {each.row: each for each in parsed.rejected}
+    by_row = {record.row: record for record in parsed.rejected}
     assert by_row[2].time == 0.0
-    unreadable = [each for each in parsed.rejected if each.time is None]
-    assert {each.sequence_id for each in unreadable} == {
+    unreadable = [record for record in parsed.rejected if record.time is None]
+    assert {record.sequence_id for record in unreadable} == {
         "unreadable-last",
         "unreadable-first",
         "two",
         "gone-too",
         "",
     }
-    assert [losses.newest[name] for name in ("newest", "newest-by-time", "tie-after", "two")] == [
-        "unknown_type"
-    ] * 4
-    assert losses.newest["unreadable-last"] != "unknown_type"
+    assert [
+        losses.newest_causes[name] for name in ("newest", "newest-by-time", "tie-after", "two")
+    ] == ["unknown_type"] * 4
+    assert losses.newest_causes["unreadable-last"] != "unknown_type"
 
 
 def test_the_newest_of_several_is_named():
@@ -92,16 +93,18 @@ def test_the_newest_of_several_is_named():
         return Rejected("f", 0, cause, "", "", "s", time, is_last)
 
     records = [record(8.0, "b"), record(9.0, "c"), record(None, "d", is_last=True)]
-    assert newest_rejected(records, 3.0) == "c"
-    assert newest_rejected(records, 8.5) == "c"
-    assert newest_rejected(records, 10.0) == "d"
-    assert newest_rejected(records[:2], 10.0) == ""
-    assert newest_rejected([], 10.0) == ""
+    assert newest_rejection_cause(records, 3.0) == "c"
+    assert newest_rejection_cause(records, 8.5) == "c"
+    assert newest_rejection_cause(records, 10.0) == "d"
+    assert newest_rejection_cause(records[:2], 10.0) == ""
+    assert newest_rejection_cause([], 10.0) == ""
 
 
 def test_names_are_bounded():
     records = [Rejected("f", 0, "x", "", "", f"s{n:03}", 1.0) for n in range(100)]
-    losses = Losses.of([*records, Rejected("bad.csv", -1, "malformed_file", "", "")], {"s007": 0.5})
+    losses = RejectionSummary.from_records(
+        [*records, Rejected("bad.csv", -1, "malformed_file", "", "")], {"s007": 0.5}
+    )
     report = losses.report()
     assert (
         report["newest_event_rejected"],
@@ -122,7 +125,7 @@ def test_names_are_bounded():
 
 
 def test_forecasts_are_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    """As the job does, on what it has in hand: the store, and forecasts of kept sequences."""
+    """Mark forecasts as the job does, from the store and the forecasts of kept sequences."""
     raw, store = _write(tmp_path / "raw"), tmp_path / "store"
     counts = encode_shard(
         str(store / "data"),
@@ -136,32 +139,32 @@ def test_forecasts_are_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     totals = Totals()
     totals.add(counts)
     settings = EncodeSettings(**{**SETTINGS, "source_uri": str(raw.parent)})
-    manifest = totals.manifest(settings, "request", "data", "hash")
+    manifest = totals.build_manifest(settings, "request", "data", "hash")
     num_lines = sum(map(len, LINES.values())) + 1
     assert {
         key: value for key, value in manifest.counts().items() if key != "rejected_by_cause"
     } == {"events_read": num_lines, "events_kept": num_lines - 14, "events_rejected": 14}
-    kept = {each.sequence_id: float(each.times[-1]) for each in _parsed(raw).sequences}
+    kept = {sequence.sequence_id: float(sequence.times[-1]) for sequence in _parsed(raw).sequences}
     forecasts = pa.table({"sequence_id": list(kept), "last_time": list(kept.values())})
     rejections = Rejections(str(store), manifest)
     marked = pa.concat_tables([rejections.mark(forecasts[:4]), rejections.mark(forecasts[4:])])
-    found = dict(
+    causes = dict(
         zip(
             marked["sequence_id"].to_pylist(),
             marked["newest_event_rejected"].to_pylist(),
             strict=True,
         )
     )
-    assert set(LINES) - set(GONE) == set(found)
-    assert {name for name, cause in found.items() if cause} == set(NEWEST)
-    assert found["newest"] == "unknown_type"
-    assert rejections.losses().gone == GONE
+    assert set(causes) == set(LINES) - set(GONE)
+    assert {name for name, cause in causes.items() if cause} == set(NEWEST)
+    assert causes["newest"] == "unknown_type"
+    assert rejections.losses().empty_sequences == GONE
     assert "sequences whose newest event was rejected: 5, 'newest' (unknown_type)" in caplog.text
     assert "sequences without any event that was kept: 2, 'gone', 'gone-too'" in caplog.text
     # nothing is lost where nothing was rejected
     caplog.clear()
     clean = Rejections(str(store), replace(manifest, events_rejected=0))
-    assert [None] * len(kept) == clean.mark(forecasts)["newest_event_rejected"].to_pylist()
+    assert clean.mark(forecasts)["newest_event_rejected"].to_pylist() == [None] * len(kept)
     assert not clean.losses()
     assert not caplog.records
 
@@ -181,12 +184,14 @@ def test_a_store_of_an_earlier_version_is_read(tmp_path: Path):
     assert {"sequence_id", "time", "is_last"} <= set(table.column_names)
     old = table.drop_columns(["sequence_id", "time", "is_last"]).to_pylist()
     records = [Rejected(**row) for row in old]
-    assert {(each.sequence_id, each.time, each.is_last) for each in records} == {("", None, False)}
+    assert {(record.sequence_id, record.time, record.is_last) for record in records} == {
+        ("", None, False)
+    }
     assert (store / SEQUENCES / "000000.parquet").exists()
 
 
 def test_an_event_lost_for_its_image_counts_too(tmp_path: Path):
-    """Files of one sequence each: the image of the last event is missing, of the first, of all."""
+    """Three files with one sequence: the last, the first or every image is missing."""
     raw = tmp_path / "raw"
     raw.mkdir()
     images = {"last": [None, "no.png"], "first": ["no.png", None], "all": ["no.png", "no.png"]}
@@ -209,9 +214,11 @@ def test_an_event_lost_for_its_image_counts_too(tmp_path: Path):
         source_uri=str(raw),
     )
     table = read_table(str(store / REJECTED / "000000.parquet"))
-    losses = Losses.of([Rejected(**row) for row in table.to_pylist()], {"last": 0.0, "first": 1.0})
-    assert losses.newest == {"last": "unreadable_image"}
-    assert losses.gone == ("all",)
+    losses = RejectionSummary.from_records(
+        [Rejected(**row) for row in table.to_pylist()], {"last": 0.0, "first": 1.0}
+    )
+    assert losses.newest_causes == {"last": "unreadable_image"}
+    assert losses.empty_sequences == ("all",)
 
 
 def test_inspect_and_the_api_name_them(
@@ -219,7 +226,9 @@ def test_inspect_and_the_api_name_them(
 ):
     path = _write(tmp_path / "raw")
     chosen = [f"source.columns.{key}={value}" for key, value in COLUMNS.items()]
-    arguments = [part for each in [*chosen, 'source.types=["a","b"]'] for part in ("--set", each)]
+    arguments = [
+        word for setting in [*chosen, 'source.types=["a","b"]'] for word in ("--set", setting)
+    ]
     page = tmp_path / "page.html"
     assert main(["inspect", str(path), "--kind", "columns", "--html", str(page), *arguments]) == 0
     text = capsys.readouterr().out
@@ -227,7 +236,7 @@ def test_inspect_and_the_api_name_them(
         assert "sequences whose newest event was rejected: 5, 'newest' (unknown_type)" in place
         assert "sequences without any event that was kept: 2, 'gone', 'gone-too'" in place
     with caplog.at_level(logging.WARNING):
-        found = mmtpp.load_sequences(path, columns=COLUMNS, types=("a", "b"))
-    assert found.losses.gone == GONE
-    assert set(NEWEST) == set(found.losses.newest)
+        sequences = mmtpp.load_sequences(path, columns=COLUMNS, types=("a", "b"))
+    assert sequences.losses.empty_sequences == GONE
+    assert set(sequences.losses.newest_causes) == set(NEWEST)
     assert "sequences without any event that was kept: 2" in caplog.text

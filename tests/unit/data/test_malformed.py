@@ -1,4 +1,4 @@
-"""Damaged files of every kind end in a typed error or in an account that adds up."""
+"""A damaged file of any kind ends in a typed error, or all its events are accounted for."""
 
 import copy
 import json
@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtpp.data.sources import READERS, make_reader
+from mmtpp.data.sources import READERS, build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.tables import MalformedFileError
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
+from tests.unit.data.test_columns import FORMS
+from tests.unit.data.test_danmaku_prompts import LINE
 from tests.unit.data.test_danmaku_qa import RECORD
-from tests.unit.data.test_table_sources import EVENTS, FORMS, LINE
+from tests.unit.data.test_easytpp import EVENTS
 
 MMTPP = [
     {
@@ -57,7 +59,7 @@ VALUES = [
 
 def _account(kind: str, path: str, data: bytes) -> None:
     columns = Columns(time="unix_time", sequence="cab_id", type="event_type", text="cab_id")
-    reader = make_reader(kind, columns=columns)
+    reader = build_reader(kind, columns=columns)
     parsed, problem = None, ""
     try:
         parsed = read_file(reader, path, data, types=TypeCodes(reader.type_names))
@@ -75,7 +77,7 @@ def _account(kind: str, path: str, data: bytes) -> None:
     assert all(record.cause and record.detail for record in parsed.rejected)
     assert all((record.detail + record.record).encode() is not None for record in parsed.rejected)
     for sequence in parsed.sequences:
-        # what a table of strings must be able to hold
+        # a table of strings must be able to hold all of these words
         words = [sequence.sequence_id, *sequence.texts, *map(str, sequence.images)]
         words += [word for question in sequence.questions for word in question]
         assert all(word.encode() is not None for word in words)
@@ -154,8 +156,8 @@ def test_ten_thousand_damages_end_in_an_error_or_an_account(sample: tuple[str, s
 
 
 @pytest.mark.parametrize(("kind", "path", "data"), VALID)
-def test_the_undamaged_files_are_read_whole(kind: str, path: str, data: bytes):
-    reader = make_reader(kind, columns=Columns(time="unix_time", sequence="cab_id"))
+def test_undamaged_files_are_read_completely(kind: str, path: str, data: bytes):
+    reader = build_reader(kind, columns=Columns(time="unix_time", sequence="cab_id"))
     parsed = read_file(reader, path, data, types=TypeCodes(()))
     assert not parsed.rejected
     assert parsed.counts.num_read >= 2

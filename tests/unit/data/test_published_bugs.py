@@ -1,8 +1,8 @@
-"""Faults of the published scripts that a representation can have, one test each.
+"""Faults of the published scripts that concern the representation, one test for each fault.
 
-The numbers are those of the table in mmtpp/core/README.md. Others of it are named in the docstrings
-of test_branches (3), test_compression (4), test_qwen_vocabulary (5, 6, 9, 24) and
-test_table_sources (19).
+The numbers refer to the table in mmtpp/core/README.md. The docstrings of other tests name further
+numbers: test_branches (3), test_compression (4), test_qwen_vocabulary (5, 6, 9, 24) and
+test_columns (19).
 """
 
 import io
@@ -18,13 +18,13 @@ from PIL import Image
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
-from mmtpp.core.parsing import WrittenEvent, WrittenRun, read_tokens
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.token_parser import ParsedEvent, ParsedRun, parse_tokens
 from mmtpp.core.window import cut_windows
-from mmtpp.data.sources import make_reader
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import encode_shard
@@ -38,7 +38,7 @@ PAPER = Template(IDS, TemplateSettings("paper", "per_event", image_tokens=9))
 def test_bug_2_a_short_sequence_is_not_repeated_until_the_budget_is_full(size: int):
     windows = cut_windows(plain_events(size), PAPER, max_tokens=4096, overlap_fraction=0.0)
     written = [event for window in windows for event in range(window.start, window.end)]
-    assert list(range(size)) == written
+    assert written == list(range(size))
 
 
 @given(settings, events(min_size=2))
@@ -72,9 +72,9 @@ def test_bugs_10_and_23_windows_are_whole_and_images_are_counted_once(
         part = given_events.slice(window.start, window.end)
         tokens = template.write(part)
         assert len(tokens.ids) == window.num_tokens <= budget
-        items = read_tokens(tokens.ids, template)  # every event and image is complete
-        images = sum(item.has_image for item in items if isinstance(item, WrittenEvent))
-        runs = sum(item.count for item in items if isinstance(item, WrittenRun))
+        items = parse_tokens(tokens.ids, template)  # every event and image is complete
+        images = sum(item.has_image for item in items if isinstance(item, ParsedEvent))
+        runs = sum(item.count for item in items if isinstance(item, ParsedRun))
         assert (len(tokens.frames), int(part.similar.sum())) == (images, runs)
         if window.end < len(given_events):
             longer = template.write(given_events.slice(window.start, window.end + 1))
@@ -117,7 +117,7 @@ def test_bug_13_either_spelling_of_the_type_is_read(key: str, inside: bool):
     event = {"time": 0.0, "text": "x", "image_path": None}
     event |= {"TPP_attribute": {key: 7}} if inside else {key: 7}
     data = json.dumps([event]).encode()
-    (sequence,) = read_file(make_reader("mmtpp"), "a.json", data, types=TypeCodes(())).sequences
+    (sequence,) = read_file(build_reader("mmtpp"), "a.json", data, types=TypeCodes(())).sequences
     assert sequence.types.tolist() == [7]
 
 

@@ -12,7 +12,7 @@ from mmtpp.data.sources import READERS
 from mmtpp.data.sources.checking import read_file, warn_of_dates
 from mmtpp.data.sources.flights import load_departures, sequences
 from mmtpp.data.sources.tables import MalformedFileError
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
 MMTPP, DANMAKU = READERS["mmtpp"], READERS["danmaku"]
 
@@ -89,7 +89,7 @@ def test_a_bad_record_is_rejected_by_cause_and_the_rest_kept(event: object, caus
     (sequence,) = parsed.sequences
     assert (parsed.counts.num_read, len(sequence)) == (2, 1)
     (rejected,) = parsed.rejected
-    assert (cause, 1, "a/b.json") == (rejected.cause, rejected.row, rejected.path)
+    assert (rejected.cause, rejected.row, rejected.path) == (cause, 1, "a/b.json")
 
 
 def test_type_names_map_to_their_codes():
@@ -117,7 +117,7 @@ def test_numbers_that_look_like_dates_are_warned_of(caplog: pytest.LogCaptureFix
         caplog.clear()
         parsed = _read([_event(time=time) for time in times])
         warn_of_dates(parsed, "a.json", seconds_per_unit=unit)
-        assert is_warned == ("look like dates" in caplog.text)
+        assert ("look like dates" in caplog.text) == is_warned
 
 
 def test_danmaku_times_types_and_texts():
@@ -166,7 +166,7 @@ json_values = st.recursive(
 def test_any_list_is_accounted_for(events: list):
     parsed = _read(events)
     kept = sum(map(len, parsed.sequences))
-    assert len(events) == parsed.counts.num_read == kept + len(parsed.rejected)
+    assert parsed.counts.num_read == len(events) == kept + len(parsed.rejected)
 
 
 def test_the_demo_has_the_known_numbers_of_sequences_and_events():
@@ -211,17 +211,15 @@ def test_a_file_read_as_columns_gives_what_its_records_give_one_by_one(records, 
     one_by_one = replace(MMTPP, columns=None)
     fast = read_file(MMTPP, "f/x.json", data, types=TypeCodes(names))
     slow = read_file(one_by_one, "f/x.json", data, types=TypeCodes(names))
-    assert (slow.counts, slow.rejected) == (fast.counts, fast.rejected)
-    assert len(slow.sequences) == len(fast.sequences)
-    for expected, found in zip(slow.sequences, fast.sequences, strict=True):
-        assert expected.sequence_id == found.sequence_id
-        assert np.array_equal(expected.times, found.times)
-        assert np.array_equal(expected.types, found.types)
-        assert (expected.times.dtype, expected.types.dtype) == (
-            found.times.dtype,
-            found.types.dtype,
-        )
-        assert (expected.texts, expected.images) == (found.texts, found.images)
+    assert (fast.counts, fast.rejected) == (slow.counts, slow.rejected)
+    assert len(fast.sequences) == len(slow.sequences)
+    for expected, actual in zip(slow.sequences, fast.sequences, strict=True):
+        assert actual.sequence_id == expected.sequence_id
+        assert np.array_equal(actual.times, expected.times)
+        assert np.array_equal(actual.types, expected.types)
+        assert actual.times.dtype == expected.times.dtype
+        assert actual.types.dtype == expected.types.dtype
+        assert (actual.texts, actual.images) == (expected.texts, expected.images)
 
 
 @given(st.lists(st.tuples(st.floats(0, 9), st.integers(0, 8), st.floats(0, 2)), min_size=1))
@@ -237,4 +235,4 @@ def test_files_without_fault_are_read_as_columns(rows):
     ]
     reader = replace(MMTPP, parse=lambda path, data: pytest.fail("read one by one"))
     parsed = read_file(reader, "x.json", json.dumps(records).encode(), types=TypeCodes(()))
-    assert len(rows) == len(parsed.sequences[0])
+    assert len(parsed.sequences[0]) == len(rows)

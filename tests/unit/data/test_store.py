@@ -17,7 +17,7 @@ from mmtpp.core.errors import StorageError
 from mmtpp.core.events import EventSequence
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
-from mmtpp.data.encode.totals import Totals, names_in, shard_counts
+from mmtpp.data.encode.totals import Totals, ids_with_hashes, shard_counts
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.data.store.layout import GROUP_EVENTS, IMAGES_PER_BLOCK, PART_EVENTS, frames_per_group
 from mmtpp.data.store.store_reader import StoreReader, StoreSettings
@@ -43,7 +43,7 @@ def _sequence(name: str, length: int, *, seed: int = 0, questions=()) -> EventSe
 
 
 def _columns(sequences: list[EventSequence]) -> ShardColumns:
-    columns, _ = ShardColumns.of(
+    columns, _ = ShardColumns.from_sequences(
         sequences,
         paths=[each.sequence_id for each in sequences],
         splits=["train"] * len(sequences),
@@ -170,14 +170,14 @@ def test_the_fingerprint_depends_on_the_content_and_not_on_the_shards():
 
 def test_sequence_ids_that_occur_twice_are_found():
     totals = _totals([[_sequence("a", 3), _sequence("b", 3)], [_sequence("c", 3)]])
-    assert not totals.repeated()
+    assert not totals.repeated_ids()
     totals = _totals([[_sequence("a", 3), _sequence("b", 3)], [_sequence("a", 4)]])
-    assert names_in({"sequence_ids": ["b", "a"]}, totals.repeated()) == ["a"]
+    assert ids_with_hashes({"sequence_ids": ["b", "a"]}, totals.repeated_ids()) == ["a"]
 
 
 @given(st.lists(st.lists(st.sampled_from(["", "a", "some words", "ü", "and"]), max_size=8)))
 def test_texts_are_tokenised_as_one_by_one_whatever_is_remembered(columns: list[list[str]]):
-    tokenise = TextTokeniser(VOCABULARY, remembered_bytes=300)
+    tokenise = TextTokeniser(VOCABULARY, cached_bytes=300)
     for texts in columns:
         ids, lengths = tokenise(pa.array(texts, pa.string()))
         expected = VOCABULARY.encode_texts(texts)
@@ -205,7 +205,7 @@ def _raw(folder: Path, *, images: int, same: int) -> list[str]:
 
 
 def test_equal_images_of_a_shard_share_a_frame_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.encode.frames.IMAGES_PER_BLOCK", 64)
+    monkeypatch.setattr("mmtpp.data.encode.decoded_images.IMAGES_PER_BLOCK", 64)
     paths = _raw(tmp_path / "raw", images=150, same=100)
     counts = encode_shard(
         str(tmp_path / "out"), paths, tokenizer=TOKENIZER, source_uri=str(tmp_path / "raw")

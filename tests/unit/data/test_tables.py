@@ -1,4 +1,4 @@
-"""Records of table files: separators, quotes, encodings, damaged rows, and only what is mapped."""
+"""Records of table files: separators, quotes, encodings, damaged rows and mapped columns."""
 
 import csv
 import gzip
@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.data.encode.listing import listing
-from mmtpp.data.sources import make_reader
+from mmtpp.data.encode.source_listing import SourceListing
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.tables import CsvFormat, MalformedFileError, read_table_file
-from mmtpp.data.sources.types import TypeCodes
+from mmtpp.data.sources.type_codes import TypeCodes
 
 COLUMNS = Columns(time="t", sequence="s", type="k", text="x")
 
 
-def _read(path: str, data: bytes, *, form: CsvFormat | None = None) -> ParsedFile:
-    reader = make_reader("columns", columns=COLUMNS, csv=form)
+def _read(path: str, data: bytes, *, csv_format: CsvFormat | None = None) -> ParsedFile:
+    reader = build_reader("columns", columns=COLUMNS, csv=csv_format)
     return read_file(reader, path, data, types=TypeCodes(("a",)))
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_row_is_one_rejected_row(damaged: str, problem: str):
     assert any(part in record.detail for part in problem.split("|"))
 
 
-def test_many_unclosed_quotes_do_not_take_for_ever():
+def test_many_unclosed_quotes_are_read_fast():
     rows = _rows(*['"open'] * 3000)
     parsed = _read("t.csv", "\n".join(rows).encode())
     assert parsed.counts.num_read == 3000
@@ -75,7 +75,7 @@ def test_many_unclosed_quotes_do_not_take_for_ever():
 
 def test_an_escaped_quote_is_read_with_the_setting():
     rows = _rows('"he said \\"hi\\", then left"')
-    parsed = _read("t.csv", "\n".join(rows).encode(), form=CsvFormat(escape="\\"))
+    parsed = _read("t.csv", "\n".join(rows).encode(), csv_format=CsvFormat(escape="\\"))
     assert _texts(parsed) == ('he said "hi", then left',)
 
 
@@ -84,16 +84,16 @@ def test_a_text_of_more_than_131072_characters_is_a_text():
     assert [len(text) for text in _texts(parsed)] == [5, 200_000]
 
 
-def test_a_byte_of_another_encoding_costs_its_row_not_its_file():
+def test_a_byte_of_another_encoding_rejects_only_its_row():
     data = "\n".join(_rows("plain", "caf\xe9", "plain")).encode("cp1252")
     parsed = _read("t.csv", data)
     assert (len(_texts(parsed)), [r.cause for r in parsed.rejected]) == (2, ["invalid_text"])
     assert "source.csv.encoding" in parsed.rejected[0].detail
-    assert "caf\xe9" in _texts(_read("t.csv", data, form=CsvFormat(encoding="cp1252")))
+    assert "caf\xe9" in _texts(_read("t.csv", data, csv_format=CsvFormat(encoding="cp1252")))
     utf16 = "\n".join(_rows("caf\xe9")).encode("utf-16")
     assert _texts(_read("t.csv", utf16)) == ("caf\xe9",)
     with pytest.raises(MalformedFileError, match="klingon"):
-        _read("t.csv", data, form=CsvFormat(encoding="klingon"))
+        _read("t.csv", data, csv_format=CsvFormat(encoding="klingon"))
 
 
 def test_names_of_files_in_any_case_and_gzip():
@@ -110,12 +110,12 @@ def test_names_of_files_in_any_case_and_gzip():
     }
     for path, content in files.items():
         texts = _texts(_read(path, content))
-        assert ("a", "b")[: len(texts)] == texts
+        assert texts == ("a", "b")[: len(texts)]
         assert not texts or path != "one.json" or len(texts) == 1
 
 
 def test_files_that_are_not_read_are_counted_by_suffix():
-    reader = make_reader("columns", columns=COLUMNS)
+    reader = build_reader("columns", columns=COLUMNS)
     info = pa.fs.FileInfo("x", type=pa.fs.FileType.File, size=1)
     names = [
         "a.csv",
@@ -128,13 +128,13 @@ def test_files_that_are_not_read_are_counted_by_suffix():
         "_SUCCESS",
         "g.json.gz",
     ]
-    found = listing(reader, [(name, info) for name in names])
-    assert [path for path, _ in found.events] == ["a.csv", "b/c.JSONL", "g.json.gz"]
-    assert found.not_read == {".xlsx": 2, "without a suffix": 1}
-    assert "3 files are not read" in found.warning()
+    listing = SourceListing.from_files(reader, [(name, info) for name in names])
+    assert [path for path, _ in listing.events] == ["a.csv", "b/c.JSONL", "g.json.gz"]
+    assert listing.not_read == {".xlsx": 2, "without a suffix": 1}
+    assert "3 files are not read" in listing.warning()
 
 
-def test_an_unmapped_column_neither_costs_nor_rejects():
+def test_an_unmapped_column_is_not_read():
     count = 2000
     forever = pa.array([2**63 - 1] * count, pa.timestamp("us"))
     table = pa.table(
@@ -149,19 +149,19 @@ def test_an_unmapped_column_neither_costs_nor_rejects():
     sink = io.BytesIO()
     pq.write_table(table, sink)
     parsed = _read("t.parquet", sink.getvalue())
-    assert (count, []) == (parsed.counts.num_read, parsed.rejected)
+    assert (parsed.counts.num_read, parsed.rejected) == (count, [])
     [first, *_] = read_table_file("t.parquet", sink.getvalue(), wanted=["t"]).records
-    assert first[1] == {"t": 0}
+    assert first.values == {"t": 0}
 
 
 def test_columns_of_one_name_matter_only_where_they_are_mapped():
     parsed = _read("t.csv", b"s,t,k,x,,\ns0,0,a,hi,,\n")
     assert _texts(parsed) == ("hi",)
-    with pytest.raises(MalformedFileError, match="two columns of one name"):
+    with pytest.raises(MalformedFileError, match="two columns have the same name"):
         _read("t.csv", b"s,t,k,x,x\n")
 
 
-def test_blank_ids_are_no_sequence():
+def test_events_with_a_blank_sequence_id_are_rejected():
     parsed = _read("t.csv", b"s,t,k,x\n ,0,a,hi\n\t,1,a,hi\n,2,a,hi\ns0,3,a,hi\n")
     assert (
         [sequence.sequence_id for sequence in parsed.sequences],
@@ -171,11 +171,11 @@ def test_blank_ids_are_no_sequence():
 
 def test_a_date_and_a_time_of_day_in_two_columns():
     columns = Columns(time="clock", date="day", time_format="%y%m%d %H%M%S")
-    reader = make_reader("columns", columns=columns)
+    reader = build_reader("columns", columns=columns)
     data = b"day,clock\n081109,203615\n081110,000001\n,000002\n"
     parsed = read_file(reader, "t.csv", data, types=TypeCodes(()))
     moments = pd.to_datetime(["2008-11-09 20:36:15", "2008-11-10 00:00:01"], utc=True)
-    assert [moment.timestamp() for moment in moments] == parsed.sequences[0].times.tolist()
+    assert parsed.sequences[0].times.tolist() == [moment.timestamp() for moment in moments]
     assert [record.cause for record in parsed.rejected] == ["missing_time"]
     assert parsed.counts.num_dated == 2
 
@@ -189,11 +189,11 @@ def test_a_lost_file_says_how_many_events_it_holds():
     ):
         with pytest.raises(MalformedFileError) as caught:
             _read(path, data)
-        assert count == caught.value.num_events
+        assert caught.value.num_events == count
 
 
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=12), min_size=1))
-def test_what_the_csv_module_writes_is_read_whole(texts: list[str]):
+def test_output_of_the_csv_module_is_read_completely(texts: list[str]):
     target = io.StringIO(newline="")
     writer = csv.writer(target)
     writer.writerows(

@@ -1,4 +1,4 @@
-"""Times as files write them; expected values come from Python's datetime and from hand."""
+"""Times as files write them. Expected values come from Python's datetime, or are hand-written."""
 
 import math
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,16 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.errors import ConfigError
-from mmtpp.data.sources.times import TimeFormat, Unread, read_times
+from mmtpp.data.sources.reader import InvalidValue
+from mmtpp.data.sources.time_format import TimeFormat
+from mmtpp.data.sources.times import read_times
 
 MOMENT = datetime(2024, 3, 30, 22, 7, 5, tzinfo=UTC)
 SECONDS = MOMENT.timestamp()
 
 
 def _read(*values: object, **form: object) -> list[float | str]:
-    """Each time, or the cause why it was not read."""
-    found = read_times(values, TimeFormat(**form)).values  # type: ignore[arg-type]
-    return [each.cause if isinstance(each, Unread) else each for each in found]
+    """Each time, or the cause why it is invalid."""
+    times = read_times(values, TimeFormat(**form)).values  # type: ignore[arg-type]
+    return [time.cause if isinstance(time, InvalidValue) else time for time in times]
 
 
 @pytest.mark.parametrize(
@@ -65,12 +67,12 @@ def test_local_times_are_those_of_zoneinfo_or_refused(naive: datetime, name: str
     text = naive.isoformat(sep=" ")
     zone = ZoneInfo(name)
     offsets = {naive.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1)}
-    [found] = _read(text, time_zone=name)
+    [seconds] = _read(text, time_zone=name)
     if len(offsets) > 1:  # clocks change: it occurs twice, or never
-        assert found == "ambiguous_time"
+        assert seconds == "ambiguous_time"
     else:
         expected = naive.replace(tzinfo=zone).timestamp()
-        assert expected == pytest.approx(found, abs=1e-6 + 4e-16 * abs(expected))
+        assert seconds == pytest.approx(expected, abs=1e-6 + 4e-16 * abs(expected))
 
 
 def test_an_hour_that_occurs_twice_or_never_is_refused():
@@ -91,8 +93,8 @@ def test_times_before_1970_and_negative_ones_are_times():
 
 
 def test_fractions_are_kept_to_the_microsecond():
-    found = _read("2024-03-30T22:07:05.123456789Z", "2024-03-30 22:07:05,25")
-    assert found == [SECONDS + 0.123456789, SECONDS + 0.25]
+    seconds = _read("2024-03-30T22:07:05.123456789Z", "2024-03-30 22:07:05,25")
+    assert seconds == [SECONDS + 0.123456789, SECONDS + 0.25]
 
 
 def test_dates_of_python_numpy_and_pandas():
@@ -104,7 +106,7 @@ def test_dates_of_python_numpy_and_pandas():
     assert _read(datetime(1970, 1, 1, 1), time_zone="Africa/Cairo") == [3600.0 - 7200.0]
 
 
-def test_day_and_month_are_told_apart_by_the_other_dates_of_the_file():
+def test_other_dates_of_the_file_decide_between_day_and_month():
     assert [
         datetime(2024, 2, 1, tzinfo=UTC).timestamp(),
         datetime(2024, 2, 13, tzinfo=UTC).timestamp(),
@@ -130,11 +132,11 @@ def test_day_and_month_are_told_apart_by_the_other_dates_of_the_file():
     ],
 )
 def test_numbers_that_look_like_dates_are_refused_with_the_setting(values: list, name: str):
-    found = read_times(values, TimeFormat()).values
-    assert {each.cause for each in found if isinstance(each, Unread)} == {"ambiguous_time"}
-    assert not [each for each in found if isinstance(each, float)]
-    assert f'source.columns.time_format = "{name}"' in found[0].detail  # type: ignore[union-attr]
-    assert [float(value) for value in values] == _read(*values, name="number")
+    times = read_times(values, TimeFormat()).values
+    assert {time.cause for time in times if isinstance(time, InvalidValue)} == {"ambiguous_time"}
+    assert not [time for time in times if isinstance(time, float)]
+    assert f'source.columns.time_format = "{name}"' in times[0].detail  # type: ignore[union-attr]
+    assert _read(*values, name="number") == [float(value) for value in values]
 
 
 def test_seconds_since_1970_in_a_file_that_should_have_minutes_are_refused():
@@ -154,7 +156,7 @@ def test_times_of_day_written_as_numbers_are_refused():
     assert set(_read(*map(int, clock))) == {"ambiguous_time"}
     assert set(_read(*(text.lstrip("0") or "0" for text in clock))) == {"ambiguous_time"}
     counters = [str(100_000 + 7 * step) for step in range(100)]
-    assert [float(value) for value in counters] == _read(*counters)
+    assert _read(*counters) == [float(value) for value in counters]
 
 
 def test_formats():
@@ -178,19 +180,19 @@ def test_formats():
     assert _read(1500, name="epoch_ms") == [1.5]
     assert _read("1500", name="epoch_ms", seconds_per_unit=60.0) == [1.5 / 60]
     assert _read("20240131", "2024-01-31", name="number") == [20240131.0, "unreadable_time"]
-    assert [time(0, 1, 30).minute * 60 + 30.0] == _read(time(0, 1, 30), name="duration")
+    assert _read(time(0, 1, 30), name="duration") == [90.0]
 
 
 def test_dates_without_a_year_follow_the_first():
     lines = ["Dec 31 23:59:59", "Jan  1 00:00:01", "Dec 31 23:59:59", "Feb 29 12:00:00"]
-    found = _read(*lines, name="%b %d %H:%M:%S", year=2023)
+    seconds = _read(*lines, name="%b %d %H:%M:%S", year=2023)
     expected = [
         datetime(2023, 12, 31, 23, 59, 59, tzinfo=UTC),
         datetime(2024, 1, 1, 0, 0, 1, tzinfo=UTC),
         datetime(2023, 12, 31, 23, 59, 59, tzinfo=UTC),
         datetime(2024, 2, 29, 12, tzinfo=UTC),
     ]
-    assert [each.timestamp() for each in expected] == found
+    assert seconds == [moment.timestamp() for moment in expected]
     assert _read("Mar 30 22:00:00") == ["ambiguous_time"]
 
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from mmtpp.core.errors import DataError
-from mmtpp.data.encode.type_names import chosen_types, unnamed_types
-from mmtpp.data.sources import make_reader
+from mmtpp.data.encode.type_names import choose_type_names, unnamed_types_error
+from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.types import TypeCodes, most_frequent, name_of
+from mmtpp.data.sources.type_codes import TypeCodes, order_names, type_name
 
 COLUMNS = Columns(time="t", type="k")
 
@@ -35,18 +35,18 @@ def _formats(values: list) -> dict[str, bytes]:
 
 
 def _parse(path: str, data: bytes, types: TypeCodes) -> ParsedFile:
-    return read_file(make_reader("columns", columns=COLUMNS), path, data, types=types)
+    return read_file(build_reader("columns", columns=COLUMNS), path, data, types=types)
 
 
-def _found(values: list, types: TypeCodes) -> list[tuple[list[int], list[str]]]:
+def _read_in_every_format(values: list, types: TypeCodes) -> list[tuple[list[int], list[str]]]:
     """Codes and causes of rejection in each format."""
-    parsed = [_parse(path, data, types) for path, data in _formats(values).items()]
+    parsed_files = [_parse(path, data, types) for path, data in _formats(values).items()]
     return [
         (
-            each.sequences[0].types.tolist() if each.sequences else [],
-            [record.cause for record in each.rejected],
+            parsed.sequences[0].types.tolist() if parsed.sequences else [],
+            [record.cause for record in parsed.rejected],
         )
-        for each in parsed
+        for parsed in parsed_files
     ]
 
 
@@ -65,19 +65,19 @@ def _found(values: list, types: TypeCodes) -> list[tuple[list[int], list[str]]]:
     ],
 )
 def test_every_format_gives_the_same_types(names, values, codes, causes):
-    for found in _found(values, TypeCodes(names)):
-        assert (codes, causes) == found
+    for actual in _read_in_every_format(values, TypeCodes(names)):
+        assert actual == (codes, causes)
 
 
 def test_integers_with_gaps_which_become_decimals_keep_their_names():
-    for codes, causes in _found([1, 2, None, 3], TypeCodes(("1", "2", "3"))):
+    for codes, causes in _read_in_every_format([1, 2, None, 3], TypeCodes(("1", "2", "3"))):
         assert (codes, causes) == ([0, 1, 2], ["missing_type"])
 
 
 def test_names_of_values():
-    assert [name_of(v) for v in (3, 3.0, "3", " 3.0 ", Decimal(3))] == ["3", "3", "3", "3", "3"]
-    assert [name_of(v) for v in (True, "007", "1.5")] == ["true", "007", "1.5"]
-    assert [name_of(v) for v in (None, "", " ", float("nan"), 1.7, [1])] == [None] * 6
+    assert [type_name(v) for v in (3, 3.0, "3", " 3.0 ", Decimal(3))] == ["3", "3", "3", "3", "3"]
+    assert [type_name(v) for v in (True, "007", "1.5")] == ["true", "007", "1.5"]
+    assert [type_name(v) for v in (None, "", " ", float("nan"), 1.7, [1])] == [None] * 6
 
 
 def test_rare_types_are_folded_and_counted():
@@ -92,19 +92,19 @@ def test_rare_types_are_folded_and_counted():
 
 def test_names_by_frequency_keep_known_codes_and_fold_the_rest():
     counts = {f"k{number:03d}": number + 1 for number in range(300)}
-    assert most_frequent(counts)[:2] == ("k299", "k298")
-    assert most_frequent(counts, known=("k005", "k007"))[:3] == ("k005", "k007", "k299")
-    folded = most_frequent(counts, folds_rare=True)
+    assert order_names(counts)[:2] == ("k299", "k298")
+    assert order_names(counts, known=("k005", "k007"))[:3] == ("k005", "k007", "k299")
+    folded = order_names(counts, folds_rare=True)
     assert (len(folded), folded[-1], folded[0]) == (256, "other", "k299")
-    assert most_frequent({"a": 1, "b": 1}, folds_rare=True) == ("a", "b")
-    full = most_frequent(counts, known=folded, folds_rare=True)
-    assert folded == full
+    assert order_names({"a": 1, "b": 1}, folds_rare=True) == ("a", "b")
+    full = order_names(counts, known=folded, folds_rare=True)
+    assert full == folded
 
 
 def test_too_many_types_say_what_folding_would_cost():
     counts = {f"k{number:03d}": 1 for number in range(300)}
     with pytest.raises(DataError, match=r"(?s)300 event types.*15\.0%.*source\.rare_types"):
-        chosen_types(counts, known=(), folds_rare=False, where="x")
-    error = unnamed_types({"b": 1, "a": 2}, where="x")
+        choose_type_names(counts, known=(), folds_rare=False, where="x")
+    error = unnamed_types_error({"b": 1, "a": 2}, where="x")
     assert 'source.types = ["a", "b"]' in str(error)
     assert 'source.types = "auto"' in str(error)

@@ -1,4 +1,4 @@
-"""``python -m mmtpp doctor``: what it finds on this machine, and in services that are not there."""
+"""``mmtpp doctor``: findings about this machine, and about services that do not run."""
 
 import json
 import stat
@@ -21,18 +21,18 @@ def _without_services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_all_is_well_on_a_machine_that_runs_these_tests(tmp_path: Path, capsys):
+def test_a_working_installation_has_no_failures(tmp_path: Path, capsys):
     (tmp_path / "runs").mkdir()
     assert main(["doctor", "--json", "--set", f"run.storage_uri={tmp_path / 'runs'}"]) == 0
-    found = {each["about"]: each for each in json.loads(capsys.readouterr().out)}
+    findings = {finding["about"]: finding for finding in json.loads(capsys.readouterr().out)}
     for about in ("python", "packages", "collectives", "run.storage_uri", "ray"):
-        assert (found[about]["status"], found[about]["fix"]) == ("ok", ""), found[about]
-    assert found["mlflow"]["status"] == "warning"  # a file in this folder
+        assert (findings[about]["status"], findings[about]["fix"]) == ("ok", ""), findings[about]
+    assert findings["mlflow"]["status"] == "warning"  # the default is a file in this folder
     assert list((tmp_path / "runs").iterdir()) == []
     assert not (tmp_path / "mlruns.db").exists()
 
 
-def test_what_would_stop_a_job_is_named_with_its_mending(tmp_path: Path, capsys):
+def test_failures_are_printed_with_their_fix(tmp_path: Path, capsys):
     blocked = tmp_path / "file"
     blocked.touch()
     arguments = ["--set", f"run.storage_uri={blocked}/runs", "--set", f"source.uri={tmp_path}/no"]
@@ -40,23 +40,23 @@ def test_what_would_stop_a_job_is_named_with_its_mending(tmp_path: Path, capsys)
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     for about in ("run.storage_uri", "source.uri"):
-        [place] = [at for at, line in enumerate(lines) if about in line]
-        assert lines[place].startswith("FAILURE")
-        assert "fix: " in lines[place + 1]
+        [index] = [number for number, line in enumerate(lines) if about in line]
+        assert lines[index].startswith("FAILURE")
+        assert "fix: " in lines[index + 1]
     assert "2 of " in captured.err
 
 
-def test_a_missing_or_old_package_is_found(monkeypatch: pytest.MonkeyPatch):
-    wanted = ["numpy>=99", "no-such-thing>=1", "torch>=2", 'absent>=1; extra == "local"']
-    monkeypatch.setattr(machine, "requires", lambda _: wanted)
-    found = list(machine.check_packages())
-    assert [each.status for each in found] == ["failure"] * 2
-    assert "numpy" in found[0].what
-    assert ">=99" in found[0].what
-    assert found[1].what.startswith("no-such-thing is missing")
+def test_a_missing_or_old_package_is_a_failure(monkeypatch: pytest.MonkeyPatch):
+    requirements = ["numpy>=99", "no-such-thing>=1", "torch>=2", 'absent>=1; extra == "local"']
+    monkeypatch.setattr(machine, "requires", lambda _: requirements)
+    findings = list(machine.check_packages())
+    assert [finding.status for finding in findings] == ["failure"] * 2
+    assert "numpy" in findings[0].what
+    assert ">=99" in findings[0].what
+    assert findings[1].what.startswith("no-such-thing is missing")
 
 
-def test_services_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_services_that_do_not_run_are_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     config = config_from_tree({"tracking": {"uri": "http://127.0.0.1:9"}})
     refused = services.check_mlflow(config)
     assert refused.status == "failure"
@@ -68,17 +68,17 @@ def test_services_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
     readable, address = services.check_ray()
-    assert ("warning", f"chmod 600 {token}") == (readable.status, readable.fix)
+    assert (readable.status, readable.fix) == ("warning", f"chmod 600 {token}")
     assert address.status == "failure"
     assert "RAY_API_SERVER_ADDRESS" in address.fix
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    monkeypatch.setattr(services, "RAY_S", 3)
-    *_, away = services.check_ray()
-    assert away.status == "failure"
-    assert "127.0.0.1:9" in away.what
+    monkeypatch.setattr(services, "RAY_TIMEOUT_S", 3)
+    *_, unreachable = services.check_ray()
+    assert unreachable.status == "failure"
+    assert "127.0.0.1:9" in unreachable.what
 
 
-def test_colours_are_for_terminals():
+def test_colours_are_printed_only_to_terminals():
     finding = Finding("gpu", "failure", "none", "buy one")
     assert "\033[31m" in as_text(finding, colours=True)
     assert "\033" not in as_text(finding, colours=False)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from scipy import integrate, optimize, stats
 
-from mmtpp.core.intervals import IntervalForecasts, IntervalRange
+from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalRange
 from mmtpp.evaluate.baselines import hawkes
 from mmtpp.evaluate.baselines.classical import baseline_targets
 from mmtpp.evaluate.baselines.hawkes import DECAYS, Hawkes, decayed_sums

@@ -1,4 +1,4 @@
-"""An event store in the formats of others, read by their own programs and by ours again."""
+"""An event store in the formats of other projects, read by their loaders and by this project."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.steps import SETTINGS, encode_shard
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """Three sequences, a split each, with two images and a text that is no ASCII."""
+    """Three sequences in the training split, with two images and texts that are not ASCII."""
     raw = tmp_path / "raw"
     raw.mkdir()
     for name, color in (("a", (250, 0, 0)), ("b", (0, 0, 250))):
@@ -43,44 +43,44 @@ def store(tmp_path: Path) -> str:
     totals = Totals()
     totals.add(counts)
     settings = EncodeSettings(**{**SETTINGS, "source_uri": str(raw)})
-    totals.manifest(settings, "request", "data-x", Vocabulary(tokenizer).hash).save(uri)
+    totals.build_manifest(settings, "request", "data-x", Vocabulary(tokenizer).hash).save(uri)
     return uri
 
 
-def test_hugging_face_datasets_loads_it(store: str, tmp_path: Path):
+def test_hugging_face_datasets_loads_the_folder(store: str, tmp_path: Path):
     folder = tmp_path / "out"
     assert main(["convert", store, str(folder), "--to", "datasets"]) == 0
-    found = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
-    rows = {row["sequence_id"]: row for row in found}
+    dataset = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
+    rows = {row["sequence_id"]: row for row in dataset}
     assert set(rows) == {"one", "two", "three"}
     assert rows["two"]["times"] == [4.0, 6.0, 8.0, 10.0]
     assert rows["two"]["types"] == [1, 2, 0, 1]
     assert rows["two"]["texts"] == ["two ü0", "two ü1", "two ü2", "two ü3"]
-    red, none, blue, again = rows["one"]["images"]
+    red, none, blue, red_again = rows["one"]["images"]
     assert none is None
-    assert red == again
+    assert red == red_again
     assert Image.open(folder / blue).getpixel((5, 5)) == (0, 0, 250)
-    assert len(list((folder / "images").rglob("*.png"))) == 2  # each frame once
-    # and back: the same sequences, as preparing would read them
+    assert len(list((folder / "images").rglob("*.png"))) == 2  # each image is written once
+    # the folder read back holds the same sequences
     data = mmtpp.load_sequences(str(folder), columns=COLUMNS)
-    originals = {each.sequence_id: each for each in mmtpp.load_sequences(store)}
+    originals = {sequence.sequence_id: sequence for sequence in mmtpp.load_sequences(store)}
     for sequence in data:
         original = originals.pop(sequence.sequence_id)
         assert original.times.tolist() == sequence.times.tolist()
         assert original.types.tolist() == sequence.types.tolist()
         assert original.texts == sequence.texts
-        for one, other in zip(original.images, sequence.images, strict=True):
-            assert (one is None) == (other is None)
-            if one and other:
-                pair = [mmtpp.load_image(each, image_px=56) for each in (one, other)]
+        for stored, exported in zip(original.images, sequence.images, strict=True):
+            assert (stored is None) == (exported is None)
+            if stored and exported:
+                pair = [mmtpp.load_image(image, image_px=56) for image in (stored, exported)]
                 assert (pair[0] == pair[1]).all()
     assert not originals
     with pytest.raises(DataError, match="not empty"):
         to_datasets(store, folder)
 
 
-def test_easytpp_loads_it(store: str, tmp_path: Path):
-    """By the schema of its own rows; and our reader has the same times again."""
+def test_the_json_has_the_schema_of_easytpp(store: str, tmp_path: Path):
+    """``datasets`` parses the rows, and this project's reader returns the same times."""
     folder = tmp_path / "out"
     assert main(["convert", store, str(folder), "--to", "easytpp"]) == 0
     rows = datasets.load_dataset(
@@ -92,14 +92,14 @@ def test_easytpp_loads_it(store: str, tmp_path: Path):
     assert set(rows["seq_len"]) == {4}
     assert set(rows["dim_process"]) == {3}
     assert json.loads((folder / "dev.json").read_text()) == []
-    again = mmtpp.load_sequences(str(folder / "train.json"), kind="easytpp")
-    kinds = sorted(each.types.tolist() for each in mmtpp.load_sequences(store))
-    assert sorted(each.types.tolist() for each in again) == kinds
-    assert again[0].times.tolist() == [0.0, 2.0, 4.0, 6.0]
+    read_back = mmtpp.load_sequences(str(folder / "train.json"), kind="easytpp")
+    types = sorted(sequence.types.tolist() for sequence in mmtpp.load_sequences(store))
+    assert sorted(sequence.types.tolist() for sequence in read_back) == types
+    assert read_back[0].times.tolist() == [0.0, 2.0, 4.0, 6.0]
 
 
-def test_easytpps_own_loader_reads_it(store: str, tmp_path: Path, monkeypatch):
-    """By EasyTPP itself, where the extra ``quality`` is installed."""
+def test_the_loader_of_easytpp_reads_the_json(store: str, tmp_path: Path, monkeypatch):
+    """With EasyTPP, if the extra ``quality`` is installed."""
     loading = pytest.importorskip("easy_tpp.preprocess", reason="pip install 'mmtpp[quality]'")
     from easy_tpp.config_factory import DataConfig
 

@@ -1,4 +1,4 @@
-"""``python -m mmtpp inspect``: figures by hand on a small set, and on real danmaku."""
+"""``mmtpp inspect``: figures computed by hand for a small data set, and real danmaku."""
 
 import json
 import re
@@ -17,7 +17,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def _write_events(folder: Path, *, names: bool = False) -> None:
-    """Two sequences: intervals 1, 1.5, 4 with two images, one missing; and a single wait of 2."""
+    """Two sequences: intervals 1, 1.5, 4 with two images, one missing; and one interval of 2."""
     (folder / "images").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "images" / "a.png")
 
@@ -47,7 +47,7 @@ def _inspect(tmp_path: Path, *arguments: str) -> dict:
     return json.loads(out.read_text())
 
 
-def test_figures_by_hand(tmp_path: Path, capsys):
+def test_figures_equal_those_computed_by_hand(tmp_path: Path, capsys):
     raw = tmp_path / "raw"
     _write_events(raw)
     report = _inspect(
@@ -63,9 +63,9 @@ def test_figures_by_hand(tmp_path: Path, capsys):
     assert (report["num_read"], report["num_events"], report["num_sequences"]) == (7, 6, 2)
     assert report["rejected_by_cause"] == {"missing_type": 1}
     assert tuple(report["rejected_examples"][0][key] for key in ("path", "row")) == ("two.json", 2)
-    # "two" stood in the wrong order; its declared waits are 0, and 9 is declared for 4
+    # the events of "two" are out of order and declare intervals of 0; "one" declares 9 for 4
     assert (report["num_reordered"], report["num_disagreeing"]) == (1, 2)
-    assert np.quantile([1, 1.5, 4, 2], QUANTILES).tolist() == report["interval"]
+    assert report["interval"] == np.quantile([1, 1.5, 4, 2], QUANTILES).tolist()
     assert report["types"] == {"0": 3, "1": 3}
     assert tuple(
         report[key] for key in ("num_events_with_image", "num_images", "num_images_missing")
@@ -73,11 +73,11 @@ def test_figures_by_hand(tmp_path: Path, capsys):
     assert report["num_distinct_texts"] == 2
     none, temporal, *_ = report["choices"]
     assert (none["strategy"], none["compressed"]) == ("none", 0.0)
-    # |1.5 - 1| < 1; |4 - 1.5|, |1 - 0| and |2 - 0| are not
+    # |1.5 - 1| < 1; |4 - 1.5|, |1 - 0| and |2 - 0| are at least 1
     assert (temporal["strategy"], temporal["compressed"]) == ("temporal", 1 / 6)
     text = report["text_tokens"][0]
-    assert [text] * len(QUANTILES) == report["text_tokens"]
-    # minimal: 4 time bytes, type, text, its end; every event of "one" shows its image
+    assert report["text_tokens"] == [text] * len(QUANTILES)
+    # minimal: 4 time bytes, the type, the text and its end; every event of "one" has an image
     image = 4 + 2
     assert none["tokens_per_event"] == pytest.approx((6 * (6 + text) + 4 * image) / 6)
     assert [row["style"] for row in report["styles"]] == ["paper", "compact", "minimal", "dense"]
@@ -86,8 +86,8 @@ def test_figures_by_hand(tmp_path: Path, capsys):
     assert "1 files missing" in printed
 
 
-def test_durations_and_dates_are_those_that_people_read(tmp_path: Path, capsys):
-    """Two waits: 2.5 and 3.5 days of 24 hours; quantiles between them are on a line."""
+def test_durations_and_dates_are_readable(tmp_path: Path, capsys):
+    """Two intervals, 2.5 and 3.5 days of 24 hours; quantiles are interpolated linearly."""
     raw, page = tmp_path / "raw", tmp_path / "page.html"
     raw.mkdir()
     times = ["2024-02-28 12:00:00", "2024-03-02 00:00:00", "2024-03-05 12:00:00"]
@@ -114,7 +114,7 @@ def test_durations_and_dates_are_those_that_people_read(tmp_path: Path, capsys):
     html = page.read_text()
     assert "from 2024-02-28 12:00:00 UTC to 2024-03-05 12:00:00 UTC" in html
     assert "<td>2.5 days</td>" in html
-    assert "<th>" not in html  # headers have a scope
+    assert "<th>" not in html  # every header has a scope
 
 
 class _Page(HTMLParser):
@@ -132,7 +132,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_loads_nothing_and_names_are_text(tmp_path: Path):
+def test_the_page_loads_no_resources_and_escapes_names(tmp_path: Path):
     raw = tmp_path / "raw"
     _write_events(raw, names=True)
     page = tmp_path / "page.html"
@@ -148,7 +148,7 @@ def test_the_page_loads_nothing_and_names_are_text(tmp_path: Path):
     assert all(link.startswith("#") for link in parsed.links)
 
 
-def test_real_danmaku_with_a_model_vocabulary(tmp_path: Path, real_data: Path):
+def test_real_danmaku_are_measured_with_the_vocabulary_of_a_model(tmp_path: Path, real_data: Path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "tokenizer.json").write_text(train_tokenizer(["哈哈哈"], size=512))
@@ -165,10 +165,10 @@ def test_real_danmaku_with_a_model_vocabulary(tmp_path: Path, real_data: Path):
         f"model.path={model}",
     )
     assert (report["num_files"], report["num_files_there"]) == (9, 92)
-    assert f"that of {model}" == report["vocabulary"]
+    assert report["vocabulary"] == f"the vocabulary of {model}"
     none, *rows = report["choices"]
     by_strategy = {row["strategy"]: row for row in rows}
-    # half the comments come within 0.2 s of a wait like the one before (README of the data: 475 s)
+    # about half of the intervals differ from the one before by less than 0.2 s
     assert 0.4 < by_strategy["temporal"]["compressed"] < 0.65
     assert by_strategy["hybrid"]["compressed"] < by_strategy["temporal"]["compressed"]
     assert by_strategy["temporal"]["events_per_context"] > 1.5 * none["events_per_context"]
@@ -183,14 +183,16 @@ def test_real_danmaku_with_a_model_vocabulary(tmp_path: Path, real_data: Path):
         (["--set", "windows.max_tokens=64"], "window"),
     ],
 )
-def test_errors_a_user_can_act_on(tmp_path: Path, capsys, arguments: list[str], problem: str):
+def test_errors_name_the_setting_to_change(
+    tmp_path: Path, capsys, arguments: list[str], problem: str
+):
     _write_events(tmp_path / "raw")
     assert main(["inspect", str(tmp_path / "raw"), *arguments]) == 1
     assert problem in capsys.readouterr().err
 
 
-def test_odd_sets_are_measured_too(tmp_path: Path, capsys):
-    """One event a sequence, one id in two files, an empty file, names that steer a terminal."""
+def test_unusual_data_sets_are_measured(tmp_path: Path, capsys):
+    """One event per sequence, an id in two files, an empty file, control characters in names."""
     raw = tmp_path / "raw"
     raw.mkdir()
     for name in ("mon", "tue"):
@@ -202,19 +204,19 @@ def test_odd_sets_are_measured_too(tmp_path: Path, capsys):
     report = _inspect(tmp_path, str(raw), "--kind", "columns", *arguments)
     assert (report["num_events"], report["interval"]) == (2, [])
     assert report["rejected_by_cause"] == {"malformed_file": 1}
-    assert "'a' is one" in report["hints"][1]
+    assert "for example 'a'" in report["hints"][1]
     assert "\x1b" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "arguments", [["--deltas", "-1"], ["--deltas", "x"], ["--max-files", "-3"]]
 )
-def test_arguments_are_checked(arguments: list[str], capsys):
+def test_wrong_arguments_are_refused(arguments: list[str], capsys):
     with pytest.raises(SystemExit):
         main(["inspect", "somewhere", *arguments])
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_a_place_that_is_not_there(tmp_path: Path, capsys):
+def test_a_missing_folder_is_named_in_the_error(tmp_path: Path, capsys):
     assert main(["inspect", str(tmp_path / "nowhere")]) == 1
     assert "nowhere" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.core.intervals import IntervalRange
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.card import as_card, write_merged_card
 from mmtpp.model.record import Answers
 

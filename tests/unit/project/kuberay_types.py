@@ -1,6 +1,6 @@
-"""KubeRay's resources as its CRD reference describes them (v1.6, ray.io/v1).
+"""Types of KubeRay's resources, from its CRD reference (v1.6, ray.io/v1).
 
-An unknown field, which a Kubernetes API server would drop in silence, is an error here.
+An unknown field is an error here; a Kubernetes API server would drop it silently.
 """
 
 from typing import Annotated, Any, Literal
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Labels = dict[str, str]
-Pod = dict[str, Any]  # checked against Kubernetes' own schema
+Pod = dict[str, Any]  # validated with the schema of Kubernetes
 
 
 class Strict(BaseModel):

@@ -1,4 +1,4 @@
-"""The cluster files: accepted by Ray's own loader, without secrets, closed to strangers."""
+"""The cluster files: Ray's loader accepts them, they hold no secrets and open no port to all."""
 
 import ast
 import json
@@ -46,7 +46,7 @@ def test_ray_accepts_the_file_and_sees_data_and_gpu_groups(name):
     }
 
 
-def test_own_machines_are_all_used_and_carry_their_labels():
+def test_on_premises_machines_are_all_used_and_labelled():
     config = _load("cluster/on_prem.yaml")
     (kind,) = config["available_node_types"].values()
     assert len(config["provider"]["worker_ips"]) == kind["min_workers"] == kind["max_workers"]
@@ -54,8 +54,8 @@ def test_own_machines_are_all_used_and_carry_their_labels():
     assert "--labels=" in config["worker_start_ray_commands"][-1]
 
 
-def test_clouds_differ_only_where_they_must():
-    """The Google file drifts from the Amazon one unseen otherwise."""
+def test_the_files_of_both_clouds_agree():
+    """Keeps the file for Google Cloud in step with the file for AWS."""
     aws, gcp = (yaml.safe_load((ROOT / name).read_text()) for name in FILES[:2])
     same = {
         "cluster_name",
@@ -69,29 +69,29 @@ def test_clouds_differ_only_where_they_must():
         "head_start_ray_commands",
     }
     assert {key: aws[key] for key in same} == {key: gcp[key] for key in same}
-    ours = [each.replace("[aws,", "[gcp,") for each in aws["setup_commands"]]
-    assert gcp["setup_commands"][: len(ours)] == ours
+    expected = [command.replace("[aws,", "[gcp,") for command in aws["setup_commands"]]
+    assert gcp["setup_commands"][: len(expected)] == expected
     for name, kind in aws["available_node_types"].items():
         for key in ("labels", "min_workers", "max_workers"):
             assert kind.get(key) == gcp["available_node_types"][name].get(key)
 
 
 def _imported(folder: Path) -> set[str]:
-    """Packages that a folder's modules import when they are loaded, without Python's and Ray."""
-    found: set[str] = set()
+    """Packages that the modules of a folder import at the top level, except Python's and Ray."""
+    packages: set[str] = set()
     for path in folder.glob("*.py"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                packages |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.partition(".")[0])
-    return found - sys.stdlib_module_names - {"ray"}
+                packages.add(node.module.partition(".")[0])
+    return packages - sys.stdlib_module_names - {"ray"}
 
 
 @pytest.mark.parametrize(
-    ("cloud", "brought"),
+    ("cloud", "provided"),
     [
-        # what each package of the extra brings along is by its metadata
+        # modules that each package of the extra installs
         ("aws", {"boto3": {"boto3", "botocore"}}),
         (
             "gcp",
@@ -103,44 +103,48 @@ def _imported(folder: Path) -> set[str]:
         ),
     ],
 )
-def test_heads_have_what_rays_autoscaler_asks_of_the_cloud(cloud: str, brought: dict):
+def test_heads_have_the_packages_that_rays_autoscaler_imports(cloud: str, provided: dict):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = project["optional-dependencies"][cloud]
-    assert {re.split(r"[><=]", each)[0] for each in extra} == set(brought)
+    assert {re.split(r"[><=]", requirement)[0] for requirement in extra} == set(provided)
     needed = _imported(Path(ray.__file__).parent / "autoscaler" / "_private" / cloud)
-    base = {"cryptography", "packaging"}  # of Ray's `default`, and our own
-    assert needed <= set().union(*brought.values(), base), needed
+    base = {"cryptography", "packaging"}  # requirements of ray[default] and of this project
+    assert needed <= set().union(*provided.values(), base), needed
     pinned = (ROOT / "constraints.txt").read_text()
-    assert all(f"\n{each}==" in pinned for each in brought)
+    assert all(f"\n{package}==" in pinned for package in provided)
     name = {"aws": "ray_cluster.yaml", "gcp": "cluster/gcp.yaml"}[cloud]
-    assert any(f"'.[{cloud}," in each for each in _load(name)["setup_commands"])
+    assert any(f"'.[{cloud}," in command for command in _load(name)["setup_commands"])
 
 
-def test_the_head_may_start_what_the_file_names_and_nothing_else():
+def test_the_head_may_start_only_the_machines_of_the_file():
     config = _load("ray_cluster.yaml")
     policy = json.loads((ROOT / "cluster" / "aws" / "head.json").read_text())
-    (start,) = (each for each in policy["Statement"] if each["Sid"] == "StartMachinesOfTheFile")
-    asked = start["Condition"]["StringEquals"]
+    (start,) = (
+        statement
+        for statement in policy["Statement"]
+        if statement["Sid"] == "StartMachinesOfTheFile"
+    )
+    condition = start["Condition"]["StringEquals"]
     workers = [kind for name, kind in config["available_node_types"].items() if name != "head"]
-    assert sorted(asked["ec2:InstanceType"]) == sorted(
+    assert sorted(condition["ec2:InstanceType"]) == sorted(
         {kind["node_config"]["InstanceType"] for kind in workers}
     )
-    assert asked["aws:RequestTag/ray-cluster-name"] == config["cluster_name"]
+    assert condition["aws:RequestTag/ray-cluster-name"] == config["cluster_name"]
     unbounded = [
-        each["Sid"]
-        for each in policy["Statement"]
-        if each["Resource"] == "*" and not each["Sid"].startswith("See")
+        statement["Sid"]
+        for statement in policy["Statement"]
+        if statement["Resource"] == "*" and not statement["Sid"].startswith("See")
     ]
     assert not unbounded
 
 
-def test_a_wrong_key_would_be_noticed(cluster):
+def test_an_unknown_key_is_refused(cluster):
     with pytest.raises(Exception, match="max_wrkers"):
         validate_config({**cluster, "max_wrkers": 3})
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_secret_and_nothing_open_is_in_the_file(name):
+def test_the_file_holds_no_secret_and_opens_no_port(name):
     text = (ROOT / name).read_text()
     assert not re.search(
         r"AKIA[0-9A-Z]{16}|aws_secret_access_key: |BEGIN [A-Z ]*PRIVATE KEY|password", text, re.I

@@ -1,6 +1,6 @@
-"""What the demo shows of its jobs' logs."""
+"""The lines of the jobs' logs that the demo prints."""
 
-from cluster.demo import OF_A_JOB, OF_A_SWEEP
+from cluster.demo import JOB_LINES, SWEEP_LINES
 
 LINES = {
     "13:44:08 INFO mmtpp.train.launch: 40 steps": (True, False),
@@ -14,6 +14,6 @@ LINES = {
 }
 
 
-def test_a_job_shows_its_steps_and_a_sweep_its_trials():
-    for line, shown in LINES.items():
-        assert (bool(OF_A_JOB.search(line)), bool(OF_A_SWEEP.search(line))) == shown, line
+def test_a_job_prints_its_steps_and_a_sweep_its_trials():
+    for line, printed in LINES.items():
+        assert (bool(JOB_LINES.search(line)), bool(SWEEP_LINES.search(line))) == printed, line

@@ -1,4 +1,4 @@
-"""Commands in the documentation: programs, options, files, targets and settings that exist."""
+"""The programs, options, files, targets and settings in documented commands exist."""
 
 import argparse
 import importlib
@@ -13,7 +13,7 @@ from ray.scripts.scripts import cli
 
 from mmtpp.cli.jobs import JOBS
 from mmtpp.cli.main import TOOLS
-from mmtpp.config.flat import flat_settings
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
 
 ROOT = Path(__file__).parents[3]
@@ -23,33 +23,34 @@ PAGES = [
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 ]
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-OPEN_KEYS = ("store.machine_labels.", "training.machine_labels.")  # whose last part is the user's
+OPEN_KEYS = ("store.machine_labels.", "training.machine_labels.")  # the user chooses the last part
 
 
 def _commands(page: Path) -> list[list[str]]:
     """Words of each command in the page's shell blocks."""
-    found = []
+    commands = []
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             for part in re.split(r"&&|;|\|\|", line.split(" #")[0].split("<!--")[0]):
                 try:
                     words = shlex.split(part)
-                except ValueError:  # a quotation that a separator cut
+                except ValueError:  # the split cut a quoted string
                     continue
-                found += [words] if words else []
-    return found
+                commands += [words] if words else []
+    return commands
 
 
 def _check_ray(words: list[str]) -> None:
     command: click.Command = cli
-    rest = words[1:]
+    arguments = words[1:]
     while isinstance(command, click.Group):
-        name = rest.pop(0)
+        name = arguments.pop(0)
         group = job_cli_group if name == "job" and command is cli else command.commands.get(name)
         assert group is not None, f"no such command of ray: {words}"
         command = group
-    options = {each for parameter in command.params for each in parameter.opts}
-    for word in rest[: rest.index("--")] if "--" in rest else rest:
+    options = {option for parameter in command.params for option in parameter.opts}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for word in arguments[:end]:
         if word.startswith("--"):
             assert word.split("=")[0] in options, f"no such option of ray: {word} in {words}"
 
@@ -78,7 +79,7 @@ def _check_settings(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_name_what_exists(page: Path):
+def test_documented_commands_are_valid(page: Path):
     for words in _commands(page):
         program = words[0]
         if program == "ray":
@@ -97,7 +98,7 @@ def test_commands_name_what_exists(page: Path):
         _check_settings(words)
 
 
-def test_a_wrong_command_would_be_noticed():
+def test_a_wrong_command_fails():
     with pytest.raises(AssertionError, match="--working-dri"):
         _check_ray(["ray", "job", "submit", "--working-dri", "."])
     with pytest.raises(AssertionError, match="no such command"):

@@ -1,19 +1,25 @@
-"""The direction of imports, held as a table; a lazy import counts too."""
+"""The direction of imports between packages, as a table.
+
+Lazy imports count, and so does dynamic loading: a module that is named in a string.
+"""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
 PROJECT = "mmtpp"
-OWN = {
+INTERNAL = {
     "core": set(),
     "config": {"core"},
     "storage": {"core"},
-    "track": {"core", "config", "storage"},
+    "track": {"core", "config", "storage", "api.mlflow_model"},
     "runtime": {"core", "config"},
     "model": {"core", "config", "storage"},
     "experiments": {"core", "config"},
@@ -47,6 +53,8 @@ OWN = {
         "exchange",
         "sweep",
         "train",
+        "evaluate",
+        "predict",
     },
 }
 THIRD_PARTY = {
@@ -120,35 +128,121 @@ PUBLIC = {
     "mmtpp.predict.next_event",
 }
 FILES = sorted((ROOT / PROJECT).rglob("*.py"))
+PACKAGES = [path for path in FILES if path.name == "__init__.py"]
+MODULE_NAME = re.compile(rf"{PROJECT}(\.\w+)+")
+# a string of source code, such as the one that MLflow runs to load a logged model
+IMPORT_IN_STRING = re.compile(rf"^(?:from|import) ({PROJECT}(?:\.\w+)+)", re.MULTILINE)
+LOADERS = {"__init__.py", "cli/jobs.py", "cli/main.py"}  # files that import a module by a variable
+
+
+def _exists(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def _loads(node: ast.AST) -> bool:
+    """Whether a call is ``import_module(...)`` or ``importlib.import_module(...)``."""
+    if not isinstance(node, ast.Call):
+        return False
+    function = node.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name in ("import_module", "__import__")
+
+
+def _dynamic_imports(tree: ast.AST) -> Iterator[str]:
+    """Names of modules in strings: arguments of ``import_module``, tables, source code.
+
+    A name of two parts counts only if it is a package: ``mmtpp.run`` is a tag in MLflow.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _loads(node) and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if MODULE_NAME.fullmatch(node.value) and (
+                node.value.count(".") > 1 or _exists(node.value)
+            ):
+                yield node.value
+            yield from IMPORT_IN_STRING.findall(node.value)
 
 
 def _imports(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    names = set(_dynamic_imports(tree))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
-    return found
+            names.add(node.module or "")
+    return names
+
+
+def _check_imports(layer: str, names: set[str]) -> None:
+    for name in names:
+        top, _, module = name.partition(".")
+        if top == PROJECT:
+            within = module.split(".")[0] == layer
+            allowed = any(
+                module == entry or module.startswith(f"{entry}.") for entry in INTERNAL[layer]
+            )
+            assert within or allowed, f"{layer} may not import {name}"
+            assert _exists(name), f"{layer} imports {name}, which does not exist"
+        elif top not in sys.stdlib_module_names:
+            assert top in THIRD_PARTY[layer], f"{layer} may not import {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_imports_only_what_its_layer_may(path: Path):
     parts = path.relative_to(ROOT / PROJECT).with_suffix("").parts
-    layer = parts[0]
     if len(parts) == 1:
         commands = {"__init__": PUBLIC, "__main__": MAIN}
-        assert _imports(path) == commands[layer]
-        return
-    for name in _imports(path):
-        top, _, rest = name.partition(".")
-        if top == PROJECT:
-            within = rest.split(".")[0] == layer
-            allowed = any(rest == own or rest.startswith(own + ".") for own in OWN[layer])
-            assert within or allowed, f"{layer} may not import {name}"
-        elif top not in sys.stdlib_module_names:
-            assert top in THIRD_PARTY[layer], f"{layer} may not import {name}"
+        assert _imports(path) == commands[parts[0]]
+    else:
+        _check_imports(parts[0], _imports(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_tables_of_commands_and_names_load_modules_by_a_variable(path: Path):
+    by_variable = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and _loads(node)
+        and not isinstance(node.args[0], ast.Constant)
+    ]
+    assert not by_variable or str(path.relative_to(ROOT / PROJECT)) in LOADERS
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ('TABLE = {"evaluate": "mmtpp.train.launch"}', "may not import mmtpp.train.launch"),
+        ('import_module("mmtpp.train.launch")', "may not import mmtpp.train.launch"),
+        ('importlib.import_module("torch")', "may not import torch"),
+        ('CODE = """\nfrom mmtpp.sweep.trial import x\n"""', "may not import mmtpp.sweep.trial"),
+        ('TABLE = ["mmtpp.core.no_such_module"]', "does not exist"),
+    ],
+)
+def test_a_wrong_dynamic_import_fails(code: str, message: str):
+    names = set(_dynamic_imports(ast.parse(code)))
+    with pytest.raises(AssertionError, match=re.escape(message)):
+        _check_imports("config", names)
+
+
+def test_tags_of_mlflow_are_no_imports():
+    assert not list(_dynamic_imports(ast.parse('TAGS = {"mmtpp.run": "", "mmtpp.job": ""}')))
+
+
+def test_no_two_modules_share_a_file_name():
+    counts = Counter(path.name for path in FILES if path.stem not in ("__init__", "__main__"))
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_every_package_says_in_one_sentence_why_it_exists(path: Path):
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert len(re.findall(r"[.!?](?:\s|$)", text)) == 1
+    assert text.endswith(".")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.py")), ids=lambda p: p.name)
@@ -166,14 +260,14 @@ def test_entry_points_hold_no_logic(path: Path):
         ("mmtpp", "numpy pydantic pyarrow torch ray transformers mlflow deepspeed"),
         ("mmtpp.core.template, mmtpp.config.load", "torch ray transformers mlflow deepspeed"),
         ("mmtpp.data.prepare", "torch deepspeed transformers mlflow"),
-        # what drivers and Ray Train's controller import
+        # the modules that drivers and Ray Train's controller import
         ("mmtpp.train.launch, mmtpp.train.entry", "deepspeed transformers peft matplotlib"),
         ("mmtpp.sweep.trial", "deepspeed transformers peft matplotlib"),
     ],
 )
 def test_light_layers_load_nothing_heavy(modules: str, absent: str):
     code = f"import {modules}, sys; print(*sorted(set('{absent}'.split()) & set(sys.modules)))"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == ""
+    assert process.stdout.strip() == ""

@@ -1,6 +1,6 @@
-"""The neural baselines of the quality benchmark: what they may see, and what their errors mean.
+"""The neural baselines of the quality benchmark: causality and the error of their predictions.
 
-They need EasyTPP, which is an extra: ``pip install -e .[quality] -c constraints.txt``.
+The tests need EasyTPP, an extra: ``pip install -e .[quality] -c constraints.txt``.
 """
 
 import json
@@ -19,13 +19,13 @@ pytest.importorskip("easy_tpp", reason="EasyTPP is not installed: pip install -e
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_later_event_changes_no_earlier_likelihood(model: str, seed: int):
+def test_later_events_do_not_change_earlier_likelihoods(model: str, seed: int):
     assert effect_of_later_events(model, seed=seed) < MAX_EFFECT
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_model_that_sees_the_future_is_found(seed: int):
-    """ANHN of EasyTPP 0.3.0 does, and is not among the baselines."""
+def test_a_model_that_sees_the_future_is_detected(seed: int):
+    """ANHN of EasyTPP 0.3.0 uses later events, so it is not a baseline."""
     assert "ANHN" not in MODELS
     assert effect_of_later_events("ANHN", seed=seed) > 10 * MAX_EFFECT
 
@@ -47,8 +47,11 @@ def _exponential(num_sequences: int, seed: int) -> list:
 
 @pytest.fixture(scope="module")
 def exponential() -> dict:
-    """Independent exponential intervals of mean 10: nothing predicts better than the mean, whose
-    RMSE is 10; a single draw from the true distribution has 14.1."""
+    """Independent exponential intervals with mean 10.
+
+    The best prediction is the mean, with an RMSE of 10; one draw from the true distribution has an
+    RMSE of 14.1.
+    """
     parts = {"train": 200, "validation": 20, "test": 20}
     return {"num_types": 2, "tick": 1e-6} | {
         part: _exponential(size, seed) for seed, (part, size) in enumerate(parts.items())
@@ -56,25 +59,25 @@ def exponential() -> dict:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_error_is_of_the_mean_of_many_draws(model: str, exponential: dict):
-    # ODETPP trains one epoch in a second
-    done = _trial(model, exponential, seconds=12.0 if model == "ODETPP" else 2.0)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+def test_the_error_is_that_of_the_mean_of_many_draws(model: str, exponential: dict):
+    # ODETPP needs about a second per epoch
+    process = _trial(model, exponential, seconds=12.0 if model == "ODETPP" else 2.0)
+    assert process.returncode == 0, process.stderr[-2000:]
+    metrics = json.loads(process.stdout.splitlines()[-1])
     assert DRAWS >= 100
-    assert found["draws"] == DRAWS
-    assert 1 <= found["best_epoch"] <= found["epochs"]
-    assert found["targets"] == 20 * 39
+    assert metrics["draws"] == DRAWS
+    assert 1 <= metrics["best_epoch"] <= metrics["epochs"]
+    assert metrics["targets"] == 20 * 39
     intervals = np.concatenate([np.diff(times) for times, _ in exponential["test"]])
-    of_the_mean = np.sqrt(np.mean((intervals - 10.0) ** 2))
-    one_draw = np.sqrt(np.mean((intervals - 10.0) ** 2) + 10.0**2)
-    assert found["time/rmse"] < 0.6 * of_the_mean + 0.4 * one_draw
-    # the entropy of the intervals and of the types; after 2 s of training
+    rmse_of_mean = np.sqrt(np.mean((intervals - 10.0) ** 2))
+    rmse_of_one_draw = np.sqrt(np.mean((intervals - 10.0) ** 2) + 10.0**2)
+    assert metrics["time/rmse"] < 0.6 * rmse_of_mean + 0.4 * rmse_of_one_draw
+    # a lower bound after 2 s of training: the entropy of the intervals and of the types
     entropy = 1 + np.log(10.0) + np.log(2)
-    assert found["joint/nll_nats_per_event"] > entropy - 0.1
+    assert metrics["joint/nll_nats_per_event"] > entropy - 0.1
 
 
 def test_a_trial_of_a_model_that_sees_the_future_fails(exponential: dict):
-    done = _trial("ANHN", exponential)
-    assert done.returncode != 0
-    assert "ANHN: a later event changes the likelihood of earlier ones" in done.stderr
+    process = _trial("ANHN", exponential)
+    assert process.returncode != 0
+    assert "ANHN: later events change the likelihood of earlier events" in process.stderr

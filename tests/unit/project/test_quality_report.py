@@ -1,4 +1,4 @@
-"""The tables of the quality benchmark: trials run again, and errors of one random draw."""
+"""The tables of the quality benchmark: repeated trials, and errors of one random draw."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def _write(path: Path, records: list[dict]) -> None:
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
 
-def test_a_trial_of_one_draw_is_run_again_and_its_last_line_counts(tmp_path: Path):
+def test_a_trial_of_one_draw_is_repeated_and_its_last_line_counts(tmp_path: Path):
     path = tmp_path / "results.jsonl"
     trial = Trial("lines", "neural", "NHP", 0)
     for draws in (None, 1.0):
@@ -51,7 +51,7 @@ def test_errors_of_one_draw_are_marked():
     ]
     rows = {line.split(" | ")[0]: line for line in _table("lines", records).splitlines()}
     assert rows["| NHP"] == "| NHP | 1 |  | 12 | 1.000 | 3.013 † | 0.500 † |"
-    # its types come from the history, without a draw
+    # IntensityFree predicts types from the history, without a draw
     assert rows["| IntensityFree"] == "| IntensityFree | 1 |  | 12 | 1.000 | 2.500 † | 0.500 |"
     assert rows["| S2P2"] == "| S2P2 | 1 |  | 12 | 1.000 | 1.764 | 0.500 |"
     assert rows["| hawkes"] == "| hawkes | 1 |  |  | 1.000 | 1.800 | 0.500 |"
@@ -61,7 +61,7 @@ def test_errors_of_one_draw_are_marked():
     assert "one random sample" not in _table("lines", records[2:])
 
 
-def test_the_published_results_say_how_many_draws_they_have():
+def test_the_committed_results_record_their_number_of_draws():
     path = Path(__file__).parents[3] / "benchmarks" / "quality" / "results.jsonl"
     neural = [record for record in read_records(path) if record["kind"] == "neural"]
     assert len(neural) > 0

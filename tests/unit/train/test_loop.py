@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmtpp.core.scores import LossSums
+from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.train import loop
 from mmtpp.train.checkpoint import BEST_BY, Progress
@@ -34,7 +34,7 @@ class _Telemetry:
 
 def _losses(step: int) -> LossSums:
     """One label whose loss is the number of the step."""
-    return LossSums.of(np.array([float(step)]), np.array([int(Modality.TIME)]))
+    return LossSums.from_labels(np.array([float(step)]), np.array([int(Modality.TIME)]))
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""Settings of evaluation, of generated texts and of forecasts."""
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from mmtpp.config.section import Section
+from mmtpp.config.shapes import Shapes
+
+
+class Evaluation(Section):
+    """Scoring on held-out sequences."""
+
+    split: Annotated[Literal["validation", "test"], Shapes.EVALUATION] = "test"
+    """Held-out split that is scored."""
+    max_sequences: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
+    """Number of held-out sequences to score, in order of their ids; 0 scores all of them."""
+    overlap_fraction: Annotated[float, Field(ge=0, le=0.9), Shapes.RUN, Shapes.EVALUATION] = 0.5
+    """Share of a window that is unscored context, 0 to 0.9. It gives every target a history."""
+    targets_delta: Annotated[NonNegativeFloat, Shapes.RUN, Shapes.EVALUATION] = 0.0
+    """Delta of ``temporal`` compression that selects the scored events: only events that it keeps
+    are scored. To compare several deltas on the same events, set it to the largest; 0 scores
+    all events."""
+    batch_windows: Annotated[PositiveInt, Shapes.NOTHING] = 8
+    """Number of windows that a task scores before it reports, above 0."""
+    futures: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
+    """Number of futures sampled from each origin, for the metrics of long horizons; 0 samples
+    none."""
+    horizon: Annotated[NonNegativeFloat, Shapes.EVALUATION] = 0.0
+    """Length of a sampled future, in the source's time unit; above 0 if ``futures`` is above 0."""
+    origins: Annotated[PositiveInt, Shapes.EVALUATION] = 4
+    """Number of events per held-out sequence at which futures begin, evenly spaced, above 0."""
+    max_future_events: Annotated[PositiveInt, Shapes.EVALUATION] = 50
+    """Maximum number of events in one sampled future, above 0. Futures that reach it before the
+    horizon are truncated and counted in ``horizon/cut_futures``."""
+    written_texts: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
+    """Approximate number of targets, drawn at random, whose texts are generated as well as scored;
+    0 generates none."""
+
+    @model_validator(mode="after")
+    def _has_horizon(self) -> "Evaluation":
+        if self.futures and not self.horizon:
+            raise ValueError("futures need a horizon above 0")
+        return self
+
+
+class Generation(Section):
+    """Generated texts and answers; every token is the most likely one."""
+
+    max_tokens: Annotated[PositiveInt, Shapes.EVALUATION, Shapes.PREDICTION] = 64
+    """Maximum length of a generated text, in tokens, above 0. Longer texts are truncated."""
+    min_tokens: Annotated[NonNegativeInt, Shapes.EVALUATION, Shapes.PREDICTION] = 0
+    """Minimum length of a generated text, in tokens, at most ``max_tokens``."""
+    repetition_penalty: Annotated[float, Field(ge=1), Shapes.EVALUATION, Shapes.PREDICTION] = 1.0
+    """Divisor of the odds of tokens that the text already contains, at least 1; 1 is no penalty."""
+    no_repeat_ngram: Annotated[NonNegativeInt, Shapes.EVALUATION, Shapes.PREDICTION] = 0
+    """Length of the token sequences that occur at most once in a text; 0 allows repetition."""
+
+    @model_validator(mode="after")
+    def _can_end(self) -> "Generation":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens must not be above max_tokens")
+        return self
+
+
+class Prediction(Section):
+    """Forecasts of the next event."""
+
+    format: Annotated[Literal["parquet", "jsonl"], Shapes.PREDICTION] = "parquet"
+    """File format of the forecasts."""
+    quantiles: Annotated[
+        tuple[float, ...], Field(strict=False, min_length=1), Shapes.PREDICTION
+    ] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    """Levels of the interval's quantiles, above 0 and below 1, increasing."""
+    sequences_per_file: Annotated[PositiveInt, Shapes.PREDICTION] = 10_000
+    """Number of sequences whose forecasts are in one file, above 0."""
+    futures: Annotated[NonNegativeInt, Shapes.PREDICTION] = 0
+    """Number of futures sampled for each sequence, event by event; 0 samples none."""
+    horizon: Annotated[NonNegativeFloat, Shapes.PREDICTION] = 0.0
+    """Length of a future after the last event, in the source's time unit, at least 0. 0: only
+    ``max_future_events`` ends a future."""
+    max_future_events: Annotated[PositiveInt, Shapes.PREDICTION] = 20
+    """Maximum number of events in one sampled future, above 0. Futures that reach it before the
+    horizon are truncated."""
+    text: Annotated[bool, Shapes.PREDICTION] = False
+    """Whether the next event's text is generated, at its median time and without an image."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Prediction":
+        levels = (0.0, *self.quantiles, 1.0)
+        if any(low >= high for low, high in pairwise(levels)):
+            raise ValueError("quantiles must increase, above 0 and below 1")
+        return self

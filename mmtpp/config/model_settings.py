@@ -1,0 +1,43 @@
+"""Settings of the model."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from mmtpp.config.section import Fraction, Section, Uri
+from mmtpp.config.shapes import Shapes
+
+
+class Model(Section):
+    """The backbone."""
+
+    preset: Annotated[Literal["tiny", "3b", "7b"], Shapes.RUN] = "tiny"
+    """Size of the backbone. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and ``7b``
+    are Qwen2.5-VL and need ``model.path``."""
+    path: Annotated[Uri, Shapes.RUN] = ""
+    """Folder with weights and tokenizer (Hugging Face layout): a local path, s3:// or
+    hf://OWNER/NAME@COMMIT. Empty: a new ``tiny``."""
+    adapter: Annotated[Uri, Shapes.RUN] = ""
+    """Folder of a PEFT adapter for ``model.path``, from which ``pretrain`` and ``finetune``
+    continue. Empty: no adapter."""
+    tokenizer_size: Annotated[int, Field(ge=512, le=65536), Shapes.STORE] = 1536
+    """Number of entries of the byte-level BPE that ``prepare`` trains for a new ``tiny``, 512 to
+    65536."""
+    tiny_width: Annotated[int, Field(ge=24, le=3072, multiple_of=24), Shapes.RUN] = 96
+    """Width of the language model of a new ``tiny``, a multiple of 24 up to 3072. A folder of
+    weights has its own width."""
+    tiny_layers: Annotated[int, Field(ge=1, le=64), Shapes.RUN] = 3
+    """Number of layers of the language model of a new ``tiny``, 1 to 64."""
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], Shapes.RUN] = "auto"
+    """Number format in which the model computes. ``auto``: bfloat16 on GPUs, float32 on CPUs."""
+
+
+class Lora(Section):
+    """Low-rank adaptation of the language model."""
+
+    rank: Annotated[NonNegativeInt, Shapes.RUN] = 16
+    """Rank of the LoRA matrices; 0 trains all parameters."""
+    alpha: Annotated[PositiveInt, Shapes.RUN] = 64
+    """Numerator of LoRA's scale, above 0: the update is scaled by alpha / rank."""
+    dropout: Annotated[Fraction, Shapes.RUN] = 0.1
+    """Probability of dropout before the first LoRA matrix, 0 to below 1."""

@@ -1,0 +1,252 @@
+"""The three steps of ``encode`` as Ray Data jobs over the shards of a source."""
+
+import json
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
+
+from mmtpp.core.errors import ClusterError, DataError, error_from_json
+from mmtpp.data.encode.decode_step import DecodeImages
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.finish_step import FinishShard
+from mmtpp.data.encode.read_step import ReadShard
+from mmtpp.data.encode.shard_output import ShardReading
+from mmtpp.data.encode.shards import Shard
+from mmtpp.data.encode.totals import Totals, ids_with_hashes
+from mmtpp.data.encode.type_names import CountTypes, choose_type_names
+from mmtpp.data.store.layout import COUNTS, IMAGES_PER_BLOCK, PENDING, block_file, shard_file
+from mmtpp.runtime.machines import machines
+from mmtpp.runtime.progress import Progress
+from mmtpp.storage.paths import ahead, exists, join, list_files, read_bytes, write_bytes
+
+logger = logging.getLogger(__name__)
+
+# Ray Data needs about 0.15 s to give a free process its next task. A task therefore holds several
+# items where there are enough items for all processes.
+ITEMS_PER_TASK = 4
+TASKS_PER_PROCESS = 4
+MAX_TASKS = 4096  # in one Ray Data job
+MAX_RETRIES = 8  # of a task whose process or machine dies
+READS_IN_FLIGHT = 16
+TYPES_FILE = "types.json"
+
+
+class EncodePipeline:
+    """The steps of one ``encode``. Each step does only the tasks that are not done yet.
+
+    Args:
+        settings: Source and content of the store.
+        folder: URI of the data folder.
+        max_workers: Number of processes; 0 uses every CPU of the cluster.
+        machine_labels: Ray labels of the machines that do the work; empty for any machine.
+    """
+
+    def __init__(
+        self,
+        settings: EncodeSettings,
+        folder: str,
+        max_workers: int,
+        machine_labels: Mapping[str, str],
+    ) -> None:
+        self._settings, self._folder = settings, folder
+        self._max_workers, self._machine_labels = max_workers, machine_labels
+
+    def find_types(self, shards: list[Shard], known: Sequence[str]) -> tuple[str, ...]:
+        """Type names for ``source.types = "auto"``, counted once and stored in the data folder.
+
+        Args:
+            shards: All shards of the source.
+            known: Type names of the existing store; they keep their codes.
+        """
+        uri = join(self._folder, TYPES_FILE)
+        if exists(uri):
+            return tuple(json.loads(read_bytes(uri)))
+        progress = Progress("find types", total=len(shards), unit="shards")
+        counts: Counter[str] = Counter()
+        items = [{"shard": shard.index, "paths": shard.paths} for shard in shards]
+        for row in self.run_step(CountTypes, items, (self._settings,)):
+            counts.update(json.loads(row["types"]))
+            progress.advance(1, f"{len(counts):,} types")
+        progress.close()
+        names = choose_type_names(
+            counts,
+            known=known,
+            folds_rare=self._settings.folds_rare,
+            where=self._settings.source_uri,
+        )
+        write_bytes(uri, json.dumps(names).encode())
+        return names
+
+    def run(self, shards: list[Shard]) -> Totals:
+        """Run the unfinished tasks of all three steps, and sum the counts of all shards."""
+        totals = Totals(self._settings.seconds_per_unit)
+        done = self._file_names(COUNTS, ".json")
+        finished = {shard.index for shard in shards if shard_file(shard.index, ".json") in done}
+        if finished:
+            logger.info("%d of %d shards were finished before", len(finished), len(shards))
+        for counts in self._read_all([join(COUNTS, shard_file(i, ".json")) for i in finished]):
+            totals.add(json.loads(counts))
+        unfinished = [shard for shard in shards if shard.index not in finished]
+        num_images = self._read_shards(unfinished, totals)
+        self._decode_images(num_images)
+        self._finish_shards(num_images, totals)
+        return totals
+
+    def check_sequence_ids(self, totals: Totals) -> None:
+        """Check that every sequence id occurs once.
+
+        Raises:
+            DataError: A sequence id occurs more than once.
+        """
+        repeated = totals.repeated_ids()
+        if not repeated:
+            return
+        names = [join(COUNTS, name) for name in sorted(self._file_names(COUNTS, ".json"))]
+        example = next(
+            name
+            for counts in self._read_all(names)
+            for name in ids_with_hashes(json.loads(counts), repeated)
+        )
+        raise DataError(
+            f"{len(repeated)} sequence ids occur more than once, for example {example!r}",
+            where=self._settings.source_uri,
+            cause="the events of a sequence lie in several files, or the names of two files differ "
+            "only in their suffix; put the events of a sequence into one file",
+        )
+
+    def run_step(self, step: type, items: list[dict], arguments: tuple) -> Iterator[dict]:
+        """Run a step over items with Ray Data.
+
+        Args:
+            step: Class whose objects process one item.
+            items: Inputs of the step, one dictionary for each call.
+            arguments: Constructor arguments of the step.
+
+        Yields:
+            Results in the order in which they are ready.
+
+        Raises:
+            MmtppError: A step reports a problem.
+            ClusterError: A task kills its process repeatedly.
+        """
+        if not items:
+            return
+        num_tasks = self._num_tasks(len(items))
+        # Ray cuts the list in order. Deal the items, so that each task has large and small ones.
+        dealt = [item for task in range(num_tasks) for item in items[task::num_tasks]]
+        with warnings.catch_warnings():
+            # Ray will remove max_retries in 2.64 and names no replacement. Without a limit, a task
+            # that kills its process, for example by its memory use, is repeated forever.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            results = ray.data.from_items(dealt, override_num_blocks=num_tasks).map(
+                _task_function(step, arguments),
+                # Tasks instead of actors: the processes of one step also run the next step.
+                # Without max_workers, Ray uses all CPUs, also those that the autoscaler adds.
+                compute=ray.data.TaskPoolStrategy(min(self._max_workers or num_tasks, num_tasks)),
+                max_retries=MAX_RETRIES,
+                label_selector=dict(self._machine_labels) or None,
+            )
+        try:
+            for row in results.iter_rows():
+                if row["problem"]:
+                    raise error_from_json(row["problem"])
+                yield row
+        except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
+            raise ClusterError(
+                f"a process of the step {step.__name__} failed {MAX_RETRIES + 1} times: "
+                f"{str(error).splitlines()[-1]}",
+                where=self._settings.source_uri,
+                cause="the process ran out of memory, or crashed on a file; finished shards are "
+                "kept",
+                setting=f"source.max_workers = {self._max_workers}, source.max_file_mib",
+            ) from error
+
+    def _read_shards(self, shards: list[Shard], totals: Totals) -> dict[int, int]:
+        """Run the first step, and count the images of each shard that needs the next steps."""
+        done = self._file_names(PENDING, ".json")
+        read = [shard.index for shard in shards if shard_file(shard.index, ".json") in done]
+        files = [join(PENDING, shard_file(index, ".json")) for index in read]
+        readings = [ShardReading.from_json(text) for text in self._read_all(files)]
+        num_images = {
+            index: reading.num_images for index, reading in zip(read, readings, strict=True)
+        }
+        unread = [shard for shard in shards if shard.index not in num_images]
+        unread.sort(key=lambda shard: -shard.num_bytes)  # a large file must not be the last
+        sizes = {shard.index: shard.num_bytes for shard in unread}
+        progress = Progress("read", total=sum(sizes.values()), unit="MB", scale=10**6)
+        items = [{"shard": shard.index, "paths": shard.paths} for shard in unread]
+        num_events = 0
+        for row in self.run_step(ReadShard, items, (self._settings, self._folder)):
+            if row["counts"]:
+                totals.add(json.loads(row["counts"]))
+            else:
+                num_images[row["shard"]] = row["num_images"]
+            num_events += row["events"]
+            progress.advance(sizes[row["shard"]], f"{num_events:,} events")
+        progress.close()
+        return num_images
+
+    def _decode_images(self, num_images: dict[int, int]) -> None:
+        """Run the second step over the images of these shards."""
+        done = self._file_names(join(PENDING, "decoded"), ".parquet")
+        items = [
+            {"shard": shard, "block": block, "images": min(IMAGES_PER_BLOCK, count - first)}
+            for shard, count in sorted(num_images.items())
+            for block, first in enumerate(range(0, count, IMAGES_PER_BLOCK))
+            if block_file(shard_file(shard), block) not in done
+        ]
+        progress = Progress("decode", total=sum(item["images"] for item in items), unit="images")
+        for row in self.run_step(DecodeImages, items, (self._settings, self._folder)):
+            progress.advance(row["images"])
+        progress.close()
+
+    def _finish_shards(self, num_images: dict[int, int], totals: Totals) -> None:
+        """Run the third step over these shards, those with most images first."""
+        items = [{"shard": shard} for shard in sorted(num_images, key=lambda i: -num_images[i])]
+        progress = Progress("finish", total=len(items), unit="shards")
+        for row in self.run_step(FinishShard, items, (self._folder,)):
+            totals.add(json.loads(row["counts"]))
+            progress.advance(1)
+        progress.close()
+
+    def _num_tasks(self, num_items: int) -> int:
+        resources = machines(self._machine_labels)
+        num_cpus = int(sum(machine.get("CPU", 0) for machine in resources))
+        processes = self._max_workers or num_cpus or 1
+        wanted = max(-(-num_items // ITEMS_PER_TASK), TASKS_PER_PROCESS * processes)
+        return min(num_items, wanted, MAX_TASKS)
+
+    def _file_names(self, folder: str, suffix: str) -> set[str]:
+        """Names of the files in a folder; empty if the folder does not exist."""
+        uri = join(self._folder, folder)
+        files = list_files(uri, suffix) if exists(uri) else []
+        return {info.base_name for info in files}
+
+    def _read_all(self, names: list[str]) -> Iterator[bytes]:
+        """Contents of files in the data folder, read in parallel."""
+        with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+            uris = [join(self._folder, name) for name in names]
+            yield from ahead(pool, read_bytes, uris, depth=READS_IN_FLIGHT)
+
+
+def _task_function(step: type, arguments: tuple) -> Callable[[dict], dict]:
+    """A function for Ray Data that has the name of the step."""
+
+    def run(row: dict) -> dict:
+        return _cached_step(step, *arguments)(row)
+
+    run.__name__ = step.__name__
+    return run
+
+
+@lru_cache(maxsize=1)
+def _cached_step(step: type, *arguments: object) -> Any:
+    """The step object that this process uses for all its tasks."""
+    return step(*arguments)

@@ -1,0 +1,188 @@
+"""Read raw event files into memory, to inspect them or to use a few of them without a store.
+
+``encode`` reads the files of a whole source in Ray Data, with the same readers.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmtpp.config.schema import Source
+from mmtpp.core.errors import DataError
+from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.core.rejection_summary import RejectionSummary
+from mmtpp.data.encode.read_step import KINDS_WITHOUT_DATES
+from mmtpp.data.encode.source_listing import SourceListing, no_files_error
+from mmtpp.data.encode.type_names import (
+    choose_type_names,
+    count_types_in_file,
+    names_unless_numbers,
+)
+from mmtpp.data.settings import source_reader, type_names_of
+from mmtpp.data.sources.checking import read_file, warn_of_dates
+from mmtpp.data.sources.reader import ParsedFile, ReadCounts, SourceReader
+from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.type_codes import AUTO, OTHER, TypeCodes
+from mmtpp.storage.paths import join, list_source, read_bytes, split_file
+
+logger = logging.getLogger(__name__)
+
+_FILES_WITHOUT_NAMES = 20  # types are numbers if these files hold no names
+_FILES_IN_FLIGHT = 8
+_SHOWN_CAUSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RawDataset:
+    """The content of event files.
+
+    Attributes:
+        root: Folder that image paths are relative to.
+        sequences: Kept events, each sequence in order of time.
+        seconds_per_unit: Seconds in one unit of the times.
+        type_names: Type names by code; empty where types are numbers.
+        has_found_names: Whether the names come from the events; False if source or settings fix
+            them.
+        num_files: Number of files read.
+        num_files_there: Number of event files in the source.
+        counts: Counts of the events.
+        rejected: Records that were not kept. A malformed file is one record with all its events.
+        files_not_read: Number of files that hold no events, by suffix.
+    """
+
+    root: str
+    sequences: list[EventSequence]
+    seconds_per_unit: float
+    type_names: tuple[str, ...]
+    has_found_names: bool
+    num_files: int
+    num_files_there: int
+    counts: ReadCounts
+    rejected: list[Rejected]
+    files_not_read: dict[str, int]
+
+    @property
+    def times_are_dates(self) -> bool:
+        """Whether times count from 1970-01-01T00:00:00 UTC."""
+        return 0 < self.counts.num_dated >= sum(map(len, self.sequences))
+
+    def rejected_by_cause(self) -> dict[str, int]:
+        """Number of rejected events, by cause."""
+        causes: Counter[str] = Counter()
+        for record in self.rejected:
+            causes[record.cause] += record.events
+        return dict(causes)
+
+    def losses(self) -> RejectionSummary:
+        """Sequences that lost their newest event or all events, and files that lost all events."""
+        last_times: dict[str, float] = {}
+        for sequence in self.sequences:
+            name = sequence.sequence_id
+            last_times[name] = max(last_times.get(name, -np.inf), float(sequence.times[-1]))
+        return RejectionSummary.from_records(self.rejected, last_times)
+
+
+def load_raw_dataset(source: Source, *, max_files: int = 0) -> RawDataset:
+    """Read the files of ``source.uri``, a folder or one file.
+
+    Args:
+        source: Location, kind, columns, types and unit of the source.
+        max_files: Number of files to read, evenly spread; 0 reads all files.
+
+    Raises:
+        DataError: There are no files, or no events in them.
+        ConfigError: The settings of the source contradict each other.
+        StorageError: The source cannot be reached.
+    """
+    reader = source_reader(source)
+    fixed_names, _ = type_names_of(source, reader)
+    folder, file = split_file(source.uri)
+    listing = SourceListing.from_files(reader, list_source(folder, file))
+    paths = [path for path, _ in listing.events]
+    if not paths:
+        setting = f"source.kind = {source.kind}"
+        raise no_files_error(reader, listing, where=source.uri, setting=setting)
+    step = -(-len(paths) // max_files) if max_files else 1
+    chosen = paths[::step]
+    logger.info("reading %d of %d files", len(chosen), len(paths))
+    with ThreadPoolExecutor(_FILES_IN_FLIGHT) as pool:
+        contents = list(pool.map(lambda path: read_bytes(join(folder, path)), chosen))
+    files = list(zip(chosen, contents, strict=True))
+    type_names = fixed_names or find_type_names(reader, files, source)
+    types = TypeCodes(type_names, source.rare_types == OTHER and bool(type_names))
+    parsed_files = [_read_file(reader, path, content, types, source) for path, content in files]
+    dataset = RawDataset(
+        root=folder,
+        sequences=[sequence for parsed in parsed_files for sequence in parsed.sequences],
+        seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
+        type_names=type_names,
+        has_found_names=bool(type_names) and not fixed_names,
+        num_files=len(chosen),
+        num_files_there=len(paths),
+        counts=sum((parsed.counts for parsed in parsed_files), ReadCounts()),
+        rejected=[record for parsed in parsed_files for record in parsed.rejected],
+        files_not_read=listing.not_read,
+    )
+    if not dataset.sequences:
+        raise DataError(
+            f"no events: {dataset.rejected_by_cause()}",
+            where=source.uri,
+            cause="; ".join(_example_records(dataset.rejected)),
+            setting=f"source.kind = {source.kind}",
+        )
+    return dataset
+
+
+def _read_file(
+    reader: SourceReader, path: str, content: bytes, types: TypeCodes, source: Source
+) -> ParsedFile:
+    """Read one file. A malformed file becomes one rejected record."""
+    try:
+        parsed = read_file(reader, path, content, types=types)
+    except MalformedFileError as error:
+        lost = max(1, error.num_events or 1)
+        unknown = "; the number of its events is unknown" if error.num_events is None else ""
+        record = Rejected(path, -1, "malformed_file", f"{error}{unknown}", "", events=lost)
+        return ParsedFile([], [record], ReadCounts(lost))
+    if source.kind in KINDS_WITHOUT_DATES:
+        warn_of_dates(parsed, path, seconds_per_unit=source.seconds_per_unit)
+    return parsed
+
+
+def _example_records(rejected: Sequence[Rejected]) -> list[str]:
+    """One rejected record for each of the first causes."""
+    examples: dict[str, str] = {}
+    for record in rejected:
+        detail = record.detail.removeprefix(f"{record.path}: ")
+        examples.setdefault(record.cause, f"{record.path}: {detail}")
+    return list(examples.values())[:_SHOWN_CAUSES]
+
+
+def find_type_names(
+    reader: SourceReader, files: list[tuple[str, bytes]], source: Source
+) -> tuple[str, ...]:
+    """Find the type names that occur, the most frequent first; none where types are numbers.
+
+    Args:
+        reader: Reader of the source.
+        files: Paths and contents of the files.
+        source: Settings ``types`` (``auto`` makes numbers names too) and ``rare_types``.
+
+    Raises:
+        DataError: There are more names than codes.
+    """
+    is_auto = source.types == AUTO
+    counts: Counter[str] = Counter()
+    for place, (path, content) in enumerate(files):
+        counts += count_types_in_file(reader, path, content)
+        if not is_auto and not names_unless_numbers(counts) and place >= _FILES_WITHOUT_NAMES:
+            return ()
+    if not is_auto and not names_unless_numbers(counts):
+        return ()
+    return choose_type_names(
+        counts, known=(), folds_rare=source.rare_types == OTHER, where=source.uri
+    )

@@ -1,0 +1,118 @@
+"""List the files of a source: event files, and files that are not read."""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pyarrow.fs import FileInfo
+
+from mmtpp.core.errors import DataError
+from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.sources.reader import SourceReader
+from mmtpp.data.sources.tables import suffix_of
+from mmtpp.storage.paths import join, list_source
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceListing:
+    """The files of a source.
+
+    Attributes:
+        events: Paths and sizes in bytes of the event files, sorted by path.
+        not_read: Number of files that are not read, by suffix; without images and hidden files.
+    """
+
+    events: list[tuple[str, int]]
+    not_read: dict[str, int]
+
+    @classmethod
+    def from_files(
+        cls, reader: SourceReader, files: Iterable[tuple[str, FileInfo]]
+    ) -> "SourceListing":
+        """Sort files into event files and files that are not read, by their names.
+
+        Args:
+            reader: Reader of the source, which knows the suffixes of event files.
+            files: Paths relative to the source, sorted, with their sizes.
+        """
+        events: list[tuple[str, int]] = []
+        not_read: Counter[str] = Counter()
+        for path, info in files:
+            name = path.rpartition("/")[2]
+            if reader.reads(path):
+                events.append((path, info.size))
+            elif not name.startswith((".", "_")) and suffix_of(path) not in IMAGE_SUFFIXES:
+                not_read[suffix_of(path) or "without a suffix"] += 1
+        return cls(events, dict(not_read))
+
+    def warning(self) -> str:
+        """A sentence about the files that are not read; empty if all files are read."""
+        if not self.not_read:
+            return ""
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.not_read.items()))
+        return f"{sum(self.not_read.values())} files are not read ({kinds})"
+
+
+def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[SourceListing, str]:
+    """List the files of a source, and warn of files that are not read.
+
+    Args:
+        settings: Location and kind of the source.
+        max_file_bytes: Largest event file, because a process reads a whole file into memory.
+
+    Returns:
+        The files, and a hash of names, sizes and times of all files, images included.
+
+    Raises:
+        DataError: There is no event file, or one is too large.
+    """
+    reader = settings.build_reader()
+    files = list_source(settings.source_uri, settings.source_file)
+    state = hashlib.sha256()
+    for path, info in files:
+        state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
+    listing = SourceListing.from_files(reader, files)
+    if not listing.events:
+        raise no_files_error(
+            reader,
+            listing,
+            where=settings.source_uri,
+            setting=f"source.kind = {settings.source_kind}, source.uri = {settings.source_uri}",
+        )
+    if listing.not_read:
+        logger.warning("%s: %s", settings.source_uri, listing.warning())
+    path, size = max(listing.events, key=lambda file: file[1])
+    if size > max_file_bytes:
+        raise DataError(
+            f"a file of {size / 2**20:.0f} MiB; a process reads a whole file, and needs about ten "
+            "times its size in memory",
+            where=join(settings.source_uri, path),
+            cause="split the file by sequence into files of 10 to 100 MiB",
+            setting=f"source.max_file_mib = {max_file_bytes // 2**20}",
+        )
+    return listing, state.hexdigest()
+
+
+def no_files_error(
+    reader: SourceReader, listing: SourceListing, *, where: str, setting: str
+) -> DataError:
+    """The error of a source without event files.
+
+    Args:
+        reader: Reader of the source.
+        listing: Files that were found instead.
+        where: Location of the source.
+        setting: Settings that choose the source, with their values.
+    """
+    return DataError(
+        f"no {' or '.join(reader.suffixes)} files",
+        where=where,
+        cause=listing.warning(),
+        setting=setting,
+    )
