@@ -113,25 +113,25 @@ def evaluate(config: RunConfig) -> dict[str, object]:
 
     key = f"{name}-{manifest.fingerprint[:16]}"
     tracker = MlflowTracker.from_run(config.tracking, RunIdentity(name, run_uri, key))
-    tracker.params(flat_settings(config))
-    tracker.tags(
+    tracker.log_params(flat_settings(config))
+    tracker.set_tags(
         {
             **job_tags("evaluate"),
             "mmtpp.store_fingerprint": manifest.fingerprint,
             **versions(),
         }
     )
-    tracker.describe(
+    tracker.set_description(
         f"**evaluate** of `{config.model.adapter or config.model.path}` on the "
         f"{config.evaluation.split} split\n\n- store: `{config.store.uri}`\n- results: `{run_uri}`"
         + ("\n- artifacts: `report.html`, figures" if "targets" in result else "")
     )
-    tracker.dataset(tracked_store(config.store.uri, manifest, context="evaluation"))
-    tracker.metrics(0, metrics)
-    tracker.metrics(0, {f"baseline/{metric}": value for metric, value in baselines.items()})
+    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="evaluation"))
+    tracker.log_metrics(0, metrics)
+    tracker.log_metrics(0, {f"baseline/{metric}": value for metric, value in baselines.items()})
     if "targets" in result:
-        tracker.folder(join(run_uri, "figures"), "figures")
-        tracker.text("report.html", read_bytes(result["report_uri"]).decode())
+        tracker.log_folder(join(run_uri, "figures"), "figures")
+        tracker.log_text("report.html", read_bytes(result["report_uri"]).decode())
     run_id = tracker.wait_for_run(TRACKER_WAIT_S)
     tracker.close("FINISHED")
     return {

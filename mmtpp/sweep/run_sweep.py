@@ -130,8 +130,8 @@ def _run_round(
 ) -> list[Row]:
     """Run the trials of a round, or resume them; return the ranked rows of the whole sweep."""
     filesystem, path = filesystem_of(folder)
-    parent.params(flat_settings(sweep.config))
-    parent.tags({"mmtpp.job": "sweep", **versions()})
+    parent.log_params(flat_settings(sweep.config))
+    parent.set_tags({"mmtpp.job": "sweep", **versions()})
     trainable = _build_trainable(sweep, _wait_for_parent_id(sweep, parent), current)
     if has_begun(folder):
         check_limits(sweep, folder, concurrent_trials)
@@ -286,11 +286,13 @@ def _write_report(
     if chosen is not None:
         best = {key: chosen[key] for key in sweep.space}
         files |= best_files(sweep, best)
-        parent.metrics(0, {f"best/{settings.metric[0]}": float(str(chosen[settings.metric[0]]))})
-        parent.tags({f"best.{key}": str(value) for key, value in best.items()})
+        parent.log_metrics(
+            0, {f"best/{settings.metric[0]}": float(str(chosen[settings.metric[0]]))}
+        )
+        parent.set_tags({f"best.{key}": str(value) for key, value in best.items()})
     for name, content in files.items():
         write_bytes(join(uri, "report", name), content)
-    parent.folder(join(uri, "report"), "")
+    parent.log_folder(join(uri, "report"), "")
     has_failed = bool(rows) and all(row["status"] == "failed" for row in rows)
     parent.close("FAILED" if has_failed else "FINISHED")
     judged = comparable_rows(rows, sweep) if len(settings.metric) > 1 else []

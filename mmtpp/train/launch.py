@@ -45,7 +45,7 @@ from mmtpp.runtime.hardware import Hardware, choose_hardware, worker_resources, 
 from mmtpp.runtime.interruptions import stops_on_sigterm
 from mmtpp.runtime.machines import data_tasks, wait_for
 from mmtpp.runtime.session import start_ray
-from mmtpp.storage.hub import is_hub, pinned
+from mmtpp.storage.hub import is_hub, pin_revision
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import (
     check_bucket,
@@ -134,7 +134,7 @@ def _train(
             "model.adapter: training goes on from an adapter only with model.path, its base, and "
             f"its lora.rank, which is {config.lora.rank} here"
         )
-    config = with_values(config, {"model.path": pinned(config.model.path)})
+    config = with_values(config, {"model.path": pin_revision(config.model.path)})
     check_bucket(config.run.storage_uri)
     if start_uri and not exists(join(start_uri, PROGRESS_FILE)):
         raise StorageError(
@@ -227,8 +227,8 @@ def _fit(
     callbacks: list,
 ) -> dict[str, object]:
     tracker = MlflowTracker.from_run(config.tracking, task.run)
-    tracker.params(flat_settings(config))
-    tracker.tags(
+    tracker.log_params(flat_settings(config))
+    tracker.set_tags(
         {
             **job_tags(job),
             "mmtpp.store_fingerprint": manifest.fingerprint,
@@ -237,10 +237,10 @@ def _fit(
             **versions(),
         }
     )
-    tracker.text("config.json", config.model_dump_json(indent=2))
-    tracker.describe(describe_training(config, job, task))
-    tracker.dataset(tracked_store(config.store.uri, manifest, context="training"))
-    tracker.metrics(0, plan.figures())
+    tracker.log_text("config.json", config.model_dump_json(indent=2))
+    tracker.set_description(describe_training(config, job, task))
+    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))
+    tracker.log_metrics(0, plan.figures())
     run_id = tracker.wait_for_run(TRACKER_WAIT_S)
     task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
     filesystem, storage_path = filesystem_of(config.run.storage_uri)
@@ -292,7 +292,7 @@ def _fit(
             arguments = {"task": task, "stop_request": stop_request}
             result = trainer(train_loop_config=arguments).fit()
     except TrainingFailedError as error:
-        tracker.text("error.txt", str(error))
+        tracker.log_text("error.txt", str(error))
         tracker.close("FAILED")
         raise _cause(error, config, task.run.run_uri) from error
     except BaseException:  # interrupted: the run must not look alive
@@ -309,17 +309,17 @@ def _fit(
             where=task.run.run_uri,
             cause="SIGTERM, as `ray job stop` sends it; the same command goes on from there",
         )
-    tracker.metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
+    tracker.log_metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
     changing = {
         key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
     }
-    tracker.metrics(steps, {f"final/{key}": value for key, value in changing.items()})
+    tracker.log_metrics(steps, {f"final/{key}": value for key, value in changing.items()})
     if folder_bytes(task.output_uri) <= config.tracking.max_artifact_mib * 2**20:
-        tracker.folder(task.output_uri, task.output_uri.rpartition("/")[2])
+        tracker.log_folder(task.output_uri, task.output_uri.rpartition("/")[2])
     else:
-        tracker.text("output_uri.txt", task.output_uri)
+        tracker.log_text("output_uri.txt", task.output_uri)
     if task.answers is not None and {"time", "type"} & set(task.answers.tasks):
-        tracker.forecaster(
+        tracker.log_forecaster(
             path=task.output_uri,
             base=config.model.path if config.lora.rank else "",
             known_type=task.answers.name_of(task.answers.type_codes[0]),

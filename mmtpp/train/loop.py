@@ -74,7 +74,7 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
         if worker.task.validation and (last or _is_due(progress.step, training.validate_every)):
             with worker.telemetry.validating():
                 scores = validate(worker, progress.step)
-            worker.tracker.metrics(progress.step, scores)
+            worker.tracker.log_metrics(progress.step, scores)
             newest |= scores
             if training.validate_every:
                 progress = _keep_if_best(worker, progress, scores)
@@ -144,7 +144,7 @@ def _is_due(step: int, every: int) -> bool:
 
 
 def _log(worker: Worker, step: int, metrics: dict[str, float]) -> None:
-    worker.tracker.metrics(step, metrics)
+    worker.tracker.log_metrics(step, metrics)
     if worker.rank == 0:
         logger.info(
             "step %d/%d, loss %.4f, %.0f tokens/s, %.0f s left",
