@@ -9,7 +9,7 @@ from typing import TypeVar
 import orjson
 
 from mmtpp.model.processor import decode_image
-from mmtpp.storage.paths import ahead, join, list_files, read_bytes
+from mmtpp.storage.paths import join, list_files, prefetch, read_bytes
 from tests.qwen_vocabulary import qwen_vocabulary
 
 IMAGE_PX = 84
@@ -24,7 +24,7 @@ def limits(source: str) -> dict[str, float]:
 
     def read(paths: list[str]) -> list[bytes]:
         with ThreadPoolExecutor(16) as pool:
-            return list(ahead(pool, lambda path: read_bytes(f"s3://{path}"), paths, depth=16))
+            return list(prefetch(pool, lambda path: read_bytes(f"s3://{path}"), paths, depth=16))
 
     def timed(name: str, work: Callable[[], T], amount: Callable[[T], float]) -> T:
         started = time.perf_counter()

@@ -35,7 +35,7 @@ from mmtpp.storage.paths import join, read_bytes
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.run_sweep import run
 from mmtpp.sweep.space import Sweep
-from mmtpp.sweep.trial_table import Row, markdown
+from mmtpp.sweep.trial_table import Row, markdown_table
 from mmtpp.train.launch import pretrain
 
 HERE = Path(__file__).parent
@@ -188,7 +188,7 @@ def section(name: str, swept: Swept) -> str:
     """Markdown section of a data set."""
 
     def text(table: list[Row]) -> str:
-        return markdown(table, list(table[0]))
+        return markdown_table(table, list(table[0]))
 
     results = (swept.ranks, swept.seeds, swept.relative)
     rows = finished(swept.ranks)

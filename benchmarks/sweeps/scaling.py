@@ -24,8 +24,17 @@ from mmtpp.data.prepare import prepare
 from mmtpp.runtime.logs import start_logging
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.run_sweep import run
-from mmtpp.sweep.scaling import CONTEXT, LOSS, PARAMETERS, STEP, Trials, fit, predicted, report
-from mmtpp.sweep.trial_table import Row, markdown
+from mmtpp.sweep.scaling import (
+    CONTEXT,
+    LOSS,
+    PARAMETERS,
+    STEP,
+    Trials,
+    build_report,
+    fit_law,
+    predict_losses,
+)
+from mmtpp.sweep.trial_table import Row, markdown_table
 
 RESULT = Path(__file__).with_suffix(".md")
 HOME = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "scaling"
@@ -50,8 +59,8 @@ def laws_by_context(trials: Trials) -> list[Row]:
     laws: list[Row] = []
     for context in sorted(set(trials.context.tolist())):
         alone = trials.take(np.flatnonzero(trials.context == context))
-        law = fit(alone)
-        error = float(np.abs(predicted(law, alone) / alone.loss - 1).mean())
+        law = fit_law(alone)
+        error = float(np.abs(predict_losses(law, alone) / alone.loss - 1).mean())
         laws.append({"context": int(context), **law.exponents, "floor": law.floor, "off by": error})
     return laws
 
@@ -63,8 +72,8 @@ def main() -> int:
         sweep = load_sweep(CONFIG, sys.argv[1:])
         prepare(with_values(sweep.config, FLIGHTS))
         result: dict[str, Any] = run(sweep)
-    trials = Trials.of(result)
-    text, figure = report(trials)
+    trials = Trials.from_result(result)
+    text, figure = build_report(trials)
     laws = laws_by_context(trials)
     rows = [row for row in result["trials"] if row["status"] == "finished"]
     RESULT.with_suffix(".png").write_bytes(figure)
@@ -78,11 +87,13 @@ def main() -> int:
                 text.strip(),
                 "![](scaling.png)",
                 "Exponents fitted to each context, with the mean relative error of the law:",
-                markdown(laws, list(laws[0])),
+                markdown_table(laws, list(laws[0])),
                 "The best size of each budget and context:",
-                markdown(best_sizes(rows), list(COLUMNS)),
+                markdown_table(best_sizes(rows), list(COLUMNS)),
                 "All trials:",
-                markdown([{name: row[name] for name in COLUMNS} for row in rows], list(COLUMNS)),
+                markdown_table(
+                    [{name: row[name] for name in COLUMNS} for row in rows], list(COLUMNS)
+                ),
             ]
         )
         + "\n",

@@ -1,1 +1,1 @@
-"""What a user types: the jobs, the ``mmtpp`` command and the summaries that they print."""
+"""Command lines of the jobs, the sweep and the tools, and the summaries that they print."""

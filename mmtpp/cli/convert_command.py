@@ -1,4 +1,4 @@
-"""``python -m mmtpp convert STORE --to FORMAT FOLDER``."""
+"""``mmtpp convert``: write an event store in the format of another project."""
 
 import argparse
 import sys
@@ -10,27 +10,28 @@ _FORMATS = {"easytpp": to_easytpp, "datasets": to_datasets}
 
 
 def add_arguments(convert: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the options of the command."""
     columns = " ".join(f"--set source.columns.{key}={name}" for key, name in COLUMNS.items())
     convert.description = (
-        "Writes an event store for other projects. easytpp: train.json, dev.json, test.json, times "
-        "and types only. datasets: Parquet files, images and a card for datasets.load_dataset."
+        "Writes an event store in the format of another project. easytpp: train.json, dev.json and "
+        "test.json, with times and types only. datasets: Parquet files, images and a dataset card "
+        "for datasets.load_dataset."
     )
     convert.epilog = (
-        "Both are read back by jobs/prepare.py, with --set source.kind=easytpp, or "
+        "jobs/prepare.py reads both formats, with --set source.kind=easytpp, or with "
         f"--set source.kind=columns {columns}."
     )
-    convert.add_argument("store", help="event store; a local path or s3://")
+    convert.add_argument("store", help="event store: a local path or an s3:// URI")
     convert.add_argument("folder", type=Path, help="new local folder")
-    convert.add_argument("--to", choices=_FORMATS, required=True, help="what to write")
+    convert.add_argument("--to", choices=_FORMATS, required=True, help="format to write")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the folder and say what is in it.
+    """Write the folder and print its number of sequences.
 
     Raises:
-        MmtppError: there is no store, or the folder is not empty.
+        MmtppError: There is no store, or the folder is not empty.
     """
-    counts = _FORMATS[options.to](options.store, options.folder)
-    listed = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    sys.stdout.write(f"written: {options.folder}; sequences: {listed}\n")
+    num_sequences = _FORMATS[options.to](options.store, options.folder)
+    counts = ", ".join(f"{split} {count:,}" for split, count in num_sequences.items())
+    sys.stdout.write(f"written: {options.folder}; sequences: {counts}\n")

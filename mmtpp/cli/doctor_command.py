@@ -1,4 +1,4 @@
-"""Runs all checks and says how to mend what they find."""
+"""``mmtpp doctor``: check this installation and print how to fix problems."""
 
 import argparse
 import json
@@ -18,13 +18,14 @@ _SIGNS = {"ok": ("ok     ", "32"), "warning": ("warning", "33"), "failure": ("FA
 
 
 def add_arguments(doctor: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the options of the command."""
     doctor.description = (
-        "Looks at Python, packages, GPUs, collectives, limits and disks of this machine, and tries "
-        "the storage, the MLflow server and the Ray cluster that a job with these settings uses: "
-        "it writes a small file and deletes it again. Run it on the head for the cluster's view."
+        "Checks Python, packages, GPUs, collectives, limits and disks of this machine, and the "
+        "storage, the MLflow server and the Ray cluster that a job with these settings uses. The "
+        "check of the storage writes and deletes a small file. Run this command on the head of a "
+        "cluster to check the cluster."
     )
-    doctor.epilog = "Exit status: 0, or 1 when a job could not run."
+    doctor.epilog = "Exit status: 0, or 1 if a job could not run."
     doctor.add_argument("--config", metavar="FILE.toml", type=Path, help="settings of the job")
     doctor.add_argument(
         "--set",
@@ -33,11 +34,11 @@ def add_arguments(doctor: argparse.ArgumentParser) -> None:
         default=[],
         help="override one setting; may be repeated",
     )
-    doctor.add_argument("--json", action="store_true", help="print the findings for programs")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def checks(config: RunConfig) -> list[Callable[[], Finding | Iterable[Finding]]]:
-    """All of them, in order."""
+    """Return all checks, in order."""
     return [
         machine.check_python,
         machine.check_packages,
@@ -53,34 +54,34 @@ def checks(config: RunConfig) -> list[Callable[[], Finding | Iterable[Finding]]]
 
 
 def findings(config: RunConfig) -> Iterator[Finding]:
-    """What each check finds, as it finds it."""
+    """Run the checks one by one and yield their findings."""
     for check in checks(config):
-        found = check()
-        yield from [found] if isinstance(found, Finding) else found
+        outcome = check()
+        yield from [outcome] if isinstance(outcome, Finding) else outcome
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what is found.
+    """Print the findings.
 
     Raises:
-        ClusterError: a job could not run.
+        ClusterError: A job could not run.
     """
     config = load_config(options.config, options.set)
-    found: list[Finding] = []
-    for each in findings(config):
-        found.append(each)
+    all_findings: list[Finding] = []
+    for finding in findings(config):
+        all_findings.append(finding)
         if not options.json:
-            sys.stdout.write(as_text(each, colours=sys.stdout.isatty()) + "\n")
+            sys.stdout.write(as_text(finding, colours=sys.stdout.isatty()) + "\n")
             sys.stdout.flush()
     if options.json:
-        sys.stdout.write(json.dumps([asdict(each) for each in found], indent=2) + "\n")
-    failures = sum(each.status == "failure" for each in found)
+        sys.stdout.write(json.dumps([asdict(finding) for finding in all_findings], indent=2) + "\n")
+    failures = sum(finding.status == "failure" for finding in all_findings)
     if failures:
-        raise ClusterError(f"{failures} of {len(found)} findings would stop a job")
+        raise ClusterError(f"{failures} of {len(all_findings)} findings would stop a job")
 
 
 def as_text(finding: Finding, *, colours: bool) -> str:
-    """One or two lines: what there is, and what to do about it."""
+    """Format a finding in one line, and its fix in a second one."""
     sign, colour = _SIGNS[finding.status]
     if colours:
         sign = f"\033[{colour}m{sign}\033[0m"

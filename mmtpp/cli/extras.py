@@ -1,11 +1,11 @@
-"""Optional packages: which extra of ``pip install 'mmtpp[EXTRA]'`` brings what a command needs."""
+"""Extras: the optional packages of a command, installed by ``pip install 'mmtpp[EXTRA]'``."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 from mmtpp.core.errors import ConfigError
 
-# packages by extra; the extras are those of pyproject.toml
+# optional packages by extra, as in pyproject.toml
 EXTRAS = {
     "train": ("deepspeed", "ninja"),
     "track": ("mlflow",),
@@ -14,14 +14,14 @@ EXTRAS = {
 
 
 def require_extras(extras: Sequence[str], *, command: str) -> None:
-    """Check that the packages of some extras are installed.
+    """Check that the packages of the given extras are installed.
 
     Args:
         extras: Keys of ``EXTRAS``.
-        command: Name of the command that needs them, for the message.
+        command: Name of the command that needs the packages.
 
     Raises:
-        ConfigError: A package is missing; names the extras to install.
+        ConfigError: A package is missing; the message names the extras to install.
     """
     missing = {
         extra: absent

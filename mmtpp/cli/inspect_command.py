@@ -1,4 +1,4 @@
-"""``python -m mmtpp inspect URI``: what a data set holds, before any GPU time is spent on it."""
+"""``mmtpp inspect``: show the content of a data set before spending GPU time on it."""
 
 import argparse
 import json
@@ -17,13 +17,15 @@ MAX_FILES = 1000
 
 
 def add_arguments(inspect: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the options of the command."""
     inspect.epilog = (
-        "Settings are those of the jobs: the mapping of a table's columns, the template, the "
+        "The settings are those of the jobs, for example the columns of a table, the template, the "
         "context, and model.path for the tokenizer of your model."
     )
-    inspect.add_argument("uri", help="raw files or an event store; a local path or s3://")
-    inspect.add_argument("--kind", choices=sorted([*READERS, "columns"]), help="source.kind")
+    inspect.add_argument("uri", help="raw files or an event store: a local path or an s3:// URI")
+    inspect.add_argument(
+        "--kind", choices=sorted([*READERS, "columns"]), help="kind of the source, source.kind"
+    )
     inspect.add_argument("--config", metavar="FILE.toml", type=Path, help="settings as TOML")
     inspect.add_argument(
         "--set",
@@ -37,39 +39,41 @@ def add_arguments(inspect: argparse.ArgumentParser) -> None:
         metavar="D,D,...",
         default="",
         type=_numbers,
-        help="thresholds to try; chosen from the data when not given",
+        help="values of compression.delta to try; default: chosen from the data",
     )
     inspect.add_argument(
         "--max-files",
         type=_count,
         default=MAX_FILES,
-        help="raw files to read, evenly spread; 0 for all",
+        help="maximum number of raw files to read, evenly spaced; 0 reads all files",
     )
-    inspect.add_argument("--json", metavar="FILE", type=Path, help="write the figures for programs")
-    inspect.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
+    inspect.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON")
+    inspect.add_argument(
+        "--html", metavar="FILE", type=Path, help="write the report as an HTML page"
+    )
 
 
 def _numbers(text: str) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in text.split(",") if part)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
     if not all(0 <= value < float("inf") for value in values):
-        raise argparse.ArgumentTypeError("a threshold must be finite and 0 or more")
+        raise argparse.ArgumentTypeError("a threshold must be finite and at least 0")
     return values
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of files")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of files")
     return int(text)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the report and write what else is asked for.
+    """Print the report, and write the files that the options name.
 
     Raises:
-        MmtppError: the data cannot be read or measured.
+        MmtppError: The data cannot be read or measured.
     """
     config = load_config(options.config, options.set)
     values: dict[str, object] = {"source.uri": options.uri}

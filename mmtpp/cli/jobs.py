@@ -1,14 +1,16 @@
-"""The jobs: what each one runs and which settings it cannot do without.
+"""The jobs: their functions and their required settings.
 
-``jobs/NAME.py`` and ``mmtpp NAME`` both start a job from here. A job's module is imported after its
-settings are read, so that ``--help`` and ``--dry-run`` need neither Ray nor torch.
+``jobs/NAME.py`` and ``mmtpp NAME`` both start a job from here. The module of a job is imported
+after its settings are read, so ``--help`` and ``--dry-run`` need neither Ray nor torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from mmtpp.cli.extras import require_extras
 from mmtpp.cli.run_job import run_job
+from mmtpp.config.schema import RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +18,18 @@ class Job:
     """One job.
 
     Attributes:
-        module: Module of the function that does the work.
-        function: Name of the function; takes a ``RunConfig``, returns the result.
-        required: Settings that have no default.
-        description: One sentence, for ``--help``.
+        module: Module of the function that runs the job.
+        function: Name of the function, which takes a ``RunConfig`` and returns the result.
+        required: Settings without a default.
+        description: Description in ``--help``, one sentence.
+        extras: Optional packages that the job needs, keys of ``extras.EXTRAS``.
     """
 
     module: str
     function: str
     required: tuple[str, ...]
     description: str
+    extras: tuple[str, ...] = ()
 
 
 JOBS = {
@@ -33,31 +37,34 @@ JOBS = {
         "mmtpp.data.prepare",
         "prepare",
         ("source.uri", "store.uri"),
-        "Prepare an event store: raw events and images in, tokenised sequences out.",
+        "Prepare an event store: read raw events and images, write tokenised sequences.",
     ),
     "pretrain": Job(
         "mmtpp.train.launch",
         "pretrain",
         ("store.uri", "run.storage_uri"),
         "Train on compressed event sequences: a whole tiny model, or LoRA on a base (stage 1).",
+        ("train", "track"),
     ),
     "finetune": Job(
         "mmtpp.train.launch",
         "finetune",
         ("store.uri", "run.storage_uri"),
-        "Train to forecast when the next event comes, its type and its text (stage 2).",
+        "Train to forecast the time, the type and the text of the next event (stage 2).",
+        ("train", "track"),
     ),
     "evaluate": Job(
         "mmtpp.evaluate.evaluate",
         "evaluate",
         ("store.uri", "run.storage_uri", "model.path"),
         "Score a trained model on held-out sequences and compare it with baselines.",
+        ("track",),
     ),
     "predict": Job(
         "mmtpp.predict.predict",
         "predict",
         ("run.storage_uri", "model.path"),
-        "Forecast the next event of every sequence in a user's own event files.",
+        "Forecast the next event of every sequence in your own event files.",
     ),
     "export": Job(
         "mmtpp.predict.export",
@@ -74,14 +81,15 @@ def run_named_job(name: str, argv: Sequence[str] | None = None, *, example: str 
     Args:
         name: Key of ``JOBS``.
         argv: Arguments; ``sys.argv`` when None.
-        example: Text of ``--help`` in place of the job's description.
+        example: Text of ``--help`` instead of the description of the job.
 
     Returns:
-        Exit status: 0, or 1 after an error a user can act on.
+        Exit status: 0, or 1 after an error that the user can fix.
     """
     job = JOBS[name]
 
-    def run(config):
+    def run(config: RunConfig) -> Mapping[str, object]:
+        require_extras(job.extras, command=name)
         return getattr(import_module(job.module), job.function)(config)
 
     return run_job(example or job.description, run, name=name, required=job.required, argv=argv)

@@ -1,48 +1,72 @@
-"""The ``mmtpp`` command: the jobs, and the tools beside them."""
+"""The ``mmtpp`` command: the jobs, the sweep and the tools."""
 
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from mmtpp import __version__
+from mmtpp.cli.extras import require_extras
 from mmtpp.cli.jobs import JOBS, run_named_job
 from mmtpp.core.errors import MmtppError
 from mmtpp.runtime.logs import start_logging
 
-# imported on use: one tool needs matplotlib, another torch
+SWEEP_DESCRIPTION = "Search for the best settings: many trainings with Ray Tune over Ray Train."
+# modules and descriptions of the tools; imported on use, because some need matplotlib or torch
 TOOLS = {
     "convert": ("mmtpp.cli.convert_command", "write an event store for EasyTPP or HF datasets"),
-    "doctor": ("mmtpp.cli.doctor_command", "check this installation and say how to fix it"),
-    "inspect": ("mmtpp.cli.inspect_command", "show what a data set holds and how it compresses"),
+    "doctor": ("mmtpp.cli.doctor_command", "check this installation and print how to fix it"),
+    "inspect": ("mmtpp.cli.inspect_command", "show the content of a data set and its compression"),
     "plan": ("mmtpp.cli.plan_command", "estimate GPU memory, settings that fit, speed and cost"),
     "scaling": ("mmtpp.cli.scaling_command", "fit a scaling law to the trials of a sweep"),
     "settings": ("mmtpp.cli.settings_command", "list all settings of the jobs with their help"),
 }
 
+# optional packages that a tool imports, keys of ``extras.EXTRAS``
+TOOL_EXTRAS = {"plan": ("train", "track"), "scaling": ("tune",)}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a job or a tool; 0, or 1 after an error a user can act on."""
-    about = {name: job.description for name, job in JOBS.items()}
-    jobs, tools = (
-        "\n".join(f"  {name:9} {text}" for name, text in listing.items())
-        for listing in (about, {name: text for name, (_, text) in TOOLS.items()})
-    )
+    """Run a job, a sweep or a tool.
+
+    Args:
+        argv: Arguments; ``sys.argv`` when None.
+
+    Returns:
+        Exit status: 0, 1 after an error that the user can fix, 130 after an interrupted sweep.
+    """
+    jobs = {name: job.description for name, job in JOBS.items()} | {"sweep": SWEEP_DESCRIPTION}
+    tools = {name: description for name, (_, description) in TOOLS.items()}
     parser = argparse.ArgumentParser(
         prog="mmtpp",
-        description=f"jobs:\n{jobs}\n\ntools:\n{tools}",
+        description=f"jobs:\n{_as_lines(jobs)}\n\ntools:\n{_as_lines(tools)}",
         epilog="mmtpp COMMAND --help lists the options of a command",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=[*JOBS, *TOOLS], metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"mmtpp {__version__}")
+    parser.add_argument("command", choices=[*jobs, *tools], metavar="COMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    given = parser.parse_args(argv)
-    if given.command in JOBS:
-        return run_named_job(given.command, given.arguments)
-    return _run_tool(given.command, given.arguments)
+    options = parser.parse_args(argv)
+    if options.command == "sweep":
+        from mmtpp.cli.sweep_job import run_sweep_job
+
+        return run_sweep_job(SWEEP_DESCRIPTION, options.arguments, prog="mmtpp sweep")
+    if options.command in JOBS:
+        return run_named_job(options.command, options.arguments)
+    return _run_tool(options.command, options.arguments)
+
+
+def _as_lines(descriptions: Mapping[str, str]) -> str:
+    return "\n".join(f"  {name:9} {description}" for name, description in descriptions.items())
 
 
 def _run_tool(name: str, arguments: Sequence[str]) -> int:
     start_logging()
+    try:
+        require_extras(TOOL_EXTRAS.get(name, ()), command=name)
+    except MmtppError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     tool = importlib.import_module(TOOLS[name][0])
     parser = argparse.ArgumentParser(prog=f"mmtpp {name}")
     tool.add_arguments(parser)

@@ -1,4 +1,4 @@
-"""What every entry point does: parse, run, print one JSON object as the last line."""
+"""Run a job from its command line and print its result as one JSON object."""
 
 import json
 import sys
@@ -22,18 +22,18 @@ def run_job(
 ) -> int:
     """Run a job from its command line.
 
-    The result goes to standard output as one JSON object on the last line; everything else, errors
-    and a summary for people included, goes to standard error.
+    The last line of standard output is the result, as one JSON object. Errors, log lines and the
+    summary go to standard error.
 
     Args:
-        description: first lines of ``--help``.
-        job: Takes the configuration and returns the result.
+        description: First lines of ``--help``.
+        job: Function that takes the configuration and returns the result.
         name: Name of the job, for its summary.
         required: Settings without a default.
         argv: Arguments; ``sys.argv`` when None.
 
     Returns:
-        Exit status: 0, or 1 after an error a user can act on. Other exceptions pass through.
+        Exit status: 0, or 1 after an error that the user can fix. Other exceptions are raised.
     """
     start_logging()
     started = time.monotonic()
@@ -45,8 +45,8 @@ def run_job(
             sys.stdout.write(json.dumps(result, indent=2) + "\n")
         else:
             result = {**job(arguments.config), "seconds": round(time.monotonic() - started, 1)}
-            given = sys.argv[1:] if argv is None else argv
-            summary = as_summary(name, result, arguments.config, given)
+            words = sys.argv[1:] if argv is None else argv
+            summary = as_summary(name, result, arguments.config, words)
             sys.stderr.write(f"{summary}\n")
     except MmtppError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -1,11 +1,11 @@
-"""``mmtpp scaling``: fit a scaling law to a finished sweep."""
+"""``mmtpp scaling``: fit a scaling law to the trials of a sweep."""
 
 import argparse
 import json
 import sys
 
 from mmtpp.storage.paths import join, read_bytes, write_bytes
-from mmtpp.sweep.scaling import Trials, report
+from mmtpp.sweep.scaling import Trials, build_report
 
 
 def add_arguments(scaling: argparse.ArgumentParser) -> None:
@@ -18,13 +18,13 @@ def add_arguments(scaling: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fit, print and write.
+    """Fit the law, print it and write the report.
 
     Raises:
-        MmtppError: The file is missing, or its trials are too few for a fit.
+        MmtppError: The file is missing, or has too few trials for a fit.
     """
     result = json.loads(read_bytes(options.result))
-    text, figure = report(Trials.of(result))
+    text, figure = build_report(Trials.from_result(result))
     sys.stdout.write(f"{text}\n")
     write_bytes(join(result["report_uri"], "scaling.md"), text.encode())
     write_bytes(join(result["report_uri"], "scaling.png"), figure)

@@ -1,6 +1,6 @@
-"""All settings with what they mean, take and are without you: ``python -m mmtpp settings``.
+"""``mmtpp settings``: list all settings with their help, values and defaults.
 
-Source: the docstrings of the fields, through pydantic's JSON schema.
+The help is the docstring of the field, from pydantic's JSON schema.
 """
 
 import argparse
@@ -44,11 +44,11 @@ class Setting:
     """One setting.
 
     Attributes:
-        path: as ``--set`` takes it.
-        takes: values it may have.
-        default: as TOML.
-        changes: Results that depend on it: a job with another value makes them anew.
-        help: what it does.
+        path: Path of the setting, as in ``--set``.
+        takes: Description of the valid values.
+        default: Default, as TOML.
+        changes: Results that depend on the setting, which a job with another value builds again.
+        help: Description of the setting.
     """
 
     path: str
@@ -59,63 +59,63 @@ class Setting:
 
 
 def add_arguments(settings: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the options of the command."""
     settings.description = (
-        "Lists the settings of all jobs with their help: those whose path or help has every WORD, "
-        "or all. Give them as --set PATH=VALUE, or in a TOML file, where the path's parts are "
-        "tables."
+        "Lists the settings of all jobs with their help; with words, only settings whose path or "
+        "help has every WORD. Set a setting with --set PATH=VALUE, or in a TOML file, where the "
+        "parts of the path are tables."
     )
     settings.add_argument("words", metavar="WORD", nargs="*", help="training, lora.rank, image …")
-    settings.add_argument("--markdown", action="store_true", help="print the page of settings")
+    settings.add_argument("--markdown", action="store_true", help="print all settings as Markdown")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print settings.
 
     Raises:
-        ConfigError: no setting has the words.
+        ConfigError: No setting has all the words.
     """
     if options.markdown:
         sys.stdout.write(as_markdown())
         return
-    found = [each for each in settings() if _has(each, options.words)]
-    if not found:
+    matches = [setting for setting in settings() if _has_words(setting, options.words)]
+    if not matches:
         raise ConfigError(
-            f"no setting's path or help has {' and '.join(options.words)}",
-            cause="another word for it, or a part of a word",
+            f"no setting has {' and '.join(options.words)} in its path or help",
+            cause="the setting uses another word; try a synonym or a part of the word",
         )
-    sys.stdout.write("\n".join(_as_text(each) for each in found))
+    sys.stdout.write("\n".join(_as_text(setting) for setting in matches))
 
 
 def settings() -> list[Setting]:
-    """All of them, section by section."""
+    """Return all settings, section by section."""
     schema = RunConfig.model_json_schema()
     return list(_settings(schema, cast("Schema", schema["$defs"]), "", RunConfig()))
 
 
 def as_markdown() -> str:
-    """The page of settings, a table for each section."""
+    """Format all settings as a Markdown page with a table for each section."""
     parts = [
         "# Settings\n",
-        "Written by `python -m mmtpp settings --markdown`; `python -m mmtpp settings WORD` finds "
-        "one. Give them as `--set path=value`, or in a TOML file, where the path's parts are "
-        "tables; `--set` wins over the file, the file over the default. The column *changes* names "
-        "the results that a setting shapes: with another value the job makes them anew; with "
-        "`nothing`, what is there is found again.\n",
+        "This page is written by `mmtpp settings --markdown`; `mmtpp settings WORD` finds a "
+        "setting. Set a setting with `--set path=value`, or in a TOML file, where the parts of the "
+        "path are tables. `--set` overrides the file, and the file overrides the default. The "
+        "column *changes* names the results that depend on a setting: a job with another value "
+        "builds them again. `nothing` means that existing results are used again.\n",
     ]
     schema = RunConfig.model_json_schema()
     for section, field in cast("dict[str, Schema]", schema["properties"]).items():
         about = _section_of(field, schema["$defs"])["description"]
         parts += [f"## {section}\n", f"{_in_one_line(about)}\n"]
         parts += ["| setting | takes | default | changes | |", "|---|---|---|---|---|"]
-        for each in settings():
-            if each.path.startswith(f"{section}."):
+        for setting in settings():
+            if setting.path.startswith(f"{section}."):
                 cells = (
-                    f"`{each.path}`",
-                    each.takes,
-                    f"`{each.default}`",
-                    each.changes,
-                    each.help,
+                    f"`{setting.path}`",
+                    setting.takes,
+                    f"`{setting.default}`",
+                    setting.changes,
+                    setting.help,
                 )
                 parts.append(
                     f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
@@ -142,9 +142,9 @@ def _declared() -> dict[str, frozenset[Shapes]]:
 
 
 def _changes(path: str) -> str:
-    """Results that a setting shapes, in the order in which jobs make them."""
+    """Names of the results that depend on a setting, in the order in which jobs build them."""
     shapes = _declared()[path]
-    return ", ".join(each.value for each in Shapes if each in shapes)
+    return ", ".join(shape.value for shape in Shapes if shape in shapes)
 
 
 def _section_of(field: Schema, sections: dict[str, Schema]) -> Schema:
@@ -153,9 +153,9 @@ def _section_of(field: Schema, sections: dict[str, Schema]) -> Schema:
 
 def _takes(field: Schema) -> str:
     if "anyOf" in field:
-        return " or ".join(_takes(each) for each in cast("list[Schema]", field["anyOf"]))
+        return " or ".join(_takes(option) for option in cast("list[Schema]", field["anyOf"]))
     if "enum" in field:
-        return ", ".join(str(each) for each in cast("list[object]", field["enum"]))
+        return ", ".join(str(value) for value in cast("list[object]", field["enum"]))
     if "const" in field:
         return str(field["const"])
     name = _NAMES[field["type"]]
@@ -168,14 +168,14 @@ def _takes(field: Schema) -> str:
 def _as_toml(value: object) -> str:
     if isinstance(value, tuple | list):
         return json.dumps(list(cast("Sequence[object]", value)))
-    return json.dumps(value)  # TOML writes the other values as JSON does
+    return json.dumps(value)  # other values are the same in TOML and JSON
 
 
 def _in_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _has(setting: Setting, words: Sequence[str]) -> bool:
+def _has_words(setting: Setting, words: Sequence[str]) -> bool:
     text = f"{setting.path} {setting.help}".lower()
     return all(word.lower() in text for word in words)
 

@@ -1,4 +1,4 @@
-"""The end of a job for people: what came out of it, and what to type next."""
+"""Summary at the end of a job: its result and the next commands."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.durations import SECONDS, format_duration, format_running_time, suitable_unit
 
 SHOWN_METRICS = 12
-# headline metrics before others, by how their names begin
+# starts of the names of the metrics that come first
 _FIRST = (
     "time/nll",
     "time/mae",
@@ -25,13 +25,13 @@ _FIRST = (
 def as_summary(
     job: str, result: Mapping[str, object], config: RunConfig, argv: Sequence[str]
 ) -> str:
-    """Some lines: places, headline metrics, next commands.
+    """Format the summary of a job: URIs, headline metrics, next commands.
 
     Args:
-        job: name of the entry point, ``pretrain``.
-        result: of the job, with ``seconds``.
-        config: of the job.
-        argv: what it was called with.
+        job: Name of the job, for example ``pretrain``.
+        result: Result of the job, with ``seconds``.
+        config: Configuration of the job.
+        argv: Arguments of the job.
     """
     lines = [f"{job} finished after {format_running_time(cast('float', result['seconds']))}"]
     plain = {
@@ -50,7 +50,7 @@ def as_summary(
         names = sorted((name for name in metrics if "/at_" not in name), key=_order)
         lines += [f"  {name:40} {_value(name, metrics[name])}" for name in names[:SHOWN_METRICS]]
         if len(names) > SHOWN_METRICS:
-            lines.append(f"  and {len(names) - SHOWN_METRICS} more metrics, in MLflow")
+            lines.append(f"  and {len(names) - SHOWN_METRICS} more metrics in MLflow")
     commands = next_commands(job, result, config, argv)
     if commands:
         lines += ["next:", *(f"  {command}" for command in commands)]
@@ -60,8 +60,8 @@ def as_summary(
 def next_commands(
     job: str, result: Mapping[str, object], config: RunConfig, argv: Sequence[str]
 ) -> list[str]:
-    """What one would do with the result, with the settings of this job."""
-    again = _without_model(argv)
+    """Commands that use the result of a job, with the settings of this job."""
+    same_arguments = _without_model(argv)
     if job == "prepare":
         return [
             f"python -m mmtpp inspect {shlex.quote(config.store.uri)}",
@@ -69,35 +69,35 @@ def next_commands(
         ]
     if job in ("pretrain", "finetune"):
         if config.lora.rank:
-            given = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
+            model = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
         else:
-            given = {"model.path": str(result["model_uri"])}
-        after = ["finetune", "evaluate"] if job == "pretrain" else ["evaluate", "predict"]
-        return [_command(name, again, given, config.run.name) for name in after]
+            model = {"model.path": str(result["model_uri"])}
+        next_jobs = ["finetune", "evaluate"] if job == "pretrain" else ["evaluate", "predict"]
+        return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
     if job == "evaluate" and "report_uri" in result:
         return [f"open {result['report_uri']} (also among the run's artifacts in MLflow)"]
     return []
 
 
-def _command(job: str, again: Sequence[str], given: Mapping[str, str], name: str) -> str:
-    # another training under the same name would be refused
-    own = {"run.name": f"{name}-{job}"} if name and job == "finetune" else {}
-    settings = [f"{key}={value}" for key, value in {**own, **given}.items()]
-    sets = [word for each in settings for word in ("--set", each)]
-    return shlex.join(["python", f"jobs/{job}.py", *again, *sets])
+def _command(job: str, arguments: Sequence[str], model: Mapping[str, str], run_name: str) -> str:
+    # another training with the same run name would be refused
+    named = {"run.name": f"{run_name}-{job}"} if run_name and job == "finetune" else {}
+    settings = [f"{key}={value}" for key, value in {**named, **model}.items()]
+    options = [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(["python", f"jobs/{job}.py", *arguments, *options])
 
 
 def _without_model(argv: Sequence[str]) -> list[str]:
-    """The arguments but for those that name the model and the run: another job has its own."""
+    """Arguments without those that name the model or the run, which the next job replaces."""
     words = [part for word in argv for part in _split(word)]
     pairs = zip(words[::2], words[1::2], strict=True)
-    own = ("model.path=", "model.adapter=", "run.name=")
-    kept = [(option, value) for option, value in pairs if not value.startswith(own)]
+    replaced = ("model.path=", "model.adapter=", "run.name=")
+    kept = [(option, value) for option, value in pairs if not value.startswith(replaced)]
     return [word for pair in kept for word in pair]
 
 
 def _split(word: str) -> list[str]:
-    """An option and its value, also where they are one word; no value, no word."""
+    """Split ``--option=value`` into two words; drop the option that has no value."""
     if word == "--dry-run":
         return []
     is_joined = word.startswith(("--set=", "--config="))
@@ -110,7 +110,7 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _value(name: str, value: float) -> str:
-    """A metric; of a duration in seconds also in a unit that suits it: ``2.58 days (222700 s)``."""
+    """Format a metric; a duration also in a readable unit: ``2.58 days (222700 s)``."""
     if not name.endswith("_s"):
         return f"{value:.5g}"
     exact = f"{value:.10g} s" if abs(value) >= 10**4 else f"{value:.5g} s"

@@ -1,4 +1,4 @@
-"""The command line of a sweep."""
+"""Run a sweep from its command line, ``tune/sweep.py`` or ``mmtpp sweep``."""
 
 import argparse
 import json
@@ -6,29 +6,41 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmtpp.cli.extras import require_extras
 from mmtpp.core.errors import MmtppError
 from mmtpp.runtime.logs import start_logging
 from mmtpp.sweep.load_sweep import load_sweep
 
-INTERRUPTED = 130  # exit status that a shell gives for SIGINT
+INTERRUPTED = 130  # exit status of a shell after SIGINT
 
 
-def run_sweep_job(description: str, argv: Sequence[str] | None = None) -> int:
+def run_sweep_job(
+    description: str, argv: Sequence[str] | None = None, *, prog: str | None = None
+) -> int:
     """Run a sweep from its command line; print its result as one JSON object on the last line.
 
     Args:
         description: First lines of ``--help``.
         argv: Arguments; ``sys.argv`` when None.
+        prog: Name of the program in ``--help``; that of the script when None.
 
     Returns:
-        Exit status: 0, 1 after an error a user can act on, 130 after an interruption.
+        Exit status: 0, 1 after an error that the user can fix, 130 after an interruption.
     """
     start_logging()
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", metavar="FILE.toml", type=Path, required=True)
-    parser.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[])
+    parser.add_argument(
+        "--config", metavar="FILE.toml", type=Path, required=True, help="file of the sweep"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one setting; may be repeated",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the trials and stop")
     parser.add_argument(
         "--resume", action="store_true", help="fail unless this sweep was started before"
@@ -36,15 +48,18 @@ def run_sweep_job(description: str, argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--retry-failed",
         action="store_true",
-        help="run the failed trials again; when all have failed, they run again anyway",
+        help="run the failed trials of a finished sweep again; a sweep whose trials all failed "
+        "always runs them again",
     )
     options = parser.parse_args(argv)
     try:
         sweep = load_sweep(options.config, options.set)
         if options.dry_run:
-            sys.stdout.write(json.dumps({"name": sweep.name, **sweep.plan()}) + "\n")
+            sys.stdout.write(json.dumps({"name": sweep.name, **sweep.preview()}) + "\n")
             return 0
-        from mmtpp.sweep.run_sweep import run  # Ray and MLflow; a dry run needs neither
+        require_extras(("train", "track", "tune"), command="sweep")
+        # imported here: Ray and MLflow, which a dry run does not need
+        from mmtpp.sweep.run_sweep import run
 
         result = run(sweep, resume=options.resume, retry_failed=options.retry_failed)
     except MmtppError as error:

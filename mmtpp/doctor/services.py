@@ -21,7 +21,6 @@ from mmtpp.storage.paths import (
     remove_folder,
     write_bytes,
 )
-from mmtpp.track.mlflow_tracker import ping
 
 RAY_TIMEOUT_S = 45
 _SQLITE = "sqlite:///"
@@ -104,7 +103,12 @@ def check_mlflow(config: RunConfig) -> Finding:
         )
         return Finding("mlflow", "warning", state, fix)
     try:
+        # imported here: a plain installation has no MLflow
+        from mmtpp.track.mlflow_tracker import ping
+
         ping(uri)
+    except ModuleNotFoundError:
+        return Finding("mlflow", "failure", "MLflow is not installed", "pip install 'mmtpp[track]'")
     except MmtppError as error:
         return Finding("mlflow", "failure", error.problem, error.cause)
     return Finding("mlflow", "ok", f"{uri} answers")

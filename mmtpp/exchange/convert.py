@@ -19,7 +19,7 @@ from mmtpp.data.store.contents import store_reader, stored_sequences
 from mmtpp.data.store.images import load_image
 from mmtpp.model.processor import encode_image
 from mmtpp.storage.manifest import Manifest, load_manifest
-from mmtpp.storage.markdown import as_plain
+from mmtpp.storage.markdown import escape_markdown
 
 EASYTPP_NAMES = {"train": "train", "validation": "dev", "test": "test"}
 COLUMNS = {
@@ -170,7 +170,7 @@ def _write_image(uri: str, image_paths: dict[str, str], folder: Path, image_px: 
 
 
 def _card(manifest: Manifest, counts: dict[str, int]) -> str:
-    names = ", ".join(map(as_plain, manifest.type_names)) or "numbers"
+    names = ", ".join(map(escape_markdown, manifest.type_names)) or "numbers"
     splits = "\n".join(
         f"  - split: {split}\n    path: data/{split}.parquet" for split in counts if counts[split]
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.model.record import Answers
-from mmtpp.storage.markdown import as_plain
+from mmtpp.storage.markdown import escape_markdown
 
 CARD_FILE = "README.md"
 _TAGS = (
@@ -78,7 +78,9 @@ def as_card(config: RunConfig, answers: Answers | None, *, steps: int) -> str:
         facts |= {
             "asked": ", ".join(answers.tasks),
             "unit of time": f"{answers.seconds_per_unit:g} s",
-            "types": ", ".join(as_plain(answers.name_of(code)) for code in answers.type_codes),
+            "types": ", ".join(
+                escape_markdown(answers.name_of(code)) for code in answers.type_codes
+            ),
             "intervals it was trained on": f"0 and {answers.intervals.smallest:g} to "
             f"{answers.intervals.largest:g}; forecasts stay within the powers of four around them",
         }

@@ -6,7 +6,7 @@ Only files of known names are read. None of them holds weights, a pickle or code
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmtpp.storage.hub import hub_folder, is_hub
+from mmtpp.storage.hub import download_model, is_hub
 from mmtpp.storage.paths import exists, join, read_bytes
 
 CARD, BASE_CARD = "README.md", "README.base.md"
@@ -44,7 +44,7 @@ def read_companions(uri: str) -> dict[str, bytes]:
     """
     if not uri:
         return {}
-    folder = str(hub_folder(uri, files=NAMES)) if is_hub(uri) else uri
+    folder = str(download_model(uri, files=NAMES)) if is_hub(uri) else uri
     names = [name for name in NAMES if exists(join(folder, name))]
     return {BASE_CARD if name == CARD else name: read_bytes(join(folder, name)) for name in names}
 

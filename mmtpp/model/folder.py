@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
-from mmtpp.storage.hub import hub_folder, is_hub
+from mmtpp.storage.hub import download_model, is_hub
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import exists, join, read_bytes
@@ -24,7 +24,7 @@ def local_folder(uri: str) -> Iterator[Path | None]:
         yield None
         return
     if is_hub(uri):
-        yield hub_folder(uri)
+        yield download_model(uri)
         return
     check_model_folder(uri, setting=f"model.path or model.adapter = {uri}")
     if "://" not in uri:
@@ -37,7 +37,7 @@ def local_folder(uri: str) -> Iterator[Path | None]:
 def read_file(uri: str, name: str) -> bytes | None:
     """A small file of a model folder, wherever that lies; None if it is not there."""
     if is_hub(uri):
-        uri = str(hub_folder(uri, files=[name]))
+        uri = str(download_model(uri, files=[name]))
     place = join(uri, name)
     return read_bytes(place) if exists(place) else None
 
@@ -52,7 +52,7 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
     check_model_folder(model_uri, setting=f"model.path or model.adapter = {model_uri}")
     folder = model_uri
     if is_hub(model_uri):
-        folder = str(hub_folder(model_uri, files=[TOKENIZER_FILE]))
+        folder = str(download_model(model_uri, files=[TOKENIZER_FILE]))
     if not exists(join(folder, TOKENIZER_FILE)):
         raise ModelError(
             "there is no model here: tokenizer.json is missing",

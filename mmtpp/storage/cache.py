@@ -1,8 +1,8 @@
-"""A bounded folder of Arrow tables on the local disk, shared by the processes of a machine.
+"""Cache of Arrow tables on the local disk, shared by the processes of a machine.
 
-Tables are memory-mapped, so those in use cost no memory of their own. When the folder grows over
-its limit the tables used longest ago go first. A disk that is full or cannot be written costs
-speed, not the job.
+Tables are memory-mapped, so the processes share their memory. When the cache exceeds its limit,
+the least recently used tables are deleted. If the disk is full or not writable, the job continues
+without the cache, but more slowly.
 """
 
 import hashlib
@@ -23,37 +23,37 @@ logger = logging.getLogger(__name__)
 
 SUBFOLDER = "tables"
 _NAME = re.compile(r"[0-9a-f]{40}\.arrow|[0-9a-f]{32}\.pending")
-_PENDING_S = 3600.0  # a pending table older than this is left over from a kill
+_PENDING_S = 3600.0  # age of a pending table that a killed process left behind
 
 
 def default_cache_folder() -> Path:
-    """``$MMTPP_CACHE``, else ``mmtpp`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return ``$MMTPP_CACHE``, or else ``mmtpp`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     if os.environ.get("MMTPP_CACHE"):
         return Path(os.environ["MMTPP_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mmtpp"
 
 
 class DiskCache:
-    """Keeps tables by key.
+    """Tables by key.
 
     Args:
-        folder: of the cache; made when missing. Tables go into a folder in it that only this user
-            can enter.
-        max_bytes: limit of all tables together.
+        folder: Folder of the cache, created if missing. Tables are in a subfolder that only this
+            user can enter.
+        max_bytes: Maximum size of all tables together, in bytes.
 
     Raises:
-        StorageError: others could write into the folder.
+        StorageError: Other users could write into the folder.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder / SUBFOLDER, max_bytes
         self._is_writable = True
-        self._written = 0  # by this process since it last looked at the whole folder
+        self._written = 0  # bytes this process wrote since it last checked the whole folder
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             status = self._folder.lstat()
         except OSError as error:
-            self._do_without(error)
+            self._disable_writing(error)
             return
         if (
             status.st_uid != os.getuid()
@@ -61,42 +61,42 @@ class DiskCache:
             or (status.st_mode & 0o022)
         ):
             raise StorageError(
-                "others can write into the cache, and what is read from it is trusted",
+                "other users can write into the cache, whose content is trusted",
                 where=str(self._folder),
-                cause="it belongs to another user, is a link, or its mode lets others write",
-                setting="store.cache_path; or store.cache_gib = 0 to do without",
+                cause="the folder is a link, or another user owns it or can write to it",
+                setting="store.cache_path; or store.cache_gib = 0 to disable the cache",
             )
         self.shrink()
 
     def table(self, key: str, load: Callable[[], pa.Table]) -> pa.Table:
-        """The table of a key, from disk or from ``load``, which is then kept.
+        """Return the table of a key, from disk or from ``load``; a loaded table is stored.
 
         Args:
-            key: names content that never changes.
-            load: reads the table where it is not kept.
+            key: Key of a table whose content never changes.
+            load: Function that loads the table if the cache does not have it.
         """
         path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.arrow"
-        found = self._find(path)
-        if found is not None:
-            return found
+        table = self._read(path)
+        if table is not None:
+            return table
         table = load()
         if self._is_writable:
-            self._keep(path, table)
+            self._write(path, table)
         return table
 
-    def _find(self, path: Path) -> pa.Table | None:
+    def _read(self, path: Path) -> pa.Table | None:
         try:
             with pa.memory_map(str(path)) as source:
                 table = pa.ipc.open_file(source).read_all()
-        except (pa.ArrowInvalid, OSError):  # not there, or cut off by a crash of the machine
+        except (pa.ArrowInvalid, OSError):  # missing, or truncated by a crash of the machine
             return None
         try:
-            os.utime(path)  # used now
+            os.utime(path)  # the time of last use
         except OSError:
-            logger.debug("cannot note the use of %s", path)
+            logger.debug("cannot update the time of last use of %s", path)
         return table
 
-    def _keep(self, path: Path, table: pa.Table) -> None:
+    def _write(self, path: Path, table: pa.Table) -> None:
         pending = path.with_name(f"{uuid.uuid4().hex}.pending")
         try:
             with (
@@ -108,42 +108,42 @@ class DiskCache:
             pending.replace(path)
         except OSError as error:
             _remove(pending)
-            self._do_without(error)
+            self._disable_writing(error)
             return
         self._written += size
-        # other processes write too: look at all of it after a small share of the limit
+        # other processes write too, so check the whole folder often
         if self._written > self._max_bytes / 64:
             self._written = 0
             self.shrink()
 
-    def _do_without(self, error: OSError) -> None:
+    def _disable_writing(self, error: OSError) -> None:
         self._is_writable = False
         logger.warning(
-            "the cache cannot be written, going on without adding to it (store.cache_path, "
-            "store.cache_gib): %s: %s",
+            "cannot write to the cache, so the job continues without adding to it "
+            "(store.cache_path, store.cache_gib): %s: %s",
             self._folder,
             error,
         )
 
     def shrink(self) -> None:
-        """Delete the tables used longest ago until nine tenths of the limit are left."""
-        found: list[tuple[float, int, Path]] = []
+        """Delete the least recently used tables of a cache above its limit, down to 90 % of it."""
+        tables: list[tuple[float, int, Path]] = []
         for path in self._folder.iterdir():
             try:
                 status = path.lstat()
             except FileNotFoundError:
-                continue  # another process was faster
+                continue  # another process has deleted it
             if not _NAME.fullmatch(path.name):
                 continue
             if path.suffix == ".pending":
                 if time.time() - status.st_mtime > _PENDING_S:
                     _remove(path)
                 continue
-            found.append((status.st_mtime, status.st_size, path))
-        total = sum(size for _, size, _ in found)
+            tables.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in tables)
         if total <= self._max_bytes:
             return
-        for _, size, path in sorted(found):
+        for _, size, path in sorted(tables):
             _remove(path)
             total -= size
             if total <= 0.9 * self._max_bytes:

@@ -1,8 +1,8 @@
-"""Models of the Hugging Face hub, ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``.
+"""Models of the Hugging Face hub: ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``.
 
-Weights in safetensors, JSON, chat templates and licences only: nothing that could run. Endpoint,
-token and cache folder come from the hub's own environment variables (``HF_ENDPOINT``, ``HF_TOKEN``,
-``HF_HOME``).
+Only safetensors, JSON, chat templates and licences are downloaded: no file that could run code. The
+hub's own environment variables (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME``) set the endpoint, the
+token and the cache folder.
 """
 
 import logging
@@ -21,19 +21,19 @@ FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "LICENSE*", "NOTICE
 
 
 def is_hub(uri: str) -> bool:
-    """Whether a URI names a model of the hub."""
+    """Whether a URI is a model of the hub."""
     return uri.startswith(SCHEME)
 
 
-def hub_folder(uri: str, *, files: Sequence[str] = FILES) -> Path:
-    """This machine's copy of a model, downloaded once for all its processes.
+def download_model(uri: str, *, files: Sequence[str] = FILES) -> Path:
+    """Download a model once for all processes of this machine, and return its folder.
 
     Args:
-        uri: of the model.
-        files: patterns of those that are wanted.
+        uri: URI of the model.
+        files: Patterns of the files to download.
 
     Raises:
-        StorageError: the hub cannot be reached, or does not give it.
+        StorageError: The hub cannot be reached, or refuses the model.
     """
     name, _, revision = uri.removeprefix(SCHEME).partition("@")
     try:
@@ -42,18 +42,20 @@ def hub_folder(uri: str, *, files: Sequence[str] = FILES) -> Path:
         )
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
         raise StorageError(
-            f"the hub does not give this model: {str(error).splitlines()[0]}",
+            f"cannot download this model from the hub: {str(error).splitlines()[0]}",
             where=uri,
-            cause="no network (HF_ENDPOINT), a name that is not there, a model that asks for a "
-            "token (HF_TOKEN), or no room (HF_HOME)",
+            cause="there is no network (HF_ENDPOINT), the model does not exist, it needs a token "
+            "(HF_TOKEN), or the disk is full (HF_HOME)",
         ) from error
     return folder
 
 
-def pinned(uri: str) -> str:
-    """The same model at the commit it has now, so that no process ever gets another one."""
+def pin_revision(uri: str) -> str:
+    """Add the current commit to the URI of a hub model, so that every process gets the same one."""
     if not is_hub(uri) or "@" in uri:
         return uri
-    commit = hub_folder(uri, files=["config.json"]).name
-    logger.warning("%s is at %s today; name it so to get the same one later", uri, commit)
+    commit = download_model(uri, files=["config.json"]).name
+    logger.warning(
+        "%s is at commit %s now; use %s@%s to get the same model later", uri, commit, uri, commit
+    )
     return f"{uri}@{commit}"

@@ -1,4 +1,4 @@
-"""The manifest of an event store: written last, so a store without one does not exist."""
+"""The manifest of an event store. It is written last: without a manifest there is no store."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -12,35 +12,36 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a store holds.
+    """Content of a store.
 
     Attributes:
-        schema_version: of the columns, see ``data.store.layout.SEQUENCE_SCHEMA``.
-        fingerprint: hash of the content and the encode settings; decides the order of training.
-        request: hash of the encode settings and of the listing of the source files; equal means
-            that preparing again would do the same work.
-        data_folder: folder of this version's tables, relative to the store.
-        vocabulary_hash: of the vocabulary the texts were tokenised with.
-        tokenizer_size: asked of the tokenizer trained for this store; 0 when a model brought it.
-        source_kind: the reader.
-        seconds_per_unit: seconds in one unit of ``times``.
-        tick_s: tick of the clock that all times were read from, in seconds; 0 where they have none
-            (``core.clock``).
-        split_by: how the parts were made, ``split.by``.
-        image_px: side of every stored image.
-        type_names: names of the types by code, possibly empty.
-        type_counts: events of each type by code.
-        sequences: number of sequences.
-        sequences_by_split, events_by_split: counts; a sequence that is cut in time counts in every
-            part that has events of it.
-        events_simultaneous: events at the time of the event before.
-        events_read, events_kept, events_rejected, events_reordered: counts over all sequences.
-        events_disagreeing: whose declared interval is not the one between the times.
+        schema_version: Version of the columns, see ``data.store.layout.SEQUENCE_SCHEMA``.
+        fingerprint: Hash of the content and the encode settings; sets the training order.
+        request: Hash of the encode settings and of the list of source files; a job with the same
+            hash would prepare the same store.
+        data_folder: Folder of this version's tables, relative to the store.
+        vocabulary_hash: Hash of the vocabulary with which texts were tokenised.
+        tokenizer_size: Vocabulary size of the tokenizer trained for this store; 0 for a model's own
+            tokenizer.
+        source_kind: Kind of the source, ``source.kind``.
+        seconds_per_unit: Seconds in one unit of ``times``.
+        tick_s: Tick of the clock of all times, in seconds; 0 if there is none (``core.clock``).
+        split_by: How sequences were split, ``split.by``.
+        image_px: Side of every stored image, in pixels.
+        type_names: Names of the types by code; may be empty.
+        type_counts: Number of events of each type, by code.
+        sequences: Number of sequences.
+        sequences_by_split, events_by_split: Numbers of sequences and events by split; a sequence
+            split in time counts in every split that has some of its events.
+        events_simultaneous: Number of events at the time of the previous event.
+        events_read, events_kept, events_rejected, events_reordered: Number of events in all
+            sequences.
+        events_disagreeing: Number of events whose declared interval differs from their times.
         rejected_by_cause: Number of rejected events by cause.
         events_folded: Number of kept events whose rare type became ``other``.
-        left_out_by_kind: Number of records that are no events of the source's kind, by kind.
-        times_are_dates: times count from 1970-01-01T00:00:00 UTC, because the source gave dates.
-        frames: distinct images, counted within each shard.
+        left_out_by_kind: Number of records that are not events, by kind of record.
+        times_are_dates: Whether times count from 1970-01-01T00:00:00 UTC, as the source has dates.
+        frames: Number of distinct images, counted within each shard.
     """
 
     schema_version: int
@@ -73,11 +74,11 @@ class Manifest:
 
     @property
     def tick(self) -> float:
-        """The clock's tick in the source's unit; 0 where there is none."""
+        """Tick of the clock in units of ``times``; 0 if there is none."""
         return self.tick_s / self.seconds_per_unit
 
     def counts(self) -> dict[str, object]:
-        """Counts of the events that were read, kept and rejected, for the result of a job."""
+        """Numbers of events that were read, kept and rejected, for the result of a job."""
         return {
             "events_read": self.events_read,
             "events_kept": self.events_kept,
@@ -86,21 +87,22 @@ class Manifest:
         }
 
     def save(self, store_uri: str) -> None:
-        """Write the manifest; from then on the store exists."""
+        """Write the manifest, which completes the store."""
         text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
         write_bytes(join(store_uri, MANIFEST_FILE), text.encode())
 
 
 def find_manifest(store_uri: str, *, to_replace: bool = False) -> Manifest | None:
-    """The manifest of a store, or None when there is no store.
+    """Return the manifest of a store, or None if there is no store.
 
     Args:
-        store_uri: where to look.
-        to_replace: one of another version counts as none, since it is about to be replaced.
+        store_uri: URI of the store.
+        to_replace: Whether the store is about to be replaced: a manifest of another version then
+            counts as none.
 
     Raises:
-        DataError: it is there but of another version or damaged.
-        StorageError: the place cannot be reached.
+        DataError: The manifest has another version or is damaged.
+        StorageError: The URI cannot be reached.
     """
     uri = join(store_uri, MANIFEST_FILE)
     if not exists(uri):
@@ -114,19 +116,19 @@ def find_manifest(store_uri: str, *, to_replace: bool = False) -> Manifest | Non
         if to_replace:
             return None
         raise DataError(
-            f"the store has schema version {version}, this program reads {SCHEMA_VERSION}",
+            f"the store has schema version {version}, but this program reads {SCHEMA_VERSION}",
             where=uri,
-            cause="it was made by another version; run jobs/prepare.py again",
+            cause="another version of mmtpp wrote the store; run jobs/prepare.py again",
         )
     return Manifest(**tree)
 
 
 def load_manifest(store_uri: str) -> Manifest:
-    """The manifest of a store that must be there.
+    """Return the manifest of a store that must exist.
 
     Raises:
-        DataError: there is no manifest, or it is of another version.
-        StorageError: the place cannot be reached.
+        DataError: There is no manifest, or it has another version.
+        StorageError: The URI cannot be reached.
     """
     manifest = find_manifest(store_uri)
     if manifest is None:

@@ -1,10 +1,10 @@
-"""Data as plain text of a Markdown page."""
+"""Data in Markdown pages: escaping of markup."""
 
 import re
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>&~])")
 
 
-def as_plain(text: str) -> str:
-    """Text in which nothing is markup: no link, no HTML, no end of a table's cell or line."""
+def escape_markdown(text: str) -> str:
+    """Escape text so that Markdown shows it unchanged, on one line and in one cell of a table."""
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))

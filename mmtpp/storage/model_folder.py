@@ -1,4 +1,4 @@
-"""Whether a URI is the folder of a model, before anything is read from it."""
+"""Check that a URI is the folder of a model, before anything is read from it."""
 
 from pathlib import Path
 
@@ -6,26 +6,26 @@ from mmtpp.core.errors import ModelError
 from mmtpp.storage.hub import is_hub
 from mmtpp.storage.paths import exists, join, split_file
 
-# a model or adapter has one of them at least; a run's folder has a config.json of its own
-MARKS = (
+# a model or adapter has at least one of these files; config.json is not one: a run has it too
+MODEL_FILES = (
     "tokenizer.json",
     "adapter_config.json",
     "model.safetensors",
     "model.safetensors.index.json",
 )
-_BELOW = ("model", "adapter", "best_model", "best_adapter")  # names that runs give
+_SUBFOLDERS = ("model", "adapter", "best_model", "best_adapter")  # of the folder of a run
 
 
 def check_model_folder(uri: str, *, setting: str = "") -> None:
-    """Check that the folder of a model or adapter is there and holds one.
+    """Check that a folder exists and has a model or adapter.
 
     Args:
-        uri: a local path, s3:// or hf://; what the hub holds is not checked.
-        setting: the setting that names it, for the error.
+        uri: A local path, s3:// or hf:// URI; models of the hub are not checked.
+        setting: Setting of the URI, for the error.
 
     Raises:
-        ModelError: the folder is not there, is a file, or holds no model.
-        StorageError: the place cannot be reached.
+        ModelError: The folder does not exist, is a file, or has no model.
+        StorageError: The URI cannot be reached.
     """
     if is_hub(uri):
         return
@@ -34,20 +34,20 @@ def check_model_folder(uri: str, *, setting: str = "") -> None:
         raise ModelError(
             "this folder does not exist",
             where=where if uri else "an empty path",
-            cause="the path is mistyped, or the run that writes the model has not finished; a "
-            "model of the hub is hf://OWNER/NAME",
+            cause="the path is mistyped, or the run that writes the model has not finished; the "
+            "URI of a hub model is hf://OWNER/NAME",
             setting=setting,
         )
     if split_file(uri)[1]:
-        raise ModelError("this is a file, a model is a folder", where=where, setting=setting)
-    if any(exists(join(uri, name)) for name in MARKS):
+        raise ModelError("this is a file, but a model is a folder", where=where, setting=setting)
+    if any(exists(join(uri, name)) for name in MODEL_FILES):
         return
-    below = [join(uri, name) for name in _BELOW if exists(join(uri, name))]
+    models = [join(uri, name) for name in _SUBFOLDERS if exists(join(uri, name))]
     raise ModelError(
-        f"there is no model in this folder: it has none of {', '.join(MARKS)}",
+        f"there is no model in this folder: it has none of {', '.join(MODEL_FILES)}",
         where=where,
-        cause=f"the model is in {' or '.join(below)}"
-        if below
-        else "the folder is another one, or the run that writes the model has not finished",
+        cause=f"the model is in {' or '.join(models)}"
+        if models
+        else "this is the wrong folder, or the run that writes the model has not finished",
         setting=setting,
     )

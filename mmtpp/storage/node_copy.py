@@ -1,4 +1,4 @@
-"""Folders of a bucket copied to the local disk once for all processes of a machine."""
+"""Local copies of remote folders, one copy for all processes of a machine."""
 
 import fcntl
 import hashlib
@@ -19,22 +19,22 @@ from mmtpp.storage.paths import copy_folder, list_files
 logger = logging.getLogger(__name__)
 
 SUBFOLDER = "folders"
-MAX_BYTES = 64 * 2**30  # of copies together; those in use stay whatever their size
+MAX_BYTES = 64 * 2**30  # of all copies; copies in use are never deleted
 
 
 @contextmanager
 def node_copy(uri: str, *, keep: bool = True) -> Iterator[Path]:
-    """A copy of a remote folder, which is not to be changed.
+    """Copy a remote folder to the local disk, and yield the copy, which must not be changed.
 
-    The first process of the machine copies while the others wait. A folder whose files have
-    changed is another one.
+    The first process of the machine copies the folder while other processes wait. If the files of
+    the remote folder change, there is a new copy.
 
     Args:
-        uri: of the folder.
-        keep: the copy for processes to come; else the last one that uses it removes it.
+        uri: URI of the folder.
+        keep: Whether the copy is kept for later processes; otherwise its last user deletes it.
 
     Raises:
-        StorageError: it cannot be read, or there is no safe place for it.
+        StorageError: The folder cannot be read, or the cache folder is not safe.
     """
     files = [(info.path, info.size, str(info.mtime)) for info in list_files(uri, "")]
     name = hashlib.sha256(repr((uri, files)).encode()).hexdigest()[:32]
@@ -42,16 +42,16 @@ def node_copy(uri: str, *, keep: bool = True) -> Iterator[Path]:
     folder = root / name
     with (root / f"{name}.lock").open("w") as lock:
         while True:
-            fcntl.flock(lock, fcntl.LOCK_SH)  # others may use it too, nobody may delete it
+            fcntl.flock(lock, fcntl.LOCK_SH)  # other processes may use the copy, none may delete it
             if folder.exists():
                 break
             fcntl.flock(lock, fcntl.LOCK_UN)
-            # never wait to be alone: who has the copy by now may be waiting for this process
-            if _locked(lock):
+            # do not wait for the exclusive lock: its holders may themselves wait for this process
+            if _try_lock(lock):
                 if not folder.exists():
                     _make_room(root, sum(size for _, size, _ in files))
                     partial = root / f"{name}.partial"
-                    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+                    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
                     copy_folder(uri, str(partial))
                     partial.rename(folder)
                 fcntl.flock(lock, fcntl.LOCK_UN)
@@ -63,7 +63,7 @@ def node_copy(uri: str, *, keep: bool = True) -> Iterator[Path]:
         finally:
             if not keep:
                 fcntl.flock(lock, fcntl.LOCK_UN)
-                if _locked(lock):
+                if _try_lock(lock):
                     _remove(folder)
 
 
@@ -74,56 +74,56 @@ def _root() -> Path:
         status = root.lstat()
     except OSError as error:
         raise StorageError(
-            f"the cache folder cannot be made: {error}",
+            f"cannot create the cache folder: {error}",
             where=str(root),
-            cause="the environment variable MMTPP_CACHE chooses another",
+            cause="choose another folder with the environment variable MMTPP_CACHE",
         ) from error
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
         raise StorageError(
-            "others could write into the cache folder",
+            "other users could write into the cache folder",
             where=str(root),
-            cause="the environment variable MMTPP_CACHE chooses another",
+            cause="choose another folder with the environment variable MMTPP_CACHE",
         )
     return root
 
 
 def _make_room(root: Path, needed: int) -> None:
-    """Delete copies that nobody uses, those used longest ago first, until another one fits."""
+    """Delete unused copies, least recently used first, until a new copy fits."""
     with (root / "room.lock").open("w") as room:
         fcntl.flock(room, fcntl.LOCK_EX)
-        copies = {each: _size_and_time(each) for each in root.iterdir() if each.is_dir()}
+        copies = {folder: _size_and_time(folder) for folder in root.iterdir() if folder.is_dir()}
         total = sum(size for size, _ in copies.values()) + needed
-        for each, (size, _) in sorted(copies.items(), key=lambda copy: copy[1][1]):
+        for folder, (size, _) in sorted(copies.items(), key=lambda copy: copy[1][1]):
             if total <= MAX_BYTES:
                 return
-            with (root / f"{each.stem}.lock").open("w") as lock:
-                if _locked(lock):
-                    logger.info("deleting %s, %.1f GiB, to make room", each, size / 2**30)
-                    _remove(each)
+            with (root / f"{folder.stem}.lock").open("w") as lock:
+                if _try_lock(lock):
+                    logger.info("deleting %s, %.1f GiB, to make room", folder, size / 2**30)
+                    _remove(folder)
                     total -= size
 
 
 def _remove(folder: Path) -> None:
-    """Delete a copy whose lock is held; half of one must never be taken for the whole."""
+    """Delete a copy whose lock is held; rename it first, so no process uses a half-deleted copy."""
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with suppress(FileNotFoundError):  # another process was first
+    with suppress(FileNotFoundError):  # another process has deleted it
         folder.rename(partial)
     shutil.rmtree(partial, ignore_errors=True)
 
 
 def _size_and_time(folder: Path) -> tuple[int, float]:
-    """Bytes of a copy and when it was last used; nothing of one that is being renamed."""
-    size, used = 0, 0.0
+    """Size of a copy in bytes and its time of last use; both 0 if it is being renamed."""
+    size, last_used = 0, 0.0
     with suppress(FileNotFoundError):
-        used = folder.stat().st_mtime
+        last_used = folder.stat().st_mtime
         for file in folder.rglob("*"):
             size += file.stat().st_size
-    return size, used
+    return size, last_used
 
 
-def _locked(lock: IO[str]) -> bool:
-    """Take a lock if nobody has it."""
+def _try_lock(lock: IO[str]) -> bool:
+    """Take the exclusive lock if no other process holds the lock."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

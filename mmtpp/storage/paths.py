@@ -1,7 +1,7 @@
-"""Files by URI: a local path or s3://, through pyarrow.
+"""Files by URI, a local path or s3://, through pyarrow.
 
-The S3 endpoint, region and credentials come from the standard AWS environment variables
-(``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...), read by pyarrow itself.
+pyarrow reads the S3 endpoint, region and credentials from the standard AWS environment variables
+(``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...).
 """
 
 import errno
@@ -29,65 +29,65 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 S3_ATTEMPTS = 8
 S3_CONNECT_S, S3_SILENCE_S = 10.0, 20.0
-MAX_PATH = 1024  # bytes of a whole path; the bound of an S3 key
+MAX_PATH = 1024  # bytes of a whole path; the limit of S3 for a key
 
 
 def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of a URI and the path within it.
+    """Return the filesystem of a URI and the path within it.
 
     Raises:
-        StorageError: empty, or a scheme other than s3:// and file://.
+        StorageError: The URI is empty, or its scheme is not s3:// or file://.
     """
     if not uri:
-        raise StorageError("an empty URI names no place")
-    scheme, separator, rest = uri.partition("://")
+        raise StorageError("the URI is empty")
+    scheme, separator, path = uri.partition("://")
     if not separator:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     if scheme == "file":
-        return pafs.LocalFileSystem(), rest
+        return pafs.LocalFileSystem(), path
     if scheme == "s3":
         settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-        return _s3(rest.partition("/")[0], settings), rest.rstrip("/")
+        return _s3(path.partition("/")[0], settings), path.rstrip("/")
     raise StorageError(f"{uri}: only local paths and s3:// are supported")
 
 
 @lru_cache(maxsize=8)
 def _s3(bucket: str, settings: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
-    """One client, with its connections, for a bucket and a state of the AWS environment.
+    """Build one S3 client, with its connections, for a bucket and the AWS environment variables.
 
-    It tries again after server errors, resets and silence, with growing pauses: up to a minute.
+    The client retries after server errors, resets and timeouts, for up to a minute.
     """
     environment = dict(settings)
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     if not endpoint:
-        region = pafs.resolve_s3_region(bucket)  # the bucket's own, wherever this runs
+        region = pafs.resolve_s3_region(bucket)  # region of the bucket, not of this machine
     return pafs.S3FileSystem(
         endpoint_override=endpoint,
         region=region,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
         connect_timeout=S3_CONNECT_S,
         request_timeout=S3_SILENCE_S,
-        allow_delayed_open=True,  # a small file is one request instead of three
+        allow_delayed_open=True,  # write a small file in one request instead of three
     )
 
 
 def as_uri(place: str | os.PathLike[str]) -> str:
-    """A path or URI as text.
+    """Convert a path or URI to text.
 
     Raises:
-        DataError: an object that is neither; a URI that ``pathlib`` has damaged.
+        DataError: The object is neither a path nor text, or ``pathlib`` has damaged the URI.
     """
     if not isinstance(place, str | os.PathLike):
         raise DataError(
-            f"a path or a URI is expected, not a {type(place).__name__}",
-            cause="give a local path or a URI such as s3://bucket/folder",
+            f"expected a path or a URI, but got a {type(place).__name__}",
+            cause="pass a local path or a URI such as s3://bucket/folder",
         )
     uri = os.fspath(place)
     if isinstance(place, os.PathLike) and re.match(r"[a-z0-9]{2,}:/[^/]", uri):
         raise DataError(
-            f"{uri!r} is no URI: pathlib keeps one of two slashes",
-            cause="give URIs as text, such as 's3://bucket/folder'",
+            f"{uri!r} is not a URI: pathlib removes one of two slashes",
+            cause="pass URIs as text, such as 's3://bucket/folder'",
         )
     return uri
 
@@ -101,8 +101,8 @@ def join_inside(uri: str, relative: str) -> str:
     """Append a path taken from user data, which must stay below ``uri``.
 
     Raises:
-        DataError: the path is absolute, has a drive or scheme, climbs out with "..", or is too
-            long for a file or an object.
+        DataError: The path is absolute, has a drive, a scheme or "..", or is too long for a file
+            or an object.
     """
     pure = PurePosixPath(relative.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or ":" in relative or "\0" in relative:
@@ -115,20 +115,25 @@ def join_inside(uri: str, relative: str) -> str:
 
 
 @contextmanager
-def explained(uri: str, doing: str) -> Iterator[None]:
-    """Turn storage failures into a ``StorageError`` that names the URI and the likely cause."""
+def storage_errors(uri: str, action: str) -> Iterator[None]:
+    """Convert errors of filesystems to a ``StorageError`` with the URI and the likely cause.
+
+    Args:
+        uri: URI that is read or written.
+        action: Action that failed, for the message "cannot ACTION".
+    """
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingFileError(f"cannot {doing}: it does not exist", where=uri) from error
+        raise MissingFileError(f"cannot {action}: it does not exist", where=uri) from error
     except PermissionError as error:
-        raise StorageError(f"cannot {doing}: access denied", where=uri, cause=_ACCESS) from error
+        raise StorageError(f"cannot {action}: access denied", where=uri, cause=_ACCESS) from error
     except pa.ArrowException as error:
-        raise StorageError(f"cannot {doing}: {_first_line(error)}", where=uri) from error
+        raise StorageError(f"cannot {action}: {_first_line(error)}", where=uri) from error
     except OSError as error:
         message = str(error)
         if error.errno in _NO_FILE or message.endswith("is a directory"):
-            raise MissingFileError(f"cannot {doing}: it is no file", where=uri) from error
+            raise MissingFileError(f"cannot {action}: it is not a file", where=uri) from error
         if "ACCESS_DENIED" in message or "INVALID_ACCESS_KEY" in message or "403" in message:
             cause = _ACCESS
         elif "NO_SUCH_BUCKET" in message or "does not exist" in message:
@@ -138,7 +143,7 @@ def explained(uri: str, doing: str) -> Iterator[None]:
         else:
             cause = "see the message"
         raise StorageError(
-            f"cannot {doing}: {_first_line(error)}", where=uri, cause=cause
+            f"cannot {action}: {_first_line(error)}", where=uri, cause=cause
         ) from error
 
 
@@ -154,13 +159,13 @@ def _first_line(error: Exception) -> str:
 
 
 def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
-    """The whole content of a file.
+    """Read a whole file.
 
     Raises:
-        StorageError: missing or unreachable.
-        FileTooLargeError: it has more than ``max_bytes``; it is not read.
+        StorageError: The file is missing or unreachable.
+        FileTooLargeError: The file has more than ``max_bytes``; it is not read.
     """
-    with explained(uri, "read the file"):
+    with storage_errors(uri, "read the file"):
         filesystem, path = filesystem_of(uri)
         with filesystem.open_input_file(path) as file:
             size = file.size()
@@ -169,26 +174,33 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
             return file.read()
 
 
-def ahead(
+def prefetch(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, depth: int
 ) -> Iterator[Result]:
-    """Results in order, computed in a pool at most ``depth`` before they are asked for."""
-    waiting: deque[Future[Result]] = deque()
+    """Yield the results of ``function`` in order, computing up to ``depth`` of them ahead.
+
+    Args:
+        pool: Threads that compute results.
+        function: Function of one item.
+        items: Items, in order.
+        depth: Maximum number of results that are computed before they are needed.
+    """
+    futures: deque[Future[Result]] = deque()
     for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > depth:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+        futures.append(pool.submit(function, item))
+        if len(futures) > depth:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
 
 
 def write_bytes(uri: str, data: bytes | pa.Buffer) -> None:
-    """Write a whole file, its folders included. On S3 it appears at once or not at all.
+    """Write a whole file, and create its folders. The write is atomic.
 
     Raises:
-        StorageError: not writable.
+        StorageError: The file cannot be written.
     """
-    with explained(uri, "write the file"):
+    with storage_errors(uri, "write the file"):
         filesystem, path = filesystem_of(uri)
         if isinstance(filesystem, pafs.LocalFileSystem):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -201,25 +213,25 @@ def write_bytes(uri: str, data: bytes | pa.Buffer) -> None:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is there.
+    """Whether a file or folder exists.
 
     Raises:
-        StorageError: the bucket is missing or cannot be reached.
+        StorageError: The bucket is missing or cannot be reached.
     """
-    with explained(uri, "look at the path"):
+    with storage_errors(uri, "check the path"):
         filesystem, path = filesystem_of(uri)
         check_bucket(uri)
         return filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
 def check_bucket(uri: str) -> None:
-    """Check that the bucket of an s3:// URI is there and may be listed.
+    """Check that the bucket of an s3:// URI exists and can be listed.
 
     Raises:
-        StorageError: it is missing, or the credentials are refused.
+        StorageError: The bucket is missing, or the credentials are refused.
     """
     bucket = uri.partition("://")[2].partition("/")[0]
-    with explained(uri, f"reach the bucket {bucket}"):
+    with storage_errors(uri, f"reach the bucket {bucket}"):
         filesystem, _ = filesystem_of(uri)
         if isinstance(filesystem, pafs.LocalFileSystem):
             return
@@ -227,18 +239,22 @@ def check_bucket(uri: str) -> None:
             raise StorageError(
                 f"the bucket {bucket} does not exist",
                 where=uri,
-                cause="create it or correct the URI; buckets are never created for you",
+                cause="create it or correct the URI; mmtpp does not create buckets",
             )
 
 
 def list_files(uri: str, suffix: str | tuple[str, ...]) -> list[pafs.FileInfo]:
-    """Files below a folder whose names end in ``suffix`` or one of them, sorted by path.
+    """Files in a folder and its subfolders whose names end in a suffix, sorted by path.
+
+    Args:
+        uri: URI of the folder.
+        suffix: One suffix, or several.
 
     Raises:
-        StorageError: the folder is missing or unreachable.
+        StorageError: The folder is missing or unreachable.
     """
     check_bucket(uri)
-    with explained(uri, "list the folder"):
+    with storage_errors(uri, "list the folder"):
         filesystem, path = filesystem_of(uri)
         infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     files = [info for info in infos if info.is_file and info.path.endswith(suffix)]
@@ -246,12 +262,12 @@ def list_files(uri: str, suffix: str | tuple[str, ...]) -> list[pafs.FileInfo]:
 
 
 def split_file(uri: str) -> tuple[str, str]:
-    """The folder and the name of a file; anything else is a folder, with an empty name.
+    """Split the URI of a file into folder and name; a folder has an empty name.
 
     Raises:
-        StorageError: the place cannot be reached.
+        StorageError: The URI cannot be reached.
     """
-    with explained(uri, "look at the path"):
+    with storage_errors(uri, "check the path"):
         filesystem, path = filesystem_of(uri)
         if not filesystem.get_file_info(path).is_file:
             return uri, ""
@@ -260,26 +276,30 @@ def split_file(uri: str) -> tuple[str, str]:
 
 
 def list_source(uri: str, file: str) -> list[tuple[str, pafs.FileInfo]]:
-    """The files of a source with their paths below its root; only ``file`` where one is named.
+    """List the files of a source, with their paths relative to its folder.
+
+    Args:
+        uri: URI of the folder.
+        file: Name of the only file of the source; empty for all files in the folder.
 
     Raises:
-        StorageError: the folder is missing or unreachable.
+        StorageError: The folder is missing or unreachable.
     """
     if not file:
         _, root = filesystem_of(uri)
         return [(info.path.removeprefix(root).lstrip("/"), info) for info in list_files(uri, "")]
-    with explained(join(uri, file), "look at the file"):
+    with storage_errors(join(uri, file), "check the file"):
         filesystem, path = filesystem_of(join(uri, file))
         return [(file, filesystem.get_file_info(path))]
 
 
 def copy_folder(source: str, target: str) -> None:
-    """Copy every file below ``source`` to ``target``; either may be local or on S3.
+    """Copy all files in ``source`` and its subfolders to ``target``; both may be local or on S3.
 
     Raises:
-        StorageError: one side cannot be read or written.
+        StorageError: The source cannot be read, or the target cannot be written.
     """
-    with explained(f"{source} -> {target}", "copy the folder"):
+    with storage_errors(f"{source} -> {target}", "copy the folder"):
         source_filesystem, source_path = filesystem_of(source)
         target_filesystem, target_path = filesystem_of(target)
         if isinstance(target_filesystem, pafs.LocalFileSystem):
@@ -294,12 +314,12 @@ def copy_folder(source: str, target: str) -> None:
 
 
 def remove_folder(uri: str) -> None:
-    """Delete a folder and everything below it; nothing happens when it is not there.
+    """Delete a folder with everything in it, if it exists.
 
     Raises:
-        StorageError: not allowed or unreachable.
+        StorageError: The folder cannot be deleted or reached.
     """
-    with explained(uri, "delete the folder"):
+    with storage_errors(uri, "delete the folder"):
         filesystem, path = filesystem_of(uri)
         filesystem.delete_dir_contents(path, missing_dir_ok=True)
         if isinstance(filesystem, pafs.LocalFileSystem) and Path(path).is_dir():
@@ -307,9 +327,9 @@ def remove_folder(uri: str) -> None:
 
 
 def folder_bytes(uri: str) -> int:
-    """Size of all files below a folder.
+    """Total size of the files in a folder and its subfolders, in bytes.
 
     Raises:
-        StorageError: the folder is missing or unreachable.
+        StorageError: The folder is missing or unreachable.
     """
     return sum(info.size for info in list_files(uri, ""))

@@ -1,1 +1,1 @@
-"""Many trainings of one question: the space, the search, the trials, their report (Ray Tune)."""
+"""Hyperparameter sweeps: search space, search, trials and report, on Ray Tune and Ray Train."""

@@ -1,4 +1,4 @@
-"""Hours of a sweep and of its workers, and when there are none left."""
+"""Budget of a sweep: hours of wall clock and GPU hours of all workers."""
 
 import math
 import time
@@ -12,47 +12,46 @@ from mmtpp.sweep.space import Sweep
 
 SECONDS_PER_HOUR = 3600.0
 NUM_WORKERS = "training.num_workers"
-_of_process: dict[str, "Budget"] = {}
+_budgets: dict[str, "Budget"] = {}  # of this process, by name of the sweep
 
 
 class Budget(Callback, Stopper):
-    """Counts the time of the sweep and of its trials' workers, and stops everything when
-    ``max_hours`` or ``max_gpu_hours`` is used up.
+    """Count the hours of a sweep and its workers, and stop all trials when the budget is spent.
 
-    Ray Tune gets it twice, to hear of trials and to be asked, and keeps both copies with the sweep.
-    A process has one budget of a sweep, with the limits that process was given: copies that Tune
-    brings back are that one.
+    Ray Tune receives the budget twice, as a callback and as a stopper, and stores both copies with
+    the sweep. A process has one budget per sweep, with the limits given to that process: every copy
+    that Tune unpickles is replaced by this one.
 
     Args:
-        sweep: its limits, and its trials' numbers of workers.
+        sweep: Sweep whose settings hold the limits and the numbers of workers.
     """
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
-        self._seconds: dict[str, float] = {}  # of workers, in attempts that are over
-        self._attempts: dict[str, tuple[float, int]] = {}  # running: since when, workers
-        self._before, self._began = 0.0, time.monotonic()
-        self._ended: set[str] = set()  # trials that ended before the budget did
+        self._seconds: dict[str, float] = {}  # worker seconds of ended attempts, by trial
+        self._attempts: dict[str, tuple[float, int]] = {}  # running: start time, workers
+        self._earlier_seconds, self._started = 0.0, time.monotonic()
+        self._ended: set[str] = set()  # trials that ended before the budget was spent
         self._has_stopped_all = False
 
     @classmethod
-    def of_this_process(cls, sweep: Sweep) -> "Budget":
-        """A new one, which takes the place of what Tune brings back."""
-        _of_process[sweep.name] = cls(sweep)
-        return _of_process[sweep.name]
+    def build_for_process(cls, sweep: Sweep) -> "Budget":
+        """Build the budget that replaces the copies Ray Tune unpickles in this process."""
+        _budgets[sweep.name] = cls(sweep)
+        return _budgets[sweep.name]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _budget_of, (self._sweep,)
+        return _process_budget, (self._sweep,)
 
     @property
     def used_hours(self) -> float:
-        """Of the sweep, while some process ran it."""
-        return (self._before + time.monotonic() - self._began) / SECONDS_PER_HOUR
+        """Hours in which some process ran the sweep."""
+        return (self._earlier_seconds + time.monotonic() - self._started) / SECONDS_PER_HOUR
 
     @property
     def used_gpu_hours(self) -> float:
-        """Of all workers, those that run now included."""
-        return sum(self._so_far().values()) / SECONDS_PER_HOUR
+        """Hours of all workers, including those that run now."""
+        return sum(self._worker_seconds().values()) / SECONDS_PER_HOUR
 
     @property
     def is_used_up(self) -> bool:
@@ -63,11 +62,11 @@ class Budget(Callback, Stopper):
         )
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """A trial is over with its last report."""
+        """Return whether a report is the last one of its trial."""
         return FINISHED in result
 
     def stop_all(self) -> bool:
-        """Asked by Tune again and again."""
+        """Return whether to stop all trials; Ray Tune polls this."""
         if not self.is_used_up:
             return False
         self._has_stopped_all = True
@@ -78,18 +77,18 @@ class Budget(Callback, Stopper):
         return trial_id in self._seconds or trial_id in self._attempts
 
     def has_cut_short(self, trial_id: str) -> bool:
-        """Whether it ended an unfinished trial, running or interrupted, and no scheduler did."""
+        """Whether the budget, and not a scheduler, ended an unfinished trial."""
         return self._has_stopped_all and trial_id not in self._ended
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         self._close(trial)
-        # not of its whole configuration: that may be wrong, which is the trial's failure
-        workers: Any = self._sweep.settings_of(trial.config).get(
+        # the whole configuration may be invalid: the trial reports that as its own failure
+        num_workers: Any = self._sweep.trial_settings(trial.config).get(
             NUM_WORKERS, self._sweep.config.training.num_workers
         )
-        self._attempts[trial.trial_id] = time.monotonic(), int(workers)
+        self._attempts[trial.trial_id] = time.monotonic(), int(num_workers)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -109,31 +108,32 @@ class Budget(Callback, Stopper):
         self._close(trial)
 
     def get_state(self) -> dict[str, Any]:
-        """What Tune keeps with the sweep."""
+        """Return the state that Ray Tune stores with the sweep."""
         return {
-            "seconds": self._so_far(),
+            "seconds": self._worker_seconds(),
             "hours": self.used_hours,
             "ended": sorted(self._ended),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Resume counting from a stored state."""
         self._seconds, self._ended = dict(state["seconds"]), set(state["ended"])
-        self._before, self._began = state["hours"] * SECONDS_PER_HOUR, time.monotonic()
+        self._earlier_seconds, self._started = state["hours"] * SECONDS_PER_HOUR, time.monotonic()
 
     def _close(self, trial: Trial) -> None:
-        since, workers = self._attempts.pop(trial.trial_id, (time.monotonic(), 0))
-        spent = workers * (time.monotonic() - since)
+        """Add the running attempt of a trial to its ended attempts."""
+        start, num_workers = self._attempts.pop(trial.trial_id, (time.monotonic(), 0))
+        spent = num_workers * (time.monotonic() - start)
         self._seconds[trial.trial_id] = self._seconds.get(trial.trial_id, 0.0) + spent
 
-    def _so_far(self) -> dict[str, float]:
-        """Of every trial, its running attempt included."""
-        found, now = dict(self._seconds), time.monotonic()
-        for name, (since, workers) in self._attempts.items():
-            found[name] = found.get(name, 0.0) + workers * (now - since)
-        return found
+    def _worker_seconds(self) -> dict[str, float]:
+        """Worker seconds of every trial, including its running attempt."""
+        seconds, now = dict(self._seconds), time.monotonic()
+        for trial_id, (start, num_workers) in self._attempts.items():
+            seconds[trial_id] = seconds.get(trial_id, 0.0) + num_workers * (now - start)
+        return seconds
 
 
-def _budget_of(sweep: Sweep) -> Budget:
-    """The one of this process; a trial's process has none, and gets one that counts nothing."""
-    return _of_process.setdefault(sweep.name, Budget(sweep))
+def _process_budget(sweep: Sweep) -> Budget:
+    """Return the budget of this process; the process of a trial gets one that counts nothing."""
+    return _budgets.setdefault(sweep.name, Budget(sweep))

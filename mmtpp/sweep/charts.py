@@ -1,4 +1,4 @@
-"""Figures of a sweep: each setting against what trials made of it, all settings, and the front."""
+"""Figures of a sweep: metrics against each searched setting, all settings, and the Pareto front."""
 
 import io
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from mmtpp.sweep.space import Sweep
-from mmtpp.sweep.trial_table import Row, comparable, pareto
+from mmtpp.sweep.trial_table import Row, comparable_rows, pareto_front
 
-FEW = 12  # values of a setting that are still listed on an axis
-# what a setting is shown against, beside what the sweep is judged by
+MAX_TICKS = 12  # most values of a setting that an axis lists
+# metrics shown against a setting, after those of the sweep
 PANELS = (
     "data/compressed_fraction",
     "data/tokens_per_event",
@@ -25,34 +25,36 @@ PANELS = (
 COST = "data/tokens_per_event"
 
 
-def figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
-    """PNG files by name: one for each setting, ``all_settings`` where there are several, and
-    ``pareto``, of the sweep's two metrics or of its only one against tokens an event.
+def draw_figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
+    """Draw the figures of a sweep as PNG files, by name.
 
-    Trials that were stopped early are hollow or dashed, as they stood then; in no mean, no front.
+    There is one figure for each setting, ``all_settings`` if there are several settings, and
+    ``pareto``, for the two metrics of the sweep, or for its only metric against tokens per event.
+    Trials that were stopped early are hollow or dashed, with their last report; they count in no
+    mean and no front.
 
     Args:
-        rows: of all trials.
-        sweep: theirs.
+        rows: Rows of all trials.
+        sweep: Sweep of the trials.
     """
-    done = [row for row in rows if row["status"] == "finished"]
-    if not done:
+    finished = [row for row in rows if row["status"] == "finished"]
+    if not finished:
         return {}
     shown = [row for row in rows if row["status"] != "failed"]
-    made = {
+    figures = {
         f"by_{key.replace('.', '_')}": _by_setting(shown, key, sweep)
         for key in sweep.space
         if len({str(row[key]) for row in shown}) > 1
     }
-    if len(made) > 1:
-        made["all_settings"] = _parallel(shown, sweep)
+    if len(figures) > 1:
+        figures["all_settings"] = _parallel(shown, sweep)
     metrics, modes = list(sweep.settings.metric), list(sweep.settings.mode)
     if len(metrics) == 1 and metrics[0] != COST:
         metrics, modes = [COST, *metrics], ["min", *modes]
-    if len(metrics) == 2 and all(_varies(done, name) for name in metrics):
-        made["pareto"] = _front(done, comparable(rows, sweep), metrics, modes)
+    if len(metrics) == 2 and all(_varies(finished, name) for name in metrics):
+        figures["pareto"] = _front(finished, comparable_rows(rows, sweep), metrics, modes)
     files: dict[str, bytes] = {}
-    for name, figure in made.items():
+    for name, figure in figures.items():
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=110, bbox_inches="tight")
         files[f"{name}.png"] = content.getvalue()
@@ -60,7 +62,7 @@ def figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
 
 
 def _numbers(rows: Sequence[Row], name: str) -> np.ndarray:
-    """(N,) of a metric, NaN where a trial has none."""
+    """Values of a metric, (N,); NaN where a trial has none."""
     return np.array([row[name] if isinstance(row.get(name), float) else np.nan for row in rows])
 
 
@@ -70,15 +72,19 @@ def _varies(rows: Sequence[Row], name: str) -> bool:
 
 
 def _places(rows: Sequence[Row], key: str) -> tuple[np.ndarray, list[str], bool]:
-    """(N,) where trials stand on the axis of a setting, labels of its ticks, and whether those are
-    all: numbers that span decades are placed by their order, as names are."""
+    """Place trials on the axis of a setting.
+
+    Returns:
+        Positions of the trials, (N,); labels of the ticks; whether the axis lists all values,
+        evenly spaced. Up to ``MAX_TICKS`` numbers are listed like names: they may span decades.
+    """
     values = [row[key] if isinstance(row[key], int | float) else str(row[key]) for row in rows]
     are_numbers = not any(isinstance(value, str) for value in values)
-    distinct = sorted(set(values), key=lambda each: (isinstance(each, str), each))  # pyright: ignore
-    if len(distinct) <= FEW or not are_numbers:
+    distinct = sorted(set(values), key=lambda value: (isinstance(value, str), value))  # pyright: ignore
+    if len(distinct) <= MAX_TICKS or not are_numbers:
         return (
-            np.array([distinct.index(each) for each in values]),
-            [_short(v) for v in distinct],
+            np.array([distinct.index(value) for value in values]),
+            [_short(value) for value in distinct],
             True,
         )
     return np.array(values, dtype=float), [], False
@@ -89,13 +95,13 @@ def _short(value: object) -> str:
 
 
 def _finished(rows: Sequence[Row]) -> np.ndarray:
-    """(N,) whether a trial came to its end."""
+    """Whether each trial finished, (N,)."""
     return np.array([row["status"] == "finished" for row in rows])
 
 
 def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
-    """Trials as points, and the mean of those that finished, against one setting."""
-    done = _finished(rows)
+    """Draw trials as points, and the mean of finished trials as a line, against one setting."""
+    is_finished = _finished(rows)
     names = dict.fromkeys([*sweep.settings.metric, *PANELS])
     shown = [name for name in names if _varies(rows, name)] or list(sweep.settings.metric)
     places, labels, listed = _places(rows, key)
@@ -104,10 +110,10 @@ def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
     for index, name in enumerate(shown):
         axes = figure.add_subplot(-(-len(shown) // columns), columns, index + 1)
         values = _numbers(rows, name)
-        axes.plot(places[done], values[done], "o", markersize=4, alpha=0.5)
+        axes.plot(places[is_finished], values[is_finished], "o", markersize=4, alpha=0.5)
         axes.plot(
-            places[~done],
-            values[~done],
+            places[~is_finished],
+            values[~is_finished],
             "o",
             markersize=4,
             alpha=0.5,
@@ -116,12 +122,12 @@ def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
             label="stopped early",
         )
         if listed:
-            measured = done & np.isfinite(values)
-            at = np.unique(places[measured])
-            means = [values[measured & (places == each)].mean() for each in at]
-            axes.plot(at, means, linewidth=1.2, color="C0")
+            measured = is_finished & np.isfinite(values)
+            ticks = np.unique(places[measured])
+            means = [values[measured & (places == tick)].mean() for tick in ticks]
+            axes.plot(ticks, means, linewidth=1.2, color="C0")
             axes.set_xticks(range(len(labels)), labels)
-        if index == 0 and not done.all():
+        if index == 0 and not is_finished.all():
             axes.legend(fontsize=8)
         axes.set(xlabel=key, title=name)
         axes.title.set_fontsize(9)
@@ -130,7 +136,7 @@ def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
 
 
 def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
-    """A line for each trial through all settings and the metrics, coloured by the first metric."""
+    """Draw a line per trial through all settings and metrics, coloured by the first metric."""
     keys, metrics = list(sweep.space), list(sweep.settings.metric)
     figure = Figure(figsize=(1.9 * (len(keys) + len(metrics)) + 1, 3.6))
     axes = figure.add_subplot()
@@ -143,16 +149,16 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         heights.append((values - low) / ((high - low) or 1.0))
         ends = list(enumerate(labels)) if listed else [(low, f"{low:.4g}"), (high, f"{high:.4g}")]
-        for at, label in ends:
-            axes.text(index + 0.03, (at - low) / ((high - low) or 1.0), label, fontsize=8)
+        for position, label in ends:
+            axes.text(index + 0.03, (position - low) / ((high - low) or 1.0), label, fontsize=8)
         axes.axvline(index, color="0.8", linewidth=1)
     lines = np.stack(heights, axis=1)
     first = lines[:, len(keys)]
     better = first if sweep.settings.mode[0] == "max" else 1 - first
-    for line, share, is_done in zip(lines, better, _finished(rows), strict=True):
+    for line, share, is_solid in zip(lines, better, _finished(rows), strict=True):
         axes.plot(
             line,
-            "-" if is_done else "--",
+            "-" if is_solid else "--",
             linewidth=1.2,
             alpha=0.8,
             color=colormaps["viridis"](np.nan_to_num(share)),
@@ -160,7 +166,7 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
     axes.set_xticks(range(len(keys) + len(metrics)), [*keys, *metrics], fontsize=8)
     axes.set_yticks([])
     axes.set_title(
-        "Trials, the best in yellow" + ("" if _finished(rows).all() else ", stopped ones dashed")
+        "Trials, the best in yellow" + ("" if _finished(rows).all() else ", stopped trials dashed")
     )
     return figure
 
@@ -168,11 +174,11 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
 def _front(
     rows: Sequence[Row], judged: Sequence[Row], metrics: Sequence[str], modes: Sequence[str]
 ) -> Figure:
-    """Trials in grey, and of those that are judged, or their means over seeds, the best."""
+    """Draw trials in grey, and the Pareto front of the judged rows (trials or means over seeds)."""
     figure = Figure(figsize=(4.8, 3.8))
     axes = figure.add_subplot()
     axes.plot(*(_numbers(rows, name) for name in metrics), "o", color="0.6", markersize=4)
-    best = sorted(pareto(judged, metrics, modes), key=lambda row: float(str(row[metrics[0]])))
+    best = sorted(pareto_front(judged, metrics, modes), key=lambda row: float(str(row[metrics[0]])))
     axes.plot(*(_numbers(best, name) for name in metrics), "o-", markersize=5, linewidth=1.2)
     axes.set(
         xlabel=f"{metrics[0]} ({modes[0]})",

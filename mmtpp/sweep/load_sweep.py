@@ -1,27 +1,28 @@
-"""Sweeps from their files, read and checked before anything starts."""
+"""Load a sweep from its file; all errors are found before anything starts."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmtpp.config.load import config_from_tree, parse_assignments, read_toml, section_from_tree
-from mmtpp.sweep.checks import check
+from mmtpp.sweep.checks import check_sweep
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import Choice, Domain, SweepSettings, Tie
 
 
 def load_sweep(path: Path, assignments: Sequence[str]) -> Sweep:
-    """Read a sweep: a configuration file with ``[sweep]``, ``[space]`` and perhaps ``[tied]``.
+    """Read and check a sweep: a configuration file with ``[sweep]``, ``[space]`` and ``[tied]``.
 
-    In ``[space]`` a configuration path has a list of values, or a range, as in
-    ``"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}``; in ``[tied]`` a path
-    follows one of those, as in ``"lora.alpha" = {to = "lora.rank", times = 4}``.
+    ``[space]`` gives configuration paths a list of values, or a range, as in
+    ``"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}``. ``[tied]``, which may be
+    missing, makes paths follow a searched one, as in
+    ``"lora.alpha" = {to = "lora.rank", times = 4}``.
 
     Args:
-        path: of the file.
-        assignments: ``section.key=value``, of these tables too.
+        path: Path of the file.
+        assignments: Settings as ``section.key=value``, also of these three tables.
 
     Raises:
-        ConfigError: unreadable, or some trial's configuration would be wrong.
+        ConfigError: The file cannot be read, or the configuration of some trial is not valid.
     """
     tree = read_toml(path)
     faults: list[str] = []
@@ -29,12 +30,12 @@ def load_sweep(path: Path, assignments: Sequence[str]) -> Sweep:
     settings = section_from_tree(SweepSettings, tree.pop("sweep", {}), faults, prefix="sweep.")
     space: dict[str, Choice] = {}
     for key, choice in _leaves(tree.pop("space", {}), ""):
-        read = _choice(key, choice, faults)
-        if read is not None:
-            space[key] = read
+        parsed = _parse_choice(key, choice, faults)
+        if parsed is not None:
+            space[key] = parsed
     tied: dict[str, Tie] = {}
-    for key, written in _leaves(tree.pop("tied", {}), ""):
-        tie = section_from_tree(Tie, written, faults, prefix=f"tied.{key}.")
+    for key, tie_tree in _leaves(tree.pop("tied", {}), ""):
+        tie = section_from_tree(Tie, tie_tree, faults, prefix=f"tied.{key}.")
         if tie is not None:
             tied[key] = tie
             if tie.to not in space or key in space:
@@ -42,14 +43,14 @@ def load_sweep(path: Path, assignments: Sequence[str]) -> Sweep:
     if not space and not faults:
         faults.append("space: nothing to search")
     config = config_from_tree(tree, faults)
-    assert settings is not None  # its faults were raised
+    assert settings is not None  # config_from_tree has raised its faults
     sweep = Sweep(settings, config, space, tied)
-    check(sweep)
+    check_sweep(sweep)
     return sweep
 
 
 def _leaves(tree: object, prefix: str) -> Iterator[tuple[str, object]]:
-    """``a.b = [1]`` and ``"a.b" = [1]`` are the same."""
+    """Paths and values of a table; ``a.b = [1]`` and ``"a.b" = [1]`` give the same path."""
     if isinstance(tree, dict) and not {"low", "high", "to"} & set(tree):
         for key, value in tree.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
@@ -57,15 +58,15 @@ def _leaves(tree: object, prefix: str) -> Iterator[tuple[str, object]]:
         yield prefix, tree
 
 
-def _choice(key: str, choice: object, faults: list[str]) -> Choice | None:
+def _parse_choice(key: str, choice: object, faults: list[str]) -> Choice | None:
     if isinstance(choice, dict):
         return section_from_tree(Domain, choice, faults, prefix=f"space.{key}.")
     if not isinstance(choice, list) or not choice:
         faults.append(
-            f"space.{key} = {choice!r}: a list of values, [1, 2], or {{low = 1, high = 9}}"
+            f"space.{key} = {choice!r}: must be a list, [1, 2], or a range, {{low = 1, high = 9}}"
         )
         return None
     if any(choice.count(value) > 1 for value in choice):
-        faults.append(f"space.{key} = {choice!r}: a value comes twice")
+        faults.append(f"space.{key} = {choice!r}: a value is listed twice")
         return None
     return choice

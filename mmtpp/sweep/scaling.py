@@ -1,14 +1,12 @@
-"""How loss falls with model size, data and context: exponents fitted to the trials of a sweep.
+"""How loss falls with model size, data and context: a scaling law fitted to the trials of a sweep.
 
 python tune/sweep.py --config tune/configs/scaling.toml
 mmtpp scaling --result s3://mmtpp/runs/NAME/result.json
 """
 
 import io
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,20 +15,17 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-# a script finds modules beside itself; `tune` is one level up
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from mmtpp.core.errors import DataError
-from mmtpp.sweep.sweep_settings import OF_WHOLE_EVENTS
-from mmtpp.sweep.trial_table import Row, markdown
+from mmtpp.sweep.sweep_settings import WHOLE_EVENT_METRIC
+from mmtpp.sweep.trial_table import Row, markdown_table
 
-LOSS, PARAMETERS, STEP = OF_WHOLE_EVENTS, "model/trained_parameters", "step"
+LOSS, PARAMETERS, STEP = WHOLE_EVENT_METRIC, "model/trained_parameters", "step"
 CONTEXT = "window.max_tokens"
-HUBER = 1e-3  # of the logarithm of the loss, as in the source
+HUBER = 1e-3  # scale of the Huber loss of the log loss, as in the source
 RESAMPLES = 200
 FEW_TICKS = 5
-FEWEST_VALUES = 3  # of a quantity: with two of them any exponent fits, with another floor
-EXPONENTS = (1e-3, 5.0)  # between which they are sought
+MIN_VALUES = 3  # per quantity: with two values any exponent fits, together with another floor
+EXPONENTS = (1e-3, 5.0)  # bounds of the fitted exponents
 Array = NDArray[np.float64]
 
 
@@ -39,10 +34,10 @@ class Trials:
     """Finished trials of fresh models.
 
     Attributes:
-        parameters: (N,) that are trained, embeddings included.
-        tokens: (N,) trained on.
-        context: (N,) tokens of a sample at most.
-        loss: (N,) nats an event of the validation sequences.
+        parameters: Trained parameters, embeddings included, (N,).
+        tokens: Tokens trained on, (N,).
+        context: Maximum number of tokens in a sample, (N,).
+        loss: Validation loss, nats per event, (N,).
     """
 
     parameters: Array
@@ -51,14 +46,14 @@ class Trials:
     loss: Array
 
     @classmethod
-    def of(cls, result: Mapping[str, Any]) -> "Trials":
-        """From the result of a sweep; trials that did not finish are left out."""
+    def from_result(cls, result: Mapping[str, Any]) -> "Trials":
+        """Read the finished trials from the result of a sweep."""
         shared = result["shared"]
 
         def column(name: str) -> Array:
-            return np.array([float({**shared, **row}[name]) for row in done])
+            return np.array([float({**shared, **row}[name]) for row in finished])
 
-        done = [row for row in result["trials"] if row["status"] == "finished" and LOSS in row]
+        finished = [row for row in result["trials"] if row["status"] == "finished" and LOSS in row]
         per_sample = column("data/tokens_per_event") * column("data/events_per_context")
         samples = column("training.samples_per_step")
         return cls(
@@ -68,21 +63,33 @@ class Trials:
             loss=column(LOSS),
         )
 
-    def take(self, chosen: NDArray[np.int64]) -> "Trials":
-        """Some of them, in this order."""
+    def take(self, indices: NDArray[np.int64]) -> "Trials":
+        """Return the trials at the given indices, in this order."""
         return Trials(
-            self.parameters[chosen], self.tokens[chosen], self.context[chosen], self.loss[chosen]
+            self.parameters[indices],
+            self.tokens[indices],
+            self.context[indices],
+            self.loss[indices],
         )
+
+    def quantities(self) -> dict[str, Array]:
+        """Return the quantities that have more than one value, by name."""
+        columns = {
+            "parameters": self.parameters,
+            "tokens": self.tokens,
+            "context": self.context,
+        }
+        return {name: values for name, values in columns.items() if len(set(values.tolist())) > 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """loss = floor + sum of coefficient x quantity^-exponent, each quantity over its mean.
+    """loss = floor + sum of coefficient x quantity^-exponent, each quantity divided by its mean.
 
     Attributes:
-        floor: what no size or data takes away, nats an event.
-        coefficients: what each quantity costs at its geometric mean, nats an event.
-        exponents: how fast that falls.
+        floor: Loss that no size or data removes, nats per event.
+        coefficients: Loss from each quantity at its geometric mean, nats per event.
+        exponents: Exponent of each quantity.
     """
 
     floor: float
@@ -91,13 +98,13 @@ class Law:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Intervals:
     """95 % intervals of a law.
 
     Attributes:
-        floor: nats an event.
-        exponents: of each quantity.
-        effects: by how much the loss falls over the range of a quantity, nats an event.
+        floor: Interval of the floor, nats per event.
+        exponents: Interval of the exponent of each quantity.
+        effects: Interval of the fall of the loss over the range of each quantity, nats per event.
     """
 
     floor: tuple[float, float]
@@ -105,47 +112,30 @@ class Spread:
     effects: dict[str, tuple[float, float]]
 
 
-def fit(trials: Trials) -> Law:
-    """Fit the law to the quantities that have at least three values.
+def fit_law(trials: Trials) -> Law:
+    """Fit the law to all quantities that have more than one value.
 
     Args:
-        trials: at least as many as numbers to fit.
+        trials: Trials, at least one for each fitted number.
 
     Raises:
-        DataError: fewer trials than numbers to fit, or a quantity with two values.
+        DataError: There are fewer trials than numbers to fit, or a quantity has only two values.
 
     Source: Hoffmann et al. 2022 (arXiv 2203.15556), approach 3: a Huber loss of the logarithms,
     minimised from several starts; the context as a third quantity is ours.
     """
-    quantities = _quantities(trials)
-    for name, values in quantities.items():
-        if len(set(values.tolist())) < FEWEST_VALUES:
-            raise DataError(
-                f"{name} has two values: no exponent can be told from a different floor",
-                cause="search one value of it, or at least three",
-            )
-    if not quantities or len(trials.loss) < 1 + 2 * len(quantities):
-        raise DataError(
-            f"{len(trials.loss)} finished trials for {1 + 2 * len(quantities)} numbers to fit",
-            cause="search model.tiny_layers, training.max_flops and window.max_tokens further",
-        )
-    logs = np.stack([np.log(each / np.exp(np.log(each).mean())) for each in quantities.values()])
+    quantities = trials.quantities()
+    _check_enough(trials, quantities)
     size = len(quantities)
+    logs = np.stack(
+        [np.log(values / np.exp(np.log(values).mean())) for values in quantities.values()]
+    )
 
     def errors(free: Array) -> Array:
         terms = free[1 : 1 + size, None] - np.exp(free[1 + size :, None]) * logs
         floor = np.full((1, len(trials.loss)), free[0])
         return np.logaddexp.reduce(np.concatenate([floor, terms])) - np.log(trials.loss)
 
-    starts = [
-        np.log(
-            [share * float(trials.loss.min())]
-            + [(1 - share) * float(trials.loss.mean()) / size] * size
-            + [exponent] * size
-        )
-        for share in (0.2, 0.8)
-        for exponent in (0.1, 0.5, 1.5)
-    ]
     least, most = np.log(EXPONENTS)
     low, high = [-20.0] * (1 + size) + [least] * size, [5.0] * (1 + size) + [most] * size
     fits = [
@@ -159,9 +149,9 @@ def fit(trials: Trials) -> Law:
             ftol=1e-8,
             max_nfev=200,
         )
-        for start in starts
+        for start in _starts(trials, size)
     ]
-    numbers = np.exp(min(fits, key=lambda each: each.cost).x)
+    numbers = np.exp(min(fits, key=lambda fit: fit.cost).x)
     return Law(
         float(numbers[0]),
         dict(zip(quantities, numbers[1 : 1 + size].tolist(), strict=True)),
@@ -169,74 +159,100 @@ def fit(trials: Trials) -> Law:
     )
 
 
-def _quantities(trials: Trials) -> dict[str, Array]:
-    every = {
-        "parameters": trials.parameters,
-        "tokens": trials.tokens,
-        "context": trials.context,
-    }
-    return {name: values for name, values in every.items() if len(set(values.tolist())) > 1}
+def _check_enough(trials: Trials, quantities: Mapping[str, Array]) -> None:
+    """Check that the trials determine the law."""
+    for name, values in quantities.items():
+        if len(set(values.tolist())) < MIN_VALUES:
+            raise DataError(
+                f"{name} has two values, which do not determine an exponent and a floor",
+                cause="search one value of it, or at least three",
+            )
+    if not quantities or len(trials.loss) < 1 + 2 * len(quantities):
+        raise DataError(
+            f"{len(trials.loss)} finished trials are not enough to fit "
+            f"{1 + 2 * len(quantities)} numbers",
+            cause="too few values of model.tiny_layers, training.max_flops or window.max_tokens "
+            "are searched",
+        )
 
 
-def spread(trials: Trials) -> Spread:
-    """95 % bootstrap intervals, over trials.
+def _starts(trials: Trials, size: int) -> list[Array]:
+    """Return the starts of a fit, as logarithms: floor, coefficients, exponents."""
+    return [
+        np.log(
+            [share * float(trials.loss.min())]
+            + [(1 - share) * float(trials.loss.mean()) / size] * size
+            + [exponent] * size
+        )
+        for share in (0.2, 0.8)
+        for exponent in (0.1, 0.5, 1.5)
+    ]
 
-    Each draw is fitted from all starts, so that what the trials do not tell shows in their width.
+
+def bootstrap_intervals(trials: Trials) -> Intervals:
+    """Compute 95 % bootstrap intervals over trials.
+
+    Each resample is fitted from all starts. Numbers that the trials do not determine have wide
+    intervals.
     """
     rng = np.random.default_rng(0)
-    there = _quantities(trials)
+    quantities = trials.quantities()
     floors: list[float] = []
-    exponents: dict[str, list[float]] = {name: [] for name in there}
-    effects: dict[str, list[float]] = {name: [] for name in there}
+    exponents: dict[str, list[float]] = {name: [] for name in quantities}
+    effects: dict[str, list[float]] = {name: [] for name in quantities}
     for _ in range(RESAMPLES):
-        chosen = trials.take(rng.integers(0, len(trials.loss), len(trials.loss)))
-        values = [len(set(each.tolist())) for each in _quantities(chosen).values()]
-        if len(values) < len(there) or min(values) < FEWEST_VALUES:
+        resample = trials.take(rng.integers(0, len(trials.loss), len(trials.loss)))
+        counts = [len(set(values.tolist())) for values in resample.quantities().values()]
+        if len(counts) < len(quantities) or min(counts) < MIN_VALUES:
             continue
-        law = fit(chosen)
+        law = fit_law(resample)
         floors.append(law.floor)
-        for name, found in _quantities(chosen).items():
+        for name, values in resample.quantities().items():
             exponents[name].append(law.exponents[name])
-            effects[name].append(_effect(law, name, there[name], mean_of=found))
-    return Spread(
-        _ends(floors),
-        {name: _ends(found) for name, found in exponents.items()},
-        {name: _ends(found) for name, found in effects.items()},
+            effects[name].append(_effect(law, name, quantities[name], fitted_values=values))
+    return Intervals(
+        _interval(floors),
+        {name: _interval(values) for name, values in exponents.items()},
+        {name: _interval(values) for name, values in effects.items()},
     )
 
 
-def _ends(found: list[float]) -> tuple[float, float]:
-    return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
+def _interval(values: list[float]) -> tuple[float, float]:
+    """Return the central 95 % interval of resampled values."""
+    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 
 
-def predicted(law: Law, trials: Trials) -> Array:
-    """(N,) the law's losses of the trials it was fitted to, nats an event."""
+def predict_losses(law: Law, trials: Trials) -> Array:
+    """Return the law's losses of the trials it was fitted to, nats per event, (N,)."""
     total = np.full(len(trials.loss), law.floor)
-    for name, values in _quantities(trials).items():
+    for name, values in trials.quantities().items():
         mean = np.exp(np.log(values).mean())
         total += law.coefficients[name] * (values / mean) ** -law.exponents[name]
     return total
 
 
-def _effect(law: Law, name: str, values: Array, *, mean_of: Array) -> float:
-    """By how much the loss falls from the least to the most of a quantity, nats an event.
+def _effect(law: Law, name: str, values: Array, *, fitted_values: Array) -> float:
+    """Fall of the loss from the smallest to the largest value of a quantity, nats per event.
 
     Args:
-        law: fitted.
-        name: of the quantity.
-        values: of the trials it is asked for.
-        mean_of: values the law was fitted to.
+        law: Fitted law.
+        name: Name of the quantity.
+        values: Values whose range is taken.
+        fitted_values: Values to which the law was fitted.
     """
-    ends = np.array([values.min(), values.max()]) / np.exp(np.log(mean_of).mean())
+    ends = np.array([values.min(), values.max()]) / np.exp(np.log(fitted_values).mean())
     terms = law.coefficients[name] * ends ** -law.exponents[name]
     return float(terms[0] - terms[1])
 
 
-def untold(trials: Trials, law: Law, intervals: Spread) -> list[str]:
-    """Quantities whose exponents the trials do not tell: the interval reaches an end of what was
-    sought, or the effect may be smaller than the law's own errors are in the mean."""
+def undetermined(trials: Trials, law: Law, intervals: Intervals) -> list[str]:
+    """Return the quantities whose exponents the trials do not determine.
+
+    For these, the interval of the exponent reaches a bound of the fit, or the effect may be smaller
+    than the root mean square error of the law.
+    """
     least, most = EXPONENTS
-    error = float(np.sqrt(np.mean((predicted(law, trials) - trials.loss) ** 2)))
+    error = float(np.sqrt(np.mean((predict_losses(law, trials) - trials.loss) ** 2)))
     return [
         name
         for name, (low, high) in intervals.exponents.items()
@@ -244,60 +260,66 @@ def untold(trials: Trials, law: Law, intervals: Spread) -> list[str]:
     ]
 
 
-def _interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.3f} to {ends[1]:.3f}"
+def build_report(trials: Trials) -> tuple[str, bytes]:
+    """Build a table of the fitted exponents as Markdown, and a figure of the trials as PNG."""
+    law, intervals = fit_law(trials), bootstrap_intervals(trials)
+    unknown = undetermined(trials, law, intervals)
+    return _as_text(trials, law, intervals, unknown), _as_figure(trials, law, unknown)
 
 
-def report(trials: Trials) -> tuple[str, bytes]:
-    """A table of the fitted exponents, and a figure of the trials, as Markdown and PNG."""
-    law, intervals = fit(trials), spread(trials)
-    unknown = untold(trials, law, intervals)
+def _as_text(trials: Trials, law: Law, intervals: Intervals, unknown: list[str]) -> str:
     rows: list[Row] = [
         {
             "quantity": name,
             "exponent": law.exponents[name],
-            "95 %": _interval(intervals.exponents[name]),
-            "nats an event at its mean": law.coefficients[name],
-            "over its range": _effect(law, name, values, mean_of=values),
-            "95 % of that": _interval(intervals.effects[name]),
+            "95 %": _interval_text(intervals.exponents[name]),
+            "nats per event at its mean": law.coefficients[name],
+            "fall over its range": _effect(law, name, values, fitted_values=values),
+            "95 % of the fall": _interval_text(intervals.effects[name]),
         }
-        for name, values in _quantities(trials).items()
+        for name, values in trials.quantities().items()
     ]
-    error = np.abs(predicted(law, trials) / trials.loss - 1)
+    error = np.abs(predict_losses(law, trials) / trials.loss - 1)
     text = (
-        f"nats an event = {law.floor:.3f} ({_interval(intervals.floor)}) + a falling power of each "
-        "of\n\n"
-        + markdown(rows, list(rows[0]))
-        + f"\n\n{len(trials.loss)} trials; the law is off by {error.mean():.1%} in the mean, "
-        f"{error.max():.1%} at most.\n"
+        f"nats per event = {law.floor:.3f} ({_interval_text(intervals.floor)}) + one falling power "
+        "for each quantity\n\n"
+        + markdown_table(rows, list(rows[0]))
+        + f"\n\n{len(trials.loss)} trials; the error of the law is {error.mean():.1%} on average "
+        f"and at most {error.max():.1%}.\n"
     )
     if unknown:
         text += (
-            f"\nThese trials do not tell the exponent of {', '.join(unknown)}: its interval "
-            f"reaches an end of what was sought, {EXPONENTS[0]:g} to {EXPONENTS[1]:g}, or the "
-            "effect may be smaller than the law's errors.\n"
+            f"\nThese trials do not determine the exponent of {', '.join(unknown)}: its interval "
+            f"reaches a bound of the fit, {EXPONENTS[0]:g} or {EXPONENTS[1]:g}, or its effect may "
+            "be smaller than the error of the law.\n"
         )
-    quantities = _quantities(trials)
+    return text
+
+
+def _interval_text(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def _as_figure(trials: Trials, law: Law, unknown: list[str]) -> bytes:
+    """Draw the losses of the trials, and those of the law, against each quantity."""
+    quantities = trials.quantities()
     figure = Figure(figsize=(3.8 * len(quantities), 3.4))
-    for place, (name, values) in enumerate(quantities.items()):
-        axes = figure.add_subplot(1, len(quantities), place + 1)
+    for index, (name, values) in enumerate(quantities.items()):
+        axes = figure.add_subplot(1, len(quantities), index + 1)
         points = axes.scatter(values, trials.loss, c=np.log10(trials.tokens), s=16)
         order = np.argsort(values)
-        axes.plot(values[order], predicted(law, trials)[order], "x", color="0.4", markersize=5)
-        axes.set(
-            xscale="log",
-            xlabel=name,
-            title="no exponent told" if name in unknown else f"exponent {law.exponents[name]:.2f}",
-        )
+        axes.plot(values[order], predict_losses(law, trials)[order], "x", color="0.4", markersize=5)
+        exponent = "not determined" if name in unknown else f"{law.exponents[name]:.2f}"
+        axes.set(xscale="log", xlabel=name, title=f"exponent {exponent}")
         distinct = np.unique(values)
         if len(distinct) <= FEW_TICKS:
             axes.set_xticks(distinct, [f"{value:,.0f}" for value in distinct])
-        axes.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
-        if not place:
-            axes.set_ylabel("validation, nats an event")
-        if place == len(quantities) - 1:
+        axes.xaxis.set_minor_formatter(NullFormatter())  # minor labels would overlap
+        if not index:
+            axes.set_ylabel("validation, nats per event")
+        if index == len(quantities) - 1:
             figure.colorbar(points, ax=axes, label="log10 tokens trained on")
     figure.tight_layout()
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
-    return text, content.getvalue()
+    return content.getvalue()

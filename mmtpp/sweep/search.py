@@ -1,4 +1,4 @@
-"""A sweep in Ray Tune's terms: its space, searcher and scheduler, and how many trials fit."""
+"""A sweep in Ray Tune's terms: space, searcher, scheduler and number of concurrent trials."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,43 +22,50 @@ from mmtpp.runtime.machines import ResourceDemand, num_fitting
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import Domain
 
-STEP = "step"  # of the first job; what schedulers count
-FINISHED = "finished"  # 1 in the last report of a trial that came to its end, 0 if it failed
-ERROR = "error"  # why, in a line
-RUN = "run_name"  # of the first job
-START = "start_uri"  # checkpoint of another run that this run started from, of a population
+# keys of the reports of trials to Ray Tune
+STEP = "step"  # step of the first job, which schedulers count
+FINISHED = "finished"  # in the last report only: 1 for a finished trial, 0 for a failed one
+ERROR = "error"  # cause of a failure, in one line
+RUN = "run_name"  # run of the first job
+START = "start_uri"  # checkpoint of another run that this run started from, in a population
 
 
 def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:
-    """Ray Tune's search space, in which lists are tried one by one or drawn from."""
+    """Return Ray Tune's search space.
+
+    Args:
+        sweep: Sweep with the space.
+        is_grid: Whether every value of a list is tried; otherwise values are drawn from the list.
+    """
     return {
-        key: _range(choice)
+        key: _sampler(choice)
         if isinstance(choice, Domain)
         else (ray.tune.grid_search(choice) if is_grid else ray.tune.choice(choice))
         for key, choice in sweep.space.items()
     }
 
 
-def drawn(sweep: Sweep, count: int, *, seed: int) -> list[dict[str, Any]]:
-    """Values of so many trials, drawn at random."""
+def draw_trials(sweep: Sweep, count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Draw the values of ``count`` trials at random."""
     random = np.random.RandomState(seed)
     space = param_space(sweep, is_grid=False)
     return [
-        plain({key: domain.sample(random_state=random) for key, domain in space.items()})
+        to_python_values({key: domain.sample(random_state=random) for key, domain in space.items()})
         for _ in range(count)
     ]
 
 
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as Python has them; samplers return NumPy's numbers."""
-    return {key: each.item() if hasattr(each, "item") else each for key, each in values.items()}
+def to_python_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert NumPy scalars, which Ray Tune's samplers return, to Python numbers."""
+    return {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
 
 
-def _range(domain: Domain) -> Any:
+def _sampler(domain: Domain) -> Any:
+    """Return the distribution of Ray Tune for a range."""
     low, high, step = domain.low, domain.high, domain.step
     if domain.is_whole:
         first, last = int(low), int(high)
-        if step:  # the rounded ones hold both ends, the others not the upper
+        if step:  # Ray's rounded distributions include the upper end, the other ones do not
             rounded = ray.tune.qlograndint if domain.log else ray.tune.qrandint
             return rounded(first, last, int(step))
         return (ray.tune.lograndint if domain.log else ray.tune.randint)(first, last + 1)
@@ -67,79 +74,79 @@ def _range(domain: Domain) -> Any:
     return (ray.tune.loguniform if domain.log else ray.tune.uniform)(low, high)
 
 
-def searcher(
-    sweep: Sweep, points: Sequence[Mapping[str, Any]], *, at_once: int
+def build_searcher(
+    sweep: Sweep, points: Sequence[Mapping[str, Any]], *, concurrent_trials: int
 ) -> BasicVariantGenerator | Searcher:
-    """What proposes trials: ``points`` alone, if there are any.
+    """Build the searcher that proposes trials.
 
     Args:
-        sweep: its settings.
-        points: values of the whole space.
-        at_once: trials at a time.
+        sweep: Sweep with its settings.
+        points: Values of the trials to run, each for the whole space; empty to search the space.
+        concurrent_trials: Maximum number of concurrent trials.
     """
     settings = sweep.settings
     if points or settings.searcher != "optuna":
-        # Tune's own limit of concurrent trials does not concern this one
+        # Ray Tune's general limit of concurrent trials does not apply to this generator
         return BasicVariantGenerator(
-            points_to_evaluate=[dict(each) for each in points] or None,
-            max_concurrent=at_once,
+            points_to_evaluate=[dict(point) for point in points] or None,
+            max_concurrent=concurrent_trials,
             random_state=settings.seed,
         )
-    single = len(settings.metric) == 1
-    proposing = OptunaSearch(
-        metric=settings.metric[0] if single else list(settings.metric),
-        mode=settings.mode[0] if single else list(settings.mode),
+    is_single = len(settings.metric) == 1
+    optuna_search = OptunaSearch(
+        metric=settings.metric[0] if is_single else list(settings.metric),
+        mode=settings.mode[0] if is_single else list(settings.mode),
         seed=settings.seed,
     )
-    return ConcurrencyLimiter(proposing, max_concurrent=at_once)
+    return ConcurrencyLimiter(optuna_search, max_concurrent=concurrent_trials)
 
 
-def scheduler(sweep: Sweep) -> TrialScheduler:
-    """What stops or changes trials while they run."""
+def build_scheduler(sweep: Sweep) -> TrialScheduler:
+    """Build the scheduler that stops or changes trials while they run."""
     settings = sweep.settings
-    of = settings.scheduler
-    if of.kind == "none":
+    scheduler = settings.scheduler
+    if scheduler.kind == "none":
         return FIFOScheduler()
-    judged: dict[str, Any] = {
+    criteria: dict[str, Any] = {
         "time_attr": STEP,
         "metric": settings.metric[0],
         "mode": settings.mode[0],
     }
-    if of.kind == "asha":
+    if scheduler.kind == "asha":
         return ASHAScheduler(
-            **judged,
-            max_t=max(sweep.trial_config(each).training.num_steps for each in sweep.probes()),
-            grace_period=of.grace_steps or of.every_steps,
-            reduction_factor=of.reduction_factor,
+            **criteria,
+            max_t=max(sweep.trial_config(values).training.num_steps for values in sweep.probes()),
+            grace_period=scheduler.grace_steps or scheduler.every_steps,
+            reduction_factor=scheduler.reduction_factor,
         )
     return PopulationBasedTraining(
-        **judged,
-        perturbation_interval=of.every_steps,
+        **criteria,
+        perturbation_interval=scheduler.every_steps,
         hyperparam_mutations={
-            key: choice if isinstance(choice, list) else _range(choice)
+            key: choice if isinstance(choice, list) else _sampler(choice)
             for key, choice in sweep.space.items()
         },
-        quantile_fraction=of.quantile_fraction,
-        custom_explore_fn=partial(_within, sweep),
+        quantile_fraction=scheduler.quantile_fraction,
+        custom_explore_fn=partial(_move_into_ranges, sweep),
         log_config=False,
     )
 
 
-def _within(sweep: Sweep, values: dict[str, Any]) -> dict[str, Any]:
-    """Ray multiplies what it changes by 0.8 or 1.2; this keeps it in its range, on its steps."""
-    kept = dict(values)
+def _move_into_ranges(sweep: Sweep, values: dict[str, Any]) -> dict[str, Any]:
+    """Move values that Ray has multiplied by 0.8 or 1.2 into their ranges, onto their steps."""
+    moved = dict(values)
     for key, choice in sweep.space.items():
         if isinstance(choice, Domain):
-            kept[key] = choice.nearest(values[key])
-    return kept
+            moved[key] = choice.nearest(values[key])
+    return moved
 
 
 def largest_trial(sweep: Sweep) -> ResourceDemand:
-    """The workers of a trial with as many and as large ones as any has."""
-    trainings = [sweep.trial_config(each).training for each in sweep.probes()]
+    """Demand of a trial with the most workers and the most CPUs per worker of all trials."""
+    trainings = [sweep.trial_config(values).training for values in sweep.probes()]
     largest = {
-        "training.num_workers": max(each.num_workers for each in trainings),
-        "training.cpus_per_worker": max(each.cpus_per_worker for each in trainings),
+        "training.num_workers": max(training.num_workers for training in trainings),
+        "training.cpus_per_worker": max(training.cpus_per_worker for training in trainings),
     }
     config = with_values(sweep.config, largest)
     return worker_demand(
@@ -149,15 +156,15 @@ def largest_trial(sweep: Sweep) -> ResourceDemand:
     )
 
 
-def concurrency(
+def max_concurrent_trials(
     need: ResourceDemand, machines: Sequence[Mapping[str, float]], *, at_most: int
 ) -> int:
-    """Trials at a time, so that none holds what another waits for.
+    """Number of trials that fit at a time, so that no trial holds resources another waits for.
 
     Args:
-        need: of the largest trial.
-        machines: resources of each machine there is now.
-        at_most: 0 for no such limit.
+        need: ResourceDemand of the largest trial.
+        machines: Resources of each machine in the cluster.
+        at_most: Upper limit; 0 for none.
     """
     fitting = max(1, num_fitting(machines, need.resources) // need.count)
     return min(fitting, at_most or fitting)

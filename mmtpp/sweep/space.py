@@ -1,4 +1,4 @@
-"""What a sweep tries: settings by their configuration paths, so a typo fails before it starts."""
+"""The sweep: search space, common configuration, and the values and settings of its trials."""
 
 import itertools
 import math
@@ -13,18 +13,18 @@ from mmtpp.config.shapes import Shapes, settings_that_shape
 from mmtpp.sweep.sweep_settings import Choice, SweepSettings, Tie
 
 Values = Mapping[str, object]
-PROBES = 256  # of a space that is searched otherwise than by a grid
+MAX_PROBES = 256  # combinations to check of a space that is not searched by a grid
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What to try, and how to judge it.
+    """Settings to try, and how to judge trials.
 
     Attributes:
-        settings: how to search.
-        config: what all trials share.
-        space: configuration path -> its values or its range.
-        tied: configuration path -> the searched setting it follows.
+        settings: How to search, judge and end.
+        config: Configuration that all trials share.
+        space: Values or range of each searched setting, by configuration path.
+        tied: Settings that follow a searched one, by configuration path.
     """
 
     settings: SweepSettings
@@ -34,7 +34,7 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """Of this sweep and no other: the same settings find the same sweep again."""
+        """Unique name of the sweep: the same settings always give the same name."""
         searching = {
             "searcher",
             "num_trials",
@@ -45,9 +45,9 @@ class Sweep:
             "mode",
             "scheduler",
         }
-        # a trial's own identity leaves out how it is scored
+        # a fingerprint of a run leaves out how the run is scored
         judged = settings_that_shape(self.config, Shapes.EVALUATION, Shapes.FINETUNE)
-        of = {
+        identity = {
             "space": {key: _plain(choice) for key, choice in self.space.items()},
             "tied": {key: tie.model_dump(mode="json") for key, tie in self.tied.items()},
             "sweep": self.settings.model_dump(mode="json", include=searching),
@@ -55,43 +55,48 @@ class Sweep:
             "store": self.config.store.uri,
             "judged": judged,
         }
-        return f"{self.settings.name}-{fingerprint(of)[:8]}"
+        return f"{self.settings.name}-{fingerprint(identity)[:8]}"
 
     def grid(self) -> list[dict[str, object]]:
         """Values of every trial of a grid: all combinations."""
-        lists = [_probed(choice) for choice in self.space.values()]
-        return [dict(zip(self.space, each, strict=True)) for each in itertools.product(*lists)]
+        lists = [_probe_values(choice) for choice in self.space.values()]
+        return [
+            dict(zip(self.space, combination, strict=True))
+            for combination in itertools.product(*lists)
+        ]
 
     def probes(self) -> list[dict[str, object]]:
-        """Values of trials that tell what others need and whether they may be: all of a grid; of
-        other searchers each value and each end of a range at least once, and combinations of them,
-        not all where those are many."""
-        lists = {key: _probed(choice) for key, choice in self.space.items()}
-        if self.settings.searcher == "grid" or math.prod(map(len, lists.values())) <= PROBES:
+        """Values of trials that are checked before the sweep starts.
+
+        These are all trials of a grid. Other searches are checked with every listed value and both
+        ends of every range, and with at most ``MAX_PROBES`` combinations of them.
+        """
+        lists = {key: _probe_values(choice) for key, choice in self.space.items()}
+        if self.settings.searcher == "grid" or math.prod(map(len, lists.values())) <= MAX_PROBES:
             return self.grid()
         first = {key: values[0] for key, values in lists.items()}
-        found = [{**first, key: value} for key, values in lists.items() for value in values]
-        drawn = random.Random(0)
-        return found + [
-            {key: drawn.choice(values) for key, values in lists.items()} for _ in range(PROBES)
+        probes = [{**first, key: value} for key, values in lists.items() for value in values]
+        rng = random.Random(0)
+        return probes + [
+            {key: rng.choice(values) for key, values in lists.items()} for _ in range(MAX_PROBES)
         ]
 
     @property
     def num_trials(self) -> int:
-        """How many there are to be."""
+        """Number of trials of the whole sweep."""
         return self.settings.num_trials or math.prod(
-            len(_probed(choice)) for choice in self.space.values()
+            len(_probe_values(choice)) for choice in self.space.values()
         )
 
-    def plan(self) -> dict[str, object]:
-        """What will be tried: the trials of a grid, or how many others from which space."""
+    def preview(self) -> dict[str, object]:
+        """The trials of a grid; for other searches, the number of trials and the space."""
         if self.settings.searcher == "grid":
-            return {"trials": [self.settings_of(values) for values in self.grid()]}
+            return {"trials": [self.trial_settings(values) for values in self.grid()]}
         space = {key: _plain(choice) for key, choice in self.space.items()}
         return {"num_trials": self.settings.num_trials, "space": space}
 
-    def settings_of(self, values: Values) -> dict[str, object]:
-        """What makes a trial: searched settings, and those that are tied to them."""
+    def trial_settings(self, values: Values) -> dict[str, object]:
+        """Searched settings of a trial, and the settings that are tied to them."""
         return {
             **values,
             **{
@@ -102,20 +107,22 @@ class Sweep:
         }
 
     def trial_config(self, values: Values) -> RunConfig:
-        """The whole configuration of one trial's first job."""
+        """Whole configuration of the first job of a trial."""
         changes: dict[str, object] = {}
         scheduler = self.settings.scheduler
         if scheduler.kind != "none":
             changes["training.validate_every"] = scheduler.every_steps
-        if scheduler.kind == "pbt":  # others go on from any of them, and may be slow to start
+        if (
+            scheduler.kind == "pbt"
+        ):  # other trials may start from any checkpoint, and may start late
             changes["training.checkpoint_every"] = scheduler.every_steps
             num_steps = self.config.training.num_steps
             changes["training.keep_checkpoints"] = 1 + num_steps // scheduler.every_steps
-        return with_values(self.config, {**changes, **self.settings_of(values)})
+        return with_values(self.config, {**changes, **self.trial_settings(values)})
 
 
-def _probed(choice: Choice) -> list[object]:
-    """A list itself; of a range its ends and what lies between."""
+def _probe_values(choice: Choice) -> list[object]:
+    """Values of a list, or the ends and the middle of a range."""
     return choice if isinstance(choice, list) else choice.probes()
 
 

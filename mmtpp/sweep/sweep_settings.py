@@ -1,4 +1,4 @@
-"""The tables of a sweep's file: how it searches, judges and ends, ranges, and ties."""
+"""Settings of a sweep's file: search, metric, budget, scheduler, ranges and tied settings."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from mmtpp.config.schema import Section
 from mmtpp.core.errors import ConfigError
 
 TRAINING_JOBS = ("pretrain", "finetune")
-OF_VALIDATION = (
+VALIDATION_METRICS = (
     "loss_per_token",
     "time_loss_per_token",
     "type_loss_per_token",
@@ -20,90 +20,96 @@ OF_VALIDATION = (
     "nll_nats_per_event",
     "type_accuracy",
 )
-OF_WHOLE_EVENTS = "validation/nll_nats_per_event"  # no answer of stage 2 is a whole event
+WHOLE_EVENT_METRIC = (
+    "validation/nll_nats_per_event"  # stage 1 only: no answer of stage 2 is a whole event
+)
 
 
 class Scheduler(Section):
-    """What happens to trials while they run."""
+    """Scheduler that stops or changes trials while they run."""
 
     kind: Literal["none", "asha", "pbt"] = "none"
-    """``none``: all run to their end; ``asha``: those that fall behind are stopped; ``pbt``: those
-    that fall behind go on from the weights of better ones, with changed settings."""
+    """Scheduler. ``none``: all trials run to their end; ``asha``: trials that fall behind stop;
+    ``pbt``: trials that fall behind continue from the weights of better ones, with changed
+    settings."""
     every_steps: PositiveInt = 100
-    """``asha`` and ``pbt`` decide after every so many steps; trials validate then."""
+    """Steps between two decisions of ``asha`` or ``pbt``; trials validate at these steps."""
     grace_steps: NonNegativeInt = 0
-    """``asha`` stops no trial before; 0 for ``every_steps``."""
+    """Number of steps before ``asha`` may stop a trial; 0 means ``every_steps``."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-    """``asha`` lets one of so many go on from a rung to the next."""
+    """Divisor of ``asha``: one trial out of this number continues from a rung to the next."""
     quantile_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """``pbt`` replaces this share of the trials, the worst, by as many of the best."""
+    """Fraction of the trials: ``pbt`` replaces the worst ones by the same number of the best."""
 
 
 class SweepSettings(Section):
-    """How a sweep searches, judges and ends: the ``[sweep]`` table."""
+    """The ``[sweep]`` table: how to search, judge and end."""
 
     name: str = Field(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9._-]+$")
-    """Of the parent run; children start with it."""
+    """Name of the sweep's run; the names of the trials' runs begin with it."""
     jobs: Annotated[
         tuple[Literal["pretrain", "finetune", "evaluate"], ...], Field(strict=False, min_length=1)
     ] = ("pretrain",)
-    """What a trial runs, one after the other, each from the model of the one before. Metrics of
-    later ones carry their name: ``finetune/validation/...``, ``evaluate/time/rmse_s``. ``evaluate``
-    scores the validation split."""
+    """Jobs of a trial, in order; a later job starts from the model of the job before. Metrics of
+    later jobs begin with the name of the job, as in ``finetune/validation/...`` and
+    ``evaluate/time/rmse_s``. ``evaluate`` scores the validation split."""
     finetune: dict[str, Any] = Field(default={})
-    """Settings, by configuration path, of ``finetune`` where it comes second."""
+    """Settings, by configuration path, of a ``finetune`` that follows ``pretrain``."""
     metric: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=2)]
-    """What trials are judged by; two for a Pareto front, of which the first chooses the best."""
+    """Metric that judges trials; two metrics give a Pareto front, and the first one chooses the
+    best trial."""
     mode: Annotated[tuple[Literal["min", "max"], ...], Field(strict=False, min_length=1)]
-    """Which of each is better."""
+    """Whether the smallest (``min``) or the largest (``max``) value is best, for each metric."""
     searcher: Literal["grid", "random", "optuna"] = "grid"
-    """``grid``: all combinations; ``random``; ``optuna``: tree-structured Parzen estimators, for
-    two metrics too."""
+    """Search. ``grid``: all combinations; ``random``: values drawn at random; ``optuna``:
+    tree-structured Parzen estimators, also for two metrics."""
     num_trials: NonNegativeInt = 0
-    """Of ``random`` and ``optuna``."""
+    """Number of trials of ``random`` and ``optuna``; 0 for ``grid``."""
     seed: NonNegativeInt = 0
-    """Of the searcher; each trial has ``training.seed``."""
+    """Seed of the search; the seed of a trial is ``training.seed``."""
     max_concurrent: NonNegativeInt = 0
-    """Trials at a time; 0 for as many as fit the cluster. Never more than fit, unless an autoscaler
-    brings machines for so many."""
+    """Maximum number of concurrent trials; 0 means all that fit the cluster. More trials than fit
+    run only where an autoscaler can launch machines for them."""
     max_hours: NonNegativeFloat = 0.0
-    """The sweep stops after so many hours; 0 for no such limit."""
+    """Hours after which the sweep stops; 0 means no limit."""
     max_gpu_hours: NonNegativeFloat = 0.0
-    """The sweep stops when its workers have run so long in all; a worker counts as a GPU also where
-    it is a CPU. 0 for no such limit."""
+    """Total hours of all workers after which the sweep stops; a worker on a CPU counts as one GPU.
+    0 means no limit."""
     max_machine_failures: NonNegativeInt = 3
-    """How often a trial goes on elsewhere when the machine that drives it is lost."""
+    """Maximum number of times a trial resumes elsewhere after the machine of its driver is lost."""
     scheduler: Scheduler = Scheduler()
-    """What happens to trials while they run."""
+    """Scheduler that stops or changes trials while they run."""
 
     @model_validator(mode="before")
     @classmethod
-    def _several(cls, tree: Any) -> Any:
-        # one metric is written without brackets
+    def _accept_one_metric(cls, tree: Any) -> Any:
+        # a single metric may be written without brackets
         if isinstance(tree, dict):
-            one = {
-                key: (tree[key],) for key in ("metric", "mode") if isinstance(tree.get(key), str)
-            }
-            return {**tree, **one}
+            keys = [key for key in ("metric", "mode") if isinstance(tree.get(key), str)]
+            return {**tree, **{key: (tree[key],) for key in keys}}
         return tree
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SweepSettings":
         if len(self.metric) != len(self.mode):
-            raise ValueError("metric and mode need equally many entries")
+            raise ValueError("metric and mode must have the same number of entries")
         if (self.searcher == "grid") != (self.num_trials == 0):
-            raise ValueError("num_trials goes with searcher = random or optuna, which need it")
+            raise ValueError(
+                "num_trials is required with searcher = random or optuna, and must be 0 with grid"
+            )
         if self.jobs[0] not in TRAINING_JOBS:
             raise ValueError("jobs must begin with pretrain or finetune")
         if len(set(self.jobs)) < len(self.jobs) or list(self.jobs) != sorted(
             self.jobs, key=["pretrain", "finetune", "evaluate"].index
         ):
-            raise ValueError("jobs come once each, in the order pretrain, finetune, evaluate")
+            raise ValueError(
+                "jobs must be in the order pretrain, finetune, evaluate, each at most once"
+            )
         if self.finetune and "finetune" not in self.jobs[1:]:
-            raise ValueError("finetune holds settings of a finetune that follows pretrain")
+            raise ValueError("finetune has settings, but no finetune follows pretrain in jobs")
         if self.scheduler.kind != "none" and not self.metric[0].startswith("validation/"):
             raise ValueError(
-                f"scheduler.kind = {self.scheduler.kind} looks at validations while a trial runs: "
+                f"scheduler.kind = {self.scheduler.kind} compares validations while trials run: "
                 "metric must begin with validation/"
             )
         if self.scheduler.kind == "pbt" and self.searcher != "random":
@@ -112,16 +118,16 @@ class SweepSettings(Section):
 
 
 class Domain(Section):
-    """A range of numbers to search, whole numbers when both ends are written so."""
+    """A range of numbers to search; whole numbers if both ends are whole numbers."""
 
     low: int | float
     """Smallest value."""
     high: int | float
     """Largest value."""
     log: bool = False
-    """Search evenly in the logarithm."""
+    """Whether values are drawn evenly in their logarithm."""
     step: int | float = 0
-    """Only multiples of it; 0 for all."""
+    """Step of the values, which are multiples of it; 0 means all values."""
 
     @model_validator(mode="after")
     def _is_range(self) -> "Domain":
@@ -141,19 +147,19 @@ class Domain(Section):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds whole numbers only."""
+        """Whether the range has only whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def nearest(self, value: float) -> float:
-        """The value of the range that is nearest."""
+        """Return the value of the range that is nearest to ``value``."""
         step = self.step or (1 if self.is_whole else 0)
         inside = min(max(value, self.low), self.high)
-        # ends are multiples of the step, so this stays between them
-        found = round(inside / step) * step if step else inside
-        return int(found) if self.is_whole else found
+        # both ends are multiples of the step, so the result stays between them
+        nearest = round(inside / step) * step if step else inside
+        return int(nearest) if self.is_whole else nearest
 
     def probes(self) -> list[Any]:
-        """Both ends, what follows the lower one in a range of whole numbers, and the middle."""
+        """Both ends, the middle and, in a range of whole numbers, the value after the lower end."""
         middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
         second = self.low + (self.step or 1) if self.is_whole else middle
         return sorted({self.low, self.nearest(second), self.nearest(middle), self.high})
@@ -163,30 +169,30 @@ Choice = list[Any] | Domain
 
 
 class Tie(Section):
-    """A setting that follows a searched one: as many ``times`` it, or such that both have the same
-    ``product``."""
+    """A setting that follows a searched one: ``times`` the searched setting, or such that the
+    product of both is ``product``."""
 
     to: str
     """The searched setting."""
     times: NonNegativeInt | NonNegativeFloat = 0
-    """This setting over the searched one."""
+    """Ratio of this setting to the searched one."""
     product: NonNegativeInt | NonNegativeFloat = 0
-    """Of both."""
+    """Product of both settings."""
 
     @model_validator(mode="after")
-    def _is_one(self) -> "Tie":
+    def _has_one_rule(self) -> "Tie":
         if bool(self.times) == bool(self.product):
-            raise ValueError("times or product, one of them and above 0")
+            raise ValueError("set either times or product, above 0")
         return self
 
     def follow(self, value: Any) -> int | float:
-        """The setting where the searched one has this value; whole where that is and it can be.
+        """Return the tied setting for a value of the searched one, as a whole number if possible.
 
         Raises:
-            ConfigError: the searched one is no number above 0.
+            ConfigError: The searched setting is not a number above 0.
         """
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             raise ConfigError(f"tied: {self.to} = {value!r} is not a number above 0")
-        found = self.times * value if self.times else self.product / value
-        is_whole = isinstance(value, int) and found == int(found)
-        return int(found) if is_whole else found
+        tied = self.times * value if self.times else self.product / value
+        is_whole = isinstance(value, int) and tied == int(tied)
+        return int(tied) if is_whole else tied

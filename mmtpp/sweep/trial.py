@@ -1,8 +1,9 @@
-"""One trial: the driver of its jobs, on the cluster, that tells Ray Tune how they stand.
+"""One trial: the driver that runs its jobs on the cluster and reports to Ray Tune.
 
-A Ray Train run reports to a queue, and this driver alone to Ray Tune, with a checkpoint that is
-only a pointer to the run's own. Ray's ``TuneReportCallback`` does not pass checkpoints on, which
-populations need; and it reports beside the driver, whose last report could then wait for ever.
+A Ray Train run puts its reports in a queue, and only this driver reports to Ray Tune, with a
+checkpoint that merely points to the run's own. Ray's ``TuneReportCallback`` cannot do this: it does
+not pass on checkpoints, which populations need, and a second reporter next to the driver can make
+the driver's last report wait forever.
 """
 
 import json
@@ -25,28 +26,40 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
-from mmtpp.sweep.causes import one_line
+from mmtpp.sweep.failure_causes import failure_cause
 from mmtpp.sweep.search import ERROR, FINISHED, RUN, START, STEP
 from mmtpp.sweep.space import Sweep, Values
 from mmtpp.sweep.sweep_settings import TRAINING_JOBS
 from mmtpp.train.launch import finetune, pretrain
 
 POINTER_FILE = "pointer.json"
-TRIAL_FILE = "trial.json"  # of a trial that is over: its metrics, beside its first run's
+TRIAL_FILE = "trial.json"  # metrics of an ended trial, in the folder of its first run
 logger = logging.getLogger(__name__)
 
 TRAIN = {"pretrain": pretrain, "finetune": finetune}
-Report = tuple[dict[str, float], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """The Ray Train run a trial is in; a population's trial goes through several.
+class Report:
+    """Report of a validation by the Ray Train run of a trial.
 
     Attributes:
-        run_name: of the run.
-        identity: what makes it this trial's: its values, and its id where trials may be alike.
-        start_uri: checkpoint of the run it branched off; empty at the beginning.
+        metrics: Metrics by name.
+        checkpoint: Name of the checkpoint in the folder of the run; empty for none.
+    """
+
+    metrics: dict[str, float]
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRun:
+    """Current Ray Train run of a trial; a trial of a population goes through several runs.
+
+    Attributes:
+        run_name: Name of the run.
+        identity: Values of the trial, and its id where two trials may have the same values.
+        start_uri: Checkpoint of another run that the run started from; empty for none.
     """
 
     run_name: str
@@ -55,7 +68,7 @@ class Segment:
 
     @property
     def report(self) -> dict[str, str]:
-        """What Ray Tune is told of it, for a round of trials that go on."""
+        """Entries of a report to Ray Tune from which a later round finds the run again."""
         return {RUN: self.run_name, START: self.start_uri}
 
 
@@ -65,153 +78,162 @@ def run_trial(
     *,
     parent_run_id: str,
     trial_id: str,
-    began: Mapping[str, object] | None = None,
+    earlier_row: Mapping[str, object] | None = None,
 ) -> None:
-    """Run the jobs of a trial and report to Ray Tune; called by Tune, in a process of its own.
+    """Run the jobs of a trial and report to Ray Tune, which calls this in a process of its own.
 
-    The run's name follows from the trial, so a trial that is started again, here or on another
-    machine, goes on with its last checkpoint, and a finished one only reports.
+    The name of the run follows from the trial. A trial that is started again, on any machine,
+    therefore resumes from its last checkpoint, and a finished trial only reports.
 
     Args:
-        sweep: whose trial it is.
-        values: of the space.
-        parent_run_id: in MLflow.
-        trial_id: in Ray Tune.
-        began: what an earlier round of the sweep knows of the trial: where it stood.
+        sweep: Sweep of the trial.
+        values: Values of the searched settings.
+        parent_run_id: Id of the sweep's run in MLflow.
+        trial_id: Id of the trial in Ray Tune.
+        earlier_row: Row of the trial from an earlier round of the sweep, with its run.
 
     Raises:
-        StorageError, ClusterError: what another attempt may not meet. Other failures are reported,
-            since it would.
+        StorageError, ClusterError: Errors that may not occur in another attempt. Other errors are
+            reported, because they would occur again.
     """
-    # two trials of a searcher may be alike, those of a grid may not
-    own = {} if sweep.settings.searcher == "grid" else {"trial": trial_id}
-    identity = {"values": dict(values), **own}
-    if began and RUN in began:
-        segment = Segment(str(began[RUN]), identity, str(began[START]))
+    # two trials of a random search may have the same values, those of a grid cannot
+    trial_identity = {} if sweep.settings.searcher == "grid" else {"trial": trial_id}
+    identity = {"values": dict(values), **trial_identity}
+    if earlier_row and RUN in earlier_row:
+        trial_run = TrialRun(str(earlier_row[RUN]), identity, str(earlier_row[START]))
     else:
-        segment = _segment(sweep.name, identity, sweep.config.run.storage_uri)
-    own_settings = {"run.name": segment.run_name, "tracking.parent_run_id": parent_run_id}
+        trial_run = _current_run(sweep.name, identity, sweep.config.run.storage_uri)
+    changes = {"run.name": trial_run.run_name, "tracking.parent_run_id": parent_run_id}
     try:
-        config = with_values(sweep.trial_config(values), own_settings)
-        metrics = _metrics(sweep, config, segment)
+        config = with_values(sweep.trial_config(values), changes)
+        metrics = _trial_metrics(sweep, config, trial_run)
         for metric in sweep.settings.metric:
             if metric not in metrics:
-                raise ConfigError(f"sweep.metric = {metric}: trials report {', '.join(metrics)}")
+                raise ConfigError(
+                    f"trials do not report the metric of the sweep, but {', '.join(metrics)}",
+                    setting=f"sweep.metric = {metric}",
+                )
     except (StorageError, ClusterError):
-        raise  # Tune tries again, elsewhere
+        raise  # Ray Tune tries again, perhaps on another machine
     except (MmtppError, TrainingFailedError) as error:
         logger.exception("the trial failed")
-        nothing = dict.fromkeys(sweep.settings.metric, math.nan)
+        no_metrics = dict.fromkeys(sweep.settings.metric, math.nan)
         ray.tune.report(
-            {**nothing, **segment.report, STEP: 0, FINISHED: 0.0, ERROR: one_line(error)}
+            {**no_metrics, **trial_run.report, STEP: 0, FINISHED: 0.0, ERROR: failure_cause(error)}
         )
     else:
-        ray.tune.report({**metrics, **segment.report, FINISHED: 1.0})
+        ray.tune.report({**metrics, **trial_run.report, FINISHED: 1.0})
 
 
-def _segment(sweep_name: str, identity: dict[str, object], storage_uri: str) -> Segment:
-    """Where the trial stands: at its beginning, in a run of its own, or in another's."""
+def _current_run(sweep_name: str, identity: dict[str, object], storage_uri: str) -> TrialRun:
+    """Find the run that a trial is in: a new run, its own run, or one that starts from another."""
     start_uri = ""
     checkpoint = ray.tune.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             pointer = json.loads((Path(folder) / POINTER_FILE).read_text())
         if pointer["identity"] == identity:
-            return Segment(pointer["run_name"], identity, pointer["start_uri"])
+            return TrialRun(pointer["run_name"], identity, pointer["start_uri"])
         start_uri = join(storage_uri, pointer["run_name"], pointer["checkpoint"])
-    of = {**identity, "start_uri": start_uri}
-    return Segment(f"{sweep_name}-{fingerprint(of)[:8]}", identity, start_uri)
+    run_identity = {**identity, "start_uri": start_uri}
+    return TrialRun(f"{sweep_name}-{fingerprint(run_identity)[:8]}", identity, start_uri)
 
 
-def _metrics(sweep: Sweep, config: RunConfig, segment: Segment) -> dict[str, float]:
-    """Of all jobs; read, if the trial was over before Ray Tune could write that down."""
-    uri = join(config.run.storage_uri, segment.run_name, TRIAL_FILE)
+def _trial_metrics(sweep: Sweep, config: RunConfig, trial_run: TrialRun) -> dict[str, float]:
+    """Run all jobs, or read the metrics of a trial that ended before Ray Tune recorded its end."""
+    uri = join(config.run.storage_uri, trial_run.run_name, TRIAL_FILE)
     if exists(uri):
         return json.loads(read_bytes(uri))
-    metrics = _run_jobs(sweep, config, segment)
+    metrics = _run_jobs(sweep, config, trial_run)
     write_bytes(uri, json.dumps(metrics).encode())
     return metrics
 
 
-def _run_jobs(sweep: Sweep, config: RunConfig, segment: Segment) -> dict[str, float]:
-    """Metrics of all jobs of a trial, those of later ones under their names."""
-    found: dict[str, float] = {}
-    name = segment.run_name
-    for place, job in enumerate(sweep.settings.jobs):
-        if place:
-            own = (
+def _run_jobs(sweep: Sweep, config: RunConfig, trial_run: TrialRun) -> dict[str, float]:
+    """Run all jobs of a trial; metrics of later jobs begin with the name of the job."""
+    trial_metrics: dict[str, float] = {}
+    for index, job in enumerate(sweep.settings.jobs):
+        if index:
+            changes = (
                 sweep.settings.finetune if job == "finetune" else {"evaluation.split": "validation"}
             )
-            config = with_values(config, {**own, "run.name": f"{name}-{job}"})
+            config = with_values(config, {**changes, "run.name": f"{trial_run.run_name}-{job}"})
         if job not in TRAINING_JOBS:
-            from mmtpp.evaluate.evaluate import evaluate  # most trials do without its libraries
+            # imported here: most trials do not need its libraries
+            from mmtpp.evaluate.evaluate import evaluate
 
             metrics: Any = evaluate(config)["metrics"]
-        elif place:
+        elif index:
             result = TRAIN[job](config)
             metrics = result["metrics"]
         else:
-            result = _train(sweep, config, job, segment)
+            result = _train(sweep, config, job, trial_run)
             metrics = {**result["metrics"], STEP: float(result["steps"])}
         if job in TRAINING_JOBS:
             if config.lora.rank:
                 config = with_values(config, {"model.adapter": result["adapter_uri"]})
             else:
                 config = with_values(config, {"model.path": result["model_uri"]})
-        found |= {f"{job}/{key}" if place else key: value for key, value in metrics.items()}
-    return found
+        prefix = f"{job}/" if index else ""
+        trial_metrics |= {f"{prefix}{key}": value for key, value in metrics.items()}
+    return trial_metrics
 
 
-class _ToQueue(UserCallback):
-    """Puts validations of the run, but for the last, with their checkpoints' names, in a queue."""
+class _QueueReports(UserCallback):
+    """Put the reports of validations, except the last one, in a queue.
+
+    Args:
+        queue: Queue that the driver of the trial reads.
+        metric: Metric that only reports of validations have.
+    """
 
     def __init__(self, queue: Queue, metric: str) -> None:
         self._queue, self._metric = queue, metric
 
     def after_report(self, run_context: Any, metrics: list, checkpoint: Any) -> None:
-        """Called in the controller of the Ray Train run."""
-        found = metrics[0]
-        # the last one, which alone names the best step, is reported when the run has been closed
-        if self._metric in found and "best_step" not in found:
-            self._queue.put((found, checkpoint.path.rpartition("/")[2] if checkpoint else ""))
+        """Handle a report; called in the controller of the Ray Train run."""
+        rank_metrics = metrics[0]
+        # only the last report has the best step; it is reported after the run has been closed
+        if self._metric in rank_metrics and "best_step" not in rank_metrics:
+            name = checkpoint.path.rpartition("/")[2] if checkpoint else ""
+            self._queue.put(Report(rank_metrics, name))
 
 
-def _train(sweep: Sweep, config: RunConfig, job: str, segment: Segment) -> dict[str, Any]:
-    """Train, reporting validations meanwhile where the sweep's metric is one."""
+def _train(sweep: Sweep, config: RunConfig, job: str, trial_run: TrialRun) -> dict[str, Any]:
+    """Run a training; report its validations meanwhile if they have the sweep's metric."""
     metric = sweep.settings.metric[0]
     if not metric.startswith("validation/"):
-        return TRAIN[job](config, start_uri=segment.start_uri)
+        return TRAIN[job](config, start_uri=trial_run.start_uri)
     queue = Queue(actor_options={"num_cpus": 0})
     is_population = sweep.settings.scheduler.kind == "pbt"
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(
-            TRAIN[job], config, [_ToQueue(queue, metric)], start_uri=segment.start_uri
+            TRAIN[job], config, [_QueueReports(queue, metric)], start_uri=trial_run.start_uri
         )
-        while (report := _next(queue, training.done)) is not None:
-            _report(report, segment, keep=is_population)
+        while (report := _next_report(queue, training.done)) is not None:
+            _report_to_tune(report, trial_run, has_checkpoint=is_population)
         queue.shutdown()
         return training.result()
 
 
-def _next(queue: Queue, is_over: Callable[[], bool]) -> Report | None:
-    """The next report; None when the run is over and there is none left."""
+def _next_report(queue: Queue, is_done: Callable[[], bool]) -> Report | None:
+    """Wait for the next report; None when the run has ended and the queue is empty."""
     while True:
-        over = is_over()  # asked first: what came before is in the queue by now
+        is_last = is_done()  # before reading: an ended run has put all its reports in the queue
         try:
             return queue.get(timeout=0.5)
         except Empty:
-            if over:
+            if is_last:
                 return None
 
 
-def _report(report: Report, segment: Segment, *, keep: bool) -> None:
-    """Tell Ray Tune, with a pointer to the checkpoint if it is to ``keep`` one."""
-    metrics = {**report[0], **segment.report}
-    checkpoint = report[1]
-    if not keep or not checkpoint:
+def _report_to_tune(report: Report, trial_run: TrialRun, *, has_checkpoint: bool) -> None:
+    """Report to Ray Tune, with a pointer to the checkpoint if ``has_checkpoint`` is set."""
+    metrics = {**report.metrics, **trial_run.report}
+    if not has_checkpoint or not report.checkpoint:
         ray.tune.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        pointer = {**asdict(segment), "checkpoint": checkpoint}
+        pointer = {**asdict(trial_run), "checkpoint": report.checkpoint}
         (Path(folder) / POINTER_FILE).write_text(json.dumps(pointer))
         ray.tune.report(metrics, checkpoint=Checkpoint.from_directory(folder))

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: its trials as a table, and the best configuration as TOML."""
+"""Report of a sweep: its trials as a table, and the best configuration as TOML."""
 
 import csv
 import io
@@ -12,9 +12,10 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.sweep.space import Sweep, Values
 
+# a trial: searched settings and metrics by name, and status, step, error, seconds, trial, run_name
 Row = dict[str, object]
 SEED = "training.seed"
-# shown beside what the sweep is judged by, where trials have them
+# metrics shown after those of the sweep, if trials report them
 COLUMNS = (
     "validation/interval_nll_nats_per_event",
     "validation/type_accuracy",
@@ -25,10 +26,12 @@ COLUMNS = (
 )
 
 
-def ranked(rows: Sequence[Row], metric: str, mode: str) -> list[Row]:
-    """Trials from best to worst; failed and stopped ones, and those without the metric, last.
+def rank_trials(rows: Sequence[Row], metric: str, mode: str) -> list[Row]:
+    """Sort trials from best to worst.
 
-    A trial that was stopped early was judged before the others, so it is never the best.
+    Finished trials come first, then stopped ones, then failed ones; trials without the metric come
+    last among them. A trial that was stopped early was judged at an earlier step than finished
+    trials, so it is never the best.
     """
     sign = 1.0 if mode == "min" else -1.0
     order = {"finished": 0, "stopped": 1, "cut short": 1}
@@ -41,31 +44,34 @@ def ranked(rows: Sequence[Row], metric: str, mode: str) -> list[Row]:
     return sorted(rows, key=key)
 
 
-def pareto(rows: Sequence[Row], metrics: Sequence[str], modes: Sequence[str]) -> list[Row]:
-    """Finished trials that no other one beats or equals in every metric and beats in one."""
+def pareto_front(rows: Sequence[Row], metrics: Sequence[str], modes: Sequence[str]) -> list[Row]:
+    """Return the Pareto front: finished trials that no other trial dominates.
+
+    A trial dominates another if it is at least as good in every metric and better in one.
+    """
     signs = [1.0 if mode == "min" else -1.0 for mode in modes]
-    done = [row for row in rows if row["status"] == "finished"]
+    finished = [row for row in rows if row["status"] == "finished"]
     points = [
         (row, [sign * float(str(row[name])) for sign, name in zip(signs, metrics, strict=True)])
-        for row in done
+        for row in finished
         if all(isinstance(row.get(name), float) for name in metrics)
     ]
     return [
         row
         for row, point in points
         if not any(
-            other != point and all(a <= b for a, b in zip(other, point, strict=True))
-            for _, other in points
+            rival != point and all(a <= b for a, b in zip(rival, point, strict=True))
+            for _, rival in points
         )
     ]
 
 
-def over_seeds(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
-    """Trials that differ in ``training.seed`` alone as one, with mean and standard deviation.
+def average_over_seeds(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
+    """Average trials that differ only in ``training.seed``.
 
     Returns:
-        A row for each combination of the other settings: ``seeds``, and of each metric shown its
-        mean and, as ``metric ±``, its standard deviation; empty when seeds are not searched.
+        A row for each combination of the other settings: the number of ``seeds``, the mean of each
+        shown metric and, as ``metric ±``, its standard deviation. Empty if seeds are not searched.
     """
     if SEED not in sweep.space:
         return []
@@ -74,37 +80,38 @@ def over_seeds(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
     for row in rows:
         if row["status"] == "finished":
             groups.setdefault(str([row[key] for key in keys]), []).append(row)
-    found: list[Row] = []
+    averages: list[Row] = []
     for group in groups.values():
         row: Row = {**{key: group[0][key] for key in keys}, "seeds": len(group)}
         for name in shown_metrics(rows, sweep):
-            numbers: list[Any] = [each[name] for each in group if isinstance(each.get(name), float)]
+            numbers: list[Any] = [
+                trial[name] for trial in group if isinstance(trial.get(name), float)
+            ]
             if len(numbers) == len(group):
                 row[name] = statistics.mean(numbers)
                 if len(numbers) > 1:
                     row[f"{name} ±"] = statistics.stdev(numbers)
-        found.append(row)
-    return found
+        averages.append(row)
+    return averages
 
 
 def shown_metrics(rows: Sequence[Row], sweep: Sweep) -> list[str]:
-    """Columns of the table: what the sweep is judged by, and what else trials have of COLUMNS."""
-    there = {key for row in rows for key in row}
-    return list(
-        dict.fromkeys([*sweep.settings.metric, *(each for each in COLUMNS if each in there)])
-    )
+    """Metrics in the table: those of the sweep, then those of ``COLUMNS`` that trials report."""
+    reported = {key for row in rows for key in row}
+    columns = [name for name in COLUMNS if name in reported]
+    return list(dict.fromkeys([*sweep.settings.metric, *columns]))
 
 
-def markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Rows as a Markdown table."""
+def markdown_table(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Format rows as a Markdown table."""
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in rows]
     return "\n".join(lines)
 
 
 def trials_table(rows: Sequence[Row], sweep: Sweep) -> str:
-    """All trials as Markdown, in the order given, then why some failed."""
-    table = markdown(rows, [*sweep.space, "status", "step", *shown_metrics(rows, sweep)])
+    """Format all trials as Markdown, in the given order, then the causes of failures."""
+    table = markdown_table(rows, [*sweep.space, "status", "step", *shown_metrics(rows, sweep)])
     failed = [row for row in rows if row["error"]]
     reasons = [
         f"- {', '.join(f'{key} = {row[key]}' for key in sweep.space)}: {row['error']}"
@@ -112,17 +119,19 @@ def trials_table(rows: Sequence[Row], sweep: Sweep) -> str:
     ]
     if reasons:
         table += "\n\nFailed:\n\n" + "\n".join(reasons)
-    seeds = over_seeds(rows, sweep)
+    seeds = average_over_seeds(rows, sweep)
     if seeds:
         names = [*(key for key in sweep.space if key != SEED), "seeds"]
         for name in shown_metrics(rows, sweep):
             names += [name, f"{name} ±"]
-        table += "\n\nOver seeds, with standard deviations:\n\n" + markdown(seeds, names)
+        table += "\n\nMeans over seeds, with standard deviations:\n\n" + markdown_table(
+            seeds, names
+        )
     return table + "\n"
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """All trials with everything that is known of them."""
+    """Format all trials with all their entries as CSV."""
     names = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -141,54 +150,64 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def comparable(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
-    """Finished trials; where seeds are searched, the means of settings that most seeds finished
-    with, for the best single seed is luck."""
-    means = over_seeds(rows, sweep)
+def comparable_rows(rows: Sequence[Row], sweep: Sweep) -> list[Row]:
+    """Return the rows among which the best is chosen.
+
+    These are all finished trials. Where seeds are searched, these are the means over seeds, without
+    means over fewer seeds than the largest number: the best single seed is luck.
+    """
+    means = average_over_seeds(rows, sweep)
     most = max((int(str(row["seeds"])) for row in means), default=0)
-    whole = [{**row, "status": "finished"} for row in means if row["seeds"] == most]
-    return whole if SEED in sweep.space else [row for row in rows if row["status"] == "finished"]
+    complete = [{**row, "status": "finished"} for row in means if row["seeds"] == most]
+    return complete if SEED in sweep.space else [row for row in rows if row["status"] == "finished"]
 
 
-def best_of(rows: Sequence[Row], sweep: Sweep) -> Row | None:
-    """The best of ``comparable`` by the sweep's first metric, None where none has it; with all
-    settings, the seed of the best trial of those included."""
+def best_row(rows: Sequence[Row], sweep: Sweep) -> Row | None:
+    """Return the best of the comparable rows by the sweep's first metric; None if no row has it.
+
+    The row has all searched settings. Where seeds are searched, its seed is that of the best trial
+    with the other settings.
+    """
     metric, mode = sweep.settings.metric[0], sweep.settings.mode[0]
 
-    def best(among: Sequence[Row]) -> Row | None:
-        judged = [row for row in among if isinstance(row.get(metric), float)]
-        return next(iter(ranked(judged, metric, mode)), None)
+    def first(candidates: Sequence[Row]) -> Row | None:
+        judged = [row for row in candidates if isinstance(row.get(metric), float)]
+        return next(iter(rank_trials(judged, metric, mode)), None)
 
-    chosen = best(comparable(rows, sweep))
-    if chosen is None or SEED not in sweep.space:
-        return chosen
+    best = first(comparable_rows(rows, sweep))
+    if best is None or SEED not in sweep.space:
+        return best
     keys = [key for key in sweep.space if key != SEED]
-    done = [row for row in rows if row["status"] == "finished"]
-    lucky = best([row for row in done if all(row[key] == chosen[key] for key in keys)])
-    assert lucky is not None
-    return {**lucky, **chosen}
+    finished = [row for row in rows if row["status"] == "finished"]
+    best_seed = first([row for row in finished if all(row[key] == best[key] for key in keys)])
+    assert best_seed is not None
+    return {**best_seed, **best}
 
 
 def best_files(sweep: Sweep, best: Values) -> dict[str, bytes]:
-    """Configuration files that the trainings' jobs run as they are: ``best.toml`` of the first, and
-    ``best-finetune.toml`` of a second one.
+    """Build the configuration files of the best trial, by name; jobs run them unchanged.
+
+    ``best.toml`` is for the first job, ``best-finetune.toml`` for a ``finetune`` that follows.
 
     Raises:
-        ConfigError: a file would not be read as what was written.
+        ConfigError: The best settings are not a valid configuration.
     """
-    config = with_values(sweep.config, sweep.settings_of(best))
+    config = with_values(sweep.config, sweep.trial_settings(best))
     first, *later = sweep.settings.jobs
     files = {"best.toml": as_toml(config, f"jobs/{first}.py --config best.toml")}
     if "finetune" in later:
-        own = with_values(config, sweep.settings.finetune)
+        finetune_config = with_values(config, sweep.settings.finetune)
         trained = "model.adapter" if config.lora.rank else "model.path"
-        command = (
-            f"jobs/finetune.py --config best-finetune.toml --set {trained}=WHAT_BEST_TOML_MADE"
-        )
-        files["best-finetune.toml"] = as_toml(own, command)
+        command = f"jobs/finetune.py --config best-finetune.toml --set {trained}=MODEL_OF_BEST_TOML"
+        files["best-finetune.toml"] = as_toml(finetune_config, command)
     return {name: text.encode() for name, text in files.items()}
 
 
 def as_toml(config: RunConfig, command: str) -> str:
-    """A configuration file that a job runs as it is, and by which ``command``, without Python."""
+    """Format a configuration file; its first line names the command that uses it.
+
+    Args:
+        config: Configuration to write.
+        command: Command after ``python``.
+    """
     return f"# python {command}\n\n" + tomli_w.dumps(config.model_dump(mode="json"))

@@ -1,1 +1,1 @@
-"""MLflow, imported nowhere else."""
+"""Experiment tracking with MLflow, which no other package imports."""

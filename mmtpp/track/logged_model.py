@@ -1,4 +1,4 @@
-"""A forecaster as MLflow's own kind of model: ``mlflow.pyfunc.load_model(...).predict(frame)``."""
+"""A forecaster as an MLflow model, for ``mlflow.pyfunc.load_model(...).predict(frame)``."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ INPUTS = Schema(
 )
 
 
-# run by MLflow when it loads the model, in an environment that has mmtpp
+# MLflow runs this code when it loads the model; the environment must have mmtpp
 _CODE = """from mlflow.models import set_model
 
 from mmtpp.api.mlflow_model import ForecasterModel
@@ -30,15 +30,16 @@ set_model(ForecasterModel())
 
 
 def save_forecaster(folder: Path, *, path: str, base: str, known_type: str | int) -> None:
-    """Write an MLflow model that loads a forecaster from where it lies.
+    """Write an MLflow model that loads a forecaster from its URI.
 
-    The model is code and the place of the weights: nothing is pickled, nothing is copied.
+    The MLflow model has code and the URI of the weights. Nothing is pickled and no weights are
+    copied.
 
     Args:
-        folder: new and local.
+        folder: New local folder.
         path: URI of the model or adapter.
-        base: URI of the model that an adapter adapts, or empty.
-        known_type: one that the model knows, for the example of an input.
+        base: URI of the model that an adapter adapts; empty for none.
+        known_type: Type that the model knows, for the example of an input.
     """
     example = {"sequence_id": "example", "times": [0.0, 1.0, 3.0], "types": [known_type] * 3}
     with TemporaryDirectory() as scratch:

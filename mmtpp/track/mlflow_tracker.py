@@ -1,4 +1,4 @@
-"""MLflow, the only file that imports it. Calls are queued and sent by a thread of their own."""
+"""Tracker of a run in MLflow. A thread sends its calls, so no call waits for the server."""
 
 import json
 import logging
@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# An unreachable server must not hold up anyone for MLflow's default of several minutes.
+# an unreachable server must not block callers for several minutes, which is MLflow's default
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-# nothing is sent to anyone who was not asked for: MLflow's usage statistics are off by default here
+# no usage statistics are sent to the authors of MLflow, unless the user enables them
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -29,19 +29,19 @@ from mmtpp.track.tracker import TrackedData
 
 logger = logging.getLogger(__name__)
 
-RUN_KEY_TAG = "mmtpp.run"  # one MLflow run for each value, however often it is restarted
+RUN_KEY_TAG = "mmtpp.run"  # one MLflow run per value, also after restarts
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
-STOPPED_TAG = "mmtpp.stopped"  # why a run was closed by another; gone when it goes on
+STOPPED_TAG = "mmtpp.stopped"  # why another run closed this one; removed when the run resumes
 FORECASTER = "forecaster"  # folder of the logged model
 DIGEST_LENGTH = 36  # MLflow's limit
 MAX_PARAM_LENGTH = 6000  # MLflow's limit
-MAX_RUNS = 50_000  # MLflow's limit of runs found at once
-MAX_BATCH = 100  # MLflow's limit of params in one request; its limit of metrics is higher
+MAX_RUNS = 50_000  # MLflow's limit of the results of a search
+MAX_BATCH = 100  # MLflow's limit of params in a request; its limit of metrics is higher
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 CLOSE_TIMEOUT_S = 60.0
 
-# Answers that trying again cannot change.
+# error codes after which a retry is useless
 REFUSALS = (
     "INVALID_PARAMETER_VALUE",
     "BAD_REQUEST",
@@ -54,13 +54,13 @@ _Call = Callable[[MlflowClient, str], object]
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """What names a run.
+    """Names and ids of a run.
 
     Attributes:
-        run_name: shown in the UI.
-        run_uri: folder of the run.
-        run_key: the same key always finds the same MLflow run.
-        mlflow_run_id: when known already.
+        run_name: Name in MLflow's user interface.
+        run_uri: Folder of the run.
+        run_key: Key of the MLflow run: the same key always finds the same run.
+        mlflow_run_id: Id of the MLflow run, if already known.
     """
 
     run_name: str
@@ -70,18 +70,18 @@ class RunIdentity:
 
 
 def ping(uri: str) -> None:
-    """Ask a tracking server for its experiments.
+    """Check that a tracking server answers, with a search for experiments.
 
     Raises:
-        StorageError: it does not answer, or refuses.
+        StorageError: The server does not answer or refuses the request.
     """
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except MlflowException as error:
         raise StorageError(
             f"the MLflow server {uri} does not answer: {str(error).splitlines()[0][:200]}",
-            cause="it is not running or not reachable from here, or it wants "
-            "MLFLOW_TRACKING_TOKEN or MLFLOW_TRACKING_USERNAME and _PASSWORD",
+            cause="the server is not running or not reachable from here, or it requires "
+            "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             setting="tracking.uri, or MLFLOW_TRACKING_URI in the environment",
         ) from error
 
@@ -89,18 +89,18 @@ def ping(uri: str) -> None:
 class MlflowTracker:
     """One MLflow run, found by its key or created; see ``Tracker``.
 
-    While the server is away calls wait in memory and one warning is logged; when it is back they
-    are sent in order. What is left when the run closes is written to ``tracking_backlog.jsonl``
-    in the run's folder.
+    While the server does not answer, calls wait in memory and one warning is logged. When it
+    answers again, the calls are sent in order. Calls that remain when the run closes are written to
+    ``tracking_backlog-TIME.jsonl`` in the folder of the run.
 
     Args:
-        uri: tracking server or sqlite:// file.
-        experiment: created when missing.
-        run_key: identity of the run: the same key always finds the same run.
-        run_name: shown in the UI.
-        run_uri: the run's folder.
-        run_id: when known already.
-        parent_run_id: of the run this is a child of, or empty.
+        uri: URI of a tracking server, or of a file as sqlite://.
+        experiment: Name of the experiment, created if missing.
+        run_key: Key of the run: the same key always finds the same run.
+        run_name: Name of the run in MLflow's user interface.
+        run_uri: Folder of the run.
+        run_id: Id of the run, if already known.
+        parent_run_id: Id of the parent run; empty for none.
     """
 
     def __init__(
@@ -119,16 +119,16 @@ class MlflowTracker:
         self._run_id, self._parent_run_id = run_id, parent_run_id
         self._calls: queue.Queue[tuple[dict[str, Any], _Call] | None] = queue.Queue()
         self._unsent: list[dict[str, Any]] = []
-        self._give_up = threading.Event()
-        self._found = threading.Event()
+        self._has_given_up = threading.Event()
+        self._is_known = threading.Event()
         if run_id:
-            self._found.set()
+            self._is_known.set()
         self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
         self._thread.start()
 
     @classmethod
-    def of_run(cls, settings: Tracking, run: RunIdentity) -> "MlflowTracker":
-        """The tracker of a run as the configuration and the run describe it."""
+    def from_run(cls, settings: Tracking, run: RunIdentity) -> "MlflowTracker":
+        """Build the tracker of a run from its settings and its identity."""
         return cls(
             settings.uri,
             experiment=settings.experiment,
@@ -144,12 +144,12 @@ class MlflowTracker:
         return self._run_id
 
     def wait_for_run(self, timeout_s: float) -> str | None:
-        """Id of the run, waiting so long for the server; None when it does not answer."""
+        """Wait for the id of the run; None if the server does not answer within ``timeout_s``."""
         self._calls.put(({"call": "start"}, lambda client, run_id: None))
-        self._found.wait(timeout_s)
+        self._is_known.wait(timeout_s)
         return self._run_id
 
-    def params(self, values: Mapping[str, object]) -> None:
+    def log_params(self, values: Mapping[str, object]) -> None:
         entries = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in values.items()]
 
         def call(client: MlflowClient, run_id: str) -> None:
@@ -157,15 +157,17 @@ class MlflowTracker:
             new = [entry for entry in entries if entry.key not in known]
             for start in range(0, len(new), MAX_BATCH):
                 client.log_batch(run_id, params=new[start : start + MAX_BATCH])
-            # MLflow never changes a param: what a resumed run changes is kept as a tag
-            changed = [e for e in entries if e.key in known and known[e.key] != e.value]
+            # MLflow never changes a param, so changed settings of a resumed run become tags
+            changed = [
+                entry for entry in entries if entry.key in known and known[entry.key] != entry.value
+            ]
             tags = [RunTag(f"mmtpp.resumed_with.{entry.key}", entry.value) for entry in changed]
             if tags:
                 client.log_batch(run_id, tags=tags)
 
         self._put("params", dict(values), call)
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
         entries = [Metric(key, float(value), now, step) for key, value in values.items()]
         self._put(
@@ -174,18 +176,18 @@ class MlflowTracker:
             lambda client, run_id: client.log_batch(run_id, metrics=entries),
         )
 
-    def tags(self, values: Mapping[str, str]) -> None:
+    def set_tags(self, values: Mapping[str, str]) -> None:
         entries = [RunTag(key, value) for key, value in values.items()]
         self._put(
             "tags", dict(values), lambda client, run_id: client.log_batch(run_id, tags=entries)
         )
 
-    def text(self, name: str, content: str) -> None:
+    def log_text(self, name: str, content: str) -> None:
         self._put(
             "text", {"name": name}, lambda client, run_id: client.log_text(run_id, content, name)
         )
 
-    def folder(self, uri: str, name: str) -> None:
+    def log_folder(self, uri: str, name: str) -> None:
         def call(client: MlflowClient, run_id: str) -> None:
             with tempfile.TemporaryDirectory() as local:
                 copy_folder(uri, local)
@@ -193,23 +195,23 @@ class MlflowTracker:
 
         self._put("folder", {"uri": uri, "name": name}, call)
 
-    def describe(self, text: str) -> None:
-        """Show Markdown above the run's metrics, with a link to its parent."""
+    def set_description(self, text: str) -> None:
+        """Set the description of the run in Markdown, with a link to its parent run."""
 
         def call(client: MlflowClient, run_id: str) -> None:
             run = client.get_run(run_id)
             parent = run.data.tags.get(PARENT_TAG)
-            place = f"#/experiments/{run.info.experiment_id}/runs/{parent}"
-            link = f"\n\nPart of [{parent}]({place})." if parent else ""
+            page = f"#/experiments/{run.info.experiment_id}/runs/{parent}"
+            link = f"\n\nPart of [{parent}]({page})." if parent else ""
             client.set_tag(run_id, NOTE_TAG, text + link)
 
         self._put("describe", {"text": text}, call)
 
-    def dataset(self, data: TrackedData) -> None:
-        """Record which data the run read."""
+    def log_dataset(self, data: TrackedData) -> None:
+        """Record the data that the run read."""
 
         def call(client: MlflowClient, run_id: str) -> None:
-            found = Dataset(
+            dataset = Dataset(
                 name=data.name,
                 digest=data.digest[:DIGEST_LENGTH],
                 source_type="mmtpp event store",
@@ -217,22 +219,24 @@ class MlflowTracker:
                 profile=json.dumps(dict(data.counts)),
             )
             context = InputTag("mlflow.data.context", data.context)
-            client.log_inputs(run_id, [DatasetInput(found, [context])])
+            client.log_inputs(run_id, [DatasetInput(dataset, [context])])
 
         self._put("dataset", asdict(data), call)
 
-    def forecaster(self, *, path: str, base: str, known_type: str | int, register_as: str) -> None:
-        """Record a fine-tuned model in MLflow's own form, and register it where a name is given.
+    def log_forecaster(
+        self, *, path: str, base: str, known_type: str | int, register_as: str
+    ) -> None:
+        """Record a fine-tuned model as an MLflow model, and register it if it has a name.
 
         Args:
             path: URI of the model or adapter.
-            base: URI of the model that an adapter adapts, or empty.
-            known_type: one that the model knows.
-            register_as: name in MLflow's registry, or empty.
+            base: URI of the model that an adapter adapts; empty for none.
+            known_type: Type that the model knows.
+            register_as: Name in MLflow's model registry; empty to not register the model.
         """
 
         def call(client: MlflowClient, run_id: str) -> None:
-            # here: it takes a second, and a run without such a model does without
+            # imported here: it takes a second, and runs without a fine-tuned model do not need it
             from mmtpp.track.logged_model import save_forecaster
 
             with tempfile.TemporaryDirectory() as scratch:
@@ -247,12 +251,12 @@ class MlflowTracker:
 
         self._put("forecaster", {"path": path, "base": base}, call)
 
-    def close_children(self, why: str, *, run_name: str = "") -> None:
-        """Mark the child runs that are still open as ``KILLED``: what ran them is gone.
+    def close_children(self, reason: str, *, run_name: str = "") -> None:
+        """Close child runs that are still open, whose processes have ended, as ``KILLED``.
 
         Args:
-            why: their tag ``mmtpp.stopped``, until they go on.
-            run_name: of the only ones that are meant; empty for all.
+            reason: Value of the tag ``mmtpp.stopped``, which is removed when the run resumes.
+            run_name: Name of the child runs to close; empty for all child runs.
         """
 
         def call(client: MlflowClient, run_id: str) -> None:
@@ -261,10 +265,10 @@ class MlflowTracker:
             if run_name:
                 query += f" and attributes.run_name = '{run_name}'"
             for child in client.search_runs([experiment_id], query, max_results=MAX_RUNS):
-                client.set_tag(child.info.run_id, STOPPED_TAG, why)
+                client.set_tag(child.info.run_id, STOPPED_TAG, reason)
                 client.set_terminated(child.info.run_id, "KILLED")
 
-        self._put("children", {"why": why, "run_name": run_name}, call)
+        self._put("children", {"why": reason, "run_name": run_name}, call)
 
     def close(self, status: str) -> None:
         if status:
@@ -274,15 +278,15 @@ class MlflowTracker:
                 lambda client, run_id: client.set_terminated(run_id, status),
             )
         self._calls.put(None)
-        self._thread.join(CLOSE_TIMEOUT_S if self._found.is_set() else LONGEST_WAIT_S / 3)
+        self._thread.join(CLOSE_TIMEOUT_S if self._is_known.is_set() else LONGEST_WAIT_S / 3)
         if self._thread.is_alive():
-            self._give_up.set()
+            self._has_given_up.set()
             self._thread.join()
         if self._unsent:
             uri = join(self._run_uri, f"tracking_backlog-{int(time.time())}.jsonl")
-            lines = "".join(json.dumps(each, default=str) + "\n" for each in self._unsent)
+            lines = "".join(json.dumps(record, default=str) + "\n" for record in self._unsent)
             logger.warning(
-                "%d records did not reach MLflow; they are kept in %s", len(self._unsent), uri
+                "%d records did not reach MLflow; they are stored in %s", len(self._unsent), uri
             )
             write_bytes(uri, lines.encode())
 
@@ -294,14 +298,14 @@ class MlflowTracker:
         while (item := self._calls.get()) is not None:
             record, call = item
             wait = FIRST_WAIT_S
-            while not self._give_up.is_set():
+            while not self._has_given_up.is_set():
                 try:
                     client = client or MlflowClient(self._uri)
                     if self._run_id is None:
                         self._run_id = self._find_or_create(client)
-                        self._found.set()
+                        self._is_known.set()
                     call(client, self._run_id)
-                # requests' and urllib3's errors are OSErrors
+                # errors of requests and urllib3 are OSErrors
                 except (MlflowException, OSError, StorageError) as error:
                     if getattr(error, "error_code", "") in REFUSALS:
                         logger.warning("MLflow refuses %s: %s", record["call"], _first_line(error))
@@ -309,11 +313,11 @@ class MlflowTracker:
                         break
                     if wait == FIRST_WAIT_S:
                         logger.warning(
-                            "MLflow does not take %s, will try again; the job goes on: %s",
+                            "MLflow does not accept %s; the job continues and tries again: %s",
                             record["call"],
                             _first_line(error),
                         )
-                    self._give_up.wait(wait)
+                    self._has_given_up.wait(wait)
                     wait = min(2 * wait, LONGEST_WAIT_S)
                 else:
                     break
@@ -321,8 +325,11 @@ class MlflowTracker:
                 self._unsent.append(record)
 
     def _find_or_create(self, client: MlflowClient) -> str:
-        found = client.get_experiment_by_name(self._experiment)
-        experiment_id = found.experiment_id if found else client.create_experiment(self._experiment)
+        experiment = client.get_experiment_by_name(self._experiment)
+        if experiment:
+            experiment_id = experiment.experiment_id
+        else:
+            experiment_id = client.create_experiment(self._experiment)
         runs = client.search_runs(
             [experiment_id], filter_string=f"tags.`{RUN_KEY_TAG}` = '{self._run_key}'"
         )

@@ -1,4 +1,4 @@
-"""Where a run comes from: settings as flat parameters, versions, revision."""
+"""Provenance of a run: versions of Python, packages and mmtpp."""
 
 import platform
 import shutil
@@ -10,15 +10,15 @@ PACKAGES = ("mmtpp", "torch", "ray", "deepspeed", "transformers", "peft", "mlflo
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes, and the git revision when there is one."""
-    found = {"version.python": platform.python_version()}
+    """Return the versions of Python and packages, and the git revision if there is one."""
+    tags = {"version.python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[f"version.{package}"] = version(package)
+            tags[f"version.{package}"] = version(package)
         except PackageNotFoundError:
-            found[f"version.{package}"] = "not installed"
+            tags[f"version.{package}"] = "not installed"
     if shutil.which("git") is None:
-        return found
+        return tags
     revision = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
         cwd=Path(__file__).parent,
@@ -27,5 +27,5 @@ def versions() -> dict[str, str]:
         check=False,
     )
     if revision.returncode == 0:
-        found["mmtpp.git_revision"] = revision.stdout.strip()
-    return found
+        tags["mmtpp.git_revision"] = revision.stdout.strip()
+    return tags

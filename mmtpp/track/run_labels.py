@@ -1,11 +1,11 @@
-"""How a run names its job and its data to MLflow."""
+"""Labels of a run in MLflow: its job and its data."""
 
 from mmtpp.storage.manifest import Manifest
 from mmtpp.track.tracker import TrackedData
 
 
 def job_tags(job: str) -> dict[str, str]:
-    """What MLflow shows as a run's source."""
+    """Tags that MLflow shows as the source of a run."""
     return {
         "mmtpp.job": job,
         "mlflow.source.name": f"jobs/{job}.py",
@@ -14,12 +14,12 @@ def job_tags(job: str) -> dict[str, str]:
 
 
 def tracked_store(uri: str, manifest: Manifest, *, context: str) -> TrackedData:
-    """An event store as data of a run.
+    """Describe an event store as the data of a run.
 
     Args:
-        uri: of the store.
-        manifest: of the store.
-        context: ``training`` or ``evaluation``.
+        uri: URI of the store.
+        manifest: Manifest of the store.
+        context: Use of the data: ``training`` or ``evaluation``.
     """
     counts = {
         "events": manifest.events_kept,

@@ -1,4 +1,4 @@
-"""What the rest of the program knows of experiment tracking."""
+"""Interface of experiment tracking, without MLflow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ class TrackedData:
     """Data that a run reads.
 
     Attributes:
-        name: short.
-        uri: where they are.
-        digest: of their content.
-        context: what they are read for: ``training``, ``evaluation``.
-        counts: of what is in them.
+        name: Short name.
+        uri: URI of the data.
+        digest: Hash of the content.
+        context: Use of the data: ``training`` or ``evaluation``.
+        counts: Numbers of events, frames and sequences, by name.
     """
 
     name: str
@@ -25,46 +25,50 @@ class TrackedData:
 
 
 class Tracker(Protocol):
-    """Records one run. No call raises or waits for the server: training goes on without it."""
+    """Records one run. No method raises an error or waits for the server, so training continues."""
 
     @property
     def run_id(self) -> str | None:
-        """Id of the run; None while the server has not answered yet."""
+        """Id of the run; None until the server answers."""
         ...
 
-    def params(self, values: Mapping[str, object]) -> None:
-        """Record settings, once."""
+    def log_params(self, values: Mapping[str, object]) -> None:
+        """Record settings, once per run."""
         ...
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Record measurements of a step."""
+    def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Record metrics of a step."""
         ...
 
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Record labels."""
+    def set_tags(self, values: Mapping[str, str]) -> None:
+        """Set tags of the run."""
         ...
 
-    def text(self, name: str, content: str) -> None:
+    def log_text(self, name: str, content: str) -> None:
         """Record a small text file."""
         ...
 
-    def folder(self, uri: str, name: str) -> None:
-        """Record the files below a URI as artifacts."""
+    def log_folder(self, uri: str, name: str) -> None:
+        """Record the files in a folder as artifacts."""
         ...
 
     def close(self, status: str) -> None:
-        """Send what is left, for a limited time; ``FINISHED``, ``FAILED``, or "" to leave open."""
+        """Send the remaining records, within a time limit, and set the status of the run.
+
+        Args:
+            status: ``FINISHED``, ``FAILED`` or ``KILLED``; empty to leave the run open.
+        """
         ...
 
 
 class NullTracker:
-    """Records nothing: ranks other than the first."""
+    """Records nothing: the tracker of every rank except the first."""
 
     run_id: str | None = None
 
-    def params(self, values: Mapping[str, object]) -> None: ...
-    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
-    def tags(self, values: Mapping[str, str]) -> None: ...
-    def text(self, name: str, content: str) -> None: ...
-    def folder(self, uri: str, name: str) -> None: ...
+    def log_params(self, values: Mapping[str, object]) -> None: ...
+    def log_metrics(self, step: int, values: Mapping[str, float]) -> None: ...
+    def set_tags(self, values: Mapping[str, str]) -> None: ...
+    def log_text(self, name: str, content: str) -> None: ...
+    def log_folder(self, uri: str, name: str) -> None: ...
     def close(self, status: str) -> None: ...

@@ -110,7 +110,7 @@ def _log_step(
         "train/learning_rate": report.learning_rate,
         "train/epoch": step * training.samples_per_step / len(worker.plan.samples),
     }
-    worker.tracker.metrics(step, metrics)
+    worker.tracker.log_metrics(step, metrics)
     if worker.rank == 0:
         logger.info(
             "step %d/%d, loss %.4f, %.0f tokens/s, %.0f s left",
@@ -126,7 +126,7 @@ def _log_step(
 def _validate(worker: Worker, step: int) -> dict[str, float]:
     with worker.telemetry.validating():
         scores = validate(worker, step)
-    worker.tracker.metrics(step, scores)
+    worker.tracker.log_metrics(step, scores)
     return scores
 
 

@@ -189,7 +189,7 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
         step_context=_build_step_context(config, task, vocabulary, group, engine),
         flop_counter=FlopCounter(model, image_px=image_px, blank_frame=config.shows_images),
         telemetry=Telemetry(peak),
-        tracker=MlflowTracker.of_run(config.tracking, task.run) if is_first else NullTracker(),
+        tracker=MlflowTracker.from_run(config.tracking, task.run) if is_first else NullTracker(),
         watchdog=_build_watchdog(task.run.run_uri, config.training.hang_timeout_s, group),
         interruptions=InterruptionPoll(stop_request),
         companions=(

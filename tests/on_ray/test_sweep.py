@@ -1,4 +1,4 @@
-"""Sweeps on a real cluster and MLflow server: all searchers and schedulers, and interruptions."""
+"""Sweeps on a real cluster and MLflow server: searchers, schedulers and interruptions."""
 
 import json
 import os
@@ -33,10 +33,10 @@ from mmtpp.storage.paths import (
     remove_folder,
 )
 from mmtpp.sweep.load_sweep import load_sweep
-from mmtpp.sweep.resume import check_data
+from mmtpp.sweep.rounds import check_data
 from mmtpp.sweep.run_sweep import run
-from mmtpp.sweep.search import concurrency, largest_trial
-from mmtpp.sweep.sweep_settings import OF_VALIDATION
+from mmtpp.sweep.search import largest_trial, max_concurrent_trials
+from mmtpp.sweep.sweep_settings import VALIDATION_METRICS
 from mmtpp.sweep.trial_table import as_toml
 from mmtpp.train.launch.flops_budget import num_steps_within
 from mmtpp.train.task import PROGRESS_FILE
@@ -48,13 +48,13 @@ from tests.on_ray.settings import RUNS, STORE, make_config
 pytestmark = pytest.mark.timeout(1800)
 
 LOSS = "validation/loss_per_token"
-OF_EVENTS = "validation/interval_nll_nats_per_event"
+INTERVAL_METRIC = "validation/interval_nll_nats_per_event"
 RATES = '[space]\n"training.learning_rate" = '
 
 
 @pytest.fixture
 def sweep_file(tmp_path):
-    """Writes a sweep over the tests' store: its own tables before the tests' settings."""
+    """Write a sweep file: the given tables, then the settings of the tests."""
 
     def write(name: str, tables: str, metric: str = f'"{LOSS}"', mode: str = '"min"', **changes):
         config = make_config(
@@ -85,11 +85,11 @@ def _children(client: MlflowClient, parent: object) -> list:
 
 
 def _artifacts(client: MlflowClient, run_id: str, folder: str = "") -> set[str]:
-    return {each.path for each in client.list_artifacts(run_id, folder)}
+    return {artifact.path for artifact in client.list_artifacts(run_id, folder)}
 
 
 def _until_free(cpus: float) -> None:
-    """Wait until Ray has all processors back."""
+    """Wait until all CPUs of the Ray cluster are free."""
     deadline = time.monotonic() + 60
     while ray.available_resources().get("CPU", 0) < cpus:
         assert time.monotonic() < deadline, ray.available_resources()
@@ -98,9 +98,9 @@ def _until_free(cpus: float) -> None:
 
 @pytest.mark.slow
 def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_file, tmp_path):
-    """Of three trials one fails: it is recorded and does not stop the others.
+    """One of three trials fails: it is recorded and does not stop the other two.
 
-    There is no source: trials have the store alone, and can neither decode nor tokenise again.
+    The source does not exist: trials only have the store, so they cannot prepare it again.
     """
     file = sweep_file(
         "grid",
@@ -122,7 +122,7 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     known = {
         name.removeprefix("validation/") for name in result["trials"][0] if "validation/" in name
     }
-    assert known == set(OF_VALIDATION)
+    assert known == set(VALIDATION_METRICS)
     ranks = {row["lora.rank"]: row["model/trained_parameters"] for row in result["trials"]}
     assert ranks[4] > ranks[2]
     best = tmp_path / "best.toml"
@@ -133,15 +133,15 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     assert result["trials"] == again["trials"]
     assert len(_children(client, result["run_id"])) == 2
 
-    other = tmp_path / "broken.toml"
-    other.write_text(broken)
-    failing = run(load_sweep(other, []))
+    broken_file = tmp_path / "broken.toml"
+    broken_file.write_text(broken)
+    failing = run(load_sweep(broken_file, []))
     assert (failing["finished"], failing["failed"]) == (1, 1)
     assert failing["best"]["training.learning_rate"] == 0.003
     assert "not finite" in str(failing["trials"][1]["error"])
     statuses = sorted(child.info.status for child in _children(client, failing["run_id"]))
     assert statuses == ["FAILED", "FINISHED"]
-    retried = run(load_sweep(other, []), retry_failed=True)
+    retried = run(load_sweep(broken_file, []), retry_failed=True)
     assert (retried["finished"], retried["failed"], retried["round"]) == (1, 1, 1)
     assert len(_children(client, retried["run_id"])) == 2
 
@@ -161,28 +161,30 @@ def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, clie
     assert [row["step"] for row in result["trials"]] == [8, 2, 2]
     children = _children(client, result["run_id"])
     assert sorted(child.info.status for child in children) == ["FINISHED", "KILLED", "KILLED"]
-    # the first of the two was closed when it was stopped: one trial is trained at a time
+    # the first of the two was closed when it was stopped: only one trial runs at a time
     killed = [child.info for child in children if child.info.status == "KILLED"]
-    first, second = sorted(killed, key=lambda each: each.start_time)
+    first, second = sorted(killed, key=lambda info: info.start_time)
     assert first.end_time < second.start_time + 5000
     _until_free(cpus)
 
 
 @pytest.mark.slow
-def test_a_population_passes_the_weights_of_its_best_on(store, client, sweep_file):
+def test_a_population_copies_the_weights_of_its_best_trials(store, client, sweep_file):
     file = sweep_file(
         "pbt",
         'searcher = "random"\nnum_trials = 2\nmax_concurrent = 2\n[sweep.scheduler]\n'
         'kind = "pbt"\nevery_steps = 10\nquantile_fraction = 0.5\n'
         f"{RATES}[0.01, 1e-7]\n",
-        **{"training.num_steps": 60},  # so many that both are trained at the same time
+        **{"training.num_steps": 60},  # enough that both trials run at the same time
     )
-    with pytest.raises(ClusterError, match=r"num_trials = 99 there is room for \d"):
+    with pytest.raises(
+        ClusterError, match=r"the cluster has room for \d of sweep\.num_trials = 99"
+    ):
         run(load_sweep(file, ["sweep.num_trials=99", "sweep.max_concurrent=0"]))
     result = run(load_sweep(file, ["sweep.seed=3"]))
     assert result["finished"] == 2, result["trials"]
     assert [row["step"] for row in result["trials"]] == [60, 60]
-    # more runs than trials: some trial went on from another's checkpoint
+    # more runs than trials: some trial continued from another trial's checkpoint
     children = _children(client, result["run_id"])
     assert len(children) > 2
     first = {child.data.tags["mlflow.runName"]: child.info.run_id for child in children}
@@ -191,18 +193,18 @@ def test_a_population_passes_the_weights_of_its_best_on(store, client, sweep_fil
         for run_id in first.values()
     ]
     assert 1 in steps
-    assert max(steps) > 10  # its first step comes after the checkpoint's
+    assert max(steps) > 10  # its first step is after that of the checkpoint
 
 
 def test_two_metrics_make_a_front(store, client, sweep_file):
-    """The second comes with the last job, when the first has been reported alone."""
-    answers = f"finetune/{OF_EVENTS}"
+    """The last job reports the second metric; earlier reports have only the first."""
+    answers = f"finetune/{INTERVAL_METRIC}"
     file = sweep_file(
         "front",
         'searcher = "optuna"\nnum_trials = 2\njobs = ["pretrain", "finetune"]\n[space]\n'
         '"compression.delta" = {low = 0.0, high = 1.0}\n'
         '"window.max_tokens" = {low = 128, high = 256, step = 64}\n',
-        f'["{OF_EVENTS}", "{answers}"]',
+        f'["{INTERVAL_METRIC}", "{answers}"]',
         '["min", "min"]',
         **{
             "training.num_steps": 2,
@@ -213,8 +215,8 @@ def test_two_metrics_make_a_front(store, client, sweep_file):
     sweep = load_sweep(file, [])
     result = run(sweep)
     assert (result["finished"], result["failed"]) == (2, 0), result["trials"]
-    costs = [(row[OF_EVENTS], row[answers]) for row in result["trials"]]
-    ends = {costs.index(min(costs)), costs.index(min(costs, key=lambda each: (each[1], each[0])))}
+    costs = [(row[INTERVAL_METRIC], row[answers]) for row in result["trials"]]
+    ends = {costs.index(min(costs)), costs.index(min(costs, key=lambda cost: (cost[1], cost[0])))}
     settings = [{key: row[key] for key in sweep.space} for row in result["trials"]]
     assert all(settings[place] in result["pareto"] for place in ends)
     assert len({row["validation/events"] for row in result["trials"]}) == 1
@@ -235,22 +237,22 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     assert row["status"] == "finished"
     assert row["evaluate/time/rmse_s"] > 0
     assert f"finetune/{LOSS}" in row
-    assert row["validation/nll_nats_per_event"] > row[OF_EVENTS] > 0
-    for name in row:  # what a trial reports may be asked for
+    assert row["validation/nll_nats_per_event"] > row[INTERVAL_METRIC] > 0
+    for name in row:  # every reported metric is a valid sweep.metric
         if "/" in name:
             load_sweep(file, [f"sweep.metric={name}"])
     children = _children(client, result["run_id"])
     assert len(children) == 3
-    # killed before Ray Tune wrote down that the trial was over: nothing is done again
+    # as if killed before Ray Tune recorded the end of the trial: no job runs again
     folder = f"{RUNS}/{result['name']}"
     for name in ("tune-0", "report"):
         remove_folder(f"{folder}/{name}")
     filesystem, path = filesystem_of(f"{folder}/result.json")
     filesystem.delete_file(path)
     again = run(load_sweep(file, []))
-    (told,) = again["trials"]
+    (again_row,) = again["trials"]
     same = {key: value for key, value in row.items() if key not in ("seconds", "trial")}
-    assert same == {key: told[key] for key in same}
+    assert same == {key: again_row[key] for key in same}
     ended = {child.info.run_id: child.info.end_time for child in children}
     assert {
         child.info.run_id: child.info.end_time for child in _children(client, result["run_id"])
@@ -258,20 +260,23 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
 
 
 @pytest.mark.slow
-def test_a_budget_ends_a_sweep_and_a_larger_one_goes_on(store, client, sweep_file):
+def test_a_budget_ends_a_sweep_and_a_larger_one_resumes_it(store, client, sweep_file):
     file = sweep_file(
         "budget",
         f"max_concurrent = 1\n{RATES}[0.01, 0.02]\n",
         **{
-            "training.num_steps": 240,  # more than it takes to stop a trial
+            "training.num_steps": 240,  # longer than it takes to stop a trial
             "training.checkpoint_every": 20,
-        },  # and no report before its end
+        },  # no report before its end
     )
-    result = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))  # 14 s: the start of a trial
+    result = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))  # 14 s: enough to start a trial
     assert result["finished"] + result["failed"] == 0
     assert (result["cut_short"], result["not_started"]) == (1, 1)
     (row,) = result["trials"]
-    assert row["training.learning_rate"] in (0.01, 0.02)  # though it never reported
+    assert row["training.learning_rate"] in (
+        0.01,
+        0.02,
+    )  # known without a report
     assert result["budget_used_up"]
     assert result["best"] == {}
     assert all(child.info.status == "KILLED" for child in _children(client, result["run_id"]))
@@ -307,7 +312,7 @@ def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_pa
 
 
 def test_a_sweep_runs_from_any_folder(store, sweep_file, tmp_path):
-    """As where mmtpp alone is installed: nobody but the script knows where ``tune`` is."""
+    """As with an installed mmtpp: only the script's path says where ``tune`` is."""
     file = sweep_file("elsewhere", f"{RATES}[0.003]\n", **{"training.num_steps": 2})
     installed, folder = tmp_path / "installed", tmp_path / "folder"
     installed.mkdir()
@@ -339,20 +344,20 @@ def _start(file: Path, *options: str) -> subprocess.Popen:
 
 
 def _steps_saved(sweep_name: str) -> dict[str, int]:
-    """Steps of the newest checkpoint of each trial that has one."""
-    found: dict[str, int] = {}
+    """Step of the newest checkpoint of every trial that has one."""
+    steps: dict[str, int] = {}
     for info in list_files(RUNS, PROGRESS_FILE):
         name = re.search(rf"/({re.escape(sweep_name)}-[0-9a-f]{{8}})/", info.path)
         if name:
-            with suppress(StorageError):  # deleted meanwhile, for a newer one
+            with suppress(StorageError):  # replaced by a newer one meanwhile
                 step = json.loads(read_bytes(f"s3://{info.path}"))["step"]
-                found[name[1]] = max(step, found.get(name[1], 0))
-    return found
+                steps[name[1]] = max(step, steps.get(name[1], 0))
+    return steps
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, sweep_file, kill):
+def test_a_killed_sweep_resumes_without_repeating_work(store, client, sweep_file, kill):
     cpus = ray.cluster_resources()["CPU"]
     file = sweep_file(
         f"killed-{kill.name}",
@@ -389,15 +394,15 @@ def test_a_killed_sweep_goes_on_without_doing_anything_twice(store, client, swee
     assert client.get_run(before).info.end_time == ended
     assert len(client.get_metric_history(before, "train/loss_per_token")) == points
     children = _children(client, result["run_id"])
-    (other,) = [child.info.run_id for child in children if child.info.run_id != before]
-    history = client.get_metric_history(other, "train/loss_per_token")
-    assert min(each.step for each in history if each.timestamp > killed_ms + 5000) > 10
-    assert max(each.step for each in history) == 60
+    (second_run,) = [child.info.run_id for child in children if child.info.run_id != before]
+    history = client.get_metric_history(second_run, "train/loss_per_token")
+    assert min(point.step for point in history if point.timestamp > killed_ms + 5000) > 10
+    assert max(point.step for point in history) == 60
 
 
 @pytest.mark.slow
 def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, sweep_file):
-    """Workers need more processors than the head has left: one trial runs on the second machine."""
+    """Workers need more CPUs than the head has free, so one trial runs on the second machine."""
     file = sweep_file(
         "lost",
         f"{RATES}[0.01, 0.02]\n",
@@ -418,21 +423,21 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
                 break
             time.sleep(0.1)
         workers = [
-            each
-            for each in psutil.process_iter(["cmdline"])
-            if "ray::RayTrainWorker" in " ".join(each.info["cmdline"] or [])
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
         ]
-        lost = {each.pid for each in second.workers()}
-        for each in workers:
-            if each.pid not in lost:
-                each.send_signal(signal.SIGKILL)
-                killed.append(each.pid)
+        lost = {process.pid for process in second.workers()}
+        for process in workers:
+            if process.pid not in lost:
+                process.send_signal(signal.SIGKILL)
+                killed.append(process.pid)
                 break
         second.lose()
 
     killed: list[int] = []
     with machine(3) as second:
-        assert concurrency(largest_trial(sweep), machines({}), at_most=0) == 2
+        assert max_concurrent_trials(largest_trial(sweep), machines({}), at_most=0) == 2
         disturber = threading.Thread(target=disturb)
         disturber.start()
         result = run(sweep)
@@ -456,10 +461,12 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
             num_steps_within(
                 with_values(config, {"training.max_flops": 3e4}), settings, plan, vocabulary
             )
-        # the same by the tokens of all samples and the published 6 operations a parameter
+        # the published estimate: 6 operations per parameter and token
         model = build_tiny(vocabulary, seed=0, width=width)
-        layers = sum(each.numel() for each in model.model.language_model.layers.parameters())
+        layers = sum(
+            parameter.numel() for parameter in model.model.language_model.layers.parameters()
+        )
         tokens = plan.windows["num_tokens"].to_numpy().sum() / len(plan.samples)
         spent[width] = 6 * layers * tokens * config.training.samples_per_step * steps
-    assert spent[192] == pytest.approx(3e11, rel=0.25)  # the head and the vision tower are small
+    assert spent[192] == pytest.approx(3e11, rel=0.25)  # head and vision tower are small
     assert spent[24] < spent[192]

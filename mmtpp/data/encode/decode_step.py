@@ -36,7 +36,7 @@ from mmtpp.data.store.layout import (
 )
 from mmtpp.model.processor import decode_image
 from mmtpp.storage.parquet import write_table
-from mmtpp.storage.paths import ahead, join, join_inside, read_bytes
+from mmtpp.storage.paths import join, join_inside, prefetch, read_bytes
 
 CACHED_BYTES = 64 * 2**20  # decoded images that a process keeps, for files that shards share
 
@@ -104,7 +104,7 @@ class DecodeImages:
 
     def _images(self, paths: list[str]) -> Iterator[bytes | UnreadableImage]:
         """The frame of each image in order. Files are read ahead."""
-        files = ahead(self._pool, self._load_unless_cached, paths, depth=READS_IN_FLIGHT)
+        files = prefetch(self._pool, self._load_unless_cached, paths, depth=READS_IN_FLIGHT)
         frame_bytes = 3 * self._settings.image_px**2
         for path, file in zip(paths, files, strict=True):
             image = self._cache.get(path)

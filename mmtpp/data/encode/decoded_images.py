@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmtpp.data.store.layout import IMAGES_PER_BLOCK, PENDING, block_file, shard_file
 from mmtpp.storage.parquet import open_file, read_table, write_table
-from mmtpp.storage.paths import explained, join
+from mmtpp.storage.paths import join, storage_errors
 
 BAD_IMAGE = -2
 READS_IN_FLIGHT = 16
@@ -57,7 +57,7 @@ def load_image_paths(folder: str, shard: int) -> list[str]:
 def load_block_paths(folder: str, shard: int, block: int) -> list[str]:
     """Load the paths of the images of one block."""
     uri = _paths_uri(folder, shard)
-    with explained(uri, "read the table"):
+    with storage_errors(uri, "read the table"):
         return open_file(uri).read_row_group(block)["path"].to_pylist()
 
 

@@ -24,7 +24,7 @@ from mmtpp.data.encode.type_names import CountTypes, choose_type_names
 from mmtpp.data.store.layout import COUNTS, IMAGES_PER_BLOCK, PENDING, block_file, shard_file
 from mmtpp.runtime.machines import machines
 from mmtpp.runtime.progress import ProgressBar
-from mmtpp.storage.paths import ahead, exists, join, list_files, read_bytes, write_bytes
+from mmtpp.storage.paths import exists, join, list_files, prefetch, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class EncodePipeline:
         """Contents of files in the data folder, read in parallel."""
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
             uris = [join(self._folder, name) for name in names]
-            yield from ahead(pool, read_bytes, uris, depth=READS_IN_FLIGHT)
+            yield from prefetch(pool, read_bytes, uris, depth=READS_IN_FLIGHT)
 
 
 def _task_function(step: type, arguments: tuple) -> Callable[[dict], dict]:

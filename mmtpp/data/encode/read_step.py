@@ -24,7 +24,7 @@ from mmtpp.data.sources.checking import read_file, warn_of_dates
 from mmtpp.data.sources.reader import ParsedFile, ReadCounts
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
-from mmtpp.storage.paths import ahead, join, read_bytes
+from mmtpp.storage.paths import join, prefetch, read_bytes
 
 FILES_IN_FLIGHT = 8
 KINDS_WITHOUT_DATES = ("mmtpp", "easytpp")
@@ -71,7 +71,7 @@ class ReadShard:
         declared_splits: Counter[str] = Counter()
         rejected: list[Rejected] = []
         counts = ReadCounts()
-        contents = ahead(self._pool, self._load, paths, depth=FILES_IN_FLIGHT)
+        contents = prefetch(self._pool, self._load, paths, depth=FILES_IN_FLIGHT)
         for path, content in zip(paths, contents, strict=True):
             parsed = self._parse(path, content)
             counts += parsed.counts
@@ -169,7 +169,7 @@ class ReadShard:
     def _count_types(self, paths: list[str]) -> Counter[str]:
         """Number of events of each type in the readable files."""
         counts: Counter[str] = Counter()
-        contents = ahead(self._pool, self._load, paths, depth=FILES_IN_FLIGHT)
+        contents = prefetch(self._pool, self._load, paths, depth=FILES_IN_FLIGHT)
         for path, content in zip(paths, contents, strict=True):
             counts += count_types_in_file(self._reader, path, content)
         return counts

@@ -19,7 +19,7 @@ from mmtpp.data.store.layout import (
     SEQUENCE_SCHEMA,
 )
 from mmtpp.data.store.questions import AskedQuestion, questions_of
-from mmtpp.storage.parquet import list_edges, list_values, read_table, write_groups
+from mmtpp.storage.parquet import list_offsets, list_values, read_table, write_groups
 
 FloatArray = NDArray[np.float64]
 CUT_COLUMNS = ("validation_from", "test_from")
@@ -198,7 +198,7 @@ class ShardColumns:
         table = read_table(uri).combine_chunks()
         first = table["part"].to_numpy() == 0
         sequence = np.cumsum(first) - 1
-        events = np.diff(list_edges(table, "times"))
+        events = np.diff(list_offsets(table, "times"))
         whole = table.filter(pa.array(first))
         return cls(
             paths=paths,

@@ -10,7 +10,7 @@ from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import OTHER, TypeCodes
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest
-from mmtpp.storage.paths import ahead, join, read_bytes
+from mmtpp.storage.paths import join, prefetch, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def _train_tokenizer(settings: EncodeSettings, files: Sequence[tuple[str, int]])
     uris = [join(settings.source_uri, path) for path in paths]
     texts: list[str] = []
     with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-        contents = ahead(pool, read_bytes, uris, depth=READS_IN_FLIGHT)
+        contents = prefetch(pool, read_bytes, uris, depth=READS_IN_FLIGHT)
         for path, content in zip(paths, contents, strict=True):
             try:
                 parsed = read_file(reader, path, content, types=types)

@@ -19,7 +19,7 @@ from mmtpp.data.sources.type_codes import (
     list_some,
     order_names,
 )
-from mmtpp.storage.paths import ahead, join, read_bytes
+from mmtpp.storage.paths import join, prefetch, read_bytes
 
 FILES_IN_FLIGHT = 8
 
@@ -41,7 +41,7 @@ class CountTypes:
         counts: Counter[str] = Counter()
         try:
             with ThreadPoolExecutor(FILES_IN_FLIGHT) as pool:
-                contents = ahead(pool, read_bytes, uris, depth=FILES_IN_FLIGHT)
+                contents = prefetch(pool, read_bytes, uris, depth=FILES_IN_FLIGHT)
                 for path, content in zip(row["paths"], contents, strict=True):
                     counts += count_types_in_file(self._reader, str(path), content)
         except MmtppError as error:

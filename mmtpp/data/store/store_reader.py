@@ -28,8 +28,8 @@ from mmtpp.data.store.layout import (
 )
 from mmtpp.data.store.questions import AskedQuestion, questions_of
 from mmtpp.storage.cache import DiskCache, default_cache_folder
-from mmtpp.storage.parquet import list_edges, list_values, load_file, open_file
-from mmtpp.storage.paths import ahead, explained, join, list_files
+from mmtpp.storage.parquet import list_offsets, list_values, load_file, open_file
+from mmtpp.storage.paths import join, list_files, prefetch, storage_errors
 
 MEMORY_BYTES = 512 * 2**20  # of row groups a process keeps besides those of the present batch
 MAX_OPEN_FILES = 256
@@ -182,14 +182,14 @@ class StoreReader:
         def read(file: str) -> tuple[str, pa.Table, pq.FileMetaData]:
             uri = join(self._settings.data_uri, SEQUENCES, file)
             parquet = load_file(uri)
-            with explained(uri, _READING):
+            with storage_errors(uri, _READING):
                 # threads for columns cost half as much again
                 table = parquet.read(columns=columns, use_threads=False)
             return file, table.combine_chunks(), parquet.metadata
 
         # one thread: more of them contend for the interpreter with the one that counts
         with ThreadPoolExecutor(1) as pool:
-            for file, table, metadata in ahead(pool, read, files, depth=1):
+            for file, table, metadata in prefetch(pool, read, files, depth=1):
                 yield from _sequences(file, table, metadata)
 
     def events(self, address: Address, start: int, end: int) -> StoredEvents:
@@ -297,7 +297,7 @@ class StoreReader:
     def _load(self, key: _Key) -> tuple[_Key, "_Group"]:
         def read() -> pa.Table:
             parquet = self._open(key.folder, key.file)
-            with explained(join(self._settings.data_uri, key.folder, key.file), _READING):
+            with storage_errors(join(self._settings.data_uri, key.folder, key.file), _READING):
                 columns = _GROUP_COLUMNS if key.folder == SEQUENCES else None
                 return parquet.read_row_group(key.group, columns=columns).combine_chunks()
 
@@ -326,7 +326,7 @@ def _sequences(file: str, table: pa.Table, metadata: pq.FileMetaData) -> Iterato
     groups = np.repeat(np.arange(len(sizes)), sizes)
     first_row = (np.cumsum(sizes) - sizes)[groups] if sizes else groups
     heads = np.flatnonzero(table["part"].to_numpy() == 0)
-    event_edges = list_edges(table, "times")[[*heads, len(table)]]
+    event_edges = list_offsets(table, "times")[[*heads, len(table)]]
     columns_of = {
         name: list_values(table, name) for name in table.column_names if name in _EVENT_COLUMNS
     }
@@ -377,7 +377,7 @@ class _Group:
             pixels = table["image"].combine_chunks().buffers()[2]
             self.images = np.frombuffer(pixels, dtype=np.uint8).reshape(len(table), -1)
         else:
-            self._edges = {name: list_edges(table, name) for name in _EVENT_COLUMNS}
+            self._edges = {name: list_offsets(table, name) for name in _EVENT_COLUMNS}
             self._questions = table.select(list(QUESTION_COLUMNS))
         self._values = {name: list_values(table, name) for name in self._edges}
         if self._edges:

@@ -74,7 +74,7 @@ def fit_run(
             trainer = _build_trainer(job, task, hardware, stop_request)
             report = trainer.fit().metrics or {}
     except TrainingFailedError as error:
-        tracker.text("error.txt", str(error))
+        tracker.log_text("error.txt", str(error))
         tracker.close("FAILED")
         raise _cause(error, job.config, task.run.run_uri) from error
     except BaseException:  # interrupted: MLflow must not show the run as running
@@ -106,9 +106,9 @@ def fit_run(
 
 def _start_tracking(job: TrainingJob, task: Task, plan: Plan, manifest: Manifest) -> MlflowTracker:
     config = job.config
-    tracker = MlflowTracker.of_run(config.tracking, task.run)
-    tracker.params(flat_settings(config))
-    tracker.tags(
+    tracker = MlflowTracker.from_run(config.tracking, task.run)
+    tracker.log_params(flat_settings(config))
+    tracker.set_tags(
         {
             **job_tags(job.name),
             "mmtpp.store_fingerprint": manifest.fingerprint,
@@ -117,10 +117,10 @@ def _start_tracking(job: TrainingJob, task: Task, plan: Plan, manifest: Manifest
             **versions(),
         }
     )
-    tracker.text("config.json", config.model_dump_json(indent=2))
-    tracker.describe(describe_training(config, job.name, task))
-    tracker.dataset(tracked_store(config.store.uri, manifest, context="training"))
-    tracker.metrics(0, plan.figures())
+    tracker.log_text("config.json", config.model_dump_json(indent=2))
+    tracker.set_description(describe_training(config, job.name, task))
+    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))
+    tracker.log_metrics(0, plan.figures())
     return tracker
 
 
@@ -192,17 +192,17 @@ def _ray_train_timeouts(config: RunConfig) -> Iterator[None]:
 def _track_result(
     tracker: MlflowTracker, config: RunConfig, task: Task, metrics: dict[str, float], steps: int
 ) -> None:
-    tracker.metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
+    tracker.log_metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
     changing = {
         key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
     }
-    tracker.metrics(steps, {f"final/{key}": value for key, value in changing.items()})
+    tracker.log_metrics(steps, {f"final/{key}": value for key, value in changing.items()})
     if folder_bytes(task.output_uri) <= config.tracking.max_artifact_mib * 2**20:
-        tracker.folder(task.output_uri, task.output_uri.rpartition("/")[2])
+        tracker.log_folder(task.output_uri, task.output_uri.rpartition("/")[2])
     else:
-        tracker.text("output_uri.txt", task.output_uri)
+        tracker.log_text("output_uri.txt", task.output_uri)
     if task.answers is not None and {"time", "type"} & set(task.answers.tasks):
-        tracker.forecaster(
+        tracker.log_forecaster(
             path=task.output_uri,
             base=config.model.path if config.lora.rank else "",
             known_type=task.answers.name_of(task.answers.type_codes[0]),

@@ -7,7 +7,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.supervision import AllTokens
 from mmtpp.data.settings import training_questions
-from mmtpp.storage.hub import pinned
+from mmtpp.storage.hub import pin_revision
 from mmtpp.storage.paths import join
 from mmtpp.train.launch.check_settings import check_settings, load_inputs, wait_for_hardware
 from mmtpp.train.launch.fit_run import fit_run
@@ -58,7 +58,7 @@ def finetune(
 
 def _train(job: TrainingJob) -> dict[str, object]:
     check_settings(job.config)
-    model_path = pinned(job.config.model.path)
+    model_path = pin_revision(job.config.model.path)
     job = replace(job, config=with_values(job.config, {"model.path": model_path}))
     inputs = load_inputs(job.config, job.start_uri)
     hardware = wait_for_hardware(job.config)

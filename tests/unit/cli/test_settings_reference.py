@@ -1,4 +1,4 @@
-"""``python -m mmtpp settings`` and the page of settings."""
+"""``mmtpp settings`` and the page of settings."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from mmtpp.config.schema import RunConfig
 PAGE = Path(__file__).parents[3] / "mmtpp" / "config" / "README.md"
 
 
-def test_every_setting_is_there_with_help():
-    found = {each.path: each for each in settings()}
+def test_every_setting_is_listed_with_help():
+    by_path = {setting.path: setting for setting in settings()}
     tree = RunConfig().model_dump()
 
     def paths(part: dict, prefix: str = "") -> list[str]:
@@ -27,38 +27,40 @@ def test_every_setting_is_there_with_help():
             )
         ]
 
-    assert set(paths(tree)) == set(found)
-    assert all(each.help and each.takes for each in found.values())
+    assert set(by_path) == set(paths(tree))
+    assert all(setting.help and setting.takes for setting in by_path.values())
 
 
-def test_defaults_are_what_a_file_would_say():
-    given = [f"{each.path}={each.default}" for each in settings() if each.default != "{}"]
-    assert load_config(None, given).model_dump() == load_config(None).model_dump()
+def test_defaults_are_valid_assignments():
+    assignments = [
+        f"{setting.path}={setting.default}" for setting in settings() if setting.default != "{}"
+    ]
+    assert load_config(None, assignments).model_dump() == load_config(None).model_dump()
 
 
-def test_some_by_hand(capsys):
+def test_the_text_of_some_settings(capsys):
     assert main(["settings", "lora", "rank", "0", "trains"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "lora.rank = 16                                     whole number from 0",
         "    Rank of the LoRA matrices; 0 trains all parameters. Changes: run.",
     ]
-    by_path = {each.path: each.takes for each in settings()}
+    by_path = {setting.path: setting.takes for setting in settings()}
     assert by_path["optimizer.p"] == "inf or number from 1"
     assert by_path["model.tiny_width"] == "whole number from 24 to 3072 a multiple of 24"
     assert by_path["template.time_bytes"] == "2, 3, 4"
 
 
-def test_a_word_nothing_has_is_an_error(capsys):
+def test_a_word_that_no_setting_has_is_an_error(capsys):
     assert main(["settings", "blancmange"]) == 1
     assert "blancmange" in capsys.readouterr().err
 
 
-def test_the_page_is_of_today():
+def test_the_page_is_up_to_date():
     assert PAGE.read_text() == as_markdown(), (
-        "python -m mmtpp settings --markdown > mmtpp/config/README.md"
+        "run mmtpp settings --markdown > mmtpp/config/README.md"
     )
 
 
 @pytest.mark.parametrize("setting", ["training.num_steps", "zero.stage", "source.columns.time"])
-def test_the_page_has_a_line_for_each(setting):
+def test_the_page_has_one_line_per_setting(setting):
     assert PAGE.read_text().count(f"| `{setting}` |") == 1

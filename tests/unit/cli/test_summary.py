@@ -1,4 +1,4 @@
-"""What a job says at its end: places, metrics, and commands that exist."""
+"""Summary at the end of a job: URIs, metrics, and commands that exist."""
 
 import shlex
 
@@ -12,20 +12,20 @@ ARGV = ["--config", "jobs/configs/demo.toml", "--set", "model.path=OLD", "--set"
 
 def test_a_finetuned_adapter_is_evaluated_with_its_base_next():
     config = config_from_tree({"model": {"path": "s3://b/base model"}, "lora": {"rank": 8}})
-    found = next_commands("finetune", {"adapter_uri": "s3://b/runs/x/adapter"}, config, ARGV)
-    assert [
+    commands = next_commands("finetune", {"adapter_uri": "s3://b/runs/x/adapter"}, config, ARGV)
+    assert commands == [
         f"python jobs/{job}.py --config jobs/configs/demo.toml --set lora.rank=8 "
         "--set 'model.path=s3://b/base model' --set model.adapter=s3://b/runs/x/adapter"
         for job in ("evaluate", "predict")
-    ] == found
-    for command in found:  # the jobs take them
-        given = parse_arguments("", shlex.split(command)[2:]).config
-        assert given.model.path == "s3://b/base model"
-        assert given.model.adapter == "s3://b/runs/x/adapter"
+    ]
+    for command in commands:  # the jobs accept them
+        config = parse_arguments("", shlex.split(command)[2:]).config
+        assert config.model.path == "s3://b/base model"
+        assert config.model.adapter == "s3://b/runs/x/adapter"
 
 
-def test_a_named_run_is_not_named_again():
-    """A training under the name of another is refused."""
+def test_the_next_training_gets_another_run_name():
+    """Another training with the same run name would be refused."""
     argv = ["--config=jobs/configs/demo.toml", "--set=run.name=base", "--set=model.path=OLD"]
     config = config_from_tree({"run": {"name": "base"}, "lora": {"rank": 0}})
     finetune, evaluate = next_commands(
@@ -37,18 +37,21 @@ def test_a_named_run_is_not_named_again():
     assert f"python jobs/evaluate.py {head} {model}" == evaluate
 
 
-def test_a_whole_model_takes_the_place_of_its_base():
+def test_a_fully_trained_model_replaces_its_base():
     config = config_from_tree({"model": {"path": "OLD"}, "lora": {"rank": 0}})
     evaluate = next_commands("pretrain", {"model_uri": "s3://b/new"}, config, ARGV)[1]
-    given = parse_arguments("", shlex.split(evaluate)[2:]).config
-    assert (given.model.path, given.model.adapter) == ("s3://b/new", "")
+    config = parse_arguments("", shlex.split(evaluate)[2:]).config
+    assert (config.model.path, config.model.adapter) == ("s3://b/new", "")
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(12.3, "12 s"), (192.0, "3 min 12 s"), (7300.0, "2 h 1 min")]
 )
 def test_the_summary_fits_a_screen(seconds: float, words: str):
-    metrics = {f"other/{each}": 1.0 for each in range(40)} | {"time/mae_s": 2.25, "a/at_1-50": 0.0}
+    metrics = {f"other/{index}": 1.0 for index in range(40)} | {
+        "time/mae_s": 2.25,
+        "a/at_1-50": 0.0,
+    }
     result = {
         "seconds": seconds,
         "run_name": "x",
@@ -65,7 +68,7 @@ def test_the_summary_fits_a_screen(seconds: float, words: str):
     assert "open s3://b/report.html" in lines[-1]
 
 
-def test_durations_are_in_units_that_people_read():
+def test_durations_have_readable_units():
     """222,700 s / 86,400 s = 2.5775 days."""
     metrics = {"time/mae_s": 222_700.4, "time/rmse_s": 0.00025, "time/nll_nats_per_event": 9.2}
     result = {"seconds": 1.0, "metrics": metrics}

@@ -1,4 +1,4 @@
-"""What a terminal shows, and what a log that nobody watches has instead; a real pseudo-terminal."""
+"""Progress on a pseudo-terminal, and plain lines in a log."""
 
 import os
 import pty
@@ -23,21 +23,21 @@ ESCAPE = "\x1b["
 
 
 def _on_terminal(environment: dict[str, str], work: str = WORK, status: int = 0) -> str:
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", work], stderr=theirs, env={**os.environ, **environment}
+        [sys.executable, "-c", work], stderr=terminal, env={**os.environ, **environment}
     )
-    os.close(theirs)
-    found = b""
+    os.close(terminal)
+    output = b""
     while True:
         try:
-            part = os.read(ours, 65536)
-        except OSError:  # Linux' end of a terminal
+            part = os.read(controller, 65536)
+        except OSError:  # Linux: the terminal was closed
             break
-        found += part
-    os.close(ours)
+        output += part
+    os.close(controller)
     assert process.wait() == status
-    return found.decode()
+    return output.decode()
 
 
 @pytest.fixture
@@ -52,24 +52,24 @@ def test_a_terminal_has_a_bar_and_colours(terminal):
     assert "40/40" in shown
     assert "[a note]" in shown
     assert f"{ESCAPE}33m" in shown  # yellow
-    assert f"s3://{'long/' * 40}" in shown.replace("\r\n", "\n")  # not broken
+    assert f"s3://{'long/' * 40}" in shown.replace("\r\n", "\n")  # not wrapped
     assert "decode: 40 MB in" in shown
 
 
-def test_colours_can_be_refused(terminal):
+def test_colours_can_be_disabled(terminal):
     shown = _on_terminal({**terminal, "NO_COLOR": "1"})
     assert f"{ESCAPE}33m" not in shown
     assert "careful [bold]" in shown
 
 
-def test_an_error_gives_the_cursor_back(terminal):
+def test_an_error_restores_the_cursor(terminal):
     failing = WORK.replace("steps.close()", "raise ValueError('lost')")
     shown = _on_terminal(terminal, failing, 1)
     assert "lost" in shown
     assert shown.rindex(f"{ESCAPE}?25h") > shown.rindex(f"{ESCAPE}?25l")
 
 
-def test_elsewhere_there_are_lines_alone():
+def test_a_log_has_only_lines():
     process = subprocess.run(
         [sys.executable, "-c", WORK], capture_output=True, text=True, check=True
     )

@@ -58,7 +58,7 @@ def _check_ray(words: list[str]) -> None:
 def _check_mmtpp(words: list[str]) -> None:
     """Check the name of a job or tool, and the options of a tool."""
     name, arguments = words[0], words[1:]
-    assert name in {*JOBS, *TOOLS}, f"no such command of mmtpp: {words}"
+    assert name in {*JOBS, "sweep", *TOOLS}, f"no such command of mmtpp: {words}"
     if name in TOOLS:
         parser = argparse.ArgumentParser()
         importlib.import_module(TOOLS[name][0]).add_arguments(parser)

@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[3]
 PROJECT = "mmtpp"
 INTERNAL = {
     "core": set(),
-    "compat": set(),
     "config": {"core"},
     "storage": {"core"},
     "track": {"core", "config", "storage", "api.mlflow_model"},
-    "runtime": {"core", "config"},
-    "model": {"core", "config", "storage"},
+    "compat": set(),
+    "runtime": {"core", "config", "compat"},
+    "model": {"core", "config", "storage", "compat"},
     "experiments": {"core", "config"},
     "data": {
         "core",

@@ -1,4 +1,4 @@
-"""Downloads from a server that speaks the hub's protocol, with the hub's own client."""
+"""Downloads from a local server with the hub's protocol, by the hub's own client."""
 
 import hashlib
 import json
@@ -30,8 +30,8 @@ DOWNLOADED = set(FILES) - {"modeling.py", "pytorch_model.bin"}
 
 @pytest.fixture
 def hub() -> Iterator[tuple[str, list[str]]]:
-    """Its address, and the files that were asked for."""
-    asked: list[str] = []
+    """Address of the server, and the files that clients requested."""
+    requested: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -52,7 +52,7 @@ def hub() -> Iterator[tuple[str, list[str]]]:
                 self._send(json.dumps(tree if "/tree/" in path else info).encode(), body=body)
             elif path.startswith("/owner/name/resolve/") and path.split("/")[-1] in FILES:
                 name = path.split("/")[-1]
-                asked.append(name)
+                requested.append(name)
                 self._send(FILES[name], body=body, etag=hashlib.sha1(FILES[name]).hexdigest())
             else:
                 self.send_response(404)
@@ -75,7 +75,7 @@ def hub() -> Iterator[tuple[str, list[str]]]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        yield f"http://127.0.0.1:{server.server_address[1]}", requested
         server.shutdown()
 
 
@@ -83,7 +83,7 @@ DOWNLOAD = """
 import sys
 from mmtpp.model.folder import local_folder
 with local_folder(sys.argv[1]) as folder:
-    print(folder); print(*sorted(each.name for each in folder.iterdir()))
+    print(folder); print(*sorted(path.name for path in folder.iterdir()))
 """
 COMPANIONS = """
 import sys
@@ -91,13 +91,13 @@ from mmtpp.model.companions import read_companions
 for name, content in sorted(read_companions(sys.argv[1]).items()):
     print(name, content.decode())
 """
-PIN = "import sys; from mmtpp.storage.hub import pinned; print(pinned(sys.argv[1]))"
+PIN = "import sys; from mmtpp.storage.hub import pin_revision; print(pin_revision(sys.argv[1]))"
 
 
 def _download(
     endpoint: str, home: Path, uri: str, program: str = DOWNLOAD
 ) -> subprocess.CompletedProcess:
-    """In a new process: the client reads its environment once."""
+    """Run a program in a new process, because the client reads its environment once."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": endpoint,
@@ -115,35 +115,35 @@ def _download(
     )
 
 
-def test_weights_and_json_are_downloaded_once_and_nothing_that_runs(
+def test_weights_and_json_are_downloaded_once_and_no_code(
     hub: tuple[str, list[str]], tmp_path: Path
 ):
-    endpoint, asked = hub
+    endpoint, requested = hub
     done = _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}")
     assert done.returncode == 0, done.stderr
     folder, names = done.stdout.splitlines()
     assert names.split() == sorted(DOWNLOADED)
     assert (Path(folder) / "model.safetensors").read_bytes() == b"weights"
-    assert set(asked) == DOWNLOADED
-    downloads = len(asked)
+    assert set(requested) == DOWNLOADED
+    downloads = len(requested)
     assert _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}").returncode == 0
-    assert len(asked) == downloads
+    assert len(requested) == downloads
 
 
-def test_the_small_files_of_a_base_come_without_its_weights(
+def test_the_small_files_of_a_base_are_downloaded_without_its_weights(
     hub: tuple[str, list[str]], tmp_path: Path
 ):
-    endpoint, asked = hub
+    endpoint, requested = hub
     done = _download(endpoint, tmp_path, f"hf://owner/name@{COMMIT}", COMPANIONS)
     assert done.stdout.splitlines() == [
         "LICENSE Apache-2.0",
         "README.base.md the base",
         "chat_template.jinja {{ messages }}",
     ], done.stderr
-    assert set(asked) == {"LICENSE", "README.md", "chat_template.jinja"}
+    assert set(requested) == {"LICENSE", "README.md", "chat_template.jinja"}
 
 
-def test_a_model_without_revision_is_pinned_to_the_commit_of_today(
+def test_a_model_without_revision_is_pinned_to_its_current_commit(
     hub: tuple[str, list[str]], tmp_path: Path
 ):
     for uri in ("hf://owner/name", f"hf://owner/name@{COMMIT}"):
@@ -152,13 +152,13 @@ def test_a_model_without_revision_is_pinned_to_the_commit_of_today(
     assert _download(hub[0], tmp_path, "s3://b/m", PIN).stdout.strip() == "s3://b/m"
 
 
-def test_what_the_hub_does_not_have_is_named(hub: tuple[str, list[str]], tmp_path: Path):
+def test_a_model_that_the_hub_does_not_have_is_an_error(hub: tuple[str, list[str]], tmp_path: Path):
     done = _download(hub[0], tmp_path, "hf://owner/other")
     assert "StorageError" in done.stderr
-    assert "the hub does not give this model" in done.stderr
+    assert "cannot download this model from the hub" in done.stderr
     assert "where: hf://owner/other" in done.stderr
 
 
-def test_a_hub_that_is_not_there_is_named(tmp_path: Path):
+def test_an_unreachable_hub_is_an_error(tmp_path: Path):
     done = _download("http://127.0.0.1:1", tmp_path, "hf://owner/name")
-    assert "the hub does not give this model" in done.stderr
+    assert "cannot download this model from the hub" in done.stderr

@@ -1,4 +1,4 @@
-"""Copies of remote folders on a machine: made once, shared, bounded."""
+"""Local copies of remote folders: copied once, shared, limited in size."""
 
 import fcntl
 import multiprocessing
@@ -38,7 +38,7 @@ def test_a_folder_is_copied_once_and_again_when_it_changes(
     for _ in range(3):
         with node_copy(uri) as folder:
             assert (folder / "sub" / "file").read_bytes() == b"x" * 1000
-    assert [uri] == copied
+    assert copied == [uri]
     _folder(tmp_path / "model", b"y" * 1000)
     os.utime(tmp_path / "model" / "sub" / "file", (1, 1))
     with node_copy(uri) as folder:
@@ -46,7 +46,7 @@ def test_a_folder_is_copied_once_and_again_when_it_changes(
     assert len(copied) == 2
 
 
-def test_a_copy_that_is_not_kept_goes_with_its_last_user(tmp_path: Path, cache: Path):
+def test_a_copy_that_is_not_kept_is_deleted_by_its_last_user(tmp_path: Path, cache: Path):
     uri = _folder(tmp_path / "model")
     with node_copy(uri, keep=False) as first:
         with node_copy(uri, keep=False) as second:
@@ -58,31 +58,29 @@ def test_a_copy_that_is_not_kept_goes_with_its_last_user(tmp_path: Path, cache: 
     assert not third.exists()
 
 
-def _leave_together(uri: str, barrier: "threading.Barrier", failures: "multiprocessing.Queue[str]"):
+def _use_together(uri: str, barrier: "threading.Barrier", failures: "multiprocessing.Queue[str]"):
     for _ in range(30):
         try:
             with node_copy(uri, keep=False) as folder:
                 assert (folder / "sub" / "file").exists()
                 barrier.wait(30)
-        except Exception as error:  # any: the test names it
+        except Exception as error:  # any error: the test prints it
             failures.put(repr(error))
             barrier.abort()
             return
 
 
-def test_users_that_leave_together_do_not_disturb_each_other(tmp_path: Path, cache: Path):
+def test_processes_can_stop_using_a_copy_at_the_same_time(tmp_path: Path, cache: Path):
     uri = _folder(tmp_path / "model")
     context = multiprocessing.get_context("fork")
     barrier, failures = context.Barrier(4), context.Queue()
-    users = [
-        context.Process(target=_leave_together, args=(uri, barrier, failures)) for _ in range(4)
-    ]
+    users = [context.Process(target=_use_together, args=(uri, barrier, failures)) for _ in range(4)]
     for user in users:
         user.start()
     for user in users:
         user.join()
     assert failures.empty(), failures.get()
-    assert [each for each in cache.iterdir() if each.is_dir()] == []
+    assert not any(path.is_dir() for path in cache.iterdir())
 
 
 def _enter(uri: str, entered: "multiprocessing.Queue[int]"):
@@ -90,24 +88,23 @@ def _enter(uri: str, entered: "multiprocessing.Queue[int]"):
         entered.put(1)
 
 
-def test_nobody_waits_for_the_users_of_a_copy_to_leave(tmp_path: Path, cache: Path):
-    """Ranks meet in a barrier while they use it: one that waited for the others would be waited
-    for by them."""
+def test_no_process_waits_for_the_users_of_a_copy(tmp_path: Path, cache: Path):
+    """Ranks meet in a barrier while they use the copy: waiting for a rank could be a deadlock."""
     uri = _folder(tmp_path / "model")
     with node_copy(uri) as folder:
         pass
-    folder.rename(tmp_path / "aside")  # this process is to look as if it just made the copy
+    folder.rename(tmp_path / "aside")  # as if this process had just copied the folder
     context = multiprocessing.get_context("fork")
     entered = context.Queue()
     with (cache / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        other = context.Process(target=_enter, args=(uri, entered))
-        other.start()
+        process = context.Process(target=_enter, args=(uri, entered))
+        process.start()
         time.sleep(0.5)
         assert entered.empty()
         (tmp_path / "aside").rename(folder)
         assert entered.get(timeout=20) == 1
-    other.join()
+    process.join()
 
 
 def _use(uri: str, queue: "multiprocessing.Queue[float]") -> None:
@@ -131,7 +128,7 @@ def _run(processes: list) -> None:
         assert process.exitcode == 0
 
 
-def test_processes_wait_for_the_first_ones_copy(tmp_path: Path, cache: Path):
+def test_processes_wait_while_the_first_one_copies(tmp_path: Path, cache: Path):
     uri = _folder(tmp_path / "model")
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
@@ -146,14 +143,14 @@ def _meet(uri: str, barrier: "threading.Barrier") -> None:
 
 
 def test_processes_use_a_copy_at_the_same_time(tmp_path: Path, cache: Path):
-    """Ranks that load a sharded model wait for each other within."""
+    """Ranks that load a sharded model wait for each other while they use the copy."""
     uri = _folder(tmp_path / "model")
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(3)
     _run([context.Process(target=_meet, args=(uri, barrier)) for _ in range(3)])
 
 
-def test_what_a_killed_process_left_is_not_used(tmp_path: Path, cache: Path):
+def test_the_partial_copy_of_a_killed_process_is_not_used(tmp_path: Path, cache: Path):
     uri = _folder(tmp_path / "model")
     with node_copy(uri) as folder:
         name = folder.name
@@ -164,7 +161,7 @@ def test_what_a_killed_process_left_is_not_used(tmp_path: Path, cache: Path):
     assert not (cache / f"{name}.partial").exists()
 
 
-def test_copies_in_use_stay_and_old_ones_go(
+def test_old_copies_are_deleted_but_not_copies_in_use(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "MAX_BYTES", 2500)
@@ -178,17 +175,17 @@ def test_copies_in_use_stay_and_old_ones_go(
         assert not old.exists()
 
 
-def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, cache: Path):
+def test_a_cache_folder_that_other_users_can_write_is_refused(tmp_path: Path, cache: Path):
     cache.mkdir(parents=True)
     cache.chmod(0o777)
     with (
-        pytest.raises(StorageError, match="others could write"),
+        pytest.raises(StorageError, match="other users could write"),
         node_copy(_folder(tmp_path / "model")),
     ):
         pass
 
 
-def test_nobody_deletes_what_is_locked(tmp_path: Path, cache: Path):
+def test_a_copy_in_use_is_locked(tmp_path: Path, cache: Path):
     with node_copy(_folder(tmp_path / "model")) as folder:
         lock = (cache / f"{folder.name}.lock").open("w")
         with pytest.raises(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Paths, manifests and images from strangers."""
+"""Paths, manifests and images from untrusted sources."""
 
 import io
 
@@ -27,7 +27,7 @@ def test_a_path_that_leaves_the_source_is_refused(path: str):
         join_inside("s3://bucket/source", path)
 
 
-def test_a_path_inside_stays_inside():
+def test_a_path_inside_the_source_is_joined():
     assert join_inside("s3://b/s/", "images/./a.png") == "s3://b/s/images/a.png"
 
 
@@ -41,7 +41,7 @@ def test_local_files_round_trip(tmp_path):
     assert [info.base_name for info in list_files(str(tmp_path / "copy"), ".bin")] == ["file.bin"]
 
 
-def test_missing_files_and_foreign_schemes_are_clear_errors(tmp_path):
+def test_missing_files_and_unknown_schemes_are_errors(tmp_path):
     with pytest.raises(StorageError, match="does not exist"):
         read_bytes(str(tmp_path / "none"))
     with pytest.raises(StorageError, match="does not exist"):

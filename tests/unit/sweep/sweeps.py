@@ -1,7 +1,7 @@
-"""Sweeps for tests, from a few lines of text."""
+"""Parts of sweep files for tests."""
 
 METRIC = "validation/loss_per_token"
-OF_EVENTS = "validation/interval_nll_nats_per_event"
+INTERVAL_METRIC = "validation/interval_nll_nats_per_event"
 HEAD = f"""
 [sweep]
 name = "s"

@@ -1,4 +1,4 @@
-"""The hours a sweep may take, of all its processes."""
+"""The budget of a sweep, over all its processes."""
 
 import copy
 from types import SimpleNamespace
@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from mmtpp.sweep.budget import Budget
-from tests.unit.sweep.sweeps import OF_EVENTS
+from tests.unit.sweep.sweeps import INTERVAL_METRIC
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds of ``time.monotonic``, at will."""
+    """Seconds that ``time.monotonic`` returns, in a list that a test changes."""
     now = [1000.0]
     monkeypatch.setattr("mmtpp.sweep.budget.time.monotonic", lambda: now[0])
     return now
@@ -27,15 +27,15 @@ def test_the_budget_counts_the_hours_of_all_workers(sweep_of, clock):
     )
     for trial in (two, four):
         budget.on_trial_start(0, [], trial)
-    clock[0] += 400  # 800 s and 1,600 s of workers, of which nobody reported anything
+    clock[0] += 400  # 800 s and 1,600 s of workers, before any report
     assert not budget.stop_all()
     assert budget.used_gpu_hours == pytest.approx(2400 / 3600)
     budget.on_trial_recover(0, [], two)
-    clock[0] += 200  # 800 s more of the other
+    clock[0] += 200  # 800 s more for the trial with four workers
     budget.on_trial_start(0, [], two)
-    clock[0] += 50  # 100 s and 200 s
+    clock[0] += 50  # 100 s and 200 s more
     assert budget.used_gpu_hours == pytest.approx(3500 / 3600)
-    kept = budget.get_state()
+    state = budget.get_state()
     clock[0] += 50
     assert budget.stop_all()
     assert budget.has_cut_short("t_2")
@@ -43,20 +43,20 @@ def test_the_budget_counts_the_hours_of_all_workers(sweep_of, clock):
     assert not budget("t_2", {"step": 1.0})
     assert budget("t_2", {"step": 1.0, "finished": 1.0})
 
-    larger = Budget.of_this_process(sweep_of(workers, "sweep.max_gpu_hours=2.0"))
-    assert copy.deepcopy(budget) is larger  # Tune's copy of the first one
-    larger.set_state(kept)
+    larger = Budget.build_for_process(sweep_of(workers, "sweep.max_gpu_hours=2.0"))
+    assert copy.deepcopy(budget) is larger  # a copy by Ray Tune is replaced
+    larger.set_state(state)
     assert larger.used_gpu_hours == pytest.approx(3500 / 3600)
     assert not larger.stop_all()
 
 
-def test_a_trial_whose_settings_cannot_be_is_counted_all_the_same(sweep_of, clock):
-    """It fails by itself; here it would end the sweep."""
+def test_a_trial_with_invalid_settings_is_counted(sweep_of, clock):
+    """The trial fails by itself; an error here would end the sweep."""
     text = (
         '[space]\n"window.max_tokens" = [128, 256]\n'
         '[tied]\n"training.num_workers" = {to = "window.max_tokens", times = 0.0078125}\n'
     )
-    budget = Budget(sweep_of(text, f"sweep.metric={OF_EVENTS}"))
+    budget = Budget(sweep_of(text, f"sweep.metric={INTERVAL_METRIC}"))
     trial = SimpleNamespace(trial_id="t_0", config={"window.max_tokens": 384})
     budget.on_trial_start(0, [], trial)
     clock[0] += 60
@@ -65,7 +65,7 @@ def test_a_trial_whose_settings_cannot_be_is_counted_all_the_same(sweep_of, cloc
     assert not budget.has_begun("t_1")
 
 
-def test_the_budget_of_hours_goes_on_after_an_interruption(sweep_of, clock):
+def test_the_budget_of_hours_resumes_after_an_interruption(sweep_of, clock):
     sweep = sweep_of('[space]\n"lora.rank" = [2, 4]\n', "sweep.max_hours=1.0")
     first, second = Budget(sweep), Budget(sweep)
     clock[0] += 3000
@@ -79,13 +79,13 @@ def test_the_budget_of_hours_goes_on_after_an_interruption(sweep_of, clock):
 
 
 def test_a_trial_interrupted_before_a_budget_ends_is_cut_short_by_it(sweep_of, clock):
-    """By the budget of another process, which never saw it run."""
+    """The budget is that of another process, in which the trial never ran."""
     sweep = sweep_of('[space]\n"lora.rank" = [2, 4]\n', "sweep.max_hours=1.0")
     first, second = Budget(sweep), Budget(sweep)
     behind, running = (SimpleNamespace(trial_id=name, config={}) for name in ("behind", "running"))
     for trial in (behind, running):
         first.on_trial_start(0, [], trial)
-    first.on_trial_complete(0, [], behind)  # by its scheduler
+    first.on_trial_complete(0, [], behind)  # stopped by its scheduler
     clock[0] += 3600
     second.set_state(first.get_state())
     assert not second.has_cut_short("running")

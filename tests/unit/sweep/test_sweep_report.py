@@ -1,4 +1,4 @@
-"""What a sweep makes of its trials: tables, figures, the best."""
+"""Report of a sweep: tables, figures, the best trial, causes of failures."""
 
 import math
 
@@ -10,16 +10,16 @@ from ray.train import ControllerError, WorkerGroupError
 
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import NonFiniteLossError
-from mmtpp.sweep.causes import one_line, shared_cause
-from mmtpp.sweep.charts import figures
+from mmtpp.sweep.charts import draw_figures
+from mmtpp.sweep.failure_causes import failure_cause, shared_cause
 from mmtpp.sweep.trial_table import (
     as_csv,
+    average_over_seeds,
     best_files,
-    best_of,
-    comparable,
-    over_seeds,
-    pareto,
-    ranked,
+    best_row,
+    comparable_rows,
+    pareto_front,
+    rank_trials,
     trials_table,
 )
 from tests.unit.sweep.sweeps import METRIC
@@ -48,10 +48,10 @@ def test_trials_are_ranked_averaged_over_seeds_and_shown(sweep_of):
         (4, 0, "stopped", 1.0, 1.0),
         (4, 1, "failed", None, 0.0),
     )
-    order = ranked(reversed(rows), METRIC, "min")
+    order = rank_trials(reversed(rows), METRIC, "min")
     assert [row[METRIC] for row in order] == [3.0, 5.0, 1.0, None]
-    assert [row[METRIC] for row in ranked(rows, METRIC, "max")[:2]] == [5.0, 3.0]
-    (mean,) = over_seeds(rows, sweep)
+    assert [row[METRIC] for row in rank_trials(rows, METRIC, "max")[:2]] == [5.0, 3.0]
+    (mean,) = average_over_seeds(rows, sweep)
     assert (mean["lora.rank"], mean["seeds"], mean[METRIC]) == (2, 2, 4.0)
     assert math.sqrt(2) == pytest.approx(mean[f"{METRIC} ±"])
     text = trials_table(order, sweep)
@@ -60,28 +60,30 @@ def test_trials_are_ranked_averaged_over_seeds_and_shown(sweep_of):
     assert len(as_csv(rows).splitlines()) == 5
 
 
-def test_the_best_is_that_of_all_seeds_and_never_one_without_the_metric(sweep_of):
+def test_the_best_is_chosen_by_means_over_seeds_and_has_the_metric(sweep_of):
     seeds = sweep_of('[space]\n"lora.rank" = [2, 4]\n"training.seed" = [0, 1]\n')
     rows = _rows(
-        (2, 0, "finished", 1.0, 5.0),  # lucky: 3.0 in the mean
+        (2, 0, "finished", 1.0, 5.0),  # a lucky seed: the mean is 3.0
         (2, 1, "finished", 5.0, 5.0),
         (4, 0, "finished", 2.5, 5.0),
         (4, 1, "finished", 2.0, 5.0),
     )
-    best = best_of(rows, seeds)
+    best = best_row(rows, seeds)
     assert best is not None
     assert (best["lora.rank"], best["training.seed"]) == (4, 1)
     ranks = sweep_of('[space]\n"lora.rank" = [2, 4]\n')
-    assert (best_of(rows, ranks) or {})[METRIC] == 1.0
-    assert best[METRIC] == 2.25  # not that of its better seed
-    front = pareto(comparable(rows, seeds), [METRIC, "data/tokens_per_event"], ["min", "min"])
+    assert (best_row(rows, ranks) or {})[METRIC] == 1.0
+    assert best[METRIC] == 2.25  # the mean, not the loss of its better seed
+    front = pareto_front(
+        comparable_rows(rows, seeds), [METRIC, "data/tokens_per_event"], ["min", "min"]
+    )
     assert [(row["lora.rank"], row[METRIC]) for row in front] == [(4, 2.25)]
     without = [{key: value for key, value in row.items() if key != METRIC} for row in rows]
-    assert best_of(without, ranks) is None
-    assert best_of(without, seeds) is None
+    assert best_row(without, ranks) is None
+    assert best_row(without, seeds) is None
 
 
-def test_the_best_files_are_read_as_what_was_best(sweep_of, tmp_path):
+def test_the_best_files_load_as_the_best_configuration(sweep_of, tmp_path):
     sweep = sweep_of(
         '[space]\n"lora.rank" = [2, 4]\n[tied]\n"lora.alpha" = {to = "lora.rank", times = 4}\n'
         '[training.machine_labels]\n"ray.io/accelerator-type" = "A100"\n',
@@ -103,7 +105,7 @@ def test_the_best_files_are_read_as_what_was_best(sweep_of, tmp_path):
     assert 7 == second.training.num_steps != first.training.num_steps
     assert files["best.toml"].startswith(b"# python jobs/pretrain.py --config best.toml")
     assert files["best-finetune.toml"].startswith(
-        b"# python jobs/finetune.py --config best-finetune.toml --set model.adapter=W"
+        b"# python jobs/finetune.py --config best-finetune.toml --set model.adapter=M"
     )
     alone = sweep_of(
         '[space]\n"lora.rank" = [2]\n[model]\npath = "s3://b/base"\n', 'sweep.jobs=["finetune"]'
@@ -113,16 +115,16 @@ def test_the_best_files_are_read_as_what_was_best(sweep_of, tmp_path):
     assert b"s3://b/base" in text
 
 
-def test_figures_take_settings_that_are_no_numbers(sweep_of):
+def test_figures_accept_settings_that_are_not_numbers(sweep_of):
     sweep = sweep_of('[space]\n"training.loss_weights" = [{text = 0.1}, {text = 0.2}]\n')
     rows = _rows((1, 0, "finished", 1.0, 9.0), (1, 0, "finished", 2.0, 8.0))
     for row, weight in zip(rows, (0.1, 0.2), strict=True):
         row["training.loss_weights"] = {"text": weight}
-    assert set(figures(rows, sweep)) == {"by_training_loss_weights.png", "pareto.png"}
+    assert set(draw_figures(rows, sweep)) == {"by_training_loss_weights.png", "pareto.png"}
 
 
-def test_figures_show_what_was_stopped_and_average_what_finished(sweep_of, monkeypatch):
-    """ASHA may stop every trial of a Delta."""
+def test_figures_have_stopped_trials_and_average_finished_ones(sweep_of, monkeypatch):
+    """ASHA may stop every trial with one value of a setting."""
     sweep = sweep_of('[space]\n"lora.rank" = [2, 4]\n')
     rows = _rows(
         (2, 0, "finished", 1.0, 9.0),
@@ -132,7 +134,7 @@ def test_figures_show_what_was_stopped_and_average_what_finished(sweep_of, monke
     )
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
-    assert set(figures(rows, sweep)) == {"by_lora_rank.png", "pareto.png"}
+    assert set(draw_figures(rows, sweep)) == {"by_lora_rank.png", "pareto.png"}
     panel = drawn[0].axes[0]
     assert panel.get_title() == METRIC
     finished, stopped, mean = (line.get_xydata().tolist() for line in panel.lines)
@@ -141,7 +143,7 @@ def test_figures_show_what_was_stopped_and_average_what_finished(sweep_of, monke
     assert [["2", "4"]] * len(labels) == labels
 
 
-def test_the_front_is_what_nothing_beats(sweep_of):
+def test_the_pareto_front_has_all_trials_that_none_dominates(sweep_of):
     rows = _rows(
         (1, 0, "finished", 1.0, 9.0),
         (2, 0, "finished", 2.0, 3.0),
@@ -149,23 +151,26 @@ def test_the_front_is_what_nothing_beats(sweep_of):
         (4, 0, "finished", 3.0, 2.0),
         (5, 0, "stopped", 0.0, 0.0),
     )
-    front = pareto(rows, [METRIC, "data/tokens_per_event"], ["min", "min"])
+    front = pareto_front(rows, [METRIC, "data/tokens_per_event"], ["min", "min"])
     assert [row["lora.rank"] for row in front] == [1, 2, 4]
-    made = figures(rows, sweep_of('[space]\n"lora.rank" = [1, 2, 3, 4, 5]\n'))
-    assert set(made) == {"by_lora_rank.png", "pareto.png"}
-    assert all(each.startswith(b"\x89PNG") for each in made.values())
+    figures = draw_figures(rows, sweep_of('[space]\n"lora.rank" = [1, 2, 3, 4, 5]\n'))
+    assert set(figures) == {"by_lora_rank.png", "pareto.png"}
+    assert all(content.startswith(b"\x89PNG") for content in figures.values())
     assert (
-        figures(_rows((1, 0, "failed", None, 1.0)), sweep_of('[space]\n"lora.rank" = [1]\n')) == {}
+        draw_figures(_rows((1, 0, "failed", None, 1.0)), sweep_of('[space]\n"lora.rank" = [1]\n'))
+        == {}
     )
 
 
-def test_why_a_trial_failed_is_one_line():
+def test_the_cause_of_a_failure_is_one_line():
     diverged = NonFiniteLossError("the loss is not finite", where="step 1", cause="diverged")
-    assert one_line(diverged) == "NonFiniteLossError: the loss is not finite (step 1)"
+    assert failure_cause(diverged) == "NonFiniteLossError: the loss is not finite (step 1)"
     memory = MemoryError("tried to allocate 9 GiB\nand more")
-    assert one_line(RayTaskError("f", "trace", memory)) == "MemoryError: tried to allocate 9 GiB"
-    of_workers = WorkerGroupError("two failed", {1: memory, 0: diverged})
-    assert one_line(diverged) == one_line(of_workers)
+    assert (
+        failure_cause(RayTaskError("f", "trace", memory)) == "MemoryError: tried to allocate 9 GiB"
+    )
+    worker_error = WorkerGroupError("two failed", {1: memory, 0: diverged})
+    assert failure_cause(diverged) == failure_cause(worker_error)
 
 
 TRACEBACK = """Traceback (most recent call last):
@@ -181,30 +186,30 @@ ModuleNotFoundError: No module named 'tune'
 An unexpected internal error occurred while the worker was executing a task."""
 
 
-def test_the_cause_of_a_death_is_named_before_the_death():
-    """A process that cannot import its trial, as Ray 2.60 reports it: two ways and their causes."""
+def test_the_cause_of_a_dead_process_comes_before_its_death():
+    """Ray 2.60 reports a process that cannot import its trial in two ways."""
     context = ActorDiedErrorContext(
         error_message=f"The actor is dead because its worker process has died. {TRACEBACK}",
         class_name="ImplicitFunc",
         actor_id=bytes(16),
     )
     expected = "ModuleNotFoundError: No module named 'tune' (ActorDiedError)"
-    assert one_line(ActorDiedError(context)) == expected
+    assert failure_cause(ActorDiedError(context)) == expected
     missing = ModuleNotFoundError("No module named 'tune'")
     task = RayTaskError("ImplicitFunc.__init__", TRACEBACK, missing, actor_id="00")
-    assert one_line(ActorDiedError(task)) == expected
-    assert one_line(ControllerError(task)) == "ModuleNotFoundError: No module named 'tune'"
+    assert failure_cause(ActorDiedError(task)) == expected
+    assert failure_cause(ControllerError(task)) == "ModuleNotFoundError: No module named 'tune'"
 
 
-def test_a_killed_process_is_named_by_its_death():
+def test_a_killed_process_is_described_by_its_death():
     death = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
     context = ActorDiedErrorContext(error_message=f"{death}\nmore", actor_id=bytes(16))
-    assert one_line(ActorDiedError(context)) == f"ActorDiedError: {death}"
-    assert len(one_line(ValueError("x" * 5000))) < 400
+    assert failure_cause(ActorDiedError(context)) == f"ActorDiedError: {death}"
+    assert len(failure_cause(ValueError("x" * 5000))) < 400
 
 
-def test_an_error_that_cannot_be_pickled_is_its_text():
-    """As Ray Tune writes it of attempts whose processes could not be set up."""
+def test_an_error_that_cannot_be_pickled_is_described_by_its_text():
+    """Ray Tune writes such a text for attempts whose processes could not be set up."""
     attempt = (
         "Failure # {} (occurred at 2026-11-28_07-46-41)\nFailed to set up runtime environment.\n"
     )
@@ -212,14 +217,14 @@ def test_an_error_that_cannot_be_pickled_is_its_text():
         'Traceback (most recent call last):\n  File "x.py", line 1\nTypeError:  {} is no path\n'
     )
     text = attempt.format(1) + raised.format("a") + attempt.format(2) + raised.format("b")
-    assert one_line(text) == "TypeError:  b is no path"
-    assert one_line(attempt.format(1)) == "Failed to set up runtime environment."
-    assert one_line("") == "unknown"
+    assert failure_cause(text) == "TypeError:  b is no path"
+    assert failure_cause(attempt.format(1)) == "Failed to set up runtime environment."
+    assert failure_cause("") == "unknown"
     expected = "TypeError:  a is no path (RuntimeEnvSetupError)"
-    assert one_line(RuntimeEnvSetupError(raised.format("a"))) == expected
+    assert failure_cause(RuntimeEnvSetupError(raised.format("a"))) == expected
 
 
-def test_trials_that_all_failed_alike_have_a_cause_outside_the_search():
+def test_the_same_error_in_all_trials_is_not_blamed_on_the_search():
     rows = [{"error": "A: b"}, {"error": "A: b"}]
     assert "none of the searched settings" in shared_cause(rows)
     assert "2 different errors" in shared_cause([*rows, {"error": "C: d"}])

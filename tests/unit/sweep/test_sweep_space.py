@@ -1,4 +1,4 @@
-"""Search spaces: what a file of a sweep means, and what is refused."""
+"""Search spaces: how a sweep file is read, and which sweeps are refused."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 from mmtpp.core.errors import ConfigError
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.search import param_space
-from mmtpp.sweep.sweep_settings import OF_WHOLE_EVENTS
-from tests.unit.sweep.sweeps import OF_EVENTS
+from mmtpp.sweep.sweep_settings import WHOLE_EVENT_METRIC
+from tests.unit.sweep.sweeps import INTERVAL_METRIC
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_grid_is_every_combination_however_its_keys_are_written(sweep_of):
+def test_a_grid_has_every_combination_with_quoted_or_nested_keys(sweep_of):
     quoted = sweep_of('[space]\n"lora.rank" = [2, 4]\n"training.seed" = [0, 1]\n')
     nested = sweep_of("[space]\nlora.rank = [2, 4]\ntraining.seed = [0, 1]\n")
     expected = [{"lora.rank": rank, "training.seed": seed} for rank in (2, 4) for seed in (0, 1)]
@@ -22,15 +22,15 @@ def test_a_grid_is_every_combination_however_its_keys_are_written(sweep_of):
     assert quoted.name == nested.name
     assert param_space(quoted, is_grid=True)["lora.rank"]["grid_search"] == [2, 4]
     assert quoted.trial_config(expected[3]).lora.rank == 4
-    assert quoted.plan() == {"trials": expected}
+    assert quoted.preview() == {"trials": expected}
     drawn = sweep_of(
         "[space]\nlora.rank = {low = 2, high = 8}\n", "sweep.searcher=random", "sweep.num_trials=3"
     )
     space = {"lora.rank": {"low": 2, "high": 8, "log": False, "step": 0}}
-    assert drawn.plan() == {"num_trials": 3, "space": space}
+    assert drawn.preview() == {"num_trials": 3, "space": space}
 
 
-def test_the_name_follows_from_what_shapes_trials_alone(sweep_of):
+def test_the_name_depends_only_on_settings_that_shape_trials(sweep_of):
     space = '[space]\n"lora.rank" = [2, 4]\n'
     name = sweep_of(space).name
     assert sweep_of(space, "sweep.max_concurrent=1", "sweep.max_hours=2.0").name == name
@@ -46,14 +46,14 @@ def test_a_tied_setting_follows_the_searched_one(sweep_of):
         "[space]\nlora.rank = [2, 8]\nwindow.max_tokens = [128, 512]\n"
         '[tied]\n"lora.alpha" = {to = "lora.rank", times = 4}\n'
         'training.samples_per_step = {to = "window.max_tokens", product = 1024}\n',
-        f"sweep.metric={OF_EVENTS}",
+        f"sweep.metric={INTERVAL_METRIC}",
     )
-    of = [sweep.trial_config(values) for values in sweep.grid()]
-    assert [each.lora.alpha for each in of] == [8, 8, 32, 32]
-    assert [each.training.samples_per_step for each in of] == [8, 2, 8, 2]
+    configs = [sweep.trial_config(values) for values in sweep.grid()]
+    assert [config.lora.alpha for config in configs] == [8, 8, 32, 32]
+    assert [config.training.samples_per_step for config in configs] == [8, 2, 8, 2]
     uneven = '[tied]\ntraining.samples_per_step = {to = "window.max_tokens", product = 1248}\n'
     with pytest.raises(ConfigError, match=r"training\.samples_per_step = 9\.75"):
-        sweep_of("[space]\nwindow.max_tokens = [128]\n" + uneven, f"sweep.metric={OF_EVENTS}")
+        sweep_of("[space]\nwindow.max_tokens = [128]\n" + uneven, f"sweep.metric={INTERVAL_METRIC}")
 
 
 def test_stage_two_may_search_any_compression(sweep_of):
@@ -66,74 +66,78 @@ def test_stage_two_may_search_any_compression(sweep_of):
 
 
 @pytest.mark.parametrize(
-    ("text", "assignments", "told"),
+    ("text", "assignments", "messages"),
     [
         ('[space]\n"lora.rnk" = [2]\n', [], ["lora.rnk: no such key", "lora.rank"]),
         ('[space]\n"lora.rank" = [2, -1]\n', [], ["lora.rank = -1"]),
-        ('[space]\n"lora.rank" = [2, 2]\n', [], ["a value comes twice"]),
-        ('[space]\n"lora.rank" = 2\n', [], ["space.lora.rank = 2: a list"]),
+        ('[space]\n"lora.rank" = [2, 2]\n', [], ["a value is listed twice"]),
+        ('[space]\n"lora.rank" = 2\n', [], ["space.lora.rank = 2: must be a list"]),
         ("", [], ["nothing to search"]),
         ('[space]\n"lora.rank" = {low = 1, high = 8}\n', [], ["grid tries lists only"]),
         ('[space]\n"lora.rank" = {low = 8, high = 1}\n', [], ["low must be below"]),
         ('[space]\n"lora.rank" = {low = 1, high = 8, lg = true}\n', [], ["rank.log?"]),
         ('[space]\n"lora.rank" = [2]\n', ["sweep.sercher=optuna"], ["mean sweep.searcher?"]),
-        ('[space]\n"lora.rank" = [2]\n', ["sweep.searcher=optuna"], ["num_trials goes with"]),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ["sweep.searcher=optuna"],
+            ["num_trials is required with"],
+        ),
         ('[space]\n"lora.rank" = [2]\n', ["training.validation_sequences=0"], ["no trial would"]),
         (
             '[space]\n"compression.delta" = [0.0, 9.0]\n',
-            [f"sweep.metric={OF_EVENTS}"],
+            [f"sweep.metric={INTERVAL_METRIC}"],
             ["targets_delta = 0.0 is below"],
         ),
         (
             '[space]\n"compression.delta" = [0.0, 9.0]\n',
             ["evaluation.targets_delta=9.0"],
-            ["changes what the tokens are", OF_EVENTS],
+            ["changes the tokens", INTERVAL_METRIC],
         ),
-        ('[space]\n"window.max_tokens" = [128, 512]\n', [], ["max_tokens changes what the tokens"]),
+        ('[space]\n"window.max_tokens" = [128, 512]\n', [], ["max_tokens changes the tokens"]),
         (
             '[space]\n"template.style" = ["minimal", "paper"]\n',
-            [f"sweep.metric={OF_WHOLE_EVENTS}"],
-            ["template.style changes what the tokens are", OF_EVENTS],
+            [f"sweep.metric={WHOLE_EVENT_METRIC}"],
+            ["template.style changes the tokens", INTERVAL_METRIC],
         ),
         (
             '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
-            ['sweep.jobs=["finetune"]', f"sweep.metric={OF_WHOLE_EVENTS}"],
-            ["no such metric"],
+            ['sweep.jobs=["finetune"]', f"sweep.metric={WHOLE_EVENT_METRIC}"],
+            ["report no such metric"],
         ),
         (
             '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
-            ['sweep.jobs=["pretrain", "finetune"]', f"sweep.metric=finetune/{OF_WHOLE_EVENTS}"],
-            ["no such metric"],
+            ['sweep.jobs=["pretrain", "finetune"]', f"sweep.metric=finetune/{WHOLE_EVENT_METRIC}"],
+            ["report no such metric"],
         ),
         (
             '[space]\n"compression.strategy" = ["none", "temporal"]\n',
-            [f"sweep.metric={OF_EVENTS}"],
+            [f"sweep.metric={INTERVAL_METRIC}"],
             ["compression.strategy changes which ones", "different events"],
         ),
         (
             '[space]\n"compression.delta" = [0.1, 0.2]\n',
-            [f"sweep.metric={OF_EVENTS}", "compression.strategy=relative"],
+            [f"sweep.metric={INTERVAL_METRIC}", "compression.strategy=relative"],
             ["compression.delta changes which ones", "compression.strategy = relative"],
         ),
         (
             '[space]\n"evaluation.targets_delta" = [0.0, 9.0]\n',
-            [f"sweep.metric={OF_EVENTS}"],
+            [f"sweep.metric={INTERVAL_METRIC}"],
             ["one evaluation.targets_delta for all trials"],
         ),
         (
             '[space]\n"training.validation_sequences" = [8, 16]\n',
-            [f"sweep.metric={OF_EVENTS}"],
+            [f"sweep.metric={INTERVAL_METRIC}"],
             ["validation_sequences: trials would be scored on different events"],
         ),
         (
             '[space]\n"template.time_bytes" = [2, 4]\n',
-            [f"sweep.metric={OF_EVENTS}"],
-            ["template.time_bytes changes what the tokens are", "a density"],
+            [f"sweep.metric={INTERVAL_METRIC}"],
+            ["template.time_bytes changes the tokens", "a density"],
         ),
         (
             '[space]\n"lora.rank" = [2]\n',
             ["sweep.metric=validation/intrval_nll_nats_per_event"],
-            ["no such metric", OF_EVENTS],
+            ["no such metric", INTERVAL_METRIC],
         ),
         ('[space]\n"lora.rank" = [2]\n', ["sweep.metric=evaluate/time/mae_s"], ["do not evaluate"]),
         (
@@ -188,7 +192,7 @@ def test_stage_two_may_search_any_compression(sweep_of):
             ["sweep.searcher=optuna", "sweep.num_trials=4"],
             ["lora.rank has log and step"],
         ),
-        (  # both ends are widths there may be
+        (  # both ends are valid widths
             '[space]\n"model.tiny_width" = {low = 48, high = 192}\n',
             ["sweep.searcher=random", "sweep.num_trials=4"],
             ["model.tiny_width = 49"],
@@ -198,7 +202,7 @@ def test_stage_two_may_search_any_compression(sweep_of):
             [
                 "sweep.searcher=random",
                 "sweep.num_trials=4",
-                f"sweep.metric={OF_EVENTS}",
+                f"sweep.metric={INTERVAL_METRIC}",
                 'tied.training.samples_per_step={to = "window.max_tokens", product = 1024}',
             ],
             ["training.samples_per_step = 7.9"],
@@ -216,7 +220,7 @@ def test_stage_two_may_search_any_compression(sweep_of):
         (
             '[space]\n"lora.rank" = [2]\n',
             ['tied.lora.alpha={to = "lora.rank", times = 2, product = 3}'],
-            ["times or product, one of them"],
+            ["either times or product"],
         ),
         (
             '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
@@ -226,12 +230,12 @@ def test_stage_two_may_search_any_compression(sweep_of):
                 'sweep.scheduler={kind = "pbt"}',
                 "sweep.max_concurrent=2",
             ],
-            ["members of a population are trained at the same time"],
+            ["runs all members at once, but sweep.max_concurrent = 2"],
         ),
         (
             '[space]\n"lora.rank" = [2, 4]\n',
             ["sweep.searcher=random", "sweep.num_trials=4", 'sweep.scheduler={kind = "pbt"}'],
-            ["space.lora.rank: scheduler.kind = pbt changes settings of a run that goes on"],
+            ["space.lora.rank: scheduler.kind = pbt changes settings during a run"],
         ),
         (
             '[space]\n"lora.rank" = [2, 4]\n',
@@ -256,15 +260,15 @@ def test_stage_two_may_search_any_compression(sweep_of):
         (
             '[space]\n"lora.rank" = [2, 4]\n',
             ['sweep.jobs=["pretrain", "finetune"]', 'sweep.finetune={"lora.rank" = 2}'],
-            ["of lora.rank = 4", "asks for 2"],
+            ["sweep.finetune sets lora.rank = 2", "of stage 1 with 4"],
         ),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_starts(sweep_of, text, assignments, told):
+def test_an_invalid_sweep_is_refused_before_anything_starts(sweep_of, text, assignments, messages):
     with pytest.raises(ConfigError) as caught:
         sweep_of(text, *assignments)
-    for each in told:
-        assert each in str(caught.value)
+    for message in messages:
+        assert message in str(caught.value)
 
 
 def test_a_large_space_is_probed_without_all_of_its_combinations(sweep_of):
@@ -277,17 +281,17 @@ def test_a_large_space_is_probed_without_all_of_its_combinations(sweep_of):
         "training.max_grad_norm",
     )
     text = "[space]\n" + "\n".join(f'"{key}" = {rates}' for key in keys)
-    sweep = sweep_of(text, "sweep.searcher=random", "sweep.num_trials=4")  # of 50^5
+    sweep = sweep_of(text, "sweep.searcher=random", "sweep.num_trials=4")  # out of 50^5
     probes = sweep.probes()
     assert len(probes) < 1000
-    assert all(rates == sorted({each[key] for each in probes}) for key in keys)
+    assert all(rates == sorted({values[key] for values in probes}) for key in keys)
     assert sweep.num_trials == 4
     wrong = text.replace("0.5]", "-0.5]", 1)
     with pytest.raises(ConfigError, match=r"learning_rate = -0\.5"):
         sweep_of(wrong, "sweep.searcher=random", "sweep.num_trials=4")
 
 
-def test_the_example_of_the_readme_is_a_sweep(tmp_path: Path):
+def test_the_example_in_the_readme_is_a_valid_sweep(tmp_path: Path):
     page = (ROOT / "tune" / "README.md").read_text()
     [example] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "example.toml").write_text(example)

@@ -1,4 +1,4 @@
-"""The tracker on MLflow's own database."""
+"""The tracker with an SQLite database of MLflow."""
 
 from mlflow.tracking import MlflowClient
 
@@ -18,12 +18,12 @@ def _tracker(folder: object, name: str, parent: str | None = "") -> MlflowTracke
     return tracker
 
 
-def test_a_run_is_found_again_and_only_the_named_children_are_closed(tmp_path):
+def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(tmp_path):
     parent = _tracker(tmp_path, "parent")
     names = ("stopped", "running", "ended")
     children = {name: _tracker(tmp_path, name, parent.run_id) for name in names}
     children["ended"].close("FINISHED")
-    children["stopped"].close("")  # its process is gone, its run is open
+    children["stopped"].close("")  # its process has ended, its run is still open
     children["running"].close("")
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
 
@@ -32,7 +32,7 @@ def test_a_run_is_found_again_and_only_the_named_children_are_closed(tmp_path):
         return [(run.info.status, run.data.tags.get("mmtpp.stopped")) for run in runs]
 
     again = _tracker(tmp_path, "parent")
-    assert parent.run_id == again.run_id
+    assert again.run_id == parent.run_id
     again.close_children("fell behind", run_name="stopped")
     again.close("")
     assert state() == [("KILLED", "fell behind"), ("RUNNING", None), ("FINISHED", None)]
@@ -41,5 +41,5 @@ def test_a_run_is_found_again_and_only_the_named_children_are_closed(tmp_path):
     parent.close("FINISHED")
     assert state() == [("KILLED", "fell behind"), ("KILLED", "the end"), ("FINISHED", None)]
 
-    _tracker(tmp_path, "stopped", parent.run_id).close("FINISHED")  # went on
+    _tracker(tmp_path, "stopped", parent.run_id).close("FINISHED")  # the run resumes
     assert state() == [("FINISHED", None), ("KILLED", "the end"), ("FINISHED", None)]

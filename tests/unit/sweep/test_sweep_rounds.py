@@ -1,4 +1,4 @@
-"""What becomes of trials: as rows, and in a later round of their sweep."""
+"""Rows of trials, and later rounds of a sweep."""
 
 import math
 from types import SimpleNamespace
@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from mmtpp.sweep.budget import Budget
-from mmtpp.sweep.resume import Again, begin_again, keep_limits
-from mmtpp.sweep.rows import row_of
+from mmtpp.sweep.rounds import Round, next_round, save_limits
+from mmtpp.sweep.trial_rows import trial_row
 from tests.unit.sweep.sweeps import METRIC
 
 RANKS = '[space]\n"lora.rank" = [2, 4]\n'
@@ -21,23 +21,23 @@ def _budget(sweep, *begun: str) -> Budget:
 
 
 def test_a_trial_that_never_reported_keeps_its_settings(sweep_of):
-    """Ray Tune's result of it is empty."""
+    """Ray Tune has an empty result for such a trial."""
     sweep = sweep_of(RANKS + '[tied]\n"lora.alpha" = {to = "lora.rank", times = 4}\n')
     trial = SimpleNamespace(trial_id="t_0", config={"lora.rank": 4})
     lost = SimpleNamespace(metrics=None, config=None, error=RuntimeError("no machine\nat all"))
-    row = row_of(lost, trial, sweep, _budget(sweep, "t_0"), Again())
+    row = trial_row(lost, trial, sweep, _budget(sweep, "t_0"), Round())
     assert row is not None
     assert (row["lora.rank"], row["lora.alpha"], row["status"]) == (4, 16, "failed")
     assert row["error"] == "RuntimeError: no machine"
     never = SimpleNamespace(metrics=None, config=None, error=None)
-    assert row_of(never, trial, sweep, _budget(sweep), Again()) is None
+    assert trial_row(never, trial, sweep, _budget(sweep), Round()) is None
     begun = _budget(sweep, "t_0")
-    row = row_of(never, trial, sweep, begun, Again())
+    row = trial_row(never, trial, sweep, begun, Round())
     assert row is not None
     assert (row["lora.rank"], row["status"]) == (4, "stopped")
 
 
-def test_a_row_is_of_the_last_report(sweep_of):
+def test_a_row_has_the_settings_and_metrics_of_the_last_report(sweep_of):
     sweep = sweep_of(RANKS)
     trial = SimpleNamespace(trial_id="t_0", config={"lora.rank": 4})
     metrics = {
@@ -50,7 +50,7 @@ def test_a_row_is_of_the_last_report(sweep_of):
         "time_total_s": 3.0,
     }
     result = SimpleNamespace(metrics=metrics, config={"lora.rank": 2}, error=None)
-    assert row_of(result, trial, sweep, _budget(sweep, "t_0"), Again()) == {
+    assert trial_row(result, trial, sweep, _budget(sweep, "t_0"), Round()) == {
         "lora.rank": 2,
         "status": "finished",
         "step": 7,
@@ -64,7 +64,7 @@ def test_a_row_is_of_the_last_report(sweep_of):
 
 
 @pytest.mark.parametrize("searcher", ["grid", "random"])
-def test_a_larger_budget_is_for_what_was_cut_short_or_never_begun(sweep_of, tmp_path, searcher):
+def test_a_larger_budget_runs_trials_that_the_old_one_stopped(sweep_of, tmp_path, searcher):
     text = '[space]\n"lora.rank" = [2, 4, 8]\n'
     chosen = [] if searcher == "grid" else ["sweep.searcher=random", "sweep.num_trials=3"]
     sweep = sweep_of(text, *chosen, "sweep.max_hours=9")
@@ -74,18 +74,25 @@ def test_a_larger_budget_is_for_what_was_cut_short_or_never_begun(sweep_of, tmp_
     ]
     result = {"trials": rows, "round": 0, "budget_used_up": True}
     uri = str(tmp_path)
-    again = begin_again(sweep, uri, result, Budget(sweep), retry_failed=False)
-    assert ([rows[1]], [rows[0], {}], 1) == (again.known, again.rows, again.round)
-    assert again.points[0] == {"lora.rank": 4}
+    current = next_round(sweep, uri, result, Budget(sweep), retry_failed=False)
+    assert (current.kept_rows, current.earlier_rows) == ([rows[1]], [rows[0], {}])
+    assert current.number == 1
+    assert current.points[0] == {"lora.rank": 4}
     if searcher == "grid":
-        assert again.points[1:] == [{"lora.rank": 2}]
+        assert current.points[1:] == [{"lora.rank": 2}]
     else:
-        assert again.points[1]["lora.rank"] in (2, 4, 8)
-    assert (again.first_name("new_00000"), again.first_name("new_00001")) == ("t_0", "new_00001")
-    assert (again.row("new_00000")["run_name"], again.row("new_00001")) == ("r", {})
+        assert current.points[1]["lora.rank"] in (2, 4, 8)
+    assert (current.first_trial_id("new_00000"), current.first_trial_id("new_00001")) == (
+        "t_0",
+        "new_00001",
+    )
+    assert (current.earlier_row("new_00000")["run_name"], current.earlier_row("new_00001")) == (
+        "r",
+        {},
+    )
 
 
-def test_an_interrupted_round_goes_on_with_what_it_was_begun_for(sweep_of, tmp_path):
+def test_an_interrupted_round_keeps_its_trials(sweep_of, tmp_path):
     sweep = sweep_of(RANKS)
     rows = [
         {"lora.rank": 2, "status": "failed", "trial": "t_0"},
@@ -93,13 +100,13 @@ def test_an_interrupted_round_goes_on_with_what_it_was_begun_for(sweep_of, tmp_p
     ]
     result = {"trials": rows, "round": 0, "budget_used_up": False}
     uri = str(tmp_path)
-    asked = begin_again(sweep, uri, result, Budget(sweep), retry_failed=True)
-    assert asked.points == [{"lora.rank": 2}]
-    assert begin_again(sweep, uri, result, Budget(sweep), retry_failed=False).points == []
-    keep_limits(sweep, f"{uri}/tune-1", 1, asked)
+    interrupted = next_round(sweep, uri, result, Budget(sweep), retry_failed=True)
+    assert interrupted.points == [{"lora.rank": 2}]
+    assert next_round(sweep, uri, result, Budget(sweep), retry_failed=False).points == []
+    save_limits(sweep, f"{uri}/tune-1", 1, interrupted)
     (tmp_path / "tune-1").mkdir()
     (tmp_path / "tune-1" / "experiment_state-1.json").write_text("{}")
-    assert begin_again(sweep, uri, result, Budget(sweep), retry_failed=False) == asked
+    assert next_round(sweep, uri, result, Budget(sweep), retry_failed=False) == interrupted
 
 
 def test_a_sweep_whose_trials_all_failed_is_not_finished(sweep_of, tmp_path):
@@ -109,12 +116,12 @@ def test_a_sweep_whose_trials_all_failed_is_not_finished(sweep_of, tmp_path):
         {"lora.rank": 4, "status": "failed", "trial": "t_1"},
     ]
 
-    def again(rows: list) -> Again:
+    def choose(rows: list) -> Round:
         result = {"trials": rows, "round": 0, "budget_used_up": False}
-        return begin_again(sweep, str(tmp_path), result, Budget(sweep), retry_failed=False)
+        return next_round(sweep, str(tmp_path), result, Budget(sweep), retry_failed=False)
 
-    assert (again(failed).known, again(failed).rows) == ([], failed)
-    assert again(failed).points == [{"lora.rank": 2}, {"lora.rank": 4}]
-    one_stands = [failed[0], {**failed[1], "status": "finished"}]
-    assert (again(one_stands).points, again(one_stands).known) == ([], one_stands)
-    assert again([]).points == []
+    assert (choose(failed).kept_rows, choose(failed).earlier_rows) == ([], failed)
+    assert choose(failed).points == [{"lora.rank": 2}, {"lora.rank": 4}]
+    one_finished = [failed[0], {**failed[1], "status": "finished"}]
+    assert (choose(one_finished).points, choose(one_finished).kept_rows) == ([], one_finished)
+    assert choose([]).points == []

@@ -1,0 +1,166 @@
+"""Rounds of a sweep: resuming an interrupted round, and starting another one after a result."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmtpp.core.errors import ConfigError, DataError, MissingFileError
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import exists, join, list_files, read_bytes, write_bytes
+from mmtpp.sweep.budget import Budget
+from mmtpp.sweep.search import draw_trials
+from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.trial_table import Row
+
+logger = logging.getLogger(__name__)
+
+DATA_FILE = "sweep.json"  # fingerprint of the store's content
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Trials of one round of a sweep. A sweep gets another round after it has a result.
+
+    Attributes:
+        kept_rows: Rows of trials that do not run again.
+        points: Settings of the trials to run; empty in the first round.
+        earlier_rows: Row of each of these trials from earlier rounds; an empty row for a trial that
+            never started.
+        number: Number of the round, from 0.
+    """
+
+    kept_rows: list[Row] = field(default_factory=list)
+    points: list[Row] = field(default_factory=list)
+    earlier_rows: list[Row] = field(default_factory=list)
+    number: int = 0
+
+    def earlier_row(self, trial_id: str) -> Row:
+        """Row of a trial from earlier rounds; its id in Ray Tune ends with its position."""
+        return self.earlier_rows[int(trial_id.rpartition("_")[2])] if self.earlier_rows else {}
+
+    def first_trial_id(self, trial_id: str) -> str:
+        """Id that a trial had in its first round."""
+        return str(self.earlier_row(trial_id).get("trial", "")) or trial_id
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the stored form."""
+        return {
+            "known": self.kept_rows,
+            "points": self.points,
+            "rows": self.earlier_rows,
+            "round": self.number,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Round":
+        """Read the stored form."""
+        return cls(stored["known"], stored["points"], stored["rows"], stored["round"])
+
+
+def has_begun(folder: str) -> bool:
+    """Whether Ray Tune has stored trials in a folder.
+
+    Ray Tune stores its own settings first. Restored from these alone, it would run one trial of an
+    empty space.
+    """
+    try:
+        return any("experiment_state" in info.path for info in list_files(folder, ".json"))
+    except MissingFileError:
+        return False
+
+
+def check_data(sweep: Sweep, uri: str) -> None:
+    """Check that the store still has the content the sweep started with; record it at first.
+
+    Raises:
+        DataError: The store has been prepared again since the sweep started.
+    """
+    data = {"store": load_manifest(sweep.config.store.uri).fingerprint}
+    if not exists(join(uri, DATA_FILE)):
+        write_bytes(join(uri, DATA_FILE), json.dumps(data).encode())
+    elif json.loads(read_bytes(join(uri, DATA_FILE))) != data:
+        raise DataError(
+            "this sweep was started on other data",
+            where=uri,
+            cause=f"{sweep.config.store.uri} has been prepared again since",
+            setting=f"sweep.name = {sweep.settings.name}: another name starts a new sweep",
+        )
+
+
+def next_round(
+    sweep: Sweep, uri: str, result: dict[str, Any], budget: Budget, *, retry_failed: bool
+) -> Round:
+    """Choose the trials to run after a sweep has a result.
+
+    These are failed trials, when ``retry_failed`` is set or when all trials failed, and trials the
+    old budget stopped, when the budget has grown. Trials that the old budget kept from starting are
+    added: the missing ones of a grid, random ones in other searches.
+
+    A round that was interrupted keeps its trials.
+    """
+    folder = join(uri, f"tune-{result['round'] + 1}")
+    if has_begun(folder):
+        return Round.from_dict(_load_limits(folder)["again"])
+    rows = result["trials"]
+    all_failed = bool(rows) and all(row["status"] == "failed" for row in rows)
+    statuses = {"failed"} if retry_failed or all_failed else set()
+    points: list[Row] = []
+    if result["budget_used_up"] and not budget.is_used_up:
+        statuses.add("cut short")
+        if sweep.settings.searcher == "grid":
+            begun = [{key: row[key] for key in sweep.space} for row in rows]
+            points = [dict(values) for values in sweep.grid() if values not in begun]
+        else:
+            seed = sweep.settings.seed + result["round"] + 1
+            points = list(draw_trials(sweep, sweep.num_trials - len(rows), seed=seed))
+    chosen = [row for row in rows if row["status"] in statuses]
+    return Round(
+        kept_rows=[row for row in rows if row["status"] not in statuses],
+        points=[{key: row[key] for key in sweep.space} for row in chosen] + points,
+        earlier_rows=[*chosen, *({} for _ in points)],
+        number=result["round"] + 1,
+    )
+
+
+def _limits(sweep: Sweep) -> dict[str, int]:
+    """Settings that Ray Tune stores with the sweep and that cannot change later."""
+    return {
+        "max_concurrent": sweep.settings.max_concurrent,
+        "max_machine_failures": sweep.settings.max_machine_failures,
+    }
+
+
+def save_limits(sweep: Sweep, folder: str, concurrent_trials: int, current: Round) -> None:
+    """Store the limits and the trials with which Ray Tune is started in a folder."""
+    content = {**_limits(sweep), "at_once": concurrent_trials, "again": current.as_dict()}
+    write_bytes(f"{folder}.json", json.dumps(content).encode())
+
+
+def _load_limits(folder: str) -> dict[str, Any]:
+    return json.loads(read_bytes(f"{folder}.json"))
+
+
+def check_limits(sweep: Sweep, folder: str, concurrent_trials: int) -> None:
+    """Check that the limits are those Ray Tune was started with: it keeps the old ones silently.
+
+    Raises:
+        ConfigError: One of the limits has changed.
+    """
+    stored = _load_limits(folder)
+    for key, value in _limits(sweep).items():
+        if stored[key] != value:
+            raise ConfigError(
+                f"sweep.{key} = {value}, but this sweep was started with {stored[key]}",
+                where=folder,
+                cause="Ray Tune keeps this limit until the sweep ends",
+                setting=f"sweep.{key} = {stored[key]}, or another sweep.name",
+            )
+    if concurrent_trials < stored["at_once"]:
+        logger.warning(
+            "the sweep was started with room for %d concurrent trials, and now there is room for "
+            "%d: trials without room wait for machines, at most run.wait_for_machines_s = %g",
+            stored["at_once"],
+            concurrent_trials,
+            sweep.config.run.wait_for_machines_s,
+        )

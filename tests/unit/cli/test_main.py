@@ -1,0 +1,54 @@
+"""The ``mmtpp`` command: its help, its version and the sweep."""
+
+import json
+
+import pytest
+
+from mmtpp import __version__
+from mmtpp.cli.jobs import JOBS
+from mmtpp.cli.main import TOOLS, main
+from tests.unit.sweep.sweeps import HEAD
+
+
+def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert {*JOBS, "sweep", *TOOLS} <= listed
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"mmtpp {__version__}\n"
+
+
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["pretrian"])
+    assert caught.value.code == 2
+    assert "pretrian" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_sweep_prints_its_trials(tmp_path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "sweep.toml"
+    file.write_text(HEAD + '[space]\n"lora.rank" = [2, 4]\n')
+    arguments = ["--config", str(file), "--set", "store.uri=s", "--set", "run.storage_uri=r"]
+    assert main(["sweep", *arguments, "--dry-run"]) == 0
+    preview = json.loads(capsys.readouterr().out)
+    assert preview["trials"] == [{"lora.rank": 2}, {"lora.rank": 4}]
+
+
+def test_a_sweep_without_a_space_is_an_error(tmp_path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "sweep.toml"
+    file.write_text(HEAD)
+    assert main(["sweep", "--config", str(file)]) == 1
+    assert "nothing to search" in capsys.readouterr().err
+
+
+def test_the_sweep_names_itself_in_its_help(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["sweep", "--help"])
+    assert capsys.readouterr().out.startswith("usage: mmtpp sweep ")
