@@ -1,4 +1,4 @@
-"""Merge a LoRA adapter into its base: a Hugging Face folder for transformers, vLLM and the like.
+"""Merge a LoRA adapter into its base: a Hugging Face folder for transformers and vLLM.
 
 python jobs/export.py --set model.path=BASE --set model.adapter=ADAPTER --set run.storage_uri=FOLDER
 """

@@ -1,4 +1,4 @@
-"""Train to forecast: when the next event comes, its type and its text (stage 2).
+"""Train to forecast the time, the type and the text of the next event (stage 2).
 
 python jobs/finetune.py --config jobs/configs/demo_finetune.toml --set model.path=FOLDER
 """

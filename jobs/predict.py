@@ -1,4 +1,4 @@
-"""Forecast the event that comes next in every sequence of a user's own event files.
+"""Forecast the next event of every sequence in your own event files.
 
 python jobs/predict.py --config jobs/configs/demo_finetune.toml --set model.path=FOLDER \\
     --set source.uri=EVENTS --set store.uri=""

@@ -1,4 +1,4 @@
-"""Prepare an event store: raw events and images in, tokenised sequences out.
+"""Prepare an event store: read raw events and images, write tokenised sequences.
 
 python jobs/prepare.py --config jobs/configs/demo.toml
 """

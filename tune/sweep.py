@@ -1,9 +1,9 @@
-"""Sweep settings with Ray Tune over Ray Train: one MLflow run with a child per trial.
+"""Run a sweep with Ray Tune over Ray Train: one MLflow run with a child run for each trial.
 
 python tune/sweep.py --config tune/configs/delta_rank.toml --set model.path=FOLDER
 
-The same command resumes a sweep that was interrupted or that a smaller budget ended; --resume fails
-if there is none.
+The same command resumes a sweep that was interrupted, or that a smaller budget ended. --resume
+fails if the sweep was never started.
 """
 
 import sys

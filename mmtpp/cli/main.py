@@ -4,8 +4,8 @@ import argparse
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 
-from mmtpp import __version__
 from mmtpp.cli.extras import require_extras
 from mmtpp.cli.jobs import JOBS, run_named_job
 from mmtpp.core.errors import MmtppError
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="mmtpp COMMAND --help lists the options of a command",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mmtpp {__version__}")
+    parser.add_argument("--version", action="version", version=f"mmtpp {_version()}")
     parser.add_argument("command", choices=[*jobs, *tools], metavar="COMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -54,6 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command in JOBS:
         return run_named_job(options.command, options.arguments)
     return _run_tool(options.command, options.arguments)
+
+
+def _version() -> str:
+    try:
+        return version("mmtpp")
+    except PackageNotFoundError:  # run from a copy of the repository
+        return "(not installed)"
 
 
 def _as_lines(descriptions: Mapping[str, str]) -> str:

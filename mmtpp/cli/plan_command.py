@@ -1,4 +1,4 @@
-"""``python -m mmtpp plan``: settings, memory and time of a run, before a GPU is rented."""
+"""``mmtpp plan``: settings, memory and time of a run, before a GPU is rented."""
 
 import argparse
 import sys

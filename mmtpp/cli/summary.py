@@ -64,7 +64,7 @@ def next_commands(
     same_arguments = _without_model(argv)
     if job == "prepare":
         return [
-            f"python -m mmtpp inspect {shlex.quote(config.store.uri)}",
+            f"mmtpp inspect {shlex.quote(config.store.uri)}",
             f"python jobs/pretrain.py {shlex.join(argv)}",
         ]
     if job in ("pretrain", "finetune"):

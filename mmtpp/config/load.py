@@ -43,7 +43,7 @@ def parse_arguments(description: str, argv: Sequence[str] | None = None) -> Argu
     parser = argparse.ArgumentParser(
         description=description,
         epilog="A setting is taken from --set, else from the file, else from its default. "
-        "python -m mmtpp settings WORD prints settings with their help; jobs/configs has example "
+        "mmtpp settings WORD prints settings with their help; jobs/configs has example "
         "files.",
     )
     parser.add_argument("--config", metavar="FILE.toml", type=Path, help="TOML file with settings")

@@ -287,9 +287,8 @@ def _write_report(
     if chosen is not None:
         best = {key: chosen[key] for key in sweep.space}
         files |= best_files(sweep, best)
-        parent.log_metrics(
-            0, {f"best/{settings.metric[0]}": float(str(chosen[settings.metric[0]]))}
-        )
+        metric = settings.metric[0]
+        parent.log_metrics(0, {f"best/{metric}": float(str(chosen[metric]))})
         parent.set_tags({f"best.{key}": str(value) for key, value in best.items()})
     for name, content in files.items():
         write_bytes(join(uri, "report", name), content)

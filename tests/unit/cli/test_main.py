@@ -1,10 +1,10 @@
 """The ``mmtpp`` command: its help, its version and the sweep."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 
-from mmtpp import __version__
 from mmtpp.cli.jobs import JOBS
 from mmtpp.cli.main import TOOLS, main
 from tests.unit.sweep.sweeps import HEAD
@@ -22,7 +22,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"mmtpp {__version__}\n"
+    assert capsys.readouterr().out == f"mmtpp {version('mmtpp')}\n"
 
 
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
