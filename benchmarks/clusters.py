@@ -36,7 +36,7 @@ from benchmarks.measure import finish, machine, table
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ClusterError
 from mmtpp.data.prepare import prepare
-from mmtpp.runtime.machines import Need, has_autoscaler, machines, wait_for
+from mmtpp.runtime.machines import ResourceDemand, has_autoscaler, machines, wait_for_machines
 from mmtpp.storage.paths import write_bytes
 
 RESULT = Path(__file__).with_suffix(".md")
@@ -117,8 +117,8 @@ def measure(size: int, storage: str) -> dict[str, object]:
     before = len(machines_with())
     started = time.monotonic()
     for count in range(before + LOT, size + LOT, LOT):
-        needed = Need("machines", min(count, size), {"CPU": 1.0}, LABELS, "SIZES")
-        wait_for(needed, patience_s=600)
+        needed = ResourceDemand("machines", min(count, size), {"CPU": 1.0}, LABELS, "SIZES")
+        wait_for_machines(needed, patience_s=600)
     launching = time.monotonic() - started
     polls = []
     for _ in range(POLLS):

@@ -31,7 +31,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
 from mmtpp.model.full_size import full_size_config, on_meta
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.planner.memory import Option, Workload, count, memory
+from mmtpp.planner.memory import Option, Workload, count_sizes, estimate_memory
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.launch import pretrain
 from tests.qwen_vocabulary import qwen_tokenizer_json
@@ -144,8 +144,8 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
     assert [point.step for point in history].count(1) == 1, "the run restarted from step 0"
     assert sorted(losses) == list(range(1, STEPS + 1)), losses
     workload = Workload(PRESET, 16, TOKENS, RANKS)
-    planned = memory(
-        count(workload), workload, Option(3, checkpointing=True, offload=False), gpus=RANKS
+    planned = estimate_memory(
+        count_sizes(workload), workload, Option(3, checkpointing=True, offload=False), gpus=RANKS
     )
     figures = {
         "whole run with one kill, s": f"{seconds:.0f}",
@@ -158,7 +158,7 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
         ),
         "minimum of free memory on the machine, GiB": f"{watch.available_gib:.1f}",
         "planned memory of a GPU, without the runtime, GiB": (
-            f"{sum(planned.values()) - planned['runtime']:.1f}"
+            f"{planned.total + planned.host - planned.runtime:.1f}"
         ),
     }
     text = table(

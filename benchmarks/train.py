@@ -52,8 +52,8 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
-from mmtpp.train.step import LabelWeights, train_step
-from mmtpp.train.zero import deepspeed_config
+from mmtpp.train.step import LabelWeights, StepContext, train_step
+from mmtpp.train.zero import build_deepspeed_config
 
 STEPS, MICRO_BATCHES = 12, 4
 RUN_STEPS, CHECKPOINT_EVERY = 400, 150  # the demo checkpoints at the same interval
@@ -133,10 +133,25 @@ def _start_single_process_group() -> None:
 
 def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -> DeepSpeedEngine:
     """Build a new tiny model in an engine."""
-    tree = deepspeed_config(config, num_ranks=1, precision="float32", on_gpu=False)
+    deepspeed_config = build_deepspeed_config(
+        config.training,
+        config.zero,
+        config.optimizer,
+        num_ranks=1,
+        precision="float32",
+        on_gpu=False,
+    )
     model = EventModel(build_tiny(vocabulary, seed=0)).train()
     model.base.model.visual.requires_grad_(trains_vision)
-    return DeepSpeedEngine(model, config, tree, rank=0, num_ranks=1)
+    return DeepSpeedEngine(
+        model,
+        deepspeed_config,
+        training=config.training,
+        optimizer=config.optimizer,
+        precision=config.precision,
+        rank=0,
+        num_ranks=1,
+    )
 
 
 def step_times() -> tuple[list[float], list[float]]:
@@ -151,15 +166,8 @@ def step_times() -> tuple[list[float], list[float]]:
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.01)
 
     def ours(step: int, rows: list[Row]) -> None:
-        train_step(
-            engine,
-            rows,
-            batcher,
-            num_micro_batches=len(rows),
-            weigh=LabelWeights(config.training.loss_weights, config.tasks),
-            seed=0,
-            step=step,
-        )
+        label_weights = LabelWeights(config.training.loss_weights, config.tasks)
+        train_step(StepContext(engine, batcher, label_weights, len(rows), seed=0), rows, step)
 
     def plain(step: int, rows: list[Row]) -> None:
         labels = sum(len(row.label_positions()) for row in rows)
@@ -201,16 +209,14 @@ def text_only(max_tokens: int) -> float:
     _start_single_process_group()
     config = with_values(configuration(max_tokens), {"template.images": "none"})
     rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
-    weigh = LabelWeights(config.training.loss_weights, config.tasks)
+    label_weights = LabelWeights(config.training.loss_weights, config.tasks)
 
     def build_step(*, runs_tower: bool) -> Callable[[int, list[Row]], None]:
         engine = _engine(config, vocabulary, trains_vision=runs_tower)
         batcher = _batcher(vocabulary, config, blank_frame=runs_tower)
 
         def work(step: int, rows: list[Row]) -> None:
-            train_step(
-                engine, rows, batcher, num_micro_batches=len(rows), weigh=weigh, seed=0, step=step
-            )
+            train_step(StepContext(engine, batcher, label_weights, len(rows), seed=0), rows, step)
 
         return work
 

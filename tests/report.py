@@ -1,4 +1,4 @@
-"""A report of made-up forecasts, for tests that look at the page."""
+"""A report of made-up forecasts, for tests of the page."""
 
 import io
 from dataclasses import replace
@@ -10,24 +10,27 @@ from PIL import Image
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
 from mmtpp.evaluate.metrics import differences, estimate
-from mmtpp.evaluate.report.figures import make_plots
-from mmtpp.evaluate.report.report_page import Subject, as_report
-from mmtpp.evaluate.targets import TARGET_SCHEMA
+from mmtpp.evaluate.report.figures import draw_plots
+from mmtpp.evaluate.report.report_page import Subject, render_report
+from mmtpp.evaluate.targets import LEVELS, complete_targets
 
 HOSTILE = "<script>alert(1)</script>"
 NUM_EVENTS = 40
 
 
 def made_up_targets(sequences: int = 30, seed: int = 0) -> pa.Table:
-    """Exponential waits of mean 1, forecast as they are; two types, forecast right or wrong."""
+    """Targets with exponential intervals of mean 1, forecast by the true distribution.
+
+    There are two types, which are forecast right or wrong.
+    """
     rng = np.random.default_rng(seed)
     count = sequences * (NUM_EVENTS - 1)
     wait = rng.exponential(1.0, count)
     position = np.tile(np.arange(1, NUM_EVENTS), sequences)
     kind = rng.integers(0, 2, count)
-    chance = rng.uniform(0.3, 0.9, count)  # of the true type
+    chance = rng.uniform(0.3, 0.9, count)  # probability of the true type
     columns = {
-        "sequence_id": np.repeat([f"s{each:02d}" for each in range(sequences)], NUM_EVENTS - 1),
+        "sequence_id": np.repeat([f"s{number:02d}" for number in range(sequences)], NUM_EVENTS - 1),
         "position": position,
         "context": position,
         "time": wait,
@@ -39,7 +42,7 @@ def made_up_targets(sequences: int = 30, seed: int = 0) -> pa.Table:
         "greedy": np.ones(count),
         **{
             f"quantile_{round(100 * level):02d}": np.full(count, -np.log(1 - level))
-            for level in (0.05, 0.25, 0.5, 0.75, 0.95)
+            for level in LEVELS
         },
         "crps": wait * 0 + 0.5,
         "cdf": 1 - np.exp(-wait),
@@ -50,21 +53,14 @@ def made_up_targets(sequences: int = 30, seed: int = 0) -> pa.Table:
         "type_nll": -np.log(chance),
         "type_rank": np.where(chance > 0.5, 0, 1),
     }
-    table = {
-        field.name: pa.array(columns[field.name], field.type)
-        if field.name in columns
-        else pa.nulls(count, field.type)
-        for field in TARGET_SCHEMA
-    }
-    return pa.table(table, schema=TARGET_SCHEMA)
+    return complete_targets(columns, count)
 
 
 def made_up_example(targets: pa.Table, sequence_id: str, rank: str) -> Example:
-    """The events of one of its sequences; every third is compressed, every second has an image."""
-    own = targets.filter(
-        pa.array([each == sequence_id for each in targets["sequence_id"].to_pylist()])
-    )
-    intervals = np.append(0, own["interval"].to_numpy())
+    """An example of one sequence; every third event is compressed, every second has an image."""
+    is_inside = [name == sequence_id for name in targets["sequence_id"].to_pylist()]
+    inside = targets.filter(pa.array(is_inside))
+    intervals = np.append(0, inside["interval"].to_numpy())
     file = io.BytesIO()
     Image.new("RGB", (56, 56), (200, 30, 30)).save(file, format="JPEG")
     similar = np.arange(NUM_EVENTS) % 3 == 2
@@ -76,8 +72,8 @@ def made_up_example(targets: pa.Table, sequence_id: str, rank: str) -> Example:
         0,
         np.cumsum(intervals),
         intervals,
-        np.append(0, own["type"].to_numpy()).astype(np.int16),
-        tuple(f"text {each} {HOSTILE}" for each in range(NUM_EVENTS)),
+        np.append(0, inside["type"].to_numpy()).astype(np.int16),
+        tuple(f"text {number} {HOSTILE}" for number in range(NUM_EVENTS)),
         similar,
         np.where(np.arange(NUM_EVENTS) % 2 == 0, 0, NO_FRAME).astype(np.int32),
         (file.getvalue(),),
@@ -88,9 +84,9 @@ def made_up_example(targets: pa.Table, sequence_id: str, rank: str) -> Example:
 
 
 def worse_than(targets: pa.Table, seed: int = 1, *, with_types: bool = False) -> pa.Table:
-    """The same targets with worse forecasts: about half a nat, and errors of two mean waits more.
+    """The same targets with worse forecasts, by about half a nat and two mean intervals.
 
-    Types are not forecast, or half of those that were right.
+    Types are not forecast, or half of the right forecasts become wrong.
     """
     rng = np.random.default_rng(seed)
     count = len(targets)
@@ -112,20 +108,20 @@ def worse_than(targets: pa.Table, seed: int = 1, *, with_types: bool = False) ->
 
 
 def made_up_report() -> str:
-    """The page of all that."""
+    """The page of these forecasts, with two examples and one baseline."""
     targets = made_up_targets()
     other = worse_than(targets)
-    found, baseline = (
+    model, baseline = (
         estimate(table, seconds_per_unit=60.0, resamples=50) for table in (targets, other)
     )
     against = differences(targets, other, seconds_per_unit=60.0, resamples=50)
     subject = Subject(
         f"evaluate-{HOSTILE}", {"model": f"s3://bucket/{HOSTILE}"}, ("go", HOSTILE), 60.0
     )
-    plots = make_plots(targets, found, seconds_per_unit=60.0, names=subject.names())
+    plots = draw_plots(targets, model, seconds_per_unit=60.0, names=subject.names())
     examples = [made_up_example(targets, "s03", "easy"), made_up_example(targets, "s07", "hard")]
-    estimates = {"model": found, "poisson": baseline}
-    return as_report(subject, targets, estimates, plots, examples, {"poisson": against})
+    estimates = {"model": model, "poisson": baseline}
+    return render_report(subject, targets, estimates, plots, examples, {"poisson": against})
 
 
 NUM_TYPES, SINCE = 300, 1_704_067_200.0  # 2024-01-01T00:00:00 UTC
@@ -133,7 +129,7 @@ LONG = "https://records.example.org/unit/" + "maintenance-of-the-cooling-loop/" 
 
 
 def realistic_targets(seed: int = 0) -> pa.Table:
-    """Waits of days in seconds, 300 types of which few are frequent, sequences of long names."""
+    """Intervals of days in seconds, 300 types of which few are frequent, long sequence names."""
     rng = np.random.default_rng(seed)
     targets = made_up_targets(seed=seed)
     share = 1 / np.arange(1, NUM_TYPES + 1) ** 1.2
@@ -178,7 +174,7 @@ def realistic_report() -> str:
     )
     facts = {"model": f"s3://{'a-long-bucket-name/' * 8}model", "split": "test"}
     subject = Subject(f"evaluate-{LONG}", facts, names, 1.0, times_are_dates=True)
-    plots = make_plots(targets, estimates["model"], seconds_per_unit=1.0, names=subject.names())
+    plots = draw_plots(targets, estimates["model"], seconds_per_unit=1.0, names=subject.names())
     example = made_up_example(targets, f"s03/{LONG}", "easy")
     example = replace(example, times=SINCE + example.times)
-    return as_report(subject, targets, estimates, plots, [example], against)
+    return render_report(subject, targets, estimates, plots, [example], against)

@@ -26,6 +26,7 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
@@ -34,8 +35,8 @@ from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.step import LabelWeights, smoothing_of, train_step
-from mmtpp.train.zero import deepspeed_config
+from mmtpp.train.step import LabelWeights, StepContext, build_smoothing, train_step
+from mmtpp.train.zero import build_deepspeed_config
 
 CPU = torch.device("cpu")
 THREADS = 1
@@ -132,14 +133,31 @@ def train(
     if model is None:
         model = EventModel(build_tiny(vocabulary, seed=training.seed)).train()
         model.base.model.visual.requires_grad_(config.shows_images)
-    tree = deepspeed_config(config, num_ranks=1, precision="float32", on_gpu=False)
-    engine = DeepSpeedEngine(model.train(), config, tree, rank=0, num_ranks=1)
-    batcher = batcher_of(config, vocabulary)
-    weigh = LabelWeights(training.loss_weights, config.tasks)
-    smoothing = smoothing_of(
-        config,
+    deepspeed_config = build_deepspeed_config(
+        training, config.zero, config.optimizer, num_ranks=1, precision="float32", on_gpu=False
+    )
+    engine = DeepSpeedEngine(
+        model.train(),
+        deepspeed_config,
+        training=training,
+        optimizer=config.optimizer,
+        precision=config.precision,
+        rank=0,
+        num_ranks=1,
+    )
+    smoothing = build_smoothing(
+        training,
+        time_bytes=config.template.time_bytes,
         tick=interval_range(samples.settings).tick,
         byte_ids=vocabulary.token_ids().byte_ids,
+    )
+    context = StepContext(
+        engine,
+        batcher_of(config, vocabulary),
+        LabelWeights(training.loss_weights, config.tasks),
+        training.samples_per_step,
+        training.seed,
+        smoothing,
     )
     started = time.process_time()
     for step in range(training.num_steps):
@@ -151,19 +169,14 @@ def train(
             seed=training.seed,
         )
         train_step(
-            engine,
+            context,
             [
                 _with_one_target(samples.row(index), training.seed)
                 if one_target
                 else samples.row(index)
                 for index in chosen.tolist()
             ],
-            batcher,
-            num_micro_batches=training.samples_per_step,
-            weigh=weigh,
-            smoothing=smoothing,
-            seed=training.seed,
-            step=step,
+            step,
         )
     return model, time.process_time() - started
 
@@ -190,8 +203,7 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
         forecasts = forecaster(row, batcher(row))
         tables.append(
             target_table(
-                row,
-                assembled,
+                AssembledRow(row, assembled),
                 forecasts,
                 codes,
                 tick=spans.tick,

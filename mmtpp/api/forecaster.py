@@ -31,12 +31,12 @@ from mmtpp.core.window import EventTooLongError, Window, check_events, last_wind
 from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.data.store.images import load_image
-from mmtpp.evaluate.targets import writing_settings
+from mmtpp.evaluate.context import writing_settings
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import local_folder, read_file
 from mmtpp.model.loaded import LoadedModel, ModelSource
 from mmtpp.model.record import Answers, recorded_answers, recorded_settings
-from mmtpp.predict.next_event import Forecast, NextEvent, SeenEvents
+from mmtpp.predict.next_event import Forecast, NextEvent, NextEventSettings, SeenEvents
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.paths import as_uri
 
@@ -255,11 +255,13 @@ class Forecaster:
         forecast = NextEvent(
             self.loaded,
             template,
-            self.answers,
-            grid,
-            config.prediction,
-            writing_settings(config),
-            seed,
+            NextEventSettings(
+                answers=self.answers,
+                grid=grid,
+                prediction=config.prediction,
+                writing=writing_settings(config.generation),
+                seed=seed,
+            ),
         )
         return forecast(self._read_history(sequence, template, grid))
 

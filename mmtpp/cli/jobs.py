@@ -4,11 +4,13 @@
 after its settings are read, so ``--help`` and ``--dry-run`` need neither Ray nor torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from mmtpp.cli.extras import require_extras
 from mmtpp.cli.run_job import run_job
+from mmtpp.config.schema import RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +22,14 @@ class Job:
         function: Name of the function, which takes a ``RunConfig`` and returns the result.
         required: Settings without a default.
         description: Description in ``--help``, one sentence.
+        extras: Optional packages that the job needs, keys of ``extras.EXTRAS``.
     """
 
     module: str
     function: str
     required: tuple[str, ...]
     description: str
+    extras: tuple[str, ...] = ()
 
 
 JOBS = {
@@ -40,18 +44,21 @@ JOBS = {
         "pretrain",
         ("store.uri", "run.storage_uri"),
         "Train on compressed event sequences: a whole tiny model, or LoRA on a base (stage 1).",
+        ("train", "track"),
     ),
     "finetune": Job(
         "mmtpp.train.launch",
         "finetune",
         ("store.uri", "run.storage_uri"),
         "Train to forecast the time, the type and the text of the next event (stage 2).",
+        ("train", "track"),
     ),
     "evaluate": Job(
         "mmtpp.evaluate.evaluate",
         "evaluate",
         ("store.uri", "run.storage_uri", "model.path"),
         "Score a trained model on held-out sequences and compare it with baselines.",
+        ("track",),
     ),
     "predict": Job(
         "mmtpp.predict.predict",
@@ -81,7 +88,8 @@ def run_named_job(name: str, argv: Sequence[str] | None = None, *, example: str 
     """
     job = JOBS[name]
 
-    def run(config):
+    def run(config: RunConfig) -> Mapping[str, object]:
+        require_extras(job.extras, command=name)
         return getattr(import_module(job.module), job.function)(config)
 
     return run_job(example or job.description, run, name=name, required=job.required, argv=argv)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from mmtpp.cli.extras import require_extras
 from mmtpp.cli.jobs import JOBS, run_named_job
 from mmtpp.core.errors import MmtppError
 from mmtpp.runtime.logs import start_logging
@@ -20,6 +21,9 @@ TOOLS = {
     "scaling": ("mmtpp.cli.scaling_command", "fit a scaling law to the trials of a sweep"),
     "settings": ("mmtpp.cli.settings_command", "list all settings of the jobs with their help"),
 }
+
+# optional packages that a tool imports, keys of ``extras.EXTRAS``
+TOOL_EXTRAS = {"plan": ("train", "track"), "scaling": ("tune",)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +69,11 @@ def _as_lines(descriptions: Mapping[str, str]) -> str:
 
 def _run_tool(name: str, arguments: Sequence[str]) -> int:
     start_logging()
+    try:
+        require_extras(TOOL_EXTRAS.get(name, ()), command=name)
+    except MmtppError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     tool = importlib.import_module(TOOLS[name][0])
     parser = argparse.ArgumentParser(prog=f"mmtpp {name}")
     tool.add_arguments(parser)

@@ -7,93 +7,133 @@ from mmtpp.config.load import section_from_tree
 from mmtpp.config.schema import Optimizer, Precision
 from mmtpp.core.errors import ConfigError
 from mmtpp.planner.memory import (
+    COMPONENTS,
     HEADROOM,
     MASTER_BYTES,
     WEIGHT_BYTES,
     Counts,
     Option,
     Workload,
-    count,
-    memory,
+    allowed_options,
+    count_sizes,
+    estimate_memory,
+    estimate_speed,
     recommend,
-    speed,
-    total_gib,
 )
-from mmtpp.planner.memory import options as allowed
-from mmtpp.train.optimizer.states import bytes_per_parameter
-
-COMPONENTS = (
-    "weights",
-    "gathered",
-    "gradients",
-    "optimizer",
-    "activations",
-    "logits",
-    "update",
-    "runtime",
-)
+from mmtpp.train.optimizer.state_codec import bytes_per_parameter
 
 
 def add_arguments(plan: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     plan.epilog = (
         "Memory is counted on the real architecture. Speed is an estimate, peak times --mfu: "
-        "measure speed/tokens_per_s on ten steps before you rely on it."
+        "measure speed/tokens_per_s on ten steps before you rely on the estimate."
     )
-    plan.add_argument("--model", choices=["3b", "7b"], required=True, help="model.preset")
-    plan.add_argument("--gpus", type=_positive, required=True, help="training.num_workers")
+    plan.add_argument(
+        "--model", choices=["3b", "7b"], required=True, help="size of the model, model.preset"
+    )
+    plan.add_argument(
+        "--gpus", type=_positive, required=True, help="number of GPUs, training.num_workers"
+    )
     plan.add_argument("--gpu-gib", type=float, required=True, help="memory of one GPU, GiB")
     plan.add_argument(
-        "--lora-rank", type=int, default=16, help="0 trains all parameters; default %(default)s"
+        "--lora-rank",
+        type=int,
+        default=16,
+        help="rank of LoRA, lora.rank; 0 trains all parameters; default %(default)s",
     )
     plan.add_argument(
-        "--max-tokens", type=_positive, default=4096, help="window.max_tokens; default %(default)s"
+        "--max-tokens",
+        type=_positive,
+        default=4096,
+        help="tokens of a packed row, window.max_tokens; default %(default)s",
     )
     plan.add_argument(
-        "--samples-per-step", type=_positive, default=64, help="global batch; default %(default)s"
+        "--samples-per-step",
+        type=_positive,
+        default=64,
+        help="packed rows in a step, training.samples_per_step; default %(default)s",
     )
+    _add_optimizer_arguments(plan)
+    _add_speed_arguments(plan)
+
+
+def _add_optimizer_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--optimizer",
         choices=["adamw", "muon", "signsgd", "signum", "steepest"],
         default="adamw",
-        help="optimizer.name",
+        help="rule of an update, optimizer.name; default %(default)s",
     )
     plan.add_argument(
         "--states",
         choices=["float32", "bfloat16", "int8"],
         default="float32",
-        help="precision.stored_states",
+        help="type of the optimiser's states, precision.stored_states; default %(default)s",
     )
     plan.add_argument(
-        "--variance-reduction", action="store_true", help="optimizer.variance_reduction"
+        "--variance-reduction",
+        action="store_true",
+        help="compute every gradient twice, optimizer.variance_reduction",
     )
+
+
+def _add_speed_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--tflops",
         type=float,
         default=312.0,
-        help="peak of a GPU in dense bfloat16: L4 121, A100 312, H100 989; default %(default)g",
+        help="peak of one GPU in dense bfloat16: L4 121, A100 312, H100 989; default %(default)g",
     )
     plan.add_argument(
         "--mfu",
         type=float,
         default=0.35,
-        help="share of the peak that is reached; default %(default)g",
+        help="fraction of the peak that training reaches; default %(default)g",
     )
     plan.add_argument(
         "--tokens",
         type=float,
         default=0.0,
-        help="of an epoch, compressed: data/samples x --max-tokens",
+        help="tokens of an epoch after compression: data/samples x --max-tokens; prints its time",
     )
-    plan.add_argument("--usd-per-gpu-hour", type=float, default=0.0, help="price, for the cost")
+    plan.add_argument(
+        "--usd-per-gpu-hour",
+        type=float,
+        default=0.0,
+        help="price of one GPU, in USD per hour; prints the cost of an epoch",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the plan.
 
     Raises:
-        ConfigError: nothing fits.
+        ConfigError: No option fits.
     """
+    workload = _workload(options)
+    counts = count_sizes(workload)
+    lines = _memory_table(counts, workload, gpus=options.gpus, gpu_gib=options.gpu_gib)
+    sys.stdout.write("\n".join(lines) + "\n")
+    recommendation = recommend(counts, workload, gpus=options.gpus, gpu_gib=options.gpu_gib)
+    if recommendation is None:
+        raise ConfigError(
+            f"the training does not fit {options.gpus} GPUs of {options.gpu_gib:g} GiB",
+            cause="use more or larger GPUs, fewer tokens in a row, or LoRA",
+            setting=f"--max-tokens = {workload.max_tokens}, --lora-rank = {workload.lora_rank}",
+        )
+    option, _ = recommendation
+    lines = [
+        "",
+        f"recommended: {_name(option)}, the fastest that leaves a tenth of the memory free",
+        *_time_estimate(counts, workload, option, options),
+        "",
+        _toml_settings(workload, option, gpus=options.gpus),
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _workload(options: argparse.Namespace) -> Workload:
     faults: list[str] = []
     optimizer = section_from_tree(
         Optimizer,
@@ -103,7 +143,7 @@ def run(options: argparse.Namespace) -> None:
     )
     if optimizer is None:
         raise ConfigError("; ".join(faults))
-    workload = Workload(
+    return Workload(
         preset=options.model,
         lora_rank=options.lora_rank,
         max_tokens=options.max_tokens,
@@ -111,39 +151,40 @@ def run(options: argparse.Namespace) -> None:
         optimizer=optimizer,
         precision=Precision(stored_states=options.states),
     )
-    counts = count(workload)
+
+
+def _memory_table(counts: Counts, workload: Workload, *, gpus: int, gpu_gib: float) -> list[str]:
+    """Lines of a table with one row per option."""
+    trained = f"LoRA rank {workload.lora_rank}" if workload.lora_rank else "all"
     lines = [
         f"Qwen2.5-VL {workload.preset}: {counts.parameters:,} parameters, {counts.trained:,} "
-        f"trained ({'LoRA rank ' + str(workload.lora_rank) if workload.lora_rank else 'all'})",
-        f"{optimizer.name}, states in {options.states}: {_state_bytes(counts, workload):.1f} bytes "
-        "a trained parameter, its float32 weight included",
-        f"GiB on each of {options.gpus} GPUs, rows of {workload.max_tokens} tokens, bfloat16, "
+        f"trained ({trained})",
+        f"{workload.optimizer.name}, states in {workload.precision.stored_states}: "
+        f"{_state_bytes(counts, workload):.1f} bytes a trained parameter, its float32 weight "
+        "included",
+        f"GiB on each of {gpus} GPUs, rows of {workload.max_tokens} tokens, bfloat16, "
         "a frozen vision tower:",
         "",
         f"{'':28}" + "".join(f"{name:>12}" for name in (*COMPONENTS, "total", "on host")),
     ]
-    for option in allowed(workload):
-        components = memory(counts, workload, option, gpus=options.gpus)
-        cells = [components[name] for name in COMPONENTS]
-        cells += [total_gib(components), components["host"]]
-        fits = "" if total_gib(components) <= HEADROOM * options.gpu_gib else "  too large"
-        lines.append(f"{_name(option):28}" + "".join(f"{cell:12.2f}" for cell in cells) + fits)
-    sys.stdout.write("\n".join(lines) + "\n")
-    found = recommend(counts, workload, gpus=options.gpus, gpu_gib=options.gpu_gib)
-    if found is None:
-        raise ConfigError(
-            f"nothing fits {options.gpus} GPUs of {options.gpu_gib:g} GiB",
-            cause="use more or larger GPUs, fewer tokens in a row, or LoRA",
-            setting=f"--max-tokens = {workload.max_tokens}, --lora-rank = {workload.lora_rank}",
-        )
-    option = found[0]
-    estimate = speed(
+    for option in allowed_options(workload.optimizer):
+        memory = estimate_memory(counts, workload, option, gpus=gpus)
+        cells = [getattr(memory, name) for name in COMPONENTS]
+        cells += [memory.total, memory.host]
+        verdict = "" if memory.total <= HEADROOM * gpu_gib else "  too large"
+        lines.append(f"{_name(option):28}" + "".join(f"{cell:12.2f}" for cell in cells) + verdict)
+    return lines
+
+
+def _time_estimate(
+    counts: Counts, workload: Workload, option: Option, options: argparse.Namespace
+) -> list[str]:
+    """Lines with the speed, and with the time and cost of an epoch if its tokens are given."""
+    estimate = estimate_speed(
         counts, workload, option, gpus=options.gpus, tflops=options.tflops, mfu=options.mfu
     )
     step_s = workload.samples_per_step * workload.max_tokens / estimate.tokens_per_s
     lines = [
-        "",
-        f"recommended: {_name(option)}, the fastest that leaves a tenth of the memory free",
         f"estimate at {options.mfu:.0%} of {options.tflops:g} TFLOPS a GPU: "
         f"{estimate.tokens_per_s:,.0f} tokens/s, {step_s:.1f} s a step",
     ]
@@ -154,14 +195,14 @@ def run(options: argparse.Namespace) -> None:
             f"an epoch of {options.tokens:,.0f} tokens: {hours:,.1f} h"
             + (cost if options.usd_per_gpu_hour else "")
         )
-    lines += ["", _config(workload, option, gpus=options.gpus)]
-    sys.stdout.write("\n".join(lines) + "\n")
+    return lines
 
 
 def _state_bytes(counts: Counts, workload: Workload) -> float:
-    kept = counts.states * bytes_per_parameter(workload.precision.stored_states)
-    before = WEIGHT_BYTES if workload.optimizer.variance_reduction else 0
-    return MASTER_BYTES + before + kept / counts.trained
+    """Bytes per trained parameter that the optimiser keeps."""
+    state_bytes = counts.states * bytes_per_parameter(workload.precision.stored_states)
+    previous = WEIGHT_BYTES if workload.optimizer.variance_reduction else 0
+    return MASTER_BYTES + previous + state_bytes / counts.trained
 
 
 def _name(option: Option) -> str:
@@ -171,8 +212,8 @@ def _name(option: Option) -> str:
     return ", ".join(parts)
 
 
-def _config(workload: Workload, option: Option, *, gpus: int) -> str:
-    """The settings as TOML, to put into a job's file."""
+def _toml_settings(workload: Workload, option: Option, *, gpus: int) -> str:
+    """The settings as TOML, for the configuration file of a job."""
     flag = {True: "true", False: "false"}
     return "\n".join(
         [
@@ -190,7 +231,7 @@ def _config(workload: Workload, option: Option, *, gpus: int) -> str:
             f"num_workers = {gpus}",
             f"samples_per_step = {workload.samples_per_step}",
             f"activation_checkpointing = {flag[option.checkpointing]}",
-            "freeze_vision = true # its activations are not counted above",
+            "freeze_vision = true # the table does not count the tower's activations",
             "",
             "[optimizer]",
             f'name = "{workload.optimizer.name}"',
@@ -208,5 +249,5 @@ def _config(workload: Workload, option: Option, *, gpus: int) -> str:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)

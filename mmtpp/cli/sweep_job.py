@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmtpp.cli.extras import require_extras
 from mmtpp.core.errors import MmtppError
 from mmtpp.runtime.logs import start_logging
 from mmtpp.sweep.load_sweep import load_sweep
@@ -56,9 +57,9 @@ def run_sweep_job(
         if options.dry_run:
             sys.stdout.write(json.dumps({"name": sweep.name, **sweep.preview()}) + "\n")
             return 0
-        from mmtpp.sweep.run_sweep import (
-            run,  # imports Ray and MLflow, which a dry run does not need
-        )
+        require_extras(("train", "track", "tune"), command="sweep")
+        # imported here: Ray and MLflow, which a dry run does not need
+        from mmtpp.sweep.run_sweep import run
 
         result = run(sweep, resume=options.resume, retry_failed=options.retry_failed)
     except MmtppError as error:

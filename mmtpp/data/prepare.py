@@ -19,7 +19,7 @@ from mmtpp.data.settings import (
 from mmtpp.data.sources import flights, taxi
 from mmtpp.data.sources.type_codes import OTHER
 from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, split_file
@@ -54,7 +54,9 @@ def prepare(config: RunConfig) -> dict[str, object]:
     folder, file = split_file(source.uri)
     vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
     start_ray()
-    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(
+        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
+    )
     report = encode(
         EncodeSettings(
             source_kind=source.kind,

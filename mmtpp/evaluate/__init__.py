@@ -1,1 +1,1 @@
-"""Held-out events scored: likelihoods, forecasts, texts, long horizons."""
+"""Score held-out events: likelihoods, forecasts, texts and long horizons, against baselines."""

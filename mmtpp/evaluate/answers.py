@@ -1,268 +1,274 @@
-"""Questions in words about held-out sequences: answers written, and what they are worth.
+"""Questions in words about held-out sequences: written answers and their metrics.
 
-The questions of DanmakuTPP-QA have a number, one or two names or a text as answer. The true answer
-alone decides which metrics apply: no answer is left out because of the written one. Metrics whose
-names begin with ``published_`` and ``finetuned_`` are those of the benchmark's own scripts, which
-do leave answers out (``mmtpp.evaluate.published``).
+The true answer of a question of DanmakuTPP-QA is a number, one to three names, or a text. The true
+answer alone decides which metrics apply: no question is left out because of the written answer.
+Metrics whose names begin with ``published_`` and ``finetuned_`` are defined by the benchmark's own
+scripts, which do leave answers out (``mmtpp.evaluate.published``).
 """
 
 import json
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.config.schema import RunConfig
 from mmtpp.core.supervision import EveryEvent
-from mmtpp.data.samples.actors import iter_samples
-from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import assemble_settings
 from mmtpp.data.store.store_reader import Address, StoreReader
-from mmtpp.evaluate.metrics import Estimate, few_sequences, mean_estimates
-from mmtpp.evaluate.published import bare, finetuned_values, published_values
-from mmtpp.evaluate.targets import writing_settings
+from mmtpp.evaluate import metric_names as names
+from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates
+from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
+from mmtpp.evaluate.published import (
+    FINETUNED_SQUARED_ERROR,
+    finetuned_values,
+    published_values,
+    without_phrase,
+)
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
 from mmtpp.model.generation import TextWriter, WritingSettings
-from mmtpp.model.loaded import LoadedModel, ModelSource
 from mmtpp.model.next_event_scores import Forecaster
 from mmtpp.model.record import Answers
-from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.parquet import write_table
-from mmtpp.storage.paths import join, write_bytes
+from mmtpp.storage.paths import write_bytes
 
 logger = logging.getLogger(__name__)
 
 ANSWER_SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),
-        ("place", pa.int32()),  # of the question among those of the sequence, from 0
+        ("place", pa.int32()),  # index among the questions of the sequence, from 0
         ("question", pa.string()),
-        ("answer", pa.string()),  # the true one
+        ("answer", pa.string()),  # the true answer
         ("written", pa.string()),
-        ("nll", pa.float64()),  # nats, of the true answer and its end
+        ("nll", pa.float64()),  # nats of the true answer and its end token
         ("tokens", pa.int32()),
     ]
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-# the full-width ones too; "/" is part of a name: humor/meme, quote/reference
+# also full-width characters; "/" is part of a name: humor/meme, quote/reference
 _BETWEEN_ITEMS = re.compile(r"[,;\uff0c\uff1b\u3001\n]|\band\b")
 
 
-class AnswerScorer:
-    """Assembles windows with questions in words, scores the answers and writes its own.
+@dataclass(frozen=True, slots=True)
+class AnswerReport:
+    """Scores of the answers to questions in words.
 
-    Args:
-        settings: what the plan was made with; one window a sample.
-        source: of the model.
-        answers: what the model was asked in training.
-        num_bytes: of the time codes.
-        writing: how answers are written.
+    Attributes:
+        metrics: Metrics by name.
+        num_answers: Number of questions.
+        answers_uri: Table with one row for each question, ``ANSWER_SCHEMA``.
     """
 
-    def __init__(
-        self,
-        settings: AssembleSettings,
-        source: ModelSource,
-        answers: Answers,
-        num_bytes: int,
-        writing: WritingSettings,
-    ) -> None:
-        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
-        self._assembler = Assembler(settings, loaded.token_ids)
-        self._reader = StoreReader(settings.store)
+    metrics: dict[str, float]
+    num_answers: int
+    answers_uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerScorerSettings(ModelActorSettings):
+    """Settings of ``AnswerScorer``.
+
+    Attributes:
+        answers: Tasks that the model was fine-tuned to answer.
+        writing: Settings of the written answers.
+    """
+
+    answers: Answers
+    writing: WritingSettings
+
+
+class AnswerScorer(ModelActor):
+    """Scores the true answers to questions in words and writes the model's answers.
+
+    Each sample is one window.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: AnswerScorerSettings) -> None:
+        super().__init__(settings)
+        loaded, answers = self.loaded, settings.answers
+        self._reader = StoreReader(settings.assemble.store)
+        num_bytes = settings.assemble.template.time_bytes
         self._forecaster = Forecaster(
             loaded.model,
             loaded.token_ids,
             loaded.vocabulary.type_ids(answers.type_codes),
             answers.intervals.grid(num_bytes=num_bytes),
         )
-        self._write = TextWriter(loaded.model, loaded.vocabulary, writing)
-        self._image_px = settings.image_px
+        self._write = TextWriter(loaded.model, loaded.vocabulary, settings.writing)
 
-    def __call__(self, samples: pa.Table) -> pa.Table:
-        """Answer the questions of samples, ``ANSWER_SCHEMA``."""
-        assembled = self._assembler(samples)
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Answer the questions of one window, ``ANSWER_SCHEMA``."""
+        [window] = sample.windows
+        scores = self._forecaster(sample.row, self.loaded.batcher(sample.row)).qa
+        assert scores is not None
+        address = Address(window["file"], window["group"], window["row"])
+        questions = self._reader.questions(address)
         rows: list[dict[str, object]] = []
-        for index, (window,) in enumerate(samples["windows"].to_pylist()):
-            row = row_from_arrow(assembled, index, image_px=self._image_px)
-            found = self._forecaster(row, self._loaded.batcher(row)).qa
-            assert found is not None
-            questions = self._reader.questions(
-                Address(*(window[n] for n in ("file", "group", "row")))
+        for place in range(window["first_question"], window["end_question"]):
+            index = place - window["first_question"]
+            history = self.history_batch(sample.row, index, with_question=True)
+            rows.append(
+                {
+                    "sequence_id": window["sequence_id"],
+                    "place": place,
+                    "question": questions[place].question,
+                    "answer": questions[place].answer,
+                    "written": self._write(history),
+                    "nll": float(scores.nll[index]),
+                    "tokens": int(scores.num_tokens[index]),
+                }
             )
-            for place in range(window["first_question"], window["end_question"]):
-                asked = place - window["first_question"]
-                plain = row.before_question(
-                    asked, image_pad=self._loaded.token_ids.image_pad, with_question=True
-                )
-                rows.append(
-                    {
-                        "sequence_id": window["sequence_id"],
-                        "place": place,
-                        "question": questions[place].question,
-                        "answer": questions[place].answer,
-                        "written": self._write(self._loaded.batcher(plain)),
-                        "nll": float(found.nll[asked]),
-                        "tokens": int(found.num_tokens[asked]),
-                    }
-                )
         return pa.Table.from_pylist(rows, ANSWER_SCHEMA)
 
 
-def evaluate_answers(
-    config: RunConfig,
-    source: ModelSource,
-    answers: Answers,
-    manifest: Manifest,
-    vocabulary: Vocabulary,
-    run_uri: str,
-) -> tuple[dict[str, float], int, str]:
+def evaluate_answers(context: EvaluationContext) -> AnswerReport:
     """Answer every question of the held-out split.
 
     Writes ``answers.parquet`` and, with confidence intervals, ``answers.json``.
-
-    Returns:
-        Metrics by name, the number of questions, and where the table is.
     """
-    settings = assemble_settings(
-        config, manifest, split=config.evaluation.split, supervision=EveryEvent(("qa",))
+    assert context.answers is not None
+    assemble = replace(context.held_out, supervision=EveryEvent(("qa",)))
+    plan = make_plan(assemble, context.vocabulary.token_ids())
+    settings = AnswerScorerSettings(
+        assemble=assemble,
+        model=context.model,
+        answers=context.answers,
+        writing=context.writing,
     )
-    plan = make_plan(settings, vocabulary.token_ids())
-    tables = iter_samples(
-        config,
-        plan,
-        AnswerScorer,
-        (
-            settings,
-            source,
-            answers,
-            config.template.time_bytes,
-            writing_settings(config),
-        ),
-        title="evaluate: answers",
-    )
+    tables = map_samples(plan, AnswerScorer, settings, context.actors, title="evaluate: answers")
     order = [("sequence_id", "ascending"), ("place", "ascending")]
     table = pa.concat_tables(list(tables)).sort_by(order)
-    uri = join(run_uri, "answers.parquet")
+    uri = context.path("answers.parquet")
     write_table(uri, table)
-    estimates = answer_estimates(table, seed=config.training.seed)
-    tree: dict[str, object] = {name: asdict(each) for name, each in estimates.items()}
-    if note := few_sequences(len(table["sequence_id"].unique())):
+    estimates = answer_estimates(table, seed=context.seed)
+    tree: dict[str, object] = {name: asdict(estimate) for name, estimate in estimates.items()}
+    if note := few_sequences_warning(len(table["sequence_id"].unique())):
         logger.warning("%s", note)
         tree["note"] = note
-    write_bytes(join(run_uri, "answers.json"), json.dumps(tree, indent=2).encode())
-    metrics = {name: each.value for name, each in estimates.items()}
-    return metrics | plan.long_texts.figures("answers_"), len(table), uri
+    write_bytes(context.path("answers.json"), json.dumps(tree, indent=2).encode())
+    metrics = {name: estimate.value for name, estimate in estimates.items()}
+    return AnswerReport(metrics | plan.long_texts.figures("answers_"), len(table), uri)
 
 
 def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
-    """Metrics of answers, over all and, where there are several, by the file they come from.
+    """Estimate the metrics of answers: over all, and by file where the questions have several.
 
     Args:
         table: ``ANSWER_SCHEMA``, at least one row.
-        seed: of the resampling.
+        seed: Seed of the bootstrap.
 
     Returns:
-        Estimates by ``qa/metric`` and ``qa/FILE/metric``.
+        Estimates by ``qa/METRIC`` and ``qa/FILE/METRIC``.
     """
     files = [name.rpartition("#")[0] or name for name in table["sequence_id"].to_pylist()]
     values = answer_values(table)
     sequences = table["sequence_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    found = {f"qa/{name}": each for name, each in _estimates(values, sequences, seed).items()}
-    kinds = sorted(set(files))
-    if len(kinds) < 2 or len(kinds) == len(files):
-        return found
-    for kind in kinds:
-        chosen = np.array([file == kind for file in files])
-        part = {name: (top[chosen], down[chosen]) for name, (top, down) in values.items()}
-        of_kind = _estimates(part, sequences[chosen], seed)
-        found |= {f"qa/{kind}/{name}": each for name, each in of_kind.items()}
-    return found
+    estimates = {
+        names.answer_metric(name): estimate
+        for name, estimate in _estimates(values, sequences, seed).items()
+    }
+    distinct = sorted(set(files))
+    if len(distinct) < 2 or len(distinct) == len(files):
+        return estimates
+    for file in distinct:
+        is_in_file = np.array([name == file for name in files])
+        part = {name: (top[is_in_file], down[is_in_file]) for name, (top, down) in values.items()}
+        estimates |= {
+            names.answer_metric(name, file): estimate
+            for name, estimate in _estimates(part, sequences[is_in_file], seed).items()
+        }
+    return estimates
 
 
 def _estimates(
-    values: dict[str, tuple[np.ndarray, np.ndarray]], sequences: np.ndarray, seed: int
+    values: Mapping[str, Ratio], sequences: np.ndarray, seed: int
 ) -> dict[str, Estimate]:
-    found = mean_estimates(values, sequences, seed)
-    if square := found.pop("finetuned_squared_error", None):
+    estimates = mean_estimates(values, sequences, seed)
+    if square := estimates.pop(FINETUNED_SQUARED_ERROR, None):
         roots = (np.sqrt(value) for value in (square.value, square.low, square.high))
-        found["finetuned_rmse"] = Estimate(*map(float, roots))
-    return found
+        estimates[names.FINETUNED_RMSE] = Estimate(*map(float, roots))
+    return estimates
 
 
-def answer_values(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The numerator and the denominator of each metric for each question, (N,) each.
+def answer_values(table: pa.Table) -> dict[str, Ratio]:
+    """The numerator and the denominator of each metric for each question, (N,) values each.
 
-    ``exact_match``: the same words; case, outer blanks and final stops do not count. ``parsed``:
-    share of the numbers asked for that were written as one. ``accuracy_of_numbers``: the same
-    number; an answer without a number is wrong. ``mean_absolute_error`` and
-    ``mean_squared_error``: of the answers with a number; see ``parsed`` for their share.
-    ``items``: share of the true names that are among the written ones. ``published_`` and
-    ``finetuned_``: see ``mmtpp.evaluate.published``. A metric without any question is left out.
+    - ``exact_match``: the same words; case, outer blanks and final stops do not count.
+    - ``parsed``: share of the questions about a number whose written answer is a number.
+    - ``accuracy_of_numbers``: the same number; a written answer without a number is wrong.
+    - ``mean_absolute_error``, ``mean_squared_error``: errors of the written answers with a number.
+    - ``items``: share of the true names that are among the written names.
+    - ``published_``, ``finetuned_``: see ``mmtpp.evaluate.published``.
+
+    Args:
+        table: ``ANSWER_SCHEMA``.
     """
     truths, written = table["answer"].to_pylist(), table["written"].to_pylist()
-    every = np.ones(len(table))
-    scores = [text_scores(*pair) for pair in zip(truths, written, strict=True)]
-    values = {
-        "nll_nats_per_token": (table["nll"].to_numpy(), table["tokens"].to_numpy().astype(float)),
-        "exact_match": (
-            _flags([_plain(a) == _plain(b) for a, b in zip(truths, written, strict=True)]),
-            every,
-        ),
-        **{name: (np.array([each[name] for each in scores]), every) for name in TEXT_SCORES},
-    }
-    true, said = (np.array([_number(text) for text in texts]) for texts in (truths, written))
-    asked = ~np.isnan(true)
-    has = asked & ~np.isnan(said)
-    error = np.where(has, np.abs(said - true), 0.0)
-    names = [[] if asked[place] else _names(text) for place, text in enumerate(truths)]
+    ones = np.ones(len(table))
+    pairs = list(zip(truths, written, strict=True))
+    scores = [text_scores(truth, text) for truth, text in pairs]
+    is_match = [_normalise(truth) == _normalise(text) for truth, text in pairs]
+    true_number, written_number = (
+        np.array([_number(text) for text in texts]) for texts in (truths, written)
+    )
+    is_number = ~np.isnan(true_number)
+    is_parsed = is_number & ~np.isnan(written_number)
+    error = np.where(is_parsed, np.abs(written_number - true_number), 0.0)
+    true_names = [[] if is_number[place] else _names(text) for place, text in enumerate(truths)]
     shared = [
-        len({*map(_plain, wanted)} & {*map(_plain, _items(text))}) / max(1, len(wanted))
-        for wanted, text in zip(names, written, strict=True)
+        len({*map(_normalise, wanted)} & {*map(_normalise, _items(text))}) / max(1, len(wanted))
+        for wanted, text in zip(true_names, written, strict=True)
     ]
-    values |= {
-        "parsed": (has.astype(float), asked.astype(float)),
-        "accuracy_of_numbers": (_flags(has & (error == 0)), asked.astype(float)),
-        "mean_absolute_error": (error, has.astype(float)),
-        "mean_squared_error": (error**2, has.astype(float)),
-        "items": (np.array(shared), _flags([bool(wanted) for wanted in names])),
-        **published_values(truths, names, written),
-        **finetuned_values(truths, names, written),
+    num_tokens = table["tokens"].to_numpy().astype(float)
+    return {
+        names.ANSWER_NLL: (table["nll"].to_numpy(), num_tokens),
+        names.ANSWER_EXACT_MATCH: (_as_floats(is_match), ones),
+        **{name: (np.array([score[name] for score in scores]), ones) for name in TEXT_SCORES},
+        names.ANSWER_PARSED: (is_parsed.astype(float), is_number.astype(float)),
+        names.ANSWER_NUMBER_ACCURACY: (
+            _as_floats(is_parsed & (error == 0)),
+            is_number.astype(float),
+        ),
+        names.ANSWER_ABSOLUTE_ERROR: (error, is_parsed.astype(float)),
+        names.ANSWER_SQUARED_ERROR: (error**2, is_parsed.astype(float)),
+        names.ANSWER_ITEMS: (np.array(shared), _as_floats([bool(some) for some in true_names])),
+        **published_values(truths, true_names, written),
+        **finetuned_values(truths, true_names, written),
     }
-    return values
 
 
-def _flags(values: Sequence[bool] | np.ndarray) -> np.ndarray:
+def _as_floats(values: Sequence[bool] | np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)
 
 
-def _plain(text: str) -> str:
+def _normalise(text: str) -> str:
     return " ".join(text.casefold().split()).rstrip(".。")
 
 
 def _number(text: str) -> float:
-    """The number a text is, units and the scripts' phrase aside; NaN where it is none."""
-    text = bare(text)
-    found = _NUMBER.findall(text)
-    return float(found[0]) if len(found) == 1 and len(text) <= 40 else float("nan")
+    """The only number in a short text, without the scripts' phrase; NaN where there is none."""
+    text = without_phrase(text)
+    numbers = _NUMBER.findall(text)
+    return float(numbers[0]) if len(numbers) == 1 and len(text) <= 40 else float("nan")
 
 
 def _items(text: str) -> list[str]:
-    """The parts of a list in words, in order."""
-    parts = (part.strip(" []'\"") for part in _BETWEEN_ITEMS.split(bare(text)))
-    return [part for part in parts if _plain(part)]
+    """The items of a list in words, in order."""
+    parts = (part.strip(" []'\"") for part in _BETWEEN_ITEMS.split(without_phrase(text)))
+    return [part for part in parts if _normalise(part)]
 
 
 def _names(text: str) -> list[str]:
-    """The names a true answer is: one word, or two or three names of at most three words."""
+    """The names in a true answer: one word, or two or three names of at most three words."""
     items = _items(text)
-    longest = 1 if len(items) == 1 else 3
-    is_names = 1 <= len(items) <= 3 and all(len(item.split()) <= longest for item in items)
+    max_words = 1 if len(items) == 1 else 3
+    is_names = 1 <= len(items) <= 3 and all(len(item.split()) <= max_words for item in items)
     return items if is_names else []

@@ -1,36 +1,36 @@
-"""The forecasts of a fine-tuned model: every held-out event once, beside the baselines."""
+"""Forecasts of a fine-tuned model: every held-out event once, compared with baselines."""
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.config.schema import RunConfig, Tasks
+from mmtpp.config.schema import Tasks
 from mmtpp.core.errors import DataError
 from mmtpp.core.supervision import EveryEvent
 from mmtpp.core.tasks import EVENT_TASKS
-from mmtpp.data.samples.actors import iter_samples
+from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
-from mmtpp.data.settings import assemble_settings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
+from mmtpp.evaluate.context import FIRST_TIME, EvaluationContext
 from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.horizon import evaluate_horizon
-from mmtpp.evaluate.metrics import Estimate, differences, estimate, few_sequences
-from mmtpp.evaluate.report.figures import make_plots, write_figures
-from mmtpp.evaluate.report.report_page import Subject, as_report
-from mmtpp.evaluate.targets import TargetScorer, Writing, writing_settings
-from mmtpp.model.loaded import ModelSource
-from mmtpp.model.record import Answers
-from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.storage.manifest import Manifest
+from mmtpp.evaluate.metric_names import is_at_position
+from mmtpp.evaluate.metrics import Estimate, differences, estimate, few_sequences_warning
+from mmtpp.evaluate.model_actor import ModelActorSettings
+from mmtpp.evaluate.report.figures import draw_plots, write_figures
+from mmtpp.evaluate.report.report_page import Subject, render_report
+from mmtpp.evaluate.report.verdict import Estimates
+from mmtpp.evaluate.targets import TargetScorer, TargetScorerSettings, Writing
 from mmtpp.storage.parquet import write_table
-from mmtpp.storage.paths import join, write_bytes
+from mmtpp.storage.paths import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +39,15 @@ REPORT_FILE = "report.html"
 
 @dataclass(frozen=True, slots=True)
 class ForecastReport:
-    """What the forecasts are worth.
+    """Scores of the forecasts.
 
     Attributes:
-        metrics: by name; those of positions end in ``/at_BUCKET``.
-        baselines: by ``baseline/metric``.
-        num_targets: events forecast.
-        targets_uri: table with one row a target, ``targets.TARGET_SCHEMA``.
-        report_uri: the page.
-        note: a warning about the confidence intervals, or "".
+        metrics: Metrics of the model by name, also by position in the sequence.
+        baselines: Metrics by ``BASELINE/METRIC``.
+        num_targets: Number of events that were forecast.
+        targets_uri: Table with one row for each target, ``targets.TARGET_SCHEMA``.
+        report_uri: Path of the page.
+        note: Warning about the confidence intervals; None where there are enough sequences.
     """
 
     metrics: dict[str, float]
@@ -55,166 +55,216 @@ class ForecastReport:
     num_targets: int
     targets_uri: str
     report_uri: str
-    note: str
+    note: str | None
 
 
-def evaluate_forecasts(
-    config: RunConfig,
-    source: ModelSource,
-    answers: Answers,
-    manifest: Manifest,
-    vocabulary: Vocabulary,
-    run_uri: str,
-) -> ForecastReport:
+@dataclass(frozen=True, slots=True)
+class _Forecasts:
+    """Forecasts of the same targets by the model and by the baselines.
+
+    Attributes:
+        settings: Settings of the plan, and the model.
+        plan: Plan whose targets were forecast.
+        targets: Forecasts of the model, ``targets.TARGET_SCHEMA``.
+        baselines: Forecasts of each baseline, ``targets.TARGET_SCHEMA``.
+    """
+
+    settings: ModelActorSettings
+    plan: Plan
+    targets: pa.Table
+    baselines: Mapping[str, pa.Table]
+
+
+def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
     """Forecast every target of the held-out split and compare with baselines.
 
     Writes ``targets.parquet``, ``metrics.json`` with confidence intervals, ``figures`` and
     ``report.html``.
 
-    Args:
-        config: of the job.
-        source: of the model.
-        answers: what the model was asked in training.
-        manifest: of the store.
-        vocabulary: of store and model.
-        run_uri: where to write.
-
     Raises:
-        ModelError: the store has another unit or other types than the model's.
-        DataError: no event is a target.
+        ModelError: The store has another unit of time or other types than the model.
+        DataError: No event is a target.
     """
-    answers.check(manifest, where=config.store.uri)
-    grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
+    answers = context.answers
+    assert answers is not None
+    answers.check(context.manifest, where=context.store_uri)
+    type_codes = tuple(sorted({*answers.type_codes, *context.occurring_types}))
+    # a baseline may know the events before window.time_from, as the model does
+    held_out = read_histories(replace(context.held_out, time_from=FIRST_TIME), type_codes)
+    forecasts = _forecast(context, held_out, type_codes)
+    targets_uri = context.path("targets.parquet")
+    seconds, seed = context.manifest.seconds_per_unit, context.seed
+    estimates = {
+        name: estimate(table, seconds_per_unit=seconds, seed=seed)
+        for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
+    }
+    if context.settings.futures:
+        horizon = evaluate_horizon(context, held_out, type_codes)
+        estimates["model"] |= horizon.model
+        estimates["repeat"] = horizon.repeat
+    tree: dict[str, object] = {name: as_json_tree(part) for name, part in estimates.items()}
+    if note := few_sequences_warning(len(forecasts.targets["sequence_id"].unique())):
+        logger.warning("%s", note)
+        tree["note"] = note
+    write_bytes(context.path("metrics.json"), json.dumps(tree, indent=2).encode())
+    _write_report(context, forecasts, estimates)
+    metrics = finite_values(estimates.pop("model"))
+    return ForecastReport(
+        metrics={**metrics, **forecasts.plan.long_texts.figures("targets_")},
+        baselines={
+            f"{name}/{metric}": value
+            for name, part in estimates.items()
+            for metric, value in finite_values(part).items()
+            if not is_at_position(metric)
+        },
+        num_targets=len(forecasts.targets),
+        targets_uri=targets_uri,
+        report_uri=context.path(REPORT_FILE),
+        note=note,
+    )
+
+
+def _forecast(
+    context: EvaluationContext, held_out: Sequence[History], type_codes: tuple[int, ...]
+) -> _Forecasts:
+    """Forecast the targets; the baselines are fitted while the model scores.
+
+    Writes ``targets.parquet``.
+    """
+    answers = context.answers
+    assert answers is not None
+    grid = answers.intervals.grid(num_bytes=context.held_out.template.time_bytes)
     asked = Tasks(**{name: float(name in answers.tasks) for name in EVENT_TASKS})
-    settings = assemble_settings(
-        config,
-        manifest,
-        split=config.evaluation.split,
+    settings = replace(
+        context.held_out,
         supervision=EveryEvent(asked.asked, grid.first_bytes),
+        packed=True,  # short sequences share a forward pass
     )
-    settings = replace(settings, packed=True)  # short sequences share a forward pass
-    plan = make_plan(settings, vocabulary.token_ids())
-    occurring = [code for code, count in enumerate(manifest.type_counts) if count]
-    codes = sorted({*answers.type_codes, *occurring})
-    tick = manifest.tick
-    train = replace(assemble_settings(config, manifest, split="train"), time_from=-1e300)
-    known = [each for each in read_histories(train, codes) if len(each.times) > 1]
-    held_out = read_histories(replace(settings, time_from=-1e300), codes)
-    # fitted while the model scores
-    baselines_of = BaselineTasks(config, known, held_out, tick=tick, num_types=len(codes))
-    tables = iter_samples(
-        config,
-        plan,
-        TargetScorer,
-        (settings, source, codes, grid, tick, _writing(config, plan)),
-        title="evaluate: forecasts",
+    plan = make_plan(settings, context.vocabulary.token_ids())
+    training = read_histories(context.training, type_codes)
+    baseline_tasks = BaselineTasks(
+        [history for history in training if len(history.times) > 1],
+        held_out,
+        tick=context.manifest.tick,
+        num_types=len(type_codes),
+        machine_labels=context.task_labels,
     )
+    scorer = TargetScorerSettings(
+        assemble=settings,
+        model=context.model,
+        type_codes=type_codes,
+        grid=grid,
+        tick=context.manifest.tick,
+        writing=_choose_texts(context, plan),
+    )
+    targets = _forecast_targets(context, plan, scorer)
+    write_table(context.path("targets.parquet"), targets)
+    actor = ModelActorSettings(assemble=settings, model=context.model)
+    return _Forecasts(actor, plan, targets, baseline_tasks.targets(targets))
+
+
+def _forecast_targets(
+    context: EvaluationContext, plan: Plan, settings: TargetScorerSettings
+) -> pa.Table:
+    """Forecasts of the model, ``targets.TARGET_SCHEMA``, sorted by sequence and position."""
+    tables = map_samples(plan, TargetScorer, settings, context.actors, title="evaluate: forecasts")
     order = [("sequence_id", "ascending"), ("position", "ascending")]
     targets = pa.concat_tables(list(tables)).sort_by(order)
     if len(targets) == 0:
         raise DataError(
             "no event is a target",
-            where=config.store.uri,
-            setting=f"evaluation.targets_delta = {config.evaluation.targets_delta}",
+            where=context.store_uri,
+            setting=f"evaluation.targets_delta = {context.settings.targets_delta}",
         )
-    targets_uri = join(run_uri, "targets.parquet")
-    write_table(targets_uri, targets)
-    of_baselines = baselines_of.targets(targets)
-    seconds, seed = manifest.seconds_per_unit, config.training.seed
-    estimates = estimate(targets, seconds_per_unit=seconds, seed=seed)
-    baselines = {
-        name: estimate(table, seconds_per_unit=seconds, seed=seed)
-        for name, table in of_baselines.items()
-    }
-    if config.evaluation.futures:
-        of_model, of_past = evaluate_horizon(
-            config, source, answers, manifest, vocabulary, held_out, codes, run_uri
-        )
-        estimates |= of_model
-        baselines["repeat"] = of_past
-    tree: dict[str, object] = {"model": _tree(estimates)}
-    tree |= {name: _tree(each) for name, each in baselines.items()}
-    if note := few_sequences(len(targets["sequence_id"].unique())):
-        logger.warning("%s", note)
-        tree["note"] = note
-    write_bytes(join(run_uri, "metrics.json"), json.dumps(tree, indent=2).encode())
+    return targets
+
+
+def _choose_texts(context: EvaluationContext, plan: Plan) -> Writing:
+    """A share of the targets that makes about ``evaluation.written_texts`` written texts."""
+    first, end = (plan.windows[name].to_numpy() for name in ("first_scored", "end"))
+    share = min(1.0, context.settings.written_texts / max(1, int((end - first).sum())))
+    return Writing(context.writing, share, context.seed)
+
+
+def _write_report(context: EvaluationContext, forecasts: _Forecasts, estimates: Estimates) -> None:
+    """Write the figures and the page.
+
+    Args:
+        context: The evaluation.
+        forecasts: Forecasts of the model and of the baselines.
+        estimates: Metrics of ``model`` and of each baseline, times in seconds.
+    """
+    seconds, targets = context.manifest.seconds_per_unit, forecasts.targets
     against = {
-        name: differences(targets, table, seconds_per_unit=seconds, seed=seed)
-        for name, table in of_baselines.items()
+        name: differences(targets, table, seconds_per_unit=seconds, seed=context.seed)
+        for name, table in forecasts.baselines.items()
     }
-    subject = Subject(
-        run_uri.rpartition("/")[2],
+    subject = _subject(context)
+    plots = draw_plots(targets, estimates["model"], seconds_per_unit=seconds, names=subject.names())
+    write_figures(context.path("figures"), plots)
+    examples = read_examples(forecasts.settings, forecasts.plan, targets, context.actors)
+    page = render_report(subject, targets, estimates, plots, examples, against)
+    write_bytes(context.path(REPORT_FILE), page.encode("utf-8", "backslashreplace"))
+
+
+def _subject(context: EvaluationContext) -> Subject:
+    """The name and the facts of the evaluation, for the page."""
+    manifest, model = context.manifest, context.model
+    compression = context.held_out.compression
+    return Subject(
+        context.run_uri.rpartition("/")[2],
         {
-            "model": config.model.path,
-            **({"adapter": config.model.adapter} if config.model.adapter else {}),
-            "store": f"{config.store.uri}, {manifest.fingerprint[:16]}",
-            "split": f"{config.evaluation.split}, by {manifest.split_by}",
-            "compression": f"{config.compression.strategy}, Delta {config.compression.delta:g}",
+            "model": model.model_uri,
+            **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
+            "store": f"{context.store_uri}, {manifest.fingerprint[:16]}",
+            "split": f"{context.settings.split}, by {manifest.split_by}",
+            "compression": f"{compression.strategy}, Delta {compression.delta:g}",
         },
         tuple(manifest.type_names),
-        seconds,
+        manifest.seconds_per_unit,
         manifest.times_are_dates,
     )
-    plots = make_plots(targets, estimates, seconds_per_unit=seconds, names=subject.names())
-    write_figures(join(run_uri, "figures"), plots)
-    examples = read_examples(config, settings, source, plan, targets)
-    page = as_report(subject, targets, {"model": estimates, **baselines}, plots, examples, against)
-    write_bytes(join(run_uri, REPORT_FILE), page.encode("utf-8", "backslashreplace"))
-    return ForecastReport(
-        metrics={**_values(estimates), **plan.long_texts.figures("targets_")},
-        baselines={
-            f"{name}/{metric}": value
-            for name, each in baselines.items()
-            for metric, value in _values(each).items()
-            if "/at_" not in metric
-        },
-        num_targets=len(targets),
-        targets_uri=targets_uri,
-        report_uri=join(run_uri, REPORT_FILE),
-        note=note,
-    )
 
 
-def _writing(config: RunConfig, plan: Plan) -> Writing:
-    """Which texts are written: a share of the targets that comes to about the wanted number."""
-    first, end = (plan.windows[name].to_numpy() for name in ("first_scored", "end"))
-    share = min(1.0, config.evaluation.written_texts / max(1, int((end - first).sum())))
-    return Writing(writing_settings(config), share, config.training.seed)
+def read_histories(settings: AssembleSettings, type_codes: Sequence[int]) -> list[History]:
+    """Read times and types of the sequences of a split, within its time range.
 
+    A sequence that is cut in time begins with its past and ends where the split ends.
 
-def read_histories(settings: AssembleSettings, codes: list[int]) -> list[History]:
-    """Times and types of the sequences of a split, in its time range.
-
-    A sequence that is cut in time begins with its past, and ends where the split does.
+    Args:
+        settings: Settings of the split.
+        type_codes: Codes of the types that occur; ``History.types`` are indices of them.
     """
     reader = StoreReader(settings.store)
-    place_of = np.zeros(max(codes) + 1, dtype=np.int64)
-    place_of[codes] = np.arange(len(codes))
+    index_of = np.zeros(max(type_codes) + 1, dtype=np.int64)
+    index_of[list(type_codes)] = np.arange(len(type_codes))
     histories: list[History] = []
     for sequence in reader.sequences(reader.files()):
         first, last = settings.time_range.event_range(sequence.times)
         start, end = sequence.span(settings.split)
         last = min(last, end)
         if start < last and last - first > 1:
-            types, times = place_of[sequence.events.types[first:last]], sequence.times[first:last]
+            types, times = index_of[sequence.events.types[first:last]], sequence.times[first:last]
             histories.append(History(sequence.sequence_id, times, types, settings.store.tick))
     return histories
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def as_json_tree(estimates: Mapping[str, Estimate]) -> dict[str, object]:
+    """Estimates as JSON values; an infinite value becomes None.
 
-
-def _tree(estimates: dict[str, Estimate]) -> dict[str, object]:
-    # JSON has no infinity, which is the NLL of a baseline that gives an event no probability
+    JSON has no infinity, which is the NLL of a baseline that gives an event no probability.
+    """
     return {
-        name: {key: _finite(value) for key, value in asdict(each).items()}
-        for name, each in estimates.items()
+        name: {key: value if np.isfinite(value) else None for key, value in asdict(part).items()}
+        for name, part in estimates.items()
     }
 
 
-def _values(estimates: dict[str, Estimate]) -> dict[str, float]:
-    infinite = [name for name, each in estimates.items() if not np.isfinite(each.value)]
+def finite_values(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """Values of the metrics; metrics that are not finite are left out and logged."""
+    infinite = [name for name, part in estimates.items() if not np.isfinite(part.value)]
     if infinite:
-        logger.warning("not finite, and so not among the metrics: %s", ", ".join(infinite))
-    return {name: each.value for name, each in estimates.items() if name not in infinite}
+        logger.warning(
+            "these metrics are not finite and are left out of the result: %s", ", ".join(infinite)
+        )
+    return {name: part.value for name, part in estimates.items() if name not in infinite}

@@ -1,32 +1,83 @@
-"""Likelihoods of held-out events, teacher-forced: each event given the true ones before it."""
+"""Likelihoods of held-out events, each given the true events before it (teacher forcing)."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import DataError
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
-from mmtpp.data.samples.actors import iter_samples
+from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.evaluate import metric_names as names
 from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
-from mmtpp.evaluate.score import WindowScorer
-from mmtpp.model.loaded import ModelSource
-from mmtpp.storage.manifest import Manifest
+from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.score import WindowScorer, WindowScorerSettings
+from mmtpp.storage.parquet import write_table
 
 
-def score_windows(
-    config: RunConfig,
-    settings: AssembleSettings,
-    source: ModelSource,
-    manifest: Manifest,
-    plan: Plan,
-) -> pa.Table:
+@dataclass(frozen=True, slots=True)
+class LikelihoodReport:
+    """Likelihoods of the held-out events.
+
+    Attributes:
+        metrics: Metrics of the model by name.
+        baselines: Metrics of predictions that need no model, by name.
+        num_events: Number of scored events.
+        events_uri: Table with one row for each scored event.
+    """
+
+    metrics: dict[str, float]
+    baselines: dict[str, float]
+    num_events: int
+    events_uri: str
+
+
+def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
+    """Score every event of the held-out split.
+
+    Writes ``events.parquet``.
+
+    Raises:
+        DataError: No event is a target.
+    """
+    plan = make_plan(context.held_out, context.vocabulary.token_ids())
+    windows = _score_windows(context, plan)
+    events = windows.filter(pc.field("sequence_id").is_valid())
+    if len(events) == 0:
+        raise DataError(
+            "no event is a target",
+            where=context.store_uri,
+            setting=f"evaluation.targets_delta = {context.settings.targets_delta}, "
+            f"compression.delta = {context.held_out.compression.delta}",
+        )
+    statistics = training_statistics(context.training)
+    events_uri = context.path("events.parquet")
+    write_table(events_uri, events.drop_columns(["window_nll", "window_tokens", "window_events"]))
+    return LikelihoodReport(
+        metrics={
+            **loss_metrics(windows),
+            **event_metrics(events, context.manifest.seconds_per_unit),
+            **plan.long_texts.figures(),
+        },
+        baselines=baseline_metrics(events, statistics),
+        num_events=len(events),
+        events_uri=events_uri,
+    )
+
+
+def _score_windows(context: EvaluationContext, plan: Plan) -> pa.Table:
     """Score all windows of a plan, ``score.EVENT_SCHEMA``, sorted by sequence and time."""
-    codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    tables = iter_samples(
-        config, plan, WindowScorer, (settings, source, codes), title="evaluate: likelihoods"
+    settings = WindowScorerSettings(
+        assemble=context.held_out, model=context.model, type_codes=context.occurring_types
+    )
+    tables = map_samples(
+        plan, WindowScorer, settings, context.actors, title="evaluate: likelihoods"
     )
     return pa.concat_tables(list(tables)).sort_by(
         [("sequence_id", "ascending"), ("time", "ascending")]
@@ -34,7 +85,7 @@ def score_windows(
 
 
 def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
-    """Counts of intervals and types over the training split and time range of ``settings``."""
+    """Count intervals and types over the training split and the time range of ``settings``."""
     reader = StoreReader(settings.store)
     statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
@@ -42,64 +93,70 @@ def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
         start, end = sequence.span("train")
         last = min(last, end)
         if start < end and last - first > 1:
-            scored = sequence.events.slice(first + 1, last)
-            statistics.add(scored.intervals, scored.types)
+            counted = sequence.events.slice(first + 1, last)
+            statistics.add(counted.intervals, counted.types)
     return statistics
 
 
 def loss_metrics(windows: pa.Table) -> dict[str, float]:
-    """Losses per token over all windows, by modality, and the perplexities.
+    """Losses per token over all windows, in total and by modality, and the perplexity.
 
-    A perplexity counts what tells of events alone: bytes of times, types and texts. Image tokens
-    are no labels, and the template's own tokens, which any model soon knows, would make a longer
-    template look better. Per event it compares templates and compressions that write an event in
-    different numbers of tokens: the events are those the windows predict, compressed or not.
+    The perplexity counts only tokens that carry information about events: bytes of times and types,
+    and texts. Image tokens are no labels. The template's own tokens are left out because any model
+    soon predicts them, so a longer template would look better. The losses per event compare
+    templates and compressions that write an event in different numbers of tokens; their events are
+    all events that the windows predict, compressed or not.
+
+    Args:
+        windows: ``score.EVENT_SCHEMA``.
     """
     nll = np.array(windows["window_nll"].drop_null().to_pylist()).sum(axis=0)
     tokens = np.array(windows["window_tokens"].drop_null().to_pylist()).sum(axis=0)
     num_events = float(np.sum(windows["window_events"].drop_null().to_numpy()))
     content = [Modality.TIME, Modality.TYPE, Modality.TEXT]
-    metrics = LossSums(nll, tokens).per_token("test")
-    metrics["test/nll_nats_per_event"] = float(nll.sum() / num_events)
-    metrics["test/content_nll_nats_per_event"] = float(nll[content].sum() / num_events)
-    metrics["test/perplexity_per_token"] = float(np.exp(nll[content].sum() / tokens[content].sum()))
-    return metrics
+    content_nll = nll[content].sum()
+    return {
+        **LossSums(nll, tokens).per_token(names.LOSS_PREFIX),
+        names.WINDOW_NLL: float(nll.sum() / num_events),
+        names.CONTENT_NLL: float(content_nll / num_events),
+        names.PERPLEXITY: float(np.exp(content_nll / tokens[content].sum())),
+    }
 
 
-def summarize(events: pa.Table, seconds_per_unit: float) -> dict[str, float]:
-    """Headline metrics of a table of scored events.
+def event_metrics(events: pa.Table, seconds_per_unit: float) -> dict[str, float]:
+    """Means over scored events.
+
+    The standard errors of the interval's NLL and of the accuracy treat events as independent.
 
     Args:
         events: ``score.EVENT_SCHEMA``.
-        seconds_per_unit: to report intervals in seconds.
-
-    Returns:
-        Means with the standard errors of the interval NLL and the accuracy (events taken as
-        independent).
+        seconds_per_unit: Seconds in one unit of the source's times.
     """
     interval_nll = events["interval_code_nll"].to_numpy()
-    right = events["joint_predicted_type"].to_numpy() == events["type"].to_numpy()
+    is_right = events["joint_predicted_type"].to_numpy() == events["type"].to_numpy()
     count = len(events)
+    mean_interval = events["interval"].to_numpy().mean()
     return {
-        "interval_nll_nats_per_event": float(interval_nll.mean()),
-        "interval_nll_standard_error": float(interval_nll.std() / np.sqrt(count)),
-        "type_accuracy": float(right.mean()),
-        "type_accuracy_standard_error": float(right.std() / np.sqrt(count)),
-        "type_nll_nats_per_event": float(events["joint_type_nll"].to_numpy().mean()),
-        "text_nll_nats_per_event": float(events["text_nll"].to_numpy().mean()),
-        "mean_interval_s": float(events["interval"].to_numpy().mean() * seconds_per_unit),
+        names.EVENT_INTERVAL_NLL: float(interval_nll.mean()),
+        names.EVENT_INTERVAL_NLL_ERROR: float(interval_nll.std() / np.sqrt(count)),
+        names.EVENT_TYPE_ACCURACY: float(is_right.mean()),
+        names.EVENT_TYPE_ACCURACY_ERROR: float(is_right.std() / np.sqrt(count)),
+        names.EVENT_TYPE_NLL: float(events["joint_type_nll"].to_numpy().mean()),
+        names.EVENT_TEXT_NLL: float(events["text_nll"].to_numpy().mean()),
+        names.EVENT_MEAN_INTERVAL: float(mean_interval * seconds_per_unit),
     }
 
 
 def baseline_metrics(events: pa.Table, statistics: TrainingStatistics) -> dict[str, float]:
-    """The same measures for predictions that need no model, on the same events."""
+    """The same metrics for predictions that need no model, on the same events."""
     types = events["type"].to_numpy()
-    marginal = statistics.marginal.nll(events["interval"].to_numpy())
-    frequent = int(statistics.type_counts.argmax())
+    interval_nll = statistics.marginal.nll(events["interval"].to_numpy())
+    order_names = int(statistics.type_counts.argmax())
     frequencies = (statistics.type_counts + 1 / 256) / (statistics.num_events + 1)
+    is_last = types == events["previous_type"].to_numpy()
     return {
-        "interval_nll_nats_per_event": float(marginal.mean()),
-        "type_accuracy_most_frequent": float((types == frequent).mean()),
-        "type_accuracy_last": float((types == events["previous_type"].to_numpy()).mean()),
-        "type_nll_nats_per_event": float(-np.log(frequencies[types]).mean()),
+        names.EVENT_INTERVAL_NLL: float(interval_nll.mean()),
+        names.EVENT_TYPE_ACCURACY_MOST_FREQUENT: float((types == order_names).mean()),
+        names.EVENT_TYPE_ACCURACY_LAST: float(is_last.mean()),
+        names.EVENT_TYPE_NLL: float(-np.log(frequencies[types]).mean()),
     }

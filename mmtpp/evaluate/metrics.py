@@ -1,29 +1,34 @@
-"""Metrics of forecasts: sums over targets, so that every target counts and intervals are cheap.
+"""Metrics of forecasts, computed from sums over targets.
 
-Every metric is a function of sums over the targets. The sums are made once for each sequence;
-confidence intervals draw sequences with replacement, because events of one sequence are not
-independent. Every target counts; a metric that is infinite for one of them is infinite.
+Every metric is a function of sums over the targets. The sums are computed once for each sequence.
+Confidence intervals draw sequences with replacement, because events of one sequence are not
+independent. Every target counts; a metric that is infinite for one target is infinite.
 
 Axes: N targets, S sequences, M sums, R resamples, K types.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.evaluate import metric_names as names
 from mmtpp.evaluate.text_metrics import TEXT_SCORES
 
 BUCKETS = {"1-50": (1, 50), "50-200": (50, 200), "200-500": (200, 500), "over_500": (500, 2**31)}
-"""Positions in the sequence, the first included, the last not: long range is visible apart."""
+"""First position and end of each bucket of positions in the sequence, so that forecasts far into a
+sequence are visible on their own."""
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 ENOUGH_SEQUENCES = 20
-"""Bootstrap intervals over fewer sequences are too narrow: see ``few_sequences``."""
+"""Bootstrap intervals over fewer sequences are too narrow: see ``few_sequences_warning``."""
 DRAWN_AT_ONCE = 10**7  # numbers
 FloatArray = NDArray[np.float64]
+Ratio = tuple[FloatArray, FloatArray]
+"""(N,) numerators and (N,) denominators of a metric that is a ratio of sums."""
+Sums = Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +36,8 @@ class Estimate:
     """A metric and its bootstrap interval.
 
     Attributes:
-        value: over all targets.
-        low, high: of the 95 % interval over sequences.
+        value: Value over all targets.
+        low, high: Ends of the 95 % interval over sequences.
     """
 
     value: float
@@ -40,23 +45,22 @@ class Estimate:
     high: float
 
 
-def few_sequences(num_sequences: int) -> str:
-    """A warning about intervals over fewer than ``ENOUGH_SEQUENCES`` sequences, otherwise "".
+def few_sequences_warning(num_sequences: int) -> str | None:
+    """A warning about intervals over fewer than ``ENOUGH_SEQUENCES`` sequences, otherwise None.
 
-    The coverage in it is simulated in `tests/unit/evaluate/test_metrics.py`: sequences whose
-    errors are
-    exponentially distributed, resampled as here.
+    The coverage in the warning is simulated in `tests/unit/evaluate/test_metrics.py`, for sequences
+    whose errors are exponentially distributed.
     """
     if num_sequences >= ENOUGH_SEQUENCES:
-        return ""
+        return None
     return (
-        f"{num_sequences} held-out sequences are few: with 10, a 95 % interval over sequences "
-        f"holds the true value in about 85 % of cases only; hold out at least {ENOUGH_SEQUENCES}"
+        f"{num_sequences} held-out sequences are few: with 10 sequences, a 95 % interval contains "
+        f"the true value in about 85 % of cases only; hold out at least {ENOUGH_SEQUENCES}"
     )
 
 
 def target_values(targets: pa.Table) -> dict[str, FloatArray]:
-    """What is summed over targets: (N,) each, by name.
+    """Values that are summed over targets, (N,) each, by name.
 
     Args:
         targets: ``targets.TARGET_SCHEMA``, or a part of its columns.
@@ -68,36 +72,8 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
     def has(name: str) -> bool:
         return name in targets.column_names and targets[name].null_count < len(targets)
 
-    values = {"targets": np.ones(len(targets))}
-    interval = column("interval")
-    if has("mean"):
-        values |= {
-            "squared_error": (column("mean") - interval) ** 2,
-            "squared_error_median": (column("quantile_50") - interval) ** 2,
-            "absolute_error": np.abs(column("quantile_50") - interval),
-            "absolute_error_mean": np.abs(column("mean") - interval),
-            "crps": column("crps"),
-        }
-    if has("time_nll"):
-        lows = {50: "quantile_25", 90: "quantile_05"}
-        highs = {50: "quantile_75", 90: "quantile_95"}
-        values |= {
-            # without a clock simultaneous events have no density and no share in the mean
-            "dense": (~np.isnan(column("time_nll"))).astype(np.float64),
-            "time_nll": np.nan_to_num(column("time_nll"), posinf=np.inf),
-            "outside": column("outside"),
-            **{
-                f"covered_{share}": (
-                    (column(lows[share]) <= interval) & (interval <= column(highs[share]))
-                ).astype(np.float64)
-                for share in (50, 90)
-            },
-        }
-    if has("code_nll"):
-        values["code_nll"] = column("code_nll")
-    if has("greedy"):
-        values["squared_error_greedy"] = (column("greedy") - interval) ** 2
-        values["absolute_error_greedy"] = np.abs(column("greedy") - interval)
+    # the order of the values decides the order of floating-point sums
+    values = {"targets": np.ones(len(targets))} | _time_values(column, has)
     true = column("type")
     for prefix in ("", "joint_"):
         if has(f"{prefix}predicted_type"):
@@ -116,7 +92,41 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
     return values
 
 
-Sums = Mapping[str, FloatArray]
+def _time_values(
+    column: Callable[[str], FloatArray], has: Callable[[str], bool]
+) -> dict[str, FloatArray]:
+    """Values of interval forecasts that are summed over targets."""
+    values: dict[str, FloatArray] = {}
+    interval = column("interval")
+    if has("mean"):
+        values |= {
+            "squared_error": (column("mean") - interval) ** 2,
+            "squared_error_median": (column("quantile_50") - interval) ** 2,
+            "absolute_error": np.abs(column("quantile_50") - interval),
+            "absolute_error_mean": np.abs(column("mean") - interval),
+            "crps": column("crps"),
+        }
+    if has("time_nll"):
+        lows = {50: "quantile_25", 90: "quantile_05"}
+        highs = {50: "quantile_75", 90: "quantile_95"}
+        values |= {
+            # without a clock, simultaneous events have no density and no share in the mean
+            "dense": (~np.isnan(column("time_nll"))).astype(np.float64),
+            "time_nll": np.nan_to_num(column("time_nll"), posinf=np.inf),
+            "outside": column("outside"),
+            **{
+                f"covered_{share}": (
+                    (column(lows[share]) <= interval) & (interval <= column(highs[share]))
+                ).astype(np.float64)
+                for share in (50, 90)
+            },
+        }
+    if has("code_nll"):
+        values["code_nll"] = column("code_nll")
+    if has("greedy"):
+        values["squared_error_greedy"] = (column("greedy") - interval) ** 2
+        values["absolute_error_greedy"] = np.abs(column("greedy") - interval)
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,55 +134,56 @@ class _Metric:
     """How a metric follows from sums over targets of any shape.
 
     Attributes:
-        of: the sum it is of, without which it is left out.
-        to: the sum it is divided by.
-        is_root: the square root of that.
-        is_time: in the source's unit, to be converted to seconds.
+        numerator: Name of the sum in the numerator; without this sum the metric is left out.
+        denominator: Name of the sum in the denominator.
+        is_root: Whether the metric is the square root of the ratio.
+        is_time: Whether the metric is in the source's unit and is converted to seconds.
     """
 
-    of: str
-    to: str = "targets"
+    numerator: str
+    denominator: str = "targets"
     is_root: bool = False
     is_time: bool = False
 
     def __call__(self, sums: Sums, seconds_per_unit: float) -> FloatArray:
-        with np.errstate(invalid="ignore"):  # a resample without any written text is left out
-            mean = np.divide(sums[self.of], sums[self.to])
+        with np.errstate(invalid="ignore"):  # undefined for a resample without any written text
+            mean = np.divide(sums[self.numerator], sums[self.denominator])
         return (np.sqrt(mean) if self.is_root else mean) * (seconds_per_unit if self.is_time else 1)
 
 
 METRICS = {
-    "time/rmse_s": _Metric("squared_error", is_root=True, is_time=True),
-    "time/rmse_of_median_s": _Metric("squared_error_median", is_root=True, is_time=True),
-    "time/rmse_of_greedy_s": _Metric("squared_error_greedy", is_root=True, is_time=True),
-    "time/mae_s": _Metric("absolute_error", is_time=True),
-    "time/mae_of_mean_s": _Metric("absolute_error_mean", is_time=True),
-    "time/mae_of_greedy_s": _Metric("absolute_error_greedy", is_time=True),
-    "time/crps_s": _Metric("crps", is_time=True),
-    "time/nll_nats_per_event": _Metric("time_nll", "dense"),
-    "time/code_nll_nats_per_event": _Metric("code_nll"),
-    "time/coverage_50": _Metric("covered_50"),
-    "time/coverage_90": _Metric("covered_90"),
-    "time/probability_off_grid": _Metric("outside"),
-    "type/accuracy": _Metric("right"),
-    "type/top3_accuracy": _Metric("top3"),
-    "type/nll_nats_per_event": _Metric("type_nll"),
-    "joint/type_accuracy": _Metric("joint_right"),
-    "joint/type_nll_nats_per_event": _Metric("joint_type_nll"),
-    "text/nll_nats_per_event": _Metric("text_nll"),
-    "text/nll_nats_per_token": _Metric("text_nll", "text_tokens"),
-    **{f"text/{name}": _Metric(name, "written") for name in TEXT_SCORES},
+    names.TIME_RMSE: _Metric("squared_error", is_root=True, is_time=True),
+    names.TIME_RMSE_OF_MEDIAN: _Metric("squared_error_median", is_root=True, is_time=True),
+    names.TIME_RMSE_OF_GREEDY: _Metric("squared_error_greedy", is_root=True, is_time=True),
+    names.TIME_MAE: _Metric("absolute_error", is_time=True),
+    names.TIME_MAE_OF_MEAN: _Metric("absolute_error_mean", is_time=True),
+    names.TIME_MAE_OF_GREEDY: _Metric("absolute_error_greedy", is_time=True),
+    names.TIME_CRPS: _Metric("crps", is_time=True),
+    names.TIME_NLL: _Metric("time_nll", "dense"),
+    names.TIME_CODE_NLL: _Metric("code_nll"),
+    names.TIME_COVERAGE_50: _Metric("covered_50"),
+    names.TIME_COVERAGE_90: _Metric("covered_90"),
+    names.TIME_OFF_GRID: _Metric("outside"),
+    names.TYPE_ACCURACY: _Metric("right"),
+    names.TYPE_TOP3_ACCURACY: _Metric("top3"),
+    names.TYPE_NLL: _Metric("type_nll"),
+    names.JOINT_TYPE_ACCURACY: _Metric("joint_right"),
+    names.JOINT_TYPE_NLL: _Metric("joint_type_nll"),
+    names.TEXT_NLL: _Metric("text_nll"),
+    names.TEXT_TOKEN_NLL: _Metric("text_nll", "text_tokens"),
+    names.TEXT_ROUGE_L: _Metric("rouge_l", "written"),
+    names.TEXT_BLEU: _Metric("bleu", "written"),
+    names.TEXT_CHRF: _Metric("chrf", "written"),
 }
-MACRO_F1 = "type/macro_f1"
-JOINT = "joint/nll_nats_per_event"  # of time and type together
+_JOINT_NLL = _Metric("joint_nll", "dense")
 
 
 def _macro_f1(hits: FloatArray, marks: FloatArray) -> FloatArray:
-    """Mean F1 over the types that are true or predicted at least once.
+    """Mean F1 score over the types that are true or predicted at least once.
 
     Args:
-        hits: (..., K) how often a type was predicted rightly.
-        marks: (..., K) how often it was true and how often predicted, together.
+        hits: (..., K) number of right predictions of each type.
+        marks: (..., K) number of events of each type plus the number of its predictions.
     """
     f1 = np.divide(2 * hits, marks, out=np.zeros_like(hits), where=marks > 0)
     return f1.sum(axis=-1) / np.maximum((marks > 0).sum(axis=-1), 1)
@@ -182,98 +193,107 @@ def _type_sums(
     targets: pa.Table, sequence: NDArray[np.int64], num_sequences: int
 ) -> tuple[FloatArray, FloatArray]:
     """(S, K) hits and marks of ``_macro_f1``, by sequence."""
-    both = [targets[name].to_numpy() for name in ("type", "predicted_type")]
-    codes, place = np.unique(np.concatenate(both), return_inverse=True)
-    true, predicted = np.split(place, 2)
+    columns = [targets[name].to_numpy() for name in ("type", "predicted_type")]
+    codes, index = np.unique(np.concatenate(columns), return_inverse=True)
+    true, predicted = np.split(index, 2)
 
-    def count(types: NDArray[np.int64], of: NDArray[np.int64]) -> FloatArray:
-        cells = np.bincount(of * len(codes) + types, minlength=num_sequences * len(codes))
+    def count(types: NDArray[np.int64], owner: NDArray[np.int64]) -> FloatArray:
+        cells = np.bincount(owner * len(codes) + types, minlength=num_sequences * len(codes))
         return cells.reshape(num_sequences, len(codes)).astype(np.float64)
 
-    right = true == predicted
-    return count(true[right], sequence[right]), count(true, sequence) + count(predicted, sequence)
+    is_right = true == predicted
+    hits = count(true[is_right], sequence[is_right])
+    return hits, count(true, sequence) + count(predicted, sequence)
 
 
 def estimate(
     targets: pa.Table, *, seconds_per_unit: float, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Estimate]:
-    """Every metric that the targets allow, with its confidence interval.
+    """Estimate every metric that the targets allow, with its confidence interval.
 
     Args:
-        targets: at least one; see ``target_values``.
-        seconds_per_unit: of the source's time unit.
-        seed: of the resampling.
-        resamples: of the sequences.
+        targets: ``targets.TARGET_SCHEMA`` or a part of its columns; at least one row.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples of the sequences.
 
     Returns:
         Estimates by metric; those of positions are named ``METRIC/at_BUCKET``.
     """
-    names = targets["sequence_id"].combine_chunks().dictionary_encode()
-    sequence = names.indices.to_numpy().astype(np.int64)
+    sequence_ids = targets["sequence_id"].combine_chunks().dictionary_encode()
+    sequence = sequence_ids.indices.to_numpy().astype(np.int64)
     position = targets["position"].to_numpy()
-    draws = _Draws(len(names.dictionary), resamples, seed)
-    estimates = _of_part(targets, sequence, draws, seconds_per_unit)
-    for bucket, (first, last) in BUCKETS.items():
-        inside = (position >= first) & (position < last)
+    draws = _Draws(len(sequence_ids.dictionary), resamples, seed)
+    estimates = _estimate_part(targets, sequence, draws, seconds_per_unit)
+    for bucket, (first, end) in BUCKETS.items():
+        inside = (position >= first) & (position < end)
         if inside.any():
             part = targets.filter(pa.array(inside))
-            found = _of_part(part, sequence[inside], draws, seconds_per_unit)
-            estimates |= {f"{name}/at_{bucket}": each for name, each in found.items()}
+            of_bucket = _estimate_part(part, sequence[inside], draws, seconds_per_unit)
+            estimates |= {names.at_position(name, bucket): of_bucket[name] for name in of_bucket}
     return estimates
 
 
 def mean_estimates(
-    values: Mapping[str, tuple[FloatArray, FloatArray]],
+    values: Mapping[str, Ratio],
     sequence: NDArray[np.integer],
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Estimate]:
-    """Ratios of sums with confidence intervals; what is undefined is left out.
+    """Estimate ratios of sums with confidence intervals; undefined ratios are left out.
 
     Args:
-        values: (N,) numerators and denominators by metric.
-        sequence: (N,) from 0, which sequence each belongs to.
-        seed: of the resampling.
-        resamples: of the sequences.
+        values: Numerators and denominators by metric.
+        sequence: (N,) index of the sequence of each value, from 0.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples of the sequences.
     """
-    _, place = np.unique(sequence, return_inverse=True)
-    draws = _Draws(int(place.max()) + 1, resamples, seed)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    found: dict[str, Estimate] = {}
-    for name, pair in values.items():
-        sums = np.stack([np.bincount(place, part, draws.num_sequences) for part in pair], axis=1)
+    _, owner = np.unique(sequence, return_inverse=True)
+    draws = _Draws(int(owner.max()) + 1, resamples, seed)
+    estimates: dict[str, Estimate] = {}
+    for name, ratio in values.items():
+        sums = np.stack([np.bincount(owner, part, draws.num_sequences) for part in ratio], axis=1)
         above, below = sums.sum(axis=0)
         if below > 0:
             drawn = draws.sums(sums.astype(np.float64))
             drawn = drawn[drawn[:, 1] > 0]
-            low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [tail, 100 - tail])
-            found[name] = Estimate(float(above / below), float(low), float(high))
-    return found
+            interval = percentile_interval(drawn[:, 0] / drawn[:, 1])
+            estimates[name] = Estimate(float(above / below), *interval)
+    return estimates
+
+
+def percentile_interval(drawn: FloatArray) -> tuple[float, float]:
+    """Ends of the 95 % interval of values that were computed from resamples; at least one."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
-    """Resamples of sequences, drawn again whenever they are needed: they may be too many to keep.
+    """Resamples of the sequences.
+
+    They may be too many to keep in memory, so they are drawn again for each use.
 
     Attributes:
-        num_sequences: S.
-        resamples: R.
-        seed: of the draws.
+        num_sequences: Number of sequences, S.
+        resamples: Number of resamples, R.
+        seed: Seed of the draws.
     """
 
     num_sequences: int
     resamples: int
     seed: int
 
-    def sums(self, of_sequences: FloatArray) -> FloatArray:
-        """(R, M) sums over the drawn sequences of (S, M)."""
+    def sums(self, by_sequence: FloatArray) -> FloatArray:
+        """(R, M) sums over the drawn sequences of (S, M) sums by sequence."""
         rng = np.random.default_rng(self.seed)
         chances = np.full(self.num_sequences, 1 / self.num_sequences)
         size = max(1, DRAWN_AT_ONCE // self.num_sequences)
         parts = []
         for start in range(0, self.resamples, size):
             count = min(size, self.resamples - start)
-            parts.append(rng.multinomial(self.num_sequences, chances, size=count) @ of_sequences)
+            parts.append(rng.multinomial(self.num_sequences, chances, size=count) @ by_sequence)
         return np.concatenate(parts)
 
 
@@ -285,81 +305,79 @@ def differences(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Estimate]:
-    """Metrics of one forecaster less those of another, for the same targets.
+    """Subtract the metrics of one forecaster from those of another, for the same targets.
 
-    The intervals are of paired resamples: each draws the same sequences for both forecasters, so
-    that what makes a sequence hard for both does not widen them.
+    The intervals are of paired resamples: each resample draws the same sequences for both
+    forecasters, so a sequence that is hard for both does not widen them.
 
     Args:
-        targets: ``targets.TARGET_SCHEMA`` of the first, at least one row.
-        other: The same targets, in any order of rows, with the forecasts of the second.
+        targets: ``targets.TARGET_SCHEMA`` of the first forecaster, at least one row.
+        other: The same targets, in any order of rows, with the forecasts of the second forecaster.
         seconds_per_unit: Seconds in one unit of the source's times.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
 
     Returns:
-        Differences by metric, of the metrics that both have.
+        Differences by metric, for the metrics of both forecasters.
 
     Raises:
-        ValueError: the two tables are not of the same sequences.
+        ValueError: The two tables have different sequences.
     """
     both = []
     for table in (targets, other):
-        names, sequence = np.unique(
+        sequence_ids, sequence = np.unique(
             table["sequence_id"].to_numpy(zero_copy_only=False), return_inverse=True
         )
-        draws = _Draws(len(names), resamples, seed)
-        both.append((names, _with_draws(table, sequence, draws, seconds_per_unit)))
-    (names, first), (other_names, second) = both
-    if names.tolist() != other_names.tolist():
+        draws = _Draws(len(sequence_ids), resamples, seed)
+        both.append((sequence_ids, _with_resamples(table, sequence, draws, seconds_per_unit)))
+    (first_ids, first), (second_ids, second) = both
+    if first_ids.tolist() != second_ids.tolist():
         raise ValueError("forecasts of different sequences cannot be compared")
     with np.errstate(invalid="ignore"):
         return {
-            name: _interval(first[name][0] - second[name][0], first[name][1] - second[name][1])
+            name: _as_estimate(first[name][0] - second[name][0], first[name][1] - second[name][1])
             for name in first
             if name in second
         }
 
 
-def _of_part(
+def _estimate_part(
     targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
 ) -> dict[str, Estimate]:
-    found = _with_draws(targets, sequence, draws, seconds_per_unit)
-    return {name: _interval(*pair) for name, pair in found.items()}
+    values = _with_resamples(targets, sequence, draws, seconds_per_unit)
+    return {name: _as_estimate(value, drawn) for name, (value, drawn) in values.items()}
 
 
-def _interval(value: FloatArray, drawn: FloatArray) -> Estimate:
-    """A value with the interval of its resamples; resamples that are undefined are left out."""
-    tail = 100 * (1 - CONFIDENCE) / 2
+def _as_estimate(value: FloatArray, drawn: FloatArray) -> Estimate:
+    """A value with the interval of its resamples; undefined resamples are left out."""
     drawn = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(drawn, [tail, 100 - tail]) if len(drawn) else (np.nan, np.nan)
+    low, high = percentile_interval(drawn) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(value), float(low), float(high))
 
 
-def _with_draws(
+def _with_resamples(
     targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Each metric of all targets, and (R,) of the resamples."""
+    """Each metric over all targets, and its (R,) values over the resamples."""
     values = target_values(targets)
     size = draws.num_sequences
     sums = np.stack(
-        [np.bincount(sequence, each, minlength=size).astype(np.float64) for each in values.values()]
+        [np.bincount(sequence, part, minlength=size).astype(np.float64) for part in values.values()]
     )
     resampled = draws.sums(sums.T)
-    whole = dict(zip(values, sums.sum(axis=1), strict=True))
-    there = resampled[:, list(values).index("targets")] > 0
-    drawn = dict(zip(values, resampled[there].T, strict=True))
-    found = {
-        name: (metric(whole, seconds_per_unit), metric(drawn, seconds_per_unit))
+    total = dict(zip(values, sums.sum(axis=1), strict=True))
+    has_targets = resampled[:, list(values).index("targets")] > 0
+    drawn = dict(zip(values, resampled[has_targets].T, strict=True))
+    metrics = {
+        name: (metric(total, seconds_per_unit), metric(drawn, seconds_per_unit))
         for name, metric in METRICS.items()
-        if metric.of in values
+        if metric.numerator in values
     }
     if "right" in values:
         hits, marks = _type_sums(targets, sequence, size)
-        f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[there]
-        found[MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
+        f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[has_targets]
+        metrics[names.TYPE_MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
     if "joint_nll" in values:
-        joint = _Metric("joint_nll", "dense")
-        found[JOINT] = (joint(whole, 1.0), joint(drawn, 1.0))
-    # undefined where no target counts
-    return {name: pair for name, pair in found.items() if not np.isnan(pair[0])}
+        metrics[names.JOINT_NLL] = (_JOINT_NLL(total, 1.0), _JOINT_NLL(drawn, 1.0))
+    # a metric without any target that counts is undefined
+    return {name: pair for name, pair in metrics.items() if not np.isnan(pair[0])}

@@ -1,4 +1,6 @@
-"""Scoring held-out windows with a trained model: a Ray Data actor, on a GPU when there is one."""
+"""Score held-out windows with a trained model: a Ray Data actor, on a GPU where there is one."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -6,16 +8,13 @@ import torch
 
 from mmtpp.core.event_scores import score_events
 from mmtpp.core.loss_sums import LossSums
-from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
-from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.model.loaded import LoadedModel, ModelSource
+from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 
 EVENT_SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),
-        ("time", pa.float64()),  # source unit
-        ("interval", pa.float64()),  # source unit
+        ("time", pa.float64()),  # in the source's unit
+        ("interval", pa.float64()),  # in the source's unit
         ("type", pa.int16()),
         ("previous_type", pa.int16()),
         # given the interval, as in ``targets.TARGET_SCHEMA``
@@ -24,7 +23,7 @@ EVENT_SCHEMA = pa.schema(
         # nats of the interval's code, a probability; ``time_nll`` of forecasts is a density
         ("interval_code_nll", pa.float64()),
         ("text_nll", pa.float64()),  # nats
-        # losses of the whole window, on its first event only
+        # sums over the whole window, in the row of its first event only
         ("window_nll", pa.list_(pa.float64())),
         ("window_tokens", pa.list_(pa.float64())),
         ("window_events", pa.int64()),
@@ -32,69 +31,65 @@ EVENT_SCHEMA = pa.schema(
 )
 
 
-class WindowScorer:
-    """Assembles windows and scores their target events.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowScorerSettings(ModelActorSettings):
+    """Settings of ``WindowScorer``.
 
-    Args:
-        settings: what the plan was made with.
-        source: of the model.
-        type_codes: types that occur.
+    Attributes:
+        type_codes: Codes of the types that occur.
     """
 
-    def __init__(
-        self, settings: AssembleSettings, source: ModelSource, type_codes: list[int]
-    ) -> None:
-        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
-        self._assembler = Assembler(settings, loaded.token_ids)
-        self._image_px = settings.image_px
-        self._codes = np.asarray(type_codes, dtype=np.int16)
-        type_ids = loaded.vocabulary.type_ids(type_codes)
-        self._type_ids = torch.tensor(type_ids, device=loaded.batcher.device)
+    type_codes: tuple[int, ...]
 
-    def __call__(self, samples: pa.Table) -> pa.Table:
-        """Score windows, ``EVENT_SCHEMA``; a window without targets gives a row without event."""
-        assembled = self._assembler(samples)
-        tables = [self._score(assembled, index) for index in range(len(assembled))]
-        return pa.concat_tables(tables)
 
-    def _score(self, assembled: pa.Table, index: int) -> pa.Table:
-        row = row_from_arrow(assembled, index, image_px=self._image_px)
+class WindowScorer(ModelActor):
+    """Scores the target events of windows.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: WindowScorerSettings) -> None:
+        super().__init__(settings)
+        self._codes = np.asarray(settings.type_codes, dtype=np.int16)
+        type_ids = self.loaded.vocabulary.type_ids(settings.type_codes)
+        self._type_ids = torch.tensor(type_ids, device=self.loaded.batcher.device)
+
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Score one window, ``EVENT_SCHEMA``; without targets, one row that holds no event."""
+        row = sample.row
         with torch.inference_mode():
-            nll_N, best_type_N = self._loaded.model(self._loaded.batcher(row), self._type_ids)
+            nll_N, best_type_N = self.loaded.model(self.loaded.batcher(row), self._type_ids)
         labels = row.label_positions()
         modality = row.modality[labels]
         nll = nll_N.double().cpu().numpy()
-        best = best_type_N.cpu().numpy()
-        result = score_events(nll, modality, row.event[labels], best)
-        target = row.event_is_target[result.event]
-        events = result.event[target]
+        best_type = best_type_N.cpu().numpy()
+        scores = score_events(nll, modality, row.event[labels], best_type)
+        is_target = row.event_is_target[scores.event]
+        events = scores.event[is_target]
         losses = LossSums.from_labels(nll, modality)
-        predicted = int(_values(assembled, "event_is_scored", index).sum())
+        num_scored = int(sample.event_values("is_scored").sum())
         count = len(events)
         if count == 0:
-            empty = {
+            no_event = {
                 "window_nll": losses.nll.tolist(),
                 "window_tokens": losses.tokens.tolist(),
-                "window_events": predicted,
+                "window_events": num_scored,
             }
-            return pa.Table.from_pylist([empty], EVENT_SCHEMA)
-        segments = _values(assembled, "event_segment", index)[events]
+            return pa.Table.from_pylist([no_event], EVENT_SCHEMA)
+        segments = sample.event_values("segment")[events]
         columns = {
-            "sequence_id": assembled["sequences"][index].values.take(pa.array(segments)),
-            "time": _values(assembled, "event_time", index)[events],
-            "interval": _values(assembled, "event_interval", index)[events],
+            "sequence_id": sample.sequence_ids.take(pa.array(segments)),
+            "time": sample.event_values("time")[events],
+            "interval": sample.event_values("interval")[events],
             "type": row.event_type[events],
-            "previous_type": _values(assembled, "event_previous_type", index)[events],
-            "joint_predicted_type": self._codes[result.predicted_type[target]],
-            "interval_code_nll": result.interval_code_nll[target],
-            "joint_type_nll": result.type_nll[target],
-            "text_nll": result.text_nll[target],
-            "window_nll": [losses.nll if place == 0 else None for place in range(count)],
-            "window_tokens": [losses.tokens if place == 0 else None for place in range(count)],
-            "window_events": [predicted if place == 0 else None for place in range(count)],
+            "previous_type": sample.event_values("previous_type")[events],
+            "joint_predicted_type": self._codes[scores.predicted_type[is_target]],
+            "interval_code_nll": scores.interval_code_nll[is_target],
+            "joint_type_nll": scores.type_nll[is_target],
+            "text_nll": scores.text_nll[is_target],
+            "window_nll": [losses.nll, *[None] * (count - 1)],
+            "window_tokens": [losses.tokens, *[None] * (count - 1)],
+            "window_events": [num_scored, *[None] * (count - 1)],
         }
         return pa.table(columns, schema=EVENT_SCHEMA)
-
-
-def _values(table: pa.Table, name: str, index: int) -> np.ndarray:
-    return table[name][index].values.to_numpy(zero_copy_only=False)

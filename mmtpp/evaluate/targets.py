@@ -1,59 +1,56 @@
-"""Forecasting every event of held-out windows: a Ray Data actor, on a GPU when there is one."""
+"""Forecast every event of held-out windows: a Ray Data actor, on a GPU where there is one."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.config.schema import RunConfig
 from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.row import Row
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.tasks import TASKS
 from mmtpp.core.timecode import bin_edges, encode_intervals
 from mmtpp.core.tokens import Modality
-from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
-from mmtpp.data.samples.row_table import row_from_arrow
+from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
 from mmtpp.model.generation import TextWriter, WritingSettings
-from mmtpp.model.loaded import LoadedModel, ModelSource
 from mmtpp.model.next_event_scores import Forecaster, RowForecasts, TextScores, TimeForecasts
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles of a forecast interval."""
 TARGET_SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),
-        ("position", pa.int32()),  # within the sequence, from 0
-        ("context", pa.int32()),  # events of the window before it
+        ("position", pa.int32()),  # index within the sequence, from 0
+        ("context", pa.int32()),  # number of events before it in the window
         # times in the source's unit
         ("time", pa.float64()),
         ("interval", pa.float64()),
         ("previous_interval", pa.float64()),
         ("type", pa.int16()),
         ("previous_type", pa.int16()),
-        # when: null where it is not asked
+        # forecast of the interval: null where the model does not forecast times
         ("mean", pa.float64()),
         ("greedy", pa.float64()),
         *[(f"quantile_{round(100 * level):02d}", pa.float64()) for level in LEVELS],
         ("crps", pa.float64()),
-        ("cdf", pa.float64()),  # of the true interval
+        ("cdf", pa.float64()),  # at the true interval
         # nats of the interval's density in the source's unit (NaN for simultaneous events without
-        # a clock), and of its code, a probability
+        # a clock), and nats of its code, a probability
         ("time_nll", pa.float64()),
         ("code_nll", pa.float64()),
         ("outside", pa.float64()),  # probability off the grid
-        # which type, from the history alone
+        # forecast of the type from the history alone
         ("predicted_type", pa.int16()),
         ("type_nll", pa.float64()),  # nats
-        ("type_rank", pa.int16()),  # of the true type, from 0
-        # which type, when the time is known
+        ("type_rank", pa.int16()),  # rank of the true type, from 0
+        # forecast of the type from the history and the true time
         ("joint_predicted_type", pa.int16()),
         ("joint_type_nll", pa.float64()),  # nats
-        # the text, when time and image are known
+        # likelihood of the text, given time and image
         ("text_nll", pa.float64()),  # nats
         ("text_tokens", pa.int32()),
-        # null but for the targets whose texts were written
+        # true text and written text: null except for the targets whose texts were written
         ("text", pa.string()),
         ("written", pa.string()),
         *[(name, pa.float64()) for name in TEXT_SCORES],
@@ -63,105 +60,93 @@ TARGET_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Which texts are written, and how.
+    """Targets whose texts the model writes, and how.
 
     Attributes:
-        settings: of the writer.
-        share: of the targets, 0 to 1.
-        seed: of the draw.
+        settings: Settings of the written texts.
+        share: Share of the targets whose texts are written, 0 to 1.
+        seed: Seed of the draw.
     """
 
     settings: WritingSettings
     share: float
     seed: int
 
-    def draws(self, sequence_id: str, position: int) -> bool:
-        """Whether the text of a target is written; the same whoever asks."""
+    def is_drawn(self, sequence_id: str, position: int) -> bool:
+        """Whether the text of a target is written; the same in every process."""
         return seed_from("written", self.seed, sequence_id, position) < self.share * 2**64
 
 
-def writing_settings(config: RunConfig) -> WritingSettings:
-    """How texts are written."""
-    return WritingSettings(**config.generation.model_dump())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetScorerSettings(ModelActorSettings):
+    """Settings of ``TargetScorer``; the questions of its plan are expanded by the grid.
 
-
-class TargetScorer:
-    """Assembles windows with questions and forecasts their targets.
-
-    Args:
-        settings: what the plan was made with; its questions are expanded by the grid.
-        source: of the model.
-        type_codes: types that occur.
-        grid: of the interval forecasts.
-        tick: tick of the clock, in the source's time unit; 0 where the times have none.
-        writing: of texts.
+    Attributes:
+        type_codes: Codes of the types that occur.
+        grid: Grid of the interval forecasts.
+        tick: Tick of the clock, in the source's unit; 0 where the times have none.
+        writing: Targets whose texts are written.
     """
 
-    def __init__(
-        self,
-        settings: AssembleSettings,
-        source: ModelSource,
-        type_codes: list[int],
-        grid: IntervalGrid,
-        tick: float,
-        writing: Writing,
-    ) -> None:
-        self._loaded = loaded = LoadedModel.of(source, image_px=settings.image_px)
-        self._assembler = Assembler(settings, loaded.token_ids)
-        self._codes = np.asarray(type_codes, dtype=np.int16)
-        self._forecaster = Forecaster(
-            loaded.model, loaded.token_ids, loaded.vocabulary.type_ids(type_codes), grid
-        )
-        self._tick = tick
-        self._num_bytes = settings.template.time_bytes
-        self._image_px = settings.image_px
-        self._writing = writing
-        self._write = TextWriter(loaded.model, loaded.vocabulary, writing.settings)
+    type_codes: tuple[int, ...]
+    grid: IntervalGrid
+    tick: float
+    writing: Writing
 
-    def __call__(self, samples: pa.Table) -> pa.Table:
-        """Forecast the targets of samples, ``TARGET_SCHEMA``."""
-        assembled = self._assembler(samples)
-        return pa.concat_tables([self._score(assembled, index) for index in range(len(assembled))])
 
-    def _score(self, assembled: pa.Table, index: int) -> pa.Table:
-        row = row_from_arrow(assembled, index, image_px=self._image_px)
-        forecasts = self._forecaster(row, self._loaded.batcher(row))
-        found = target_table(
-            row,
-            assembled.slice(index, 1),
-            forecasts,
-            self._codes,
-            tick=self._tick,
-            num_bytes=self._num_bytes,
+class TargetScorer(ModelActor):
+    """Forecasts the targets of windows with questions.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: TargetScorerSettings) -> None:
+        super().__init__(settings)
+        loaded = self.loaded
+        self._codes = np.asarray(settings.type_codes, dtype=np.int16)
+        type_ids = loaded.vocabulary.type_ids(settings.type_codes)
+        self._forecaster = Forecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
+        self._tick = settings.tick
+        self._num_bytes = settings.assemble.template.time_bytes
+        self._writing = settings.writing
+        self._write = TextWriter(loaded.model, loaded.vocabulary, settings.writing.settings)
+
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Forecast the targets of one row, ``TARGET_SCHEMA``."""
+        forecasts = self._forecaster(sample.row, self.loaded.batcher(sample.row))
+        targets = target_table(
+            sample, forecasts, self._codes, tick=self._tick, num_bytes=self._num_bytes
         )
-        return found if forecasts.text is None else self._with_texts(found, row, forecasts.text)
+        if forecasts.text is None:
+            return targets
+        return self._with_texts(targets, sample.row, forecasts.text)
 
     def _with_texts(self, targets: pa.Table, row: Row, scores: TextScores) -> pa.Table:
-        """The targets of a row with the texts of those that were drawn."""
+        """Write the texts of the drawn targets and add them to the table."""
         assert row.questions is not None
         assert row.branches is not None
-        asked = row.questions.task == TASKS["text"]
+        is_about_text = row.questions.task == TASKS["text"]
         is_text = (row.branches.task == TASKS["text"]) & (row.modality == Modality.TEXT)
-        kept = scores.event[row.event_is_target[scores.event]]
+        events = scores.event[row.event_is_target[scores.event]]
         question_of = dict(
-            zip(row.questions.event[asked].tolist(), np.flatnonzero(asked).tolist(), strict=True)
+            zip(
+                row.questions.event[is_about_text].tolist(),
+                np.flatnonzero(is_about_text).tolist(),
+                strict=True,
+            )
         )
         names = zip(
             targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True
         )
         rows: list[dict[str, object]] = []
-        for event, (sequence_id, position) in zip(kept.tolist(), names, strict=True):
-            if not self._writing.draws(sequence_id, position):
+        for event, (sequence_id, position) in zip(events.tolist(), names, strict=True):
+            if not self._writing.is_drawn(sequence_id, position):
                 rows.append({})
                 continue
-            plain = row.before_question(
-                question_of[event],
-                image_pad=self._loaded.token_ids.image_pad,
-                with_question=True,
-            )
-            written = self._write(self._loaded.batcher(plain))
+            written = self._write(self.history_batch(row, question_of[event], with_question=True))
             ids = row.input_ids[is_text & (row.event == event)].tolist()
-            text = self._loaded.vocabulary.decode_text(ids)
+            text = self.loaded.vocabulary.decode_text(ids)
             rows.append({"text": text, "written": written, **text_scores(text, written)})
         fields = [TARGET_SCHEMA.field(name) for name in ("text", "written", *TEXT_SCORES)]
         columns = pa.Table.from_pylist(rows, pa.schema(fields))
@@ -172,73 +157,87 @@ class TargetScorer:
 
 
 def target_table(
-    row: Row,
-    assembled: pa.Table,
+    sample: AssembledRow,
     forecasts: RowForecasts,
     codes: np.ndarray,
     *,
     tick: float,
     num_bytes: int,
 ) -> pa.Table:
-    """Forecasts beside what happened.
+    """Combine the forecasts of a row with the true events.
 
     Args:
-        row: with questions.
-        assembled: the row as it was assembled, one row of ``assemble.ROW_SCHEMA``.
-        forecasts: of the row.
-        codes: (K,) types that occur, in the order of the forecasts.
-        tick: tick of the clock, in the source's time unit; 0 where the times have none.
-        num_bytes: of the time code.
+        sample: A row with questions.
+        forecasts: Forecasts of the row.
+        codes: (K,) codes of the types that occur, in the order of the forecasts.
+        tick: Tick of the clock, in the source's unit; 0 where the times have none.
+        num_bytes: Number of bytes of a time code.
 
     Returns:
-        ``TARGET_SCHEMA``, one row an event that is a target.
+        ``TARGET_SCHEMA``, one row for each event that is a target.
     """
-
-    def values(name: str) -> np.ndarray:
-        return assembled[f"event_{name}"][0].values.to_numpy(zero_copy_only=False)
-
+    row = sample.row
     assert row.questions is not None
-    asked = np.unique(row.questions.event)
-    events = asked[row.event_is_target[asked]]
-    kept = np.searchsorted(asked, events)
-    segment = values("segment")
-    starts = np.searchsorted(segment, segment[events])
-    columns: dict[str, object] = {
-        "sequence_id": assembled["sequences"][0].values.take(pa.array(segment[events])),
-        "context": events - starts,
-        **{
-            name: values(name)[events]
-            for name in ("position", "time", "interval", "previous_interval", "previous_type")
-        },
-        "type": row.event_type[events],
-    }
+    questioned = np.unique(row.questions.event)
+    events = questioned[row.event_is_target[questioned]]
+    chosen = np.searchsorted(questioned, events)
+    columns = _event_columns(sample, events)
     if forecasts.time is not None:
-        true = values("interval")[asked]
-        found = time_columns(forecasts.time.interval, true, tick=tick)
-        found |= {
-            "greedy": forecasts.time.greedy,
-            "code_nll": forecasts.time.code_nll,
-            "time_nll": _time_nll(
-                found["time_nll"], forecasts.time, true, tick=tick, num_bytes=num_bytes
-            ),
-        }
-        columns |= {name: column[kept] for name, column in found.items()}
-    place_of = np.searchsorted(codes, row.event_type[events])
-    for prefix, answers in (("", forecasts.type), ("joint_", forecasts.joint)):
-        if answers is not None:
-            columns |= type_columns(prefix, answers.log_probability[kept], place_of, codes)
+        true = sample.event_values("interval")[questioned]
+        time = _time_forecast_columns(forecasts.time, true, tick=tick, num_bytes=num_bytes)
+        columns |= {name: column[chosen] for name, column in time.items()}
+    true_index = np.searchsorted(codes, row.event_type[events])
+    for prefix, types in (("", forecasts.type), ("joint_", forecasts.joint)):
+        if types is not None:
+            columns |= type_columns(prefix, types.log_probability[chosen], true_index, codes)
     if forecasts.text is not None:
         columns |= {
-            "text_nll": forecasts.text.nll[kept],
-            "text_tokens": forecasts.text.num_tokens[kept],
+            "text_nll": forecasts.text.nll[chosen],
+            "text_tokens": forecasts.text.num_tokens[chosen],
         }
+    return complete_targets(columns, len(events))
+
+
+def complete_targets(columns: dict[str, object], size: int) -> pa.Table:
+    """Make a table of ``TARGET_SCHEMA``; missing columns are null.
+
+    Args:
+        columns: Columns by name.
+        size: Number of rows.
+    """
     table = {
         field.name: pa.array(columns[field.name], field.type)
         if field.name in columns
-        else pa.nulls(len(events), field.type)
+        else pa.nulls(size, field.type)
         for field in TARGET_SCHEMA
     }
     return pa.table(table, schema=TARGET_SCHEMA)
+
+
+def _event_columns(sample: AssembledRow, events: np.ndarray) -> dict[str, object]:
+    """The true events, by column."""
+    segment = sample.event_values("segment")
+    starts = np.searchsorted(segment, segment[events])
+    names = ("position", "time", "interval", "previous_interval", "previous_type")
+    return {
+        "sequence_id": sample.sequence_ids.take(pa.array(segment[events])),
+        "context": events - starts,
+        **{name: sample.event_values(name)[events] for name in names},
+        "type": sample.row.event_type[events],
+    }
+
+
+def _time_forecast_columns(
+    forecasts: TimeForecasts, true: np.ndarray, *, tick: float, num_bytes: int
+) -> dict[str, np.ndarray]:
+    """Interval forecasts of a model and their scores, by column."""
+    columns = time_columns(forecasts.interval, true, tick=tick)
+    nll = _time_nll(columns["time_nll"], forecasts, true, tick=tick, num_bytes=num_bytes)
+    return columns | {
+        "greedy": forecasts.greedy,
+        "code_nll": forecasts.code_nll,
+        "time_nll": nll,
+    }
 
 
 def _time_nll(
@@ -249,16 +248,19 @@ def _time_nll(
     tick: float,
     num_bytes: int,
 ) -> np.ndarray:
-    """Nats of the true intervals in the model's own distribution, whole: what it gave to intervals
-    off the grid counts, and an interval there has the density of its code."""
+    """Nats of the true intervals in the model's whole distribution.
+
+    The probability that the model gives to intervals off the grid counts. A true interval off the
+    grid has the density of its code.
+    """
     outside, zero = forecasts.interval.outside, forecasts.interval.zero
     nll = on_grid - np.log1p(-outside)
     # without a clock a density is that of events apart: of all that are, on the grid or off it
     apart = np.zeros(len(nll)) if tick else np.log1p(-zero * (1 - outside))
     nll += apart if tick else apart - np.log1p(-zero)
-    off = np.isposinf(on_grid) & np.isfinite(true)
-    low, high = bin_edges(encode_intervals(true[off], num_bytes=num_bytes))
-    nll[off] = forecasts.code_nll[off] + np.log(np.maximum(high - low, tick)) + apart[off]
+    is_off = np.isposinf(on_grid) & np.isfinite(true)
+    low, high = bin_edges(encode_intervals(true[is_off], num_bytes=num_bytes))
+    nll[is_off] = forecasts.code_nll[is_off] + np.log(np.maximum(high - low, tick)) + apart[is_off]
     return nll
 
 
@@ -268,9 +270,9 @@ def time_columns(
     """Interval forecasts and their scores, by column.
 
     Args:
-        forecasts: B of them.
-        true: (B,) intervals; NaN where it is not known.
-        tick: tick of the clock, in the source's time unit; 0 where the times have none.
+        forecasts: B forecasts.
+        true: (B,) true intervals; NaN where the interval is not known.
+        tick: Tick of the clock, in the source's unit; 0 where the times have none.
     """
     quantiles = forecasts.quantiles(LEVELS)
     return {
@@ -292,18 +294,20 @@ def type_columns(
     """Type forecasts and their scores, by column.
 
     Args:
-        prefix: ``joint_`` when the time is known.
-        log_probability: (B, K).
-        true: (B,) index of the true type among the K.
-        codes: (K,) types.
+        prefix: ``joint_`` where the time is known, otherwise an empty text.
+        log_probability: (B, K) log-probabilities.
+        true: (B,) index of the true type among the K types.
+        codes: (K,) codes of the types.
     """
-    own = log_probability[np.arange(len(true)), true]
+    of_true = log_probability[np.arange(len(true)), true]
     columns = {
         f"{prefix}predicted_type": codes[log_probability.argmax(axis=1)],
-        f"{prefix}type_nll": -own,
+        f"{prefix}type_nll": -of_true,
     }
     if not prefix:
-        before = np.arange(log_probability.shape[1]) < true[:, None]
-        ahead = (log_probability > own[:, None]) | ((log_probability == own[:, None]) & before)
-        columns["type_rank"] = ahead.sum(axis=1)  # of equals the first is predicted
+        # of equally likely types the first one is the prediction
+        is_before = np.arange(log_probability.shape[1]) < true[:, None]
+        is_equal = log_probability == of_true[:, None]
+        is_ranked_higher = (log_probability > of_true[:, None]) | (is_equal & is_before)
+        columns["type_rank"] = is_ranked_higher.sum(axis=1)
     return columns

@@ -1,7 +1,7 @@
-"""How close written texts come to the true ones: ROUGE-L, BLEU and chrF of libraries.
+"""Similarity of written texts and true texts: ROUGE-L, BLEU and chrF, computed by libraries.
 
-Words are those of sacrebleu's Chinese tokeniser, which also takes Western texts as WMT does: every
-Chinese character is a word. The tokeniser that comes with ``rouge_score`` would drop them.
+Words are defined by sacrebleu's Chinese tokeniser: every Chinese character is a word, and Western
+texts are split as in WMT. The tokeniser of ``rouge_score`` would drop Chinese characters.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ class _Words(Tokenizer):
         self._tokenizer = TokenizerZh()
 
     def tokenize(self, text: str) -> list[str]:
-        """The words of a text, in lower case."""
+        """Split a text into words, in lower case."""
         return self._tokenizer(text.lower()).split()
 
 
@@ -31,10 +31,16 @@ def _scorers() -> tuple[RougeScorer, BLEU, CHRF]:
 
 
 def text_scores(truth: str, written: str) -> dict[str, float]:
-    """``TEXT_SCORES`` of one text, each from 0 to 1.
+    """Score one written text.
 
-    ``rouge_l`` is the F-measure; ``bleu`` that of a sentence, with effective order and exponential
-    smoothing (Chen and Cherry 2014), without regard to case; ``chrf`` of six characters, beta 2.
+    Args:
+        truth: The true text.
+        written: The written text.
+
+    Returns:
+        ``TEXT_SCORES``, each from 0 to 1: ``rouge_l``, the F-measure; ``bleu``, the BLEU score of a
+        sentence, with effective order and exponential smoothing (Chen and Cherry 2014), without
+        regard to case; ``chrf``, over up to six characters, with beta 2.
     """
     rouge, bleu, chrf = _scorers()
     return {

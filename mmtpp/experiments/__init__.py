@@ -1,1 +1,1 @@
-"""Studies that are options of a training and no product: optimiser geometry, simulated rounding."""
+"""Studies of optimisers that a training can switch on, kept apart from the product."""

@@ -1,28 +1,28 @@
 """Numbers with fewer bits, simulated in float32.
 
 Source: Tang, Li and Zou, "A Convergence Analysis of Adaptive Optimizers under Floating-point
-    Quantization" (arXiv 2510.21314): the relative error of M bits of mantissa is at most 2^-(M+1).
+    Quantization" (arXiv 2510.21314): the relative error of M mantissa bits is at most 2^-(M+1).
 """
 
 import torch
 
 from mmtpp.config.schema import Rounding
 
-_CHUNK = 2**22  # elements at once: they take ten times their memory
+_CHUNK = 2**22  # elements rounded at once, which take ten times their memory
 
 
 def round_(
     values: torch.Tensor, rounding: Rounding, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Round in place to the nearest number of a format, or to one of the two nearest by chance.
+    """Round in place to the nearest number of a format, or stochastically to a neighbour.
 
-    The format is IEEE 754's, with subnormal numbers and without infinities: what is too large
-    becomes the largest number, as where float8 is used. A NaN stays one.
+    The format is IEEE 754's with subnormal numbers and without infinities: values that are too
+    large become the largest number, as in float8. A NaN stays a NaN.
 
     Args:
-        values: float32, contiguous.
-        rounding: the format and how.
-        generator: of the chance, on the device of ``values``; for ``stochastic``.
+        values: Contiguous float32 tensor.
+        rounding: Format and mode.
+        generator: Random generator of the mode ``stochastic``, on the device of ``values``.
     """
     if not rounding.changes_nothing:
         for part in values.view(-1).split(_CHUNK):
@@ -42,9 +42,9 @@ def _round_part(
     if rounding.mode == "nearest":
         steps = steps.round()
     else:
-        chance = torch.rand(
+        uniform = torch.rand(
             steps.shape, generator=generator, device=steps.device, dtype=torch.float64
         )
-        steps = (steps + chance).floor()
+        steps = (steps + uniform).floor()
     largest = (2 - 2.0**-mantissa_bits) * 2.0 ** (2 ** (exponent_bits - 1) - 1)
     values.copy_((steps * step).clamp(-largest, largest))

@@ -9,6 +9,8 @@ import logging
 
 import torch
 
+from mmtpp.compat.torch_hooks import cpu_has_bfloat16
+
 logger = logging.getLogger(__name__)
 
 _installed: list[torch.library.Library] = []  # torch drops what nobody holds
@@ -16,7 +18,7 @@ _installed: list[torch.library.Library] = []  # torch drops what nobody holds
 
 def adapt_to_processor(device: torch.device, dtype: torch.dtype) -> None:
     """Call ``use_float32_products`` where a model in bfloat16 meets a processor without it."""
-    has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    has_bfloat16 = cpu_has_bfloat16()
     if dtype == torch.bfloat16 and device.type == "cpu" and not has_bfloat16:
         logger.info("this processor has no bfloat16: products are computed in float32")
         use_float32_products()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmtpp.compat.deepspeed_hooks import full_shape
 from mmtpp.core.row import Row
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.processor import MERGE, PATCH_PX
@@ -136,7 +137,7 @@ def _products(modules: Iterable[nn.Module], *, backward: bool = True) -> float:
     """Operations of a vector in all matrices: forward, its gradient, and that of trained ones."""
     operations = 0.0
     for parameter in (each for module in modules for each in module.parameters()):
-        shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)  # whole, of a shard
+        shape = full_shape(parameter)
         if len(shape) > 1:
             operations += (2 + 2 * backward + 2 * parameter.requires_grad) * shape.numel()
     return operations

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from mmtpp.compat.deepspeed_hooks import full_numel
 from mmtpp.core.errors import ModelError
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary, load_vocabulary
@@ -160,8 +161,5 @@ def save_adapter(
 
 def trainable_parameters(model: PeftModel | Qwen2_5_VLForConditionalGeneration) -> tuple[int, int]:
     """Trained and total parameter counts, of ZeRO-3's shards too."""
-    sizes = [
-        (getattr(parameter, "ds_numel", parameter.numel()), parameter.requires_grad)
-        for parameter in model.parameters()
-    ]
+    sizes = [(full_numel(parameter), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from mmtpp.compat.deepspeed_hooks import full_shape
+from mmtpp.compat.transformers_hooks import set_attention
 from mmtpp.core.errors import ModelError
 from mmtpp.model.vocabulary import NUM_ADDED, SPARE_ROWS, Vocabulary, load_vocabulary
 
@@ -80,7 +82,7 @@ def build_tiny(
 ) -> Qwen2_5_VLForConditionalGeneration:
     """A randomly initialised ``tiny`` model; the same weights for the same seed."""
     config = tiny_config(vocabulary, width=width, layers=layers)
-    config._attn_implementation = "sdpa"
+    set_attention(config, "sdpa")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
@@ -120,7 +122,7 @@ def load_base(
     if faults:
         raise ModelError(f"the weights do not fit the architecture: {faults}", where=str(folder))
     weight = model.get_input_embeddings().weight
-    rows = getattr(weight, "ds_shape", weight.shape)[0]  # ZeRO-3 empties the parameter itself
+    rows = full_shape(weight)[0]  # ZeRO-3 empties the parameter itself
     if rows < vocabulary.num_tokens:
         raise ModelError(
             f"the embedding has {rows} rows, the vocabulary needs {vocabulary.num_tokens}: "

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from mmtpp.compat.deepspeed_hooks import full_shape
 from mmtpp.model.batch import SpreadLabels
 
 # float32 logits of a chunk of labels. With their logarithms, gradients and the model's own type the
@@ -41,7 +42,7 @@ class TokenMatrix(nn.Module):
         # registered here so that ZeRO-3 gathers them for this module
         self.weight: nn.Parameter = module.weight  # pyright: ignore[reportAttributeAccessIssue]
         self.rows: nn.Parameter | None = rows
-        self.num_tokens: int = getattr(self.weight, "ds_shape", self.weight.shape)[0]
+        self.num_tokens: int = full_shape(self.weight)[0]
         self.register_buffer("ids", torch.tensor(ids, dtype=torch.int64), persistent=False)
         place = torch.full((self.num_tokens,), -1)
         place[ids] = torch.arange(len(ids))

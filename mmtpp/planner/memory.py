@@ -1,49 +1,53 @@
-"""Will it fit, and how long will it take: memory of each GPU by component, and speed.
+"""Does a training fit, and how long does it take: memory of each GPU by component, and speed.
 
 Parameters are counted on the model itself and activations by autograd, both on the meta device,
-where nothing has memory; the rest is arithmetic on what DeepSpeed keeps. Axes: T tokens, D width.
+where tensors take no memory. The remaining components follow from what DeepSpeed keeps. Axes: T
+tokens, D width.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AttentionInterface, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from mmtpp.compat.torch_hooks import storage_id
+from mmtpp.compat.transformers_hooks import set_attention
 from mmtpp.config.schema import Optimizer, Precision
+from mmtpp.experiments.variance_reduction import gradient_passes
 from mmtpp.model.full_size import FullSize, full_size_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.token_rows import LOGITS_BYTES
 from mmtpp.model.vocabulary import NUM_ADDED
-from mmtpp.train.optimizer.optimizer import DESCENT, rule_of, state_names
-from mmtpp.train.optimizer.states import bytes_per_parameter
-from mmtpp.train.optimizer.whole import BUCKET
+from mmtpp.train.optimizer.gathered_matrices import BUCKET
+from mmtpp.train.optimizer.optimizer import DESCENT, state_names, update_rule
+from mmtpp.train.optimizer.state_codec import bytes_per_parameter
 from mmtpp.train.zero import BUCKET_ELEMENTS
 
 GIB = 2**30
 WEIGHT_BYTES = 2  # bfloat16
-GRADIENT_BYTES = 4  # accumulated in float32
+GRADIENT_BYTES = 4  # gradients are accumulated in float32
 MASTER_BYTES = 4  # float32 weight
-LOGITS_COPIES = 4.5  # of float32 logits: logarithms, gradients and two in bfloat16
-LIVE_PARAMETERS = 10**9  # DeepSpeed's default for what ZeRO-3 keeps gathered
-DIRECTION_BYTES = 16  # of each element of a matrix while its direction is computed
+LOGITS_COPIES = 4.5  # copies of float32 logits: logarithms, gradients and two in bfloat16
+LIVE_PARAMETERS = 10**9  # DeepSpeed's default for the parameters that ZeRO-3 keeps gathered
+DIRECTION_BYTES = 16  # per element of a matrix while its direction is computed
 RUNTIME_GIB = 1.5  # CUDA's context, NCCL's buffers and libraries
-HEADROOM = 0.9  # of the memory: the allocator's fragments
+HEADROOM = 0.9  # usable fraction of the memory; the allocator loses space between its blocks
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is to be trained.
+    """A training to plan.
 
     Attributes:
         preset: ``3b`` or ``7b``.
-        lora_rank: 0 for all parameters.
-        max_tokens: of a packed row, a micro-batch.
-        samples_per_step: packed rows in a step.
-        optimizer: the rule of an update.
-        precision: how its states are kept.
+        lora_rank: Rank of LoRA; 0 trains all parameters.
+        max_tokens: Length of a packed row, which is a micro-batch.
+        samples_per_step: Number of packed rows in a step.
+        optimizer: Rule of an update.
+        precision: How the optimiser's states are kept.
     """
 
     preset: FullSize
@@ -59,15 +63,15 @@ class Counts:
     """Sizes counted on the meta device.
 
     Attributes:
-        parameters: of the model.
-        trained: of those.
-        states: numbers that the optimiser keeps of them between updates, besides their weights.
-        largest: elements of the largest matrix that the optimiser orthogonalises, 0 without one.
-        embedding: of the embedding, which no token multiplies.
-        num_layers: of the language model.
-        layer_bytes: activations that one layer keeps for its backward pass.
-        layer_input_bytes: what is kept of a layer whose activations are computed again.
-        vocabulary: rows of the head.
+        parameters: Number of parameters of the model.
+        trained: Number of trained parameters.
+        states: Numbers that the optimiser keeps between updates, besides float32 weights.
+        largest: Elements of the largest matrix that the optimiser orthogonalises; 0 without one.
+        embedding: Elements of an untied embedding, which takes part in no product.
+        num_layers: Number of layers of the language model.
+        layer_bytes: Bytes of activations that one layer keeps for its backward pass.
+        layer_input_bytes: Bytes kept per layer whose activations are recomputed.
+        vocabulary: Number of rows of the head.
     """
 
     parameters: int
@@ -86,9 +90,9 @@ class Option:
     """One way to train.
 
     Attributes:
-        stage: of ZeRO.
-        checkpointing: activations are computed again.
-        offload: optimiser state is in host memory.
+        stage: ZeRO stage.
+        checkpointing: Whether activations are recomputed.
+        offload: Whether the optimiser's state is in host memory.
     """
 
     stage: int
@@ -96,7 +100,7 @@ class Option:
     offload: bool
 
 
-# from the fastest to the smallest
+# from the fastest to the one that needs least memory
 OPTIONS = (
     Option(1, checkpointing=False, offload=False),
     Option(2, checkpointing=False, offload=False),
@@ -109,65 +113,107 @@ OPTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """An estimate from stated figures.
+class GpuMemory:
+    """Peak memory of one GPU by component, in GiB.
 
     Attributes:
-        tokens_per_s: of all GPUs.
-        flops_per_token: forward, backward and recomputation.
+        weights: The model's weights, or this GPU's shard of them.
+        gathered: Parameters that ZeRO-3 keeps gathered.
+        gradients: Gradients and the buckets in which they are reduced.
+        optimizer: The optimiser's states and float32 weights.
+        activations: Activations kept for the backward pass.
+        logits: Logits of a chunk of labels.
+        update: Memory that an update or a checkpoint takes beyond the activations and logits, which
+            are freed by then.
+        runtime: CUDA's context and libraries.
+        host: Host memory per GPU that offloading takes; not part of ``total``.
+    """
+
+    weights: float
+    gathered: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    update: float
+    runtime: float
+    host: float
+
+    @property
+    def total(self) -> float:
+        """Memory that one GPU must have."""
+        return sum(getattr(self, name) for name in COMPONENTS)
+
+
+COMPONENTS = tuple(
+    component.name for component in fields(GpuMemory) if component.name != "host"
+)  # the components in a GPU's memory
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """An estimate of speed.
+
+    Attributes:
+        tokens_per_s: Tokens per second of all GPUs.
+        flops_per_token: Operations per token: forward, backward and recomputation.
     """
 
     tokens_per_s: float
     flops_per_token: float
 
 
-def count(workload: Workload) -> Counts:
-    """Count parameters and activations of a workload."""
+def count_sizes(workload: Workload) -> Counts:
+    """Count the parameters and activations of a workload."""
     config = full_size_config(workload.preset)
     model = _on_meta(config, workload.lora_rank)
-    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    named = [
+        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
+    ]
     optimizer = workload.optimizer
     text: Any = config.text_config
-    one, two = (_saved_bytes(workload, num_layers) for num_layers in (1, 2))
+    one_layer, two_layers = (_saved_bytes(workload, num_layers) for num_layers in (1, 2))
     return Counts(
-        parameters=sum(each.numel() for each in model.parameters()),
-        trained=sum(each.numel() for _, each in named),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        trained=sum(parameter.numel() for _, parameter in named),
         states=sum(
-            each.numel() * len(state_names(optimizer, rule_of(optimizer, name, each)))
-            for name, each in named
+            parameter.numel() * len(state_names(optimizer, update_rule(optimizer, name, parameter)))
+            for name, parameter in named
         ),
         largest=max(
             (
-                each.numel()
-                for name, each in named
-                if optimizer.needs_matrices and rule_of(optimizer, name, each) == DESCENT
+                parameter.numel()
+                for name, parameter in named
+                if optimizer.needs_matrices and update_rule(optimizer, name, parameter) == DESCENT
             ),
             default=0,
         ),
         embedding=0 if config.tie_word_embeddings else text.vocab_size * text.hidden_size,
         num_layers=text.num_hidden_layers,
-        layer_bytes=two - one,
+        layer_bytes=two_layers - one_layer,
         layer_input_bytes=workload.max_tokens * text.hidden_size * WEIGHT_BYTES,
         vocabulary=text.vocab_size,
     )
 
 
-def options(workload: Workload) -> list[Option]:
-    """Ways to train that the optimiser allows, the fastest first."""
-    optimizer = workload.optimizer
+def allowed_options(optimizer: Optimizer) -> list[Option]:
+    """Ways to train that an optimiser allows, the fastest first."""
     return [
-        each
-        for each in OPTIONS
-        if not (optimizer.needs_matrices and (each.stage == 3 or each.offload))
-        and not (optimizer.variance_reduction and each.stage == 3)
+        option
+        for option in OPTIONS
+        if not (optimizer.needs_matrices and (option.stage == 3 or option.offload))
+        and not (optimizer.variance_reduction and option.stage == 3)
     ]
 
 
-def memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> dict[str, float]:
-    """Peak GiB of one GPU by component.
+def estimate_memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> GpuMemory:
+    """Peak memory of one GPU.
 
-    ``update`` is what an update or a checkpoint takes beyond the activations and logits that are
-    gone by then; ``host`` is what offloading puts beside the GPU.
+    Args:
+        counts: Counted sizes of the workload.
+        workload: The training.
+        option: The way to train.
+        gpus: Number of GPUs.
     """
     stage = option.stage
     weights = counts.parameters * WEIGHT_BYTES / (gpus if stage == 3 else 1)
@@ -177,79 +223,70 @@ def memory(counts: Counts, workload: Workload, option: Option, *, gpus: int) -> 
     state_bytes = counts.states * bytes_per_parameter(workload.precision.stored_states)
     optimizer = (counts.trained * MASTER_BYTES + state_bytes) / (gpus if stage else 1)
     if workload.optimizer.variance_reduction:
-        weights += counts.trained * WEIGHT_BYTES  # those before, whole on each, offloaded or not
-    updating = _updating(counts, workload, gpus if stage else 1)
-    layers = counts.num_layers * counts.layer_bytes
+        weights += counts.trained * WEIGHT_BYTES  # previous weights, whole on every GPU
+    update = _update_bytes(counts, workload, gpus if stage else 1)
+    activations = counts.num_layers * counts.layer_bytes
     if option.checkpointing:
-        layers = counts.num_layers * counts.layer_input_bytes + counts.layer_bytes
+        activations = counts.num_layers * counts.layer_input_bytes + counts.layer_bytes
     logits = min(LOGITS_BYTES, 4 * counts.vocabulary * workload.max_tokens) * LOGITS_COPIES
-    components = {
-        "weights": weights,
-        "gathered": gathered,
-        "gradients": gradients + buckets,
-        "optimizer": 0 if option.offload else optimizer,
-        "activations": layers,
-        "logits": logits,
-        "update": 0 if option.offload else max(0, updating - layers - logits),
-    }
-    return {
-        **{name: size / GIB for name, size in components.items()},
-        "runtime": RUNTIME_GIB,
-        "host": (optimizer + updating) / GIB if option.offload else 0.0,
-    }
+    return GpuMemory(
+        weights=weights / GIB,
+        gathered=gathered / GIB,
+        gradients=(gradients + buckets) / GIB,
+        optimizer=0 if option.offload else optimizer / GIB,
+        activations=activations / GIB,
+        logits=logits / GIB,
+        update=0 if option.offload else max(0, update - activations - logits) / GIB,
+        runtime=RUNTIME_GIB,
+        host=(optimizer + update) / GIB if option.offload else 0.0,
+    )
 
 
-def _updating(counts: Counts, workload: Workload, ranks: int) -> float:
-    """Bytes that an update or a checkpoint takes for a while."""
+def _update_bytes(counts: Counts, workload: Workload, num_shards: int) -> float:
+    """Bytes that an update or a checkpoint takes while it runs."""
+    decoded = 0.0
     if workload.precision.stored_states == "int8":
-        shown = counts.trained * MASTER_BYTES / ranks  # one state at a time, as it is written
-    else:
-        shown = 0
+        # a checkpoint decodes one state at a time
+        decoded = counts.trained * MASTER_BYTES / num_shards
     if not workload.optimizer.needs_matrices:
-        return shown
-    momentum = counts.trained * MASTER_BYTES / ranks  # becomes the direction
+        return decoded
+    momentum = counts.trained * MASTER_BYTES / num_shards  # becomes the direction
     gathered = max(min(counts.trained, BUCKET), counts.largest) * MASTER_BYTES
-    return max(shown, momentum + gathered + counts.largest * DIRECTION_BYTES)
-
-
-def total_gib(components: dict[str, float]) -> float:
-    """What one GPU must hold."""
-    return sum(size for name, size in components.items() if name != "host")
+    return max(decoded, momentum + gathered + counts.largest * DIRECTION_BYTES)
 
 
 def recommend(
     counts: Counts, workload: Workload, *, gpus: int, gpu_gib: float
-) -> tuple[Option, dict[str, float]] | None:
-    """The fastest option that fits, with its memory; None when none does."""
-    for option in options(workload):
-        components = memory(counts, workload, option, gpus=gpus)
-        if total_gib(components) <= HEADROOM * gpu_gib:
-            return option, components
+) -> tuple[Option, GpuMemory] | None:
+    """The fastest option that fits, with its memory; None when no option fits."""
+    for option in allowed_options(workload.optimizer):
+        memory = estimate_memory(counts, workload, option, gpus=gpus)
+        if memory.total <= HEADROOM * gpu_gib:
+            return option, memory
     return None
 
 
-def speed(
+def estimate_speed(
     counts: Counts, workload: Workload, option: Option, *, gpus: int, tflops: float, mfu: float
 ) -> Speed:
-    """Tokens a second if the GPUs reach a share of their peak.
+    """Tokens per second if the GPUs reach a fraction of their peak.
 
     Args:
-        counts: of the workload.
-        workload: what is trained.
-        option: how.
-        gpus: how many.
-        tflops: peak of one in dense bfloat16.
-        mfu: share of that peak which useful work reaches (model FLOPs utilisation).
+        counts: Counted sizes of the workload.
+        workload: The training.
+        option: The way to train.
+        gpus: Number of GPUs.
+        tflops: Peak of one GPU in dense bfloat16.
+        mfu: Fraction of the peak that useful work reaches (model FLOPs utilisation).
     """
-    used = counts.parameters - counts.embedding  # the tower as if every token passed it
+    used = counts.parameters - counts.embedding  # as if every token passed the vision tower
     # two products of T x T / 2 x D in a layer, as if a row were one sequence
     attention = 2 * counts.num_layers * counts.layer_input_bytes / WEIGHT_BYTES
     forward = 2 * used + attention
     backward = 2 * used + 2 * min(counts.trained, used) + 2 * attention
-    hardware = forward + backward + (forward if option.checkpointing else 0)
-    if workload.optimizer.variance_reduction:
-        hardware *= 2  # every sample at two weights
-    return Speed(gpus * tflops * 1e12 * mfu / hardware, float(hardware))
+    flops = forward + backward + (forward if option.checkpointing else 0)
+    flops *= len(gradient_passes(workload.optimizer))
+    return Speed(gpus * tflops * 1e12 * mfu / flops, float(flops))
 
 
 def _on_meta(config: Qwen2_5_VLConfig, lora_rank: int) -> Qwen2_5_VLForConditionalGeneration:
@@ -259,12 +296,12 @@ def _on_meta(config: Qwen2_5_VLConfig, lora_rank: int) -> Qwen2_5_VLForCondition
             rows = list(range(NUM_ADDED))
             attach_lora(model, rows, rank=lora_rank, alpha=4 * lora_rank, dropout=0.1)
         else:
-            model.model.visual.requires_grad_(False)  # as the settings that are printed say
+            model.model.visual.requires_grad_(False)  # as in the printed settings
     return model.to(torch.bfloat16)
 
 
 class _FlashAttention(torch.autograd.Function):
-    """What a flash kernel keeps: inputs, output and the logarithm of each row's sum."""
+    """Keeps the tensors that a flash kernel keeps: inputs, output and the row sums' logarithms."""
 
     @staticmethod
     def forward(
@@ -285,14 +322,14 @@ def _flash(
     key: torch.Tensor,
     value: torch.Tensor,
     _mask: None,
-    **_others: object,
+    **_kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     out: Callable[..., torch.Tensor] = _FlashAttention.apply  # pyright: ignore[reportAssignmentType]
     return out(query, key, value).transpose(1, 2), None
 
 
 def _saved_bytes(workload: Workload, num_layers: int) -> int:
-    """Bytes that autograd keeps of a forward pass through so many layers, parameters apart."""
+    """Bytes that autograd keeps of a forward pass through ``num_layers``, without parameters."""
     config: Any = full_size_config(workload.preset)
     config.text_config.num_hidden_layers = num_layers
     config.text_config.layer_types = config.text_config.layer_types[:num_layers]
@@ -300,14 +337,14 @@ def _saved_bytes(workload: Workload, num_layers: int) -> int:
     model = _on_meta(config, workload.lora_rank).train()
     language_model = model.model.language_model
     AttentionInterface.register("mmtpp_counted", _flash)
-    language_model.config._attn_implementation = "mmtpp_counted"
-    parameters = {each.untyped_storage()._cdata for each in model.parameters()}
+    set_attention(language_model.config, "mmtpp_counted")
+    parameters = {storage_id(parameter.untyped_storage()) for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in parameters:
-            kept[storage._cdata] = storage  # held, or another would get its address
+        if storage_id(storage) not in parameters:
+            kept[storage_id(storage)] = storage  # kept alive, so that no other gets its id
         return tensor
 
     width = config.text_config.hidden_size

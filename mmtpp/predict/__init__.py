@@ -1,1 +1,1 @@
-"""Forecasts of events that have not happened yet, and models as files for other programs."""
+"""Forecast events that have not occurred yet, and export models for other programs."""

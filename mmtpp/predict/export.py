@@ -1,4 +1,4 @@
-"""The export job: base and adapter in, one standard Hugging Face folder out."""
+"""The export job: merge an adapter into its base, as one standard Hugging Face folder."""
 
 import logging
 import shutil
@@ -18,8 +18,8 @@ from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.folder import local_folder
 from mmtpp.model.merge import merge_adapter
 from mmtpp.model.record import TEMPLATE_FILE
-from mmtpp.runtime.hardware import Hardware, workers
-from mmtpp.runtime.machines import wait_for
+from mmtpp.runtime.hardware import Hardware, worker_demand
+from mmtpp.runtime.machines import wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.paths import check_bucket, copy_folder, join
 
@@ -29,19 +29,22 @@ logger = logging.getLogger(__name__)
 def export(config: RunConfig) -> dict[str, object]:
     """Merge ``model.adapter`` into ``model.path`` on a machine of the cluster.
 
-    Needs memory for one copy of the model in ``model.precision`` (``auto`` is float32: 15 GB for
-    the 3B) and disk for two.
+    The job needs memory for one copy of the model in ``model.precision`` (``auto`` is float32:
+    15 GB for the 3B model) and disk space for two copies.
 
     Returns:
-        ``model_uri`` and ``max_difference_nats``, how far the merged model is from the two apart.
+        ``model_uri`` and ``max_difference_nats``, the largest difference between the merged model
+        and the base with its adapter.
 
     Raises:
-        ModelError: they do not belong together, or the merged model computes something else.
+        ModelError: Base and adapter do not belong together, or the merged model differs too much.
     """
     check_bucket(config.run.storage_uri)
     start_ray()
     on_cpu = Hardware(on_gpu=False, precision=config.model.precision)
-    wait_for(workers(config, on_cpu, 1), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(
+        worker_demand(config.training, on_cpu, 1), patience_s=config.run.wait_for_machines_s
+    )
     output = join(config.run.storage_uri, run_name(config, "export", store=""), "model")
     task: Any = ray.remote(
         num_cpus=config.training.cpus_per_worker,
@@ -55,7 +58,7 @@ def export(config: RunConfig) -> dict[str, object]:
         if isinstance(error.cause, MmtppError):
             raise error.cause from error
         raise
-    logger.info("the merged model differs by at most %.2g nats a label", difference)
+    logger.info("the merged model differs by at most %.2g nats per label", difference)
     return {"model_uri": output, "max_difference_nats": difference}
 
 

@@ -1,4 +1,4 @@
-"""What comes after the last event of a sequence: one forecast, as a distribution and as futures."""
+"""Forecast the event after the last event of a sequence, and draw futures of several events."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,12 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class FutureEvent:
-    """An event that may come: its time, in the source's unit, and the name of its type."""
+    """An event of a drawn future.
+
+    Attributes:
+        time: Time of the event, in the source's unit.
+        type: Name of the event's type.
+    """
 
     time: float
     type: str
@@ -31,18 +36,19 @@ class FutureEvent:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a model expects after the last event of a sequence; times in the source's unit.
+    """The forecast of the event after the last event of a sequence; times in the source's unit.
 
     Attributes:
-        sequence_id: its name.
-        events: of the sequence.
-        context: events that the model saw, the newest ones.
-        last_time: of the last event.
-        last_type: name of its type.
-        interval: distribution of the wait; None when the model was not asked for times.
-        type_probabilities: by name of the type; None when it was not asked for types.
-        text: of the next event, where it was wanted.
-        futures: events of each drawn future; None where none were wanted.
+        sequence_id: Name of the sequence.
+        events: Number of events of the sequence.
+        context: Number of events that the model saw, the newest ones.
+        last_time: Time of the last event.
+        last_type: Name of the last event's type.
+        interval: Distribution of the interval; None where the model does not forecast times.
+        type_probabilities: Probabilities by name of the type; None where the model does not
+            forecast types.
+        text: Written text of the next event; None where no text was requested.
+        futures: Events of each drawn future; None where no futures were requested.
     """
 
     sequence_id: str
@@ -64,30 +70,47 @@ class Forecast:
 
     @property
     def mean(self) -> float:
-        """Expected wait: what minimises the squared error."""
+        """Mean interval, which minimises the expected squared error."""
         return float(self._interval.mean()[0])
 
     @property
     def median(self) -> float:
-        """Wait that is exceeded half of the time: what minimises the absolute error."""
+        """Median interval, which minimises the expected absolute error."""
         return self.quantiles((0.5,))[0]
 
     @property
     def simultaneous(self) -> float:
-        """Probability of no wait at all."""
+        """Probability that the next event has the same time as the last one."""
         return float(self._interval.zero[0])
 
     def quantiles(self, levels: Sequence[float]) -> list[float]:
-        """Waits that are not exceeded with these probabilities."""
+        """Quantiles of the interval.
+
+        Args:
+            levels: Probabilities of the quantiles, above 0 and below 1.
+        """
         return [float(value) for value in self._interval.quantiles(levels)[0]]
 
     def survival(self, waits: ArrayLike) -> FloatArray:
-        """(N,) probabilities that nothing has happened N waits after the last event."""
+        """Probability that no event has occurred until a time after the last event.
+
+        Args:
+            waits: (N,) times after the last event.
+
+        Returns:
+            (N,) probabilities.
+        """
         return self._at(self._interval.survival, waits)
 
     def hazard(self, waits: ArrayLike) -> FloatArray:
-        """(N,) rates per unit of time at N waits, given that nothing has happened: the intensity
-        of the process until the next event."""
+        """Rate of the next event given that it has not occurred: the intensity of the process.
+
+        Args:
+            waits: (N,) times after the last event.
+
+        Returns:
+            (N,) rates per unit of time.
+        """
         return self._at(self._interval.hazard, waits)
 
     @property
@@ -98,10 +121,15 @@ class Forecast:
 
     @staticmethod
     def _at(function: Callable[[ArrayLike], FloatArray], waits: ArrayLike) -> FloatArray:
+        """Values of a function of the forecast, one time after the other."""
         return np.array([float(function([wait])[0]) for wait in np.atleast_1d(waits).tolist()])
 
     def record(self, quantiles: Sequence[float]) -> dict[str, object]:
-        """As a row of the table of ``forecast_schema``."""
+        """Return the forecast as a row of the table of ``forecast_schema``.
+
+        Args:
+            quantiles: Probabilities of the interval's quantiles.
+        """
         row: dict[str, object] = {
             "sequence_id": self.sequence_id,
             "events": self.events,
@@ -111,7 +139,7 @@ class Forecast:
         }
         if self.interval is not None:
             row["interval_mean"] = self.mean
-            row |= dict(zip(map(_quantile, quantiles), self.quantiles(quantiles), strict=True))
+            row |= dict(zip(map(_quantile_name, quantiles), self.quantiles(quantiles), strict=True))
             row["simultaneous"] = self.simultaneous
         if self.type_probabilities is not None:
             row["type"] = self.type
@@ -130,10 +158,15 @@ class Forecast:
 
 
 def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
-    """The columns of the forecasts of a model.
+    """The columns of a table of forecasts.
 
-    Times are in the source's unit; ``events`` of the sequence, ``context`` of them seen by the
-    model; ``simultaneous`` the probability of no wait at all.
+    Times are in the source's unit. ``events`` is the number of events of the sequence, ``context``
+    the number of events that the model sees, and ``simultaneous`` the probability that the next
+    event has the same time as the last one.
+
+    Args:
+        answers: Tasks that the model was fine-tuned to answer.
+        prediction: Section ``prediction`` of the settings.
     """
     fields = [
         ("sequence_id", pa.string()),
@@ -143,7 +176,7 @@ def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
         ("last_type", pa.string()),
     ]
     if "time" in answers.tasks:
-        names = ("interval_mean", *map(_quantile, prediction.quantiles), "simultaneous")
+        names = ("interval_mean", *map(_quantile_name, prediction.quantiles), "simultaneous")
         fields += [(name, pa.float64()) for name in names]
     if "type" in answers.tasks:
         chance = pa.struct([("type", pa.string()), ("probability", pa.float64())])
@@ -156,116 +189,130 @@ def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _quantile(level: float) -> str:
+def _quantile_name(level: float) -> str:
     return f"interval_q{100 * level:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class SeenEvents:
-    """The events of a sequence that a model sees, the newest.
+    """The newest events of a sequence, as far as the model sees them.
 
     Attributes:
-        sequence_id: of the sequence.
-        row: with a question about the event after the last.
-        events: of the whole sequence.
-        times: (E,) of the events seen, in the source's unit.
+        sequence_id: Name of the sequence.
+        row: Row of these events, with a question about the event after the last one.
+        num_events: Number of events of the whole sequence.
+        times: (E,) times of the seen events, in the source's unit.
     """
 
     sequence_id: str
     row: Row
-    events: int
+    num_events: int
     times: FloatArray
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextEventSettings:
+    """Settings of ``NextEvent``.
+
+    Attributes:
+        answers: Tasks that the model was fine-tuned to answer.
+        grid: Grid of the interval forecasts.
+        prediction: Section ``prediction`` of the settings.
+        writing: Settings of written texts.
+        seed: Seed of the futures, combined with the name of the sequence.
+    """
+
+    answers: Answers
+    grid: IntervalGrid
+    prediction: Prediction
+    writing: WritingSettings
+    seed: int
+
+
 class NextEvent:
-    """Forecasts the event after the last of a sequence.
+    """Forecasts the event after the last event of a sequence.
 
     Args:
-        loaded: the model.
-        template: that rows are written with.
-        answers: what the model was asked in training.
-        grid: of the interval forecasts.
-        prediction: what is wanted.
-        writing: how texts are written.
-        seed: of the futures, with the sequence's name.
+        loaded: The model on its device.
+        template: Template that rows are written with.
+        settings: Settings of the forecasts.
     """
 
     def __init__(
-        self,
-        loaded: LoadedModel,
-        template: Template,
-        answers: Answers,
-        grid: IntervalGrid,
-        prediction: Prediction,
-        writing: WritingSettings,
-        seed: int,
+        self, loaded: LoadedModel, template: Template, settings: NextEventSettings
     ) -> None:
-        self._loaded, self._template = loaded, template
-        self._answers, self._prediction, self._seed = answers, prediction, seed
+        self._loaded, self._template, self._settings = loaded, template, settings
+        answers = settings.answers
         type_ids = loaded.vocabulary.type_ids(answers.type_codes)
-        self._forecaster = Forecaster(loaded.model, loaded.token_ids, type_ids, grid)
-        self._write = TextWriter(loaded.model, loaded.vocabulary, writing)
-        self._roller = Roller(
+        self._forecaster = Forecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
+        self._write = TextWriter(loaded.model, loaded.vocabulary, settings.writing)
+        self._draw = Roller(
             loaded.model,
             template,
             answers.type_codes,
             type_ids,
-            grid,
+            settings.grid,
             joint="joint" in answers.tasks,
         )
 
     def __call__(self, seen: SeenEvents) -> Forecast:
-        """Forecast what follows."""
-        row, wanted = seen.row, self._prediction
-        found = self._forecaster(row, self._loaded.batcher(row))
-        last_time = float(seen.times[-1])
-        chances: dict[str, float] | None = None
-        if found.type is not None:
-            each = np.exp(found.type.log_probability[0]).tolist()
-            chances = dict(
-                zip(map(self._answers.name_of, self._answers.type_codes), each, strict=True)
-            )
-        interval = found.time.interval if found.time is not None else None
+        """Forecast the next event, and what else ``prediction`` asks for."""
+        row, answers = seen.row, self._settings.answers
+        prediction = self._settings.prediction
+        scores = self._forecaster(row, self._loaded.batcher(row))
+        type_probabilities: dict[str, float] | None = None
+        if scores.type is not None:
+            names = map(answers.name_of, answers.type_codes)
+            chances = np.exp(scores.type.log_probability[0]).tolist()
+            type_probabilities = dict(zip(names, chances, strict=True))
+        interval = scores.time.interval if scores.time is not None else None
         text = None
-        if wanted.text:
+        if prediction.text:
             assert interval is not None
             text = self._text(row, interval.quantiles((0.5,))[0])
         return Forecast(
-            seen.sequence_id,
-            seen.events,
-            len(seen.times),
-            last_time,
-            self._answers.name_of(int(row.event_type[-1])),
-            interval,
-            chances,
-            text,
-            self._futures(seen, last_time) if wanted.futures else None,
+            sequence_id=seen.sequence_id,
+            events=seen.num_events,
+            context=len(seen.times),
+            last_time=float(seen.times[-1]),
+            last_type=answers.name_of(int(row.event_type[-1])),
+            interval=interval,
+            type_probabilities=type_probabilities,
+            text=text,
+            futures=self._futures(seen) if prediction.futures else None,
         )
 
     def _text(self, row: Row, interval: FloatArray) -> str:
-        """The text of the next event, (1,) after the last; without an image."""
+        """Write the text of the next event, without an image.
+
+        Args:
+            row: Row of the seen events.
+            interval: (1,) interval after the last event.
+        """
         ids, layout = self._template.ids, self._template.layout
         time = (ids.time_prediction, *layout.turn, *self._template.time_ids(interval)[0].tolist())
         prompt = (*time, *layout.answer_close, ids.text_start, *layout.turn)
         plain = row.before_question(0, image_pad=ids.image_pad)
         return self._write(self._loaded.batcher(plain), prompt)
 
-    def _futures(self, seen: SeenEvents, last_time: float) -> tuple[tuple[FutureEvent, ...], ...]:
-        """The events of each future up to the horizon."""
+    def _futures(self, seen: SeenEvents) -> tuple[tuple[FutureEvent, ...], ...]:
+        """Draw futures; each contains its events up to the horizon."""
+        prediction = self._settings.prediction
         plain = seen.row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
-        found = self._roller(
+        futures = self._draw(
             self._loaded.batcher(plain),
-            num_futures=self._prediction.futures,
-            horizon=self._prediction.horizon or np.inf,
-            max_events=self._prediction.max_future_events,
-            rng=np.random.default_rng(seed_from("futures", self._seed, seen.sequence_id)),
+            num_futures=prediction.futures,
+            horizon=prediction.horizon or np.inf,
+            max_events=prediction.max_future_events,
+            rng=np.random.default_rng(seed_from("futures", self._settings.seed, seen.sequence_id)),
         )
-        times = last_time + np.cumsum(found.intervals, axis=1)
+        times = float(seen.times[-1]) + np.cumsum(futures.intervals, axis=1)
+        name_of = self._settings.answers.name_of
         return tuple(
             tuple(
-                FutureEvent(float(time), self._answers.name_of(int(kind)))
+                FutureEvent(float(time), name_of(int(kind)))
                 for time, kind, is_within in zip(*future, strict=True)
                 if is_within
             )
-            for future in zip(times, found.types, found.is_within, strict=True)
+            for future in zip(times, futures.types, futures.is_within, strict=True)
         )

@@ -1,15 +1,15 @@
-"""The predict job: a user's own events in, forecasts of what comes next out.
+"""The predict job: forecast the next event of each sequence in a user's own events.
 
-One forecast for each sequence: when the event after its last comes, as quantiles, and of which
-type; and futures of several events, drawn one after the other. The model sees the newest events, as
-many as fit ``window.max_tokens``; ``context`` says how many of ``events``. Runs on the driver; the
-work is in Ray Data, and forecasts are written as they come.
+A forecast contains the time of the event after the last one, as quantiles, and its type, and
+optionally futures of several events. The model sees the newest events, up to ``window.max_tokens``;
+``context`` is their number, and ``events`` the number of all events. The job runs on the driver;
+Ray Data does the work, and forecasts are written while later ones are still computed.
 """
 
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,125 +18,71 @@ from mmtpp.config.fingerprint import run_name
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import Prediction, RunConfig, Tasks
 from mmtpp.core.errors import ConfigError, ModelError
-from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.split import split_from_path
 from mmtpp.core.supervision import FollowingEvent
 from mmtpp.core.tasks import check_futures
 from mmtpp.data.prepare import prepare
-from mmtpp.data.samples.actors import iter_samples
-from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import (
     assemble_settings,
     source_reader,
     store_vocabulary,
 )
 from mmtpp.data.sources.type_codes import AUTO
-from mmtpp.evaluate.targets import writing_settings
+from mmtpp.evaluate.context import FIRST_TIME, LAST_TIME, writing_settings
+from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.generation import WritingSettings
-from mmtpp.model.loaded import LoadedModel, ModelSource
+from mmtpp.model.loaded import ModelSource
 from mmtpp.model.record import Answers, check_template, recorded_answers
-from mmtpp.predict.next_event import NextEvent, SeenEvents, forecast_schema
+from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
 from mmtpp.predict.rejections import Rejections
 from mmtpp.runtime.hardware import choose_hardware
-from mmtpp.runtime.machines import data_tasks, wait_for
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
-from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, join, list_source, split_file, write_bytes
 
 
 def predict(config: RunConfig) -> dict[str, object]:
-    """Forecast the event after the last of every sequence.
+    """Forecast the event after the last event of every sequence.
 
-    With ``source.uri`` the events are prepared first, into ``store.uri`` or a folder of the run;
-    without it the store is read as it is. The model's vocabulary tokenises them.
+    With ``source.uri`` the events are prepared first, into ``store.uri`` or a folder of the run,
+    and tokenised with the model's vocabulary. Without ``source.uri`` the store is read unchanged.
 
     Returns:
-        ``forecasts``, how many, and ``forecasts_uri``, the folder of their files; ``events_read``,
-        ``events_kept`` and ``events_rejected`` with ``rejected_by_cause``, as of ``prepare``; and
-        the sequences whose newest event was rejected, which the column ``newest_event_rejected``
-        marks, and those that have no event left and so no forecast.
+        ``forecasts``, the number of forecasts, and ``forecasts_uri``, the folder of their files;
+        ``events_read``, ``events_kept`` and ``events_rejected`` with ``rejected_by_cause``, as
+        ``prepare`` reports them; the sequences whose newest event was rejected, which the column
+        ``newest_event_rejected`` marks; and the sequences without any event, which have no
+        forecast.
 
     Raises:
-        MmtppError: the events, the model and the settings do not fit together.
+        MmtppError: The events, the model and the settings do not fit together.
     """
     check_bucket(config.run.storage_uri)
-    scored = config.model.adapter or config.model.path
-    load_model_vocabulary(scored)  # says where there is no model at all
-    answers = recorded_answers(scored)
-    if answers is None or not {"time", "type"} & set(answers.tasks):
-        raise ModelError(
-            "the model was not fine-tuned to forecast",
-            where=scored,
-            cause="it was never asked when the next event comes, or of which type it is; run "
-            "jobs/finetune.py on it",
-        )
-    if config.prediction.text and not {"time", "text"} <= set(answers.tasks):
-        raise ConfigError(
-            f"the model was asked for {', '.join(answers.tasks)}, not for time and text",
-            where=scored,
-            setting="prediction.text = true",
-        )
-    if futures := config.prediction.futures:
-        check_futures(answers.tasks, where=scored, setting=f"prediction.futures = {futures}")
-    check_template(config, scored, to_train=False)
+    answers = _check_model(config)
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
-    if not config.store.uri:
-        config = _in_one_part(with_values(config, {"store.uri": join(run_uri, "store")}))
-    if config.source.uri:
-        if config.source.types == AUTO:  # the model's types, whatever the new events have
-            config = with_values(config, {"source.types": answers.type_names})
-        prepare(config)
+    config = _prepare_events(config, answers, run_uri)
     start_ray()
-    wait_for(data_tasks(config), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(
+        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
+    )
     manifest = load_manifest(config.store.uri)
     answers.check(manifest, where=config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
-    asked = Tasks(**{name: float(name in answers.tasks) for name in ("time", "type")}, joint=0.0)
-    settings = assemble_settings(
-        config,
-        manifest,
-        split="all",
-        supervision=FollowingEvent(asked.asked, grid.first_bytes),
-    )
-    # what held-out evaluation is restricted to does not concern a user's own events
-    settings = replace(settings, max_sequences=0, time_from=-1e300, time_to=1e300)
-    plan = make_plan(settings, vocabulary.token_ids())
-    source = ModelSource(
-        config.model.path,
-        config.model.adapter,
-        manifest.vocabulary_hash,
-        choose_hardware(config).precision,
-    )
-    tables = iter_samples(
-        config,
-        plan,
-        NextEventForecaster,
-        (
-            settings,
-            source,
-            answers,
-            grid,
-            config.prediction,
-            writing_settings(config),
-            config.training.seed,
-        ),
-        title="predict",
-    )
-    uri, count = join(run_uri, "forecasts"), 0
+    hardware = choose_hardware(config.training, config.model.precision)
+    settings = _actor_settings(config, manifest, answers, hardware.precision)
+    plan = make_plan(settings.assemble, vocabulary.token_ids())
+    pool = ActorPool.from_config(config, hardware)
+    tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
     rejections = Rejections(config.store.uri, manifest)
-    marked = map(rejections.mark, tables)
-    for index, table in enumerate(_in_files(marked, config.prediction.sequences_per_file)):
-        name = f"part-{index:05d}.{config.prediction.format}"
-        write_bytes(join(uri, name), _encode(table, config.prediction.format))
-        count += len(table)
+    forecasts_uri = join(run_uri, "forecasts")
+    count = _write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
     return {
         "forecasts": count,
-        "forecasts_uri": uri,
+        "forecasts_uri": forecasts_uri,
         "store_uri": config.store.uri,
         **manifest.counts(),
         **rejections.losses().report(),
@@ -144,14 +90,53 @@ def predict(config: RunConfig) -> dict[str, object]:
     }
 
 
+def _check_model(config: RunConfig) -> Answers:
+    """Check that the model can forecast what the settings ask for.
+
+    Returns:
+        Tasks that the model was fine-tuned to answer.
+    """
+    scored = config.model.adapter or config.model.path
+    load_model_vocabulary(scored)  # raises an error where there is no model
+    answers = recorded_answers(scored)
+    if answers is None or not {"time", "type"} & set(answers.tasks):
+        raise ModelError(
+            "the model was not fine-tuned to forecast",
+            where=scored,
+            cause="the model was not trained on tasks.time or tasks.type; run jobs/finetune.py on "
+            "the model",
+        )
+    if config.prediction.text and not {"time", "text"} <= set(answers.tasks):
+        raise ConfigError(
+            f"the model was trained to answer {', '.join(answers.tasks)}, not time and text",
+            where=scored,
+            setting="prediction.text = true",
+        )
+    if futures := config.prediction.futures:
+        check_futures(answers.tasks, where=scored, setting=f"prediction.futures = {futures}")
+    check_template(config, scored, to_train=False)
+    return answers
+
+
+def _prepare_events(config: RunConfig, answers: Answers, run_uri: str) -> RunConfig:
+    """Prepare the events of ``source.uri``; return the settings with the path of the store."""
+    if not config.store.uri:
+        config = _in_one_part(with_values(config, {"store.uri": join(run_uri, "store")}))
+    if config.source.uri:
+        if config.source.types == AUTO:  # the model's types, whichever types the new events have
+            config = with_values(config, {"source.types": answers.type_names})
+        prepare(config)
+    return config
+
+
 def _in_one_part(config: RunConfig) -> RunConfig:
-    """The settings for events of which none are held out; parts as given stay, where there are."""
+    """Settings that hold out no events; a split given by the source is kept."""
     source = config.source
     if config.split.by == "given" and source.uri:
         suffixes, files = source_reader(source).suffixes, list_source(*split_file(source.uri))
         paths = [path for path, _ in files if path.endswith(suffixes)]
         if source.columns.split or all(map(split_from_path, paths)):
-            return config  # ids of different parts may be equal
+            return config  # sequences of different parts may have equal ids
     changes = {
         "by": "hash",
         "validation_fraction": 0.0,
@@ -162,72 +147,101 @@ def _in_one_part(config: RunConfig) -> RunConfig:
     return with_values(config, {f"split.{name}": value for name, value in changes.items()})
 
 
-class NextEventForecaster:
-    """Assembles the end of sequences and forecasts what follows: a Ray Data actor.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextEventForecasterSettings(ModelActorSettings):
+    """Settings of ``NextEventForecaster``.
 
-    Args:
-        settings: what the plan was made with.
-        source: of the model.
-        answers: what the model was asked in training.
-        grid: of the interval forecasts.
-        prediction: what is wanted.
-        writing: how texts are written.
-        seed: of the futures, with the sequence's name.
+    Attributes:
+        forecast: Settings of the forecasts.
     """
 
-    def __init__(
-        self,
-        settings: AssembleSettings,
-        source: ModelSource,
-        answers: Answers,
-        grid: IntervalGrid,
-        prediction: Prediction,
-        writing: WritingSettings,
-        seed: int,
-    ) -> None:
-        loaded = LoadedModel.of(source, image_px=settings.image_px)
-        self._assembler = Assembler(settings, loaded.token_ids)
-        template = settings.build_template(loaded.token_ids)
-        self._forecast = NextEvent(loaded, template, answers, grid, prediction, writing, seed)
-        self._image_px = settings.image_px
-        self._prediction = prediction
-        self._schema = forecast_schema(answers, prediction)
+    forecast: NextEventSettings
 
-    def __call__(self, samples: pa.Table) -> pa.Table:
-        """One row a sequence."""
-        assembled = self._assembler(samples)
-        histories = [self._history(assembled, index) for index in range(len(assembled))]
-        levels = self._prediction.quantiles
-        rows = [self._forecast(each).record(levels) for each in histories]
-        return pa.Table.from_pylist(rows, self._schema)
 
-    def _history(self, assembled: pa.Table, index: int) -> SeenEvents:
-        times, places = (
-            assembled[f"event_{name}"][index].values.to_numpy() for name in ("time", "position")
+def _actor_settings(
+    config: RunConfig, manifest: Manifest, answers: Answers, precision: str
+) -> NextEventForecasterSettings:
+    """Settings of the actors: which questions are asked about which events."""
+    grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
+    asked = Tasks(**{name: float(name in answers.tasks) for name in ("time", "type")}, joint=0.0)
+    settings = assemble_settings(
+        config,
+        manifest,
+        split="all",
+        supervision=FollowingEvent(asked.asked, grid.first_bytes),
+    )
+    return NextEventForecasterSettings(
+        assemble=_with_all_events(settings),
+        model=ModelSource(
+            config.model.path, config.model.adapter, manifest.vocabulary_hash, precision
+        ),
+        forecast=NextEventSettings(
+            answers=answers,
+            grid=grid,
+            prediction=config.prediction,
+            writing=writing_settings(config.generation),
+            seed=config.training.seed,
+        ),
+    )
+
+
+def _with_all_events(settings: AssembleSettings) -> AssembleSettings:
+    """Lift the limits of held-out evaluation, which do not apply to a user's own events."""
+    return replace(settings, max_sequences=0, time_from=FIRST_TIME, time_to=LAST_TIME)
+
+
+class NextEventForecaster(ModelActor):
+    """Forecasts the event after the last event of sequences.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: NextEventForecasterSettings) -> None:
+        super().__init__(settings)
+        template = settings.assemble.build_template(self.loaded.token_ids)
+        self._forecast = NextEvent(self.loaded, template, settings.forecast)
+        self._prediction = settings.forecast.prediction
+        self._schema = forecast_schema(settings.forecast.answers, self._prediction)
+
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Forecast one sequence, one row of ``forecast_schema``."""
+        seen = SeenEvents(
+            sample.sequence_ids[0].as_py(),
+            sample.row,
+            int(sample.event_values("position")[-1]) + 1,
+            sample.event_values("time"),
         )
-        return SeenEvents(
-            assembled["sequences"][index].values[0].as_py(),
-            row_from_arrow(assembled, index, image_px=self._image_px),
-            int(places[-1]) + 1,
-            times,
-        )
+        record = self._forecast(seen).record(self._prediction.quantiles)
+        return pa.Table.from_pylist([record], self._schema)
+
+
+def _write_forecasts(tables: Iterator[pa.Table], uri: str, prediction: Prediction) -> int:
+    """Write forecasts to the files of a folder and return their number."""
+    count = 0
+    for index, table in enumerate(_in_files(tables, prediction.sequences_per_file)):
+        name = f"part-{index:05d}.{prediction.format}"
+        write_bytes(join(uri, name), _encode(table, prediction.format))
+        count += len(table)
+    return count
 
 
 def _in_files(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
-    """The same rows in tables of ``size``, the last one shorter."""
-    waiting: list[pa.Table] = []
+    """Regroup rows into tables of ``size`` rows; the last table may be shorter."""
+    pending: list[pa.Table] = []
     for table in tables:
-        waiting.append(table)
-        while sum(map(len, waiting)) >= size:
-            whole = pa.concat_tables(waiting)
-            yield whole.slice(0, size)
-            waiting = [whole.slice(size)]
-    if sum(map(len, waiting)):
-        yield pa.concat_tables(waiting)
+        pending.append(table)
+        while sum(map(len, pending)) >= size:
+            joined = pa.concat_tables(pending)
+            yield joined.slice(0, size)
+            pending = [joined.slice(size)]
+    if sum(map(len, pending)):
+        yield pa.concat_tables(pending)
 
 
-def _encode(table: pa.Table, kind: str) -> bytes:
-    if kind == "jsonl":
+def _encode(table: pa.Table, file_format: str) -> bytes:
+    """The content of one file of forecasts."""
+    if file_format == "jsonl":
         lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
         return "".join(f"{line}\n" for line in lines).encode()
     content = io.BytesIO()

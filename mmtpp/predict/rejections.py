@@ -1,4 +1,4 @@
-"""Forecasts of sequences that lost events when they were read."""
+"""Mark forecasts of sequences that lost events when they were read."""
 
 import logging
 
@@ -21,22 +21,22 @@ class Rejections:
     """Marks the forecasts of sequences whose newest event was rejected.
 
     Args:
-        store_uri: the store.
-        manifest: of the store.
+        store_uri: Path of the store.
+        manifest: Manifest of the store.
     """
 
     def __init__(self, store_uri: str, manifest: Manifest) -> None:
-        self._where = store_uri
+        self._store_uri = store_uri
         self._rejected = list(all_rejected(store_uri, manifest))
         self._of_sequence = rejected_by_sequence(self._rejected)
         self._of_sequence.pop("", None)
         self._last_times: dict[str, float] = {}
 
     def mark(self, forecasts: pa.Table) -> pa.Table:
-        """Add the column ``COLUMN``: the cause, or null where the newest event was kept.
+        """Add the column ``COLUMN``: the cause of the rejection, null where the event was kept.
 
         Args:
-            forecasts: with the columns ``sequence_id`` and ``last_time``.
+            forecasts: Table with the columns ``sequence_id`` and ``last_time``.
         """
         causes: list[str | None] = []
         for row in forecasts.select(["sequence_id", "last_time"]).to_pylist():
@@ -50,8 +50,8 @@ class Rejections:
         return forecasts.append_column(COLUMN, pa.array(causes, pa.string()))
 
     def losses(self) -> RejectionSummary:
-        """Sequences that the forecasts miss or start too early; logs warnings with names."""
+        """Find sequences without a forecast or without their newest event; logs their names."""
         losses = RejectionSummary.from_records(self._rejected, self._last_times)
         for sentence in losses.sentences():
-            logger.warning("%s: %s", self._where, sentence)
+            logger.warning("%s: %s", self._store_uri, sentence)
         return losses

@@ -1,6 +1,7 @@
 """``ray job stop``: the driver asks its workers to save a checkpoint and end.
 
-It gets SIGTERM, and SIGKILL ``RAY_JOB_STOP_WAIT_TIME_S`` of the cluster's head later.
+The driver receives SIGTERM, and SIGKILL after ``RAY_JOB_STOP_WAIT_TIME_S`` seconds, a variable of
+the cluster's head.
 """
 
 import asyncio
@@ -18,52 +19,59 @@ logger = logging.getLogger(__name__)
 
 
 class _StopRequest:
-    """An actor beside the driver; workers wait for it without asking again and again."""
+    """An actor on the driver's machine; workers hold one pending call to it instead of polling."""
 
     def __init__(self) -> None:
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
 
-    async def ask(self) -> None:
-        self._asked.set()
+    async def request(self) -> None:
+        self._requested.set()
 
     async def wait(self) -> None:
-        await self._asked.wait()
+        await self._requested.wait()
 
 
 @contextmanager
 def stops_on_sigterm() -> Iterator[Any]:
-    """While the driver waits for its workers, the first SIGTERM asks them to save and end.
+    """While the driver waits for its workers, let the first SIGTERM ask them to save and end.
 
     Yields:
-        What the workers' ``Notices`` take; None outside the main thread, which gets no signals.
+        Handle of the actor to give to the workers; None outside the main thread, which receives no
+        signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield None
         return
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    on_this_machine = NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
     actor: Any = ray.remote(_StopRequest)
-    request = actor.options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
-    asked = threading.Event()
+    stop_request = actor.options(
+        num_cpus=0, max_concurrency=1000, scheduling_strategy=on_this_machine
+    ).remote()
+    signalled = threading.Event()
 
-    def ask() -> None:  # not in the handler, which may have interrupted Ray anywhere
-        asked.wait()
+    def forward_signal() -> None:  # not in the handler, which may interrupt Ray at any point
+        signalled.wait()
         if is_waiting:
-            ray.get(request.ask.remote())
+            ray.get(stop_request.request.remote())
 
-    def on_sigterm(number: int, frame: object) -> None:
-        logger.warning("asked to stop: saving a checkpoint; a second SIGTERM ends the job at once")
-        asked.set()
-        signal.signal(signal.SIGTERM, before)
+    def on_sigterm(_number: int, _frame: object) -> None:
+        logger.warning(
+            "SIGTERM received: saving a checkpoint; a second SIGTERM ends the job at once"
+        )
+        signalled.set()
+        signal.signal(signal.SIGTERM, previous_handler)
 
     is_waiting = True
-    before = signal.signal(signal.SIGTERM, on_sigterm)
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
+    previous_handler = signal.signal(signal.SIGTERM, on_sigterm)
+    forwarder = threading.Thread(target=forward_signal, daemon=True)
+    forwarder.start()
     try:
-        yield request
+        yield stop_request
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
         is_waiting = False
-        asked.set()
-        asking.join()
-        ray.kill(request)
+        signalled.set()
+        forwarder.join()
+        ray.kill(stop_request)

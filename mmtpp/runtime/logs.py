@@ -8,10 +8,13 @@ from rich.text import Text
 
 
 def start_logging(prefix: str = "") -> None:
-    """Log to standard error, one line a message: time, level, module, message.
+    """Log to standard error, one line per message: time, level, module, message.
 
-    Where standard error is a terminal, warnings and errors have colours (unless NO_COLOR is set),
-    and the lines stay above the bars of ``runtime.progress``.
+    On a terminal, warnings and errors are coloured (unless NO_COLOR is set), and the lines stay
+    above the bars of ``runtime.progress``.
+
+    Args:
+        prefix: Text before the name of the module.
     """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
@@ -28,7 +31,7 @@ def start_logging(prefix: str = "") -> None:
 
 
 class _TerminalHandler(logging.Handler):
-    """Writes to rich's console. rich's own handler breaks long lines, and so URIs to be copied."""
+    """Prints to rich's console without breaking long lines, so that URIs can be copied."""
 
     def emit(self, record: logging.LogRecord) -> None:
         color = "red" if record.levelno >= logging.ERROR else "yellow"

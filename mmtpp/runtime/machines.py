@@ -1,8 +1,8 @@
-"""The machines of the Ray cluster: those there are, and waiting for those a job needs.
+"""The machines of the Ray cluster: list them, and wait until a job has those it needs.
 
-What an autoscaler can bring only it knows: it is asked, by a placement group of what the job needs,
-and what it answers is read from the cluster's status (Ray's second autoscaler, the default since
-2.50 and KubeRay's from 1.6 on).
+Only the autoscaler knows which machines it can launch. A placement group asks it for the job's
+resources, and its answer is read from the cluster's status (Ray's second autoscaler, the default
+since 2.50 and KubeRay's from 1.6 on).
 """
 
 import logging
@@ -14,201 +14,239 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
-from ray.core.generated.autoscaler_pb2 import (
-    GetClusterStatusReply,  # pyright: ignore[reportAttributeAccessIssue]
-)
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.state import get_log
 from ray.util.state.exception import RayStateApiException
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.compat.ray_hooks import ClusterStatus, head_node_id, read_cluster_status
 from mmtpp.core.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 2.0  # of the autoscaler's rounds of 5 s, each of which forgets what failed in the last
-REFUSED_S = 15.0  # by the autoscaler all the time: an idle machine that goes away may look like it
-JOINING_S = 30.0  # without an autoscaler: for machines that are just starting
+# The autoscaler works in rounds of 5 s and forgets in each round what failed in the one before.
+POLL_S = 2.0
+# An idle machine that is being removed can look like a refusal for a moment.
+REFUSED_S = 15.0
+JOINING_S = 30.0  # without an autoscaler: time for machines that are just starting
 LOG_EVERY_S = 60.0
-MONITOR_LOG, MONITOR_LINES = "monitor.log", 2000  # of Ray's head
-MAX_REASON = 500  # characters
+MONITOR_LOG, MONITOR_LINES = "monitor.log", 2000  # log of the autoscaler on Ray's head
+MAX_REASON_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class ResourceDemand:
     """Processes that a job cannot start without.
 
     Attributes:
-        what: they are, in the plural, for messages.
-        count: how many.
-        each: resources of one, which no two machines share.
-        labels: Ray's labels that their machines must have.
-        setting: what says so, with present values, for messages.
+        name: Name of the processes for messages, in the plural.
+        count: Number of processes.
+        resources: Ray resources of one process, which must be on one machine.
+        labels: Ray labels that the machines must have.
+        setting: The settings behind the demand with their present values, for messages.
     """
 
-    what: str
+    name: str
     count: int
-    each: Mapping[str, float]
+    resources: Mapping[str, float]
     labels: Mapping[str, str]
     setting: str
 
     def __str__(self) -> str:
         labels = f" on machines with the labels {dict(self.labels)}" if self.labels else ""
-        return f"{self.count} {self.what} with {_amounts(self.each)} each{labels}"
+        return f"{self.count} {self.name} with {_format_resources(self.resources)} each{labels}"
 
 
-def data_tasks(config: RunConfig) -> Need:
-    """Ray Data goes on with a single task at a time."""
-    labels = config.store.machine_labels
+def data_task_demand(labels: Mapping[str, str]) -> ResourceDemand:
+    """The demand of Ray Data, which makes progress with a single task at a time.
+
+    Args:
+        labels: ``store.machine_labels``.
+    """
     setting = f"store.machine_labels = {labels}"
-    return Need("tasks of Ray Data", 1, {"CPU": 1.0}, labels, setting)
+    return ResourceDemand("tasks of Ray Data", 1, {"CPU": 1.0}, labels, setting)
 
 
 def machines(labels: Mapping[str, str]) -> list[dict[str, float]]:
-    """Resources of each machine there is now with these Ray labels, of every one without labels."""
+    """Resources of each live machine that has all these Ray labels."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     return [node["Resources"] for node in alive if labels.items() <= node["Labels"].items()]
 
 
-def places(found: Sequence[Mapping[str, float]], each: Mapping[str, float]) -> int:
-    """How many processes with these resources the machines hold when nothing else runs there."""
+def num_fitting(
+    machine_resources: Sequence[Mapping[str, float]], process_resources: Mapping[str, float]
+) -> int:
+    """Number of processes that machines hold when nothing else runs on them.
+
+    Args:
+        machine_resources: Resources of each machine.
+        process_resources: Resources of one process.
+    """
     return sum(
-        min(int(have.get(kind, 0.0) / amount) for kind, amount in each.items()) for have in found
+        min(int(resources.get(kind, 0.0) / amount) for kind, amount in process_resources.items())
+        for resources in machine_resources
     )
 
 
-def wait_for(need: Need, *, patience_s: float) -> None:
-    """Return when the cluster has the machines, whoever may use them just now.
+def wait_for_machines(demand: ResourceDemand, *, patience_s: float) -> None:
+    """Return when the cluster has the machines, even if other jobs use them at the moment.
+
+    Args:
+        demand: Processes that the machines must hold.
+        patience_s: Longest time to wait, in seconds.
 
     Raises:
-        ClusterError: the autoscaler cannot bring them, they did not come in time, or there is no
-            autoscaler.
+        ClusterError: The autoscaler cannot launch the machines, they did not join in time, or there
+            is no autoscaler.
     """
-    if places(machines(need.labels), need.each) >= need.count:
+    if _has_machines(demand):
         return
-    logger.info("waiting for machines: %s", need)
+    logger.info("waiting for machines: %s", demand)
     group = placement_group(
-        [dict(need.each)] * need.count, bundle_label_selector=[dict(need.labels)] * need.count
+        [dict(demand.resources)] * demand.count,
+        bundle_label_selector=[dict(demand.labels)] * demand.count,
     )
     try:
-        _wait(need, group, patience_s)
+        _poll_until_ready(demand, group, patience_s)
     finally:
         remove_placement_group(group)
 
 
 def has_autoscaler() -> bool:
-    """Whether machines may come by themselves."""
-    return _knows(_status())
+    """Whether an autoscaler may add machines to the cluster."""
+    return _has_reported(_read_status())
 
 
-def _wait(need: Need, group: Any, patience_s: float) -> None:
-    started = told = accepted = time.monotonic()
-    failed: set[str] = set()
-    while not group.wait(POLL_S) and places(machines(need.labels), need.each) < need.count:
-        status = _status()
+def _has_machines(demand: ResourceDemand) -> bool:
+    return num_fitting(machines(demand.labels), demand.resources) >= demand.count
+
+
+def _poll_until_ready(demand: ResourceDemand, group: Any, patience_s: float) -> None:
+    started = logged_at = accepted_at = time.monotonic()
+    failed_types: set[str] = set()
+    while not group.wait(POLL_S) and not _has_machines(demand):
+        status = _read_status()
         now = time.monotonic()
-        waited = now - started
-        failed |= {each.ray_node_type_name for each in _failed(status)}
-        if not _knows(status) and waited > min(JOINING_S, patience_s):
+        waited_s = now - started
+        failed_types |= {
+            request.ray_node_type_name
+            for request in status.autoscaling_state.failed_instance_requests
+        }
+        if not _is_refused(status, group) or _may_become_free(demand, status):
+            accepted_at = now
+        reason = _reason_to_give_up(status, waited_s, now - accepted_at, patience_s)
+        if reason is not None:
             raise ClusterError(
-                f"{need}: they do not fit this cluster, which has no autoscaler",
-                where=_situation(need, status, failed),
-                cause="too few machines, or without these labels",
-                setting=need.setting,
+                f"{demand}: {reason[0]}",
+                where=_describe_situation(demand, status, failed_types),
+                cause=reason[1],
+                setting=demand.setting,
             )
-        if not _refuses(status, group) or _others_want(need, status):
-            accepted = now
-        if now - accepted > REFUSED_S:
-            raise ClusterError(
-                f"{need}: the cluster's autoscaler has no machines for them",
-                where=_situation(need, status, failed),
-                cause="no node type has these labels and resources, or not as many machines as "
-                "max_workers (maxReplicas) allows",
-                setting=need.setting,
-            )
-        if waited > patience_s:
-            raise ClusterError(
-                f"{need}: the machines did not come in {waited:.0f} s",
-                where=_situation(need, status, failed),
-                cause="the cloud has none left or the account's quota is reached, which the "
-                "autoscaler's log tells (ray monitor, or the events of the pods); or "
-                f"they take longer to start than run.wait_for_machines_s = {patience_s:g}",
-                setting=need.setting,
-            )
-        if now - told > LOG_EVERY_S:
-            told = now
+        if now - logged_at > LOG_EVERY_S:
+            logged_at = now
             logger.info(
-                "waiting since %.0f s for %s; %s", waited, need, _situation(need, status, failed)
+                "waited %.0f s for %s; %s",
+                waited_s,
+                demand,
+                _describe_situation(demand, status, failed_types),
             )
 
 
-def _status() -> GetClusterStatusReply:
-    client = GcsClient(ray.get_runtime_context().gcs_address)
-    status = GetClusterStatusReply()
-    status.ParseFromString(client.get_cluster_status())
-    return status
+def _reason_to_give_up(
+    status: ClusterStatus, waited_s: float, refused_s: float, patience_s: float
+) -> tuple[str, str] | None:
+    """What happened and its likely cause, for the error; None to wait further."""
+    if not _has_reported(status) and waited_s > min(JOINING_S, patience_s):
+        return (
+            "they do not fit this cluster, which has no autoscaler",
+            "the cluster has too few machines, or its machines do not have these labels",
+        )
+    if refused_s > REFUSED_S:
+        return (
+            "the cluster's autoscaler has no machines for them",
+            "no node type has these labels and resources, or max_workers (maxReplicas) allows "
+            "fewer machines",
+        )
+    if waited_s > patience_s:
+        return (
+            f"the machines did not join within {waited_s:.0f} s",
+            "the cloud has no such machines left or the account's quota is reached, see the "
+            "autoscaler's log (ray monitor, or the events of the pods); or the machines take "
+            f"longer to start than run.wait_for_machines_s = {patience_s:g}",
+        )
+    return None
 
 
-def _knows(status: GetClusterStatusReply) -> bool:
-    """Whether an autoscaler has answered."""
+def _read_status() -> ClusterStatus:
+    return read_cluster_status(ray.get_runtime_context().gcs_address)
+
+
+def _has_reported(status: ClusterStatus) -> bool:
+    """Whether an autoscaler has reported its state."""
     return status.autoscaling_state.autoscaler_state_version > 0
 
 
-def _failed(status: GetClusterStatusReply) -> Any:
-    return status.autoscaling_state.failed_instance_requests
+def _launch_failures(failed_types: set[str]) -> list[str]:
+    """Node types that did not start, each with the newest reason in the autoscaler's log.
 
-
-def _reasons(failed: set[str]) -> list[str]:
-    """Why machines of these types did not start: the newest reason of each in the autoscaler's log,
-    since its state does not say."""
-    (head,) = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]
-    found = dict.fromkeys(sorted(failed), "")
+    The autoscaler's state does not contain the reasons.
+    """
+    reasons = dict.fromkeys(sorted(failed_types), "")
+    head = head_node_id()
     try:
-        log = get_log(node_id=head["NodeID"], filename=MONITOR_LOG, tail=MONITOR_LINES)
-        for name, reason in re.findall(
+        log = get_log(node_id=head, filename=MONITOR_LOG, tail=MONITOR_LINES)
+        for node_type, reason in re.findall(
             r"Failed to launch \d+ nodes of type (\S+): (.*)", "".join(log)
         ):
-            if name in found:
-                found[name] = f" ({reason[:MAX_REASON]})"
-    except (RayStateApiException, ConnectionError) as error:  # no such log on Kubernetes
-        logger.info("the autoscaler's log is not there: %s", error)
-    return [name + reason for name, reason in found.items()]
+            if node_type in reasons:
+                reasons[node_type] = f" ({reason[:MAX_REASON_LENGTH]})"
+    except (RayStateApiException, ConnectionError) as error:  # Kubernetes has no such log
+        logger.info("the autoscaler's log cannot be read: %s", error)
+    return [node_type + reason for node_type, reason in reasons.items()]
 
 
-def _refuses(status: GetClusterStatusReply, group: Any) -> bool:
-    refused = status.autoscaling_state.infeasible_gang_resource_requests
-    return any(each.details.startswith(group.id.hex()) for each in refused)
+def _is_refused(status: ClusterStatus, group: Any) -> bool:
+    requests = status.autoscaling_state.infeasible_gang_resource_requests
+    return any(request.details.startswith(group.id.hex()) for request in requests)
 
 
-def _others_want(need: Need, status: GetClusterStatusReply) -> bool:
-    """Whether such machines are in use, or any on their way: what other jobs have or wait for looks
-    like what is missing."""
+def _may_become_free(demand: ResourceDemand, status: ClusterStatus) -> bool:
+    """Whether suitable machines are in use by other jobs, or any machine is being launched.
+
+    The autoscaler reports resources that other jobs hold or wait for as infeasible, too.
+    """
     state = status.autoscaling_state
     if state.pending_instance_requests or state.pending_instances:
         return True
     return any(
         node.available_resources.get(kind, 0.0) < node.total_resources.get(kind, 0.0)
         for node in status.cluster_resource_state.node_states
-        if need.labels.items() <= dict(node.labels).items()
-        for kind in need.each
+        if demand.labels.items() <= dict(node.labels).items()
+        for kind in demand.resources
     )
 
 
-def _situation(need: Need, status: GetClusterStatusReply, failed: set[str]) -> str:
-    found = machines(need.labels)
-    such = "such " if need.labels else ""
-    alike = Counter(_amounts({kind: each.get(kind, 0.0) for kind in need.each}) for each in found)
-    have = "; ".join(f"{count} with {amounts}" for amounts, count in alike.items())
+def _describe_situation(
+    demand: ResourceDemand, status: ClusterStatus, failed_types: set[str]
+) -> str:
+    present = machines(demand.labels)
+    counts = Counter(
+        _format_resources({kind: resources.get(kind, 0.0) for kind in demand.resources})
+        for resources in present
+    )
+    sizes = "; ".join(f"{count} with {resources}" for resources, count in counts.items())
     state = status.autoscaling_state
-    asked = [f"{each.count} {each.ray_node_type_name}" for each in state.pending_instance_requests]
-    coming = [each.ray_node_type_name for each in state.pending_instances]
-    parts = [f"there are {len(found)} {such}machines{f': {have}' if have else ''}"]
-    parts += [f"asked for: {', '.join(asked)}"] if asked else []
-    parts += [f"starting: {', '.join(coming)}"] if coming else []
-    parts += [f"failed to start: {'; '.join(_reasons(failed))}"] if failed else []
+    requested = [
+        f"{request.count} {request.ray_node_type_name}"
+        for request in state.pending_instance_requests
+    ]
+    starting = [instance.ray_node_type_name for instance in state.pending_instances]
+    labelled = " with these labels" if demand.labels else ""
+    parts = [f"the cluster has {len(present)} machines{labelled}{f': {sizes}' if sizes else ''}"]
+    parts += [f"requested: {', '.join(requested)}"] if requested else []
+    parts += [f"starting: {', '.join(starting)}"] if starting else []
+    parts += [f"failed to start: {'; '.join(_launch_failures(failed_types))}"] * bool(failed_types)
     return "; ".join(parts)
 
 
-def _amounts(resources: Mapping[str, float]) -> str:
+def _format_resources(resources: Mapping[str, float]) -> str:
     return " and ".join(f"{amount:g} {kind}" for kind, amount in resources.items())

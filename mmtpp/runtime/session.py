@@ -10,7 +10,7 @@ import ray.data
 def start_ray() -> None:
     """Join the cluster of ``RAY_ADDRESS`` or of this job, or start one on this machine."""
     if not ray.is_initialized():
-        # Ray started here sends no usage statistics unless the user asked for them
+        # A Ray started here sends no usage statistics unless the user turned them on.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(logging_level=logging.WARNING, log_to_driver=True)
     ray.data.DataContext.get_current().enable_progress_bars = False

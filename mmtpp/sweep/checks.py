@@ -7,6 +7,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.tasks import EVENT_TASKS, check_futures
+from mmtpp.evaluate.metric_names import FORECAST_METRICS
 from mmtpp.sweep.sweep_settings import (
     TRAINING_JOBS,
     VALIDATION_METRICS,
@@ -114,10 +115,7 @@ def _check_metric(sweep: "Sweep", metric: str) -> None:
             raise ConfigError(
                 f"sweep.metric = {metric}, but sweep.jobs = {list(settings.jobs)} do not evaluate"
             )
-        # imported here: it loads libraries that compare texts
-        from mmtpp.evaluate.metrics import JOINT, MACRO_F1, METRICS
-
-        names = [f"evaluate/{name}" for name in (*METRICS, MACRO_F1, JOINT, *LIKELIHOOD_METRICS)]
+        names = [f"evaluate/{name}" for name in (*FORECAST_METRICS, *LIKELIHOOD_METRICS)]
         families = [f"evaluate/{family}" for family in EVALUATION_FAMILIES]
     name = metric.partition("/at_")[0]  # a metric at some positions in the sequence
     if name not in names and not name.startswith(tuple(families)):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from ray.exceptions import RayError, RayTaskError
-from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from ray.train import ControllerError, WorkerGroupError
 
 from mmtpp.core.errors import MmtppError
 from mmtpp.sweep.trial_table import Row

@@ -12,9 +12,10 @@ import ray
 import ray.tune
 from ray.tune.schedulers import FIFOScheduler
 
+from mmtpp.compat.ray_hooks import trials_of_results
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import ClusterError, ConfigError, StorageError
-from mmtpp.runtime.machines import data_tasks, has_autoscaler, machines, wait_for
+from mmtpp.runtime.machines import data_task_demand, has_autoscaler, machines, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, filesystem_of, join, list_files, read_bytes, write_bytes
@@ -147,7 +148,7 @@ def _run_round(
     results = _fit(tuner, parent)
     # the result of a trial that never reported has no settings, and Ray Tune has no public access
     # to its trials
-    trials = results._experiment_analysis.trials
+    trials = trials_of_results(results)
     new_rows = [
         trial_row(results[index], trial, sweep, budget, current)
         for index, trial in enumerate(trials)
@@ -190,8 +191,8 @@ def _wait_for_room(sweep: Sweep) -> int:
     """Wait until the cluster has room for one trial; return the number of concurrent trials."""
     patience_s, at_most = sweep.config.run.wait_for_machines_s, sweep.settings.max_concurrent
     need = largest_trial(sweep)
-    wait_for(data_tasks(sweep.config), patience_s=patience_s)
-    wait_for(need, patience_s=patience_s)
+    wait_for_machines(data_task_demand(sweep.config.store.machine_labels), patience_s=patience_s)
+    wait_for_machines(need, patience_s=patience_s)
     if at_most and has_autoscaler():
         return at_most  # the autoscaler launches machines, or a trial waits for another one to end
     num_trials = max_concurrent_trials(need, machines(need.labels), at_most=at_most)

@@ -17,8 +17,8 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from mmtpp.config.load import with_values
-from mmtpp.runtime.hardware import choose_hardware, workers
-from mmtpp.runtime.machines import Need, places
+from mmtpp.runtime.hardware import choose_hardware, worker_demand
+from mmtpp.runtime.machines import ResourceDemand, num_fitting
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import Domain
 
@@ -141,26 +141,30 @@ def _move_into_ranges(sweep: Sweep, values: dict[str, Any]) -> dict[str, Any]:
     return moved
 
 
-def largest_trial(sweep: Sweep) -> Need:
-    """Need of a trial with the most workers, and the most CPUs per worker, of all trials."""
+def largest_trial(sweep: Sweep) -> ResourceDemand:
+    """Demand of a trial with the most workers and the most CPUs per worker of all trials."""
     trainings = [sweep.trial_config(values).training for values in sweep.probes()]
     largest = {
         "training.num_workers": max(training.num_workers for training in trainings),
         "training.cpus_per_worker": max(training.cpus_per_worker for training in trainings),
     }
     config = with_values(sweep.config, largest)
-    return workers(config, choose_hardware(config), config.training.num_workers)
+    return worker_demand(
+        config.training,
+        choose_hardware(config.training, config.model.precision),
+        config.training.num_workers,
+    )
 
 
 def max_concurrent_trials(
-    need: Need, machines: Sequence[Mapping[str, float]], *, at_most: int
+    need: ResourceDemand, machines: Sequence[Mapping[str, float]], *, at_most: int
 ) -> int:
     """Number of trials that fit at a time, so that no trial holds resources another waits for.
 
     Args:
-        need: Need of the largest trial.
+        need: ResourceDemand of the largest trial.
         machines: Resources of each machine in the cluster.
         at_most: Upper limit; 0 for none.
     """
-    fitting = max(1, places(machines, need.each) // need.count)
+    fitting = max(1, num_fitting(machines, need.resources) // need.count)
     return min(fitting, at_most or fitting)

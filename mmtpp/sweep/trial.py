@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
-from ray.train import UserCallback
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train import TrainingFailedError, UserCallback
 from ray.tune import Checkpoint
 from ray.util.queue import Empty, Queue
 

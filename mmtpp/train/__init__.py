@@ -1,3 +1,3 @@
-"""Training: the driver that plans and starts it, and the loop of every worker."""
+"""Training: ``launch`` plans and starts it on the driver, ``loop`` is what every worker runs."""
 
-import mmtpp.model  # noqa: F401  quiet before transformers is imported
+import mmtpp.model  # noqa: F401  silences libraries before transformers is imported

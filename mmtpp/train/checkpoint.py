@@ -1,7 +1,7 @@
-"""Checkpoints: the training state, a part written by each rank, and the place in the run.
+"""Checkpoints: the training state, one part per rank, and the progress of the run.
 
-Training waits only until the parts are on the local disk. Ray merges and uploads them meanwhile and
-only then calls the checkpoint complete, so a half-written one is never chosen.
+Training waits only until the parts are on the local disk. Ray merges and uploads them in the
+background and calls the checkpoint complete only then, so a partial one is never chosen.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import ray.train
 from ray.train import Checkpoint, CheckpointUploadMode
 from safetensors import SafetensorError
 
+from mmtpp.compat.ray_hooks import train_storage
 from mmtpp.core.errors import ModelError, StorageError
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
-from mmtpp.train.engine import Engine
+from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.task import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
@@ -33,15 +33,15 @@ BEST_BY = "validation/loss_per_token"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands; with the plan this is its whole cursor.
+class TrainingProgress:
+    """Where a run stands. With the plan this determines everything that follows.
 
     Attributes:
-        step: updates made.
-        plan_fingerprint: of the samples and their order.
-        vocabulary_hash: of the model.
-        best_step: of the best validation so far; 0 before the first.
-        best_loss: of that validation, nats a token; 0 before the first.
+        step: Number of updates made.
+        plan_fingerprint: Fingerprint of the samples and their order.
+        vocabulary_hash: Hash of the model's vocabulary.
+        best_step: Step of the best validation so far; 0 before the first validation.
+        best_loss: Loss of the best validation in nats per token; 0 before the first validation.
     """
 
     step: int
@@ -50,21 +50,21 @@ class Progress:
     best_step: int = 0
     best_loss: float = 0.0
 
-    def after_step(self) -> "Progress":
-        """One update later."""
+    def after_step(self) -> "TrainingProgress":
+        """The progress after one more update."""
         return replace(self, step=self.step + 1)
 
-    def with_scores(self, scores: dict[str, float]) -> "Progress":
-        """The same after a validation: this step is the best one, or another still is."""
+    def with_scores(self, scores: dict[str, float]) -> "TrainingProgress":
+        """The progress after a validation, which may make this step the best one."""
         loss = scores[BEST_BY]
         if self.best_step and self.best_loss <= loss:
             return self
         return replace(self, best_step=self.step, best_loss=loss)
 
 
-def save(
-    engine: Engine,
-    progress: Progress,
+def save_checkpoint(
+    engine: DeepSpeedEngine,
+    progress: TrainingProgress,
     *,
     rank: int,
     run_uri: str,
@@ -72,19 +72,19 @@ def save(
     patience_s: float,
     wait: bool = False,
 ) -> None:
-    """Write and report a checkpoint; a call for all ranks.
+    """Write and report a checkpoint; all ranks must call this.
 
     Args:
-        engine: of this rank.
-        progress: written by rank 0.
-        rank: of this process.
-        run_uri: the folder of the run, for ``remove_leftovers``.
-        metrics: of the step.
-        patience_s: how long the storage may be away before this fails.
-        wait: for the upload too; else it goes on beside training.
+        engine: Engine of this rank.
+        progress: Progress of the run, written by rank 0.
+        rank: Rank of this process.
+        run_uri: Folder of the run.
+        metrics: Metrics to report with the checkpoint.
+        patience_s: Seconds to retry the upload while the storage is unreachable.
+        wait: Whether to wait for the upload; otherwise it runs in the background.
 
     Raises:
-        StorageError: no room on the local disk; in the upload, the storage stayed away.
+        StorageError: The local disk is full, or the storage stayed unreachable.
     """
     folder = Path(tempfile.gettempdir())
     try:
@@ -94,27 +94,28 @@ def save(
             (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
     except (OSError, SafetensorError) as error:
         if folder.name.startswith(_prefix(run_uri)):
-            shutil.rmtree(folder, ignore_errors=True)  # its bytes are what is missing
+            shutil.rmtree(folder, ignore_errors=True)  # frees the space it took
         raise StorageError(
             f"the checkpoint of step {progress.step} cannot be written: {error}",
             where=str(folder),
-            cause="the disk of this machine is full; TMPDIR chooses another",
+            cause="the disk of this machine is full",
+            setting=f"TMPDIR in the environment, now {tempfile.gettempdir()}",
         ) from error
     ray.train.report(
         metrics,
         checkpoint=Checkpoint.from_directory(str(folder)),
         checkpoint_upload_mode=CheckpointUploadMode.SYNC if wait else CheckpointUploadMode.ASYNC,
         delete_local_checkpoint_after_upload=True,
-        checkpoint_upload_fn=_patient_upload(patience_s),
+        checkpoint_upload_fn=_retrying_upload(patience_s),
     )
 
 
 def remove_leftovers(run_uri: str) -> None:
-    """Delete the checkpoints that killed processes of a run left in the making on this machine."""
+    """Delete partial checkpoints that killed processes of a run left on this machine."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_prefix(run_uri)}*"):
         if _is_alive(int(folder.name.removeprefix(_prefix(run_uri)).partition("-")[0])):
             continue
-        logger.info("deleting %s, left by a process of this run that was killed", folder)
+        logger.info("deleting %s, left by a killed process of this run", folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -132,10 +133,10 @@ def _prefix(run_uri: str) -> str:
     return f"mmtpp-checkpoint-{hashlib.sha256(run_uri.encode()).hexdigest()[:16]}-"
 
 
-def _patient_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint]:
-    """Ray's own upload, tried again while the storage is away."""
-    storage: Any = ray.train.get_context().get_storage()  # here: the upload has its own thread
-    deadline = time.monotonic() + patience_s  # here: Ray calls the upload up to three times
+def _retrying_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint]:
+    """Ray's own upload, repeated while the storage is unreachable."""
+    storage = train_storage()  # read here, since the upload runs in a thread of its own
+    deadline = time.monotonic() + patience_s  # set here, since Ray repeats the upload, too
 
     def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
         pause_s = 1.0
@@ -149,69 +150,71 @@ def _patient_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint
                     raise StorageError(
                         f"the checkpoint cannot be uploaded: {error}",
                         where=f"{storage.experiment_fs_path}/{name}",
+                        cause="the storage was unreachable for too long",
                         setting=f"training.upload_patience_s = {patience_s:g}",
                     ) from error
-                logger.warning("upload of %s failed, again in %g s: %s", name, pause_s, error)
+                logger.warning("upload of %s failed, retrying in %g s: %s", name, pause_s, error)
                 time.sleep(pause_s)
                 pause_s = min(60.0, 2 * pause_s)
 
     return upload
 
 
-def saved_progress(checkpoint: Checkpoint | None, *, expected: Progress) -> Progress:
-    """Where the run stood when a checkpoint was saved; ``expected`` without one.
+def load_progress(checkpoint: Checkpoint | None, *, expected: TrainingProgress) -> TrainingProgress:
+    """The progress that a checkpoint was saved with; ``expected`` without a checkpoint.
 
     Args:
-        checkpoint: the newest of the run, or None for a fresh one.
-        expected: what the checkpoint must agree with; its step is ignored.
+        checkpoint: Newest checkpoint of the run; None for a fresh run.
+        expected: Progress with the fingerprint and hash that the checkpoint must have; its step is
+            ignored.
 
     Raises:
-        ModelError: the checkpoint belongs to other data or another vocabulary.
+        ModelError: The checkpoint belongs to other data or another vocabulary.
     """
     if checkpoint is None:
         return expected
     path = f"{checkpoint.path}/{PROGRESS_FILE}"
     assert checkpoint.filesystem is not None
     with checkpoint.filesystem.open_input_stream(path) as stream:
-        found = Progress(**json.loads(stream.read()))
+        progress = TrainingProgress(**json.loads(stream.read()))
     for name in ("plan_fingerprint", "vocabulary_hash"):
-        saved, wanted = getattr(found, name), getattr(expected, name)
-        if saved != wanted:
+        saved, present = getattr(progress, name), getattr(expected, name)
+        if saved != present:
             raise ModelError(
-                f"the checkpoint has {name} {saved}, this run has {wanted}",
+                f"the checkpoint has {name} {saved}, this run has {present}",
                 where=checkpoint.path,
                 cause="the data or the template changed under the same run name; choose another "
                 "run.name, or restore the setting",
             )
-    return found
+    return progress
 
 
-def restore(
-    engine: Engine,
+def restore_checkpoint(
+    engine: DeepSpeedEngine,
     checkpoint: Checkpoint | None,
     *,
     run_uri: str,
     step: int,
-    ready: Callable[[], None] = lambda: None,
+    wait_for_ranks: Callable[[], None] = lambda: None,
 ) -> None:
-    """Load the state of a checkpoint, if there is one.
+    """Load the state of a checkpoint; does nothing for a fresh run.
 
     Args:
-        engine: of this rank.
-        checkpoint: the newest of the run, or None for a fresh one.
-        run_uri: the run's folder, in which the checkpoint is.
-        step: after which it was saved.
-        ready: called when this rank has its copy; waits for the others' without a timeout.
+        engine: Engine of this rank.
+        checkpoint: Newest checkpoint of the run; None for a fresh run.
+        run_uri: Folder that contains the checkpoint.
+        step: Step after which it was saved.
+        wait_for_ranks: Called when this rank has its copy; waits for all ranks without a timeout.
     """
     if checkpoint is None:
         return
-    # Not `Checkpoint.as_directory`: of two ranks on a machine the later one may download again,
-    # over the files which the other is reading.
+    # Not `Checkpoint.as_directory`: of two ranks on one machine, the later one may download again,
+    # over files that the other rank is reading.
     uri = join(run_uri, checkpoint.path.rpartition("/")[2])
     with (
         node_copy(uri, keep=False)
         if "://" in uri
         else nullcontext(Path(uri).expanduser()) as folder
     ):
-        ready()
+        wait_for_ranks()
         engine.load(folder, num_updates=step)

@@ -1,221 +1,175 @@
-"""The DeepSpeed engine behind the few calls the loop makes. Runs in Train workers."""
+"""The DeepSpeed engine behind the few calls that the loop makes. Runs in Train workers."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import deepspeed
 import torch
 import torch.distributed as dist
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.compat.deepspeed_hooks import full_numel
+from mmtpp.config.schema import Optimizer as OptimizerSettings
+from mmtpp.config.schema import Precision, Training
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.sample_order import num_micro_batches
 from mmtpp.core.seeds import seed_from
+from mmtpp.experiments.variance_reduction import GradientPass, PreviousWeights, gradient_passes
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.optimizer.optimizer import Optimizer
 from mmtpp.train.training_state import TrainingState
-from mmtpp.train.zero import stage_of, with_bucket
+from mmtpp.train.zero import with_bucket_size, zero_stage
 
 Scores = tuple[torch.Tensor, torch.Tensor | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """Forward and backward over all samples of a step.
-
-    Attributes:
-        factor: of its gradient in the step's.
-        is_before: it is at the weights before the last update.
-    """
-
-    factor: float
-    is_before: bool
-
-
-class Engine(Protocol):
-    """What the loop needs of a training engine."""
-
-    @property
-    def model(self) -> EventModel:
-        """The model; parameters may be sharded, see ``whole_parameters``."""
-        ...
-
-    @property
-    def learning_rate(self) -> float:
-        """Of the last update."""
-        ...
-
-    @property
-    def passes(self) -> Sequence["Pass"]:
-        """Of a step over its samples."""
-        ...
-
-    def weights_of(self, each: "Pass") -> AbstractContextManager[None]:
-        """While a pass is made."""
-        ...
-
-    def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
-        """Forward pass, see ``EventModel.forward``."""
-        ...
-
-    def backward(self, loss: torch.Tensor) -> None:
-        """Accumulate gradients of this rank's part of the step's loss."""
-        ...
-
-    def update(self, step: int, where: str) -> float:
-        """One optimiser update; returns the gradient norm before clipping."""
-        ...
-
-    def whole_parameters(self) -> dict[str, torch.Tensor]:
-        """What ``save_trained`` writes, by names in the backbone; empty but on rank 0."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write this rank's part of a checkpoint."""
-        ...
-
-    def load(self, folder: Path, *, num_updates: int) -> None:
-        """Restore a checkpoint that any number of ranks wrote after so many updates."""
-        ...
 
 
 class DeepSpeedEngine:
     """DeepSpeed with ZeRO and the optimiser of ``optimizer.name``.
 
-    Gradients: DeepSpeed averages over ranks and accumulation steps. The loop's loss is a sum over
-    this rank's labels divided by the labels of the whole step, so ``backward`` multiplies by the
-    number of ranks and of micro-batches to make the result the gradient of the step's mean loss,
-    whatever the split (tests/parity/test_accumulation.py).
-
-    Variance reduction: STORM's estimate is ``d = g + momentum (d' - g')``, with the gradient ``g'``
-    of the same samples at the weights before. Gradients add up, so a second pass at those weights,
-    of the loss times ``-momentum``, gives ``g - momentum g'`` in the buffers DeepSpeed has anyhow.
+    DeepSpeed averages gradients over ranks and accumulation steps. The loop's loss is a sum over
+    this rank's labels divided by the labels of the whole step. So ``backward`` multiplies the loss
+    by the number of ranks and of micro-batches. The result is the gradient of the step's mean loss,
+    however samples are split (tests/parity/test_accumulation.py).
 
     Args:
-        model: what to train.
-        config: of the run.
-        deepspeed_config: what ``zero.deepspeed_config`` made of it.
-        rank: of this worker; torch.distributed is initialised.
-        num_ranks: workers in the group.
+        model: Model to train.
+        deepspeed_config: Configuration made by ``zero.build_deepspeed_config``.
+        training: Learning rate, its schedule and the size of a step.
+        optimizer: Rule of an update.
+        precision: Simulated rounding, and how the optimiser's states are kept.
+        rank: Rank of this process; torch.distributed must be initialised.
+        num_ranks: Number of ranks in the group.
+
+    Attributes:
+        passes: Passes over the samples of a step.
     """
 
     def __init__(
         self,
         model: EventModel,
-        config: RunConfig,
         deepspeed_config: dict[str, object],
         *,
+        training: Training,
+        optimizer: OptimizerSettings,
+        precision: Precision,
         rank: int,
         num_ranks: int,
     ) -> None:
-        training = config.training
-        self._config = training
-        self._stage = stage_of(deepspeed_config)
-        settings = config.optimizer
-        self._passes = (Pass(1.0, is_before=False),)
-        if settings.variance_reduction:
-            self._passes += (Pass(-settings.momentum, is_before=True),)
-        samples = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
-        self._scale = num_ranks * samples * len(self._passes)
-        named = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        self._training = training
+        self._rank = rank
+        self._stage = zero_stage(deepspeed_config)
+        self.passes = gradient_passes(optimizer)
+        micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
+        self._loss_scale = num_ranks * micro_batches * len(self.passes)
+        named = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
         self._trained = list(named.values())
-        self._before = (
-            {name: each.detach().clone() for name, each in named.items()}
-            if settings.variance_reduction
-            else {}
-        )
-        optimizer = Optimizer(
+        self._previous = PreviousWeights(named) if optimizer.variance_reduction else None
+        rule = Optimizer(
             named,
-            settings,
-            config.precision,
+            optimizer,
+            precision,
             lr=training.learning_rate,
             weight_decay=training.weight_decay,
             seed=seed_from(training.seed, rank),
         )
-        num_trained = sum(getattr(each, "ds_numel", each.numel()) for each in self._trained)
+        num_trained = sum(full_numel(parameter) for parameter in self._trained)
         self._engine: Any = deepspeed.initialize(
             model=model,
-            optimizer=optimizer,
-            config=with_bucket(deepspeed_config, num_trained=num_trained),
+            optimizer=rule,
+            config=with_bucket_size(deepspeed_config, num_trained=num_trained),
         )[0]
-        self._rank = rank
         self._state = TrainingState(
-            self._engine, optimizer, before=self._before, rank=rank, num_ranks=num_ranks
+            self._engine,
+            rule,
+            previous_weights=self._previous.tensors if self._previous else {},
+            rank=rank,
+            num_ranks=num_ranks,
         )
 
     @property
     def model(self) -> EventModel:
+        """The model. Its parameters may be sharded, see ``whole_parameters``."""
         return self._engine.module
 
     @property
     def learning_rate(self) -> float:
+        """Learning rate of the last update."""
         return self._engine.optimizer.param_groups[0]["lr"]
 
-    @property
-    def passes(self) -> Sequence[Pass]:
-        return self._passes
-
     @contextmanager
-    def weights_of(self, each: Pass) -> Iterator[None]:
-        if each.is_before:
-            self._swap()
+    def weights_for(self, gradient_pass: GradientPass) -> Iterator[None]:
+        """Within it, the model has the weights that a pass needs."""
+        if self._previous is None or not gradient_pass.at_previous_weights:
+            yield
+            return
+        self._previous.swap()
         yield
-        if each.is_before:
-            self._swap()
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        """Exchange weights and weights before, a tensor at a time."""
-        for parameter, before in zip(self._trained, self._before.values(), strict=True):
-            now = parameter.detach().clone()
-            parameter.copy_(before)
-            before.copy_(now)
+        self._previous.swap()
 
     def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
+        """Forward pass, see ``EventModel.forward``."""
         return self._engine(batch, type_ids)
 
     def backward(self, loss: torch.Tensor) -> None:
-        self._engine.backward(loss * self._scale)
+        """Accumulate the gradients of this rank's part of the step's loss."""
+        self._engine.backward(loss * self._loss_scale)
         if not self._engine.is_gradient_accumulation_boundary():
-            self._engine.step()  # counts the micro-batch; updates nothing
+            self._engine.step()  # counts the micro-batch, updates nothing
 
     def update(self, step: int, where: str) -> float:
-        factor = lr_factor(
-            step,
-            num_steps=self._config.num_steps,
-            warmup_fraction=self._config.warmup_fraction,
-            final_fraction=self._config.final_lr_fraction,
-        )
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = self._config.learning_rate * factor
-        for parameter, before in zip(self._trained, self._before.values(), strict=False):
-            before.copy_(parameter.detach())
+        """Update the weights once.
+
+        Args:
+            step: Number of updates made before.
+            where: Place of the step, for errors.
+
+        Returns:
+            The gradient norm before clipping.
+
+        Raises:
+            NonFiniteLossError: The gradient norm is not finite; no weight has changed.
+        """
+        self._set_learning_rate(step)
+        if self._previous is not None:
+            self._previous.record()
         if self._stage:
-            self._engine.step()  # refuses an update that is not finite
+            self._engine.step()  # skips an update that is not finite
             norm = float(self._engine.get_global_grad_norm())
-            self._check(norm, where)
+            _check_finite(norm, where)
             return norm
         total_norm = torch.nn.utils.get_total_norm(
-            [p.grad for p in self._trained if p.grad is not None]
+            [parameter.grad for parameter in self._trained if parameter.grad is not None]
         )
         norm = float(total_norm)
-        self._check(norm, where)
-        torch.nn.utils.clip_grads_with_norm_(self._trained, self._config.max_grad_norm, total_norm)
+        _check_finite(norm, where)
+        max_norm = self._training.max_grad_norm
+        torch.nn.utils.clip_grads_with_norm_(self._trained, max_norm, total_norm)
         self._engine.step()
         return norm
 
-    @staticmethod
-    def _check(norm: float, where: str) -> None:
-        if not math.isfinite(norm):
-            raise NonFiniteLossError("the gradient norm is not finite", where=where)
+    def _set_learning_rate(self, step: int) -> None:
+        factor = lr_factor(
+            step,
+            num_steps=self._training.num_steps,
+            warmup_fraction=self._training.warmup_fraction,
+            final_fraction=self._training.final_lr_fraction,
+        )
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = self._training.learning_rate * factor
 
     def whole_parameters(self) -> dict[str, torch.Tensor]:
+        """The parameters that ``save_trained`` writes, by name; empty except on rank 0.
+
+        All ranks must call this.
+        """
         whole: dict[str, torch.Tensor] = {}
         for name, parameter in self.model.saved_parameters():
             with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
@@ -224,10 +178,22 @@ class DeepSpeedEngine:
         return whole
 
     def save(self, folder: Path) -> None:
+        """Write this rank's part of a checkpoint; all ranks must call this."""
         self._state.save(folder)
 
     def load(self, folder: Path, *, num_updates: int) -> None:
+        """Restore a checkpoint that any number of ranks wrote; all ranks must call this.
+
+        Args:
+            folder: Folder with the parts of all ranks.
+            num_updates: Number of updates made before it was written.
+        """
         self._state.load(folder, num_updates=num_updates)
+
+
+def _check_finite(norm: float, where: str) -> None:
+    if not math.isfinite(norm):
+        raise NonFiniteLossError("the gradient norm is not finite", where=where)
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""What Ray Train is given to run on every worker.
+"""The function that Ray Train runs on every worker.
 
-Ray Train's controller imports this module too; it needs neither a model nor DeepSpeed, which take
-seconds of a processor to import.
+Ray Train's controller imports this module, too. It must not import a model or DeepSpeed, which take
+seconds to import.
 """
 
 from typing import Any

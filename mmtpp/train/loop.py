@@ -1,125 +1,152 @@
-"""The training loop: what every Ray Train worker runs. Everything else is a call away."""
+"""The training loop that every Ray Train worker runs."""
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import ray.train
 
 from mmtpp.core.loss_sums import LossSums
+from mmtpp.core.row import Row
 from mmtpp.runtime.logs import start_logging
-from mmtpp.train.checkpoint import Progress, save
-from mmtpp.train.step import train_step
+from mmtpp.train.checkpoint import TrainingProgress, save_checkpoint
+from mmtpp.train.step import StepReport, train_step
 from mmtpp.train.task import Task, best_uri
+from mmtpp.train.trained_output import remove_other_bests, save_output
 from mmtpp.train.validation import validate
-from mmtpp.train.worker import SAVING, Worker, remove_other_bests, save_output, set_up
+from mmtpp.train.worker import SAVING, Worker, build_worker
 
 logger = logging.getLogger(__name__)
 
 
 def train(task: Task, stop_request: Any) -> dict[str, float]:
-    """Train from the newest checkpoint, or from the start, to the last step or a request to stop.
+    """Train from the newest checkpoint, or from the start, to the last step or a stop request.
 
     Args:
-        task: what to train.
-        stop_request: what ``stopping.stops_on_sigterm`` made.
+        task: The task of this run.
+        stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
 
     Returns:
-        The metrics of the last step and of the last validation, the same on all ranks; none if the
-        run had been finished.
+        The metrics of the last step and of the last validation, the same on all ranks; empty if the
+        run had already reached its last step.
     """
     start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
-    worker = set_up(task, stop_request)
-    training, num_steps = worker.config.training, worker.config.training.num_steps
-    progress = worker.progress
-    if progress.step == num_steps:  # interrupted after its last checkpoint
+    worker = build_worker(task, stop_request)
+    training, progress = worker.config.training, worker.progress
+    if progress.step == training.num_steps:  # interrupted between last checkpoint and result
         _finish(worker, progress)
         return {}
-    newest: dict[str, float] = {}  # the last value of every metric, for the result
-    losses: list[LossSums] = []
+    latest: dict[str, float] = {}  # last value of every metric, for the result
+    losses: list[LossSums] = []  # of the steps since the last log line
 
-    while progress.step < num_steps:
-        worker.watchdog.at(progress.step, 0, "waiting for data")
-        with worker.telemetry.waiting_for_data():
-            rows = [next(worker.rows) for _ in range(worker.share)]
-        report = train_step(
-            worker.engine,
-            rows,
-            worker.batcher,
-            num_micro_batches=worker.num_micro_batches,
-            weigh=worker.weigh,
-            seed=training.seed,
-            step=progress.step,
-            moved=partial(worker.is_at_micro_batch, progress.step),
-            smoothing=worker.smoothing,
-        )
+    while progress.step < training.num_steps:
+        rows = _next_rows(worker, progress.step)
+        enter = partial(worker.enter_micro_batch, progress.step)
+        report = train_step(worker.step_context, rows, progress.step, on_micro_batch=enter)
         progress = progress.after_step()
+        is_last = progress.step == training.num_steps
         losses.append(report.losses)
-        flops = len(worker.engine.passes) * sum(worker.flops(row).total for row in rows)
-        worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()), flops)
-        last = progress.step == num_steps
-        if last or progress.step % training.log_every == 0:
-            logged = {
-                **sum(losses[1:], losses[0]).per_token("train"),
-                **worker.telemetry.flush(),
-                "train/workers": float(worker.num_ranks),
-                "train/grad_norm": report.grad_norm,
-                "train/learning_rate": report.learning_rate,
-                "train/epoch": progress.step * training.samples_per_step / len(worker.plan.samples),
-            }
+        _count_step(worker, rows, report)
+        if is_last or _is_due(progress.step, training.log_every):
+            latest |= _log_step(worker, progress.step, report, losses)
             losses.clear()
-            _log(worker, progress.step, logged)
-            newest |= logged
-        reported: dict[str, float] = {}
-        if worker.task.validation and (last or _is_due(progress.step, training.validate_every)):
-            with worker.telemetry.validating():
-                scores = validate(worker, progress.step)
-            worker.tracker.log_metrics(progress.step, scores)
-            newest |= scores
+
+        validated: dict[str, float] = {}
+        if task.validation and (is_last or _is_due(progress.step, training.validate_every)):
+            scores = _validate(worker, progress.step)
+            latest |= scores
             if training.validate_every:
                 progress = _keep_if_best(worker, progress, scores)
-            reported = {**worker.figures, **newest, "step": float(progress.step)}
-        heard = worker.notices.listen(worker.batcher.device)
-        if heard.is_to_stop and not last:
-            logger.warning("stopped after step %d, as asked", progress.step)
-            break
-        is_due = _is_due(progress.step, training.checkpoint_every)
-        if not last and (heard.loses_machines or is_due):
-            _save(worker, progress, reported)
-        elif not last and reported and worker.task.reports_validation:
-            worker.watchdog.at(progress.step, SAVING, "reporting", may_take_long=True)
-            ray.train.report(reported)
+            validated = {**worker.constant_metrics, **latest, "step": float(progress.step)}
 
-    newest |= worker.figures
-    newest |= {"step": float(progress.step), "best_step": float(progress.best_step)}
-    _save(worker, progress, newest, wait=True)
-    if progress.step == num_steps:
+        interruption = worker.interruptions.poll(worker.batcher.device)
+        if interruption.stop_requested and not is_last:
+            logger.warning("stopped after step %d on request", progress.step)
+            break
+        if not is_last:
+            is_due = _is_due(progress.step, training.checkpoint_every)
+            if is_due or interruption.machine_leaves:
+                _save(worker, progress, validated)
+            elif validated and task.reports_validation:
+                _report(worker, progress.step, validated)
+
+    latest |= worker.constant_metrics
+    latest |= {"step": float(progress.step), "best_step": float(progress.best_step)}
+    _save(worker, progress, latest, wait=True)
+    if progress.step == training.num_steps:
         _finish(worker, progress)
     else:
         _close(worker)
-    return newest
+    return latest
 
 
-def _finish(worker: Worker, progress: Progress) -> None:
-    """Write the result. Last, or ranks that wait for rank 0 in a collective would give up."""
-    worker.watchdog.at(progress.step, SAVING, "writing the result", may_take_long=True)
-    save_output(worker, worker.task.output_uri, steps=progress.step)
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _next_rows(worker: Worker, step: int) -> list[Row]:
+    worker.watchdog.enter(step, 0, "waiting for data")
+    with worker.telemetry.waiting_for_data():
+        return [next(worker.rows) for _ in range(worker.rows_per_step)]
+
+
+def _count_step(worker: Worker, rows: Sequence[Row], report: StepReport) -> None:
+    row_flops = sum(worker.flop_counter(row).total for row in rows)
+    flops = len(worker.engine.passes) * row_flops
+    worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()), flops)
+
+
+def _log_step(
+    worker: Worker, step: int, report: StepReport, losses: Sequence[LossSums]
+) -> dict[str, float]:
+    """Log and return the metrics since the last log line."""
+    training = worker.config.training
+    metrics = {
+        **sum(losses[1:], losses[0]).per_token("train"),
+        **worker.telemetry.flush(),
+        "train/workers": float(worker.num_ranks),
+        "train/grad_norm": report.grad_norm,
+        "train/learning_rate": report.learning_rate,
+        "train/epoch": step * training.samples_per_step / len(worker.plan.samples),
+    }
+    worker.tracker.log_metrics(step, metrics)
     if worker.rank == 0:
-        remove_other_bests(worker.task, kept=progress.best_step)
-    _close(worker)
+        logger.info(
+            "step %d/%d, loss %.4f, %.0f tokens/s, %.0f s left",
+            step,
+            training.num_steps,
+            metrics["train/loss_per_token"],
+            metrics["speed/tokens_per_s"],
+            (training.num_steps - step) * metrics["time/step_s"],
+        )
+    return metrics
 
 
-def _close(worker: Worker) -> None:
-    worker.tracker.close("")
-    worker.watchdog.stop()
+def _validate(worker: Worker, step: int) -> dict[str, float]:
+    with worker.telemetry.validating():
+        scores = validate(worker, step)
+    worker.tracker.log_metrics(step, scores)
+    return scores
+
+
+def _keep_if_best(
+    worker: Worker, progress: TrainingProgress, scores: dict[str, float]
+) -> TrainingProgress:
+    """Keep this model next to the run's output if no earlier one has a better score."""
+    progress = progress.with_scores(scores)
+    if progress.best_step == progress.step:
+        worker.watchdog.enter(progress.step, SAVING, "keeping the best", may_take_long=True)
+        save_output(worker, best_uri(worker.task, progress.step), steps=progress.step)
+    return progress
 
 
 def _save(
-    worker: Worker, progress: Progress, metrics: dict[str, float], *, wait: bool = False
+    worker: Worker, progress: TrainingProgress, metrics: dict[str, float], *, wait: bool = False
 ) -> None:
-    worker.watchdog.at(progress.step, SAVING, "saving a checkpoint", may_take_long=True)
+    worker.watchdog.enter(progress.step, SAVING, "saving a checkpoint", may_take_long=True)
     with worker.telemetry.saving():
-        save(
+        save_checkpoint(
             worker.engine,
             progress,
             rank=worker.rank,
@@ -130,27 +157,20 @@ def _save(
         )
 
 
-def _keep_if_best(worker: Worker, progress: Progress, scores: dict[str, float]) -> Progress:
-    """Keep this model beside the run's output if it scores better than those before."""
-    after = progress.with_scores(scores)
-    if after.best_step == progress.step:
-        worker.watchdog.at(progress.step, SAVING, "keeping the best", may_take_long=True)
-        save_output(worker, best_uri(worker.task, progress.step), steps=progress.step)
-    return after
+def _report(worker: Worker, step: int, metrics: dict[str, float]) -> None:
+    worker.watchdog.enter(step, SAVING, "reporting", may_take_long=True)
+    ray.train.report(metrics)
 
 
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def _log(worker: Worker, step: int, metrics: dict[str, float]) -> None:
-    worker.tracker.log_metrics(step, metrics)
+def _finish(worker: Worker, progress: TrainingProgress) -> None:
+    """Write the result. This comes last: ranks that wait for rank 0 in a collective time out."""
+    worker.watchdog.enter(progress.step, SAVING, "writing the result", may_take_long=True)
+    save_output(worker, worker.task.output_uri, steps=progress.step)
     if worker.rank == 0:
-        logger.info(
-            "step %d/%d, loss %.4f, %.0f tokens/s, %.0f s left",
-            step,
-            worker.config.training.num_steps,
-            metrics["train/loss_per_token"],
-            metrics["speed/tokens_per_s"],
-            (worker.config.training.num_steps - step) * metrics["time/step_s"],
-        )
+        remove_other_bests(worker.task, kept=progress.best_step)
+    _close(worker)
+
+
+def _close(worker: Worker) -> None:
+    worker.tracker.close("")
+    worker.watchdog.stop()

@@ -1,34 +1,56 @@
-"""What the driver hands to every Train worker."""
+"""A training job as the user asked for it, and the task that the driver makes of it for workers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from mmtpp.config.schema import Lora, RunConfig
+from mmtpp.core.supervision import AllTokens, Supervision
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.model.record import Answers
 from mmtpp.track.mlflow_tracker import RunIdentity
 
-PROGRESS_FILE = "progress.json"  # of a checkpoint
+PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training job as the user asked for it.
+
+    Attributes:
+        name: ``pretrain`` or ``finetune``.
+        config: The whole configuration.
+        supervision: Which tokens are labels and which questions are asked.
+        callbacks: Ray Train callbacks that receive every validation.
+        start_uri: Folder of another run's checkpoint to start from; empty for none.
+    """
+
+    name: str
+    config: RunConfig
+    supervision: Supervision = field(default_factory=AllTokens)
+    callbacks: list[Any] = field(default_factory=list)
+    start_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Everything a worker needs to know; plain values that survive pickling.
+    """Everything a worker needs, as plain values that can be pickled.
 
     Attributes:
-        config: the resolved configuration as a tree.
-        run: its name, folder and MLflow run.
-        train: how training samples are made.
-        validation: how validation samples are made; None to skip validation.
-        train_plan_uri: which training samples.
-        validation_plan_uri: which validation samples.
-        tokenizer_json: of the vocabulary.
-        type_codes: types that occur in the store.
-        output_uri: where the trained model or adapter goes.
+        config: The resolved configuration as a tree.
+        run: Name, folder and MLflow run of the run.
+        train: Settings of the training samples.
+        validation: Settings of the validation samples; None skips validation.
+        train_plan_uri: Plan of the training samples.
+        validation_plan_uri: Plan of the validation samples.
+        tokenizer_json: Tokenizer of the vocabulary.
+        type_codes: Codes of the event types that occur in the store.
+        output_uri: Folder for the trained model or adapter.
+        answers: Answers the model is trained to give, recorded in its folder; None in stage 1.
+        tick: Tick of the store's clock in the source's unit, where labels are smoothed; else 0.
         precision: ``float32`` or ``bfloat16``.
-        answers: what the model will answer, recorded beside it; None in stage 1.
-        tick: tick of the clock, in the source's unit, where labels are smoothed; 0 for none.
-        start_uri: checkpoint of another run that a fresh run starts from; empty for none.
-        reports_validation: whether validations go to Ray Train's callbacks, for whom they then
-            wait until the checkpoints before them are uploaded.
+        start_uri: Checkpoint of another run that a fresh run starts from; empty for none.
+        reports_validation: Whether Ray Train's callbacks receive validations. A report waits until
+            earlier checkpoints are uploaded.
     """
 
     config: dict[str, object]
@@ -40,13 +62,18 @@ class Task:
     tokenizer_json: str
     type_codes: list[int]
     output_uri: str
+    answers: Answers | None
+    tick: float
     precision: str
-    answers: Answers | None = None
-    tick: float = 0.0
-    start_uri: str = ""
-    reports_validation: bool = False
+    start_uri: str
+    reports_validation: bool
 
 
 def best_uri(task: Task, step: int) -> str:
-    """Where the model of the best validation is kept, made after so many steps."""
+    """Folder of the model with the best validation, which was trained for ``step`` steps."""
     return f"{task.output_uri}-best-{step:06d}"
+
+
+def output_kind(lora: Lora) -> str:
+    """The result of training: an ``adapter`` or a whole ``model``."""
+    return "adapter" if lora.rank else "model"

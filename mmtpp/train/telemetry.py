@@ -1,4 +1,4 @@
-"""Where the time of a step goes, and what that means in tokens a second."""
+"""Where the time of a step goes, and the resulting tokens per second."""
 
 import resource
 import sys
@@ -11,57 +11,57 @@ import torch
 
 
 class Telemetry:
-    """Accumulates between two logged steps; one per worker.
+    """Accumulates measurements between two logged steps; one per worker.
 
     Args:
-        peak_flops: operations a second that the device of this worker can do.
+        peak_flops: Peak operations per second of this worker's device.
     """
 
     def __init__(self, peak_flops: float) -> None:
         self._peak_flops = peak_flops
-        psutil.cpu_percent()  # each reading is of the time since the one before
+        psutil.cpu_percent()  # every reading covers the time since the reading before
         self._began = time.monotonic()
-        self._waited_in_all = self._saved_in_all = 0.0
+        self._waited_in_all_s = self._saved_in_all_s = 0.0
         self._reset()
 
     def _reset(self) -> None:
         self._started = time.monotonic()
-        self._waited = 0.0
+        self._waited_s = 0.0
         self._steps = self._tokens = self._labels = 0
-        self._flops = self._aside = 0.0
+        self._flops = self._not_training_s = 0.0
 
     @contextmanager
     def waiting_for_data(self) -> Iterator[None]:
-        """Time spent here is waiting."""
+        """Count the time within as waiting for data."""
         started = time.monotonic()
         yield
         waited = time.monotonic() - started
-        self._waited += waited
-        self._waited_in_all += waited
+        self._waited_s += waited
+        self._waited_in_all_s += waited
 
     @contextmanager
     def validating(self) -> Iterator[None]:
-        """Time spent here is no training."""
+        """Do not count the time within as training."""
         started = time.monotonic()
         yield
-        self._aside += time.monotonic() - started
+        self._not_training_s += time.monotonic() - started
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Time spent here is saving a checkpoint, which training waits for."""
+        """Count the time within as saving a checkpoint, during which training waits."""
         started = time.monotonic()
         yield
         saved = time.monotonic() - started
-        self._saved_in_all += saved
-        self._aside += saved
+        self._saved_in_all_s += saved
+        self._not_training_s += saved
 
     def add_step(self, tokens: int, labels: int, flops: float) -> None:
         """Count a finished step.
 
         Args:
-            tokens: of the whole cluster.
-            labels: of the whole cluster.
-            flops: operations of this worker's rows.
+            tokens: Number of tokens on all ranks.
+            labels: Number of labels on all ranks.
+            flops: Operations of this worker's rows.
         """
         self._steps += 1
         self._tokens += tokens
@@ -69,44 +69,44 @@ class Telemetry:
         self._flops += flops
 
     def flush(self) -> dict[str, float]:
-        """Metrics since the last call; units are in the names. Operations are this worker's own."""
+        """Metrics since the last call, with units in their names; operations are this worker's."""
         seconds = time.monotonic() - self._started
-        training = seconds - self._aside
+        training_s = seconds - self._not_training_s
         metrics = {
             "time/step_s": seconds / max(1, self._steps),
-            "time/data_wait_fraction": self._waited / seconds,
-            "time/data_wait_fraction_so_far": self._waited_in_all
+            "time/data_wait_fraction": self._waited_s / seconds,
+            "time/data_wait_fraction_so_far": self._waited_in_all_s
             / (time.monotonic() - self._began),
-            "time/checkpoint_fraction_so_far": self._saved_in_all
+            "time/checkpoint_fraction_so_far": self._saved_in_all_s
             / (time.monotonic() - self._began),
             "speed/tokens_per_s": self._tokens / seconds,
             "speed/labels_per_s": self._labels / seconds,
-            "speed/tflops_per_worker": self._flops / training / 1e12,
-            "speed/mfu": self._flops / training / self._peak_flops,
+            "speed/tflops_per_worker": self._flops / training_s / 1e12,
+            "speed/mfu": self._flops / training_s / self._peak_flops,
             "memory/peak_gib": _peak_gib(),
-            **_system(),
+            **_system_metrics(),
         }
         self._reset()
         return metrics
 
 
-def _system() -> dict[str, float]:
-    """Of this machine, by the names that MLflow's page of system metrics knows."""
+def _system_metrics() -> dict[str, float]:
+    """Metrics of this machine, under the names that MLflow's page of system metrics knows."""
     memory = psutil.virtual_memory()
-    found = {
+    metrics = {
         "system/cpu_utilization_percentage": psutil.cpu_percent(),
         "system/system_memory_usage_megabytes": (memory.total - memory.available) / 1e6,
         "system/system_memory_usage_percentage": memory.percent,
     }
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        found["system/gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
-        found["system/gpu_0_memory_usage_percentage"] = 100 * (total - free) / total
-    return found
+        metrics["system/gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
+        metrics["system/gpu_0_memory_usage_percentage"] = 100 * (total - free) / total
+    return metrics
 
 
 def _peak_gib() -> float:
-    """Peak memory of this worker: of its GPU when there is one, else of its process."""
+    """Peak memory of this worker: of its GPU if it has one, else of its process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,10 +1,10 @@
-"""Which rank hangs, when all wait: a thread in every rank compares where the ranks are.
+"""Finds the rank that hangs: a thread in every rank compares the positions of all ranks.
 
-A collective that times out tells that somebody is missing, not who. Every rank's thread publishes
-what its rank is doing and that it is alive; when its own rank has stood still for most of the
-timeout, it looks at the others: one that is silent or furthest behind is the one that hangs.
-After the timeout it ends its process, since not every collective does: DeepSpeed's own between the
-processors of a machine waits forever. Ray then starts the group again.
+A collective that times out does not say which rank is missing. The thread of every rank publishes
+the rank's position and a sign of life. When its own rank has not moved for most of the timeout, it
+reads the positions of all ranks. A rank that is silent or furthest behind is the one that hangs.
+After the timeout the thread ends its process, because some collectives never time out: DeepSpeed's
+own between the processors of one machine waits forever. Ray then starts the group again.
 """
 
 import json
@@ -23,20 +23,20 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 0.7  # share of the timeout after which the ranks are compared
-LAST_PATIENCE = 1.2  # and after which the process ends, if no collective has failed before
+COMPARE_AFTER = 0.7  # fraction of the timeout after which the ranks are compared
+EXIT_AFTER = 1.2  # fraction after which the process ends, if no collective has failed before
 STORE_TIMEOUT = timedelta(seconds=10)
-FRAMES = 4  # of a rank's stack in the report
+NUM_FRAMES = 4  # frames of a rank's stack in the report
 
 
 class Watchdog(threading.Thread):
-    """Publishes where this rank is, and reports once whenever it has stood still for long.
+    """Publishes this rank's position, and reports once whenever the rank does not move for long.
 
     Args:
-        rank: of this process.
-        num_ranks: in the group; torch.distributed is initialised.
-        timeout_s: of the group's collectives.
-        report: takes the report, on every rank that can still give one.
+        rank: Rank of this process.
+        num_ranks: Number of ranks in the group; torch.distributed must be initialised.
+        timeout_s: Timeout of the group's collectives, in seconds.
+        report: Receives the report, on every rank that can still make one.
     """
 
     def __init__(
@@ -48,70 +48,71 @@ class Watchdog(threading.Thread):
         self._report = report
         self._trainer = threading.get_ident()
         self._interval_s = min(2.0, timeout_s / 20)
-        self._place = (0, 0, "starting")
+        self._position = (0, 0, "starting")
         self._moved_at = time.monotonic()
         self._beat = 0
         self._reported = False
         self._may_take_long = True
         self._stopped = threading.Event()
-        self._store = _store(rank)
+        self._store = _open_store(rank)
         self.start()
 
-    def at(self, step: int, order: int, doing: str, *, may_take_long: bool = False) -> None:
-        """This rank has come to a place.
+    def enter(self, step: int, order: int, activity: str, *, may_take_long: bool = False) -> None:
+        """Record that this rank has moved.
 
         Args:
-            step: updates made.
-            order: of the place within a step.
-            doing: in words.
-            may_take_long: standing there is no sign of a hang.
+            step: Number of updates made.
+            order: Order of the position within a step.
+            activity: What the rank does there, in words.
+            may_take_long: Whether staying there is no sign of a hang.
         """
         self._may_take_long = may_take_long
-        self._place, self._moved_at, self._reported = (step, order, doing), time.monotonic(), False
+        self._position, self._moved_at = (step, order, activity), time.monotonic()
+        self._reported = False
 
     def stop(self) -> None:
-        """Training is over."""
+        """End the thread; training is over."""
         self._stopped.set()
         self.join()
 
     def run(self) -> None:
-        """Until ``stop``."""
+        """Publish and compare until ``stop``."""
         while not self._stopped.wait(self._interval_s):
             try:
                 self._publish()
-                if self._has_stood(PATIENCE) and not self._reported:
+                if self._is_stuck(COMPARE_AFTER) and not self._reported:
                     self._reported = True
-                    self._tell(self._compare())
+                    self._send_report(self._compare())
             except dist.DistError:
-                if self._has_stood(PATIENCE) and not self._reported:
+                if self._is_stuck(COMPARE_AFTER) and not self._reported:
                     self._reported = True
-                    self._tell("rank 0 hangs: it does not answer")
-            if self._has_stood(LAST_PATIENCE):
+                    self._send_report("rank 0 hangs: it does not answer")
+            if self._is_stuck(EXIT_AFTER):
                 logger.error(
-                    "no progress for %.0f s: this process ends (training.hang_timeout_s = %g; a "
-                    "micro-batch that takes longer needs more)",
-                    self._stood_s(),
+                    "no progress for %.0f s: this process ends (training.hang_timeout_s = %g; "
+                    "raise it if a micro-batch takes longer)",
+                    self._stuck_s(),
                     self._timeout_s,
                 )
                 os._exit(1)  # the trainer's thread cannot be interrupted
 
-    def _has_stood(self, share: float) -> bool:
-        return not self._may_take_long and self._stood_s() > share * self._timeout_s
+    def _is_stuck(self, fraction: float) -> bool:
+        return not self._may_take_long and self._stuck_s() > fraction * self._timeout_s
 
-    def _stood_s(self) -> float:
+    def _stuck_s(self) -> float:
         return time.monotonic() - self._moved_at
 
     def _publish(self) -> None:
         self._beat += 1
         frame = sys._current_frames().get(self._trainer)
-        stack = traceback.extract_stack(frame)[-FRAMES:] if frame else []
-        step, order, doing = self._place
+        frames = traceback.extract_stack(frame)[-NUM_FRAMES:] if frame else []
+        step, order, activity = self._position
         state = {
             "beat": self._beat,
             "place": [step, order],
-            "doing": f"step {step}, {doing}, for {self._stood_s():.0f} s",
+            "doing": f"step {step}, {activity}, for {self._stuck_s():.0f} s",
             "node": ray.util.get_node_ip_address(),
-            "stack": [f"{each.filename}:{each.lineno} {each.name}" for each in stack],
+            "stack": [f"{line.filename}:{line.lineno} {line.name}" for line in frames],
         }
         self._store.set(f"rank-{self._rank}", json.dumps(state))
 
@@ -120,7 +121,7 @@ class Watchdog(threading.Thread):
 
     def _compare(self) -> str:
         before = self._read()
-        time.sleep(3 * self._interval_s)  # each has published by then, if it is alive
+        time.sleep(3 * self._interval_s)  # every live rank publishes again in this time
         self._publish()
         states = self._read()
         silent = [
@@ -128,34 +129,34 @@ class Watchdog(threading.Thread):
             for rank, (old, new) in enumerate(zip(before, states, strict=True))
             if old["beat"] == new["beat"]
         ]
-        behind = min(state["place"] for state in states)
-        last = [rank for rank, state in enumerate(states) if state["place"] == behind]
+        last_position = min(state["place"] for state in states)
+        behind = [rank for rank, state in enumerate(states) if state["place"] == last_position]
         if silent:
-            verdict = f"{_named(silent)}: no sign of life"
-        elif len(last) < self._num_ranks:
-            verdict = f"{_named(last)}: behind the others"
+            verdict = f"{_name_ranks(silent)}: no sign of life"
+        elif len(behind) < self._num_ranks:
+            verdict = f"{_name_ranks(behind)}: behind the other ranks"
         else:
-            verdict = "all ranks stand at the same place; their stacks tell which one does not wait"
+            verdict = "all ranks are at the same position; see which stack is not waiting"
         lines = [verdict]
         for rank, state in enumerate(states):
             lines.append(f"  rank {rank} on {state['node']}: {state['doing']}")
-            lines += [f"    {each}" for each in state["stack"]]
+            lines += [f"    {line}" for line in state["stack"]]
         return "\n".join(lines)
 
-    def _tell(self, text: str) -> None:
-        logger.error("no progress for %.0f s. %s", self._stood_s(), text)
+    def _send_report(self, text: str) -> None:
+        logger.error("no progress for %.0f s. %s", self._stuck_s(), text)
         self._report(text)
 
 
-def _named(ranks: list[int]) -> str:
+def _name_ranks(ranks: list[int]) -> str:
     if len(ranks) == 1:
         return f"rank {ranks[0]} hangs"
     return f"ranks {', '.join(map(str, ranks))} hang"
 
 
-def _store(rank: int) -> TCPStore:
-    """A store of its own: one that hangs must not stop torch's."""
-    place: list[tuple[str, int] | None] = [None]
+def _open_store(rank: int) -> TCPStore:
+    """Open a store for positions only; torch's own store must work when this one hangs."""
+    address: list[tuple[str, int] | None] = [None]
     server = None
     if rank == 0:
         server = TCPStore(
@@ -165,10 +166,10 @@ def _store(rank: int) -> TCPStore:
             wait_for_workers=False,
             timeout=STORE_TIMEOUT,
         )
-        place = [(server.host, server.port)]
-    dist.broadcast_object_list(place)
+        address = [(server.host, server.port)]
+    dist.broadcast_object_list(address)
     if server is not None:
         return server
-    assert place[0] is not None
-    host, port = place[0]
+    assert address[0] is not None
+    host, port = address[0]
     return TCPStore(host, port, is_master=False, timeout=STORE_TIMEOUT)

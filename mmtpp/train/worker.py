@@ -1,11 +1,9 @@
-"""What a Ray Train worker is made of: samples, model, engine and tracker, put together once."""
+"""The parts of a Ray Train worker: samples, model, engine and tracker, put together once."""
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,47 +14,42 @@ import torch
 from ray.train import Checkpoint
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import RunConfig, Training
 from mmtpp.core.errors import StorageError
 from mmtpp.core.row import Row
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
-from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
-from mmtpp.model.card import write_card
 from mmtpp.model.companions import read_companions
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
-from mmtpp.model.event_model import EventModel, build_event_model, save_trained
+from mmtpp.model.event_model import EventModel, build_event_model
 from mmtpp.model.flops import FlopCounter, peak_flops
 from mmtpp.model.folder import local_folder
 from mmtpp.model.lora import trainable_parameters
-from mmtpp.model.record import write_template
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import check_same_gpus
-from mmtpp.storage.paths import (
-    copy_folder,
-    filesystem_of,
-    join,
-    list_files,
-    remove_folder,
-    write_bytes,
-)
+from mmtpp.storage.paths import filesystem_of, join, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
-from mmtpp.train.checkpoint import Progress, remove_leftovers, restore, saved_progress
-from mmtpp.train.engine import DeepSpeedEngine, Engine
-from mmtpp.train.notices import Notices
-from mmtpp.train.step import LabelWeights, smoothing_of
-from mmtpp.train.task import Task, best_uri
+from mmtpp.train.checkpoint import (
+    TrainingProgress,
+    load_progress,
+    remove_leftovers,
+    restore_checkpoint,
+)
+from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.interruption_poll import InterruptionPoll
+from mmtpp.train.step import LabelWeights, StepContext, build_smoothing
+from mmtpp.train.task import Task
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.watchdog import Watchdog
-from mmtpp.train.zero import deepspeed_config, stage_of
+from mmtpp.train.zero import build_deepspeed_config, zero_stage
 from mmtpp.train.zero3_loading import Zero3Sharding
 
 logger = logging.getLogger(__name__)
 
-VALIDATING, SAVING = 10**6, 2 * 10**6  # places within a step, after its micro-batches
+VALIDATING, SAVING = 10**6, 2 * 10**6  # positions within a step, after all micro-batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +57,23 @@ class Worker:
     """One rank, ready for its first step.
 
     Attributes:
-        task: what the driver asked for.
-        config: the same as an object.
-        rank: of this worker.
-        num_ranks: workers in the group.
-        vocabulary: of store and model.
-        plan: of the training samples.
-        progress: where the run stands.
-        figures: of data and model, the same at every step.
-        rows: this rank's samples from there on, in order.
-        share: how many of them it consumes in a step.
-        num_micro_batches: of every rank in a step.
-        engine: holds the model.
-        batcher: moves rows to the device.
-        weigh: weighs the labels.
-        smoothing: spreads the labels of intervals; None where they stay as they are.
-        flops: counts the operations of rows.
-        telemetry: of this rank.
-        tracker: of the run on rank 0, of nothing elsewhere.
-        watchdog: knows where this rank is.
-        notices: what it hears from outside.
-        companions: Small files of the base that come with a whole model; read on rank 0 when
+        task: The task from the driver.
+        config: Configuration of the run.
+        rank: Rank of this worker.
+        num_ranks: Number of ranks in the group.
+        vocabulary: Vocabulary of store and model.
+        plan: Plan of the training samples.
+        progress: Progress of the run at the first step of this worker.
+        constant_metrics: Metrics of data and model, the same at every step.
+        rows: This rank's rows from the first step on, in order.
+        rows_per_step: Number of rows that this rank consumes in a step.
+        step_context: Engine and settings of every step.
+        flop_counter: Counts the operations of rows.
+        telemetry: Times of this rank.
+        tracker: Tracker of the run on rank 0; records nothing on other ranks.
+        watchdog: Thread that reports a hanging rank.
+        interruptions: Polled after every step.
+        companions: Small files of the base model that belong to a whole model; read on rank 0 when
             training begins.
     """
 
@@ -94,154 +83,211 @@ class Worker:
     num_ranks: int
     vocabulary: Vocabulary
     plan: Plan
-    progress: Progress
-    figures: dict[str, float]
+    progress: TrainingProgress
+    constant_metrics: dict[str, float]
     rows: Iterator[Row]
-    share: int
-    num_micro_batches: int
-    engine: Engine
-    batcher: Batcher
-    weigh: LabelWeights
-    smoothing: TimeSmoothing | None
-    flops: FlopCounter
+    rows_per_step: int
+    step_context: StepContext
+    flop_counter: FlopCounter
     telemetry: Telemetry
     tracker: Tracker
     watchdog: Watchdog
-    notices: Notices
+    interruptions: InterruptionPoll
     companions: dict[str, bytes]
 
-    def is_at_micro_batch(self, step: int, index: int) -> None:
-        """Tell the watchdog."""
-        self.watchdog.at(step, 1 + index, f"computing micro-batch {index + 1}")
+    @property
+    def engine(self) -> DeepSpeedEngine:
+        """The engine that holds the model."""
+        return self.step_context.engine
+
+    @property
+    def batcher(self) -> Batcher:
+        """Moves rows to the device."""
+        return self.step_context.batcher
+
+    def enter_micro_batch(self, step: int, index: int) -> None:
+        """Report to the watchdog that a micro-batch begins."""
+        self.watchdog.enter(step, 1 + index, f"computing micro-batch {index + 1}")
 
 
-def set_up(task: Task, stop_request: Any) -> Worker:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """This rank's place in the group of workers.
+
+    Attributes:
+        rank: Rank of this worker.
+        num_ranks: Number of ranks.
+        device: Device of the model.
+        dtype: Type of the model's weights.
+    """
+
+    rank: int
+    num_ranks: int
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The point from which training starts.
+
+    Attributes:
+        checkpoint: Checkpoint to restore; None for a fresh run.
+        run_uri: Folder that contains the checkpoint.
+        progress: Progress of the run there.
+    """
+
+    checkpoint: Checkpoint | None
+    run_uri: str
+    progress: TrainingProgress
+
+
+def build_worker(task: Task, stop_request: Any) -> Worker:
     """Build this rank and restore the newest checkpoint of the run.
 
     Raises:
-        ModelError: model, vocabulary, plan and checkpoint do not belong together.
-        ClusterError: the ranks have different GPUs.
+        ModelError: Model, vocabulary, plan and checkpoint do not fit each other.
+        ClusterError: The ranks have different GPUs.
     """
     config = config_from_tree(task.config)
-    training = config.training
+    group = _join_group(config.training, task.precision)
+    vocabulary = Vocabulary(task.tokenizer_json)
+    plan = load_plan(task.train_plan_uri)
+    if ray.train.get_context().get_local_rank() == 0:  # no rank saves before the next barrier
+        remove_leftovers(task.run.run_uri)
+    start = _find_start(task, TrainingProgress(0, plan.fingerprint, vocabulary.hash))
+    # the first rows are assembled while the model is built
+    rows = _rows_of_rank(config.training, task, plan, vocabulary, group, start.progress.step)
+    model, engine = _build_engine(config, vocabulary, group, task.precision)
+    restore_checkpoint(
+        engine,
+        start.checkpoint,
+        run_uri=start.run_uri,
+        step=start.progress.step,
+        wait_for_ranks=ray.train.collective.barrier,
+    )
+    num_trained, num_parameters = trainable_parameters(model.backbone)
+    peak, source = peak_flops(group.device, group.dtype)
+    if group.rank == 0:
+        logger.info("%d of %d parameters are trained", num_trained, num_parameters)
+        logger.info("MFU is the fraction of %.3g TFLOP/s, %s", peak / 1e12, source)
+        _log_step_size(config, group.num_ranks, start.progress.step)
+    samples_per_step = np.arange(config.training.samples_per_step)
+    share = share_of_rank(samples_per_step, rank=group.rank, num_ranks=group.num_ranks)
+    image_px, is_first = task.train.image_px, group.rank == 0
+    return Worker(
+        task=task,
+        config=config,
+        rank=group.rank,
+        num_ranks=group.num_ranks,
+        vocabulary=vocabulary,
+        plan=plan,
+        progress=start.progress,
+        constant_metrics={**plan.figures(), "model/trained_parameters": float(num_trained)},
+        rows=rows,
+        rows_per_step=len(share),
+        step_context=_build_step_context(config, task, vocabulary, group, engine),
+        flop_counter=FlopCounter(model, image_px=image_px, blank_frame=config.shows_images),
+        telemetry=Telemetry(peak),
+        tracker=MlflowTracker.from_run(config.tracking, task.run) if is_first else NullTracker(),
+        watchdog=_build_watchdog(task.run.run_uri, config.training.hang_timeout_s, group),
+        interruptions=InterruptionPoll(stop_request),
+        companions=(
+            read_companions(config.model.path) if is_first and not config.lora.rank else {}
+        ),
+    )
+
+
+def _join_group(training: Training, precision: str) -> _Group:
+    """Find this rank's place and device; all ranks must call this.
+
+    Raises:
+        ClusterError: The ranks have different GPUs.
+    """
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cuda":
-        names: list[str] = [""] * num_ranks
-        torch.distributed.all_gather_object(names, torch.cuda.get_device_name(device))
-        check_same_gpus(names, training.machine_labels)
-    dtype = torch.bfloat16 if task.precision == "bfloat16" else torch.float32
+        gpu_names: list[str] = [""] * num_ranks
+        torch.distributed.all_gather_object(gpu_names, torch.cuda.get_device_name(device))
+        check_same_gpus(gpu_names, training.machine_labels)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     adapt_to_processor(device, dtype)
-    vocabulary = Vocabulary(task.tokenizer_json)
-    token_ids = vocabulary.token_ids()
-    plan = load_plan(task.train_plan_uri)
-    if context.get_local_rank() == 0:  # the others of this machine do not save before a barrier
-        remove_leftovers(task.run.run_uri)
-    checkpoint, checkpoint_run_uri = ray.train.get_checkpoint(), task.run.run_uri
-    is_foreign = checkpoint is None and bool(task.start_uri)
-    if is_foreign:
-        filesystem, path = filesystem_of(task.start_uri)
-        checkpoint = Checkpoint(path, filesystem)
-        checkpoint_run_uri = task.start_uri.rpartition("/")[0]
-    progress = saved_progress(checkpoint, expected=Progress(0, plan.fingerprint, vocabulary.hash))
-    if is_foreign:  # the other run's best model is not in this run's folder
-        progress = replace(progress, best_step=0, best_loss=0.0)
+    return _Group(rank, num_ranks, device, dtype)
+
+
+def _find_start(task: Task, fresh: TrainingProgress) -> _Start:
+    """Start from the run's newest checkpoint, another run's checkpoint, or nothing.
+
+    Args:
+        task: The task of this run.
+        fresh: Progress of a run without any checkpoint.
+
+    Raises:
+        ModelError: The checkpoint belongs to other data or another vocabulary.
+    """
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None or not task.start_uri:
+        return _Start(checkpoint, task.run.run_uri, load_progress(checkpoint, expected=fresh))
+    filesystem, path = filesystem_of(task.start_uri)
+    checkpoint = Checkpoint(path, filesystem)
+    progress = load_progress(checkpoint, expected=fresh)
+    # the other run's best model is not in this run's folder
+    progress = replace(progress, best_step=0, best_loss=0.0)
+    return _Start(checkpoint, task.start_uri.rpartition("/")[0], progress)
+
+
+def _rows_of_rank(
+    training: Training,
+    task: Task,
+    plan: Plan,
+    vocabulary: Vocabulary,
+    group: _Group,
+    first_step: int,
+) -> Iterator[Row]:
     samples = rank_samples(
         plan,
         seed=training.seed,
-        first_step=progress.step,
+        first_step=first_step,
         num_steps=training.num_steps,
         samples_per_step=training.samples_per_step,
-        rank=rank,
-        num_ranks=num_ranks,
+        rank=group.rank,
+        num_ranks=group.num_ranks,
     )
-    # the first samples are assembled while the model is built
-    rows = iter_rows(plan, samples, task.train, token_ids)
-    tree = deepspeed_config(
-        config, num_ranks=num_ranks, precision=task.precision, on_gpu=device.type == "cuda"
-    )
-    model = _build_model(config, vocabulary, tree, device=device, dtype=dtype)
-    num_trained, num_parameters = trainable_parameters(model.backbone)
-    engine = DeepSpeedEngine(model, config, tree, rank=rank, num_ranks=num_ranks)
-    restore(
-        engine,
-        checkpoint,
-        run_uri=checkpoint_run_uri,
-        step=progress.step,
-        ready=ray.train.collective.barrier,
-    )
-    peak, source = peak_flops(device, dtype)
-    micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
-    if rank == 0:
-        logger.info("%d of %d parameters are trained", num_trained, num_parameters)
-        logger.info("MFU is the share of %.3g TFLOP/s, %s", peak / 1e12, source)
-        logger.info(
-            "a step = %d samples of up to %d tokens = %d workers x %d micro-batches; steps %d-%d",
-            training.samples_per_step,
-            config.window.max_tokens,
-            num_ranks,
-            micro_batches,
-            progress.step,
-            training.num_steps,
-        )
-    step_samples = np.arange(training.samples_per_step)
-    return Worker(
-        task=task,
-        config=config,
-        rank=rank,
-        num_ranks=num_ranks,
-        vocabulary=vocabulary,
-        plan=plan,
-        progress=progress,
-        figures={**plan.figures(), "model/trained_parameters": float(num_trained)},
-        rows=rows,
-        share=len(share_of_rank(step_samples, rank=rank, num_ranks=num_ranks)),
-        num_micro_batches=micro_batches,
-        engine=engine,
-        batcher=Batcher(
-            image_pad=token_ids.image_pad,
-            image_px=task.train.image_px,
-            device=device,
-            dtype=dtype,
-            blank_frame=config.shows_images,
-        ),
-        weigh=LabelWeights(training.loss_weights, config.tasks),
-        smoothing=smoothing_of(config, tick=task.tick, byte_ids=token_ids.byte_ids),
-        flops=FlopCounter(model, image_px=task.train.image_px, blank_frame=config.shows_images),
-        telemetry=Telemetry(peak),
-        tracker=NullTracker() if rank else MlflowTracker.from_run(config.tracking, task.run),
-        watchdog=Watchdog(
-            rank=rank,
-            num_ranks=num_ranks,
-            timeout_s=training.hang_timeout_s,
-            report=lambda text: _keep_report(task, rank, text),
-        ),
-        notices=Notices(stop_request),
-        companions={} if rank or config.lora.rank else read_companions(config.model.path),
-    )
+    return iter_rows(plan, samples, task.train, vocabulary.token_ids())
 
 
-def _keep_report(task: Task, rank: int, text: str) -> None:
-    """Of a hang, below the run's folder: the workers and their logs will be gone."""
-    uri = join(task.run.run_uri, "hangs", f"{time.time():.0f}-rank-{rank}.txt")
-    try:
-        write_bytes(uri, text.encode())
-    except StorageError as error:
-        logger.warning("the report of the hang is not kept: %s", error)
+def _build_engine(
+    config: RunConfig, vocabulary: Vocabulary, group: _Group, precision: str
+) -> tuple[EventModel, DeepSpeedEngine]:
+    deepspeed_config = build_deepspeed_config(
+        config.training,
+        config.zero,
+        config.optimizer,
+        num_ranks=group.num_ranks,
+        precision=precision,
+        on_gpu=group.device.type == "cuda",
+    )
+    model = _build_model(config, vocabulary, deepspeed_config, group)
+    engine = DeepSpeedEngine(
+        model,
+        deepspeed_config,
+        training=config.training,
+        optimizer=config.optimizer,
+        precision=config.precision,
+        rank=group.rank,
+        num_ranks=group.num_ranks,
+    )
+    return model, engine
 
 
 def _build_model(
-    config: RunConfig,
-    vocabulary: Vocabulary,
-    deepspeed: dict[str, object],
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
+    config: RunConfig, vocabulary: Vocabulary, deepspeed_config: dict[str, object], group: _Group
 ) -> EventModel:
     with local_folder(config.model.path) as folder, local_folder(config.model.adapter) as adapter:
-        # machines that have to copy it first take minutes, which collectives do not wait
+        # Machines that must copy the model first take minutes, longer than a collective waits.
         ray.train.collective.barrier()
+        is_sharded = zero_stage(deepspeed_config) == 3
         return build_event_model(
             path=folder,
             adapter=adapter,
@@ -252,40 +298,66 @@ def _build_model(
             freeze_vision=not config.trains_vision,
             activation_checkpointing=config.training.activation_checkpointing,
             seed=config.training.seed,
-            dtype=dtype,
-            sharding=Zero3Sharding(deepspeed) if stage_of(deepspeed) == 3 else None,
+            dtype=group.dtype,
+            sharding=Zero3Sharding(deepspeed_config) if is_sharded else None,
             tiny_width=config.model.tiny_width,
             tiny_layers=config.model.tiny_layers,
-        ).to(device)
+        ).to(group.device)
 
 
-def save_output(worker: Worker, uri: str, *, steps: int) -> None:
-    """Write the adapter or model as it is now, trained for ``steps``; a call for all ranks."""
-    parameters = worker.engine.whole_parameters()
-    if worker.rank:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        save_trained(
-            worker.engine.model,
-            worker.vocabulary,
-            Path(folder),
-            base=worker.config.model.path,
-            parameters=parameters,
-            companions=worker.companions,
-        )
-        write_template(worker.config, Path(folder), worker.task.answers)
-        write_card(worker.config, Path(folder), worker.task.answers, steps=steps)
-        copy_folder(folder, uri)
+def _log_step_size(config: RunConfig, num_ranks: int, first_step: int) -> None:
+    training = config.training
+    logger.info(
+        "a step = %d samples of up to %d tokens = %d workers x %d micro-batches; steps %d-%d",
+        training.samples_per_step,
+        config.window.max_tokens,
+        num_ranks,
+        num_micro_batches(training.samples_per_step, num_ranks=num_ranks),
+        first_step,
+        training.num_steps,
+    )
 
 
-def remove_other_bests(task: Task, *, kept: int) -> None:
-    """Delete what was the best model for a while.
+def _build_step_context(
+    config: RunConfig,
+    task: Task,
+    vocabulary: Vocabulary,
+    group: _Group,
+    engine: DeepSpeedEngine,
+) -> StepContext:
+    training, token_ids = config.training, vocabulary.token_ids()
+    smoothing = build_smoothing(
+        training,
+        time_bytes=config.template.time_bytes,
+        tick=task.tick,
+        byte_ids=token_ids.byte_ids,
+    )
+    return StepContext(
+        engine,
+        Batcher(
+            image_pad=token_ids.image_pad,
+            image_px=task.train.image_px,
+            device=group.device,
+            dtype=group.dtype,
+            blank_frame=config.shows_images,
+        ),
+        LabelWeights(training.loss_weights, config.tasks),
+        num_micro_batches(training.samples_per_step, num_ranks=group.num_ranks),
+        training.seed,
+        smoothing,
+    )
 
-    Only at the end: an earlier checkpoint, from which the run might have gone on, still named it.
-    """
-    folder, _, name = best_uri(task, kept).rpartition("/")
-    prefix = name.removesuffix(f"{kept:06d}")
-    found = {info.path.rpartition("/")[0].rpartition("/")[2] for info in list_files(folder, "")}
-    for each in sorted(found):
-        if each.startswith(prefix) and each != name:
-            remove_folder(join(folder, each))
+
+def _build_watchdog(run_uri: str, hang_timeout_s: float, group: _Group) -> Watchdog:
+    """Build the watchdog; it writes reports below the run's folder, where they outlive workers."""
+
+    def keep_report(text: str) -> None:
+        uri = join(run_uri, "hangs", f"{time.time():.0f}-rank-{group.rank}.txt")
+        try:
+            write_bytes(uri, text.encode())
+        except StorageError as error:
+            logger.warning("the report of the hang could not be written: %s", error)
+
+    return Watchdog(
+        rank=group.rank, num_ranks=group.num_ranks, timeout_s=hang_timeout_s, report=keep_report
+    )

@@ -1,44 +1,53 @@
-"""RunConfig -> DeepSpeed configuration; pure, no DeepSpeed import."""
+"""The settings of DeepSpeed's ZeRO. Pure: does not import DeepSpeed."""
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import Optimizer as OptimizerSettings
+from mmtpp.config.schema import Training, Zero
 from mmtpp.core.sample_order import num_micro_batches
+from mmtpp.experiments.variance_reduction import gradient_passes
 
-BUCKET_ELEMENTS = 5 * 10**8  # DeepSpeed's default for what is reduced at once
+BUCKET_ELEMENTS = 5 * 10**8  # DeepSpeed's default for the elements that are reduced at once
 
 
-def deepspeed_config(
-    config: RunConfig, *, num_ranks: int, precision: str, on_gpu: bool
+def build_deepspeed_config(
+    training: Training,
+    zero: Zero,
+    optimizer: OptimizerSettings,
+    *,
+    num_ranks: int,
+    precision: str,
+    on_gpu: bool,
 ) -> dict[str, object]:
-    """The dict for ``deepspeed.initialize``: one packed row is one micro-batch.
+    """The configuration for ``deepspeed.initialize``. One packed row is one micro-batch.
 
     Args:
-        config: the run's settings.
-        num_ranks: workers in the group.
+        training: Size of a step, and clipping.
+        zero: ZeRO stage and offloading.
+        optimizer: Rule of an update.
+        num_ranks: Number of ranks in the group.
         precision: ``float32`` or ``bfloat16``.
-        on_gpu: optimiser offload is for GPUs only.
+        on_gpu: Whether ranks have GPUs; without, nothing is offloaded.
 
     Returns:
-        The dict. ``stage_of`` tells the stage, which is 0 for one rank in float32.
+        DeepSpeed's configuration. Its stage, see ``zero_stage``, is 0 for one rank in float32.
     """
-    training, zero = config.training, config.zero
     offload = zero.offload and on_gpu and zero.stage > 0
-    # one rank shards nothing, and DeepSpeed's bookkeeping costs milliseconds a micro-batch;
-    # bfloat16 needs a stage that keeps float32 weights beside it
-    alone = num_ranks == 1 and precision == "float32" and not offload
-    passes = 2 if config.optimizer.variance_reduction else 1
-    sharding: dict[str, object] = {"stage": 0 if alone else zero.stage}
+    # One rank has nothing to shard, and DeepSpeed's bookkeeping costs milliseconds per micro-batch.
+    # bfloat16 needs a stage that keeps float32 weights, too.
+    is_alone = num_ranks == 1 and precision == "float32" and not offload
+    sharding: dict[str, object] = {"stage": 0 if is_alone else zero.stage}
     if offload:
         sharding["offload_optimizer"] = {"device": "cpu"}
-    if zero.stage == 3 and not on_gpu:  # ranks share the memory, and gathering is a copy within it
+    if zero.stage == 3 and not on_gpu:  # ranks share the memory, and gathering copies within it
         sharding |= {"stage3_max_live_parameters": 10**8, "stage3_max_reuse_distance": 10**8}
     return {
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": passes
+        "gradient_accumulation_steps": len(gradient_passes(optimizer))
         * num_micro_batches(training.samples_per_step, num_ranks=num_ranks),
-        # without ZeRO the engine clips: it must know the norm before, to refuse a damaged one
+        # Without ZeRO the engine clips: it needs the norm before the update, to refuse an update
+        # that is not finite.
         "gradient_clipping": training.max_grad_norm if sharding["stage"] else 0.0,
         "zero_optimization": sharding,
-        "zero_allow_untested_optimizer": True,  # ours; needs no compiler
+        "zero_allow_untested_optimizer": True,  # the project's own optimiser needs no compiler
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": precision == "bfloat16"},
         "data_types": {"grad_accum_dtype": "fp32"},  # sums of many micro-batches
@@ -47,10 +56,10 @@ def deepspeed_config(
     }
 
 
-def with_bucket(deepspeed_config: dict[str, object], *, num_trained: int) -> dict[str, object]:
-    """The same, with a gradient bucket no larger than the gradients.
+def with_bucket_size(deepspeed_config: dict[str, object], *, num_trained: int) -> dict[str, object]:
+    """The same configuration, with a gradient bucket no larger than the gradients.
 
-    DeepSpeed makes one of 5e8 elements, 1 to 2 GB, also for the 30 M parameters of an adapter.
+    DeepSpeed's default is 5e8 elements, 1 to 2 GB, even for the 30 M parameters of an adapter.
     """
     sharding = deepspeed_config["zero_optimization"]
     assert isinstance(sharding, dict)
@@ -58,8 +67,8 @@ def with_bucket(deepspeed_config: dict[str, object], *, num_trained: int) -> dic
     return {**deepspeed_config, "zero_optimization": {**sharding, "reduce_bucket_size": size}}
 
 
-def stage_of(deepspeed_config: dict[str, object]) -> int:
-    """ZeRO's stage in what ``deepspeed_config`` made."""
+def zero_stage(deepspeed_config: dict[str, object]) -> int:
+    """The ZeRO stage of a configuration that ``build_deepspeed_config`` made."""
     sharding = deepspeed_config["zero_optimization"]
     assert isinstance(sharding, dict)
     return sharding["stage"]

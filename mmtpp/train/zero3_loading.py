@@ -9,21 +9,22 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deep
 
 
 class Zero3Sharding:
-    """Parameters are split among the ranks as they are read.
+    """Splits parameters among the ranks while they are read.
 
-    Rank 0 maps the files and broadcasts each parameter; the others never open them.
+    Rank 0 maps the files and broadcasts each parameter; the other ranks never open them.
 
     Args:
-        config: of DeepSpeed, stage 3; torch.distributed is initialised.
+        deepspeed_config: DeepSpeed's configuration with stage 3. torch.distributed must be
+            initialised.
     """
 
-    def __init__(self, config: dict[str, object]) -> None:
-        self._config = config
+    def __init__(self, deepspeed_config: dict[str, object]) -> None:
+        self._deepspeed_config = deepspeed_config
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        # transformers finds it through a weak reference, so it must have a name
-        announced = HfDeepSpeedConfig(self._config)
+        # transformers keeps only a weak reference, so a variable must hold the object
+        announced = HfDeepSpeedConfig(self._deepspeed_config)
         try:
             yield
         finally:

@@ -258,6 +258,6 @@ def test_a_job_waits_for_machines_that_the_cloud_lacks_and_names_them(store):
         pretrain(make_config(**{**ON_DATA, **changes, "run.wait_for_machines_s": 30.0}))
     message = str(caught.value)
     assert "1 workers with 1 CPU each on machines with the labels {'gpu': 'h100'}" in message
-    assert "the machines did not come in" in message
+    assert "the machines did not join within" in message
     assert NO_CAPACITY in message
     assert "run.wait_for_machines_s = 30" in message

@@ -1,4 +1,4 @@
-"""Classical baselines in tasks of the cluster: the same numbers as here, and none of the work."""
+"""Classical baselines in tasks of the cluster give the same numbers as in the driver."""
 
 import logging
 
@@ -11,7 +11,6 @@ from mmtpp.evaluate.baselines import baseline_tasks
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.classical import Baselines, baseline_targets
 from mmtpp.evaluate.baselines.history import History
-from tests.on_ray.settings import make_config
 
 
 def _histories(names: str, seed: int) -> list[History]:
@@ -22,7 +21,7 @@ def _histories(names: str, seed: int) -> list[History]:
     ]
 
 
-def test_tasks_fit_and_forecast_beside_the_driver(cluster, monkeypatch, caplog):
+def test_tasks_fit_and_forecast_instead_of_the_driver(cluster, monkeypatch, caplog):
     train, test = _histories("abcdefgh", 0), _histories("uvwxyz", 1)
     targets = pa.table(
         {"sequence_id": ["z", "u", "u"], "position": pa.array([29, 7, 2], pa.int32())}
@@ -30,23 +29,24 @@ def test_tasks_fit_and_forecast_beside_the_driver(cluster, monkeypatch, caplog):
     expected = baseline_targets(train, test, targets, tick=1.0, num_types=3)
     monkeypatch.setattr(baseline_tasks, "BLOCK_EVENTS", 40)  # several tasks
 
-    def not_here(*arguments: object, **named: object) -> None:
-        pytest.fail("the driver works")
+    def fail(*arguments: object, **named: object) -> None:
+        pytest.fail("the driver did the work of a task")
 
     for name in ("fit", "forecast"):
-        monkeypatch.setattr(Baselines, name, not_here)
+        monkeypatch.setattr(Baselines, name, fail)
     with caplog.at_level(logging.INFO):
-        tasks = BaselineTasks(make_config(), train, test, tick=1.0, num_types=3)
-        found = tasks.targets(targets)
-    assert expected.keys() == found.keys()
+        tasks = BaselineTasks(train, test, tick=1.0, num_types=3, machine_labels={})
+        tables = tasks.targets(targets)
+    assert tables.keys() == expected.keys()
     for name, table in expected.items():
-        pd.testing.assert_frame_equal(table.to_pandas(), found[name].to_pandas(), rtol=1e-6)
+        pd.testing.assert_frame_equal(tables[name].to_pandas(), table.to_pandas(), rtol=1e-6)
     assert "evaluate: fit of baselines: 3 types" in caplog.text
     assert "evaluate: baselines: 2 tasks" in caplog.text
 
 
-def test_without_training_sequences_the_model_stands_alone(cluster, caplog):
+def test_without_training_sequences_there_are_no_baselines(cluster, caplog):
     targets = pa.table({"sequence_id": ["z"], "position": pa.array([1], pa.int32())})
-    tasks = BaselineTasks(make_config(), [], _histories("z", 1), tick=1.0, num_types=3)
+    test = _histories("z", 1)
+    tasks = BaselineTasks([], test, tick=1.0, num_types=3, machine_labels={})
     assert tasks.targets(targets) == {}
-    assert "nothing to train baselines on" in caplog.text
+    assert "there are no baselines" in caplog.text

@@ -7,8 +7,8 @@ import signal
 import numpy as np
 import pytest
 import ray.train
+from ray.train import TrainingFailedError
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mmtpp.core.row import Row

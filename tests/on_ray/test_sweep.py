@@ -38,7 +38,7 @@ from mmtpp.sweep.run_sweep import run
 from mmtpp.sweep.search import largest_trial, max_concurrent_trials
 from mmtpp.sweep.sweep_settings import VALIDATION_METRICS
 from mmtpp.sweep.trial_table import as_toml
-from mmtpp.train.compute import steps_within
+from mmtpp.train.launch.flops_budget import num_steps_within
 from mmtpp.train.task import PROGRESS_FILE
 from tests.conftest import ROOT
 from tests.on_ray.events import publish_events
@@ -455,10 +455,10 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
         vocabulary = store_vocabulary(config.store.uri, manifest)
         settings = assemble_settings(config, manifest, split="train")
         plan = make_plan(settings, vocabulary.token_ids())
-        steps = steps_within(config, settings, plan, vocabulary)
+        steps = num_steps_within(config, settings, plan, vocabulary)
         assert steps > 10
         with pytest.raises(ConfigError, match="less than one update takes"):
-            steps_within(
+            num_steps_within(
                 with_values(config, {"training.max_flops": 3e4}), settings, plan, vocabulary
             )
         # the published estimate: 6 operations per parameter and token

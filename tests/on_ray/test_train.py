@@ -11,8 +11,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from peft import PeftModel, get_peft_model_state_dict
-from ray.train import Checkpoint
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train import Checkpoint, TrainingFailedError
 from safetensors.torch import load_file
 
 from mmtpp.config.load import with_values
@@ -37,10 +36,11 @@ from mmtpp.storage.paths import (
     remove_folder,
     write_bytes,
 )
-from mmtpp.train.checkpoint import BEST_BY, Progress, restore, saved_progress
-from mmtpp.train.claim import RESULT_FILE
-from mmtpp.train.engine import Engine
-from mmtpp.train.launch import plan_validation, pretrain
+from mmtpp.train.checkpoint import BEST_BY, TrainingProgress, load_progress, restore_checkpoint
+from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.launch import pretrain
+from mmtpp.train.launch.plan_run import plan_validation
+from mmtpp.train.launch.run_folder import RESULT_FILE
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
 from tests.on_ray.killing import worker_killed_after_checkpoint
@@ -109,7 +109,7 @@ def test_a_failed_run_resumes_with_another_number_of_workers_and_stage(base, sta
 
 def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
     """A rank that restores while another rank restores does not replace its files."""
-    expected = Progress(step=3, plan_fingerprint="p", vocabulary_hash="v")
+    expected = TrainingProgress(step=3, plan_fingerprint="p", vocabulary_hash="v")
     write_bytes(f"{RUNS}/shared/progress.json", json.dumps(asdict(expected)).encode())
     write_bytes(f"{RUNS}/shared/state/optimizer.pt", b"x" * 1000)
     filesystem, path = filesystem_of(f"{RUNS}/shared")
@@ -121,18 +121,18 @@ def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
             folders.append(folder)
             before = (folder / "state" / "optimizer.pt").stat()
             if len(folders) < 3:
-                restore(cast(Engine, Rank()), checkpoint, run_uri=RUNS, step=3)
+                restore_checkpoint(cast(DeepSpeedEngine, Rank()), checkpoint, run_uri=RUNS, step=3)
             after = (folder / "state" / "optimizer.pt").stat()
             assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
             assert after.st_size == 1000
 
-    assert saved_progress(checkpoint, expected=replace(expected, step=0)) == expected
-    restore(cast(Engine, Rank()), checkpoint, run_uri=RUNS, step=3)
+    assert load_progress(checkpoint, expected=replace(expected, step=0)) == expected
+    restore_checkpoint(cast(DeepSpeedEngine, Rank()), checkpoint, run_uri=RUNS, step=3)
     assert len(folders) == 3
     assert len(set(folders)) == 1
     assert not any(folder.exists() for folder in folders)
     with pytest.raises(ModelError, match="plan_fingerprint p, this run has q"):
-        saved_progress(checkpoint, expected=replace(expected, plan_fingerprint="q"))
+        load_progress(checkpoint, expected=replace(expected, plan_fingerprint="q"))
 
 
 def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp_path):

@@ -20,8 +20,8 @@ from benchmarks.watch import checkpoints_known
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import StorageError
 from mmtpp.storage.paths import write_bytes
-from mmtpp.train.checkpoint import Progress, remove_leftovers, save
-from mmtpp.train.engine import Engine
+from mmtpp.train.checkpoint import TrainingProgress, remove_leftovers, save_checkpoint
+from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
 from tests.conftest import ROOT
 from tests.on_ray.curves import curve, times_of_steps
@@ -123,9 +123,9 @@ def test_temporary_files_of_a_killed_process_are_removed_only_for_its_run(
 
     for run in ("one", "two"):
         with pytest.raises(KeyboardInterrupt):
-            save(
-                cast(Engine, Killed()),
-                Progress(7, "p", "v"),
+            save_checkpoint(
+                cast(DeepSpeedEngine, Killed()),
+                TrainingProgress(7, "p", "v"),
                 rank=0,
                 run_uri=run,
                 metrics={},
@@ -161,9 +161,9 @@ def test_a_full_disk_is_reported_and_its_partial_files_are_removed(tmp_path: Pat
 
     try:
         with pytest.raises(StorageError, match=r"(?s)step 7 cannot be written.*No space.*TMPDIR"):
-            save(
-                cast(Engine, Large()),
-                Progress(7, "p", "v"),
+            save_checkpoint(
+                cast(DeepSpeedEngine, Large()),
+                TrainingProgress(7, "p", "v"),
                 rank=0,
                 run_uri="run",
                 metrics={},

@@ -1,4 +1,4 @@
-"""A short run on packed rows: DeepSpeed with a process for each rank, and plain PyTorch."""
+"""A short run on packed rows: with DeepSpeed, one process per rank, and in plain PyTorch."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from mmtpp.compat.deepspeed_hooks import is_sharded_by_zero3, zero3_shard
 from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
 from mmtpp.model.event_model import EventModel
@@ -35,21 +36,21 @@ def rows_of(step: int, *, images: bool = True) -> list:
 
 @dataclass(frozen=True)
 class Job:
-    """A run, or a part of it.
+    """A run, or a part of one.
 
     Attributes:
-        stage: of ZeRO.
-        lora: train an adapter, else everything.
+        stage: ZeRO stage.
+        lora: Whether to train an adapter instead of all parameters.
         precision: ``float32`` or ``bfloat16``.
-        first, end: the first step and the one after the last.
-        load, save: folders of checkpoints to begin with and to write, or empty.
-        save_after: the number of steps to save after, and to go on; 0 saves at the end.
-        base: folder of a model to load, sharded from the start by ZeRO-3; empty for a fresh one.
-        output: folder to write the trained model to, or empty.
-        poisoned: the step at which a gradient is made infinite, or -1.
-        optimizer, rounding: settings of the sections ``optimizer`` and ``precision``.
-        images: Rows show images; without, the vision tower is frozen.
-        blank_frame: A row without images shows the tower a black frame.
+        first, end: The first step and the step after the last.
+        load, save: Folders of the checkpoints to start from and to write; empty for none.
+        save_after: Number of steps after which to save and continue; 0 saves at the end.
+        base: Folder of a model to load, sharded by ZeRO-3 from the start; empty for a fresh model.
+        output: Folder for the trained model; empty for none.
+        poisoned: Step at which a gradient becomes infinite; -1 for none.
+        optimizer, rounding: Settings of the sections ``optimizer`` and ``precision``.
+        images: Whether rows show images; without images the vision tower is frozen.
+        blank_frame: Whether the tower sees a black frame in rows without images.
     """
 
     stage: int
@@ -71,14 +72,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What rank 0 saw.
+    """The result on rank 0.
 
     Attributes:
-        losses: of each step, nats a label.
-        grad_norms: of each step, before clipping.
-        error: what stopped the run, or empty.
-        unchanged: no parameter was changed by the step that the error stopped.
-        held_elements: elements of the model that this rank held itself once it was built.
+        losses: Loss of each step in nats per label.
+        grad_norms: Gradient norm of each step before clipping.
+        error: Error that stopped the run; empty for none.
+        unchanged: Whether the step that the error stopped changed no parameter.
+        held_elements: Elements of the built model that this rank held itself.
         tower_passes: Forward passes of this rank's vision tower.
     """
 
@@ -103,18 +104,18 @@ def event_model(
 
 
 def plain_losses(
-    *, lora: bool = False, make: Callable | None = None, images: bool = True
+    *, lora: bool = False, make_update: Callable | None = None, images: bool = True
 ) -> list[float]:
-    """The run in a few lines of PyTorch: mean over all labels of the step, one update.
+    """The run in a few lines of PyTorch: the mean over all labels of a step, one update.
 
     Args:
-        lora: train an adapter.
-        make: of the model and a function that computes the gradients of a step again, makes
-            ``update(lr, step)``; None for torch's AdamW.
-        images: Rows show images; without, the vision tower is frozen.
+        lora: Whether to train an adapter.
+        make_update: Makes ``update(lr, step)`` from the model and a function that computes the
+            gradients of a step again; None for torch's AdamW.
+        images: Whether rows show images; without images the vision tower is frozen.
     """
     model = event_model(lora=lora, images=images)
-    parameters = [each for each in model.parameters() if each.requires_grad]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def gradients(step: int) -> float:
         model.zero_grad()
@@ -124,7 +125,7 @@ def plain_losses(
         nll.mean().backward()
         return float(nll.detach().mean())
 
-    if make is None:
+    if make_update is None:
         adamw = torch.optim.AdamW(parameters, betas=(0.9, 0.95), weight_decay=0.01)
 
         def update(lr: float, _step: int) -> None:
@@ -132,7 +133,7 @@ def plain_losses(
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             adamw.step()
     else:
-        update = make(model, gradients)
+        update = make_update(model, gradients)
     losses = []
     for step in range(STEPS):
         losses.append(gradients(step))
@@ -142,7 +143,7 @@ def plain_losses(
 
 
 def run_ranks(num_ranks: int, *jobs: Job) -> list[Result]:
-    """The real thing: jobs one after the other in as many processes, which start only once."""
+    """Run jobs one after the other in ``num_ranks`` processes, which start only once."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -172,10 +173,10 @@ def run_ranks(num_ranks: int, *jobs: Job) -> list[Result]:
     finally:
         for process in processes:
             process.kill()
-    assert [0] * num_ranks == [process.returncode for process in processes], "\n".join(outputs)
-    found = [line for line in outputs[0].splitlines() if line.startswith("RESULT ")]
-    assert len(jobs) == len(found)
-    return [Result(**json.loads(line.removeprefix("RESULT "))) for line in found]
+    assert [process.returncode for process in processes] == [0] * num_ranks, "\n".join(outputs)
+    lines = [line for line in outputs[0].splitlines() if line.startswith("RESULT ")]
+    assert len(lines) == len(jobs)
+    return [Result(**json.loads(line.removeprefix("RESULT "))) for line in lines]
 
 
 def _rank_main(jobs: list[Job]) -> None:
@@ -195,8 +196,8 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     from mmtpp.core.errors import NonFiniteLossError
     from mmtpp.model.event_model import build_event_model, save_trained
     from mmtpp.train.engine import DeepSpeedEngine
-    from mmtpp.train.step import LabelWeights, train_step
-    from mmtpp.train.zero import deepspeed_config, stage_of
+    from mmtpp.train.step import LabelWeights, StepContext, train_step
+    from mmtpp.train.zero import build_deepspeed_config, zero_stage
     from mmtpp.train.zero3_loading import Zero3Sharding
 
     config = config_from_tree(
@@ -213,7 +214,14 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
             },
         }
     )
-    tree = deepspeed_config(config, num_ranks=num_ranks, precision=job.precision, on_gpu=False)
+    deepspeed_config = build_deepspeed_config(
+        config.training,
+        config.zero,
+        config.optimizer,
+        num_ranks=num_ranks,
+        precision=job.precision,
+        on_gpu=False,
+    )
     dtype = torch.bfloat16 if job.precision == "bfloat16" else torch.float32
     held = 0
     if job.base:
@@ -227,12 +235,27 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
             activation_checkpointing=False,
             seed=0,
             dtype=dtype,
-            sharding=Zero3Sharding(tree) if stage_of(tree) == 3 else None,
+            sharding=Zero3Sharding(deepspeed_config) if zero_stage(deepspeed_config) == 3 else None,
         )
-        held = sum(each.numel() for each in model.parameters())
+        held = sum(parameter.numel() for parameter in model.parameters())
     else:
         model = event_model(lora=job.lora, dtype=dtype, images=job.images)
-    engine = DeepSpeedEngine(model, config, tree, rank=rank, num_ranks=num_ranks)
+    engine = DeepSpeedEngine(
+        model,
+        deepspeed_config,
+        training=config.training,
+        optimizer=config.optimizer,
+        precision=config.precision,
+        rank=rank,
+        num_ranks=num_ranks,
+    )
+    context = StepContext(
+        engine,
+        batcher(VOCABULARY, dtype, blank_frame=job.blank_frame),
+        LabelWeights(config.training.loss_weights, config.tasks),
+        num_micro_batches=num_micro_batches(SAMPLES, num_ranks=num_ranks),
+        seed=0,
+    )
     if job.load:
         engine.load(Path(job.load), num_updates=job.first)
     passes: list[None] = []
@@ -243,17 +266,9 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         rows = rows_of(step, images=job.images)
         mine = share_of_rank(torch.arange(SAMPLES).numpy(), rank=rank, num_ranks=num_ranks)
         handles = _poison(model, rank) if step == job.poisoned else []
-        before = [_held(each).clone() for each in model.parameters()]
+        before = [_held(parameter).clone() for parameter in model.parameters()]
         try:
-            report = train_step(
-                engine,
-                [rows[index] for index in mine],
-                batcher(VOCABULARY, dtype, blank_frame=job.blank_frame),
-                num_micro_batches=num_micro_batches(SAMPLES, num_ranks=num_ranks),
-                weigh=LabelWeights(config.training.loss_weights, config.tasks),
-                seed=0,
-                step=step,
-            )
+            report = train_step(context, [rows[index] for index in mine], step)
         except NonFiniteLossError as stopped:
             error = str(stopped)
             unchanged = all(map(torch.equal, before, map(_held, model.parameters())))
@@ -277,21 +292,24 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
 
 
 def _held(parameter: torch.Tensor) -> torch.Tensor:
-    """What this rank has of a parameter."""
-    return getattr(parameter, "ds_tensor", parameter).detach()
+    """The part of a parameter that this rank holds."""
+    held = zero3_shard(parameter) if is_sharded_by_zero3(parameter) else parameter
+    return held.detach()
 
 
 def _poison(model: EventModel, rank: int) -> list:
-    """Let one gradient of the last rank be infinite."""
+    """Make one gradient of the last rank infinite."""
     if rank != int(os.environ["WORLD_SIZE"]) - 1:
         return []
     layer = model.base.model.language_model.layers[0].mlp
     return [
         layer.register_full_backward_hook(
-            lambda _module, gradients, _outputs: tuple(each * torch.inf for each in gradients)
+            lambda _module, gradients, _outputs: tuple(
+                gradient * torch.inf for gradient in gradients
+            )
         )
     ]
 
 
 if __name__ == "__main__":
-    _rank_main([Job(**each) for each in json.loads(sys.argv[1])])
+    _rank_main([Job(**job) for job in json.loads(sys.argv[1])])

@@ -13,6 +13,7 @@ from mmtpp.core.row import Row
 from mmtpp.core.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.timecode import encode_intervals
+from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import Forecaster
@@ -144,7 +145,8 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
     assembled = pa.table(
         {"sequences": [["s"]], **{f"event_{name}": [each] for name, each in columns.items()}}
     )
-    table = target_table(row, assembled, found, np.array(CODES, np.int16), tick=1e-9, num_bytes=2)
+    sample = AssembledRow(row, assembled)
+    table = target_table(sample, found, np.array(CODES, np.int16), tick=1e-9, num_bytes=2)
     assert table["position"].to_pylist() == [8, 9]
     assert table["context"].to_pylist() == [1, 2]
     assert found.time is not None

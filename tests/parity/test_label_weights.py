@@ -1,4 +1,4 @@
-"""Weights of labels by modality and task, by hand."""
+"""Weights of labels by modality and task, computed by hand."""
 
 from dataclasses import replace
 
@@ -18,10 +18,10 @@ MODALITIES = LossWeights(time=2.0, type=3.0, text=0.5, control=0.25)
 
 def test_stage_one_weighs_modalities_alone():
     row = random_row(VOCABULARY, [30], seed=0)
-    weigh = LabelWeights(MODALITIES, Tasks(time=7.0))
+    label_weights = LabelWeights(MODALITIES, Tasks(time=7.0))
     expected = [0, 2.0, 3.0, 0.5, 0.25]
     modality = row.modality[row.label_positions()]
-    assert [expected[each] for each in modality.tolist()] == weigh(row).tolist()
+    assert label_weights(row).tolist() == [expected[code] for code in modality.tolist()]
 
 
 def test_stage_two_weighs_tasks_too():
@@ -34,8 +34,11 @@ def test_stage_two_weighs_tasks_too():
     assert set(weights[task == TASKS["time"]].tolist()) == {2.0}
     assert set(weights[task == TASKS["type"]].tolist()) == {1.5}
     assert set(weights[task == TASKS["joint"]].tolist()) == {12.0}
-    assert set(weights[task == TASKS["text"]].tolist()) == {5.0, 2.5}  # words and the text's end
-    # the history is a label only where it is scored
+    assert set(weights[task == TASKS["text"]].tolist()) == {
+        5.0,
+        2.5,
+    }  # words and the end of the text
+    # events of the history are labels only where they are scored
     everything = replace(row, scored=np.ones(len(row.scored), dtype=np.bool_))
     weights = LabelWeights(MODALITIES, Tasks(history=0.1))(everything)
     in_history = laid.branches.branch[everything.label_positions()] == -1

@@ -1,4 +1,4 @@
-"""The planner: components by hand, activations against a real forward pass, the command."""
+"""The planner: components computed by hand, activations of a real forward pass, the command."""
 
 import tomllib
 from dataclasses import replace
@@ -12,7 +12,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from mmtpp.cli.main import main
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import Optimizer, Precision
-from mmtpp.experiments.geometry import orthogonalized, rms_scale, steepest_direction
+from mmtpp.experiments.steepest_descent import rms_scale, steepest_direction
 from mmtpp.model.attention import Segments, use_packed_attention
 from mmtpp.model.full_size import full_size_config
 from mmtpp.model.lora import attach_lora
@@ -21,14 +21,15 @@ from mmtpp.planner.memory import (
     DIRECTION_BYTES,
     GIB,
     Counts,
+    GpuMemory,
     Option,
     Workload,
-    count,
-    memory,
+    count_sizes,
+    estimate_memory,
+    estimate_speed,
     recommend,
-    speed,
-    total_gib,
 )
+from mmtpp.train.optimizer.muon import orthogonal_rms_scale, orthogonalized
 
 LORA_3B = Workload("3b", lora_rank=16, max_tokens=4096, samples_per_step=64)
 SHARDED = Option(3, checkpointing=True, offload=False)
@@ -36,59 +37,63 @@ SHARDED = Option(3, checkpointing=True, offload=False)
 
 @pytest.fixture(scope="module")
 def counts() -> Counts:
-    return count(LORA_3B)
+    return count_sizes(LORA_3B)
 
 
 def test_parameters_are_those_of_the_model_cards(counts: Counts):
     adapters = 29_933_568 + 267 * 2048
-    assert (3_754_622_976 + adapters, adapters) == (counts.parameters, counts.trained)
+    assert (counts.parameters, counts.trained) == (3_754_622_976 + adapters, adapters)
     assert counts.num_layers == 36
 
 
 def test_memory_by_hand(counts: Counts):
     trained, total = counts.trained, counts.parameters
-    two = memory(counts, LORA_3B, Option(2, checkpointing=True, offload=False), gpus=8)
-    assert two["weights"] == pytest.approx(2 * total / GIB)
-    assert two["optimizer"] == pytest.approx(12 * trained / 8 / GIB)
-    assert two["activations"] == pytest.approx((36 * 4096 * 2048 * 2 + counts.layer_bytes) / GIB)
-    three = memory(counts, LORA_3B, SHARDED, gpus=8)
-    assert three["weights"] == pytest.approx(2 * total / 8 / GIB)
-    offloaded = memory(counts, LORA_3B, Option(2, checkpointing=True, offload=True), gpus=8)
-    assert (0, two["optimizer"]) == (offloaded["optimizer"], offloaded["host"])
-    assert total_gib(two) - total_gib(offloaded) == pytest.approx(two["optimizer"])
+    two = estimate_memory(counts, LORA_3B, Option(2, checkpointing=True, offload=False), gpus=8)
+    assert two.weights == pytest.approx(2 * total / GIB)
+    assert two.optimizer == pytest.approx(12 * trained / 8 / GIB)
+    assert two.activations == pytest.approx((36 * 4096 * 2048 * 2 + counts.layer_bytes) / GIB)
+    three = estimate_memory(counts, LORA_3B, SHARDED, gpus=8)
+    assert three.weights == pytest.approx(2 * total / 8 / GIB)
+    offloaded = estimate_memory(
+        counts, LORA_3B, Option(2, checkpointing=True, offload=True), gpus=8
+    )
+    assert (offloaded.optimizer, offloaded.host) == (0, two.optimizer)
+    assert two.total - offloaded.total == pytest.approx(two.optimizer)
 
 
-def test_states_of_other_optimisers_by_hand():
-    """On the 3B with LoRA: factors are Muon's, the 267 rows of tokens AdamW's."""
+def test_states_of_all_optimisers_by_hand():
+    """On the 3B with LoRA: Muon updates the factors, AdamW the 267 rows of tokens."""
     option = Option(2, checkpointing=True, offload=False)
 
     def optimizer_bytes(optimizer: Optimizer, stored: str = "float32") -> float:
         workload = replace(LORA_3B, optimizer=optimizer, precision=Precision(stored_states=stored))
-        return memory(count(workload), workload, option, gpus=8)["optimizer"] * GIB
+        return estimate_memory(count_sizes(workload), workload, option, gpus=8).optimizer * GIB
 
     factors, rows = 29_933_568, 267 * 2048
     muon = (4 * (factors + rows) + 4 * factors + 8 * rows) / 8
-    assert muon == pytest.approx(optimizer_bytes(Optimizer(name="muon")))
+    assert optimizer_bytes(Optimizer(name="muon")) == pytest.approx(muon)
     storm = Optimizer(name="muon", variance_reduction=True)
-    assert muon == pytest.approx(optimizer_bytes(storm))
+    assert optimizer_bytes(storm) == pytest.approx(muon)
     workload = replace(LORA_3B, optimizer=storm)
-    counts = count(workload)
-    for offload in (False, True):  # the weights before are on the GPU either way
-        of_storm = memory(counts, workload, Option(2, checkpointing=True, offload=offload), gpus=8)
+    counts = count_sizes(workload)
+    for offload in (False, True):  # the previous weights are on the GPU either way
+        of_storm = estimate_memory(
+            counts, workload, Option(2, checkpointing=True, offload=offload), gpus=8
+        )
         expected = 2 * counts.parameters + 2 * (factors + rows)
-        assert expected == pytest.approx(of_storm["weights"] * GIB)
+        assert of_storm.weights * GIB == pytest.approx(expected)
     signs = Optimizer(name="signsgd")
-    assert 4 * (factors + rows) / 8 == pytest.approx(optimizer_bytes(signs))
+    assert optimizer_bytes(signs) == pytest.approx(4 * (factors + rows) / 8)
     bits = (4 + 2 * (1 + 4 / 256)) * (factors + rows) / 8
-    assert bits == pytest.approx(optimizer_bytes(Optimizer(), "int8"))
+    assert optimizer_bytes(Optimizer(), "int8") == pytest.approx(bits)
 
 
-def test_what_an_update_takes_beyond_activations_by_hand():
-    """All of the 3B's language model on one GPU, in rows so short that activations are small."""
+def test_memory_of_an_update_beyond_activations_by_hand():
+    """The 3B's whole language model on one GPU, with short rows and thus small activations."""
     option = Option(1, checkpointing=True, offload=False)
-    trained = 3_085_938_688  # of the model card
+    trained = 3_085_938_688  # from the model card
 
-    def found(optimizer: Optimizer, stored: str = "float32") -> dict[str, float]:
+    def planned(optimizer: Optimizer, stored: str = "float32") -> GpuMemory:
         workload = replace(
             LORA_3B,
             lora_rank=0,
@@ -96,40 +101,44 @@ def test_what_an_update_takes_beyond_activations_by_hand():
             optimizer=optimizer,
             precision=Precision(stored_states=stored),
         )
-        counts = count(workload)
-        assert trained == counts.trained
-        return memory(counts, workload, option, gpus=1)
+        counts = count_sizes(workload)
+        assert counts.trained == trained
+        return estimate_memory(counts, workload, option, gpus=1)
 
-    assert found(Optimizer())["update"] == 0
-    codes = found(Optimizer(), "int8")  # one state is float32 while it is written
-    free = codes["activations"] + codes["logits"]
-    assert codes["update"] == pytest.approx(4 * trained / GIB - free)
-    muon = found(Optimizer(name="muon"))["update"]
-    largest = 2048 * 11008  # of a feed-forward layer, less than a bucket
-    copied = 4 * trained + 4 * 2**25 + 16 * largest  # the momentum, a bucket, and what it takes
+    assert planned(Optimizer()).update == 0
+    codes = planned(Optimizer(), "int8")  # one state at a time is float32 while it is written
+    free = codes.activations + codes.logits
+    assert codes.update == pytest.approx(4 * trained / GIB - free)
+    muon = planned(Optimizer(name="muon")).update
+    largest = 2048 * 11008  # a matrix of a feed-forward layer, smaller than a bucket
+    copied = (
+        4 * trained + 4 * 2**25 + 16 * largest
+    )  # the momentum, a bucket, and the direction of one matrix
     assert muon == pytest.approx(copied / GIB - free)
 
 
 @pytest.mark.parametrize(("name", "least"), [("muon", 11), ("steepest", 15)])
 def test_a_direction_takes_no_more_memory_than_planned(name: str, least: float):
-    """Counted by torch on a GPU that is not there; a square matrix takes most. The workspace of an
-    SVD is the library's own and not seen."""
+    """torch counts the memory on a fake GPU. A square matrix takes most. torch does not see the
+    workspace that the library allocates for an SVD."""
     with FakeTensorMode():
         matrix = torch.empty((2048, 2048), device="cuda")
         tracker = MemTracker()
         tracker.track_external(matrix)
         with tracker:
             if name == "muon":
-                assert (orthogonalized(matrix) * rms_scale(matrix.shape)).shape == matrix.shape
+                assert (
+                    orthogonalized(matrix) * orthogonal_rms_scale(matrix.shape)
+                ).shape == matrix.shape
             else:
                 direction = steepest_direction(matrix, "schatten", "inf")
-                assert (direction * rms_scale(matrix.shape, direction)).shape == matrix.shape
+                assert (direction * rms_scale(direction)).shape == matrix.shape
         (peak,) = tracker.get_tracker_snapshot("peak").values()
-    taken = peak["Total"] / matrix.numel() - 4  # beside the matrix
+    taken = peak["Total"] / matrix.numel() - 4  # without the matrix itself
     assert least < taken < DIRECTION_BYTES + 0.01
 
 
-def test_a_plan_leaves_out_what_the_optimiser_cannot_do(capsys: pytest.CaptureFixture[str]):
+def test_a_plan_omits_options_that_the_optimiser_does_not_allow(capsys: pytest.CaptureFixture[str]):
     command = "plan --model 3b --gpus 8 --gpu-gib 24 --optimizer muon --states bfloat16"
     main(command.split())
     out = capsys.readouterr().out
@@ -146,7 +155,7 @@ def test_a_plan_leaves_out_what_the_optimiser_cannot_do(capsys: pytest.CaptureFi
 def test_activations_are_those_of_a_real_forward_pass(
     monkeypatch: pytest.MonkeyPatch, lora_rank: int
 ):
-    """One layer of the 3B, with real memory and the attention that training uses."""
+    """One layer of the 3B, with real memory and the attention of training."""
     workload = Workload("3b", lora_rank=lora_rank, max_tokens=256, samples_per_step=1)
     expected = planner._saved_bytes(workload, 1)
 
@@ -161,7 +170,7 @@ def test_activations_are_those_of_a_real_forward_pass(
     model = model.to(torch.bfloat16).train()
     language_model = model.model.language_model
     use_packed_attention(language_model)
-    parameters = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -182,31 +191,31 @@ def test_activations_are_those_of_a_real_forward_pass(
         )
     # on a CPU attention repeats keys and values for every head: 7 x 2 x 256 x 256 x 2 bytes each
     repeated = 2 * 7 * 2 * 128 * 256 * 2
-    found = sum(storage.nbytes() for storage in kept.values())
-    assert found - repeated == pytest.approx(expected, rel=0.05)
+    measured = sum(storage.nbytes() for storage in kept.values())
+    assert measured - repeated == pytest.approx(expected, rel=0.05)
 
 
 def test_speed_by_hand(counts: Counts):
     attention = 2 * 4096 * 2048 * 36  # two causal products of 4096 x 2048 in each layer
     forward = 2 * counts.parameters + attention
     backward = 2 * counts.parameters + 2 * counts.trained + 2 * attention
-    found = speed(counts, LORA_3B, SHARDED, gpus=8, tflops=312, mfu=0.35)
-    assert found.flops_per_token == pytest.approx(2 * forward + backward)  # recomputed once
-    assert found.tokens_per_s == pytest.approx(8 * 312e12 * 0.35 / found.flops_per_token)
+    speed = estimate_speed(counts, LORA_3B, SHARDED, gpus=8, tflops=312, mfu=0.35)
+    assert speed.flops_per_token == pytest.approx(2 * forward + backward)  # recomputed once
+    assert speed.tokens_per_s == pytest.approx(8 * 312e12 * 0.35 / speed.flops_per_token)
 
 
-def test_what_fits_is_recommended(counts: Counts):
+def test_an_option_that_fits_is_recommended(counts: Counts):
     generous = recommend(counts, LORA_3B, gpus=8, gpu_gib=80)
     tight = recommend(counts, LORA_3B, gpus=8, gpu_gib=12)
     assert generous is not None
     assert tight is not None
     assert not generous[0].checkpointing
     assert tight[0].stage == 3
-    assert total_gib(tight[1]) <= 0.9 * 12
+    assert tight[1].total <= 0.9 * 12
     assert recommend(counts, LORA_3B, gpus=1, gpu_gib=4) is None
 
 
-def test_the_command_prints_settings_that_a_job_takes(capsys: pytest.CaptureFixture[str]):
+def test_the_command_prints_settings_that_a_job_accepts(capsys: pytest.CaptureFixture[str]):
     assert (
         main(
             [
@@ -235,4 +244,4 @@ def test_the_command_prints_settings_that_a_job_takes(capsys: pytest.CaptureFixt
     assert "an epoch of 1,000,000,000 tokens" in text
     assert "USD" in text
     assert main(["plan", "--model", "7b", "--gpus", "1", "--gpu-gib", "8"]) == 1
-    assert "nothing fits 1 GPUs of 8 GiB" in capsys.readouterr().err
+    assert "the training does not fit 1 GPUs of 8 GiB" in capsys.readouterr().err

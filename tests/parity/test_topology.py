@@ -1,4 +1,4 @@
-"""A checkpoint does not know how many ranks, or which ZeRO stage, wrote it."""
+"""A checkpoint depends neither on the number of ranks nor on the ZeRO stage that wrote it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.parity.ranks import STEPS, VOCABULARY, Job, plain_losses, run_ranks
 
 HALF = STEPS // 2
 LORA = Job(3, lora=True)
-# ranks and stage before and after
+# number of ranks and ZeRO stage, before and after
 MOVES = {
     "fewer ranks, no ZeRO": (2, Job(2), 1, Job(0)),
     "adapter, fewer ranks": (2, LORA, 1, Job(2, lora=True)),
@@ -32,17 +32,17 @@ MORE_MOVES = {
 
 
 def _move(folder: Path, moves: dict) -> dict[str, list[float]]:
-    """Losses of each run that went on elsewhere; jobs of as many ranks share their processes."""
+    """Losses of runs that resume elsewhere; jobs with the same number of ranks share processes."""
     losses: dict[str, list[float]] = {name: [] for name in moves}
-    for place, (first, end) in ((0, (0, HALF)), (2, (HALF, STEPS))):
-        for num_ranks in sorted({move[place] for move in moves.values()}):
+    for position, (first, end) in ((0, (0, HALF)), (2, (HALF, STEPS))):
+        for num_ranks in sorted({move[position] for move in moves.values()}):
             jobs = {}
             for name, move in moves.items():
-                if move[place] == num_ranks:
+                if move[position] == num_ranks:
                     checkpoint = str(folder / name)
                     (folder / name).mkdir(exist_ok=True)
                     jobs[name] = replace(
-                        move[place + 1],
+                        move[position + 1],
                         first=first,
                         end=end,
                         **({"load": checkpoint} if first else {"save": checkpoint}),
@@ -56,40 +56,40 @@ def _check(losses: dict[str, list[float]], moves: dict, folder: Path) -> None:
     for name, (num_ranks, job, _, _) in moves.items():
         assert len(list((folder / name).glob("*.safetensors"))) == num_ranks, name
         tolerance = 5e-5 if job.precision == "float32" else 0.05
-        assert plain_losses(lora=job.lora) == pytest.approx(losses[name], abs=tolerance), name
+        assert losses[name] == pytest.approx(plain_losses(lora=job.lora), abs=tolerance), name
 
 
-def test_a_run_goes_on_with_other_ranks_and_another_stage(tmp_path: Path):
-    """As plain PyTorch does that never stopped."""
+def test_a_run_resumes_with_other_ranks_and_another_stage(tmp_path: Path):
+    """The losses are those of plain PyTorch without an interruption."""
     _check(_move(tmp_path, MOVES), MOVES, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_anywhere(tmp_path: Path):
+def test_a_run_resumes_in_more_topologies(tmp_path: Path):
     _check(_move(tmp_path, MORE_MOVES), MORE_MOVES, tmp_path)
 
 
 @pytest.mark.parametrize("lora", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_model_that_is_sharded_while_it_is_loaded_trains_and_is_written_whole(
-    tmp_path: Path, lora: bool
-):
+def test_a_model_sharded_while_loading_trains_and_is_written_whole(tmp_path: Path, lora: bool):
     base, output = tmp_path / "base", tmp_path / "output"
     base.mkdir()
     output.mkdir()
     save_base(build_tiny(VOCABULARY, seed=0), VOCABULARY, base)
     job = Job(3, lora=lora, base=str(base), output=str(output))
     (sharded,) = run_ranks(2, job)
-    assert plain_losses(lora=lora) == pytest.approx(sharded.losses, abs=5e-5)
-    # what rank 0 holds of a parameter is elsewhere, in parts: of the model itself nothing is left
+    assert sharded.losses == pytest.approx(plain_losses(lora=lora), abs=5e-5)
+    # ZeRO-3 keeps shards elsewhere: the model's own parameters on rank 0 are empty
     backbone = build_tiny(VOCABULARY, seed=0)
-    assert sharded.held_elements < 0.2 * sum(each.numel() for each in backbone.parameters())
+    assert sharded.held_elements < 0.2 * sum(
+        parameter.numel() for parameter in backbone.parameters()
+    )
     name = "adapter_model.safetensors" if lora else "model.safetensors"
     written = load_file(output / name)
-    assert all(each.numel() and torch.isfinite(each).all() for each in written.values())
+    assert all(tensor.numel() and torch.isfinite(tensor).all() for tensor in written.values())
     if lora:
         # a fresh adapter's second matrices are zero
-        assert all(each.any() for name, each in written.items() if "lora_B" in name)
+        assert all(tensor.any() for name, tensor in written.items() if "lora_B" in name)
     if not lora:
         untrained = load_file(base / name)
-        assert untrained.keys() == written.keys()
-        assert all(each.shape == written[key].shape for key, each in untrained.items())
+        assert written.keys() == untrained.keys()
+        assert all(written[key].shape == tensor.shape for key, tensor in untrained.items())

@@ -23,7 +23,7 @@ from mmtpp.data.encode.totals import Totals, ids_with_hashes
 from mmtpp.data.encode.type_names import CountTypes, choose_type_names
 from mmtpp.data.store.layout import COUNTS, IMAGES_PER_BLOCK, PENDING, block_file, shard_file
 from mmtpp.runtime.machines import machines
-from mmtpp.runtime.progress import Progress
+from mmtpp.runtime.progress import ProgressBar
 from mmtpp.storage.paths import exists, join, list_files, prefetch, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class EncodePipeline:
         uri = join(self._folder, TYPES_FILE)
         if exists(uri):
             return tuple(json.loads(read_bytes(uri)))
-        progress = Progress("find types", total=len(shards), unit="shards")
+        progress = ProgressBar("find types", total=len(shards), unit="shards")
         counts: Counter[str] = Counter()
         items = [{"shard": shard.index, "paths": shard.paths} for shard in shards]
         for row in self.run_step(CountTypes, items, (self._settings,)):
@@ -180,7 +180,7 @@ class EncodePipeline:
         unread = [shard for shard in shards if shard.index not in num_images]
         unread.sort(key=lambda shard: -shard.num_bytes)  # a large file must not be the last
         sizes = {shard.index: shard.num_bytes for shard in unread}
-        progress = Progress("read", total=sum(sizes.values()), unit="MB", scale=10**6)
+        progress = ProgressBar("read", total=sum(sizes.values()), unit="MB", scale=10**6)
         items = [{"shard": shard.index, "paths": shard.paths} for shard in unread]
         num_events = 0
         for row in self.run_step(ReadShard, items, (self._settings, self._folder)):
@@ -202,7 +202,7 @@ class EncodePipeline:
             for block, first in enumerate(range(0, count, IMAGES_PER_BLOCK))
             if block_file(shard_file(shard), block) not in done
         ]
-        progress = Progress("decode", total=sum(item["images"] for item in items), unit="images")
+        progress = ProgressBar("decode", total=sum(item["images"] for item in items), unit="images")
         for row in self.run_step(DecodeImages, items, (self._settings, self._folder)):
             progress.advance(row["images"])
         progress.close()
@@ -210,7 +210,7 @@ class EncodePipeline:
     def _finish_shards(self, num_images: dict[int, int], totals: Totals) -> None:
         """Run the third step over these shards, those with most images first."""
         items = [{"shard": shard} for shard in sorted(num_images, key=lambda i: -num_images[i])]
-        progress = Progress("finish", total=len(items), unit="shards")
+        progress = ProgressBar("finish", total=len(items), unit="shards")
         for row in self.run_step(FinishShard, items, (self._folder,)):
             totals.add(json.loads(row["counts"]))
             progress.advance(1)

@@ -1,6 +1,7 @@
-"""Ray Data actors that hold a model and work through the samples of a plan."""
+"""Run Ray Data actors that hold a model over the samples of a plan."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,43 +10,82 @@ import ray
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.samples.plan import Plan, samples_table
-from mmtpp.runtime.hardware import choose_hardware, workers
-from mmtpp.runtime.machines import wait_for
-from mmtpp.runtime.progress import Progress
+from mmtpp.runtime.hardware import Hardware, worker_demand
+from mmtpp.runtime.machines import ResourceDemand, wait_for_machines
+from mmtpp.runtime.progress import ProgressBar
 
 
-def iter_samples(
-    config: RunConfig, plan: Plan, actor: type, arguments: tuple[object, ...], *, title: str
+@dataclass(frozen=True, slots=True)
+class ActorPool:
+    """The number of actors that hold a model, and the resources of each.
+
+    Attributes:
+        max_actors: Largest number of actors.
+        num_cpus: Number of CPUs of one actor.
+        on_gpu: Whether each actor has a GPU.
+        machine_labels: Ray labels of the machines that actors run on.
+        batch_size: Number of samples in one call of an actor.
+        need: Resources that the cluster must have before the first actor starts.
+        patience_s: Seconds to wait for these resources.
+    """
+
+    max_actors: int
+    num_cpus: float
+    on_gpu: bool
+    machine_labels: Mapping[str, str]
+    batch_size: int
+    need: ResourceDemand
+    patience_s: float
+
+    @classmethod
+    def from_config(cls, config: RunConfig, hardware: Hardware) -> "ActorPool":
+        """Read the pool of a job from its settings.
+
+        Args:
+            config: Settings of the job.
+            hardware: Hardware of the job's workers.
+        """
+        return cls(
+            max_actors=config.training.num_workers,
+            num_cpus=config.training.cpus_per_worker,
+            on_gpu=hardware.on_gpu,
+            machine_labels=config.training.machine_labels,
+            batch_size=config.evaluation.batch_windows,
+            need=worker_demand(config.training, hardware, 1),
+            patience_s=config.run.wait_for_machines_s,
+        )
+
+
+def map_samples(
+    plan: Plan, actor: type, settings: object, pool: ActorPool, *, title: str
 ) -> Iterator[pa.Table]:
-    """Let actors on any number of machines work through a plan.
+    """Turn the samples of a plan into tables, in actors on any number of machines.
 
     Args:
-        config: decides the number of actors and what each needs.
-        plan: whose samples they get.
-        actor: a class whose objects turn ``plan.samples_table`` into a table.
-        arguments: of its constructor.
-        title: of the progress.
+        plan: Plan whose samples are processed.
+        actor: Class whose objects turn ``plan.samples_table`` into a table.
+        settings: Argument of the actor's constructor.
+        pool: Number and resources of the actors.
+        title: Title of the progress.
 
     Yields:
-        The actors' tables, in any order.
+        Tables of the actors, in any order.
     """
-    hardware = choose_hardware(config)
-    wait_for(workers(config, hardware, 1), patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(pool.need, patience_s=pool.patience_s)
     ids = np.arange(len(plan.samples))
-    size = config.evaluation.batch_windows
-    blocks = [samples_table(plan, ids[at : at + size]) for at in range(0, len(ids), size)]
-    num_actors = max(1, min(len(blocks), config.training.num_workers))
+    size = pool.batch_size
+    blocks = [samples_table(plan, ids[start : start + size]) for start in range(0, len(ids), size)]
     results = ray.data.from_blocks(blocks).map_batches(
         actor,
-        fn_constructor_args=arguments,
+        fn_constructor_args=(settings,),
         batch_size=size,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
-        num_cpus=config.training.cpus_per_worker,
-        num_gpus=1 if hardware.on_gpu else None,
-        label_selector=config.training.machine_labels or None,
+        compute=ray.data.ActorPoolStrategy(size=max(1, min(len(blocks), pool.max_actors))),
+        num_cpus=pool.num_cpus,
+        num_gpus=1 if pool.on_gpu else None,
+        label_selector=dict(pool.machine_labels) or None,
     )
-    progress = Progress(title, total=len(blocks), unit="batches")
+    progress = ProgressBar(title, total=len(blocks), unit="batches")
     batches: Any = results.iter_batches(batch_size=None, batch_format="pyarrow")
     for table in batches:
         yield table

@@ -1,1 +1,1 @@
-"""Models without a neural network that every forecast is compared with."""
+"""Forecasters without a neural network, with which every model is compared."""

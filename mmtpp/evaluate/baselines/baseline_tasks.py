@@ -1,55 +1,56 @@
-"""Classical baselines on the cluster: fitted while the model scores, then asked in parallel."""
+"""Classical baselines on the cluster: fitted while the model scores, then evaluated in parallel."""
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.exceptions import RayTaskError
 
-from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import MmtppError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
 from mmtpp.evaluate.baselines.history import History
-from mmtpp.runtime.progress import Progress
+from mmtpp.runtime.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
-BLOCK_EVENTS = 5000  # forecast by one task, of whole sequences
+BLOCK_EVENTS = 5000  # about the number of events, in whole sequences, that one task forecasts
 POLL_S = 1.0
 
 
 class BaselineTasks:
     """Fits the baselines in a Ray task, and forecasts with them in further tasks.
 
-    A task uses one CPU of a machine with ``store.machine_labels`` and releases it when the task
-    ends, so a model that waits for the CPU starts at most ``hawkes.MAX_FIT_S`` later.
+    Each task uses one CPU and releases it at its end, so a model that waits for the CPU starts at
+    most ``hawkes.MAX_FIT_S`` later.
 
     Args:
-        config: Settings of the job.
-        train: Training sequences of two events or more; without any there are no baselines.
+        train: Training sequences of at least two events; without any there are no baselines.
         test: Held-out sequences.
         tick: Tick of the clock, in the source's unit.
         num_types: Number of types that occur, K; ``History.types`` are indices of them.
+        machine_labels: Ray labels of the machines that run the tasks.
     """
 
     def __init__(
         self,
-        config: RunConfig,
         train: Sequence[History],
         test: Sequence[History],
         *,
         tick: float,
         num_types: int,
+        machine_labels: Mapping[str, str],
     ) -> None:
-        self._options = {"num_cpus": 1, "label_selector": config.store.machine_labels}
+        self._options = {"num_cpus": 1, "label_selector": dict(machine_labels)}
         self._test, self._num_types = test, num_types
         self._fitted: Any = None
         if not train:
-            logger.warning("the store has nothing to train baselines on: the model stands alone")
+            logger.warning(
+                "the store has no training sequence of two events or more: there are no baselines"
+            )
             return
         self._counter: Any = ray.remote(num_cpus=0)(_Counter).remote()
         task: Any = ray.remote(**self._options)(_fit)
@@ -61,7 +62,7 @@ class BaselineTasks:
         """Wait for the fit and forecast the targets of a model.
 
         Args:
-            targets: Table with the columns ``sequence_id`` and ``position``, one row or more.
+            targets: Table with the columns ``sequence_id`` and ``position``, at least one row.
 
         Returns:
             ``TARGET_SCHEMA`` by baseline, the rows sorted by sequence and position; empty without
@@ -83,7 +84,7 @@ class BaselineTasks:
 
     def _wait(self) -> None:
         """Show the progress of the fit until it ends."""
-        progress = Progress("evaluate: fit of baselines", total=self._num_types, unit="types")
+        progress = ProgressBar("evaluate: fit of baselines", total=self._num_types, unit="types")
         before = 0
         while not ray.wait([self._fitted], timeout=POLL_S)[0]:
             count: Any = ray.get(self._counter.count.remote())
@@ -95,9 +96,9 @@ class BaselineTasks:
     def _forecasts(self, histories: Sequence[History]) -> Iterator[dict[str, pa.Table]]:
         task: Any = ray.remote(**self._options)(_forecast)
         tasks = [task.remote(self._fitted, block) for block in _blocks(histories)]
-        progress = Progress("evaluate: baselines", total=len(tasks), unit="tasks")
-        for number in range(len(tasks)):
-            yield ray.get(tasks[number])
+        progress = ProgressBar("evaluate: baselines", total=len(tasks), unit="tasks")
+        for task_result in tasks:
+            yield ray.get(task_result)
             progress.advance(1)
         progress.close()
 
@@ -126,12 +127,12 @@ def _fit(
 
 
 def _forecast(fitted: Baselines, histories: Sequence[History]) -> dict[str, pa.Table]:
-    found = [fitted.forecast(history) for history in histories]
-    return {name: pa.concat_tables([tables[name] for tables in found]) for name in found[0]}
+    forecasts = [fitted.forecast(history) for history in histories]
+    return {name: pa.concat_tables([tables[name] for tables in forecasts]) for name in forecasts[0]}
 
 
 def _blocks(histories: Sequence[History]) -> list[list[History]]:
-    """Whole sequences of together about ``BLOCK_EVENTS`` events."""
+    """Group whole sequences into blocks of about ``BLOCK_EVENTS`` events."""
     ends = itertools.accumulate(len(history.times) for history in histories)
     blocks: dict[int, list[History]] = {}
     for end, history in zip(ends, histories, strict=True):

@@ -1,4 +1,4 @@
-"""Baselines that any model must beat, from the training split and the same events."""
+"""Baselines for likelihoods, counted on the training split: interval codes and types."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from mmtpp.core.timecode import encode_intervals
 class ByteMarginal:
     """The training distribution of interval codes, byte by byte, without any history.
 
-    Each byte is predicted from the bytes before it within the same code by its training counts,
-    smoothed with the uniform distribution in Witten-Bell's manner, so that the probabilities of
-    all codes sum to 1 and an unseen interval has a finite cost.
+    Each byte is predicted from the earlier bytes of the same code, by training counts. Witten-Bell
+    smoothing with the uniform distribution makes the probabilities of all codes sum to 1 and gives
+    an unseen interval a finite cost.
 
     Attributes:
-        num_bytes: of the time code.
-        prefixes: count of each code prefix of 0 to ``num_bytes`` bytes.
-        followers: number of distinct bytes seen after each shorter prefix.
+        num_bytes: Number of bytes of a time code.
+        prefixes: Count of each code prefix of 0 to ``num_bytes`` bytes.
+        followers: Number of distinct bytes that follow each shorter prefix.
     """
 
     num_bytes: int
@@ -28,7 +28,7 @@ class ByteMarginal:
     followers: Counter[bytes] = field(default_factory=Counter)
 
     def add(self, intervals: NDArray[np.float64]) -> None:
-        """Count intervals, in the source's unit."""
+        """Count (E,) intervals, in the source's unit."""
         codes, counts = np.unique(self._encode(intervals), axis=0, return_counts=True)
         for code, count in zip(codes, counts.tolist(), strict=True):
             data = code.tobytes()
@@ -38,7 +38,7 @@ class ByteMarginal:
                 self.prefixes[data[:length]] += count
 
     def nll(self, intervals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(E,) nats of each interval."""
+        """(E,) nats of (E,) intervals, in the source's unit."""
         codes, inverse = np.unique(self._encode(intervals), axis=0, return_inverse=True)
         values = np.array([self._nll(code.tobytes()) for code in codes])
         return values[inverse.ravel()]
@@ -58,12 +58,12 @@ class ByteMarginal:
 
 @dataclass(slots=True)
 class TrainingStatistics:
-    """What the baselines know of the training split.
+    """Counts over the training split, from which the baselines predict.
 
     Attributes:
-        marginal: of the interval codes.
-        type_counts: (256,) events of each type.
-        num_events: counted.
+        marginal: Distribution of the interval codes.
+        type_counts: (256,) number of events of each type.
+        num_events: Number of counted events.
     """
 
     marginal: ByteMarginal

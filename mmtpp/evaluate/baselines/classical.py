@@ -1,8 +1,8 @@
-"""Classical point processes and trivial predictors, on the same events and by the same metrics.
+"""Classical point processes and trivial predictors, for the same events and the same metrics.
 
     marginal   the training distribution of the intervals and of the types, without any history
     poisson    a homogeneous process for each type: exponential intervals
-    last       the interval and the type of the event before
+    last       the interval and the type of the previous event
     hawkes     a Hawkes process: every event raises the rate of every type, and the excitation
                decays as a sum of exponentials
 
@@ -21,11 +21,11 @@ from mmtpp.core.interval_forecasts import IntervalGrid, IntervalRange
 from mmtpp.evaluate.baselines.hawkes import Hawkes
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal
-from mmtpp.evaluate.targets import TARGET_SCHEMA, time_columns, type_columns
+from mmtpp.evaluate.targets import complete_targets, time_columns, type_columns
 
 logger = logging.getLogger(__name__)
 
-FINE = 64  # steps of the grid reach down to this part of a tick
+FINE = 64  # the smallest step of the grid is at most a tick divided by this number
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,35 +59,39 @@ class Baselines:
         """Fit the baselines.
 
         Args:
-            train: Training sequences of two events or more; at least one.
-            test: Range of the intervals to forecast, so that none is off the grid; None when
-                there are only simultaneous events.
+            train: Training sequences of at least two events; at least one sequence.
+            test: Range of the intervals to forecast, so that the grid covers all of them; None
+                where all events are simultaneous.
             tick: Tick of the clock, in the source's unit; 0 where the times have none.
             num_types: Number of types that occur, K; ``History.types`` are indices of them.
             report: Called with the number of types whose Hawkes process is fitted.
         """
         known = interval_range_of(train, tick=tick)
-        spans = [each for each in (known, test) if each]
-        smallest = min((each.smallest for each in spans), default=tick or 1.0)
-        # the steps of a process in continuous time are fine within the first half tick, too
+        ranges = [span for span in (known, test) if span]
+        smallest = min((span.smallest for span in ranges), default=tick or 1.0)
+        # a process in continuous time also needs fine steps within the first half tick
         smallest = min(smallest, tick / FINE) if tick else smallest
-        largest = max((each.largest for each in spans), default=tick or 1.0)
+        largest = max((span.largest for span in ranges), default=tick or 1.0)
         grid = IntervalRange(smallest, largest, tick).grid(num_bytes=2)
         models: dict[str, Marginal | Hawkes] = {
             "marginal": Marginal(train, grid, num_types, tick=tick)
         }
         if known is None:
-            logger.warning("all training events are simultaneous: no Poisson or Hawkes process")
+            logger.warning(
+                "all training events are simultaneous: there is no Poisson or Hawkes process"
+            )
         else:
             models["poisson"] = Hawkes(train, num_types, decays=())
             models["hawkes"] = Hawkes(train, num_types, report=report)
-        median = float(np.median(np.concatenate([each.intervals for each in train])))
+        median = float(np.median(np.concatenate([history.intervals for history in train])))
         return cls(grid, tick, num_types, median, models)
 
     def forecast(self, history: History) -> dict[str, pa.Table]:
-        """Forecasts of all events of a sequence but the first, ``TARGET_SCHEMA`` by baseline."""
-        shared = _shared_columns(history)
-        tables = {"last": _table(shared | _last(history, self.median))}
+        """Forecast all events of a sequence but the first, ``TARGET_SCHEMA`` by baseline."""
+        size = len(history.times) - 1
+        shared = _event_columns(history)
+        last = shared | _last_columns(history, self.median)
+        tables = {"last": complete_targets(last, size)}
         for name, model in self.models.items():
             parts = [
                 time_columns(forecasts, history.intervals[rows], tick=self.tick)
@@ -97,19 +101,19 @@ class Baselines:
             ]
             columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
             chances = model.types(history)
-            # a Hawkes process forecasts the type at the event's time, so it knows the time
+            # a Hawkes process forecasts the type at the event's time, so only given the time
             for prefix in ("joint_",) if name == "hawkes" else ("", "joint_"):
                 columns |= type_columns(
                     prefix, chances, history.types[1:], np.arange(self.num_types)
                 )
-            tables[name] = _table(shared | columns)
+            tables[name] = complete_targets(shared | columns, size)
         return tables
 
 
 def interval_range_of(histories: Iterable[History], *, tick: float) -> IntervalRange | None:
     """Range of the positive intervals of sequences; None where no interval is positive."""
-    intervals = [history.intervals for history in histories]
-    positive = np.concatenate([np.empty(0), *[each[each > 0] for each in intervals]])
+    intervals = np.concatenate([np.empty(0), *(history.intervals for history in histories)])
+    positive = intervals[intervals > 0]
     if not len(positive):
         return None
     return IntervalRange(float(positive.min()), float(positive.max()), tick)
@@ -126,9 +130,9 @@ def baseline_targets(
     """Fit the baselines and forecast the targets of a model, in this process.
 
     Args:
-        train: Training sequences of two events or more; at least one.
-        test: The sequences of the targets.
-        targets: ``targets.TARGET_SCHEMA``; only the names and positions are used.
+        train: Training sequences of at least two events; at least one sequence.
+        test: Sequences of the targets.
+        targets: ``targets.TARGET_SCHEMA``; only ``sequence_id`` and ``position`` are read.
         tick: Tick of the clock, in the source's unit; 0 where the times have none.
         num_types: Number of types that occur, K; ``History.types`` are indices of them.
 
@@ -139,8 +143,8 @@ def baseline_targets(
         train, interval_range_of(test, tick=tick), tick=tick, num_types=num_types
     )
     names = set(targets["sequence_id"].to_pylist())
-    found = [fitted.forecast(each) for each in test if each.sequence_id in names]
-    return select_targets(found, targets)
+    forecasts = [fitted.forecast(history) for history in test if history.sequence_id in names]
+    return select_targets(forecasts, targets)
 
 
 def select_targets(
@@ -164,7 +168,7 @@ def select_targets(
     }
 
 
-def _shared_columns(history: History) -> dict[str, object]:
+def _event_columns(history: History) -> dict[str, object]:
     size = len(history.times) - 1
     return {
         "sequence_id": [history.sequence_id] * size,
@@ -175,23 +179,12 @@ def _shared_columns(history: History) -> dict[str, object]:
     }
 
 
-def _last(history: History, median: float) -> dict[str, NDArray]:
-    """The event before, as a forecast: a point, whose CRPS is its absolute error. The first event
-    that is forecast has no interval before it; the training median takes its place."""
-    before = np.append(median, history.intervals[:-1])
-    point = dict.fromkeys(("mean", "greedy", "quantile_50"), before)
-    error = np.abs(before - history.intervals)
+def _last_columns(history: History, median: float) -> dict[str, NDArray]:
+    """The previous interval and type as a point forecast, whose CRPS is its absolute error.
+
+    The first forecast event has no previous interval; the training median takes its place.
+    """
+    previous = np.append(median, history.intervals[:-1])
+    point = dict.fromkeys(("mean", "greedy", "quantile_50"), previous)
+    error = np.abs(previous - history.intervals)
     return {**point, "crps": error, "predicted_type": history.types[:-1]}
-
-
-def _table(columns: dict[str, object]) -> pa.Table:
-    size = len(columns["sequence_id"])  # pyright: ignore[reportArgumentType]
-    return pa.table(
-        {
-            field.name: pa.array(columns[field.name], field.type)
-            if field.name in columns
-            else pa.nulls(size, field.type)
-            for field in TARGET_SCHEMA
-        },
-        schema=TARGET_SCHEMA,
-    )

@@ -4,21 +4,22 @@
                   alpha[k, type_i, d] beta_d exp(-beta_d (t - t_i))
 
 An event of type j causes alpha[k, j, d] events of type k in expectation through decay d. With the
-decays fixed the likelihood is concave in mu and alpha, and each type k is a problem of its own.
+decays fixed, the likelihood is concave in mu and alpha, and each type k is a separate problem.
 
-Many types: alpha has K * K * D entries. Above ``MAX_SOURCES`` types only the most frequent types
-excite with parameters of their own; the remaining types share theirs, and each of them also
-excites itself. A type then has at most (MAX_SOURCES + 1) * D + 1 parameters.
+Many types: alpha has K * K * D entries. Above ``MAX_SOURCES`` types, only the most frequent types
+have separate parameters for the excitation they cause. The remaining types share these parameters,
+and each remaining type also excites itself. A type then has at most (MAX_SOURCES + 1) * D + 1
+parameters.
 
-The fit includes half a pseudo-event of every type that the background caused, and one pseudo-event
-of every type that caused nothing, so that short training sets give finite forecasts.
+The fit includes, for every type, half a pseudo-event that the background caused and one
+pseudo-event that caused nothing, so that short training sets give finite forecasts.
 
 Axes: E events of a sequence, N target events of a fit, C columns, K types, S sources, D decays,
 G steps of the grid.
 
 Sources: Ozaki 1979 for the likelihood; Cover 1984, "An algorithm for maximizing expected log
 investment return", for the distance from the maximum. PyPI's tick 0.8.0.2 cannot be used with
-Python 3.11: its models fail when they are made.
+Python 3.11: constructing its models fails.
 """
 
 import logging
@@ -38,21 +39,21 @@ logger = logging.getLogger(__name__)
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 DECAYS = (0.03, 0.2, 1.0, 5.0, 30.0)  # per mean training interval
-MAX_EVENTS = 200_000  # most events a fit uses, mostly whole sequences drawn at random
-MAX_NUMBERS = 2e7  # most excitations held in memory, events * sources * decays: 160 MB
+MAX_EVENTS = 200_000  # maximum number of events in a fit, mostly whole sequences drawn at random
+MAX_NUMBERS = 2e7  # maximum number of excitations in memory, events * sources * decays: 160 MB
 MAX_SOURCES = 32
 MAX_FIT_S = 120.0
-GAP = 1e-4  # nats an event; a solution this close to the maximum is accepted
-ITERATIONS = 2000  # of a type's fit
+GAP = 1e-4  # nats per event; a solution this close to the maximum is accepted
+ITERATIONS = 2000  # maximum number of iterations in the fit of one type
 BACKGROUND, CHILDLESS = 0.5, 1.0  # pseudo-events
-NEGLIGIBLE = 1e-20  # factor of decay below which the past no longer counts
+NEGLIGIBLE = 1e-20  # a smaller decay factor counts as 0
 
 
 class Hawkes:
     """A multivariate Hawkes process, fitted by maximum likelihood.
 
     Args:
-        train: Training sequences; at least one with two events at different times.
+        train: Training sequences, at least one of them with two events at different times.
         num_types: Number of types, K.
         decays: Rates of the exponentials, per mean training interval; none for a homogeneous
             Poisson process.
@@ -64,8 +65,8 @@ class Hawkes:
         beta: (D,) rates of the decays, per source unit.
         mu: (K,) rates of the background, per source unit.
         alpha: (K, K, D) expected number of events of type k that an event of type j causes.
-        gap: Upper bound of the nats an event between the likelihood and its maximum, both with
-            the pseudo-events.
+        gap: Upper bound of the distance between the likelihood and its maximum, in nats per event;
+            both include the pseudo-events.
     """
 
     def __init__(
@@ -87,9 +88,9 @@ class Hawkes:
         self.alpha: FloatArray = np.zeros((num_types, num_types, len(decays)))
         self.gap = 0.0
         if len(decays):
-            sources = _Sources.of(types, num_types)
-            some = _some(train, min(MAX_EVENTS, MAX_NUMBERS / len(decays) / sources.count))
-            events = _Events.of(some, mean)
+            sources = _Sources.from_types(types, num_types)
+            max_events = min(MAX_EVENTS, MAX_NUMBERS / len(decays) / sources.count)
+            events = _Events.from_histories(choose_sequences(train, max_events), mean)
             self._fit(events, sources, np.asarray(decays), max_seconds, report)
             self.mu /= mean
 
@@ -101,42 +102,44 @@ class Hawkes:
         max_seconds: float,
         report: Callable[[int], None],
     ) -> None:
-        """Fit mu (per mean interval) and alpha, type by type, the rare types first: the time they
-        do not need is left to the frequent ones."""
+        """Fit mu (per mean interval) and alpha, type by type.
+
+        Rare types come first, so that the time they do not need is left to the frequent types.
+        """
         started = time.monotonic()
         features = events.features(np.eye(sources.count)[sources.of_type[events.types]], decays)
         exposure = events.exposure(sources.of_type[events.types], sources.count, decays)
         counts = np.bincount(events.types[events.is_target], minlength=self._num_types)
         gaps = np.zeros(self._num_types)
         for place, kind in enumerate(np.argsort(counts).tolist()):
-            chosen = events.types[events.is_target] == kind
-            columns, exposed = features[chosen], exposure
+            is_kind = events.types[events.is_target] == kind
+            columns, exposed = features[is_kind], exposure
             if sources.is_shared[kind]:
-                own = (events.types == kind).astype(np.float64)
-                columns = np.hstack([columns, events.features(own[:, None], decays)[chosen]])
-                of_own = events.exposure(np.where(own, 0, 1), 2, decays).reshape(len(decays), 2)
-                exposed = np.append(exposure, of_own[:, 0])
+                of_kind = (events.types == kind).astype(np.float64)
+                columns = np.hstack([columns, events.features(of_kind[:, None], decays)[is_kind]])
+                by_kind = events.exposure(np.where(of_kind, 0, 1), 2, decays)
+                exposed = np.append(exposure, by_kind.reshape(len(decays), 2)[:, 0])
             now = time.monotonic()
-            found, gap = _maximum(
+            parameters, gap = _maximise(
                 columns,
                 np.append(events.duration, exposed + CHILDLESS),
                 now + (started + max_seconds - now) / (self._num_types - place),
             )
-            self.mu[kind] = found[0]
-            self.alpha[kind] = sources.alpha(kind, found[1:], len(decays))
+            self.mu[kind] = parameters[0]
+            self.alpha[kind] = sources.alpha(kind, parameters[1:], len(decays))
             gaps[kind] = gap * (counts[kind] + BACKGROUND)
             report(place + 1)
         self.gap = float(gaps.sum() / max(1, counts.sum()))
         if self.gap > 2 * GAP:
             logger.warning(
                 "the fit of the Hawkes process was stopped after %.0f s: its likelihood is up to "
-                "%.2g nats an event below the maximum",
+                "%.2g nats per event below the maximum",
                 time.monotonic() - started,
                 self.gap,
             )
 
     def intervals(self, history: History, grid: IntervalGrid) -> Iterator[IntervalForecasts]:
-        """Forecasts of all events but the first, in chunks."""
+        """Forecast the intervals of all events but the first, in chunks."""
         causes = self.alpha.sum(axis=0)[history.types]  # (E, D)
         raised = np.stack(
             [
@@ -147,7 +150,7 @@ class Hawkes:
         )
         fallen = -np.expm1(-np.outer(self.beta, grid.edges)) if len(self.beta) else 0 * grid.edges
         for rows in history.chunks():
-            # the compensator of all types from the event before to each edge
+            # the compensator of all types from the previous event to each edge
             compensator = self.mu.sum() * grid.edges + raised[:, rows].T @ np.atleast_2d(fallen)
             survival = np.exp(-compensator)
             mass = survival[:, :-1] * -np.expm1(-np.diff(compensator, axis=1))
@@ -166,16 +169,16 @@ class Hawkes:
 
 
 def decayed_sums(inputs: FloatArray, factors: FloatArray) -> FloatArray:
-    """The recursion sum[i] = inputs[i] + factors[i] * sum[i - 1], without a loop over events.
+    """Compute the recursion sum[i] = inputs[i] + factors[i] * sum[i - 1] without a loop.
 
-    Sums over the last 1, 2, 4, ... events are doubled until the factors have decayed to nothing.
+    The number of summed events is doubled, 1, 2, 4, ..., until the factors have decayed to nothing.
 
     Args:
-        inputs: (E, C), at least 0.
-        factors: (E,) from 0 to 1; the first, and the first of every further sequence, is 0.
+        inputs: (E, C) inputs, at least 0.
+        factors: (E,) factors from 0 to 1; 0 for the first event of each sequence.
 
     Returns:
-        (E, C).
+        (E, C) sums.
     """
     sums, factors = inputs.copy(), factors.copy()
     shift = 1
@@ -188,13 +191,15 @@ def decayed_sums(inputs: FloatArray, factors: FloatArray) -> FloatArray:
 
 
 def _factors(times: FloatArray, beta: float) -> FloatArray:
-    """(E,) decay from the event before to each event of one sequence; 0 for the first."""
+    """(E,) decay from the previous event to each event of one sequence; 0 for the first event."""
     return np.append(0.0, np.exp(-beta * np.diff(times)))
 
 
-def _some(histories: Sequence[History], max_events: float) -> list[History]:
-    """All sequences, or a seeded choice of together at most ``max_events`` events; of a single
-    sequence that is longer, its newest events."""
+def choose_sequences(histories: Sequence[History], max_events: float) -> list[History]:
+    """Choose sequences at random with at most ``max_events`` events in total; the seed is fixed.
+
+    A single sequence that is longer is truncated to its newest events.
+    """
     order = np.random.default_rng(0).permutation(len(histories))
     sizes = np.cumsum([len(histories[index].times) for index in order])
     chosen = order[: max(1, int(np.searchsorted(sizes, max_events, side="right")))]
@@ -219,7 +224,7 @@ def _some(histories: Sequence[History], max_events: float) -> list[History]:
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Which types excite with the same parameters.
+    """Groups of types whose excitation has the same parameters.
 
     Attributes:
         of_type: (K,) source of each type.
@@ -232,8 +237,13 @@ class _Sources:
     is_shared: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, types: IntArray, num_types: int) -> "_Sources":
-        """Sources of the most frequent types, and one for the remaining types."""
+    def from_types(cls, types: IntArray, num_types: int) -> "_Sources":
+        """Build one source for each of the most frequent types, and one for the remaining types.
+
+        Args:
+            types: Types of all training events.
+            num_types: Number of types, K.
+        """
         if num_types <= MAX_SOURCES:
             return cls(np.arange(num_types), num_types, np.zeros(num_types, np.bool_))
         order = np.argsort(-np.bincount(types, minlength=num_types), kind="stable")
@@ -241,12 +251,18 @@ class _Sources:
         of_type[order[: MAX_SOURCES - 1]] = np.arange(MAX_SOURCES - 1)
         return cls(of_type, MAX_SOURCES, of_type == MAX_SOURCES - 1)
 
-    def alpha(self, kind: int, found: FloatArray, num_decays: int) -> FloatArray:
-        """(K, D) expected events of one type that an event of each type causes."""
-        shared = found[: num_decays * self.count].reshape(num_decays, self.count)
+    def alpha(self, kind: int, parameters: FloatArray, num_decays: int) -> FloatArray:
+        """(K, D) expected events of one type that an event of each type causes.
+
+        Args:
+            kind: Index of the caused type.
+            parameters: Fitted parameters of this type, without the background.
+            num_decays: Number of decays, D.
+        """
+        shared = parameters[: num_decays * self.count].reshape(num_decays, self.count)
         alpha = shared.T[self.of_type]
         if self.is_shared[kind]:
-            alpha[kind] += found[num_decays * self.count :]
+            alpha[kind] += parameters[num_decays * self.count :]
         return alpha
 
 
@@ -255,10 +271,10 @@ class _Events:
     """The events of all sequences, one sequence after the other, in mean training intervals.
 
     Attributes:
-        times: (E,) since the start of the sequence.
-        types: (E,) index of the type.
-        is_target: (E,) all but the first event of each sequence; N of them.
-        left: (E,) time to the last event of the sequence.
+        times: (E,) times since the start of the sequence.
+        types: (E,) indices of the types.
+        is_target: (E,) whether an event is a target: all N events but the first of each sequence.
+        left: (E,) time until the last event of the sequence.
         duration: Sum of the sequences' durations.
     """
 
@@ -269,15 +285,15 @@ class _Events:
     duration: float
 
     @classmethod
-    def of(cls, histories: Sequence[History], unit: float) -> "_Events":
-        """The events of these sequences, times divided by ``unit``."""
+    def from_histories(cls, histories: Sequence[History], unit: float) -> "_Events":
+        """Concatenate the events of sequences; times are divided by ``unit``."""
         times = [(history.times - history.times[0]) / unit for history in histories]
         return cls(
             np.concatenate(times),
             np.concatenate([history.types for history in histories]),
-            np.concatenate([np.arange(len(each)) > 0 for each in times]),
-            np.concatenate([each[-1] - each for each in times]),
-            float(sum(each[-1] for each in times)),
+            np.concatenate([np.arange(len(part)) > 0 for part in times]),
+            np.concatenate([part[-1] - part for part in times]),
+            float(sum(part[-1] for part in times)),
         )
 
     def features(self, inputs: FloatArray, decays: FloatArray) -> FloatArray:
@@ -285,7 +301,7 @@ class _Events:
 
         Args:
             inputs: (E, C) contribution of each event to each column.
-            decays: (D,) rates.
+            decays: (D,) rates of the decays.
         """
         targets = np.flatnonzero(self.is_target)
         features = np.empty((len(targets), len(decays), inputs.shape[1]))
@@ -299,32 +315,32 @@ class _Events:
         return features.reshape(len(targets), -1)
 
     def exposure(self, columns: IntArray, count: int, decays: FloatArray) -> FloatArray:
-        """(D * C,) integral of the excitation of each column up to the sequences' ends.
+        """(D * C,) integral of the excitation of each column up to the ends of the sequences.
 
         Args:
-            columns: (E,) column each event contributes to.
+            columns: (E,) column that each event contributes to.
             count: Number of columns, C.
-            decays: (D,) rates.
+            decays: (D,) rates of the decays.
         """
         raised = [np.bincount(columns, -np.expm1(-beta * self.left), count) for beta in decays]
         return np.concatenate(raised).astype(np.float64)
 
 
-def _maximum(
+def _maximise(
     columns: FloatArray, exposure: FloatArray, deadline: float
 ) -> tuple[FloatArray, float]:
-    """The likelihood's maximum for one type, over parameters of at least 0.
+    """Maximise the likelihood of one type over parameters of at least 0.
 
     The logarithm of the likelihood is the sum over events of log(p[0] + columns @ p[1:]), with
     ``BACKGROUND`` times log(p[0]), minus exposure @ p.
 
     Args:
         columns: (N, P - 1) excitation of each event.
-        exposure: (P,) above 0.
-        deadline: By ``time.monotonic``.
+        exposure: (P,) integral of the excitation of each parameter, above 0.
+        deadline: Time of ``time.monotonic`` at which the search stops.
 
     Returns:
-        The (P,) parameters, and an upper bound of the nats an event to the maximum.
+        The (P,) parameters, and an upper bound of the distance to the maximum in nats per event.
     """
     total = len(columns) + BACKGROUND
     # with shares of the events as parameters the maximum lies on the simplex
@@ -332,17 +348,18 @@ def _maximum(
     best: tuple[float, FloatArray, float] = (np.inf, scale / len(scale), np.inf)
 
     def loss(shares: FloatArray) -> tuple[float, FloatArray]:
-        """Per event, with its gradient; keeps the best solution and its distance."""
+        """Loss per event and its gradient; keeps the best solution and its distance."""
         nonlocal best
-        found = shares * scale
-        rates = found[0] + columns @ found[1:]
-        value = -np.log(rates).sum() - BACKGROUND * np.log(found[0])
+        parameters = shares * scale
+        rates = parameters[0] + columns @ parameters[1:]
+        value = -np.log(rates).sum() - BACKGROUND * np.log(parameters[0])
         weights = 1 / rates
-        raised = np.append(weights.sum() + BACKGROUND / found[0], weights @ columns) / exposure
+        background = weights.sum() + BACKGROUND / parameters[0]
+        raised = np.append(background, weights @ columns) / exposure
         size = shares.sum()
         if (result := float(value / total + size)) < best[0]:
             # Cover's bound, after the shares are scaled to their best sum, which is 1
-            best = (result, found / size, float(np.log(raised.max() * size)))
+            best = (result, parameters / size, float(np.log(raised.max() * size)))
         return result, 1 - raised
 
     def stop(_: object) -> None:

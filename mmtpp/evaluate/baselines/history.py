@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.clock import round_to_ticks
 
-CHUNK = 1000  # events forecast at once; each has one number for every step of the grid
+CHUNK = 1000  # number of events forecast at once; each needs one number for every grid step
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class History:
 
     @property
     def intervals(self) -> NDArray[np.float64]:
-        """(E - 1,) waiting times of all events but the first, without the rounding of times."""
+        """(E - 1,) intervals before all events but the first, without rounding errors."""
         return round_to_ticks(np.diff(self.times), self.tick)
 
     def chunks(self) -> Iterator[slice]:
-        """Slices of the E - 1 events after the first, of at most ``CHUNK`` events each."""
+        """Split the E - 1 events after the first into slices of at most ``CHUNK`` events."""
         size = len(self.times) - 1
         for start in range(0, size, CHUNK):
             yield slice(start, min(start + CHUNK, size))

@@ -1,15 +1,15 @@
 """The training distribution of intervals and types, without any history.
 
-A histogram on 128 steps an octave has more steps than a small training set has intervals. So the
+A histogram with 128 steps per octave has more steps than a small training set has intervals. So the
 distribution of the positive intervals is a mixture of
 
 - the histogram itself, which keeps the intervals that a source repeats exactly (whole minutes);
 - kernel estimates of the logarithm of the interval, one for every width in ``WIDTHS``;
 - a log-uniform distribution over the grid, so that an unseen interval has a finite cost.
 
-The weights maximise the likelihood of every training interval under the other ones
-(leave one out), plus one pseudo-interval for the log-uniform part. This objective is concave; the
-weights are found by expectation maximisation. Likelihoods are of the ticks of the clock, as in
+The weights maximise the leave-one-out likelihood of the training intervals, plus one
+pseudo-interval for the log-uniform part. This objective is concave, and expectation maximisation
+finds the weights. Likelihoods are defined for ticks of the clock, as in
 ``IntervalForecasts.density``.
 
 Axes: G steps of the grid, S steps that training intervals have, C components, K types.
@@ -26,18 +26,18 @@ from mmtpp.evaluate.baselines.history import History
 
 FloatArray = NDArray[np.float64]
 WIDTHS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)  # standard deviations, in nats
-ITERATIONS = 300  # of expectation maximisation
-ON_EDGE = 1e-6  # ticks; a tick this close to an edge may have the code of either step
-ROWS = 256  # steps whose kernels are held at once
+ITERATIONS = 300  # steps of expectation maximisation
+ON_EDGE = 1e-6  # ticks; a tick this close to an edge may have the code of the step on either side
+ROWS = 256  # number of steps whose kernels are in memory at once
 
 
 class Marginal:
-    """Intervals by their smoothed training distribution, types by their frequencies.
+    """Forecasts intervals by their smoothed training distribution, and types by their frequencies.
 
-    Simultaneous events have a probability of their own. Every type has 1 / K of a pseudo-event.
+    Simultaneous events have a separate probability. Every type has 1 / K of a pseudo-event.
 
     Args:
-        train: Training sequences; at least one with two events.
+        train: Training sequences, at least one of them with two events.
         grid: Grid of the forecasts.
         num_types: Number of types, K.
         tick: Tick of the clock, in the source's unit; 0 where the times have none.
@@ -55,7 +55,7 @@ class Marginal:
         self._types = np.log(frequencies / frequencies.sum())
 
     def intervals(self, history: History, grid: IntervalGrid) -> Iterator[IntervalForecasts]:
-        """Forecasts of all events but the first, in chunks."""
+        """Forecast the intervals of all events but the first, in chunks."""
         for rows in history.chunks():
             size = rows.stop - rows.start
             yield IntervalForecasts(
@@ -63,20 +63,20 @@ class Marginal:
             )
 
     def types(self, history: History) -> FloatArray:
-        """(E - 1, K) log-probabilities."""
+        """(E - 1, K) log-probabilities of the types."""
         return np.tile(self._types, (len(history.times) - 1, 1))
 
 
 def interval_mass(positive: FloatArray, grid: IntervalGrid, *, tick: float) -> FloatArray:
-    """The smoothed distribution of positive intervals.
+    """Smooth the distribution of positive intervals.
 
     Args:
         positive: (N,) training intervals above 0, in the source's unit; N may be 0.
-        grid: Grid whose range holds all of them.
+        grid: Grid whose range contains all intervals.
         tick: Tick of the clock, in the source's unit; 0 where the times have none.
 
     Returns:
-        (G,) probability of every step; the sum is 1.
+        (G,) probability of each step; the sum is 1.
     """
     bounds = np.log(_tick_bounds(grid, tick))
     uniform = np.diff(bounds) / (bounds[-1] - bounds[0])
@@ -103,9 +103,9 @@ def interval_mass(positive: FloatArray, grid: IntervalGrid, *, tick: float) -> F
 def _tick_bounds(grid: IntervalGrid, tick: float) -> FloatArray:
     """(G + 1,) bounds of the steps, half-way between ticks of the clock.
 
-    A step holds the whole cells of the ticks that have its code, so that steps with one and with
-    two ticks get the probability of one and of two; a step without ticks is empty. Without a clock
-    they are the steps' own bounds.
+    A step contains the whole cells of the ticks that have its code, so a step with two ticks gets
+    twice the probability of a step with one tick, and a step without ticks is empty. Without a
+    clock the bounds are the edges of the steps.
     """
     if not tick:
         return np.maximum(grid.edges, grid.edges[1] / 2)
@@ -124,7 +124,7 @@ def _kernel_mass(
     bounds: FloatArray,
     width: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """A kernel estimate of the distribution; every kernel is a normal one, cut at the last bounds.
+    """Estimate the distribution with normal kernels, which are truncated at the outer bounds.
 
     Args:
         centres: (S,) logarithms of intervals.
@@ -134,8 +134,8 @@ def _kernel_mass(
         width: Standard deviation of the kernel, in nats.
 
     Returns:
-        mass: (G,) probability of every step.
-        itself: (S,) probability that the kernel of an interval gives to its own step.
+        mass: (G,) probability of each step.
+        itself: (S,) probability that the kernel of an interval gives to the interval's step.
     """
     total, itself = np.zeros(len(bounds) - 1), np.empty(len(centres))
     for start in range(0, len(centres), ROWS):

@@ -1,1 +1,1 @@
-"""The evaluation as a page, figures and tables that people look at."""
+"""The result of an evaluation for people: a page with figures and tables."""

@@ -1,4 +1,4 @@
-"""True types against forecast types: the most frequent types by name, all others as one."""
+"""True types against forecast types: the most frequent types by name, all other types as one."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ class Confusion:
     Axes: K types, at most ``MAX_TYPES``.
 
     Attributes:
-        names: K, full names; the last is that of all other types where there are more.
-        counts: (K, K) events, the true type in the row, the forecast one in the column.
+        names: K full names; where there are more types, the last name stands for all other types.
+        counts: (K, K) number of events; rows are true types, columns forecast types.
         num_types: Number of types that occur or are forecast.
-        num_folded: Number of types in the last row and column; 0 where each type has its own.
+        num_folded: Number of types that share the last row and column; 0 where no types share one.
     """
 
     names: tuple[str, ...]
@@ -29,23 +29,23 @@ class Confusion:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """(K, K) shares of each row, 0 in rows without events."""
+        """(K, K) counts divided by the sum of their row; 0 in rows without events."""
         return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
 
     @property
     def note(self) -> str:
-        """A sentence that says which types have a row."""
+        """A sentence that says which types are shown."""
         if not self.num_folded:
             return f"All {self.num_types} types that occur or are forecast."
-        own = self.num_types - self.num_folded
+        num_named = self.num_types - self.num_folded
         return (
-            f"The {own} most frequent of {self.num_types} types; the other {self.num_folded} are "
-            "one row and one column."
+            f"The {num_named} most frequent of {self.num_types} types; the other {self.num_folded} "
+            "are one row and one column."
         )
 
 
-def confusion(targets: pa.Table, names: list[str]) -> Confusion | None:
-    """True types against forecast types, the most frequent type first.
+def count_confusion(targets: pa.Table, names: list[str]) -> Confusion | None:
+    """Count true types against forecast types, the most frequent type first.
 
     Args:
         targets: ``targets.TARGET_SCHEMA``.
@@ -57,20 +57,20 @@ def confusion(targets: pa.Table, names: list[str]) -> Confusion | None:
     if targets["predicted_type"].null_count == len(targets):
         return None
     true, predicted = (targets[name].to_numpy() for name in ("type", "predicted_type"))
-    codes, places = np.unique(np.concatenate([true, predicted]), return_inverse=True)
+    codes, indices = np.unique(np.concatenate([true, predicted]), return_inverse=True)
     size = len(codes)
-    true_place, predicted_place = places[: len(true)], places[len(true) :]
-    # the most frequent first; of equal ones the one that is forecast more often
+    true_index, predicted_index = indices[: len(true)], indices[len(true) :]
+    # the most frequent type first; of equally frequent types the one that is forecast more often
     order = np.lexsort(
-        (-np.bincount(predicted_place, minlength=size), -np.bincount(true_place, minlength=size))
+        (-np.bincount(predicted_index, minlength=size), -np.bincount(true_index, minlength=size))
     )
-    own = size if size <= MAX_TYPES else MAX_TYPES - 1
+    num_named = size if size <= MAX_TYPES else MAX_TYPES - 1
     row_of = np.empty(size, dtype=np.int64)
-    row_of[order] = np.minimum(np.arange(size), own)
-    rows = min(size, own + 1)
-    counts = np.zeros((rows, rows), dtype=np.int64)
-    np.add.at(counts, (row_of[true_place], row_of[predicted_place]), 1)
-    shown = [names[code] for code in codes[order[:own]].tolist()]
-    if rows > own:
-        shown.append(f"{size - own} other types")
-    return Confusion(tuple(shown), counts, size, size - own)
+    row_of[order] = np.minimum(np.arange(size), num_named)
+    num_rows = min(size, num_named + 1)
+    counts = np.zeros((num_rows, num_rows), dtype=np.int64)
+    np.add.at(counts, (row_of[true_index], row_of[predicted_index]), 1)
+    shown = [names[code] for code in codes[order[:num_named]].tolist()]
+    if num_rows > num_named:
+        shown.append(f"{size - num_named} other types")
+    return Confusion(tuple(shown), counts, size, size - num_named)

@@ -1,6 +1,7 @@
-"""An example drawn as SVG: its events in time, forecasts and truth, and the attention.
+"""Draw an example as SVG: its events in time, forecasts and true intervals, and the attention.
 
-No scripts: the details of an event show while it is pointed at or has the keyboard's focus.
+There are no scripts: the details of an event appear while the pointer is on the event or the event
+has the keyboard's focus.
 """
 
 import base64
@@ -18,21 +19,21 @@ from mmtpp.evaluate.examples import Example
 from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, cut, environment
 
 WIDTH, MARGIN = 1140, 60
-REACH = 8.0  # of an event to each side
-MAX_TEXT = 110  # letters of a text in the card
-MAX_NAME = 40  # letters of a type's name in the card
+REACH = 8.0  # pixels on each side of an event that react to the pointer, at most
+MAX_TEXT = 110  # maximum number of letters of a text in the details
+MAX_NAME = 40  # maximum number of letters of a type's name in the details
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A forecast of an event; None where the model was not asked.
+    """The forecast of an event; None where the model does not forecast times, or types.
 
     Attributes:
         place: Index of the event in its example.
         quantiles: Quantiles of 5, 25, 50, 75 and 95 %, in the source's unit.
         predicted: Name of the most likely type.
-        nll: Nats of time and type, of those that were asked.
+        nll: Nats of time and type, as far as they are forecast.
     """
 
     place: int
@@ -41,23 +42,23 @@ class Target:
     nll: float
 
 
-def targets_of(example: Example, targets: pa.Table, names: list[str]) -> list[Target]:
-    """The targets of an example in order.
+def example_targets(example: Example, targets: pa.Table, names: list[str]) -> list[Target]:
+    """The targets among the events of an example, in order.
 
     Args:
         example: The example.
         targets: ``targets.TARGET_SCHEMA``.
         names: Names of the types by code.
     """
-    own = targets.filter(pc.field("sequence_id") == example.sequence_id)
-    found: list[Target] = []
-    for row in own.to_pylist():
+    of_sequence = targets.filter(pc.field("sequence_id") == example.sequence_id)
+    selected: list[Target] = []
+    for row in of_sequence.to_pylist():
         place = row["position"] - example.start
         if not 0 <= place < len(example.times):
             continue
         levels = tuple(row[f"quantile_{level}"] for level in ("05", "25", "50", "75", "95"))
         kind = row["predicted_type"]
-        found.append(
+        selected.append(
             Target(
                 place,
                 None if None in levels else levels,
@@ -65,34 +66,32 @@ def targets_of(example: Example, targets: pa.Table, names: list[str]) -> list[Ta
                 float(np.nansum([row[name] or 0.0 for name in ("time_nll", "type_nll")])),
             )
         )
-    return sorted(found, key=lambda each: each.place)
+    return sorted(selected, key=lambda target: target.place)
 
 
 def draw_timeline(
-    example: Example, found: list[Target], names: list[str], times: TimeScale
+    example: Example, targets: list[Target], names: list[str], times: TimeScale
 ) -> Markup:
-    """Events on a line of time, large where kept and small where compressed, attention below."""
+    """Draw events on a time line, kept ones large and compressed ones small, attention below.
+
+    Args:
+        example: The example.
+        targets: Forecasts of its events.
+        names: Names of the types by code.
+        times: How times are written.
+    """
     span = max(float(example.times[-1] - example.times[0]), 1e-12)
     x = MARGIN + (example.times - example.times[0]) / span * (WIDTH - 2 * MARGIN)
-    # half of the way to each neighbour is an event's own; of simultaneous ones the last is hit
+    # an event reacts to the pointer up to half-way to each neighbour; of simultaneous events the
+    # last one reacts
     half = np.minimum(np.diff(x) / 2, REACH)
     left, right = np.append(REACH, half), np.append(half, REACH)
     most = float(np.nanmax(example.attention, initial=0.0)) or 1.0
-    of_place = {each.place: each for each in found}
+    target_of = {target.place: target for target in targets}
     events: list[dict[str, object]] = []
     for place in range(len(example.times)):
-        target, weight = of_place.get(place), float(example.attention[place])
+        target, weight = target_of.get(place), float(example.attention[place])
         kind = cut(names[int(example.types[place])], MAX_NAME)
-        lines = [
-            f"event {example.start + place}, {kind}, {times.moment(float(example.times[place]))}, "
-            f"{times.wait(float(example.intervals[place]))} after the event before",
-            "compressed into a similar event" if example.similar[place] else "kept",
-        ]
-        if np.isfinite(weight):
-            lines[1] += f"; {weight:.1%} of the last question's attention"
-        if target is not None:
-            lines.append(_forecast(target, times))
-        lines.append(cut(example.texts[place], MAX_TEXT))
         frame = int(example.frame[place])
         events.append(
             {
@@ -102,12 +101,12 @@ def draw_timeline(
                 "similar": bool(example.similar[place]),
                 "is_target": target is not None,
                 "bar": round(60 * weight / most, 1) if np.isfinite(weight) else 0,
-                "lines": lines,
+                "lines": _details(example, place, kind, target, times),
                 "frame": None if frame == NO_FRAME else frame,
             }
         )
     images = [
-        "data:image/jpeg;base64," + base64.b64encode(each).decode() for each in example.frames
+        "data:image/jpeg;base64," + base64.b64encode(image).decode() for image in example.frames
     ]
     return Markup(
         environment()
@@ -127,7 +126,24 @@ def draw_timeline(
     )
 
 
-def _forecast(target: Target, times: TimeScale) -> str:
+def _details(
+    example: Example, place: int, kind: str, target: Target | None, times: TimeScale
+) -> list[str]:
+    """Lines of text about an event."""
+    state = "compressed into a similar event" if example.similar[place] else "kept"
+    weight = float(example.attention[place])
+    if np.isfinite(weight):
+        state += f"; {weight:.1%} of the last question's attention"
+    return [
+        f"event {example.start + place}, {kind}, {times.moment(float(example.times[place]))}, "
+        f"{times.wait(float(example.intervals[place]))} after the previous event",
+        state,
+        *([] if target is None else [_forecast_text(target, times)]),
+        cut(example.texts[place], MAX_TEXT),
+    ]
+
+
+def _forecast_text(target: Target, times: TimeScale) -> str:
     parts = []
     if target.quantiles is not None:
         low, _, median, _, high = map(times.wait, target.quantiles)
@@ -137,13 +153,22 @@ def _forecast(target: Target, times: TimeScale) -> str:
     return f"{', '.join(parts)}; NLL {target.nll:.2f} nats"
 
 
-def draw_fan(example: Example, found: list[Target], times: TimeScale) -> Markup | None:
-    """Forecast quantiles of each target's interval and the true one; None without any."""
-    asked = [(each.place, each.quantiles) for each in found if each.quantiles is not None]
-    if not asked:
+def draw_fan(example: Example, targets: list[Target], times: TimeScale) -> Markup | None:
+    """Draw the forecast quantiles and the true value of each target's interval.
+
+    Args:
+        example: The example.
+        targets: Forecasts of its events.
+        times: How times are written.
+
+    Returns:
+        The drawing; None where no interval was forecast.
+    """
+    forecasts = [(target.place, target.quantiles) for target in targets if target.quantiles]
+    if not forecasts:
         return None
-    places = np.array([place for place, _ in asked])
-    levels = np.array([quantiles for _, quantiles in asked])
+    places = np.array([place for place, _ in forecasts])
+    levels = np.array([quantiles for _, quantiles in forecasts])
     truth = example.intervals[places]
     positive = np.concatenate([levels[levels > 0], truth[truth > 0]])
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 10.0)
@@ -158,7 +183,7 @@ def draw_fan(example: Example, found: list[Target], times: TimeScale) -> Markup 
     bars = [
         {
             "x": round(float(at), 1),
-            "y": [round(float(each), 1) for each in y(row)],
+            "y": [round(float(value), 1) for value in y(row)],
             "true": round(float(y(true[None])[0]), 1),
             "inside": bool(row[0] <= true <= row[4]),
         }

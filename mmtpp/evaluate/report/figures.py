@@ -1,4 +1,4 @@
-"""Figures of forecasts."""
+"""Draw figures of forecasts."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -12,26 +12,27 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
 from mmtpp.core.durations import axis_ticks, format_duration, typical_unit
+from mmtpp.evaluate.metric_names import TIME_NLL, TIME_RMSE, TYPE_ACCURACY, at_position
 from mmtpp.evaluate.metrics import BUCKETS, Estimate
-from mmtpp.evaluate.report.confusion import Confusion, confusion
+from mmtpp.evaluate.report.confusion import Confusion, count_confusion
 from mmtpp.evaluate.report.style import BLUE, GREY, cut, plot
 from mmtpp.storage.paths import join, write_bytes
 
-TYPES = "types"  # the figure that the report shows as a table
+TYPES = "types"  # name of the figure that the report shows as a table
 MAX_POINTS = 3000
-MAX_NAME = 18  # letters of a type's name
-MIN_BIN = 20  # targets; fewer make no point of a curve
+MAX_NAME = 18  # maximum number of letters of a type's name
+MIN_BIN = 20  # minimum number of targets for a point of a curve
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure with words.
+    """A figure with its title and description.
 
     Attributes:
-        name: Name of its file, without the suffix.
-        title: A few words.
-        description: One or two sentences on how to read it.
+        name: Name of the file, without the suffix.
+        title: Title in a few words.
+        description: One or two sentences on how to read the figure.
         figure: The figure.
     """
 
@@ -41,15 +42,17 @@ class Plot:
     figure: Figure
 
 
-def make_plots(
+def draw_plots(
     targets: pa.Table,
     estimates: Mapping[str, Estimate],
     *,
     seconds_per_unit: float,
     names: list[str],
 ) -> list[Plot]:
-    """Calibration, true against forecast intervals, types, metrics by position in the sequence and
-    by the length of the history, as far as the targets allow.
+    """Draw all figures that the targets allow.
+
+    These are calibration, true against forecast intervals, types, and metrics by position in the
+    sequence and by the length of the history.
 
     Args:
         targets: ``targets.TARGET_SCHEMA``.
@@ -59,22 +62,22 @@ def make_plots(
     """
     plots: list[Plot] = []
     if targets["mean"].null_count < len(targets):
-        plots += [_calibration(targets), _intervals(targets, seconds_per_unit)]
-    if (found := confusion(targets, names)) is not None:
-        plots.append(_confusion(found))
-    plots += [*_positions(estimates), *_histories(targets)]
+        plots += [_draw_calibration(targets), _draw_intervals(targets, seconds_per_unit)]
+    if (confusion := count_confusion(targets, names)) is not None:
+        plots.append(_draw_confusion(confusion))
+    plots += [*_draw_positions(estimates), *_draw_histories(targets)]
     return plots
 
 
 def write_figures(uri: str, plots: Iterable[Plot]) -> None:
     """Write each plot as a PNG file below ``uri``."""
-    for each in plots:
+    for item in plots:
         content = io.BytesIO()
-        each.figure.savefig(content, format="png", dpi=110)
-        write_bytes(join(uri, f"{each.name}.png"), content.getvalue())
+        item.figure.savefig(content, format="png", dpi=110)
+        write_bytes(join(uri, f"{item.name}.png"), content.getvalue())
 
 
-def _calibration(targets: pa.Table) -> Plot:
+def _draw_calibration(targets: pa.Table) -> Plot:
     figure, axes = plot(4.2, 3.6)
     cdf, levels = targets["cdf"].to_numpy(), np.linspace(0, 1, 51)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
@@ -87,14 +90,14 @@ def _calibration(targets: pa.Table) -> Plot:
     return Plot("calibration", "Calibration of intervals", about, figure)
 
 
-def _intervals(targets: pa.Table, seconds_per_unit: float) -> Plot:
+def _draw_intervals(targets: pa.Table, seconds_per_unit: float) -> Plot:
     true, forecast = (
         targets[name].to_numpy() * seconds_per_unit for name in ("interval", "quantile_50")
     )
-    chosen = np.random.default_rng(0).permutation(len(true))[:MAX_POINTS]
-    both = chosen[(true[chosen] > 0) & (forecast[chosen] > 0)]
+    drawn = np.random.default_rng(0).permutation(len(true))[:MAX_POINTS]
+    shown = drawn[(true[drawn] > 0) & (forecast[drawn] > 0)]
     figure, axes = plot(4.2, 3.6)
-    axes.loglog(true[both], forecast[both], ".", markersize=2, alpha=0.5, color=BLUE)
+    axes.loglog(true[shown], forecast[shown], ".", markersize=2, alpha=0.5, color=BLUE)
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle=":")
     for axis, (first, last) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
@@ -103,28 +106,28 @@ def _intervals(targets: pa.Table, seconds_per_unit: float) -> Plot:
         axis.set_ticks([], minor=True)
     axes.set(xlabel="true interval", ylabel="median forecast")
     about = (
-        f"{len(both):,} events whose interval and forecast are both above zero. Good forecasts lie "
-        "near the dotted diagonal."
+        f"{len(shown):,} events whose interval and forecast are both above zero. Good forecasts "
+        "lie near the dotted diagonal."
     )
     return Plot("intervals", "Forecast and true intervals", about, figure)
 
 
-def _confusion(found: Confusion) -> Plot:
-    size = len(found.names)
+def _draw_confusion(confusion: Confusion) -> Plot:
+    size = len(confusion.names)
     figure, axes = plot(3.4 + 0.16 * size, 2.8 + 0.16 * size)
     axes.grid(visible=False)
-    figure.colorbar(axes.imshow(found.shares, vmin=0, vmax=1, cmap="viridis"), label="share")
-    labels = _labels(found.names)
-    # names are data: a dollar sign starts no formula
+    figure.colorbar(axes.imshow(confusion.shares, vmin=0, vmax=1, cmap="viridis"), label="share")
+    labels = _labels(confusion.names)
+    # names are data: a dollar sign must not start a formula
     axes.set_xticks(range(size), labels, rotation=90, parse_math=False)
     axes.set_yticks(range(size), labels, parse_math=False)
     axes.set(xlabel="forecast type", ylabel="true type")
-    about = f"The share of each true type that is forecast as each type. {found.note}"
+    about = f"The share of each true type that is forecast as each type. {confusion.note}"
     return Plot(TYPES, "Types", about, figure)
 
 
 def _labels(names: Iterable[str]) -> list[str]:
-    """Truncated names; ``type 1`` is the most frequent one of those the font cannot write."""
+    """Truncate names; a name that the font cannot write becomes ``type RANK``, by frequency."""
     letters = get_font(findfont(FontProperties())).get_charmap()
     return [
         cut(name, MAX_NAME) if all(ord(letter) in letters for letter in name) else f"type {place}"
@@ -132,25 +135,25 @@ def _labels(names: Iterable[str]) -> list[str]:
     ]
 
 
-def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
+def _draw_positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
     """Metrics by position in the sequence."""
     wanted = {
-        "time/rmse_s": "RMSE",
-        "time/nll_nats_per_event": "NLL of times (nats)",
-        "type/accuracy": "type accuracy",
+        TIME_RMSE: "RMSE",
+        TIME_NLL: "NLL of times (nats)",
+        TYPE_ACCURACY: "type accuracy",
     }
     shown = {name: label for name, label in wanted.items() if name in estimates}
     if not shown:
         return []
     figure, panels = _panels(len(shown))
     for axes, (name, label) in zip(panels, shown.items(), strict=True):
-        buckets = [bucket for bucket in BUCKETS if f"{name}/at_{bucket}" in estimates]
-        found = [estimates[f"{name}/at_{bucket}"] for bucket in buckets]
-        errors = np.abs(
-            [[each.value - each.low for each in found], [each.high - each.value for each in found]]
-        )
+        buckets = [bucket for bucket in BUCKETS if at_position(name, bucket) in estimates]
+        points = [estimates[at_position(name, bucket)] for bucket in buckets]
+        below = [point.value - point.low for point in points]
+        above = [point.high - point.value for point in points]
+        errors = np.abs([below, above])
         places = [bucket.replace("_", " ") for bucket in buckets]
-        values = np.array([each.value for each in found])
+        values = np.array([point.value for point in points])
         if name.endswith("_s"):
             unit = typical_unit(values.tolist())
             values, errors = values / unit.seconds, errors / unit.seconds
@@ -161,7 +164,7 @@ def _positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
     return [Plot("positions", "Far into a sequence", about, figure)]
 
 
-def _histories(targets: pa.Table) -> list[Plot]:
+def _draw_histories(targets: pa.Table) -> list[Plot]:
     """Metrics by the number of events before the target in its window."""
     curves = {
         label: curve
@@ -170,7 +173,7 @@ def _histories(targets: pa.Table) -> list[Plot]:
             ("type_nll", "perplexity of the type", True),
             ("text_nll", "perplexity of a text token", True),
         )
-        if len(curve := against_history(targets, column, is_perplexity=is_perplexity)) > 1
+        if len(curve := history_curve(targets, column, is_perplexity=is_perplexity)) > 1
     }
     if not curves:
         return []
@@ -190,18 +193,21 @@ def _histories(targets: pa.Table) -> list[Plot]:
     return [Plot("histories", "With more history", about, figure)]
 
 
-def against_history(
+def history_curve(
     targets: pa.Table, column: str, *, is_perplexity: bool
 ) -> list[tuple[float, float, float, float]]:
-    """Mean history, value, and ends of its 95 % interval, for groups of targets.
+    """Average nats over groups of targets with similar lengths of history.
 
-    Groups are histories between two powers of two; groups of less than ``MIN_BIN`` targets are left
-    out.
+    A group contains the histories between two powers of two. Groups of fewer than ``MIN_BIN``
+    targets are left out.
 
     Args:
         targets: ``targets.TARGET_SCHEMA``.
         column: A column of nats; nats of texts count per token.
-        is_perplexity: Return exponentials of the mean nats.
+        is_perplexity: Whether to return exponentials of the mean nats.
+
+    Returns:
+        Mean length of the history, mean, and ends of its 95 % interval, for each group.
     """
     if targets[column].null_count == len(targets):
         return []
@@ -213,23 +219,23 @@ def against_history(
     usable = np.isfinite(values) & (context > 0) & (tokens > 0)
     bins = np.floor(np.log2(np.maximum(context, 1))).astype(np.int64)
     points: list[tuple[float, float, float, float]] = []
-    for each in np.unique(bins[usable]).tolist():
-        chosen = usable & (bins == each)
-        count = int(chosen.sum())
+    for group in np.unique(bins[usable]).tolist():
+        is_inside = usable & (bins == group)
+        count = int(is_inside.sum())
         if count < MIN_BIN:
             continue
-        mean = values[chosen].sum() / tokens[chosen].sum()
+        mean = values[is_inside].sum() / tokens[is_inside].sum()
         # the error of a ratio of sums, by linearisation
-        residual = values[chosen] - mean * tokens[chosen]
-        error = 1.96 * residual.std(ddof=1) / np.sqrt(count) / tokens[chosen].mean()
+        residual = values[is_inside] - mean * tokens[is_inside]
+        error = 1.96 * residual.std(ddof=1) / np.sqrt(count) / tokens[is_inside].mean()
         curve = np.array([mean, mean - error, mean + error])
         value, low, high = np.exp(curve) if is_perplexity else curve
-        points.append((float(context[chosen].mean()), float(value), float(low), float(high)))
+        points.append((float(context[is_inside].mean()), float(value), float(low), float(high)))
     return points
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Side by side."""
+    """Axes side by side in one figure."""
     figure, first = plot(3.7 * count, 3.2)
     first.remove()
     panels = [figure.add_subplot(1, count, place + 1) for place in range(count)]

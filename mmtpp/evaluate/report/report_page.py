@@ -1,4 +1,4 @@
-"""``report.html``: the result of an evaluation, on one page that loads nothing."""
+"""``report.html``: the result of an evaluation on one page that loads nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from markupsafe import Markup
 
 from mmtpp.core.durations import TimeScale, typical_unit
 from mmtpp.evaluate.examples import MAX_EVENTS, Example
-from mmtpp.evaluate.metrics import Estimate, few_sequences
-from mmtpp.evaluate.report.confusion import Confusion, confusion
-from mmtpp.evaluate.report.drawing import Target, draw_fan, draw_timeline, targets_of
+from mmtpp.evaluate.metrics import Estimate, few_sequences_warning
+from mmtpp.evaluate.report.confusion import Confusion, count_confusion
+from mmtpp.evaluate.report.drawing import Target, draw_fan, draw_timeline, example_targets
 from mmtpp.evaluate.report.figures import MAX_NAME, TYPES, Plot
 from mmtpp.evaluate.report.measures import BASELINES, MEASURES
 from mmtpp.evaluate.report.style import as_svg, cut, environment
 from mmtpp.evaluate.report.verdict import Estimates, headline, verdicts
 
-BROAD_INCHES = 6.0  # figures that are wider scroll on a narrow screen
-MAX_CELL_TEXT = 80  # letters of a text in a table
+BROAD_INCHES = 6.0  # wider figures scroll on a narrow screen
+MAX_CELL_TEXT = 80  # maximum number of letters of a text in a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class Subject:
 
     Attributes:
         name: Name of the evaluation.
-        facts: Model, store, split and the like, by their names.
-        type_names: Names of the types by code; a code without a name is its number.
+        facts: Facts such as model, store and split, by their names.
+        type_names: Names of the types by code; the number stands for a code without a name.
         seconds_per_unit: Seconds in one unit of the source's times.
-        times_are_dates: Times count from 1970-01-01T00:00:00 UTC.
+        times_are_dates: Whether times count from 1970-01-01T00:00:00 UTC.
     """
 
     name: str
@@ -42,8 +42,7 @@ class Subject:
 
     def names(self) -> list[str]:
         """Names of all possible codes."""
-        known = list(self.type_names)
-        return known + [str(code) for code in range(len(known), 256)]
+        return [*self.type_names, *map(str, range(len(self.type_names), 256))]
 
     @property
     def times(self) -> TimeScale:
@@ -51,7 +50,7 @@ class Subject:
         return TimeScale(self.seconds_per_unit, self.times_are_dates)
 
 
-def as_report(
+def render_report(
     subject: Subject,
     targets: pa.Table,
     estimates: Estimates,
@@ -59,7 +58,7 @@ def as_report(
     examples: Sequence[Example],
     differences: Estimates,
 ) -> str:
-    """The page.
+    """Render the page.
 
     Args:
         subject: The evaluation.
@@ -67,10 +66,11 @@ def as_report(
         estimates: Metrics of ``model`` and of each baseline, times in seconds.
         plots: Figures of the same targets.
         examples: Windows to show.
-        differences: Of each baseline, metrics of the model less those of the baseline.
+        differences: For each baseline, metrics of the model less metrics of the baseline.
     """
-    num_sequences = pc.count_distinct(targets["sequence_id"]).as_py()  # pyright: ignore[reportAttributeAccessIssue] # pyarrow makes it when it is imported
-    found = verdicts(estimates, differences)
+    num_sequences = pc.count_distinct(targets["sequence_id"]).as_py()  # pyright: ignore[reportAttributeAccessIssue] # pyarrow defines it at import
+    results = verdicts(estimates, differences)
+    models = _model_first(estimates)
     return (
         environment()
         .from_string(_PAGE)
@@ -78,66 +78,68 @@ def as_report(
             subject=subject,
             times=subject.times,
             num_targets=len(targets),
-            note=few_sequences(num_sequences),
+            note=few_sequences_warning(num_sequences),
             num_sequences=num_sequences,
-            headline=headline(found, num_sequences),
-            verdicts=found,
-            models=list(_models(estimates)),
-            table=_table(_models(estimates)),
+            headline=headline(results, num_sequences),
+            verdicts=results,
+            models=list(models),
+            table=_table(models),
             baselines={name: BASELINES[name] for name in estimates if name in BASELINES},
             plots=[
-                (each, each.figure.get_figwidth() > BROAD_INCHES, _drawn(each))
-                for each in plots
-                if each.name != TYPES
+                (plot, plot.figure.get_figwidth() > BROAD_INCHES, _draw(plot))
+                for plot in plots
+                if plot.name != TYPES
             ],
-            types=_types(confusion(targets, subject.names())),
-            examples=[_example(subject, targets, each) for each in examples],
+            types=_types(count_confusion(targets, subject.names())),
+            examples=[_example(subject, targets, example) for example in examples],
             max_events=MAX_EVENTS,
         )
     )
 
 
-def _drawn(each: Plot) -> Markup:
-    return as_svg(each.figure, f"{each.title}: {each.description}")
+def _draw(plot: Plot) -> Markup:
+    return as_svg(plot.figure, f"{plot.title}: {plot.description}")
 
 
-def _models(estimates: Estimates) -> dict[str, Mapping[str, Estimate]]:
-    """The model first."""
+def _model_first(estimates: Estimates) -> dict[str, Mapping[str, Estimate]]:
+    """The same estimates, with the model before the baselines."""
     return {"model": estimates["model"], **estimates}
 
 
 def _table(models: Estimates) -> list[dict[str, object]]:
-    """A row for each measure that any model has: its cells, of each the value, its interval and
-    whether it is the best."""
+    """Rows of the measures that any forecaster has.
+
+    A cell holds the value, its interval, and whether the value is the best of the row.
+    """
     rows: list[dict[str, object]] = []
     for key, measure in MEASURES.items():
-        values = {name: found[key].value for name, found in models.items() if key in found}
+        values = {name: metrics[key].value for name, metrics in models.items() if key in metrics}
         if not values:
             continue
         unit = typical_unit([values["model"]] if "model" in values else values.values())
         best = measure.best_of(values)
         cells: list[tuple[str, str, bool]] = []
-        for name, found in models.items():
-            each = found.get(key)
-            if each is None:
+        for name, metrics in models.items():
+            estimate = metrics.get(key)
+            if estimate is None:
                 cells.append(("", "", False))
                 continue
-            interval = measure.interval(each, unit)
-            cells.append((measure.text(each.value, unit), interval, name == best))
+            interval = measure.interval(estimate, unit)
+            cells.append((measure.text(estimate.value, unit), interval, name == best))
         rows.append({"measure": measure, "cells": cells})
     return rows
 
 
-def _types(found: Confusion | None) -> dict[str, object] | None:
-    """The table of true and forecast types, with full and with truncated names."""
-    if found is None:
+def _types(confusion: Confusion | None) -> dict[str, object] | None:
+    """The table of true and forecast types, with full and truncated names."""
+    if confusion is None:
         return None
-    names = [(name, cut(name, MAX_NAME)) for name in found.names]
-    shares = found.shares
+    names = [(name, cut(name, MAX_NAME)) for name in confusion.names]
+    shares = confusion.shares
     rows = [
         {
             "name": name,
-            "events": int(found.counts[row].sum()),
+            "events": int(confusion.counts[row].sum()),
             "cells": [
                 (float(share), place == row, names[place][0])
                 for place, share in enumerate(shares[row].tolist())
@@ -148,22 +150,22 @@ def _types(found: Confusion | None) -> dict[str, object] | None:
     return {
         "names": names,
         "rows": rows,
-        "note": found.note,
+        "note": confusion.note,
         "truncated": any(full != short for full, short in names),
     }
 
 
 def _example(subject: Subject, targets: pa.Table, example: Example) -> dict[str, object]:
     names, times = subject.names(), subject.times
-    found = targets_of(example, targets, names)
+    shown = example_targets(example, targets, names)
     return {
         "example": example,
-        "timeline": draw_timeline(example, found, names, times),
-        "fan": draw_fan(example, found, times),
+        "timeline": draw_timeline(example, shown, names, times),
+        "fan": draw_fan(example, shown, times),
         "attention": _attention(example),
         "first": times.moment(float(example.times[0])),
         "last": times.moment(float(example.times[-1])),
-        "rows": [_target_row(example, each, names, times) for each in found],
+        "rows": [_target_row(example, target, names, times) for target in shown],
     }
 
 
@@ -186,7 +188,10 @@ def _target_row(
 
 
 def _attention(example: Example) -> dict[str, float] | None:
-    """Shares of attention and of events, of kept and of compressed ones before the last."""
+    """Attention on compressed and on kept events, and the share of compressed events.
+
+    None where all events before the last one are compressed, or all are kept.
+    """
     known = np.isfinite(example.attention)
     similar = example.similar[known]
     if not similar.any() or similar.all():
@@ -249,21 +254,21 @@ dt { font-weight: 600; } dd { margin: 0 0 .7em; }
 <p><strong>{{ headline }}</strong></p>
 {% if verdicts %}
 <ul>
-{% for each in verdicts %}
-<li>{{ each.measure[0]|upper }}{{ each.measure[1:] }}: {{ each.claim }}.
-{{ each.details|join(" ")|replace(" %", "\u00a0%") }}</li>
+{% for verdict in verdicts %}
+<li>{{ verdict.measure[0]|upper }}{{ verdict.measure[1:] }}: {{ verdict.claim }}.
+{{ verdict.details|join(" ")|replace(" %", "\u00a0%") }}</li>
 {% endfor %}
 </ul>
 <p class="small">A difference counts where its whole 95 % interval is on one side of zero. The
-intervals are of paired bootstrap resamples of the held-out sequences.</p>
+intervals come from paired bootstrap resamples of the held-out sequences.</p>
 {% endif %}
 </section>
 {% if note %}<p class="hint"><strong>Few sequences.</strong> {{ note }}.</p>{% endif %}
-<p>{{ "{:,}".format(num_targets) }} events of {{ "{:,}".format(num_sequences) }} held-out sequences,
-each forecast once from the events before it. The source counts its times in
+<p>{{ "{:,}".format(num_targets) }} events of {{ "{:,}".format(num_sequences) }} held-out sequences
+are forecast once, from the events before them. The source counts its times in
 {{ times.unit_in_full }}{% if times.are_dates %} since 1970-01-01 00:00:00 UTC, and
 the page shows them as dates{% endif %}.
-Durations are in units that suit them; a year is 365.25 days.</p>
+Durations are shown in suitable units; a year is 365.25 days.</p>
 <table class="facts">
 {% for name, value in subject.facts.items() %}
 <tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
@@ -286,7 +291,7 @@ Durations are in units that suit them; a year is 365.25 days.</p>
 </tbody></table></div>
 <p class="small">The best value of each row is bold. Below each value is its 95 % bootstrap interval
 over sequences. A dash means that the model or baseline does not have the measure.</p>
-<details><summary>What the measures and the baselines are</summary>
+<details><summary>About the measures and the baselines</summary>
 <dl>
 {% for row in table %}<dt>{{ row.measure.label }}</dt><dd>{{ row.measure.about }}</dd>
 {% endfor %}
@@ -303,7 +308,7 @@ over sequences. A dash means that the model or baseline does not have the measur
 <div class="wide broad" tabindex="0" role="region" aria-label="{{ plot.title }}">{{ svg }}</div>
 {% else %}{{ svg }}{% endif %}
 <div class="small">{{ plot.description }}{% if is_broad %}
-<span class="narrow">Scroll sideways for all of it.</span>{% endif %}</div>
+<span class="narrow">Scroll sideways to see all of it.</span>{% endif %}</div>
 </figure>{% endfor %}
 </div>
 
@@ -337,29 +342,29 @@ where the forecast is right have an outline. {{ types.note }}</p>
 <h2>Examples</h2>
 {% if examples %}
 <p>From a window that was easy to forecast to a hard one, at most {{ max_events }} events of each.
-In the first drawing, discs are events that the model read in full, and short strokes are events
-that it read compressed. In the second, the shades hold half and nine tenths of the forecast; a disc
-is a true interval inside, a cross one outside. Both drawings scroll sideways on a narrow screen,
-and the table below them has the same values.</p>
+In the first drawing, discs are events that the model read in full, and short strokes are compressed
+events. In the second drawing, the shades contain 50 % and 90 % of the forecast; a disc is a true
+interval inside the shades, a cross is a true interval outside. Both drawings scroll sideways on a
+narrow screen, and the table below them has the same values.</p>
 {% else %}
 <p>No window has enough targets for an example.</p>
 {% endif %}
-{% for each in examples %}
+{% for item in examples %}
 <details{% if loop.first %} open{% endif %}>
-<summary>{{ each.example.rank|capitalize }}: {{ each.example.sequence_id }}, from event
-{{ each.example.start }}</summary>
-<p class="small">{{ each.first }} to {{ each.last }}</p>
+<summary>{{ item.example.rank|capitalize }}: {{ item.example.sequence_id }}, from event
+{{ item.example.start }}</summary>
+<p class="small">{{ item.first }} to {{ item.last }}</p>
 <div class="wide broad" tabindex="0" role="region" aria-label="Events in time">
-{{ each.timeline }}
-{% if each.fan %}{{ each.fan }}{% endif %}
+{{ item.timeline }}
+{% if item.fan %}{{ item.fan }}{% endif %}
 </div>
-{% if each.attention %}
-{% set a = each.attention %}
+{% if item.attention %}
+{% set a = item.attention %}
 <p>The last question gives {{ "{:.1%}".format(a.similar) }} of its attention to the compressed
 events, which are {{ "{:.0%}".format(a.events) }} of the events before it,
-{{ "{:.1%}".format(a.kept) }} to the kept events and {{ "{:.1%}".format(a.elsewhere) }} to the rest:
-itself, the beginning of the window and older events.</p>{% endif %}
-{% if each.example.num_left_out %}<p class="small">{{ each.example.num_left_out }} older images are
+{{ "{:.1%}".format(a.kept) }} to the kept events and {{ "{:.1%}".format(a.elsewhere) }} to other
+tokens: the question itself, the beginning of the window and older events.</p>{% endif %}
+{% if item.example.num_left_out %}<p class="small">{{ item.example.num_left_out }} older images are
 left out.</p>{% endif %}
 <details><summary>As a table</summary>
 <div class="wide" tabindex="0" role="region" aria-label="Targets of the example">
@@ -368,7 +373,7 @@ left out.</p>{% endif %}
 <th scope="col" class="text">forecast type</th><th scope="col">interval</th>
 <th scope="col">median forecast</th><th scope="col">90 % interval</th>
 <th scope="col">NLL (nats)</th><th scope="col" class="text">text</th></tr></thead><tbody>
-{% for row in each.rows %}
+{% for row in item.rows %}
 <tr><th scope="row">{{ row.event }}</th><td>{{ row.time }}</td><td class="text">{{ row.type }}</td>
 <td class="text">{{ row.predicted }}</td><td>{{ row.interval }}</td><td>{{ row.median }}</td>
 <td>{{ row.range }}</td><td>{{ row.nll }}</td><td class="text">{{ row.text }}</td></tr>{% endfor %}

@@ -1,6 +1,6 @@
-"""Pages that load nothing and run nothing: one style, light and dark, plots as SVG.
+"""Style of pages that load nothing and run nothing: light and dark, plots as SVG.
 
-Everything a data set brings is escaped; a page's policy forbids scripts and requests.
+All text from data sets is escaped. The policy of a page forbids scripts and requests.
 """
 
 import io
@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# of at least 3:1 against both backgrounds; not told apart by colour alone
+# contrast of at least 3:1 against both backgrounds; no drawing distinguishes by colour alone
 BLUE, ORANGE, GREEN, PURPLE = COLORS = ("#2f7fd1", "#d1662b", "#3a8f4d", "#9a5fb5")
 GREY = "#808a96"
 _GRID = "#80808040"
@@ -64,11 +64,11 @@ figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; fill: curr
 
 
 def cut(text: str, limit: int) -> str:
-    """A text truncated to a width, with an ellipsis where something is missing.
+    """Truncate a text to a width; an ellipsis marks the missing part.
 
     Args:
         text: The text.
-        limit: Largest width in letters; East Asian letters are twice as wide as others.
+        limit: Maximum width in letters; East Asian letters count twice.
     """
     widths = accumulate(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
     fits = sum(width <= limit for width in widths)
@@ -76,15 +76,15 @@ def cut(text: str, limit: int) -> str:
 
 
 def environment() -> Environment:
-    """Environment of templates, which escape the values they are given."""
-    made = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made.filters["number"] = lambda value: f"{value:,.4g}"
-    made.globals |= {"css": CSS, "policy": POLICY}
-    return made
+    """Environment of templates; the templates escape all values."""
+    templates = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    templates.filters["number"] = lambda value: f"{value:,.4g}"
+    templates.globals |= {"css": CSS, "policy": POLICY}
+    return templates
 
 
 def plot(width: float = 5.6, height: float = 3.0) -> tuple[Figure, Axes]:
-    """A figure of this width and height, in inches, and its axes."""
+    """Create a figure of this width and height, in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -101,14 +101,14 @@ def log_axis(axes: Axes) -> None:
 
 
 def as_svg(figure: Figure, description: str) -> Markup:
-    """A figure as SVG whose lines and letters take the page's colour.
+    """Write a figure as SVG whose lines and letters take the page's colour.
 
     Args:
-        figure: The figure; its black parts get the page's text colour.
-        description: Words for readers who do not see it.
+        figure: The figure; black parts get the page's text colour.
+        description: Description for readers who do not see the figure.
     """
     sink = io.StringIO()
-    # letters as paths: no fonts are needed to read it
+    # letters become paths, so the page needs no fonts
     with mpl.rc_context({"svg.fonttype": "path", "legend.framealpha": 0.0}):
         figure.savefig(sink, format="svg", metadata={"Date": None}, transparent=True)
     text = sink.getvalue()

@@ -16,13 +16,13 @@ _WORDS = {"better": "better by", "worse": "worse by", "unclear": "no clear diffe
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The model against the baselines by one measure.
+    """Comparison of the model with the baselines by one measure.
 
     Attributes:
         measure: Name of the measure in a sentence.
-        is_better: The model is better than every baseline, the 95 % interval of each difference
-            included.
-        claim: ``better than every baseline``, or which baselines it is not better than.
+        is_better: Whether the model is better than every baseline over the whole 95 % interval of
+            each difference.
+        claim: ``better than every baseline``, or the baselines that the model is not better than.
         details: Sentences with the numbers.
     """
 
@@ -33,76 +33,79 @@ class Verdict:
 
 
 def verdicts(estimates: Estimates, differences: Estimates) -> list[Verdict]:
-    """The model against the baselines: by likelihood, by RMSE and by accuracy.
+    """Compare the model with the baselines by likelihood, by RMSE and by accuracy.
 
     Args:
         estimates: Metrics of ``model`` and of each baseline, times in seconds.
-        differences: Of each baseline, metrics of the model less those of the baseline.
+        differences: For each baseline, metrics of the model less metrics of the baseline.
 
     Returns:
-        One verdict a measure, the likelihood first; none where no baseline can be compared.
+        One verdict for each measure, the likelihood first; none where no baseline can be compared.
     """
     model = estimates["model"]
-    compared = {key for found in differences.values() for key in found}
+    compared = {key for metrics in differences.values() for key in metrics}
     likelihood = next((key for key in LIKELIHOODS if key in model and key in compared), None)
     keys = [key for key in (likelihood, *HEADLINES) if key in model and key in compared]
     return [_verdict(key, estimates, differences) for key in keys]
 
 
-def headline(found: list[Verdict], num_sequences: int) -> str:
+def headline(results: list[Verdict], num_sequences: int) -> str:
     """The first sentence of a report.
 
     Args:
-        found: What ``verdicts`` returned.
+        results: Return value of ``verdicts``.
         num_sequences: Number of held-out sequences.
     """
-    if not found:
+    if not results:
         return "The model was not compared with a baseline."
     if num_sequences < 2:
         return "One held-out sequence cannot show whether the model is better than a baseline."
-    better = [each.measure for each in found if each.is_better]
-    if len(better) == len(found):
+    better = [result.measure for result in results if result.is_better]
+    if len(better) == len(results):
         return f"The model is better than every baseline by {_list(better)}."
-    other = "; ".join(f"{each.claim} by {each.measure}" for each in found if not each.is_better)
+    other = "; ".join(
+        f"{result.claim} by {result.measure}" for result in results if not result.is_better
+    )
     if not better:
         return f"The model is {other}."
     return f"The model is better than every baseline by {_list(better)}, but {other}."
 
 
 def _verdict(key: str, estimates: Estimates, differences: Estimates) -> Verdict:
-    measure, own = MEASURES[key], estimates["model"][key]
-    names = [name for name, found in differences.items() if key in found]
+    measure, model = MEASURES[key], estimates["model"][key]
+    names = [name for name, metrics in differences.items() if key in metrics]
     state = {
-        name: _state(measure, own, estimates[name][key], differences[name][key]) for name in names
+        name: _state(measure, model, estimates[name][key], differences[name][key]) for name in names
     }
-    open_ones = [name for name in names if state[name] != "better"]
+    not_beaten = [name for name in names if state[name] != "better"]
     best = measure.best_of({name: estimates[name][key].value for name in names}) or names[0]
-    said = {best: f"{best}, the best of the {len(names)} baselines,"} if len(names) > 1 else {}
+    title = {best: f"{best}, the best of the {len(names)} baselines,"} if len(names) > 1 else {}
     sentences = [
         _sentence(
             measure,
-            own,
-            said.get(name, name),
+            model,
+            title.get(name, name),
             estimates[name][key],
             differences[name][key],
             state[name],
         )
-        for name in open_ones or [best]
+        for name in not_beaten or [best]
     ]
     missing = [name for name in estimates if name != "model" and name not in names]
     if missing:
         sentences.append(f"Without this measure: {_list(missing)}.")
-    claim = f"not better than {_list(open_ones)}" if open_ones else "better than every baseline"
-    return Verdict(measure.short, not open_ones, claim, tuple(sentences))
+    claim = f"not better than {_list(not_beaten)}" if not_beaten else "better than every baseline"
+    return Verdict(measure.short, not not_beaten, claim, tuple(sentences))
 
 
 def _state(
-    measure: Measure, own: Estimate, other: Estimate, difference: Estimate
+    measure: Measure, model: Estimate, baseline: Estimate, difference: Estimate
 ) -> Literal["better", "worse", "unclear"]:
-    if not np.isfinite([own.value, other.value]).all():
-        both = {"own": own.value, "other": other.value}
-        best = measure.best_of(both)
-        return "unclear" if not best else "better" if best == "own" else "worse"
+    if not np.isfinite([model.value, baseline.value]).all():
+        best = measure.best_of({"model": model.value, "baseline": baseline.value})
+        if best is None:
+            return "unclear"
+        return "better" if best == "model" else "worse"
     advantage = measure.advantage(difference)
     if advantage.low > 0:
         return "better"
@@ -111,18 +114,20 @@ def _state(
 
 def _sentence(
     measure: Measure,
-    own: Estimate,
+    model: Estimate,
     name: str,
-    other: Estimate,
+    baseline: Estimate,
     difference: Estimate,
     state: str,
 ) -> str:
     is_time = measure.kind == "time"
-    unit = typical_unit([own.value, other.value] if is_time else [])
+    unit = typical_unit([model.value, baseline.value] if is_time else [])
     suffix = " nats" if measure.kind == "nats" else ""
-    ours, theirs = (f"{measure.text(each.value, unit)}{suffix}" for each in (own, other))
+    ours, theirs = (
+        f"{measure.text(estimate.value, unit)}{suffix}" for estimate in (model, baseline)
+    )
     head = f"The model has {ours}, and {name} {theirs}"
-    if not np.isfinite([own.value, other.value]).all():
+    if not np.isfinite([model.value, baseline.value]).all():
         return f"{head}: infinite where a forecast gave an event no probability."
     gap = measure.advantage(difference)
     if state == "worse":

@@ -10,10 +10,10 @@ import pytest
 WORK = """
 import logging
 from mmtpp.runtime.logs import start_logging
-from mmtpp.runtime.progress import Progress
+from mmtpp.runtime.progress import ProgressBar
 
 start_logging()
-steps = Progress("decode", total=40_000_000, unit="MB", scale=10**6)
+steps = ProgressBar("decode", total=40_000_000, unit="MB", scale=10**6)
 for number in range(4):
     steps.advance(10_000_000, "[a note]")
     logging.getLogger("mmtpp.somewhere").warning("careful [bold] s3://%s", "long/" * 40)

@@ -53,8 +53,8 @@ def simulated() -> list[History]:
 
 
 def _mean_interval(histories: list[History]) -> float:
-    duration = sum(each.times[-1] - each.times[0] for each in histories)
-    return float(duration / sum(len(each.times) - 1 for each in histories))
+    duration = sum(history.times[-1] - history.times[0] for history in histories)
+    return float(duration / sum(len(history.times) - 1 for history in histories))
 
 
 def _log_likelihood(history: History, mu, alpha, betas) -> float:
@@ -95,11 +95,13 @@ def test_two_exponentials_are_found_again(simulated: list[History]):
 
     def nll(decays) -> float:
         model = Hawkes(few, 2, decays)
-        found = [_log_likelihood(each, model.mu, model.alpha, model.beta) for each in test]
-        return -sum(found) / sum(len(each.times) - 1 for each in test)
+        likelihoods = [
+            _log_likelihood(history, model.mu, model.alpha, model.beta) for history in test
+        ]
+        return -sum(likelihoods) / sum(len(history.times) - 1 for history in test)
 
-    truth = sum(_log_likelihood(each, MU, ALPHA, BETAS) for each in test)
-    truth = -truth / sum(len(each.times) - 1 for each in test)
+    truth = sum(_log_likelihood(history, MU, ALPHA, BETAS) for history in test)
+    truth = -truth / sum(len(history.times) - 1 for history in test)
     own = nll(DECAYS)
     assert own < min(nll([decay]) for decay in (0.2, 1.0, 5.0)) - 0.005
     assert own == pytest.approx(truth, abs=0.03)
@@ -107,27 +109,27 @@ def test_two_exponentials_are_found_again(simulated: list[History]):
 
 def test_the_fit_is_the_maximum_of_the_likelihood(simulated: list[History]):
     """Another optimiser, on the likelihood by its definition, finds nothing better."""
-    few = [History("s", each.times[:40], each.types[:40]) for each in simulated[:3]]
+    few = [History("s", history.times[:40], history.types[:40]) for history in simulated[:3]]
     mean = _mean_interval(few)
     decays = (0.5, 4.0)
     model = Hawkes(few, 2, decays)
     betas = [decay / mean for decay in decays]
-    counts = np.bincount(np.concatenate([each.types[1:] for each in few]), minlength=2)
+    counts = np.bincount(np.concatenate([history.types[1:] for history in few]), minlength=2)
 
     def loss(parameters: np.ndarray) -> float:
         mu, alpha = parameters[:2], parameters[2:].reshape(2, 2, 2)
         value = 0.0
-        for each in few:
-            for index in range(1, len(each.times)):
-                past = each.times[:index], each.types[:index], each.times[index]
+        for history in few:
+            for index in range(1, len(history.times)):
+                past = history.times[:index], history.types[:index], history.times[index]
                 rate = _rate(*past, mu=mu, alpha=alpha, betas=betas)
-                value -= np.log(rate[each.types[index]])
+                value -= np.log(rate[history.types[index]])
             # the compensator in closed form
-            value += mu.sum() * (each.times[-1] - each.times[0])
-            for then, kind in zip(each.times, each.types, strict=True):
-                left = 1 - np.exp(-np.array(betas) * (each.times[-1] - then))
+            value += mu.sum() * (history.times[-1] - history.times[0])
+            for then, kind in zip(history.times, history.types, strict=True):
+                left = 1 - np.exp(-np.array(betas) * (history.times[-1] - then))
                 value += (alpha[:, kind] * left).sum()
-        # half an event of the background of each type, an event of each type that caused nothing
+        # for each type, half an event of the background and one event that caused nothing
         return value - 0.5 * np.log(mu * mean).sum() + alpha.sum()
 
     start = np.concatenate([counts / counts.sum() / mean / 2, np.full(8, 0.1)])
@@ -144,7 +146,10 @@ def test_the_fit_is_the_maximum_of_the_likelihood(simulated: list[History]):
 @pytest.mark.parametrize("unit", [1e-4, 1e4, 1e6])
 def test_the_unit_of_the_times_does_not_matter(simulated: list[History], unit: float):
     plain = Hawkes(simulated[:20], 2)
-    scaled = [History(each.sequence_id, each.times * unit, each.types) for each in simulated[:20]]
+    scaled = [
+        History(history.sequence_id, history.times * unit, history.types)
+        for history in simulated[:20]
+    ]
     other = Hawkes(scaled, 2)
     assert other.alpha == pytest.approx(plain.alpha, abs=2e-3)
     assert other.mu * unit == pytest.approx(plain.mu, rel=1e-2)
@@ -162,15 +167,15 @@ def test_its_forecasts_are_those_of_its_intensity(simulated: list[History]):
         times, types = history.times[:target], history.types[:target]
         last = times[-1]
         rate = _rate(times, types, history.times[target], **known)
-        assert rate / rate.sum() == pytest.approx(chances[target - 1])
+        assert chances[target - 1] == pytest.approx(rate / rate.sum())
         for wait in (0.05, 0.7, 3.0):
             raised, _ = integrate.quad(
                 lambda at, times=times, types=types: _rate(times, types, at, **known).sum(),
                 last + 1e-9,
                 last + wait,
             )
-            found = forecasts.survival(np.full(len(forecasts), wait))[target - 1]
-            assert np.exp(-raised) == pytest.approx(found, rel=1e-3)
+            survival = forecasts.survival(np.full(len(forecasts), wait))[target - 1]
+            assert survival == pytest.approx(np.exp(-raised), rel=1e-3)
 
 
 def test_its_likelihood_is_that_of_the_definition(simulated: list[History]):
@@ -180,29 +185,31 @@ def test_its_likelihood_is_that_of_the_definition(simulated: list[History]):
     grid = IntervalRange(1e-4, 60.0, tick).grid(num_bytes=4)
     (forecasts,) = model.intervals(history, grid)
     of_types = model.types(history)[np.arange(24), history.types[1:]]
-    found = of_types.sum() - forecasts.nll(history.intervals, tick=tick).sum()
+    actual = of_types.sum() - forecasts.nll(history.intervals, tick=tick).sum()
     expected = _log_likelihood(history, model.mu, model.alpha, model.beta)
-    assert found == pytest.approx(expected, abs=0.01 * 24)  # steps of the grid: 0.8 %
+    assert actual == pytest.approx(expected, abs=0.01 * 24)  # steps of the grid: 0.8 %
 
 
 def test_long_sequences_are_forecast_in_chunks(simulated: list[History]):
-    times = np.concatenate([each.times + 100 * place for place, each in enumerate(simulated[:40])])
-    types = np.concatenate([each.types for each in simulated[:40]])
+    times = np.concatenate(
+        [history.times + 100 * place for place, history in enumerate(simulated[:40])]
+    )
+    types = np.concatenate([history.types for history in simulated[:40]])
     history = History("s", times, types)
     assert len(times) > 2 * CHUNK
     model = Hawkes(simulated, 2)
     grid = IntervalRange(1e-2, 200.0, 1e-2).grid(num_bytes=2)
     parts = list(model.intervals(history, grid))
     assert [len(part) for part in parts[:2]] == [CHUNK, CHUNK]
-    assert len(times) - 1 == sum(len(part) for part in parts)
+    assert sum(len(part) for part in parts) == len(times) - 1
     known = {"mu": model.mu, "alpha": model.alpha, "betas": model.beta}
     rate = _rate(times[: CHUNK + 5], types[: CHUNK + 5], times[CHUNK + 5], **known)
-    found = np.exp(model.types(history)[CHUNK + 4])
-    assert rate / rate.sum() == pytest.approx(found)
+    chances = np.exp(model.types(history)[CHUNK + 4])
+    assert chances == pytest.approx(rate / rate.sum())
 
 
 def test_many_types_share_their_excitation(monkeypatch: pytest.MonkeyPatch):
-    """Of 12 types with room for 4 sources, 9 share one source and excite themselves besides."""
+    """With 12 types and 4 sources, 9 types share one source and each also excites itself."""
     monkeypatch.setattr(hawkes, "MAX_SOURCES", 4)
     rng = np.random.default_rng(5)
     # runs: an event is mostly followed by one of its own type
@@ -212,10 +219,10 @@ def test_many_types_share_their_excitation(monkeypatch: pytest.MonkeyPatch):
         for start in range(0, 1800, 60)
     ]
     model = Hawkes(histories, 12)
-    assert (12, 12, len(DECAYS)) == model.alpha.shape
-    own = np.array([model.alpha[kind, kind].sum() for kind in range(12)])
-    others = (model.alpha.sum(axis=(1, 2)) - own) / 11
-    assert (own > 3 * others).all()
+    assert model.alpha.shape == (12, 12, len(DECAYS))
+    by_itself = np.array([model.alpha[kind, kind].sum() for kind in range(12)])
+    by_another = (model.alpha.sum(axis=(1, 2)) - by_itself) / 11
+    assert (by_itself > 3 * by_another).all()
     for kind in range(12):
         shared = [model.alpha[kind, other] for other in range(3, 12) if other != kind]
         assert np.ptp(np.stack(shared), axis=0).max() == pytest.approx(0)
@@ -233,29 +240,29 @@ def test_a_fit_is_fast_and_its_time_is_bounded(caplog: pytest.LogCaptureFixture)
     started = time.process_time()
     model = Hawkes(histories, 16, report=reports.append)
     assert time.process_time() - started < 60
-    assert list(range(1, 17)) == reports
+    assert reports == list(range(1, 17))
     assert model.gap <= 2 * hawkes.GAP
     assert not caplog.records
     started = time.process_time()
     stopped = Hawkes(histories, 16, max_seconds=0.0)
     assert time.process_time() - started < 10
     assert stopped.gap > model.gap
-    assert "nats an event below the maximum" in caplog.text
+    assert "nats per event below the maximum" in caplog.text
     assert (stopped.mu > 0).all()
 
 
 def test_a_fit_uses_a_bounded_number_of_events(monkeypatch: pytest.MonkeyPatch):
-    """Of many sequences some, of a single long one the newest events."""
+    """Some of many sequences, or the newest events of a single long sequence."""
     monkeypatch.setattr(hawkes, "MAX_EVENTS", 300)
     rng = np.random.default_rng(10)
     many = [History(f"s{place}", np.arange(100.0), rng.integers(0, 2, 100)) for place in range(9)]
-    sizes = [len(each.times) for each in hawkes._some(many, 300)]
+    sizes = [len(history.times) for history in hawkes.choose_sequences(many, 300)]
     assert sizes == [100, 100, 100]
     # the first 4,700 events are ten times as frequent as the newest 300
     times = np.cumsum(np.append(rng.exponential(0.1, 4700), rng.exponential(size=300)))
     long = History("s", times, np.zeros(5000, int))
-    [kept] = hawkes._some([long], 300)
-    assert np.array_equal(times[-300:], kept.times)
+    [kept] = hawkes.choose_sequences([long], 300)
+    assert np.array_equal(kept.times, times[-300:])
     # so the fitted rate is that of the newest events: 1 and not 10
     model = Hawkes([long], 1, [0.1])
     assert model.mu[0] < 2
@@ -284,23 +291,28 @@ def test_a_poisson_process_forecasts_exponential_intervals():
     )
 
 
-def test_baselines_answer_for_exactly_the_targets(simulated: list[History]):
+def test_baselines_forecast_exactly_the_targets(simulated: list[History]):
     test = [
-        History(f"s{index}", each.times, each.types) for index, each in enumerate(simulated[:4])
+        History(f"s{index}", history.times, history.types)
+        for index, history in enumerate(simulated[:4])
     ]
     wanted = pa.table(
         {"sequence_id": ["s0", "s0", "s2"], "position": pa.array([3, 1, 7], pa.int32())}
     )
-    found = baseline_targets(simulated[4:], test, wanted, tick=1e-3, num_types=2)
-    assert found.keys() == {"marginal", "poisson", "hawkes", "last"}
-    for table in found.values():
+    tables = baseline_targets(simulated[4:], test, wanted, tick=1e-3, num_types=2)
+    assert tables.keys() == {"marginal", "poisson", "hawkes", "last"}
+    for table in tables.values():
         assert table["sequence_id"].to_pylist() == ["s0", "s0", "s2"]
         assert table["position"].to_pylist() == [1, 3, 7]
         assert table["interval"][2].as_py() == test[2].intervals[6]
-    # the interval before, and for the first the training median
-    median = np.median(np.concatenate([each.intervals for each in simulated[4:]]))
-    assert found["last"]["mean"].to_pylist() == [median, test[0].intervals[1], test[2].intervals[5]]
-    metrics = estimate(found["hawkes"], seconds_per_unit=1, resamples=10)
+    # the previous interval, and the training median for the first interval
+    median = np.median(np.concatenate([history.intervals for history in simulated[4:]]))
+    assert tables["last"]["mean"].to_pylist() == [
+        median,
+        test[0].intervals[1],
+        test[2].intervals[5],
+    ]
+    metrics = estimate(tables["hawkes"], seconds_per_unit=1, resamples=10)
     assert "joint/nll_nats_per_event" in metrics
     assert "type/accuracy" not in metrics
 
@@ -308,10 +320,10 @@ def test_baselines_answer_for_exactly_the_targets(simulated: list[History]):
 def test_baselines_of_simultaneous_events():
     train = [History("s", np.zeros(5), np.array([0, 1, 0, 1, 0]))]
     wanted = pa.table({"sequence_id": ["s"], "position": pa.array([2], pa.int32())})
-    found = baseline_targets(train, train, wanted, tick=1.0, num_types=2)
-    assert found.keys() == {"marginal", "last"}
-    # of four intervals all are 0: 4.5 of 5, over half a tick
-    assert found["marginal"]["time_nll"][0].as_py() == pytest.approx(-np.log(0.9), abs=0.1)
+    tables = baseline_targets(train, train, wanted, tick=1.0, num_types=2)
+    assert tables.keys() == {"marginal", "last"}
+    # all four intervals are 0: 4.5 of 5, over half a tick
+    assert tables["marginal"]["time_nll"][0].as_py() == pytest.approx(-np.log(0.9), abs=0.1)
 
 
 def _marginal(intervals: np.ndarray, tick: float, held_out: np.ndarray) -> float:
@@ -378,8 +390,8 @@ def test_the_marginal_comes_close_to_the_true_entropy(name: str, size: int, tole
     else:
         is_normal = name == "log-normal"
         true = -(stats.lognorm.logpdf(held_out, 1) if is_normal else stats.expon.logpdf(held_out))
-    found = _marginal(known, tick, held_out)
-    assert found == pytest.approx(true.mean(), abs=tolerance)
+    nll = _marginal(known, tick, held_out)
+    assert nll == pytest.approx(true.mean(), abs=tolerance)
 
 
 def test_intervals_that_a_source_repeats_stay_likely():

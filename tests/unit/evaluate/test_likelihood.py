@@ -7,13 +7,13 @@ import pytest
 from mmtpp.evaluate.likelihood import loss_metrics
 
 
-def test_perplexities_leave_out_what_tells_nothing_of_events():
-    # of each window nats and labels of: masked, time, type, text, control
+def test_perplexities_leave_out_tokens_of_the_template():
+    # nats and labels of each window: masked, time, type, text, control
     windows = pa.table(
         {
             "window_nll": [[0.0, 6.0, 2.0, 4.0, 30.0], None, [0.0, 2.0, 1.0, 1.0, 10.0]],
             "window_tokens": [[0.0, 4.0, 2.0, 5.0, 8.0], None, [0.0, 2.0, 1.0, 2.0, 4.0]],
-            "window_events": [2, None, 3],  # the second window compresses two of its three
+            "window_events": [2, None, 3],  # the second window compresses two of its three events
         }
     )
     metrics = loss_metrics(windows)

@@ -1,4 +1,4 @@
-"""One name for a metric: the names that evaluation emits are those its page explains."""
+"""A metric has one name: evaluation emits exactly the names that its page explains."""
 
 import re
 from pathlib import Path
@@ -7,11 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp import evaluate
+from mmtpp.core.event_matching import EventSet
 from mmtpp.evaluate.answers import ANSWER_SCHEMA, answer_estimates
 from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
-from mmtpp.evaluate.forecast_scores import _tree, _values
-from mmtpp.evaluate.horizon import EventSet, horizon_estimates
-from mmtpp.evaluate.likelihood import baseline_metrics, loss_metrics, summarize
+from mmtpp.evaluate.forecast_scores import as_json_tree, finite_values
+from mmtpp.evaluate.horizon import horizon_estimates
+from mmtpp.evaluate.likelihood import baseline_metrics, event_metrics, loss_metrics
+from mmtpp.evaluate.metric_names import FORECAST_METRICS
 from mmtpp.evaluate.metrics import estimate
 from mmtpp.evaluate.score import EVENT_SCHEMA
 from mmtpp.evaluate.targets import TARGET_SCHEMA
@@ -49,7 +51,7 @@ def _filled(schema: pa.Schema, size: int) -> pa.Table:
     return pa.Table.from_pydict(values, schema)
 
 
-def _of_targets() -> dict:
+def _target_estimates() -> dict:
     targets = _filled(TARGET_SCHEMA, 40)
     place = targets.schema.get_field_index("position")
     return estimate(
@@ -76,18 +78,18 @@ def _emitted() -> set[str]:
             "place": 0,
             "question": "?",
             "answer": true,
-            "written": said,
+            "written": written,
             "nll": 1.0,
             "tokens": 2,
         }
-        for row, (true, said) in enumerate(pairs)
+        for row, (true, written) in enumerate(pairs)
     ]
-    future = [EventSet.certain(np.array([1.0]), np.array([0]), 2)]
+    future = [EventSet.from_known_types(np.array([1.0]), np.array([0]), 2)]
     return {
         *loss_metrics(events),
-        *summarize(events, 1.0),
+        *event_metrics(events, 1.0),
         *baseline_metrics(events, statistics),
-        *_of_targets(),
+        *_target_estimates(),
         *answer_estimates(pa.Table.from_pylist(answers, ANSWER_SCHEMA)),
         *horizon_estimates(future, future, np.array([0]), horizon=2.0, seconds_per_unit=1.0),
         "horizon/cut_futures",  # added where futures are drawn
@@ -98,17 +100,18 @@ def test_every_metric_is_explained_under_its_name_and_no_other_is():
     emitted, explained = _emitted(), _explained()
     whole = {name for name in emitted if "/at_" not in name}
     assert whole == explained
+    assert {name for name in _target_estimates() if "/at_" not in name} == {*FORECAST_METRICS}
     places = {name.partition("/at_")[2] for name in emitted - whole}
-    assert set(POSITIONS) == places
+    assert places == set(POSITIONS)
     assert {name.partition("/at_")[0] for name in emitted - whole} <= explained
     page = PAGE.read_text()
     assert all(f"/at_{place}`" in page for place in POSITIONS)
 
 
 def test_files_and_tracking_have_the_same_names_which_tracking_accepts():
-    found = _of_targets()
-    assert set(_tree(found)) == set(_values(found)) == set(found)
-    # letters, digits, and of other characters those that MLflow allows
+    estimates = _target_estimates()
+    assert set(as_json_tree(estimates)) == set(finite_values(estimates)) == set(estimates)
+    # letters, digits and the other characters that MLflow allows
     assert all(re.fullmatch(r"[A-Za-z0-9_\-. :/]+", name) for name in _emitted())
 
 

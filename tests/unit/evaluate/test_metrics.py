@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sklearn
 
-from mmtpp.evaluate.metrics import JOINT, estimate, few_sequences, mean_estimates
+from mmtpp.evaluate.metric_names import JOINT_NLL
+from mmtpp.evaluate.metrics import estimate, few_sequences_warning, mean_estimates
 
 
 def _targets(size: int, num_sequences: int, seed: int = 0) -> pa.Table:
@@ -42,37 +43,38 @@ def _targets(size: int, num_sequences: int, seed: int = 0) -> pa.Table:
 def test_metrics_are_those_of_scikit_learn():
     targets = _targets(500, 40)
     data = {name: targets[name].to_numpy() for name in targets.column_names}
-    found = {key: each.value for key, each in estimate(targets, seconds_per_unit=60).items()}
+    values = {name: part.value for name, part in estimate(targets, seconds_per_unit=60).items()}
     squared = sklearn.mean_squared_error(data["interval"], data["mean"])
-    assert 60 * squared**0.5 == pytest.approx(found["time/rmse_s"])
+    assert values["time/rmse_s"] == pytest.approx(60 * squared**0.5)
     absolute = sklearn.mean_absolute_error(data["interval"], data["quantile_50"])
-    assert 60 * absolute == pytest.approx(found["time/mae_s"])
+    assert values["time/mae_s"] == pytest.approx(60 * absolute)
     greedy = sklearn.mean_absolute_error(data["interval"], data["greedy"])
-    assert 60 * greedy == pytest.approx(found["time/mae_of_greedy_s"])
+    assert values["time/mae_of_greedy_s"] == pytest.approx(60 * greedy)
     right = sklearn.accuracy_score(data["type"], data["predicted_type"])
-    assert right == pytest.approx(found["type/accuracy"])
+    assert values["type/accuracy"] == pytest.approx(right)
     f1 = sklearn.f1_score(data["type"], data["predicted_type"], average="macro")
-    assert f1 == pytest.approx(found["type/macro_f1"])
-    assert found["joint/type_accuracy"] == 1.0
+    assert values["type/macro_f1"] == pytest.approx(f1)
+    assert values["joint/type_accuracy"] == 1.0
     covered = ((data["interval"] >= 0.1) & (data["interval"] <= 3)).mean()
-    assert covered == pytest.approx(found["time/coverage_90"])
+    assert values["time/coverage_90"] == pytest.approx(covered)
     both = (data["time_nll"] + data["joint_type_nll"]).mean()
-    assert both == pytest.approx(found[JOINT])
+    assert values[JOINT_NLL] == pytest.approx(both)
     tokens = data["text_nll"].sum() / data["text_tokens"].sum()
-    assert tokens == pytest.approx(found["text/nll_nats_per_token"])
+    assert values["text/nll_nats_per_token"] == pytest.approx(tokens)
 
 
-def test_buckets_part_the_targets():
+def test_buckets_divide_the_targets():
     targets = _targets(800, 40)
     position, right = targets["position"].to_numpy(), targets["type_rank"].to_numpy() < 3
-    found = estimate(targets, seconds_per_unit=1)
+    estimates = estimate(targets, seconds_per_unit=1)
     for bucket, inside in {
         "1-50": position < 50,
         "50-200": (position >= 50) & (position < 200),
         "200-500": (position >= 200) & (position < 500),
         "over_500": position >= 500,
     }.items():
-        assert right[inside].mean() == pytest.approx(found[f"type/top3_accuracy/at_{bucket}"].value)
+        accuracy = estimates[f"type/top3_accuracy/at_{bucket}"].value
+        assert accuracy == pytest.approx(right[inside].mean())
     short = estimate(targets.filter(position < 50), seconds_per_unit=1)
     assert "type/accuracy/at_1-50" in short
     assert "type/accuracy/at_over_500" not in short
@@ -86,15 +88,16 @@ def test_the_interval_is_that_of_resampled_sequences():
     groups = [np.flatnonzero(names == name) for name in np.unique(names)]
     rng, values = np.random.default_rng(5), []
     for _ in range(4000):
-        rows = np.concatenate([groups[each] for each in rng.integers(0, len(groups), len(groups))])
+        drawn = rng.integers(0, len(groups), len(groups))
+        rows = np.concatenate([groups[group] for group in drawn])
         values.append(np.sqrt(((mean - interval)[rows] ** 2).mean()))
     low, high = np.percentile(values, [2.5, 97.5])
-    found = estimate(targets, seconds_per_unit=1, resamples=4000)["time/rmse_s"]
-    assert low == pytest.approx(found.low, rel=0.02)
-    assert high == pytest.approx(found.high, rel=0.02)
+    rmse = estimate(targets, seconds_per_unit=1, resamples=4000)["time/rmse_s"]
+    assert rmse.low == pytest.approx(low, rel=0.02)
+    assert rmse.high == pytest.approx(high, rel=0.02)
 
 
-def test_what_was_not_asked_has_no_metric():
+def test_forecasts_that_are_missing_have_no_metric():
     targets = _targets(50, 5).select(
         [
             "sequence_id",
@@ -113,30 +116,30 @@ def test_what_was_not_asked_has_no_metric():
             "outside",
         ]
     )
-    found = estimate(targets, seconds_per_unit=1)
-    assert "time/rmse_s" in found
-    assert not [name for name in found if name.startswith(("type", "joint", "text"))]
-    assert "time/rmse_of_greedy_s" not in found
+    estimates = estimate(targets, seconds_per_unit=1)
+    assert "time/rmse_s" in estimates
+    assert not [name for name in estimates if name.startswith(("type", "joint", "text"))]
+    assert "time/rmse_of_greedy_s" not in estimates
 
 
 def _coverage(num_sequences: int, trials: int = 600) -> float:
     """How often the 95 % interval holds the true mean, 1, of exponentially distributed errors."""
     rng = np.random.default_rng(0)
     names, ones = np.arange(num_sequences), np.ones(num_sequences)
-    held = 0
+    num_inside = 0
     for trial in range(trials):
         values = {"error": (rng.exponential(size=num_sequences), ones)}
-        found = mean_estimates(values, names, seed=trial, resamples=200)["error"]
-        held += found.low <= 1 <= found.high
-    return held / trials
+        estimates = mean_estimates(values, names, seed=trial, resamples=200)["error"]
+        num_inside += estimates.low <= 1 <= estimates.high
+    return num_inside / trials
 
 
 def test_intervals_over_few_sequences_are_too_narrow_and_warned_of():
     assert 0.82 < _coverage(10) < 0.88
     assert 0.91 < _coverage(40) < 0.97
-    assert "19 held-out sequences are few" in few_sequences(19)
-    assert "85 %" in few_sequences(10)
-    assert few_sequences(20) == ""
+    assert "19 held-out sequences are few" in few_sequences_warning(19)
+    assert "85 %" in few_sequences_warning(10)
+    assert few_sequences_warning(20) is None
 
 
 def test_events_without_a_density_count_in_no_mean_of_densities():
@@ -146,14 +149,14 @@ def test_events_without_a_density_count_in_no_mean_of_densities():
     nll[::3] = np.nan
     place = targets.schema.get_field_index("time_nll")
     sparse = targets.set_column(place, "time_nll", pa.array(nll))
-    found = estimate(sparse, seconds_per_unit=1)
+    estimates = estimate(sparse, seconds_per_unit=1)
     has = ~np.isnan(nll)
-    assert found["time/nll_nats_per_event"].value == pytest.approx(nll[has].mean())
+    assert estimates["time/nll_nats_per_event"].value == pytest.approx(nll[has].mean())
     joint = nll + targets["joint_type_nll"].to_numpy()
-    assert found[JOINT].value == pytest.approx(joint[has].mean())
-    assert found[JOINT].low < found[JOINT].value < found[JOINT].high
+    assert estimates[JOINT_NLL].value == pytest.approx(joint[has].mean())
+    assert estimates[JOINT_NLL].low < estimates[JOINT_NLL].value < estimates[JOINT_NLL].high
     whole = estimate(targets, seconds_per_unit=1)
     others = {name for name in whole if "nll_nats_per_event" not in name and "/at_" not in name}
-    assert {name: whole[name] for name in others} == {name: found[name] for name in others}
+    assert {name: whole[name] for name in others} == {name: estimates[name] for name in others}
     none = targets.set_column(place, "time_nll", pa.array(nll * np.nan))
     assert "time/nll_nats_per_event" not in estimate(none, seconds_per_unit=1)

@@ -1,4 +1,4 @@
-"""``report.html``: numbers by hand, nothing of the data is markup, nothing is loaded."""
+"""``report.html``: numbers by hand; names from the data are escaped; the page loads nothing."""
 
 import io
 import re
@@ -12,10 +12,10 @@ from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
 from mmtpp.evaluate.examples import MIN_TARGETS, RANKS, choose_windows
 from mmtpp.evaluate.metrics import Estimate, differences, estimate
-from mmtpp.evaluate.report.confusion import MAX_TYPES, confusion
+from mmtpp.evaluate.report.confusion import MAX_TYPES, count_confusion
 from mmtpp.evaluate.report.drawing import MAX_TEXT
-from mmtpp.evaluate.report.figures import against_history, make_plots
-from mmtpp.evaluate.report.report_page import Subject, as_report
+from mmtpp.evaluate.report.figures import draw_plots, history_curve
+from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.style import cut
 from mmtpp.evaluate.report.verdict import headline, verdicts
 from tests.report import (
@@ -97,7 +97,7 @@ def _cells(row: str) -> list[str]:
     ]
 
 
-def test_dates_durations_and_names_are_those_that_people_read():
+def test_dates_durations_and_names_are_readable():
     page = realistic_report()
     # 2.5 days of mean wait: errors are days, not 2.2e+05
     assert not re.search(
@@ -114,29 +114,29 @@ def test_dates_durations_and_names_are_those_that_people_read():
 def test_the_confusion_matrix_is_that_of_scikit_learn():
     targets = realistic_targets()
     names = [f"kind {code}" for code in range(300)]
-    found = confusion(targets, names)
-    assert found is not None
+    confusion = count_confusion(targets, names)
+    assert confusion is not None
     true, predicted = (targets[name].to_numpy() for name in ("type", "predicted_type"))
     occurring, counts = np.unique(true, return_counts=True)
     by_count = dict(zip(occurring.tolist(), counts.tolist(), strict=True))
-    own = [int(name.removeprefix("kind ")) for name in found.names[:-1]]
-    assert len(found.names) == MAX_TYPES
-    least = min(by_count[code] for code in own)
-    assert all(by_count[code] <= least for code in by_count.keys() - set(own))
-    labels = [*own, 999]
-    both = [np.where(np.isin(column, own), column, 999) for column in (true, predicted)]
-    assert (found.counts == confusion_matrix(*both, labels=labels)).all()
+    named = [int(name.removeprefix("kind ")) for name in confusion.names[:-1]]
+    assert len(confusion.names) == MAX_TYPES
+    least = min(by_count[code] for code in named)
+    assert all(by_count[code] <= least for code in by_count.keys() - set(named))
+    labels = [*named, 999]
+    both = [np.where(np.isin(column, named), column, 999) for column in (true, predicted)]
+    assert (confusion.counts == confusion_matrix(*both, labels=labels)).all()
     distinct = len({*true.tolist(), *predicted.tolist()})
-    assert f"{distinct - 19} other types" == found.names[-1]
-    assert f"The 19 most frequent of {distinct} types" in found.note
+    assert confusion.names[-1] == f"{distinct - 19} other types"
+    assert f"The 19 most frequent of {distinct} types" in confusion.note
 
 
-def test_names_in_figures_start_no_formula_and_have_letters_of_the_font():
+def test_names_in_figures_are_no_formulas_and_have_letters_of_the_font():
     targets = made_up_targets()
-    found = estimate(targets, seconds_per_unit=60.0, resamples=20)
+    estimates = estimate(targets, seconds_per_unit=60.0, resamples=20)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots = make_plots(targets, found, seconds_per_unit=60.0, names=["$\\frac{$", "冷却"])
+        plots = draw_plots(targets, estimates, seconds_per_unit=60.0, names=["$\\frac{$", "冷却"])
         [types] = [plot for plot in plots if plot.name == "types"]
         types.figure.savefig(io.BytesIO(), format="png")
     labels = {label.get_text() for label in types.figure.axes[0].get_yticklabels()}
@@ -150,8 +150,8 @@ def test_differences_are_paired():
     place = targets.column_names.index("time_nll")
     moved = targets.set_column(place, "time_nll", pa.array(targets["time_nll"].to_numpy() + 0.5))
     shuffled = moved.take(np.random.default_rng(0).permutation(len(moved)))
-    found = differences(targets, shuffled, seconds_per_unit=60.0, resamples=200)
-    nll = found["time/nll_nats_per_event"]
+    estimates = differences(targets, shuffled, seconds_per_unit=60.0, resamples=200)
+    nll = estimates["time/nll_nats_per_event"]
     assert [nll.value, nll.low, nll.high] == pytest.approx([-0.5] * 3)
     other = worse_than(targets)
     rmse = differences(targets, other, seconds_per_unit=60.0, resamples=200)["time/rmse_s"]
@@ -159,7 +159,7 @@ def test_differences_are_paired():
     first, second = (
         root_mean_squared_error(wait, table["mean"].to_numpy()) for table in (targets, other)
     )
-    assert 60 * (first - second) == pytest.approx(rmse.value)
+    assert rmse.value == pytest.approx(60 * (first - second))
     assert rmse.low < rmse.value < rmse.high < 0
     with pytest.raises(ValueError, match="different sequences"):
         differences(targets, targets.slice(0, NUM_EVENTS - 1), seconds_per_unit=60.0)
@@ -169,7 +169,7 @@ def _around(value: float, half: float = 0.01) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-def test_the_result_is_said_first_and_is_honest():
+def test_the_result_names_every_baseline_that_is_not_beaten():
     nll, rmse, right = "time/nll_nats_per_event", "time/rmse_s", "type/accuracy"
     hour = 3600.0
     estimates = {
@@ -181,22 +181,22 @@ def test_the_result_is_said_first_and_is_honest():
         "poisson": {nll: _around(-0.5), rmse: _around(-2 * hour), right: _around(0.25)},
         "hawkes": {nll: _around(-0.1, 0.02), rmse: _around(-1 * hour, 2 * hour)},
     }
-    found = verdicts(estimates, against)
-    assert [each.is_better for each in found] == [True, False, True]
-    assert found[0].details == (
+    results = verdicts(estimates, against)
+    assert [result.is_better for result in results] == [True, False, True]
+    assert results[0].details == (
         "The model has 2.000 nats, and hawkes, the best of the 2 baselines, 2.100 nats: better by "
         "0.100 nats (95 % interval 0.080 to 0.120).",
     )
-    assert found[1].details == (
+    assert results[1].details == (
         "The model has 10 h, and hawkes, the best of the 2 baselines, 11 h: no clear difference, "
         "better by 1 h (95 % interval -1 to 3).",
     )
-    assert found[2].details == (
+    assert results[2].details == (
         "The model has 50.0 %, and poisson 25.0 %: better by 25.0 percentage points (95 % interval "
         "24.0 to 26.0).",
         "Without this measure: hawkes.",
     )
-    assert headline(found, 30) == (
+    assert headline(results, 30) == (
         "The model is better than every baseline by likelihood (NLL of times) and accuracy of "
         "types, but not better than hawkes by RMSE of times."
     )
@@ -222,22 +222,22 @@ def test_the_result_stands_before_the_tables(page: str):
 
 def test_curves_against_history_by_hand():
     targets = made_up_targets()
-    curve = against_history(targets, "time_nll", is_perplexity=False)
+    curve = history_curve(targets, "time_nll", is_perplexity=False)
     context, wait = targets["context"].to_numpy(), targets["interval"].to_numpy()
     chosen = (context >= 8) & (context < 16)
     error = 1.96 * wait[chosen].std(ddof=0) / np.sqrt(chosen.sum())
     mean = wait[chosen].mean()
-    assert (context[chosen].mean(), mean, mean - error, mean + error) == pytest.approx(
-        curve[3], rel=2e-2
+    assert curve[3] == pytest.approx(
+        (context[chosen].mean(), mean, mean - error, mean + error), rel=2e-2
     )
     assert [point[0] for point in curve[:2]] == [1.0, 2.5]
-    assert against_history(targets, "text_nll", is_perplexity=True) == []
-    kinds = against_history(targets, "type_nll", is_perplexity=True)
+    assert history_curve(targets, "text_nll", is_perplexity=True) == []
+    kinds = history_curve(targets, "type_nll", is_perplexity=True)
     chances = np.exp(targets["type_nll"].to_numpy()[chosen].mean())
-    assert chances == pytest.approx(kinds[3][1])
+    assert kinds[3][1] == pytest.approx(chances)
 
 
-def test_long_texts_are_cut_where_the_card_ends():
+def test_long_texts_are_truncated():
     assert cut("a" * MAX_TEXT, MAX_TEXT) == "a" * MAX_TEXT
     assert cut("a" * (MAX_TEXT + 1), MAX_TEXT) == "a" * MAX_TEXT + "…"
     assert cut("漢" * MAX_TEXT, MAX_TEXT) == "漢" * (MAX_TEXT // 2) + "…"
@@ -245,7 +245,7 @@ def test_long_texts_are_cut_where_the_card_ends():
 
 def test_examples_go_from_easy_to_hard():
     """Window w of 21 has targets of w nats; one with too few targets is never chosen."""
-    names = [f"s{each:02d}" for each in range(22)]
+    names = [f"s{number:02d}" for number in range(22)]
     rows = [
         {"sequence_id": name, "position": place, "time_nll": float(window), "type_nll": None}
         for window, name in enumerate(names)
@@ -269,9 +269,9 @@ def test_examples_go_from_easy_to_hard():
 
 def test_the_page_warns_of_few_sequences(page: str):
     targets = made_up_targets(5)
-    found = estimate(targets, seconds_per_unit=60.0, resamples=20)
+    estimates = estimate(targets, seconds_per_unit=60.0, resamples=20)
     subject = Subject("few", {}, ("a", "b"), 60.0)
-    assert "5 held-out sequences are few" in as_report(
-        subject, targets, {"model": found}, [], [], {}
+    assert "5 held-out sequences are few" in render_report(
+        subject, targets, {"model": estimates}, [], [], {}
     )
     assert "sequences are few" not in page  # of 30

@@ -1,4 +1,4 @@
-"""What workers compute on."""
+"""The devices that workers compute on."""
 
 import pytest
 

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, RayTaskError, RuntimeEnvSetupError
-from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from ray.train import ControllerError, WorkerGroupError
 
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import NonFiniteLossError

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mmtpp.runtime.machines import Need
+from mmtpp.runtime.machines import ResourceDemand
 from mmtpp.sweep.search import (
     build_scheduler,
     build_searcher,
@@ -57,14 +57,14 @@ def test_searcher_and_scheduler_are_those_in_the_settings(sweep_of):
 
 
 def test_concurrent_trials_never_hold_resources_another_waits_for():
-    need = Need("workers", 2, {"CPU": 1.0}, {}, "")
+    need = ResourceDemand("workers", 2, {"CPU": 1.0}, {}, "")
     assert max_concurrent_trials(need, [{"CPU": 2.0}], at_most=0) == 1
     assert max_concurrent_trials(need, [{"CPU": 9.0}], at_most=0) == 4
     assert (
         max_concurrent_trials(need, [{"CPU": 3.5}, {"CPU": 3.5}, {"memory": 1e9}], at_most=0) == 3
     )
     assert max_concurrent_trials(need, [{"CPU": 9.0}], at_most=3) == 3
-    on_gpus = Need("workers", 2, {"CPU": 1.0, "GPU": 1.0}, {}, "")
+    on_gpus = ResourceDemand("workers", 2, {"CPU": 1.0, "GPU": 1.0}, {}, "")
     assert max_concurrent_trials(on_gpus, [{"CPU": 9.0, "GPU": 2.0}] * 100, at_most=0) == 100
 
 

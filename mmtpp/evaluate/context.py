@@ -1,0 +1,106 @@
+"""What the parts of one evaluation share: settings, model, events and the folder of the results."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mmtpp.config.schema import Evaluation, Generation, RunConfig
+from mmtpp.data.samples.actors import ActorPool
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.settings import assemble_settings
+from mmtpp.model.generation import WritingSettings
+from mmtpp.model.loaded import ModelSource
+from mmtpp.model.record import Answers
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.runtime.hardware import Hardware
+from mmtpp.storage.manifest import Manifest
+from mmtpp.storage.paths import join
+
+FIRST_TIME, LAST_TIME = -1e300, 1e300
+"""Bounds of a time range that contains all events; the defaults of ``window.time_from`` and
+``window.time_to``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationContext:
+    """One evaluation: which model is scored on which events, and where the results go.
+
+    Attributes:
+        settings: Section ``evaluation`` of the settings.
+        held_out: Assembly of the held-out split's windows, without questions.
+        training: Assembly of the training split; events before ``window.time_from`` are included,
+            because baselines may know them, as models do.
+        model: Where the model is loaded from.
+        answers: Tasks that the model was fine-tuned to answer; None for a model of stage 1.
+        manifest: Manifest of the store.
+        vocabulary: Vocabulary of the store and of the model.
+        writing: Settings of written texts.
+        actors: Number and resources of the actors that hold the model.
+        task_labels: Ray labels of the machines that fit the baselines.
+        store_uri: Path of the store.
+        run_uri: Folder of the results.
+    """
+
+    settings: Evaluation
+    held_out: AssembleSettings
+    training: AssembleSettings
+    model: ModelSource
+    answers: Answers | None
+    manifest: Manifest
+    vocabulary: Vocabulary
+    writing: WritingSettings
+    actors: ActorPool
+    task_labels: Mapping[str, str]
+    store_uri: str
+    run_uri: str
+
+    @classmethod
+    def from_config(
+        cls,
+        config: RunConfig,
+        *,
+        manifest: Manifest,
+        vocabulary: Vocabulary,
+        answers: Answers | None,
+        hardware: Hardware,
+        run_uri: str,
+    ) -> "EvaluationContext":
+        """Gather what an evaluation needs from the settings of the job."""
+        training = assemble_settings(config, manifest, split="train")
+        return cls(
+            settings=config.evaluation,
+            held_out=assemble_settings(config, manifest, split=config.evaluation.split),
+            training=replace(training, time_from=FIRST_TIME),
+            model=ModelSource(
+                config.model.path,
+                config.model.adapter,
+                manifest.vocabulary_hash,
+                hardware.precision,
+            ),
+            answers=answers,
+            manifest=manifest,
+            vocabulary=vocabulary,
+            writing=writing_settings(config.generation),
+            actors=ActorPool.from_config(config, hardware),
+            task_labels=config.store.machine_labels,
+            store_uri=config.store.uri,
+            run_uri=run_uri,
+        )
+
+    @property
+    def seed(self) -> int:
+        """Seed of the bootstrap and of all random draws."""
+        return self.held_out.seed
+
+    @property
+    def occurring_types(self) -> tuple[int, ...]:
+        """Codes of the types that occur in the store, in order."""
+        return tuple(code for code, count in enumerate(self.manifest.type_counts) if count)
+
+    def path(self, name: str) -> str:
+        """Path of a file or folder among the results."""
+        return join(self.run_uri, name)
+
+
+def writing_settings(generation: Generation) -> WritingSettings:
+    """Settings of written texts, from the section ``generation``."""
+    return WritingSettings(**generation.model_dump())

@@ -1,0 +1,113 @@
+"""The name of every metric of an evaluation, defined once.
+
+A metric has the same name in ``metrics.json``, in the result of the job and in MLflow. The page of
+this package explains each of them under its name.
+"""
+
+# likelihoods of held-out events, given the true events before them
+LOSS_PREFIX = "test"
+WINDOW_NLL = "test/nll_nats_per_event"
+CONTENT_NLL = "test/content_nll_nats_per_event"
+PERPLEXITY = "test/perplexity_per_token"
+EVENT_INTERVAL_NLL = "interval_nll_nats_per_event"
+EVENT_INTERVAL_NLL_ERROR = "interval_nll_standard_error"
+EVENT_TYPE_NLL = "type_nll_nats_per_event"
+EVENT_TYPE_ACCURACY = "type_accuracy"
+EVENT_TYPE_ACCURACY_ERROR = "type_accuracy_standard_error"
+EVENT_TYPE_ACCURACY_MOST_FREQUENT = "type_accuracy_most_frequent"
+EVENT_TYPE_ACCURACY_LAST = "type_accuracy_last"
+EVENT_TEXT_NLL = "text_nll_nats_per_event"
+EVENT_MEAN_INTERVAL = "mean_interval_s"
+
+# forecasts of the next event
+TIME_RMSE = "time/rmse_s"
+TIME_RMSE_OF_MEDIAN = "time/rmse_of_median_s"
+TIME_RMSE_OF_GREEDY = "time/rmse_of_greedy_s"
+TIME_MAE = "time/mae_s"
+TIME_MAE_OF_MEAN = "time/mae_of_mean_s"
+TIME_MAE_OF_GREEDY = "time/mae_of_greedy_s"
+TIME_CRPS = "time/crps_s"
+TIME_NLL = "time/nll_nats_per_event"
+TIME_CODE_NLL = "time/code_nll_nats_per_event"
+TIME_COVERAGE_50 = "time/coverage_50"
+TIME_COVERAGE_90 = "time/coverage_90"
+TIME_OFF_GRID = "time/probability_off_grid"
+TYPE_ACCURACY = "type/accuracy"
+TYPE_TOP3_ACCURACY = "type/top3_accuracy"
+TYPE_NLL = "type/nll_nats_per_event"
+TYPE_MACRO_F1 = "type/macro_f1"
+JOINT_TYPE_ACCURACY = "joint/type_accuracy"
+JOINT_TYPE_NLL = "joint/type_nll_nats_per_event"
+JOINT_NLL = "joint/nll_nats_per_event"
+TEXT_NLL = "text/nll_nats_per_event"
+TEXT_TOKEN_NLL = "text/nll_nats_per_token"
+TEXT_ROUGE_L = "text/rouge_l"
+TEXT_BLEU = "text/bleu"
+TEXT_CHRF = "text/chrf"
+FORECAST_METRICS = (
+    TIME_RMSE,
+    TIME_RMSE_OF_MEDIAN,
+    TIME_RMSE_OF_GREEDY,
+    TIME_MAE,
+    TIME_MAE_OF_MEAN,
+    TIME_MAE_OF_GREEDY,
+    TIME_CRPS,
+    TIME_NLL,
+    TIME_CODE_NLL,
+    TIME_COVERAGE_50,
+    TIME_COVERAGE_90,
+    TIME_OFF_GRID,
+    TYPE_ACCURACY,
+    TYPE_TOP3_ACCURACY,
+    TYPE_NLL,
+    JOINT_TYPE_ACCURACY,
+    JOINT_TYPE_NLL,
+    TEXT_NLL,
+    TEXT_TOKEN_NLL,
+    TEXT_ROUGE_L,
+    TEXT_BLEU,
+    TEXT_CHRF,
+    TYPE_MACRO_F1,
+    JOINT_NLL,
+)
+"""Metrics of forecasts, each also by position in the sequence (``at_position``)."""
+
+# drawn futures
+HORIZON_OTD = "horizon/otd_s"
+HORIZON_COUNT_ERROR = "horizon/count_error"
+HORIZON_TRUE_EVENTS = "horizon/true_events"
+HORIZON_T_MAP = "horizon/t_map"
+HORIZON_T_MAP_ALL_TYPES = "horizon/t_map_all_types"
+HORIZON_CUT_FUTURES = "horizon/cut_futures"
+
+# answers to questions in words; ``answer_metric`` completes the names
+ANSWER_NLL = "nll_nats_per_token"
+ANSWER_EXACT_MATCH = "exact_match"
+ANSWER_PARSED = "parsed"
+ANSWER_NUMBER_ACCURACY = "accuracy_of_numbers"
+ANSWER_ABSOLUTE_ERROR = "mean_absolute_error"
+ANSWER_SQUARED_ERROR = "mean_squared_error"
+ANSWER_ITEMS = "items"
+PUBLISHED_ACCURACY = "published_accuracy"
+PUBLISHED_RMSE = "published_rmse"
+PUBLISHED_ITEMS = "published_items"
+FINETUNED_ACCURACY = "finetuned_accuracy"
+FINETUNED_RMSE = "finetuned_rmse"
+FINETUNED_ITEMS = "finetuned_items"
+
+_AT = "/at_"
+
+
+def answer_metric(name: str, file: str | None = None) -> str:
+    """Full name of a metric of answers, over all questions or over those of one file."""
+    return f"qa/{name}" if file is None else f"qa/{file}/{name}"
+
+
+def at_position(name: str, bucket: str) -> str:
+    """Name of a forecast metric over the targets of one bucket of positions."""
+    return f"{name}{_AT}{bucket}"
+
+
+def is_at_position(name: str) -> bool:
+    """Whether a metric covers one bucket of positions only."""
+    return _AT in name

@@ -1,0 +1,52 @@
+"""Interruptions between the steps of a training: machines leave, or the job must stop."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+import torch
+
+from mmtpp.train.engine import sum_over_ranks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """The interruptions since the last poll, the same on all ranks.
+
+    Attributes:
+        machine_leaves: Whether a machine of any rank will be taken away; True once per machine.
+        stop_requested: Whether the job must end after a checkpoint.
+    """
+
+    machine_leaves: bool
+    stop_requested: bool
+
+
+class InterruptionPoll:
+    """Polled after every step.
+
+    Args:
+        stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``; None for a run that
+            cannot be stopped this way.
+    """
+
+    def __init__(self, stop_request: Any) -> None:
+        self._known_nodes: list[str] = []
+        self._stop = None if stop_request is None else stop_request.wait.remote()
+
+    def poll(self, device: torch.device) -> Interruption:
+        """Read the interruptions; all ranks must call this, and get the same at the same step."""
+        info = ray.train.get_preemption_info()
+        nodes = info.preempted_node_ids if info else []
+        is_new = any(node not in self._known_nodes for node in nodes)
+        self._known_nodes += nodes
+        if is_new:
+            logger.warning("machines will be taken away: %s; saving a checkpoint", nodes)
+        stops = self._stop is not None and bool(ray.wait([self._stop], timeout=0)[0])
+        flags = torch.tensor([float(is_new), float(stops)], device=device)
+        machine_leaves, stop_requested = sum_over_ranks(flags).tolist()
+        return Interruption(machine_leaves > 0, stop_requested > 0)

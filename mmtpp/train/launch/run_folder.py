@@ -1,0 +1,98 @@
+"""A run's folder: the settings it was started with, whether it may continue, and its result."""
+
+import json
+import logging
+from typing import Any
+
+from mmtpp.config.fingerprint import run_fingerprint, run_name
+from mmtpp.config.flat_settings import flat_settings
+from mmtpp.config.load import config_from_tree
+from mmtpp.config.schema import RunConfig
+from mmtpp.config.shapes import Shapes, settings_that_shape
+from mmtpp.core.errors import ConfigError
+from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
+from mmtpp.track.mlflow_tracker import RunIdentity
+
+logger = logging.getLogger(__name__)
+
+RESULT_FILE = "result.json"  # in the run's folder, written last
+
+
+def load_result(run_uri: str) -> dict[str, Any] | None:
+    """The result of a finished run; None for a run that has not finished."""
+    uri = join(run_uri, RESULT_FILE)
+    return json.loads(read_bytes(uri)) if exists(uri) else None
+
+
+def claim_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunIdentity:
+    """Write the settings into the run's folder, or compare them with those already there.
+
+    The number of updates may grow; the run then continues.
+
+    Args:
+        config: Configuration of the run.
+        job: ``pretrain`` or ``finetune``.
+        store_fingerprint: Fingerprint of the store that the run reads.
+
+    Raises:
+        ConfigError: The run was started with other settings; the message lists them.
+    """
+    name = run_name(config, job, store=store_fingerprint)
+    run_uri = join(config.run.storage_uri, name)
+    _write_settings(config, job, run_uri)
+    fingerprint = run_fingerprint(config, job=job, steps=False)
+    return RunIdentity(name, run_uri, f"{name}-{fingerprint[:16]}-{store_fingerprint[:16]}")
+
+
+def _write_settings(config: RunConfig, job: str, run_uri: str) -> None:
+    uri = join(run_uri, "config.json")
+    if exists(uri):
+        started = config_from_tree(json.loads(read_bytes(uri)))
+        before = run_fingerprint(started, job=job, steps=False)
+        if before != run_fingerprint(config, job=job, steps=False):
+            raise _changed_settings(started, config, run_uri)
+        raised = _raised_steps(started, config, run_uri)
+        if not raised:
+            return
+        logger.warning(
+            "%s continues: %s. From the next step on, the learning rate follows the schedule of "
+            "the longer run (warm-up and decay are fractions of all steps), so it may rise again, "
+            "and the result differs from that of a run of this length from the start",
+            run_uri,
+            raised,
+        )
+    write_bytes(uri, config.model_dump_json(indent=2).encode())
+
+
+def _changed_settings(started: RunConfig, config: RunConfig, run_uri: str) -> ConfigError:
+    before, now = flat_settings(started), flat_settings(config)
+    changed = [f"{key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]]
+    return ConfigError(
+        "this run was started with other settings:\n  " + "\n  ".join(changed),
+        where=run_uri,
+        setting="run.name: choose another, or leave it empty",
+    )
+
+
+def _raised_steps(started: RunConfig, config: RunConfig, run_uri: str) -> str:
+    """Settings of the number of updates that were raised; empty when none has changed.
+
+    Raises:
+        ConfigError: A setting of the number of updates was lowered.
+    """
+    before, now = (
+        settings_that_shape(started, Shapes.STEPS),
+        settings_that_shape(config, Shapes.STEPS),
+    )
+    changed = {
+        key: f"{key} = {before[key]} -> {now[key]}" for key in now if before[key] != now[key]
+    }
+    lowered = [text for key, text in changed.items() if not before[key] or now[key] < before[key]]
+    if lowered:
+        raise ConfigError(
+            f"a run cannot become shorter than it was started: {', '.join(lowered)}",
+            where=run_uri,
+            cause="its learning rates so far are those of the longer run",
+            setting="run.name: choose another, or leave it empty",
+        )
+    return ", ".join(changed.values())

@@ -1,0 +1,54 @@
+"""Writes the trained adapter or model: the result of a run, and the best model so far."""
+
+import tempfile
+from pathlib import Path
+
+from mmtpp.model.card import write_card
+from mmtpp.model.event_model import save_trained
+from mmtpp.model.record import write_template
+from mmtpp.storage.paths import copy_folder, join, list_files, remove_folder
+from mmtpp.train.task import Task, best_uri
+from mmtpp.train.worker import Worker
+
+
+def save_output(worker: Worker, uri: str, *, steps: int) -> None:
+    """Write the present adapter or model; all ranks must call this.
+
+    Args:
+        worker: This rank.
+        uri: Folder to write.
+        steps: Number of steps it was trained for.
+    """
+    parameters = worker.engine.whole_parameters()
+    if worker.rank:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_trained(
+            worker.engine.model,
+            worker.vocabulary,
+            Path(folder),
+            base=worker.config.model.path,
+            parameters=parameters,
+            companions=worker.companions,
+        )
+        write_template(worker.config, Path(folder), worker.task.answers)
+        write_card(worker.config, Path(folder), worker.task.answers, steps=steps)
+        copy_folder(folder, uri)
+
+
+def remove_other_bests(task: Task, *, kept: int) -> None:
+    """Delete models that were the best one earlier in the run.
+
+    Call this only at the end: an earlier checkpoint, from which the run could have resumed, still
+    names such a model.
+
+    Args:
+        task: The task of the run.
+        kept: Step of the best model.
+    """
+    folder, _, name = best_uri(task, kept).rpartition("/")
+    prefix = name.removesuffix(f"{kept:06d}")
+    names = {info.path.rpartition("/")[0].rpartition("/")[2] for info in list_files(folder, "")}
+    for other in sorted(names):
+        if other.startswith(prefix) and other != name:
+            remove_folder(join(folder, other))
