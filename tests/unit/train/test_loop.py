@@ -72,7 +72,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, float]]
         constant_metrics={"model/trained_parameters": 1.0},
         task=TASK,
         tracker=SimpleNamespace(
-            metrics=lambda step, metrics: calls.append((step, dict(metrics))),
+            log_metrics=lambda step, metrics: calls.append((step, dict(metrics))),
             close=lambda _: None,
         ),
         interruptions=SimpleNamespace(
