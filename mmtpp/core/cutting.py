@@ -5,7 +5,12 @@ from numpy.typing import NDArray
 
 from mmtpp.core.branches import branch_costs
 from mmtpp.core.events import Events
-from mmtpp.core.supervision import AllTokens, EveryEvent, FutureOrigins, Supervision
+from mmtpp.core.supervision import (
+    AllTokens,
+    FollowingEvent,
+    FutureOrigins,
+    Supervision,
+)
 from mmtpp.core.template import Template
 from mmtpp.core.window import Window, check_events, cut_windows, future_origins, last_window
 
@@ -34,32 +39,46 @@ def cut_sequence(
     Raises:
         EventTooLongError: An event does not fit.
     """
-    if isinstance(supervision, AllTokens):
-        costs = None
-    elif not supervision.event_tasks:
-        return []
-    else:
+    costs = None
+    if not isinstance(supervision, AllTokens):
+        if not supervision.event_tasks:
+            return []
         # a forecast sees as much history as training does: the first bytes come on top
         costs = branch_costs(template, events, tasks=supervision.event_tasks)
-    if costs is None or isinstance(supervision, EveryEvent):
-        return cut_windows(
-            events,
-            template,
-            max_tokens=max_tokens,
-            overlap_fraction=overlap_fraction,
-            branch_costs=costs,
-            first_target=first_target,
-        )
+        if isinstance(supervision, FollowingEvent | FutureOrigins):
+            return _last_windows(
+                events, times, supervision, template, costs, first_target, max_tokens
+            )
+    return cut_windows(
+        events,
+        template,
+        max_tokens=max_tokens,
+        overlap_fraction=overlap_fraction,
+        branch_costs=costs,
+        first_target=first_target,
+    )
+
+
+def _last_windows(
+    events: Events,
+    times: NDArray[np.float64],
+    questions: FollowingEvent | FutureOrigins,
+    template: Template,
+    costs: NDArray[np.int64],
+    first_target: int,
+    max_tokens: int,
+) -> list[Window]:
+    """The longest window that ends at the last event, or at each origin of the futures."""
     if len(events) == 0:
         return []
     check_events(events, template, max_tokens=max_tokens)
     ends = [len(events)]
-    if isinstance(supervision, FutureOrigins):
+    if isinstance(questions, FutureOrigins):
         # the first event has no interval: futures follow the second event at the earliest
         ends = future_origins(
             times,
-            supervision.num_origins,
-            horizon=supervision.horizon,
+            questions.num_origins,
+            horizon=questions.horizon,
             first=max(2, first_target),
         )
     return [

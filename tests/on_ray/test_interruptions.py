@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from mmtpp.core.errors import ClusterError
-from mmtpp.data.encode.encode import _Run
+from mmtpp.data.encode.encode_pipeline import EncodePipeline
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
@@ -125,7 +125,7 @@ def test_a_job_that_ended_between_two_steps_resumes_there(store, monkeypatch, st
     target = f"s3://mmtpp/t/faults/stop-{stop_at}"
     tasks: list[tuple[str, list]] = []
     stop_after = {stop_at: 1}
-    original = _Run._map
+    original = EncodePipeline.run_step
 
     def recorded(self, actor, items, arguments):
         tasks.append((actor.__name__, items))
@@ -134,7 +134,7 @@ def test_a_job_that_ended_between_two_steps_resumes_there(store, monkeypatch, st
                 raise KeyboardInterrupt
             yield row
 
-    monkeypatch.setattr(_Run, "_map", recorded)
+    monkeypatch.setattr(EncodePipeline, "run_step", recorded)
     config = make_config(**{"store.uri": target, "source.max_workers": 1})
     with pytest.raises(KeyboardInterrupt):
         prepare(config)

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.unit.data.test_table_sources import EVENTS, FORMS, LINE
+from tests.unit.data.test_columns import FORMS
+from tests.unit.data.test_danmaku_prompts import LINE
+from tests.unit.data.test_easytpp import EVENTS
 
 import mmtpp
 from mmtpp.core.errors import DataError, StorageError
