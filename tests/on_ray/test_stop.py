@@ -47,7 +47,7 @@ def test_a_stopped_job_saves_a_checkpoint_and_resumes_from_it(base, stack):
     _ray_job("stop", submission)
     assert "was stopped" in _ray_job("status", submission)
     log = _ray_job("logs", submission)
-    assert "asked to stop: saving a checkpoint" in log
+    assert "SIGTERM received: saving a checkpoint" in log
     (error,) = [line for line in log.splitlines() if line.startswith("error: stopped after step")]
     stopped_at = int(error.split()[4])
     assert 20 <= stopped_at < STEPS
