@@ -19,6 +19,7 @@ from mmtpp.data.settings import (
 from mmtpp.data.sources import flights, taxi
 from mmtpp.data.sources.type_codes import OTHER
 from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest
@@ -30,55 +31,26 @@ logger = logging.getLogger(__name__)
 def prepare(config: RunConfig) -> dict[str, object]:
     """Turn raw files into an event store.
 
+    Args:
+        config: The whole configuration.
+
     Returns:
         The job's report: counts, the store's URI and its fingerprint.
 
     Raises:
-        ConfigError: the source fixes its types and others are given.
-        DataError, StorageError, ModelError: see ``encode``.
+        ConfigError: The settings of source, split and store do not fit each other.
+        DataError, StorageError, ModelError: As ``encode`` raises them.
     """
     source = config.source
-    for uri in (source.uri, config.store.uri):
-        check_bucket(uri)
-    if f"{config.store.uri}/".startswith(f"{source.uri.rstrip('/')}/"):
-        raise ConfigError(
-            f"store.uri = {config.store.uri}: it lies in source.uri = {source.uri}, so the store "
-            "would be read as events; choose a folder beside it"
-        )
-    reader = source_reader(source)
-    names, finds_types = type_names_of(source, reader)
-    validation_from, test_from = _instants(
-        config, reader.seconds_per_unit or source.seconds_per_unit
-    )
-    built = _build(source)
-    folder, file = split_file(source.uri)
-    vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
+    _check_locations(config)
+    settings, vocabulary = _encode_settings(config)
+    publish_report = _publish(source)
     start_ray()
     wait_for_machines(
         data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
     )
     report = encode(
-        EncodeSettings(
-            source_kind=source.kind,
-            source_uri=folder,
-            source_file=file,
-            type_names=names,
-            finds_types=finds_types,
-            folds_rare=source.rare_types == OTHER and bool(names or finds_types),
-            columns=columns_of(source) if source.kind == "columns" else None,
-            csv=csv_of(source),
-            seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
-            image_px=config.template.image_px,
-            max_image_pixels=source.max_image_pixels,
-            max_image_bytes=source.max_image_mib * 2**20,
-            malformed_file=source.malformed_file,
-            validation_fraction=config.split.validation_fraction,
-            test_fraction=config.split.test_fraction,
-            tokenizer_size=0 if vocabulary else config.model.tokenizer_size,
-            split_by=config.split.by,
-            validation_from=validation_from,
-            test_from=test_from,
-        ),
+        settings,
         config.store.uri,
         vocabulary=vocabulary,
         max_rejected_fraction=source.max_rejected_fraction,
@@ -87,25 +59,9 @@ def prepare(config: RunConfig) -> dict[str, object]:
         machine_labels=config.store.machine_labels,
     )
     manifest = report.manifest
-    if manifest.left_out_by_kind:
-        logger.warning(
-            "%s: records that are no events of source.kind = %s are left out: %s",
-            source.uri,
-            source.kind,
-            manifest.left_out_by_kind,
-        )
-    _warn_of_parts(config, manifest)
-    if not manifest.tick_s and manifest.events_simultaneous:
-        logger.warning(
-            "the times of %s have no tick: they are continuous, or too few to show one; so %d "
-            "simultaneous events have a probability and no density, and time/nll_nats_per_event "
-            "is that of the other events",
-            source.uri,
-            manifest.events_simultaneous,
-        )
-    too_long = _warn_of_long_events(config, manifest)
+    _warn_of_records(config, manifest)
     return {
-        **built,
+        **publish_report,
         **manifest.counts(),
         "events_reordered": manifest.events_reordered,
         "events_disagreeing": manifest.events_disagreeing,
@@ -116,7 +72,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "sequences": manifest.sequences,
         "sequences_by_split": manifest.sequences_by_split,
         "events_by_split": manifest.events_by_split,
-        "events_too_long": too_long,
+        "events_too_long": _warn_of_long_events(config, manifest),
         "tick_s": manifest.tick_s,
         "frames": manifest.frames,
         "store_uri": config.store.uri,
@@ -125,31 +81,99 @@ def prepare(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
-    """Warn of events that do not fit ``window.max_tokens``; the number of them.
+def _check_locations(config: RunConfig) -> None:
+    """Check that source and store can be reached, and that the store is not part of the source."""
+    source_uri, store_uri = config.source.uri, config.store.uri
+    for uri in (source_uri, store_uri):
+        check_bucket(uri)
+    if f"{store_uri}/".startswith(f"{source_uri.rstrip('/')}/"):
+        raise ConfigError(
+            f"store.uri = {store_uri} is inside source.uri = {source_uri}, so the store would be "
+            "read as events; choose a folder outside of it"
+        )
 
-    The store keeps them whole: what later jobs do is decided by their own settings.
+
+def _encode_settings(config: RunConfig) -> tuple[EncodeSettings, Vocabulary | None]:
+    """The settings of the store, and the vocabulary of the model; None trains a tokenizer."""
+    source = config.source
+    reader = source_reader(source)
+    names, finds_types = type_names_of(source, reader)
+    seconds_per_unit = reader.seconds_per_unit or source.seconds_per_unit
+    validation_from, test_from = _instants(config, seconds_per_unit)
+    folder, file = split_file(source.uri)
+    vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
+    settings = EncodeSettings(
+        source_kind=source.kind,
+        source_uri=folder,
+        source_file=file,
+        type_names=names,
+        finds_types=finds_types,
+        folds_rare=source.rare_types == OTHER and bool(names or finds_types),
+        columns=columns_of(source) if source.kind == "columns" else None,
+        csv=csv_of(source),
+        seconds_per_unit=seconds_per_unit,
+        image_px=config.template.image_px,
+        max_image_pixels=source.max_image_pixels,
+        max_image_bytes=source.max_image_mib * 2**20,
+        malformed_file=source.malformed_file,
+        validation_fraction=config.split.validation_fraction,
+        test_fraction=config.split.test_fraction,
+        tokenizer_size=0 if vocabulary else config.model.tokenizer_size,
+        split_by=config.split.by,
+        validation_from=validation_from,
+        test_from=test_from,
+    )
+    return settings, vocabulary
+
+
+def _warn_of_records(config: RunConfig, manifest: Manifest) -> None:
+    """Warn of records that are no events, of empty splits and of times without a tick."""
+    source = config.source
+    if manifest.left_out_by_kind:
+        logger.warning(
+            "%s: records that are no events of source.kind = %s are left out: %s",
+            source.uri,
+            source.kind,
+            manifest.left_out_by_kind,
+        )
+    _warn_of_empty_splits(config, manifest)
+    if not manifest.tick_s and manifest.events_simultaneous:
+        logger.warning(
+            "the times of %s have no tick: they are continuous, or too few to show one; so %d "
+            "simultaneous events have a probability and no density, and time/nll_nats_per_event "
+            "is that of the other events",
+            source.uri,
+            manifest.events_simultaneous,
+        )
+
+
+def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
+    """Warn of events that do not fit ``window.max_tokens``; returns their number.
+
+    The store keeps their texts whole: later jobs shorten them by their own settings.
     """
     settings = assemble_settings(config, manifest, split="all")
-    found = find_long_events(settings, store_vocabulary(config.store.uri, manifest).token_ids())
-    if found.count:
+    long_events = find_long_events(
+        settings, store_vocabulary(config.store.uri, manifest).token_ids()
+    )
+    if long_events.count:
         logger.warning(
             "events that do not fit window.max_tokens = %d: %s (%s); the store keeps them whole, "
-            "later jobs hold their texts in part unless window.long_events = stop; raise "
+            "later jobs shorten their texts unless window.long_events = stop; raise "
             "window.max_tokens, or set template.max_text_tokens, now %d",
             settings.max_tokens,
-            f"{found.count:,}",
-            "; ".join(found.examples),
+            f"{long_events.count:,}",
+            "; ".join(long_events.examples),
             settings.max_text_tokens,
         )
-    return found.count
+    return long_events.count
 
 
 def _instants(config: RunConfig, seconds_per_unit: float) -> tuple[float | None, float | None]:
-    """The instants of ``split``, in the source's unit.
+    """The instants of ``split`` in the source's unit.
 
     Raises:
-        ConfigError: the settings of the split do not fit each other or the source.
+        ConfigError: The settings of the split do not fit each other or the source.
     """
     split, source = config.split, config.source
     if source.columns.split and split.by != "given":
@@ -174,8 +198,8 @@ def _instants(config: RunConfig, seconds_per_unit: float) -> tuple[float | None,
     return validation, test
 
 
-def _warn_of_parts(config: RunConfig, manifest: Manifest) -> None:
-    """Warn of parts that no event is in."""
+def _warn_of_empty_splits(config: RunConfig, manifest: Manifest) -> None:
+    """Warn of splits without an event."""
     for split in ("validation", "test"):
         if not manifest.events_by_split[split] and (advice := _advice(config.split, split)):
             logger.warning(
@@ -190,7 +214,7 @@ def _warn_of_parts(config: RunConfig, manifest: Manifest) -> None:
 
 
 def _advice(split: Split, part: str) -> str:
-    """Why a part is empty and what to set; nothing where it is empty by the settings."""
+    """Why a split is empty and what to set; empty where the settings ask for no such split."""
     if split.by == "given":
         return f"no file is given for {part}, by split.by = given"
     if part == "train":
@@ -214,8 +238,12 @@ def _advice(split: Split, part: str) -> str:
     )
 
 
-def _build(source: Source) -> dict[str, object]:
-    """Write the raw files of a source that is built from something else; for the report."""
+def _publish(source: Source) -> dict[str, object]:
+    """Write the raw files of a source that is built from other data.
+
+    Returns:
+        Counts for the report of the job.
+    """
     if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights_sequence):
         logger.info("published the demo's raw events and images to %s", source.uri)
     if source.kind == "taxi":

@@ -12,9 +12,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.unit.data.test_columns import FORMS
-from tests.unit.data.test_danmaku_prompts import LINE
-from tests.unit.data.test_easytpp import EVENTS
 
 import mmtpp
 from mmtpp.core.errors import DataError, StorageError
@@ -28,6 +25,9 @@ from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.settings import SOURCE, STORE, make_config
 from tests.tables import write_rows
+from tests.unit.data.test_columns import FORMS
+from tests.unit.data.test_danmaku_prompts import LINE
+from tests.unit.data.test_easytpp import EVENTS
 
 
 def test_prepare_accounts_for_every_event(store):
