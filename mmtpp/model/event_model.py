@@ -1,10 +1,10 @@
-"""The model that training and evaluation share: a packed row in, a likelihood per label out.
+"""The model of training and evaluation: reads a packed row, returns a likelihood per label.
 
 Axes: T tokens, N labels, V vocabulary, D width, F frames, K types.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,11 +25,11 @@ from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 class EventModel(nn.Module):
     """Qwen2.5-VL, with or without LoRA, applied to packed rows.
 
-    Each distinct frame passes the vision tower once, and the head sees only the positions that
+    The vision tower processes each distinct frame once. The head processes only the positions that
     predict a label.
 
     Args:
-        backbone: the model itself, or PEFT around it.
+        backbone: The Hugging Face model, or a PEFT model around it.
     """
 
     def __init__(self, backbone: Qwen2_5_VLForConditionalGeneration | PeftModel) -> None:
@@ -48,7 +48,7 @@ class EventModel(nn.Module):
         return self.backbone
 
     def saved_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """What ``save_trained`` writes: an adapter's trained parameters, else all of them."""
+        """Parameters that ``save_trained`` writes: those of the adapter, or all without LoRA."""
         for name, parameter in self.backbone.named_parameters():
             if parameter.requires_grad or not isinstance(self.backbone, PeftModel):
                 yield name, parameter
@@ -58,36 +58,36 @@ class EventModel(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Score every label of a row.
 
-        A plain tuple, because ZeRO-3 looks for tensors in what a module returns.
+        The result is a plain tuple, because ZeRO-3 searches the output of a module for tensors.
 
         Args:
-            batch: one packed row.
-            type_ids: (K,) ids of the byte tokens of the valid types, to predict among them.
+            batch: One packed row.
+            type_ids: (K,) ids of the byte tokens of the valid types; None predicts no types.
 
         Returns:
             nll_N: (N,) float32, nats of each label.
-            best_type_N: (N,) int64, at each label the index into ``type_ids`` of the most likely
-                type, meaningful where the label is a type; None without ``type_ids``.
+            best_type_N: (N,) int64, index into ``type_ids`` of the most likely type at each label,
+                meaningful where the label is a type; None without ``type_ids``.
         """
         targets_N = batch.input_ids[0, batch.labels]
         return self.head(self.hidden(batch)[batch.predictors], targets_N, type_ids, batch.spread)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
-        """(T, D) what the language model makes of every token of a row."""
+        """(T, D) hidden states of a row, the output of the language model's last layer."""
         return self.base.model.language_model(
             inputs_embeds=self.embed(batch),
             position_ids=batch.position_ids,
-            attention_mask={"full_attention": None},  # none is made
+            attention_mask={"full_attention": None},  # transformers builds no mask
             segments=batch.segments,
-            use_cache=False,  # the cache ignores packing, silently
+            use_cache=False,  # with a cache, packing would be silently ignored
         ).last_hidden_state[0]
 
     @torch.inference_mode()
     def attention_of_last(self, batch: Batch) -> torch.Tensor:
-        """(layers, T) float32 how much the last token of a row attends to each, the mean of heads.
+        """(layers, T) float32 attention weights of a row's last token, the mean of the heads.
 
         Args:
-            batch: of one segment without branches.
+            batch: Row of one segment without branches.
         """
         if len(batch.segments.lengths) != 1 or any(batch.segments.blocks):
             raise ValueError("only a single segment without branches has a last token")
@@ -96,7 +96,7 @@ class EventModel(nn.Module):
         return torch.stack(weights)
 
     def embed(self, batch: Batch) -> torch.Tensor:
-        """(1, T, D) embeddings of a row's tokens, those of images from the vision tower."""
+        """(1, T, D) embeddings of a row's tokens; the vision tower gives those of image pads."""
         model = self.base
         embeds_1TD = self.embedding(batch.input_ids)
         if batch.pixel_values is None:
@@ -110,72 +110,99 @@ class EventModel(nn.Module):
         embeds_1TD = embeds_1TD.masked_scatter(
             batch.image_mask[..., None].expand_as(embeds_1TD), shown.to(embeds_1TD.dtype)
         )
-        # keeps the tower in the graph of a row without images, at no effect
+        # keeps the tower in the graph of a row without images; the values do not change
         return embeds_1TD + 0.0 * cells.sum()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventModelSettings:
+    """Settings of a model that is trained.
+
+    Attributes:
+        lora_rank: Rank of LoRA, see ``attach_lora``; 0 trains all parameters.
+        lora_alpha: Scale of LoRA, see ``attach_lora``.
+        lora_dropout: Dropout of LoRA, see ``attach_lora``.
+        freeze_vision: Whether the vision tower is frozen when all parameters are trained; with LoRA
+            the vision tower is always frozen.
+        activation_checkpointing: Whether the backward pass computes activations again, to save
+            memory.
+        seed: Seed of the random initialisation, LoRA's included.
+        dtype: Type of the weights.
+        tiny_width: Width of a random ``tiny``.
+        tiny_layers: Number of layers of a random ``tiny``.
+    """
+
+    lora_rank: int
+    lora_alpha: int
+    lora_dropout: float
+    freeze_vision: bool
+    activation_checkpointing: bool
+    seed: int
+    dtype: torch.dtype
+    tiny_width: int = TINY_WIDTH
+    tiny_layers: int = TINY_LAYERS
+
+
 def build_event_model(
+    settings: EventModelSettings,
+    vocabulary: Vocabulary,
     *,
     path: Path | None,
     adapter: Path | None = None,
-    vocabulary: Vocabulary,
-    lora_rank: int,
-    lora_alpha: int,
-    lora_dropout: float,
-    freeze_vision: bool,
-    activation_checkpointing: bool,
-    seed: int,
-    dtype: torch.dtype,
     sharding: Sharding | None = None,
-    tiny_width: int = TINY_WIDTH,
-    tiny_layers: int = TINY_LAYERS,
 ) -> EventModel:
-    """Load or initialise the backbone and prepare what is trained.
+    """Load or initialise the backbone and make the trained parameters trainable.
 
     Args:
-        path: local folder of the base model; None builds a random ``tiny``.
-        adapter: local folder of a LoRA adapter to go on from.
-        vocabulary: of the event store; the model's must be the same.
-        lora_rank: 0 for all parameters.
-        lora_alpha: see ``attach_lora``.
-        lora_dropout: see ``attach_lora``.
-        freeze_vision: leave the vision tower as it is where all parameters are trained; LoRA always
-            does.
-        activation_checkpointing: recompute activations in the backward pass to save memory.
-        seed: of the random initialisation, LoRA's included.
-        dtype: of the weights.
-        sharding: of the parameters of a loaded model; whole when None.
-        tiny_width: of a random ``tiny``.
-        tiny_layers: of a random ``tiny``.
+        settings: Settings of the model.
+        vocabulary: Vocabulary of the event store; the base model must have the same.
+        path: Local folder of the base model; None builds a random ``tiny``.
+        adapter: Local folder of a LoRA adapter to train further; None starts a new adapter.
+        sharding: Sharding of a loaded model's parameters; None loads the whole model.
 
     Raises:
-        ModelError: the base model cannot be used or has another vocabulary.
+        ModelError: The base model cannot be used or has another vocabulary.
     """
     sharding = sharding or Unsharded()
-    if path is None:
-        backbone = build_tiny(
-            vocabulary, seed=seed, dtype=dtype, width=tiny_width, layers=tiny_layers
-        )
-    else:
-        with sharding.loading():
-            backbone, own = load_base(path, dtype=dtype)
-        check_same_vocabulary(own.hash, vocabulary.hash, where=str(path))
-    if activation_checkpointing:
+    backbone = _build_backbone(settings, vocabulary, path, sharding)
+    if settings.activation_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
     backbone.train()  # from_pretrained leaves it in evaluation mode
-    if lora_rank == 0:
-        backbone.model.visual.requires_grad_(not freeze_vision)
+    if settings.lora_rank == 0:
+        backbone.model.visual.requires_grad_(not settings.freeze_vision)
         return EventModel(backbone)
-    # PEFT starts the added tokens' rows from those of the base
+    # PEFT copies the added tokens' rows from the base
     rows = [backbone.get_input_embeddings().weight, backbone.lm_head.weight]
     with sharding.gathered(rows), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(settings.seed)
         adapted = attach_lora(
-            backbone, vocabulary.added_ids, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout
+            backbone,
+            vocabulary.added_ids,
+            rank=settings.lora_rank,
+            alpha=settings.lora_alpha,
+            dropout=settings.lora_dropout,
         )
     if adapter is not None:
         resume_adapter(adapted, vocabulary, adapter)
     return EventModel(adapted).train()
+
+
+def _build_backbone(
+    settings: EventModelSettings, vocabulary: Vocabulary, path: Path | None, sharding: Sharding
+) -> Qwen2_5_VLForConditionalGeneration:
+    """Load the base model, or build a random ``tiny``."""
+    if path is None:
+        return build_tiny(
+            vocabulary,
+            seed=settings.seed,
+            dtype=settings.dtype,
+            width=settings.tiny_width,
+            layers=settings.tiny_layers,
+        )
+    with sharding.loading():
+        backbone, base_vocabulary = load_base(path, dtype=settings.dtype)
+    check_same_vocabulary(base_vocabulary.hash, vocabulary.hash, where=str(path))
+    return backbone
 
 
 def load_event_model(
@@ -184,12 +211,12 @@ def load_event_model(
     """Load a trained model for inference.
 
     Args:
-        path: local folder of the base model.
-        adapter: local folder of a LoRA adapter, or None.
-        dtype: of the weights.
+        path: Local folder of the base model.
+        adapter: Local folder of a LoRA adapter, or None.
+        dtype: Type of the weights.
 
     Raises:
-        ModelError: one of them cannot be used, or they do not belong together.
+        ModelError: The model or the adapter cannot be used, or they do not belong together.
     """
     backbone, vocabulary = load_base(path, dtype=dtype)
     model = load_adapter(backbone, vocabulary, adapter) if adapter else backbone
@@ -208,13 +235,14 @@ def save_trained(
     """Write the trained model: a PEFT adapter folder, or a whole Hugging Face folder.
 
     Args:
-        model: after training.
-        vocabulary: of the model.
-        folder: existing and local.
+        model: The trained model.
+        vocabulary: Vocabulary of the model.
+        folder: Existing local folder.
         base: URI of the base model.
-        parameters: whole, by their names in the backbone, where those of ``model`` are shards.
+        parameters: Whole parameters by their names in the backbone, when ``model`` holds shards;
+            None when ``model`` is whole.
         companions: Small files of the base, see ``read_companions``; not written with an adapter,
-            which is loaded on its base.
+            because an adapter is loaded on its base.
     """
     if isinstance(model.backbone, PeftModel):
         save_adapter(model.backbone, vocabulary, folder, base=base, parameters=parameters)

@@ -23,7 +23,7 @@ from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
 from mmtpp.model.companions import read_companions
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
-from mmtpp.model.event_model import EventModel, build_event_model
+from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
 from mmtpp.model.flops import FlopCounter, peak_flops
 from mmtpp.model.folder import local_folder
 from mmtpp.model.lora import trainable_parameters
@@ -289,19 +289,21 @@ def _build_model(
         ray.train.collective.barrier()
         is_sharded = zero_stage(deepspeed_config) == 3
         return build_event_model(
+            EventModelSettings(
+                lora_rank=config.lora.rank,
+                lora_alpha=config.lora.alpha,
+                lora_dropout=config.lora.dropout,
+                freeze_vision=not config.trains_vision,
+                activation_checkpointing=config.training.activation_checkpointing,
+                seed=config.training.seed,
+                dtype=group.dtype,
+                tiny_width=config.model.tiny_width,
+                tiny_layers=config.model.tiny_layers,
+            ),
+            vocabulary,
             path=folder,
             adapter=adapter,
-            vocabulary=vocabulary,
-            lora_rank=config.lora.rank,
-            lora_alpha=config.lora.alpha,
-            lora_dropout=config.lora.dropout,
-            freeze_vision=not config.trains_vision,
-            activation_checkpointing=config.training.activation_checkpointing,
-            seed=config.training.seed,
-            dtype=group.dtype,
             sharding=Zero3Sharding(deepspeed_config) if is_sharded else None,
-            tiny_width=config.model.tiny_width,
-            tiny_layers=config.model.tiny_layers,
         ).to(group.device)
 
 

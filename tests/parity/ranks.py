@@ -14,7 +14,7 @@ import torch
 from mmtpp.compat.deepspeed_hooks import is_sharded_by_zero3, zero3_shard
 from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
-from mmtpp.model.event_model import EventModel
+from mmtpp.model.event_model import EventModel, EventModelSettings
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.qwen_vl import build_tiny
 from tests.parity.tiny import batcher, random_row, tiny_vocabulary
@@ -226,15 +226,17 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     held = 0
     if job.base:
         model = build_event_model(
+            EventModelSettings(
+                lora_rank=LORA_RANK * job.lora,
+                lora_alpha=16,
+                lora_dropout=0.0,
+                freeze_vision=not job.images,
+                activation_checkpointing=False,
+                seed=0,
+                dtype=dtype,
+            ),
+            VOCABULARY,
             path=Path(job.base),
-            vocabulary=VOCABULARY,
-            lora_rank=LORA_RANK * job.lora,
-            lora_alpha=16,
-            lora_dropout=0.0,
-            freeze_vision=not job.images,
-            activation_checkpointing=False,
-            seed=0,
-            dtype=dtype,
             sharding=Zero3Sharding(deepspeed_config) if zero_stage(deepspeed_config) == 3 else None,
         )
         held = sum(parameter.numel() for parameter in model.parameters())

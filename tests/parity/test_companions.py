@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, GenerationConfig
 
 from mmtpp.model.companions import read_companions
-from mmtpp.model.event_model import EventModel, build_event_model, save_trained
+from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model, save_trained
 from mmtpp.model.lora import attach_lora, save_adapter
 from mmtpp.model.merge import merge_adapter
 from mmtpp.model.processor import MEAN, STD, pixel_values
@@ -100,15 +100,17 @@ def _merged(base: Path) -> Path:
 
 def _model_on(base: Path) -> EventModel:
     return build_event_model(
+        EventModelSettings(
+            lora_rank=0,
+            lora_alpha=4,
+            lora_dropout=0.0,
+            freeze_vision=False,
+            activation_checkpointing=False,
+            seed=0,
+            dtype=torch.float32,
+        ),
+        VOCABULARY,
         path=base,
-        vocabulary=VOCABULARY,
-        lora_rank=0,
-        lora_alpha=4,
-        lora_dropout=0.0,
-        freeze_vision=False,
-        activation_checkpointing=False,
-        seed=0,
-        dtype=torch.float32,
     )
 
 

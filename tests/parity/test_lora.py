@@ -9,7 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model.adapter import check_adapter
-from mmtpp.model.event_model import EventModel, build_event_model, load_event_model, save_trained
+from mmtpp.model.event_model import (
+    EventModel,
+    EventModelSettings,
+    build_event_model,
+    load_event_model,
+    save_trained,
+)
 from mmtpp.model.lora import (
     attach_lora,
     load_adapter,
@@ -97,15 +103,17 @@ def test_a_loaded_base_trains_with_dropout_and_checkpointing(tmp_path, rank: int
     """from_pretrained leaves a model in evaluation mode, where neither would happen."""
     save_base(tiny_backbone(VOCABULARY), VOCABULARY, tmp_path)
     model = build_event_model(
+        EventModelSettings(
+            lora_rank=rank,
+            lora_alpha=8,
+            lora_dropout=0.5,
+            freeze_vision=False,
+            activation_checkpointing=True,
+            seed=0,
+            dtype=torch.float32,
+        ),
+        VOCABULARY,
         path=tmp_path,
-        vocabulary=VOCABULARY,
-        lora_rank=rank,
-        lora_alpha=8,
-        lora_dropout=0.5,
-        freeze_vision=False,
-        activation_checkpointing=True,
-        seed=0,
-        dtype=torch.float32,
     )
     layers = model.base.model.language_model.layers
     assert all(layer.training and layer.gradient_checkpointing for layer in layers)
@@ -142,16 +150,18 @@ def test_a_folder_without_model_is_refused(tmp_path):
 
 def _resumed(tmp_path, *, rank: int) -> EventModel:
     return build_event_model(
+        EventModelSettings(
+            lora_rank=rank,
+            lora_alpha=16,
+            lora_dropout=0.0,
+            freeze_vision=False,
+            activation_checkpointing=False,
+            seed=7,
+            dtype=torch.float32,
+        ),
+        VOCABULARY,
         path=tmp_path / "base",
         adapter=tmp_path / "adapter",
-        vocabulary=VOCABULARY,
-        lora_rank=rank,
-        lora_alpha=16,
-        lora_dropout=0.0,
-        freeze_vision=False,
-        activation_checkpointing=False,
-        seed=7,
-        dtype=torch.float32,
     )
 
 

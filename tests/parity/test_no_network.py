@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.event_model import EventModel, build_event_model, load_event_model, save_trained
+from mmtpp.model.event_model import (
+    EventModel,
+    EventModelSettings,
+    build_event_model,
+    load_event_model,
+    save_trained,
+)
 from mmtpp.model.merge import merge_adapter
 from mmtpp.model.qwen_vl import save_base
 from tests.parity.tiny import tiny_backbone, tiny_vocabulary
@@ -43,16 +49,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def _adapter_on(base: Path, adapter: Path | None = None) -> EventModel:
     return build_event_model(
+        EventModelSettings(
+            lora_rank=4,
+            lora_alpha=16,
+            lora_dropout=0.0,
+            freeze_vision=False,
+            activation_checkpointing=False,
+            seed=0,
+            dtype=torch.float32,
+        ),
+        VOCABULARY,
         path=base,
         adapter=adapter,
-        vocabulary=VOCABULARY,
-        lora_rank=4,
-        lora_alpha=16,
-        lora_dropout=0.0,
-        freeze_vision=False,
-        activation_checkpointing=False,
-        seed=0,
-        dtype=torch.float32,
     )
 
 
