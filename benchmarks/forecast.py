@@ -36,7 +36,7 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
-from mmtpp.model.next_event_scores import Forecaster
+from mmtpp.model.next_event_scores import RowForecaster
 from mmtpp.model.qwen_vl import build_tiny
 
 RESULT = Path(__file__).with_suffix(".md")
@@ -78,7 +78,7 @@ class Scorer:
     """
 
     model: EventModel
-    forecaster: Forecaster
+    forecaster: RowForecaster
     batcher: Batcher
     template: Template
     type_ids: torch.Tensor
@@ -158,7 +158,7 @@ def main() -> int:
     type_ids = vocabulary.type_ids(codes)
     scorer = Scorer(
         model,
-        Forecaster(model, vocabulary.token_ids(), type_ids, grid),
+        RowForecaster(model, vocabulary.token_ids(), type_ids, grid),
         batcher_of(config, vocabulary),
         template,
         torch.tensor(type_ids),

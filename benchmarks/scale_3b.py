@@ -29,7 +29,7 @@ from benchmarks.watch import WorkerWatch
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
-from mmtpp.model.full_size import full_size_config, on_meta
+from mmtpp.model.full_size import build_without_weights, full_size_config
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.planner.memory import Option, Workload, count_sizes, estimate_memory
 from mmtpp.storage.paths import write_bytes
@@ -55,7 +55,7 @@ def write_random_model(folder: Path) -> None:
         places.update(dict.fromkeys(shard, name))
         shard.clear()
 
-    for name, tensor in on_meta(PRESET).state_dict().items():
+    for name, tensor in build_without_weights(PRESET).state_dict().items():
         if name == "lm_head.weight":
             continue  # tied to the embedding
         if tensor.dim() == 1:

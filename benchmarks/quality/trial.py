@@ -30,7 +30,7 @@ from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.next_event_scores import Forecaster
+from mmtpp.model.next_event_scores import RowForecaster
 from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
@@ -192,7 +192,7 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
     )
     samples = Samples.from_settings(replace(settings, packed=True), vocabulary)
     codes = np.array([code for code, count in enumerate(manifest.type_counts) if count], np.int16)
-    forecaster = Forecaster(
+    forecaster = RowForecaster(
         model.eval(), vocabulary.token_ids(), vocabulary.type_ids(codes.tolist()), grid
     )
     batcher = batcher_of(config, vocabulary)

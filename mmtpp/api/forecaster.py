@@ -31,11 +31,11 @@ from mmtpp.core.window import EventTooLongError, Window, check_events, last_wind
 from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
 from mmtpp.data.settings import compression_of, template_of
 from mmtpp.data.store.images import load_image
-from mmtpp.evaluate.context import writing_settings
+from mmtpp.evaluate.context import generation_settings
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import local_folder, read_file
-from mmtpp.model.loaded import LoadedModel, ModelSource
-from mmtpp.model.record import Answers, recorded_answers, recorded_settings
+from mmtpp.model.loaded_model import LoadedModel, ModelSource
+from mmtpp.model.record import TrainedTasks, load_recorded_settings, load_trained_tasks
 from mmtpp.predict.next_event import Forecast, NextEvent, NextEventSettings, SeenEvents
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.paths import as_uri
@@ -55,13 +55,13 @@ class Forecaster:
     Attributes:
         path: Folder of the model, or of its adapter.
         config: Settings that the model was trained with, changed by ``from_pretrained(settings=)``.
-        answers: Tasks that the model was fine-tuned on, with its event types and time unit.
+        trained_tasks: Tasks that the model was trained on, with its event types and time unit.
         loaded: The model on its device.
     """
 
     path: str
     config: RunConfig
-    answers: Answers
+    trained_tasks: TrainedTasks
     loaded: LoadedModel
 
     @classmethod
@@ -95,32 +95,32 @@ class Forecaster:
             base = str(json.loads(adapter)["base_model_name_or_path"] or "")
         if adapter is not None:
             check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
-        answers = recorded_answers(path)
-        if answers is None or not {*_FORECAST_TASKS} & {*answers.tasks}:
+        trained_tasks = load_trained_tasks(path)
+        if trained_tasks is None or not {*_FORECAST_TASKS} & {*trained_tasks.tasks}:
             raise ModelError(
                 "the model was not fine-tuned to forecast",
                 where=path,
                 cause="it was not trained on the time or the type of the next event: run "
                 "jobs/finetune.py on it",
             )
-        config = with_values(RunConfig(), {**recorded_settings(path), **(settings or {})})
+        config = with_values(RunConfig(), {**load_recorded_settings(path), **(settings or {})})
         precision = precision or ("bfloat16" if torch.cuda.is_available() else "float32")
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision = {precision!r}: must be float32 or bfloat16")
         model, adapter_uri = (base, path) if adapter is not None else (path, "")
         source = ModelSource(model, adapter_uri, "", precision)
-        loaded = LoadedModel.of(source, image_px=config.template.image_px)
-        return cls(path, config, answers, loaded)
+        loaded = LoadedModel.load(source, image_px=config.template.image_px)
+        return cls(path, config, trained_tasks, loaded)
 
     @property
     def type_names(self) -> tuple[str, ...]:
         """Names of the event types by code; empty if types have no names."""
-        return self.answers.type_names
+        return self.trained_tasks.type_names
 
     @property
     def seconds_per_unit(self) -> float:
         """Length of one time unit, in seconds."""
-        return self.answers.seconds_per_unit
+        return self.trained_tasks.seconds_per_unit
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Copy the model, or the adapter without its base, to a local folder.
@@ -164,7 +164,7 @@ class Forecaster:
             split=split,
             max_files=max_files,
         )
-        self.answers.check(
+        self.trained_tasks.check(
             sequences, where=str(uri) if isinstance(uri, str | PathLike) else "table"
         )
         return sequences
@@ -250,16 +250,16 @@ class Forecaster:
             self.config,
             {"prediction.futures": futures, "prediction.horizon": horizon, "prediction.text": text},
         )
-        grid = self.answers.intervals.grid(num_bytes=config.template.time_bytes)
+        grid = self.trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
         template = Template(self.loaded.token_ids, template_of(config), has_questions=True)
         forecast = NextEvent(
             self.loaded,
             template,
             NextEventSettings(
-                answers=self.answers,
+                trained_tasks=self.trained_tasks,
                 grid=grid,
                 prediction=config.prediction,
-                writing=writing_settings(config.generation),
+                generation=generation_settings(config.generation),
                 seed=seed,
             ),
         )
@@ -275,7 +275,7 @@ class Forecaster:
         config = self.config
         [events] = tokenise_sequences([sequence], self.loaded.vocabulary)
         events = compress(events, compression_of(config).for_sequence(sequence.sequence_id))
-        tasks = [task for task in _FORECAST_TASKS if task in self.answers.tasks]
+        tasks = [task for task in _FORECAST_TASKS if task in self.trained_tasks.tasks]
         window, events = self._fit(events, template, tasks, sequence.sequence_id)
         seen = events.slice(window.start, window.end)
         laid = lay_out_branches(
@@ -365,11 +365,11 @@ class Forecaster:
 
     def _check_tasks(self, *, futures: int, text: bool) -> None:
         if futures:
-            check_futures(self.answers.tasks, where=self.path, setting=f"futures = {futures}")
-        if text and not {"time", "text"} <= {*self.answers.tasks}:
+            check_futures(self.trained_tasks.tasks, where=self.path, setting=f"futures = {futures}")
+        if text and not {"time", "text"} <= {*self.trained_tasks.tasks}:
             raise ConfigError(
                 "the text of the next event needs a model that was fine-tuned on tasks.time and "
-                f"tasks.text; this model was fine-tuned on {', '.join(self.answers.tasks)}",
+                f"tasks.text; this model was fine-tuned on {', '.join(self.trained_tasks.tasks)}",
                 where=self.path,
                 setting=f"text = {text}",
             )

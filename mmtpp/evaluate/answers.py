@@ -30,9 +30,9 @@ from mmtpp.evaluate.published import (
     without_phrase,
 )
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
-from mmtpp.model.generation import TextWriter, WritingSettings
-from mmtpp.model.next_event_scores import Forecaster
-from mmtpp.model.record import Answers
+from mmtpp.model.generation import GenerationSettings, TextGenerator
+from mmtpp.model.next_event_scores import RowForecaster
+from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -74,12 +74,12 @@ class AnswerScorerSettings(ModelActorSettings):
     """Settings of ``AnswerScorer``.
 
     Attributes:
-        answers: Tasks that the model was fine-tuned to answer.
-        writing: Settings of the written answers.
+        trained_tasks: Tasks that the model was trained on.
+        generation: Settings of the written answers.
     """
 
-    answers: Answers
-    writing: WritingSettings
+    trained_tasks: TrainedTasks
+    generation: GenerationSettings
 
 
 class AnswerScorer(ModelActor):
@@ -93,16 +93,16 @@ class AnswerScorer(ModelActor):
 
     def __init__(self, settings: AnswerScorerSettings) -> None:
         super().__init__(settings)
-        loaded, answers = self.loaded, settings.answers
+        loaded, trained_tasks = self.loaded, settings.trained_tasks
         self._reader = StoreReader(settings.assemble.store)
         num_bytes = settings.assemble.template.time_bytes
-        self._forecaster = Forecaster(
+        self._forecaster = RowForecaster(
             loaded.model,
             loaded.token_ids,
-            loaded.vocabulary.type_ids(answers.type_codes),
-            answers.intervals.grid(num_bytes=num_bytes),
+            loaded.vocabulary.type_ids(trained_tasks.type_codes),
+            trained_tasks.intervals.grid(num_bytes=num_bytes),
         )
-        self._write = TextWriter(loaded.model, loaded.vocabulary, settings.writing)
+        self._generate = TextGenerator(loaded.model, loaded.vocabulary, settings.generation)
 
     def process(self, sample: AssembledRow) -> pa.Table:
         """Answer the questions of one window, ``ANSWER_SCHEMA``."""
@@ -121,7 +121,7 @@ class AnswerScorer(ModelActor):
                     "place": place,
                     "question": questions[place].question,
                     "answer": questions[place].answer,
-                    "written": self._write(history),
+                    "written": self._generate(history),
                     "nll": float(scores.nll[index]),
                     "tokens": int(scores.num_tokens[index]),
                 }
@@ -134,14 +134,14 @@ def evaluate_answers(context: EvaluationContext) -> AnswerReport:
 
     Writes ``answers.parquet`` and, with confidence intervals, ``answers.json``.
     """
-    assert context.answers is not None
+    assert context.trained_tasks is not None
     assemble = replace(context.held_out, supervision=EveryEvent(("qa",)))
     plan = make_plan(assemble, context.vocabulary.token_ids())
     settings = AnswerScorerSettings(
         assemble=assemble,
         model=context.model,
-        answers=context.answers,
-        writing=context.writing,
+        trained_tasks=context.trained_tasks,
+        generation=context.generation,
     )
     tables = map_samples(plan, AnswerScorer, settings, context.actors, title="evaluate: answers")
     order = [("sequence_id", "ascending"), ("place", "ascending")]

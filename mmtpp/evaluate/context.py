@@ -7,9 +7,9 @@ from mmtpp.config.schema import Evaluation, Generation, RunConfig
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.settings import assemble_settings
-from mmtpp.model.generation import WritingSettings
-from mmtpp.model.loaded import ModelSource
-from mmtpp.model.record import Answers
+from mmtpp.model.generation import GenerationSettings
+from mmtpp.model.loaded_model import ModelSource
+from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
@@ -30,10 +30,10 @@ class EvaluationContext:
         training: Assembly of the training split; events before ``window.time_from`` are included,
             because baselines may know them, as models do.
         model: Where the model is loaded from.
-        answers: Tasks that the model was fine-tuned to answer; None for a model of stage 1.
+        trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
         manifest: Manifest of the store.
         vocabulary: Vocabulary of the store and of the model.
-        writing: Settings of written texts.
+        generation: Settings of written texts.
         actors: Number and resources of the actors that hold the model.
         task_labels: Ray labels of the machines that fit the baselines.
         store_uri: Path of the store.
@@ -44,10 +44,10 @@ class EvaluationContext:
     held_out: AssembleSettings
     training: AssembleSettings
     model: ModelSource
-    answers: Answers | None
+    trained_tasks: TrainedTasks | None
     manifest: Manifest
     vocabulary: Vocabulary
-    writing: WritingSettings
+    generation: GenerationSettings
     actors: ActorPool
     task_labels: Mapping[str, str]
     store_uri: str
@@ -60,7 +60,7 @@ class EvaluationContext:
         *,
         manifest: Manifest,
         vocabulary: Vocabulary,
-        answers: Answers | None,
+        trained_tasks: TrainedTasks | None,
         hardware: Hardware,
         run_uri: str,
     ) -> "EvaluationContext":
@@ -76,10 +76,10 @@ class EvaluationContext:
                 manifest.vocabulary_hash,
                 hardware.precision,
             ),
-            answers=answers,
+            trained_tasks=trained_tasks,
             manifest=manifest,
             vocabulary=vocabulary,
-            writing=writing_settings(config.generation),
+            generation=generation_settings(config.generation),
             actors=ActorPool.from_config(config, hardware),
             task_labels=config.store.machine_labels,
             store_uri=config.store.uri,
@@ -101,6 +101,6 @@ class EvaluationContext:
         return join(self.run_uri, name)
 
 
-def writing_settings(generation: Generation) -> WritingSettings:
+def generation_settings(generation: Generation) -> GenerationSettings:
     """Settings of written texts, from the section ``generation``."""
-    return WritingSettings(**generation.model_dump())
+    return GenerationSettings(**generation.model_dump())

@@ -17,7 +17,7 @@ from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.forecast_scores import evaluate_forecasts
 from mmtpp.evaluate.likelihood import evaluate_likelihoods
 from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.record import Answers, check_template, recorded_answers
+from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.runtime.hardware import choose_hardware
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
@@ -66,7 +66,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     check_bucket(config.run.storage_uri)
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    answers = _check_model(config, vocabulary)
+    trained_tasks = _check_model(config, vocabulary)
     start_ray()
     wait_for_machines(
         data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
@@ -77,7 +77,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         config,
         manifest=manifest,
         vocabulary=vocabulary,
-        answers=answers,
+        trained_tasks=trained_tasks,
         hardware=choose_hardware(config.training, config.model.precision),
         run_uri=run_uri,
     )
@@ -95,40 +95,40 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_model(config: RunConfig, vocabulary: Vocabulary) -> Answers | None:
+def _check_model(config: RunConfig, vocabulary: Vocabulary) -> TrainedTasks | None:
     """Check that the model fits the store and the settings; return what it was fine-tuned on."""
     for uri in filter(None, (config.model.path, config.model.adapter)):
         check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
     scored = config.model.adapter or config.model.path
     if scored:
         check_template(config, scored, to_train=False)
-    answers = recorded_answers(scored)
+    trained_tasks = load_trained_tasks(scored)
     if futures := config.evaluation.futures:
         check_futures(
-            () if answers is None else answers.tasks,
+            () if trained_tasks is None else trained_tasks.tasks,
             where=scored,
             setting=f"evaluation.futures = {futures}",
         )
-    return answers
+    return trained_tasks
 
 
 def _score(context: EvaluationContext) -> _Scores:
     """Run the parts of the evaluation that the model can answer."""
-    answers = context.answers
+    trained_tasks = context.trained_tasks
     metrics: dict[str, float] = {}
     baselines: dict[str, float] = {}
     tables: dict[str, object] = {}
     report_uri: str | None = None
-    if answers is None or answers.history:
+    if trained_tasks is None or trained_tasks.history:
         likelihoods = evaluate_likelihoods(context)
         metrics |= likelihoods.metrics
         baselines |= likelihoods.baselines
         tables |= {"events": likelihoods.num_events, "events_uri": likelihoods.events_uri}
     else:
         logger.info("the model was fine-tuned on answers alone: likelihoods are not scored")
-    if answers is None:
+    if trained_tasks is None:
         logger.info("the model was not fine-tuned to forecast: only likelihoods are scored")
-    elif set(answers.tasks) & set(EVENT_TASKS):
+    elif set(trained_tasks.tasks) & set(EVENT_TASKS):
         forecasts = evaluate_forecasts(context)
         metrics |= forecasts.metrics
         baselines |= forecasts.baselines
@@ -139,7 +139,7 @@ def _score(context: EvaluationContext) -> _Scores:
             "report_uri": report_uri,
             **({"note": forecasts.note} if forecasts.note else {}),
         }
-    if answers is not None and "qa" in answers.tasks:
+    if trained_tasks is not None and "qa" in trained_tasks.tasks:
         report = evaluate_answers(context)
         metrics |= report.metrics
         tables |= {"answers": report.num_answers, "answers_uri": report.answers_uri}

@@ -226,7 +226,7 @@ class ExampleReader(ModelActor):
         last = int(np.flatnonzero(tasks == task)[-1])
         image_pad = self.loaded.token_ids.image_pad
         plain = row.before_question(last, image_pad=image_pad, with_question=True)
-        weights = self.loaded.model.attention_of_last(self.loaded.batcher(plain))
+        weights = self.loaded.model.last_token_attention(self.loaded.batcher(plain))
         mean = weights.mean(dim=0).double().cpu().numpy()
         target = int(row.questions.event[last])
         is_before = (plain.event >= num_skipped) & (plain.event < target)

@@ -28,7 +28,7 @@ from mmtpp.evaluate.model_actor import ModelActorSettings
 from mmtpp.evaluate.report.figures import draw_plots, write_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
-from mmtpp.evaluate.targets import TargetScorer, TargetScorerSettings, Writing
+from mmtpp.evaluate.targets import GenerationTargets, TargetScorer, TargetScorerSettings
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -85,10 +85,10 @@ def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
         ModelError: The store has another unit of time or other types than the model.
         DataError: No event is a target.
     """
-    answers = context.answers
-    assert answers is not None
-    answers.check(context.manifest, where=context.store_uri)
-    type_codes = tuple(sorted({*answers.type_codes, *context.occurring_types}))
+    trained_tasks = context.trained_tasks
+    assert trained_tasks is not None
+    trained_tasks.check(context.manifest, where=context.store_uri)
+    type_codes = tuple(sorted({*trained_tasks.type_codes, *context.occurring_types}))
     # a baseline may know the events before window.time_from, as the model does
     held_out = read_histories(replace(context.held_out, time_from=FIRST_TIME), type_codes)
     forecasts = _forecast(context, held_out, type_codes)
@@ -131,10 +131,10 @@ def _forecast(
 
     Writes ``targets.parquet``.
     """
-    answers = context.answers
-    assert answers is not None
-    grid = answers.intervals.grid(num_bytes=context.held_out.template.time_bytes)
-    asked = Tasks(**{name: float(name in answers.tasks) for name in EVENT_TASKS})
+    trained_tasks = context.trained_tasks
+    assert trained_tasks is not None
+    grid = trained_tasks.intervals.grid(num_bytes=context.held_out.template.time_bytes)
+    asked = Tasks(**{name: float(name in trained_tasks.tasks) for name in EVENT_TASKS})
     settings = replace(
         context.held_out,
         supervision=EveryEvent(asked.asked, grid.first_bytes),
@@ -155,7 +155,7 @@ def _forecast(
         type_codes=type_codes,
         grid=grid,
         tick=context.manifest.tick,
-        writing=_choose_texts(context, plan),
+        generation=_choose_texts(context, plan),
     )
     targets = _forecast_targets(context, plan, scorer)
     write_table(context.path("targets.parquet"), targets)
@@ -179,11 +179,11 @@ def _forecast_targets(
     return targets
 
 
-def _choose_texts(context: EvaluationContext, plan: Plan) -> Writing:
+def _choose_texts(context: EvaluationContext, plan: Plan) -> GenerationTargets:
     """A share of the targets that makes about ``evaluation.written_texts`` written texts."""
     first, end = (plan.windows[name].to_numpy() for name in ("first_scored", "end"))
     share = min(1.0, context.settings.written_texts / max(1, int((end - first).sum())))
-    return Writing(context.writing, share, context.seed)
+    return GenerationTargets(context.generation, share, context.seed)
 
 
 def _write_report(context: EvaluationContext, forecasts: _Forecasts, estimates: Estimates) -> None:

@@ -28,7 +28,7 @@ from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.metrics import Estimate, mean_estimates, percentile_interval
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
-from mmtpp.model.sampling import Roller
+from mmtpp.model.sampling import FutureSampler
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -94,7 +94,7 @@ class FutureDrawer(ModelActor):
     def __init__(self, settings: FutureDrawerSettings) -> None:
         super().__init__(settings)
         self._settings = settings
-        self._draw = Roller(
+        self._draw = FutureSampler(
             self.loaded.model,
             settings.assemble.build_template(self.loaded.token_ids),
             settings.type_codes,
@@ -179,16 +179,16 @@ def evaluate_horizon(
 
 def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa.Table:
     """Draw the futures, ``FUTURE_SCHEMA``, sorted by sequence, origin and future."""
-    wanted, answers = context.settings, context.answers
-    assert answers is not None
+    wanted, trained_tasks = context.settings, context.trained_tasks
+    assert trained_tasks is not None
     supervision = FutureOrigins(("time",), num_origins=wanted.origins, horizon=wanted.horizon)
     assemble = replace(context.held_out, supervision=supervision)
     settings = FutureDrawerSettings(
         assemble=assemble,
         model=context.model,
         type_codes=type_codes,
-        grid=answers.intervals.grid(num_bytes=assemble.template.time_bytes),
-        joint="joint" in answers.tasks,
+        grid=trained_tasks.intervals.grid(num_bytes=assemble.template.time_bytes),
+        joint="joint" in trained_tasks.tasks,
         num_futures=wanted.futures,
         horizon=wanted.horizon,
         max_events=wanted.max_future_events,

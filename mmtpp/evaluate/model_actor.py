@@ -13,7 +13,7 @@ from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.model.batch import Batch
-from mmtpp.model.loaded import LoadedModel, ModelSource
+from mmtpp.model.loaded_model import LoadedModel, ModelSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class ModelActor(ABC):
 
     def __init__(self, settings: ModelActorSettings) -> None:
         self._image_px = settings.assemble.image_px
-        self.loaded = LoadedModel.of(settings.model, image_px=self._image_px)
+        self.loaded = LoadedModel.load(settings.model, image_px=self._image_px)
         self._assembler = Assembler(settings.assemble, self.loaded.token_ids)
 
     def __call__(self, samples: pa.Table) -> pa.Table:

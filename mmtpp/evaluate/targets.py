@@ -13,8 +13,8 @@ from mmtpp.core.timecode import bin_edges, encode_intervals
 from mmtpp.core.tokens import Modality
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
-from mmtpp.model.generation import TextWriter, WritingSettings
-from mmtpp.model.next_event_scores import Forecaster, RowForecasts, TextScores, TimeForecasts
+from mmtpp.model.generation import GenerationSettings, TextGenerator
+from mmtpp.model.next_event_scores import RowForecaster, RowForecasts, TextScores, TimeForecasts
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of a forecast interval."""
@@ -59,7 +59,7 @@ TARGET_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class GenerationTargets:
     """Targets whose texts the model writes, and how.
 
     Attributes:
@@ -68,7 +68,7 @@ class Writing:
         seed: Seed of the draw.
     """
 
-    settings: WritingSettings
+    settings: GenerationSettings
     share: float
     seed: int
 
@@ -85,13 +85,13 @@ class TargetScorerSettings(ModelActorSettings):
         type_codes: Codes of the types that occur.
         grid: Grid of the interval forecasts.
         tick: Tick of the clock, in the source's unit; 0 where the times have none.
-        writing: Targets whose texts are written.
+        generation: Targets whose texts are written.
     """
 
     type_codes: tuple[int, ...]
     grid: IntervalGrid
     tick: float
-    writing: Writing
+    generation: GenerationTargets
 
 
 class TargetScorer(ModelActor):
@@ -106,11 +106,13 @@ class TargetScorer(ModelActor):
         loaded = self.loaded
         self._codes = np.asarray(settings.type_codes, dtype=np.int16)
         type_ids = loaded.vocabulary.type_ids(settings.type_codes)
-        self._forecaster = Forecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
+        self._forecaster = RowForecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
         self._tick = settings.tick
         self._num_bytes = settings.assemble.template.time_bytes
-        self._writing = settings.writing
-        self._write = TextWriter(loaded.model, loaded.vocabulary, settings.writing.settings)
+        self._generation = settings.generation
+        self._generate = TextGenerator(
+            loaded.model, loaded.vocabulary, settings.generation.settings
+        )
 
     def process(self, sample: AssembledRow) -> pa.Table:
         """Forecast the targets of one row, ``TARGET_SCHEMA``."""
@@ -141,10 +143,12 @@ class TargetScorer(ModelActor):
         )
         rows: list[dict[str, object]] = []
         for event, (sequence_id, position) in zip(events.tolist(), names, strict=True):
-            if not self._writing.is_drawn(sequence_id, position):
+            if not self._generation.is_drawn(sequence_id, position):
                 rows.append({})
                 continue
-            written = self._write(self.history_batch(row, question_of[event], with_question=True))
+            written = self._generate(
+                self.history_batch(row, question_of[event], with_question=True)
+            )
             ids = row.input_ids[is_text & (row.event == event)].tolist()
             text = self.loaded.vocabulary.decode_text(ids)
             rows.append({"text": text, "written": written, **text_scores(text, written)})

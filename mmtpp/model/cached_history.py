@@ -1,4 +1,4 @@
-"""A history that passed the model once, on which continuations go on token by token.
+"""Key-value cache of a history, from which continuations are decoded token by token.
 
 Axes: N continuations, L tokens, D hidden.
 """
@@ -15,59 +15,84 @@ from mmtpp.model.event_model import EventModel
 
 
 class CachedHistory:
-    """The cached keys and values of N continuations, and where their next token stands.
+    """Keys and values of N continuations of one history.
+
+    Args:
+        model: Model that computed the keys and values.
+        cache: Keys and values of every continuation.
+        next_position: Position id of the next token.
+        last_hidden: (N, D) hidden state of the history's last token.
 
     Attributes:
-        last: (N, D) what the model makes of the history's last token.
+        last_hidden: (N, D) hidden state of the history's last token.
     """
 
     def __init__(
-        self, model: EventModel, cache: DynamicCache, position: int, last: torch.Tensor
+        self, model: EventModel, cache: DynamicCache, next_position: int, last_hidden: torch.Tensor
     ) -> None:
-        self._model, self._cache, self._position = model, cache, position
-        self.last = last
+        self._model, self._cache, self._next_position = model, cache, next_position
+        self.last_hidden = last_hidden
 
     @classmethod
-    def of(cls, model: EventModel, history: Batch, size: int) -> "CachedHistory":
-        """After a history of one plain segment, which passes the model once."""
+    def build(cls, model: EventModel, history: Batch, size: int) -> "CachedHistory":
+        """Run a history through the model once and share its cache among continuations.
+
+        Args:
+            model: Model in evaluation mode.
+            history: Row with one segment and no branches.
+            size: Number of continuations, N.
+        """
         cache = DynamicCache()
-        found = model.base.model.language_model(
+        output = model.base.model.language_model(
             inputs_embeds=model.embed(history),
             position_ids=history.position_ids,
             past_key_values=cache,
             use_cache=True,
         )
         cache.batch_repeat_interleave(size)
-        last = found.last_hidden_state[:, -1].expand(size, -1)
-        return cls(model, cache, int(history.position_ids.max()) + 1, last)
+        last_hidden = output.last_hidden_state[:, -1].expand(size, -1)
+        return cls(model, cache, int(history.position_ids.max()) + 1, last_hidden)
 
     @property
     def length(self) -> int:
-        """Tokens in the cache."""
+        """Number of tokens in the cache."""
         return self._cache.get_seq_length()
 
-    def feed(self, ids: NDArray[np.integer]) -> torch.Tensor:
-        """Add (N, L) tokens; returns (N, D) what the model makes of the last of each."""
+    def append(self, ids: NDArray[np.integer]) -> torch.Tensor:
+        """Append tokens to every continuation.
+
+        Args:
+            ids: (N, L) text tokens.
+
+        Returns:
+            (N, D) hidden state of the last token of every continuation.
+        """
         model = self._model
         device = model.head.weight.device
         input_ids = torch.as_tensor(ids.astype(np.int64), device=device)
-        places = torch.arange(self._position, self._position + ids.shape[1], device=device)
-        found = model.base.model.language_model(
+        positions = torch.arange(
+            self._next_position, self._next_position + ids.shape[1], device=device
+        )
+        output = model.base.model.language_model(
             inputs_embeds=model.embedding(input_ids),
-            position_ids=places.expand(3, len(ids), -1),
+            position_ids=positions.expand(3, len(ids), -1),
             past_key_values=self._cache,
             use_cache=True,
         )
-        self._position += ids.shape[1]
-        return found.last_hidden_state[:, -1]
+        self._next_position += ids.shape[1]
+        return output.last_hidden_state[:, -1]
 
-    def cut(self, length: int) -> None:
-        """Take tokens off again, until there are ``length``; all of them text."""
+    def crop(self, length: int) -> None:
+        """Remove the last tokens, which must be text tokens.
+
+        Args:
+            length: Number of tokens that remain in the cache.
+        """
         surplus = self.length - length
-        self._position -= surplus
+        self._next_position -= surplus
         self._cache.crop(-surplus)
 
 
-def same_for_all(ids: Sequence[int], size: int) -> NDArray[np.int32]:
+def repeat_tokens(ids: Sequence[int], size: int) -> NDArray[np.int32]:
     """(N, L) the same tokens for every continuation."""
     return np.tile(np.array(ids, dtype=np.int32), (size, 1))

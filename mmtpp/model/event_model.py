@@ -83,7 +83,7 @@ class EventModel(nn.Module):
         ).last_hidden_state[0]
 
     @torch.inference_mode()
-    def attention_of_last(self, batch: Batch) -> torch.Tensor:
+    def last_token_attention(self, batch: Batch) -> torch.Tensor:
         """(layers, T) float32 attention weights of a row's last token, the mean of the heads.
 
         Args:

@@ -66,7 +66,7 @@ def full_size_config(preset: FullSize) -> Qwen2_5_VLConfig:
     )
 
 
-def on_meta(preset: FullSize) -> Qwen2_5_VLForConditionalGeneration:
+def build_without_weights(preset: FullSize) -> Qwen2_5_VLForConditionalGeneration:
     """The model without memory for its weights: shapes and counts only."""
     with torch.device("meta"):
         return Qwen2_5_VLForConditionalGeneration(full_size_config(preset))

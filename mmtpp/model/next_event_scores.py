@@ -1,7 +1,7 @@
-"""Forecasts of a row's questions: what the model says of time, type and text, in one forward pass.
+"""Forecasts of time, type and text for all questions of a row, in one forward pass.
 
 Every distribution is over valid answers only: the bytes of finite, non-negative intervals, and the
-types that occur. So nothing the model says is ever invalid.
+types that occur. So a forecast is always valid.
 
 Axes: Q questions of a task, K types, S expanded first bytes.
 """
@@ -19,19 +19,19 @@ from mmtpp.core.tokens import Modality, TokenIds
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 
-NUM_FIRST_BYTES = 128  # the others are of negative numbers
+NUM_FIRST_BYTES = 128  # larger first bytes encode negative numbers
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class TimeForecasts:
-    """Answers to the time questions.
+    """Forecasts for the time questions.
 
     Attributes:
-        event: (Q,) int32, event of the row each is about.
-        interval: the distributions.
-        greedy: (Q,) the interval of the most likely bytes, one after the other, as published.
-        code_nll: (Q,) nats of the true time code, all of its bytes; NaN where there is none.
+        event: (Q,) int32, index in the row of the event that the question is about.
+        interval: Distributions of the interval.
+        greedy: (Q,) interval of the greedily decoded bytes, the published forecast.
+        code_nll: (Q,) nats of all bytes of the true time code; NaN where the truth is unknown.
     """
 
     event: NDArray[np.int32]
@@ -42,10 +42,10 @@ class TimeForecasts:
 
 @dataclass(frozen=True, slots=True)
 class TypeForecasts:
-    """Answers to the type questions.
+    """Forecasts for the type questions.
 
     Attributes:
-        event: (Q,) int32, event of the row each is about.
+        event: (Q,) int32, index in the row of the event that the question is about.
         log_probability: (Q, K) nats.
     """
 
@@ -55,12 +55,13 @@ class TypeForecasts:
 
 @dataclass(frozen=True, slots=True)
 class TextScores:
-    """Likelihoods of the true texts, or of the answers in words.
+    """Likelihoods of the true texts, or of the true answers to questions in words.
 
     Attributes:
-        event: (Q,) int32, event of the row each is about; of an answer, the last it is about.
+        event: (Q,) int32, index in the row of the event that the text is about; for an answer, the
+            last event that the question is about.
         nll: (Q,) nats of the text and its end.
-        num_tokens: (Q,) of the text and its end.
+        num_tokens: (Q,) number of tokens of the text and its end.
     """
 
     event: NDArray[np.int32]
@@ -70,14 +71,14 @@ class TextScores:
 
 @dataclass(frozen=True, slots=True)
 class RowForecasts:
-    """Answers to all questions of a row; a task that was not asked has none.
+    """Forecasts for all questions of a row; None for tasks without questions.
 
     Attributes:
-        time: when the event comes.
-        type: its type, from the history alone.
-        joint: its type when its time is known.
-        text: its text when its time and image are known.
-        qa: answers to questions in words.
+        time: Time of the event.
+        type: Type of the event, from the history alone.
+        joint: Type of the event, given its time.
+        text: Likelihood of the event's text, given its time and image.
+        qa: Likelihood of the answers to questions in words.
     """
 
     time: TimeForecasts | None
@@ -87,14 +88,14 @@ class RowForecasts:
     qa: TextScores | None
 
 
-class Forecaster:
-    """Reads forecasts off a model.
+class RowForecaster:
+    """Forecasts all questions of a row with one forward pass.
 
     Args:
-        model: in evaluation mode.
-        token_ids: of its vocabulary.
+        model: Model in evaluation mode.
+        token_ids: Token ids of the model's vocabulary.
         type_ids: (K,) tokens of the types that occur.
-        grid: of the interval forecasts; rows must have its first bytes as expansions.
+        grid: Grid of the interval forecasts; rows must be expanded by its first bytes.
     """
 
     def __init__(
@@ -109,11 +110,11 @@ class Forecaster:
 
     @torch.inference_mode()
     def __call__(self, row: Row, batch: Batch) -> RowForecasts:
-        """Forecast what a row asks.
+        """Forecast the questions of a row.
 
         Args:
-            row: with questions.
-            batch: of the row.
+            row: Row with questions.
+            batch: Tensors of the same row.
         """
         assert row.questions is not None
         hidden_TD = self._model.hidden(batch)
@@ -127,23 +128,26 @@ class Forecaster:
         )
 
     def _time(self, row: Row, hidden_TD: torch.Tensor) -> TimeForecasts:
-        at, event = _asked(row, "time")
+        positions, event = _questions_of_task(row, "time")
         assert row.questions is not None
         expansion = row.questions.expansion[row.questions.task == TASKS["time"]]
         if (expansion < 0).any():
-            raise ValueError("the time questions have no expansions")
-        first = self._choose(hidden_TD, at, self._byte_ids[:NUM_FIRST_BYTES])
+            raise ValueError("the time questions of the row have no expansions")
+        first = self._log_probabilities(hidden_TD, positions, self._byte_ids[:NUM_FIRST_BYTES])
         size = len(self._grid.first_bytes)
         places = expansion[:, None] + np.arange(size)
         expected = [self._byte_of[token] for token in row.input_ids[places[:1].ravel()].tolist()]
         if expected != list(self._grid.first_bytes)[: len(expected)]:
-            raise ValueError(f"the row expands {expected}, the grid is {self._grid.first_bytes}")
-        second = self._choose(hidden_TD, places.ravel(), self._byte_ids)
-        second = np.exp(second).reshape(len(at), size, 256)
+            raise ValueError(
+                f"the row is expanded by the first bytes {expected}, "
+                f"the grid has {self._grid.first_bytes}"
+            )
+        second = self._log_probabilities(hidden_TD, places.ravel(), self._byte_ids)
+        second = np.exp(second).reshape(len(positions), size, 256)
         intervals = IntervalForecasts.from_byte_probabilities(self._grid, np.exp(first), second)
-        best = intervals.mass[:, 1:].reshape(len(at), size, 256)
-        likeliest = np.exp(first)[:, list(self._grid.first_bytes)].argmax(axis=1)
-        step = 1 + likeliest * 256 + best[np.arange(len(at)), likeliest].argmax(axis=1)
+        best = intervals.mass[:, 1:].reshape(len(positions), size, 256)
+        most_likely = np.exp(first)[:, list(self._grid.first_bytes)].argmax(axis=1)
+        step = 1 + most_likely * 256 + best[np.arange(len(positions)), most_likely].argmax(axis=1)
         greedy = (self._grid.edges[step] + self._grid.edges[step + 1]) / 2
         greedy = np.where(np.exp(first).argmax(axis=1) == 0, 0.0, greedy)
         return TimeForecasts(event, intervals, greedy, self._code_nll(row, hidden_TD, first, event))
@@ -151,7 +155,7 @@ class Forecaster:
     def _code_nll(
         self, row: Row, hidden_TD: torch.Tensor, first: FloatArray, event: NDArray[np.int32]
     ) -> FloatArray:
-        """Nats of the answers, byte by byte among the valid ones."""
+        """(Q,) nats of the true time codes, each byte normalised among the valid bytes."""
         assert row.branches is not None
         places = np.flatnonzero(
             (row.branches.task == TASKS["time"]) & (row.modality == Modality.TIME)
@@ -166,17 +170,17 @@ class Forecaster:
         )
         nll[answered] = -first[answered, values[:, 0]]
         before = row.predecessors()[places[:, 1:]]
-        later = self._choose(hidden_TD, before.ravel(), self._byte_ids)
+        later = self._log_probabilities(hidden_TD, before.ravel(), self._byte_ids)
         chosen = later[np.arange(before.size), values[:, 1:].ravel()].reshape(before.shape)
         nll[answered] -= chosen.sum(axis=1)
         return nll
 
     def _type(self, row: Row, hidden_TD: torch.Tensor, task: str) -> TypeForecasts:
-        at, event = _asked(row, task)
-        return TypeForecasts(event, self._choose(hidden_TD, at, self._type_ids))
+        positions, event = _questions_of_task(row, task)
+        return TypeForecasts(event, self._log_probabilities(hidden_TD, positions, self._type_ids))
 
     def _text(self, row: Row, hidden_TD: torch.Tensor, task: str) -> TextScores:
-        at, event = _asked(row, task)
+        positions, event = _questions_of_task(row, task)
         assert row.branches is not None
         labels = np.flatnonzero((row.branches.task == TASKS[task]) & row.scored)
         before = row.predecessors()[labels]
@@ -186,22 +190,22 @@ class Forecaster:
             torch.as_tensor(row.input_ids[labels].astype(np.int64), device=device),
             None,
         )
-        # an answer stands in the branch of its question
+        # an answer is in the branch of its question
         branch = (row.segment.astype(np.int64) << 32) + row.branches.branch
-        place = np.searchsorted(branch[at], branch[labels])
+        place = np.searchsorted(branch[positions], branch[labels])
         nll = np.bincount(place, nll_N.double().cpu().numpy(), len(event)).astype(np.float64)
         return TextScores(event, nll, np.bincount(place, minlength=len(event)))
 
-    def _choose(
-        self, hidden_TD: torch.Tensor, at: NDArray[np.integer], ids: torch.Tensor
+    def _log_probabilities(
+        self, hidden_TD: torch.Tensor, positions: NDArray[np.integer], ids: torch.Tensor
     ) -> FloatArray:
-        """(positions, choices) nats."""
-        places = torch.as_tensor(at.astype(np.int64), device=hidden_TD.device)
-        return self._model.head.choose(hidden_TD[places], ids).double().cpu().numpy()
+        """(positions, ids) nats of the tokens ``ids``, normalised among them."""
+        index = torch.as_tensor(positions.astype(np.int64), device=hidden_TD.device)
+        return self._model.head.choose(hidden_TD[index], ids).double().cpu().numpy()
 
 
-def _asked(row: Row, task: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Where the questions of a task end, and which events they are about."""
+def _questions_of_task(row: Row, task: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Last positions of a task's questions, and the events that the questions are about."""
     assert row.questions is not None
-    chosen = row.questions.task == TASKS[task]
-    return row.questions.at[chosen], row.questions.event[chosen]
+    is_of_task = row.questions.task == TASKS[task]
+    return row.questions.at[is_of_task], row.questions.event[is_of_task]

@@ -1,6 +1,6 @@
-"""What a model was trained to read and to answer, kept in its folder.
+"""The record in a model folder: the template and the tasks that the model was trained with.
 
-Another template is another language; a task it was never asked is one it cannot answer.
+A model cannot read another template, and it cannot answer a task that it was not trained on.
 """
 
 import json
@@ -19,10 +19,10 @@ from mmtpp.model.folder import read_file
 logger = logging.getLogger(__name__)
 
 TEMPLATE_FILE = "template.json"
-LANGUAGE = ("template.style", "template.time_bytes", "compression.run_encoding")
-IMAGES = ("template.images", "template.image_px")
-# what a forecast is made with unless told otherwise; a model can be used with others
-DEFAULTS = (
+_TEMPLATE_KEYS = ("template.style", "template.time_bytes", "compression.run_encoding")
+_IMAGE_KEYS = ("template.images", "template.image_px")
+# defaults of forecasts with the model; other values are possible
+_FORECAST_KEYS = (
     "compression.strategy",
     "compression.delta",
     "compression.min_text_similarity",
@@ -32,8 +32,8 @@ DEFAULTS = (
 )
 
 
-class Events(Protocol):
-    """A store's manifest, or sequences in memory."""
+class EventDescription(Protocol):
+    """Time unit and type names of events: a store's manifest, or sequences in memory."""
 
     @property
     def seconds_per_unit(self) -> float: ...
@@ -42,16 +42,16 @@ class Events(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a fine-tuned model answers.
+class TrainedTasks:
+    """Tasks that a model was trained on, and the events of its store.
 
     Attributes:
-        tasks: names of the tasks it was asked.
-        intervals: of its training split.
-        type_codes: types that occur in its store.
-        type_names: names of the types by code, possibly empty.
-        seconds_per_unit: of its store's times.
-        history: whether it was also trained on the events of the history.
+        tasks: Names of the tasks.
+        intervals: Range of the intervals in the training split.
+        type_codes: Codes of the types that occur in the store.
+        type_names: Names of the types by code; empty if the types have no names.
+        seconds_per_unit: Length of the store's time unit, in seconds.
+        history: Whether the events of the history were trained too.
     """
 
     tasks: tuple[str, ...]
@@ -62,14 +62,18 @@ class Answers:
     history: bool
 
     def name_of(self, code: int) -> str:
-        """The name of a type, or its code where it has none."""
+        """The name of a type, or its code if the type has no name."""
         return self.type_names[code] if code < len(self.type_names) else str(code)
 
-    def check(self, events: Events, *, where: str) -> None:
-        """Compare with events that are to be forecast.
+    def check(self, events: EventDescription, *, where: str) -> None:
+        """Check that the model can forecast these events.
+
+        Args:
+            events: Time unit and type names of the events.
+            where: Location of the events, for the error.
 
         Raises:
-            ModelError: their times are in another unit, or their types have other names.
+            ModelError: The times have another unit, or the types have other names.
         """
         if events.seconds_per_unit != self.seconds_per_unit:
             raise ModelError(
@@ -78,75 +82,82 @@ class Answers:
                 where=where,
                 cause="source.seconds_per_unit differed when the events were prepared",
             )
-        names = [", ".join(each) or "nameless" for each in (events.type_names, self.type_names)]
-        if names[0] != names[1]:
+        names = ", ".join(events.type_names) or "nameless"
+        trained_names = ", ".join(self.type_names) or "nameless"
+        if names != trained_names:
             raise ModelError(
-                f"the types are {names[0]}; of the model's own store they are {names[1]}",
+                f"the types are {names}; in the model's training events they are {trained_names}",
                 where=where,
                 cause="source.types, or their order, differed when the events were prepared",
             )
 
 
-def write_template(config: RunConfig, folder: Path, answers: Answers | None) -> None:
-    """Record it beside the model, with what it answers after fine-tuning."""
+def write_template(config: RunConfig, folder: Path, trained_tasks: TrainedTasks | None) -> None:
+    """Write the record of the template, and of the tasks after fine-tuning, to a model folder."""
     settings = flat_settings(config)
-    record: dict[str, object] = {key: settings[key] for key in (*LANGUAGE, *IMAGES, *DEFAULTS)}
-    if answers is not None:
-        record["answers"] = asdict(answers)
+    record: dict[str, object] = {
+        key: settings[key] for key in (*_TEMPLATE_KEYS, *_IMAGE_KEYS, *_FORECAST_KEYS)
+    }
+    if trained_tasks is not None:
+        record["answers"] = asdict(trained_tasks)
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
-def recorded_settings(uri: str) -> dict[str, object]:
-    """Template, compression and context that the model of a folder was trained with."""
-    record = _read(uri)
-    return {key: record[key] for key in (*LANGUAGE, *IMAGES, *DEFAULTS) if key in record}
+def load_recorded_settings(uri: str) -> dict[str, object]:
+    """Settings of template, compression and context that a model was trained with, by key."""
+    record = _read_record(uri)
+    return {
+        key: record[key]
+        for key in (*_TEMPLATE_KEYS, *_IMAGE_KEYS, *_FORECAST_KEYS)
+        if key in record
+    }
 
 
-def recorded_answers(uri: str) -> Answers | None:
-    """What the model of a folder answers; None if it was not fine-tuned."""
-    answers = _read(uri).get("answers")
-    if answers is None:
+def load_trained_tasks(uri: str) -> TrainedTasks | None:
+    """Tasks that the model of a folder was trained on; None for a model of stage 1."""
+    tree = _read_record(uri).get("answers")
+    if tree is None:
         return None
-    return Answers(
-        tasks=tuple(answers["tasks"]),
-        intervals=IntervalRange(**answers["intervals"]),
-        type_codes=tuple(answers["type_codes"]),
-        type_names=tuple(answers["type_names"]),
-        seconds_per_unit=answers["seconds_per_unit"],
-        history=answers["history"],
+    return TrainedTasks(
+        tasks=tuple(tree["tasks"]),
+        intervals=IntervalRange(**tree["intervals"]),
+        type_codes=tuple(tree["type_codes"]),
+        type_names=tuple(tree["type_names"]),
+        seconds_per_unit=tree["seconds_per_unit"],
+        history=tree["history"],
     )
 
 
 def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
-    """Compare the settings with those a model was trained with; one without a record passes.
+    """Compare settings with those a model was trained with; a model without a record passes.
 
     Args:
-        config: of the job.
-        uri: folder of the model or adapter.
-        to_train: training goes on, so another language is worth a warning only.
+        config: Configuration of the job.
+        uri: Folder of the model or adapter.
+        to_train: Whether the model is trained further; then another template only causes a warning.
 
     Raises:
-        ModelError: the model would read a language it never saw.
+        ModelError: The model was trained with another template.
     """
-    record, settings = _read(uri), flat_settings(config)
+    record, settings = _read_record(uri), flat_settings(config)
 
-    def different(keys: tuple[str, ...]) -> str:
+    def differences(keys: tuple[str, ...]) -> str:
         return ", ".join(
             f"{key} = {record[key]}, here {settings[key]}"
             for key in keys
             if key in record and record[key] != settings[key]
         )
 
-    language = different(LANGUAGE)
-    if language and not to_train:
+    template = differences(_TEMPLATE_KEYS)
+    if template and not to_train:
         raise ModelError(
-            f"the model was trained with {language}",
+            f"the model was trained with {template}",
             where=uri,
-            cause="it never saw what it would be given; use its template, or train it further",
+            cause="the model cannot read another template; set these values, or train it further",
         )
-    if found := ", ".join(filter(None, (language, different(IMAGES)))):
-        logger.warning("%s was trained with %s", uri, found)
+    if changes := ", ".join(filter(None, (template, differences(_IMAGE_KEYS)))):
+        logger.warning("%s was trained with %s", uri, changes)
 
 
-def _read(uri: str) -> dict[str, Any]:
+def _read_record(uri: str) -> dict[str, Any]:
     return json.loads(read_file(uri, TEMPLATE_FILE) or "{}")

@@ -1,9 +1,9 @@
-"""Roll-out: possible futures of a sequence, event after event, on one cached history.
+"""Futures of a sequence, sampled event by event on one cached history.
 
-The history passes the model once; its keys and values are shared by all futures. For every event
-the questions are asked on top of the cache and taken off again, then the event itself is added.
+The model processes the history once, and all futures share its keys and values. For every event the
+questions are appended to the cache and removed again; then the sampled event is appended.
 
-Axes: N futures.
+Axes: N futures, S events of a future, K types, L tokens of an event.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.template import Template
 from mmtpp.model.batch import Batch
-from mmtpp.model.cached_history import CachedHistory, same_for_all
+from mmtpp.model.cached_history import CachedHistory, repeat_tokens
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import NUM_FIRST_BYTES
 
@@ -26,15 +26,14 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Futures:
-    """N possible continuations; the events of each up to the horizon.
+    """N sampled continuations of a sequence.
 
     Attributes:
-        intervals: (N, S) waiting times, in the source's unit.
+        intervals: (N, S) intervals, in the source's unit.
         types: (N, S) type codes.
-        is_within: (N, S) events up to the horizon; the others were drawn and lie beyond it.
-        nll: (N, S) nats of the first two bytes of each interval and of each type, as they were
-            drawn.
-        type_chances: (N, S, K) probability of every type where one was drawn.
+        is_within: (N, S) True for events up to the horizon, False for sampled events after it.
+        nll: (N, S) nats of the first two bytes of the interval, and of the type, of each event.
+        type_chances: (N, S, K) probability of every type for each event.
     """
 
     intervals: FloatArray
@@ -44,19 +43,37 @@ class Futures:
     type_chances: FloatArray
 
 
-class Roller:
-    """Draws futures from a fine-tuned model.
+@dataclass(frozen=True, slots=True)
+class _SampledEvents:
+    """The next event of every future.
 
-    New events have no text and no image, and are written in full, however the history is
-    compressed. Digits of a time beyond the first two bytes are drawn evenly.
+    Attributes:
+        intervals: (N,) intervals, in the source's unit.
+        types: (N,) type codes.
+        nll: (N,) nats of the first two bytes of the interval, and of the type.
+        type_chances: (N, K) probability of every type.
+    """
+
+    intervals: FloatArray
+    types: NDArray[np.int16]
+    nll: FloatArray
+    type_chances: FloatArray
+
+
+class FutureSampler:
+    """Samples futures from a fine-tuned model.
+
+    Sampled events have no text and no image, and are written in full, also when the history is
+    compressed. Digits of an interval after the first two bytes are uniformly distributed.
 
     Args:
-        model: in evaluation mode, asked for ``time`` and ``type`` or ``joint`` in training.
-        template: how events and questions are written (``asked``).
-        type_codes: types to choose from.
-        type_ids: their tokens.
-        grid: of the intervals.
-        joint: the model knows the type when the time is known; otherwise from the history alone.
+        model: Model in evaluation mode, trained on ``time`` and on ``type`` or ``joint``.
+        template: Template of events and questions, with ``has_questions``.
+        type_codes: Codes of the types to choose from.
+        type_ids: Tokens of these types.
+        grid: Grid of the intervals.
+        joint: Whether the type is predicted given the time (task ``joint``), and not from the
+            history alone (task ``type``).
     """
 
     def __init__(
@@ -74,9 +91,9 @@ class Roller:
         self._codes = np.asarray(type_codes, dtype=np.int16)
         self._type_ids = torch.tensor(list(type_ids), device=device)
         self._byte_ids = torch.tensor(template.ids.byte_ids, device=device)
-        allowed = np.zeros(NUM_FIRST_BYTES)
-        allowed[[0, *grid.first_bytes]] = 1.0
-        self._allowed = allowed
+        mask = np.zeros(NUM_FIRST_BYTES)
+        mask[[0, *grid.first_bytes]] = 1.0
+        self._first_byte_mask = mask
 
     @torch.inference_mode()
     def __call__(
@@ -88,65 +105,77 @@ class Roller:
         max_events: int,
         rng: np.random.Generator,
     ) -> Futures:
-        """Draw futures.
+        """Sample futures.
 
         Args:
-            history: one plain segment whose last event is there in full.
-            num_futures: N.
-            horizon: from the last event on, in the source's unit.
-            max_events: of a future; those that reach it may end before the horizon.
-            rng: draws.
+            history: Row with one segment, no branches and a complete last event.
+            num_futures: Number of futures, N.
+            horizon: Time after the last event that the futures cover, in the source's unit.
+            max_events: Maximum number of events in one future. A future that reaches it may end
+                before the horizon.
+            rng: Source of random numbers.
         """
-        state = CachedHistory.of(self._model, history, num_futures)
+        cache = CachedHistory.build(self._model, history, num_futures)
         elapsed = np.zeros(num_futures)
-        drawn: list[tuple[NDArray, ...]] = []
-        while len(drawn) < max_events and (elapsed <= horizon).any():
-            intervals, types, nll, chances = self._next(state, num_futures, rng)
-            elapsed = elapsed + intervals
-            drawn.append((intervals, types, elapsed <= horizon, nll, chances))
-            state.feed(self._written(intervals, types))
-        columns = [np.stack(column, axis=1) for column in zip(*drawn, strict=True)]
-        return Futures(*columns)
+        events: list[_SampledEvents] = []
+        is_within: list[NDArray[np.bool_]] = []
+        while len(events) < max_events and (elapsed <= horizon).any():
+            sampled = self._sample_events(cache, num_futures, rng)
+            elapsed = elapsed + sampled.intervals
+            events.append(sampled)
+            is_within.append(elapsed <= horizon)
+            cache.append(self._write_events(sampled))
+        return Futures(
+            intervals=np.stack([sampled.intervals for sampled in events], axis=1),
+            types=np.stack([sampled.types for sampled in events], axis=1),
+            is_within=np.stack(is_within, axis=1),
+            nll=np.stack([sampled.nll for sampled in events], axis=1),
+            type_chances=np.stack([sampled.type_chances for sampled in events], axis=1),
+        )
 
-    def _next(
-        self, state: CachedHistory, size: int, rng: np.random.Generator
-    ) -> tuple[FloatArray, NDArray[np.int16], FloatArray, FloatArray]:
-        """The next event of every future; the state is as before."""
+    def _sample_events(
+        self, cache: CachedHistory, size: int, rng: np.random.Generator
+    ) -> _SampledEvents:
+        """Sample the next event of every future; the cache is the same afterwards."""
         ids, layout = self._template.ids, self._template.layout
-        place = state.length
-        hidden = state.feed(same_for_all((ids.time_prediction, *layout.turn), size))
-        first = np.exp(self._choose(hidden, self._byte_ids[:NUM_FIRST_BYTES])) * self._allowed
-        first /= first.sum(axis=1, keepdims=True)
-        byte = _draw(first, rng)
-        hidden = state.feed(self._byte_ids[torch.as_tensor(byte)].cpu().numpy()[:, None])
-        second = np.exp(self._choose(hidden, self._byte_ids))
-        following = _draw(second, rng)
+        length = cache.length
+        hidden = cache.append(repeat_tokens((ids.time_prediction, *layout.turn), size))
+        first_chances = np.exp(self._log_probabilities(hidden, self._byte_ids[:NUM_FIRST_BYTES]))
+        first_chances = first_chances * self._first_byte_mask
+        first_chances /= first_chances.sum(axis=1, keepdims=True)
+        first_byte = _draw(first_chances, rng)
+        hidden = cache.append(self._byte_ids[torch.as_tensor(first_byte)].cpu().numpy()[:, None])
+        second_chances = np.exp(self._log_probabilities(hidden, self._byte_ids))
+        second_byte = _draw(second_chances, rng)
         rows = np.arange(size)
-        chance = first[rows, byte] * np.where(byte == 0, 1.0, second[rows, following])
-        step = np.maximum(byte - self._grid.first_bytes[0], 0) * 256 + following + 1
+        is_zero = first_byte == 0
+        chance = first_chances[rows, first_byte] * np.where(
+            is_zero, 1.0, second_chances[rows, second_byte]
+        )
+        step = np.maximum(first_byte - self._grid.first_bytes[0], 0) * 256 + second_byte + 1
         low, high = self._grid.edges[step], self._grid.edges[step + 1]
-        intervals = np.where(byte == 0, 0.0, low + rng.random(size) * (high - low))
+        intervals = np.where(is_zero, 0.0, low + rng.random(size) * (high - low))
         if self._joint:
             codes = self._template.time_ids(intervals)
-            state.cut(state.length - 1)  # the byte is part of the whole code
-            state.feed(np.concatenate([codes, same_for_all(layout.answer_close, size)], axis=1))
+            cache.crop(cache.length - 1)  # the whole code includes the first byte
+            cache.append(np.concatenate([codes, repeat_tokens(layout.answer_close, size)], axis=1))
         else:
-            state.cut(place)
-        hidden = state.feed(same_for_all((ids.type_prediction, *layout.turn), size))
-        state.cut(place)
-        types = np.exp(self._choose(hidden, self._type_ids))
-        chosen = _draw(types, rng)
-        nll = -np.log(chance) - np.log(types[rows, chosen])
-        return intervals, self._codes[chosen], nll, types
+            cache.crop(length)
+        hidden = cache.append(repeat_tokens((ids.type_prediction, *layout.turn), size))
+        cache.crop(length)
+        type_chances = np.exp(self._log_probabilities(hidden, self._type_ids))
+        chosen = _draw(type_chances, rng)
+        nll = -np.log(chance) - np.log(type_chances[rows, chosen])
+        return _SampledEvents(intervals, self._codes[chosen], nll, type_chances)
 
-    def _written(self, intervals: FloatArray, types: NDArray[np.int16]) -> NDArray[np.int32]:
-        """(N, L) the tokens of one event of each future."""
+    def _write_events(self, sampled: _SampledEvents) -> NDArray[np.int32]:
+        """(N, L) tokens of the sampled event of every future."""
         prefix = len(self._template.prefix)
         rows = []
-        for interval, kind in zip(intervals, types, strict=True):
+        for interval, code in zip(sampled.intervals, sampled.types, strict=True):
             event = Events(
                 intervals=np.array([interval]),
-                types=np.array([kind], dtype=np.int16),
+                types=np.array([code], dtype=np.int16),
                 text_ids=np.zeros(0, dtype=np.int32),
                 text_offsets=np.zeros(2, dtype=np.int64),
                 frames=np.array([NO_FRAME], dtype=np.int32),
@@ -155,12 +184,13 @@ class Roller:
             rows.append(self._template.write(event).ids[prefix:])
         return np.stack(rows)
 
-    def _choose(self, hidden_ND: torch.Tensor, ids: torch.Tensor) -> FloatArray:
+    def _log_probabilities(self, hidden_ND: torch.Tensor, ids: torch.Tensor) -> FloatArray:
+        """(N, K) nats of the tokens ``ids``, normalised among them."""
         return self._model.head.choose(hidden_ND, ids).double().cpu().numpy()
 
 
 def _draw(probabilities: FloatArray, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(N,) one index from each row of (N, K)."""
-    cumulated = np.cumsum(probabilities, axis=1)
-    draws = rng.random(len(probabilities))[:, None] * cumulated[:, -1:]
-    return (cumulated <= draws).sum(axis=1)
+    """(N,) one index drawn from every row of (N, K) probabilities."""
+    cumulative = np.cumsum(probabilities, axis=1)
+    draws = rng.random(len(probabilities))[:, None] * cumulative[:, -1:]
+    return (cumulative <= draws).sum(axis=1)

@@ -12,11 +12,11 @@ from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.row import Row
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.template import Template
-from mmtpp.model.generation import TextWriter, WritingSettings
-from mmtpp.model.loaded import LoadedModel
-from mmtpp.model.next_event_scores import Forecaster
-from mmtpp.model.record import Answers
-from mmtpp.model.sampling import Roller
+from mmtpp.model.generation import GenerationSettings, TextGenerator
+from mmtpp.model.loaded_model import LoadedModel
+from mmtpp.model.next_event_scores import RowForecaster
+from mmtpp.model.record import TrainedTasks
+from mmtpp.model.sampling import FutureSampler
 
 FloatArray = NDArray[np.float64]
 
@@ -157,7 +157,7 @@ class Forecast:
         return row
 
 
-def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
+def forecast_schema(trained_tasks: TrainedTasks, prediction: Prediction) -> pa.Schema:
     """The columns of a table of forecasts.
 
     Times are in the source's unit. ``events`` is the number of events of the sequence, ``context``
@@ -165,7 +165,7 @@ def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
     event has the same time as the last one.
 
     Args:
-        answers: Tasks that the model was fine-tuned to answer.
+        trained_tasks: Tasks that the model was trained on.
         prediction: Section ``prediction`` of the settings.
     """
     fields = [
@@ -175,10 +175,10 @@ def forecast_schema(answers: Answers, prediction: Prediction) -> pa.Schema:
         ("last_time", pa.float64()),
         ("last_type", pa.string()),
     ]
-    if "time" in answers.tasks:
+    if "time" in trained_tasks.tasks:
         names = ("interval_mean", *map(_quantile_name, prediction.quantiles), "simultaneous")
         fields += [(name, pa.float64()) for name in names]
-    if "type" in answers.tasks:
+    if "type" in trained_tasks.tasks:
         chance = pa.struct([("type", pa.string()), ("probability", pa.float64())])
         fields += [("type", pa.string()), ("type_probabilities", pa.list_(chance))]
     if prediction.text:
@@ -215,17 +215,17 @@ class NextEventSettings:
     """Settings of ``NextEvent``.
 
     Attributes:
-        answers: Tasks that the model was fine-tuned to answer.
+        trained_tasks: Tasks that the model was trained on.
         grid: Grid of the interval forecasts.
         prediction: Section ``prediction`` of the settings.
-        writing: Settings of written texts.
+        generation: Settings of written texts.
         seed: Seed of the futures, combined with the name of the sequence.
     """
 
-    answers: Answers
+    trained_tasks: TrainedTasks
     grid: IntervalGrid
     prediction: Prediction
-    writing: WritingSettings
+    generation: GenerationSettings
     seed: int
 
 
@@ -242,27 +242,27 @@ class NextEvent:
         self, loaded: LoadedModel, template: Template, settings: NextEventSettings
     ) -> None:
         self._loaded, self._template, self._settings = loaded, template, settings
-        answers = settings.answers
-        type_ids = loaded.vocabulary.type_ids(answers.type_codes)
-        self._forecaster = Forecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
-        self._write = TextWriter(loaded.model, loaded.vocabulary, settings.writing)
-        self._draw = Roller(
+        trained_tasks = settings.trained_tasks
+        type_ids = loaded.vocabulary.type_ids(trained_tasks.type_codes)
+        self._forecaster = RowForecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
+        self._generate = TextGenerator(loaded.model, loaded.vocabulary, settings.generation)
+        self._draw = FutureSampler(
             loaded.model,
             template,
-            answers.type_codes,
+            trained_tasks.type_codes,
             type_ids,
             settings.grid,
-            joint="joint" in answers.tasks,
+            joint="joint" in trained_tasks.tasks,
         )
 
     def __call__(self, seen: SeenEvents) -> Forecast:
         """Forecast the next event, and what else ``prediction`` asks for."""
-        row, answers = seen.row, self._settings.answers
+        row, trained_tasks = seen.row, self._settings.trained_tasks
         prediction = self._settings.prediction
         scores = self._forecaster(row, self._loaded.batcher(row))
         type_probabilities: dict[str, float] | None = None
         if scores.type is not None:
-            names = map(answers.name_of, answers.type_codes)
+            names = map(trained_tasks.name_of, trained_tasks.type_codes)
             chances = np.exp(scores.type.log_probability[0]).tolist()
             type_probabilities = dict(zip(names, chances, strict=True))
         interval = scores.time.interval if scores.time is not None else None
@@ -275,7 +275,7 @@ class NextEvent:
             events=seen.num_events,
             context=len(seen.times),
             last_time=float(seen.times[-1]),
-            last_type=answers.name_of(int(row.event_type[-1])),
+            last_type=trained_tasks.name_of(int(row.event_type[-1])),
             interval=interval,
             type_probabilities=type_probabilities,
             text=text,
@@ -293,7 +293,7 @@ class NextEvent:
         time = (ids.time_prediction, *layout.turn, *self._template.time_ids(interval)[0].tolist())
         prompt = (*time, *layout.answer_close, ids.text_start, *layout.turn)
         plain = row.before_question(0, image_pad=ids.image_pad)
-        return self._write(self._loaded.batcher(plain), prompt)
+        return self._generate(self._loaded.batcher(plain), prompt)
 
     def _futures(self, seen: SeenEvents) -> tuple[tuple[FutureEvent, ...], ...]:
         """Draw futures; each contains its events up to the horizon."""
@@ -307,7 +307,7 @@ class NextEvent:
             rng=np.random.default_rng(seed_from("futures", self._settings.seed, seen.sequence_id)),
         )
         times = float(seen.times[-1]) + np.cumsum(futures.intervals, axis=1)
-        name_of = self._settings.answers.name_of
+        name_of = self._settings.trained_tasks.name_of
         return tuple(
             tuple(
                 FutureEvent(float(time), name_of(int(kind)))

@@ -31,11 +31,11 @@ from mmtpp.data.settings import (
     store_vocabulary,
 )
 from mmtpp.data.sources.type_codes import AUTO
-from mmtpp.evaluate.context import FIRST_TIME, LAST_TIME, writing_settings
+from mmtpp.evaluate.context import FIRST_TIME, LAST_TIME, generation_settings
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.loaded import ModelSource
-from mmtpp.model.record import Answers, check_template, recorded_answers
+from mmtpp.model.loaded_model import ModelSource
+from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
 from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
 from mmtpp.predict.rejections import Rejections
 from mmtpp.runtime.hardware import choose_hardware
@@ -62,18 +62,18 @@ def predict(config: RunConfig) -> dict[str, object]:
         MmtppError: The events, the model and the settings do not fit together.
     """
     check_bucket(config.run.storage_uri)
-    answers = _check_model(config)
+    trained_tasks = _check_model(config)
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
-    config = _prepare_events(config, answers, run_uri)
+    config = _prepare_events(config, trained_tasks, run_uri)
     start_ray()
     wait_for_machines(
         data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
     )
     manifest = load_manifest(config.store.uri)
-    answers.check(manifest, where=config.store.uri)
+    trained_tasks.check(manifest, where=config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
     hardware = choose_hardware(config.training, config.model.precision)
-    settings = _actor_settings(config, manifest, answers, hardware.precision)
+    settings = _actor_settings(config, manifest, trained_tasks, hardware.precision)
     plan = make_plan(settings.assemble, vocabulary.token_ids())
     pool = ActorPool.from_config(config, hardware)
     tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
@@ -90,41 +90,41 @@ def predict(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_model(config: RunConfig) -> Answers:
+def _check_model(config: RunConfig) -> TrainedTasks:
     """Check that the model can forecast what the settings ask for.
 
     Returns:
-        Tasks that the model was fine-tuned to answer.
+        Tasks that the model was trained on.
     """
     scored = config.model.adapter or config.model.path
     load_model_vocabulary(scored)  # raises an error where there is no model
-    answers = recorded_answers(scored)
-    if answers is None or not {"time", "type"} & set(answers.tasks):
+    trained_tasks = load_trained_tasks(scored)
+    if trained_tasks is None or not {"time", "type"} & set(trained_tasks.tasks):
         raise ModelError(
             "the model was not fine-tuned to forecast",
             where=scored,
             cause="the model was not trained on tasks.time or tasks.type; run jobs/finetune.py on "
             "the model",
         )
-    if config.prediction.text and not {"time", "text"} <= set(answers.tasks):
+    if config.prediction.text and not {"time", "text"} <= set(trained_tasks.tasks):
         raise ConfigError(
-            f"the model was trained to answer {', '.join(answers.tasks)}, not time and text",
+            f"the model was trained to answer {', '.join(trained_tasks.tasks)}, not time and text",
             where=scored,
             setting="prediction.text = true",
         )
     if futures := config.prediction.futures:
-        check_futures(answers.tasks, where=scored, setting=f"prediction.futures = {futures}")
+        check_futures(trained_tasks.tasks, where=scored, setting=f"prediction.futures = {futures}")
     check_template(config, scored, to_train=False)
-    return answers
+    return trained_tasks
 
 
-def _prepare_events(config: RunConfig, answers: Answers, run_uri: str) -> RunConfig:
+def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str) -> RunConfig:
     """Prepare the events of ``source.uri``; return the settings with the path of the store."""
     if not config.store.uri:
         config = _in_one_part(with_values(config, {"store.uri": join(run_uri, "store")}))
     if config.source.uri:
         if config.source.types == AUTO:  # the model's types, whichever types the new events have
-            config = with_values(config, {"source.types": answers.type_names})
+            config = with_values(config, {"source.types": trained_tasks.type_names})
         prepare(config)
     return config
 
@@ -159,11 +159,13 @@ class NextEventForecasterSettings(ModelActorSettings):
 
 
 def _actor_settings(
-    config: RunConfig, manifest: Manifest, answers: Answers, precision: str
+    config: RunConfig, manifest: Manifest, trained_tasks: TrainedTasks, precision: str
 ) -> NextEventForecasterSettings:
     """Settings of the actors: which questions are asked about which events."""
-    grid = answers.intervals.grid(num_bytes=config.template.time_bytes)
-    asked = Tasks(**{name: float(name in answers.tasks) for name in ("time", "type")}, joint=0.0)
+    grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
+    asked = Tasks(
+        **{name: float(name in trained_tasks.tasks) for name in ("time", "type")}, joint=0.0
+    )
     settings = assemble_settings(
         config,
         manifest,
@@ -176,10 +178,10 @@ def _actor_settings(
             config.model.path, config.model.adapter, manifest.vocabulary_hash, precision
         ),
         forecast=NextEventSettings(
-            answers=answers,
+            trained_tasks=trained_tasks,
             grid=grid,
             prediction=config.prediction,
-            writing=writing_settings(config.generation),
+            generation=generation_settings(config.generation),
             seed=config.training.seed,
         ),
     )
@@ -202,7 +204,7 @@ class NextEventForecaster(ModelActor):
         template = settings.assemble.build_template(self.loaded.token_ids)
         self._forecast = NextEvent(self.loaded, template, settings.forecast)
         self._prediction = settings.forecast.prediction
-        self._schema = forecast_schema(settings.forecast.answers, self._prediction)
+        self._schema = forecast_schema(settings.forecast.trained_tasks, self._prediction)
 
     def process(self, sample: AssembledRow) -> pa.Table:
         """Forecast one sequence, one row of ``forecast_schema``."""

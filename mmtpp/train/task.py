@@ -6,7 +6,7 @@ from typing import Any
 from mmtpp.config.schema import Lora, RunConfig
 from mmtpp.core.supervision import AllTokens, Supervision
 from mmtpp.data.samples.assemble_settings import AssembleSettings
-from mmtpp.model.record import Answers
+from mmtpp.model.record import TrainedTasks
 from mmtpp.track.mlflow_tracker import RunIdentity
 
 PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
@@ -45,7 +45,7 @@ class Task:
         tokenizer_json: Tokenizer of the vocabulary.
         type_codes: Codes of the event types that occur in the store.
         output_uri: Folder for the trained model or adapter.
-        answers: Answers the model is trained to give, recorded in its folder; None in stage 1.
+        trained_tasks: Tasks the model is trained on, recorded in its folder; None in stage 1.
         tick: Tick of the store's clock in the source's unit, where labels are smoothed; else 0.
         precision: ``float32`` or ``bfloat16``.
         start_uri: Checkpoint of another run that a fresh run starts from; empty for none.
@@ -62,7 +62,7 @@ class Task:
     tokenizer_json: str
     type_codes: list[int]
     output_uri: str
-    answers: Answers | None
+    trained_tasks: TrainedTasks | None
     tick: float
     precision: str
     start_uri: str

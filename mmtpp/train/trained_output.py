@@ -31,8 +31,8 @@ def save_output(worker: Worker, uri: str, *, steps: int) -> None:
             parameters=parameters,
             companions=worker.companions,
         )
-        write_template(worker.config, Path(folder), worker.task.answers)
-        write_card(worker.config, Path(folder), worker.task.answers, steps=steps)
+        write_template(worker.config, Path(folder), worker.task.trained_tasks)
+        write_card(worker.config, Path(folder), worker.task.trained_tasks, steps=steps)
         copy_folder(folder, uri)
 
 

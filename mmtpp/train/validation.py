@@ -56,7 +56,7 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
     if token_sums.sum() == 0:
         raise ValueError("no validation event is a target; lower evaluation.targets_delta")
     metrics = LossSums(nll_sums, token_sums).per_token("validation")
-    return metrics | _event_metrics(event_sums, whole_events=worker.task.answers is None)
+    return metrics | _event_metrics(event_sums, whole_events=worker.task.trained_tasks is None)
 
 
 def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:

@@ -15,7 +15,7 @@ import mmtpp
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.evaluate.evaluate import evaluate
-from mmtpp.model.record import recorded_answers
+from mmtpp.model.record import load_trained_tasks
 from mmtpp.predict.predict import predict
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
@@ -52,11 +52,11 @@ def test_stage_two_learns_and_is_tracked(adapted, stack):
     assert load_manifest(STORE).fingerprint.startswith(data.dataset.digest)
     assert {tag.key: tag.value for tag in data.tags} == {"mlflow.data.context": "training"}
     assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
-    answers = recorded_answers(adapted["adapter_uri"])
-    assert answers is not None
-    assert answers.tasks == ("time", "type", "joint", "text")
-    assert answers.intervals == IntervalRange(smallest=5.0, largest=61.0, tick=1.0)
-    assert not answers.history
+    trained_tasks = load_trained_tasks(adapted["adapter_uri"])
+    assert trained_tasks is not None
+    assert trained_tasks.tasks == ("time", "type", "joint", "text")
+    assert trained_tasks.intervals == IntervalRange(smallest=5.0, largest=61.0, tick=1.0)
+    assert not trained_tasks.history
 
 
 def test_every_held_out_event_is_forecast_once(base, adapted, stack):

@@ -10,7 +10,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.timecode import encode_intervals
 from mmtpp.data.prepare import prepare
 from mmtpp.evaluate.evaluate import evaluate
-from mmtpp.model.record import recorded_answers
+from mmtpp.model.record import load_trained_tasks
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import read_bytes, write_bytes
@@ -76,9 +76,9 @@ def test_a_model_learns_to_answer_questions_and_is_scored(base, stack):
         "training.learning_rate": 5e-3,
     }
     trained = finetune(make_config(**changes))
-    answers = recorded_answers(trained["model_uri"])
-    assert answers is not None
-    assert answers.tasks == ("qa",)
+    trained_tasks = load_trained_tasks(trained["model_uri"])
+    assert trained_tasks is not None
+    assert trained_tasks.tasks == ("qa",)
     losses = curve(MlflowClient(stack.mlflow_uri), trained["run_id"])
     assert losses[max(losses)] < 0.5 * losses[1]
     result = evaluate(make_config(**{**changes, "model.path": trained["model_uri"]}))

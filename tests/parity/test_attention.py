@@ -79,7 +79,7 @@ def test_the_attention_of_the_last_token_is_that_of_transformers():
     row = random_row(vocabulary, [37], seed=3)
     batch = batcher(vocabulary)(row)
     model = EventModel(backbone).eval()
-    found = model.attention_of_last(batch)
+    found = model.last_token_attention(batch)
     layers = backbone.config.text_config.num_hidden_layers
     assert (layers, 37) == tuple(found.shape)
     assert torch.ones(layers) == pytest.approx(found.sum(dim=1))
@@ -95,4 +95,4 @@ def test_the_attention_of_the_last_token_is_that_of_transformers():
             found[layer].numpy(), abs=1e-5
         )
     with pytest.raises(ValueError, match="single segment"):
-        model.attention_of_last(batcher(vocabulary)(random_row(vocabulary, [9, 9], seed=0)))
+        model.last_token_attention(batcher(vocabulary)(random_row(vocabulary, [9, 9], seed=0)))

@@ -16,7 +16,7 @@ from mmtpp.core.timecode import encode_intervals
 from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.next_event_scores import Forecaster
+from mmtpp.model.next_event_scores import RowForecaster
 from tests.parity.test_branched import events_of, path_of, row_alone, row_of
 from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
@@ -56,7 +56,7 @@ def test_forecasts_are_those_of_separate_rows(num_bytes: int, style: str):
         event=laid.tokens.event,
         scored=laid.is_answer,
     )
-    found = Forecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row))
+    found = RowForecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row))
     assert found.time is not None
     assert found.type is not None
     assert found.joint is not None
@@ -133,7 +133,7 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
         event_type=sequence.types,
         event_is_target=np.ones(3, np.bool_),
     )
-    found = Forecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row))
+    found = RowForecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row))
     columns = {
         "segment": [0, 0, 0],
         "position": [7, 8, 9],

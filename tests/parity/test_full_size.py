@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmtpp.model.full_size import FullSize, full_size_config, on_meta
+from mmtpp.model.full_size import FullSize, build_without_weights, full_size_config
 from mmtpp.model.lora import attach_lora, trainable_parameters
 from mmtpp.model.vocabulary import NUM_ADDED, Vocabulary
 from tests.qwen_vocabulary import qwen_vocabulary
@@ -22,7 +22,7 @@ def test_lora_adapts_the_language_model_and_the_added_rows_only(
     preset: FullSize, vocabulary: Vocabulary
 ):
     text = full_size_config(preset).text_config
-    model = on_meta(preset)
+    model = build_without_weights(preset)
     modules, of_lora, total = EXPECTED[preset]
     assert (0, trainable_parameters(model)[1]) == (0, total)
     adapted = attach_lora(model, vocabulary.added_ids, rank=RANK, alpha=64, dropout=0.1)

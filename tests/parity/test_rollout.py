@@ -10,8 +10,8 @@ from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.next_event_scores import Forecaster
-from mmtpp.model.sampling import Roller
+from mmtpp.model.next_event_scores import RowForecaster
+from mmtpp.model.sampling import FutureSampler
 from tests.parity.test_branched import events_of, path_of, row_alone, row_of
 from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
@@ -54,7 +54,7 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
     before = row_alone(
         row_of([laid]), path_of(laid, int(laid.questions.at[0]))[: -1 - len(template.layout.turn)]
     )
-    found = Roller(model, template, CODES, TYPE_IDS, grid, joint=joint)(
+    found = FutureSampler(model, template, CODES, TYPE_IDS, grid, joint=joint)(
         batcher(VOCABULARY)(before),
         num_futures=3,
         horizon=1e9,
@@ -64,7 +64,7 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
     assert found.intervals.shape == (3, 4)
     assert found.is_within.all()
     assert len(np.unique(found.intervals)) > 6  # the futures differ
-    forecaster = Forecaster(model, IDS, TYPE_IDS, grid)
+    forecaster = RowForecaster(model, IDS, TYPE_IDS, grid)
     for future in range(3):
         events = _with(history, found.intervals[future], found.types[future])
         targets = [6, 7, 8, 9]
@@ -106,8 +106,8 @@ def test_futures_end_at_the_horizon_or_at_the_bound():
     history = replace(events_of(4, seed=2), similar=np.zeros(4, np.bool_))
     laid = lay_out_branches(template, history, [4], tasks=["time"])
     before = row_alone(row_of([laid]), path_of(laid, int(laid.questions.at[0]))[:-1])
-    roller = Roller(model, template, CODES, TYPE_IDS, grid, joint=False)
-    found = roller(
+    sampler = FutureSampler(model, template, CODES, TYPE_IDS, grid, joint=False)
+    found = sampler(
         batcher(VOCABULARY)(before),
         num_futures=8,
         horizon=3.0,

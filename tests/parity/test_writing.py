@@ -10,7 +10,7 @@ from mmtpp.core.branches import lay_out_branches, lay_out_questions
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.generation import TextWriter, WritingSettings
+from mmtpp.model.generation import GenerationSettings, TextGenerator
 from tests.parity.test_branched import events_of, row_alone, row_of
 from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
@@ -63,16 +63,16 @@ def _expected(model: EventModel, row: Row, count: int) -> list[int]:
 @pytest.mark.parametrize("style", ["compact", "paper", "dense"])
 def test_the_likeliest_text_token_is_written_each_time(model: EventModel, style: str):
     row = _questions(style)
-    writer = TextWriter(model, VOCABULARY, WritingSettings(max_tokens=12))
+    generator = TextGenerator(model, VOCABULARY, GenerationSettings(max_tokens=12))
     for question in range(2):
         plain = row.before_question(question, image_pad=PAD, with_question=True)
         assert plain.input_ids[-1] == row.input_ids[row.questions.at[question]]  # pyright: ignore[reportOptionalMemberAccess]
         expected = VOCABULARY.decode_text(_expected(model, plain, 12))
-        assert writer(batcher(VOCABULARY)(plain)) == expected
+        assert generator(batcher(VOCABULARY)(plain)) == expected
         # the same where the question is handed over as a prompt
         before = row.before_question(question, image_pad=PAD)
         prompt = plain.input_ids[len(before.input_ids) :].tolist()
-        assert writer(batcher(VOCABULARY)(before), prompt) == expected
+        assert generator(batcher(VOCABULARY)(before), prompt) == expected
 
 
 def test_a_branch_is_the_row_it_would_make_alone(model: EventModel):
@@ -91,12 +91,12 @@ def test_length_and_repetition_are_held(model: EventModel):
     history = batcher(VOCABULARY)(row)
 
     def tokens(**settings: float) -> list[int]:
-        writer = TextWriter(model, VOCABULARY, WritingSettings(**settings))  # pyright: ignore[reportArgumentType]
+        generator = TextGenerator(model, VOCABULARY, GenerationSettings(**settings))  # pyright: ignore[reportArgumentType]
         found: list[int] = []
         decode = VOCABULARY.decode_text
         try:
             VOCABULARY.decode_text = lambda ids: found.extend(ids) or ""
-            writer(history)
+            generator(history)
         finally:
             VOCABULARY.decode_text = decode
         return found

@@ -18,7 +18,7 @@ from mmtpp.data.store.layout import (
     QUESTION_COLUMNS,
     SEQUENCE_SCHEMA,
 )
-from mmtpp.data.store.questions import AskedQuestion, questions_of
+from mmtpp.data.store.questions import AskedQuestion, read_questions
 from mmtpp.storage.parquet import list_offsets, list_values, read_table, write_groups
 
 FloatArray = NDArray[np.float64]
@@ -212,7 +212,7 @@ class ShardColumns:
             text_ids=list_values(table, "text_ids"),
             text_lengths=list_values(table, "text_lengths"),
             frame=list_values(table, "frame"),
-            questions=questions_of(whole),
+            questions=read_questions(whole),
         )
 
     def _groups(self) -> list[list[_Part]]:

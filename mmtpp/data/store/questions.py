@@ -16,7 +16,7 @@ class AskedQuestion(NamedTuple):
     answer_ids: list[int]
 
 
-def questions_of(table: pa.Table) -> list[tuple[AskedQuestion, ...]]:
+def read_questions(table: pa.Table) -> list[tuple[AskedQuestion, ...]]:
     """The questions of each row of ``SEQUENCE_SCHEMA``, or of its columns of questions."""
     columns = [table[name].to_pylist() for name in QUESTION_COLUMNS]
     return [

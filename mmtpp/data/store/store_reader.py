@@ -26,7 +26,7 @@ from mmtpp.data.store.layout import (
     block_file,
     frames_per_group,
 )
-from mmtpp.data.store.questions import AskedQuestion, questions_of
+from mmtpp.data.store.questions import AskedQuestion, read_questions
 from mmtpp.storage.cache import DiskCache, default_cache_folder
 from mmtpp.storage.parquet import list_offsets, list_values, load_file, open_file
 from mmtpp.storage.paths import join, list_files, prefetch, storage_errors
@@ -332,7 +332,7 @@ def _sequences(file: str, table: pa.Table, metadata: pq.FileMetaData) -> Iterato
     }
     questions: list[tuple[AskedQuestion, ...]] = [()] * len(heads)
     if QUESTION_COLUMNS[0] in table.column_names:
-        questions = questions_of(table.take(heads))
+        questions = read_questions(table.take(heads))
     offsets = np.append(0, np.cumsum(columns_of["text_lengths"], dtype=np.int64))
     text_ids = columns_of.get("text_ids", np.zeros(0, dtype=np.int32))
     names, splits = table["sequence_id"].take(heads), table["split"].take(heads)
@@ -387,7 +387,7 @@ class _Group:
 
     def questions(self, row: int) -> tuple[AskedQuestion, ...]:
         """The questions about the sequence that begins in a row."""
-        return questions_of(self._questions.slice(row, 1))[0]
+        return read_questions(self._questions.slice(row, 1))[0]
 
     def events(self, row: int, start: int, end: int) -> dict[str, np.ndarray]:
         """The columns of events ``start`` to before ``end`` of a row, or to its last event."""

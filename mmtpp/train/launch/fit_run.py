@@ -201,11 +201,11 @@ def _track_result(
         tracker.log_folder(task.output_uri, task.output_uri.rpartition("/")[2])
     else:
         tracker.log_text("output_uri.txt", task.output_uri)
-    if task.answers is not None and {"time", "type"} & set(task.answers.tasks):
+    if task.trained_tasks is not None and {"time", "type"} & set(task.trained_tasks.tasks):
         tracker.log_forecaster(
             path=task.output_uri,
             base=config.model.path if config.lora.rank else "",
-            known_type=task.answers.name_of(task.answers.type_codes[0]),
+            known_type=task.trained_tasks.name_of(task.trained_tasks.type_codes[0]),
             # a sweep has many trials, most of which are not worth registering
             register_as="" if config.tracking.parent_run_id else config.tracking.register_as,
         )

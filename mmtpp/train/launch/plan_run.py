@@ -15,7 +15,7 @@ from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.settings import assemble_settings
-from mmtpp.model.record import Answers
+from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import exists, join
@@ -119,9 +119,9 @@ def build_task(
     needs_intervals = asks_questions or config.training.time_smoothing
     intervals = interval_range(samples) if needs_intervals else None
     type_codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    answers = None
+    trained_tasks = None
     if asks_questions and intervals is not None:
-        answers = Answers(
+        trained_tasks = TrainedTasks(
             tasks=config.tasks.asked,
             intervals=intervals,
             type_codes=tuple(type_codes),
@@ -139,7 +139,7 @@ def build_task(
         tokenizer_json=vocabulary.tokenizer_json,
         type_codes=type_codes,
         output_uri=join(run.run_uri, output_kind(config.lora)),
-        answers=answers,
+        trained_tasks=trained_tasks,
         tick=intervals.tick if intervals else 0.0,
         precision=precision,
         start_uri=job.start_uri,

@@ -12,7 +12,7 @@ import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.model.record import Answers
+from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import train_tokenizer
 
 
@@ -51,7 +51,7 @@ def test_a_forecaster_loads_events_with_its_types_and_unit(tmp_path: Path):
     columns = {"time": "at", "sequence": "car", "type": "what"}
 
     def forecaster(type_names: tuple[str, ...]) -> mmtpp.Forecaster:
-        answers = Answers(
+        trained_tasks = TrainedTasks(
             tasks=("time",),
             intervals=IntervalRange(smallest=1.0, largest=9.0, tick=1.0),
             type_codes=(0, 1),
@@ -59,7 +59,7 @@ def test_a_forecaster_loads_events_with_its_types_and_unit(tmp_path: Path):
             seconds_per_unit=60.0,
             history=False,
         )
-        return mmtpp.Forecaster("model", RunConfig(), answers, cast(Any, None))
+        return mmtpp.Forecaster("model", RunConfig(), trained_tasks, cast(Any, None))
 
     sequences = forecaster(("start", "alarm")).load_sequences(str(path), columns=columns)
     assert (sequences.seconds_per_unit, sequences.type_names) == (60.0, ("start", "alarm"))

@@ -15,7 +15,7 @@ import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.model.record import Answers
+from mmtpp.model.record import TrainedTasks
 
 TEXTS = ["2024-01-01 00:00:42", "2024-01-01 00:00:58", "2024-03-01 12:30:00.25"]
 # computed by hand: 19,723 days from 1970 to 2024, and 60 days more to 1 March of a leap year
@@ -24,7 +24,7 @@ NAMES = ("start", "alarm", "stop")
 
 
 def _forecaster(type_names: tuple[str, ...] = NAMES, unit: float = 1.0) -> mmtpp.Forecaster:
-    answers = Answers(
+    trained_tasks = TrainedTasks(
         tasks=("time",),
         intervals=IntervalRange(smallest=1.0, largest=9.0, tick=1.0),
         type_codes=(0, 1),
@@ -32,7 +32,7 @@ def _forecaster(type_names: tuple[str, ...] = NAMES, unit: float = 1.0) -> mmtpp
         seconds_per_unit=unit,
         history=False,
     )
-    return mmtpp.Forecaster("model", RunConfig(), answers, cast(Any, None))
+    return mmtpp.Forecaster("model", RunConfig(), trained_tasks, cast(Any, None))
 
 
 DATES = {

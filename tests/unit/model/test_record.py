@@ -1,4 +1,4 @@
-"""A model is not used with another template than its own without a word."""
+"""A model is used with another template only with an error or a warning."""
 
 import logging
 from dataclasses import fields
@@ -11,9 +11,9 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.record import (
-    Answers,
+    TrainedTasks,
     check_template,
-    recorded_answers,
+    load_trained_tasks,
     write_template,
 )
 from mmtpp.storage.manifest import Manifest
@@ -62,31 +62,33 @@ def test_other_images_are_worth_a_warning(folder: str, caplog: pytest.LogCapture
     assert "template.images = per_event, here none" in caplog.text
 
 
-def test_what_a_model_answers_is_recorded(tmp_path: Path, folder: str):
-    answers = Answers(
+def test_the_trained_tasks_are_recorded(tmp_path: Path, folder: str):
+    trained_tasks = TrainedTasks(
         ("time", "type"), IntervalRange(0.5, 90.0, 1e-6), (0, 4), ("a", "b"), 60.0, history=True
     )
     other = tmp_path / "finetuned"
     other.mkdir()
-    write_template(OWN, other, answers)
-    assert recorded_answers(str(other)) == answers
-    assert recorded_answers(folder) is None
+    write_template(OWN, other, trained_tasks)
+    assert load_trained_tasks(str(other)) == trained_tasks
+    assert load_trained_tasks(folder) is None
     check_template(OWN, str(other), to_train=False)
 
 
 def test_a_store_of_another_unit_or_other_types_is_refused():
-    answers = Answers(
+    trained_tasks = TrainedTasks(
         ("time",), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False
     )
-    answers.check(_manifest(60.0, ["a", "b"]), where="store")
+    trained_tasks.check(_manifest(60.0, ["a", "b"]), where="store")
     with pytest.raises(ModelError, match=r"units of 1 s, the model was trained with units of 60 s"):
-        answers.check(_manifest(1.0, ["a", "b"]), where="store")
-    with pytest.raises(ModelError, match=r"the types are b, a; of the model's own store .* a, b"):
-        answers.check(_manifest(60.0, ["b", "a"]), where="store")
+        trained_tasks.check(_manifest(1.0, ["a", "b"]), where="store")
+    with pytest.raises(
+        ModelError, match=r"the types are b, a; in the model's training events .* a, b"
+    ):
+        trained_tasks.check(_manifest(60.0, ["b", "a"]), where="store")
     with pytest.raises(ModelError, match="the types are nameless"):
-        answers.check(_manifest(60.0, []), where="store")
+        trained_tasks.check(_manifest(60.0, []), where="store")
 
 
 def _manifest(seconds_per_unit: float, type_names: list[str]) -> Manifest:
-    whole = {each.name: None for each in fields(Manifest)}
+    whole = {field.name: None for field in fields(Manifest)}
     return Manifest(**(whole | {"seconds_per_unit": seconds_per_unit, "type_names": type_names}))  # pyright: ignore[reportArgumentType]

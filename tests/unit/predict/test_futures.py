@@ -11,7 +11,7 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.core.events import EventSequence
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.tasks import check_futures
-from mmtpp.model.record import Answers, write_template
+from mmtpp.model.record import TrainedTasks, write_template
 from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.predict.predict import predict
 
@@ -36,8 +36,10 @@ def test_a_model_with_time_and_type_draws_futures(tasks: tuple[str, ...]):
 
 
 def _forecaster(tasks: tuple[str, ...]) -> Forecaster:
-    answers = Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False)
-    return Forecaster("model", config_from_tree({}), answers, None)  # pyright: ignore[reportArgumentType] # the check comes before the model
+    trained_tasks = TrainedTasks(
+        tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False
+    )
+    return Forecaster("model", config_from_tree({}), trained_tasks, None)  # pyright: ignore[reportArgumentType] # the check comes before the model
 
 
 @pytest.mark.parametrize("tasks", CANNOT)
@@ -62,8 +64,10 @@ def test_the_predict_job_says_the_same_before_it_prepares_anything(
         "prediction": {"futures": 3},
     }
     config = config_from_tree(settings)
-    answers = Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False)
-    write_template(config, model, answers)
+    trained_tasks = TrainedTasks(
+        tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False
+    )
+    write_template(config, model, trained_tasks)
     with pytest.raises(ConfigError, match=r"(?s)time, and type or joint.*prediction.futures = 3"):
         predict(config)
     assert not list(tmp_path.glob("runs/*/store"))

@@ -7,13 +7,15 @@ import pyarrow as pa
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import Prediction
 from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.model.record import Answers
+from mmtpp.model.record import TrainedTasks
 from mmtpp.predict.next_event import forecast_schema
 from mmtpp.predict.predict import _in_one_part
 
 
-def _answers(*tasks: str) -> Answers:
-    return Answers(tasks, IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False)
+def _answers(*tasks: str) -> TrainedTasks:
+    return TrainedTasks(
+        tasks, IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False
+    )
 
 
 def test_batches_with_and_without_future_events_go_together():

@@ -1,4 +1,4 @@
-"""A trained model ready for inference, as the actors of evaluation and prediction hold it."""
+"""A trained model on its device, ready for inference by evaluation and prediction."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,14 @@ from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model comes from; plain values that survive pickling.
+    """Location of a model, its vocabulary and its precision.
 
     Attributes:
-        model_uri: base model folder.
-        adapter_uri: adapter folder, or empty.
-        vocabulary_hash: of the store; empty to take the model's as it is.
-        precision: ``float32`` or ``bfloat16``.
+        model_uri: Folder of the base model.
+        adapter_uri: Folder of the adapter; empty for none.
+        vocabulary_hash: Hash of the store's vocabulary, which the model's must equal; empty accepts
+            every vocabulary.
+        precision: Type of the weights, ``float32`` or ``bfloat16``.
     """
 
     model_uri: str
@@ -34,10 +35,10 @@ class LoadedModel:
     """A model on its device, in evaluation mode.
 
     Attributes:
-        model: with its adapter.
-        vocabulary: of the model.
-        token_ids: of the vocabulary.
-        batcher: moves rows to its device.
+        model: Model with its adapter.
+        vocabulary: Vocabulary of the model.
+        token_ids: Token ids of the vocabulary.
+        batcher: Batcher that moves rows to the model's device.
     """
 
     model: EventModel
@@ -46,11 +47,15 @@ class LoadedModel:
     batcher: Batcher
 
     @classmethod
-    def of(cls, source: ModelSource, *, image_px: int) -> "LoadedModel":
-        """Load it, to the GPU if there is one.
+    def load(cls, source: ModelSource, *, image_px: int) -> "LoadedModel":
+        """Load a model, to the GPU if there is one.
+
+        Args:
+            source: Location of the model.
+            image_px: Side of every frame, in pixels.
 
         Raises:
-            ModelError: it cannot be used or has another vocabulary.
+            ModelError: The model cannot be used or has another vocabulary.
         """
         dtype = torch.bfloat16 if source.precision == "bfloat16" else torch.float32
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
