@@ -148,7 +148,7 @@ def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -
         deepspeed_config,
         training=config.training,
         optimizer=config.optimizer,
-        precision=config.precision,
+        precision=config.optimizer_precision,
         rank=0,
         num_ranks=1,
     )

@@ -141,7 +141,7 @@ def train(
         deepspeed_config,
         training=training,
         optimizer=config.optimizer,
-        precision=config.precision,
+        precision=config.optimizer_precision,
         rank=0,
         num_ranks=1,
     )

@@ -248,7 +248,11 @@ class Forecaster:
         self._check_tasks(futures=futures, text=text)
         config = with_values(
             self.config,
-            {"prediction.futures": futures, "prediction.horizon": horizon, "prediction.text": text},
+            {
+                "prediction.num_futures": futures,
+                "prediction.horizon": horizon,
+                "prediction.generate_text": text,
+            },
         )
         grid = self.trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
         template = Template(self.loaded.token_ids, template_of(config), has_questions=True)
@@ -318,7 +322,7 @@ class Forecaster:
 
         whole, events = events, truncate_texts(events, max_text_tokens or None)
         try:
-            if self.config.window.long_events == "stop":
+            if self.config.window.long_events == "fail":
                 window = cut(events)
             else:
                 window, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)

@@ -14,7 +14,7 @@ from mmtpp.config.data_settings import (
 )
 from mmtpp.config.evaluation_settings import Evaluation, Generation, Prediction
 from mmtpp.config.model_settings import Lora, Model
-from mmtpp.config.optimizer_settings import Optimizer, Precision, Rounding
+from mmtpp.config.optimizer_settings import Optimizer, OptimizerPrecision, Rounding
 from mmtpp.config.run_settings import Run, Tracking
 from mmtpp.config.section import Section
 from mmtpp.config.training_settings import LossWeights, Tasks, Training, Zero
@@ -28,7 +28,7 @@ __all__ = [
     "LossWeights",
     "Model",
     "Optimizer",
-    "Precision",
+    "OptimizerPrecision",
     "Prediction",
     "Rounding",
     "Run",
@@ -65,7 +65,7 @@ class RunConfig(Section):
     tasks: Tasks = Tasks()
     training: Training = Training()
     optimizer: Optimizer = Optimizer()
-    precision: Precision = Precision()
+    optimizer_precision: OptimizerPrecision = OptimizerPrecision()
     zero: Zero = Zero()
     evaluation: Evaluation = Evaluation()
     generation: Generation = Generation()
@@ -108,11 +108,12 @@ class RunConfig(Section):
         has_moments = optimizer.name in ("adamw", "muon") or (
             optimizer.name == "steepest" and optimizer.geometry == "schatten"
         )
-        is_short = self.precision.stored_states == "bfloat16"
+        is_short = self.optimizer_precision.stored_states == "bfloat16"
         if has_moments and is_short and optimizer.beta2 > MAX_BETA2_IN_BFLOAT16:
             raise ValueError(
-                "precision.stored_states = bfloat16 has 8 bits of precision, too few to change a "
-                f"second moment at optimizer.beta2 = {optimizer.beta2:g}: set optimizer.beta2 to "
-                f"at most {MAX_BETA2_IN_BFLOAT16:g}, or precision.stored_states = float32"
+                "optimizer_precision.stored_states = bfloat16 has 8 bits of precision, too few "
+                f"to change a second moment at optimizer.beta2 = {optimizer.beta2:g}: set "
+                f"optimizer.beta2 to at most {MAX_BETA2_IN_BFLOAT16:g}, or "
+                "optimizer_precision.stored_states = float32"
             )
         return self

@@ -55,7 +55,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         vocabulary=vocabulary,
         max_rejected_fraction=source.max_rejected_fraction,
         max_file_bytes=source.max_file_mib * 2**20,
-        max_workers=source.max_workers,
+        max_processes=source.max_processes,
         machine_labels=config.store.machine_labels,
     )
     manifest = report.manifest
@@ -159,7 +159,7 @@ def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
     if long_events.count:
         logger.warning(
             "events that do not fit window.max_tokens = %d: %s (%s); the store keeps them whole, "
-            "later jobs shorten their texts unless window.long_events = stop; raise "
+            "later jobs shorten their texts unless window.long_events = fail; raise "
             "window.max_tokens, or set template.max_text_tokens, now %d",
             settings.max_tokens,
             f"{long_events.count:,}",
@@ -244,7 +244,7 @@ def _publish(source: Source) -> dict[str, object]:
     Returns:
         Counts for the report of the job.
     """
-    if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights_sequence):
+    if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights.sequence):
         logger.info("published the demo's raw events and images to %s", source.uri)
     if source.kind == "taxi":
         for name in ("trips", "zones"):

@@ -51,8 +51,8 @@ def assemble_settings(
         overlap_fraction=float(
             config.window.overlap_fraction if training else config.evaluation.overlap_fraction
         ),
-        time_from=float(config.window.time_from),
-        time_to=float(config.window.time_to),
+        time_from=config.window.time_from,
+        time_to=config.window.time_to,
         split=split,
         max_sequences=0 if training else config.evaluation.max_sequences,
         targets_delta=0.0 if training else float(config.evaluation.targets_delta),

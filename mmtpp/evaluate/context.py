@@ -15,10 +15,6 @@ from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
 
-FIRST_TIME, LAST_TIME = -1e300, 1e300
-"""Bounds of a time range that contains all events; the defaults of ``window.time_from`` and
-``window.time_to``."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationContext:
@@ -69,7 +65,7 @@ class EvaluationContext:
         return cls(
             settings=config.evaluation,
             held_out=assemble_settings(config, manifest, split=config.evaluation.split),
-            training=replace(training, time_from=FIRST_TIME),
+            training=replace(training, time_from=None),
             model=ModelSource(
                 config.model.path,
                 config.model.adapter,

@@ -169,7 +169,7 @@ _PAGE = """<!doctype html>
 <h1>{{ r.uri }}</h1>
 <p>{{ r.kind }}; {{ "{:,}".format(r.num_events) }} events in
 {{ "{:,}".format(r.num_sequences) }} sequences, from {{ "{:,}".format(r.num_files) }} of
-{{ "{:,}".format(r.num_files_there) }} files. Tokens are counted with {{ r.vocabulary }}.</p>
+{{ "{:,}".format(r.num_files_in_source) }} files. Tokens are counted with {{ r.vocabulary }}.</p>
 <p>Times are counted in {{ times.unit_in_full }}{% if times.are_dates %} since
 1970-01-01 00:00:00 UTC{% endif %}, from {{ span[0] }} to {{ span[1] }}.</p>
 {% for hint in r.hints %}
@@ -206,7 +206,7 @@ them.</p>
 {% if r.num_too_long %}
 <p class="hint">Events that do not fit window.max_tokens = {{ r.max_tokens }}:
 {{ "{:,}".format(r.num_too_long) }}. Samples truncate their texts, and
-window.long_events = stop refuses them. Raise window.max_tokens, or set
+window.long_events = fail refuses them. Raise window.max_tokens, or set
 template.max_text_tokens.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Events that do not fit"><table>
 <tr><th scope="col">sequence</th><th scope="col">event</th><th scope="col">tokens</th></tr>

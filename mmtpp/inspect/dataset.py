@@ -37,7 +37,7 @@ class DataSet:
         vocabulary: Vocabulary that tokenises the texts.
         vocabulary_name: Description of the vocabulary, for reports.
         num_files: Number of files that were read.
-        num_files_there: Number of files in the source.
+        num_files_in_source: Number of files in the source.
         names: Id of each sequence.
         times: (E,) times of the events of each sequence, in the source's time unit.
         events: Events of each sequence.
@@ -64,7 +64,7 @@ class DataSet:
     vocabulary: Vocabulary
     vocabulary_name: str
     num_files: int
-    num_files_there: int
+    num_files_in_source: int
     names: list[str] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
     events: list[Events] = field(default_factory=list)
@@ -116,7 +116,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         vocabulary=vocabulary,
         vocabulary_name=vocabulary_name,
         num_files=raw.num_files,
-        num_files_there=raw.num_files_there,
+        num_files_in_source=raw.num_files_in_source,
         names=[sequence.sequence_id for sequence in raw.sequences],
         times=[sequence.times for sequence in raw.sequences],
         events=tokenise_sequences(raw.sequences, vocabulary),
@@ -190,7 +190,7 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         vocabulary=store_vocabulary(uri, manifest),
         vocabulary_name=f"the vocabulary of the store, {manifest.vocabulary_hash[:12]}",
         num_files=len(reader.files()),
-        num_files_there=len(reader.files()),
+        num_files_in_source=len(reader.files()),
         num_read=manifest.events_read,
         num_reordered=manifest.events_reordered,
         num_disagreeing=manifest.events_disagreeing,

@@ -73,7 +73,7 @@ class Report:
     too_long: list[dict[str, object]]
     template: dict[str, object]
     num_files: int
-    num_files_there: int
+    num_files_in_source: int
     num_sequences: int
     num_events: int
     num_read: int
@@ -151,7 +151,7 @@ def _report(
         too_long=too_long,
         template=asdict(comparison.template),
         num_files=data.num_files,
-        num_files_there=data.num_files_there,
+        num_files_in_source=data.num_files_in_source,
         num_sequences=len(events),
         num_events=int(lengths.sum()),
         num_read=data.num_read,

@@ -31,7 +31,7 @@ from mmtpp.data.settings import (
     store_vocabulary,
 )
 from mmtpp.data.sources.type_codes import AUTO
-from mmtpp.evaluate.context import FIRST_TIME, LAST_TIME, generation_settings
+from mmtpp.evaluate.context import generation_settings
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
@@ -106,14 +106,16 @@ def _check_model(config: RunConfig) -> TrainedTasks:
             cause="the model was not trained on tasks.time or tasks.type; run jobs/finetune.py on "
             "the model",
         )
-    if config.prediction.text and not {"time", "text"} <= set(trained_tasks.tasks):
+    if config.prediction.generate_text and not {"time", "text"} <= set(trained_tasks.tasks):
         raise ConfigError(
             f"the model was trained to answer {', '.join(trained_tasks.tasks)}, not time and text",
             where=scored,
-            setting="prediction.text = true",
+            setting="prediction.generate_text = true",
         )
-    if futures := config.prediction.futures:
-        check_futures(trained_tasks.tasks, where=scored, setting=f"prediction.futures = {futures}")
+    if futures := config.prediction.num_futures:
+        check_futures(
+            trained_tasks.tasks, where=scored, setting=f"prediction.num_futures = {futures}"
+        )
     check_template(config, scored, to_train=False)
     return trained_tasks
 
@@ -189,7 +191,7 @@ def _actor_settings(
 
 def _with_all_events(settings: AssembleSettings) -> AssembleSettings:
     """Lift the limits of held-out evaluation, which do not apply to a user's own events."""
-    return replace(settings, max_sequences=0, time_from=FIRST_TIME, time_to=LAST_TIME)
+    return replace(settings, max_sequences=0, time_from=None, time_to=None)
 
 
 class NextEventForecaster(ModelActor):

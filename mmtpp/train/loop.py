@@ -152,7 +152,7 @@ def _save(
             rank=worker.rank,
             run_uri=worker.task.run.run_uri,
             metrics=metrics,
-            patience_s=worker.config.training.upload_patience_s,
+            patience_s=worker.config.training.upload_timeout_s,
             wait=wait,
         )
 

@@ -274,7 +274,7 @@ def _build_engine(
         deepspeed_config,
         training=config.training,
         optimizer=config.optimizer,
-        precision=config.precision,
+        precision=config.optimizer_precision,
         rank=group.rank,
         num_ranks=group.num_ranks,
     )

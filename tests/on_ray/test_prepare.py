@@ -314,7 +314,7 @@ def test_one_long_sequence_is_split_in_time(cluster, tmp_path):
             "split.by": "time",
             "split.validation_fraction": 0.25,
             "split.test_from": start,
-            "evaluation.futures": 2,
+            "evaluation.num_futures": 2,
             "evaluation.horizon": 1.0,
         },
     )
@@ -329,7 +329,7 @@ def test_one_long_sequence_is_split_in_time(cluster, tmp_path):
     base: dict[str, Any] = pretrain(make_config(**{**settings, "run.name": "base"}))
     assert base["metrics"]["validation/loss_per_token"] > 0
     settings["model.path"] = base["model_uri"]
-    result: dict[str, Any] = evaluate(make_config(**{**settings, "evaluation.futures": 0}))
+    result: dict[str, Any] = evaluate(make_config(**{**settings, "evaluation.num_futures": 0}))
     tuned = finetune(make_config(**{**settings, "run.name": "fc", "training.num_steps": 2}))
     settings["model.path"] = tuned["model_uri"]
     result |= evaluate(

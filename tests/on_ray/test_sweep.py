@@ -48,7 +48,7 @@ from tests.on_ray.settings import RUNS, STORE, make_config
 pytestmark = pytest.mark.timeout(1800)
 
 LOSS = "validation/loss_per_token"
-INTERVAL_METRIC = "validation/interval_nll_nats_per_event"
+INTERVAL_METRIC = "validation/interval_code_nll_nats_per_event"
 RATES = '[space]\n"training.learning_rate" = '
 
 

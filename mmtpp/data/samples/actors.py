@@ -50,7 +50,7 @@ class ActorPool:
             num_cpus=config.training.cpus_per_worker,
             on_gpu=hardware.on_gpu,
             machine_labels=config.training.machine_labels,
-            batch_size=config.evaluation.batch_windows,
+            batch_size=config.evaluation.windows_per_batch,
             need=worker_demand(config.training, hardware, 1),
             patience_s=config.run.wait_for_machines_s,
         )
