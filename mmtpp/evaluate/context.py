@@ -65,10 +65,12 @@ class EvaluationContext:
         run_uri: str,
     ) -> "EvaluationContext":
         """Gather what an evaluation needs from the settings of the job."""
-        training = assemble_settings(config, manifest, split="train")
+        training = assemble_settings(config.sample_sections, manifest, split="train")
         return cls(
             settings=config.evaluation,
-            held_out=assemble_settings(config, manifest, split=config.evaluation.split),
+            held_out=assemble_settings(
+                config.sample_sections, manifest, split=config.evaluation.split
+            ),
             training=replace(training, time_from=FIRST_TIME),
             model=ModelSource(
                 config.model.path,
@@ -80,7 +82,12 @@ class EvaluationContext:
             manifest=manifest,
             vocabulary=vocabulary,
             generation=generation_settings(config.generation),
-            actors=ActorPool.from_config(config, hardware),
+            actors=ActorPool.from_settings(
+                config.training,
+                hardware,
+                batch_windows=config.evaluation.batch_windows,
+                patience_s=config.run.wait_for_machines_s,
+            ),
             task_labels=config.store.machine_labels,
             store_uri=config.store.uri,
             run_uri=run_uri,

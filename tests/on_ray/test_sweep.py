@@ -453,7 +453,7 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
         config = make_config(**{"training.max_flops": 3e11, "model.tiny_width": width})
         manifest = load_manifest(config.store.uri)
         vocabulary = store_vocabulary(config.store.uri, manifest)
-        settings = assemble_settings(config, manifest, split="train")
+        settings = assemble_settings(config.sample_sections, manifest, split="train")
         plan = make_plan(settings, vocabulary.token_ids())
         steps = num_steps_within(config, settings, plan, vocabulary)
         assert steps > 10

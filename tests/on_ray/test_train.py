@@ -185,7 +185,7 @@ def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp
     result = evaluate(make_config(**settings))
     manifest = load_manifest(STORE)
     plan = make_plan(
-        assemble_settings(make_config(), manifest, split="test"),
+        assemble_settings(make_config().sample_sections, manifest, split="test"),
         store_vocabulary(STORE, manifest).token_ids(),
     )
     test_events = manifest.events_by_split["test"]

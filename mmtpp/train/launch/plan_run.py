@@ -36,7 +36,9 @@ def plan_training(
     Raises:
         DataError: The run was started with other data or settings.
     """
-    settings = assemble_settings(config, inputs.manifest, split="train", supervision=supervision)
+    settings = assemble_settings(
+        config.sample_sections, inputs.manifest, split="train", supervision=supervision
+    )
     uri = join(run_uri, PLAN_FILE)
     if not exists(uri):
         plan = make_plan(settings, inputs.vocabulary.token_ids())
@@ -78,7 +80,9 @@ def plan_validation(
             config.split.validation_fraction,
         )
         return None
-    settings = assemble_settings(config, manifest, split="validation", supervision=supervision)
+    settings = assemble_settings(
+        config.sample_sections, manifest, split="validation", supervision=supervision
+    )
     # evaluation.max_sequences limits the job `evaluate`, not validation
     settings = replace(settings, max_sequences=0)
     plan = make_plan(settings, vocabulary.token_ids())
