@@ -119,7 +119,7 @@ def _check_model(config: RunConfig) -> TrainedTasks:
         )
     if futures := config.prediction.futures:
         check_futures(trained_tasks.tasks, where=scored, setting=f"prediction.futures = {futures}")
-    check_template(config, scored, to_train=False)
+    check_template(config.sample_sections, scored, to_train=False)
     return trained_tasks
 
 
