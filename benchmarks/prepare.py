@@ -231,7 +231,9 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
     ids = store_vocabulary(store, manifest).token_ids()
 
     def settings_of(delta: float) -> AssembleSettings:
-        return assemble_settings(configuration(source, store, delta=delta), manifest, split="train")
+        return assemble_settings(
+            configuration(source, store, delta=delta).sample_sections, manifest, split="train"
+        )
 
     connect()
     for name, delta in (("another Delta", OTHER_DELTA), ("plan", DELTA)):

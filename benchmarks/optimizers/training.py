@@ -96,7 +96,7 @@ def run(data: DataSet, store: str, changes: Changes, seed: int) -> dict[str, flo
 def validation_nll(config: RunConfig, model: EventModel) -> float:
     """Loss of time and type tokens in nats per event, on the first rows of the validation split."""
     manifest, vocabulary = open_store(config)
-    settings = assemble_settings(config, manifest, split="validation")
+    settings = assemble_settings(config.sample_sections, manifest, split="validation")
     samples = Samples.from_settings(settings, vocabulary)
     batcher = batcher_of(config, vocabulary)
     model.eval()

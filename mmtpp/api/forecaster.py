@@ -255,7 +255,8 @@ class Forecaster:
             },
         )
         grid = self.trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
-        template = Template(self.loaded.token_ids, template_of(config), has_questions=True)
+        settings = template_of(config.sample_sections)
+        template = Template(self.loaded.token_ids, settings, has_questions=True)
         forecast = NextEvent(
             self.loaded,
             template,
@@ -278,7 +279,8 @@ class Forecaster:
         """
         config = self.config
         [events] = tokenise_sequences([sequence], self.loaded.vocabulary)
-        events = compress(events, compression_of(config).for_sequence(sequence.sequence_id))
+        compression = compression_of(config.sample_sections)
+        events = compress(events, compression.for_sequence(sequence.sequence_id))
         tasks = [task for task in _FORECAST_TASKS if task in self.trained_tasks.tasks]
         window, events = self._fit(events, template, tasks, sequence.sequence_id)
         seen = events.slice(window.start, window.end)

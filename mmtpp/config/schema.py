@@ -1,5 +1,7 @@
 """The configuration of a job: one frozen tree. The text below a setting is its help."""
 
+from dataclasses import dataclass
+
 from pydantic import model_validator
 
 from mmtpp.config.data_settings import (
@@ -33,6 +35,7 @@ __all__ = [
     "Rounding",
     "Run",
     "RunConfig",
+    "SampleSections",
     "Section",
     "Source",
     "Split",
@@ -48,6 +51,27 @@ __all__ = [
 
 
 MAX_BETA2_IN_BFLOAT16 = 1 - 2.0**-8
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSections:
+    """The sections that shape the samples of a store.
+
+    Attributes:
+        store: Location and cache of the store.
+        compression: Compression of similar events.
+        template: Template of an event.
+        window: Windows that sequences are cut into.
+        evaluation: Windows and targets of scored sequences.
+        seed: Seed of the run, ``training.seed``.
+    """
+
+    store: Store
+    compression: Compression
+    template: Template
+    window: Window
+    evaluation: Evaluation
+    seed: int
 
 
 class RunConfig(Section):
@@ -71,6 +95,18 @@ class RunConfig(Section):
     generation: Generation = Generation()
     prediction: Prediction = Prediction()
     tracking: Tracking = Tracking()
+
+    @property
+    def sample_sections(self) -> SampleSections:
+        """The sections that shape samples."""
+        return SampleSections(
+            store=self.store,
+            compression=self.compression,
+            template=self.template,
+            window=self.window,
+            evaluation=self.evaluation,
+            seed=self.training.seed,
+        )
 
     @property
     def shows_images(self) -> bool:

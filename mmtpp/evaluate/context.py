@@ -61,10 +61,12 @@ class EvaluationContext:
         run_uri: str,
     ) -> "EvaluationContext":
         """Gather what an evaluation needs from the settings of the job."""
-        training = assemble_settings(config, manifest, split="train")
+        training = assemble_settings(config.sample_sections, manifest, split="train")
         return cls(
             settings=config.evaluation,
-            held_out=assemble_settings(config, manifest, split=config.evaluation.split),
+            held_out=assemble_settings(
+                config.sample_sections, manifest, split=config.evaluation.split
+            ),
             training=replace(training, time_from=None),
             model=ModelSource(
                 config.model.path,
@@ -76,7 +78,12 @@ class EvaluationContext:
             manifest=manifest,
             vocabulary=vocabulary,
             generation=generation_settings(config.generation),
-            actors=ActorPool.from_config(config, hardware),
+            actors=ActorPool.from_settings(
+                config.training,
+                hardware,
+                windows_per_batch=config.evaluation.windows_per_batch,
+                patience_s=config.run.wait_for_machines_s,
+            ),
             task_labels=config.store.machine_labels,
             store_uri=config.store.uri,
             run_uri=run_uri,

@@ -75,7 +75,12 @@ def predict(config: RunConfig) -> dict[str, object]:
     hardware = choose_hardware(config.training, config.model.precision)
     settings = _actor_settings(config, manifest, trained_tasks, hardware.precision)
     plan = make_plan(settings.assemble, vocabulary.token_ids())
-    pool = ActorPool.from_config(config, hardware)
+    pool = ActorPool.from_settings(
+        config.training,
+        hardware,
+        windows_per_batch=config.evaluation.windows_per_batch,
+        patience_s=config.run.wait_for_machines_s,
+    )
     tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
     rejections = Rejections(config.store.uri, manifest)
     forecasts_uri = join(run_uri, "forecasts")
@@ -116,7 +121,7 @@ def _check_model(config: RunConfig) -> TrainedTasks:
         check_futures(
             trained_tasks.tasks, where=scored, setting=f"prediction.num_futures = {futures}"
         )
-    check_template(config, scored, to_train=False)
+    check_template(config.sample_sections, scored, to_train=False)
     return trained_tasks
 
 
@@ -169,7 +174,7 @@ def _actor_settings(
         **{name: float(name in trained_tasks.tasks) for name in ("time", "type")}, joint=0.0
     )
     settings = assemble_settings(
-        config,
+        config.sample_sections,
         manifest,
         split="all",
         supervision=FollowingEvent(asked.asked, grid.first_bytes),

@@ -233,7 +233,7 @@ def test_one_very_long_sequence_is_prepared_with_short_ones(cluster, tmp_path):
     assert max(seen.values()) < 700 * 2**20, {pid: size >> 20 for pid, size in seen.items()}
     manifest = load_manifest(config.store.uri)
     # the long sequence is in the training split
-    settings = assemble_settings(config, manifest, split="train")
+    settings = assemble_settings(config.sample_sections, manifest, split="train")
     token_ids = store_vocabulary(config.store.uri, manifest).token_ids()
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(8))

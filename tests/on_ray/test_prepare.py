@@ -105,10 +105,12 @@ def test_invalid_records_are_counted_and_stored_as_rejected(cluster, tmp_path):
 
 def test_inspect_reports_the_same_figures_for_a_store_and_its_source(store):
     """Except for images, which the store keeps once."""
-    raw = load(make_config(), max_files=0)
-    stored = load(make_config(**{"source.uri": STORE}), max_files=0)
+    config, sections = make_config(), make_config().sample_sections
+    raw = load(config.source, config.split, config.model, max_files=0)
+    source = make_config(**{"source.uri": STORE}).source
+    stored = load(source, config.split, config.model, max_files=0)
     assert stored.kind == "event store"
-    reports = [measure(data, make_config(), deltas=(0.5,)) for data in (raw, stored)]
+    reports = [measure(data, sections, deltas=(0.5,)) for data in (raw, stored)]
     for name in (
         "num_events",
         "num_sequences",

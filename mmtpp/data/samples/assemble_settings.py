@@ -72,6 +72,11 @@ class AssembleSettings:
         return self.store.image_px
 
     @property
+    def shows_images(self) -> bool:
+        """Whether samples may contain images."""
+        return self.template.images != "none"
+
+    @property
     def time_range(self) -> TimeRange:
         """The times whose events are used."""
         return TimeRange(self.time_from, self.time_to)

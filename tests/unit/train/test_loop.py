@@ -55,7 +55,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, float]]
         upload_timeout_s=1.0,
     )
     worker = SimpleNamespace(
-        config=SimpleNamespace(training=training),
+        training=training,
         progress=TrainingProgress(0, "plan", "vocabulary"),
         watchdog=watchdog,
         telemetry=_Telemetry(),
