@@ -26,7 +26,7 @@ from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.store.store_reader import StoreSettings
+from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.evaluate.forecast_scores import read_histories
 from mmtpp.evaluate.likelihood import training_statistics
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
@@ -153,7 +153,7 @@ def _by_time(folder: Path, *, changed_from: float = np.inf) -> AssembleSettings:
         **CUTS,
     )
     return AssembleSettings(
-        store=StoreSettings(str(folder / "s"), "x", 56, 0, "", tick=1.0),
+        store=StoreSettings(str(folder / "s"), "x", 56, tick=1.0),
         compression=Compression("temporal", delta=0.5),
         template=TemplateSettings("minimal", images="none", image_tokens=4, time_bytes=2),
         max_tokens=120,

@@ -39,7 +39,8 @@ from mmtpp.data.samples.plan import load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.layout import SEQUENCES
-from mmtpp.data.store.store_reader import StoreReader, StoreSettings
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 from tests.unit.core.test_template import settings
@@ -166,7 +167,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> StoreSettings:
         source_kind="columns",
         columns=Columns(time="t", sequence="s", text="x"),
     )
-    return StoreSettings(str(folder), "x" * 64, 56, 0, "")
+    return StoreSettings(str(folder), "x" * 64, 56)
 
 
 def _settings(store: StoreSettings, **changes: object) -> AssembleSettings:
@@ -328,7 +329,7 @@ def test_questions_that_do_not_fit_are_left_out_and_named(
         [sequence], paths=["q"], splits=["train"], tokenise=TextTokeniser(VOCABULARY)
     )
     columns.write(str(tmp_path / SEQUENCES / "000000.parquet"))
-    store = StoreSettings(str(tmp_path), "x", 56, 0, "")
+    store = StoreSettings(str(tmp_path), "x", 56)
     chosen = _settings(store, supervision=EveryEvent(("qa",)))
     plan = make_plan(chosen, VOCABULARY.token_ids())
     asked = [
@@ -366,7 +367,7 @@ def test_the_longest_utterances_of_real_transcripts(tmp_path: Path):
         source_kind="columns",
         columns=Columns(time="seconds", sequence="part", text="text"),
     )
-    chosen = _settings(StoreSettings(str(tmp_path), "x", 56, 0, ""), max_tokens=512)
+    chosen = _settings(StoreSettings(str(tmp_path), "x", 56), max_tokens=512)
     lengths = np.array([len(each) for each in vocabulary.encode_texts([r["text"] for r in rows])])
     empty = len(chosen.build_template(vocabulary.token_ids()).write(plain_events(1)).ids)
     expected = int((lengths + empty > 512).sum())
