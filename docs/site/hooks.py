@@ -1,4 +1,4 @@
-"""MkDocs hooks: the pages beside the code become pages of the site.
+"""MkDocs hooks: the pages next to the code become pages of the site.
 
 Every page of the repository (``mmtpp/core/README.md``) keeps its path in the site. Links are
 written as GitHub needs them, relative to the page in the repository. Here they become links of the
@@ -33,7 +33,7 @@ LIST_AFTER_TEXT = re.compile(r"^(?P<text>(?![-|#> ]|\d+\. ).+)\n(?=(?:- |1\. ))"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages beside the code, and the pictures and source files that pages link to."""
+    """Add the pages next to the code, and the pictures and source files that pages link to."""
     pages = sorted(_project_pages())
     for path in pages:
         files.append(_file(config, path, path))

@@ -23,10 +23,10 @@ from mmtpp.data.encode.raw_dataset import load_raw_dataset
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import compression_of
 from mmtpp.data.store.contents import (
-    store_reader,
-    stored_rejected,
-    stored_sequences,
-    whole_sequences,
+    iterate_split_sequences,
+    iterate_whole_sequences,
+    open_store,
+    read_rejected_records,
 )
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.storage.manifest import Manifest, find_manifest
@@ -171,14 +171,14 @@ def _load_dataframe(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences
 
 
 def _load_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Sequences:
-    files = store_reader(uri, manifest).files()
+    files = open_store(uri, manifest).files()
     files = files[:: -(-len(files) // max_files) if max_files else 1]
-    read = whole_sequences if split == "all" else stored_sequences
+    read = iterate_whole_sequences if split == "all" else iterate_split_sequences
     parts = [part for file in files for part in read(uri, manifest, file)]
     items = tuple(sequence for part_split, sequence in parts if split in (part_split, "all"))
     if not items:
         raise DataError(f"no sequence of split {split!r}", where=uri)
-    rejected = [record for file in files for record in stored_rejected(uri, manifest, file)]
+    rejected = [record for file in files for record in read_rejected_records(uri, manifest, file)]
     last_times: dict[str, float] = {}
     for _, sequence in parts:  # a sequence that is split in time has several parts
         name, last = sequence.sequence_id, float(sequence.times[-1])

@@ -11,7 +11,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.sources.type_codes import AUTO, OTHER
-from mmtpp.data.store.store_reader import StoreSettings
+from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, read_bytes
@@ -78,8 +78,8 @@ def store_settings(store: Store, manifest: Manifest) -> StoreSettings:
         data_uri=join(store.uri, manifest.data_folder),
         fingerprint=manifest.fingerprint,
         image_px=manifest.image_px,
-        cache_bytes=int(store.cache_gib * 2**30),
-        cache_path=store.cache_path,
+        cache_bytes=int(store.cache_gib * 2**30) or None,
+        cache_path=store.cache_path or None,
         machine_labels=tuple(sorted(store.machine_labels.items())),
         tick=manifest.tick,
     )

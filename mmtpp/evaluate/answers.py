@@ -18,7 +18,8 @@ import pyarrow as pa
 from mmtpp.core.supervision import EveryEvent
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.data.store.store_reader import Address, StoreReader
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.data.store.stored_sequence import Address
 from mmtpp.evaluate import metric_names as names
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates

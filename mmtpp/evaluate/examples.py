@@ -15,7 +15,8 @@ from mmtpp.core.row import Row
 from mmtpp.core.tasks import TASKS
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.plan import Plan
-from mmtpp.data.store.store_reader import Address, StoreReader
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.data.store.stored_sequence import Address
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.model.processor import encode_image
 

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, intervals_from_times
-from mmtpp.data.store.contents import store_reader, stored_sequences
+from mmtpp.data.store.contents import iterate_split_sequences, open_store
 from mmtpp.data.store.images import load_image
+from mmtpp.model.card import escape_markdown
 from mmtpp.model.processor import encode_image
 from mmtpp.storage.manifest import Manifest, load_manifest
-from mmtpp.storage.markdown import escape_markdown
 
 EASYTPP_NAMES = {"train": "train", "validation": "dev", "test": "test"}
 COLUMNS = {
@@ -137,8 +137,8 @@ def to_datasets(store_uri: str, folder: Path) -> dict[str, int]:
 
 def _read_sequences(store_uri: str, manifest: Manifest) -> Iterator[tuple[str, EventSequence]]:
     """The split and the events of each sequence, in the order of the store."""
-    for file in store_reader(store_uri, manifest).files():
-        yield from stored_sequences(store_uri, manifest, file)
+    for file in open_store(store_uri, manifest).files():
+        yield from iterate_split_sequences(store_uri, manifest, file)
 
 
 def _create_folder(folder: Path) -> None:

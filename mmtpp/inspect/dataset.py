@@ -16,7 +16,12 @@ from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.encode.type_names import types_setting
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.data.sources.type_codes import AUTO
-from mmtpp.data.store.contents import all_rejected, store_reader, stored_rejected, stored_words
+from mmtpp.data.store.contents import (
+    iterate_rejected_records,
+    iterate_texts_and_questions,
+    open_store,
+    read_rejected_records,
+)
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
@@ -182,7 +187,7 @@ def _missing_images(raw: RawDataset) -> int:
 
 
 def _load_store(uri: str, manifest: Manifest) -> DataSet:
-    reader = store_reader(uri, manifest)
+    reader = open_store(uri, manifest)
     data = DataSet(
         uri=uri,
         kind="event store",
@@ -206,12 +211,12 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
             data.names.append(stored.sequence_id)
             data.times.append(stored.times)
             data.events.append(stored.events)
-        data.texts += [texts for texts, _ in stored_words(uri, manifest, file)]
+        data.texts += [texts for texts, _ in iterate_texts_and_questions(uri, manifest, file)]
         if len(data.examples) < MAX_EXAMPLES:
-            data.examples += stored_rejected(uri, manifest, file)[:MAX_EXAMPLES]
+            data.examples += read_rejected_records(uri, manifest, file)[:MAX_EXAMPLES]
     del data.examples[MAX_EXAMPLES:]
     last_times = {
         name: float(times[-1]) for name, times in zip(data.names, data.times, strict=True)
     }
-    data.losses = RejectionSummary.from_records(all_rejected(uri, manifest), last_times)
+    data.losses = RejectionSummary.from_records(iterate_rejected_records(uri, manifest), last_times)
     return data

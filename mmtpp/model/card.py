@@ -1,13 +1,14 @@
 """The model card: a page in the model folder that describes the model and how to load it."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmtpp.config.schema import Lora, Model, SampleSections, Training
 from mmtpp.model.record import TrainedTasks
-from mmtpp.storage.markdown import escape_markdown
 
 CARD_FILE = "README.md"
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>&~])")
 _TAGS = (
     "pipeline_tag: time-series-forecasting",
     "tags: [temporal-point-process, event-sequences, qwen2_5_vl, mmtpp]",
@@ -140,3 +141,8 @@ def _usage(lora: Lora, trained_tasks: TrainedTasks | None) -> str:
             "print(forecaster.forecast(sequence).quantiles((0.05, 0.5, 0.95)))\n```\n\n"
         )
     return f"## Use\n\n{with_mmtpp}Without mmtpp:\n\n```python\n{without_mmtpp}```\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Escape text so that Markdown shows it unchanged, on one line and in one cell of a table."""
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))

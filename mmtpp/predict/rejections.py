@@ -9,7 +9,7 @@ from mmtpp.core.rejection_summary import (
     newest_rejection_cause,
     rejected_by_sequence,
 )
-from mmtpp.data.store.contents import all_rejected
+from mmtpp.data.store.contents import iterate_rejected_records
 from mmtpp.storage.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Rejections:
 
     def __init__(self, store_uri: str, manifest: Manifest) -> None:
         self._store_uri = store_uri
-        self._rejected = list(all_rejected(store_uri, manifest))
+        self._rejected = list(iterate_rejected_records(store_uri, manifest))
         self._of_sequence = rejected_by_sequence(self._rejected)
         self._of_sequence.pop("", None)
         self._last_times: dict[str, float] = {}

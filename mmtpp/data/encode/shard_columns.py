@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmtpp.core.events import EventSequence
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.store.layout import (
+    CUT_COLUMNS,
     DIGEST_BYTES,
     GROUP_EVENTS,
     PART_EVENTS,
@@ -22,7 +23,6 @@ from mmtpp.data.store.questions import AskedQuestion, read_questions
 from mmtpp.storage.parquet import list_offsets, list_values, read_table, write_groups
 
 FloatArray = NDArray[np.float64]
-CUT_COLUMNS = ("validation_from", "test_from")
 _NO_IMAGE = bytes(DIGEST_BYTES)  # digest of an event without an image
 
 

@@ -24,7 +24,8 @@ from mmtpp.data.samples.row_table import (
     binary_array,
     list_array,
 )
-from mmtpp.data.store.store_reader import Address, StoredEvents, StoreReader
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.data.store.stored_sequence import Address, StoredEvents
 
 
 class Assembler:

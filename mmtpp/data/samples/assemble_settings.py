@@ -9,7 +9,7 @@ from mmtpp.core.supervision import AllTokens, Supervision, fingerprint_record
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import TokenIds
 from mmtpp.core.window import TimeRange
-from mmtpp.data.store.store_reader import StoreSettings
+from mmtpp.data.store.store_settings import StoreSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,8 @@ from mmtpp.data.samples.row_table import row_from_arrow
 SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early
 CHUNK = 256
-CHUNK_BYTES = (
-    256 * 2**20
-)  # Ray's object store holds two such chunks a rank; a chunk has at least one sample
-TOKEN_BYTES = 18  # per token, the columns of a packed row
+CHUNK_BYTES = 256 * 2**20  # maximum size of a chunk of several samples; a rank has two chunks
+TOKEN_BYTES = 18  # all columns of a packed row, per token
 # Assembling takes a moment every few minutes; asking for a CPU could deadlock a full cluster.
 ASSEMBLING_CPUS = 0
 

@@ -1,4 +1,4 @@
-"""A plan: which events make which sample. It is a small table, kept as one Parquet file."""
+"""A plan: which events make which sample, as a small table in one Parquet file."""
 
 from dataclasses import dataclass, field
 
@@ -20,12 +20,12 @@ WINDOW_SCHEMA = pa.schema(
         ("end", pa.int32()),
         ("first_scored", pa.int32()),
         ("num_tokens", pa.int32()),
-        ("similar", pa.binary()),  # a bit an event, numpy.packbits
+        ("similar", pa.binary()),  # one bit per event, numpy.packbits
         # questions in words about the sequence, from 0, that are asked after this window; a window
-        # with such questions has no other ones
+        # with such questions has no other questions
         ("first_question", pa.int32()),
         ("end_question", pa.int32()),
-        ("longest_text", pa.int32()),  # tokens; longer texts are cut to fit. Null: none is cut
+        ("longest_text", pa.int32()),  # tokens; longer texts are cut; null cuts no text
     ]
 )
 
@@ -35,7 +35,7 @@ class Plan:
     """Which events make which sample.
 
     Attributes:
-        windows: One row a window, ``WINDOW_SCHEMA``.
+        windows: One row per window, ``WINDOW_SCHEMA``.
         samples: Indices of the windows of each sample.
         num_events: Number of events in the windows, scored or not, repeated context included.
         num_similar: Number of these events that are written as one token.

@@ -16,7 +16,7 @@ from mmtpp.core.window import EventTooLongError, Window
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
 from mmtpp.data.samples.plan import WINDOW_SCHEMA
-from mmtpp.data.store.store_reader import StoredSequence
+from mmtpp.data.store.stored_sequence import StoredSequence
 
 PLAN_SCHEMA = pa.schema(
     [

@@ -1,1 +1,1 @@
-"""The event store: its layout, its reader and its frames."""
+"""The event store on disk: the layout of its files, and their readers."""

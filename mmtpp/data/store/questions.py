@@ -1,4 +1,4 @@
-"""The questions about a whole sequence, as a store keeps them."""
+"""The questions about whole sequences in a store."""
 
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ class AskedQuestion(NamedTuple):
 
 
 def read_questions(table: pa.Table) -> list[tuple[AskedQuestion, ...]]:
-    """The questions of each row of ``SEQUENCE_SCHEMA``, or of its columns of questions."""
+    """Read the questions of each row of a table that has ``QUESTION_COLUMNS``."""
     columns = [table[name].to_pylist() for name in QUESTION_COLUMNS]
     return [
-        tuple(AskedQuestion(*asked) for asked in zip(*row, strict=True))
+        tuple(AskedQuestion(*fields) for fields in zip(*row, strict=True))
         for row in zip(*columns, strict=True)
     ]

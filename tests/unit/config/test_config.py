@@ -228,6 +228,20 @@ def test_steps_may_be_left_out_of_a_fingerprint():
     assert run_fingerprint(config, steps=False) == run_fingerprint(longer, steps=False)
 
 
+def test_instants_of_a_split_are_numbers_or_dates():
+    split = config_from_tree(
+        tomllib.loads('[split]\nby = "time"\nvalidation_from = 2024-03-01\ntest_from = 12.5')
+    ).split
+    assert (split.validation_from, split.test_from) == ("2024-03-01", "12.5")
+    for settings in (
+        {"by": "time", "test_from": "soon"},
+        {"test_from": 5},
+        {"by": "time", "test_from": True},
+    ):
+        with pytest.raises(ConfigError):
+            config_from_tree({"split": settings})
+
+
 @pytest.mark.parametrize("job", ["prepare", "pretrain", "evaluate"])
 def test_jobs_refuse_bad_settings_with_status_one(job: str):
     done = subprocess.run(

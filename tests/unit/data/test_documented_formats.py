@@ -45,7 +45,7 @@ def test_published_and_easytpp(tmp_path: Path):
 
 
 def test_a_custom_reader():
-    [code] = re.findall(r"## A reader of your own.*?```python\n(.*?)```", PAGE, re.DOTALL)
+    [code] = re.findall(r"## Your own reader.*?```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict = {}
     exec(compile(code, "page", "exec"), names)  # noqa: S102
     lines = "1.5\t3\thello\nx\t3\ty\n2\tonly two\n0.5\t1\tfirst\n"

@@ -21,7 +21,9 @@ from mmtpp.data.encode.given_splits import (
     warn_unused_splits,
 )
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.store.store_reader import StoredSequence, StoreReader, StoreSettings
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.data.store.store_settings import StoreSettings
+from mmtpp.data.store.stored_sequence import StoredSequence
 from mmtpp.inspect.dataset import load
 from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import SETTINGS, encode_shard
@@ -81,7 +83,7 @@ def _store(folder: Path, source: Path, **changes: object) -> dict[str, StoredSeq
         path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()
     )
     encode_shard(str(folder), paths, tokenizer=TOKENIZER, source_uri=str(source), **changes)
-    reader = StoreReader(StoreSettings(str(folder), "x", 56, 0, ""))
+    reader = StoreReader(StoreSettings(str(folder), "x", 56))
     return {stored.sequence_id: stored for stored in reader.sequences(reader.files())}
 
 

@@ -39,7 +39,8 @@ from mmtpp.data.samples.plan import load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.layout import SEQUENCES
-from mmtpp.data.store.store_reader import StoreReader, StoreSettings
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 from tests.unit.core.test_template import settings
@@ -77,18 +78,18 @@ def _wordy_events(draw: st.DrawFn) -> Events:
 
 @given(_wordy_events(), st.integers(0, 100))
 def test_shortened_texts_are_the_first_tokens(sequence: Events, limit: int):
-    found = truncate_texts(sequence, limit)
+    truncated = truncate_texts(sequence, limit)
     for event in range(len(sequence)):
         whole, part = (
-            each.text_ids[slice(*each.text_offsets[event : event + 2])].tolist()
-            for each in (sequence, found)
+            events.text_ids[slice(*events.text_offsets[event : event + 2])].tolist()
+            for events in (sequence, truncated)
         )
-        assert whole[:limit] == part
+        assert part == whole[:limit]
         to_half = truncate_texts_to_fit(sequence, limit, max_tokens=100)
         part = to_half.text_ids[slice(*to_half.text_offsets[event : event + 2])].tolist()
-        assert (whole if len(whole) <= limit else whole[: min(limit, 50)]) == part
+        assert part == (whole if len(whole) <= limit else whole[: min(limit, 50)])
     without_ids = truncate_texts(replace(sequence, text_ids=sequence.text_ids[:0]), limit)
-    assert found.text_offsets.tolist() == without_ids.text_offsets.tolist()
+    assert without_ids.text_offsets.tolist() == truncated.text_offsets.tolist()
     assert truncate_texts(sequence, None) is sequence
 
 
@@ -166,7 +167,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> StoreSettings:
         source_kind="columns",
         columns=Columns(time="t", sequence="s", text="x"),
     )
-    return StoreSettings(str(folder), "x" * 64, 56, 0, "")
+    return StoreSettings(str(folder), "x" * 64, 56)
 
 
 def _settings(store: StoreSettings, **changes: object) -> AssembleSettings:
@@ -266,18 +267,18 @@ def test_texts_are_truncated_in_samples_and_whole_in_the_store(
         row = row_from_arrow(rows, index, image_px=56)
         is_text = row.modality == Modality.TEXT
         sizes += np.unique(row.event[is_text], return_counts=True)[1].tolist()
-    whole = [len(each) for each in VOCABULARY.encode_texts(["one", "one two"])]
-    assert sorted([whole[0]] * 40 + [whole[1]] * 6 + [4] * 2) == sorted(sizes)
+    one, two = (len(ids) for ids in VOCABULARY.encode_texts(["one", "one two"]))
+    assert sorted(sizes) == sorted([one] * 40 + [two] * 6 + [4] * 2)
     [stored] = [
-        each
-        for each in StoreReader(store).sequences(["000000.parquet"])
-        if each.sequence_id == "s3"
+        sequence
+        for sequence in StoreReader(store).sequences(["000000.parquet"])
+        if sequence.sequence_id == "s3"
     ]
     assert len(VOCABULARY.encode_texts([LONG])[0]) == np.diff(stored.events.text_offsets)[5]
     plan.save(str(tmp_path / "plan.parquet"))
-    again = load_plan(str(tmp_path / "plan.parquet"))
-    assert plan.long_texts == again.long_texts
-    assert plan.windows.equals(again.windows)
+    loaded = load_plan(str(tmp_path / "plan.parquet"))
+    assert loaded.long_texts == plan.long_texts
+    assert loaded.windows.equals(plan.windows)
 
 
 def test_a_plan_of_an_earlier_version_is_read(store: StoreSettings, tmp_path: Path):
@@ -287,9 +288,9 @@ def test_a_plan_of_an_earlier_version_is_read(store: StoreSettings, tmp_path: Pa
     metadata = {key: value for key, value in table.schema.metadata.items() if key != b"long_texts"}
     old = table.drop_columns(["longest_text"]).replace_schema_metadata(metadata)
     pq.write_table(old, tmp_path / "old.parquet")
-    again = load_plan(str(tmp_path / "old.parquet"))
-    assert LongTexts() == again.long_texts
-    Assembler(_settings(store), VOCABULARY.token_ids())(samples_table(again, np.arange(1)))
+    loaded = load_plan(str(tmp_path / "old.parquet"))
+    assert loaded.long_texts == LongTexts()
+    Assembler(_settings(store), VOCABULARY.token_ids())(samples_table(loaded, np.arange(1)))
 
 
 def test_without_a_limit_the_order_of_samples_is_that_of_earlier_versions(store: StoreSettings):
@@ -301,17 +302,17 @@ def test_without_a_limit_the_order_of_samples_is_that_of_earlier_versions(store:
 
 
 def test_events_that_do_not_fit_are_found_in_a_store(store: StoreSettings):
-    found = find_long_events(_settings(store), VOCABULARY.token_ids())
+    long_events = find_long_events(_settings(store), VOCABULARY.token_ids())
     tokens = len(VOCABULARY.encode_texts([LONG])[0])
     template = _settings(store).build_template(VOCABULARY.token_ids())
     empty = len(template.write(plain_events(1)).ids)
-    assert found.count == 1
-    assert (f"sequence 's3', event 5: {tokens + empty:,} tokens",) == found.examples
-    # every event has a text, and the shortest of one token
-    every = find_long_events(_settings(store, max_tokens=empty), VOCABULARY.token_ids())
-    assert (every.count, len(every.examples)) == (48, MAX_EXAMPLES)
-    none = find_long_events(_settings(store, max_text_tokens=4), VOCABULARY.token_ids())
-    assert none.count == 0
+    assert long_events.count == 1
+    assert long_events.examples == (f"sequence 's3', event 5: {tokens + empty:,} tokens",)
+    # every event has a text of at least one token
+    long_events = find_long_events(_settings(store, max_tokens=empty), VOCABULARY.token_ids())
+    assert (long_events.count, len(long_events.examples)) == (48, MAX_EXAMPLES)
+    long_events = find_long_events(_settings(store, max_text_tokens=4), VOCABULARY.token_ids())
+    assert long_events.count == 0
 
 
 QUESTIONS = (("one?", "two"), (LONG, "two"), ("three?", LONG), (f"{WORDS} {WORDS}?", "ten"))
@@ -328,7 +329,7 @@ def test_questions_that_do_not_fit_are_left_out_and_named(
         [sequence], paths=["q"], splits=["train"], tokenise=TextTokeniser(VOCABULARY)
     )
     columns.write(str(tmp_path / SEQUENCES / "000000.parquet"))
-    store = StoreSettings(str(tmp_path), "x", 56, 0, "")
+    store = StoreSettings(str(tmp_path), "x", 56)
     chosen = _settings(store, supervision=EveryEvent(("qa",)))
     plan = make_plan(chosen, VOCABULARY.token_ids())
     asked = [
@@ -366,8 +367,9 @@ def test_the_longest_utterances_of_real_transcripts(tmp_path: Path):
         source_kind="columns",
         columns=Columns(time="seconds", sequence="part", text="text"),
     )
-    chosen = _settings(StoreSettings(str(tmp_path), "x", 56, 0, ""), max_tokens=512)
-    lengths = np.array([len(each) for each in vocabulary.encode_texts([r["text"] for r in rows])])
+    chosen = _settings(StoreSettings(str(tmp_path), "x", 56), max_tokens=512)
+    texts = [row["text"] for row in rows]
+    lengths = np.array([len(ids) for ids in vocabulary.encode_texts(texts)])
     empty = len(chosen.build_template(vocabulary.token_ids()).write(plain_events(1)).ids)
     expected = int((lengths + empty > 512).sum())
     assert expected > 0
@@ -390,24 +392,24 @@ def test_inspect_reports_the_events_that_do_not_fit(tmp_path: Path, capsys):
         f"s{n},{3 * e},{LONG if (n, e) == (1, 4) else 'one'}" for n in range(3) for e in range(6)
     ]
     (tmp_path / "events.csv").write_text("\n".join(["s,t,x", *lines]) + "\n")
-    chosen = [
+    settings = [
         "source.columns.time=t",
         "source.columns.sequence=s",
         "source.columns.text=x",
         "window.max_tokens=256",
     ]
-    arguments = [part for each in chosen for part in ("--set", each)]
+    arguments = [argument for setting in settings for argument in ("--set", setting)]
     out = tmp_path / "report.json"
     command = ["inspect", str(tmp_path / "events.csv"), "--kind", "columns", *arguments]
     page = tmp_path / "page.html"
     assert main([*command, "--json", str(out), "--html", str(page)]) == 0
     report = json.loads(out.read_text())
-    [found] = report["too_long"]
-    assert (report["num_too_long"], found["sequence"], found["event"]) == (1, "s1", 4)
-    assert report["text_tokens"][-1] < found["tokens"] < report["text_tokens"][-1] + 60
+    [event] = report["too_long"]
+    assert (report["num_too_long"], event["sequence"], event["event"]) == (1, "s1", 4)
+    assert report["text_tokens"][-1] < event["tokens"] < report["text_tokens"][-1] + 60
     text = capsys.readouterr().out
     assert "events that do not fit window.max_tokens = 256: 1;" in text
-    assert f"sequence 's1', event 4: {found['tokens']:,} tokens" in text
+    assert f"sequence 's1', event 4: {event['tokens']:,} tokens" in text
     assert '<td class="name">s1</td><td>4</td>' in page.read_text()
     assert main([*command, "--set", "template.max_text_tokens=8", "--json", str(out)]) == 0
     report = json.loads(out.read_text())
@@ -417,7 +419,7 @@ def test_inspect_reports_the_events_that_do_not_fit(tmp_path: Path, capsys):
 def test_the_api_chooses_the_windows_of_the_job(
     store: StoreSettings, caplog: pytest.LogCaptureFixture
 ):
-    """On the long text, and on truncated ones; `loaded` is not needed to choose a window."""
+    """With a long text and with truncated texts. A forecaster needs no model to choose windows."""
     for values in ({}, {"template.max_text_tokens": 9}, {"window.max_tokens": 250}):
         config = with_values(
             RunConfig(),
@@ -437,22 +439,22 @@ def test_the_api_chooses_the_windows_of_the_job(
         plan = make_plan(chosen, VOCABULARY.token_ids())
         forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
         template = chosen.build_template(VOCABULARY.token_ids())
-        planned = {each["sequence_id"]: each for each in plan.windows.to_pylist()}
+        planned = {window["sequence_id"]: window for window in plan.windows.to_pylist()}
         reader = StoreReader(store)
         for stored in reader.sequences(reader.files(), with_text=True):
             caplog.clear()
             window, events = forecaster._fit(
                 stored.events, template, ["time", "type"], stored.sequence_id
             )
-            of_job = planned[stored.sequence_id]
-            assert (of_job["start"], of_job["end"]) == (window.start, window.end)
-            assert of_job["num_tokens"] == window.num_tokens
+            expected = planned[stored.sequence_id]
+            assert (window.start, window.end) == (expected["start"], expected["end"])
+            assert window.num_tokens == expected["num_tokens"]
             is_cut = (np.diff(events.text_offsets) < np.diff(stored.events.text_offsets))[
                 window.start : window.end
             ]
             assert bool(is_cut.any()) == ("texts were truncated" in caplog.text)
     config = with_values(config, {"window.long_events": "fail"})
     forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
-    [long] = [each for each in reader.sequences(reader.files()) if each.sequence_id == "s3"]
+    stored_sequences = {stored.sequence_id: stored for stored in reader.sequences(reader.files())}
     with pytest.raises(DataError, match="event 5 takes"):
-        forecaster._fit(long.events, template, ["time"], "s3")
+        forecaster._fit(stored_sequences["s3"].events, template, ["time"], "s3")

@@ -1,9 +1,6 @@
-"""The event store: what is written is read back, whatever the parts, shards and caches."""
+"""The event store: written sequences and images are read back, in any parts and order."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmtpp.core.errors import StorageError
 from mmtpp.core.events import EventSequence
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.encode.totals import Totals, ids_with_hashes, shard_counts
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.data.store.layout import GROUP_EVENTS, IMAGES_PER_BLOCK, PART_EVENTS, frames_per_group
-from mmtpp.data.store.store_reader import StoreReader, StoreSettings
+from mmtpp.data.store.row_groups import RowGroupKey
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
-from mmtpp.storage.cache import DiskCache
 from mmtpp.storage.parquet import open_file
 from tests.steps import encode_shard
 
@@ -45,7 +42,7 @@ def _sequence(name: str, length: int, *, seed: int = 0, questions=()) -> EventSe
 def _columns(sequences: list[EventSequence]) -> ShardColumns:
     columns, _ = ShardColumns.from_sequences(
         sequences,
-        paths=[each.sequence_id for each in sequences],
+        paths=[sequence.sequence_id for sequence in sequences],
         splits=["train"] * len(sequences),
         tokenise=TextTokeniser(VOCABULARY),
     )
@@ -65,7 +62,7 @@ SEQUENCES = [
 def reader(tmp_path_factory) -> StoreReader:
     folder = tmp_path_factory.mktemp("store")
     _columns(SEQUENCES).write(str(folder / "sequences" / "000000.parquet"))
-    return StoreReader(StoreSettings(str(folder), "x", 56, 0, ""))
+    return StoreReader(StoreSettings(str(folder), "x", 56))
 
 
 def test_row_groups_hold_whole_short_sequences_or_one_part(tmp_path):
@@ -77,7 +74,7 @@ def test_row_groups_hold_whole_short_sequences_or_one_part(tmp_path):
     assert max(sizes) <= max(GROUP_EVENTS, PART_EVENTS)
     assert all(len(group) == 1 for group, part in zip(groups, parts, strict=True) if max(part))
     names = [name for group in groups for name in group["sequence_id"].to_pylist()]
-    assert list(dict.fromkeys(names)) == [each.sequence_id for each in SEQUENCES]
+    assert list(dict.fromkeys(names)) == [sequence.sequence_id for sequence in SEQUENCES]
     assert len(groups) <= 12  # three parts, two, one of 4,096, and the small ones together
     assert groups[0]["questions"][0].as_py() == ["Why?"]
     ids = [VOCABULARY.encode_texts(["Why?", "So."])[place] for place in range(2)]
@@ -86,15 +83,16 @@ def test_row_groups_hold_whole_short_sequences_or_one_part(tmp_path):
 
 
 def test_every_sequence_is_read_back_whole(reader):
-    found = list(reader.sequences(["000000.parquet"], with_text=True))
-    assert [each.sequence_id for each in SEQUENCES] == [each.sequence_id for each in found]
-    for expected, stored in zip(SEQUENCES, found, strict=True):
-        assert np.array_equal(expected.times, stored.times)
-        assert np.array_equal(expected.types, stored.events.types)
-        assert np.allclose(np.diff(expected.times), stored.events.intervals[1:])
+    stored_sequences = list(reader.sequences(["000000.parquet"], with_text=True))
+    assert len(stored_sequences) == len(SEQUENCES)
+    for stored, expected in zip(stored_sequences, SEQUENCES, strict=True):
+        assert stored.sequence_id == expected.sequence_id
+        assert np.array_equal(stored.times, expected.times)
+        assert np.array_equal(stored.events.types, expected.types)
+        assert np.allclose(stored.events.intervals[1:], np.diff(expected.times))
         ids = VOCABULARY.encode_texts(list(expected.texts))
-        assert [len(each) for each in ids] == np.diff(stored.events.text_offsets).tolist()
-        assert stored.events.text_ids.tolist() == [token for each in ids for token in each]
+        assert np.diff(stored.events.text_offsets).tolist() == [len(tokens) for tokens in ids]
+        assert stored.events.text_ids.tolist() == [token for tokens in ids for token in tokens]
         has_image = [image is not None for image in expected.images]
         assert (stored.events.frames >= 0).tolist() == has_image
 
@@ -111,37 +109,37 @@ def test_any_events_are_those_of_the_whole_sequence(reader, index: int, data):
     start = data.draw(st.one_of(edges, st.integers(0, length - 1)))
     start = min(start, length - 1)
     end = min(length, start + data.draw(st.integers(1, PART_EVENTS + 100)))
-    found = reader.events(stored.address, start, end)
+    actual = reader.events(stored.address, start, end)
     expected = stored.events.slice(start, end)
     for name in ("intervals", "types", "text_ids", "text_offsets", "frames"):
-        assert np.array_equal(getattr(expected, name), getattr(found.events, name)), name
-    assert np.array_equal(stored.times[start:end], found.times)
-    types, waits = stored.events.types, stored.events.intervals
-    assert [types[max(i - 1, 0)] for i in range(start, end)] == found.previous_type.tolist()
-    before = [waits[i - 1] if i else np.inf for i in range(start, end)]
-    assert found.previous_interval.tolist() == before
+        assert np.array_equal(getattr(actual.events, name), getattr(expected, name)), name
+    assert np.array_equal(actual.times, stored.times[start:end])
+    types, intervals = stored.events.types, stored.events.intervals
+    assert actual.previous_type.tolist() == [types[max(i - 1, 0)] for i in range(start, end)]
+    previous_intervals = [intervals[i - 1] if i else np.inf for i in range(start, end)]
+    assert actual.previous_interval.tolist() == previous_intervals
 
 
-def test_columns_survive_a_file_and_thinning(tmp_path):
+def test_columns_are_read_back_and_filtered(tmp_path):
     columns = _columns(SEQUENCES)
     uri = str(tmp_path / "s.parquet")
     columns.write(uri)
-    again = ShardColumns.read(uri, paths=columns.paths)
+    restored = ShardColumns.read(uri, paths=columns.paths)
     for name in ("sequence_ids", "splits", "questions", "paths"):
-        assert getattr(columns, name) == getattr(again, name)
+        assert getattr(restored, name) == getattr(columns, name)
     for name in ("lengths", "times", "types", "text_ids", "text_lengths", "frame"):
-        assert np.array_equal(getattr(columns, name), getattr(again, name)), name
-    assert columns.texts.equals(again.texts)
+        assert np.array_equal(getattr(restored, name), getattr(columns, name)), name
+    assert restored.texts.equals(columns.texts)
 
     keep = np.random.default_rng(0).random(len(columns.times)) < 0.5
     keep[:3] = False  # all of the first sequence
-    thin = again.keep(keep)
-    assert "short" not in thin.sequence_ids
-    assert columns.times[keep].tolist() == thin.times.tolist()
-    assert columns.texts.filter(pa.array(keep)).equals(thin.texts)
-    assert int(keep.sum()) == int(thin.lengths.sum())
-    expected = VOCABULARY.encode_texts(thin.texts.to_pylist())
-    assert thin.text_ids.tolist() == [token for ids in expected for token in ids]
+    kept = restored.keep(keep)
+    assert "short" not in kept.sequence_ids
+    assert kept.times.tolist() == columns.times[keep].tolist()
+    assert kept.texts.equals(columns.texts.filter(pa.array(keep)))
+    assert int(kept.lengths.sum()) == int(keep.sum())
+    expected = VOCABULARY.encode_texts(kept.texts.to_pylist())
+    assert kept.text_ids.tolist() == [token for ids in expected for token in ids]
 
 
 def _totals(shards: list[list[EventSequence]]) -> Totals:
@@ -157,15 +155,16 @@ def _totals(shards: list[list[EventSequence]]) -> Totals:
 
 
 def test_the_fingerprint_depends_on_the_content_and_not_on_the_shards():
-    some = [_sequence(f"s{index}", 40) for index in range(6)]
-    whole, spread = _totals([some]), _totals([[some[3], some[0]], [], some[4:], some[1:3]])
-    assert whole._content == spread._content
+    sequences = [_sequence(f"s{index}", 40) for index in range(6)]
+    one_shard = _totals([sequences])
+    shards = [[sequences[3], sequences[0]], [], sequences[4:], sequences[1:3]]
+    assert one_shard._content == _totals(shards)._content
     for change in (
         _sequence("s0", 40, seed=1),
         _sequence("s0", 40, questions=(("a", "b"),)),
         _sequence("other", 40),
     ):
-        assert _totals([[change, *some[1:]]])._content != whole._content
+        assert _totals([[change, *sequences[1:]]])._content != one_shard._content
 
 
 def test_sequence_ids_that_occur_twice_are_found():
@@ -176,17 +175,17 @@ def test_sequence_ids_that_occur_twice_are_found():
 
 
 @given(st.lists(st.lists(st.sampled_from(["", "a", "some words", "ü", "and"]), max_size=8)))
-def test_texts_are_tokenised_as_one_by_one_whatever_is_remembered(columns: list[list[str]]):
+def test_texts_are_tokenised_the_same_way_whatever_is_cached(columns: list[list[str]]):
     tokenise = TextTokeniser(VOCABULARY, cached_bytes=300)
     for texts in columns:
         ids, lengths = tokenise(pa.array(texts, pa.string()))
         expected = VOCABULARY.encode_texts(texts)
-        assert ids.tolist() == [token for each in expected for token in each]
-        assert list(map(len, expected)) == lengths.tolist()
+        assert ids.tolist() == [token for tokens in expected for token in tokens]
+        assert lengths.tolist() == list(map(len, expected))
 
 
 def _raw(folder: Path, *, images: int, same: int) -> list[str]:
-    """A sequence with an image an event, ``same`` of them of equal content."""
+    """A sequence with one image per event; the first ``same`` images have equal content."""
     (folder / "i").mkdir(parents=True)
     for index in range(images):
         value = 0 if index < same else index
@@ -222,140 +221,38 @@ def test_frames_are_the_images_in_any_order(tmp_path):
     encode_shard(
         str(tmp_path / "out"), paths, tokenizer=TOKENIZER, source_uri=str(tmp_path / "raw")
     )
-    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
+    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56))
     (sequence,) = reader.sequences(["000000.parquet"])
     order = np.random.default_rng(0).permutation(600)[:80]
-    found = reader.frames("000000.parquet", sequence.events.frames[order])
-    assert len({digest for digest, _ in found}) == 80
-    for index, (_, pixels) in zip(order.tolist(), found, strict=True):
+    images = reader.frames("000000.parquet", sequence.events.frames[order])
+    assert len({digest for digest, _ in images}) == 80
+    for index, (_, pixels) in zip(order.tolist(), images, strict=True):
         assert pixels[:3].tolist() == [index % 256, index // 256, 7]
         assert len(pixels) == 3 * 56 * 56
 
 
-def test_planning_does_not_look_at_the_cache(tmp_path, monkeypatch):
-    """Which holds many thousand files, and every task of a plan would list them."""
+def test_reading_whole_files_does_not_open_the_cache(tmp_path, monkeypatch):
+    """The cache may contain many thousand files, and every task of a plan would list them."""
     paths = _raw(tmp_path / "raw", images=3, same=0)
     encode_shard(
         str(tmp_path / "out"), paths, tokenizer=TOKENIZER, source_uri=str(tmp_path / "raw")
     )
-    looked: list[object] = []
-    monkeypatch.setattr(StoreSettings, "cache", lambda self: looked.append(self))
-    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
+    opened: list[object] = []
+    monkeypatch.setattr(StoreSettings, "open_cache", lambda self: opened.append(self))
+    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56))
     (sequence,) = reader.sequences(["000000.parquet"])
-    assert not looked
+    assert not opened
     reader.events(sequence.address, 0, 1)
-    assert len(looked) == 1
+    assert len(opened) == 1
 
 
-def _table(value: int, rows: int = 1000) -> pa.Table:
-    return pa.table({"x": pa.array(np.full(rows, value))})
-
-
-def test_the_cache_returns_what_was_loaded_and_loads_once(tmp_path):
-    loads = []
-    cache = DiskCache(tmp_path / "c", max_bytes=10**6)
-
-    def load() -> pa.Table:
-        loads.append(1)
-        return _table(7)
-
-    assert cache.table("k", load).equals(_table(7))
-    assert cache.table("k", load).equals(_table(7))
-    assert DiskCache(tmp_path / "c", max_bytes=10**6).table("k", load).equals(_table(7))
-    assert len(loads) == 1
-    assert (tmp_path / "c" / "tables").stat().st_mode & 0o777 == 0o700
-
-
-def test_the_cache_forgets_what_was_used_longest_ago(tmp_path):
-    cache = DiskCache(tmp_path / "c", max_bytes=100_000)  # room for about eleven tables
-    held = {}
-    for index in range(40):
-        held[index] = cache.table(str(index), lambda value=index: _table(value))
-        os.utime(
-            max((tmp_path / "c/tables").iterdir(), key=lambda p: p.stat().st_ctime_ns),
-            (index, index),
-        )
-        cache.table("0", lambda: pytest.fail("the table in use was forgotten"))
-    total = sum(path.stat().st_size for path in (tmp_path / "c/tables").iterdir())
-    assert total <= 100_000 + 20_000
-    assert all(table.equals(_table(value)) for value, table in held.items())  # still mapped
-    again = cache.table("1", lambda: _table(-1))
-    assert again.equals(_table(-1))
-
-
-def test_a_damaged_table_of_the_cache_is_loaded_again(tmp_path):
-    cache = DiskCache(tmp_path / "c", max_bytes=10**6)
-    cache.table("k", lambda: _table(1))
-    (path,) = (tmp_path / "c/tables").iterdir()
-    path.write_bytes(path.read_bytes()[:300])
-    assert cache.table("k", lambda: _table(1)).equals(_table(1))
-    assert path.stat().st_size > 300
-
-
-FULL_DISK = """
-import resource, sys, numpy as np, pyarrow as pa, pathlib
-from mmtpp.storage.cache import DiskCache
-cache = DiskCache(pathlib.Path(sys.argv[1]), max_bytes=10**9)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-for value in range(3):
-    table = pa.table({"x": pa.array(np.full(10**5, value))})
-    assert cache.table(str(value), lambda: table).equals(table)
-"""
-
-
-def test_a_disk_without_room_costs_the_cache_and_not_the_job(tmp_path):
-    """The limit on the size of files is the system's own, so the error is a real one."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path / "c")],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("cannot write to the cache") == 1
-    assert "store.cache_gib" in done.stderr
-    assert list((tmp_path / "c/tables").iterdir()) == []
-
-
-def test_a_cache_folder_that_cannot_be_made_costs_the_cache_and_not_the_job(tmp_path, caplog):
-    (tmp_path / "file").write_text("")
-    cache = DiskCache(tmp_path / "file" / "c", max_bytes=10**6)
-    assert cache.table("k", lambda: _table(3)).equals(_table(3))
-    assert "store.cache_path" in caplog.text
-
-
-def test_a_cache_that_others_can_write_into_is_refused(tmp_path):
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables").chmod(0o777)
-    with pytest.raises(StorageError, match=r"(?s)trusted.*store\.cache_path"):
-        DiskCache(tmp_path, max_bytes=10**6)
-
-
-def test_the_cache_deletes_no_file_that_is_not_its_own(tmp_path):
-    cache = DiskCache(tmp_path, max_bytes=1)
-    mine = tmp_path / "tables" / "thesis.doc"
-    mine.write_text("years of work")
-    (tmp_path / "tables" / "folder").mkdir()
-    for value in range(3):
-        cache.table(str(value), lambda value=value: _table(value))
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"thesis.doc", "folder"}
-
-
-def test_a_limit_holds_for_processes_that_write_little(tmp_path):
-    for value in range(20):
-        cache = DiskCache(tmp_path, max_bytes=50_000)
-        cache.table(str(value), lambda value=value: _table(value))
-    assert sum(path.stat().st_size for path in (tmp_path / "tables").iterdir()) < 60_000
-
-
-def test_row_groups_of_a_batch_are_read_once_whatever_the_memory(tmp_path, monkeypatch):
+def test_row_groups_of_a_batch_are_read_once_with_any_limit_of_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("mmtpp.data.store.store_reader.MEMORY_BYTES", 1)
     paths = _raw(tmp_path / "raw", images=300, same=0)
     encode_shard(
         str(tmp_path / "out"), paths, tokenizer=TOKENIZER, source_uri=str(tmp_path / "raw")
     )
-    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56, 0, ""))
+    reader = StoreReader(StoreSettings(str(tmp_path / "out"), "x", 56))
     loads = []
     load = StoreReader._load
     monkeypatch.setattr(
@@ -370,7 +267,7 @@ def test_row_groups_of_a_batch_are_read_once_whatever_the_memory(tmp_path, monke
         reader.events(sequence.address, start, start + 100)
         reader.frames("000000.parquet", frames)
         assert len(loads) == before
-    assert len(reader._groups) <= 6  # what only the first batch wanted is gone
+    assert len(reader._memory) <= 6  # row groups that only the first batch needed are dropped
 
 
 @pytest.mark.parametrize(
@@ -379,3 +276,8 @@ def test_row_groups_of_a_batch_are_read_once_whatever_the_memory(tmp_path, monke
 def test_a_group_of_frames_takes_about_a_mebibyte(image_px: int, frames: int):
     assert frames_per_group(image_px) == frames
     assert IMAGES_PER_BLOCK % frames == 0
+
+
+def test_tables_of_the_disk_cache_keep_their_names():
+    key = RowGroupKey("sequences", "000003.parquet", 7)
+    assert key.cache_name == "_Key(folder='sequences', file='000003.parquet', group=7)"

@@ -50,7 +50,7 @@ INTERNAL = {
     "inspect": {"core", "config", "storage", "model", "data", "evaluate.report.style"},
     "api": {"core", "config", "storage", "model", "data", "evaluate", "predict", ""},
     "doctor": {"core", "config", "storage", "runtime", "track"},
-    "exchange": {"core", "storage", "data", "model.processor"},
+    "exchange": {"core", "storage", "data", "model.card", "model.processor"},
     "sweep": {
         "core",
         "config",

@@ -1,0 +1,42 @@
+"""The settings of a store's reader."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtpp.storage.cache import DiskCache, default_cache_folder
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """The location of a store, and the disk cache of its reader.
+
+    Attributes:
+        data_uri: Data folder of the store, a local path or s3:// URI.
+        fingerprint: Hash of the store's content.
+        image_px: Side of the store's images, in pixels.
+        cache_bytes: Maximum size of the disk cache; None for no cache. Only stores on S3 are
+            cached.
+        cache_path: Folder of the disk cache; None for the user's cache folder.
+        machine_labels: Ray labels of the machines that read the store, as pairs; empty for any
+            machine.
+        tick: Smallest difference between the store's times, in the source's unit; 0 if the times
+            are continuous.
+    """
+
+    data_uri: str
+    fingerprint: str
+    image_px: int
+    cache_bytes: int | None = None
+    cache_path: str | None = None
+    machine_labels: tuple[tuple[str, str], ...] = ()
+    tick: float = 0.0
+
+    def open_cache(self) -> DiskCache | None:
+        """Open the disk cache; None if the store is not cached."""
+        if self.cache_bytes is None or not self.data_uri.startswith("s3://"):
+            return None
+        if self.cache_path is None:
+            folder = default_cache_folder()
+        else:
+            folder = Path(self.cache_path).expanduser()
+        return DiskCache(folder, max_bytes=self.cache_bytes)
