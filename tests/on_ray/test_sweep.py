@@ -297,8 +297,9 @@ def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_pa
     )
     copy_folder(STORE, f"{RUNS}/changing-store")
     sweep = load_sweep(file, [])
-    check_data(sweep, f"{RUNS}/changing-sweep")
-    check_data(sweep, f"{RUNS}/changing-sweep")
+    uri, data = f"{RUNS}/changing-sweep", {"store_uri": sweep.config.store.uri, "sweep_name": "s"}
+    check_data(uri, **data)
+    check_data(uri, **data)
     raw = str(tmp_path / "raw")
     publish_events(raw, bad=True)
     remove_folder(f"{RUNS}/changing-store")
@@ -308,7 +309,7 @@ def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_pa
         )
     )
     with pytest.raises(DataError, match="this sweep was started on other data"):
-        check_data(sweep, f"{RUNS}/changing-sweep")
+        check_data(uri, **data)
 
 
 def test_a_sweep_runs_from_any_folder(store, sweep_file, tmp_path):
