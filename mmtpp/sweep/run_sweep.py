@@ -19,6 +19,7 @@ from mmtpp.runtime.machines import data_task_demand, has_autoscaler, machines, w
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, filesystem_of, join, list_files, read_bytes, write_bytes
+from mmtpp.sweep.best_config import best_files
 from mmtpp.sweep.budget import Budget
 from mmtpp.sweep.charts import draw_figures
 from mmtpp.sweep.failure_causes import shared_cause
@@ -52,7 +53,7 @@ from mmtpp.sweep.stopped_runs import STOPPED_EARLY, StoppedRunCloser
 from mmtpp.sweep.sweep_progress import SweepProgress
 from mmtpp.sweep.trial import run_trial
 from mmtpp.sweep.trial_row import Status, TrialRow
-from mmtpp.sweep.trial_table import as_csv, best_files, trials_table
+from mmtpp.sweep.trial_table import as_csv, trials_table
 from mmtpp.sweep.tune_results import row_from_result
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
@@ -104,12 +105,8 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
             _check_not_all_failed(ended.rows, result["report_uri"])
             return result
     folder = join(uri, f"tune-{current.number}")
-    if resume and not (current.points or has_begun(folder)):
-        raise ConfigError(
-            "there is no such sweep to resume",
-            where=folder,
-            cause="it was never started, or its settings or its space have changed since",
-        )
+    if resume and not current.points:
+        _check_has_begun(folder)
     parent = MlflowTracker.from_run(sweep.config.tracking, RunIdentity(sweep.name, uri, uri))
     StoppedRunCloser.set_tracker(parent, sweep.name)
     try:
@@ -131,6 +128,16 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     _check_not_all_failed(rows, join(uri, "report"))
     return result
+
+
+def _check_has_begun(folder: str) -> None:
+    """Check that the sweep to resume was started."""
+    if not has_begun(folder):
+        raise ConfigError(
+            "there is no such sweep to resume",
+            where=folder,
+            cause="it was never started, or its settings or its space have changed since",
+        )
 
 
 def _run_round(

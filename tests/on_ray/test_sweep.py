@@ -32,12 +32,12 @@ from mmtpp.storage.paths import (
     read_bytes,
     remove_folder,
 )
+from mmtpp.sweep.best_config import as_toml
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.rounds import check_data
 from mmtpp.sweep.run_sweep import run
 from mmtpp.sweep.search import largest_trial, max_concurrent_trials
 from mmtpp.sweep.sweep_settings import VALIDATION_METRICS
-from mmtpp.sweep.trial_table import as_toml
 from mmtpp.train.launch.flops_budget import num_steps_within
 from mmtpp.train.task import PROGRESS_FILE
 from tests.conftest import ROOT

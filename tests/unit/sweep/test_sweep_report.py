@@ -11,6 +11,7 @@ from ray.train import ControllerError, WorkerGroupError
 
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.sweep.best_config import best_files
 from mmtpp.sweep.charts import draw_figures
 from mmtpp.sweep.failure_causes import failure_cause, shared_cause
 from mmtpp.sweep.ranking import (
@@ -21,7 +22,7 @@ from mmtpp.sweep.ranking import (
     rank_trials,
 )
 from mmtpp.sweep.trial_row import TrialRow
-from mmtpp.sweep.trial_table import as_csv, best_files, trials_table
+from mmtpp.sweep.trial_table import as_csv, trials_table
 from tests.unit.sweep.sweeps import METRIC
 
 
