@@ -11,7 +11,7 @@ from mmtpp.sweep.ranking import Candidate, Mode, finished_trials, list_candidate
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.trial_row import TrialRow
 
-MAX_TICKS = 12  # most values of a setting that an axis lists
+MAX_TICKS = 12  # maximum number of values of a setting that an axis lists
 # metrics shown against a setting, after those of the sweep
 PANELS = (
     "data/compressed_fraction",
@@ -43,18 +43,18 @@ def draw_figures(rows: Sequence[TrialRow], sweep: Sweep) -> dict[str, bytes]:
         return {}
     shown = [row for row in rows if row.status != "failed"]
     figures = {
-        f"by_{key.replace('.', '_')}": _by_setting(shown, key, sweep)
+        f"by_{key.replace('.', '_')}": _setting_figure(shown, key, sweep)
         for key in sweep.space
         if len({str(row.settings[key]) for row in shown}) > 1
     }
     if len(figures) > 1:
-        figures["all_settings"] = _parallel(shown, sweep)
+        figures["all_settings"] = _parallel_figure(shown, sweep)
     metrics: list[str] = list(sweep.settings.metric)
     modes: list[Mode] = list(sweep.settings.mode)
     if len(metrics) == 1 and metrics[0] != COST:
         metrics, modes = [COST, *metrics], ["min", *modes]
     if len(metrics) == 2 and all(_varies(finished, name) for name in metrics):
-        figures["pareto"] = _front(finished, list_candidates(rows, sweep), metrics, modes)
+        figures["pareto"] = _pareto_figure(finished, list_candidates(rows, sweep), metrics, modes)
     files: dict[str, bytes] = {}
     for name, figure in figures.items():
         content = io.BytesIO()
@@ -69,6 +69,7 @@ def _metric_values(rows: Sequence[TrialRow | Candidate], name: str) -> np.ndarra
 
 
 def _varies(rows: Sequence[TrialRow], name: str) -> bool:
+    """Whether trials have at least two different values of a metric."""
     values = _metric_values(rows, name)
     return np.isfinite(values).sum() > 1 and np.nanmin(values) < np.nanmax(values)
 
@@ -87,24 +88,24 @@ def _places(rows: Sequence[TrialRow], key: str) -> tuple[np.ndarray, list[str], 
     if len(distinct) <= MAX_TICKS or not are_numbers:
         return (
             np.array([distinct.index(value) for value in values]),
-            [_short(value) for value in distinct],
+            [_format_value(value) for value in distinct],
             True,
         )
     return np.array(values, dtype=float), [], False
 
 
-def _short(value: object) -> str:
+def _format_value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _finished(rows: Sequence[TrialRow]) -> np.ndarray:
+def _are_finished(rows: Sequence[TrialRow]) -> np.ndarray:
     """Whether each trial finished, (N,)."""
     return np.array([row.status == "finished" for row in rows])
 
 
-def _by_setting(rows: Sequence[TrialRow], key: str, sweep: Sweep) -> Figure:
+def _setting_figure(rows: Sequence[TrialRow], key: str, sweep: Sweep) -> Figure:
     """Draw trials as points, and the mean of finished trials as a line, against one setting."""
-    is_finished = _finished(rows)
+    is_finished = _are_finished(rows)
     names = dict.fromkeys([*sweep.settings.metric, *PANELS])
     shown = [name for name in names if _varies(rows, name)] or list(sweep.settings.metric)
     places, labels, listed = _places(rows, key)
@@ -138,7 +139,7 @@ def _by_setting(rows: Sequence[TrialRow], key: str, sweep: Sweep) -> Figure:
     return figure
 
 
-def _parallel(rows: Sequence[TrialRow], sweep: Sweep) -> Figure:
+def _parallel_figure(rows: Sequence[TrialRow], sweep: Sweep) -> Figure:
     """Draw a line per trial through all settings and metrics, coloured by the first metric."""
     keys, metrics = list(sweep.space), list(sweep.settings.metric)
     figure = Figure(figsize=(1.9 * (len(keys) + len(metrics)) + 1, 3.6))
@@ -158,7 +159,7 @@ def _parallel(rows: Sequence[TrialRow], sweep: Sweep) -> Figure:
     lines = np.stack(heights, axis=1)
     first = lines[:, len(keys)]
     better = first if sweep.settings.mode[0] == "max" else 1 - first
-    for line, share, is_solid in zip(lines, better, _finished(rows), strict=True):
+    for line, share, is_solid in zip(lines, better, _are_finished(rows), strict=True):
         axes.plot(
             line,
             "-" if is_solid else "--",
@@ -169,12 +170,13 @@ def _parallel(rows: Sequence[TrialRow], sweep: Sweep) -> Figure:
     axes.set_xticks(range(len(keys) + len(metrics)), [*keys, *metrics], fontsize=8)
     axes.set_yticks([])
     axes.set_title(
-        "Trials, the best in yellow" + ("" if _finished(rows).all() else ", stopped trials dashed")
+        "Trials, the best in yellow"
+        + ("" if _are_finished(rows).all() else ", stopped trials dashed")
     )
     return figure
 
 
-def _front(
+def _pareto_figure(
     rows: Sequence[TrialRow],
     candidates: Sequence[Candidate],
     metrics: Sequence[str],
