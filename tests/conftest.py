@@ -16,6 +16,8 @@ settings.load_profile(os.environ.get("MMTPP_HYPOTHESIS", "quick"))
 
 # Ray reads it on import; the tests never use a cluster without authentication
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+# the tests share the CPUs, so tokenizers start no threads; mmtpp sets it where it reads events
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).parents[1]
 DATA_VARIABLE = "MMTPP_TEST_DATA"
@@ -30,8 +32,20 @@ def real_data() -> Path:
     return Path(folder)
 
 
-# variables that libraries set for their process, and that a test may leave set
-LIBRARY_VARIABLES: dict[str, str] = {}
+# variables that a test may leave set, because importing a module or joining a cluster sets them for
+# the whole process, with the reason
+LIBRARY_VARIABLES = {
+    "KMP_DUPLICATE_LIB_OK": "scikit-learn, on import",
+    "KMP_INIT_AT_FORK": "scikit-learn, on import",
+    "MLFLOW_DISABLE_TELEMETRY": "mmtpp.track.mlflow_tracker, on import, before it imports MLflow",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "mmtpp.track.mlflow_tracker, on import",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "mmtpp.track.mlflow_tracker, on import",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "DeepSpeed, on import",
+    "RAY_CLIENT_MODE": "Ray, on import",
+    "RAY_USAGE_STATS_ENABLED": "mmtpp.runtime.session, before it starts Ray",
+    "TORCHINDUCTOR_CACHE_DIR": "torch's compiler, which peft imports",
+    "_MLFLOW_TELEMETRY_SESSION_ID": "MLflow, on import",
+}
 # folders of tools in the repository that tests may fill; all are ignored by git
 CACHE_FOLDERS = {
     ".git",

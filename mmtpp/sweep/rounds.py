@@ -157,7 +157,7 @@ def next_round(
 
 
 def have_all_failed(rows: Sequence[TrialRow]) -> bool:
-    """Whether there are trials, and none of them succeeded."""
+    """Whether all trials failed; False if there are no trials."""
     return bool(rows) and all(row.status == "failed" for row in rows)
 
 

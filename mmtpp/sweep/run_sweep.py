@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, get_args
 
 import pyarrow.fs as pafs
@@ -65,6 +66,12 @@ EVENTS = "validation/events"  # number of events a trial was scored on
 TRACKER_WAIT_S = 20.0
 # settings that the fit of a scaling law reads from the result
 SHARED = ("training.samples_per_step", "window.max_tokens")
+TUNE_VARIABLES = (
+    # Ray Tune's own handler would end the sweep at Ctrl-C as if it were finished
+    "TUNE_DISABLE_SIGINT_HANDLER",
+    # with two metrics, a report before the end of a trial may have only the first
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING",
+)
 DRIVER_BYTES = 2**29  # memory of the process that drives a trial
 
 
@@ -162,10 +169,6 @@ def _run_round(
     else:
         save_limits(sweep, folder, concurrent_trials, current)
         tuner = _build_tuner(sweep, trainable, current, budget, concurrent_trials, path, filesystem)
-    # Ray Tune's own handler would end the sweep at Ctrl-C as if it were finished
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # with two metrics, a report before the end of a trial may have only the first
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     results = _fit(tuner, parent)
     # the result of a trial that never reported has no settings, and Ray Tune has no public access
     # to its trials
@@ -187,10 +190,26 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
+@contextmanager
+def _tune_environment() -> Iterator[None]:
+    """Set the environment variables that Ray Tune reads while it runs trials."""
+    before = {name: os.environ.get(name) for name in TUNE_VARIABLES}
+    os.environ.update(dict.fromkeys(TUNE_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _fit(tuner: ray.tune.Tuner, parent: MlflowTracker) -> ray.tune.ResultGrid:
     """Run the trials; an interruption ends them, so close their MLflow runs too."""
     try:
-        return tuner.fit()
+        with _tune_environment():
+            return tuner.fit()
     except BaseException:
         parent.close_children("by an interruption of the sweep")
         raise
@@ -229,6 +248,7 @@ def _wait_for_room(sweep: Sweep) -> int:
 
 
 def _check_not_all_failed(rows: Sequence[TrialRow], report_uri: str) -> None:
+    """Check that a trial succeeded: a sweep whose trials all failed has no result."""
     if have_all_failed(rows):
         raise ClusterError(
             f"all {len(rows)} trials failed; the first: {rows[0].error}",
