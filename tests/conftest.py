@@ -40,6 +40,7 @@ LIBRARY_VARIABLES = {
     "MLFLOW_DISABLE_TELEMETRY": "mmtpp.track.mlflow_tracker, on import, before it imports MLflow",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "mmtpp.track.mlflow_tracker, on import",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "mmtpp.track.mlflow_tracker, on import",
+    "PYTHONBREAKPOINT": "Ray, when a driver connects to a cluster",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "DeepSpeed, on import",
     "RAY_CLIENT_MODE": "Ray, on import",
     "RAY_USAGE_STATS_ENABLED": "mmtpp.runtime.session, before it starts Ray",
