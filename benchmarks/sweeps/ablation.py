@@ -35,7 +35,7 @@ from mmtpp.storage.paths import join, read_bytes
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.run_sweep import run
 from mmtpp.sweep.space import Sweep
-from mmtpp.sweep.trial_table import Row, markdown_table
+from mmtpp.sweep.trial_table import markdown_table
 from mmtpp.train.launch import pretrain
 
 HERE = Path(__file__).parent
@@ -146,17 +146,19 @@ def sweep_set(name: str, source: dict[str, object]) -> Swept:
     return Swept(config, ranks, seeds, relative)
 
 
-def finished(result: dict[str, Any]) -> list[Row]:
+def finished(result: dict[str, Any]) -> list[dict[str, Any]]:
     """Finished trials of a sweep."""
     return [row for row in result["trials"] if row["status"] == "finished"]
 
 
-def by_setting(rows: Sequence[Row], key: str, *, spread: bool = False) -> list[Row]:
+def by_setting(
+    rows: Sequence[dict[str, Any]], key: str, *, spread: bool = False
+) -> list[dict[str, Any]]:
     """Means over the rows with the same value of a setting, optionally with standard deviations."""
-    means: list[Row] = []
+    means: list[dict[str, Any]] = []
     for value in sorted({float(str(row[key])) for row in rows}):
         group = [row for row in rows if float(str(row[key])) == value]
-        row: Row = {key: f"{value:g}", "trials": len(group)}
+        row: dict[str, Any] = {key: f"{value:g}", "trials": len(group)}
         for name, title in SHOWN.items():
             numbers = [float(str(trial[name])) for trial in group]
             # metrics of the data do not depend on the seed
@@ -167,7 +169,7 @@ def by_setting(rows: Sequence[Row], key: str, *, spread: bool = False) -> list[R
     return means
 
 
-def grid(rows: Sequence[Row], metric: str) -> list[Row]:
+def grid(rows: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     """Table of a metric with one line per Delta and one column per rank."""
     cells = {(row[DELTA], row[LORA]): float(str(row[metric])) for row in rows}
     ranks = sorted({int(str(rank)) for _, rank in cells})
@@ -187,7 +189,7 @@ def grid(rows: Sequence[Row], metric: str) -> list[Row]:
 def section(name: str, swept: Swept) -> str:
     """Markdown section of a data set."""
 
-    def text(table: list[Row]) -> str:
+    def text(table: list[dict[str, Any]]) -> str:
         return markdown_table(table, list(table[0]))
 
     results = (swept.ranks, swept.seeds, swept.relative)

@@ -28,25 +28,24 @@ from mmtpp.sweep.scaling import (
     CONTEXT,
     LOSS,
     PARAMETERS,
-    STEP,
     Trials,
     build_report,
     fit_law,
     predict_losses,
 )
-from mmtpp.sweep.trial_table import Row, markdown_table
+from mmtpp.sweep.trial_table import markdown_table
 
 RESULT = Path(__file__).with_suffix(".md")
 HOME = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "scaling"
 CONFIG = Path(__file__).parents[2] / "tune" / "configs" / "scaling.toml"
 FLIGHTS = {"source.kind": "flights", "source.uri": "s3://mmtpp/flights/raw"}
 BUDGET = "training.max_flops"
-COLUMNS = (BUDGET, CONTEXT, "model.tiny_width", "model.tiny_layers", PARAMETERS, STEP, LOSS)
+COLUMNS = (BUDGET, CONTEXT, "model.tiny_width", "model.tiny_layers", PARAMETERS, "step", LOSS)
 
 
-def best_sizes(rows: list[Row]) -> list[Row]:
+def best_sizes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The size with the smallest loss, for each budget and context."""
-    best: dict[tuple[float, float], Row] = {}
+    best: dict[tuple[float, float], dict[str, Any]] = {}
     for row in rows:
         place = float(str(row[BUDGET])), float(str(row[CONTEXT]))
         if place not in best or float(str(row[LOSS])) < float(str(best[place][LOSS])):
@@ -54,9 +53,9 @@ def best_sizes(rows: list[Row]) -> list[Row]:
     return [{name: best[place][name] for name in COLUMNS} for place in sorted(best)]
 
 
-def laws_by_context(trials: Trials) -> list[Row]:
+def laws_by_context(trials: Trials) -> list[dict[str, Any]]:
     """Exponents fitted separately to the trials of each context."""
-    laws: list[Row] = []
+    laws: list[dict[str, Any]] = []
     for context in sorted(set(trials.context.tolist())):
         alone = trials.take(np.flatnonzero(trials.context == context))
         law = fit_law(alone)

@@ -23,7 +23,7 @@ TOOLS = {
 }
 
 # optional packages that a tool imports, keys of ``extras.EXTRAS``
-TOOL_EXTRAS = {"plan": ("train", "track"), "scaling": ("tune",)}
+TOOL_EXTRAS = {"plan": ("train", "track")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ import resource
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -21,6 +21,13 @@ FREE_BYTES = 20 * GIB  # recommended free space for the cache
 SHARED_BYTES = 2 * GIB  # recommended size of /dev/shm, which holds Ray's objects
 OPEN_FILES = 65_536  # recommended by Ray
 _PACKAGE = "mmtpp"
+_INSTALL = "pip install --constraint constraints.txt --editable ."
+# extras that commands need, and these commands
+_EXTRAS = {
+    "train": "pretrain, finetune, plan and sweep",
+    "track": "pretrain, finetune, evaluate, plan and sweep",
+    "tune": "sweep",
+}
 
 
 def check_python() -> Finding:
@@ -33,33 +40,72 @@ def check_python() -> Finding:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Compare the installed versions with the requirements of the package."""
-    fix = "pip install --constraint constraints.txt --editable ."
+    """Compare the installed versions with the requirements of the package and its extras."""
     try:
         declared = [Requirement(text) for text in requires(_PACKAGE) or []]
     except PackageNotFoundError:
-        yield Finding("packages", "failure", f"{_PACKAGE} is not installed", fix)
+        yield Finding("packages", "failure", f"{_PACKAGE} is not installed", _INSTALL)
         return
-    requirements = [
-        requirement
-        for requirement in declared
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    ]
-    problems = 0
-    for requirement in requirements:
-        try:
-            installed = version(requirement.name)
-        except PackageNotFoundError:
-            installed = ""
-        if not installed or not requirement.specifier.contains(installed, prereleases=True):
-            problems += 1
-            state = (
-                f"{requirement.name} {installed or 'is missing'}, {requirement.specifier} is needed"
-            )
-            yield Finding("packages", "failure", state, fix)
+    required = [requirement for requirement in declared if _is_required(requirement, extra="")]
+    problems = [_problem(requirement) for requirement in required if not _is_met(requirement)]
+    for problem in problems:
+        yield Finding("packages", "failure", problem, _INSTALL)
     if not problems:
-        shown = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray", "deepspeed"))
-        yield Finding("packages", "ok", f"{len(requirements)} requirements are met; {shown}")
+        shown = ", ".join(f"{name} {_installed_version(name)}" for name in ("torch", "ray"))
+        yield Finding("packages", "ok", f"{len(required)} requirements are met; {shown}")
+    for extra, commands in _EXTRAS.items():
+        optional = [
+            requirement
+            for requirement in declared
+            if requirement not in required and _is_required(requirement, extra=extra)
+        ]
+        yield _check_extra(extra, commands, optional)
+
+
+def _check_extra(extra: str, commands: str, requirements: Sequence[Requirement]) -> Finding:
+    """Check the packages of an extra: a missing one is no failure, an old one is.
+
+    Args:
+        extra: Name of the extra.
+        commands: Commands that need the extra.
+        requirements: Packages of the extra.
+    """
+    unmet = [requirement for requirement in requirements if not _is_met(requirement)]
+    if not unmet:
+        names = [requirement.name for requirement in requirements]
+        shown = ", ".join(f"{name} {_installed_version(name)}" for name in names)
+        return Finding(f"extra {extra}", "ok", shown)
+    are_missing = all(_installed_version(requirement.name) is None for requirement in unmet)
+    return Finding(
+        f"extra {extra}",
+        "warning" if are_missing else "failure",
+        "; ".join(_problem(requirement) for requirement in unmet),
+        f"pip install 'mmtpp[{extra}]' for {commands}",
+    )
+
+
+def _is_required(requirement: Requirement, *, extra: str) -> bool:
+    """Whether an installation with an extra, or without extras if it is empty, needs a package."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def _is_met(requirement: Requirement) -> bool:
+    installed = _installed_version(requirement.name)
+    return installed is not None and requirement.specifier.contains(installed, prereleases=True)
+
+
+def _problem(requirement: Requirement) -> str:
+    """Describe a requirement that is not met."""
+    installed = _installed_version(requirement.name) or "is missing"
+    return f"{requirement.name} {installed}, {requirement.specifier} is needed"
+
+
+def _installed_version(name: str) -> str | None:
+    """Return the version of an installed package; None for a missing one."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def check_gpus() -> Iterator[Finding]:

@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from mmtpp.sweep.ranking import Candidate, Mode, finished_trials, list_candidates, pareto_front
 from mmtpp.sweep.space import Sweep
-from mmtpp.sweep.trial_table import Row, comparable_rows, pareto_front
+from mmtpp.sweep.trial_row import TrialRow
 
-MAX_TICKS = 12  # most values of a setting that an axis lists
+MAX_TICKS = 12  # maximum number of values of a setting that an axis lists
 # metrics shown against a setting, after those of the sweep
 PANELS = (
     "data/compressed_fraction",
@@ -25,7 +26,7 @@ PANELS = (
 COST = "data/tokens_per_event"
 
 
-def draw_figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
+def draw_figures(rows: Sequence[TrialRow], sweep: Sweep) -> dict[str, bytes]:
     """Draw the figures of a sweep as PNG files, by name.
 
     There is one figure for each setting, ``all_settings`` if there are several settings, and
@@ -37,22 +38,23 @@ def draw_figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
         rows: Rows of all trials.
         sweep: Sweep of the trials.
     """
-    finished = [row for row in rows if row["status"] == "finished"]
+    finished = finished_trials(rows)
     if not finished:
         return {}
-    shown = [row for row in rows if row["status"] != "failed"]
+    shown = [row for row in rows if row.status != "failed"]
     figures = {
-        f"by_{key.replace('.', '_')}": _by_setting(shown, key, sweep)
+        f"by_{key.replace('.', '_')}": _setting_figure(shown, key, sweep)
         for key in sweep.space
-        if len({str(row[key]) for row in shown}) > 1
+        if len({str(row.settings[key]) for row in shown}) > 1
     }
     if len(figures) > 1:
-        figures["all_settings"] = _parallel(shown, sweep)
-    metrics, modes = list(sweep.settings.metric), list(sweep.settings.mode)
+        figures["all_settings"] = _parallel_figure(shown, sweep)
+    metrics: list[str] = list(sweep.settings.metric)
+    modes: list[Mode] = list(sweep.settings.mode)
     if len(metrics) == 1 and metrics[0] != COST:
         metrics, modes = [COST, *metrics], ["min", *modes]
     if len(metrics) == 2 and all(_varies(finished, name) for name in metrics):
-        figures["pareto"] = _front(finished, comparable_rows(rows, sweep), metrics, modes)
+        figures["pareto"] = _pareto_figure(finished, list_candidates(rows, sweep), metrics, modes)
     files: dict[str, bytes] = {}
     for name, figure in figures.items():
         content = io.BytesIO()
@@ -61,47 +63,49 @@ def draw_figures(rows: Sequence[Row], sweep: Sweep) -> dict[str, bytes]:
     return files
 
 
-def _numbers(rows: Sequence[Row], name: str) -> np.ndarray:
-    """Values of a metric, (N,); NaN where a trial has none."""
-    return np.array([row[name] if isinstance(row.get(name), float) else np.nan for row in rows])
+def _metric_values(rows: Sequence[TrialRow | Candidate], name: str) -> np.ndarray:
+    """Values of a metric, (N,); NaN for a trial without the metric."""
+    return np.array([row.metrics.get(name, np.nan) for row in rows])
 
 
-def _varies(rows: Sequence[Row], name: str) -> bool:
-    values = _numbers(rows, name)
+def _varies(rows: Sequence[TrialRow], name: str) -> bool:
+    """Whether trials have at least two different values of a metric."""
+    values = _metric_values(rows, name)
     return np.isfinite(values).sum() > 1 and np.nanmin(values) < np.nanmax(values)
 
 
-def _places(rows: Sequence[Row], key: str) -> tuple[np.ndarray, list[str], bool]:
+def _places(rows: Sequence[TrialRow], key: str) -> tuple[np.ndarray, list[str], bool]:
     """Place trials on the axis of a setting.
 
     Returns:
         Positions of the trials, (N,); labels of the ticks; whether the axis lists all values,
         evenly spaced. Up to ``MAX_TICKS`` numbers are listed like names: they may span decades.
     """
-    values = [row[key] if isinstance(row[key], int | float) else str(row[key]) for row in rows]
+    settings = [row.settings[key] for row in rows]
+    values = [value if isinstance(value, int | float) else str(value) for value in settings]
     are_numbers = not any(isinstance(value, str) for value in values)
     distinct = sorted(set(values), key=lambda value: (isinstance(value, str), value))  # pyright: ignore
     if len(distinct) <= MAX_TICKS or not are_numbers:
         return (
             np.array([distinct.index(value) for value in values]),
-            [_short(value) for value in distinct],
+            [_format_value(value) for value in distinct],
             True,
         )
     return np.array(values, dtype=float), [], False
 
 
-def _short(value: object) -> str:
+def _format_value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _finished(rows: Sequence[Row]) -> np.ndarray:
+def _are_finished(rows: Sequence[TrialRow]) -> np.ndarray:
     """Whether each trial finished, (N,)."""
-    return np.array([row["status"] == "finished" for row in rows])
+    return np.array([row.status == "finished" for row in rows])
 
 
-def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
+def _setting_figure(rows: Sequence[TrialRow], key: str, sweep: Sweep) -> Figure:
     """Draw trials as points, and the mean of finished trials as a line, against one setting."""
-    is_finished = _finished(rows)
+    is_finished = _are_finished(rows)
     names = dict.fromkeys([*sweep.settings.metric, *PANELS])
     shown = [name for name in names if _varies(rows, name)] or list(sweep.settings.metric)
     places, labels, listed = _places(rows, key)
@@ -109,7 +113,7 @@ def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
     figure = Figure(figsize=(3.8 * columns, 3.0 * -(-len(shown) // columns)))
     for index, name in enumerate(shown):
         axes = figure.add_subplot(-(-len(shown) // columns), columns, index + 1)
-        values = _numbers(rows, name)
+        values = _metric_values(rows, name)
         axes.plot(places[is_finished], values[is_finished], "o", markersize=4, alpha=0.5)
         axes.plot(
             places[~is_finished],
@@ -135,7 +139,7 @@ def _by_setting(rows: Sequence[Row], key: str, sweep: Sweep) -> Figure:
     return figure
 
 
-def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
+def _parallel_figure(rows: Sequence[TrialRow], sweep: Sweep) -> Figure:
     """Draw a line per trial through all settings and metrics, coloured by the first metric."""
     keys, metrics = list(sweep.space), list(sweep.settings.metric)
     figure = Figure(figsize=(1.9 * (len(keys) + len(metrics)) + 1, 3.6))
@@ -145,7 +149,7 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
         if name in sweep.space:
             values, labels, listed = _places(rows, name)
         else:
-            values, labels, listed = _numbers(rows, name), [], False
+            values, labels, listed = _metric_values(rows, name), [], False
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         heights.append((values - low) / ((high - low) or 1.0))
         ends = list(enumerate(labels)) if listed else [(low, f"{low:.4g}"), (high, f"{high:.4g}")]
@@ -155,7 +159,7 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
     lines = np.stack(heights, axis=1)
     first = lines[:, len(keys)]
     better = first if sweep.settings.mode[0] == "max" else 1 - first
-    for line, share, is_solid in zip(lines, better, _finished(rows), strict=True):
+    for line, share, is_solid in zip(lines, better, _are_finished(rows), strict=True):
         axes.plot(
             line,
             "-" if is_solid else "--",
@@ -166,20 +170,27 @@ def _parallel(rows: Sequence[Row], sweep: Sweep) -> Figure:
     axes.set_xticks(range(len(keys) + len(metrics)), [*keys, *metrics], fontsize=8)
     axes.set_yticks([])
     axes.set_title(
-        "Trials, the best in yellow" + ("" if _finished(rows).all() else ", stopped trials dashed")
+        "Trials, the best in yellow"
+        + ("" if _are_finished(rows).all() else ", stopped trials dashed")
     )
     return figure
 
 
-def _front(
-    rows: Sequence[Row], judged: Sequence[Row], metrics: Sequence[str], modes: Sequence[str]
+def _pareto_figure(
+    rows: Sequence[TrialRow],
+    candidates: Sequence[Candidate],
+    metrics: Sequence[str],
+    modes: Sequence[Mode],
 ) -> Figure:
-    """Draw trials in grey, and the Pareto front of the judged rows (trials or means over seeds)."""
+    """Draw trials in grey, and the Pareto front of the candidates."""
     figure = Figure(figsize=(4.8, 3.8))
     axes = figure.add_subplot()
-    axes.plot(*(_numbers(rows, name) for name in metrics), "o", color="0.6", markersize=4)
-    best = sorted(pareto_front(judged, metrics, modes), key=lambda row: float(str(row[metrics[0]])))
-    axes.plot(*(_numbers(best, name) for name in metrics), "o-", markersize=5, linewidth=1.2)
+    axes.plot(*(_metric_values(rows, name) for name in metrics), "o", color="0.6", markersize=4)
+    best = sorted(
+        pareto_front(candidates, metrics, modes),
+        key=lambda candidate: candidate.metrics[metrics[0]],
+    )
+    axes.plot(*(_metric_values(best, name) for name in metrics), "o-", markersize=5, linewidth=1.2)
     axes.set(
         xlabel=f"{metrics[0]} ({modes[0]})",
         ylabel=f"{metrics[1]} ({modes[1]})",

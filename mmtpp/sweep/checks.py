@@ -1,10 +1,14 @@
 """Checks of a sweep before anything starts: can its trials run, and can they be compared?"""
 
 import difflib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mmtpp.config.data_settings import Compression
 from mmtpp.config.load import with_values
+from mmtpp.config.model_settings import Lora
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.training_settings import Tasks, Training
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.tasks import EVENT_TASKS, check_futures
 from mmtpp.evaluate.metric_names import FORECAST_METRICS
@@ -13,6 +17,7 @@ from mmtpp.sweep.sweep_settings import (
     VALIDATION_METRICS,
     WHOLE_EVENT_METRIC,
     Domain,
+    Scheduler,
     SweepSettings,
 )
 
@@ -191,15 +196,15 @@ def _check_trial(sweep: "Sweep", config: RunConfig) -> None:
             "no trial would report it"
         )
     if settings.scheduler.kind != "none":
-        _check_steps(settings, config)
+        _check_steps(settings.scheduler, config.training)
     if "compression.delta" in sweep.space:
-        _check_delta(settings, config)
+        _check_delta(settings, config.compression, config.evaluation.targets_delta)
     last_config = config  # configuration of the last training
     if "finetune" in settings.jobs[1:]:
         last_config = with_values(config, settings.finetune)
-        _check_adapter(config, last_config)
+        _check_adapter(config.lora, last_config.lora)
     for metric in settings.metric:
-        _check_is_answered(settings, last_config, metric)
+        _check_is_answered(settings.jobs, last_config.tasks, metric)
     future_metrics = [name for name in settings.metric if name.startswith("evaluate/horizon/")]
     if future_metrics and not config.evaluation.num_futures:
         raise ConfigError(
@@ -207,14 +212,13 @@ def _check_trial(sweep: "Sweep", config: RunConfig) -> None:
             setting=f"sweep.metric = {future_metrics[0]}; evaluation.num_futures = 0",
         )
     if "evaluate" in settings.jobs and (futures := config.evaluation.num_futures):
-        tasks = _answered_tasks(settings, last_config)
+        tasks = _answered_tasks(settings.jobs, last_config.tasks)
         check_futures(tasks, setting=f"evaluation.num_futures = {futures}")
 
 
-def _check_steps(settings: SweepSettings, config: RunConfig) -> None:
+def _check_steps(scheduler: Scheduler, training: Training) -> None:
     """Check that a scheduler can compare trials while they run."""
-    training = config.training
-    decisions = {name: getattr(settings.scheduler, name) for name in ("every_steps", "grace_steps")}
+    decisions = {name: getattr(scheduler, name) for name in ("every_steps", "grace_steps")}
     late = [name for name, steps in decisions.items() if steps >= training.num_steps]
     if late:
         raise ConfigError(
@@ -224,15 +228,21 @@ def _check_steps(settings: SweepSettings, config: RunConfig) -> None:
     if training.max_flops:
         raise ConfigError(
             f"training.max_flops = {training.max_flops:g}: trials have different numbers of steps, "
-            f"and sweep.scheduler.kind = {settings.scheduler.kind} compares them at equal ones"
+            f"and sweep.scheduler.kind = {scheduler.kind} compares them at equal ones"
         )
 
 
-def _check_delta(settings: SweepSettings, config: RunConfig) -> None:
-    """Check that trials with different Deltas are scored on the same events."""
-    if config.compression.strategy != "temporal":
+def _check_delta(settings: SweepSettings, compression: Compression, targets_delta: float) -> None:
+    """Check that trials with different Deltas are scored on the same events.
+
+    Args:
+        settings: Settings of the sweep.
+        compression: Compression of a trial.
+        targets_delta: Value of ``evaluation.targets_delta``.
+    """
+    if compression.strategy != "temporal":
         return
-    delta, targets_delta = config.compression.delta, config.evaluation.targets_delta
+    delta = compression.delta
     if targets_delta < delta and any(_is_of_stage_one(settings, name) for name in settings.metric):
         raise ConfigError(
             f"evaluation.targets_delta = {targets_delta} is below compression.delta = {delta}: "
@@ -240,9 +250,13 @@ def _check_delta(settings: SweepSettings, config: RunConfig) -> None:
         )
 
 
-def _check_adapter(config: RunConfig, finetune_config: RunConfig) -> None:
-    """Check that a finetune keeps the rank and alpha of the adapter it starts from."""
-    first, second = config.lora, finetune_config.lora
+def _check_adapter(first: Lora, second: Lora) -> None:
+    """Check that a finetune keeps the rank and alpha of the adapter it starts from.
+
+    Args:
+        first: Adapter of stage 1.
+        second: Adapter of the finetune.
+    """
     if first.rank and (second.rank, second.alpha) != (first.rank, first.alpha):
         raise ConfigError(
             f"sweep.finetune sets lora.rank = {second.rank} and lora.alpha = {second.alpha}, but "
@@ -250,24 +264,23 @@ def _check_adapter(config: RunConfig, finetune_config: RunConfig) -> None:
         )
 
 
-def _answered_tasks(settings: SweepSettings, config: RunConfig) -> tuple[str, ...]:
+def _answered_tasks(jobs: Sequence[str], tasks: Tasks) -> tuple[str, ...]:
     """Return the tasks that the evaluated model of a trial is trained to answer."""
-    return config.tasks.asked if "finetune" in settings.jobs else ()
+    return tasks.asked if "finetune" in jobs else ()
 
 
-def _check_is_answered(settings: SweepSettings, config: RunConfig, metric: str) -> None:
+def _check_is_answered(jobs: Sequence[str], tasks: Tasks, metric: str) -> None:
     """Check that stage 2 trains the model to answer the task that a metric scores."""
     job, _, job_metric = metric.partition("/")
     task, _, name = job_metric.partition("/")
     if job != "evaluate" or not name or task not in EVENT_TASKS:
         return
-    answered = _answered_tasks(settings, config)
+    answered = _answered_tasks(jobs, tasks)
     needed = (task, "time") if task == "joint" else (task,)
     missing = [needed_task for needed_task in needed if needed_task not in answered]
     if missing:
         raise ConfigError(
             f"sweep.metric = {metric}: the model is not trained to answer {missing[0]}",
             cause="only a finetune trains a model to answer tasks",
-            setting=f"sweep.jobs = {list(settings.jobs)}; "
-            f"tasks.{missing[0]} = {getattr(config.tasks, missing[0])}",
+            setting=f"sweep.jobs = {list(jobs)}; tasks.{missing[0]} = {getattr(tasks, missing[0])}",
         )

@@ -7,7 +7,6 @@ from ray.exceptions import RayError, RayTaskError
 from ray.train import ControllerError, WorkerGroupError
 
 from mmtpp.core.errors import MmtppError
-from mmtpp.sweep.trial_table import Row
 
 # the last line of a traceback: the error's class at the start of the line, then its message
 _RAISED = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$", re.MULTILINE)
@@ -42,17 +41,17 @@ def failure_cause(error: BaseException | str) -> str:
     return _shorten(f"{name}: {lines[0]}")
 
 
-def shared_cause(rows: Sequence[Row]) -> str:
+def shared_cause(errors: Sequence[str]) -> str:
     """Describe the likely cause when all trials failed.
 
     Args:
-        rows: All trials of the sweep, at least one.
+        errors: Errors of all trials of the sweep, at least one.
     """
-    errors = {str(row["error"]) for row in rows}
-    if len(errors) == 1 and len(rows) > 1:
+    num_different = len(set(errors))
+    if num_different == 1 and len(errors) > 1:
         return "all trials have this error, so its cause is none of the searched settings"
-    if len(errors) > 1:
-        return f"{len(errors)} different errors; trials.csv lists them"
+    if num_different > 1:
+        return f"{num_different} different errors; trials.csv lists them"
     return "a setting that the error names"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from mmtpp.storage.paths import exists, join, list_files, read_bytes, write_byte
 from mmtpp.sweep.budget import Budget
 from mmtpp.sweep.search import draw_trials
 from mmtpp.sweep.space import Sweep
-from mmtpp.sweep.trial_table import Row
+from mmtpp.sweep.trial_row import Status, TrialRow
 
 logger = logging.getLogger(__name__)
 
@@ -25,37 +26,64 @@ class Round:
     Attributes:
         kept_rows: Rows of trials that do not run again.
         points: Settings of the trials to run; empty in the first round.
-        earlier_rows: Row of each of these trials from earlier rounds; an empty row for a trial that
-            never started.
+        earlier_rows: Row of each of these trials from earlier rounds; None for a trial that never
+            started.
         number: Number of the round, from 0.
     """
 
-    kept_rows: list[Row] = field(default_factory=list)
-    points: list[Row] = field(default_factory=list)
-    earlier_rows: list[Row] = field(default_factory=list)
+    kept_rows: list[TrialRow] = field(default_factory=list)
+    points: list[dict[str, object]] = field(default_factory=list)
+    earlier_rows: list[TrialRow | None] = field(default_factory=list)
     number: int = 0
 
-    def earlier_row(self, trial_id: str) -> Row:
+    def earlier_row(self, trial_id: str) -> TrialRow | None:
         """Row of a trial from earlier rounds; its id in Ray Tune ends with its position."""
-        return self.earlier_rows[int(trial_id.rpartition("_")[2])] if self.earlier_rows else {}
+        return self.earlier_rows[int(trial_id.rpartition("_")[2])] if self.earlier_rows else None
 
     def first_trial_id(self, trial_id: str) -> str:
         """Id that a trial had in its first round."""
-        return str(self.earlier_row(trial_id).get("trial", "")) or trial_id
+        earlier = self.earlier_row(trial_id)
+        return trial_id if earlier is None else earlier.trial_id
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the stored form."""
+        """Return the stored form, in which an empty row is a trial that never started."""
         return {
-            "known": self.kept_rows,
+            "known": [row.as_dict() for row in self.kept_rows],
             "points": self.points,
-            "rows": self.earlier_rows,
+            "rows": [{} if row is None else row.as_dict() for row in self.earlier_rows],
             "round": self.number,
         }
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> "Round":
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Round":
         """Read the stored form."""
-        return cls(stored["known"], stored["points"], stored["rows"], stored["round"])
+        return cls(
+            kept_rows=[TrialRow.from_dict(row) for row in stored["known"]],
+            points=stored["points"],
+            earlier_rows=[TrialRow.from_dict(row) if row else None for row in stored["rows"]],
+            number=stored["round"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRound:
+    """The last round of a sweep that has a result.
+
+    Attributes:
+        rows: Rows of all trials of the sweep.
+        number: Number of the round, from 0.
+        is_budget_used_up: Whether the round ended because the budget was spent.
+    """
+
+    rows: list[TrialRow]
+    number: int
+    is_budget_used_up: bool
+
+    @classmethod
+    def from_result(cls, result: Mapping[str, Any]) -> "EndedRound":
+        """Read the stored result of a sweep."""
+        rows = [TrialRow.from_dict(row) for row in result["trials"]]
+        return cls(rows, result["round"], result["budget_used_up"])
 
 
 def has_begun(folder: str) -> bool:
@@ -70,28 +98,33 @@ def has_begun(folder: str) -> bool:
         return False
 
 
-def check_data(sweep: Sweep, uri: str) -> None:
+def check_data(uri: str, *, store_uri: str, sweep_name: str) -> None:
     """Check that the store still has the content the sweep started with; record it at first.
+
+    Args:
+        uri: Folder of the sweep.
+        store_uri: Folder of the store.
+        sweep_name: Value of ``sweep.name``, for the error.
 
     Raises:
         DataError: The store has been prepared again since the sweep started.
     """
-    data = {"store": load_manifest(sweep.config.store.uri).fingerprint}
+    data = {"store": load_manifest(store_uri).fingerprint}
     if not exists(join(uri, DATA_FILE)):
         write_bytes(join(uri, DATA_FILE), json.dumps(data).encode())
     elif json.loads(read_bytes(join(uri, DATA_FILE))) != data:
         raise DataError(
             "this sweep was started on other data",
             where=uri,
-            cause=f"{sweep.config.store.uri} has been prepared again since",
-            setting=f"sweep.name = {sweep.settings.name}: another name starts a new sweep",
+            cause=f"{store_uri} has been prepared again since",
+            setting=f"sweep.name = {sweep_name}: another name starts a new sweep",
         )
 
 
 def next_round(
-    sweep: Sweep, uri: str, result: dict[str, Any], budget: Budget, *, retry_failed: bool
+    sweep: Sweep, uri: str, ended: EndedRound, budget: Budget, *, retry_failed: bool
 ) -> Round:
-    """Choose the trials to run after a sweep has a result.
+    """Choose the trials to run after a round has ended.
 
     These are failed trials, when ``retry_failed`` is set or when all trials failed, and trials the
     old budget stopped, when the budget has grown. Trials that the old budget kept from starting are
@@ -99,28 +132,38 @@ def next_round(
 
     A round that was interrupted keeps its trials.
     """
-    folder = join(uri, f"tune-{result['round'] + 1}")
+    number = ended.number + 1
+    folder = join(uri, f"tune-{number}")
     if has_begun(folder):
         return Round.from_dict(_load_limits(folder)["again"])
-    rows = result["trials"]
-    all_failed = bool(rows) and all(row["status"] == "failed" for row in rows)
-    statuses = {"failed"} if retry_failed or all_failed else set()
-    points: list[Row] = []
-    if result["budget_used_up"] and not budget.is_used_up:
+    all_failed = have_all_failed(ended.rows)
+    statuses: set[Status] = {"failed"} if retry_failed or all_failed else set()
+    points: list[dict[str, object]] = []
+    if ended.is_budget_used_up and not budget.is_used_up:
         statuses.add("cut short")
         if sweep.settings.searcher == "grid":
-            begun = [{key: row[key] for key in sweep.space} for row in rows]
+            begun = [_searched_values(row, sweep) for row in ended.rows]
             points = [dict(values) for values in sweep.grid() if values not in begun]
         else:
-            seed = sweep.settings.seed + result["round"] + 1
-            points = list(draw_trials(sweep, sweep.num_trials - len(rows), seed=seed))
-    chosen = [row for row in rows if row["status"] in statuses]
+            seed = sweep.settings.seed + number
+            points = list(draw_trials(sweep, sweep.num_trials - len(ended.rows), seed=seed))
+    chosen = [row for row in ended.rows if row.status in statuses]
     return Round(
-        kept_rows=[row for row in rows if row["status"] not in statuses],
-        points=[{key: row[key] for key in sweep.space} for row in chosen] + points,
-        earlier_rows=[*chosen, *({} for _ in points)],
-        number=result["round"] + 1,
+        kept_rows=[row for row in ended.rows if row.status not in statuses],
+        points=[_searched_values(row, sweep) for row in chosen] + points,
+        earlier_rows=[*chosen, *(None for _ in points)],
+        number=number,
     )
+
+
+def have_all_failed(rows: Sequence[TrialRow]) -> bool:
+    """Whether all trials failed; False if there are no trials."""
+    return bool(rows) and all(row.status == "failed" for row in rows)
+
+
+def _searched_values(row: TrialRow, sweep: Sweep) -> dict[str, object]:
+    """Values of the searched settings of a trial."""
+    return {key: row.settings[key] for key in sweep.space}
 
 
 def _limits(sweep: Sweep) -> dict[str, int]:

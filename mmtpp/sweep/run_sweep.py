@@ -4,8 +4,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
 
 import pyarrow.fs as pafs
 import ray
@@ -19,10 +20,27 @@ from mmtpp.runtime.machines import data_task_demand, has_autoscaler, machines, w
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, filesystem_of, join, list_files, read_bytes, write_bytes
+from mmtpp.sweep.best_config import best_files
 from mmtpp.sweep.budget import Budget
 from mmtpp.sweep.charts import draw_figures
 from mmtpp.sweep.failure_causes import shared_cause
-from mmtpp.sweep.rounds import Round, check_data, check_limits, has_begun, next_round, save_limits
+from mmtpp.sweep.ranking import (
+    best_candidate,
+    finished_trials,
+    list_candidates,
+    pareto_front,
+    rank_trials,
+)
+from mmtpp.sweep.rounds import (
+    EndedRound,
+    Round,
+    check_data,
+    check_limits,
+    has_begun,
+    have_all_failed,
+    next_round,
+    save_limits,
+)
 from mmtpp.sweep.search import (
     build_scheduler,
     build_searcher,
@@ -35,17 +53,9 @@ from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.stopped_runs import STOPPED_EARLY, StoppedRunCloser
 from mmtpp.sweep.sweep_progress import SweepProgress
 from mmtpp.sweep.trial import run_trial
-from mmtpp.sweep.trial_rows import trial_row
-from mmtpp.sweep.trial_table import (
-    Row,
-    as_csv,
-    best_files,
-    best_row,
-    comparable_rows,
-    pareto_front,
-    rank_trials,
-    trials_table,
-)
+from mmtpp.sweep.trial_row import Status, TrialRow
+from mmtpp.sweep.trial_table import as_csv, trials_table
+from mmtpp.sweep.tune_results import row_from_result
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
 
@@ -56,6 +66,12 @@ EVENTS = "validation/events"  # number of events a trial was scored on
 TRACKER_WAIT_S = 20.0
 # settings that the fit of a scaling law reads from the result
 SHARED = ("training.samples_per_step", "window.max_tokens")
+TUNE_VARIABLES = (
+    # Ray Tune's own handler would end the sweep at Ctrl-C as if it were finished
+    "TUNE_DISABLE_SIGINT_HANDLER",
+    # with two metrics, a report before the end of a trial may have only the first
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING",
+)
 DRIVER_BYTES = 2**29  # memory of the process that drives a trial
 
 
@@ -78,8 +94,9 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         ClusterError: A trial does not fit the cluster, or all trials failed.
     """
     uri = join(sweep.config.run.storage_uri, sweep.name)
-    files_before = _store_files(sweep)
-    check_data(sweep, uri)
+    store_uri = sweep.config.store.uri
+    files_before = _store_files(store_uri)
+    check_data(uri, store_uri=store_uri, sweep_name=sweep.settings.name)
     start_ray()
     concurrent_trials = _wait_for_room(sweep)
     budget = Budget.build_for_process(sweep)
@@ -87,18 +104,16 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     if exists(join(uri, RESULT_FILE)):
         result = json.loads(read_bytes(join(uri, RESULT_FILE)))
         budget.set_state(result["budget"])
-        current = next_round(sweep, uri, result, budget, retry_failed=retry_failed)
+        ended = EndedRound.from_result(result)
+        current = next_round(sweep, uri, ended, budget, retry_failed=retry_failed)
         if not current.points:
             _print(read_bytes(join(uri, "report", TABLE_FILE)).decode())
             logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
-            return _checked(result)
+            _check_not_all_failed(ended.rows, result["report_uri"])
+            return result
     folder = join(uri, f"tune-{current.number}")
-    if resume and not (current.points or has_begun(folder)):
-        raise ConfigError(
-            "there is no such sweep to resume",
-            where=folder,
-            cause="it was never started, or its settings or its space have changed since",
-        )
+    if resume and not current.points:
+        _check_has_begun(folder)
     parent = MlflowTracker.from_run(sweep.config.tracking, RunIdentity(sweep.name, uri, uri))
     StoppedRunCloser.set_tracker(parent, sweep.name)
     try:
@@ -107,7 +122,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         parent.close("KILLED")
         raise
     parent.close_children(STOPPED_EARLY)
-    num_changed = _count_changes(files_before, _store_files(sweep))
+    num_changed = _count_changes(files_before, _store_files(store_uri))
     if num_changed:
         logger.warning("%d files of the store changed while trials read it", num_changed)
     result = _write_report(sweep, rows, parent, uri)
@@ -118,7 +133,18 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         "budget_used_up": budget.is_used_up,
     }
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
-    return _checked(result)
+    _check_not_all_failed(rows, join(uri, "report"))
+    return result
+
+
+def _check_has_begun(folder: str) -> None:
+    """Check that the sweep to resume was started."""
+    if not has_begun(folder):
+        raise ConfigError(
+            "there is no such sweep to resume",
+            where=folder,
+            cause="it was never started, or its settings or its space have changed since",
+        )
 
 
 def _run_round(
@@ -128,12 +154,14 @@ def _run_round(
     parent: MlflowTracker,
     budget: Budget,
     concurrent_trials: int,
-) -> list[Row]:
+) -> list[TrialRow]:
     """Run the trials of a round, or resume them; return the ranked rows of the whole sweep."""
     filesystem, path = filesystem_of(folder)
     parent.log_params(flat_settings(sweep.config))
     parent.set_tags({"mmtpp.job": "sweep", **versions()})
-    trainable = _build_trainable(sweep, _wait_for_parent_id(sweep, parent), current)
+    trainable = _build_trainable(
+        sweep, _wait_for_parent_id(parent, sweep.config.tracking.uri), current
+    )
     if has_begun(folder):
         check_limits(sweep, folder, concurrent_trials)
         logger.info("resuming the trials in %s", folder)
@@ -141,16 +169,12 @@ def _run_round(
     else:
         save_limits(sweep, folder, concurrent_trials, current)
         tuner = _build_tuner(sweep, trainable, current, budget, concurrent_trials, path, filesystem)
-    # Ray Tune's own handler would end the sweep at Ctrl-C as if it were finished
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # with two metrics, a report before the end of a trial may have only the first
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     results = _fit(tuner, parent)
     # the result of a trial that never reported has no settings, and Ray Tune has no public access
     # to its trials
     trials = trials_of_results(results)
     new_rows = [
-        trial_row(results[index], trial, sweep, budget, current)
+        row_from_result(results[index], trial, sweep, budget, current)
         for index, trial in enumerate(trials)
     ]
     return rank_trials(
@@ -166,22 +190,39 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
+@contextmanager
+def _tune_environment() -> Iterator[None]:
+    """Set the environment variables that Ray Tune reads while it runs trials."""
+    before = {name: os.environ.get(name) for name in TUNE_VARIABLES}
+    os.environ.update(dict.fromkeys(TUNE_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _fit(tuner: ray.tune.Tuner, parent: MlflowTracker) -> ray.tune.ResultGrid:
     """Run the trials; an interruption ends them, so close their MLflow runs too."""
     try:
-        return tuner.fit()
+        with _tune_environment():
+            return tuner.fit()
     except BaseException:
         parent.close_children("by an interruption of the sweep")
         raise
 
 
-def _wait_for_parent_id(sweep: Sweep, parent: MlflowTracker) -> str:
+def _wait_for_parent_id(parent: MlflowTracker, tracking_uri: str) -> str:
+    """Wait for the id of the sweep's run in MLflow, which trials need."""
     run_id = parent.wait_for_run(TRACKER_WAIT_S)
     if run_id is None:
         raise StorageError(
             f"MLflow does not answer within {TRACKER_WAIT_S:.0f} s, and trials need the id of the "
             "sweep's run to be its children",
-            where=sweep.config.tracking.uri,
+            where=tracking_uri,
             setting="tracking.uri, or MLFLOW_TRACKING_URI in the environment",
         )
     return run_id
@@ -206,16 +247,14 @@ def _wait_for_room(sweep: Sweep) -> int:
     return num_trials
 
 
-def _checked(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of a sweep, unless all trials failed."""
-    rows = result["trials"]
-    if rows and result["failed"] == len(rows):
+def _check_not_all_failed(rows: Sequence[TrialRow], report_uri: str) -> None:
+    """Check that a trial succeeded: a sweep whose trials all failed has no result."""
+    if have_all_failed(rows):
         raise ClusterError(
-            f"all {len(rows)} trials failed; the first: {rows[0]['error']}",
-            where=result["report_uri"],
-            cause=f"{shared_cause(rows)}. The same command runs them again",
+            f"all {len(rows)} trials failed; the first: {rows[0].error}",
+            where=report_uri,
+            cause=f"{shared_cause([row.error for row in rows])}. The same command runs them again",
         )
-    return result
 
 
 def _build_trainable(sweep: Sweep, parent_run_id: str, current: Round) -> Any:
@@ -269,7 +308,7 @@ def _build_tuner(
 
 
 def _write_report(
-    sweep: Sweep, rows: list[Row], parent: MlflowTracker, uri: str
+    sweep: Sweep, rows: list[TrialRow], parent: MlflowTracker, uri: str
 ) -> dict[str, object]:
     """Write the table, the figures and the best configuration, to storage and MLflow.
 
@@ -282,58 +321,56 @@ def _write_report(
     files = {TABLE_FILE: text.encode(), "trials.csv": as_csv(rows).encode()}
     files |= {f"figures/{name}": content for name, content in draw_figures(rows, sweep).items()}
     _warn_of_different_events(rows)
-    chosen = best_row(rows, sweep)
-    best: Mapping[str, object] = {}
+    chosen = best_candidate(rows, sweep)
+    best: dict[str, object] = {}
     if chosen is not None:
-        best = {key: chosen[key] for key in sweep.space}
+        best = {key: chosen.settings[key] for key in sweep.space}
         files |= best_files(sweep, best)
         metric = settings.metric[0]
-        parent.log_metrics(0, {f"best/{metric}": float(str(chosen[metric]))})
+        parent.log_metrics(0, {f"best/{metric}": chosen.metrics[metric]})
         parent.set_tags({f"best.{key}": str(value) for key, value in best.items()})
     for name, content in files.items():
         write_bytes(join(uri, "report", name), content)
     parent.log_folder(join(uri, "report"), "")
-    has_failed = bool(rows) and all(row["status"] == "failed" for row in rows)
-    parent.close("FAILED" if has_failed else "FINISHED")
-    judged = comparable_rows(rows, sweep) if len(settings.metric) > 1 else []
+    parent.close("FAILED" if have_all_failed(rows) else "FINISHED")
+    candidates = list_candidates(rows, sweep) if len(settings.metric) > 1 else []
     front = [
-        {key: row[key] for key in sweep.space if key in row}
-        for row in pareto_front(judged, settings.metric, settings.mode)
+        {key: candidate.settings[key] for key in sweep.space if key in candidate.settings}
+        for candidate in pareto_front(candidates, settings.metric, settings.mode)
     ]
     return {
         "run_id": parent.run_id,
         "name": sweep.name,
-        "trials": rows,
+        "trials": [row.as_dict() for row in rows],
         "shared": {
             key: value for key, value in flat_settings(sweep.config).items() if key in SHARED
         },
-        "best": dict(best),
+        "best": best,
         "best_uri": join(uri, "report", "best.toml") if best else "",
         **({"pareto": front} if front else {}),
         "report_uri": join(uri, "report"),
         **{
-            status.replace(" ", "_"): sum(row["status"] == status for row in rows)
-            for status in ("finished", "stopped", "cut short", "failed")
+            status.replace(" ", "_"): sum(row.status == status for row in rows)
+            for status in get_args(Status)
         },
         "not_started": sweep.num_trials - len(rows),
         "tracking_uri": sweep.config.tracking.uri,
     }
 
 
-def _warn_of_different_events(rows: Sequence[Row]) -> None:
+def _warn_of_different_events(rows: Sequence[TrialRow]) -> None:
     """Warn when trials were scored on different numbers of events."""
-    finished = [row for row in rows if row["status"] == "finished" and EVENTS in row]
-    counts = sorted({float(str(row[EVENTS])) for row in finished})
+    counts = sorted({row.metrics[EVENTS] for row in finished_trials(rows) if EVENTS in row.metrics})
     if len(counts) > 1:
         logger.warning(
             "trials were scored on %g to %g events: they cannot be compared", counts[0], counts[-1]
         )
 
 
-def _store_files(sweep: Sweep) -> dict[str, tuple[int, str]]:
+def _store_files(store_uri: str) -> dict[str, tuple[int, str]]:
     """Sizes and modification times of the store's files, which trials only read."""
-    load_manifest(sweep.config.store.uri)  # raises an error that names the missing store
-    files = list_files(sweep.config.store.uri, "")
+    load_manifest(store_uri)  # raises an error that names the missing store
+    files = list_files(store_uri, "")
     return {info.path: (info.size, str(info.mtime)) for info in files}
 
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from mmtpp.core.errors import DataError
+from mmtpp.sweep.ranking import finished_trials
 from mmtpp.sweep.sweep_settings import WHOLE_EVENT_METRIC
-from mmtpp.sweep.trial_table import Row, markdown_table
+from mmtpp.sweep.trial_row import TrialRow
+from mmtpp.sweep.trial_table import markdown_table
 
-LOSS, PARAMETERS, STEP = WHOLE_EVENT_METRIC, "model/trained_parameters", "step"
+LOSS, PARAMETERS = WHOLE_EVENT_METRIC, "model/trained_parameters"
 CONTEXT = "window.max_tokens"
 HUBER = 1e-3  # scale of the Huber loss of the log loss, as in the source
 RESAMPLES = 200
@@ -48,19 +50,23 @@ class Trials:
     @classmethod
     def from_result(cls, result: Mapping[str, Any]) -> "Trials":
         """Read the finished trials from the result of a sweep."""
-        shared = result["shared"]
+        rows = finished_trials(TrialRow.from_dict(row) for row in result["trials"])
+        rows = [row for row in rows if LOSS in row.metrics]
 
-        def column(name: str) -> Array:
-            return np.array([float({**shared, **row}[name]) for row in finished])
+        def metric(name: str) -> Array:
+            return np.array([row.metrics[name] for row in rows])
 
-        finished = [row for row in result["trials"] if row["status"] == "finished" and LOSS in row]
-        per_sample = column("data/tokens_per_event") * column("data/events_per_context")
-        samples = column("training.samples_per_step")
+        def setting(name: str) -> Array:
+            settings = [{**result["shared"], **row.settings} for row in rows]
+            return np.array([float(values[name]) for values in settings])
+
+        steps = np.array([float(row.step or 0) for row in rows])
+        per_sample = metric("data/tokens_per_event") * metric("data/events_per_context")
         return cls(
-            parameters=column(PARAMETERS),
-            tokens=column(STEP) * samples * per_sample,
-            context=column(CONTEXT),
-            loss=column(LOSS),
+            parameters=metric(PARAMETERS),
+            tokens=steps * setting("training.samples_per_step") * per_sample,
+            context=setting(CONTEXT),
+            loss=metric(LOSS),
         )
 
     def take(self, indices: NDArray[np.int64]) -> "Trials":
@@ -268,7 +274,7 @@ def build_report(trials: Trials) -> tuple[str, bytes]:
 
 
 def _as_text(trials: Trials, law: Law, intervals: Intervals, unknown: list[str]) -> str:
-    rows: list[Row] = [
+    rows = [
         {
             "quantity": name,
             "exponent": law.exponents[name],

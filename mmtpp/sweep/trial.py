@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from mmtpp.sweep.failure_causes import failure_cause
 from mmtpp.sweep.search import ERROR, FINISHED, RUN, START, STEP
 from mmtpp.sweep.space import Sweep, Values
 from mmtpp.sweep.sweep_settings import TRAINING_JOBS
+from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.train.launch import finetune, pretrain
 
 POINTER_FILE = "pointer.json"
@@ -45,11 +46,11 @@ class Report:
 
     Attributes:
         metrics: Metrics by name.
-        checkpoint: Name of the checkpoint in the folder of the run; empty for none.
+        checkpoint: Name of the checkpoint in the folder of the run; None if there is none.
     """
 
     metrics: dict[str, float]
-    checkpoint: str
+    checkpoint: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def run_trial(
     *,
     parent_run_id: str,
     trial_id: str,
-    earlier_row: Mapping[str, object] | None = None,
+    earlier_row: TrialRow | None = None,
 ) -> None:
     """Run the jobs of a trial and report to Ray Tune, which calls this in a process of its own.
 
@@ -90,7 +91,7 @@ def run_trial(
         values: Values of the searched settings.
         parent_run_id: Id of the sweep's run in MLflow.
         trial_id: Id of the trial in Ray Tune.
-        earlier_row: Row of the trial from an earlier round of the sweep, with its run.
+        earlier_row: Row of the trial from an earlier round of the sweep; None if it never started.
 
     Raises:
         StorageError, ClusterError: Errors that may not occur in another attempt. Other errors are
@@ -99,8 +100,8 @@ def run_trial(
     # two trials of a random search may have the same values, those of a grid cannot
     trial_identity = {} if sweep.settings.searcher == "grid" else {"trial": trial_id}
     identity = {"values": dict(values), **trial_identity}
-    if earlier_row and RUN in earlier_row:
-        trial_run = TrialRun(str(earlier_row[RUN]), identity, str(earlier_row[START]))
+    if earlier_row is not None and earlier_row.run_name is not None:
+        trial_run = TrialRun(earlier_row.run_name, identity, earlier_row.start_uri or "")
     else:
         trial_run = _current_run(sweep.name, identity, sweep.config.run.storage_uri)
     changes = {"run.name": trial_run.run_name, "tracking.parent_run_id": parent_run_id}
@@ -195,7 +196,7 @@ class _QueueReports(UserCallback):
         rank_metrics = metrics[0]
         # only the last report has the best step; it is reported after the run has been closed
         if self._metric in rank_metrics and "best_step" not in rank_metrics:
-            name = checkpoint.path.rpartition("/")[2] if checkpoint else ""
+            name = checkpoint.path.rpartition("/")[2] if checkpoint else None
             self._queue.put(Report(rank_metrics, name))
 
 
@@ -230,7 +231,7 @@ def _next_report(queue: Queue, is_done: Callable[[], bool]) -> Report | None:
 def _report_to_tune(report: Report, trial_run: TrialRun, *, has_checkpoint: bool) -> None:
     """Report to Ray Tune, with a pointer to the checkpoint if ``has_checkpoint`` is set."""
     metrics = {**report.metrics, **trial_run.report}
-    if not has_checkpoint or not report.checkpoint:
+    if not has_checkpoint or report.checkpoint is None:
         ray.tune.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:

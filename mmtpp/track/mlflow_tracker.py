@@ -33,6 +33,7 @@ RUN_KEY_TAG = "mmtpp.run"  # one MLflow run per value, also after restarts
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 STOPPED_TAG = "mmtpp.stopped"  # why another run closed this one; removed when the run resumes
+_SQLITE = "sqlite:///"
 FORECASTER = "forecaster"  # folder of the logged model
 DIGEST_LENGTH = 36  # MLflow's limit
 MAX_PARAM_LENGTH = 6000  # MLflow's limit
@@ -84,6 +85,16 @@ def ping(uri: str) -> None:
             "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             setting="tracking.uri, or MLFLOW_TRACKING_URI in the environment",
         ) from error
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Folder of the artifacts next to a database file; None lets the server choose.
+
+    Without it, MLflow would write them to the current folder of whichever process is first.
+    """
+    if not uri.startswith(_SQLITE):
+        return None
+    return (Path(uri.removeprefix(_SQLITE)).absolute().parent / "mlruns").as_uri()
 
 
 class MlflowTracker:
@@ -329,7 +340,9 @@ class MlflowTracker:
         if experiment:
             experiment_id = experiment.experiment_id
         else:
-            experiment_id = client.create_experiment(self._experiment)
+            experiment_id = client.create_experiment(
+                self._experiment, artifact_location=_artifact_location(self._uri)
+            )
         runs = client.search_runs(
             [experiment_id], filter_string=f"tags.`{RUN_KEY_TAG}` = '{self._run_key}'"
         )

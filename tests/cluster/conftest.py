@@ -1,6 +1,5 @@
 """One autoscaled cluster for all tests: only the head runs until a job needs machines."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,8 +17,12 @@ TYPES = {
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    with autoscaled(tmp_path_factory.mktemp("cloud"), TYPES, max_machines=5) as stack:
-        os.environ.update(stack.environment())
+    with (
+        autoscaled(tmp_path_factory.mktemp("cloud"), TYPES, max_machines=5) as stack,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        for name, value in stack.environment().items():
+            environment.setenv(name, value)
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, logging_level="WARNING")
         yield stack
         ray.shutdown()

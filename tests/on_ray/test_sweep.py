@@ -32,12 +32,12 @@ from mmtpp.storage.paths import (
     read_bytes,
     remove_folder,
 )
+from mmtpp.sweep.best_config import as_toml
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.rounds import check_data
 from mmtpp.sweep.run_sweep import run
 from mmtpp.sweep.search import largest_trial, max_concurrent_trials
 from mmtpp.sweep.sweep_settings import VALIDATION_METRICS
-from mmtpp.sweep.trial_table import as_toml
 from mmtpp.train.launch.flops_budget import num_steps_within
 from mmtpp.train.task import PROGRESS_FILE
 from tests.conftest import ROOT
@@ -297,8 +297,9 @@ def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_pa
     )
     copy_folder(STORE, f"{RUNS}/changing-store")
     sweep = load_sweep(file, [])
-    check_data(sweep, f"{RUNS}/changing-sweep")
-    check_data(sweep, f"{RUNS}/changing-sweep")
+    uri, data = f"{RUNS}/changing-sweep", {"store_uri": sweep.config.store.uri, "sweep_name": "s"}
+    check_data(uri, **data)
+    check_data(uri, **data)
     raw = str(tmp_path / "raw")
     publish_events(raw, bad=True)
     remove_folder(f"{RUNS}/changing-store")
@@ -308,7 +309,7 @@ def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_pa
         )
     )
     with pytest.raises(DataError, match="this sweep was started on other data"):
-        check_data(sweep, f"{RUNS}/changing-sweep")
+        check_data(uri, **data)
 
 
 def test_a_sweep_runs_from_any_folder(store, sweep_file, tmp_path):

@@ -1,4 +1,4 @@
-"""What several files of these tests load sweeps with."""
+"""Fixtures that the tests of several packages share."""
 
 import itertools
 

@@ -150,6 +150,6 @@ def _quantization() -> Any:
         raise ConfigError(
             "8-bit optimiser states need torchao, which is not installed on this machine",
             cause="install it on every machine: pip install -c constraints.txt 'mmtpp[lowbit]'",
-            setting="precision.stored_states = int8",
+            setting="optimizer_precision.stored_states = int8",
         ) from error
     return quant_utils

@@ -13,8 +13,8 @@ from mmtpp.config.load import config_from_tree, load_config, require, with_value
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.shapes import Shapes, declared_shapes
 from mmtpp.core.errors import ConfigError
+from mmtpp.sweep.best_config import as_toml
 from mmtpp.sweep.load_sweep import load_sweep
-from mmtpp.sweep.trial_table import as_toml
 
 ROOT = Path(__file__).parents[3]
 

@@ -2,6 +2,8 @@
 
 import json
 import stat
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from mmtpp.cli.main import main
 from mmtpp.config.load import config_from_tree
 from mmtpp.doctor import machine, services
 from mmtpp.doctor.finding import Finding
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +50,49 @@ def test_failures_are_printed_with_their_fix(tmp_path: Path, capsys):
 
 
 def test_a_missing_or_old_package_is_a_failure(monkeypatch: pytest.MonkeyPatch):
-    requirements = ["numpy>=99", "no-such-thing>=1", "torch>=2", 'absent>=1; extra == "local"']
+    requirements = [
+        "numpy>=99",
+        "no-such-thing>=1",
+        "torch>=2",
+        'absent>=1; extra == "local"',
+        'absent>=1; extra == "train"',
+        'ray[train]>=2; extra == "train"',
+        'pandas>=99; extra == "tune"',
+    ]
     monkeypatch.setattr(machine, "requires", lambda _: requirements)
+    old, missing, train, track, tune = machine.check_packages()
+    assert (old.status, missing.status) == ("failure", "failure")
+    assert old.what.startswith("numpy ")
+    assert ">=99" in old.what
+    assert missing.what.startswith("no-such-thing is missing")
+    assert (train.about, train.status) == ("extra train", "warning")
+    assert train.what == "absent is missing, >=1 is needed"
+    assert train.fix == "pip install 'mmtpp[train]' for pretrain, finetune, plan and sweep"
+    assert track.status == "ok"
+    assert (tune.status, tune.what.partition(" ")[0]) == ("failure", "pandas")
+
+
+def test_a_plain_install_has_no_failure(monkeypatch: pytest.MonkeyPatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [
+        *project["dependencies"],
+        *(
+            f'{requirement}; extra == "{extra}"'
+            for extra, optional in project["optional-dependencies"].items()
+            for requirement in optional
+        ),
+    ]
+
+    def installed_version(name: str) -> str:
+        if name in ("deepspeed", "ninja", "mlflow", "optuna", "tomli-w"):
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(machine, "requires", lambda _: requirements)
+    monkeypatch.setattr(machine, "version", installed_version)
     findings = list(machine.check_packages())
-    assert [finding.status for finding in findings] == ["failure"] * 2
-    assert "numpy" in findings[0].what
-    assert ">=99" in findings[0].what
-    assert findings[1].what.startswith("no-such-thing is missing")
+    assert [finding.status for finding in findings] == ["ok", *["warning"] * 3]
+    assert "optuna is missing" in findings[3].what
 
 
 def test_services_that_do_not_run_are_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

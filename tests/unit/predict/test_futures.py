@@ -68,6 +68,6 @@ def test_the_predict_job_says_the_same_before_it_prepares_anything(
         tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False
     )
     write_template(config.sample_sections, model, trained_tasks)
-    with pytest.raises():
+    with pytest.raises(ConfigError, match=r"(?s)time, and type or joint.*num_futures = 3"):
         predict(config)
     assert not list(tmp_path.glob("runs/*/store"))

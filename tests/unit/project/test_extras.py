@@ -26,6 +26,7 @@ OPTIONAL = [name for names in EXTRAS.values() for name in names]
         "mmtpp.cli.convert_command",
         "mmtpp.cli.doctor_command",
         "mmtpp.cli.inspect_command",
+        "mmtpp.cli.scaling_command",
         "mmtpp.cli.settings_command",
     ],
 )

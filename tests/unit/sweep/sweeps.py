@@ -1,4 +1,6 @@
-"""Parts of sweep files for tests."""
+"""Parts of sweep files and rows of trials for tests."""
+
+from mmtpp.sweep.trial_row import Status, TrialRow
 
 METRIC = "validation/loss_per_token"
 INTERVAL_METRIC = "validation/interval_code_nll_nats_per_event"
@@ -8,3 +10,8 @@ name = "s"
 metric = "{METRIC}"
 mode = "min"
 """
+
+
+def build_row(rank: int, status: Status, number: int = 0) -> TrialRow:
+    """Build the row of a trial without reports that searched ``lora.rank``."""
+    return TrialRow({"lora.rank": rank}, status, trial_id=f"t_{number}", metrics={})

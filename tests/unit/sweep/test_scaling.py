@@ -7,6 +7,7 @@ import pytest
 
 from mmtpp.core.errors import DataError
 from mmtpp.sweep.scaling import Trials, bootstrap_intervals, build_report, fit_law, predict_losses
+from mmtpp.sweep.trial_row import TrialRow
 
 
 def _trials(*, noise: float = 0.0) -> Trials:
@@ -69,17 +70,16 @@ def test_the_report_has_the_effect_of_a_quantity_and_names_undetermined_exponent
 
 
 def test_trials_are_read_from_the_result_of_a_sweep():
-    row = {
-        "status": "finished",
-        "step": 10,
+    metrics = {
         "model/trained_parameters": 5e4,
         "data/tokens_per_event": 8.0,
         "data/events_per_context": 50.0,
-        "window.max_tokens": 512,
         "validation/nll_nats_per_event": 2.5,
     }
+    row = TrialRow({"window.max_tokens": 512}, "finished", "t_0", metrics, step=10)
+    rows = [row.as_dict(), replace(row, status="failed").as_dict()]
     shared = {"training.samples_per_step": 4, "window.max_tokens": 256}
-    trials = Trials.from_result({"trials": [row, {**row, "status": "failed"}], "shared": shared})
+    trials = Trials.from_result({"trials": rows, "shared": shared})
     assert trials.tokens.tolist() == [16000.0]  # 10 steps of 4 samples of 400 tokens
     assert trials.context.tolist() == [512.0]
     assert trials.loss.tolist() == [2.5]

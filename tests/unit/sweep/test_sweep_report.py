@@ -1,6 +1,7 @@
 """Report of a sweep: tables, figures, the best trial, causes of failures."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
@@ -10,33 +11,32 @@ from ray.train import ControllerError, WorkerGroupError
 
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.sweep.best_config import best_files
 from mmtpp.sweep.charts import draw_figures
 from mmtpp.sweep.failure_causes import failure_cause, shared_cause
-from mmtpp.sweep.trial_table import (
-    as_csv,
+from mmtpp.sweep.ranking import (
     average_over_seeds,
-    best_files,
-    best_row,
-    comparable_rows,
+    best_candidate,
+    list_candidates,
     pareto_front,
     rank_trials,
-    trials_table,
 )
+from mmtpp.sweep.trial_row import TrialRow
+from mmtpp.sweep.trial_table import as_csv, trials_table
 from tests.unit.sweep.sweeps import METRIC
 
 
-def _rows(*entries):
+def _rows(*entries) -> list[TrialRow]:
     return [
-        {
-            "lora.rank": rank,
-            "training.seed": seed,
-            "status": status,
-            "step": 9,
-            METRIC: loss,
-            "data/tokens_per_event": cost,
-            "error": "" if status != "failed" else "no memory",
-        }
-        for rank, seed, status, loss, cost in entries
+        TrialRow(
+            {"lora.rank": rank, "training.seed": seed},
+            status,
+            trial_id=f"t_{index}",
+            metrics={**({} if loss is None else {METRIC: loss}), "data/tokens_per_event": cost},
+            step=9,
+            error="" if status != "failed" else "no memory",
+        )
+        for index, (rank, seed, status, loss, cost) in enumerate(entries)
     ]
 
 
@@ -49,11 +49,11 @@ def test_trials_are_ranked_averaged_over_seeds_and_shown(sweep_of):
         (4, 1, "failed", None, 0.0),
     )
     order = rank_trials(reversed(rows), METRIC, "min")
-    assert [row[METRIC] for row in order] == [3.0, 5.0, 1.0, None]
-    assert [row[METRIC] for row in rank_trials(rows, METRIC, "max")[:2]] == [5.0, 3.0]
+    assert [row.metrics.get(METRIC) for row in order] == [3.0, 5.0, 1.0, None]
+    assert [row.metrics[METRIC] for row in rank_trials(rows, METRIC, "max")[:2]] == [5.0, 3.0]
     (mean,) = average_over_seeds(rows, sweep)
-    assert (mean["lora.rank"], mean["seeds"], mean[METRIC]) == (2, 2, 4.0)
-    assert math.sqrt(2) == pytest.approx(mean[f"{METRIC} ±"])
+    assert (mean.settings, mean.num_seeds, mean.means[METRIC]) == ({"lora.rank": 2}, 2, 4.0)
+    assert mean.deviations[METRIC] == pytest.approx(math.sqrt(2))
     text = trials_table(order, sweep)
     assert "lora.rank = 4, training.seed = 1: no memory" in text
     assert "| 2 | 2 | 4.0000 | 1.4142 |" in text
@@ -68,19 +68,21 @@ def test_the_best_is_chosen_by_means_over_seeds_and_has_the_metric(sweep_of):
         (4, 0, "finished", 2.5, 5.0),
         (4, 1, "finished", 2.0, 5.0),
     )
-    best = best_row(rows, seeds)
+    best = best_candidate(rows, seeds)
     assert best is not None
-    assert (best["lora.rank"], best["training.seed"]) == (4, 1)
+    assert best.settings == {"lora.rank": 4, "training.seed": 1}
+    assert best.metrics[METRIC] == 2.25  # the mean, not the loss of its better seed
     ranks = sweep_of('[space]\n"lora.rank" = [2, 4]\n')
-    assert (best_row(rows, ranks) or {})[METRIC] == 1.0
-    assert best[METRIC] == 2.25  # the mean, not the loss of its better seed
+    best_trial = best_candidate(rows, ranks)
+    assert best_trial is not None
+    assert best_trial.metrics[METRIC] == 1.0
     front = pareto_front(
-        comparable_rows(rows, seeds), [METRIC, "data/tokens_per_event"], ["min", "min"]
+        list_candidates(rows, seeds), [METRIC, "data/tokens_per_event"], ["min", "min"]
     )
-    assert [(row["lora.rank"], row[METRIC]) for row in front] == [(4, 2.25)]
-    without = [{key: value for key, value in row.items() if key != METRIC} for row in rows]
-    assert best_row(without, ranks) is None
-    assert best_row(without, seeds) is None
+    assert [(mean.settings["lora.rank"], mean.metrics[METRIC]) for mean in front] == [(4, 2.25)]
+    without = [replace(row, metrics={}) for row in rows]
+    assert best_candidate(without, ranks) is None
+    assert best_candidate(without, seeds) is None
 
 
 def test_the_best_files_load_as_the_best_configuration(sweep_of, tmp_path):
@@ -118,8 +120,10 @@ def test_the_best_files_load_as_the_best_configuration(sweep_of, tmp_path):
 def test_figures_accept_settings_that_are_not_numbers(sweep_of):
     sweep = sweep_of('[space]\n"training.loss_weights" = [{text = 0.1}, {text = 0.2}]\n')
     rows = _rows((1, 0, "finished", 1.0, 9.0), (1, 0, "finished", 2.0, 8.0))
-    for row, weight in zip(rows, (0.1, 0.2), strict=True):
-        row["training.loss_weights"] = {"text": weight}
+    rows = [
+        replace(row, settings={"training.loss_weights": {"text": weight}})
+        for row, weight in zip(rows, (0.1, 0.2), strict=True)
+    ]
     assert set(draw_figures(rows, sweep)) == {"by_training_loss_weights.png", "pareto.png"}
 
 
@@ -151,9 +155,11 @@ def test_the_pareto_front_has_all_trials_that_none_dominates(sweep_of):
         (4, 0, "finished", 3.0, 2.0),
         (5, 0, "stopped", 0.0, 0.0),
     )
-    front = pareto_front(rows, [METRIC, "data/tokens_per_event"], ["min", "min"])
-    assert [row["lora.rank"] for row in front] == [1, 2, 4]
-    figures = draw_figures(rows, sweep_of('[space]\n"lora.rank" = [1, 2, 3, 4, 5]\n'))
+    sweep = sweep_of('[space]\n"lora.rank" = [1, 2, 3, 4, 5]\n')
+    candidates = list_candidates(rows, sweep)
+    front = pareto_front(candidates, [METRIC, "data/tokens_per_event"], ["min", "min"])
+    assert [trial.settings["lora.rank"] for trial in front] == [1, 2, 4]
+    figures = draw_figures(rows, sweep)
     assert set(figures) == {"by_lora_rank.png", "pareto.png"}
     assert all(content.startswith(b"\x89PNG") for content in figures.values())
     assert (
@@ -225,7 +231,7 @@ def test_an_error_that_cannot_be_pickled_is_described_by_its_text():
 
 
 def test_the_same_error_in_all_trials_is_not_blamed_on_the_search():
-    rows = [{"error": "A: b"}, {"error": "A: b"}]
-    assert "none of the searched settings" in shared_cause(rows)
-    assert "2 different errors" in shared_cause([*rows, {"error": "C: d"}])
-    assert "searched" not in shared_cause(rows[:1])
+    errors = ["A: b", "A: b"]
+    assert "none of the searched settings" in shared_cause(errors)
+    assert "2 different errors" in shared_cause([*errors, "C: d"])
+    assert "searched" not in shared_cause(errors[:1])

@@ -1,14 +1,16 @@
 """Rows of trials, and later rounds of a sweep."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from mmtpp.sweep.budget import Budget
-from mmtpp.sweep.rounds import Round, next_round, save_limits
-from mmtpp.sweep.trial_rows import trial_row
-from tests.unit.sweep.sweeps import METRIC
+from mmtpp.sweep.rounds import EndedRound, Round, next_round, save_limits
+from mmtpp.sweep.trial_row import TrialRow
+from mmtpp.sweep.tune_results import row_from_result
+from tests.unit.sweep.sweeps import METRIC, build_row
 
 RANKS = '[space]\n"lora.rank" = [2, 4]\n'
 
@@ -25,16 +27,17 @@ def test_a_trial_that_never_reported_keeps_its_settings(sweep_of):
     sweep = sweep_of(RANKS + '[tied]\n"lora.alpha" = {to = "lora.rank", times = 4}\n')
     trial = SimpleNamespace(trial_id="t_0", config={"lora.rank": 4})
     lost = SimpleNamespace(metrics=None, config=None, error=RuntimeError("no machine\nat all"))
-    row = trial_row(lost, trial, sweep, _budget(sweep, "t_0"), Round())
+    row = row_from_result(lost, trial, sweep, _budget(sweep, "t_0"), Round())
     assert row is not None
-    assert (row["lora.rank"], row["lora.alpha"], row["status"]) == (4, 16, "failed")
-    assert row["error"] == "RuntimeError: no machine"
+    assert row.settings == {"lora.rank": 4, "lora.alpha": 16}
+    assert (row.status, row.error) == ("failed", "RuntimeError: no machine")
+    assert (row.step, row.run_name, row.start_uri) == (None, None, None)
     never = SimpleNamespace(metrics=None, config=None, error=None)
-    assert trial_row(never, trial, sweep, _budget(sweep), Round()) is None
+    assert row_from_result(never, trial, sweep, _budget(sweep), Round()) is None
     begun = _budget(sweep, "t_0")
-    row = trial_row(never, trial, sweep, begun, Round())
+    row = row_from_result(never, trial, sweep, begun, Round())
     assert row is not None
-    assert (row["lora.rank"], row["status"]) == (4, "stopped")
+    assert (row.settings["lora.rank"], row.status) == (4, "stopped")
 
 
 def test_a_row_has_the_settings_and_metrics_of_the_last_report(sweep_of):
@@ -50,17 +53,18 @@ def test_a_row_has_the_settings_and_metrics_of_the_last_report(sweep_of):
         "time_total_s": 3.0,
     }
     result = SimpleNamespace(metrics=metrics, config={"lora.rank": 2}, error=None)
-    assert trial_row(result, trial, sweep, _budget(sweep, "t_0"), Round()) == {
-        "lora.rank": 2,
-        "status": "finished",
-        "step": 7,
-        METRIC: 2.5,
-        "run_name": "r",
-        "start_uri": "s3://b/other",
-        "seconds": 3.0,
-        "error": "",
-        "trial": "t_0",
-    }
+    row = row_from_result(result, trial, sweep, _budget(sweep, "t_0"), Round())
+    assert row == TrialRow(
+        settings={"lora.rank": 2},
+        status="finished",
+        trial_id="t_0",
+        metrics={METRIC: 2.5},
+        step=7,
+        run_name="r",
+        start_uri="s3://b/other",
+        seconds=3.0,
+    )
+    assert TrialRow.from_dict(row.as_dict()) == row
 
 
 @pytest.mark.parametrize("searcher", ["grid", "random"])
@@ -69,13 +73,13 @@ def test_a_larger_budget_runs_trials_that_the_old_one_stopped(sweep_of, tmp_path
     chosen = [] if searcher == "grid" else ["sweep.searcher=random", "sweep.num_trials=3"]
     sweep = sweep_of(text, *chosen, "sweep.max_hours=9")
     rows = [
-        {"lora.rank": 4, "status": "cut short", "trial": "t_0", "run_name": "r", "start_uri": ""},
-        {"lora.rank": 8, "status": "failed", "trial": "t_1"},
+        replace(build_row(4, "cut short"), run_name="r", start_uri=""),
+        build_row(8, "failed", 1),
     ]
-    result = {"trials": rows, "round": 0, "budget_used_up": True}
+    ended = EndedRound(rows, 0, is_budget_used_up=True)
     uri = str(tmp_path)
-    current = next_round(sweep, uri, result, Budget(sweep), retry_failed=False)
-    assert (current.kept_rows, current.earlier_rows) == ([rows[1]], [rows[0], {}])
+    current = next_round(sweep, uri, ended, Budget(sweep), retry_failed=False)
+    assert (current.kept_rows, current.earlier_rows) == ([rows[1]], [rows[0], None])
     assert current.number == 1
     assert current.points[0] == {"lora.rank": 4}
     if searcher == "grid":
@@ -86,42 +90,34 @@ def test_a_larger_budget_runs_trials_that_the_old_one_stopped(sweep_of, tmp_path
         "t_0",
         "new_00001",
     )
-    assert (current.earlier_row("new_00000")["run_name"], current.earlier_row("new_00001")) == (
-        "r",
-        {},
-    )
+    assert current.earlier_row("new_00000") == rows[0]
+    assert current.earlier_row("new_00001") is None
 
 
 def test_an_interrupted_round_keeps_its_trials(sweep_of, tmp_path):
     sweep = sweep_of(RANKS)
-    rows = [
-        {"lora.rank": 2, "status": "failed", "trial": "t_0"},
-        {"lora.rank": 4, "status": "finished", "trial": "t_1"},
-    ]
-    result = {"trials": rows, "round": 0, "budget_used_up": False}
+    rows = [build_row(2, "failed"), build_row(4, "finished", 1)]
+    ended = EndedRound(rows, 0, is_budget_used_up=False)
     uri = str(tmp_path)
-    interrupted = next_round(sweep, uri, result, Budget(sweep), retry_failed=True)
+    interrupted = next_round(sweep, uri, ended, Budget(sweep), retry_failed=True)
     assert interrupted.points == [{"lora.rank": 2}]
-    assert next_round(sweep, uri, result, Budget(sweep), retry_failed=False).points == []
+    assert next_round(sweep, uri, ended, Budget(sweep), retry_failed=False).points == []
     save_limits(sweep, f"{uri}/tune-1", 1, interrupted)
     (tmp_path / "tune-1").mkdir()
     (tmp_path / "tune-1" / "experiment_state-1.json").write_text("{}")
-    assert next_round(sweep, uri, result, Budget(sweep), retry_failed=False) == interrupted
+    assert next_round(sweep, uri, ended, Budget(sweep), retry_failed=False) == interrupted
 
 
 def test_a_sweep_whose_trials_all_failed_is_not_finished(sweep_of, tmp_path):
     sweep = sweep_of(RANKS)
-    failed = [
-        {"lora.rank": 2, "status": "failed", "trial": "t_0"},
-        {"lora.rank": 4, "status": "failed", "trial": "t_1"},
-    ]
+    failed = [build_row(2, "failed"), build_row(4, "failed", 1)]
 
-    def choose(rows: list) -> Round:
-        result = {"trials": rows, "round": 0, "budget_used_up": False}
-        return next_round(sweep, str(tmp_path), result, Budget(sweep), retry_failed=False)
+    def choose(rows: list[TrialRow]) -> Round:
+        ended = EndedRound(rows, 0, is_budget_used_up=False)
+        return next_round(sweep, str(tmp_path), ended, Budget(sweep), retry_failed=False)
 
     assert (choose(failed).kept_rows, choose(failed).earlier_rows) == ([], failed)
     assert choose(failed).points == [{"lora.rank": 2}, {"lora.rank": 4}]
-    one_finished = [failed[0], {**failed[1], "status": "finished"}]
+    one_finished = [failed[0], replace(failed[1], status="finished")]
     assert (choose(one_finished).points, choose(one_finished).kept_rows) == ([], one_finished)
     assert choose([]).points == []

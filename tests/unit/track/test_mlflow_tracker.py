@@ -43,3 +43,17 @@ def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(tmp_path):
 
     _tracker(tmp_path, "stopped", parent.run_id).close("FINISHED")  # the run resumes
     assert state() == [("FINISHED", None), ("KILLED", "the end"), ("FINISHED", None)]
+
+
+def test_artifacts_are_next_to_the_database_in_any_working_directory(tmp_path, monkeypatch):
+    """MLflow itself writes them to the current folder."""
+    database, elsewhere = tmp_path / "a # folder", tmp_path / "elsewhere"
+    for folder in (database, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(elsewhere)
+    tracker = _tracker(database, "run")
+    tracker.log_text("note.txt", "text")
+    tracker.close("FINISHED")
+    [path] = database.glob(f"mlruns/{tracker.run_id}/artifacts/note.txt")
+    assert path.read_text() == "text"
+    assert list(elsewhere.iterdir()) == []
