@@ -144,9 +144,11 @@ def main() -> int:
     config = configuration(available["danmaku"], BUDGET)
     prepare(config)
     manifest, vocabulary = open_store(config)
-    settings = assemble_settings(config, manifest, split="train")
+    settings = assemble_settings(config.sample_sections, manifest, split="train")
     grid = interval_range(settings).grid(num_bytes=config.template.time_bytes)
-    template = Template(vocabulary.token_ids(), template_of(config), has_questions=True)
+    template = Template(
+        vocabulary.token_ids(), template_of(config.sample_sections), has_questions=True
+    )
     reader = StoreReader(settings.store)
     videos = [
         sequence.events.slice(0, TARGETS + 1)

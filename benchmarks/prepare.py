@@ -63,7 +63,7 @@ def configuration(source: str, store: str, *, workers: int = 0, delta: float = D
     """Settings: Qwen's tokenizer, frames of 84 pixels, the paper's template and context."""
     return config_from_tree(
         {
-            "source": {"uri": source, "max_workers": workers},
+            "source": {"uri": source, "max_processes": workers},
             "store": {"uri": store},  # its disk cache is in the stack's folder
             "split": {"validation_fraction": 0.0, "test_fraction": 0.0},
             "model": {"path": f"{BUCKET}/model"},
@@ -231,7 +231,9 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
     ids = store_vocabulary(store, manifest).token_ids()
 
     def settings_of(delta: float) -> AssembleSettings:
-        return assemble_settings(configuration(source, store, delta=delta), manifest, split="train")
+        return assemble_settings(
+            configuration(source, store, delta=delta).sample_sections, manifest, split="train"
+        )
 
     connect()
     for name, delta in (("another Delta", OTHER_DELTA), ("plan", DELTA)):

@@ -92,7 +92,7 @@ def _rows(config: RunConfig, count: int) -> tuple[list[Row], Vocabulary]:
     """The first packed rows of the training split."""
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    settings = assemble_settings(config, manifest, split="train")
+    settings = assemble_settings(config.sample_sections, manifest, split="train")
     plan = make_plan(settings, vocabulary.token_ids())
     ids = np.random.default_rng(0).permutation(len(plan.samples))[:count]
     table = Assembler(settings, vocabulary.token_ids())(samples_table(plan, ids))
@@ -148,7 +148,7 @@ def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -
         deepspeed_config,
         training=config.training,
         optimizer=config.optimizer,
-        precision=config.precision,
+        precision=config.optimizer_precision,
         rank=0,
         num_ranks=1,
     )

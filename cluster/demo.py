@@ -139,12 +139,12 @@ def _print_likelihoods(base_result: dict, adapter_result: dict) -> None:
     """Print the likelihoods of the base and the adapter next to the baselines."""
     base, adapter = base_result["metrics"], adapter_result["metrics"]
     baselines = base_result["baselines"]
-    nll, accuracy = "interval_nll_nats_per_event", "type_accuracy"
+    nll, accuracy = "interval_code_nll_nats_per_event", "type_accuracy"
 
     def measured(metrics: dict, name: str, error: str) -> str:
         return f"{metrics[name]:.3f} ± {metrics[error]:.3f}"
 
-    nll_error, accuracy_error = "interval_nll_standard_error", "type_accuracy_standard_error"
+    nll_error, accuracy_error = "interval_code_nll_standard_error", "type_accuracy_standard_error"
     rows = [
         ("most frequent type", "", f"{baselines['type_accuracy_most_frequent']:.3f}"),
         ("last type", "", f"{baselines['type_accuracy_last']:.3f}"),

@@ -173,7 +173,9 @@ def _rate_runs(runs: list[Record], name: str) -> list[Record]:
         run
         for run in runs
         if run["optimizer.name"] == name
-        and not any(key.startswith("precision") or "beta2" in key for key in run["changes"])
+        and not any(
+            key.startswith("optimizer_precision") or "beta2" in key for key in run["changes"]
+        )
     ]
 
 
@@ -204,9 +206,9 @@ def _series(
     exact = {run["seed"]: run["nll"] for run in _with_changes(runs, shared)}
 
     def added_loss(bits: int) -> list[float]:
-        rounded: training.Changes = {f"precision.{part}.mantissa_bits": bits}
+        rounded: training.Changes = {f"optimizer_precision.{part}.mantissa_bits": bits}
         if mode == "stochastic":
-            rounded[f"precision.{part}.mode"] = mode
+            rounded[f"optimizer_precision.{part}.mode"] = mode
         return [
             run["nll"] - exact[run["seed"]]
             for run in _with_changes(runs, shared | rounded)

@@ -47,10 +47,10 @@ def trials() -> list[Changes]:
         ]
     for name, part in product(("adamw", "muon"), PARTS):
         plain = {"optimizer.name": name, "training.learning_rate": RATE[name]}
-        bits = f"precision.{part}.mantissa_bits"
+        bits = f"optimizer_precision.{part}.mantissa_bits"
         changes += [{**plain, bits: num_bits} for num_bits in BITS]
         if part == "weights":
-            stochastic = {f"precision.{part}.mode": "stochastic"}
+            stochastic = {f"optimizer_precision.{part}.mode": "stochastic"}
             changes += [{**plain, bits: num_bits, **stochastic} for num_bits in STOCHASTIC_BITS]
     slow = {
         "optimizer.name": "adamw",
@@ -58,7 +58,7 @@ def trials() -> list[Changes]:
         "optimizer.beta2": SLOW,
     }
     changes.append(slow)
-    changes += [{**slow, "precision.states.mantissa_bits": num_bits} for num_bits in BITS]
+    changes += [{**slow, "optimizer_precision.states.mantissa_bits": num_bits} for num_bits in BITS]
     return changes
 
 
@@ -96,7 +96,7 @@ def run(data: DataSet, store: str, changes: Changes, seed: int) -> dict[str, flo
 def validation_nll(config: RunConfig, model: EventModel) -> float:
     """Loss of time and type tokens in nats per event, on the first rows of the validation split."""
     manifest, vocabulary = open_store(config)
-    settings = assemble_settings(config, manifest, split="validation")
+    settings = assemble_settings(config.sample_sections, manifest, split="validation")
     samples = Samples.from_settings(settings, vocabulary)
     batcher = batcher_of(config, vocabulary)
     model.eval()

@@ -127,7 +127,8 @@ def train(
     """
     manifest, vocabulary = open_store(config)
     samples = Samples.from_settings(
-        assemble_settings(config, manifest, split="train", supervision=supervision), vocabulary
+        assemble_settings(config.sample_sections, manifest, split="train", supervision=supervision),
+        vocabulary,
     )
     training = config.training
     if model is None:
@@ -141,7 +142,7 @@ def train(
         deepspeed_config,
         training=training,
         optimizer=config.optimizer,
-        precision=config.precision,
+        precision=config.optimizer_precision,
         rank=0,
         num_ranks=1,
     )
@@ -184,11 +185,14 @@ def train(
 def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
     """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``."""
     manifest, vocabulary = open_store(config)
-    trained = assemble_settings(config, manifest, split="train")
+    trained = assemble_settings(config.sample_sections, manifest, split="train")
     spans = interval_range(trained)
     grid = spans.grid(num_bytes=config.template.time_bytes)
     settings = assemble_settings(
-        config, manifest, split=split, supervision=EveryEvent(config.tasks.asked, grid.first_bytes)
+        config.sample_sections,
+        manifest,
+        split=split,
+        supervision=EveryEvent(config.tasks.asked, grid.first_bytes),
     )
     samples = Samples.from_settings(replace(settings, packed=True), vocabulary)
     codes = np.array([code for code, count in enumerate(manifest.type_counts) if count], np.int16)

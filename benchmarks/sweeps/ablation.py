@@ -100,7 +100,7 @@ def train_base(sweep: Sweep, source: dict[str, object]) -> tuple[RunConfig, str]
 def median_interval(config: RunConfig) -> str:
     """Median interval of the training split with its unit, to compare Deltas with."""
     manifest = load_manifest(config.store.uri)
-    settings = assemble_settings(config, manifest, split="train")
+    settings = assemble_settings(config.sample_sections, manifest, split="train")
     reader = StoreReader(settings.store)
     intervals = [
         sequence.events.intervals[: sequence.span("train")[1]][

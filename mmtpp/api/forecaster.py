@@ -248,10 +248,15 @@ class Forecaster:
         self._check_tasks(futures=futures, text=text)
         config = with_values(
             self.config,
-            {"prediction.futures": futures, "prediction.horizon": horizon, "prediction.text": text},
+            {
+                "prediction.num_futures": futures,
+                "prediction.horizon": horizon,
+                "prediction.generate_text": text,
+            },
         )
         grid = self.trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
-        template = Template(self.loaded.token_ids, template_of(config), has_questions=True)
+        settings = template_of(config.sample_sections)
+        template = Template(self.loaded.token_ids, settings, has_questions=True)
         forecast = NextEvent(
             self.loaded,
             template,
@@ -274,7 +279,8 @@ class Forecaster:
         """
         config = self.config
         [events] = tokenise_sequences([sequence], self.loaded.vocabulary)
-        events = compress(events, compression_of(config).for_sequence(sequence.sequence_id))
+        compression = compression_of(config.sample_sections)
+        events = compress(events, compression.for_sequence(sequence.sequence_id))
         tasks = [task for task in _FORECAST_TASKS if task in self.trained_tasks.tasks]
         window, events = self._fit(events, template, tasks, sequence.sequence_id)
         seen = events.slice(window.start, window.end)
@@ -318,7 +324,7 @@ class Forecaster:
 
         whole, events = events, truncate_texts(events, max_text_tokens or None)
         try:
-            if self.config.window.long_events == "stop":
+            if self.config.window.long_events == "fail":
                 window = cut(events)
             else:
                 window, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)

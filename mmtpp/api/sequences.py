@@ -230,4 +230,5 @@ def compress(
         )
     vocabulary = load_model_vocabulary(as_uri(model)) if strategy == "hybrid" else None
     [events] = tokenise_sequences([sequence], vocabulary)
-    return similar_events(events, compression_of(config).for_sequence(sequence.sequence_id))
+    compression = compression_of(config.sample_sections)
+    return similar_events(events, compression.for_sequence(sequence.sequence_id))

@@ -80,9 +80,9 @@ def run(options: argparse.Namespace) -> None:
     if options.kind:
         values["source.kind"] = options.kind
     config = with_values(config, values)
-    data = load(config, max_files=options.max_files)
+    data = load(config.source, config.split, config.model, max_files=options.max_files)
     try:
-        report = measure(data, config, deltas=options.deltas)
+        report = measure(data, config.sample_sections, deltas=options.deltas)
     except ValueError as error:
         raise DataError(
             str(error), where=options.uri, setting=f"window.max_tokens = {config.window.max_tokens}"
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         _write(options.json, json.dumps(report.as_dict(), indent=2, allow_nan=False))
     if options.html:
-        _write(options.html, as_page(report, data, config))
+        _write(options.html, as_page(report, data, config.sample_sections))
 
 
 def _write(path: Path, text: str) -> None:

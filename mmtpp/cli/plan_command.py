@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from mmtpp.config.load import section_from_tree
-from mmtpp.config.schema import Optimizer, Precision
+from mmtpp.config.schema import Optimizer, OptimizerPrecision
 from mmtpp.core.errors import ConfigError
 from mmtpp.planner.memory import (
     COMPONENTS,
@@ -69,7 +69,8 @@ def _add_optimizer_arguments(plan: argparse.ArgumentParser) -> None:
         "--states",
         choices=["float32", "bfloat16", "int8"],
         default="float32",
-        help="type of the optimiser's states, precision.stored_states; default %(default)s",
+        help="format of the optimiser's states, optimizer_precision.stored_states; "
+        "default %(default)s",
     )
     plan.add_argument(
         "--variance-reduction",
@@ -149,7 +150,7 @@ def _workload(options: argparse.Namespace) -> Workload:
         max_tokens=options.max_tokens,
         samples_per_step=max(options.samples_per_step, options.gpus),
         optimizer=optimizer,
-        precision=Precision(stored_states=options.states),
+        precision=OptimizerPrecision(stored_states=options.states),
     )
 
 
@@ -237,7 +238,7 @@ def _toml_settings(workload: Workload, option: Option, *, gpus: int) -> str:
             f'name = "{workload.optimizer.name}"',
             f"variance_reduction = {flag[workload.optimizer.variance_reduction]}",
             "",
-            "[precision]",
+            "[optimizer_precision]",
             f'stored_states = "{workload.precision.stored_states}"',
             "",
             "[zero]",

@@ -153,7 +153,8 @@ def _section_of(field: Schema, sections: dict[str, Schema]) -> Schema:
 
 def _takes(field: Schema) -> str:
     if "anyOf" in field:
-        return " or ".join(_takes(option) for option in cast("list[Schema]", field["anyOf"]))
+        options = cast("list[Schema]", field["anyOf"])
+        return " or ".join(_takes(option) for option in options if option.get("type") != "null")
     if "enum" in field:
         return ", ".join(str(value) for value in cast("list[object]", field["enum"]))
     if "const" in field:
@@ -168,6 +169,8 @@ def _takes(field: Schema) -> str:
 def _as_toml(value: object) -> str:
     if isinstance(value, tuple | list):
         return json.dumps(list(cast("Sequence[object]", value)))
+    if value is None:
+        return "none"
     return json.dumps(value)  # other values are the same in TOML and JSON
 
 

@@ -65,6 +65,13 @@ class Csv(Section):
     """Encoding of the files, by its Python name, such as ``cp1252`` or ``gb18030``."""
 
 
+class Flights(Section):
+    """Sequences of ``source.kind = flights``."""
+
+    sequence: Annotated[Literal["aircraft", "airport_day"], Shapes.STORE] = "aircraft"
+    """Content of one sequence: the flights of an aircraft, or of an airport on one day."""
+
+
 class Taxi(Section):
     """Input files of ``source.kind = taxi``."""
 
@@ -91,9 +98,6 @@ class Source(Section):
     uri: Annotated[Uri, Shapes.STORE] = ""
     """Folder with the raw files, or one file; a local path or s3://. Image paths are relative to
     the folder."""
-    flights_sequence: Annotated[Literal["aircraft", "airport_day"], Shapes.STORE] = "aircraft"
-    """Content of one sequence of ``flights``: the flights of an aircraft, or of an airport on one
-    day."""
     seconds_per_unit: Annotated[PositiveFloat, Shapes.STORE] = 1.0
     """Number of seconds in one unit of the source's times, above 0; 60 for minutes. It applies to
     ``mmtpp``, ``easytpp`` and ``columns``; the other kinds have a fixed unit."""
@@ -112,6 +116,8 @@ class Source(Section):
     """Names of a table's columns."""
     csv: Csv = Csv()
     """Format of CSV files."""
+    flights: Flights = Flights()
+    """Sequences of the flights source."""
     taxi: Taxi = Taxi()
     """Input files of the taxi source."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1), Shapes.NOTHING] = 0.01
@@ -127,7 +133,7 @@ class Source(Section):
     max_file_mib: Annotated[PositiveInt, Shapes.NOTHING] = 1024
     """Maximum size of an event file, in MiB, above 0; a larger file stops ``prepare``. A process
     reads a whole file and needs about ten times its size in memory."""
-    max_workers: Annotated[NonNegativeInt, Shapes.NOTHING] = 0
+    max_processes: Annotated[NonNegativeInt, Shapes.NOTHING] = 0
     """Maximum number of processes of ``prepare``, with one CPU each. 0: the number of CPUs that the
     cluster has or can launch."""
 
@@ -251,13 +257,13 @@ class Window(Section):
     overlap_fraction: Annotated[float, Field(ge=0, le=0.9), Shapes.PLAN] = 0.0
     """Share of a training window that repeats the end of the previous window as unscored context, 0
     to 0.9."""
-    long_events: Annotated[Literal["cut", "stop"], Shapes.NOTHING] = "cut"
-    """Treatment of an event that does not fit ``max_tokens``. ``cut``: its text is truncated to at
-    most half of ``max_tokens``, and a question in words that does not fit is omitted; both are
-    counted and named. ``stop``: the job stops and names the first such event."""
-    time_from: Annotated[float, Shapes.PLAN] = Field(default=-1e300)
-    """Start of the time range of used events, in the source's unit, inclusive. The default uses all
-    events."""
-    time_to: Annotated[float, Shapes.PLAN] = Field(default=1e300)
-    """End of the time range of used events, in the source's unit, exclusive. The default uses all
-    events."""
+    long_events: Annotated[Literal["truncate", "fail"], Shapes.NOTHING] = "truncate"
+    """Treatment of an event that does not fit ``max_tokens``. ``truncate``: its text is truncated
+    to at most half of ``max_tokens``, and a question in words that does not fit is omitted; both
+    are counted and named. ``fail``: the job fails and names the first such event."""
+    time_from: Annotated[float | None, Shapes.PLAN] = None
+    """Start of the time range of used events, in the source's unit, inclusive. Without it the range
+    begins with the first event."""
+    time_to: Annotated[float | None, Shapes.PLAN] = None
+    """End of the time range of used events, in the source's unit, exclusive. Without it the range
+    ends with the last event."""

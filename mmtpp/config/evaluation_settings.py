@@ -22,26 +22,27 @@ class Evaluation(Section):
     """Delta of ``temporal`` compression that selects the scored events: only events that it keeps
     are scored. To compare several deltas on the same events, set it to the largest; 0 scores
     all events."""
-    batch_windows: Annotated[PositiveInt, Shapes.NOTHING] = 8
+    windows_per_batch: Annotated[PositiveInt, Shapes.NOTHING] = 8
     """Number of windows that a task scores before it reports, above 0."""
-    futures: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
+    num_futures: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
     """Number of futures sampled from each origin, for the metrics of long horizons; 0 samples
     none."""
     horizon: Annotated[NonNegativeFloat, Shapes.EVALUATION] = 0.0
-    """Length of a sampled future, in the source's time unit; above 0 if ``futures`` is above 0."""
-    origins: Annotated[PositiveInt, Shapes.EVALUATION] = 4
+    """Length of a sampled future, in the source's time unit; above 0 if ``num_futures`` is above
+    0."""
+    origins_per_sequence: Annotated[PositiveInt, Shapes.EVALUATION] = 4
     """Number of events per held-out sequence at which futures begin, evenly spaced, above 0."""
     max_future_events: Annotated[PositiveInt, Shapes.EVALUATION] = 50
     """Maximum number of events in one sampled future, above 0. Futures that reach it before the
-    horizon are truncated and counted in ``horizon/cut_futures``."""
-    written_texts: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
+    horizon are truncated and counted in ``horizon/truncated_futures``."""
+    num_generated_texts: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
     """Approximate number of targets, drawn at random, whose texts are generated as well as scored;
     0 generates none."""
 
     @model_validator(mode="after")
     def _has_horizon(self) -> "Evaluation":
-        if self.futures and not self.horizon:
-            raise ValueError("futures need a horizon above 0")
+        if self.num_futures and not self.horizon:
+            raise ValueError("num_futures above 0 needs a horizon above 0")
         return self
 
 
@@ -75,7 +76,7 @@ class Prediction(Section):
     """Levels of the interval's quantiles, above 0 and below 1, increasing."""
     sequences_per_file: Annotated[PositiveInt, Shapes.PREDICTION] = 10_000
     """Number of sequences whose forecasts are in one file, above 0."""
-    futures: Annotated[NonNegativeInt, Shapes.PREDICTION] = 0
+    num_futures: Annotated[NonNegativeInt, Shapes.PREDICTION] = 0
     """Number of futures sampled for each sequence, event by event; 0 samples none."""
     horizon: Annotated[NonNegativeFloat, Shapes.PREDICTION] = 0.0
     """Length of a future after the last event, in the source's time unit, at least 0. 0: only
@@ -83,7 +84,7 @@ class Prediction(Section):
     max_future_events: Annotated[PositiveInt, Shapes.PREDICTION] = 20
     """Maximum number of events in one sampled future, above 0. Futures that reach it before the
     horizon are truncated."""
-    text: Annotated[bool, Shapes.PREDICTION] = False
+    generate_text: Annotated[bool, Shapes.PREDICTION] = False
     """Whether the next event's text is generated, at its median time and without an image."""
 
     @model_validator(mode="after")

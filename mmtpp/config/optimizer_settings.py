@@ -96,7 +96,7 @@ class Rounding(Section):
         return self.mantissa_bits == 23 and self.exponent_bits == 8
 
 
-class Precision(Section):
+class OptimizerPrecision(Section):
     """Number formats of the optimiser. ``model.precision`` is the format of the model."""
 
     gradients: Rounding = Rounding()
@@ -111,7 +111,7 @@ class Precision(Section):
     ``lowbit``."""
 
     @model_validator(mode="after")
-    def _rounds_states_once(self) -> "Precision":
+    def _rounds_states_once(self) -> "OptimizerPrecision":
         if self.stored_states != "float32" and not self.states.changes_nothing:
             raise ValueError(
                 "states are either stored in fewer bits or rounded as if they were: "

@@ -1,6 +1,20 @@
 """Settings that were renamed. The error for an old name suggests the new one."""
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "evaluation.batch_windows": "evaluation.windows_per_batch",
+    "evaluation.futures": "evaluation.num_futures",
+    "evaluation.origins": "evaluation.origins_per_sequence",
+    "evaluation.written_texts": "evaluation.num_generated_texts",
+    "precision.gradients": "optimizer_precision.gradients",
+    "precision.states": "optimizer_precision.states",
+    "precision.stored_states": "optimizer_precision.stored_states",
+    "precision.weights": "optimizer_precision.weights",
+    "prediction.futures": "prediction.num_futures",
+    "prediction.text": "prediction.generate_text",
+    "source.flights_sequence": "source.flights.sequence",
+    "source.max_workers": "source.max_processes",
+    "training.upload_patience_s": "training.upload_timeout_s",
+}
 """New path of every renamed setting or section, by its old path ``section.key``."""
 
 

@@ -1,5 +1,7 @@
 """The configuration of a job: one frozen tree. The text below a setting is its help."""
 
+from dataclasses import dataclass
+
 from pydantic import model_validator
 
 from mmtpp.config.data_settings import (
@@ -14,7 +16,7 @@ from mmtpp.config.data_settings import (
 )
 from mmtpp.config.evaluation_settings import Evaluation, Generation, Prediction
 from mmtpp.config.model_settings import Lora, Model
-from mmtpp.config.optimizer_settings import Optimizer, Precision, Rounding
+from mmtpp.config.optimizer_settings import Optimizer, OptimizerPrecision, Rounding
 from mmtpp.config.run_settings import Run, Tracking
 from mmtpp.config.section import Section
 from mmtpp.config.training_settings import LossWeights, Tasks, Training, Zero
@@ -28,11 +30,12 @@ __all__ = [
     "LossWeights",
     "Model",
     "Optimizer",
-    "Precision",
+    "OptimizerPrecision",
     "Prediction",
     "Rounding",
     "Run",
     "RunConfig",
+    "SampleSections",
     "Section",
     "Source",
     "Split",
@@ -50,6 +53,27 @@ __all__ = [
 MAX_BETA2_IN_BFLOAT16 = 1 - 2.0**-8
 
 
+@dataclass(frozen=True, slots=True)
+class SampleSections:
+    """The sections that shape the samples of a store.
+
+    Attributes:
+        store: Location and cache of the store.
+        compression: Compression of similar events.
+        template: Template of an event.
+        window: Windows that sequences are cut into.
+        evaluation: Windows and targets of scored sequences.
+        seed: Seed of the run, ``training.seed``.
+    """
+
+    store: Store
+    compression: Compression
+    template: Template
+    window: Window
+    evaluation: Evaluation
+    seed: int
+
+
 class RunConfig(Section):
     """The whole configuration of one job."""
 
@@ -65,12 +89,24 @@ class RunConfig(Section):
     tasks: Tasks = Tasks()
     training: Training = Training()
     optimizer: Optimizer = Optimizer()
-    precision: Precision = Precision()
+    optimizer_precision: OptimizerPrecision = OptimizerPrecision()
     zero: Zero = Zero()
     evaluation: Evaluation = Evaluation()
     generation: Generation = Generation()
     prediction: Prediction = Prediction()
     tracking: Tracking = Tracking()
+
+    @property
+    def sample_sections(self) -> SampleSections:
+        """The sections that shape samples."""
+        return SampleSections(
+            store=self.store,
+            compression=self.compression,
+            template=self.template,
+            window=self.window,
+            evaluation=self.evaluation,
+            seed=self.training.seed,
+        )
 
     @property
     def shows_images(self) -> bool:
@@ -108,11 +144,12 @@ class RunConfig(Section):
         has_moments = optimizer.name in ("adamw", "muon") or (
             optimizer.name == "steepest" and optimizer.geometry == "schatten"
         )
-        is_short = self.precision.stored_states == "bfloat16"
+        is_short = self.optimizer_precision.stored_states == "bfloat16"
         if has_moments and is_short and optimizer.beta2 > MAX_BETA2_IN_BFLOAT16:
             raise ValueError(
-                "precision.stored_states = bfloat16 has 8 bits of precision, too few to change a "
-                f"second moment at optimizer.beta2 = {optimizer.beta2:g}: set optimizer.beta2 to "
-                f"at most {MAX_BETA2_IN_BFLOAT16:g}, or precision.stored_states = float32"
+                "optimizer_precision.stored_states = bfloat16 has 8 bits of precision, too few "
+                f"to change a second moment at optimizer.beta2 = {optimizer.beta2:g}: set "
+                f"optimizer.beta2 to at most {MAX_BETA2_IN_BFLOAT16:g}, or "
+                "optimizer_precision.stored_states = float32"
             )
         return self

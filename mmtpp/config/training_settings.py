@@ -114,7 +114,7 @@ class Training(Section):
     """Number of steps between checkpoints, above 0."""
     keep_checkpoints: Annotated[PositiveInt, Shapes.NOTHING] = 2
     """Number of newest checkpoints that are kept, above 0."""
-    upload_patience_s: Annotated[NonNegativeFloat, Shapes.NOTHING] = 600.0
+    upload_timeout_s: Annotated[NonNegativeFloat, Shapes.NOTHING] = 600.0
     """Maximum time to retry the upload of a checkpoint while the storage cannot be reached, in
     seconds. Training continues meanwhile."""
     validation_sequences: Annotated[NonNegativeInt, Shapes.RUN] = 32

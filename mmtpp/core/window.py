@@ -44,10 +44,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """Times at or after ``start`` and before ``end``, in the source's unit."""
+    """Times at or after ``start`` and before ``end``, in the source's unit; None sets no bound."""
 
-    start: float
-    end: float
+    start: float | None = None
+    end: float | None = None
 
     def event_range(self, times: NDArray[np.float64]) -> tuple[int, int]:
         """The events inside the range: the index of the first, and the index after the last.
@@ -58,10 +58,12 @@ class TimeRange:
         Args:
             times: (E,) times, not decreasing.
         """
-        if len(times) and self.start <= times[0] and times[-1] < self.end:
-            return 0, len(times)
-        first, last = np.searchsorted(times, [self.start, self.end], side="left")
-        return int(first), int(last)
+        first, last = 0, len(times)
+        if self.start is not None:
+            first = int(np.searchsorted(times, self.start, side="left"))
+        if self.end is not None:
+            last = int(np.searchsorted(times, self.end, side="left"))
+        return first, last
 
 
 def cut_windows(

@@ -2,7 +2,7 @@
 
 import logging
 
-from mmtpp.config.schema import RunConfig, Source, Split
+from mmtpp.config.schema import Model, RunConfig, SampleSections, Source, Split
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import parse_instant
 from mmtpp.data.encode.encode import encode
@@ -42,8 +42,11 @@ def prepare(config: RunConfig) -> dict[str, object]:
         DataError, StorageError, ModelError: As ``encode`` raises them.
     """
     source = config.source
-    _check_locations(config)
-    settings, vocabulary = _encode_settings(config)
+    store_uri = config.store.uri
+    _check_locations(source.uri, store_uri)
+    settings, vocabulary = _encode_settings(
+        source, config.split, config.model, image_px=config.template.image_px
+    )
     publish_report = _publish(source)
     start_ray()
     wait_for_machines(
@@ -51,15 +54,15 @@ def prepare(config: RunConfig) -> dict[str, object]:
     )
     report = encode(
         settings,
-        config.store.uri,
+        store_uri,
         vocabulary=vocabulary,
         max_rejected_fraction=source.max_rejected_fraction,
         max_file_bytes=source.max_file_mib * 2**20,
-        max_workers=source.max_workers,
+        max_processes=source.max_processes,
         machine_labels=config.store.machine_labels,
     )
     manifest = report.manifest
-    _warn_of_records(config, manifest)
+    _warn_of_records(manifest, source, config.split)
     return {
         **publish_report,
         **manifest.counts(),
@@ -72,18 +75,17 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "sequences": manifest.sequences,
         "sequences_by_split": manifest.sequences_by_split,
         "events_by_split": manifest.events_by_split,
-        "events_too_long": _warn_of_long_events(config, manifest),
+        "events_too_long": _warn_of_long_events(config.sample_sections, manifest),
         "tick_s": manifest.tick_s,
         "frames": manifest.frames,
-        "store_uri": config.store.uri,
+        "store_uri": store_uri,
         "fingerprint": manifest.fingerprint,
         "reused": report.reused,
     }
 
 
-def _check_locations(config: RunConfig) -> None:
+def _check_locations(source_uri: str, store_uri: str) -> None:
     """Check that source and store can be reached, and that the store is not part of the source."""
-    source_uri, store_uri = config.source.uri, config.store.uri
     for uri in (source_uri, store_uri):
         check_bucket(uri)
     if f"{store_uri}/".startswith(f"{source_uri.rstrip('/')}/"):
@@ -93,15 +95,16 @@ def _check_locations(config: RunConfig) -> None:
         )
 
 
-def _encode_settings(config: RunConfig) -> tuple[EncodeSettings, Vocabulary | None]:
+def _encode_settings(
+    source: Source, split: Split, model: Model, *, image_px: int
+) -> tuple[EncodeSettings, Vocabulary | None]:
     """The settings of the store, and the vocabulary of the model; None trains a tokenizer."""
-    source = config.source
     reader = source_reader(source)
     names, finds_types = type_names_of(source, reader)
     seconds_per_unit = reader.seconds_per_unit or source.seconds_per_unit
-    validation_from, test_from = _instants(config, seconds_per_unit)
+    validation_from, test_from = _instants(split, source, seconds_per_unit)
     folder, file = split_file(source.uri)
-    vocabulary = load_model_vocabulary(config.model.path) if config.model.path else None
+    vocabulary = load_model_vocabulary(model.path) if model.path else None
     settings = EncodeSettings(
         source_kind=source.kind,
         source_uri=folder,
@@ -112,23 +115,22 @@ def _encode_settings(config: RunConfig) -> tuple[EncodeSettings, Vocabulary | No
         columns=columns_of(source) if source.kind == "columns" else None,
         csv=csv_of(source),
         seconds_per_unit=seconds_per_unit,
-        image_px=config.template.image_px,
+        image_px=image_px,
         max_image_pixels=source.max_image_pixels,
         max_image_bytes=source.max_image_mib * 2**20,
         malformed_file=source.malformed_file,
-        validation_fraction=config.split.validation_fraction,
-        test_fraction=config.split.test_fraction,
-        tokenizer_size=0 if vocabulary else config.model.tokenizer_size,
-        split_by=config.split.by,
+        validation_fraction=split.validation_fraction,
+        test_fraction=split.test_fraction,
+        tokenizer_size=0 if vocabulary else model.tokenizer_size,
+        split_by=split.by,
         validation_from=validation_from,
         test_from=test_from,
     )
     return settings, vocabulary
 
 
-def _warn_of_records(config: RunConfig, manifest: Manifest) -> None:
+def _warn_of_records(manifest: Manifest, source: Source, split: Split) -> None:
     """Warn of records that are no events, of empty splits and of times without a tick."""
-    source = config.source
     if manifest.left_out_by_kind:
         logger.warning(
             "%s: records that are no events of source.kind = %s are left out: %s",
@@ -136,7 +138,7 @@ def _warn_of_records(config: RunConfig, manifest: Manifest) -> None:
             source.kind,
             manifest.left_out_by_kind,
         )
-    _warn_of_empty_splits(config, manifest)
+    _warn_of_empty_splits(manifest, source.uri, split)
     if not manifest.tick_s and manifest.events_simultaneous:
         logger.warning(
             "the times of %s have no tick: they are continuous, or too few to show one; so %d "
@@ -147,19 +149,19 @@ def _warn_of_records(config: RunConfig, manifest: Manifest) -> None:
         )
 
 
-def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
+def _warn_of_long_events(sections: SampleSections, manifest: Manifest) -> int:
     """Warn of events that do not fit ``window.max_tokens``; returns their number.
 
     The store keeps their texts whole: later jobs shorten them by their own settings.
     """
-    settings = assemble_settings(config, manifest, split="all")
+    settings = assemble_settings(sections, manifest, split="all")
     long_events = find_long_events(
-        settings, store_vocabulary(config.store.uri, manifest).token_ids()
+        settings, store_vocabulary(sections.store.uri, manifest).token_ids()
     )
     if long_events.count:
         logger.warning(
             "events that do not fit window.max_tokens = %d: %s (%s); the store keeps them whole, "
-            "later jobs shorten their texts unless window.long_events = stop; raise "
+            "later jobs shorten their texts unless window.long_events = fail; raise "
             "window.max_tokens, or set template.max_text_tokens, now %d",
             settings.max_tokens,
             f"{long_events.count:,}",
@@ -169,13 +171,14 @@ def _warn_of_long_events(config: RunConfig, manifest: Manifest) -> int:
     return long_events.count
 
 
-def _instants(config: RunConfig, seconds_per_unit: float) -> tuple[float | None, float | None]:
+def _instants(
+    split: Split, source: Source, seconds_per_unit: float
+) -> tuple[float | None, float | None]:
     """The instants of ``split`` in the source's unit.
 
     Raises:
         ConfigError: The settings of the split do not fit each other or the source.
     """
-    split, source = config.split, config.source
     if source.columns.split and split.by != "given":
         raise ConfigError(
             f"source.columns.split = {source.columns.split} names a column of parts, which "
@@ -198,18 +201,14 @@ def _instants(config: RunConfig, seconds_per_unit: float) -> tuple[float | None,
     return validation, test
 
 
-def _warn_of_empty_splits(config: RunConfig, manifest: Manifest) -> None:
+def _warn_of_empty_splits(manifest: Manifest, source_uri: str, split: Split) -> None:
     """Warn of splits without an event."""
-    for split in ("validation", "test"):
-        if not manifest.events_by_split[split] and (advice := _advice(config.split, split)):
-            logger.warning(
-                "no sequence of %s fell into the %s split: %s", config.source.uri, split, advice
-            )
+    for name in ("validation", "test"):
+        if not manifest.events_by_split[name] and (advice := _advice(split, name)):
+            logger.warning("no sequence of %s fell into the %s split: %s", source_uri, name, advice)
     if not manifest.events_by_split["train"]:
         logger.warning(
-            "no event of %s is left for training: %s",
-            config.source.uri,
-            _advice(config.split, "train"),
+            "no event of %s is left for training: %s", source_uri, _advice(split, "train")
         )
 
 
@@ -244,7 +243,7 @@ def _publish(source: Source) -> dict[str, object]:
     Returns:
         Counts for the report of the job.
     """
-    if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights_sequence):
+    if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights.sequence):
         logger.info("published the demo's raw events and images to %s", source.uri)
     if source.kind == "taxi":
         for name in ("trips", "zones"):

@@ -1,6 +1,6 @@
 """Typed settings of readers and samples, from the configuration and a store's manifest."""
 
-from mmtpp.config.schema import RunConfig, Source, Store, Tasks
+from mmtpp.config.schema import SampleSections, Source, Store, Tasks
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.supervision import AllTokens, EveryEvent, Supervision
@@ -20,7 +20,7 @@ ALL_TOKENS = AllTokens()
 
 
 def assemble_settings(
-    config: RunConfig,
+    sections: SampleSections,
     manifest: Manifest,
     *,
     split: str,
@@ -29,7 +29,7 @@ def assemble_settings(
     """Settings of a split's samples: packed for training, single windows for scoring.
 
     Args:
-        config: Configuration of the job.
+        sections: Sections of the configuration that shape samples.
         manifest: Manifest of the store.
         split: ``train``, ``validation``, ``test`` or ``all``.
         supervision: Which tokens are labels and which questions are asked.
@@ -37,30 +37,29 @@ def assemble_settings(
     Raises:
         ConfigError: The images of the store have another size than the template needs.
     """
-    if manifest.image_px != config.template.image_px:
+    template, window, evaluation = sections.template, sections.window, sections.evaluation
+    if manifest.image_px != template.image_px:
         raise ConfigError(
-            f"template.image_px = {config.template.image_px}, but the images of the store have "
+            f"template.image_px = {template.image_px}, but the images of the store have "
             f"{manifest.image_px} pixels; prepare the store again or change the setting"
         )
     training = split == "train"
     return AssembleSettings(
-        store=store_settings(config.store, manifest),
-        compression=compression_of(config),
-        template=template_of(config),
-        max_tokens=config.window.max_tokens,
-        overlap_fraction=float(
-            config.window.overlap_fraction if training else config.evaluation.overlap_fraction
-        ),
-        time_from=float(config.window.time_from),
-        time_to=float(config.window.time_to),
+        store=store_settings(sections.store, manifest),
+        compression=compression_of(sections),
+        template=template_of(sections),
+        max_tokens=window.max_tokens,
+        overlap_fraction=float((window if training else evaluation).overlap_fraction),
+        time_from=window.time_from,
+        time_to=window.time_to,
         split=split,
-        max_sequences=0 if training else config.evaluation.max_sequences,
-        targets_delta=0.0 if training else float(config.evaluation.targets_delta),
+        max_sequences=0 if training else evaluation.max_sequences,
+        targets_delta=0.0 if training else float(evaluation.targets_delta),
         packed=training,
-        seed=config.training.seed,
+        seed=sections.seed,
         supervision=supervision,
-        max_text_tokens=config.template.max_text_tokens,
-        long_events=config.window.long_events,
+        max_text_tokens=template.max_text_tokens,
+        long_events=window.long_events,
     )
 
 
@@ -126,27 +125,27 @@ def type_names_of(source: Source, reader: SourceReader) -> tuple[tuple[str, ...]
     return names, False
 
 
-def compression_of(config: RunConfig) -> Compression:
+def compression_of(sections: SampleSections) -> Compression:
     """The rule that marks similar events."""
-    settings = config.compression
+    settings = sections.compression
     return Compression(
         strategy=settings.strategy,
         delta=float(settings.delta),
         min_text_similarity=float(settings.min_text_similarity),
         drop_fraction=float(settings.drop_fraction),
-        seed=config.training.seed,
+        seed=sections.seed,
     )
 
 
-def template_of(config: RunConfig) -> TemplateSettings:
+def template_of(sections: SampleSections) -> TemplateSettings:
     """The template of an event."""
-    settings = config.template
+    settings = sections.template
     return TemplateSettings(
         style=settings.style,
         images=settings.images,
         image_tokens=(settings.image_px // 28) ** 2,
         time_bytes=settings.time_bytes,
-        run_encoding=config.compression.run_encoding,
+        run_encoding=sections.compression.run_encoding,
     )
 
 

@@ -240,7 +240,7 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
         ),
         names.ANSWER_ABSOLUTE_ERROR: (error, is_parsed.astype(float)),
         names.ANSWER_SQUARED_ERROR: (error**2, is_parsed.astype(float)),
-        names.ANSWER_ITEMS: (np.array(shared), _as_floats([bool(some) for some in true_names])),
+        names.ANSWER_NAMES: (np.array(shared), _as_floats([bool(some) for some in true_names])),
         **published_values(truths, true_names, written),
         **finetuned_values(truths, true_names, written),
     }

@@ -15,10 +15,6 @@ from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
 
-FIRST_TIME, LAST_TIME = -1e300, 1e300
-"""Bounds of a time range that contains all events; the defaults of ``window.time_from`` and
-``window.time_to``."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationContext:
@@ -65,11 +61,13 @@ class EvaluationContext:
         run_uri: str,
     ) -> "EvaluationContext":
         """Gather what an evaluation needs from the settings of the job."""
-        training = assemble_settings(config, manifest, split="train")
+        training = assemble_settings(config.sample_sections, manifest, split="train")
         return cls(
             settings=config.evaluation,
-            held_out=assemble_settings(config, manifest, split=config.evaluation.split),
-            training=replace(training, time_from=FIRST_TIME),
+            held_out=assemble_settings(
+                config.sample_sections, manifest, split=config.evaluation.split
+            ),
+            training=replace(training, time_from=None),
             model=ModelSource(
                 config.model.path,
                 config.model.adapter,
@@ -80,7 +78,12 @@ class EvaluationContext:
             manifest=manifest,
             vocabulary=vocabulary,
             generation=generation_settings(config.generation),
-            actors=ActorPool.from_config(config, hardware),
+            actors=ActorPool.from_settings(
+                config.training,
+                hardware,
+                windows_per_batch=config.evaluation.windows_per_batch,
+                patience_s=config.run.wait_for_machines_s,
+            ),
             task_labels=config.store.machine_labels,
             store_uri=config.store.uri,
             run_uri=run_uri,

@@ -101,13 +101,13 @@ def _check_model(config: RunConfig, vocabulary: Vocabulary) -> TrainedTasks | No
         check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
     scored = config.model.adapter or config.model.path
     if scored:
-        check_template(config, scored, to_train=False)
+        check_template(config.sample_sections, scored, to_train=False)
     trained_tasks = load_trained_tasks(scored)
-    if futures := config.evaluation.futures:
+    if futures := config.evaluation.num_futures:
         check_futures(
             () if trained_tasks is None else trained_tasks.tasks,
             where=scored,
-            setting=f"evaluation.futures = {futures}",
+            setting=f"evaluation.num_futures = {futures}",
         )
     return trained_tasks
 

@@ -19,7 +19,7 @@ from mmtpp.data.samples.plan import Plan
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
-from mmtpp.evaluate.context import FIRST_TIME, EvaluationContext
+from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.metric_names import is_at_position
@@ -90,7 +90,7 @@ def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
     trained_tasks.check(context.manifest, where=context.store_uri)
     type_codes = tuple(sorted({*trained_tasks.type_codes, *context.occurring_types}))
     # a baseline may know the events before window.time_from, as the model does
-    held_out = read_histories(replace(context.held_out, time_from=FIRST_TIME), type_codes)
+    held_out = read_histories(replace(context.held_out, time_from=None), type_codes)
     forecasts = _forecast(context, held_out, type_codes)
     targets_uri = context.path("targets.parquet")
     seconds, seed = context.manifest.seconds_per_unit, context.seed
@@ -98,7 +98,7 @@ def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
         name: estimate(table, seconds_per_unit=seconds, seed=seed)
         for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
     }
-    if context.settings.futures:
+    if context.settings.num_futures:
         horizon = evaluate_horizon(context, held_out, type_codes)
         estimates["model"] |= horizon.model
         estimates["repeat"] = horizon.repeat
@@ -180,9 +180,9 @@ def _forecast_targets(
 
 
 def _choose_texts(context: EvaluationContext, plan: Plan) -> GenerationTargets:
-    """A share of the targets that makes about ``evaluation.written_texts`` written texts."""
+    """A share of the targets that makes about ``evaluation.num_generated_texts`` written texts."""
     first, end = (plan.windows[name].to_numpy() for name in ("first_scored", "end"))
-    share = min(1.0, context.settings.written_texts / max(1, int((end - first).sum())))
+    share = min(1.0, context.settings.num_generated_texts / max(1, int((end - first).sum())))
     return GenerationTargets(context.generation, share, context.seed)
 
 

@@ -167,7 +167,7 @@ def evaluate_horizon(
         )
         for forecast in (futures.forecast, futures.repeated)
     )
-    share = {names.HORIZON_CUT_FUTURES: (is_cut.astype(np.float64), np.ones(len(is_cut)))}
+    share = {names.HORIZON_TRUNCATED_FUTURES: (is_cut.astype(np.float64), np.ones(len(is_cut)))}
     model |= mean_estimates(share, futures.sequence, context.seed)
     tree = {
         forecaster: {name: asdict(estimate) for name, estimate in estimates.items()}
@@ -181,7 +181,9 @@ def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa
     """Draw the futures, ``FUTURE_SCHEMA``, sorted by sequence, origin and future."""
     wanted, trained_tasks = context.settings, context.trained_tasks
     assert trained_tasks is not None
-    supervision = FutureOrigins(("time",), num_origins=wanted.origins, horizon=wanted.horizon)
+    supervision = FutureOrigins(
+        ("time",), num_origins=wanted.origins_per_sequence, horizon=wanted.horizon
+    )
     assemble = replace(context.held_out, supervision=supervision)
     settings = FutureDrawerSettings(
         assemble=assemble,
@@ -189,7 +191,7 @@ def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa
         type_codes=type_codes,
         grid=trained_tasks.intervals.grid(num_bytes=assemble.template.time_bytes),
         joint="joint" in trained_tasks.tasks,
-        num_futures=wanted.futures,
+        num_futures=wanted.num_futures,
         horizon=wanted.horizon,
         max_events=wanted.max_future_events,
         seed=context.seed,

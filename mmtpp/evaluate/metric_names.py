@@ -5,12 +5,12 @@ this package explains each of them under its name.
 """
 
 # likelihoods of held-out events, given the true events before them
-LOSS_PREFIX = "test"
-WINDOW_NLL = "test/nll_nats_per_event"
-CONTENT_NLL = "test/content_nll_nats_per_event"
-PERPLEXITY = "test/perplexity_per_token"
-EVENT_INTERVAL_NLL = "interval_nll_nats_per_event"
-EVENT_INTERVAL_NLL_ERROR = "interval_nll_standard_error"
+LOSS_PREFIX = "likelihood"
+WINDOW_NLL = "likelihood/nll_nats_per_event"
+CONTENT_NLL = "likelihood/content_nll_nats_per_event"
+PERPLEXITY = "likelihood/perplexity_per_token"
+EVENT_INTERVAL_NLL = "interval_code_nll_nats_per_event"
+EVENT_INTERVAL_NLL_ERROR = "interval_code_nll_standard_error"
 EVENT_TYPE_NLL = "type_nll_nats_per_event"
 EVENT_TYPE_ACCURACY = "type_accuracy"
 EVENT_TYPE_ACCURACY_ERROR = "type_accuracy_standard_error"
@@ -72,13 +72,13 @@ FORECAST_METRICS = (
 )
 """Metrics of forecasts, each also by position in the sequence (``at_position``)."""
 
-# drawn futures
+# sampled futures
 HORIZON_OTD = "horizon/otd_s"
 HORIZON_COUNT_ERROR = "horizon/count_error"
 HORIZON_TRUE_EVENTS = "horizon/true_events"
 HORIZON_T_MAP = "horizon/t_map"
 HORIZON_T_MAP_ALL_TYPES = "horizon/t_map_all_types"
-HORIZON_CUT_FUTURES = "horizon/cut_futures"
+HORIZON_TRUNCATED_FUTURES = "horizon/truncated_futures"
 
 # answers to questions in words; ``answer_metric`` completes the names
 ANSWER_NLL = "nll_nats_per_token"
@@ -87,13 +87,13 @@ ANSWER_PARSED = "parsed"
 ANSWER_NUMBER_ACCURACY = "accuracy_of_numbers"
 ANSWER_ABSOLUTE_ERROR = "mean_absolute_error"
 ANSWER_SQUARED_ERROR = "mean_squared_error"
-ANSWER_ITEMS = "items"
+ANSWER_NAMES = "recall_of_names"
 PUBLISHED_ACCURACY = "published_accuracy"
 PUBLISHED_RMSE = "published_rmse"
-PUBLISHED_ITEMS = "published_items"
+PUBLISHED_NAMES = "published_recall_of_names"
 FINETUNED_ACCURACY = "finetuned_accuracy"
 FINETUNED_RMSE = "finetuned_rmse"
-FINETUNED_ITEMS = "finetuned_items"
+FINETUNED_NAMES = "finetuned_recall_of_names"
 
 _AT = "/at_"
 

@@ -61,14 +61,15 @@ def published_values(
     Returns:
         Numerators and denominators by metric: ``published_accuracy`` over all counts;
         ``published_rmse`` over the numbers whose written answer is a number of at most
-        ``MAX_LENGTH`` characters; ``published_items`` over names, which are searched as substrings
-        in the same case: half a point for each of two names, otherwise 1 for the first name alone.
+        ``MAX_LENGTH`` characters; ``published_recall_of_names`` over names, which are searched as
+        substrings in the same case: half a point for each of two names, otherwise 1 for the first
+        name alone.
     """
     true = list(map(without_phrase, truths))
     return {
         metric_names.PUBLISHED_ACCURACY: _ratio(list(map(_hit, true, written))),
         metric_names.PUBLISHED_RMSE: _ratio(list(map(_error, true, written))),
-        metric_names.PUBLISHED_ITEMS: _ratio(
+        metric_names.PUBLISHED_NAMES: _ratio(
             [
                 _share_of_substrings(wanted, text) if wanted else None
                 for wanted, text in zip(names, written, strict=True)
@@ -92,8 +93,8 @@ def finetuned_values(
     Returns:
         Numerators and denominators by metric: ``finetuned_accuracy``, share of equal counts and
         single names, over the answers that the scripts can read; ``FINETUNED_SQUARED_ERROR`` of
-        numbers, over the same; ``finetuned_items`` of names as sets: 1 where all names agree, one
-        half where some agree, 0 where none agrees or no answer can be read.
+        numbers, over the same; ``finetuned_recall_of_names`` of names as sets: 1 where all names
+        agree, one half where some agree, 0 where none agrees or no answer can be read.
     """
     right: list[float | None] = []
     squares: list[float | None] = []
@@ -115,7 +116,7 @@ def finetuned_values(
     return {
         metric_names.FINETUNED_ACCURACY: _ratio(right),
         FINETUNED_SQUARED_ERROR: _ratio(squares),
-        metric_names.FINETUNED_ITEMS: _ratio(shares),
+        metric_names.FINETUNED_NAMES: _ratio(shares),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import SampleSections
 from mmtpp.core.compression import compress
 from mmtpp.core.durations import TimeScale, axis_ticks, format_duration, typical_unit
 from mmtpp.data.settings import compression_of
@@ -21,13 +21,13 @@ MAX_BARS = 24
 MAX_NAME = 60  # characters of a type's name
 
 
-def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
+def as_page(report: Report, data: DataSet, sections: SampleSections) -> str:
     """Render the page.
 
     Args:
         report: Result of ``measure``.
         data: The measured data set, for the drawing.
-        config: Settings of the compression in the drawing.
+        sections: Sections with the compression in the drawing.
     """
     types = sorted(report.types.items(), key=lambda item: -item[1])
     plots = [
@@ -39,7 +39,7 @@ def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
             ("Events in a context against Delta", _deltas(report)),
         )
     ]
-    name, drawing = _draw(data, config)
+    name, drawing = _draw(data, sections)
     times = TimeScale(data.seconds_per_unit, data.times_are_dates)
     return (
         environment()
@@ -58,7 +58,7 @@ def as_page(report: Report, data: DataSet, config: RunConfig) -> str:
             plots=plots,
             drawn=name,
             drawing=as_svg(drawing, "Intervals of its events in time"),
-            compression=config.compression,
+            compression=sections.compression,
         )
     )
 
@@ -125,7 +125,7 @@ def _deltas(report: Report) -> Figure:
     return figure
 
 
-def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
+def _draw(data: DataSet, sections: SampleSections) -> tuple[str, Figure]:
     """Draw the first events of the sequence of median length, kept and compressed."""
     order = np.argsort([len(sequence) for sequence in data.events], kind="stable")
     chosen = int(order[len(order) // 2])
@@ -134,7 +134,7 @@ def _draw(data: DataSet, config: RunConfig) -> tuple[str, Figure]:
     times = (times - times[0]) * seconds
     unit = typical_unit([float(times[-1])])
     events = data.events[chosen].slice(0, len(times))
-    marked = compress(events, replace(compression_of(config), seed=0))
+    marked = compress(events, replace(compression_of(sections), seed=0))
     waits = events.intervals * seconds
     wait_unit = typical_unit([float(waits.max(initial=0.0))])
     figure, axes = plot(width=11.6, height=3.4)
@@ -169,7 +169,7 @@ _PAGE = """<!doctype html>
 <h1>{{ r.uri }}</h1>
 <p>{{ r.kind }}; {{ "{:,}".format(r.num_events) }} events in
 {{ "{:,}".format(r.num_sequences) }} sequences, from {{ "{:,}".format(r.num_files) }} of
-{{ "{:,}".format(r.num_files_there) }} files. Tokens are counted with {{ r.vocabulary }}.</p>
+{{ "{:,}".format(r.num_files_in_source) }} files. Tokens are counted with {{ r.vocabulary }}.</p>
 <p>Times are counted in {{ times.unit_in_full }}{% if times.are_dates %} since
 1970-01-01 00:00:00 UTC{% endif %}, from {{ span[0] }} to {{ span[1] }}.</p>
 {% for hint in r.hints %}
@@ -206,7 +206,7 @@ them.</p>
 {% if r.num_too_long %}
 <p class="hint">Events that do not fit window.max_tokens = {{ r.max_tokens }}:
 {{ "{:,}".format(r.num_too_long) }}. Samples truncate their texts, and
-window.long_events = stop refuses them. Raise window.max_tokens, or set
+window.long_events = fail refuses them. Raise window.max_tokens, or set
 template.max_text_tokens.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Events that do not fit"><table>
 <tr><th scope="col">sequence</th><th scope="col">event</th><th scope="col">tokens</th></tr>

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import Model, Source, Split
 from mmtpp.core.events import Events, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.data.encode.given_splits import unused_splits_warning
@@ -42,7 +42,7 @@ class DataSet:
         vocabulary: Vocabulary that tokenises the texts.
         vocabulary_name: Description of the vocabulary, for reports.
         num_files: Number of files that were read.
-        num_files_there: Number of files in the source.
+        num_files_in_source: Number of files in the source.
         names: Id of each sequence.
         times: (E,) times of the events of each sequence, in the source's time unit.
         events: Events of each sequence.
@@ -69,7 +69,7 @@ class DataSet:
     vocabulary: Vocabulary
     vocabulary_name: str
     num_files: int
-    num_files_there: int
+    num_files_in_source: int
     names: list[str] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
     events: list[Events] = field(default_factory=list)
@@ -89,11 +89,13 @@ class DataSet:
     losses: RejectionSummary = field(default_factory=lambda: RejectionSummary({}, (), ()))
 
 
-def load(config: RunConfig, *, max_files: int) -> DataSet:
+def load(source: Source, split: Split, model: Model, *, max_files: int) -> DataSet:
     """Load ``source.uri``: an event store if it has a manifest, raw files otherwise.
 
     Args:
-        config: Settings; the sections source, split and model are used.
+        source: Location and format of the events.
+        split: Split of raw files, for hints.
+        model: Model whose vocabulary tokenises raw files.
         max_files: Number of raw files to read, evenly spaced over the source; 0 reads all files.
 
     Raises:
@@ -102,17 +104,16 @@ def load(config: RunConfig, *, max_files: int) -> DataSet:
         StorageError: The location cannot be reached.
         ModelError: ``model.path`` has no tokenizer.
     """
-    manifest = find_manifest(config.source.uri)
+    manifest = find_manifest(source.uri)
     if manifest is not None:
-        return _load_store(config.source.uri, manifest)
-    return _load_source(config, max_files)
+        return _load_store(source.uri, manifest)
+    return _load_source(source, split, model, max_files)
 
 
-def _load_source(config: RunConfig, max_files: int) -> DataSet:
-    source = config.source
+def _load_source(source: Source, split: Split, model: Model, max_files: int) -> DataSet:
     raw = load_raw_dataset(source, max_files=max_files)
     texts = [sequence.texts for sequence in raw.sequences]
-    vocabulary, vocabulary_name = _vocabulary(config, texts)
+    vocabulary, vocabulary_name = _vocabulary(model, texts)
     data = DataSet(
         uri=source.uri,
         kind=source.kind,
@@ -121,7 +122,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
         vocabulary=vocabulary,
         vocabulary_name=vocabulary_name,
         num_files=raw.num_files,
-        num_files_there=raw.num_files_there,
+        num_files_in_source=raw.num_files_in_source,
         names=[sequence.sequence_id for sequence in raw.sequences],
         times=[sequence.times for sequence in raw.sequences],
         events=tokenise_sequences(raw.sequences, vocabulary),
@@ -140,7 +141,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
     )
     folder, file = split_file(source.uri)
     paths = [path for path, _ in list_source(folder, file)]
-    if warning := unused_splits_warning(paths, by=config.split.by):
+    if warning := unused_splits_warning(paths, by=split.by):
         data.hints.append(warning)
     if raw.has_found_names:
         data.hints.append(
@@ -148,7 +149,7 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
             f"{types_setting(raw.type_names)}"
         )
     repeated = [name for name, count in Counter(data.names).items() if count > 1]
-    if repeated and config.split.by != "given":  # with given splits, ids include the split
+    if repeated and split.by != "given":  # with given splits, ids include the split
         data.hints.append(
             f"{len(repeated)} sequence ids occur in several files, for example {repeated[0]!r}: "
             "prepare refuses them; put the events of a sequence into one file"
@@ -156,10 +157,10 @@ def _load_source(config: RunConfig, max_files: int) -> DataSet:
     return data
 
 
-def _vocabulary(config: RunConfig, texts: list[tuple[str, ...]]) -> tuple[Vocabulary, str]:
-    if config.model.path:
-        return load_model_vocabulary(config.model.path), f"the vocabulary of {config.model.path}"
-    size = config.model.tokenizer_size
+def _vocabulary(model: Model, texts: list[tuple[str, ...]]) -> tuple[Vocabulary, str]:
+    if model.path:
+        return load_model_vocabulary(model.path), f"the vocabulary of {model.path}"
+    size = model.tokenizer_size
     trained = train_tokenizer(
         (text for sequence_texts in texts for text in sequence_texts), size=size
     )
@@ -195,7 +196,7 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         vocabulary=store_vocabulary(uri, manifest),
         vocabulary_name=f"the vocabulary of the store, {manifest.vocabulary_hash[:12]}",
         num_files=len(reader.files()),
-        num_files_there=len(reader.files()),
+        num_files_in_source=len(reader.files()),
         num_read=manifest.events_read,
         num_reordered=manifest.events_reordered,
         num_disagreeing=manifest.events_disagreeing,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import SampleSections
 from mmtpp.core.compression import Compression, compress
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.packing import pack
@@ -73,7 +73,7 @@ class Report:
     too_long: list[dict[str, object]]
     template: dict[str, object]
     num_files: int
-    num_files_there: int
+    num_files_in_source: int
     num_sequences: int
     num_events: int
     num_read: int
@@ -105,25 +105,25 @@ class Report:
         return {"quantiles": list(QUANTILES), **asdict(self)}
 
 
-def measure(data: DataSet, config: RunConfig, *, deltas: tuple[float, ...]) -> Report:
+def measure(data: DataSet, sections: SampleSections, *, deltas: tuple[float, ...]) -> Report:
     """Measure a data set.
 
     Args:
         data: Data set in memory, from ``load``.
-        config: Settings; the sections template, window and compression are used.
+        sections: Template, context and compression to measure.
         deltas: Compression thresholds to compare, in the source's time unit. If empty, they are
             chosen from the data.
 
     Raises:
         ValueError: An event does not fit the context even without its text.
     """
-    max_text_tokens = config.template.max_text_tokens
+    max_text_tokens = sections.template.max_text_tokens
     events = [truncate_texts(sequence, max_text_tokens or None) for sequence in data.events]
-    template = template_of(config)
+    template = template_of(sections)
     if data.image_px:
         template = replace(template, image_tokens=(data.image_px // 28) ** 2)
-    comparison = _Comparison(data, events, template, config.window.max_tokens)
-    return _report(comparison, compression_of(config), deltas, max_text_tokens)
+    comparison = _Comparison(data, events, template, sections.window.max_tokens)
+    return _report(comparison, compression_of(sections), deltas, max_text_tokens)
 
 
 def _report(
@@ -151,7 +151,7 @@ def _report(
         too_long=too_long,
         template=asdict(comparison.template),
         num_files=data.num_files,
-        num_files_there=data.num_files_there,
+        num_files_in_source=data.num_files_in_source,
         num_sequences=len(events),
         num_events=int(lengths.sum()),
         num_read=data.num_read,

@@ -10,8 +10,8 @@ def as_text(report: Report) -> str:
     """All tables of the report as one text."""
     rejected = sum(report.rejected_by_cause.values())
     files = f"{report.num_files:,} files"
-    if report.num_files < report.num_files_there:
-        files = f"{report.num_files:,} of {report.num_files_there:,} files, evenly spread"
+    if report.num_files < report.num_files_in_source:
+        files = f"{report.num_files:,} of {report.num_files_in_source:,} files, evenly spread"
     parts = [
         f"{report.uri} ({report.kind}, {files})",
         f"{report.num_events:,} events in {report.num_sequences:,} sequences; "
@@ -100,7 +100,7 @@ def _too_long(report: Report) -> list[str]:
     if report.num_too_long:
         lines.append(
             f"events that do not fit window.max_tokens = {report.max_tokens:,}: "
-            f"{report.num_too_long:,}; samples truncate their texts, and window.long_events = stop "
+            f"{report.num_too_long:,}; samples truncate their texts, and window.long_events = fail "
             "refuses them; raise window.max_tokens, or set template.max_text_tokens"
         )
     lines += [

@@ -1,9 +1,10 @@
 """The model card: a page in the model folder that describes the model and how to load it."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import Lora, Model, SampleSections, Training
 from mmtpp.model.record import TrainedTasks
 
 CARD_FILE = "README.md"
@@ -18,20 +19,34 @@ _LOAD_WITH_TRANSFORMERS = (
 )
 
 
-def write_card(
-    config: RunConfig, folder: Path, trained_tasks: TrainedTasks | None, *, steps: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ModelOrigin:
+    """Settings of the training that a model comes from.
+
+    Attributes:
+        sections: Sections that shaped the samples.
+        model: Base model.
+        lora: Adapter, or rank 0 for a whole model.
+        training: Steps and learning rate.
+        trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
+    """
+
+    sections: SampleSections
+    model: Model
+    lora: Lora
+    training: Training
+    trained_tasks: TrainedTasks | None
+
+
+def write_card(origin: ModelOrigin, folder: Path, *, steps: int) -> None:
     """Write the model card next to the weights; replaces the card that PEFT writes.
 
     Args:
-        config: Configuration of the run.
+        origin: Settings of the training.
         folder: Existing local folder.
-        trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
         steps: Number of steps of the training.
     """
-    (folder / CARD_FILE).write_text(
-        format_card(config, trained_tasks, steps=steps), encoding="utf-8"
-    )
+    (folder / CARD_FILE).write_text(format_card(origin, steps=steps), encoding="utf-8")
 
 
 def write_merged_card(folder: Path, *, base: str, adapter: str, difference: float) -> None:
@@ -62,23 +77,25 @@ def _base_model(uri: str) -> list[str]:
     return [f"base_model: {uri.removeprefix('hf://').partition('@')[0]}"]
 
 
-def format_card(config: RunConfig, trained_tasks: TrainedTasks | None, *, steps: int) -> str:
+def format_card(origin: ModelOrigin, *, steps: int) -> str:
     """The card as Markdown, with the header of the Hugging Face Hub."""
-    lora, training = config.lora, config.training
-    base = config.model.path or f"a random {config.model.preset}"
+    model, lora, training = origin.model, origin.lora, origin.training
+    sections, trained_tasks = origin.sections, origin.trained_tasks
+    template, compression = sections.template, sections.compression
+    base = model.path or f"a random {model.preset}"
     header = ["---", f"library_name: {'peft' if lora.rank else 'transformers'}"]
-    header += [*_base_model(config.model.path), *_TAGS, "---"]
+    header += [*_base_model(model.path), *_TAGS, "---"]
     method = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}" if lora.rank else "all parameters"
     facts = {
         "base": f"`{base}`",
         "training": f"{method}, {steps:,} steps of {training.samples_per_step} rows of at most "
-        f"{config.window.max_tokens:,} tokens, learning rate {training.learning_rate:g}, seed "
+        f"{sections.window.max_tokens:,} tokens, learning rate {training.learning_rate:g}, seed "
         f"{training.seed}",
-        "events": f"`{config.store.uri}`",
-        "template": f"{config.template.style}, times of {config.template.time_bytes} bytes, images "
-        f"{config.template.images}",
-        "compression": f"{config.compression.strategy}, Delta {config.compression.delta:g}, "
-        f"{config.compression.run_encoding}",
+        "events": f"`{sections.store.uri}`",
+        "template": f"{template.style}, times of {template.time_bytes} bytes, images "
+        f"{template.images}",
+        "compression": f"{compression.strategy}, Delta {compression.delta:g}, "
+        f"{compression.run_encoding}",
     }
     if trained_tasks is not None:
         facts |= {
@@ -97,7 +114,7 @@ def format_card(config: RunConfig, trained_tasks: TrainedTasks | None, *, steps:
         + f"\n# {'A forecaster' if trained_tasks else 'A model'} of event sequences\n\n"
         + "Sequences of events with a time, a type, a text and an image.\n\n"
         + f"| | |\n|---|---|\n{rows}\n\n"
-        + _usage(config, trained_tasks)
+        + _usage(lora, trained_tasks)
         + "\nTimes and types are bytes. Each byte is a token in a spare row of the embedding "
         "(`vocabulary.json`), and no text is tokenised to such a token. The weights are stored as "
         "safetensors; the folder contains no code. The model cannot predict types or intervals "
@@ -105,8 +122,8 @@ def format_card(config: RunConfig, trained_tasks: TrainedTasks | None, *, steps:
     )
 
 
-def _usage(config: RunConfig, trained_tasks: TrainedTasks | None) -> str:
-    if config.lora.rank:
+def _usage(lora: Lora, trained_tasks: TrainedTasks | None) -> str:
+    if lora.rank:
         without_mmtpp = (
             "from peft import PeftModel\n"
             "from transformers import Qwen2_5_VLForConditionalGeneration\n\n"

@@ -7,11 +7,11 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
-from mmtpp.config.flat_settings import flat_settings
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import SampleSections
 from mmtpp.core.errors import ModelError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.folder import read_file
@@ -92,11 +92,12 @@ class TrainedTasks:
             )
 
 
-def write_template(config: RunConfig, folder: Path, trained_tasks: TrainedTasks | None) -> None:
+def write_template(
+    sections: SampleSections, folder: Path, trained_tasks: TrainedTasks | None
+) -> None:
     """Write the record of the template, and of the tasks after fine-tuning, to a model folder."""
-    settings = flat_settings(config)
     record: dict[str, object] = {
-        key: settings[key] for key in (*_TEMPLATE_KEYS, *_IMAGE_KEYS, *_FORECAST_KEYS)
+        key: attrgetter(key)(sections) for key in (*_TEMPLATE_KEYS, *_IMAGE_KEYS, *_FORECAST_KEYS)
     }
     if trained_tasks is not None:
         record["answers"] = asdict(trained_tasks)
@@ -128,24 +129,25 @@ def load_trained_tasks(uri: str) -> TrainedTasks | None:
     )
 
 
-def check_template(config: RunConfig, uri: str, *, to_train: bool) -> None:
+def check_template(sections: SampleSections, uri: str, *, to_train: bool) -> None:
     """Compare settings with those a model was trained with; a model without a record passes.
 
     Args:
-        config: Configuration of the job.
+        sections: Sections of the configuration that shape samples.
         uri: Folder of the model or adapter.
         to_train: Whether the model is trained further; then another template only causes a warning.
 
     Raises:
         ModelError: The model was trained with another template.
     """
-    record, settings = _read_record(uri), flat_settings(config)
+    record = _read_record(uri)
 
     def differences(keys: tuple[str, ...]) -> str:
+        values = {key: attrgetter(key)(sections) for key in keys}
         return ", ".join(
-            f"{key} = {record[key]}, here {settings[key]}"
-            for key in keys
-            if key in record and record[key] != settings[key]
+            f"{key} = {record[key]}, here {value}"
+            for key, value in values.items()
+            if key in record and record[key] != value
         )
 
     template = differences(_TEMPLATE_KEYS)

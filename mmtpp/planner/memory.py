@@ -15,7 +15,7 @@ from transformers import AttentionInterface, Qwen2_5_VLConfig, Qwen2_5_VLForCond
 
 from mmtpp.compat.torch_hooks import storage_id
 from mmtpp.compat.transformers_hooks import set_attention
-from mmtpp.config.schema import Optimizer, Precision
+from mmtpp.config.schema import Optimizer, OptimizerPrecision
 from mmtpp.experiments.variance_reduction import gradient_passes
 from mmtpp.model.full_size import FullSize, full_size_config
 from mmtpp.model.lora import attach_lora
@@ -55,7 +55,7 @@ class Workload:
     max_tokens: int
     samples_per_step: int
     optimizer: Optimizer = field(default_factory=Optimizer)
-    precision: Precision = field(default_factory=Precision)
+    precision: OptimizerPrecision = field(default_factory=OptimizerPrecision)
 
 
 @dataclass(frozen=True, slots=True)

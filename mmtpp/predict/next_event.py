@@ -181,9 +181,9 @@ def forecast_schema(trained_tasks: TrainedTasks, prediction: Prediction) -> pa.S
     if "type" in trained_tasks.tasks:
         chance = pa.struct([("type", pa.string()), ("probability", pa.float64())])
         fields += [("type", pa.string()), ("type_probabilities", pa.list_(chance))]
-    if prediction.text:
+    if prediction.generate_text:
         fields.append(("text", pa.string()))
-    if prediction.futures:
+    if prediction.num_futures:
         event = pa.struct([("time", pa.float64()), ("type", pa.string())])
         fields.append(("futures", pa.list_(pa.list_(event))))
     return pa.schema(fields)
@@ -267,7 +267,7 @@ class NextEvent:
             type_probabilities = dict(zip(names, chances, strict=True))
         interval = scores.time.interval if scores.time is not None else None
         text = None
-        if prediction.text:
+        if prediction.generate_text:
             assert interval is not None
             text = self._text(row, interval.quantiles((0.5,))[0])
         return Forecast(
@@ -279,7 +279,7 @@ class NextEvent:
             interval=interval,
             type_probabilities=type_probabilities,
             text=text,
-            futures=self._futures(seen) if prediction.futures else None,
+            futures=self._futures(seen) if prediction.num_futures else None,
         )
 
     def _text(self, row: Row, interval: FloatArray) -> str:
@@ -301,7 +301,7 @@ class NextEvent:
         plain = seen.row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
         futures = self._draw(
             self._loaded.batcher(plain),
-            num_futures=prediction.futures,
+            num_futures=prediction.num_futures,
             horizon=prediction.horizon or np.inf,
             max_events=prediction.max_future_events,
             rng=np.random.default_rng(seed_from("futures", self._settings.seed, seen.sequence_id)),

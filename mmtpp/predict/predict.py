@@ -31,7 +31,7 @@ from mmtpp.data.settings import (
     store_vocabulary,
 )
 from mmtpp.data.sources.type_codes import AUTO
-from mmtpp.evaluate.context import FIRST_TIME, LAST_TIME, generation_settings
+from mmtpp.evaluate.context import generation_settings
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
@@ -75,7 +75,12 @@ def predict(config: RunConfig) -> dict[str, object]:
     hardware = choose_hardware(config.training, config.model.precision)
     settings = _actor_settings(config, manifest, trained_tasks, hardware.precision)
     plan = make_plan(settings.assemble, vocabulary.token_ids())
-    pool = ActorPool.from_config(config, hardware)
+    pool = ActorPool.from_settings(
+        config.training,
+        hardware,
+        windows_per_batch=config.evaluation.windows_per_batch,
+        patience_s=config.run.wait_for_machines_s,
+    )
     tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
     rejections = Rejections(config.store.uri, manifest)
     forecasts_uri = join(run_uri, "forecasts")
@@ -106,15 +111,17 @@ def _check_model(config: RunConfig) -> TrainedTasks:
             cause="the model was not trained on tasks.time or tasks.type; run jobs/finetune.py on "
             "the model",
         )
-    if config.prediction.text and not {"time", "text"} <= set(trained_tasks.tasks):
+    if config.prediction.generate_text and not {"time", "text"} <= set(trained_tasks.tasks):
         raise ConfigError(
             f"the model was trained to answer {', '.join(trained_tasks.tasks)}, not time and text",
             where=scored,
-            setting="prediction.text = true",
+            setting="prediction.generate_text = true",
         )
-    if futures := config.prediction.futures:
-        check_futures(trained_tasks.tasks, where=scored, setting=f"prediction.futures = {futures}")
-    check_template(config, scored, to_train=False)
+    if futures := config.prediction.num_futures:
+        check_futures(
+            trained_tasks.tasks, where=scored, setting=f"prediction.num_futures = {futures}"
+        )
+    check_template(config.sample_sections, scored, to_train=False)
     return trained_tasks
 
 
@@ -167,7 +174,7 @@ def _actor_settings(
         **{name: float(name in trained_tasks.tasks) for name in ("time", "type")}, joint=0.0
     )
     settings = assemble_settings(
-        config,
+        config.sample_sections,
         manifest,
         split="all",
         supervision=FollowingEvent(asked.asked, grid.first_bytes),
@@ -189,7 +196,7 @@ def _actor_settings(
 
 def _with_all_events(settings: AssembleSettings) -> AssembleSettings:
     """Lift the limits of held-out evaluation, which do not apply to a user's own events."""
-    return replace(settings, max_sequences=0, time_from=FIRST_TIME, time_to=LAST_TIME)
+    return replace(settings, max_sequences=0, time_from=None, time_to=None)
 
 
 class NextEventForecaster(ModelActor):

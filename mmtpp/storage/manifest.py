@@ -77,6 +77,11 @@ class Manifest:
         """Tick of the clock in units of ``times``; 0 if there is none."""
         return self.tick_s / self.seconds_per_unit
 
+    @property
+    def occurring_types(self) -> tuple[int, ...]:
+        """Codes of the types that occur in the store, in order."""
+        return tuple(code for code, count in enumerate(self.type_counts) if count)
+
     def counts(self) -> dict[str, object]:
         """Numbers of events that were read, kept and rejected, for the result of a job."""
         return {

@@ -17,7 +17,7 @@ PANELS = (
     "data/tokens_per_event",
     "data/events_per_context",
     "model/trained_parameters",
-    "validation/interval_nll_nats_per_event",
+    "validation/interval_code_nll_nats_per_event",
     "validation/type_accuracy",
     "validation/loss_per_token",
     "evaluate/time/rmse_s",

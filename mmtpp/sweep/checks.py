@@ -40,12 +40,12 @@ EVENT_SETTINGS = (
     "window.time_from",
     "window.time_to",
 )
-INTERVAL_METRIC = "validation/interval_nll_nats_per_event"
+INTERVAL_METRIC = "validation/interval_code_nll_nats_per_event"
 # families of metrics whose names are not checked: the first word of the name
 TRAINING_FAMILIES = ("data/", "memory/", "model/", "speed/", "system/", "time/", "train/")
-EVALUATION_FAMILIES = ("horizon/", "qa/", "test/")
+EVALUATION_FAMILIES = ("horizon/", "likelihood/", "qa/")
 LIKELIHOOD_METRICS = (
-    "interval_nll_nats_per_event",
+    "interval_code_nll_nats_per_event",
     "type_accuracy",
     "type_nll_nats_per_event",
     "text_nll_nats_per_event",
@@ -201,14 +201,14 @@ def _check_trial(sweep: "Sweep", config: RunConfig) -> None:
     for metric in settings.metric:
         _check_is_answered(settings, last_config, metric)
     future_metrics = [name for name in settings.metric if name.startswith("evaluate/horizon/")]
-    if future_metrics and not config.evaluation.futures:
+    if future_metrics and not config.evaluation.num_futures:
         raise ConfigError(
             "no trial would report a metric of futures",
-            setting=f"sweep.metric = {future_metrics[0]}; evaluation.futures = 0",
+            setting=f"sweep.metric = {future_metrics[0]}; evaluation.num_futures = 0",
         )
-    if "evaluate" in settings.jobs and (futures := config.evaluation.futures):
+    if "evaluate" in settings.jobs and (futures := config.evaluation.num_futures):
         tasks = _answered_tasks(settings, last_config)
-        check_futures(tasks, setting=f"evaluation.futures = {futures}")
+        check_futures(tasks, setting=f"evaluation.num_futures = {futures}")
 
 
 def _check_steps(settings: SweepSettings, config: RunConfig) -> None:

@@ -16,7 +16,7 @@ VALIDATION_METRICS = (
     "text_loss_per_token",
     "control_loss_per_token",
     "events",
-    "interval_nll_nats_per_event",
+    "interval_code_nll_nats_per_event",
     "nll_nats_per_event",
     "type_accuracy",
 )

@@ -17,7 +17,7 @@ Row = dict[str, object]
 SEED = "training.seed"
 # metrics shown after those of the sweep, if trials report them
 COLUMNS = (
-    "validation/interval_nll_nats_per_event",
+    "validation/interval_code_nll_nats_per_event",
     "validation/type_accuracy",
     "validation/loss_per_token",
     "data/tokens_per_event",
@@ -210,4 +210,6 @@ def as_toml(config: RunConfig, command: str) -> str:
         config: Configuration to write.
         command: Command after ``python``.
     """
-    return f"# python {command}\n\n" + tomli_w.dumps(config.model_dump(mode="json"))
+    return f"# python {command}\n\n" + tomli_w.dumps(
+        config.model_dump(mode="json", exclude_none=True)
+    )

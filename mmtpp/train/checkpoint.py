@@ -151,7 +151,7 @@ def _retrying_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoin
                         f"the checkpoint cannot be uploaded: {error}",
                         where=f"{storage.experiment_fs_path}/{name}",
                         cause="the storage was unreachable for too long",
-                        setting=f"training.upload_patience_s = {patience_s:g}",
+                        setting=f"training.upload_timeout_s = {patience_s:g}",
                     ) from error
                 logger.warning("upload of %s failed, retrying in %g s: %s", name, pause_s, error)
                 time.sleep(pause_s)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from mmtpp.compat.deepspeed_hooks import full_numel
 from mmtpp.config.schema import Optimizer as OptimizerSettings
-from mmtpp.config.schema import Precision, Training
+from mmtpp.config.schema import OptimizerPrecision, Training
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.sample_order import num_micro_batches
@@ -55,7 +55,7 @@ class DeepSpeedEngine:
         *,
         training: Training,
         optimizer: OptimizerSettings,
-        precision: Precision,
+        precision: OptimizerPrecision,
         rank: int,
         num_ranks: int,
     ) -> None:

@@ -33,7 +33,7 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
     """
     start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
     worker = build_worker(task, stop_request)
-    training, progress = worker.config.training, worker.progress
+    training, progress = worker.training, worker.progress
     if progress.step == training.num_steps:  # interrupted between last checkpoint and result
         _finish(worker, progress)
         return {}
@@ -101,7 +101,7 @@ def _log_step(
     worker: Worker, step: int, report: StepReport, losses: Sequence[LossSums]
 ) -> dict[str, float]:
     """Log and return the metrics since the last log line."""
-    training = worker.config.training
+    training = worker.training
     metrics = {
         **sum(losses[1:], losses[0]).per_token("train"),
         **worker.telemetry.flush(),
@@ -152,7 +152,7 @@ def _save(
             rank=worker.rank,
             run_uri=worker.task.run.run_uri,
             metrics=metrics,
-            patience_s=worker.config.training.upload_patience_s,
+            patience_s=worker.training.upload_timeout_s,
             wait=wait,
         )
 

@@ -1,34 +1,13 @@
-"""A training job as the user asked for it, and the task that the driver makes of it for workers."""
+"""The task of a training: what the driver sends to every worker."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from mmtpp.config.schema import Lora, RunConfig
-from mmtpp.core.supervision import AllTokens, Supervision
+from mmtpp.config.schema import Lora
 from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.model.record import TrainedTasks
 from mmtpp.track.mlflow_tracker import RunIdentity
 
 PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingJob:
-    """A training job as the user asked for it.
-
-    Attributes:
-        name: ``pretrain`` or ``finetune``.
-        config: The whole configuration.
-        supervision: Which tokens are labels and which questions are asked.
-        callbacks: Ray Train callbacks that receive every validation.
-        start_uri: Folder of another run's checkpoint to start from; empty for none.
-    """
-
-    name: str
-    config: RunConfig
-    supervision: Supervision = field(default_factory=AllTokens)
-    callbacks: list[Any] = field(default_factory=list)
-    start_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,12 @@ def save_output(worker: Worker, uri: str, *, steps: int) -> None:
             worker.engine.model,
             worker.vocabulary,
             Path(folder),
-            base=worker.config.model.path,
+            base=worker.origin.model.path,
             parameters=parameters,
             companions=worker.companions,
         )
-        write_template(worker.config, Path(folder), worker.task.trained_tasks)
-        write_card(worker.config, Path(folder), worker.task.trained_tasks, steps=steps)
+        write_template(worker.origin.sections, Path(folder), worker.origin.trained_tasks)
+        write_card(worker.origin, Path(folder), steps=steps)
         copy_folder(folder, uri)
 
 

@@ -79,7 +79,7 @@ def _event_metrics(event_sums: NDArray[np.float64], *, whole_events: bool) -> di
     metrics: dict[str, float] = {}
     if num_timed:
         metrics["validation/events"] = num_timed
-        metrics["validation/interval_nll_nats_per_event"] = interval_nll / num_timed
+        metrics["validation/interval_code_nll_nats_per_event"] = interval_nll / num_timed
         if whole_events:
             metrics["validation/nll_nats_per_event"] = whole_nll / num_timed
     if num_typed:

@@ -10,28 +10,27 @@ import numpy as np
 import ray.train
 import ray.train.collective
 import ray.train.torch
-import torch
 from ray.train import Checkpoint
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import RunConfig, Training
+from mmtpp.config.schema import Tasks, Training
 from mmtpp.core.errors import StorageError
 from mmtpp.core.row import Row
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
+from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.model.batch import Batcher
+from mmtpp.model.card import ModelOrigin
 from mmtpp.model.companions import read_companions
-from mmtpp.model.cpu_bfloat16 import adapt_to_processor
-from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
+from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter, peak_flops
-from mmtpp.model.folder import local_folder
 from mmtpp.model.lora import trainable_parameters
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.runtime.hardware import check_same_gpus
 from mmtpp.storage.paths import filesystem_of, join, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import NullTracker, Tracker
+from mmtpp.train.build_engine import EngineSections, build_engine
 from mmtpp.train.checkpoint import (
     TrainingProgress,
     load_progress,
@@ -40,12 +39,11 @@ from mmtpp.train.checkpoint import (
 )
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.interruption_poll import InterruptionPoll
+from mmtpp.train.rank_group import RankGroup, join_group
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing
 from mmtpp.train.task import Task
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.watchdog import Watchdog
-from mmtpp.train.zero import build_deepspeed_config, zero_stage
-from mmtpp.train.zero3_loading import Zero3Sharding
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +56,8 @@ class Worker:
 
     Attributes:
         task: The task from the driver.
-        config: Configuration of the run.
+        training: Settings of the training loop.
+        origin: Settings that the folder of the trained model records.
         rank: Rank of this worker.
         num_ranks: Number of ranks in the group.
         vocabulary: Vocabulary of store and model.
@@ -78,7 +77,8 @@ class Worker:
     """
 
     task: Task
-    config: RunConfig
+    training: Training
+    origin: ModelOrigin
     rank: int
     num_ranks: int
     vocabulary: Vocabulary
@@ -111,23 +111,6 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """This rank's place in the group of workers.
-
-    Attributes:
-        rank: Rank of this worker.
-        num_ranks: Number of ranks.
-        device: Device of the model.
-        dtype: Type of the model's weights.
-    """
-
-    rank: int
-    num_ranks: int
-    device: torch.device
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True, slots=True)
 class _Start:
     """The point from which training starts.
 
@@ -150,34 +133,39 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
         ClusterError: The ranks have different GPUs.
     """
     config = config_from_tree(task.config)
-    group = _join_group(config.training, task.precision)
+    training, lora = config.training, config.lora
+    group = join_group(training, task.precision)
     vocabulary = Vocabulary(task.tokenizer_json)
     plan = load_plan(task.train_plan_uri)
     if ray.train.get_context().get_local_rank() == 0:  # no rank saves before the next barrier
         remove_leftovers(task.run.run_uri)
     start = _find_start(task, TrainingProgress(0, plan.fingerprint, vocabulary.hash))
     # the first rows are assembled while the model is built
-    rows = _rows_of_rank(config.training, task, plan, vocabulary, group, start.progress.step)
-    model, engine = _build_engine(config, vocabulary, group, task.precision)
-    restore_checkpoint(
-        engine,
-        start.checkpoint,
-        run_uri=start.run_uri,
-        step=start.progress.step,
-        wait_for_ranks=ray.train.collective.barrier,
+    rows = _rows_of_rank(training, task, plan, vocabulary, group, start.progress.step)
+    sections = EngineSections(
+        config.model,
+        lora,
+        training,
+        config.optimizer,
+        config.optimizer_precision,
+        config.zero,
+        config.trains_vision,
     )
+    model, engine = build_engine(sections, vocabulary, group, task.precision)
+    _restore(engine, start)
     num_trained, num_parameters = trainable_parameters(model.backbone)
     peak, source = peak_flops(group.device, group.dtype)
-    if group.rank == 0:
+    is_first = group.rank == 0
+    if is_first:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
         logger.info("MFU is the fraction of %.3g TFLOP/s, %s", peak / 1e12, source)
-        _log_step_size(config, group.num_ranks, start.progress.step)
-    samples_per_step = np.arange(config.training.samples_per_step)
-    share = share_of_rank(samples_per_step, rank=group.rank, num_ranks=group.num_ranks)
-    image_px, is_first = task.train.image_px, group.rank == 0
+        _log_step_size(training, task.train.max_tokens, group.num_ranks, start.progress.step)
     return Worker(
         task=task,
-        config=config,
+        training=training,
+        origin=ModelOrigin(
+            config.sample_sections, config.model, lora, training, task.trained_tasks
+        ),
         rank=group.rank,
         num_ranks=group.num_ranks,
         vocabulary=vocabulary,
@@ -185,35 +173,15 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
         progress=start.progress,
         constant_metrics={**plan.figures(), "model/trained_parameters": float(num_trained)},
         rows=rows,
-        rows_per_step=len(share),
-        step_context=_build_step_context(config, task, vocabulary, group, engine),
-        flop_counter=FlopCounter(model, image_px=image_px, blank_frame=config.shows_images),
+        rows_per_step=_rows_per_step(training.samples_per_step, group),
+        step_context=_build_step_context(training, config.tasks, task, vocabulary, group, engine),
+        flop_counter=_build_flop_counter(model, task.train),
         telemetry=Telemetry(peak),
         tracker=MlflowTracker.from_run(config.tracking, task.run) if is_first else NullTracker(),
-        watchdog=_build_watchdog(task.run.run_uri, config.training.hang_timeout_s, group),
+        watchdog=_build_watchdog(task.run.run_uri, training.hang_timeout_s, group),
         interruptions=InterruptionPoll(stop_request),
-        companions=(
-            read_companions(config.model.path) if is_first and not config.lora.rank else {}
-        ),
+        companions=read_companions(config.model.path) if is_first and not lora.rank else {},
     )
-
-
-def _join_group(training: Training, precision: str) -> _Group:
-    """Find this rank's place and device; all ranks must call this.
-
-    Raises:
-        ClusterError: The ranks have different GPUs.
-    """
-    context = ray.train.get_context()
-    rank, num_ranks = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
-    if device.type == "cuda":
-        gpu_names: list[str] = [""] * num_ranks
-        torch.distributed.all_gather_object(gpu_names, torch.cuda.get_device_name(device))
-        check_same_gpus(gpu_names, training.machine_labels)
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    adapt_to_processor(device, dtype)
-    return _Group(rank, num_ranks, device, dtype)
 
 
 def _find_start(task: Task, fresh: TrainingProgress) -> _Start:
@@ -242,7 +210,7 @@ def _rows_of_rank(
     task: Task,
     plan: Plan,
     vocabulary: Vocabulary,
-    group: _Group,
+    group: RankGroup,
     first_step: int,
 ) -> Iterator[Row]:
     samples = rank_samples(
@@ -257,62 +225,30 @@ def _rows_of_rank(
     return iter_rows(plan, samples, task.train, vocabulary.token_ids())
 
 
-def _build_engine(
-    config: RunConfig, vocabulary: Vocabulary, group: _Group, precision: str
-) -> tuple[EventModel, DeepSpeedEngine]:
-    deepspeed_config = build_deepspeed_config(
-        config.training,
-        config.zero,
-        config.optimizer,
-        num_ranks=group.num_ranks,
-        precision=precision,
-        on_gpu=group.device.type == "cuda",
+def _rows_per_step(samples_per_step: int, group: RankGroup) -> int:
+    samples = np.arange(samples_per_step)
+    return len(share_of_rank(samples, rank=group.rank, num_ranks=group.num_ranks))
+
+
+def _restore(engine: DeepSpeedEngine, start: _Start) -> None:
+    restore_checkpoint(
+        engine,
+        start.checkpoint,
+        run_uri=start.run_uri,
+        step=start.progress.step,
+        wait_for_ranks=ray.train.collective.barrier,
     )
-    model = _build_model(config, vocabulary, deepspeed_config, group)
-    engine = DeepSpeedEngine(
-        model,
-        deepspeed_config,
-        training=config.training,
-        optimizer=config.optimizer,
-        precision=config.precision,
-        rank=group.rank,
-        num_ranks=group.num_ranks,
-    )
-    return model, engine
 
 
-def _build_model(
-    config: RunConfig, vocabulary: Vocabulary, deepspeed_config: dict[str, object], group: _Group
-) -> EventModel:
-    with local_folder(config.model.path) as folder, local_folder(config.model.adapter) as adapter:
-        # Machines that must copy the model first take minutes, longer than a collective waits.
-        ray.train.collective.barrier()
-        is_sharded = zero_stage(deepspeed_config) == 3
-        return build_event_model(
-            EventModelSettings(
-                lora_rank=config.lora.rank,
-                lora_alpha=config.lora.alpha,
-                lora_dropout=config.lora.dropout,
-                freeze_vision=not config.trains_vision,
-                activation_checkpointing=config.training.activation_checkpointing,
-                seed=config.training.seed,
-                dtype=group.dtype,
-                tiny_width=config.model.tiny_width,
-                tiny_layers=config.model.tiny_layers,
-            ),
-            vocabulary,
-            path=folder,
-            adapter=adapter,
-            sharding=Zero3Sharding(deepspeed_config) if is_sharded else None,
-        ).to(group.device)
+def _build_flop_counter(model: EventModel, samples: AssembleSettings) -> FlopCounter:
+    return FlopCounter(model, image_px=samples.image_px, blank_frame=samples.shows_images)
 
 
-def _log_step_size(config: RunConfig, num_ranks: int, first_step: int) -> None:
-    training = config.training
+def _log_step_size(training: Training, max_tokens: int, num_ranks: int, first_step: int) -> None:
     logger.info(
         "a step = %d samples of up to %d tokens = %d workers x %d micro-batches; steps %d-%d",
         training.samples_per_step,
-        config.window.max_tokens,
+        max_tokens,
         num_ranks,
         num_micro_batches(training.samples_per_step, num_ranks=num_ranks),
         first_step,
@@ -321,16 +257,17 @@ def _log_step_size(config: RunConfig, num_ranks: int, first_step: int) -> None:
 
 
 def _build_step_context(
-    config: RunConfig,
+    training: Training,
+    tasks: Tasks,
     task: Task,
     vocabulary: Vocabulary,
-    group: _Group,
+    group: RankGroup,
     engine: DeepSpeedEngine,
 ) -> StepContext:
-    training, token_ids = config.training, vocabulary.token_ids()
+    token_ids = vocabulary.token_ids()
     smoothing = build_smoothing(
         training,
-        time_bytes=config.template.time_bytes,
+        time_bytes=task.train.template.time_bytes,
         tick=task.tick,
         byte_ids=token_ids.byte_ids,
     )
@@ -341,16 +278,16 @@ def _build_step_context(
             image_px=task.train.image_px,
             device=group.device,
             dtype=group.dtype,
-            blank_frame=config.shows_images,
+            blank_frame=task.train.shows_images,
         ),
-        LabelWeights(training.loss_weights, config.tasks),
+        LabelWeights(training.loss_weights, tasks),
         num_micro_batches(training.samples_per_step, num_ranks=group.num_ranks),
         training.seed,
         smoothing,
     )
 
 
-def _build_watchdog(run_uri: str, hang_timeout_s: float, group: _Group) -> Watchdog:
+def _build_watchdog(run_uri: str, hang_timeout_s: float, group: RankGroup) -> Watchdog:
     """Build the watchdog; it writes reports below the run's folder, where they outlive workers."""
 
     def keep_report(text: str) -> None:

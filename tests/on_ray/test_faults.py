@@ -76,7 +76,7 @@ def test_samples_are_assembled_through_a_bad_network(store, stack, monkeypatch):
     config = make_config(**{"store.cache_gib": 0.0})
     manifest = load_manifest(STORE)
     token_ids = store_vocabulary(STORE, manifest).token_ids()
-    settings = assemble_settings(config, manifest, split="train")
+    settings = assemble_settings(config.sample_sections, manifest, split="train")
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(len(plan.samples)))
     expected = Assembler(settings, token_ids)(samples)

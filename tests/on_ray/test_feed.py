@@ -30,7 +30,7 @@ def _settings(**changes: object):
     config = make_config(**{"window.max_tokens": 128, **changes})
     manifest = load_manifest(STORE)
     token_ids = store_vocabulary(STORE, manifest).token_ids()
-    return assemble_settings(config, manifest, split="train"), token_ids
+    return assemble_settings(config.sample_sections, manifest, split="train"), token_ids
 
 
 @pytest.fixture(scope="module")

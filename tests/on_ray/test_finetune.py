@@ -63,11 +63,11 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     settings = {
         "model.path": base["model_uri"],
         "model.adapter": adapted["adapter_uri"],
-        "evaluation.written_texts": 60,
+        "evaluation.num_generated_texts": 60,
         "generation.max_tokens": 12,
-        "evaluation.futures": 2,
+        "evaluation.num_futures": 2,
         "evaluation.horizon": 70.0,
-        "evaluation.origins": 3,
+        "evaluation.origins_per_sequence": 3,
         "evaluation.max_future_events": 6,
     }
     result = evaluate(make_config(**settings))
@@ -111,7 +111,7 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     assert all(times == sorted(times) for times in futures["times"].to_pylist())
     assert max(max(times, default=0) for times in futures["times"].to_pylist()) <= 70
     lengths = [len(times) for times in futures["times"].to_pylist()]
-    assert lengths.count(6) / len(lengths) == pytest.approx(metrics["horizon/cut_futures"])
+    assert lengths.count(6) / len(lengths) == pytest.approx(metrics["horizon/truncated_futures"])
     assert 0 <= metrics["horizon/t_map"] <= 1
     # four events take 75 to 79 s, so 70 s hold one to four
     assert 1 < metrics["horizon/true_events"] < 4
@@ -159,10 +159,10 @@ def test_predict_forecasts_the_next_event_of_a_users_files(base, adapted, store)
         "prediction.format": "jsonl",
         "prediction.sequences_per_file": 10,
         "prediction.quantiles": (0.1, 0.5, 0.9),
-        "prediction.futures": 3,
+        "prediction.num_futures": 3,
         "prediction.horizon": 30.0,
         "prediction.max_future_events": 5,
-        "prediction.text": True,
+        "prediction.generate_text": True,
         "generation.max_tokens": 8,
         # settings of held-out evaluation, without effect here
         "evaluation.max_sequences": 2,

@@ -53,7 +53,7 @@ def test_a_killed_worker_does_not_change_the_store(cluster, tmp_path, monkeypatc
     monkeypatch.setattr("mmtpp.data.encode.shards.FILES_PER_SHARD", 1)
     raw = str(tmp_path / "raw")
     publish_events(raw)
-    changes = {"source.uri": raw, "source.max_workers": 2}
+    changes = {"source.uri": raw, "source.max_processes": 2}
     killed: list[int] = []
 
     def kill_one() -> None:
@@ -135,7 +135,7 @@ def test_a_job_that_ended_between_two_steps_resumes_there(store, monkeypatch, st
             yield row
 
     monkeypatch.setattr(EncodePipeline, "run_step", recorded)
-    config = make_config(**{"store.uri": target, "source.max_workers": 1})
+    config = make_config(**{"store.uri": target, "source.max_processes": 1})
     with pytest.raises(KeyboardInterrupt):
         prepare(config)
     assert find_manifest(target) is None
@@ -222,7 +222,7 @@ def test_one_very_long_sequence_is_prepared_with_short_ones(cluster, tmp_path):
     watcher = threading.Thread(target=watch)
     watcher.start()
     config = make_config(
-        **{"source.uri": str(raw), "store.uri": str(tmp_path / "store"), "source.max_workers": 2}
+        **{"source.uri": str(raw), "store.uri": str(tmp_path / "store"), "source.max_processes": 2}
     )
     report = prepare(config)
     stop.set()
@@ -233,7 +233,7 @@ def test_one_very_long_sequence_is_prepared_with_short_ones(cluster, tmp_path):
     assert max(seen.values()) < 700 * 2**20, {pid: size >> 20 for pid, size in seen.items()}
     manifest = load_manifest(config.store.uri)
     # the long sequence is in the training split
-    settings = assemble_settings(config, manifest, split="train")
+    settings = assemble_settings(config.sample_sections, manifest, split="train")
     token_ids = store_vocabulary(config.store.uri, manifest).token_ids()
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(8))

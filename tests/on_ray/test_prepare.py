@@ -105,10 +105,12 @@ def test_invalid_records_are_counted_and_stored_as_rejected(cluster, tmp_path):
 
 def test_inspect_reports_the_same_figures_for_a_store_and_its_source(store):
     """Except for images, which the store keeps once."""
-    raw = load(make_config(), max_files=0)
-    stored = load(make_config(**{"source.uri": STORE}), max_files=0)
+    config, sections = make_config(), make_config().sample_sections
+    raw = load(config.source, config.split, config.model, max_files=0)
+    source = make_config(**{"source.uri": STORE}).source
+    stored = load(source, config.split, config.model, max_files=0)
     assert stored.kind == "event store"
-    reports = [measure(data, make_config(), deltas=(0.5,)) for data in (raw, stored)]
+    reports = [measure(data, sections, deltas=(0.5,)) for data in (raw, stored)]
     for name in (
         "num_events",
         "num_sequences",
@@ -314,7 +316,7 @@ def test_one_long_sequence_is_split_in_time(cluster, tmp_path):
             "split.by": "time",
             "split.validation_fraction": 0.25,
             "split.test_from": start,
-            "evaluation.futures": 2,
+            "evaluation.num_futures": 2,
             "evaluation.horizon": 1.0,
         },
     )
@@ -329,7 +331,7 @@ def test_one_long_sequence_is_split_in_time(cluster, tmp_path):
     base: dict[str, Any] = pretrain(make_config(**{**settings, "run.name": "base"}))
     assert base["metrics"]["validation/loss_per_token"] > 0
     settings["model.path"] = base["model_uri"]
-    result: dict[str, Any] = evaluate(make_config(**{**settings, "evaluation.futures": 0}))
+    result: dict[str, Any] = evaluate(make_config(**{**settings, "evaluation.num_futures": 0}))
     tuned = finetune(make_config(**{**settings, "run.name": "fc", "training.num_steps": 2}))
     settings["model.path"] = tuned["model_uri"]
     result |= evaluate(

@@ -48,7 +48,7 @@ from tests.on_ray.settings import RUNS, STORE, make_config
 pytestmark = pytest.mark.timeout(1800)
 
 LOSS = "validation/loss_per_token"
-INTERVAL_METRIC = "validation/interval_nll_nats_per_event"
+INTERVAL_METRIC = "validation/interval_code_nll_nats_per_event"
 RATES = '[space]\n"training.learning_rate" = '
 
 
@@ -453,14 +453,18 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
         config = make_config(**{"training.max_flops": 3e11, "model.tiny_width": width})
         manifest = load_manifest(config.store.uri)
         vocabulary = store_vocabulary(config.store.uri, manifest)
-        settings = assemble_settings(config, manifest, split="train")
+        settings = assemble_settings(config.sample_sections, manifest, split="train")
         plan = make_plan(settings, vocabulary.token_ids())
-        steps = num_steps_within(config, settings, plan, vocabulary)
+        arguments = {
+            "optimizer": config.optimizer,
+            "model": config.model,
+            "trains_vision": config.trains_vision,
+        }
+        too_little = with_values(config, {"training.max_flops": 3e4}).training
+        steps = num_steps_within(settings, plan, vocabulary, training=config.training, **arguments)
         assert steps > 10
         with pytest.raises(ConfigError, match="allows no update"):
-            num_steps_within(
-                with_values(config, {"training.max_flops": 3e4}), settings, plan, vocabulary
-            )
+            num_steps_within(settings, plan, vocabulary, training=too_little, **arguments)
         # the published estimate: 6 operations per parameter and token
         model = build_tiny(vocabulary, seed=0, width=width)
         layers = sum(

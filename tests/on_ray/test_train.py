@@ -40,7 +40,7 @@ from mmtpp.train.checkpoint import BEST_BY, TrainingProgress, load_progress, res
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
 from mmtpp.train.launch.plan_run import plan_validation
-from mmtpp.train.launch.run_folder import RESULT_FILE
+from mmtpp.train.launch.run_result import RESULT_FILE
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
 from tests.on_ray.killing import worker_killed_after_checkpoint
@@ -185,7 +185,7 @@ def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp
     result = evaluate(make_config(**settings))
     manifest = load_manifest(STORE)
     plan = make_plan(
-        assemble_settings(make_config(), manifest, split="test"),
+        assemble_settings(make_config().sample_sections, manifest, split="test"),
         store_vocabulary(STORE, manifest).token_ids(),
     )
     test_events = manifest.events_by_split["test"]
@@ -222,11 +222,16 @@ def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
     targets = []
     for delta in (0.0, 2.0):
         changes = {"compression.delta": delta, "evaluation.targets_delta": 2.0}
-        config = make_config(
-            **changes, **{"training.validation_sequences": 2, "window.max_tokens": 128}
-        )
+        config = make_config(**changes | {"window.max_tokens": 128})
         uri = str(tmp_path / str(delta))
-        settings = plan_validation(config, manifest, vocabulary, uri, supervision=AllTokens())
+        settings = plan_validation(
+            config.sample_sections,
+            manifest,
+            vocabulary,
+            uri,
+            num_sequences=2,
+            supervision=AllTokens(),
+        )
         assert settings is not None
         plan = load_plan(f"{uri}/validation_plan.parquet")
         table = Assembler(settings, vocabulary.token_ids())(

@@ -62,10 +62,10 @@ def test_training_continues_during_an_outage_of_the_storage(base, stack, monkeyp
 
 @pytest.mark.slow
 def test_a_permanent_outage_ends_the_run_and_names_the_setting(base, stack, monkeypatch):
-    settings = {"run.name": "away", "training.upload_patience_s": 5.0, "training.max_failures": 0}
+    settings = {"run.name": "away", "training.upload_timeout_s": 5.0, "training.max_failures": 0}
     with fault_proxy(stack.ports["s3"], _outage("away", 10**6, [])) as (address, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        with pytest.raises(StorageError, match=r"training\.upload_patience_s = 5"):
+        with pytest.raises(StorageError, match=r"training\.upload_timeout_s = 5"):
             pretrain(make_config(**settings))
         monkeypatch.undo()
 

@@ -48,7 +48,7 @@ class Job:
         base: Folder of a model to load, sharded by ZeRO-3 from the start; empty for a fresh model.
         output: Folder for the trained model; empty for none.
         poisoned: Step at which a gradient becomes infinite; -1 for none.
-        optimizer, rounding: Settings of the sections ``optimizer`` and ``precision``.
+        optimizer, rounding: Settings of the sections ``optimizer`` and ``optimizer_precision``.
         images: Whether rows show images; without images the vision tower is frozen.
         blank_frame: Whether the tower sees a black frame in rows without images.
     """
@@ -204,7 +204,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         {
             "zero": {"stage": job.stage},
             "optimizer": job.optimizer,
-            "precision": job.rounding,
+            "optimizer_precision": job.rounding,
             "training": {
                 "num_steps": STEPS,
                 "samples_per_step": SAMPLES,
@@ -247,7 +247,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         deepspeed_config,
         training=config.training,
         optimizer=config.optimizer,
-        precision=config.precision,
+        precision=config.optimizer_precision,
         rank=rank,
         num_ranks=num_ranks,
     )

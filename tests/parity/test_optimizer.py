@@ -21,8 +21,10 @@ EXPONENTS = [1.0, 1.5, 2.0, 3.0, "inf"]
 
 
 def _optimizer(parameters: dict[str, nn.Parameter], **tree: object) -> Optimizer:
-    config = config_from_tree({"precision": tree.pop("precision", {}), "optimizer": tree})
-    optimizer = Optimizer(parameters, config.optimizer, config.precision, lr=0.1, weight_decay=0.02)
+    config = config_from_tree({"optimizer_precision": tree.pop("precision", {}), "optimizer": tree})
+    optimizer = Optimizer(
+        parameters, config.optimizer, config.optimizer_precision, lr=0.1, weight_decay=0.02
+    )
     tensors = [
         (parameter, index)
         for index, group in enumerate(optimizer.param_groups)

@@ -11,7 +11,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 from mmtpp.cli.main import main
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import Optimizer, Precision
+from mmtpp.config.schema import Optimizer, OptimizerPrecision
 from mmtpp.experiments.steepest_descent import rms_scale, steepest_direction
 from mmtpp.model.attention import Segments, use_packed_attention
 from mmtpp.model.full_size import full_size_config
@@ -66,7 +66,9 @@ def test_states_of_all_optimisers_by_hand():
     option = Option(2, checkpointing=True, offload=False)
 
     def optimizer_bytes(optimizer: Optimizer, stored: str = "float32") -> float:
-        workload = replace(LORA_3B, optimizer=optimizer, precision=Precision(stored_states=stored))
+        workload = replace(
+            LORA_3B, optimizer=optimizer, precision=OptimizerPrecision(stored_states=stored)
+        )
         return estimate_memory(count_sizes(workload), workload, option, gpus=8).optimizer * GIB
 
     factors, rows = 29_933_568, 267 * 2048
@@ -99,7 +101,7 @@ def test_memory_of_an_update_beyond_activations_by_hand():
             lora_rank=0,
             max_tokens=64,
             optimizer=optimizer,
-            precision=Precision(stored_states=stored),
+            precision=OptimizerPrecision(stored_states=stored),
         )
         counts = count_sizes(workload)
         assert counts.trained == trained
@@ -148,7 +150,7 @@ def test_a_plan_omits_options_that_the_optimiser_does_not_allow(capsys: pytest.C
     assert "muon, states in bfloat16: 6.0 bytes a trained parameter" in out
     tree = tomllib.loads("[window]" + out.partition("[window]")[2])
     config = config_from_tree(tree | {"model": {**tree["model"], "path": "x"}})
-    assert (config.optimizer.name, config.precision.stored_states) == ("muon", "bfloat16")
+    assert (config.optimizer.name, config.optimizer_precision.stored_states) == ("muon", "bfloat16")
 
 
 @pytest.mark.parametrize("lora_rank", [0, 16])

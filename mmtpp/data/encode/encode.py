@@ -67,7 +67,7 @@ def encode(
     vocabulary: Vocabulary | None,
     max_rejected_fraction: float,
     max_file_bytes: int,
-    max_workers: int,
+    max_processes: int,
     machine_labels: Mapping[str, str],
 ) -> EncodeReport:
     """Prepare the event store of a source. Runs on the driver; the work is in Ray Data tasks.
@@ -79,7 +79,7 @@ def encode(
             trains a small tokenizer on the texts.
         max_rejected_fraction: Largest share of events that may be rejected, 0 to 1.
         max_file_bytes: Largest event file; a larger one is refused before any work.
-        max_workers: Number of processes; 0 uses every CPU of the cluster.
+        max_processes: Number of processes; 0 uses every CPU of the cluster.
         machine_labels: Ray labels of the machines that do the work; empty for any machine.
 
     Raises:
@@ -106,12 +106,12 @@ def encode(
     _check_vocabulary(existing, vocabulary, store_uri)
     data_folder = _create_data_folder(store_uri, request, vocabulary)
     folder = join(store_uri, data_folder)
-    pipeline = EncodePipeline(settings, folder, max_workers, machine_labels)
+    pipeline = EncodePipeline(settings, folder, max_processes, machine_labels)
     source_shards = shards.build_shards(listing.events)
     if settings.finds_types:
         known = existing.type_names if existing else ()
         settings = replace(settings, type_names=pipeline.find_types(source_shards, known))
-        pipeline = EncodePipeline(settings, folder, max_workers, machine_labels)
+        pipeline = EncodePipeline(settings, folder, max_processes, machine_labels)
     totals = pipeline.run(source_shards)
     warn_unused_splits(settings, totals.parts)
     manifest = totals.build_manifest(settings, request, data_folder, vocabulary.hash)

@@ -44,7 +44,7 @@ class EncodePipeline:
     Args:
         settings: Source and content of the store.
         folder: URI of the data folder.
-        max_workers: Number of processes; 0 uses every CPU of the cluster.
+        max_processes: Number of processes; 0 uses every CPU of the cluster.
         machine_labels: Ray labels of the machines that do the work; empty for any machine.
     """
 
@@ -52,11 +52,11 @@ class EncodePipeline:
         self,
         settings: EncodeSettings,
         folder: str,
-        max_workers: int,
+        max_processes: int,
         machine_labels: Mapping[str, str],
     ) -> None:
         self._settings, self._folder = settings, folder
-        self._max_workers, self._machine_labels = max_workers, machine_labels
+        self._max_workers, self._machine_labels = max_processes, machine_labels
 
     def find_types(self, shards: list[Shard], known: Sequence[str]) -> tuple[str, ...]:
         """Type names for ``source.types = "auto"``, counted once and stored in the data folder.
@@ -148,7 +148,7 @@ class EncodePipeline:
             results = ray.data.from_items(dealt, override_num_blocks=num_tasks).map(
                 _task_function(step, arguments),
                 # Tasks instead of actors: the processes of one step also run the next step.
-                # Without max_workers, Ray uses all CPUs, also those that the autoscaler adds.
+                # Without max_processes, Ray uses all CPUs, also those that the autoscaler adds.
                 compute=ray.data.TaskPoolStrategy(min(self._max_workers or num_tasks, num_tasks)),
                 max_retries=MAX_RETRIES,
                 label_selector=dict(self._machine_labels) or None,
@@ -165,7 +165,7 @@ class EncodePipeline:
                 where=self._settings.source_uri,
                 cause="the process ran out of memory, or crashed on a file; finished shards are "
                 "kept",
-                setting=f"source.max_workers = {self._max_workers}, source.max_file_mib",
+                setting=f"source.max_processes = {self._max_workers}, source.max_file_mib",
             ) from error
 
     def _read_shards(self, shards: list[Shard], totals: Totals) -> dict[int, int]:

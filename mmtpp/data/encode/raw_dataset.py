@@ -48,7 +48,7 @@ class RawDataset:
         has_found_names: Whether the names come from the events; False if source or settings fix
             them.
         num_files: Number of files read.
-        num_files_there: Number of event files in the source.
+        num_files_in_source: Number of event files in the source.
         counts: Counts of the events.
         rejected: Records that were not kept. A malformed file is one record with all its events.
         files_not_read: Number of files that hold no events, by suffix.
@@ -60,7 +60,7 @@ class RawDataset:
     type_names: tuple[str, ...]
     has_found_names: bool
     num_files: int
-    num_files_there: int
+    num_files_in_source: int
     counts: ReadCounts
     rejected: list[Rejected]
     files_not_read: dict[str, int]
@@ -122,7 +122,7 @@ def load_raw_dataset(source: Source, *, max_files: int = 0) -> RawDataset:
         type_names=type_names,
         has_found_names=bool(type_names) and not fixed_names,
         num_files=len(chosen),
-        num_files_there=len(paths),
+        num_files_in_source=len(paths),
         counts=sum((parsed.counts for parsed in parsed_files), ReadCounts()),
         rejected=[record for parsed in parsed_files for record in parsed.rejected],
         files_not_read=listing.not_read,

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import Training
 from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.runtime.hardware import Hardware, worker_demand
 from mmtpp.runtime.machines import ResourceDemand, wait_for_machines
@@ -38,21 +38,25 @@ class ActorPool:
     patience_s: float
 
     @classmethod
-    def from_config(cls, config: RunConfig, hardware: Hardware) -> "ActorPool":
-        """Read the pool of a job from its settings.
+    def from_settings(
+        cls, training: Training, hardware: Hardware, *, windows_per_batch: int, patience_s: float
+    ) -> "ActorPool":
+        """The pool of a job: its actors have the number and the resources of training workers.
 
         Args:
-            config: Settings of the job.
+            training: Number, CPUs and machines of the workers.
             hardware: Hardware of the job's workers.
+            windows_per_batch: Number of samples in one call of an actor.
+            patience_s: Maximum time to wait for the machines, in seconds.
         """
         return cls(
-            max_actors=config.training.num_workers,
-            num_cpus=config.training.cpus_per_worker,
+            max_actors=training.num_workers,
+            num_cpus=training.cpus_per_worker,
             on_gpu=hardware.on_gpu,
-            machine_labels=config.training.machine_labels,
-            batch_size=config.evaluation.batch_windows,
-            need=worker_demand(config.training, hardware, 1),
-            patience_s=config.run.wait_for_machines_s,
+            machine_labels=training.machine_labels,
+            batch_size=windows_per_batch,
+            need=worker_demand(training, hardware, 1),
+            patience_s=patience_s,
         )
 
 

@@ -22,7 +22,8 @@ class AssembleSettings:
         template: How an event is written.
         max_tokens: Maximum number of tokens in a sample.
         overlap_fraction: Part of a window that repeats events of the window before.
-        time_from, time_to: Events are used from the first time to before the second; source unit.
+        time_from: Time of the first used event, in the source's unit; None for no bound.
+        time_to: Time before which events are used, in the source's unit; None for no bound.
         split: ``train``, ``validation``, ``test`` or ``all``.
         max_sequences: Number of sequences to use, in order of their ids; 0 uses all.
         targets_delta: Events that temporal compression with this threshold drops are no targets.
@@ -30,7 +31,7 @@ class AssembleSettings:
         seed: Seed of the packing.
         supervision: Which tokens are labels and which questions are asked.
         max_text_tokens: Maximum number of tokens in a text; 0 truncates none.
-        long_events: ``cut`` or ``stop``, as ``window.long_events``.
+        long_events: ``truncate`` or ``fail``, as ``window.long_events``.
     """
 
     store: StoreSettings
@@ -38,8 +39,8 @@ class AssembleSettings:
     template: TemplateSettings
     max_tokens: int
     overlap_fraction: float
-    time_from: float
-    time_to: float
+    time_from: float | None
+    time_to: float | None
     split: str
     max_sequences: int
     targets_delta: float
@@ -47,12 +48,15 @@ class AssembleSettings:
     seed: int
     supervision: Supervision = field(default_factory=AllTokens)
     max_text_tokens: int = 0
-    long_events: str = "cut"
+    long_events: str = "truncate"
 
     @property
     def fingerprint(self) -> str:
         """Hash of the settings: equal for equal samples, wherever the store lies."""
         tree = asdict(self)
+        # the packing of samples is seeded by this hash, so its form never changes
+        tree["time_from"] = -1e300 if self.time_from is None else self.time_from
+        tree["time_to"] = 1e300 if self.time_to is None else self.time_to
         for name in ("supervision", "long_events"):
             del tree[name]
         if not isinstance(self.supervision, AllTokens):
@@ -66,6 +70,11 @@ class AssembleSettings:
     def image_px(self) -> int:
         """Side of the store's images in pixels."""
         return self.store.image_px
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether samples may contain images."""
+        return self.template.images != "none"
 
     @property
     def time_range(self) -> TimeRange:

@@ -115,7 +115,7 @@ def _rows(
 def _chunk_size(settings: AssembleSettings) -> int:
     """Number of samples in a chunk: up to ``CHUNK`` that fit ``CHUNK_BYTES`` if all were images."""
     pixels = 0.0
-    if settings.template.images != "none":
+    if settings.shows_images:
         pixels = 3 * settings.image_px**2 / settings.template.image_tokens
     sample_bytes = settings.max_tokens * (TOKEN_BYTES + pixels)
     return max(1, min(CHUNK, int(CHUNK_BYTES / sample_bytes)))

@@ -65,7 +65,7 @@ class LongTexts:
             parts.append(
                 f"texts cut, because events did not fit window.max_tokens = {max_tokens}: "
                 f"{self.cut_to_fit:,}; raise window.max_tokens, set template.max_text_tokens, or "
-                "stop instead with window.long_events = stop"
+                "stop instead with window.long_events = fail"
             )
         if self.left_out:
             parts.append(

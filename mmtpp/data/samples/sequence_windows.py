@@ -66,7 +66,7 @@ def sequence_windows(
             f"{error.tokens} tokens, more than {error.budget}",
             where=f"{settings.store.data_uri}, {sequence.address.file}",
             cause="a single event does not fit the context"
-            + ("" if settings.long_events == "stop" else ", even without its text"),
+            + ("" if settings.long_events == "fail" else ", even without its text"),
             setting=f"window.max_tokens = {settings.max_tokens}, "
             f"template.max_text_tokens = {settings.max_text_tokens}, "
             f"window.long_events = {settings.long_events}",
@@ -136,7 +136,7 @@ def _fit(
             overlap_fraction=settings.overlap_fraction,
         )
 
-    if settings.long_events == "stop":
+    if settings.long_events == "fail":
         windows, longest = cut(events), None
     else:
         windows, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)
@@ -145,12 +145,12 @@ def _fit(
         events, sequence.questions, template, max_tokens=max_tokens
     )
     was_cut = any(window.longest_text is not None for window in with_questions)
-    if settings.long_events == "stop" and (left_out or was_cut):
+    if settings.long_events == "fail" and (left_out or was_cut):
         raise DataError(
             f"sequence {sequence.sequence_id!r}: a question in words does not fit the context with "
             "its answer and the last event",
             where=f"{settings.store.data_uri}, {sequence.address.file}",
-            setting=f"window.max_tokens = {max_tokens}, window.long_events = stop",
+            setting=f"window.max_tokens = {max_tokens}, window.long_events = fail",
         )
     fitted += with_questions
     long_texts = find_long_texts(

@@ -97,7 +97,7 @@ def publish(uri: str, *, sequence: str) -> bool:
         DataError: The folder holds another kind of sequences.
         StorageError: The folder is not writable.
     """
-    if is_published(uri, sequence, setting=f"source.flights_sequence = {sequence}"):
+    if is_published(uri, sequence, setting=f"source.flights.sequence = {sequence}"):
         return False
     departures = load_departures()
     airports = pd.read_csv(_package_folder() / "airports.csv").set_index("faa")[["lon", "lat"]]

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import Lora, Model, SampleSections, Training, Zero
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.model.adapter import check_adapter
@@ -33,13 +33,33 @@ class TrainingInputs:
     vocabulary: Vocabulary
 
 
-def check_settings(config: RunConfig) -> None:
+def check_settings(training: Training, model: Model, lora: Lora) -> None:
     """Check the settings of a training against each other.
 
     Raises:
         ConfigError: The settings contradict each other.
     """
-    training = config.training
+    _check_workers(training)
+    if model.preset != "tiny" and not model.path:
+        raise ConfigError(
+            f"preset {model.preset} needs the folder of its weights",
+            setting="model.path, which is empty",
+        )
+    if model.adapter and not (model.path and lora.rank):
+        raise ConfigError(
+            "training from an adapter needs its base model and its rank",
+            setting=f"model.adapter = {model.adapter}, model.path = {model.path!r}, "
+            f"lora.rank = {lora.rank}",
+        )
+    if training.max_flops and (model.path or lora.rank):
+        raise ConfigError(
+            "training.max_flops compares fresh models",
+            cause="a loaded model or an adapter has no budget of its own; set training.num_steps",
+            setting=f"model.path = {model.path!r}, lora.rank = {lora.rank}",
+        )
+
+
+def _check_workers(training: Training) -> None:
     if training.samples_per_step < training.num_workers:
         raise ConfigError(
             "every worker needs at least one sample per step",
@@ -60,68 +80,79 @@ def check_settings(config: RunConfig) -> None:
             training.samples_per_step,
             training.num_workers,
         )
-    if config.model.preset != "tiny" and not config.model.path:
-        raise ConfigError(
-            f"preset {config.model.preset} needs the folder of its weights",
-            setting="model.path, which is empty",
-        )
-    if config.model.adapter and not (config.model.path and config.lora.rank):
-        raise ConfigError(
-            "training from an adapter needs its base model and its rank",
-            setting=f"model.adapter = {config.model.adapter}, model.path = {config.model.path!r}, "
-            f"lora.rank = {config.lora.rank}",
-        )
 
 
-def load_inputs(config: RunConfig, start_uri: str) -> TrainingInputs:
-    """Load the store's manifest and vocabulary, and check that the model fits them.
+def check_locations(storage_uri: str, start_uri: str, *, keep_checkpoints: int) -> None:
+    """Check that a run can be stored, and that the checkpoint to start from exists.
 
     Args:
-        config: Configuration of the job.
+        storage_uri: Folder of the runs, ``run.storage_uri``.
         start_uri: Folder of another run's checkpoint to start from; empty for none.
+        keep_checkpoints: Number of checkpoints that a run keeps, for the error.
 
     Raises:
-        StorageError: The bucket, the store, the model or the checkpoint cannot be read.
-        ModelError: Vocabulary, template or adapter of the model do not fit.
+        StorageError: The bucket cannot be reached, or the checkpoint does not exist.
     """
-    check_bucket(config.run.storage_uri)
+    check_bucket(storage_uri)
     if start_uri and not exists(join(start_uri, PROGRESS_FILE)):
         raise StorageError(
             "the checkpoint to start from does not exist",
             where=start_uri,
             cause="its run has deleted it, since a run keeps its newest checkpoints only",
-            setting=f"training.keep_checkpoints = {config.training.keep_checkpoints}",
+            setting=f"training.keep_checkpoints = {keep_checkpoints}",
         )
-    manifest = load_manifest(config.store.uri)
-    vocabulary = store_vocabulary(config.store.uri, manifest)
-    for uri in filter(None, (config.model.path, config.model.adapter)):
+
+
+def load_inputs(sections: SampleSections, model: Model, lora: Lora) -> TrainingInputs:
+    """Load the store's manifest and vocabulary, and check that the model fits them.
+
+    Raises:
+        StorageError: The store or the model cannot be read.
+        ModelError: Vocabulary, template or adapter of the model do not fit.
+    """
+    manifest = load_manifest(sections.store.uri)
+    vocabulary = store_vocabulary(sections.store.uri, manifest)
+    for uri in filter(None, (model.path, model.adapter)):
         model_vocabulary = load_model_vocabulary(uri)
         check_same_vocabulary(model_vocabulary.hash, vocabulary.hash, where=uri)
-        check_template(config, uri, to_train=True)
-    if config.model.adapter:
-        check_adapter(config.model.adapter, rank=config.lora.rank, alpha=config.lora.alpha)
+        check_template(sections, uri, to_train=True)
+    if model.adapter:
+        check_adapter(model.adapter, rank=lora.rank, alpha=lora.alpha)
     return TrainingInputs(manifest, vocabulary)
 
 
-def wait_for_hardware(config: RunConfig) -> Hardware:
+def wait_for_hardware(
+    training: Training,
+    zero: Zero,
+    *,
+    precision: str,
+    data_labels: dict[str, str],
+    patience_s: float,
+) -> Hardware:
     """Start Ray, choose device and precision, and wait for the machines.
+
+    Args:
+        training: Number and resources of the workers.
+        zero: Sharding.
+        precision: Precision of the model, ``model.precision``.
+        data_labels: Ray labels of the machines that read the store, ``store.machine_labels``.
+        patience_s: Maximum time to wait, in seconds.
 
     Raises:
         ClusterError: The machines did not join in time.
         ConfigError: The precision needs another ZeRO stage.
     """
-    training = config.training
     start_ray()
-    hardware = choose_hardware(training, config.model.precision)
+    hardware = choose_hardware(training, precision)
     num_workers = training.min_workers or training.num_workers
     workers = worker_demand(training, hardware, num_workers)
-    for demand in (data_task_demand(config.store.machine_labels), workers):
-        wait_for_machines(demand, patience_s=config.run.wait_for_machines_s)
-    if hardware.precision == "bfloat16" and config.zero.stage == 0:
+    for demand in (data_task_demand(data_labels), workers):
+        wait_for_machines(demand, patience_s=patience_s)
+    if hardware.precision == "bfloat16" and zero.stage == 0:
         raise ConfigError(
             "zero.stage = 0 trains in float32 only",
             cause="DeepSpeed keeps float32 weights next to bfloat16 ones from stage 1 on; stage 1 "
             "needs no more memory",
-            setting=f"zero.stage = 0, model.precision = {config.model.precision}",
+            setting=f"zero.stage = 0, model.precision = {precision}",
         )
     return hardware

@@ -1,11 +1,10 @@
-"""Fits a planned run with Ray Train, and records its result."""
+"""Fits a planned run with Ray Train."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,113 +21,100 @@ from ray.train import (
 )
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from mmtpp.config.flat_settings import flat_settings
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import Training
 from mmtpp.core.errors import ClusterError, MmtppError, StoppedError
-from mmtpp.data.samples.plan import Plan
 from mmtpp.runtime.hardware import Hardware, worker_resources
 from mmtpp.runtime.interruptions import stops_on_sigterm
 from mmtpp.storage.hub import is_hub
-from mmtpp.storage.manifest import Manifest
-from mmtpp.storage.paths import filesystem_of, folder_bytes, join, write_bytes
+from mmtpp.storage.paths import filesystem_of
 from mmtpp.track.mlflow_tracker import MlflowTracker
-from mmtpp.track.provenance import versions
-from mmtpp.track.run_labels import job_tags, tracked_store
 from mmtpp.train.entry import train_loop_per_worker
-from mmtpp.train.launch.run_description import describe_training
-from mmtpp.train.launch.run_folder import RESULT_FILE
-from mmtpp.train.task import Task, TrainingJob, best_uri, output_kind
+from mmtpp.train.task import Task
 
 logger = logging.getLogger(__name__)
 
-TRACKER_WAIT_S = 20.0
 # Ray Train's variables, which it reads when a trainer starts
 HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 GROUP_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
-def fit_run(
-    job: TrainingJob, task: Task, plan: Plan, manifest: Manifest, hardware: Hardware
-) -> dict[str, object]:
-    """Train on Ray's workers, and write the result into the run's folder.
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """Settings of Ray Train for one run.
+
+    Attributes:
+        training: Workers, failures and steps.
+        hardware: Device and precision of the workers.
+        storage_uri: Folder of the runs.
+        model_path: Model to train; empty for a random one.
+        patience_s: Maximum time to wait for machines, in seconds.
+        callbacks: Ray Train callbacks that receive every validation.
+    """
+
+    training: Training
+    hardware: Hardware
+    storage_uri: str
+    model_path: str
+    patience_s: float
+    callbacks: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedRun:
+    """The outcome of a run that reached its last step.
+
+    Attributes:
+        steps: Number of updates.
+        best_step: Step of the model with the best validation; 0 for none.
+        metrics: Last value of every metric.
+    """
+
+    steps: int
+    best_step: int
+    metrics: dict[str, float]
+
+
+def fit_run(task: Task, settings: FitSettings, tracker: MlflowTracker) -> FittedRun:
+    """Train on Ray's workers; closes the tracker when the run does not reach its last step.
 
     Args:
-        job: The training job.
         task: Task of every worker.
-        plan: Plan of the training samples.
-        manifest: Manifest of the store.
-        hardware: Device and precision of the workers.
-
-    Returns:
-        The result that ``pretrain`` describes.
+        settings: Settings of Ray Train.
+        tracker: Tracker of the run.
 
     Raises:
         StoppedError: The job received SIGTERM; it saved a checkpoint first.
         MmtppError: A worker raised this error, or the workers could not be started.
     """
-    tracker = _start_tracking(job, task, plan, manifest)
-    run_id = tracker.wait_for_run(TRACKER_WAIT_S)
-    task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
+    run_uri, training = task.run.run_uri, settings.training
     try:
-        with _ray_train_timeouts(job.config), stops_on_sigterm() as stop_request:
-            trainer = _build_trainer(job, task, hardware, stop_request)
-            report = trainer.fit().metrics or {}
+        with (
+            _ray_train_timeouts(training, settings.patience_s),
+            stops_on_sigterm() as stop_request,
+        ):
+            report = _build_trainer(task, settings, stop_request).fit().metrics or {}
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
         tracker.close("FAILED")
-        raise _cause(error, job.config, task.run.run_uri) from error
+        raise _cause(error, settings, run_uri) from error
     except BaseException:  # interrupted: MLflow must not show the run as running
         tracker.close("KILLED")
         raise
     metrics = {key: value for key, value in report.items() if isinstance(value, float)}
     steps, best_step = int(metrics.pop("step")), int(metrics.pop("best_step"))
-    if steps < job.config.training.num_steps:
+    if steps < training.num_steps:
         tracker.close("KILLED")
         raise StoppedError(
-            f"stopped after step {steps} of {job.config.training.num_steps}; a checkpoint is saved",
-            where=task.run.run_uri,
+            f"stopped after step {steps} of {training.num_steps}; a checkpoint is saved",
+            where=run_uri,
             cause="SIGTERM, which `ray job stop` sends; run the same command again to resume",
         )
-    _track_result(tracker, job.config, task, metrics, steps)
-    kind = output_kind(job.config.lora)
-    result: dict[str, object] = {
-        "run_id": tracker.run_id,
-        "run_name": task.run.run_name,
-        f"{kind}_uri": task.output_uri,
-        **({f"best_{kind}_uri": best_uri(task, best_step)} if best_step else {}),
-        "steps": steps,
-        "metrics": metrics,
-        "tracking_uri": job.config.tracking.uri,
-    }
-    write_bytes(join(task.run.run_uri, RESULT_FILE), json.dumps(result, indent=2).encode())
-    return result
+    return FittedRun(steps, best_step, metrics)
 
 
-def _start_tracking(job: TrainingJob, task: Task, plan: Plan, manifest: Manifest) -> MlflowTracker:
-    config = job.config
-    tracker = MlflowTracker.from_run(config.tracking, task.run)
-    tracker.log_params(flat_settings(config))
-    tracker.set_tags(
-        {
-            **job_tags(job.name),
-            "mmtpp.store_fingerprint": manifest.fingerprint,
-            "mmtpp.plan_fingerprint": plan.fingerprint,
-            "mmtpp.output_uri": task.output_uri,
-            **versions(),
-        }
-    )
-    tracker.log_text("config.json", config.model_dump_json(indent=2))
-    tracker.set_description(describe_training(config, job.name, task))
-    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))
-    tracker.log_metrics(0, plan.figures())
-    return tracker
-
-
-def _build_trainer(
-    job: TrainingJob, task: Task, hardware: Hardware, stop_request: Any
-) -> TorchTrainer:
-    config, training = job.config, job.config.training
-    filesystem, storage_path = filesystem_of(config.run.storage_uri)
+def _build_trainer(task: Task, settings: FitSettings, stop_request: Any) -> TorchTrainer:
+    training, hardware = settings.training, settings.hardware
+    filesystem, storage_path = filesystem_of(settings.storage_uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
         Path(storage_path).mkdir(parents=True, exist_ok=True)
     num_workers = training.num_workers
@@ -154,8 +140,8 @@ def _build_trainer(
                 max_failures=training.max_failures, controller_failure_limit=training.max_failures
             ),
             checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
-            worker_runtime_env={"env_vars": _worker_environment(config.model.path, hardware)},
-            callbacks=job.callbacks,
+            worker_runtime_env={"env_vars": _worker_environment(settings.model_path, hardware)},
+            callbacks=settings.callbacks,
         ),
     )
 
@@ -170,12 +156,11 @@ def _worker_environment(model_path: str, hardware: Hardware) -> dict[str, str]:
 
 
 @contextmanager
-def _ray_train_timeouts(config: RunConfig) -> Iterator[None]:
+def _ray_train_timeouts(training: Training, patience_s: float) -> Iterator[None]:
     """Set Ray Train's timeouts in the environment; variables that the user has set stay."""
-    training = config.training
     # Time for new machines in place of lost ones. A run that may continue with fewer workers does
     # so after one minute, Ray's default.
-    group_start_s = 60.0 if training.min_workers else max(config.run.wait_for_machines_s, 60.0)
+    group_start_s = 60.0 if training.min_workers else max(patience_s, 60.0)
     timeouts_s = {
         HEALTH_CHECK_TIMEOUT: training.hang_timeout_s,  # a worker that does not answer at all
         GROUP_START_TIMEOUT: group_start_s,
@@ -189,30 +174,7 @@ def _ray_train_timeouts(config: RunConfig) -> Iterator[None]:
             del os.environ[name]
 
 
-def _track_result(
-    tracker: MlflowTracker, config: RunConfig, task: Task, metrics: dict[str, float], steps: int
-) -> None:
-    tracker.log_metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
-    changing = {
-        key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
-    }
-    tracker.log_metrics(steps, {f"final/{key}": value for key, value in changing.items()})
-    if folder_bytes(task.output_uri) <= config.tracking.max_artifact_mib * 2**20:
-        tracker.log_folder(task.output_uri, task.output_uri.rpartition("/")[2])
-    else:
-        tracker.log_text("output_uri.txt", task.output_uri)
-    if task.trained_tasks is not None and {"time", "type"} & set(task.trained_tasks.tasks):
-        tracker.log_forecaster(
-            path=task.output_uri,
-            base=config.model.path if config.lora.rank else "",
-            known_type=task.trained_tasks.name_of(task.trained_tasks.type_codes[0]),
-            # a sweep has many trials, most of which are not worth registering
-            register_as="" if config.tracking.parent_run_id else config.tracking.register_as,
-        )
-    tracker.close("FINISHED")
-
-
-def _cause(error: TrainingFailedError, config: RunConfig, run_uri: str) -> Exception:
+def _cause(error: TrainingFailedError, settings: FitSettings, run_uri: str) -> Exception:
     """The project's own error behind a failed run; ``error`` itself when there is none."""
     if isinstance(error, ControllerError):
         return ClusterError(
@@ -220,8 +182,8 @@ def _cause(error: TrainingFailedError, config: RunConfig, run_uri: str) -> Excep
             where=run_uri,
             cause="machines were lost and no others joined in time; run the same command again to "
             "resume from the last checkpoint",
-            setting=f"run.wait_for_machines_s = {config.run.wait_for_machines_s:g}, "
-            f"training.max_failures = {config.training.max_failures}",
+            setting=f"run.wait_for_machines_s = {settings.patience_s:g}, "
+            f"training.max_failures = {settings.training.max_failures}",
         )
     if isinstance(error, WorkerGroupError):
         for rank, failure in sorted(error.worker_failures.items()):

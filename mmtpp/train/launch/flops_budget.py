@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import Model, Optimizer, Training
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.seeds import seed_from
 from mmtpp.data.samples.assemble import Assembler
@@ -21,51 +21,60 @@ NUM_COUNTED = 64  # samples whose operations are averaged
 
 
 def num_steps_within(
-    config: RunConfig, settings: AssembleSettings, plan: Plan, vocabulary: Vocabulary
+    samples: AssembleSettings,
+    plan: Plan,
+    vocabulary: Vocabulary,
+    *,
+    training: Training,
+    optimizer: Optimizer,
+    model: Model,
+    trains_vision: bool,
 ) -> int:
     """Number of updates of a fresh ``tiny`` that ``training.max_flops`` allows.
 
     Args:
-        config: Configuration of the run.
-        settings: Settings of its training samples.
-        plan: Plan of its training samples.
+        samples: Settings of the training samples.
+        plan: Plan of the training samples.
         vocabulary: Vocabulary of the store.
+        training: Budget and size of a step.
+        optimizer: Rule of an update.
+        model: Sizes of the model.
+        trains_vision: Whether the vision tower is trained.
 
     Raises:
-        ConfigError: The model is not a fresh ``tiny``, or the budget allows no update.
+        ConfigError: The budget allows no update.
     """
-    if config.model.path or config.lora.rank:
-        raise ConfigError(
-            "training.max_flops compares fresh models",
-            cause="a loaded model or an adapter has no budget of its own; set training.num_steps",
-            setting=f"model.path = {config.model.path!r}, lora.rank = {config.lora.rank}",
-        )
-    counter = _flop_counter(config, vocabulary, settings.image_px)
+    counter = _flop_counter(samples, vocabulary, model, trains_vision=trains_vision)
     order = np.random.default_rng(seed_from("flops") % 2**63).permutation(len(plan.samples))
     counted = samples_table(plan, order[:NUM_COUNTED])
-    assembled = Assembler(settings, vocabulary.token_ids())(counted)
+    assembled = Assembler(samples, vocabulary.token_ids())(counted)
     rows = [
-        row_from_arrow(assembled, index, image_px=settings.image_px)
+        row_from_arrow(assembled, index, image_px=samples.image_px)
         for index in range(len(assembled))
     ]
-    num_passes = len(gradient_passes(config.optimizer))
+    num_passes = len(gradient_passes(optimizer))
     per_row = float(np.mean([counter(row).total for row in rows]))
-    per_step = num_passes * config.training.samples_per_step * per_row
-    num_steps = int(config.training.max_flops / per_step)
+    per_step = num_passes * training.samples_per_step * per_row
+    num_steps = int(training.max_flops / per_step)
     if not num_steps:
         raise ConfigError(
             "training.max_flops allows no update",
-            cause=f"one update of {config.training.samples_per_step} samples takes {per_step:.3g} "
+            cause=f"one update of {training.samples_per_step} samples takes {per_step:.3g} "
             "operations",
-            setting=f"training.max_flops = {config.training.max_flops:.3g}: raise it, or lower "
-            f"training.samples_per_step = {config.training.samples_per_step}",
+            setting=f"training.max_flops = {training.max_flops:.3g}: raise it, or lower "
+            f"training.samples_per_step = {training.samples_per_step}",
         )
     return num_steps
 
 
-def _flop_counter(config: RunConfig, vocabulary: Vocabulary, image_px: int) -> FlopCounter:
-    sizes = {"width": config.model.tiny_width, "layers": config.model.tiny_layers}
+def _flop_counter(
+    samples: AssembleSettings, vocabulary: Vocabulary, model: Model, *, trains_vision: bool
+) -> FlopCounter:
     with torch.device("meta"):
-        model = Qwen2_5_VLForConditionalGeneration(tiny_config(vocabulary, **sizes))
-    model.model.visual.requires_grad_(config.trains_vision)
-    return FlopCounter(EventModel(model), image_px=image_px, blank_frame=config.shows_images)
+        tiny = Qwen2_5_VLForConditionalGeneration(
+            tiny_config(vocabulary, width=model.tiny_width, layers=model.tiny_layers)
+        )
+    tiny.model.visual.requires_grad_(trains_vision)
+    return FlopCounter(
+        EventModel(tiny), image_px=samples.image_px, blank_frame=samples.shows_images
+    )

@@ -1,4 +1,4 @@
-"""Plans a training run: its samples, its validation, and the task that every worker receives."""
+"""Plans a training run: its samples, its validation, and the record of its tasks."""
 
 import logging
 from dataclasses import replace
@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import SampleSections, Tasks
 from mmtpp.core.errors import DataError
+from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.seeds import seed_from
-from mmtpp.core.supervision import AllTokens, Supervision
+from mmtpp.core.supervision import Supervision
 from mmtpp.data.samples.assemble_settings import AssembleSettings
-from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.settings import assemble_settings
@@ -19,66 +19,74 @@ from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import exists, join
-from mmtpp.track.mlflow_tracker import RunIdentity
-from mmtpp.train.launch.check_settings import TrainingInputs
-from mmtpp.train.task import Task, TrainingJob, output_kind
 
 logger = logging.getLogger(__name__)
 
 PLAN_FILE, VALIDATION_PLAN_FILE = "plan.parquet", "validation_plan.parquet"
 
 
-def plan_training(
-    config: RunConfig, inputs: TrainingInputs, run_uri: str, supervision: Supervision
-) -> tuple[AssembleSettings, Plan]:
+def plan_training(samples: AssembleSettings, vocabulary: Vocabulary, run_uri: str) -> Plan:
     """The training samples: read back when the run was started before, planned otherwise.
+
+    Args:
+        samples: Settings of the training samples.
+        vocabulary: Vocabulary of the store.
+        run_uri: Folder of the run.
 
     Raises:
         DataError: The run was started with other data or settings.
     """
-    settings = assemble_settings(config, inputs.manifest, split="train", supervision=supervision)
     uri = join(run_uri, PLAN_FILE)
     if not exists(uri):
-        plan = make_plan(settings, inputs.vocabulary.token_ids())
+        plan = make_plan(samples, vocabulary.token_ids())
         plan.save(uri)
-        return settings, plan
+        return plan
     plan = load_plan(uri)
-    if plan.fingerprint != settings.fingerprint:
+    if plan.fingerprint != samples.fingerprint:
         raise DataError(
             f"this run was started on data {plan.fingerprint[:16]}, the data is now "
-            f"{settings.fingerprint[:16]}",
+            f"{samples.fingerprint[:16]}",
             where=uri,
             cause="the store or a setting that shapes samples changed under the same run name",
             setting="run.name: choose another, or leave it empty",
         )
-    return settings, plan
+    return plan
 
 
 def plan_validation(
-    config: RunConfig,
+    sections: SampleSections,
     manifest: Manifest,
     vocabulary: Vocabulary,
     run_uri: str,
     *,
+    num_sequences: int,
     supervision: Supervision,
 ) -> AssembleSettings | None:
     """Plan the validation on whole sequences; the choice does not depend on Delta.
 
+    Args:
+        sections: Sections of the configuration that shape samples.
+        manifest: Manifest of the store.
+        vocabulary: Vocabulary of the store.
+        run_uri: Folder of the run.
+        num_sequences: Number of sequences to validate on; 0 for no validation.
+        supervision: Which tokens are labels and which questions are asked.
+
     Returns:
         Settings of the validation samples; None without validation.
     """
-    num_wanted = config.training.validation_sequences
-    if not num_wanted:
+    if not num_sequences:
         return None
     if not manifest.sequences_by_split["validation"]:
         logger.warning(
             "the store has no validation events, so there is no validation (prepared with split.by "
-            "= %s; split.validation_fraction = %g)",
+            "= %s); raise split.validation_fraction and prepare the store again, or set "
+            "training.validation_sequences = 0, now %d",
             manifest.split_by,
-            config.split.validation_fraction,
+            num_sequences,
         )
         return None
-    settings = assemble_settings(config, manifest, split="validation", supervision=supervision)
+    settings = assemble_settings(sections, manifest, split="validation", supervision=supervision)
     # evaluation.max_sequences limits the job `evaluate`, not validation
     settings = replace(settings, max_sequences=0)
     plan = make_plan(settings, vocabulary.token_ids())
@@ -86,7 +94,7 @@ def plan_validation(
     names = [(address["file"], address["group"], address["row"]) for address in addresses]
     sequences = sorted(set(names))
     order = np.random.default_rng(seed_from("validation") % 2**63).permutation(len(sequences))
-    chosen = {sequences[index] for index in order[:num_wanted].tolist()}
+    chosen = {sequences[index] for index in order[:num_sequences].tolist()}
     windows = plan.windows.filter(pa.array([name in chosen for name in names]))
     samples = [[index] for index in range(len(windows))]
     plan = replace(plan, windows=windows.combine_chunks(), samples=samples)
@@ -94,54 +102,19 @@ def plan_validation(
     return settings
 
 
-def build_task(
-    job: TrainingJob,
-    run: RunIdentity,
-    inputs: TrainingInputs,
-    samples: AssembleSettings,
-    *,
-    precision: str,
-) -> Task:
-    """The task of every worker, with the validation planned.
+def build_trained_tasks(tasks: Tasks, manifest: Manifest, intervals: IntervalRange) -> TrainedTasks:
+    """The record of the tasks that a model is trained on.
 
     Args:
-        job: The training job.
-        run: Name and folder of its run.
-        inputs: Store that the job reads.
-        samples: Settings of the training samples.
-        precision: ``float32`` or ``bfloat16``.
+        tasks: Weights of the tasks.
+        manifest: Manifest of the store.
+        intervals: Range of the intervals in the training split.
     """
-    config, manifest, vocabulary = job.config, inputs.manifest, inputs.vocabulary
-    validation = plan_validation(
-        config, manifest, vocabulary, run.run_uri, supervision=job.supervision
-    )
-    asks_questions = not isinstance(job.supervision, AllTokens)
-    needs_intervals = asks_questions or config.training.time_smoothing
-    intervals = interval_range(samples) if needs_intervals else None
-    type_codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    trained_tasks = None
-    if asks_questions and intervals is not None:
-        trained_tasks = TrainedTasks(
-            tasks=config.tasks.asked,
-            intervals=intervals,
-            type_codes=tuple(type_codes),
-            type_names=tuple(manifest.type_names),
-            seconds_per_unit=manifest.seconds_per_unit,
-            history=config.tasks.history > 0,
-        )
-    return Task(
-        config=config.model_dump(mode="json"),
-        run=run,
-        train=samples,
-        validation=validation,
-        train_plan_uri=join(run.run_uri, PLAN_FILE),
-        validation_plan_uri=join(run.run_uri, VALIDATION_PLAN_FILE),
-        tokenizer_json=vocabulary.tokenizer_json,
-        type_codes=type_codes,
-        output_uri=join(run.run_uri, output_kind(config.lora)),
-        trained_tasks=trained_tasks,
-        tick=intervals.tick if intervals else 0.0,
-        precision=precision,
-        start_uri=job.start_uri,
-        reports_validation=bool(job.callbacks),
+    return TrainedTasks(
+        tasks=tasks.asked,
+        intervals=intervals,
+        type_codes=tuple(manifest.occurring_types),
+        type_names=tuple(manifest.type_names),
+        seconds_per_unit=manifest.seconds_per_unit,
+        history=tasks.history > 0,
     )

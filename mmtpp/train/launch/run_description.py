@@ -1,22 +1,33 @@
 """The description of a run that MLflow shows next to its metrics."""
 
-from mmtpp.config.schema import RunConfig
-from mmtpp.train.task import Task
+from mmtpp.config.schema import Lora, Model
+from mmtpp.train.task import Task, output_kind
 
 
-def describe_training(config: RunConfig, job: str, task: Task) -> str:
-    """Model, data and output of a run, in Markdown."""
-    training, lora = config.training, config.lora
-    model = f"`{config.model.path}`" if config.model.path else f"a random {config.model.preset}"
+def describe_training(
+    job: str, task: Task, *, model: Model, lora: Lora, num_steps: int, store_uri: str
+) -> str:
+    """Model, data and output of a run, in Markdown.
+
+    Args:
+        job: ``pretrain`` or ``finetune``.
+        task: Task of every worker.
+        model: Model to train.
+        lora: Adapter to train.
+        num_steps: Number of updates.
+        store_uri: URI of the store.
+    """
+    samples = task.train
+    source = f"`{model.path}`" if model.path else f"a random {model.preset}"
     trained = f"LoRA of rank {lora.rank}" if lora.rank else "all parameters"
     lines = [
-        f"**{job}** of {model}, {trained}, {training.num_steps:,} steps",
+        f"**{job}** of {source}, {trained}, {num_steps:,} steps",
         "",
-        f"- store: `{config.store.uri}`",
-        *([f"- starts from: `{config.model.adapter}`"] if config.model.adapter else []),
-        f"- {'adapter' if lora.rank else 'model'}: `{task.output_uri}`",
+        f"- store: `{store_uri}`",
+        *([f"- starts from: `{model.adapter}`"] if model.adapter else []),
+        f"- {output_kind(lora)}: `{task.output_uri}`",
         f"- checkpoints: `{task.run.run_uri}`",
-        f"- compression: {config.compression.strategy}, Delta {config.compression.delta:g}; "
-        f"template {config.template.style}, {config.window.max_tokens:,} tokens",
+        f"- compression: {samples.compression.strategy}, Delta {samples.compression.delta:g}; "
+        f"template {samples.template.style}, {samples.max_tokens:,} tokens",
     ]
     return "\n".join(lines)

@@ -1,8 +1,10 @@
-"""A run's folder: the settings it was started with, whether it may continue, and its result."""
+"""A run's folder: the settings it was started with, and whether it may continue.
+
+The settings are written and compared as a whole, so this module takes the whole configuration.
+"""
 
 import json
 import logging
-from typing import Any
 
 from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.flat_settings import flat_settings
@@ -14,14 +16,6 @@ from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.track.mlflow_tracker import RunIdentity
 
 logger = logging.getLogger(__name__)
-
-RESULT_FILE = "result.json"  # in the run's folder, written last
-
-
-def load_result(run_uri: str) -> dict[str, Any] | None:
-    """The result of a finished run; None for a run that has not finished."""
-    uri = join(run_uri, RESULT_FILE)
-    return json.loads(read_bytes(uri)) if exists(uri) else None
 
 
 def claim_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunIdentity:

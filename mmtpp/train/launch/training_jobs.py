@@ -1,21 +1,74 @@
-"""The training jobs: configuration in, trained model or adapter out. They run on the driver."""
+"""The training jobs: configuration in, trained model or adapter out. They run on the driver.
+
+Only this module reads the whole configuration; the functions it calls take the sections they need.
+"""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
+from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.supervision import AllTokens
-from mmtpp.data.settings import training_questions
+from mmtpp.core.supervision import AllTokens, Supervision
+from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.interval_range import interval_range
+from mmtpp.data.samples.plan import Plan
+from mmtpp.data.settings import assemble_settings, training_questions
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
+from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
-from mmtpp.train.launch.check_settings import check_settings, load_inputs, wait_for_hardware
-from mmtpp.train.launch.fit_run import fit_run
-from mmtpp.train.launch.plan_run import build_task, plan_training
-from mmtpp.train.launch.run_folder import RESULT_FILE, claim_run, load_result
-from mmtpp.train.task import TrainingJob
+from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
+from mmtpp.track.provenance import versions
+from mmtpp.track.run_labels import job_tags, tracked_store
+from mmtpp.train.launch.check_settings import (
+    TrainingInputs,
+    check_locations,
+    check_settings,
+    load_inputs,
+    wait_for_hardware,
+)
+from mmtpp.train.launch.fit_run import FitSettings, fit_run
+from mmtpp.train.launch.plan_run import (
+    PLAN_FILE,
+    VALIDATION_PLAN_FILE,
+    build_trained_tasks,
+    plan_training,
+    plan_validation,
+)
+from mmtpp.train.launch.run_description import describe_training
+from mmtpp.train.launch.run_folder import claim_run
+from mmtpp.train.launch.run_result import RESULT_FILE, load_result, record_result
+from mmtpp.train.task import Task, output_kind
 
 logger = logging.getLogger(__name__)
+
+TRACKER_WAIT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training job as the user asked for it.
+
+    Attributes:
+        name: ``pretrain`` or ``finetune``.
+        config: The whole configuration.
+        supervision: Which tokens are labels and which questions are asked.
+        callbacks: Ray Train callbacks that receive every validation.
+        start_uri: Folder of another run's checkpoint to start from; empty for none.
+    """
+
+    name: str
+    config: RunConfig
+    supervision: Supervision
+    callbacks: list[Any]
+    start_uri: str
+
+    def with_value(self, key: str, value: object) -> "TrainingJob":
+        """The job with another value of one setting."""
+        return replace(self, config=with_values(self.config, {key: value}))
 
 
 def pretrain(
@@ -57,23 +110,158 @@ def finetune(
 
 
 def _train(job: TrainingJob) -> dict[str, object]:
-    check_settings(job.config)
-    model_path = pin_revision(job.config.model.path)
-    job = replace(job, config=with_values(job.config, {"model.path": model_path}))
-    inputs = load_inputs(job.config, job.start_uri)
-    hardware = wait_for_hardware(job.config)
-    run = claim_run(job.config, job.name, store_fingerprint=inputs.manifest.fingerprint)
-    samples, plan = plan_training(job.config, inputs, run.run_uri, job.supervision)
+    check_settings(job.config.training, job.config.model, job.config.lora)
+    job = job.with_value("model.path", pin_revision(job.config.model.path))
+    config, training = job.config, job.config.training
+    check_locations(
+        config.run.storage_uri, job.start_uri, keep_checkpoints=training.keep_checkpoints
+    )
+    inputs = load_inputs(config.sample_sections, config.model, config.lora)
+    hardware = wait_for_hardware(
+        training,
+        config.zero,
+        precision=config.model.precision,
+        data_labels=config.store.machine_labels,
+        patience_s=config.run.wait_for_machines_s,
+    )
+    run = claim_run(config, job.name, store_fingerprint=inputs.manifest.fingerprint)
+    samples = assemble_settings(
+        config.sample_sections, inputs.manifest, split="train", supervision=job.supervision
+    )
+    plan = plan_training(samples, inputs.vocabulary, run.run_uri)
     result = load_result(run.run_uri)
-    if result is not None and result["steps"] == job.config.training.num_steps:
+    if result is not None and result["steps"] == training.num_steps:
         logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
         return result
-    logger.info("training: %s", plan.describe(job.config.window.max_tokens))
-    if job.config.training.max_flops:
-        from mmtpp.train.launch.flops_budget import num_steps_within  # imports the model's classes
+    logger.info("training: %s", plan.describe(samples.max_tokens))
+    if training.max_flops:
+        num_steps = _num_steps_within_budget(config, samples, plan, inputs.vocabulary)
+        job = job.with_value("training.num_steps", num_steps)
+    task = _build_task(job, run, inputs, samples, precision=hardware.precision)
+    return _fit(job, task, plan, inputs.manifest, hardware)
 
-        num_steps = num_steps_within(job.config, samples, plan, inputs.vocabulary)
-        logger.info("training.max_flops = %.3g: %d steps", job.config.training.max_flops, num_steps)
-        job = replace(job, config=with_values(job.config, {"training.num_steps": num_steps}))
-    task = build_task(job, run, inputs, samples, precision=hardware.precision)
-    return fit_run(job, task, plan, inputs.manifest, hardware)
+
+def _num_steps_within_budget(
+    config: RunConfig, samples: AssembleSettings, plan: Plan, vocabulary: Vocabulary
+) -> int:
+    from mmtpp.train.launch.flops_budget import num_steps_within  # imports the model's classes
+
+    num_steps = num_steps_within(
+        samples,
+        plan,
+        vocabulary,
+        training=config.training,
+        optimizer=config.optimizer,
+        model=config.model,
+        trains_vision=config.trains_vision,
+    )
+    logger.info("training.max_flops = %.3g: %d steps", config.training.max_flops, num_steps)
+    return num_steps
+
+
+def _build_task(
+    job: TrainingJob,
+    run: RunIdentity,
+    inputs: TrainingInputs,
+    samples: AssembleSettings,
+    *,
+    precision: str,
+) -> Task:
+    """The task of every worker, with the validation planned.
+
+    Args:
+        job: The training job.
+        run: Name and folder of its run.
+        inputs: Store that the job reads.
+        samples: Settings of the training samples.
+        precision: ``float32`` or ``bfloat16``.
+    """
+    config, manifest, vocabulary = job.config, inputs.manifest, inputs.vocabulary
+    validation = plan_validation(
+        config.sample_sections,
+        manifest,
+        vocabulary,
+        run.run_uri,
+        num_sequences=config.training.validation_sequences,
+        supervision=job.supervision,
+    )
+    asks_questions = not isinstance(job.supervision, AllTokens)
+    needs_intervals = asks_questions or config.training.time_smoothing
+    intervals = interval_range(samples) if needs_intervals else None
+    trained_tasks = None
+    if asks_questions and intervals is not None:
+        trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
+    return Task(
+        config=config.model_dump(mode="json"),
+        run=run,
+        train=samples,
+        validation=validation,
+        train_plan_uri=join(run.run_uri, PLAN_FILE),
+        validation_plan_uri=join(run.run_uri, VALIDATION_PLAN_FILE),
+        tokenizer_json=vocabulary.tokenizer_json,
+        type_codes=list(manifest.occurring_types),
+        output_uri=join(run.run_uri, output_kind(config.lora)),
+        trained_tasks=trained_tasks,
+        tick=intervals.tick if intervals else 0.0,
+        precision=precision,
+        start_uri=job.start_uri,
+        reports_validation=bool(job.callbacks),
+    )
+
+
+def _fit(
+    job: TrainingJob, task: Task, plan: Plan, manifest: Manifest, hardware: Hardware
+) -> dict[str, object]:
+    """Train on the workers, and record the result.
+
+    Args:
+        job: The training job.
+        task: Task of every worker.
+        plan: Plan of the training samples.
+        manifest: Manifest of the store.
+        hardware: Device and precision of the workers.
+    """
+    config = job.config
+    tracker = _start_tracking(job, task, plan, manifest)
+    run_id = tracker.wait_for_run(TRACKER_WAIT_S)
+    task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
+    settings = FitSettings(
+        training=config.training,
+        hardware=hardware,
+        storage_uri=config.run.storage_uri,
+        model_path=config.model.path,
+        patience_s=config.run.wait_for_machines_s,
+        callbacks=job.callbacks,
+    )
+    fitted = fit_run(task, settings, tracker)
+    return record_result(
+        tracker, task, fitted, model=config.model, lora=config.lora, tracking=config.tracking
+    )
+
+
+def _start_tracking(job: TrainingJob, task: Task, plan: Plan, manifest: Manifest) -> MlflowTracker:
+    config = job.config
+    tracker = MlflowTracker.from_run(config.tracking, task.run)
+    tracker.log_params(flat_settings(config))
+    tracker.set_tags(
+        {
+            **job_tags(job.name),
+            "mmtpp.store_fingerprint": manifest.fingerprint,
+            "mmtpp.plan_fingerprint": plan.fingerprint,
+            "mmtpp.output_uri": task.output_uri,
+            **versions(),
+        }
+    )
+    tracker.log_text("config.json", config.model_dump_json(indent=2))
+    description = describe_training(
+        job.name,
+        task,
+        model=config.model,
+        lora=config.lora,
+        num_steps=config.training.num_steps,
+        store_uri=config.store.uri,
+    )
+    tracker.set_description(description)
+    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))
+    tracker.log_metrics(0, plan.figures())
+    return tracker

@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 
 from mmtpp.compat.deepspeed_hooks import full_shape, has_fragment_mapping
 from mmtpp.config.schema import Optimizer as OptimizerSettings
-from mmtpp.config.schema import Precision
+from mmtpp.config.schema import OptimizerPrecision
 from mmtpp.core.seeds import seed_from
 from mmtpp.experiments.rounding import round_
 from mmtpp.experiments.steepest_descent import rms_scale, steepest_direction
@@ -71,7 +71,7 @@ class Optimizer(torch.optim.Optimizer):
         self,
         named: Mapping[str, nn.Parameter],
         settings: OptimizerSettings,
-        precision: Precision,
+        precision: OptimizerPrecision,
         *,
         lr: float,
         weight_decay: float,

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import torch
 
-from mmtpp.config.schema import Precision
+from mmtpp.config.schema import OptimizerPrecision
 from mmtpp.core.errors import ConfigError
 from mmtpp.experiments.rounding import round_
 
@@ -23,7 +23,7 @@ class StateCodec:
         precision: Stored type and simulated rounding of the states.
     """
 
-    def __init__(self, precision: Precision) -> None:
+    def __init__(self, precision: OptimizerPrecision) -> None:
         self._rounding = precision.states
         self._stored = precision.stored_states
         self.is_exact = precision.stored_states == "float32" and self._rounding.changes_nothing

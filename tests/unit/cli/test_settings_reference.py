@@ -33,7 +33,9 @@ def test_every_setting_is_listed_with_help():
 
 def test_defaults_are_valid_assignments():
     assignments = [
-        f"{setting.path}={setting.default}" for setting in settings() if setting.default != "{}"
+        f"{setting.path}={setting.default}"
+        for setting in settings()
+        if setting.default not in ("{}", "none")
     ]
     assert load_config(None, assignments).model_dump() == load_config(None).model_dump()
 

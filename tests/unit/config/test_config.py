@@ -70,8 +70,8 @@ def test_an_old_name_suggests_the_new_one(monkeypatch):
         {
             "lora.order": "lora.rank",
             "scaling": "zero",
-            "rounding.weights.bits": "precision.weights.mantissa_bits",
-            "rounding.stored": "precision.stored_states",
+            "rounding.weights.bits": "optimizer_precision.weights.mantissa_bits",
+            "rounding.stored": "optimizer_precision.stored_states",
         },
     )
     assignments = ["lora.order=4", "scaling.stage=1", "rounding.weights.bits=7", "rounding.other=1"]
@@ -80,8 +80,8 @@ def test_an_old_name_suggests_the_new_one(monkeypatch):
     for line in (
         "lora.order: was renamed to lora.rank",
         "scaling: was renamed to zero",
-        "rounding.weights.bits: was renamed to precision.weights.mantissa_bits",
-        "rounding.stored: was renamed to precision.stored_states",
+        "rounding.weights.bits: was renamed to optimizer_precision.weights.mantissa_bits",
+        "rounding.stored: was renamed to optimizer_precision.stored_states",
         "rounding.other: no such key",
         "lora.unheard: no such key",
     ):
@@ -170,8 +170,8 @@ SAME = {
     "zero.stage": 1,
     "generation.max_tokens": 9,
     "generation.repetition_penalty": 1.5,
-    "prediction.futures": 3,
-    "evaluation.futures": 2,
+    "prediction.num_futures": 3,
+    "evaluation.num_futures": 2,
     "evaluation.max_sequences": 5,
     "tracking.experiment": "other",
     "run.wait_for_machines_s": 1.0,
@@ -191,7 +191,7 @@ OTHER = {
     "lora.rank": 4,
     "model.tiny_width": 48,
     "optimizer.name": "muon",
-    "precision.stored_states": "int8",
+    "optimizer_precision.stored_states": "int8",
     # scores of validation, by which the best model is kept
     "evaluation.targets_delta": 0.5,
     "evaluation.overlap_fraction": 0.25,

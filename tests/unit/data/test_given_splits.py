@@ -225,10 +225,12 @@ def test_unused_splits_cause_a_warning(easytpp: Path, caplog: pytest.LogCaptureF
     assert "train: train.json; validation: dev.json; test: test.json" in caplog.text
     assert "set split.by = given" in caplog.text
     tree = {"source": {"kind": "easytpp", "uri": str(easytpp)}}
-    hints = load(config_from_tree(tree), max_files=0).hints
+    config = config_from_tree(tree)
+    hints = load(config.source, config.split, config.model, max_files=0).hints
     assert any("split.by = given" in hint for hint in hints)
-    tree["split"] = {"by": "given"}
-    assert not any("split.by" in hint for hint in load(config_from_tree(tree), max_files=0).hints)
+    given = config_from_tree(tree | {"split": {"by": "given"}}).split
+    hints = load(config.source, given, config.model, max_files=0).hints
+    assert not any("split.by" in hint for hint in hints)
     assert not unused_splits_warning(["train.json", "events.json"], by="hash")
     assert "cuts each of their sequences" in unused_splits_warning(
         ["train.json", "dev.json"], by="time"

@@ -177,8 +177,8 @@ def _settings(store: StoreSettings, **changes: object) -> AssembleSettings:
         template=TemplateSettings("paper", "none", 4),
         max_tokens=MAX_TOKENS,
         overlap_fraction=0.0,
-        time_from=-1e300,
-        time_to=1e300,
+        time_from=None,
+        time_to=None,
         split="train",
         max_sequences=0,
         targets_delta=0.0,
@@ -236,14 +236,14 @@ def test_samples_hold_the_event_with_the_start_of_its_text(
 
 def test_stop_names_file_sequence_and_setting(store: StoreSettings):
     with pytest.raises(DataError) as caught:
-        make_plan(_settings(store, long_events="stop"), VOCABULARY.token_ids())
+        make_plan(_settings(store, long_events="fail"), VOCABULARY.token_ids())
     message = str(caught.value)
     assert "sequence 's3': event 5 takes" in message
     assert "000000.parquet" in message
-    assert "window.long_events = stop" in message
+    assert "window.long_events = fail" in message
     assert "template.max_text_tokens = 0" in message
     # with truncated texts everything fits
-    make_plan(_settings(store, long_events="stop", max_text_tokens=9), VOCABULARY.token_ids())
+    make_plan(_settings(store, long_events="fail", max_text_tokens=9), VOCABULARY.token_ids())
 
 
 def test_an_event_that_does_not_fit_without_its_text_is_an_error(store: StoreSettings):
@@ -295,7 +295,7 @@ def test_a_plan_of_an_earlier_version_is_read(store: StoreSettings, tmp_path: Pa
 
 def test_without_a_limit_the_order_of_samples_is_that_of_earlier_versions(store: StoreSettings):
     chosen = _settings(store, max_tokens=256)
-    assert replace(chosen, long_events="stop").fingerprint == chosen.fingerprint
+    assert replace(chosen, long_events="fail").fingerprint == chosen.fingerprint
     assert replace(chosen, max_text_tokens=4).fingerprint != chosen.fingerprint
     # computed with the version before these settings
     assert chosen.fingerprint.startswith("123ee0ed75de1b56")
@@ -347,7 +347,7 @@ def test_questions_that_do_not_fit_are_left_out_and_named(
     sizes = [len(ids) for ids in rows["input_ids"].to_pylist()]
     assert max(sizes) <= MAX_TOKENS
     with pytest.raises(DataError, match="question in words does not fit"):
-        make_plan(replace(chosen, long_events="stop"), VOCABULARY.token_ids())
+        make_plan(replace(chosen, long_events="fail"), VOCABULARY.token_ids())
     with pytest.raises(DataError, match="no question to ask") as caught:
         make_plan(replace(chosen, max_tokens=30), VOCABULARY.token_ids())
     assert "questions in words left out" in str(caught.value)
@@ -453,7 +453,7 @@ def test_the_api_chooses_the_windows_of_the_job(
                 window.start : window.end
             ]
             assert bool(is_cut.any()) == ("texts were truncated" in caplog.text)
-    config = with_values(config, {"window.long_events": "stop"})
+    config = with_values(config, {"window.long_events": "fail"})
     forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
     stored_sequences = {stored.sequence_id: stored for stored in reader.sequences(reader.files())}
     with pytest.raises(DataError, match="event 5 takes"):

@@ -36,7 +36,7 @@ def test_numbers_count_whatever_the_written_answer_is():
     assert values["qa/mean_absolute_error"] == (0 + 2 + 10) / 3
     assert values["qa/mean_squared_error"] == (0 + 4 + 100) / 3
     assert values["qa/nll_nats_per_token"] == 1.5
-    assert "qa/items" not in values
+    assert "qa/recall_of_names" not in values
 
 
 def test_counts_and_numbers_as_in_the_scripts_for_models_behind_an_api():
@@ -87,27 +87,27 @@ def test_names_count_one_by_one_and_a_slash_is_part_of_a_name():
             ("humor/meme, quote/reference", "humor, meme"),
         ]
     )
-    assert values["qa/items"] == (0.5 + 1 + 0 + 0) / 4
+    assert values["qa/recall_of_names"] == (0.5 + 1 + 0 + 0) / 4
     # as published, any substring counts one half, in the same case: "Question" is no hit
-    assert values["qa/published_items"] == (0 + 1 + 1 + 0) / 4
+    assert values["qa/published_recall_of_names"] == (0 + 1 + 1 + 0) / 4
     # as fine-tuned: sets, separated by commas alone, in the same case
-    assert values["qa/finetuned_items"] == (0 + 0 + 0 + 0) / 4
+    assert values["qa/finetuned_recall_of_names"] == (0 + 0 + 0 + 0) / 4
     assert "qa/parsed" not in values
 
 
 def test_of_one_name_or_three_the_published_script_reads_the_first():
     values = _values([("question", "a question"), ("off_topic, question, humor/meme", "question")])
-    assert values["qa/published_items"] == (1 + 0) / 2
+    assert values["qa/published_recall_of_names"] == (1 + 0) / 2
     # one of three as a set is half, and "a question" is no name; accuracy is of single names
-    assert values["qa/finetuned_items"] == (0 + 0.5) / 2
+    assert values["qa/finetuned_recall_of_names"] == (0 + 0.5) / 2
     assert values["qa/finetuned_accuracy"] == 0.0
     pair = "下一个波峰点主要事件类型 [social_interaction, humor/meme]。"
     one = "下一个时间点事件类型 question。"
     turned = "下一个波峰点主要事件类型 [humor/meme, social_interaction]。"
     values = _values([(pair, turned), (pair, "humor/meme"), (one, one)])
-    assert values["qa/finetuned_items"] == (1 + 0 + 1) / 3
+    assert values["qa/finetuned_recall_of_names"] == (1 + 0 + 1) / 3
     assert values["qa/finetuned_accuracy"] == 1.0
-    assert values["qa/published_items"] == (1 + 0.5 + 1) / 3
+    assert values["qa/published_recall_of_names"] == (1 + 0.5 + 1) / 3
 
 
 def test_a_match_compares_words():

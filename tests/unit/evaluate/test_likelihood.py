@@ -17,8 +17,10 @@ def test_perplexities_leave_out_tokens_of_the_template():
         }
     )
     metrics = loss_metrics(windows)
-    assert metrics["test/content_nll_nats_per_event"] == pytest.approx((6 + 2 + 4 + 2 + 1 + 1) / 5)
-    assert metrics["test/nll_nats_per_event"] == pytest.approx(56 / 5)
-    assert metrics["test/perplexity_per_token"] == pytest.approx(np.exp(16 / 16))
-    assert metrics["test/time_loss_per_token"] == pytest.approx(8 / 6)
-    assert metrics["test/loss_per_token"] == pytest.approx(56 / 28)
+    assert metrics["likelihood/content_nll_nats_per_event"] == pytest.approx(
+        (6 + 2 + 4 + 2 + 1 + 1) / 5
+    )
+    assert metrics["likelihood/nll_nats_per_event"] == pytest.approx(56 / 5)
+    assert metrics["likelihood/perplexity_per_token"] == pytest.approx(np.exp(16 / 16))
+    assert metrics["likelihood/time_loss_per_token"] == pytest.approx(8 / 6)
+    assert metrics["likelihood/loss_per_token"] == pytest.approx(56 / 28)

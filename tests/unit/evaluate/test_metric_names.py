@@ -92,7 +92,7 @@ def _emitted() -> set[str]:
         *_target_estimates(),
         *answer_estimates(pa.Table.from_pylist(answers, ANSWER_SCHEMA)),
         *horizon_estimates(future, future, np.array([0]), horizon=2.0, seconds_per_unit=1.0),
-        "horizon/cut_futures",  # added where futures are drawn
+        "horizon/truncated_futures",  # added where futures are drawn
     }
 
 

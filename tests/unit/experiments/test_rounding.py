@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import Precision, Rounding
+from mmtpp.config.schema import OptimizerPrecision, Rounding
 from mmtpp.core.errors import ConfigError
 from mmtpp.experiments.rounding import round_
 
@@ -59,9 +59,11 @@ def test_settings_without_effect_or_with_double_effect_are_refused():
     with pytest.raises(
         ValidationError, match=r"stored_states = int8 with states\.mantissa_bits = 4"
     ):
-        Precision(stored_states="int8", states=Rounding(mantissa_bits=4))
+        OptimizerPrecision(stored_states="int8", states=Rounding(mantissa_bits=4))
     with pytest.raises(ConfigError, match=r"optimizer\.beta2 = 0\.999"):
         config_from_tree(
-            {"optimizer": {"beta2": 0.999}, "precision": {"stored_states": "bfloat16"}}
+            {"optimizer": {"beta2": 0.999}, "optimizer_precision": {"stored_states": "bfloat16"}}
         )
-    config_from_tree({"optimizer": {"beta2": 0.995}, "precision": {"stored_states": "bfloat16"}})
+    config_from_tree(
+        {"optimizer": {"beta2": 0.995}, "optimizer_precision": {"stored_states": "bfloat16"}}
+    )

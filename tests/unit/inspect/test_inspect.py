@@ -164,7 +164,7 @@ def test_real_danmaku_are_measured_with_the_vocabulary_of_a_model(tmp_path: Path
         "--set",
         f"model.path={model}",
     )
-    assert (report["num_files"], report["num_files_there"]) == (9, 92)
+    assert (report["num_files"], report["num_files_in_source"]) == (9, 92)
     assert report["vocabulary"] == f"the vocabulary of {model}"
     none, *rows = report["choices"]
     by_strategy = {row["strategy"]: row for row in rows}

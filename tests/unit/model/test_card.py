@@ -7,12 +7,19 @@ import yaml
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.model.card import format_card, write_merged_card
+from mmtpp.model.card import ModelOrigin, format_card, write_merged_card
 from mmtpp.model.record import TrainedTasks
 
 ANSWERS = TrainedTasks(
     ("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("go", "stop|now <b>"), 60.0, False
 )
+
+
+def _origin(tree: dict, trained_tasks: TrainedTasks | None) -> ModelOrigin:
+    config = config_from_tree(tree)
+    return ModelOrigin(
+        config.sample_sections, config.model, config.lora, config.training, trained_tasks
+    )
 
 
 def test_an_adapter_of_the_hub():
@@ -21,7 +28,7 @@ def test_an_adapter_of_the_hub():
         "lora": {"rank": 16, "alpha": 64},
         "compression": {"delta": 0.5},
     }
-    card = format_card(config_from_tree(tree), ANSWERS, steps=1234)
+    card = format_card(_origin(tree, ANSWERS), steps=1234)
     header = yaml.safe_load(card.split("---")[1])
     assert (header["library_name"], header["base_model"]) == ("peft", "Qwen/Qwen2.5-VL-3B-Instruct")
     for words in (
@@ -40,7 +47,7 @@ def test_an_adapter_of_the_hub():
 
 
 def test_a_whole_model_of_stage_one():
-    card = format_card(config_from_tree({"lora": {"rank": 0}}), None, steps=5)
+    card = format_card(_origin({"lora": {"rank": 0}}, None), steps=5)
     assert {"library_name": "transformers"}.items() <= yaml.safe_load(card.split("---")[1]).items()
     [plain] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert "PeftModel" not in plain

@@ -23,18 +23,18 @@ OWN = with_values(RunConfig(), {"template.style": "minimal", "template.time_byte
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    write_template(OWN, tmp_path, None)
+    write_template(OWN.sample_sections, tmp_path, None)
     return str(tmp_path)
 
 
 def test_the_same_template_passes_silently(folder: str, caplog: pytest.LogCaptureFixture):
     other = with_values(OWN, {"compression.delta": 3.0, "window.max_tokens": 128})
-    check_template(other, folder, to_train=False)
+    check_template(other.sample_sections, folder, to_train=False)
     assert caplog.messages == []
 
 
 def test_a_folder_without_record_passes(tmp_path: Path):
-    check_template(OWN, str(tmp_path), to_train=False)
+    check_template(OWN.sample_sections, str(tmp_path), to_train=False)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,17 @@ def test_another_language_is_refused_but_to_train(
 ):
     other = with_values(OWN, {key: value})
     with pytest.raises(ModelError, match=f"{key} = .*, here {value}"):
-        check_template(other, folder, to_train=False)
+        check_template(other.sample_sections, folder, to_train=False)
     with caplog.at_level(logging.WARNING):
-        check_template(other, folder, to_train=True)
+        check_template(other.sample_sections, folder, to_train=True)
     assert key in caplog.text
 
 
 def test_other_images_are_worth_a_warning(folder: str, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
-        check_template(with_values(OWN, {"template.images": "none"}), folder, to_train=False)
+        check_template(
+            with_values(OWN, {"template.images": "none"}).sample_sections, folder, to_train=False
+        )
     assert "template.images = per_event, here none" in caplog.text
 
 
@@ -68,10 +70,10 @@ def test_the_trained_tasks_are_recorded(tmp_path: Path, folder: str):
     )
     other = tmp_path / "finetuned"
     other.mkdir()
-    write_template(OWN, other, trained_tasks)
+    write_template(OWN.sample_sections, other, trained_tasks)
     assert load_trained_tasks(str(other)) == trained_tasks
     assert load_trained_tasks(folder) is None
-    check_template(OWN, str(other), to_train=False)
+    check_template(OWN.sample_sections, str(other), to_train=False)
 
 
 def test_a_store_of_another_unit_or_other_types_is_refused():

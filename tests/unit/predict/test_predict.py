@@ -19,7 +19,7 @@ def _answers(*tasks: str) -> TrainedTasks:
 
 
 def test_batches_with_and_without_future_events_go_together():
-    schema = forecast_schema(_answers("time", "joint"), Prediction(futures=2))
+    schema = forecast_schema(_answers("time", "joint"), Prediction(num_futures=2))
     some = {"sequence_id": "a", "futures": [[{"time": 1.0, "type": "x"}], []]}
     none = {"sequence_id": "b", "futures": [[], []]}
     table = pa.concat_tables([pa.Table.from_pylist([row], schema) for row in (some, none)])

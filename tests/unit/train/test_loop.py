@@ -52,10 +52,10 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, float]]
         checkpoint_every=100,
         samples_per_step=1,
         seed=0,
-        upload_patience_s=1.0,
+        upload_timeout_s=1.0,
     )
     worker = SimpleNamespace(
-        config=SimpleNamespace(training=training),
+        training=training,
         progress=TrainingProgress(0, "plan", "vocabulary"),
         watchdog=watchdog,
         telemetry=_Telemetry(),

@@ -1,0 +1,99 @@
+"""Builds the model of a rank and the DeepSpeed engine that trains it, from the configuration."""
+
+from dataclasses import dataclass
+
+import ray.train.collective
+
+from mmtpp.config.schema import Lora, Model, Optimizer, OptimizerPrecision, Training, Zero
+from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
+from mmtpp.model.folder import local_folder
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.rank_group import RankGroup
+from mmtpp.train.zero import build_deepspeed_config, zero_stage
+from mmtpp.train.zero3_loading import Zero3Sharding
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSections:
+    """The sections of the configuration that shape model and optimiser.
+
+    Attributes:
+        model: Model to train.
+        lora: Adapter to train; rank 0 trains the model's own parameters.
+        training: Size of a step, learning rate and clipping.
+        optimizer: Rule of an update.
+        precision: Number formats of weights and states.
+        zero: Sharding.
+        trains_vision: Whether the vision tower is trained.
+    """
+
+    model: Model
+    lora: Lora
+    training: Training
+    optimizer: Optimizer
+    precision: OptimizerPrecision
+    zero: Zero
+    trains_vision: bool
+
+
+def build_engine(
+    sections: EngineSections, vocabulary: Vocabulary, group: RankGroup, precision: str
+) -> tuple[EventModel, DeepSpeedEngine]:
+    """Build the model, and the engine that trains it; all ranks must call this.
+
+    Args:
+        sections: Sections of the configuration.
+        vocabulary: Vocabulary of the store.
+        group: Place of this rank.
+        precision: ``float32`` or ``bfloat16``.
+    """
+    deepspeed_config = build_deepspeed_config(
+        sections.training,
+        sections.zero,
+        sections.optimizer,
+        num_ranks=group.num_ranks,
+        precision=precision,
+        on_gpu=group.device.type == "cuda",
+    )
+    model = _build_model(sections, vocabulary, deepspeed_config, group)
+    engine = DeepSpeedEngine(
+        model,
+        deepspeed_config,
+        training=sections.training,
+        optimizer=sections.optimizer,
+        precision=sections.precision,
+        rank=group.rank,
+        num_ranks=group.num_ranks,
+    )
+    return model, engine
+
+
+def _build_model(
+    sections: EngineSections,
+    vocabulary: Vocabulary,
+    deepspeed_config: dict[str, object],
+    group: RankGroup,
+) -> EventModel:
+    model, lora, training = sections.model, sections.lora, sections.training
+    with local_folder(model.path) as folder, local_folder(model.adapter) as adapter:
+        # Machines that must copy the model first take minutes, longer than a collective waits.
+        ray.train.collective.barrier()
+        is_sharded = zero_stage(deepspeed_config) == 3
+        return build_event_model(
+            EventModelSettings(
+                lora_rank=lora.rank,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                freeze_vision=not sections.trains_vision,
+                activation_checkpointing=training.activation_checkpointing,
+                seed=training.seed,
+                dtype=group.dtype,
+                tiny_width=model.tiny_width,
+                tiny_layers=model.tiny_layers,
+            ),
+            vocabulary,
+            path=folder,
+            adapter=adapter,
+            sharding=Zero3Sharding(deepspeed_config) if is_sharded else None,
+        ).to(group.device)

@@ -1,0 +1,80 @@
+"""The result of a run: its last metrics in MLflow, and a file in the run's folder."""
+
+import json
+from typing import Any
+
+from mmtpp.config.schema import Lora, Model, Tracking
+from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
+from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.train.launch.fit_run import FittedRun
+from mmtpp.train.task import Task, best_uri, output_kind
+
+RESULT_FILE = "result.json"  # in the run's folder, written last
+
+
+def load_result(run_uri: str) -> dict[str, Any] | None:
+    """The result of a finished run; None for a run that has not finished."""
+    uri = join(run_uri, RESULT_FILE)
+    return json.loads(read_bytes(uri)) if exists(uri) else None
+
+
+def record_result(
+    tracker: MlflowTracker,
+    task: Task,
+    fitted: FittedRun,
+    *,
+    model: Model,
+    lora: Lora,
+    tracking: Tracking,
+) -> dict[str, object]:
+    """Track the result of a run, and write it into the run's folder.
+
+    Args:
+        tracker: Tracker of the run, which is closed.
+        task: Task of every worker.
+        fitted: Steps and metrics of the run.
+        model: Model that was trained.
+        lora: Adapter that was trained.
+        tracking: Settings of MLflow.
+
+    Returns:
+        The result that ``pretrain`` describes.
+    """
+    base = model.path if lora.rank else ""
+    _track_result(tracker, task, fitted, base=base, tracking=tracking)
+    kind = output_kind(lora)
+    result: dict[str, object] = {
+        "run_id": tracker.run_id,
+        "run_name": task.run.run_name,
+        f"{kind}_uri": task.output_uri,
+        **({f"best_{kind}_uri": best_uri(task, fitted.best_step)} if fitted.best_step else {}),
+        "steps": fitted.steps,
+        "metrics": fitted.metrics,
+        "tracking_uri": tracking.uri,
+    }
+    write_bytes(join(task.run.run_uri, RESULT_FILE), json.dumps(result, indent=2).encode())
+    return result
+
+
+def _track_result(
+    tracker: MlflowTracker, task: Task, fitted: FittedRun, *, base: str, tracking: Tracking
+) -> None:
+    metrics = fitted.metrics
+    tracker.log_metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
+    changing = {
+        key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
+    }
+    tracker.log_metrics(fitted.steps, {f"final/{key}": value for key, value in changing.items()})
+    if folder_bytes(task.output_uri) <= tracking.max_artifact_mib * 2**20:
+        tracker.log_folder(task.output_uri, task.output_uri.rpartition("/")[2])
+    else:
+        tracker.log_text("output_uri.txt", task.output_uri)
+    if task.trained_tasks is not None and {"time", "type"} & set(task.trained_tasks.tasks):
+        tracker.log_forecaster(
+            path=task.output_uri,
+            base=base,
+            known_type=task.trained_tasks.name_of(task.trained_tasks.type_codes[0]),
+            # a sweep has many trials, most of which are not worth registering
+            register_as="" if tracking.parent_run_id else tracking.register_as,
+        )
+    tracker.close("FINISHED")
