@@ -152,7 +152,7 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
         "start to the first step, s": f"{times[1] - started:.0f}",
         "steps, s": ", ".join(f"{steps[step]:.0f}" for step in sorted(steps)),
         "kill to the first step after it, s": f"{times[3] - watch.killed_at:.0f}",
-        "losses, nats a token": ", ".join(f"{losses[step]:.4f}" for step in sorted(losses)),
+        "losses, nats per token": ", ".join(f"{losses[step]:.4f}" for step in sorted(losses)),
         "peak memory of each worker, GiB (private)": ", ".join(
             f"{gib:.1f}" for gib in watch.peak_gib.values()
         ),
@@ -164,7 +164,7 @@ def _measure(folder: Path, model: Path, mlflow_uri: str) -> int:
     text = table(
         "The 3B on a CPU",
         f"`make scale-3b`; {MACHINE}. Random weights, bfloat16, ZeRO-3, {RANKS} ranks, "
-        f"LoRA of rank 16, {RANKS} rows of {TOKENS} tokens a step, activation checkpointing. "
+        f"LoRA of rank 16, {RANKS} rows of {TOKENS} tokens per step, activation checkpointing. "
         "A rank was killed after the checkpoint of step 2; the run resumed from it.",
         figures,
     )

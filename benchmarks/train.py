@@ -321,7 +321,7 @@ def main() -> int:
     packing = packed / padded
     floors = {
         "our step over a bare PyTorch loop's (at most 1.05)": (step_ratio, step_ratio <= 1.05),
-        "packed over padded, useful tokens a second (floor 2)": (packing, packing >= 2),
+        "packed over padded, useful tokens per second (floor 2)": (packing, packing >= 2),
         f"{TEXT_ONLY} (at most 0.9)": (text_ratios[SHORT], text_ratios[SHORT] <= 0.9),
         "share of the time that checkpoints take (below 2 %)": (
             run["checkpoint"],
@@ -336,8 +336,8 @@ def main() -> int:
         f"padding in batches of {PADDED_BATCH} sequences of up to {PADDED_TOKENS} tokens": (
             f"{waste:.0%}"
         ),
-        "packed, useful tokens a second": f"{packed:,.0f}",
-        "padded, useful tokens a second": f"{padded:,.0f}",
+        "packed, useful tokens per second": f"{packed:,.0f}",
+        "padded, useful tokens per second": f"{padded:,.0f}",
         "share of the time spent waiting for data": f"{run['waiting']:.2%}",
         "step of two workers, ms": f"{1000 * run['step']:.0f}",
     }

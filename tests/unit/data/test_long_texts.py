@@ -321,7 +321,7 @@ QUESTIONS = (("one?", "two"), (LONG, "two"), ("three?", LONG), (f"{WORDS} {WORDS
 def test_questions_that_do_not_fit_are_left_out_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """The newest event does not fit beside a question either: its text is cut."""
+    """The newest event does not fit together with a question either, so its text is cut."""
     sequence = EventSequence(
         "q", np.arange(3.0), np.zeros(3, np.int16), ("one", "two", LONG), (None,) * 3, QUESTIONS
     )
