@@ -35,6 +35,7 @@ def real_data() -> Path:
 # variables that a test may leave set, because importing a module or joining a cluster sets them for
 # the whole process, with the reason
 LIBRARY_VARIABLES = {
+    "CRC32C_SW_MODE": "tensorboardX, which Ray Tune imports",
     "KMP_DUPLICATE_LIB_OK": "scikit-learn, on import",
     "KMP_INIT_AT_FORK": "scikit-learn, on import",
     "MLFLOW_DISABLE_TELEMETRY": "mmtpp.track.mlflow_tracker, on import, before it imports MLflow",
