@@ -72,7 +72,7 @@ class FlopCounter:
         text, vision = base.config.text_config, base.config.vision_config
         self._layers = _products(base.model.language_model.layers)
         self._head = _products([model.head])
-        # a pair of tokens needs two products with the width of all heads, and four in the backward pass
+        # a pair of tokens: two products over the width of all heads, and four in the backward pass
         self._pair = 6 * 2 * text.hidden_size * text.num_hidden_layers
         tower = base.model.visual
         trained = any(parameter.requires_grad for parameter in tower.parameters())
@@ -103,8 +103,8 @@ class FlopCounter:
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     """The peak of a device, and where the number comes from.
 
-    For bfloat16 on the GPUs in ``PEAK`` the peak is the published one. Otherwise it is measured with
-    products of square matrices, which takes a few seconds.
+    For bfloat16 on the GPUs in ``PEAK`` the peak is the published one. Otherwise products of square
+    matrices are measured, which takes a few seconds.
 
     Args:
         device: Device of the model.
