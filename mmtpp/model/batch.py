@@ -16,9 +16,9 @@ from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
 
-# Maximum number of tokens of branches that attend together. Larger blocks compute more products that
-# the mask removes; smaller blocks need more calls. Sizes from 64 to 512 differ by a fifth (2 cores,
-# 300 targets, 2026-11-23).
+# Maximum number of tokens of branches that attend together. Larger blocks compute more products
+# that the mask removes; smaller blocks need more calls. Sizes from 64 to 512 differ by a fifth
+# (2 cores, 300 targets, 2026-11-23).
 BLOCK_TOKENS = 128
 
 
