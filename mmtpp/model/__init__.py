@@ -1,9 +1,9 @@
-"""The model: Qwen2.5-VL reading and writing events."""
+"""The model: Qwen2.5-VL, extended to read and write events, with its vocabulary and adapters."""
 
 import logging
 
 from mmtpp.compat.torch_hooks import PYTREE_LOGGER
 
-# transformers imports torchao where it is installed, which tells of kernels that nobody here calls
+# transformers imports an installed torchao, which warns about kernels that are not used here
 for _name in ("torchao", PYTREE_LOGGER):
     logging.getLogger(_name).setLevel(logging.ERROR)

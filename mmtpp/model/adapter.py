@@ -1,4 +1,4 @@
-"""The settings of a saved adapter, read without loading PEFT or a model."""
+"""Check the settings of a saved adapter without loading PEFT or a model."""
 
 import json
 
@@ -9,15 +9,15 @@ CONFIG_FILE = "adapter_config.json"
 
 
 def check_adapter(uri: str, *, rank: int, alpha: int) -> None:
-    """Check, before anything starts, that training can go on from an adapter.
+    """Check, before the training starts, that an adapter can be trained further.
 
     Args:
-        uri: its folder.
-        rank: to train with.
-        alpha: to train with.
+        uri: Folder of the adapter.
+        rank: Rank of the training.
+        alpha: Alpha of the training.
 
     Raises:
-        ModelError: no adapter there, or one of another rank or scale.
+        ModelError: The folder holds no adapter, or one with another rank or alpha.
     """
     content = read_file(uri, CONFIG_FILE)
     if content is None:
@@ -27,6 +27,6 @@ def check_adapter(uri: str, *, rank: int, alpha: int) -> None:
         raise ModelError(
             f"the adapter has rank {saved['r']} and alpha {saved['lora_alpha']}",
             where=uri,
-            cause="training goes on with the adapter's own rank and scale",
+            cause="an adapter is trained further only with its own rank and alpha",
             setting=f"lora.rank = {rank}, lora.alpha = {alpha}",
         )

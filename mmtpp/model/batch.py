@@ -1,4 +1,4 @@
-"""One packed row as tensors, as the model takes it.
+"""One packed row as tensors: the input of the model.
 
 Axes: T tokens of the row, F distinct frames, I image occurrences, N labels.
 """
@@ -16,19 +16,20 @@ from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
 
-# Of branches that attend as one: larger blocks mask more that is not theirs, smaller ones are more
-# products. 64 to 512 differ by a fifth (2 cores, 300 targets, 2026-11-23).
+# Maximum number of tokens of branches that attend together. Larger blocks compute more products
+# that the mask removes; smaller blocks need more calls. Sizes from 64 to 512 differ by a fifth
+# (2 cores, 300 targets, 2026-11-23).
 BLOCK_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadLabels:
-    """Labels that stand for several tokens, the bytes, in training.
+    """Training labels whose probability is spread over several byte tokens.
 
     Attributes:
-        byte_ids: (256,) int64 of the byte tokens.
-        place: (N,) int64 row of ``weights`` of each label; 0 for labels that are not spread.
-        weights: (1 + M, 256) float32 of the bytes; row 0 is not used.
+        byte_ids: (256,) int64 ids of the byte tokens.
+        place: (N,) int64 row of ``weights`` for each label; 0 for labels that are not spread.
+        weights: (1 + M, 256) float32 weights of the bytes for M spread labels; row 0 is not used.
     """
 
     byte_ids: torch.Tensor
@@ -38,20 +39,20 @@ class SpreadLabels:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The same row as tensors on a device, the arguments of ``EventModel.forward``.
+    """One row as tensors on a device: the input of ``EventModel.forward``.
 
     Attributes:
-        input_ids: (1, T) int64.
-        position_ids: (3, 1, T) int64.
-        segments: which tokens attend to each other.
+        input_ids: (1, T) int64 token ids.
+        position_ids: (3, 1, T) int64 positions in time, height and width.
+        segments: Segments and blocks of branches; tokens attend only within them.
         image_mask: (1, T) bool, True at image pads.
-        pixel_values: (F * patches, 1176) model dtype; None when the vision tower has nothing to
-            see and is not run.
-        grid: (F, 3) int64 patches in time, height, width.
-        image_frame: (I,) int64.
+        pixel_values: (F * patches, 1176) patches in the model's dtype; None for a row without
+            frames, for which the vision tower does not run.
+        grid: (F, 3) int64 number of patches in time, height and width.
+        image_frame: (I,) int64 index of the frame that each image shows.
         labels: (N,) int64 positions of the labels in the row.
-        predictors: (N,) int64 positions of the tokens that predict them.
-        spread: labels that stand for several tokens; None where none does.
+        predictors: (N,) int64 positions of the tokens that predict the labels.
+        spread: Labels that are spread over several tokens; None without smoothing.
     """
 
     input_ids: torch.Tensor
@@ -67,17 +68,17 @@ class Batch:
 
 
 class Batcher:
-    """Moves rows to a device and derives positions, mask and patches.
+    """Moves rows to a device and computes their positions, masks and patches.
 
     Args:
-        image_pad: id of the image placeholder.
-        image_px: side of every frame.
-        device: where the model is.
-        dtype: of the model's weights; pixel values take it.
-        blank_frame: A row without frames shows a black one, at no effect, so that the vision tower
-            runs for every row. The ranks of a training run need it where any row may have frames:
-            with ZeRO-3 or a trained tower a rank that skips the tower would leave the others
-            waiting. False: the tower runs for rows with frames only.
+        image_pad: Token id of the image pad.
+        image_px: Side of every frame, in pixels.
+        device: Device of the model.
+        dtype: Type of the model's weights and of the pixel values.
+        blank_frame: Whether a row without frames gets a black frame, so that the vision tower runs
+            for every row. The black frame changes no result. It is needed in a training with
+            several ranks in which rows may have frames: with ZeRO-3, or with a trained tower, all
+            ranks must run the tower, or they wait for each other forever.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Batcher:
         self._blank_frame = blank_frame
 
     def __call__(self, row: Row) -> Batch:
-        """The row as tensors."""
+        """Convert a row to tensors."""
         is_pad = row.input_ids == self._image_pad
         frames = row.frames
         if len(frames) == 0 and self._blank_frame:
@@ -109,7 +110,8 @@ class Batcher:
         else:
             positions = branched_positions(is_pad, row.segment, row.branches, image_side=side)
             blocks = [
-                row.branches.blocks(*ends, size=BLOCK_TOKENS) for ends in pairwise(starts.tolist())
+                row.branches.blocks(start, end, size=BLOCK_TOKENS)
+                for start, end in pairwise(starts.tolist())
             ]
         labels = row.label_positions()
         return Batch(
@@ -118,7 +120,7 @@ class Batcher:
             segments=Segments(
                 tuple(np.diff(starts).tolist()),
                 torch.as_tensor(starts.astype(np.int32), device=self.device),
-                tuple(tuple(map(self._block, of_segment)) for of_segment in blocks),
+                tuple(tuple(map(self._block, segment_blocks)) for segment_blocks in blocks),
             ),
             image_mask=torch.as_tensor(is_pad, device=self.device)[None],
             pixel_values=torch.as_tensor(
@@ -135,10 +137,15 @@ class Batcher:
         )
 
     def spread(self, row: Row, smoothing: TimeSmoothing) -> SpreadLabels:
-        """The labels of a row that stand for their neighbours too."""
-        chosen, weights = smoothing(row)
+        """Spread the labels of a row that the smoothing selects.
+
+        Args:
+            row: Row with labels.
+            smoothing: Smoothing of the time codes.
+        """
+        smoothed, weights = smoothing(row)
         place = np.zeros(len(row.label_positions()), dtype=np.int64)
-        place[chosen] = 1 + np.arange(len(chosen))
+        place[smoothed] = 1 + np.arange(len(smoothed))
         return SpreadLabels(
             self._tensor(smoothing.byte_ids),
             self._tensor(place),

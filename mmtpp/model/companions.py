@@ -1,6 +1,6 @@
-"""Small files that a model takes over from its base: processor, chat template, tokenizer, licence.
+"""Small files that a model copies from its base: processor, chat template, tokenizer, licence.
 
-Only files of known names are read. None of them holds weights, a pickle or code.
+Only files with known names are read. None of them contains weights, a pickle or code.
 """
 
 from collections.abc import Mapping
@@ -30,17 +30,20 @@ NAMES = (
     "NOTICE.txt",
     CARD,
 )
-"""Files that are taken over where the base has them; the base's card becomes ``BASE_CARD``."""
+"""Files that are copied if the base has them; the base's card is renamed to ``BASE_CARD``."""
 
 
 def read_companions(uri: str) -> dict[str, bytes]:
-    """Contents of the base's small files by the names they get in the new folder.
+    """Read the small files of a base model.
 
     Args:
         uri: Folder of the base model: a local path, s3:// or hf:// URI. Empty for no base.
 
     Raises:
-        StorageError: The place cannot be reached.
+        StorageError: The location cannot be reached.
+
+    Returns:
+        Contents of the files by their names in the new folder.
     """
     if not uri:
         return {}
@@ -50,11 +53,11 @@ def read_companions(uri: str) -> dict[str, bytes]:
 
 
 def write_companions(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write what ``read_companions`` returned.
+    """Write the small files of a base model to a model folder.
 
     Args:
-        files: Contents by name.
-        folder: Existing and local. The base's ``generation_config.json`` replaces the one that
+        files: Result of ``read_companions``.
+        folder: Existing local folder. The base's ``generation_config.json`` replaces the file that
             transformers wrote there.
     """
     for name, content in files.items():

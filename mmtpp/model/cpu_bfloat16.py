@@ -1,8 +1,9 @@
-"""Products in bfloat16 on processors that have no such arithmetic: computed in float32.
+"""Products of bfloat16 matrices in float32, on processors without bfloat16 arithmetic.
 
-There torch multiplies bfloat16 matrices without vector instructions, so slowly that the 3B never
-ends a step. In this way it does (``make scale-3b``), and a product is rounded only once. Serves
-tests and proofs of scale: who trains, trains on GPUs.
+On such processors torch multiplies bfloat16 matrices without vector instructions, so slowly that
+the 3B model does not complete a step. In float32 the step completes (``make scale-3b``), and each
+product is rounded only once. This is for tests and measurements of scale; models are trained on
+GPUs.
 """
 
 import logging
@@ -13,19 +14,19 @@ from mmtpp.compat.torch_hooks import cpu_has_bfloat16
 
 logger = logging.getLogger(__name__)
 
-_installed: list[torch.library.Library] = []  # torch drops what nobody holds
+_installed: list[torch.library.Library] = []  # torch removes a library without references
 
 
 def adapt_to_processor(device: torch.device, dtype: torch.dtype) -> None:
-    """Call ``use_float32_products`` where a model in bfloat16 meets a processor without it."""
+    """Use float32 products for a bfloat16 model on a processor without bfloat16 arithmetic."""
     has_bfloat16 = cpu_has_bfloat16()
     if dtype == torch.bfloat16 and device.type == "cpu" and not has_bfloat16:
-        logger.info("this processor has no bfloat16: products are computed in float32")
+        logger.info("this processor has no bfloat16 arithmetic: products are computed in float32")
         use_float32_products()
 
 
 def use_float32_products() -> None:
-    """Let this process compute products of bfloat16 matrices on the CPU in float32, for good."""
+    """Compute products of bfloat16 matrices on the CPU in float32 until this process ends."""
     if _installed:
         return
     library = torch.library.Library("aten", "IMPL")
@@ -35,7 +36,7 @@ def use_float32_products() -> None:
     _installed.append(library)
 
 
-# Other types pass through unchanged. The kernels with `out` are torch's own and not replaced.
+# Matrices of other types are unchanged. The kernels with `out` are torch's and are not replaced.
 
 
 def _mm(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

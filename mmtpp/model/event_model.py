@@ -102,7 +102,7 @@ class EventModel(nn.Module):
         if batch.pixel_values is None:
             return embeds_1TD
         tower = model.model.visual
-        trained = self.training and any(p.requires_grad for p in tower.parameters())
+        trained = self.training and any(parameter.requires_grad for parameter in tower.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             cells = tower(batch.pixel_values, grid_thw=batch.grid).pooler_output
         cells_FCD = cells.view(len(batch.grid), -1, cells.shape[-1])

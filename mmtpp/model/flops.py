@@ -1,6 +1,6 @@
-"""Operations that a row needs, and what a device can do: their ratio is the MFU.
+"""Operations of a row, and the peak of a device: their ratio is the model FLOPs utilisation (MFU).
 
-Model FLOPs utilisation counts what the model must compute, forward and backward, whatever is
+MFU counts the operations of one forward and one backward pass, and not the operations that are
 computed again to save memory (PaLM, arXiv 2204.02311, appendix B).
 """
 
@@ -19,7 +19,7 @@ from mmtpp.core.row import Row
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.processor import MERGE, PATCH_PX
 
-# dense bfloat16, operations a second, from NVIDIA's data sheets
+# operations per second with dense bfloat16 matrices, from NVIDIA's data sheets
 PEAK = {
     "A10": 125e12,
     "A100": 312e12,
@@ -30,7 +30,7 @@ PEAK = {
     "H100": 989e12,
     "H200": 989e12,
 }
-# sides of the matrices of a measured peak: products long enough to measure, and no longer
+# sides of the square matrices with which a peak is measured: large enough for a stable result
 CPU_SIZE, GPU_SIZE = 1024, 8192
 
 
@@ -39,10 +39,10 @@ class RowFlops:
     """Operations of a row, forward and backward.
 
     Attributes:
-        layers: products with the language model's matrices.
-        attention: of the language model, causal within segments and branches.
-        head: logits of the labels.
-        tower: the vision tower, attention included.
+        layers: Products with the language model's matrices.
+        attention: Attention of the language model, causal within segments and branches.
+        head: Logits of the labels.
+        tower: The vision tower with its attention.
     """
 
     layers: float
@@ -52,33 +52,34 @@ class RowFlops:
 
     @property
     def total(self) -> float:
-        """Their sum."""
+        """Sum of all parts."""
         return self.layers + self.attention + self.head + self.tower
 
 
 class FlopCounter:
-    """Counts the operations of rows in a model.
+    """Counts the operations that a model needs for a row.
 
     Args:
-        model: sharded or whole; which of its parameters are trained must not change after.
-        image_px: side of every frame.
-        blank_frame: See ``Batcher``: a row without images passes a black frame through the tower.
+        model: Whole or sharded model. Later changes of the trained parameters are not counted.
+        image_px: Side of every frame, in pixels.
+        blank_frame: Whether the vision tower processes a black frame for a row without images, see
+            ``Batcher``.
     """
 
     def __init__(self, model: EventModel, *, image_px: int, blank_frame: bool) -> None:
-        self._fewest_frames = int(blank_frame)
+        self._min_frames = int(blank_frame)
         base: Any = model.base
         text, vision = base.config.text_config, base.config.vision_config
         self._layers = _products(base.model.language_model.layers)
         self._head = _products([model.head])
-        # a pair of tokens: two products of the width of all heads, and four backward
+        # a pair of tokens: two products over the width of all heads, and four in the backward pass
         self._pair = 6 * 2 * text.hidden_size * text.num_hidden_layers
         tower = base.model.visual
-        trained = any(each.requires_grad for each in tower.parameters())
+        trained = any(parameter.requires_grad for parameter in tower.parameters())
         patches = (image_px // PATCH_PX) ** 2
         window = min(patches, (vision.window_size // PATCH_PX) ** 2)
-        whole = len(vision.fullatt_block_indexes)  # layers in which a patch sees all of a frame
-        pairs = patches * (whole * patches + (vision.depth - whole) * window)
+        full_layers = len(vision.fullatt_block_indexes)  # a patch attends to its whole frame
+        pairs = patches * (full_layers * patches + (vision.depth - full_layers) * window)
         self._frame = (
             patches * _products([tower.patch_embed, tower.blocks], backward=trained)
             + patches / MERGE**2 * _products([tower.merger], backward=trained)
@@ -86,24 +87,31 @@ class FlopCounter:
         )
 
     def __call__(self, row: Row) -> RowFlops:
-        """Operations of a row, with those of the vision tower where it runs."""
+        """Count the operations of a row."""
         lengths = np.bincount(row.segment).astype(np.float64)
         pairs = float((lengths**2).sum()) / 2
         if row.branches is not None:
-            pairs = float(row.branches.visible.sum())  # next to nothing within a branch
+            pairs = float(row.branches.visible.sum())  # pairs within a branch are negligible
         return RowFlops(
             layers=self._layers * len(row.input_ids),
             attention=self._pair * pairs,
             head=self._head * len(row.label_positions()),
-            tower=self._frame * max(self._fewest_frames, len(row.frames)),
+            tower=self._frame * max(self._min_frames, len(row.frames)),
         )
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
-    """What a device can do in dense products, operations a second, and how that is known.
+    """The peak of a device, and where the number comes from.
 
-    Published for the GPUs in ``PEAK`` in bfloat16; else measured now with products of square
-    matrices, which takes a moment.
+    For bfloat16 on the GPUs in ``PEAK`` the peak is the published one. Otherwise products of square
+    matrices are measured, which takes a few seconds.
+
+    Args:
+        device: Device of the model.
+        dtype: Type of the matrices.
+
+    Returns:
+        Operations per second with dense matrices, and a description of the source.
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -123,9 +131,13 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
 
 
 def published_peak(name: str) -> float | None:
-    """Of a GPU as CUDA names it; None when it is not in ``PEAK``."""
-    fitting = [each for each in PEAK if re.search(rf"\b{each}\b", name)]
-    return PEAK[max(fitting, key=len)] if fitting else None
+    """The published peak of a GPU; None if the GPU is not in ``PEAK``.
+
+    Args:
+        name: Name of the GPU in CUDA.
+    """
+    models = [model for model in PEAK if re.search(rf"\b{model}\b", name)]
+    return PEAK[max(models, key=len)] if models else None
 
 
 def _wait(device: torch.device) -> None:
@@ -134,10 +146,14 @@ def _wait(device: torch.device) -> None:
 
 
 def _products(modules: Iterable[nn.Module], *, backward: bool = True) -> float:
-    """Operations of a vector in all matrices: forward, its gradient, and that of trained ones."""
+    """Operations of one vector in all matrices of the modules.
+
+    The sum of the forward pass, the gradient of the vector, and the gradients of trained matrices.
+    """
     operations = 0.0
-    for parameter in (each for module in modules for each in module.parameters()):
-        shape = full_shape(parameter)
-        if len(shape) > 1:
-            operations += (2 + 2 * backward + 2 * parameter.requires_grad) * shape.numel()
+    for module in modules:
+        for parameter in module.parameters():
+            shape = full_shape(parameter)
+            if len(shape) > 1:
+                operations += (2 + 2 * backward + 2 * parameter.requires_grad) * shape.numel()
     return operations

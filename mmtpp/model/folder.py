@@ -1,4 +1,4 @@
-"""Model folders by URI: a local folder itself, or this machine's copy of another."""
+"""Read model folders by URI: a local folder directly, a remote folder through a local copy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ from mmtpp.storage.paths import exists, join, read_bytes
 
 @contextmanager
 def local_folder(uri: str) -> Iterator[Path | None]:
-    """The folder of a model or adapter on this machine; None for an empty URI.
+    """A local folder with the files of a model or adapter; None for an empty URI.
 
     Raises:
-        ModelError: nothing is there.
-        StorageError: the place cannot be reached.
+        ModelError: The URI contains no model.
+        StorageError: The location cannot be reached.
     """
     if not uri:
         yield None
@@ -35,19 +35,19 @@ def local_folder(uri: str) -> Iterator[Path | None]:
 
 
 def read_file(uri: str, name: str) -> bytes | None:
-    """A small file of a model folder, wherever that lies; None if it is not there."""
+    """Read a small file of a local or remote model folder; None if the file does not exist."""
     if is_hub(uri):
         uri = str(download_model(uri, files=[name]))
-    place = join(uri, name)
-    return read_bytes(place) if exists(place) else None
+    file_uri = join(uri, name)
+    return read_bytes(file_uri) if exists(file_uri) else None
 
 
 def load_model_vocabulary(model_uri: str) -> Vocabulary:
-    """The vocabulary of a base model, without its weights.
+    """Load the vocabulary of a model without its weights.
 
     Raises:
-        ModelError: nothing usable there.
-        StorageError: the place cannot be reached.
+        ModelError: The folder contains no usable tokenizer.
+        StorageError: The location cannot be reached.
     """
     check_model_folder(model_uri, setting=f"model.path or model.adapter = {model_uri}")
     folder = model_uri
@@ -58,6 +58,6 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
             "there is no model here: tokenizer.json is missing",
             where=model_uri,
             cause="the training run that should have written it has not finished, or the URI is "
-            "wrong; a model of the hub is hf://OWNER/NAME",
+            "wrong; the URI of a model on the Hugging Face Hub is hf://OWNER/NAME",
         )
     return Vocabulary(read_bytes(join(folder, TOKENIZER_FILE)).decode())

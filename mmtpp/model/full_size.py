@@ -1,4 +1,4 @@
-"""The published architectures of Qwen2.5-VL 3B and 7B, without weights: to plan and to test with.
+"""The published architectures of Qwen2.5-VL 3B and 7B without weights, for planning and tests.
 
 Source: the ``config.json`` of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct.
 """
@@ -30,7 +30,7 @@ _TEXT = {
 
 
 def full_size_config(preset: FullSize) -> Qwen2_5_VLConfig:
-    """The configuration; the 3B ties its embedding to its head, the 7B does not."""
+    """The configuration of a model; the 3B ties its embedding to its head, the 7B does not."""
     text = _TEXT[preset]
     return Qwen2_5_VLConfig(
         text_config={
@@ -67,6 +67,6 @@ def full_size_config(preset: FullSize) -> Qwen2_5_VLConfig:
 
 
 def build_without_weights(preset: FullSize) -> Qwen2_5_VLForConditionalGeneration:
-    """The model without memory for its weights: shapes and counts only."""
+    """Build a model on the meta device: parameters have shapes, but no memory."""
     with torch.device("meta"):
         return Qwen2_5_VLForConditionalGeneration(full_size_config(preset))

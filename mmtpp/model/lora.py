@@ -1,4 +1,4 @@
-"""LoRA on the language model, with the rows of the added tokens trained beside it."""
+"""LoRA on the language model, together with trained embedding rows of the added tokens."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary, load_vocabulary
 
 WEIGHTS_FILE = "adapter_model.safetensors"
-# The full path keeps LoRA out of the vision tower, whose MLP uses the same names.
+# The full path excludes the vision tower, whose MLP has layers with the same names.
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
 
@@ -33,17 +33,18 @@ def attach_lora(
     alpha: int,
     dropout: float,
 ) -> PeftModel:
-    """Freeze the model, add LoRA to its language model and make the added tokens' rows trainable.
+    """Freeze a model, add LoRA to its language model and make the added tokens' rows trainable.
 
     Args:
-        model: the base; PEFT changes it in place.
-        added_ids: of the vocabulary.
-        rank: of the two factors beside each matrix.
-        alpha: their product is scaled by ``alpha / rank``.
-        dropout: of what goes into the first factor.
+        model: Base model; PEFT changes it in place.
+        added_ids: Ids of the vocabulary's added tokens.
+        rank: Rank of the two factors that LoRA adds to each matrix.
+        alpha: Scale of LoRA: the product of the factors is multiplied by ``alpha / rank``.
+        dropout: Dropout of the input of the first factor.
 
-    Source: MM-TPP trains rank 16, alpha 64, dropout 0.1; trainable rows replace its full copies of
-        embedding and head (0.6 M instead of 622 M parameters on the 3B).
+    Source: MM-TPP trains rank 16, alpha 64, dropout 0.1. It trains full copies of embedding and
+        head; here only the rows of the added tokens are trained (0.6 M instead of 622 M parameters
+        on the 3B).
     """
     rows = {"embed_tokens": added_ids}
     if not model.config.tie_word_embeddings:
@@ -62,15 +63,21 @@ def attach_lora(
 def load_adapter(
     model: Qwen2_5_VLForConditionalGeneration, vocabulary: Vocabulary, folder: Path
 ) -> PeftModel:
-    """Put a saved adapter on its base, for inference; every tensor must find its place.
+    """Load a saved adapter on its base model, for inference.
+
+    Args:
+        model: Base model; PEFT changes it in place.
+        vocabulary: Vocabulary of the base model.
+        folder: Folder of the adapter.
 
     Raises:
-        ModelError: no adapter there, another vocabulary, or tensors that do not fit.
+        ModelError: The folder contains no adapter, its vocabulary differs, or its tensors are not
+            exactly those that the model expects.
     """
     if not (folder / CONFIG_FILE).exists():
         raise ModelError("this is not an adapter folder", where=str(folder))
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
-    weights = _weights_of(folder)
+    weights = _find_weights(folder)
     try:
         adapted = PeftModel.from_pretrained(model, folder)
     except (KeyError, ValueError, RuntimeError) as error:
@@ -83,46 +90,47 @@ def load_adapter(
 
 
 def resume_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path) -> None:
-    """Give a fresh adapter the weights of a saved one, to train it further.
+    """Copy the weights of a saved adapter to a new one, which is then trained further.
 
     Args:
-        model: what ``attach_lora`` returned; its adapter whole, the base possibly sharded.
-        vocabulary: of the model.
-        folder: of the saved adapter, see ``check_adapter``.
+        model: Result of ``attach_lora``. The adapter is whole, the base may be sharded.
+        vocabulary: Vocabulary of the model.
+        folder: Folder of the saved adapter, see ``check_adapter``.
 
     Raises:
-        ModelError: it is of another vocabulary or another model.
+        ModelError: The adapter belongs to another vocabulary or another model.
     """
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
-    tensors = load_file(_weights_of(folder))
+    tensors = load_file(_find_weights(folder))
     _check_names(set(tensors), model, folder)
     try:
         set_peft_model_state_dict(model, tensors)
-    except RuntimeError as error:  # another shape
+    except RuntimeError as error:  # a tensor has another shape
         raise ModelError(
             f"the adapter does not fit the base model: {error}", where=str(folder)
         ) from error
 
 
-def _weights_of(folder: Path) -> Path:
-    """The weights of an adapter folder. Where they are missing, PEFT would read a pickle next to
-    them or ask the hub.
+def _find_weights(folder: Path) -> Path:
+    """The path of an adapter's weights.
+
+    Without this check PEFT would read a pickle in the folder, or ask the Hugging Face Hub.
 
     Raises:
-        ModelError: the folder has no weights as safetensors.
+        ModelError: The folder has no weights in safetensors format.
     """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise ModelError(
             f"the adapter folder has no {WEIGHTS_FILE}",
             where=str(folder),
-            cause="the folder was copied in part, or holds weights in another format",
+            cause="the folder was copied incompletely, or its weights have another format",
         )
     return path
 
 
 def _check_names(names: set[str], model: PeftModel, folder: Path) -> None:
-    # with PEFT's default, it asks the hub for the base's config.json
+    # by default, PEFT asks the Hugging Face Hub for the base's config.json
     expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     if names != expected:
         difference = sorted(names ^ expected)
@@ -141,16 +149,17 @@ def save_adapter(
     base: str,
     parameters: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a PEFT folder that ``PeftModel.from_pretrained`` loads, with its vocabulary.
+    """Write a PEFT folder that ``PeftModel.from_pretrained`` can load, and the vocabulary.
 
     Args:
-        model: base with LoRA.
-        vocabulary: saved beside the adapter and checked when it is loaded.
-        folder: existing and local.
+        model: Base model with LoRA.
+        vocabulary: Vocabulary of the model, which is checked when the adapter is loaded.
+        folder: Existing local folder.
         base: URI of the base model, recorded in ``adapter_config.json``.
-        parameters: the trained ones, whole, where those of ``model`` are shards.
+        parameters: Whole trained parameters by name, when ``model`` holds shards; None when
+            ``model`` is whole.
     """
-    # the embedding is the base's; asked, PEFT would look for the base on the hub
+    # the embedding belongs to the base; to save it, PEFT would look for the base on the hub
     model.save_pretrained(str(folder), state_dict=parameters, save_embedding_layers=False)
     vocabulary.save(folder)
     path = folder / CONFIG_FILE
@@ -160,6 +169,6 @@ def save_adapter(
 
 
 def trainable_parameters(model: PeftModel | Qwen2_5_VLForConditionalGeneration) -> tuple[int, int]:
-    """Trained and total parameter counts, of ZeRO-3's shards too."""
+    """Number of trained parameters and of all parameters, also of a model sharded by ZeRO-3."""
     sizes = [(full_numel(parameter), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)

@@ -1,4 +1,4 @@
-"""Merging an adapter into its base: a Hugging Face folder that needs neither PEFT nor this project.
+"""Merge an adapter into its base: the result can be loaded without PEFT and without mmtpp.
 
 Axes: T tokens, N labels, V vocabulary.
 """
@@ -21,61 +21,62 @@ from mmtpp.model.qwen_vl import load_base, save_base
 from mmtpp.model.vocabulary import Vocabulary
 
 PROBE_PX = 56
-# mean difference of a label's likelihood over the mean likelihood. float32: sums in another order;
-# bfloat16: the merged weights themselves are rounded to 8 bits
+# largest accepted mean difference of a label's likelihood, divided by the mean likelihood: in
+# float32 sums have another order, and in bfloat16 the merged weights are rounded to 8 bits
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 
 
 def merge_adapter(base: Path, adapter: Path, output: Path, *, dtype: torch.dtype) -> float:
-    """Write base plus adapter as one model, with the base's small files, and compare it, read
-    back, with the two apart.
+    """Write base and adapter as one model, and check that its likelihoods are the same.
 
-    The weights are added in ``dtype`` and written in that of the base's files. The comparison is
-    between this project's forward pass of base and adapter and plain transformers' of what was
-    written, on a probe with an image, ordinary text and every added token.
+    The weights are added in ``dtype`` and written in the type of the base's files, together with
+    the base's small files. The written model is then loaded with transformers alone and compared
+    with the base and its adapter in mmtpp, on a row with an image, plain text and every added
+    token.
 
     Args:
-        base: local folder of the base model.
-        adapter: local folder of its adapter.
-        output: existing, empty, local.
-        dtype: to compute in.
+        base: Local folder of the base model.
+        adapter: Local folder of its adapter.
+        output: Existing, empty local folder.
+        dtype: Type in which the weights are added and the likelihoods are computed.
 
     Returns:
-        The largest difference of a label's likelihood, nats.
+        The largest difference of a label's likelihood, in nats.
 
     Raises:
-        ModelError: base and adapter do not belong together, or the difference is too large.
+        ModelError: Base and adapter do not belong together, or the difference is too large.
     """
     backbone, vocabulary = load_base(base, dtype=dtype)
     recorded = Qwen2_5_VLConfig.from_pretrained(base, local_files_only=True).dtype
     stored = recorded if isinstance(recorded, torch.dtype) else dtype
     if stored not in TOLERANCES:
         raise ModelError(
-            f"a base in {stored} is not merged; float32 and bfloat16 are", where=str(base)
+            f"a base in {stored} cannot be merged, only float32 and bfloat16", where=str(base)
         )
     adapted = load_adapter(backbone, vocabulary, adapter)
-    batch = _probe(vocabulary, dtype)
+    batch = _build_probe(vocabulary, dtype)
     with torch.no_grad():
-        apart_N, _ = EventModel(adapted).eval()(batch)
+        adapted_nll_N, _ = EventModel(adapted).eval()(batch)
     merged = adapted.merge_and_unload().to(stored)  # pyright: ignore[reportCallIssue]
     save_base(merged, vocabulary, output)
     write_companions(read_companions(str(base)), output)
-    del merged, adapted, backbone  # before the next copy is read
-    together_N = _plain_nll(output, batch, dtype)
-    differences_N = (apart_N - together_N).abs()
-    relative = float(differences_N.mean() / apart_N.mean())
+    del merged, adapted, backbone  # frees the memory before the merged model is loaded
+    merged_nll_N = _nll_by_transformers(output, batch, dtype)
+    differences_N = (adapted_nll_N - merged_nll_N).abs()
+    relative = float(differences_N.mean() / adapted_nll_N.mean())
     tolerance = max(TOLERANCES[dtype], TOLERANCES[stored])
     if not relative <= tolerance:
         raise ModelError(
             f"the merged model differs from base and adapter by {relative:.3g} of the likelihood, "
             f"more than {tolerance:g}",
             where=str(output),
-            cause="weights that rounding spoils; compute in float32 (model.precision)",
+            cause="the weights lose too much precision by rounding; set model.precision = float32",
         )
     return float(differences_N.max())
 
 
-def _probe(vocabulary: Vocabulary, dtype: torch.dtype) -> Batch:
+def _build_probe(vocabulary: Vocabulary, dtype: torch.dtype) -> Batch:
+    """A random row with an image, plain text and every added token."""
     rng = np.random.default_rng(0)
     pads = [vocabulary.special("<|image_pad|>")] * image_side(PROBE_PX) ** 2
     ids = [
@@ -104,8 +105,8 @@ def _probe(vocabulary: Vocabulary, dtype: torch.dtype) -> Batch:
     )
 
 
-def _plain_nll(folder: Path, batch: Batch, dtype: torch.dtype) -> torch.Tensor:
-    """Likelihoods as anyone computes them who has only transformers."""
+def _nll_by_transformers(folder: Path, batch: Batch, dtype: torch.dtype) -> torch.Tensor:
+    """(N,) nats of the labels, computed with transformers alone."""
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, local_files_only=True
     ).eval()

@@ -1,4 +1,4 @@
-"""Images: bounded decoding and resizing (prepare), pixel values for the vision tower (training)."""
+"""Images: decode and resize files of limited size, and build the vision tower's pixel values."""
 
 import io
 
@@ -19,7 +19,7 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 
 
 def image_side(image_px: int) -> int:
-    """Merged cells along one side of a square image."""
+    """Number of merged cells along one side of a square image."""
     return image_px // CELL_PX
 
 
@@ -27,15 +27,16 @@ def decode_image(data: bytes, *, image_px: int, max_pixels: int) -> bytes:
     """Decode an image file and resize it to a square.
 
     Args:
-        data: a PNG, JPEG or WebP file.
-        image_px: side of the result.
-        max_pixels: larger images are refused from their header, before decoding.
+        data: Content of a PNG, JPEG or WebP file.
+        image_px: Side of the result, in pixels.
+        max_pixels: Maximum number of pixels in the file. The header shows the number, so a larger
+            image is refused before it is decoded.
 
     Returns:
         ``image_px * image_px * 3`` bytes, RGB, row by row.
 
     Raises:
-        DataError: not such a file, truncated, or too large.
+        DataError: The content is not a PNG, JPEG or WebP image, is damaged, or is too large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -47,24 +48,22 @@ def decode_image(data: bytes, *, image_px: int, max_pixels: int) -> bytes:
                 )
             image.draft("RGB", (image_px, image_px))  # JPEG decodes at a fraction of its size
             rgb = image.convert("RGB").resize((image_px, image_px), Image.Resampling.BICUBIC)
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:
+    except UnidentifiedImageError as error:  # Pillow's message has the address of the file object
+        raise DataError(
+            "unreadable image: not a PNG, JPEG or WebP image, or its header is damaged"
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"unreadable image: {error}") from error
     return rgb.tobytes()
 
 
 def encode_image(pixels: NDArray[np.uint8], *, image_px: int, kind: str) -> bytes:
-    """A frame as a file.
+    """Encode a frame as an image file.
 
     Args:
-        pixels: image_px * image_px * 3 values, RGB, row by row.
-        image_px: side of the frame.
-        kind: ``JPEG``, small, or ``PNG``, exact.
+        pixels: ``image_px * image_px * 3`` values, RGB, row by row.
+        image_px: Side of the frame, in pixels.
+        kind: Format of the file: ``JPEG`` (small) or ``PNG`` (lossless).
     """
     file = io.BytesIO()
     image = Image.fromarray(pixels.reshape(image_px, image_px, 3))
@@ -73,14 +72,14 @@ def encode_image(pixels: NDArray[np.uint8], *, image_px: int, kind: str) -> byte
 
 
 def pixel_values(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Normalised patches in the order the vision tower expects.
+    """Normalise frames and cut them into patches, in the order that the vision tower expects.
 
     Args:
         frames: (F, S, S, 3) uint8 RGB, S a multiple of 28.
 
     Returns:
-        (F * (S / 14)^2, 1176) float32: 3 channels x 2 equal time steps x 14 x 14 pixels; patches
-        of one merged 2 x 2 cell are adjacent.
+        (F * (S / 14)^2, 1176) float32: 3 channels x 2 equal time steps x 14 x 14 pixels. The four
+        patches of a merged 2 x 2 cell are adjacent.
 
     Source: ``Qwen2VLImageProcessor`` of transformers; equality in tests/parity/test_model.py.
     """

@@ -1,4 +1,4 @@
-"""Building and loading the backbone, Qwen2.5-VL, and saving it as a Hugging Face folder."""
+"""Build, load and save the backbone, Qwen2.5-VL, in the format of Hugging Face."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,8 @@ from mmtpp.core.errors import ModelError
 from mmtpp.model.vocabulary import NUM_ADDED, SPARE_ROWS, Vocabulary, load_vocabulary
 
 BASE_FOLDER_HINT = "a Hugging Face folder with config.json, *.safetensors and tokenizer.json"
-
-
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
-# without it transformers splits texts as Qwen2's own tokenizer does, whatever tokenizer.json says
+# without this file transformers ignores how tokenizer.json splits texts and uses Qwen2's rules
 _TOKENIZER_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast"}
 TINY_WIDTH, TINY_LAYERS = 96, 3
 _HEAD_WIDTH = 24
@@ -25,12 +23,12 @@ _HEAD_WIDTH = 24
 def tiny_config(
     vocabulary: Vocabulary, *, width: int = TINY_WIDTH, layers: int = TINY_LAYERS
 ) -> Qwen2_5_VLConfig:
-    """The architecture at 0.5 M parameters, with the same spare rows as the 3B.
+    """The architecture with 0.5 M parameters, and with the number of spare rows of the 3B.
 
     Args:
-        vocabulary: of the store.
-        width: of the language model, a multiple of 24: a head.
-        layers: of the language model.
+        vocabulary: Vocabulary of the event store.
+        width: Width of the language model, a multiple of 24, the width of a head.
+        layers: Number of layers of the language model.
     """
     heads = width // _HEAD_WIDTH
     return Qwen2_5_VLConfig(
@@ -80,7 +78,7 @@ def build_tiny(
     width: int = TINY_WIDTH,
     layers: int = TINY_LAYERS,
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """A randomly initialised ``tiny`` model; the same weights for the same seed."""
+    """Build a randomly initialised ``tiny`` model; the same seed gives the same weights."""
     config = tiny_config(vocabulary, width=width, layers=layers)
     set_attention(config, "sdpa")
     with torch.random.fork_rng(devices=[]):
@@ -94,17 +92,17 @@ def build_tiny(
 def load_base(
     folder: Path, *, dtype: torch.dtype
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Vocabulary]:
-    """Load weights and vocabulary from a local Hugging Face folder; safetensors only.
+    """Load weights (only safetensors) and vocabulary from a local Hugging Face folder.
 
     Raises:
-        ModelError: incomplete folder, another architecture, weights that do not fit, or too few
-            spare rows for the added tokens.
+        ModelError: The folder is incomplete, the architecture is another one, the weights do not
+            fit it, or the embedding has too few spare rows for the added tokens.
     """
     if not (folder / "config.json").exists():
         raise ModelError("this is not a model folder", where=str(folder), cause=BASE_FOLDER_HINT)
     vocabulary = load_vocabulary(folder)
     try:
-        # with the loading info it returns a pair
+        # a pair, because of output_loading_info
         loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,
             dtype=dtype,
@@ -118,17 +116,17 @@ def load_base(
             f"the model cannot be loaded: {error}", where=str(folder), cause=BASE_FOLDER_HINT
         ) from error
     model, report = loaded
-    faults = {key: sorted(map(str, keys)) for key, keys in report.items() if keys}
-    if faults:
-        raise ModelError(f"the weights do not fit the architecture: {faults}", where=str(folder))
+    problems = {key: sorted(map(str, keys)) for key, keys in report.items() if keys}
+    if problems:
+        raise ModelError(f"the weights do not fit the architecture: {problems}", where=str(folder))
     weight = model.get_input_embeddings().weight
-    rows = full_shape(weight)[0]  # ZeRO-3 empties the parameter itself
+    rows = full_shape(weight)[0]  # with ZeRO-3 the parameter itself is empty
     if rows < vocabulary.num_tokens:
         raise ModelError(
             f"the embedding has {rows} rows, the vocabulary needs {vocabulary.num_tokens}: "
-            f"{vocabulary.byte_base} of the tokenizer and {NUM_ADDED} added",
+            f"{vocabulary.byte_base} for the tokenizer and {NUM_ADDED} for added tokens",
             where=str(folder),
-            cause="the base model has no spare rows; Qwen2.5-VL-3B and 7B do",
+            cause="the base model has no spare rows; Qwen2.5-VL-3B and 7B have them",
         )
     return model, vocabulary
 
@@ -140,16 +138,17 @@ def save_base(
     *,
     parameters: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a Hugging Face folder: config, safetensors, tokenizer, its config, and vocabulary.
+    """Write a Hugging Face folder: config, safetensors, tokenizer, tokenizer config, vocabulary.
 
     Args:
-        model: to save.
-        vocabulary: saved beside it.
-        folder: existing and local.
-        parameters: all of them, whole, where those of ``model`` are shards.
+        model: Model to save.
+        vocabulary: Vocabulary of the model.
+        folder: Existing local folder.
+        parameters: All parameters, whole, by name, when ``model`` holds shards; None when
+            ``model`` is whole.
     """
     if parameters is not None:
-        # transformers names the tensors of a model that was loaded as shards wrongly
+        # from a model that was loaded as shards, transformers saves wrong names of tensors
         with torch.device("meta"):
             model = Qwen2_5_VLForConditionalGeneration(model.config)
     model.save_pretrained(folder, state_dict=parameters)

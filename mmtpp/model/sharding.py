@@ -1,4 +1,4 @@
-"""How a model's parameters are spread while it is built; ZeRO-3's way is in ``train``."""
+"""Sharding of a model's parameters while the model is built; ZeRO-3's is in ``train``."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -8,14 +8,14 @@ from torch import nn
 
 
 class Sharding(Protocol):
-    """What building a model asks of a strategy that shards its parameters."""
+    """Interface of a sharding strategy that the construction of a model needs."""
 
     def loading(self) -> AbstractContextManager[object]:
-        """Within it ``from_pretrained`` leaves this process its part of each parameter."""
+        """Context in which ``from_pretrained`` keeps only this process's part of each parameter."""
         ...
 
     def gathered(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[object]:
-        """Within it these parameters are whole, to be read."""
+        """Context in which these parameters are whole and can be read."""
         ...
 
 

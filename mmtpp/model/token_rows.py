@@ -1,9 +1,10 @@
-"""Embedding and head, whose added tokens' rows may train while the rest is frozen.
+"""Embedding and head in which only the rows of the added tokens are trained.
 
-PEFT writes the trained rows into a copy of the whole matrix, in every forward pass of embedding and
-head, and differentiates by the whole copy: on the 3B 0.6 GB a copy in bfloat16, as much for its
-gradient, and a product of labels x vocabulary x width. Here trained rows are looked up and
-multiplied by themselves; the parameters are PEFT's, so adapters stay its own.
+In every forward pass of embedding and head, PEFT writes the trained rows into a copy of the whole
+matrix and computes the gradient of the whole copy. On the 3B this costs 0.6 GB for a copy in
+bfloat16, 0.6 GB for its gradient, and a product of labels x vocabulary x width. Here the trained
+rows are looked up and multiplied separately. The parameters are PEFT's, so PEFT can save and load
+adapters.
 
 Axes: T tokens, N labels, V vocabulary, D width, R trained rows, K types.
 """
@@ -19,16 +20,16 @@ from torch.utils.checkpoint import checkpoint
 from mmtpp.compat.deepspeed_hooks import full_shape
 from mmtpp.model.batch import SpreadLabels
 
-# float32 logits of a chunk of labels. With their logarithms, gradients and the model's own type the
-# peak is about four times that, whatever the number of labels.
+# Bytes of the float32 logits of a chunk of labels. With logarithms, gradients and logits in the
+# model's type the peak is about four times this number, for any number of labels.
 LOGITS_BYTES = 256 * 2**20
 
 
 class TokenMatrix(nn.Module):
-    """A matrix with a row for each token, some of them trained apart.
+    """A matrix with one row per token, in which some rows are separate, trained parameters.
 
     Args:
-        module: embedding or head, plain or wrapped by PEFT.
+        module: Embedding or head, plain or wrapped by PEFT.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -39,7 +40,7 @@ class TokenMatrix(nn.Module):
             (name,) = layer.active_adapters
             rows, ids = layer.trainable_tokens_delta[name], layer.token_indices[name]
             module = layer.base_layer
-        # registered here so that ZeRO-3 gathers them for this module
+        # registered in this module so that ZeRO-3 gathers them for it
         self.weight: nn.Parameter = module.weight  # pyright: ignore[reportAttributeAccessIssue]
         self.rows: nn.Parameter | None = rows
         self.num_tokens: int = full_shape(self.weight)[0]
@@ -52,10 +53,10 @@ class TokenMatrix(nn.Module):
 
 
 class TokenEmbedding(TokenMatrix):
-    """Token ids to vectors."""
+    """Embeds token ids."""
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """(..., T) int64 to (..., T, D)."""
+        """(..., T, D) vectors of (..., T) int64 ids."""
         embeds = functional.embedding(ids, self.weight)
         if self.rows is None:
             return embeds
@@ -65,7 +66,7 @@ class TokenEmbedding(TokenMatrix):
 
 
 class TokenHead(TokenMatrix):
-    """Hidden states to likelihoods of labels, a bounded number of logits at a time."""
+    """Computes likelihoods of labels from hidden states, with few logits in memory at once."""
 
     def forward(
         self,
@@ -76,18 +77,20 @@ class TokenHead(TokenMatrix):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Score labels.
 
-        The chunks are computed again in the backward pass, so that only one has its logits.
+        The backward pass computes the chunks again, so that the logits of only one chunk are in
+        memory.
 
         Args:
-            hidden_ND: of the positions before the labels.
-            targets_N: the labels.
-            type_ids: (K,) the tokens to choose a type from, or None.
-            spread: labels that stand for several tokens.
+            hidden_ND: Hidden states of the positions before the labels.
+            targets_N: Token ids of the labels.
+            type_ids: (K,) ids of the tokens of the valid types; None predicts no types.
+            spread: Labels that are spread over several tokens; None without smoothing.
 
         Returns:
-            nll_N: (N,) float32, nats. Its gradient is that of the cross-entropy to the spread
-                labels where there are any.
-            best_type_N: (N,) int64 index into ``type_ids``, or None.
+            nll_N: (N,) float32, nats of the labels. For spread labels the gradient is the gradient
+                of the cross-entropy with the spread label.
+            best_type_N: (N,) int64 index into ``type_ids`` of the most likely type; None without
+                ``type_ids``.
         """
         num_labels = len(targets_N)
         size = max(1, LOGITS_BYTES // (4 * self.num_tokens))
@@ -108,14 +111,14 @@ class TokenHead(TokenMatrix):
         return nll, best[0] if best else None
 
     def choose(self, hidden_ND: torch.Tensor, ids_K: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities among some tokens only, without the other logits.
+        """Log-probabilities of some tokens, normalised among them; other logits are not computed.
 
         Args:
-            hidden_ND: of the positions before the choice.
-            ids_K: (K,) int64, the tokens to choose from.
+            hidden_ND: Hidden states of the positions before the predicted tokens.
+            ids_K: (K,) int64 ids of the tokens.
 
         Returns:
-            (N, K) float32, nats; each row's probabilities sum to 1.
+            (N, K) float32, nats; the probabilities of a row sum to 1.
         """
         weight_KD = functional.embedding(ids_K, self.weight)
         if self.rows is not None:
@@ -125,7 +128,7 @@ class TokenHead(TokenMatrix):
         return functional.linear(hidden_ND, weight_KD).float().log_softmax(dim=-1)
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
-        """(N, V) float32, of every token."""
+        """(N, V) float32 logits of every token."""
         logits_NV = functional.linear(hidden_ND, self.weight)
         if self.rows is not None:
             trained = functional.linear(hidden_ND, self.rows.to(hidden_ND.dtype))
@@ -143,10 +146,10 @@ class TokenHead(TokenMatrix):
         logits_NV = self.logits(hidden_ND)
         nll_N = functional.cross_entropy(logits_NV, targets_N, reduction="none")
         if spread is not None and place_N is not None:
-            # the cross-entropies to the spread and to the one token differ by this
-            own_N = logits_NV.gather(1, targets_N[:, None])[:, 0]
+            # difference of the cross-entropies with the spread label and with the single token
+            target_N = logits_NV.gather(1, targets_N[:, None])[:, 0]
             bytes_NB = logits_NV[:, spread.byte_ids]
-            excess_N = own_N - (spread.weights[place_N] * bytes_NB).sum(dim=-1)
+            excess_N = target_N - (spread.weights[place_N] * bytes_NB).sum(dim=-1)
             excess_N = torch.where(place_N > 0, excess_N, 0.0)
             nll_N = nll_N + (excess_N - excess_N.detach())
         if type_ids is None:

@@ -1,12 +1,12 @@
-"""The vocabulary: the backbone's own tokens, then 256 byte tokens and the markers in spare rows.
+"""The vocabulary: the backbone's tokens, followed by 256 byte tokens and the markers.
 
-Nothing is ever resized: Qwen2.5-VL-3B has 271 rows more than its tokenizer has tokens. The added
-ids are arithmetic, they are not known to the tokenizer, and the tokenizer used for text has no
-added tokens at all: whatever a comment contains, ``<|im_end|>`` and ``<|byte_3|>`` included, it
-becomes plain text tokens.
+The byte tokens and markers use spare rows of the embedding, which is never resized: Qwen2.5-VL-3B
+has 271 rows more than its tokenizer has tokens. The tokenizer does not know the added ids; they are
+computed. The tokenizer that encodes texts has no added tokens at all, so any text becomes plain
+text tokens, even if it contains ``<|im_end|>`` or ``<|byte_3|>``.
 
-The tokenizer of a published MM-TPP adapter has byte, marker and type tokens of its own; they are
-then used under the ids it gives them.
+The tokenizer of a published MM-TPP adapter has its own byte, marker and type tokens. With such a
+tokenizer these tokens and their ids are used.
 """
 
 import hashlib
@@ -38,15 +38,15 @@ MARKERS = (
     "time_prediction",
     "type_prediction",
 )
-# Names that differ in published tokenizers.
+# names of the published tokenizers that differ from the markers' names
 PUBLISHED_NAMES = {
     "time_prediction": "<time_prediction>",
     "type_prediction": "<event_type_prediction>",
 }
-# Some stages have no use for these; a marker that is not there takes an id after all others.
+# markers that some published tokenizers lack; a missing marker gets an id after all other ids
 OPTIONAL_MARKERS = ("time_prediction", "type_prediction", "similar_event")
 NUM_ADDED = NUM_BYTE_TOKENS + len(MARKERS)
-SPARE_ROWS = 271  # of the Qwen2.5-VL-3B embedding; the 7B has 399
+SPARE_ROWS = 271  # spare rows in the embedding of Qwen2.5-VL-3B; the 7B has 399
 QWEN_SPECIAL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -69,19 +69,19 @@ class Vocabulary:
     """Text tokens, byte tokens and markers of one backbone.
 
     Args:
-        tokenizer_json: the content of a Hugging Face ``tokenizer.json``.
+        tokenizer_json: Content of a Hugging Face ``tokenizer.json``.
 
     Raises:
-        ModelError: not a tokenizer, or one without Qwen's vision tokens.
+        ModelError: The content is not a tokenizer, or lacks Qwen's special tokens.
     """
 
     def __init__(self, tokenizer_json: str) -> None:
         try:
             tree: dict[str, Any] = orjson.loads(tokenizer_json)
             added = {token["content"]: int(token["id"]) for token in tree["added_tokens"]}
-            bare = {**tree, "added_tokens": [], "post_processor": None}
+            removed = {"post_processor": None, "padding": None, "truncation": None}
             self._text = Tokenizer.from_buffer(
-                orjson.dumps({**bare, "padding": None, "truncation": None})
+                orjson.dumps({**tree, "added_tokens": [], **removed})
             )
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"not a usable tokenizer.json: {error}") from error
@@ -93,7 +93,7 @@ class Vocabulary:
             )
         self._json = tokenizer_json
         self._special = added
-        # The first id that no token of the tokenizer has.
+        # first id after the tokenizer's tokens
         self.byte_base = max(max(added.values()), self._text.get_vocab_size() - 1) + 1
         self.is_published = "<|byte_0|>" in added
         self._byte_ids = self._find_bytes()
@@ -102,27 +102,27 @@ class Vocabulary:
 
     @cached_property
     def hash(self) -> str:
-        """Of the tokenizer, the markers and where the byte tokens begin."""
+        """Hash of the tokenizer, the markers and the first id after the tokenizer's tokens."""
         tree = [orjson.loads(self._json), MARKERS, self.byte_base]
         return hashlib.sha256(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def _find_bytes(self) -> tuple[int, ...]:
         if not self.is_published:
             return tuple(range(self.byte_base, self.byte_base + NUM_BYTE_TOKENS))
-        return tuple(self._published(f"<|byte_{value}|>") for value in range(NUM_BYTE_TOKENS))
+        return tuple(self._published_id(f"<|byte_{value}|>") for value in range(NUM_BYTE_TOKENS))
 
     def _find_markers(self) -> dict[str, int]:
         if not self.is_published:
             first = self.byte_base + NUM_BYTE_TOKENS
-            return {name: first + place for place, name in enumerate(MARKERS)}
-        markers, free = {}, self.byte_base
+            return {name: first + index for index, name in enumerate(MARKERS)}
+        markers, free_id = {}, self.byte_base
         for name in MARKERS:
             published = PUBLISHED_NAMES.get(name, f"<|{name}|>")
             if name in OPTIONAL_MARKERS and published not in self._special:
-                markers[name] = free
-                free += 1
+                markers[name] = free_id
+                free_id += 1
             else:
-                markers[name] = self._published(published)
+                markers[name] = self._published_id(published)
         return markers
 
     def _find_types(self) -> tuple[int, ...]:
@@ -132,35 +132,36 @@ class Vocabulary:
         while (name := f"<|type_{len(types)}|>") in self._special:
             types.append(self._special[name])
         if not types:
-            self._published("<|type_0|>")
+            self._published_id("<|type_0|>")  # raises the error
         return tuple(types)
 
-    def _published(self, name: str) -> int:
+    def _published_id(self, name: str) -> int:
+        """Id of a token of a published tokenizer."""
         if name not in self._special:
             raise ModelError(
                 f"the tokenizer has <|byte_0|> but lacks {name}",
-                cause="the published stages use different vocabularies; this one cannot write "
-                "whole events",
+                cause="the published stages use different vocabularies; this vocabulary cannot "
+                "write whole events",
             )
         return self._special[name]
 
     @property
     def num_tokens(self) -> int:
-        """Rows of the embedding in use: every id is below this."""
+        """Number of embedding rows in use; all ids are smaller."""
         return max(*self.added_ids, self.byte_base - 1) + 1
 
     @property
     def num_text_tokens(self) -> int:
-        """Texts are written in ids below this, none of them a control token."""
+        """Number of plain text tokens; all ids of a text are smaller than this number."""
         return self._text.get_vocab_size()
 
     @property
     def added_ids(self) -> list[int]:
-        """Ids of the byte tokens, the markers and the types, in order: the rows LoRA trains."""
+        """Sorted ids of byte tokens, markers and types: the rows that are trained with LoRA."""
         return sorted({*self._byte_ids, *self._markers.values(), *self._types})
 
     def special(self, name: str) -> int:
-        """Id of one of the tokenizer's own special tokens."""
+        """Id of a special token of the tokenizer."""
         return self._special[name]
 
     def marker(self, name: str) -> int:
@@ -168,20 +169,20 @@ class Vocabulary:
         return self._markers[name]
 
     def type_ids(self, types: Iterable[int]) -> list[int]:
-        """Ids of the tokens that write these types."""
+        """Ids of the tokens that stand for these type codes."""
         return [self._types[code] for code in types]
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise texts as data: no id of a special token can come out."""
+        """Tokenise texts as data; the result never contains a special token."""
         encodings = self._text.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode_text(self, ids: Sequence[int]) -> str:
-        """The text of plain text ids."""
+        """Decode plain text ids."""
         return self._text.decode(list(ids), skip_special_tokens=False)
 
     def token_ids(self) -> TokenIds:
-        """What a template needs."""
+        """Token ids that a template needs."""
         blank, line_break, prefix = self.encode_texts([" ", "\n", "Event Sequence:\n"])
         system, user, assistant = self.encode_texts(
             [
@@ -207,27 +208,28 @@ class Vocabulary:
         )
 
     def save(self, folder: Path) -> None:
-        """Write ``tokenizer.json`` and, with the hash and the added ids, ``vocabulary.json``."""
+        """Write ``tokenizer.json``, and ``vocabulary.json`` with the hash and the added ids."""
         (folder / TOKENIZER_FILE).write_text(self._json, encoding="utf-8")
         (folder / VOCABULARY_FILE).write_text(self.describe(), encoding="utf-8")
 
     @property
     def tokenizer_json(self) -> str:
-        """The tokenizer as it was given."""
+        """Content of ``tokenizer.json``, unchanged."""
         return self._json
 
     def describe(self) -> str:
-        """The added ids and the hash, as JSON."""
+        """Content of ``vocabulary.json``: the hash and the added ids."""
         markers = {f"<|{name}|>": self.marker(name) for name in MARKERS}
         tree = {"hash": self.hash, "byte_base": self._byte_ids[0], "markers": markers}
         return json.dumps(tree, indent=2)
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary of a model or adapter folder.
+    """Load the vocabulary of a local model or adapter folder.
 
     Raises:
-        ModelError: no tokenizer there, or its hash differs from the one recorded beside it.
+        ModelError: The folder has no tokenizer, or the tokenizer's hash differs from the hash in
+            ``vocabulary.json``.
     """
     path = folder / TOKENIZER_FILE
     if not path.exists():
@@ -242,10 +244,15 @@ def load_vocabulary(folder: Path) -> Vocabulary:
 
 
 def check_same_vocabulary(hash_a: str, hash_b: str, *, where: str) -> None:
-    """Refuse to mix vocabularies.
+    """Check that two vocabularies are equal.
+
+    Args:
+        hash_a: Hash of the first vocabulary.
+        hash_b: Hash of the second vocabulary.
+        where: Location of the model or store, for the error.
 
     Raises:
-        ModelError: the hashes differ; shows both.
+        ModelError: The hashes differ.
     """
     if hash_a != hash_b:
         raise ModelError(
@@ -257,18 +264,18 @@ def check_same_vocabulary(hash_a: str, hash_b: str, *, where: str) -> None:
 
 
 def train_tokenizer(texts: Iterable[str], *, size: int) -> str:
-    """Train a small byte-level BPE with Qwen's special tokens, for the ``tiny`` preset.
+    """Train a small byte-level BPE tokenizer with Qwen's special tokens, for the ``tiny`` preset.
 
     Args:
-        texts: the corpus, in a fixed order.
-        size: entries including the 256 byte symbols, without the special tokens.
+        texts: Training texts, in a fixed order.
+        size: Number of tokens with the 256 byte symbols, without the special tokens.
 
     Returns:
-        The content of a ``tokenizer.json``; any text round-trips.
+        Content of a ``tokenizer.json``. Decoding an encoded text gives the same text.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    # words keep their leading blank; within a word everything may merge
+    # a word includes its leading blank; tokens merge only within a word
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r" ?\S+|\s+"), "isolated"),

@@ -113,9 +113,9 @@ IMAGES: dict[str, tuple[bytes | None, str]] = {
     "truncated.jpg": (_picture("JPEG")[:2000], "truncated"),
     "truncated.png": (_picture("PNG")[:6000], "unreadable image"),
     "empty.png": (b"", "the file is empty"),
-    "text.png": (b"this is no image" * 10, "cannot identify"),
-    "svg.png": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "cannot identify"),
-    "gif.png": (_picture("GIF"), "cannot identify"),
+    "text.png": (b"this is no image" * 10, "not a PNG, JPEG or WebP image"),
+    "svg.png": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not a PNG, JPEG or WebP image"),
+    "gif.png": (_picture("GIF"), "not a PNG, JPEG or WebP image"),
     "huge.png": (_png(10_000, 10_000, ZEROS), "10000 x 10000 pixels is too large"),
     "bomb.png": (_png(64, 64, ZEROS), ""),  # rows beyond the last are never decompressed
     "text_bomb.png": (

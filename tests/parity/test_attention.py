@@ -1,4 +1,4 @@
-"""Attention within segments against one masked attention over the whole row."""
+"""Compare attention within segments with one masked attention over the whole row."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def _segments(device: str = "cpu") -> Segments:
 def _masked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     segment = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
     mask = (segment[:, None] == segment) & torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()
-    key, value = (each.repeat_interleave(HEADS // KEYS, dim=1) for each in (key, value))
+    key, value = (tensor.repeat_interleave(HEADS // KEYS, dim=1) for tensor in (key, value))
     scores = (query @ key.transpose(-1, -2)) * WIDTH**-0.5
     weights = functional.softmax(scores.masked_fill(~mask.to(query.device), -torch.inf), dim=-1)
     return (weights @ value).transpose(1, 2)
@@ -54,19 +54,19 @@ def test_segments_attend_to_themselves_only(device: str, dtype: torch.dtype, tol
         lambda *inputs: packed_attention(
             torch.nn.Module(), *inputs, None, segments=_segments(device), scaling=WIDTH**-0.5
         )[0],
-        lambda *inputs: _masked(*(each.float() for each in inputs)).to(dtype),
+        lambda *inputs: _masked(*(tensor.float() for tensor in inputs)).to(dtype),
     ):
         inputs = _inputs(device, dtype)
         out = attend(*inputs)
         assert out.shape == (1, TOKENS, HEADS, WIDTH)
         (out.float() * torch.arange(WIDTH, device=device)).sum().backward()
-        results.append([out, *(each.grad for each in inputs)])
+        results.append([out, *(tensor.grad for tensor in inputs)])
     for ours, masked in zip(*results, strict=True):
         scale = masked.float().abs().max()
         assert (ours - masked).float().abs().max() < tolerance * scale
 
 
-def test_a_mask_beside_segments_is_refused():
+def test_a_mask_with_segments_is_refused():
     with pytest.raises(ValueError, match="neither a mask"):
         packed_attention(
             torch.nn.Module(), *_inputs(), torch.ones(1, 1, 1, 1), segments=_segments()
@@ -79,10 +79,10 @@ def test_the_attention_of_the_last_token_is_that_of_transformers():
     row = random_row(vocabulary, [37], seed=3)
     batch = batcher(vocabulary)(row)
     model = EventModel(backbone).eval()
-    found = model.last_token_attention(batch)
+    actual = model.last_token_attention(batch)
     layers = backbone.config.text_config.num_hidden_layers
-    assert (layers, 37) == tuple(found.shape)
-    assert torch.ones(layers) == pytest.approx(found.sum(dim=1))
+    assert (layers, 37) == tuple(actual.shape)
+    assert torch.ones(layers) == pytest.approx(actual.sum(dim=1))
     with torch.inference_mode():
         embeds = model.embed(batch)
         language_model = backbone.model.language_model
@@ -92,7 +92,7 @@ def test_the_attention_of_the_last_token_is_that_of_transformers():
         ).attentions
     for layer, weights in enumerate(expected):
         assert weights[0, :, -1].mean(dim=0).numpy() == pytest.approx(
-            found[layer].numpy(), abs=1e-5
+            actual[layer].numpy(), abs=1e-5
         )
     with pytest.raises(ValueError, match="single segment"):
         model.last_token_attention(batcher(vocabulary)(random_row(vocabulary, [9, 9], seed=0)))

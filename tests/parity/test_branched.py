@@ -1,4 +1,4 @@
-"""A forward pass over a history and its branches against one for each of them."""
+"""Compare one pass over a history and its branches with separate passes for the branches."""
 
 from dataclasses import fields, replace
 
@@ -23,7 +23,7 @@ TEMPLATE = Template(
 
 
 def events_of(size: int, seed: int) -> Events:
-    """With texts, images and compressed runs."""
+    """Random events with texts, images and compressed runs."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, 6, size)
     return Events(
@@ -54,15 +54,15 @@ def row_of(parts: list[BranchedTokens]) -> Row:
         event_is_target=np.ones(1, dtype=np.bool_),
         branches=Branches(
             *(
-                np.concatenate([getattr(part.branches, each.name) for part in parts])
-                for each in fields(Branches)
+                np.concatenate([getattr(part.branches, field.name) for part in parts])
+                for field in fields(Branches)
             )
         ),
     )
 
 
 def row_alone(row: Row, tokens: np.ndarray) -> Row:
-    """Some tokens of a row as a plain one, with the images among them."""
+    """A row without branches from some tokens of a row, with the images among these tokens."""
     pads = row.modality == Modality.MASKED
     first = pads & (row.input_ids == VOCABULARY.special("<|image_pad|>"))
     image = (np.cumsum(first) - 1) // CELLS
@@ -80,16 +80,16 @@ def row_alone(row: Row, tokens: np.ndarray) -> Row:
 
 
 def path_of(part: BranchedTokens, place: int) -> np.ndarray:
-    """A token and all that it sees, in order: history, the branches it continues, its own."""
+    """Positions that a token sees, and its own: history, the branches it continues, its branch."""
     branches, path = part.branches, []
     branch = int(branches.branch[place])
     if branch == HISTORY:
         return np.arange(place + 1)
     visible, last = int(branches.visible[place]), int(place)
     while branch != HISTORY:
-        own = np.flatnonzero(branches.branch == branch)
-        path = [*own[own <= last].tolist(), *path]
-        branch, last = int(branches.parent[own[0]]), len(branches.branch)
+        positions = np.flatnonzero(branches.branch == branch)
+        path = [*positions[positions <= last].tolist(), *path]
+        branch, last = int(branches.parent[positions[0]]), len(branches.branch)
     return np.array([*range(visible), *path])
 
 
@@ -98,7 +98,7 @@ def model() -> EventModel:
     return EventModel(tiny_backbone(VOCABULARY))
 
 
-def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
+def test_a_branch_has_the_likelihoods_of_a_separate_row(model: EventModel):
     targets = [[3, 4, 5, 11], list(range(1, 20)), [2]]
     parts = [
         lay_out_branches(
@@ -125,7 +125,7 @@ def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
             places = start + path[alone.label_positions()]
             for place, score in zip(places.tolist(), scores, strict=True):
                 if branch[place - start] == index and place in together:
-                    # measured 2026-11-23: at most 3.1e-5, at losses up to 101 nats
+                    # measured 2026-11-23: at most 3.1e-5, with losses up to 101 nats
                     assert score == pytest.approx(together[place], abs=1e-4)
                     compared += 1
         start += len(branch)
@@ -135,19 +135,19 @@ def test_every_branch_scores_as_the_row_it_would_make_alone(model: EventModel):
 
 
 def test_gradients_are_those_of_separate_rows(model: EventModel):
-    """The same loss, so that training on all targets at once is training on each."""
+    """The loss of all targets in one row has the gradients of separate rows."""
     part = lay_out_branches(TEMPLATE, events_of(8, 5), [2, 5, 7], tasks=["time"])
     row = row_of([part])
     row = replace(row, scored=part.is_answer)
     weight = model.base.model.language_model.layers[0].self_attn.k_proj.weight
     gradients = []
     branch = part.branches.branch
-    ends = [np.flatnonzero(branch == each)[-1] for each in np.unique(branch[part.is_answer])]
+    ends = [np.flatnonzero(branch == index)[-1] for index in np.unique(branch[part.is_answer])]
     alone = [row_alone(row, path_of(part, int(end))) for end in ends]
     assert len(alone) == 3
     for rows in ([row], alone):
         weight.grad = None
-        torch.stack([model(batcher(VOCABULARY)(each))[0].sum() for each in rows]).sum().backward()
+        torch.stack([model(batcher(VOCABULARY)(alone))[0].sum() for alone in rows]).sum().backward()
         gradients.append(weight.grad)
     assert gradients[0].abs().max() > 0.1
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Small files of a base come along; transformers' own classes load the result."""
+"""The small files of a base are copied, and transformers loads the new folder."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ SMALL = {
     "NOTICE": "by its authors",
     "README.md": "# The base",
 }
-OTHERS = {
+OTHER_FILES = {
     "modeling_own.py": "raise SystemExit",
     "pytorch_model.bin": "pickle",
     "training_args.bin": "pickle",
@@ -77,11 +77,11 @@ OTHERS = {
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A tiny model with the small files of the published ones, and files that must stay."""
+    """A tiny model with the small files of published models, and files that are not copied."""
     folder = tmp_path / "base"
     folder.mkdir()
     save_base(tiny_backbone(VOCABULARY), VOCABULARY, folder)
-    for name, text in {**SMALL, **OTHERS}.items():
+    for name, text in {**SMALL, **OTHER_FILES}.items():
         (folder / name).write_text(text)
     return folder
 
@@ -139,31 +139,31 @@ def _sharded(base: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [_merged, _trained, _sharded, _twice])
-def test_every_small_file_comes_along_and_nothing_else(base: Path, make):
-    made = make(base)
+def test_all_small_files_and_no_other_files_are_copied(base: Path, make):
+    folder = make(base)
     for name, text in SMALL.items():
         if name != "README.md":
-            assert (made / name).read_text() == text, name
-    if make != _twice:  # whose base's card is that of the first training
-        assert (made / "README.base.md").read_text() == "# The base"
-    assert not [name for name in OTHERS if (made / name).exists()]
-    assert not [*made.glob("*.bin"), *made.glob("*.py"), *made.glob("*.pt")]
+            assert (folder / name).read_text() == text, name
+    if make != _twice:  # here the base's card is the card of the first training
+        assert (folder / "README.base.md").read_text() == "# The base"
+    assert not [name for name in OTHER_FILES if (folder / name).exists()]
+    assert not [*folder.glob("*.bin"), *folder.glob("*.py"), *folder.glob("*.pt")]
 
 
 @pytest.mark.parametrize("make", [_merged, _trained])
 def test_transformers_loads_image_processor_tokenizer_and_generation(base: Path, make):
-    made = make(base)
-    processor = AutoImageProcessor.from_pretrained(made, local_files_only=True, backend="pil")
+    folder = make(base)
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
     frame = np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)
-    found = processor(Image.fromarray(frame), return_tensors="np")["pixel_values"]
-    np.testing.assert_allclose(pixel_values(frame[None]), found, rtol=0, atol=1e-6)
-    tokenizer = AutoTokenizer.from_pretrained(made, local_files_only=True)
+    expected = processor(Image.fromarray(frame), return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(pixel_values(frame[None]), expected, rtol=0, atol=1e-6)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     texts = ["UA1545 to IAH", "哈哈 x\n y"]
     assert VOCABULARY.encode_texts(texts) == tokenizer(texts).input_ids
     assert tokenizer.eos_token == "<|im_end|>"
     written = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     assert written == "<|im_start|>hi<|im_end|>"
-    generation = GenerationConfig.from_pretrained(made)
+    generation = GenerationConfig.from_pretrained(folder)
     assert (
         generation.do_sample,
         generation.repetition_penalty,
@@ -179,8 +179,8 @@ def test_transformers_loads_the_whole_processor(base: Path, make):
     assert processor.chat_template == TEMPLATE
 
 
-def test_a_fresh_model_is_tokenised_by_transformers_as_here(tmp_path: Path):
-    """Without its config, transformers splits texts as Qwen2 does: other ids, without a word."""
+def test_transformers_tokenises_for_a_new_model_like_mmtpp(tmp_path: Path):
+    """Without its config, transformers splits texts as Qwen2 does: other ids, and no error."""
     save_base(tiny_backbone(VOCABULARY), VOCABULARY, tmp_path)
     texts = ["UA1545 to IAH", "AA1141 to MIA, 757-223"]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
@@ -191,8 +191,8 @@ def test_a_fresh_model_is_tokenised_by_transformers_as_here(tmp_path: Path):
 def test_a_genuine_tokenizer_is_the_same_with_its_own_config(tmp_path: Path):
     genuine = Vocabulary(qwen_tokenizer_json())
     genuine.save(tmp_path)
-    own = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>"}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(own))
+    tokenizer_config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
     texts = ["AA1141 to MIA, 757-223", "哈哈哈 12:30", "don't\n\n  stop"]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     assert genuine.encode_texts(texts) == tokenizer(texts).input_ids

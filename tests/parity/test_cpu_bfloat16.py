@@ -1,4 +1,4 @@
-"""Products in float32 for processors without bfloat16, in a process of its own."""
+"""Products in float32 for processors without bfloat16, in a new process."""
 
 import subprocess
 import sys
@@ -19,22 +19,22 @@ use_float32_products()
 after = [torch.mm(left, right), torch.mm(left.double(), right.double())]
 assert all(map(torch.equal, before, after)), "other types changed"
 assert all(one.dtype == two.dtype for one, two in zip(before, after))
-l16, r16, a16, b16 = (each.bfloat16() for each in (left, right, added, batch))
+l16, r16, a16, b16 = (tensor.bfloat16() for tensor in (left, right, added, batch))
 exact = l16.double() @ r16.double()
-for found, wanted in (
+for actual, expected in (
     (l16 @ r16, exact),
     (torch.nn.functional.linear(l16, r16.T.contiguous(), a16), exact + a16.double()),
     (torch.addmm(a16, l16, r16, beta=2, alpha=3), 2 * a16.double() + 3 * exact),
     (b16 @ r16.expand(3, -1, -1), b16.double() @ r16.double()),
 ):
-    assert found.dtype == torch.bfloat16
-    # one rounding to 8 bits
-    torch.testing.assert_close(found.double(), wanted, rtol=2**-8, atol=1e-4)
+    assert actual.dtype == torch.bfloat16
+    # the tolerance of one rounding to 8 bits
+    torch.testing.assert_close(actual.double(), expected, rtol=2**-8, atol=1e-4)
 r16.requires_grad_()
 (l16 @ r16).sum().backward()
 wide = left.bfloat16().float()
-wanted = wide.sum(0)[:, None].expand(-1, 1024)
-torch.testing.assert_close(r16.grad.float(), wanted, rtol=2**-8, atol=1e-4)
+expected = wide.sum(0)[:, None].expand(-1, 1024)
+torch.testing.assert_close(r16.grad.float(), expected, rtol=2**-8, atol=1e-4)
 """
 
 

@@ -1,4 +1,4 @@
-"""Counted operations against those torch counts while the model computes them."""
+"""Compare counted operations with the operations that torch counts in a pass of the model."""
 
 import pytest
 import torch
@@ -28,9 +28,9 @@ def test_operations_are_those_that_are_computed(lora: bool, images: bool, blank_
         model(batcher(VOCABULARY, blank_frame=blank_frame)(row))[0].sum().backward()
     counted = FlopCounter(model, image_px=IMAGE_PX, blank_frame=blank_frame)(row)
     assert (counted.tower > 0) == (images or blank_frame)
-    # this way of computing attention computes what causality hides, too
+    # this attention also computes the products that the causal mask removes
     expected = counter.get_total_flops() - counted.attention
-    # small things are left out: the tower's input needs no gradient, an image's row has no label
+    # not counted, and small: the tower's input needs no gradient, an image's row has no label
     assert counted.total == pytest.approx(expected, rel=0.03)
     assert counted.attention > 0.1 * counted.total
 
@@ -48,11 +48,11 @@ def test_operations_are_those_that_are_computed(lora: bool, images: bool, blank_
         ("NVIDIA RTX A1000", None),
     ],
 )
-def test_published_peaks_are_found_by_whole_names(name: str, expected: float | None):
+def test_published_peaks_are_matched_by_whole_names(name: str, expected: float | None):
     assert published_peak(name) == expected
 
 
-def test_a_measured_peak_is_what_products_reach():
+def test_a_peak_is_measured_with_products():
     peak, source = peak_flops(torch.device("cpu"), torch.float32)
     assert "measured" in source
     assert 1e9 < peak < 1e14

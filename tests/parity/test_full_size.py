@@ -1,4 +1,4 @@
-"""The 3B and 7B on the meta device: what LoRA attaches to, against arithmetic."""
+"""The parameters that LoRA adds to the 3B and 7B, compared with arithmetic; on the meta device."""
 
 import pytest
 
@@ -27,18 +27,20 @@ def test_lora_adapts_the_language_model_and_the_added_rows_only(
     assert (0, trainable_parameters(model)[1]) == (0, total)
     adapted = attach_lora(model, vocabulary.added_ids, rank=RANK, alpha=64, dropout=0.1)
     trained = {
-        name: each.numel() for name, each in adapted.named_parameters() if each.requires_grad
+        name: parameter.numel()
+        for name, parameter in adapted.named_parameters()
+        if parameter.requires_grad
     }
     adapters = {name: size for name, size in trained.items() if "lora_" in name}
     assert sum("lora_A" in name for name in adapters) == modules
     assert sum(adapters.values()) == of_lora
     assert not [name for name in trained if "visual" in name]
-    # by hand: a matrix of in x out gets rank x (in + out)
+    # a matrix of in x out gets rank x (in + out) parameters
     width, keys = text.hidden_size, text.num_key_value_heads * 128
     layer = 2 * (width + width) + 2 * (width + keys) + 3 * (width + text.intermediate_size)
     assert of_lora == RANK * layer * text.num_hidden_layers
     assert modules == 7 * text.num_hidden_layers
-    # the rows of the added tokens, in embedding and head unless these are one
+    # the rows of the added tokens, in embedding and head, which are one matrix in the 3B
     rows = NUM_ADDED * width * (1 if preset == "3b" else 2)
     assert sum(trained.values()) - of_lora == rows
     if preset == "3b":

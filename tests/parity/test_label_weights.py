@@ -16,7 +16,7 @@ VOCABULARY = tiny_vocabulary()
 MODALITIES = LossWeights(time=2.0, type=3.0, text=0.5, control=0.25)
 
 
-def test_stage_one_weighs_modalities_alone():
+def test_stage_one_weighs_modalities_only():
     row = random_row(VOCABULARY, [30], seed=0)
     label_weights = LabelWeights(MODALITIES, Tasks(time=7.0))
     expected = [0, 2.0, 3.0, 0.5, 0.25]

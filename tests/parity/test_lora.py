@@ -1,4 +1,4 @@
-"""LoRA: fresh equals base, only what should train trains, and a saved adapter loads whole."""
+"""LoRA: a new adapter changes nothing, trains only its parameters, and can be saved and loaded."""
 
 import json
 
@@ -44,7 +44,7 @@ def _trained_adapter():
     return event_model.eval()
 
 
-def test_a_fresh_adapter_changes_nothing():
+def test_a_new_adapter_changes_nothing():
     base = nll(EventModel(tiny_backbone(VOCABULARY)), VOCABULARY, ROW)
     adapted = attach_lora(
         tiny_backbone(VOCABULARY), VOCABULARY.added_ids, rank=4, alpha=16, dropout=0.0
@@ -75,7 +75,7 @@ def test_a_saved_adapter_gives_identical_likelihoods(tmp_path):
     loaded, vocabulary = load_event_model(path=base, adapter=adapter, dtype=torch.float32)
     assert vocabulary.hash == VOCABULARY.hash
     assert torch.equal(expected, nll(loaded, VOCABULARY, ROW))
-    # and as any PEFT user loads it, with every tensor in its place
+    # PEFT alone loads the same tensors
     plain = PeftModel.from_pretrained(tiny_backbone(VOCABULARY), adapter)
     assert set(load_file(adapter / "adapter_model.safetensors")) == set(
         get_peft_model_state_dict(plain)
@@ -100,7 +100,7 @@ def test_a_base_folder_round_trips(tmp_path):
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_a_loaded_base_trains_with_dropout_and_checkpointing(tmp_path, rank: int):
-    """from_pretrained leaves a model in evaluation mode, where neither would happen."""
+    """In evaluation mode, in which from_pretrained returns a model, neither would happen."""
     save_base(tiny_backbone(VOCABULARY), VOCABULARY, tmp_path)
     model = build_event_model(
         EventModelSettings(
@@ -165,7 +165,7 @@ def _resumed(tmp_path, *, rank: int) -> EventModel:
     )
 
 
-def test_training_goes_on_from_a_saved_adapter(tmp_path):
+def test_a_saved_adapter_is_trained_further(tmp_path):
     trained = _trained_adapter()
     for name in ("base", "adapter"):
         (tmp_path / name).mkdir()

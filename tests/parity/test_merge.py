@@ -1,4 +1,4 @@
-"""An exported model computes what base and adapter do, without PEFT and without this project."""
+"""A merged model has the likelihoods of base and adapter, without PEFT and without mmtpp."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def _folders(tmp_path: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, 
         tiny_backbone(VOCABULARY), VOCABULARY.added_ids, rank=4, alpha=16, dropout=0.0
     )
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():  # rows and factors that matter
+    with torch.no_grad():  # rows and factors that change the result
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -40,20 +40,20 @@ def test_the_merged_model_equals_base_and_adapter(tmp_path: Path):
     assert merge_adapter(base, adapter, merged, dtype=torch.float32) < 1e-3
     plain, vocabulary = load_base(merged, dtype=torch.float32)
     assert VOCABULARY.hash == vocabulary.hash
-    found = nll(EventModel(plain.eval()), VOCABULARY, ROW)
+    expected_nll = nll(EventModel(plain.eval()), VOCABULARY, ROW)
     untrained, _ = load_base(base, dtype=torch.float32)
-    assert (found - nll(EventModel(untrained.eval()), VOCABULARY, ROW)).abs().max() > 1
-    assert not [each for each in merged.iterdir() if "adapter" in each.name]
+    assert (expected_nll - nll(EventModel(untrained.eval()), VOCABULARY, ROW)).abs().max() > 1
+    assert not [path for path in merged.iterdir() if "adapter" in path.name]
 
 
 def test_the_type_of_the_base_is_kept(tmp_path: Path):
     base, adapter, merged = _folders(tmp_path, torch.bfloat16)
-    # of losses of tens of nats
+    # with losses of tens of nats
     assert 0 < merge_adapter(base, adapter, merged, dtype=torch.float32) < 2
     assert Qwen2_5_VLConfig.from_pretrained(merged).dtype == torch.bfloat16
 
 
-def test_a_model_that_computes_something_else_is_refused(
+def test_a_merged_model_with_other_likelihoods_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     base, adapter, merged = _folders(tmp_path)

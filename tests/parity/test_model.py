@@ -1,4 +1,4 @@
-"""Our forward pass against transformers' own, and packed rows against separate ones."""
+"""Compare the forward pass with transformers', and packed rows with separate rows."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_positions_are_those_of_transformers(backbone, side: int):
     pad = VOCABULARY.special("<|image_pad|>")
     image = [VOCABULARY.special("<|vision_start|>"), *[pad] * side**2]
     end = VOCABULARY.special("<|vision_end|>")
-    # text before, two images in a row, text after
+    # text, two adjacent images, text
     ids = np.array([5, 6, 7, *image, end, *image, end, 8, 9, *image, end, 4])
     expected, _ = backbone.model.get_rope_index(
         torch.tensor(ids)[None],
@@ -61,7 +61,7 @@ def test_patches_are_those_of_the_published_processor(side_px: int):
 
 
 def test_likelihoods_are_those_of_transformers(backbone):
-    """One segment with images: ours equals the unmodified forward with its own positions."""
+    """A segment with images has the likelihoods of the unmodified model with its own positions."""
     row = random_row(VOCABULARY, [60], seed=3)
     batch = batcher(VOCABULARY)(row)
     ids = torch.tensor(row.input_ids.astype(np.int64))[None]
@@ -75,7 +75,7 @@ def test_likelihoods_are_those_of_transformers(backbone):
         ).logits[0]
     expected = -logits.log_softmax(-1)[batch.labels - 1, ids[0, batch.labels]]
     actual = nll(EventModel(backbone), VOCABULARY, row)
-    # float32 at losses up to 30; another order of summation in attention
+    # float32 with losses up to 30; attention sums in another order
     torch.testing.assert_close(actual, expected, rtol=0, atol=2e-4)
 
 
@@ -85,7 +85,7 @@ def test_packed_rows_equal_separate_forwards(backbone):
     packed = nll(model, VOCABULARY, row)
     separate = torch.cat([nll(model, VOCABULARY, part) for part in split_row(row)])
     torch.testing.assert_close(packed, separate, rtol=0, atol=2e-4)
-    # the test can fail: attention across segments changes the result far beyond the tolerance
+    # attention across segments would change the result far beyond the tolerance
     merged = random_row(VOCABULARY, [142], seed=4, images=False)
     merged = type(merged)(
         **{

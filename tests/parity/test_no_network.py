@@ -1,4 +1,4 @@
-"""Saving and loading from local folders opens no connection, whatever the base is called."""
+"""Saving to and loading from local folders opens no connection, for any name of the base."""
 
 import socket
 from functools import partial
@@ -30,11 +30,11 @@ BASES = {
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Hosts that were looked up or connected to; neither succeeds."""
+def requested_hosts(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Hosts that the test resolved or connected to; both always fail."""
     hosts: list[object] = []
 
-    def look_up(host: object, *_others: object, **_named: object) -> None:
+    def look_up(host: object, *_arguments: object, **_options: object) -> None:
         hosts.append(host)
         raise OSError("this test has no network")
 
@@ -66,7 +66,7 @@ def _adapter_on(base: Path, adapter: Path | None = None) -> EventModel:
 
 @pytest.mark.parametrize("named", BASES)
 def test_adapters_are_saved_and_loaded_without_a_connection(
-    tmp_path: Path, asked: list[object], named: str, recwarn: pytest.WarningsRecorder
+    tmp_path: Path, requested_hosts: list[object], named: str, recwarn: pytest.WarningsRecorder
 ):
     folders = [tmp_path / name for name in ("base", "adapter", "again", "merged")]
     for folder in folders:
@@ -75,26 +75,26 @@ def test_adapters_are_saved_and_loaded_without_a_connection(
     save_base(tiny_backbone(VOCABULARY), VOCABULARY, base)
     model = _adapter_on(base)
     save_trained(model, VOCABULARY, adapter, base=BASES[named])
-    whole = dict(model.saved_parameters())  # what is gathered of a sharded model
+    whole = dict(model.saved_parameters())  # the parameters that are gathered from a sharded model
     save_trained(model, VOCABULARY, again, base=BASES[named], parameters=whole)
     load_event_model(path=base, adapter=adapter, dtype=torch.float32)
     _adapter_on(base, adapter)
     merge_adapter(base, again, merged, dtype=torch.float32)
     load_event_model(path=merged, adapter=None, dtype=torch.float32)
-    assert not asked
-    assert not [each for each in recwarn if "config" in str(each.message)]
+    assert not requested_hosts
+    assert not [warning for warning in recwarn if "config" in str(warning.message)]
 
 
-def test_the_network_is_seen_where_it_is_used(asked: list[object]):
-    """The test above would see a request."""
+def test_a_request_to_the_network_is_recorded(requested_hosts: list[object]):
+    """Without this, the test above could pass although a connection was opened."""
     with pytest.raises(OSError, match="no network"):
         socket.create_connection(("huggingface.co", 443))
-    assert asked == ["huggingface.co"]
+    assert requested_hosts == ["huggingface.co"]
 
 
 @pytest.mark.parametrize("resumes", [False, True])
-def test_an_adapter_without_safetensors_is_refused_unread(
-    tmp_path: Path, asked: list[object], resumes: bool
+def test_an_adapter_without_safetensors_is_refused(
+    tmp_path: Path, requested_hosts: list[object], resumes: bool
 ):
     """PEFT would read adapter_model.bin, a pickle, or ask the hub for the weights."""
     base, adapter = tmp_path / "base", tmp_path / "adapter"
@@ -108,4 +108,4 @@ def test_an_adapter_without_safetensors_is_refused_unread(
         load = partial(load_event_model, path=base, adapter=adapter, dtype=torch.float32)
     with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
         load()
-    assert not asked
+    assert not requested_hosts

@@ -1,4 +1,4 @@
-"""Futures drawn with cached keys and values, against forecasts without any cache."""
+"""Compare futures sampled on a cached history with forecasts without a cache."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ TYPE_IDS = VOCABULARY.type_ids(CODES)
 
 
 def _with(events: Events, intervals: np.ndarray, types: np.ndarray) -> Events:
-    """More events, without text and image."""
+    """The events, followed by more events without text and image."""
     size = len(intervals)
     return Events(
         np.append(events.intervals, intervals),
@@ -38,7 +38,7 @@ def _with(events: Events, intervals: np.ndarray, types: np.ndarray) -> Events:
     ("style", "num_bytes", "joint"),
     [("dense", 2, True), ("compact", 2, False), ("paper", 2, True), ("minimal", 4, False)],
 )
-def test_every_drawn_event_has_the_likelihood_of_its_forecast(
+def test_a_sampled_event_has_the_likelihood_of_its_forecast(
     style: str, num_bytes: int, joint: bool
 ):
     model = EventModel(tiny_backbone(VOCABULARY))
@@ -54,19 +54,19 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
     before = row_alone(
         row_of([laid]), path_of(laid, int(laid.questions.at[0]))[: -1 - len(template.layout.turn)]
     )
-    found = FutureSampler(model, template, CODES, TYPE_IDS, grid, joint=joint)(
+    futures = FutureSampler(model, template, CODES, TYPE_IDS, grid, joint=joint)(
         batcher(VOCABULARY)(before),
         num_futures=3,
         horizon=1e9,
         max_events=4,
         rng=np.random.default_rng(0),
     )
-    assert found.intervals.shape == (3, 4)
-    assert found.is_within.all()
-    assert len(np.unique(found.intervals)) > 6  # the futures differ
+    assert futures.intervals.shape == (3, 4)
+    assert futures.is_within.all()
+    assert len(np.unique(futures.intervals)) > 6  # the futures differ
     forecaster = RowForecaster(model, IDS, TYPE_IDS, grid)
     for future in range(3):
-        events = _with(history, found.intervals[future], found.types[future])
+        events = _with(history, futures.intervals[future], futures.types[future])
         targets = [6, 7, 8, 9]
         # without the expansions' help for types: asked with the true time, as it was drawn
         asked = lay_out_branches(
@@ -87,7 +87,10 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
         assert forecasts.time is not None
         assert types is not None
         for place in range(4):
-            interval, kind = found.intervals[future, place], CODES.index(found.types[future, place])
+            interval, kind = (
+                futures.intervals[future, place],
+                CODES.index(futures.types[future, place]),
+            )
             step = np.searchsorted(grid.edges, interval, side="right") - 1
             mass = (
                 forecasts.time.interval.mass[place, step]
@@ -95,10 +98,10 @@ def test_every_drawn_event_has_the_likelihood_of_its_forecast(
                 else (forecasts.time.interval.zero[place])
             )
             expected = -np.log(mass) - types.log_probability[place, kind]
-            assert found.nll[future, place] == pytest.approx(expected, abs=2e-3)
+            assert futures.nll[future, place] == pytest.approx(expected, abs=2e-3)
 
 
-def test_futures_end_at_the_horizon_or_at_the_bound():
+def test_futures_end_at_the_horizon_or_at_the_maximum_number_of_events():
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings("dense", "none", image_tokens=CELLS, time_bytes=2)
     template = Template(IDS, settings, has_questions=True)
@@ -107,17 +110,17 @@ def test_futures_end_at_the_horizon_or_at_the_bound():
     laid = lay_out_branches(template, history, [4], tasks=["time"])
     before = row_alone(row_of([laid]), path_of(laid, int(laid.questions.at[0]))[:-1])
     sampler = FutureSampler(model, template, CODES, TYPE_IDS, grid, joint=False)
-    found = sampler(
+    futures = sampler(
         batcher(VOCABULARY)(before),
         num_futures=8,
         horizon=3.0,
         max_events=50,
         rng=np.random.default_rng(1),
     )
-    times = np.cumsum(found.intervals, axis=1)
-    assert ((times <= 3.0) == found.is_within).all()
-    assert found.intervals.shape[1] < 50
+    times = np.cumsum(futures.intervals, axis=1)
+    assert ((times <= 3.0) == futures.is_within).all()
+    assert futures.intervals.shape[1] < 50
     assert (times[:, -1] > 3.0).all()
-    some = found.intervals[found.intervals > 0]
+    some = futures.intervals[futures.intervals > 0]
     assert some.min() >= grid.edges[1]
     assert some.max() <= grid.edges[-1]

@@ -1,4 +1,4 @@
-"""The gradient of spread labels is that of PyTorch's own cross-entropy with probabilities."""
+"""Spread labels have the gradient of PyTorch's cross-entropy with probabilities."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from mmtpp.model.event_model import EventModel
 from tests.parity.tiny import tiny_backbone, tiny_vocabulary
 
 
-def test_the_value_is_of_the_label_and_the_gradient_of_the_spread():
+def test_the_loss_is_for_the_label_and_the_gradient_for_the_spread_label():
     vocabulary = tiny_vocabulary()
     head = EventModel(tiny_backbone(vocabulary)).head
     generator = torch.Generator().manual_seed(0)
@@ -22,7 +22,7 @@ def test_the_value_is_of_the_label_and_the_gradient_of_the_spread():
     spread = SpreadLabels(torch.arange(base, base + 256), place, weights)
 
     nll, _ = head(hidden, targets, None, spread)
-    (found,) = torch.autograd.grad(nll.sum(), hidden)
+    (actual,) = torch.autograd.grad(nll.sum(), hidden)
     plain, _ = head(hidden, targets, None)
     np.testing.assert_allclose(nll.detach(), plain.detach(), rtol=1e-6)
 
@@ -33,7 +33,7 @@ def test_the_value_is_of_the_label_and_the_gradient_of_the_spread():
             probabilities[label] = 0
             probabilities[label, base : base + 256] = weights[row]
     expected = functional.cross_entropy(logits, probabilities, reduction="sum")
-    (wanted,) = torch.autograd.grad(expected, hidden)
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    (reference,) = torch.autograd.grad(expected, hidden)
+    np.testing.assert_allclose(actual, reference, rtol=1e-4, atol=1e-6)
     (unspread,) = torch.autograd.grad(plain.sum(), hidden)
-    assert (found - unspread).abs().max() > 1e-2
+    assert (actual - unspread).abs().max() > 1e-2

@@ -1,4 +1,4 @@
-"""A run without images leaves the vision tower alone, and learns bit for bit as it did with it."""
+"""A run without images does not run the vision tower and has bit-identical results."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ STAGES = (0, 2, 3)
 
 
 def _likelihoods(*, lora: bool, blank_frame: bool, grad: bool) -> tuple[torch.Tensor, dict, int]:
-    """Nats of the labels of some rows, gradients of their sum, and passes of the tower."""
+    """Nats of the labels of some rows, gradients of the sum, and number of passes of the tower."""
     model = event_model(lora=lora, images=False)
     passes: list[None] = []
     model.base.model.visual.register_forward_pre_hook(lambda *_: passes.append(None))
@@ -37,7 +37,11 @@ def _likelihoods(*, lora: bool, blank_frame: bool, grad: bool) -> tuple[torch.Te
         nll = torch.cat([model(move(row))[0] for row in rows_of(0, images=False)])
     if grad:
         nll.sum().backward()
-    gradients = {name: each.grad for name, each in model.named_parameters() if each.requires_grad}
+    gradients = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
     return nll.detach(), gradients, len(passes)
 
 
@@ -54,20 +58,21 @@ def test_a_row_without_images_scores_the_same_bits_without_the_tower(lora: bool,
         assert all(torch.equal(gradients_before[name], gradients[name]) for name in gradients)
 
 
-def test_rows_with_images_see_them_whatever_the_others_do():
+def test_rows_with_images_are_the_same_with_and_without_blank_frames():
     model = event_model(lora=False).eval()
     (row, *_) = rows_of(0)
     assert len(row.frames)
     with torch.no_grad():
         always, needed = (
-            model(batcher(VOCABULARY, blank_frame=each)(row))[0] for each in (True, False)
+            model(batcher(VOCABULARY, blank_frame=blank_frame)(row))[0]
+            for blank_frame in (True, False)
         )
     assert torch.equal(always, needed)
 
 
 @pytest.fixture(scope="module")
 def two_ranks() -> dict[str, Result]:
-    """Every stage with the tower run on a black frame, as it was, and without; and an adapter."""
+    """Runs of every stage with a black frame in the tower and without the tower; and an adapter."""
     jobs = {
         f"{name}-{stage}": replace(TEXT_ONLY, stage=stage, lora=stage == 1, blank_frame=shown)
         for stage in (*STAGES, 1)
@@ -83,14 +88,14 @@ def test_losses_of_two_ranks_are_the_same_bits_without_the_tower(
     tower, none = two_ranks[f"tower-{stage}"], two_ranks[f"none-{stage}"]
     assert tower.losses == none.losses
     assert tower.grad_norms == none.grad_norms
-    assert (tower.tower_passes, none.tower_passes) == (STEPS * 2, 0)  # two rows of a rank a step
+    assert (tower.tower_passes, none.tower_passes) == (STEPS * 2, 0)  # a rank has two rows per step
     plain = plain_losses(images=False, lora=stage == 1)
     assert plain[0] > plain[-1] + 0.1
     assert plain == pytest.approx(none.losses, abs=5e-5)
 
 
-def test_a_text_only_run_goes_on_elsewhere_and_keeps_the_tower(tmp_path: Path):
-    """From two ranks of ZeRO-3 to one of ZeRO-0; what is written has the base's tower."""
+def test_a_text_only_run_resumes_on_one_rank_and_keeps_the_tower(tmp_path: Path):
+    """Two ranks with ZeRO-3, then one rank without ZeRO; the saved model has the base's tower."""
     base, saved, output = (tmp_path / name for name in ("base", "saved", "output"))
     for folder in (base, saved, output):
         folder.mkdir()
@@ -106,7 +111,7 @@ def test_a_text_only_run_goes_on_elsewhere_and_keeps_the_tower(tmp_path: Path):
             names = [*file.keys()]
         assert names
         assert not [name for name in names if "visual" in name]
-    before, after = (load_file(each / "model.safetensors") for each in (base, output))
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, output))
     assert before.keys() == after.keys()
     tower = [name for name in before if "visual" in name]
     assert len(tower) > 10
@@ -125,7 +130,7 @@ def test_a_text_only_run_goes_on_elsewhere_and_keeps_the_tower(tmp_path: Path):
         ("none", 8, True, False),
     ],
 )
-def test_the_tower_is_trained_where_it_sees_images(
+def test_the_tower_is_trained_in_a_run_with_images(
     images: str, rank: int, freeze: bool, trains: bool
 ):
     config = config_from_tree(

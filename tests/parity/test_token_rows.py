@@ -1,4 +1,4 @@
-"""Embedding and head against PEFT's and transformers' own, and chunks against one piece."""
+"""Compare embedding and head with PEFT and transformers, and chunks with a single chunk."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ ROW = random_row(VOCABULARY, [50, 40], seed=1, images=False)
 
 
 def _adapted(*, tied: bool) -> EventModel:
-    """With trained rows that differ from the frozen ones they replace."""
+    """A model with trained rows that differ from the frozen rows that they replace."""
     torch.manual_seed(0)
     backbone = tiny_backbone(VOCABULARY)
     if not tied:
@@ -30,20 +30,22 @@ def _adapted(*, tied: bool) -> EventModel:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_likelihoods_and_gradients_are_those_of_peft(tied: bool):
-    ours, theirs = _adapted(tied=tied), _adapted(tied=tied)
+    ours, by_peft = _adapted(tied=tied), _adapted(tied=tied)
     added = set(VOCABULARY.added_ids)
-    assert len([each for each in ROW.input_ids.tolist() if each in added]) < len(ROW.input_ids)
+    assert len([token for token in ROW.input_ids.tolist() if token in added]) < len(ROW.input_ids)
     row = random_row(VOCABULARY, [90], seed=2, images=False)
     row.input_ids[10:60] = VOCABULARY.added_ids[:50]
     batch = batcher(VOCABULARY)(row)
     nll, _ = ours(batch)
     nll.mean().backward()
-    logits = theirs.backbone(input_ids=batch.input_ids, use_cache=False).logits[0]
+    logits = by_peft.backbone(input_ids=batch.input_ids, use_cache=False).logits[0]
     expected = -logits.log_softmax(-1)[batch.labels - 1, batch.input_ids[0, batch.labels]]
     expected.mean().backward()
     torch.testing.assert_close(nll, expected, rtol=0, atol=2e-4)
     gradients = {
-        name: each.grad for name, each in theirs.named_parameters() if each.grad is not None
+        name: parameter.grad
+        for name, parameter in by_peft.named_parameters()
+        if parameter.grad is not None
     }
     assert sum("trainable_tokens" in name for name in gradients) == (1 if tied else 2)
     for name, parameter in ours.named_parameters():
@@ -61,18 +63,20 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, labels: int):
         monkeypatch.setattr(token_rows, "LOGITS_BYTES", 4 * model.head.num_tokens * chunk)
         nll, best = model(batch, type_ids)
         (nll * torch.arange(len(nll))).sum().backward()
-        gradients = [each.grad for each in model.parameters() if each.grad is not None]
+        gradients = [
+            parameter.grad for parameter in model.parameters() if parameter.grad is not None
+        ]
         results.append((nll.detach(), best, gradients))
     (nll, best, gradients), (nll_whole, best_whole, gradients_whole) = results
-    torch.testing.assert_close(nll, nll_whole, rtol=0, atol=1e-4)  # of losses up to 80
+    torch.testing.assert_close(nll, nll_whole, rtol=0, atol=1e-4)  # with losses up to 80
     assert torch.equal(best, best_whole)
     assert len(gradients) == len(gradients_whole) > 10
-    for each, whole in zip(gradients, gradients_whole, strict=True):
-        torch.testing.assert_close(each, whole, rtol=1e-4, atol=1e-3)
+    for gradient, whole in zip(gradients, gradients_whole, strict=True):
+        torch.testing.assert_close(gradient, whole, rtol=1e-4, atol=1e-3)
 
 
 def test_only_one_chunk_has_its_logits(monkeypatch: pytest.MonkeyPatch):
-    """What the head keeps for the backward pass does not hold logits of all labels."""
+    """The tensors that the head saves for the backward pass are smaller than all logits."""
     model = _adapted(tied=True)
     num_tokens = model.head.num_tokens
     monkeypatch.setattr(token_rows, "LOGITS_BYTES", 4 * num_tokens * 8)

@@ -1,4 +1,4 @@
-"""Texts written on a cached history, against a forward pass for every token."""
+"""Compare texts generated on a cached history with a forward pass for every token."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def _questions(style: str = "compact") -> Row:
 
 
 def _logits(model: EventModel, row: Row, more: list[int]) -> torch.Tensor:
-    """After a row and some more text tokens, without any cache."""
+    """Logits after a row and more text tokens, without a cache."""
     size = len(row.input_ids)
     plain = replace(
         row,
@@ -61,7 +61,7 @@ def _expected(model: EventModel, row: Row, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("style", ["compact", "paper", "dense"])
-def test_the_likeliest_text_token_is_written_each_time(model: EventModel, style: str):
+def test_every_generated_token_is_the_most_likely_one(model: EventModel, style: str):
     row = _questions(style)
     generator = TextGenerator(model, VOCABULARY, GenerationSettings(max_tokens=12))
     for question in range(2):
@@ -69,13 +69,13 @@ def test_the_likeliest_text_token_is_written_each_time(model: EventModel, style:
         assert plain.input_ids[-1] == row.input_ids[row.questions.at[question]]  # pyright: ignore[reportOptionalMemberAccess]
         expected = VOCABULARY.decode_text(_expected(model, plain, 12))
         assert generator(batcher(VOCABULARY)(plain)) == expected
-        # the same where the question is handed over as a prompt
+        # the same with the question as a prompt
         before = row.before_question(question, image_pad=PAD)
         prompt = plain.input_ids[len(before.input_ids) :].tolist()
         assert generator(batcher(VOCABULARY)(before), prompt) == expected
 
 
-def test_a_branch_is_the_row_it_would_make_alone(model: EventModel):
+def test_a_branch_has_the_logits_of_a_separate_row(model: EventModel):
     template = Template(IDS, TemplateSettings("compact", "on_change", image_tokens=CELLS))
     laid = lay_out_branches(template, events_of(8, seed=4), [3, 7], tasks=["text"])
     row = replace(row_of([laid]), questions=laid.questions, event=laid.tokens.event)
@@ -86,20 +86,20 @@ def test_a_branch_is_the_row_it_would_make_alone(model: EventModel):
         assert torch.allclose(hidden[at], alone, atol=1e-4)
 
 
-def test_length_and_repetition_are_held(model: EventModel):
+def test_limits_of_length_and_repetition_hold(model: EventModel):
     row = row_alone(_questions(), np.arange(30))
     history = batcher(VOCABULARY)(row)
 
     def tokens(**settings: float) -> list[int]:
         generator = TextGenerator(model, VOCABULARY, GenerationSettings(**settings))  # pyright: ignore[reportArgumentType]
-        found: list[int] = []
+        generated: list[int] = []
         decode = VOCABULARY.decode_text
         try:
-            VOCABULARY.decode_text = lambda ids: found.extend(ids) or ""
+            VOCABULARY.decode_text = lambda ids: generated.extend(ids) or ""
             generator(history)
         finally:
             VOCABULARY.decode_text = decode
-        return found
+        return generated
 
     free = tokens(max_tokens=40)
     assert tokens(max_tokens=40, repetition_penalty=1.0) == free

@@ -1,4 +1,4 @@
-"""A tiny random model, and packed rows to feed it."""
+"""A tiny random model, and packed rows for it."""
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ def tiny_vocabulary() -> Vocabulary:
 
 
 def tiny_backbone(vocabulary: Vocabulary, seed: int = 0):
-    """Random weights of a size at which an error in attention or positions shows."""
+    """Random weights, large enough that an error in attention or positions changes the result."""
     model = build_tiny(vocabulary, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def random_row(
 
 
 def split_row(row: Row) -> list[Row]:
-    """Each segment of a row as a row of its own."""
+    """The segments of a row as separate rows."""
     rows = []
     shown = 0
     for segment in range(int(row.segment.max()) + 1):

@@ -11,10 +11,12 @@ for any other object is refused; its code is never run.
 
 import io
 import pickle
+import re
 import reprlib
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from types import FunctionType
 
 import numpy as np
 
@@ -88,7 +90,17 @@ def _raw_event(sequence: str, row: int, event: object, num_types: object) -> Raw
 
 def _plain(value: object) -> object:
     """Numbers unchanged, any other value as short text, because a pickle may nest endlessly."""
-    return value if value is None or isinstance(value, int | float) else reprlib.repr(value)
+    return value if value is None or isinstance(value, int | float) else _ShortRepr().repr(value)
+
+
+class _ShortRepr(reprlib.Repr):
+    """Short texts of values, without addresses of objects, which differ between runs."""
+
+    def repr_instance(self, x: object, level: int) -> str:
+        """Text of a value that is no builtin container, number or string."""
+        if isinstance(x, _NumberType | FunctionType):
+            return f"<{type(x).__name__}>"
+        return super().repr_instance(x, level)
 
 
 class _NumberType:
@@ -164,7 +176,8 @@ def _load_pickle(path: str, data: bytes) -> dict:
         ValueError,
         struct.error,
     ) as error:  # errors that damaged data may cause, according to the documentation of pickle
-        raise MalformedFileError(f"{path}: not a readable pickle: {error!r}") from error
+        problem = re.sub(r" at 0x[0-9a-f]+", "", repr(error))  # addresses differ between runs
+        raise MalformedFileError(f"{path}: not a readable pickle: {problem}") from error
     if not isinstance(tree, dict):
         raise MalformedFileError(f"{path}: a dictionary expected, not {type(tree).__name__}")
     return tree

@@ -9,6 +9,7 @@ import pytest
 
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
+from mmtpp.data.sources.easytpp import parse
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
@@ -101,3 +102,12 @@ def test_a_pickle_that_nests_without_end_is_rejected_quickly():
     loop["self"] = loop
     parsed = _read("t.pkl", pickle.dumps({"train": [[{"time_since_start": nested}, nested, loop]]}))
     assert (parsed.counts.num_read, len(parsed.rejected)) == (3, 2)
+
+
+def test_stored_texts_of_a_pickle_contain_no_address_of_an_object():
+    number_type = b"cnumpy\ndtype\n(S'f8'\ntR"
+    with pytest.raises(MalformedFileError, match="_NumberType object") as caught:
+        list(parse("a.pkl", number_type + b"I1\nR."))
+    assert " at 0x" not in str(caught.value)
+    (event,) = parse("a.pkl", b"}S'train'\n]]}S'type_event'\n" + number_type + b"saas.")
+    assert event.type == "<_NumberType>"

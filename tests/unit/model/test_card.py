@@ -1,4 +1,4 @@
-"""The model card says what the settings say, and its header is YAML."""
+"""The model card shows the settings of the training, and its header is YAML."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.card import ModelOrigin, format_card, write_merged_card
 from mmtpp.model.record import TrainedTasks
 
-ANSWERS = TrainedTasks(
+TRAINED_TASKS = TrainedTasks(
     ("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("go", "stop|now <b>"), 60.0, False
 )
 
@@ -22,13 +22,13 @@ def _origin(tree: dict, trained_tasks: TrainedTasks | None) -> ModelOrigin:
     )
 
 
-def test_an_adapter_of_the_hub():
+def test_the_card_of_an_adapter_on_a_base_from_the_hub():
     tree = {
         "model": {"path": "hf://Qwen/Qwen2.5-VL-3B-Instruct@" + "a" * 40},
         "lora": {"rank": 16, "alpha": 64},
         "compression": {"delta": 0.5},
     }
-    card = format_card(_origin(tree, ANSWERS), steps=1234)
+    card = format_card(_origin(tree, TRAINED_TASKS), steps=1234)
     header = yaml.safe_load(card.split("---")[1])
     assert (header["library_name"], header["base_model"]) == ("peft", "Qwen/Qwen2.5-VL-3B-Instruct")
     for words in (
@@ -39,18 +39,18 @@ def test_an_adapter_of_the_hub():
         "temporal, Delta 0.5",
     ):
         assert words in card
-    own, plain = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    for code in (own, plain):
+    with_mmtpp, without_mmtpp = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    for code in (with_mmtpp, without_mmtpp):
         compile(code, "card", "exec")
-    assert "mmtpp.Forecaster" in own
-    assert "PeftModel" in plain
+    assert "mmtpp.Forecaster" in with_mmtpp
+    assert "PeftModel" in without_mmtpp
 
 
-def test_a_whole_model_of_stage_one():
+def test_the_card_of_a_whole_model_of_stage_one():
     card = format_card(_origin({"lora": {"rank": 0}}, None), steps=5)
     assert {"library_name": "transformers"}.items() <= yaml.safe_load(card.split("---")[1]).items()
-    [plain] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert "PeftModel" not in plain
+    [without_mmtpp] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "PeftModel" not in without_mmtpp
     assert "a random tiny" in card
 
 
@@ -63,5 +63,5 @@ def test_a_merged_model_names_both_of_its_parts(tmp_path: Path):
     assert (header["library_name"], header["base_model"]) == ("transformers", "owner/base")
     assert "`s3://b/adapter`" in card
     assert "at most 2e-06 nats" in card
-    [plain] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    compile(plain, "card", "exec")
+    [without_mmtpp] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    compile(without_mmtpp, "card", "exec")

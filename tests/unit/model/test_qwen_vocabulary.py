@@ -1,4 +1,4 @@
-"""The genuine Qwen2.5 vocabulary and that of a published adapter: known ids, text stays text."""
+"""The genuine Qwen2.5 vocabulary and the vocabulary of a published adapter."""
 
 import itertools
 import json
@@ -77,7 +77,7 @@ def test_control_strings_in_text_stay_text(qwen: Vocabulary, published: Vocabula
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=30))
 def test_text_is_tokenised_as_by_the_backbone(qwen: Vocabulary, text: str):
-    """Where no control string is spelled, our ids are those of the tokenizer itself."""
+    """A text without control strings has the ids of the tokenizer itself."""
     if not any(name in text for name in ("<|", "<tool", "</tool")):
         assert [qwen_tokenizer().encode(text).ids] == qwen.encode_texts([text])
 
@@ -89,13 +89,13 @@ def test_a_published_adapter_keeps_its_own_ids(published: Vocabulary):
     assert (ids.byte_ids[0], ids.byte_ids[255]) == (151675, 151930)
     assert tuple(range(151931, 151940)) == ids.type_ids
     assert ids.time_prediction == 151673
-    # this one it does not have
+    # the published tokenizer lacks this marker
     assert 151940 == ids.type_prediction == published.num_tokens - 1
     assert published.type_ids([3]) == [151934]
 
 
 def test_other_published_stages_keep_their_ids_too():
-    """Type fine-tuning knows one more marker; the taxi scripts do not know the similar event."""
+    """Type fine-tuning has one more marker; the taxi scripts lack the marker of similar events."""
     typed = Vocabulary(published_tokenizer("<event_type_prediction>").to_str())
     assert 151940 == typed.marker("type_prediction") == typed.num_tokens - 1
     tree = json.loads(published_tokenizer().to_str())
@@ -106,7 +106,7 @@ def test_other_published_stages_keep_their_ids_too():
 
 
 def test_a_published_stage_two_tokenizer_is_refused_by_name():
-    """Published bug 5: the time stage has no type tokens, so its ids mean something else."""
+    """Published bug 5: the time stage has no type tokens, so its ids have another meaning."""
     tree = json.loads(published_tokenizer().to_str())
     tree["added_tokens"] = [t for t in tree["added_tokens"] if "type_" not in t["content"]]
     with pytest.raises(ModelError, match="type_start"):
@@ -136,7 +136,7 @@ sequences = st.lists(
 
 @given(sequences)
 def test_the_paper_style_is_the_published_format_token_for_token(published: Vocabulary, sequence):
-    """Written as one string, as the published script does, and tokenised by its tokenizer."""
+    """The published script writes one string and tokenises it; the ids are the same."""
     intervals, types, texts = (list(column) for column in zip(*sequence, strict=True))
     events = _events(intervals, types, texts, published)
     line = "Event Sequence:\n"

@@ -1,4 +1,4 @@
-"""A model is used with another template only with an error or a warning."""
+"""Another template than the one of the training is an error or a warning."""
 
 import logging
 from dataclasses import fields
@@ -18,23 +18,23 @@ from mmtpp.model.record import (
 )
 from mmtpp.storage.manifest import Manifest
 
-OWN = with_values(RunConfig(), {"template.style": "minimal", "template.time_bytes": 2})
+CONFIG = with_values(RunConfig(), {"template.style": "minimal", "template.time_bytes": 2})
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    write_template(OWN.sample_sections, tmp_path, None)
+    write_template(CONFIG.sample_sections, tmp_path, None)
     return str(tmp_path)
 
 
 def test_the_same_template_passes_silently(folder: str, caplog: pytest.LogCaptureFixture):
-    other = with_values(OWN, {"compression.delta": 3.0, "window.max_tokens": 128})
+    other = with_values(CONFIG, {"compression.delta": 3.0, "window.max_tokens": 128})
     check_template(other.sample_sections, folder, to_train=False)
     assert caplog.messages == []
 
 
 def test_a_folder_without_record_passes(tmp_path: Path):
-    check_template(OWN.sample_sections, str(tmp_path), to_train=False)
+    check_template(CONFIG.sample_sections, str(tmp_path), to_train=False)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_a_folder_without_record_passes(tmp_path: Path):
         ("compression.run_encoding", "run_length"),
     ],
 )
-def test_another_language_is_refused_but_to_train(
+def test_another_template_is_refused_except_for_training(
     folder: str, caplog: pytest.LogCaptureFixture, key: str, value: object
 ):
-    other = with_values(OWN, {key: value})
+    other = with_values(CONFIG, {key: value})
     with pytest.raises(ModelError, match=f"{key} = .*, here {value}"):
         check_template(other.sample_sections, folder, to_train=False)
     with caplog.at_level(logging.WARNING):
@@ -56,10 +56,10 @@ def test_another_language_is_refused_but_to_train(
     assert key in caplog.text
 
 
-def test_other_images_are_worth_a_warning(folder: str, caplog: pytest.LogCaptureFixture):
+def test_other_images_cause_a_warning(folder: str, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
         check_template(
-            with_values(OWN, {"template.images": "none"}).sample_sections, folder, to_train=False
+            with_values(CONFIG, {"template.images": "none"}).sample_sections, folder, to_train=False
         )
     assert "template.images = per_event, here none" in caplog.text
 
@@ -70,10 +70,10 @@ def test_the_trained_tasks_are_recorded(tmp_path: Path, folder: str):
     )
     other = tmp_path / "finetuned"
     other.mkdir()
-    write_template(OWN.sample_sections, other, trained_tasks)
+    write_template(CONFIG.sample_sections, other, trained_tasks)
     assert load_trained_tasks(str(other)) == trained_tasks
     assert load_trained_tasks(folder) is None
-    check_template(OWN.sample_sections, str(other), to_train=False)
+    check_template(CONFIG.sample_sections, str(other), to_train=False)
 
 
 def test_a_store_of_another_unit_or_other_types_is_refused():

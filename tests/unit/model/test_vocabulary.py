@@ -1,4 +1,4 @@
-"""The vocabulary: text is data, ids are arithmetic, hashes tell apart."""
+"""The vocabulary: text is data, added ids are computed, hashes identify a vocabulary."""
 
 import json
 
@@ -64,6 +64,6 @@ def test_a_tokenizer_without_vision_tokens_is_refused():
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"added_tokens": []}'])
-def test_what_is_no_tokenizer_is_refused(text: str):
+def test_an_invalid_tokenizer_is_refused(text: str):
     with pytest.raises(ModelError, match=r"tokenizer"):
         Vocabulary(text)
