@@ -33,7 +33,7 @@ demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA and forecasts -> 
 sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo's base
 	$(BIN)/python -m cluster.demo sweep
 
-test: test-unit test-parity test-ray cluster-fast ## all tests that CI runs: unit, parity, on a real cluster, end to end (25 minutes on 2 cores)
+test: test-unit test-parity test-ray cluster-fast ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 25 minutes on 2 cores)
 
 test-fast: setup ## the laws of the method, settings and tables, without torch or Ray (under a minute)
 	$(BIN)/python -m pytest --quiet -m "not slow" -n logical --dist worksteal $(FAST_TESTS)
@@ -60,7 +60,7 @@ test-full: setup ## every test, the slow ones too
 	$(BIN)/python -m pytest tests/on_ray tests/e2e
 	$(BIN)/python -m pytest tests/cluster
 
-cluster-test: setup ## the cluster files, the real autoscaler on machines that come, vanish and leave (15 minutes)
+cluster-test: setup ## the cluster files, the real autoscaler on machines that join, fail and leave (15 minutes)
 	$(BIN)/python -m pytest tests/unit/project/test_cluster_yaml.py tests/unit/project/test_kubernetes.py tests/cluster
 
 audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
@@ -77,7 +77,7 @@ check: setup ## lint, format, types, documentation, and every cluster file again
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
 
-bench: bench-representation bench-prepare bench-train bench-forecast bench-sweep ## all benchmarks; each writes a table beside itself
+bench: bench-representation bench-prepare bench-train bench-forecast bench-sweep ## all benchmarks; each writes a table into its folder
 
 bench-representation: setup ## events in a context, packing and their speed [data]
 	$(BIN)/python -m benchmarks.representation
@@ -91,19 +91,19 @@ bench-train: setup ## steps against bare PyTorch, packing, checkpoints and resta
 bench-forecast: setup ## every target in one pass against a pass for each (a minute) [data]
 	$(BIN)/python -m benchmarks.forecast
 
-bench-sweep: setup ## what Ray Tune costs beside the training it drives (a quarter of an hour) [data]
+bench-sweep: setup ## time of Ray Tune compared with the trainings it starts (a quarter of an hour) [data]
 	$(BIN)/python -m benchmarks.sweeps.overhead
 
-bench-cluster: setup ## what 4, 16 and 64 machines cost head and driver (ten minutes; 24 GiB)
+bench-cluster: setup ## load of head and driver with 4, 16 and 64 machines (ten minutes; 24 GiB)
 	$(BIN)/python -m benchmarks.clusters
 
-bench-optimizers: setup ## what optimisers and few bits do, beside the theory (two hours; keeps what is done) [data]
+bench-optimizers: setup ## optimisers and low precision, compared with theory (two hours; resumes) [data]
 	$(BIN)/python -m benchmarks.optimizers.run
 
-ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; goes on) [data]
+ablation: setup ## the paper's ablation of Delta, with LoRA ranks, on danmaku and flights (hours; resumes) [data]
 	$(BIN)/python -m benchmarks.sweeps.ablation
 
-scaling: setup ## loss against model size, data and context at given compute, on flights (an hour or two; goes on)
+scaling: setup ## loss against model size, data and context at given compute, on flights (an hour or two; resumes)
 	$(BIN)/python -m benchmarks.sweeps.scaling
 
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done) [data]

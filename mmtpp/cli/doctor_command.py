@@ -47,8 +47,12 @@ def checks(config: RunConfig) -> list[Callable[[], Finding | Iterable[Finding]]]
         machine.check_compiler,
         machine.check_limits,
         lambda: machine.check_disk(default_cache_folder()),
-        lambda: services.check_storage(config),
-        lambda: services.check_mlflow(config),
+        lambda: services.check_storage(
+            source_uri=config.source.uri,
+            store_uri=config.store.uri,
+            runs_uri=config.run.storage_uri,
+        ),
+        lambda: services.check_mlflow(config.tracking.uri),
         services.check_ray,
     ]
 
@@ -85,5 +89,5 @@ def as_text(finding: Finding, *, colours: bool) -> str:
     sign, colour = _SIGNS[finding.status]
     if colours:
         sign = f"\033[{colour}m{sign}\033[0m"
-    text = f"{sign}  {finding.about:15} {finding.what}"
+    text = f"{sign}  {finding.subject:15} {finding.observed}"
     return f"{text}\n{'':26}fix: {finding.fix}" if finding.fix else text

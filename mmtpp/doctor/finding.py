@@ -11,13 +11,13 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        about: Subject of the check, one or two words.
+        subject: Subject of the check, one or two words.
         status: ``failure`` if jobs cannot run; ``warning`` if they run with limitations.
-        what: Observed state of the subject.
+        observed: Observed state of the subject.
         fix: Instruction that solves the problem; empty without a problem.
     """
 
-    about: str
+    subject: str
     status: Status
-    what: str
+    observed: str
     fix: str = ""

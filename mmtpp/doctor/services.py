@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import MmtppError
 from mmtpp.doctor.finding import Finding
 from mmtpp.storage.paths import (
@@ -32,16 +31,20 @@ print(json.dumps([ray.__version__, len(nodes), ray.cluster_resources()]))
 """
 
 
-def check_storage(config: RunConfig) -> Iterator[Finding]:
-    """Check that the source can be read, and that stores and runs can be written."""
-    source = config.source.uri
-    if source:
-        yield _read(source)
-    targets = {"store.uri": config.store.uri, "run.storage_uri": config.run.storage_uri}
-    for name, uri in targets.items():
+def check_storage(*, source_uri: str, store_uri: str, runs_uri: str) -> Iterator[Finding]:
+    """Check that the source can be read, and that stores and runs can be written.
+
+    Args:
+        source_uri: ``source.uri``; empty to check no source.
+        store_uri: ``store.uri``; empty to check no store.
+        runs_uri: ``run.storage_uri``; empty to check no folder of runs.
+    """
+    if source_uri:
+        yield _read(source_uri)
+    for name, uri in {"store.uri": store_uri, "run.storage_uri": runs_uri}.items():
         if uri:
             yield _write(name, uri)
-    if not any((source, *targets.values())):
+    if not any((source_uri, store_uri, runs_uri)):
         fix = "name your storage: mmtpp doctor --set run.storage_uri=s3://bucket/runs"
         yield Finding("storage", "warning", "not checked: the settings name no storage", fix)
 
@@ -87,9 +90,8 @@ def _failure(name: str, uri: str, error: MmtppError) -> Finding:
     return Finding(name, "failure", state, fix)
 
 
-def check_mlflow(config: RunConfig) -> Finding:
-    """Check that the tracking server answers."""
-    uri = config.tracking.uri
+def check_mlflow(uri: str) -> Finding:
+    """Check that the tracking server at ``tracking.uri`` answers."""
     if uri.startswith(_SQLITE):
         folder = Path(uri.removeprefix(_SQLITE)).parent
         if not os.access(folder, os.W_OK):

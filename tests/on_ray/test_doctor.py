@@ -2,9 +2,18 @@
 
 import pytest
 
+from mmtpp.config.schema import RunConfig
 from mmtpp.doctor import services
+from mmtpp.doctor.finding import Finding
 from mmtpp.storage.paths import list_files
 from tests.on_ray.settings import make_config
+
+
+def _check_storage(config: RunConfig) -> list[Finding]:
+    findings = services.check_storage(
+        source_uri=config.source.uri, store_uri=config.store.uri, runs_uri=config.run.storage_uri
+    )
+    return list(findings)
 
 
 def test_running_services_are_ok(store, stack, monkeypatch: pytest.MonkeyPatch):
@@ -13,14 +22,14 @@ def test_running_services_are_ok(store, stack, monkeypatch: pytest.MonkeyPatch):
     changes = {"run.storage_uri": "s3://mmtpp/t/doctor"}
     config = make_config(**changes, **{"tracking.uri": stack.mlflow_uri})
     findings = [
-        *services.check_storage(config),
-        services.check_mlflow(config),
+        *_check_storage(config),
+        services.check_mlflow(config.tracking.uri),
         *services.check_ray(),
     ]
     assert [finding.status for finding in findings] == ["ok"] * len(findings), findings
-    about = {finding.about: finding.what for finding in findings}
-    assert set(about) == {"source.uri", "store.uri", "run.storage_uri", "mlflow", "ray"}
-    assert "1 machines, 4 CPUs, 0 GPUs" in about["ray"]
+    observed = {finding.subject: finding.observed for finding in findings}
+    assert set(observed) == {"source.uri", "store.uri", "run.storage_uri", "mlflow", "ray"}
+    assert "1 machines, 4 CPUs, 0 GPUs" in observed["ray"]
     assert list_files("s3://mmtpp", "probe") == []
 
 
@@ -29,9 +38,9 @@ def test_findings_distinguish_wrong_keys_and_missing_buckets(
 ):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     config = make_config(**{"run.storage_uri": "s3://mmtpp/t/doctor"})
-    *_, refused = services.check_storage(config)
-    assert (refused.about, refused.status) == ("run.storage_uri", "failure")
+    *_, refused = _check_storage(config)
+    assert (refused.subject, refused.status) == ("run.storage_uri", "failure")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stack.secret_key)
-    *_, missing = services.check_storage(make_config(**{"run.storage_uri": "s3://no-such/runs"}))
-    assert "the bucket no-such does not exist" in missing.what
-    assert "not-the-secret" not in refused.what + refused.fix
+    *_, missing = _check_storage(make_config(**{"run.storage_uri": "s3://no-such/runs"}))
+    assert "the bucket no-such does not exist" in missing.observed
+    assert "not-the-secret" not in refused.observed + refused.fix

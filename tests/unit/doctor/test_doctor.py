@@ -62,14 +62,14 @@ def test_a_missing_or_old_package_is_a_failure(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(machine, "requires", lambda _: requirements)
     old, missing, train, track, tune = machine.check_packages()
     assert (old.status, missing.status) == ("failure", "failure")
-    assert old.what.startswith("numpy ")
-    assert ">=99" in old.what
-    assert missing.what.startswith("no-such-thing is missing")
-    assert (train.about, train.status) == ("extra train", "warning")
-    assert train.what == "absent is missing, >=1 is needed"
+    assert old.observed.startswith("numpy ")
+    assert ">=99" in old.observed
+    assert missing.observed.startswith("no-such-thing is missing")
+    assert (train.subject, train.status) == ("extra train", "warning")
+    assert train.observed == "absent is missing, >=1 is needed"
     assert train.fix == "pip install 'mmtpp[train]' for pretrain, finetune, plan and sweep"
     assert track.status == "ok"
-    assert (tune.status, tune.what.partition(" ")[0]) == ("failure", "pandas")
+    assert (tune.status, tune.observed.partition(" ")[0]) == ("failure", "pandas")
 
 
 def test_a_plain_install_has_no_failure(monkeypatch: pytest.MonkeyPatch):
@@ -92,14 +92,14 @@ def test_a_plain_install_has_no_failure(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(machine, "version", installed_version)
     findings = list(machine.check_packages())
     assert [finding.status for finding in findings] == ["ok", *["warning"] * 3]
-    assert "optuna is missing" in findings[3].what
+    assert "optuna is missing" in findings[3].observed
 
 
 def test_services_that_do_not_run_are_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     config = config_from_tree({"tracking": {"uri": "http://127.0.0.1:9"}})
-    refused = services.check_mlflow(config)
+    refused = services.check_mlflow(config.tracking.uri)
     assert refused.status == "failure"
-    assert "127.0.0.1:9 does not answer" in refused.what
+    assert "127.0.0.1:9 does not answer" in refused.observed
     assert "not running" in refused.fix
     token = tmp_path / "token"
     token.write_text("secret")
@@ -114,7 +114,7 @@ def test_services_that_do_not_run_are_failures(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(services, "RAY_TIMEOUT_S", 3)
     *_, unreachable = services.check_ray()
     assert unreachable.status == "failure"
-    assert "127.0.0.1:9" in unreachable.what
+    assert "127.0.0.1:9" in unreachable.observed
 
 
 def test_colours_are_printed_only_to_terminals():
