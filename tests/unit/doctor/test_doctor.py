@@ -27,7 +27,7 @@ def _without_services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 def test_a_working_installation_has_no_failures(tmp_path: Path, capsys):
     (tmp_path / "runs").mkdir()
     assert main(["doctor", "--json", "--set", f"run.storage_uri={tmp_path / 'runs'}"]) == 0
-    findings = {finding["about"]: finding for finding in json.loads(capsys.readouterr().out)}
+    findings = {finding["subject"]: finding for finding in json.loads(capsys.readouterr().out)}
     for about in ("python", "packages", "collectives", "run.storage_uri", "ray"):
         assert (findings[about]["status"], findings[about]["fix"]) == ("ok", ""), findings[about]
     assert findings["mlflow"]["status"] == "warning"  # the default is a file in this folder
