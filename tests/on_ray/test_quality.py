@@ -1,7 +1,10 @@
 """The benchmarks of quality and of optimisers, at a size that only checks that they run."""
 
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
@@ -13,6 +16,13 @@ from benchmarks.quality.sets import DataSet
 from benchmarks.quality.trial import start_engine
 from mmtpp.data.prepare import prepare
 from tests.on_ray.events import publish_events
+
+
+@pytest.fixture(autouse=True)
+def _restored_environment() -> Iterator[None]:
+    """Remove the variables that the benchmarks set for DeepSpeed in their own process."""
+    with patch.dict(os.environ):
+        yield
 
 
 def test_a_small_quality_benchmark_writes_its_tables(cluster, tmp_path, monkeypatch):
