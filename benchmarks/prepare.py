@@ -39,10 +39,10 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.data.encode.encode_pipeline import EncodePipeline
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import filesystem_of, join, list_files, read_bytes, write_bytes
@@ -230,8 +230,8 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
     manifest = load_manifest(store)
     ids = store_vocabulary(store, manifest).token_ids()
 
-    def settings_of(delta: float) -> AssembleSettings:
-        return assemble_settings(
+    def settings_of(delta: float) -> SampleSettings:
+        return sample_settings(
             configuration(source, store, delta=delta).sample_sections, manifest, split="train"
         )
 

@@ -43,7 +43,7 @@ from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.qwen_vl import build_tiny
@@ -92,7 +92,7 @@ def _rows(config: RunConfig, count: int) -> tuple[list[Row], Vocabulary]:
     """The first packed rows of the training split."""
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    settings = assemble_settings(config.sample_sections, manifest, split="train")
+    settings = sample_settings(config.sample_sections, manifest, split="train")
     plan = make_plan(settings, vocabulary.token_ids())
     ids = np.random.default_rng(0).permutation(len(plan.samples))[:count]
     table = Assembler(settings, vocabulary.token_ids())(samples_table(plan, ids))

@@ -37,7 +37,7 @@ from mmtpp.core.compression import similar_events
 from mmtpp.core.supervision import AllTokens
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.settings import assemble_settings, compression_of, training_questions
+from mmtpp.data.settings import compression_of, sample_settings, training_questions
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.classical import baseline_targets
 from mmtpp.evaluate.baselines.history import History
@@ -201,9 +201,9 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     """Run the baselines without a seed on the targets of the plain model."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    train_settings = assemble_settings(config.sample_sections, manifest, split="train")
+    train_settings = sample_settings(config.sample_sections, manifest, split="train")
     spans = interval_range(train_settings)
-    test = read_histories(assemble_settings(config.sample_sections, manifest, split="test"), codes)
+    test = read_histories(sample_settings(config.sample_sections, manifest, split="test"), codes)
     test = sorted(test, key=lambda history: history.sequence_id)
     test = test[: config.evaluation.max_sequences or len(test)]
     tables = baseline_targets(
@@ -244,10 +244,10 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
     """Train and test one EasyTPP model in a separate process."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    spans = interval_range(assemble_settings(config.sample_sections, manifest, split="train"))
+    spans = interval_range(sample_settings(config.sample_sections, manifest, split="train"))
     sequences: dict[str, Any] = {"num_types": len(codes), "tick": spans.tick or NO_TICK}
     for split in ("train", "validation", "test"):
-        settings = assemble_settings(config.sample_sections, manifest, split=split)
+        settings = sample_settings(config.sample_sections, manifest, split=split)
         histories = sorted(read_histories(settings, codes), key=lambda history: history.sequence_id)
         if split != "train":
             histories = histories[: config.evaluation.max_sequences or len(histories)]
@@ -277,7 +277,7 @@ def _similar_fraction(config: RunConfig, delta: float) -> float:
     """Share of the training events that temporal compression marks as similar."""
     chosen = with_values(config, {"compression.strategy": "temporal", "compression.delta": delta})
     manifest, _ = open_store(config)
-    settings = assemble_settings(chosen.sample_sections, manifest, split="train")
+    settings = sample_settings(chosen.sample_sections, manifest, split="train")
     reader = StoreReader(settings.store)
     marks = [
         similar_events(

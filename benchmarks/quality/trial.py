@@ -20,12 +20,12 @@ from mmtpp.core.sample_order import samples_of_step
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import EveryEvent, Supervision
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
 from mmtpp.model.batch import Batcher
@@ -65,13 +65,13 @@ def start_engine() -> None:
 class Samples:
     """All rows of a split, assembled on access."""
 
-    settings: AssembleSettings
+    settings: SampleSettings
     assembler: Assembler
     table: pa.Table
     fingerprint: str
 
     @classmethod
-    def from_settings(cls, settings: AssembleSettings, vocabulary: Vocabulary) -> "Samples":
+    def from_settings(cls, settings: SampleSettings, vocabulary: Vocabulary) -> "Samples":
         """Plan the samples of a split."""
         plan = make_plan(settings, vocabulary.token_ids())
         table = samples_table(plan, np.arange(len(plan.samples)))
@@ -127,7 +127,7 @@ def train(
     """
     manifest, vocabulary = open_store(config)
     samples = Samples.from_settings(
-        assemble_settings(config.sample_sections, manifest, split="train", supervision=supervision),
+        sample_settings(config.sample_sections, manifest, split="train", supervision=supervision),
         vocabulary,
     )
     training = config.training
@@ -185,10 +185,10 @@ def train(
 def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
     """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``."""
     manifest, vocabulary = open_store(config)
-    trained = assemble_settings(config.sample_sections, manifest, split="train")
+    trained = sample_settings(config.sample_sections, manifest, split="train")
     spans = interval_range(trained)
     grid = spans.grid(num_bytes=config.template.time_bytes)
-    settings = assemble_settings(
+    settings = sample_settings(
         config.sample_sections,
         manifest,
         split=split,

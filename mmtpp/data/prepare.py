@@ -9,9 +9,9 @@ from mmtpp.data.encode.encode import encode
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.settings import (
-    assemble_settings,
     columns_of,
     csv_of,
+    sample_settings,
     source_reader,
     store_vocabulary,
     type_names_of,
@@ -154,7 +154,7 @@ def _warn_of_long_events(sections: SampleSections, manifest: Manifest) -> int:
 
     The store keeps their texts whole: later jobs shorten them by their own settings.
     """
-    settings = assemble_settings(sections, manifest, split="all")
+    settings = sample_settings(sections, manifest, split="all")
     long_events = find_long_events(
         settings, store_vocabulary(sections.store.uri, manifest).token_ids()
     )

@@ -5,7 +5,7 @@ from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.supervision import AllTokens, EveryEvent, Supervision
 from mmtpp.core.template import TemplateSettings
-from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
@@ -19,13 +19,13 @@ from mmtpp.storage.paths import join, read_bytes
 ALL_TOKENS = AllTokens()
 
 
-def assemble_settings(
+def sample_settings(
     sections: SampleSections,
     manifest: Manifest,
     *,
     split: str,
     supervision: Supervision = ALL_TOKENS,
-) -> AssembleSettings:
+) -> SampleSettings:
     """Settings of a split's samples: packed for training, single windows for scoring.
 
     Args:
@@ -44,7 +44,7 @@ def assemble_settings(
             f"{manifest.image_px} pixels; prepare the store again or change the setting"
         )
     training = split == "train"
-    return AssembleSettings(
+    return SampleSettings(
         store=store_settings(sections.store, manifest),
         compression=compression_of(sections),
         template=template_of(sections),

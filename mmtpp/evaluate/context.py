@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from mmtpp.config.schema import Evaluation, Generation, RunConfig
 from mmtpp.data.samples.actors import ActorPool
-from mmtpp.data.samples.assemble_settings import AssembleSettings
-from mmtpp.data.settings import assemble_settings
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.data.settings import sample_settings
 from mmtpp.model.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks
@@ -37,8 +37,8 @@ class EvaluationContext:
     """
 
     settings: Evaluation
-    held_out: AssembleSettings
-    training: AssembleSettings
+    held_out: SampleSettings
+    training: SampleSettings
     model: ModelSource
     trained_tasks: TrainedTasks | None
     manifest: Manifest
@@ -61,10 +61,10 @@ class EvaluationContext:
         run_uri: str,
     ) -> "EvaluationContext":
         """Gather what an evaluation needs from the settings of the job."""
-        training = assemble_settings(config.sample_sections, manifest, split="train")
+        training = sample_settings(config.sample_sections, manifest, split="train")
         return cls(
             settings=config.evaluation,
-            held_out=assemble_settings(
+            held_out=sample_settings(
                 config.sample_sections, manifest, split=config.evaluation.split
             ),
             training=replace(training, time_from=None),

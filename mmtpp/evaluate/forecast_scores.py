@@ -13,9 +13,9 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.supervision import EveryEvent
 from mmtpp.core.tasks import EVENT_TASKS
 from mmtpp.data.samples.actors import map_samples
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
@@ -226,7 +226,7 @@ def _subject(context: EvaluationContext) -> Subject:
     )
 
 
-def read_histories(settings: AssembleSettings, type_codes: Sequence[int]) -> list[History]:
+def read_histories(settings: SampleSettings, type_codes: Sequence[int]) -> list[History]:
     """Read times and types of the sequences of a split, within its time range.
 
     A sequence that is cut in time begins with its past and ends where the split ends.

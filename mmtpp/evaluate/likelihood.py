@@ -10,9 +10,9 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.data.samples.actors import map_samples
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate import metric_names as names
 from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
@@ -84,7 +84,7 @@ def _score_windows(context: EvaluationContext, plan: Plan) -> pa.Table:
     )
 
 
-def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
+def training_statistics(settings: SampleSettings) -> TrainingStatistics:
     """Count intervals and types over the training split and the time range of ``settings``."""
     reader = StoreReader(settings.store)
     statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))

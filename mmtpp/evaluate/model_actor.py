@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from mmtpp.core.row import Row
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.row_table import row_from_arrow
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.batch import Batch
 from mmtpp.model.loaded_model import LoadedModel, ModelSource
 
@@ -25,7 +25,7 @@ class ModelActorSettings:
         model: Where the model is loaded from.
     """
 
-    assemble: AssembleSettings
+    assemble: SampleSettings
     model: ModelSource
 
 

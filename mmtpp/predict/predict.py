@@ -23,10 +23,10 @@ from mmtpp.core.supervision import FollowingEvent
 from mmtpp.core.tasks import check_futures
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.actors import ActorPool, map_samples
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import (
-    assemble_settings,
+    sample_settings,
     source_reader,
     store_vocabulary,
 )
@@ -173,7 +173,7 @@ def _actor_settings(
     asked = Tasks(
         **{name: float(name in trained_tasks.tasks) for name in ("time", "type")}, joint=0.0
     )
-    settings = assemble_settings(
+    settings = sample_settings(
         config.sample_sections,
         manifest,
         split="all",
@@ -194,7 +194,7 @@ def _actor_settings(
     )
 
 
-def _with_all_events(settings: AssembleSettings) -> AssembleSettings:
+def _with_all_events(settings: SampleSettings) -> SampleSettings:
     """Lift the limits of held-out evaluation, which do not apply to a user's own events."""
     return replace(settings, max_sequences=0, time_from=None, time_to=None)
 

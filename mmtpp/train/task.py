@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mmtpp.config.schema import Lora
-from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.record import TrainedTasks
 from mmtpp.track.mlflow_tracker import RunIdentity
 
@@ -34,8 +34,8 @@ class Task:
 
     config: dict[str, object]
     run: RunIdentity
-    train: AssembleSettings
-    validation: AssembleSettings | None
+    train: SampleSettings
+    validation: SampleSettings | None
     train_plan_uri: str
     validation_plan_uri: str
     tokenizer_json: str

@@ -17,9 +17,9 @@ from mmtpp.config.schema import Tasks, Training
 from mmtpp.core.errors import StorageError
 from mmtpp.core.row import Row
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.plan import Plan, load_plan
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.batch import Batcher
 from mmtpp.model.card import ModelOrigin
 from mmtpp.model.companions import read_companions
@@ -240,7 +240,7 @@ def _restore(engine: DeepSpeedEngine, start: _Start) -> None:
     )
 
 
-def _build_flop_counter(model: EventModel, samples: AssembleSettings) -> FlopCounter:
+def _build_flop_counter(model: EventModel, samples: SampleSettings) -> FlopCounter:
     return FlopCounter(model, image_px=samples.image_px, blank_frame=samples.shows_images)
 
 

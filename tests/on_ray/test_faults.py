@@ -22,7 +22,7 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes
@@ -76,7 +76,7 @@ def test_samples_are_assembled_through_a_bad_network(store, stack, monkeypatch):
     config = make_config(**{"store.cache_gib": 0.0})
     manifest = load_manifest(STORE)
     token_ids = store_vocabulary(STORE, manifest).token_ids()
-    settings = assemble_settings(config.sample_sections, manifest, split="train")
+    settings = sample_settings(config.sample_sections, manifest, split="train")
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(len(plan.samples)))
     expected = Assembler(settings, token_ids)(samples)

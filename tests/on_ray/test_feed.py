@@ -17,7 +17,7 @@ from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, filesystem_of, list_files, read_bytes, write_bytes
 from tests.on_ray.settings import STORE, make_config
@@ -30,7 +30,7 @@ def _settings(**changes: object):
     config = make_config(**{"window.max_tokens": 128, **changes})
     manifest = load_manifest(STORE)
     token_ids = store_vocabulary(STORE, manifest).token_ids()
-    return assemble_settings(config.sample_sections, manifest, split="train"), token_ids
+    return sample_settings(config.sample_sections, manifest, split="train"), token_ids
 
 
 @pytest.fixture(scope="module")

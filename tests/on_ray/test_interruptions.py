@@ -21,7 +21,7 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import exists, list_files
 from tests.conftest import ROOT
@@ -233,7 +233,7 @@ def test_one_very_long_sequence_is_prepared_with_short_ones(cluster, tmp_path):
     assert max(seen.values()) < 700 * 2**20, {pid: size >> 20 for pid, size in seen.items()}
     manifest = load_manifest(config.store.uri)
     # the long sequence is in the training split
-    settings = assemble_settings(config.sample_sections, manifest, split="train")
+    settings = sample_settings(config.sample_sections, manifest, split="train")
     token_ids = store_vocabulary(config.store.uri, manifest).token_ids()
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(8))

@@ -20,7 +20,7 @@ from mmtpp.config.load import load_config, with_values
 from mmtpp.core.errors import ClusterError, ConfigError, DataError, StorageError
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.runtime.machines import machines
 from mmtpp.storage.manifest import load_manifest
@@ -454,7 +454,7 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
         config = make_config(**{"training.max_flops": 3e11, "model.tiny_width": width})
         manifest = load_manifest(config.store.uri)
         vocabulary = store_vocabulary(config.store.uri, manifest)
-        settings = assemble_settings(config.sample_sections, manifest, split="train")
+        settings = sample_settings(config.sample_sections, manifest, split="train")
         plan = make_plan(settings, vocabulary.token_ids())
         arguments = {
             "optimizer": config.optimizer,

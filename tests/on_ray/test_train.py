@@ -22,7 +22,7 @@ from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import assemble_settings, store_vocabulary
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.folder import local_folder
 from mmtpp.model.qwen_vl import load_base
@@ -185,7 +185,7 @@ def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp
     result = evaluate(make_config(**settings))
     manifest = load_manifest(STORE)
     plan = make_plan(
-        assemble_settings(make_config().sample_sections, manifest, split="test"),
+        sample_settings(make_config().sample_sections, manifest, split="test"),
         store_vocabulary(STORE, manifest).token_ids(),
     )
     test_events = manifest.events_by_split["test"]

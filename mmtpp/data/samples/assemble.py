@@ -16,7 +16,6 @@ from mmtpp.core.row import HISTORY
 from mmtpp.core.supervision import AllTokens, EveryEvent
 from mmtpp.core.text_truncation import truncate_texts, truncate_texts_to_fit
 from mmtpp.core.tokens import TokenIds, Tokens
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.row_table import (
     BRANCH_COLUMNS,
     QUESTION_COLUMNS,
@@ -24,6 +23,7 @@ from mmtpp.data.samples.row_table import (
     binary_array,
     list_array,
 )
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import Address, StoredEvents
 
@@ -36,7 +36,7 @@ class Assembler:
         token_ids: Token ids of the vocabulary.
     """
 
-    def __init__(self, settings: AssembleSettings, token_ids: TokenIds) -> None:
+    def __init__(self, settings: SampleSettings, token_ids: TokenIds) -> None:
         self._settings = settings
         self._reader = StoreReader(settings.store)
         self._template = settings.build_template(token_ids)
@@ -282,13 +282,11 @@ def _before(sizes: NDArray[np.int64], row_of_window: NDArray[np.int64]) -> NDArr
     return starts - np.maximum.accumulate(np.where(is_first, starts, 0))
 
 
-def assemble_samples(
-    samples: pa.Table, settings: AssembleSettings, token_ids: TokenIds
-) -> pa.Table:
+def assemble_samples(samples: pa.Table, settings: SampleSettings, token_ids: TokenIds) -> pa.Table:
     """Assemble samples in a Ray Data task; the process keeps its ``Assembler`` between tasks."""
     return _assembler(settings, token_ids)(samples)
 
 
 @lru_cache(maxsize=2)
-def _assembler(settings: AssembleSettings, token_ids: TokenIds) -> Assembler:
+def _assembler(settings: SampleSettings, token_ids: TokenIds) -> Assembler:
     return Assembler(settings, token_ids)

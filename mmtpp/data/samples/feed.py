@@ -20,9 +20,9 @@ from mmtpp.core.row import Row
 from mmtpp.core.sample_order import samples_of_step, share_of_rank
 from mmtpp.core.tokens import TokenIds
 from mmtpp.data.samples.assemble import assemble_samples
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
+from mmtpp.data.samples.sample_settings import SampleSettings
 
 SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early
@@ -75,7 +75,7 @@ def rank_samples(
 
 
 def iter_rows(
-    plan: Plan, sample_ids: np.ndarray, settings: AssembleSettings, token_ids: TokenIds
+    plan: Plan, sample_ids: np.ndarray, settings: SampleSettings, token_ids: TokenIds
 ) -> Iterator[Row]:
     """Packed rows of these samples, in this order.
 
@@ -95,7 +95,7 @@ def _rows(
     waiting: Future[list[Any]],
     chunks: Iterator[np.ndarray],
     plan: Plan,
-    settings: AssembleSettings,
+    settings: SampleSettings,
     token_ids: TokenIds,
 ) -> Iterator[Row]:
     with ahead:
@@ -112,7 +112,7 @@ def _rows(
                     yield row_from_arrow(table, index, image_px=settings.image_px)
 
 
-def _chunk_size(settings: AssembleSettings) -> int:
+def _chunk_size(settings: SampleSettings) -> int:
     """Number of samples in a chunk: up to ``CHUNK`` that fit ``CHUNK_BYTES`` if all were images."""
     pixels = 0.0
     if settings.shows_images:
@@ -122,7 +122,7 @@ def _chunk_size(settings: AssembleSettings) -> int:
 
 
 def _assemble_chunk(
-    plan: Plan, sample_ids: np.ndarray, settings: AssembleSettings, token_ids: TokenIds
+    plan: Plan, sample_ids: np.ndarray, settings: SampleSettings, token_ids: TokenIds
 ) -> list[Any]:
     """Run one small Ray Data job to its end and return references to its blocks, in order."""
     if len(sample_ids) == 0:

@@ -4,11 +4,11 @@ import numpy as np
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 
 
-def interval_range(settings: AssembleSettings) -> IntervalRange:
+def interval_range(settings: SampleSettings) -> IntervalRange:
     """The smallest and largest interval above zero among the training events.
 
     Args:

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from mmtpp.core.text_truncation import truncate_texts
 from mmtpp.core.tokens import TokenIds
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_texts import MAX_EXAMPLES
 from mmtpp.data.samples.over_files import over_files
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 
 _SCHEMA = pa.schema([("count", pa.int64()), ("examples", pa.list_(pa.string()))])
@@ -28,7 +28,7 @@ class LongEvents:
     examples: tuple[str, ...]
 
 
-def find_long_events(settings: AssembleSettings, token_ids: TokenIds) -> LongEvents:
+def find_long_events(settings: SampleSettings, token_ids: TokenIds) -> LongEvents:
     """Find the events whose tokens alone exceed ``settings.max_tokens``.
 
     Args:
@@ -46,7 +46,7 @@ def find_long_events(settings: AssembleSettings, token_ids: TokenIds) -> LongEve
     return LongEvents(sum(row["count"] for row in rows), tuple(examples[:MAX_EXAMPLES]))
 
 
-def _find_in_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenIds) -> pa.Table:
+def _find_in_files(files: pa.Table, *, settings: SampleSettings, token_ids: TokenIds) -> pa.Table:
     template = settings.build_template(token_ids)
     count, examples = 0, []
     for sequence in StoreReader(settings.store).sequences(files["file"].to_pylist()):

@@ -16,17 +16,17 @@ from mmtpp.core.packing import pack
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import AllTokens
 from mmtpp.core.tokens import TokenIds
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_texts import LongTexts
 from mmtpp.data.samples.over_files import over_files
 from mmtpp.data.samples.plan import WINDOW_SCHEMA, Plan
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.samples.sequence_windows import PLAN_SCHEMA, sequence_windows
 from mmtpp.data.store.store_reader import StoreReader
 
 logger = logging.getLogger(__name__)
 
 
-def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
+def make_plan(settings: SampleSettings, token_ids: TokenIds) -> Plan:
     """Cut every sequence of a split into windows and pack them into samples.
 
     Args:
@@ -68,7 +68,7 @@ def make_plan(settings: AssembleSettings, token_ids: TokenIds) -> Plan:
     )
 
 
-def _plan_table(settings: AssembleSettings, token_ids: TokenIds) -> tuple[pa.Table, LongTexts]:
+def _plan_table(settings: SampleSettings, token_ids: TokenIds) -> tuple[pa.Table, LongTexts]:
     """The windows of all sequences in order of their ids, and what did not fit."""
     tables = over_files(
         plan_files,
@@ -85,7 +85,7 @@ def _plan_table(settings: AssembleSettings, token_ids: TokenIds) -> tuple[pa.Tab
     return _take_long_texts(table, settings)
 
 
-def _take_long_texts(table: pa.Table, settings: AssembleSettings) -> tuple[pa.Table, LongTexts]:
+def _take_long_texts(table: pa.Table, settings: SampleSettings) -> tuple[pa.Table, LongTexts]:
     """Separate the rows that are windows from those that count long texts, and warn of the latter.
 
     Raises:
@@ -109,12 +109,12 @@ def _take_long_texts(table: pa.Table, settings: AssembleSettings) -> tuple[pa.Ta
     return table, long_texts
 
 
-def _asks_in_words(settings: AssembleSettings) -> bool:
+def _asks_in_words(settings: SampleSettings) -> bool:
     supervision = settings.supervision
     return not isinstance(supervision, AllTokens) and supervision.asks_in_words
 
 
-def _check_questions(windows: pa.Table, settings: AssembleSettings) -> None:
+def _check_questions(windows: pa.Table, settings: SampleSettings) -> None:
     """Raise a DataError where the task ``qa`` has no question to ask."""
     if not np.any(windows["end_question"].to_numpy()):
         raise DataError(
@@ -125,7 +125,7 @@ def _check_questions(windows: pa.Table, settings: AssembleSettings) -> None:
         )
 
 
-def plan_files(files: pa.Table, *, settings: AssembleSettings, token_ids: TokenIds) -> pa.Table:
+def plan_files(files: pa.Table, *, settings: SampleSettings, token_ids: TokenIds) -> pa.Table:
     """Cut the sequences of files of the store into windows, in a Ray Data task or in this process.
 
     Args:

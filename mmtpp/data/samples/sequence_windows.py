@@ -13,9 +13,9 @@ from mmtpp.core.events import Events
 from mmtpp.core.template import Template
 from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts
 from mmtpp.core.window import EventTooLongError, Window
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
 from mmtpp.data.samples.plan import WINDOW_SCHEMA
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.stored_sequence import StoredSequence
 
 PLAN_SCHEMA = pa.schema(
@@ -50,7 +50,7 @@ class _Part:
 
 
 def sequence_windows(
-    sequence: StoredSequence, settings: AssembleSettings, template: Template
+    sequence: StoredSequence, settings: SampleSettings, template: Template
 ) -> dict[str, list]:
     """Windows of a sequence as columns of ``PLAN_SCHEMA``.
 
@@ -78,7 +78,7 @@ def sequence_windows(
     return columns
 
 
-def _part(sequence: StoredSequence, settings: AssembleSettings) -> _Part:
+def _part(sequence: StoredSequence, settings: SampleSettings) -> _Part:
     first, last = settings.time_range.event_range(sequence.times)
     start, end = sequence.span(settings.split)
     # events after the split stay unknown, events before it are its past
@@ -115,7 +115,7 @@ def _columns(part: _Part, fitted: list[FittedWindow]) -> dict[str, list]:
 
 
 def _fit(
-    part: _Part, settings: AssembleSettings, template: Template
+    part: _Part, settings: SampleSettings, template: Template
 ) -> tuple[list[FittedWindow], LongTexts]:
     """Windows of a part, with texts as long as fit, and the texts and questions that do not.
 

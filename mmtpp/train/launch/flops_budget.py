@@ -8,9 +8,9 @@ from mmtpp.config.schema import Model, Optimizer, Training
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.seeds import seed_from
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.experiments.variance_reduction import gradient_passes
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
@@ -21,7 +21,7 @@ NUM_COUNTED = 64  # samples whose operations are averaged
 
 
 def num_steps_within(
-    samples: AssembleSettings,
+    samples: SampleSettings,
     plan: Plan,
     vocabulary: Vocabulary,
     *,
@@ -68,7 +68,7 @@ def num_steps_within(
 
 
 def _flop_counter(
-    samples: AssembleSettings, vocabulary: Vocabulary, model: Model, *, trains_vision: bool
+    samples: SampleSettings, vocabulary: Vocabulary, model: Model, *, trains_vision: bool
 ) -> FlopCounter:
     with torch.device("meta"):
         tiny = Qwen2_5_VLForConditionalGeneration(

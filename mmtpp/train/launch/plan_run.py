@@ -11,10 +11,10 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import Supervision
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan
-from mmtpp.data.settings import assemble_settings
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.data.settings import sample_settings
 from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 PLAN_FILE, VALIDATION_PLAN_FILE = "plan.parquet", "validation_plan.parquet"
 
 
-def plan_training(samples: AssembleSettings, vocabulary: Vocabulary, run_uri: str) -> Plan:
+def plan_training(samples: SampleSettings, vocabulary: Vocabulary, run_uri: str) -> Plan:
     """The training samples: read back when the run was started before, planned otherwise.
 
     Args:
@@ -61,7 +61,7 @@ def plan_validation(
     *,
     num_sequences: int,
     supervision: Supervision,
-) -> AssembleSettings | None:
+) -> SampleSettings | None:
     """Plan the validation on whole sequences; the choice does not depend on Delta.
 
     Args:
@@ -86,7 +86,7 @@ def plan_validation(
             num_sequences,
         )
         return None
-    settings = assemble_settings(sections, manifest, split="validation", supervision=supervision)
+    settings = sample_settings(sections, manifest, split="validation", supervision=supervision)
     # evaluation.max_sequences limits the job `evaluate`, not validation
     settings = replace(settings, max_sequences=0)
     plan = make_plan(settings, vocabulary.token_ids())

@@ -11,10 +11,10 @@ from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.supervision import AllTokens, Supervision
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
-from mmtpp.data.settings import assemble_settings, training_questions
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.data.settings import sample_settings, training_questions
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
@@ -125,7 +125,7 @@ def _train(job: TrainingJob) -> dict[str, object]:
         patience_s=config.run.wait_for_machines_s,
     )
     run = claim_run(config, job.name, store_fingerprint=inputs.manifest.fingerprint)
-    samples = assemble_settings(
+    samples = sample_settings(
         config.sample_sections, inputs.manifest, split="train", supervision=job.supervision
     )
     plan = plan_training(samples, inputs.vocabulary, run.run_uri)
@@ -142,7 +142,7 @@ def _train(job: TrainingJob) -> dict[str, object]:
 
 
 def _num_steps_within_budget(
-    config: RunConfig, samples: AssembleSettings, plan: Plan, vocabulary: Vocabulary
+    config: RunConfig, samples: SampleSettings, plan: Plan, vocabulary: Vocabulary
 ) -> int:
     from mmtpp.train.launch.flops_budget import num_steps_within  # imports the model's classes
 
@@ -163,7 +163,7 @@ def _build_task(
     job: TrainingJob,
     run: RunIdentity,
     inputs: TrainingInputs,
-    samples: AssembleSettings,
+    samples: SampleSettings,
     *,
     precision: str,
 ) -> Task:

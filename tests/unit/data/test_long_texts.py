@@ -31,12 +31,12 @@ from mmtpp.core.window import EventTooLongError, Window, cut_windows, last_windo
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.samples.long_texts import MAX_EXAMPLES, LongTexts
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.layout import SEQUENCES
 from mmtpp.data.store.store_reader import StoreReader
@@ -170,8 +170,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> StoreSettings:
     return StoreSettings(str(folder), "x" * 64, 56)
 
 
-def _settings(store: StoreSettings, **changes: object) -> AssembleSettings:
-    default = AssembleSettings(
+def _settings(store: StoreSettings, **changes: object) -> SampleSettings:
+    default = SampleSettings(
         store=store,
         compression=Compression("none"),
         template=TemplateSettings("paper", "none", 4),

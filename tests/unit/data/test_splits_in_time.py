@@ -17,10 +17,10 @@ from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
-from mmtpp.data.samples.assemble_settings import AssembleSettings
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.evaluate.forecast_scores import read_histories
@@ -77,7 +77,7 @@ COLUMNS = Columns(time="t", sequence="who", type="k", text="w")
 CUTS = {"validation_from": 150.0, "test_from": 200.0}
 
 
-def _write_store(folder: Path, *, changed_from: float = np.inf) -> AssembleSettings:
+def _write_store(folder: Path, *, changed_from: float = np.inf) -> SampleSettings:
     """Write a store that is cut in time, and return the settings of its training samples."""
     source = folder / "raw"
     _events(source, changed_from=changed_from)
@@ -91,7 +91,7 @@ def _write_store(folder: Path, *, changed_from: float = np.inf) -> AssembleSetti
         split_by="time",
         **CUTS,
     )
-    return AssembleSettings(
+    return SampleSettings(
         store=StoreSettings(str(folder / "s"), "x", 56, tick=1.0),
         compression=Compression("temporal", delta=0.5),
         template=TemplateSettings("minimal", images="none", image_tokens=4, time_bytes=2),
@@ -107,7 +107,7 @@ def _write_store(folder: Path, *, changed_from: float = np.inf) -> AssembleSetti
     )
 
 
-def _rows(settings: AssembleSettings) -> pa.Table:
+def _rows(settings: SampleSettings) -> pa.Table:
     plan = make_plan(settings, VOCABULARY.token_ids())
     table = samples_table(plan, np.arange(len(plan.samples)))
     return Assembler(settings, VOCABULARY.token_ids())(table)

@@ -13,7 +13,7 @@ from mmtpp.data.store.store_settings import StoreSettings
 
 
 @dataclass(frozen=True, slots=True)
-class AssembleSettings:
+class SampleSettings:
     """Everything the samples depend on, besides the content of the store.
 
     Attributes:
