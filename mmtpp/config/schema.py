@@ -19,7 +19,7 @@ from mmtpp.config.model_settings import Lora, Model
 from mmtpp.config.optimizer_settings import Optimizer, OptimizerPrecision, Rounding
 from mmtpp.config.run_settings import Run, Tracking
 from mmtpp.config.section import Section
-from mmtpp.config.training_settings import LossWeights, Tasks, Training, Zero
+from mmtpp.config.training_settings import LossWeights, TaskWeights, Training, Zero
 
 __all__ = [
     "Columns",
@@ -40,7 +40,7 @@ __all__ = [
     "Source",
     "Split",
     "Store",
-    "Tasks",
+    "TaskWeights",
     "Taxi",
     "Template",
     "Tracking",
@@ -86,7 +86,7 @@ class RunConfig(Section):
     window: Window = Window()
     model: Model = Model()
     lora: Lora = Lora()
-    tasks: Tasks = Tasks()
+    tasks: TaskWeights = TaskWeights()
     training: Training = Training()
     optimizer: Optimizer = Optimizer()
     optimizer_precision: OptimizerPrecision = OptimizerPrecision()

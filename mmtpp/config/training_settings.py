@@ -29,7 +29,7 @@ class LossWeights(Section):
     """Weight of the markers, similar-event tokens included."""
 
 
-class Tasks(Section):
+class TaskWeights(Section):
     """Tasks of ``finetune``: the weights of their answers in the loss, at least 0; 0 turns a task
     off. ``training.loss_weights`` applies to the tokens of the answers as well."""
 
@@ -49,7 +49,7 @@ class Tasks(Section):
     """Weight of the events of the history, as in stage 1; above 0 it prevents forgetting."""
 
     @model_validator(mode="after")
-    def _asks_something(self) -> "Tasks":
+    def _asks_something(self) -> "TaskWeights":
         if not self.asked:
             raise ValueError("one of time, type, joint, text and qa must be above 0")
         return self

@@ -1,6 +1,6 @@
 """Typed settings of readers and samples, from the configuration and a store's manifest."""
 
-from mmtpp.config.schema import SampleSections, Source, Store, Tasks
+from mmtpp.config.schema import SampleSections, Source, Store, TaskWeights
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.supervision import AllTokens, EveryEvent, Supervision
@@ -63,7 +63,7 @@ def sample_settings(
     )
 
 
-def training_questions(tasks: Tasks) -> EveryEvent:
+def training_questions(tasks: TaskWeights) -> EveryEvent:
     """The questions that stage 2 trains on.
 
     Args:

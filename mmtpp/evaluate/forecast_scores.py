@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.config.schema import Tasks
+from mmtpp.config.schema import TaskWeights
 from mmtpp.core.errors import DataError
 from mmtpp.core.supervision import EveryEvent
 from mmtpp.core.tasks import EVENT_TASKS
@@ -134,7 +134,7 @@ def _forecast(
     trained_tasks = context.trained_tasks
     assert trained_tasks is not None
     grid = trained_tasks.intervals.grid(num_bytes=context.held_out.template.time_bytes)
-    asked = Tasks(**{name: float(name in trained_tasks.tasks) for name in EVENT_TASKS})
+    asked = TaskWeights(**{name: float(name in trained_tasks.tasks) for name in EVENT_TASKS})
     settings = replace(
         context.held_out,
         supervision=EveryEvent(asked.asked, grid.first_bytes),
@@ -240,11 +240,10 @@ def read_histories(settings: SampleSettings, type_codes: Sequence[int]) -> list[
     index_of[list(type_codes)] = np.arange(len(type_codes))
     histories: list[History] = []
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.event_range(sequence.times)
-        start, end = sequence.span(settings.split)
-        last = min(last, end)
-        if start < last and last - first > 1:
-            types, times = index_of[sequence.events.types[first:last]], sequence.times[first:last]
+        used = sequence.used_events(settings.split, settings.time_range)
+        if used.first_target < used.end and len(used) > 1:
+            types = index_of[sequence.events.types[used.start : used.end]]
+            times = sequence.times[used.start : used.end]
             histories.append(History(sequence.sequence_id, times, types, settings.store.tick))
     return histories
 

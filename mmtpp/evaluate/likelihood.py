@@ -89,11 +89,9 @@ def training_statistics(settings: SampleSettings) -> TrainingStatistics:
     reader = StoreReader(settings.store)
     statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.event_range(sequence.times)
-        start, end = sequence.span("train")
-        last = min(last, end)
-        if start < end and last - first > 1:
-            counted = sequence.events.slice(first + 1, last)
+        used = sequence.used_events("train", settings.time_range)
+        if len(used) > 1:
+            counted = sequence.events.slice(used.start + 1, used.end)
             statistics.add(counted.intervals, counted.types)
     return statistics
 

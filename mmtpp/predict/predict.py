@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import Prediction, RunConfig, Tasks
+from mmtpp.config.schema import Prediction, RunConfig, TaskWeights
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.split import split_from_path
 from mmtpp.core.supervision import FollowingEvent
@@ -170,7 +170,7 @@ def _actor_settings(
 ) -> NextEventForecasterSettings:
     """Settings of the actors: which questions are asked about which events."""
     grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
-    asked = Tasks(
+    asked = TaskWeights(
         **{name: float(name in trained_tasks.tasks) for name in ("time", "type")}, joint=0.0
     )
     settings = sample_settings(

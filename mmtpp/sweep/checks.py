@@ -8,7 +8,7 @@ from mmtpp.config.data_settings import Compression
 from mmtpp.config.load import with_values
 from mmtpp.config.model_settings import Lora
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.training_settings import Tasks, Training
+from mmtpp.config.training_settings import TaskWeights, Training
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.tasks import EVENT_TASKS, check_futures
 from mmtpp.evaluate.metric_names import FORECAST_METRICS
@@ -264,12 +264,12 @@ def _check_adapter(first: Lora, second: Lora) -> None:
         )
 
 
-def _answered_tasks(jobs: Sequence[str], tasks: Tasks) -> tuple[str, ...]:
+def _answered_tasks(jobs: Sequence[str], tasks: TaskWeights) -> tuple[str, ...]:
     """Return the tasks that the evaluated model of a trial is trained to answer."""
     return tasks.asked if "finetune" in jobs else ()
 
 
-def _check_is_answered(jobs: Sequence[str], tasks: Tasks, metric: str) -> None:
+def _check_is_answered(jobs: Sequence[str], tasks: TaskWeights, metric: str) -> None:
     """Check that stage 2 trains the model to answer the task that a metric scores."""
     job, _, job_metric = metric.partition("/")
     task, _, name = job_metric.partition("/")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.config.schema import LossWeights, Tasks, Training
+from mmtpp.config.schema import LossWeights, TaskWeights, Training
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.row import Row
@@ -28,7 +28,7 @@ class LabelWeights:
         tasks: Weights of the tasks.
     """
 
-    def __init__(self, modalities: LossWeights, tasks: Tasks) -> None:
+    def __init__(self, modalities: LossWeights, tasks: TaskWeights) -> None:
         self._modality = np.zeros(len(Modality))
         for modality in (Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL):
             self._modality[modality] = getattr(modalities, modality.name.lower())

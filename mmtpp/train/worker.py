@@ -13,7 +13,7 @@ import ray.train.torch
 from ray.train import Checkpoint
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import Tasks, Training
+from mmtpp.config.schema import TaskWeights, Training
 from mmtpp.core.errors import StorageError
 from mmtpp.core.row import Row
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
@@ -258,7 +258,7 @@ def _log_step_size(training: Training, max_tokens: int, num_ranks: int, first_st
 
 def _build_step_context(
     training: Training,
-    tasks: Tasks,
+    tasks: TaskWeights,
     task: Task,
     vocabulary: Vocabulary,
     group: RankGroup,

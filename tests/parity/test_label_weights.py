@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmtpp.config.schema import LossWeights, Tasks
+from mmtpp.config.schema import LossWeights, TaskWeights
 from mmtpp.core.branches import lay_out_branches
 from mmtpp.core.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.template import Template, TemplateSettings
@@ -18,7 +18,7 @@ MODALITIES = LossWeights(time=2.0, type=3.0, text=0.5, control=0.25)
 
 def test_stage_one_weighs_modalities_only():
     row = random_row(VOCABULARY, [30], seed=0)
-    label_weights = LabelWeights(MODALITIES, Tasks(time=7.0))
+    label_weights = LabelWeights(MODALITIES, TaskWeights(time=7.0))
     expected = [0, 2.0, 3.0, 0.5, 0.25]
     modality = row.modality[row.label_positions()]
     assert label_weights(row).tolist() == [expected[code] for code in modality.tolist()]
@@ -29,7 +29,7 @@ def test_stage_two_weighs_tasks_too():
     template = Template(VOCABULARY.token_ids(), settings, has_questions=True)
     laid = lay_out_branches(template, events_of(5, seed=1), [2, 4], tasks=EVENT_TASKS)
     row = replace(row_of([laid]), scored=laid.is_answer)
-    weights = LabelWeights(MODALITIES, Tasks(time=1.0, type=0.5, joint=4.0, text=10.0))(row)
+    weights = LabelWeights(MODALITIES, TaskWeights(time=1.0, type=0.5, joint=4.0, text=10.0))(row)
     task = laid.branches.task[row.label_positions()]
     assert set(weights[task == TASKS["time"]].tolist()) == {2.0}
     assert set(weights[task == TASKS["type"]].tolist()) == {1.5}
@@ -40,7 +40,7 @@ def test_stage_two_weighs_tasks_too():
     }  # words and the end of the text
     # events of the history are labels only where they are scored
     everything = replace(row, scored=np.ones(len(row.scored), dtype=np.bool_))
-    weights = LabelWeights(MODALITIES, Tasks(history=0.1))(everything)
+    weights = LabelWeights(MODALITIES, TaskWeights(history=0.1))(everything)
     in_history = laid.branches.branch[everything.label_positions()] == -1
     assert {0.2, 0.3, 0.05, 0.025} >= set(np.round(weights[in_history], 6).tolist())
     assert weights[in_history].min() > 0

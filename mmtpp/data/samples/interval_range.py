@@ -20,12 +20,10 @@ def interval_range(settings: SampleSettings) -> IntervalRange:
     reader, tick = StoreReader(settings.store), settings.store.tick
     smallest, largest = np.inf, 0.0
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.event_range(sequence.times)
-        start, end = sequence.span(settings.split)
-        if start < end:
-            intervals = sequence.events.intervals[max(first + 1, start) : min(last, end)]
-            smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
-            largest = max(largest, intervals.max(initial=0.0))
+        used = sequence.used_events(settings.split, settings.time_range)
+        intervals = sequence.events.intervals[max(used.start + 1, used.first_target) : used.end]
+        smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
+        largest = max(largest, intervals.max(initial=0.0))
     if not largest:
         raise DataError(
             f"no interval of the {settings.split} split is above zero",

@@ -79,13 +79,11 @@ def sequence_windows(
 
 
 def _part(sequence: StoredSequence, settings: SampleSettings) -> _Part:
-    first, last = settings.time_range.event_range(sequence.times)
-    start, end = sequence.span(settings.split)
-    # events after the split stay unknown, events before it are its past
-    last, first_target = max(first, min(last, end)), max(0, start - first)
+    used = sequence.used_events(settings.split, settings.time_range)
     compression = settings.compression.for_sequence(sequence.sequence_id)
-    events = compress(sequence.events.slice(first, last), compression)
-    return _Part(sequence, events, sequence.times[first:last], first, first_target)
+    events = compress(sequence.events.slice(used.start, used.end), compression)
+    times = sequence.times[used.start : used.end]
+    return _Part(sequence, events, times, used.start, used.first_target - used.start)
 
 
 def _columns(part: _Part, fitted: list[FittedWindow]) -> dict[str, list]:

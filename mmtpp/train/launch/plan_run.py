@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.config.schema import SampleSections, Tasks
+from mmtpp.config.schema import SampleSections, TaskWeights
 from mmtpp.core.errors import DataError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.seeds import seed_from
@@ -102,7 +102,9 @@ def plan_validation(
     return settings
 
 
-def build_trained_tasks(tasks: Tasks, manifest: Manifest, intervals: IntervalRange) -> TrainedTasks:
+def build_trained_tasks(
+    tasks: TaskWeights, manifest: Manifest, intervals: IntervalRange
+) -> TrainedTasks:
     """The record of the tasks that a model is trained on.
 
     Args:
