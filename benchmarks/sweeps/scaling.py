@@ -23,7 +23,7 @@ from mmtpp.config.load import with_values
 from mmtpp.data.prepare import prepare
 from mmtpp.runtime.logs import start_logging
 from mmtpp.sweep.load_sweep import load_sweep
-from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.sweep.scaling import (
     CONTEXT,
     LOSS,
@@ -70,7 +70,7 @@ def main() -> int:
     with own_stack(HOME):
         sweep = load_sweep(CONFIG, sys.argv[1:])
         prepare(with_values(sweep.config, FLIGHTS))
-        result: dict[str, Any] = run(sweep)
+        result: dict[str, Any] = run_sweep(sweep)
     trials = Trials.from_result(result)
     text, figure = build_report(trials)
     laws = laws_by_context(trials)

@@ -20,7 +20,7 @@ from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import Address
-from mmtpp.evaluate import metric_names as names
+from mmtpp.evaluate import metric_names
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
@@ -113,18 +113,18 @@ class AnswerScorer(ModelActor):
         address = Address(window["file"], window["group"], window["row"])
         questions = self._reader.questions(address)
         rows: list[dict[str, object]] = []
-        for place in range(window["first_question"], window["end_question"]):
-            index = place - window["first_question"]
-            history = self.history_batch(sample.row, index, with_question=True)
+        for index in range(window["first_question"], window["end_question"]):
+            window_index = index - window["first_question"]
+            history = self.history_batch(sample.row, window_index, with_question=True)
             rows.append(
                 {
                     "sequence_id": window["sequence_id"],
-                    "place": place,
-                    "question": questions[place].question,
-                    "answer": questions[place].answer,
+                    "place": index,
+                    "question": questions[index].question,
+                    "answer": questions[index].answer,
                     "written": self._generate(history),
-                    "nll": float(scores.nll[index]),
-                    "tokens": int(scores.num_tokens[index]),
+                    "nll": float(scores.nll[window_index]),
+                    "tokens": int(scores.num_tokens[window_index]),
                 }
             )
         return pa.Table.from_pylist(rows, ANSWER_SCHEMA)
@@ -173,7 +173,7 @@ def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
     values = answer_values(table)
     sequences = table["sequence_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     estimates = {
-        names.answer_metric(name): estimate
+        metric_names.answer_metric(name): estimate
         for name, estimate in _estimates(values, sequences, seed).items()
     }
     distinct = sorted(set(files))
@@ -183,7 +183,7 @@ def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
         is_in_file = np.array([name == file for name in files])
         part = {name: (top[is_in_file], down[is_in_file]) for name, (top, down) in values.items()}
         estimates |= {
-            names.answer_metric(name, file): estimate
+            metric_names.answer_metric(name, file): estimate
             for name, estimate in _estimates(part, sequences[is_in_file], seed).items()
         }
     return estimates
@@ -195,7 +195,7 @@ def _estimates(
     estimates = mean_estimates(values, sequences, seed)
     if square := estimates.pop(FINETUNED_SQUARED_ERROR, None):
         roots = (np.sqrt(value) for value in (square.value, square.low, square.high))
-        estimates[names.FINETUNED_RMSE] = Estimate(*map(float, roots))
+        estimates[metric_names.FINETUNED_RMSE] = Estimate(*map(float, roots))
     return estimates
 
 
@@ -206,7 +206,7 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
     - ``parsed``: share of the questions about a number whose written answer is a number.
     - ``accuracy_of_numbers``: the same number; a written answer without a number is wrong.
     - ``mean_absolute_error``, ``mean_squared_error``: errors of the written answers with a number.
-    - ``items``: share of the true names that are among the written names.
+    - ``recall_of_names``: share of the true names that are among the written names.
     - ``published_``, ``finetuned_``: see ``mmtpp.evaluate.published``.
 
     Args:
@@ -223,24 +223,27 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
     is_number = ~np.isnan(true_number)
     is_parsed = is_number & ~np.isnan(written_number)
     error = np.where(is_parsed, np.abs(written_number - true_number), 0.0)
-    true_names = [[] if is_number[place] else _names(text) for place, text in enumerate(truths)]
+    true_names = [[] if is_number[index] else _names(text) for index, text in enumerate(truths)]
     shared = [
         len({*map(_normalise, wanted)} & {*map(_normalise, _items(text))}) / max(1, len(wanted))
         for wanted, text in zip(true_names, written, strict=True)
     ]
     num_tokens = table["tokens"].to_numpy().astype(float)
     return {
-        names.ANSWER_NLL: (table["nll"].to_numpy(), num_tokens),
-        names.ANSWER_EXACT_MATCH: (_as_floats(is_match), ones),
+        metric_names.ANSWER_NLL: (table["nll"].to_numpy(), num_tokens),
+        metric_names.ANSWER_EXACT_MATCH: (_as_floats(is_match), ones),
         **{name: (np.array([score[name] for score in scores]), ones) for name in TEXT_SCORES},
-        names.ANSWER_PARSED: (is_parsed.astype(float), is_number.astype(float)),
-        names.ANSWER_NUMBER_ACCURACY: (
+        metric_names.ANSWER_PARSED: (is_parsed.astype(float), is_number.astype(float)),
+        metric_names.ANSWER_NUMBER_ACCURACY: (
             _as_floats(is_parsed & (error == 0)),
             is_number.astype(float),
         ),
-        names.ANSWER_ABSOLUTE_ERROR: (error, is_parsed.astype(float)),
-        names.ANSWER_SQUARED_ERROR: (error**2, is_parsed.astype(float)),
-        names.ANSWER_NAMES: (np.array(shared), _as_floats([bool(some) for some in true_names])),
+        metric_names.ANSWER_ABSOLUTE_ERROR: (error, is_parsed.astype(float)),
+        metric_names.ANSWER_SQUARED_ERROR: (error**2, is_parsed.astype(float)),
+        metric_names.ANSWER_NAMES: (
+            np.array(shared),
+            _as_floats([bool(some) for some in true_names]),
+        ),
         **published_values(truths, true_names, written),
         **finetuned_values(truths, true_names, written),
     }

@@ -20,7 +20,13 @@ from mmtpp.data.store.stored_sequence import Address
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.model.processor import encode_image
 
-RANKS = {"easy": 0.05, "rather easy": 0.25, "typical": 0.5, "rather hard": 0.75, "hard": 0.95}
+DIFFICULTIES = {
+    "easy": 0.05,
+    "rather easy": 0.25,
+    "typical": 0.5,
+    "rather hard": 0.75,
+    "hard": 0.95,
+}
 """Quantiles of the mean NLL of a window's targets."""
 MIN_TARGETS = 5
 MAX_EVENTS = 150  # number of events of a window that are shown, the newest ones
@@ -50,7 +56,7 @@ class Example:
     """The newest events of a window.
 
     Attributes:
-        rank: A key of ``RANKS``.
+        difficulty: A key of ``DIFFICULTIES``.
         sequence_id: Name of the window's sequence.
         start: Position of the first event within its sequence.
         times, intervals: (E,) times and intervals in the source's unit.
@@ -66,7 +72,7 @@ class Example:
         num_left_out: Number of distinct images that are not among ``frames``.
     """
 
-    rank: str
+    difficulty: str
     sequence_id: str
     start: int
     times: NDArray[np.float64]
@@ -93,30 +99,31 @@ def read_examples(
         pool: Number and resources of the actors.
 
     Returns:
-        One window of each rank in the order of ``RANKS``, each window at most once.
+        One window of each difficulty in the order of ``DIFFICULTIES``, each window at most once.
     """
-    rank_of = choose_windows(plan.windows, targets)
-    if not rank_of:
+    difficulty_of = choose_windows(plan.windows, targets)
+    if not difficulty_of:
         return []
-    order = list(rank_of)
+    order = list(difficulty_of)
     chosen = replace(plan, samples=[[window] for window in order])
     examples: dict[int, Example] = {}
     for table in map_samples(chosen, ExampleReader, settings, pool, title="evaluate: examples"):
         for row in table.to_pylist():
             window = order[row.pop("window")]
-            examples[window] = _example(rank_of[window], row)
+            examples[window] = _example(difficulty_of[window], row)
     return [examples[window] for window in order]
 
 
 def choose_windows(windows: pa.Table, targets: pa.Table) -> dict[int, str]:
-    """Choose a window for each rank.
+    """Choose a window for each difficulty.
 
     Args:
         windows: Windows of a plan, ``plan.WINDOW_SCHEMA``.
         targets: ``targets.TARGET_SCHEMA`` of the plan.
 
     Returns:
-        The rank of each chosen window by the window's index, in the order of ``RANKS``.
+        The difficulty of each chosen window by the window's index, in the order of
+        ``DIFFICULTIES``.
     """
     scores = [
         targets[name].to_numpy().astype(np.float64)
@@ -145,12 +152,12 @@ def choose_windows(windows: pa.Table, targets: pa.Table) -> dict[int, str]:
         return {}
     by_mean = sorted(means, key=means.__getitem__)
     chosen: dict[int, str] = {}
-    for rank, level in RANKS.items():
-        chosen.setdefault(by_mean[round(level * (len(by_mean) - 1))], rank)
+    for difficulty, level in DIFFICULTIES.items():
+        chosen.setdefault(by_mean[round(level * (len(by_mean) - 1))], difficulty)
     return chosen
 
 
-def _example(rank: str, row: dict) -> Example:
+def _example(difficulty: str, row: dict) -> Example:
     dtypes = {
         "times": np.float64,
         "intervals": np.float64,
@@ -161,11 +168,13 @@ def _example(rank: str, row: dict) -> Example:
     }
     for name, dtype in dtypes.items():
         row[name] = np.array(row[name], dtype=dtype)
-    return Example(rank, **{**row, "texts": tuple(row["texts"]), "frames": tuple(row["frames"])})
+    return Example(
+        difficulty, **{**row, "texts": tuple(row["texts"]), "frames": tuple(row["frames"])}
+    )
 
 
 class ExampleReader(ModelActor):
-    """Reads windows and the model's attention over them; one window a sample.
+    """Reads windows and the model's attention over them; each sample is one window.
 
     Args:
         settings: Settings of the actor.

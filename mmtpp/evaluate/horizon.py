@@ -23,7 +23,7 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import FutureOrigins
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.evaluate import metric_names as names
+from mmtpp.evaluate import metric_names
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.metrics import Estimate, mean_estimates, percentile_interval
@@ -151,10 +151,10 @@ def evaluate_horizon(
     settings = context.settings
     table = _draw_futures(context, type_codes)
     write_table(context.path("futures.parquet"), table)
-    is_cut = np.array(
+    is_truncated = np.array(
         [len(row) >= settings.max_future_events for row in table["times"].to_pylist()]
     )
-    _log_shortcomings(table, is_cut, histories, context)
+    _log_shortcomings(table, is_truncated, histories, context)
     futures = _Futures.from_table(table, histories, type_codes, horizon=settings.horizon)
     model, repeat = (
         horizon_estimates(
@@ -167,7 +167,12 @@ def evaluate_horizon(
         )
         for forecast in (futures.forecast, futures.repeated)
     )
-    share = {names.HORIZON_TRUNCATED_FUTURES: (is_cut.astype(np.float64), np.ones(len(is_cut)))}
+    share = {
+        metric_names.HORIZON_TRUNCATED_FUTURES: (
+            is_truncated.astype(np.float64),
+            np.ones(len(is_truncated)),
+        )
+    }
     model |= mean_estimates(share, futures.sequence, context.seed)
     tree = {
         forecaster: {name: asdict(estimate) for name, estimate in estimates.items()}
@@ -211,19 +216,19 @@ def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa
 
 def _log_shortcomings(
     table: pa.Table,
-    is_cut: NDArray[np.bool_],
+    is_truncated: NDArray[np.bool_],
     histories: Sequence[History],
     context: EvaluationContext,
 ) -> None:
     """Warn of truncated futures, and report sequences that are too short for the horizon."""
     settings = context.settings
-    if is_cut.any():
+    if is_truncated.any():
         logger.warning(
             "%d of %d futures reached evaluation.max_future_events = %d before the horizon and are "
             "truncated there, which makes OTD, T-mAP and the number of events worse; raise "
             "evaluation.max_future_events",
-            is_cut.sum(),
-            len(is_cut),
+            is_truncated.sum(),
+            len(is_truncated),
             settings.max_future_events,
         )
     num_short = len(histories) - len(set(table["sequence_id"].to_pylist()))
@@ -303,9 +308,9 @@ def horizon_estimates(
     errors = [abs(len(ours.times) - len(theirs.times)) for ours, theirs in pairs]
     counts = [len(events.times) for events in true]
     values = {
-        names.HORIZON_OTD: (np.array(costs) * seconds_per_unit, ones),
-        names.HORIZON_COUNT_ERROR: (np.array(errors, dtype=np.float64), ones),
-        names.HORIZON_TRUE_EVENTS: (np.array(counts, np.float64), ones),
+        metric_names.HORIZON_OTD: (np.array(costs) * seconds_per_unit, ones),
+        metric_names.HORIZON_COUNT_ERROR: (np.array(errors, dtype=np.float64), ones),
+        metric_names.HORIZON_TRUE_EVENTS: (np.array(counts, np.float64), ones),
     }
     estimates = mean_estimates(values, sequence, seed)
     ranked = [
@@ -337,8 +342,8 @@ def _mean_precisions(
     is_defined = num_occurring > 0
     sums = np.nansum(precision, axis=0)[is_defined]
     means = {
-        names.HORIZON_T_MAP: sums / num_occurring[is_defined],
-        names.HORIZON_T_MAP_ALL_TYPES: sums / len(ranked),
+        metric_names.HORIZON_T_MAP: sums / num_occurring[is_defined],
+        metric_names.HORIZON_T_MAP_ALL_TYPES: sums / len(ranked),
     }
     return {
         name: Estimate(float(mean[0]), *percentile_interval(mean[1:]))

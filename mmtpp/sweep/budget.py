@@ -45,7 +45,7 @@ class Budget(Callback, Stopper):
 
     @property
     def used_hours(self) -> float:
-        """Hours in which some process ran the sweep."""
+        """Wall-clock hours of the sweep, over all restarts."""
         return (self._earlier_seconds + time.monotonic() - self._started) / SECONDS_PER_HOUR
 
     @property

@@ -162,7 +162,7 @@ def max_concurrent_trials(
     """Number of trials that fit at a time, so that no trial holds resources another waits for.
 
     Args:
-        need: ResourceDemand of the largest trial.
+        need: Resources that the largest trial needs.
         machines: Resources of each machine in the cluster.
         at_most: Upper limit; 0 for none.
     """

@@ -9,20 +9,6 @@ from mmtpp.config.schema import Section
 from mmtpp.core.errors import ConfigError
 
 TRAINING_JOBS = ("pretrain", "finetune")
-VALIDATION_METRICS = (
-    "loss_per_token",
-    "time_loss_per_token",
-    "type_loss_per_token",
-    "text_loss_per_token",
-    "control_loss_per_token",
-    "events",
-    "interval_code_nll_nats_per_event",
-    "nll_nats_per_event",
-    "type_accuracy",
-)
-WHOLE_EVENT_METRIC = (
-    "validation/nll_nats_per_event"  # stage 1 only: no answer of stage 2 is a whole event
-)
 
 
 class Scheduler(Section):

@@ -23,8 +23,8 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_settings import StoreSettings
-from mmtpp.evaluate.forecast_scores import read_histories
-from mmtpp.evaluate.likelihood import training_statistics
+from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.likelihoods import training_statistics
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join
 from tests.steps import SETTINGS, encode_shard

@@ -7,6 +7,16 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from mmtpp.core.training_metrics import (
+    COMPRESSED_FRACTION,
+    EVENTS_PER_CONTEXT,
+    TOKENS_PER_EVENT,
+    TRAINED_PARAMETERS,
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_LOSS,
+    VALIDATION_TYPE_ACCURACY,
+)
+from mmtpp.evaluate.metric_names import TIME_RMSE
 from mmtpp.sweep.ranking import Candidate, Mode, finished_trials, list_candidates, pareto_front
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.trial_row import TrialRow
@@ -14,16 +24,17 @@ from mmtpp.sweep.trial_row import TrialRow
 MAX_TICKS = 12  # maximum number of values of a setting that an axis lists
 # metrics shown against a setting, after those of the sweep
 PANELS = (
-    "data/compressed_fraction",
-    "data/tokens_per_event",
-    "data/events_per_context",
-    "model/trained_parameters",
-    "validation/interval_code_nll_nats_per_event",
-    "validation/type_accuracy",
-    "validation/loss_per_token",
-    "evaluate/time/rmse_s",
+    COMPRESSED_FRACTION,
+    TOKENS_PER_EVENT,
+    EVENTS_PER_CONTEXT,
+    TRAINED_PARAMETERS,
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_TYPE_ACCURACY,
+    VALIDATION_LOSS,
+    f"evaluate/{TIME_RMSE}",
 )
-COST = "data/tokens_per_event"
+# the cost against which a single metric is drawn
+COST = TOKENS_PER_EVENT
 
 
 def draw_figures(rows: Sequence[TrialRow], sweep: Sweep) -> dict[str, bytes]:
