@@ -270,7 +270,7 @@ def _check_adapter(first: Lora, second: Lora) -> None:
 
 
 def _answered_tasks(jobs: Sequence[str], tasks: Tasks) -> tuple[str, ...]:
-    """Return the tasks that the evaluated model of a trial is trained to answer."""
+    """Tasks that the evaluated model of a trial is trained to answer."""
     return tasks.asked if "finetune" in jobs else ()
 
 

@@ -46,7 +46,7 @@ class Round:
         return trial_id if earlier is None else earlier.trial_id
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the stored form, in which an empty row is a trial that never started."""
+        """The stored form, in which an empty row is a trial that never started."""
         return {
             "known": [row.as_dict() for row in self.kept_rows],
             "points": self.points,

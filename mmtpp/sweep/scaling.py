@@ -74,7 +74,7 @@ class Trials:
         )
 
     def take(self, indices: NDArray[np.int64]) -> "Trials":
-        """Return the trials at the given indices, in this order."""
+        """The trials at the given indices, in this order."""
         return Trials(
             self.parameters[indices],
             self.tokens[indices],
@@ -83,7 +83,7 @@ class Trials:
         )
 
     def quantities(self) -> dict[str, Array]:
-        """Return the quantities that have more than one value, by name."""
+        """The quantities that have more than one value, by name."""
         columns = {
             "parameters": self.parameters,
             "tokens": self.tokens,
@@ -187,7 +187,7 @@ def _check_enough(trials: Trials, quantities: Mapping[str, Array]) -> None:
 
 
 def _starts(trials: Trials, size: int) -> list[Array]:
-    """Return the starts of a fit, as logarithms: floor, coefficients, exponents."""
+    """Starts of a fit, as logarithms: floor, coefficients, exponents."""
     return [
         np.log(
             [share * float(trials.loss.min())]
@@ -228,16 +228,16 @@ def bootstrap_intervals(trials: Trials) -> ConfidenceIntervals:
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
-    """Return the central 95 % interval of resampled values."""
+    """The central 95 % interval of resampled values."""
     return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 
 
 def predict_losses(law: Law, trials: Trials) -> Array:
-    """Return the law's losses of the trials it was fitted to, nats per event, (N,)."""
+    """The law's losses of the trials it was fitted to, nats per event, (N,)."""
     total = np.full(len(trials.loss), law.floor)
     for name, values in trials.quantities().items():
-        mean = np.exp(np.log(values).mean())
-        total += law.coefficients[name] * (values / mean) ** -law.exponents[name]
+        geometric_mean = np.exp(np.log(values).mean())
+        total += law.coefficients[name] * (values / geometric_mean) ** -law.exponents[name]
     return total
 
 
@@ -256,7 +256,7 @@ def _effect(law: Law, name: str, values: Array, *, fitted_values: Array) -> floa
 
 
 def undetermined_quantities(trials: Trials, law: Law, intervals: ConfidenceIntervals) -> list[str]:
-    """Return the quantities whose exponents the trials do not determine.
+    """The quantities whose exponents the trials do not determine.
 
     For these, the interval of the exponent reaches a bound of the fit, or the effect may be smaller
     than the root mean square error of the law.

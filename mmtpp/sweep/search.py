@@ -31,7 +31,7 @@ START = "start_uri"  # checkpoint of another run that this run started from, in 
 
 
 def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:
-    """Return Ray Tune's search space.
+    """Ray Tune's search space.
 
     Args:
         sweep: Sweep with the space.
@@ -61,7 +61,7 @@ def to_python_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sampler(domain: Domain) -> Any:
-    """Return the distribution of Ray Tune for a range."""
+    """Ray Tune's distribution for a range."""
     low, high, step = domain.low, domain.high, domain.step
     if domain.is_whole:
         first, last = int(low), int(high)

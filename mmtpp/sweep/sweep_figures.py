@@ -85,11 +85,11 @@ def _varies(rows: Sequence[TrialRow], name: str) -> bool:
     return np.isfinite(values).sum() > 1 and np.nanmin(values) < np.nanmax(values)
 
 
-def _places(rows: Sequence[TrialRow], key: str) -> tuple[np.ndarray, list[str], bool]:
-    """Place trials on the axis of a setting.
+def _axis_positions(rows: Sequence[TrialRow], key: str) -> tuple[np.ndarray, list[str], bool]:
+    """Positions of trials on the axis of a setting.
 
     Returns:
-        Positions of the trials, (N,); labels of the ticks; whether the axis lists all values,
+        The positions, (N,); labels of the ticks; whether the axis lists all values,
         evenly spaced. Up to ``MAX_TICKS`` numbers are listed like names: they may span decades.
     """
     settings = [row.settings[key] for row in rows]
@@ -119,15 +119,15 @@ def _setting_figure(rows: Sequence[TrialRow], key: str, sweep: Sweep) -> Figure:
     is_finished = _are_finished(rows)
     names = dict.fromkeys([*sweep.settings.metric, *PANELS])
     shown = [name for name in names if _varies(rows, name)] or list(sweep.settings.metric)
-    places, labels, listed = _places(rows, key)
+    positions, labels, listed = _axis_positions(rows, key)
     columns = min(3, len(shown))
     figure = Figure(figsize=(3.8 * columns, 3.0 * -(-len(shown) // columns)))
     for index, name in enumerate(shown):
         axes = figure.add_subplot(-(-len(shown) // columns), columns, index + 1)
         values = _metric_values(rows, name)
-        axes.plot(places[is_finished], values[is_finished], "o", markersize=4, alpha=0.5)
+        axes.plot(positions[is_finished], values[is_finished], "o", markersize=4, alpha=0.5)
         axes.plot(
-            places[~is_finished],
+            positions[~is_finished],
             values[~is_finished],
             "o",
             markersize=4,
@@ -138,8 +138,8 @@ def _setting_figure(rows: Sequence[TrialRow], key: str, sweep: Sweep) -> Figure:
         )
         if listed:
             measured = is_finished & np.isfinite(values)
-            ticks = np.unique(places[measured])
-            means = [values[measured & (places == tick)].mean() for tick in ticks]
+            ticks = np.unique(positions[measured])
+            means = [values[measured & (positions == tick)].mean() for tick in ticks]
             axes.plot(ticks, means, linewidth=1.2, color="C0")
             axes.set_xticks(range(len(labels)), labels)
         if index == 0 and not is_finished.all():
@@ -158,7 +158,7 @@ def _parallel_figure(rows: Sequence[TrialRow], sweep: Sweep) -> Figure:
     heights = []
     for index, name in enumerate([*keys, *metrics]):
         if name in sweep.space:
-            values, labels, listed = _places(rows, name)
+            values, labels, listed = _axis_positions(rows, name)
         else:
             values, labels, listed = _metric_values(rows, name), [], False
         low, high = float(np.nanmin(values)), float(np.nanmax(values))

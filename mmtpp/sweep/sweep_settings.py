@@ -137,7 +137,7 @@ class Domain(Section):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def nearest(self, value: float) -> float:
-        """Return the value of the range that is nearest to ``value``."""
+        """The value of the range that is nearest to ``value``."""
         step = self.step or (1 if self.is_whole else 0)
         inside = min(max(value, self.low), self.high)
         # both ends are multiples of the step, so the result stays between them
@@ -172,7 +172,7 @@ class Tie(Section):
         return self
 
     def follow(self, value: Any) -> int | float:
-        """Return the tied setting for a value of the searched one, as a whole number if possible.
+        """The tied setting for a value of the searched one, as a whole number if possible.
 
         Raises:
             ConfigError: The searched setting is not a number above 0.

@@ -58,7 +58,7 @@ def _shown_metrics(rows: Sequence[TrialRow], sweep: Sweep) -> list[str]:
 
 
 def _seed_cells(mean: SeedMean) -> dict[str, object]:
-    """Return the cells of a mean over seeds, by column."""
+    """Cells of a mean over seeds, by column."""
     deviations = {_deviation_column(name): value for name, value in mean.deviations.items()}
     return {**mean.settings, "seeds": mean.num_seeds, **mean.means, **deviations}
 
