@@ -156,26 +156,27 @@ def _track(
 ) -> str | None:
     """Record the evaluation in MLflow and return the id of its run."""
     run_uri = identity.run_uri
-    tracker = MlflowTracker.from_run(config.tracking, identity)
-    tracker.log_params(flat_settings(config))
-    tracker.set_tags(
-        {
-            **job_tags("evaluate"),
-            "mmtpp.store_fingerprint": manifest.fingerprint,
-            **versions(),
-        }
-    )
-    tracker.set_description(
-        f"**evaluate** of `{config.model.adapter or config.model.path}` on the "
-        f"{config.evaluation.split} split\n\n- store: `{config.store.uri}`\n- results: `{run_uri}`"
-        + ("\n- artifacts: `report.html`, figures" if scores.report_uri else "")
-    )
-    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="evaluation"))
-    tracker.log_metrics(0, scores.metrics)
-    tracker.log_metrics(0, {f"baseline/{name}": value for name, value in scores.baselines.items()})
-    if scores.report_uri:
-        tracker.log_folder(join(run_uri, "figures"), "figures")
-        tracker.log_text("report.html", read_bytes(scores.report_uri).decode())
-    run_id = tracker.wait_for_run(TRACKER_WAIT_S)
-    tracker.close("FINISHED")
-    return run_id
+    with MlflowTracker.from_run(config.tracking, identity) as tracker:
+        tracker.log_params(flat_settings(config))
+        tracker.set_tags(
+            {
+                **job_tags("evaluate"),
+                "mmtpp.store_fingerprint": manifest.fingerprint,
+                **versions(),
+            }
+        )
+        tracker.set_description(
+            f"**evaluate** of `{config.model.adapter or config.model.path}` on the "
+            f"{config.evaluation.split} split\n\n- store: `{config.store.uri}`\n"
+            f"- results: `{run_uri}`"
+            + ("\n- artifacts: `report.html`, figures" if scores.report_uri else "")
+        )
+        tracker.log_dataset(tracked_store(config.store.uri, manifest, context="evaluation"))
+        tracker.log_metrics(0, scores.metrics)
+        tracker.log_metrics(
+            0, {f"baseline/{name}": value for name, value in scores.baselines.items()}
+        )
+        if scores.report_uri:
+            tracker.log_folder(join(run_uri, "figures"), "figures")
+            tracker.log_text("report.html", read_bytes(scores.report_uri).decode())
+        return tracker.wait_for_run(TRACKER_WAIT_S)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 # an unreachable server must not block callers for several minutes, which is MLflow's default
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.schema import Tracking
-from mmtpp.core.errors import StorageError
+from mmtpp.core.errors import StoppedError, StorageError
 from mmtpp.storage.paths import copy_folder, join, write_bytes
 from mmtpp.track.tracker import TrackedData
 
@@ -281,6 +281,20 @@ class MlflowTracker:
 
         self._put("children", {"why": reason, "run_name": run_name}, call)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Close the run: FINISHED, or FAILED after an error, or KILLED after a stop."""
+        if error is None:
+            self.close("FINISHED")
+        elif isinstance(error, Exception) and not isinstance(error, StoppedError):
+            self.close("FAILED")
+        else:
+            self.close("KILLED")
+
     def close(self, status: str) -> None:
         if status:
             self._put(
@@ -296,10 +310,16 @@ class MlflowTracker:
         if self._unsent:
             uri = join(self._run_uri, f"tracking_backlog-{int(time.time())}.jsonl")
             lines = "".join(json.dumps(record, default=str) + "\n" for record in self._unsent)
+            try:
+                write_bytes(uri, lines.encode())
+            except StorageError as error:
+                logger.error(
+                    "%d records did not reach MLflow and are lost: %s", len(self._unsent), error
+                )
+                return
             logger.warning(
                 "%d records did not reach MLflow; they are stored in %s", len(self._unsent), uri
             )
-            write_bytes(uri, lines.encode())
 
     def _put(self, name: str, record: dict[str, Any], call: _Call) -> None:
         self._calls.put(({"call": name, "time": time.time(), **record}, call))

@@ -3,16 +3,13 @@
 import logging
 from dataclasses import dataclass
 
-from mmtpp.config.schema import Lora, Model, SampleSections, Training, Zero
+from mmtpp.config.schema import Lora, Model, SampleSections, Training
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.model.adapter import check_adapter
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import check_template
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
-from mmtpp.runtime.hardware import Hardware, choose_hardware, worker_demand
-from mmtpp.runtime.machines import data_task_demand, wait_for_machines
-from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, exists, join
 from mmtpp.train.task import PROGRESS_FILE
@@ -119,40 +116,3 @@ def load_inputs(sections: SampleSections, model: Model, lora: Lora) -> TrainingI
     if model.adapter:
         check_adapter(model.adapter, rank=lora.rank, alpha=lora.alpha)
     return TrainingInputs(manifest, vocabulary)
-
-
-def wait_for_hardware(
-    training: Training,
-    zero: Zero,
-    *,
-    precision: str,
-    data_labels: dict[str, str],
-    patience_s: float,
-) -> Hardware:
-    """Start Ray, choose device and precision, and wait for the machines.
-
-    Args:
-        training: Number and resources of the workers.
-        zero: Sharding.
-        precision: Precision of the model, ``model.precision``.
-        data_labels: Ray labels of the machines that read the store, ``store.machine_labels``.
-        patience_s: Maximum time to wait, in seconds.
-
-    Raises:
-        ClusterError: The machines did not join in time.
-        ConfigError: The precision needs another ZeRO stage.
-    """
-    start_ray()
-    hardware = choose_hardware(training, precision)
-    num_workers = training.min_workers or training.num_workers
-    workers = worker_demand(training, hardware, num_workers)
-    for demand in (data_task_demand(data_labels), workers):
-        wait_for_machines(demand, patience_s=patience_s)
-    if hardware.precision == "bfloat16" and zero.stage == 0:
-        raise ConfigError(
-            "zero.stage = 0 trains in float32 only",
-            cause="DeepSpeed keeps float32 weights next to bfloat16 ones from stage 1 on; stage 1 "
-            "needs no more memory",
-            setting=f"zero.stage = 0, model.precision = {precision}",
-        )
-    return hardware

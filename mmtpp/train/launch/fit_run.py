@@ -75,7 +75,7 @@ class FittedRun:
 
 
 def fit_run(task: Task, settings: FitSettings, tracker: MlflowTracker) -> FittedRun:
-    """Train on Ray's workers; closes the tracker when the run does not reach its last step.
+    """Train on Ray's workers.
 
     Args:
         task: Task of every worker.
@@ -95,15 +95,10 @@ def fit_run(task: Task, settings: FitSettings, tracker: MlflowTracker) -> Fitted
             report = _build_trainer(task, settings, stop_request).fit().metrics or {}
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
-        tracker.close("FAILED")
         raise _cause(error, settings, run_uri) from error
-    except BaseException:  # interrupted: MLflow must not show the run as running
-        tracker.close("KILLED")
-        raise
     metrics = {key: value for key, value in report.items() if isinstance(value, float)}
     steps, best_step = int(metrics.pop("step")), int(metrics.pop("best_step"))
     if steps < training.num_steps:
-        tracker.close("KILLED")
         raise StoppedError(
             f"stopped after step {steps} of {training.num_steps}; a checkpoint is saved",
             where=run_uri,

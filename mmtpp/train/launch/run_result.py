@@ -31,7 +31,7 @@ def record_result(
     """Track the result of a run, and write it into the run's folder.
 
     Args:
-        tracker: Tracker of the run, which is closed.
+        tracker: Tracker of the run, which stays open.
         task: Task of every worker.
         fitted: Steps and metrics of the run.
         model: Model that was trained.
@@ -78,4 +78,3 @@ def _track_result(
             # a sweep has many trials, most of which are not worth registering
             register_as="" if tracking.parent_run_id else tracking.register_as,
         )
-    tracker.close("FINISHED")

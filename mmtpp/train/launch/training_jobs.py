@@ -28,7 +28,6 @@ from mmtpp.train.launch.check_settings import (
     check_locations,
     check_settings,
     load_inputs,
-    wait_for_hardware,
 )
 from mmtpp.train.launch.fit_run import FitSettings, fit_run
 from mmtpp.train.launch.plan_run import (
@@ -41,6 +40,7 @@ from mmtpp.train.launch.plan_run import (
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run
 from mmtpp.train.launch.run_result import RESULT_FILE, load_result, record_result
+from mmtpp.train.launch.training_hardware import wait_for_hardware
 from mmtpp.train.task import Task, output_kind
 
 logger = logging.getLogger(__name__)
@@ -222,9 +222,6 @@ def _fit(
         hardware: Device and precision of the workers.
     """
     config = job.config
-    tracker = _start_tracking(job, task, plan, manifest)
-    run_id = tracker.wait_for_run(TRACKER_WAIT_S)
-    task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
     settings = FitSettings(
         training=config.training,
         hardware=hardware,
@@ -233,15 +230,21 @@ def _fit(
         patience_s=config.run.wait_for_machines_s,
         callbacks=job.callbacks,
     )
-    fitted = fit_run(task, settings, tracker)
-    return record_result(
-        tracker, task, fitted, model=config.model, lora=config.lora, tracking=config.tracking
-    )
+    with MlflowTracker.from_run(config.tracking, task.run) as tracker:
+        _describe_run(tracker, job, task, plan, manifest)
+        run_id = tracker.wait_for_run(TRACKER_WAIT_S)
+        task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
+        fitted = fit_run(task, settings, tracker)
+        return record_result(
+            tracker, task, fitted, model=config.model, lora=config.lora, tracking=config.tracking
+        )
 
 
-def _start_tracking(job: TrainingJob, task: Task, plan: Plan, manifest: Manifest) -> MlflowTracker:
+def _describe_run(
+    tracker: MlflowTracker, job: TrainingJob, task: Task, plan: Plan, manifest: Manifest
+) -> None:
+    """Record settings, data and description of a run."""
     config = job.config
-    tracker = MlflowTracker.from_run(config.tracking, task.run)
     tracker.log_params(flat_settings(config))
     tracker.set_tags(
         {
@@ -264,4 +267,3 @@ def _start_tracking(job: TrainingJob, task: Task, plan: Plan, manifest: Manifest
     tracker.set_description(description)
     tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))
     tracker.log_metrics(0, plan.figures())
-    return tracker

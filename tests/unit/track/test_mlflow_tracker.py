@@ -1,7 +1,11 @@
 """The tracker with an SQLite database of MLflow."""
 
+from contextlib import nullcontext
+
+import pytest
 from mlflow.tracking import MlflowClient
 
+from mmtpp.core.errors import StoppedError
 from mmtpp.track.mlflow_tracker import MlflowTracker
 
 
@@ -43,6 +47,40 @@ def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(tmp_path):
 
     _tracker(tmp_path, "stopped", parent.run_id).close("FINISHED")  # the run resumes
     assert state() == [("FINISHED", None), ("KILLED", "the end"), ("FINISHED", None)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "FINISHED"),
+        (ValueError("x"), "FAILED"),
+        (StoppedError("stopped"), "KILLED"),
+        (KeyboardInterrupt(), "KILLED"),
+    ],
+)
+def test_a_run_is_closed_with_the_status_of_its_block(tmp_path, error, status):
+    tracker = _tracker(tmp_path, "run")
+    with pytest.raises(type(error)) if error else nullcontext(), tracker:
+        if error:
+            raise error
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert client.get_run(tracker.run_id).info.status == status
+
+
+def test_records_that_cannot_be_sent_or_stored_do_not_hide_an_error(tmp_path, caplog):
+    (tmp_path / "file").write_text("not a folder")
+    tracker = MlflowTracker(
+        "http://127.0.0.1:9",
+        experiment="test",
+        run_key="run",
+        run_name="run",
+        run_uri=f"{tmp_path}/file/run",
+    )
+    tracker._has_given_up.set()
+    tracker.log_text("note.txt", "text")
+    with pytest.raises(ValueError, match="the training's own error"), tracker:
+        raise ValueError("the training's own error")
+    assert "are lost" in caplog.text
 
 
 def test_artifacts_are_next_to_the_database_in_any_working_directory(tmp_path, monkeypatch):

@@ -1,0 +1,44 @@
+"""The hardware of a training: its device and precision, on machines that have joined."""
+
+from mmtpp.config.schema import Training, Zero
+from mmtpp.core.errors import ConfigError
+from mmtpp.runtime.hardware import Hardware, choose_hardware, worker_demand
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
+from mmtpp.runtime.session import start_ray
+
+
+def wait_for_hardware(
+    training: Training,
+    zero: Zero,
+    *,
+    precision: str,
+    data_labels: dict[str, str],
+    patience_s: float,
+) -> Hardware:
+    """Start Ray, choose device and precision, and wait for the machines.
+
+    Args:
+        training: Number and resources of the workers.
+        zero: Sharding.
+        precision: Precision of the model, ``model.precision``.
+        data_labels: Ray labels of the machines that read the store, ``store.machine_labels``.
+        patience_s: Maximum time to wait, in seconds.
+
+    Raises:
+        ClusterError: The machines did not join in time.
+        ConfigError: The precision needs another ZeRO stage.
+    """
+    start_ray()
+    hardware = choose_hardware(training, precision)
+    num_workers = training.min_workers or training.num_workers
+    workers = worker_demand(training, hardware, num_workers)
+    if hardware.precision == "bfloat16" and zero.stage == 0:
+        raise ConfigError(
+            "zero.stage = 0 trains in float32 only",
+            cause="DeepSpeed keeps float32 weights next to bfloat16 ones from stage 1 on; stage 1 "
+            "needs no more memory",
+            setting=f"zero.stage = 0, model.precision = {precision}",
+        )
+    for demand in (data_task_demand(data_labels), workers):
+        wait_for_machines(demand, patience_s=patience_s)
+    return hardware
