@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from mmtpp.core.durations import TimeScale, typical_unit
-from mmtpp.evaluate.examples import MAX_EVENTS, Example
+from mmtpp.evaluate.example_actor import MAX_EVENTS
+from mmtpp.evaluate.examples import Example
 from mmtpp.evaluate.metrics import Estimate, few_sequences_warning
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
 from mmtpp.evaluate.report.example_figures import Target, draw_fan, draw_timeline, example_targets

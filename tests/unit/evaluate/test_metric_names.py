@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from mmtpp import evaluate
 from mmtpp.core.event_matching import EventSet
-from mmtpp.evaluate.answers import ANSWER_SCHEMA, answer_estimates
+from mmtpp.evaluate.answer_actor import ANSWER_SCHEMA
+from mmtpp.evaluate.answers import answer_estimates
 from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
 from mmtpp.evaluate.forecasts import as_json_tree, finite_values
 from mmtpp.evaluate.horizon import horizon_estimates
