@@ -212,7 +212,9 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
         tick=spans.tick,
         num_types=len(codes),
     )
-    tables = select_targets([fitted.forecast(history) for history in test], _all_targets(test))
+    # a sequence of one event has no target
+    forecasts = [fitted.forecast(history) for history in test if len(history.times) > 1]
+    tables = select_targets(forecasts, _all_targets(test))
     records: list[dict[str, Any]] = []
     for baseline, table in tables.items():
         estimates = estimate_metrics(

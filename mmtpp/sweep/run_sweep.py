@@ -109,8 +109,7 @@ def run_sweep(
         ended = EndedRound.from_result(result)
         current = next_round(sweep, uri, ended, budget, retry_failed=retry_failed)
         if not current.points:
-            _print(read_bytes(join(uri, "report", TABLE_FILE)).decode())
-            logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
+            _show_finished(uri)
             _check_not_all_failed(ended.rows, result["report_uri"])
             return result
     folder = join(uri, f"tune-{current.number}")
@@ -124,8 +123,7 @@ def run_sweep(
         parent.close("KILLED")
         raise
     parent.close_children(STOPPED_EARLY)
-    num_changed = _count_changes(files_before, _store_files(store_uri))
-    if num_changed:
+    if num_changed := _count_changes(files_before, _store_files(store_uri)):
         logger.warning("%d files of the store changed while trials read it", num_changed)
     result = _write_report(sweep, rows, parent, uri)
     result |= {
@@ -137,6 +135,12 @@ def run_sweep(
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     _check_not_all_failed(rows, join(uri, "report"))
     return result
+
+
+def _show_finished(uri: str) -> None:
+    """Print the table of a finished sweep, and log where its result is."""
+    _print(read_bytes(join(uri, "report", TABLE_FILE)).decode())
+    logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
 
 
 def _check_has_begun(folder: str) -> None:
