@@ -263,7 +263,7 @@ template.max_text_tokens.</p>
 {% if r.types|length > types|length %}
 <p>and {{ r.types|length - types|length }} more types</p>{% endif %}
 
-<h2>Plots</h2>
+<h2>Figures</h2>
 <div class="figures">
 {% for title, svg in figures %}<figure><figcaption>{{ title }}</figcaption>{{ svg }}</figure>
 {% endfor %}
