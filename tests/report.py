@@ -9,8 +9,8 @@ from PIL import Image
 
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
-from mmtpp.evaluate.metrics import differences, estimate
-from mmtpp.evaluate.report.figures import draw_plots
+from mmtpp.evaluate.metrics import estimate_metrics, metric_differences
+from mmtpp.evaluate.report.figures import draw_report_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.targets import LEVELS, complete_targets
 
@@ -56,7 +56,7 @@ def made_up_targets(sequences: int = 30, seed: int = 0) -> pa.Table:
     return complete_targets(columns, count)
 
 
-def made_up_example(targets: pa.Table, sequence_id: str, rank: str) -> Example:
+def made_up_example(targets: pa.Table, sequence_id: str, difficulty: str) -> Example:
     """An example of one sequence; every third event is compressed, every second has an image."""
     is_inside = [name == sequence_id for name in targets["sequence_id"].to_pylist()]
     inside = targets.filter(pa.array(is_inside))
@@ -67,7 +67,7 @@ def made_up_example(targets: pa.Table, sequence_id: str, rank: str) -> Example:
     attention = np.where(similar, 0.01, 0.02)
     attention[-1] = np.nan
     return Example(
-        rank,
+        difficulty,
         sequence_id,
         0,
         np.cumsum(intervals),
@@ -112,16 +112,16 @@ def made_up_report() -> str:
     targets = made_up_targets()
     other = worse_than(targets)
     model, baseline = (
-        estimate(table, seconds_per_unit=60.0, resamples=50) for table in (targets, other)
+        estimate_metrics(table, seconds_per_unit=60.0, resamples=50) for table in (targets, other)
     )
-    against = differences(targets, other, seconds_per_unit=60.0, resamples=50)
+    against = metric_differences(targets, other, seconds_per_unit=60.0, resamples=50)
     subject = Subject(
         f"evaluate-{HOSTILE}", {"model": f"s3://bucket/{HOSTILE}"}, ("go", HOSTILE), 60.0
     )
-    plots = draw_plots(targets, model, seconds_per_unit=60.0, names=subject.names())
+    figures = draw_report_figures(targets, model, seconds_per_unit=60.0, names=subject.names())
     examples = [made_up_example(targets, "s03", "easy"), made_up_example(targets, "s07", "hard")]
     estimates = {"model": model, "poisson": baseline}
-    return render_report(subject, targets, estimates, plots, examples, {"poisson": against})
+    return render_report(subject, targets, estimates, figures, examples, {"poisson": against})
 
 
 NUM_TYPES, SINCE = 300, 1_704_067_200.0  # 2024-01-01T00:00:00 UTC
@@ -165,16 +165,21 @@ def realistic_report() -> str:
         name: worse_than(targets, seed, with_types=name != "hawkes")
         for seed, name in enumerate(baselines)
     }
-    against = {name: differences(targets, table, **seconds) for name, table in tables.items()}
+    against = {
+        name: metric_differences(targets, table, **seconds) for name, table in tables.items()
+    }
     estimates = {
-        name: estimate(table, **seconds) for name, table in {"model": targets, **tables}.items()
+        name: estimate_metrics(table, **seconds)
+        for name, table in {"model": targets, **tables}.items()
     }
     names = tuple(
         f"type {code:03d}: $replacement$ of the 冷却 unit, {LONG}" for code in range(NUM_TYPES)
     )
     facts = {"model": f"s3://{'a-long-bucket-name/' * 8}model", "split": "test"}
     subject = Subject(f"evaluate-{LONG}", facts, names, 1.0, times_are_dates=True)
-    plots = draw_plots(targets, estimates["model"], seconds_per_unit=1.0, names=subject.names())
+    figures = draw_report_figures(
+        targets, estimates["model"], seconds_per_unit=1.0, names=subject.names()
+    )
     example = made_up_example(targets, f"s03/{LONG}", "easy")
     example = replace(example, times=SINCE + example.times)
-    return render_report(subject, targets, estimates, plots, [example], against)
+    return render_report(subject, targets, estimates, figures, [example], against)

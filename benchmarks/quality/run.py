@@ -39,10 +39,10 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import compression_of, sample_settings, training_questions
 from mmtpp.data.store.store_reader import StoreReader
-from mmtpp.evaluate.baselines.classical import baseline_targets
+from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
 from mmtpp.evaluate.baselines.history import History
-from mmtpp.evaluate.forecast_scores import read_histories
-from mmtpp.evaluate.metrics import estimate
+from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.metrics import estimate_metrics
 
 NO_TICK = 1e-9  # tick of continuous times; moves simultaneous events apart for EasyTPP
 HERE = Path(__file__).parent
@@ -185,7 +185,7 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
     started = time.process_time()
     targets = forecast(second, model, split="test")
     manifest, _ = open_store(config)
-    estimates = estimate(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
+    estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
     return {
         "metrics": {key: estimated.value for key, estimated in estimates.items()},
         "low": {key: estimated.low for key, estimated in estimates.items() if "/at_" not in key},
@@ -206,16 +206,20 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     test = read_histories(sample_settings(config.sample_sections, manifest, split="test"), codes)
     test = sorted(test, key=lambda history: history.sequence_id)
     test = test[: config.evaluation.max_sequences or len(test)]
-    tables = baseline_targets(
+    fitted = Baselines.fit(
         [history for history in read_histories(train_settings, codes) if len(history.times) > 1],
-        test,
-        _all_targets(test),
+        interval_range_of(test, tick=spans.tick),
         tick=spans.tick,
         num_types=len(codes),
     )
+    # a sequence of one event has no target
+    forecasts = [fitted.forecast(history) for history in test if len(history.times) > 1]
+    tables = select_targets(forecasts, _all_targets(test))
     records: list[dict[str, Any]] = []
     for baseline, table in tables.items():
-        estimates = estimate(table, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
+        estimates = estimate_metrics(
+            table, seconds_per_unit=manifest.seconds_per_unit, resamples=200
+        )
         metrics = {
             key: estimated.value
             for key, estimated in estimates.items()

@@ -33,7 +33,7 @@ from mmtpp.runtime.logs import start_logging
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import join, read_bytes
 from mmtpp.sweep.load_sweep import load_sweep
-from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.trial_table import markdown_table
 from mmtpp.train.launch import pretrain
@@ -134,15 +134,15 @@ def sweep_set(name: str, source: dict[str, object]) -> Swept:
     file = CONFIGS / f"ablation_{name}.toml"
     config, base = train_base(load_sweep(file, []), source)
     path, rank = f"model.path={base}", f"space.{LORA}=[{RANK}]"
-    ranks = run(load_sweep(file, [path]))
+    ranks = run_sweep(load_sweep(file, [path]))
     more = [f"sweep.name=seeds-{name}", f"space.training.seed={list(MORE_SEEDS)}"]
-    seeds = run(load_sweep(file, [path, rank, *more]))
+    seeds = run_sweep(load_sweep(file, [path, rank, *more]))
     scaled = [
         f"sweep.name=relative-{name}",
         "compression.strategy=relative",
         f"space.{DELTA}={list(RELATIVE)}",
     ]
-    relative = run(load_sweep(file, [path, rank, *scaled]))
+    relative = run_sweep(load_sweep(file, [path, rank, *scaled]))
     return Swept(config, ranks, seeds, relative)
 
 

@@ -25,7 +25,7 @@ from benchmarks.stack import danmaku_folder, own_stack
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
-from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import SweepSettings
 from mmtpp.train.launch import pretrain
@@ -95,7 +95,7 @@ def alone(config: RunConfig, client: MlflowClient, seed: int) -> Times:
 def swept(config: RunConfig, client: MlflowClient, seed: int) -> Times:
     """Times of the only trial of a sweep; the total time is that of Tune."""
     settings = SweepSettings(name="overhead", metric=(METRIC,), mode=("min",))
-    result = run(Sweep(settings, config, {"training.seed": [seed]}))
+    result = run_sweep(Sweep(settings, config, {"training.seed": [seed]}))
     (row,) = result["trials"]  # pyright: ignore[reportGeneralTypeIssues]
     (experiment,) = client.search_experiments(
         filter_string=f"name = '{config.tracking.experiment}'"

@@ -20,14 +20,13 @@ import numpy as np
 from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
 from mmtpp.config.load import with_values
+from mmtpp.core.training_metrics import TRAINED_PARAMETERS, VALIDATION_EVENT_NLL
 from mmtpp.data.prepare import prepare
 from mmtpp.runtime.logs import start_logging
 from mmtpp.sweep.load_sweep import load_sweep
-from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.sweep.scaling import (
     CONTEXT,
-    LOSS,
-    PARAMETERS,
     Trials,
     build_report,
     fit_law,
@@ -40,7 +39,15 @@ HOME = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "scaling"
 CONFIG = Path(__file__).parents[2] / "tune" / "configs" / "scaling.toml"
 FLIGHTS = {"source.kind": "flights", "source.uri": "s3://mmtpp/flights/raw"}
 BUDGET = "training.max_flops"
-COLUMNS = (BUDGET, CONTEXT, "model.tiny_width", "model.tiny_layers", PARAMETERS, "step", LOSS)
+COLUMNS = (
+    BUDGET,
+    CONTEXT,
+    "model.tiny_width",
+    "model.tiny_layers",
+    TRAINED_PARAMETERS,
+    "step",
+    VALIDATION_EVENT_NLL,
+)
 
 
 def best_sizes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -48,7 +55,9 @@ def best_sizes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     best: dict[tuple[float, float], dict[str, Any]] = {}
     for row in rows:
         place = float(str(row[BUDGET])), float(str(row[CONTEXT]))
-        if place not in best or float(str(row[LOSS])) < float(str(best[place][LOSS])):
+        if place not in best or float(str(row[VALIDATION_EVENT_NLL])) < float(
+            str(best[place][VALIDATION_EVENT_NLL])
+        ):
             best[place] = row
     return [{name: best[place][name] for name in COLUMNS} for place in sorted(best)]
 
@@ -70,7 +79,7 @@ def main() -> int:
     with own_stack(HOME):
         sweep = load_sweep(CONFIG, sys.argv[1:])
         prepare(with_values(sweep.config, FLIGHTS))
-        result: dict[str, Any] = run(sweep)
+        result: dict[str, Any] = run_sweep(sweep)
     trials = Trials.from_result(result)
     text, figure = build_report(trials)
     laws = laws_by_context(trials)

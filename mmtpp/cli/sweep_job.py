@@ -59,9 +59,9 @@ def run_sweep_job(
             return 0
         require_extras(("train", "track", "tune"), command="sweep")
         # imported here: Ray and MLflow, which a dry run does not need
-        from mmtpp.sweep.run_sweep import run
+        from mmtpp.sweep.run_sweep import run_sweep
 
-        result = run(sweep, resume=options.resume, retry_failed=options.retry_failed)
+        result = run_sweep(sweep, resume=options.resume, retry_failed=options.retry_failed)
     except MmtppError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -1,6 +1,7 @@
 """Supervision: which tokens of a sample are labels, and which questions are asked about events.
 
-One class a mode. ``EVENT_TASKS`` and the questions themselves are in ``core.branches``.
+One class for each mode. ``EVENT_TASKS`` is in ``core.tasks``, and the questions themselves are in
+``core.branches``.
 """
 
 from dataclasses import dataclass

@@ -18,12 +18,10 @@ import pyarrow as pa
 from mmtpp.core.supervision import EveryEvent
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.data.store.store_reader import StoreReader
-from mmtpp.data.store.stored_sequence import Address
-from mmtpp.evaluate import metric_names as names
+from mmtpp.evaluate import metric_names
+from mmtpp.evaluate.answer_actor import AnswerScorer, AnswerScorerSettings
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates
-from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.evaluate.published import (
     FINETUNED_SQUARED_ERROR,
     finetuned_values,
@@ -31,25 +29,11 @@ from mmtpp.evaluate.published import (
     without_phrase,
 )
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
-from mmtpp.model.generation import GenerationSettings, TextGenerator
-from mmtpp.model.next_event_scores import RowForecaster
-from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SCHEMA = pa.schema(
-    [
-        ("sequence_id", pa.string()),
-        ("place", pa.int32()),  # index among the questions of the sequence, from 0
-        ("question", pa.string()),
-        ("answer", pa.string()),  # the true answer
-        ("written", pa.string()),
-        ("nll", pa.float64()),  # nats of the true answer and its end token
-        ("tokens", pa.int32()),
-    ]
-)
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 # also full-width characters; "/" is part of a name: humor/meme, quote/reference
 _BETWEEN_ITEMS = re.compile(r"[,;\uff0c\uff1b\u3001\n]|\band\b")
@@ -62,72 +46,12 @@ class AnswerReport:
     Attributes:
         metrics: Metrics by name.
         num_answers: Number of questions.
-        answers_uri: Table with one row for each question, ``ANSWER_SCHEMA``.
+        answers_uri: Table with one row for each question, ``answer_actor.ANSWER_SCHEMA``.
     """
 
     metrics: dict[str, float]
     num_answers: int
     answers_uri: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerScorerSettings(ModelActorSettings):
-    """Settings of ``AnswerScorer``.
-
-    Attributes:
-        trained_tasks: Tasks that the model was trained on.
-        generation: Settings of the written answers.
-    """
-
-    trained_tasks: TrainedTasks
-    generation: GenerationSettings
-
-
-class AnswerScorer(ModelActor):
-    """Scores the true answers to questions in words and writes the model's answers.
-
-    Each sample is one window.
-
-    Args:
-        settings: Settings of the actor.
-    """
-
-    def __init__(self, settings: AnswerScorerSettings) -> None:
-        super().__init__(settings)
-        loaded, trained_tasks = self.loaded, settings.trained_tasks
-        self._reader = StoreReader(settings.assemble.store)
-        num_bytes = settings.assemble.template.time_bytes
-        self._forecaster = RowForecaster(
-            loaded.model,
-            loaded.token_ids,
-            loaded.vocabulary.type_ids(trained_tasks.type_codes),
-            trained_tasks.intervals.grid(num_bytes=num_bytes),
-        )
-        self._generate = TextGenerator(loaded.model, loaded.vocabulary, settings.generation)
-
-    def process(self, sample: AssembledRow) -> pa.Table:
-        """Answer the questions of one window, ``ANSWER_SCHEMA``."""
-        [window] = sample.windows
-        scores = self._forecaster(sample.row, self.loaded.batcher(sample.row)).qa
-        assert scores is not None
-        address = Address(window["file"], window["group"], window["row"])
-        questions = self._reader.questions(address)
-        rows: list[dict[str, object]] = []
-        for place in range(window["first_question"], window["end_question"]):
-            index = place - window["first_question"]
-            history = self.history_batch(sample.row, index, with_question=True)
-            rows.append(
-                {
-                    "sequence_id": window["sequence_id"],
-                    "place": place,
-                    "question": questions[place].question,
-                    "answer": questions[place].answer,
-                    "written": self._generate(history),
-                    "nll": float(scores.nll[index]),
-                    "tokens": int(scores.num_tokens[index]),
-                }
-            )
-        return pa.Table.from_pylist(rows, ANSWER_SCHEMA)
 
 
 def evaluate_answers(context: EvaluationContext) -> AnswerReport:
@@ -163,7 +87,7 @@ def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
     """Estimate the metrics of answers: over all, and by file where the questions have several.
 
     Args:
-        table: ``ANSWER_SCHEMA``, at least one row.
+        table: ``answer_actor.ANSWER_SCHEMA``, at least one row.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -173,7 +97,7 @@ def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
     values = answer_values(table)
     sequences = table["sequence_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     estimates = {
-        names.answer_metric(name): estimate
+        metric_names.answer_metric(name): estimate
         for name, estimate in _estimates(values, sequences, seed).items()
     }
     distinct = sorted(set(files))
@@ -183,7 +107,7 @@ def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
         is_in_file = np.array([name == file for name in files])
         part = {name: (top[is_in_file], down[is_in_file]) for name, (top, down) in values.items()}
         estimates |= {
-            names.answer_metric(name, file): estimate
+            metric_names.answer_metric(name, file): estimate
             for name, estimate in _estimates(part, sequences[is_in_file], seed).items()
         }
     return estimates
@@ -195,7 +119,7 @@ def _estimates(
     estimates = mean_estimates(values, sequences, seed)
     if square := estimates.pop(FINETUNED_SQUARED_ERROR, None):
         roots = (np.sqrt(value) for value in (square.value, square.low, square.high))
-        estimates[names.FINETUNED_RMSE] = Estimate(*map(float, roots))
+        estimates[metric_names.FINETUNED_RMSE] = Estimate(*map(float, roots))
     return estimates
 
 
@@ -206,11 +130,11 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
     - ``parsed``: share of the questions about a number whose written answer is a number.
     - ``accuracy_of_numbers``: the same number; a written answer without a number is wrong.
     - ``mean_absolute_error``, ``mean_squared_error``: errors of the written answers with a number.
-    - ``items``: share of the true names that are among the written names.
+    - ``recall_of_names``: share of the true names that are among the written names.
     - ``published_``, ``finetuned_``: see ``mmtpp.evaluate.published``.
 
     Args:
-        table: ``ANSWER_SCHEMA``.
+        table: ``answer_actor.ANSWER_SCHEMA``.
     """
     truths, written = table["answer"].to_pylist(), table["written"].to_pylist()
     ones = np.ones(len(table))
@@ -223,24 +147,27 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
     is_number = ~np.isnan(true_number)
     is_parsed = is_number & ~np.isnan(written_number)
     error = np.where(is_parsed, np.abs(written_number - true_number), 0.0)
-    true_names = [[] if is_number[place] else _names(text) for place, text in enumerate(truths)]
+    true_names = [[] if is_number[index] else _names(text) for index, text in enumerate(truths)]
     shared = [
         len({*map(_normalise, wanted)} & {*map(_normalise, _items(text))}) / max(1, len(wanted))
         for wanted, text in zip(true_names, written, strict=True)
     ]
     num_tokens = table["tokens"].to_numpy().astype(float)
     return {
-        names.ANSWER_NLL: (table["nll"].to_numpy(), num_tokens),
-        names.ANSWER_EXACT_MATCH: (_as_floats(is_match), ones),
+        metric_names.ANSWER_NLL: (table["nll"].to_numpy(), num_tokens),
+        metric_names.ANSWER_EXACT_MATCH: (_as_floats(is_match), ones),
         **{name: (np.array([score[name] for score in scores]), ones) for name in TEXT_SCORES},
-        names.ANSWER_PARSED: (is_parsed.astype(float), is_number.astype(float)),
-        names.ANSWER_NUMBER_ACCURACY: (
+        metric_names.ANSWER_PARSED: (is_parsed.astype(float), is_number.astype(float)),
+        metric_names.ANSWER_NUMBER_ACCURACY: (
             _as_floats(is_parsed & (error == 0)),
             is_number.astype(float),
         ),
-        names.ANSWER_ABSOLUTE_ERROR: (error, is_parsed.astype(float)),
-        names.ANSWER_SQUARED_ERROR: (error**2, is_parsed.astype(float)),
-        names.ANSWER_NAMES: (np.array(shared), _as_floats([bool(some) for some in true_names])),
+        metric_names.ANSWER_ABSOLUTE_ERROR: (error, is_parsed.astype(float)),
+        metric_names.ANSWER_SQUARED_ERROR: (error**2, is_parsed.astype(float)),
+        metric_names.ANSWER_NAMES: (
+            np.array(shared),
+            _as_floats([bool(some) for some in true_names]),
+        ),
         **published_values(truths, true_names, written),
         **finetuned_values(truths, true_names, written),
     }

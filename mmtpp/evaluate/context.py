@@ -22,8 +22,8 @@ class EvaluationContext:
 
     Attributes:
         settings: Section ``evaluation`` of the settings.
-        held_out: Assembly of the held-out split's windows, without questions.
-        training: Assembly of the training split; events before ``window.time_from`` are included,
+        held_out: Settings of the held-out samples, without questions.
+        training: Settings of the training samples; events before ``window.time_from`` are included,
             because baselines may know them, as models do.
         model: Where the model is loaded from.
         trained_tasks: Tasks that the model was trained on; None for a model of stage 1.

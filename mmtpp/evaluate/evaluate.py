@@ -14,8 +14,8 @@ from mmtpp.core.tasks import EVENT_TASKS, check_futures
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.evaluate.answers import evaluate_answers
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.forecast_scores import evaluate_forecasts
-from mmtpp.evaluate.likelihood import evaluate_likelihoods
+from mmtpp.evaluate.forecasts import evaluate_forecasts
+from mmtpp.evaluate.likelihoods import evaluate_likelihoods
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
@@ -54,11 +54,16 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     """Score a model on the held-out sequences of a store.
 
     Returns:
-        ``run_id``, ``metrics``, ``baselines``, a ``note`` where the sequences are too few for
-        confidence intervals, and where the tables are, with one row for each event: ``events``
-        whose likelihood was scored, unless the model was fine-tuned on answers alone; ``targets``
-        that were forecast, if the model was fine-tuned to forecast; ``answers`` to questions in
-        words, if the model was fine-tuned on these.
+        The result of the job:
+
+        - ``run_id``, ``metrics`` and ``baselines``;
+        - ``note``, where there are too few sequences for confidence intervals;
+        - ``events`` and ``events_uri``: number of events whose likelihood was scored, and their
+          table; absent if the model was fine-tuned on answers alone;
+        - ``targets`` and ``targets_uri``: number of events that were forecast, and their table,
+          if the model was fine-tuned to forecast;
+        - ``answers`` and ``answers_uri``: number of answers to questions in words, and their table,
+          if the model was fine-tuned on such questions.
 
     Raises:
         MmtppError: The store, the model and the settings do not fit together.

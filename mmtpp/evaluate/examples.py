@@ -4,45 +4,26 @@ Windows are chosen by how well their targets were forecast, from the easiest to 
 """
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.events import NO_FRAME
-from mmtpp.core.row import Row
-from mmtpp.core.tasks import TASKS
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.plan import Plan
-from mmtpp.data.store.store_reader import StoreReader
-from mmtpp.data.store.stored_sequence import Address
-from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
-from mmtpp.model.processor import encode_image
+from mmtpp.evaluate.example_actor import ExampleReader
+from mmtpp.evaluate.model_actor import ModelActorSettings
 
-RANKS = {"easy": 0.05, "rather easy": 0.25, "typical": 0.5, "rather hard": 0.75, "hard": 0.95}
+DIFFICULTIES = {
+    "easy": 0.05,
+    "rather easy": 0.25,
+    "typical": 0.5,
+    "rather hard": 0.75,
+    "hard": 0.95,
+}
 """Quantiles of the mean NLL of a window's targets."""
 MIN_TARGETS = 5
-MAX_EVENTS = 150  # number of events of a window that are shown, the newest ones
-MAX_FRAMES = 40  # number of images of a window that are shown, the newest ones
 _SCORES = ("time_nll", "type_nll")
-_SCHEMA = pa.schema(
-    [
-        ("window", pa.int64()),
-        ("sequence_id", pa.string()),
-        ("start", pa.int64()),
-        ("times", pa.list_(pa.float64())),
-        ("intervals", pa.list_(pa.float64())),
-        ("types", pa.list_(pa.int16())),
-        ("texts", pa.list_(pa.string())),
-        ("similar", pa.list_(pa.bool_())),
-        ("frame", pa.list_(pa.int32())),
-        ("frames", pa.list_(pa.binary())),
-        ("attention", pa.list_(pa.float64())),
-        ("attention_elsewhere", pa.float64()),
-        ("num_left_out", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +31,14 @@ class Example:
     """The newest events of a window.
 
     Attributes:
-        rank: A key of ``RANKS``.
+        difficulty: A key of ``DIFFICULTIES``.
         sequence_id: Name of the window's sequence.
         start: Position of the first event within its sequence.
         times, intervals: (E,) times and intervals in the source's unit.
         types: (E,) codes of the types.
         texts: E texts, decoded by the tokenizer.
         similar: (E,) whether each event is compressed.
-        frame: (E,) index into ``frames``, or ``NO_FRAME``.
+        frame: (E,) index into ``frames``, or ``core.events.NO_FRAME``.
         frames: JPEG files.
         attention: (E,) share of the attention that the question about the last event gives to the
             tokens of each event, averaged over heads and layers; NaN for the last event itself.
@@ -66,7 +47,7 @@ class Example:
         num_left_out: Number of distinct images that are not among ``frames``.
     """
 
-    rank: str
+    difficulty: str
     sequence_id: str
     start: int
     times: NDArray[np.float64]
@@ -93,30 +74,31 @@ def read_examples(
         pool: Number and resources of the actors.
 
     Returns:
-        One window of each rank in the order of ``RANKS``, each window at most once.
+        One window of each difficulty in the order of ``DIFFICULTIES``, each window at most once.
     """
-    rank_of = choose_windows(plan.windows, targets)
-    if not rank_of:
+    difficulty_of = choose_windows(plan.windows, targets)
+    if not difficulty_of:
         return []
-    order = list(rank_of)
+    order = list(difficulty_of)
     chosen = replace(plan, samples=[[window] for window in order])
     examples: dict[int, Example] = {}
     for table in map_samples(chosen, ExampleReader, settings, pool, title="evaluate: examples"):
         for row in table.to_pylist():
             window = order[row.pop("window")]
-            examples[window] = _example(rank_of[window], row)
+            examples[window] = _example(difficulty_of[window], row)
     return [examples[window] for window in order]
 
 
 def choose_windows(windows: pa.Table, targets: pa.Table) -> dict[int, str]:
-    """Choose a window for each rank.
+    """Choose a window for each difficulty.
 
     Args:
         windows: Windows of a plan, ``plan.WINDOW_SCHEMA``.
         targets: ``targets.TARGET_SCHEMA`` of the plan.
 
     Returns:
-        The rank of each chosen window by the window's index, in the order of ``RANKS``.
+        The difficulty of each chosen window by the window's index, in the order of
+        ``DIFFICULTIES``.
     """
     scores = [
         targets[name].to_numpy().astype(np.float64)
@@ -145,12 +127,12 @@ def choose_windows(windows: pa.Table, targets: pa.Table) -> dict[int, str]:
         return {}
     by_mean = sorted(means, key=means.__getitem__)
     chosen: dict[int, str] = {}
-    for rank, level in RANKS.items():
-        chosen.setdefault(by_mean[round(level * (len(by_mean) - 1))], rank)
+    for difficulty, level in DIFFICULTIES.items():
+        chosen.setdefault(by_mean[round(level * (len(by_mean) - 1))], difficulty)
     return chosen
 
 
-def _example(rank: str, row: dict) -> Example:
+def _example(difficulty: str, row: dict) -> Example:
     dtypes = {
         "times": np.float64,
         "intervals": np.float64,
@@ -161,77 +143,6 @@ def _example(rank: str, row: dict) -> Example:
     }
     for name, dtype in dtypes.items():
         row[name] = np.array(row[name], dtype=dtype)
-    return Example(rank, **{**row, "texts": tuple(row["texts"]), "frames": tuple(row["frames"])})
-
-
-class ExampleReader(ModelActor):
-    """Reads windows and the model's attention over them; one window a sample.
-
-    Args:
-        settings: Settings of the actor.
-    """
-
-    def __init__(self, settings: ModelActorSettings) -> None:
-        super().__init__(settings)
-        self._store = StoreReader(settings.assemble.store)
-
-    def process(self, sample: AssembledRow) -> pa.Table:
-        """Read one window, ``_SCHEMA``."""
-        [window] = sample.windows
-        start, end = max(window["start"], window["end"] - MAX_EVENTS), window["end"]
-        num_skipped = start - window["start"]
-        stored = self._store.events(
-            Address(window["file"], window["group"], window["row"]), start, end
-        )
-        events = stored.events
-        bits = np.frombuffer(window["similar"], dtype=np.uint8)
-        similar = np.unpackbits(bits, count=end - window["start"])[num_skipped:].astype(np.bool_)
-        distinct = list(dict.fromkeys(events.frames[events.frames != NO_FRAME].tolist()))
-        shown = distinct[-MAX_FRAMES:]
-        index_of = {frame: index for index, frame in enumerate(shown)}
-        images = self._store.frames(window["file"], np.array(shown, dtype=np.int64))
-        attention, elsewhere = self._attention(sample.row, end - window["start"], num_skipped)
-        row = {
-            "window": sample.row.sample_id,
-            "sequence_id": window["sequence_id"],
-            "start": start,
-            "times": stored.times,
-            "intervals": events.intervals,
-            "types": events.types,
-            "texts": [
-                self.loaded.vocabulary.decode_text(events.text_ids[low:high].tolist())
-                for low, high in pairwise(events.text_offsets.tolist())
-            ],
-            "similar": similar,
-            "frame": [index_of.get(frame, NO_FRAME) for frame in events.frames.tolist()],
-            "frames": [
-                encode_image(pixels, image_px=self._image_px, kind="JPEG") for _, pixels in images
-            ],
-            "attention": attention,
-            "attention_elsewhere": elsewhere,
-            "num_left_out": len(distinct) - len(shown),
-        }
-        return pa.Table.from_pylist([row], _SCHEMA)
-
-    def _attention(
-        self, row: Row, num_events: int, num_skipped: int
-    ) -> tuple[NDArray[np.float64], float]:
-        """Attention of the last question about time, or about type where times are not forecast.
-
-        Returns:
-            The share of each event after the skipped ones, and the share of all other tokens.
-        """
-        assert row.questions is not None
-        tasks = row.questions.task
-        task = TASKS["time"] if (tasks == TASKS["time"]).any() else TASKS["type"]
-        last = int(np.flatnonzero(tasks == task)[-1])
-        image_pad = self.loaded.token_ids.image_pad
-        plain = row.before_question(last, image_pad=image_pad, with_question=True)
-        weights = self.loaded.model.last_token_attention(self.loaded.batcher(plain))
-        mean = weights.mean(dim=0).double().cpu().numpy()
-        target = int(row.questions.event[last])
-        is_before = (plain.event >= num_skipped) & (plain.event < target)
-        sums = np.bincount(plain.event[is_before], mean[is_before], num_events)
-        shares = sums[num_skipped:].astype(np.float64)
-        shares[max(0, target - num_skipped) :] = np.nan
-        return shares, float(mean[~is_before].sum())
+    return Example(
+        difficulty, **{**row, "texts": tuple(row["texts"]), "frames": tuple(row["frames"])}
+    )

@@ -18,17 +18,14 @@ from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.event_matching import EventSet, RankedEvents, transport_distance
-from mmtpp.core.interval_forecasts import IntervalGrid
-from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import FutureOrigins
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.evaluate import metric_names as names
+from mmtpp.evaluate import metric_names
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.horizon_actor import FutureDrawer, FutureDrawerSettings
 from mmtpp.evaluate.metrics import Estimate, mean_estimates, percentile_interval
-from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
-from mmtpp.model.sampling import FutureSampler
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -36,16 +33,6 @@ logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.2  # share of the horizon, about as in HoTPP; deleting an event costs half of it
 RESAMPLES = 200
-FUTURE_SCHEMA = pa.schema(
-    [
-        ("sequence_id", pa.string()),
-        ("origin", pa.int32()),  # position of the last known event
-        ("future", pa.int32()),
-        ("times", pa.list_(pa.float64())),  # times after the origin, in the source's unit
-        ("types", pa.list_(pa.int16())),
-        ("type_chances", pa.list_(pa.float32())),  # K probabilities for each event
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,75 +46,6 @@ class HorizonReport:
 
     model: dict[str, Estimate]
     repeat: dict[str, Estimate]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FutureDrawerSettings(ModelActorSettings):
-    """Settings of ``FutureDrawer``.
-
-    Attributes:
-        type_codes: Codes of the types that occur.
-        grid: Grid of the intervals.
-        joint: Whether the type is drawn given the time, or else from the history alone.
-        num_futures: Number of futures of each origin.
-        horizon: Length of a future, in the source's unit.
-        max_events: Maximum number of events of a future.
-        seed: Seed of the draws, combined with the origin.
-    """
-
-    type_codes: tuple[int, ...]
-    grid: IntervalGrid
-    joint: bool
-    num_futures: int
-    horizon: float
-    max_events: int
-    seed: int
-
-
-class FutureDrawer(ModelActor):
-    """Draws futures that may follow the histories of a plan.
-
-    Args:
-        settings: Settings of the actor.
-    """
-
-    def __init__(self, settings: FutureDrawerSettings) -> None:
-        super().__init__(settings)
-        self._settings = settings
-        self._draw = FutureSampler(
-            self.loaded.model,
-            settings.assemble.build_template(self.loaded.token_ids),
-            settings.type_codes,
-            self.loaded.vocabulary.type_ids(settings.type_codes),
-            settings.grid,
-            joint=settings.joint,
-        )
-
-    def process(self, sample: AssembledRow) -> pa.Table:
-        """Draw the futures of one origin, ``FUTURE_SCHEMA``."""
-        settings = self._settings
-        name = sample.sequence_ids[0].as_py()
-        origin = int(sample.event_values("position")[-1])
-        futures = self._draw(
-            self.history_batch(sample.row, 0),
-            num_futures=settings.num_futures,
-            horizon=settings.horizon,
-            max_events=settings.max_events,
-            rng=np.random.default_rng(seed_from("horizon", settings.seed, name, origin)),
-        )
-        times = np.cumsum(futures.intervals, axis=1)
-        rows = [
-            {
-                "sequence_id": name,
-                "origin": origin,
-                "future": future,
-                "times": times[future][is_within],
-                "types": futures.types[future][is_within],
-                "type_chances": futures.type_chances[future][is_within].ravel(),
-            }
-            for future, is_within in enumerate(futures.is_within)
-        ]
-        return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
 
 
 def evaluate_horizon(
@@ -151,10 +69,10 @@ def evaluate_horizon(
     settings = context.settings
     table = _draw_futures(context, type_codes)
     write_table(context.path("futures.parquet"), table)
-    is_cut = np.array(
+    is_truncated = np.array(
         [len(row) >= settings.max_future_events for row in table["times"].to_pylist()]
     )
-    _log_shortcomings(table, is_cut, histories, context)
+    _log_shortcomings(table, is_truncated, histories, context)
     futures = _Futures.from_table(table, histories, type_codes, horizon=settings.horizon)
     model, repeat = (
         horizon_estimates(
@@ -167,7 +85,12 @@ def evaluate_horizon(
         )
         for forecast in (futures.forecast, futures.repeated)
     )
-    share = {names.HORIZON_TRUNCATED_FUTURES: (is_cut.astype(np.float64), np.ones(len(is_cut)))}
+    share = {
+        metric_names.HORIZON_TRUNCATED_FUTURES: (
+            is_truncated.astype(np.float64),
+            np.ones(len(is_truncated)),
+        )
+    }
     model |= mean_estimates(share, futures.sequence, context.seed)
     tree = {
         forecaster: {name: asdict(estimate) for name, estimate in estimates.items()}
@@ -178,7 +101,7 @@ def evaluate_horizon(
 
 
 def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa.Table:
-    """Draw the futures, ``FUTURE_SCHEMA``, sorted by sequence, origin and future."""
+    """Draw the futures, ``horizon_actor.FUTURE_SCHEMA``, sorted by sequence, origin and future."""
     wanted, trained_tasks = context.settings, context.trained_tasks
     assert trained_tasks is not None
     supervision = FutureOrigins(
@@ -211,19 +134,19 @@ def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa
 
 def _log_shortcomings(
     table: pa.Table,
-    is_cut: NDArray[np.bool_],
+    is_truncated: NDArray[np.bool_],
     histories: Sequence[History],
     context: EvaluationContext,
 ) -> None:
     """Warn of truncated futures, and report sequences that are too short for the horizon."""
     settings = context.settings
-    if is_cut.any():
+    if is_truncated.any():
         logger.warning(
             "%d of %d futures reached evaluation.max_future_events = %d before the horizon and are "
             "truncated there, which makes OTD, T-mAP and the number of events worse; raise "
             "evaluation.max_future_events",
-            is_cut.sum(),
-            len(is_cut),
+            is_truncated.sum(),
+            len(is_truncated),
             settings.max_future_events,
         )
     num_short = len(histories) - len(set(table["sequence_id"].to_pylist()))
@@ -260,7 +183,7 @@ class _Futures:
         *,
         horizon: float,
     ) -> "_Futures":
-        """Read the futures of a table of ``FUTURE_SCHEMA``."""
+        """Read the futures of a table of ``horizon_actor.FUTURE_SCHEMA``."""
         by_name = {history.sequence_id: history for history in histories}
         index_of = {code: index for index, code in enumerate(type_codes)}
         num_types = len(type_codes)
@@ -303,9 +226,9 @@ def horizon_estimates(
     errors = [abs(len(ours.times) - len(theirs.times)) for ours, theirs in pairs]
     counts = [len(events.times) for events in true]
     values = {
-        names.HORIZON_OTD: (np.array(costs) * seconds_per_unit, ones),
-        names.HORIZON_COUNT_ERROR: (np.array(errors, dtype=np.float64), ones),
-        names.HORIZON_TRUE_EVENTS: (np.array(counts, np.float64), ones),
+        metric_names.HORIZON_OTD: (np.array(costs) * seconds_per_unit, ones),
+        metric_names.HORIZON_COUNT_ERROR: (np.array(errors, dtype=np.float64), ones),
+        metric_names.HORIZON_TRUE_EVENTS: (np.array(counts, np.float64), ones),
     }
     estimates = mean_estimates(values, sequence, seed)
     ranked = [
@@ -337,8 +260,8 @@ def _mean_precisions(
     is_defined = num_occurring > 0
     sums = np.nansum(precision, axis=0)[is_defined]
     means = {
-        names.HORIZON_T_MAP: sums / num_occurring[is_defined],
-        names.HORIZON_T_MAP_ALL_TYPES: sums / len(ranked),
+        metric_names.HORIZON_T_MAP: sums / num_occurring[is_defined],
+        metric_names.HORIZON_T_MAP_ALL_TYPES: sums / len(ranked),
     }
     return {
         name: Estimate(float(mean[0]), *percentile_interval(mean[1:]))

@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.evaluate import metric_names as names
+from mmtpp.evaluate import metric_names
 from mmtpp.evaluate.text_metrics import TEXT_SCORES
 
 BUCKETS = {"1-50": (1, 50), "50-200": (50, 200), "200-500": (200, 500), "over_500": (500, 2**31)}
 """First position and end of each bucket of positions in the sequence, so that forecasts far into a
-sequence are visible on their own."""
+sequence are visible on their own. The ranges are half-open: ``1-50`` has the positions 1 to 49, and
+``50-200`` has 50 to 199. Positions count from 0; the first event is never forecast."""
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 ENOUGH_SEQUENCES = 20
@@ -131,7 +132,7 @@ def _time_values(
 
 @dataclass(frozen=True, slots=True)
 class _Metric:
-    """How a metric follows from sums over targets of any shape.
+    """Formula of a metric: a ratio of two sums, each a number or an array over resamples.
 
     Attributes:
         numerator: Name of the sum in the numerator; without this sum the metric is left out.
@@ -152,28 +153,28 @@ class _Metric:
 
 
 METRICS = {
-    names.TIME_RMSE: _Metric("squared_error", is_root=True, is_time=True),
-    names.TIME_RMSE_OF_MEDIAN: _Metric("squared_error_median", is_root=True, is_time=True),
-    names.TIME_RMSE_OF_GREEDY: _Metric("squared_error_greedy", is_root=True, is_time=True),
-    names.TIME_MAE: _Metric("absolute_error", is_time=True),
-    names.TIME_MAE_OF_MEAN: _Metric("absolute_error_mean", is_time=True),
-    names.TIME_MAE_OF_GREEDY: _Metric("absolute_error_greedy", is_time=True),
-    names.TIME_CRPS: _Metric("crps", is_time=True),
-    names.TIME_NLL: _Metric("time_nll", "dense"),
-    names.TIME_CODE_NLL: _Metric("code_nll"),
-    names.TIME_COVERAGE_50: _Metric("covered_50"),
-    names.TIME_COVERAGE_90: _Metric("covered_90"),
-    names.TIME_OFF_GRID: _Metric("outside"),
-    names.TYPE_ACCURACY: _Metric("right"),
-    names.TYPE_TOP3_ACCURACY: _Metric("top3"),
-    names.TYPE_NLL: _Metric("type_nll"),
-    names.JOINT_TYPE_ACCURACY: _Metric("joint_right"),
-    names.JOINT_TYPE_NLL: _Metric("joint_type_nll"),
-    names.TEXT_NLL: _Metric("text_nll"),
-    names.TEXT_TOKEN_NLL: _Metric("text_nll", "text_tokens"),
-    names.TEXT_ROUGE_L: _Metric("rouge_l", "written"),
-    names.TEXT_BLEU: _Metric("bleu", "written"),
-    names.TEXT_CHRF: _Metric("chrf", "written"),
+    metric_names.TIME_RMSE: _Metric("squared_error", is_root=True, is_time=True),
+    metric_names.TIME_RMSE_OF_MEDIAN: _Metric("squared_error_median", is_root=True, is_time=True),
+    metric_names.TIME_RMSE_OF_GREEDY: _Metric("squared_error_greedy", is_root=True, is_time=True),
+    metric_names.TIME_MAE: _Metric("absolute_error", is_time=True),
+    metric_names.TIME_MAE_OF_MEAN: _Metric("absolute_error_mean", is_time=True),
+    metric_names.TIME_MAE_OF_GREEDY: _Metric("absolute_error_greedy", is_time=True),
+    metric_names.TIME_CRPS: _Metric("crps", is_time=True),
+    metric_names.TIME_NLL: _Metric("time_nll", "dense"),
+    metric_names.TIME_CODE_NLL: _Metric("code_nll"),
+    metric_names.TIME_COVERAGE_50: _Metric("covered_50"),
+    metric_names.TIME_COVERAGE_90: _Metric("covered_90"),
+    metric_names.TIME_OFF_GRID: _Metric("outside"),
+    metric_names.TYPE_ACCURACY: _Metric("right"),
+    metric_names.TYPE_TOP3_ACCURACY: _Metric("top3"),
+    metric_names.TYPE_NLL: _Metric("type_nll"),
+    metric_names.JOINT_TYPE_ACCURACY: _Metric("joint_right"),
+    metric_names.JOINT_TYPE_NLL: _Metric("joint_type_nll"),
+    metric_names.TEXT_NLL: _Metric("text_nll"),
+    metric_names.TEXT_TOKEN_NLL: _Metric("text_nll", "text_tokens"),
+    metric_names.TEXT_ROUGE_L: _Metric("rouge_l", "written"),
+    metric_names.TEXT_BLEU: _Metric("bleu", "written"),
+    metric_names.TEXT_CHRF: _Metric("chrf", "written"),
 }
 _JOINT_NLL = _Metric("joint_nll", "dense")
 
@@ -206,7 +207,7 @@ def _type_sums(
     return hits, count(true, sequence) + count(predicted, sequence)
 
 
-def estimate(
+def estimate_metrics(
     targets: pa.Table, *, seconds_per_unit: float, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Estimate]:
     """Estimate every metric that the targets allow, with its confidence interval.
@@ -229,8 +230,11 @@ def estimate(
         inside = (position >= first) & (position < end)
         if inside.any():
             part = targets.filter(pa.array(inside))
-            of_bucket = _estimate_part(part, sequence[inside], draws, seconds_per_unit)
-            estimates |= {names.at_position(name, bucket): of_bucket[name] for name in of_bucket}
+            part_estimates = _estimate_part(part, sequence[inside], draws, seconds_per_unit)
+            estimates |= {
+                metric_names.at_position(name, bucket): estimate
+                for name, estimate in part_estimates.items()
+            }
     return estimates
 
 
@@ -297,7 +301,7 @@ class _Draws:
         return np.concatenate(parts)
 
 
-def differences(
+def metric_differences(
     targets: pa.Table,
     other: pa.Table,
     *,
@@ -376,8 +380,8 @@ def _with_resamples(
     if "right" in values:
         hits, marks = _type_sums(targets, sequence, size)
         f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[has_targets]
-        metrics[names.TYPE_MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
+        metrics[metric_names.TYPE_MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
     if "joint_nll" in values:
-        metrics[names.JOINT_NLL] = (_JOINT_NLL(total, 1.0), _JOINT_NLL(drawn, 1.0))
+        metrics[metric_names.JOINT_NLL] = (_JOINT_NLL(total, 1.0), _JOINT_NLL(drawn, 1.0))
     # a metric without any target that counts is undefined
     return {name: pair for name, pair in metrics.items() if not np.isnan(pair[0])}

@@ -74,7 +74,7 @@ class ModelActor(ABC):
 
     @abstractmethod
     def process(self, sample: AssembledRow) -> pa.Table:
-        """Return the rows of one sample; all samples have the same schema."""
+        """The rows of one sample; all samples have the same schema."""
 
     def history_batch(self, row: Row, question: int, *, with_question: bool = False) -> Batch:
         """The events that a question may see, as a batch on the model's device.

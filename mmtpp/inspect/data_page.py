@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: tables, plots, and a drawing of one sequence.
+"""The report as one self-contained HTML page: tables, and figures, one of them of one sequence.
 
 Names, texts and error messages of the data set are escaped. The page loads no other resources.
 """
@@ -12,7 +12,16 @@ from mmtpp.config.schema import SampleSections
 from mmtpp.core.compression import compress
 from mmtpp.core.durations import TimeScale, axis_ticks, format_duration, typical_unit
 from mmtpp.data.settings import compression_of
-from mmtpp.evaluate.report.style import BLUE, COLORS, GREY, as_svg, cut, environment, log_axis, plot
+from mmtpp.evaluate.report.style import (
+    BLUE,
+    COLORS,
+    GREY,
+    as_svg,
+    build_figure,
+    environment,
+    log_axis,
+    shorten,
+)
 from mmtpp.inspect.dataset import DataSet
 from mmtpp.inspect.measure import QUANTILES, Report
 
@@ -26,11 +35,11 @@ def as_page(report: Report, data: DataSet, sections: SampleSections) -> str:
 
     Args:
         report: Result of ``measure``.
-        data: The measured data set, for the drawing.
-        sections: Sections with the compression in the drawing.
+        data: The measured data set, for the figure of one sequence.
+        sections: Sections with the compression in that figure.
     """
     types = sorted(report.types.items(), key=lambda item: -item[1])
-    plots = [
+    figures = [
         (title, as_svg(figure, title))
         for title, figure in (
             ("Waiting times", _intervals(data)),
@@ -39,7 +48,7 @@ def as_page(report: Report, data: DataSet, sections: SampleSections) -> str:
             ("Events in a context against Delta", _deltas(report)),
         )
     ]
-    name, drawing = _draw(data, sections)
+    name, figure_of_sequence = _draw(data, sections)
     times = TimeScale(data.seconds_per_unit, data.times_are_dates)
     return (
         environment()
@@ -54,10 +63,10 @@ def as_page(report: Report, data: DataSet, sections: SampleSections) -> str:
                 ("text tokens per event", [f"{value:,.5g}" for value in report.text_tokens]),
             ],
             quantiles=[f"{order:.0%}" for order in QUANTILES],
-            types=[(name, cut(name, MAX_NAME), count) for name, count in types[:MAX_BARS]],
-            plots=plots,
+            types=[(name, shorten(name, MAX_NAME), count) for name, count in types[:MAX_BARS]],
+            figures=figures,
             drawn=name,
-            drawing=as_svg(drawing, "Intervals of its events in time"),
+            sequence_figure=as_svg(figure_of_sequence, "Intervals of its events in time"),
             compression=sections.compression,
         )
     )
@@ -71,7 +80,7 @@ def _span(data: DataSet) -> tuple[float, float]:
 def _intervals(data: DataSet) -> Figure:
     waits = np.concatenate([sequence.intervals[1:] for sequence in data.events])
     positive = waits[waits > 0] * data.seconds_per_unit
-    figure, axes = plot()
+    figure, axes = build_figure()
     if len(positive):
         low, high = positive.min(), positive.max()
         axes.hist(positive, bins=np.geomspace(low, max(high, low * 1.01), 60).tolist(), color=BLUE)
@@ -85,7 +94,7 @@ def _intervals(data: DataSet) -> Figure:
 
 
 def _lengths(data: DataSet) -> Figure:
-    figure, axes = plot()
+    figure, axes = build_figure()
     axes.hist([len(sequence) for sequence in data.events], bins=40, color=BLUE)
     axes.set_xlabel("events in a sequence")
     axes.set_ylabel("sequences")
@@ -94,7 +103,7 @@ def _lengths(data: DataSet) -> Figure:
 
 def _texts(data: DataSet) -> Figure:
     tokens = np.concatenate([np.diff(sequence.text_offsets) for sequence in data.events])
-    figure, axes = plot()
+    figure, axes = build_figure()
     top = max(1, int(np.quantile(tokens, 0.99)))
     bins = np.linspace(-0.5, top + 0.5, min(top + 1, 60) + 1).tolist()
     axes.hist(np.minimum(tokens, top), bins=bins, color=BLUE)
@@ -104,7 +113,7 @@ def _texts(data: DataSet) -> Figure:
 
 
 def _deltas(report: Report) -> Figure:
-    figure, axes = plot()
+    figure, axes = build_figure()
     none, *rows = report.choices
     if none.events_per_context:
         axes.axhline(none.events_per_context, color="#000000", linewidth=1, linestyle=":")
@@ -137,7 +146,7 @@ def _draw(data: DataSet, sections: SampleSections) -> tuple[str, Figure]:
     marked = compress(events, replace(compression_of(sections), seed=0))
     waits = events.intervals * seconds
     wait_unit = typical_unit([float(waits.max(initial=0.0))])
-    figure, axes = plot(width=11.6, height=3.4)
+    figure, axes = build_figure(width=11.6, height=3.4)
     for is_similar, color, label in ((True, GREY, "compressed"), (False, BLUE, "kept")):
         where = marked.similar == is_similar
         places, heights = times[where] / unit.seconds, waits[where] / wait_unit.seconds
@@ -254,16 +263,17 @@ template.max_text_tokens.</p>
 {% if r.types|length > types|length %}
 <p>and {{ r.types|length - types|length }} more types</p>{% endif %}
 
-<h2>Plots</h2>
-<div class="plots">
-{% for title, svg in plots %}<figure><figcaption>{{ title }}</figcaption>{{ svg }}</figure>
+<h2>Figures</h2>
+<div class="figures">
+{% for title, svg in figures %}<figure><figcaption>{{ title }}</figcaption>{{ svg }}</figure>
 {% endfor %}
 </div>
 
 <h2>Kept and compressed</h2>
 <p>The first events of the sequence of median length, {{ drawn }}, under
 {{ compression.strategy }} compression with Delta = {{ compression.delta }}.</p>
-<div class="wide broad" tabindex="0" role="region" aria-label="A sequence">{{ drawing }}</div>
+<div class="wide broad" tabindex="0" role="region" aria-label="A sequence">
+{{ sequence_figure }}</div>
 
 {% macro choices(rows) %}
 <div class="wide" tabindex="0" role="region" aria-label="Styles and strategies"><table>

@@ -45,7 +45,7 @@ class Budget(Callback, Stopper):
 
     @property
     def used_hours(self) -> float:
-        """Hours in which some process ran the sweep."""
+        """Wall-clock hours of the sweep, over all restarts."""
         return (self._earlier_seconds + time.monotonic() - self._started) / SECONDS_PER_HOUR
 
     @property
@@ -62,11 +62,11 @@ class Budget(Callback, Stopper):
         )
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Return whether a report is the last one of its trial."""
+        """Whether a report is the last one of its trial."""
         return FINISHED in result
 
     def stop_all(self) -> bool:
-        """Return whether to stop all trials; Ray Tune polls this."""
+        """Whether to stop all trials; Ray Tune polls this."""
         if not self.is_used_up:
             return False
         self._has_stopped_all = True
@@ -108,7 +108,7 @@ class Budget(Callback, Stopper):
         self._close(trial)
 
     def get_state(self) -> dict[str, Any]:
-        """Return the state that Ray Tune stores with the sweep."""
+        """The state that Ray Tune stores with the sweep."""
         return {
             "seconds": self._worker_seconds(),
             "hours": self.used_hours,
@@ -135,5 +135,5 @@ class Budget(Callback, Stopper):
 
 
 def _process_budget(sweep: Sweep) -> Budget:
-    """Return the budget of this process; the process of a trial gets one that counts nothing."""
+    """The budget of this process; the process of a trial gets one that counts nothing."""
     return _budgets.setdefault(sweep.name, Budget(sweep))

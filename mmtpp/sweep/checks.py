@@ -11,11 +11,14 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.config.training_settings import TaskWeights, Training
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.tasks import EVENT_TASKS, check_futures
-from mmtpp.evaluate.metric_names import FORECAST_METRICS
+from mmtpp.core.training_metrics import (
+    VALIDATION_EVENT_NLL,
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_METRICS,
+)
+from mmtpp.evaluate import metric_names
 from mmtpp.sweep.sweep_settings import (
     TRAINING_JOBS,
-    VALIDATION_METRICS,
-    WHOLE_EVENT_METRIC,
     Domain,
     Scheduler,
     SweepSettings,
@@ -45,15 +48,14 @@ EVENT_SETTINGS = (
     "window.time_from",
     "window.time_to",
 )
-INTERVAL_METRIC = "validation/interval_code_nll_nats_per_event"
 # families of metrics whose names are not checked: the first word of the name
 TRAINING_FAMILIES = ("data/", "memory/", "model/", "speed/", "system/", "time/", "train/")
 EVALUATION_FAMILIES = ("horizon/", "likelihood/", "qa/")
 LIKELIHOOD_METRICS = (
-    "interval_code_nll_nats_per_event",
-    "type_accuracy",
-    "type_nll_nats_per_event",
-    "text_nll_nats_per_event",
+    metric_names.EVENT_INTERVAL_NLL,
+    metric_names.EVENT_TYPE_ACCURACY,
+    metric_names.EVENT_TYPE_NLL,
+    metric_names.EVENT_TEXT_NLL,
 )
 
 
@@ -109,10 +111,10 @@ def _check_metric(sweep: "Sweep", metric: str) -> None:
     prefixes = ["", *(f"{job}/" for job in settings.jobs[1:] if job in TRAINING_JOBS)]
     stage_two = "" if settings.jobs[0] == "finetune" else "finetune/"
     names = [
-        f"{prefix}validation/{name}"
+        f"{prefix}{name}"
         for prefix in prefixes
         for name in VALIDATION_METRICS
-        if (prefix, name) != (stage_two, WHOLE_EVENT_METRIC.removeprefix("validation/"))
+        if (prefix, name) != (stage_two, VALIDATION_EVENT_NLL)
     ]
     families = [prefix + family for prefix in prefixes for family in TRAINING_FAMILIES]
     if metric.startswith("evaluate/"):
@@ -120,7 +122,9 @@ def _check_metric(sweep: "Sweep", metric: str) -> None:
             raise ConfigError(
                 f"sweep.metric = {metric}, but sweep.jobs = {list(settings.jobs)} do not evaluate"
             )
-        names = [f"evaluate/{name}" for name in (*FORECAST_METRICS, *LIKELIHOOD_METRICS)]
+        names = [
+            f"evaluate/{name}" for name in (*metric_names.FORECAST_METRICS, *LIKELIHOOD_METRICS)
+        ]
         families = [f"evaluate/{family}" for family in EVALUATION_FAMILIES]
     name = metric.partition("/at_")[0]  # a metric at some positions in the sequence
     if name not in names and not name.startswith(tuple(families)):
@@ -144,17 +148,18 @@ def _check_comparable(sweep: "Sweep", metric: str) -> None:
     shaping: tuple[str, ...] = ()
     if metric.endswith("_per_token"):  # the first tokens of a window belong to no event
         shaping = ("compression.", "template.", "window.")
-    elif metric == WHOLE_EVENT_METRIC:
+    elif metric == VALIDATION_EVENT_NLL:
         shaping = ("template.",)
-    elif metric.rpartition("/")[2] == INTERVAL_METRIC.rpartition("/")[2]:
+    elif metric.rpartition("/")[2] == VALIDATION_INTERVAL_NLL.rpartition("/")[2]:
         shaping = ("template.time_bytes",)  # fewer bytes are wider bins
     changing = [key for key in searched if key.startswith(shaping)] if shaping else []
     if changing:
         raise ConfigError(
             f"sweep.metric = {metric}: {changing[0]} changes the tokens, so losses of different "
             "trials do not show which is better",
-            setting=f"sweep.metric = {INTERVAL_METRIC}, which is the likelihood of intervals; if "
-            "template.time_bytes is searched, evaluate/time/nll_nats_per_event, which is a density",
+            setting=f"sweep.metric = {VALIDATION_INTERVAL_NLL}, which is the likelihood of "
+            "intervals; if template.time_bytes is searched, "
+            f"evaluate/{metric_names.TIME_NLL}, which is a density",
         )
     # stage 2 asks about every event, whatever the compression of its history
     keeping = [
@@ -265,7 +270,7 @@ def _check_adapter(first: Lora, second: Lora) -> None:
 
 
 def _answered_tasks(jobs: Sequence[str], tasks: TaskWeights) -> tuple[str, ...]:
-    """Return the tasks that the evaluated model of a trial is trained to answer."""
+    """Tasks that the evaluated model of a trial is trained to answer."""
     return tasks.asked if "finetune" in jobs else ()
 
 

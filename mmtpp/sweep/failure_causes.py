@@ -56,7 +56,7 @@ def shared_cause(errors: Sequence[str]) -> str:
 
 
 def _root_error(error: BaseException) -> BaseException:
-    """Return the error that Ray's errors wrap."""
+    """The error that Ray's errors wrap."""
     if isinstance(error, WorkerGroupError) and error.worker_failures:
         return _root_error(min(error.worker_failures.items())[1])
     if isinstance(error, ControllerError):

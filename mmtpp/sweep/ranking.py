@@ -60,7 +60,7 @@ def rank_trials(rows: Iterable[TrialRow], metric: str, mode: Mode) -> list[Trial
 
 
 def finished_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
-    """Return the finished trials, in the given order."""
+    """The finished trials, in the given order."""
     return [row for row in rows if row.status == "finished"]
 
 
@@ -94,7 +94,7 @@ def _seed_mean(group: Sequence[TrialRow], keys: Sequence[str]) -> SeedMean:
 
 
 def list_candidates(rows: Sequence[TrialRow], sweep: Sweep) -> list[Candidate]:
-    """Return the results among which the best is chosen.
+    """The results among which the best is chosen.
 
     These are all finished trials. Where seeds are searched, these are the means over seeds, without
     means over fewer seeds than the largest number: the best single seed is luck.
@@ -107,7 +107,7 @@ def list_candidates(rows: Sequence[TrialRow], sweep: Sweep) -> list[Candidate]:
 
 
 def best_candidate(rows: Sequence[TrialRow], sweep: Sweep) -> Candidate | None:
-    """Return the best candidate by the sweep's first metric; None if no candidate has the metric.
+    """The best candidate by the sweep's first metric; None if no candidate has the metric.
 
     The candidate has all searched settings. Where seeds are searched, its seed is that of the best
     trial with the same other settings, and its metrics are the means.
@@ -129,7 +129,7 @@ def best_candidate(rows: Sequence[TrialRow], sweep: Sweep) -> Candidate | None:
 def pareto_front(
     candidates: Iterable[Candidate], metrics: Sequence[str], modes: Sequence[Mode]
 ) -> list[Candidate]:
-    """Return the Pareto front: candidates that have all metrics and that none dominates.
+    """The Pareto front: candidates that have all metrics and that none dominates.
 
     A candidate dominates another if it is at least as good in every metric and better in one.
     """
@@ -153,12 +153,12 @@ def pareto_front(
 
 
 def _best(candidates: Iterable[Candidate], metric: str, mode: Mode) -> Candidate | None:
-    """Return the first candidate with the best value of a metric; None if none has the metric."""
+    """The first candidate with the best value of a metric; None if none has the metric."""
     judged = [candidate for candidate in candidates if metric in candidate.metrics]
     sign = _sign(mode)
     return min(judged, key=lambda candidate: sign * candidate.metrics[metric], default=None)
 
 
 def _sign(mode: Mode) -> float:
-    """Return the factor that makes the smallest value the best."""
+    """The factor that makes the smallest value the best."""
     return 1.0 if mode == "min" else -1.0

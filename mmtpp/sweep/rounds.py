@@ -46,7 +46,7 @@ class Round:
         return trial_id if earlier is None else earlier.trial_id
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the stored form, in which an empty row is a trial that never started."""
+        """The stored form, in which an empty row is a trial that never started."""
         return {
             "known": [row.as_dict() for row in self.kept_rows],
             "points": self.points,
@@ -135,7 +135,7 @@ def next_round(
     number = ended.number + 1
     folder = join(uri, f"tune-{number}")
     if has_begun(folder):
-        return Round.from_dict(_load_limits(folder)["again"])
+        return Round.from_dict(_load_round(folder)["again"])
     all_failed = have_all_failed(ended.rows)
     statuses: set[Status] = {"failed"} if retry_failed or all_failed else set()
     points: list[dict[str, object]] = []
@@ -174,13 +174,13 @@ def _limits(sweep: Sweep) -> dict[str, int]:
     }
 
 
-def save_limits(sweep: Sweep, folder: str, concurrent_trials: int, current: Round) -> None:
+def save_round(sweep: Sweep, folder: str, concurrent_trials: int, current: Round) -> None:
     """Store the limits and the trials with which Ray Tune is started in a folder."""
     content = {**_limits(sweep), "at_once": concurrent_trials, "again": current.as_dict()}
     write_bytes(f"{folder}.json", json.dumps(content).encode())
 
 
-def _load_limits(folder: str) -> dict[str, Any]:
+def _load_round(folder: str) -> dict[str, Any]:
     return json.loads(read_bytes(f"{folder}.json"))
 
 
@@ -190,7 +190,7 @@ def check_limits(sweep: Sweep, folder: str, concurrent_trials: int) -> None:
     Raises:
         ConfigError: One of the limits has changed.
     """
-    stored = _load_limits(folder)
+    stored = _load_round(folder)
     for key, value in _limits(sweep).items():
         if stored[key] != value:
             raise ConfigError(

@@ -16,13 +16,13 @@ from ray.tune.schedulers import FIFOScheduler
 from mmtpp.compat.ray_hooks import trials_of_results
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import ClusterError, ConfigError, StorageError
+from mmtpp.core.training_metrics import VALIDATION_EVENTS
 from mmtpp.runtime.machines import data_task_demand, has_autoscaler, machines, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, filesystem_of, join, list_files, read_bytes, write_bytes
 from mmtpp.sweep.best_config import best_files
 from mmtpp.sweep.budget import Budget
-from mmtpp.sweep.charts import draw_figures
 from mmtpp.sweep.failure_causes import shared_cause
 from mmtpp.sweep.ranking import (
     best_candidate,
@@ -39,7 +39,7 @@ from mmtpp.sweep.rounds import (
     has_begun,
     have_all_failed,
     next_round,
-    save_limits,
+    save_round,
 )
 from mmtpp.sweep.search import (
     build_scheduler,
@@ -51,6 +51,7 @@ from mmtpp.sweep.search import (
 )
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.stopped_runs import STOPPED_EARLY, StoppedRunCloser
+from mmtpp.sweep.sweep_figures import draw_figures
 from mmtpp.sweep.sweep_progress import SweepProgress
 from mmtpp.sweep.trial import run_trial
 from mmtpp.sweep.trial_row import Status, TrialRow
@@ -62,7 +63,6 @@ from mmtpp.track.provenance import versions
 logger = logging.getLogger(__name__)
 
 RESULT_FILE, TABLE_FILE = "result.json", "trials.md"
-EVENTS = "validation/events"  # number of events a trial was scored on
 TRACKER_WAIT_S = 20.0
 # settings that the fit of a scaling law reads from the result
 SHARED = ("training.samples_per_step", "window.max_tokens")
@@ -75,7 +75,9 @@ TUNE_VARIABLES = (
 DRIVER_BYTES = 2**29  # memory of the process that drives a trial
 
 
-def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> dict[str, object]:
+def run_sweep(
+    sweep: Sweep, *, resume: bool = False, retry_failed: bool = False
+) -> dict[str, object]:
     """Run every trial; a failing trial is recorded and does not stop the sweep.
 
     Finished trials of the same sweep do not run again. A sweep whose trials all failed is not
@@ -107,8 +109,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         ended = EndedRound.from_result(result)
         current = next_round(sweep, uri, ended, budget, retry_failed=retry_failed)
         if not current.points:
-            _print(read_bytes(join(uri, "report", TABLE_FILE)).decode())
-            logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
+            _show_finished(uri)
             _check_not_all_failed(ended.rows, result["report_uri"])
             return result
     folder = join(uri, f"tune-{current.number}")
@@ -122,8 +123,7 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
         parent.close("KILLED")
         raise
     parent.close_children(STOPPED_EARLY)
-    num_changed = _count_changes(files_before, _store_files(store_uri))
-    if num_changed:
+    if num_changed := _count_changes(files_before, _store_files(store_uri)):
         logger.warning("%d files of the store changed while trials read it", num_changed)
     result = _write_report(sweep, rows, parent, uri)
     result |= {
@@ -135,6 +135,12 @@ def run(sweep: Sweep, *, resume: bool = False, retry_failed: bool = False) -> di
     write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     _check_not_all_failed(rows, join(uri, "report"))
     return result
+
+
+def _show_finished(uri: str) -> None:
+    """Print the table of a finished sweep, and log where its result is."""
+    _print(read_bytes(join(uri, "report", TABLE_FILE)).decode())
+    logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
 
 
 def _check_has_begun(folder: str) -> None:
@@ -167,7 +173,7 @@ def _run_round(
         logger.info("resuming the trials in %s", folder)
         tuner = ray.tune.Tuner.restore(path, trainable, storage_filesystem=filesystem)
     else:
-        save_limits(sweep, folder, concurrent_trials, current)
+        save_round(sweep, folder, concurrent_trials, current)
         tuner = _build_tuner(sweep, trainable, current, budget, concurrent_trials, path, filesystem)
     results = _fit(tuner, parent)
     # the result of a trial that never reported has no settings, and Ray Tune has no public access
@@ -360,7 +366,13 @@ def _write_report(
 
 def _warn_of_different_events(rows: Sequence[TrialRow]) -> None:
     """Warn when trials were scored on different numbers of events."""
-    counts = sorted({row.metrics[EVENTS] for row in finished_trials(rows) if EVENTS in row.metrics})
+    counts = sorted(
+        {
+            row.metrics[VALIDATION_EVENTS]
+            for row in finished_trials(rows)
+            if VALIDATION_EVENTS in row.metrics
+        }
+    )
     if len(counts) > 1:
         logger.warning(
             "trials were scored on %g to %g events: they cannot be compared", counts[0], counts[-1]

@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from mmtpp.core.errors import DataError
+from mmtpp.core.training_metrics import (
+    EVENTS_PER_CONTEXT,
+    TOKENS_PER_EVENT,
+    TRAINED_PARAMETERS,
+    VALIDATION_EVENT_NLL,
+)
 from mmtpp.sweep.ranking import finished_trials
-from mmtpp.sweep.sweep_settings import WHOLE_EVENT_METRIC
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.trial_table import markdown_table
 
-LOSS, PARAMETERS = WHOLE_EVENT_METRIC, "model/trained_parameters"
 CONTEXT = "window.max_tokens"
 HUBER = 1e-3  # scale of the Huber loss of the log loss, as in the source
 RESAMPLES = 200
@@ -51,7 +55,7 @@ class Trials:
     def from_result(cls, result: Mapping[str, Any]) -> "Trials":
         """Read the finished trials from the result of a sweep."""
         rows = finished_trials(TrialRow.from_dict(row) for row in result["trials"])
-        rows = [row for row in rows if LOSS in row.metrics]
+        rows = [row for row in rows if VALIDATION_EVENT_NLL in row.metrics]
 
         def metric(name: str) -> Array:
             return np.array([row.metrics[name] for row in rows])
@@ -61,16 +65,16 @@ class Trials:
             return np.array([float(values[name]) for values in settings])
 
         steps = np.array([float(row.step or 0) for row in rows])
-        per_sample = metric("data/tokens_per_event") * metric("data/events_per_context")
+        per_sample = metric(TOKENS_PER_EVENT) * metric(EVENTS_PER_CONTEXT)
         return cls(
-            parameters=metric(PARAMETERS),
+            parameters=metric(TRAINED_PARAMETERS),
             tokens=steps * setting("training.samples_per_step") * per_sample,
             context=setting(CONTEXT),
-            loss=metric(LOSS),
+            loss=metric(VALIDATION_EVENT_NLL),
         )
 
     def take(self, indices: NDArray[np.int64]) -> "Trials":
-        """Return the trials at the given indices, in this order."""
+        """The trials at the given indices, in this order."""
         return Trials(
             self.parameters[indices],
             self.tokens[indices],
@@ -79,7 +83,7 @@ class Trials:
         )
 
     def quantities(self) -> dict[str, Array]:
-        """Return the quantities that have more than one value, by name."""
+        """The quantities that have more than one value, by name."""
         columns = {
             "parameters": self.parameters,
             "tokens": self.tokens,
@@ -90,7 +94,7 @@ class Trials:
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """loss = floor + sum of coefficient x quantity^-exponent, each quantity divided by its mean.
+    """loss = floor + sum of coefficient x (quantity / its geometric mean)^-exponent.
 
     Attributes:
         floor: Loss that no size or data removes, nats per event.
@@ -104,8 +108,8 @@ class Law:
 
 
 @dataclass(frozen=True, slots=True)
-class Intervals:
-    """95 % intervals of a law.
+class ConfidenceIntervals:
+    """95 % confidence intervals of a law.
 
     Attributes:
         floor: Interval of the floor, nats per event.
@@ -183,7 +187,7 @@ def _check_enough(trials: Trials, quantities: Mapping[str, Array]) -> None:
 
 
 def _starts(trials: Trials, size: int) -> list[Array]:
-    """Return the starts of a fit, as logarithms: floor, coefficients, exponents."""
+    """Starts of a fit, as logarithms: floor, coefficients, exponents."""
     return [
         np.log(
             [share * float(trials.loss.min())]
@@ -195,7 +199,7 @@ def _starts(trials: Trials, size: int) -> list[Array]:
     ]
 
 
-def bootstrap_intervals(trials: Trials) -> Intervals:
+def bootstrap_intervals(trials: Trials) -> ConfidenceIntervals:
     """Compute 95 % bootstrap intervals over trials.
 
     Each resample is fitted from all starts. Numbers that the trials do not determine have wide
@@ -216,7 +220,7 @@ def bootstrap_intervals(trials: Trials) -> Intervals:
         for name, values in resample.quantities().items():
             exponents[name].append(law.exponents[name])
             effects[name].append(_effect(law, name, quantities[name], fitted_values=values))
-    return Intervals(
+    return ConfidenceIntervals(
         _interval(floors),
         {name: _interval(values) for name, values in exponents.items()},
         {name: _interval(values) for name, values in effects.items()},
@@ -224,16 +228,16 @@ def bootstrap_intervals(trials: Trials) -> Intervals:
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
-    """Return the central 95 % interval of resampled values."""
+    """The central 95 % interval of resampled values."""
     return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 
 
 def predict_losses(law: Law, trials: Trials) -> Array:
-    """Return the law's losses of the trials it was fitted to, nats per event, (N,)."""
+    """The law's losses of the trials it was fitted to, nats per event, (N,)."""
     total = np.full(len(trials.loss), law.floor)
     for name, values in trials.quantities().items():
-        mean = np.exp(np.log(values).mean())
-        total += law.coefficients[name] * (values / mean) ** -law.exponents[name]
+        geometric_mean = np.exp(np.log(values).mean())
+        total += law.coefficients[name] * (values / geometric_mean) ** -law.exponents[name]
     return total
 
 
@@ -251,8 +255,8 @@ def _effect(law: Law, name: str, values: Array, *, fitted_values: Array) -> floa
     return float(terms[0] - terms[1])
 
 
-def undetermined(trials: Trials, law: Law, intervals: Intervals) -> list[str]:
-    """Return the quantities whose exponents the trials do not determine.
+def undetermined_quantities(trials: Trials, law: Law, intervals: ConfidenceIntervals) -> list[str]:
+    """The quantities whose exponents the trials do not determine.
 
     For these, the interval of the exponent reaches a bound of the fit, or the effect may be smaller
     than the root mean square error of the law.
@@ -269,17 +273,17 @@ def undetermined(trials: Trials, law: Law, intervals: Intervals) -> list[str]:
 def build_report(trials: Trials) -> tuple[str, bytes]:
     """Build a table of the fitted exponents as Markdown, and a figure of the trials as PNG."""
     law, intervals = fit_law(trials), bootstrap_intervals(trials)
-    unknown = undetermined(trials, law, intervals)
+    unknown = undetermined_quantities(trials, law, intervals)
     return _as_text(trials, law, intervals, unknown), _as_figure(trials, law, unknown)
 
 
-def _as_text(trials: Trials, law: Law, intervals: Intervals, unknown: list[str]) -> str:
+def _as_text(trials: Trials, law: Law, intervals: ConfidenceIntervals, unknown: list[str]) -> str:
     rows = [
         {
             "quantity": name,
             "exponent": law.exponents[name],
             "95 %": _interval_text(intervals.exponents[name]),
-            "nats per event at its mean": law.coefficients[name],
+            "nats per event at its geometric mean": law.coefficients[name],
             "fall over its range": _effect(law, name, values, fitted_values=values),
             "95 % of the fall": _interval_text(intervals.effects[name]),
         }

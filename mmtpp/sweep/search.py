@@ -31,7 +31,7 @@ START = "start_uri"  # checkpoint of another run that this run started from, in 
 
 
 def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:
-    """Return Ray Tune's search space.
+    """Ray Tune's search space.
 
     Args:
         sweep: Sweep with the space.
@@ -61,7 +61,7 @@ def to_python_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sampler(domain: Domain) -> Any:
-    """Return the distribution of Ray Tune for a range."""
+    """Ray Tune's distribution for a range."""
     low, high, step = domain.low, domain.high, domain.step
     if domain.is_whole:
         first, last = int(low), int(high)
@@ -162,7 +162,7 @@ def max_concurrent_trials(
     """Number of trials that fit at a time, so that no trial holds resources another waits for.
 
     Args:
-        need: ResourceDemand of the largest trial.
+        need: Resources that the largest trial needs.
         machines: Resources of each machine in the cluster.
         at_most: Upper limit; 0 for none.
     """

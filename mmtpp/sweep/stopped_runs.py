@@ -1,4 +1,4 @@
-"""MLflow runs of trials that a scheduler stops: closed at once, or they would seem to run on."""
+"""Close the MLflow runs of stopped trials; otherwise they would stay RUNNING."""
 
 from typing import Any
 

@@ -9,20 +9,6 @@ from mmtpp.config.schema import Section
 from mmtpp.core.errors import ConfigError
 
 TRAINING_JOBS = ("pretrain", "finetune")
-VALIDATION_METRICS = (
-    "loss_per_token",
-    "time_loss_per_token",
-    "type_loss_per_token",
-    "text_loss_per_token",
-    "control_loss_per_token",
-    "events",
-    "interval_code_nll_nats_per_event",
-    "nll_nats_per_event",
-    "type_accuracy",
-)
-WHOLE_EVENT_METRIC = (
-    "validation/nll_nats_per_event"  # stage 1 only: no answer of stage 2 is a whole event
-)
 
 
 class Scheduler(Section):
@@ -151,7 +137,7 @@ class Domain(Section):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def nearest(self, value: float) -> float:
-        """Return the value of the range that is nearest to ``value``."""
+        """The value of the range that is nearest to ``value``."""
         step = self.step or (1 if self.is_whole else 0)
         inside = min(max(value, self.low), self.high)
         # both ends are multiples of the step, so the result stays between them
@@ -186,7 +172,7 @@ class Tie(Section):
         return self
 
     def follow(self, value: Any) -> int | float:
-        """Return the tied setting for a value of the searched one, as a whole number if possible.
+        """The tied setting for a value of the searched one, as a whole number if possible.
 
         Raises:
             ConfigError: The searched setting is not a number above 0.

@@ -25,6 +25,7 @@ from mmtpp.config.fingerprint import fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageError
+from mmtpp.core.training_metrics import VALIDATION
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.sweep.failure_causes import failure_cause
 from mmtpp.sweep.search import ERROR, FINISHED, RUN, START, STEP
@@ -37,7 +38,7 @@ POINTER_FILE = "pointer.json"
 TRIAL_FILE = "trial.json"  # metrics of an ended trial, in the folder of its first run
 logger = logging.getLogger(__name__)
 
-TRAIN = {"pretrain": pretrain, "finetune": finetune}
+TRAINING_FUNCTIONS = {"pretrain": pretrain, "finetune": finetune}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class TrialRun:
     start_uri: str
 
     @property
-    def report(self) -> dict[str, str]:
+    def tune_fields(self) -> dict[str, str]:
         """Entries of a report to Ray Tune from which a later round finds the run again."""
         return {RUN: self.run_name, START: self.start_uri}
 
@@ -94,8 +95,8 @@ def run_trial(
         earlier_row: Row of the trial from an earlier round of the sweep; None if it never started.
 
     Raises:
-        StorageError, ClusterError: Errors that may not occur in another attempt. Other errors are
-            reported, because they would occur again.
+        StorageError, ClusterError: Errors that another attempt may avoid. Other errors are reported
+            as failures.
     """
     # two trials of a random search may have the same values, those of a grid cannot
     trial_identity = {} if sweep.settings.searcher == "grid" else {"trial": trial_id}
@@ -120,10 +121,16 @@ def run_trial(
         logger.exception("the trial failed")
         no_metrics = dict.fromkeys(sweep.settings.metric, math.nan)
         ray.tune.report(
-            {**no_metrics, **trial_run.report, STEP: 0, FINISHED: 0.0, ERROR: failure_cause(error)}
+            {
+                **no_metrics,
+                **trial_run.tune_fields,
+                STEP: 0,
+                FINISHED: 0.0,
+                ERROR: failure_cause(error),
+            }
         )
     else:
-        ray.tune.report({**metrics, **trial_run.report, FINISHED: 1.0})
+        ray.tune.report({**metrics, **trial_run.tune_fields, FINISHED: 1.0})
 
 
 def _current_run(sweep_name: str, identity: dict[str, object], storage_uri: str) -> TrialRun:
@@ -165,7 +172,7 @@ def _run_jobs(sweep: Sweep, config: RunConfig, trial_run: TrialRun) -> dict[str,
 
             metrics: Any = evaluate(config)["metrics"]
         elif index:
-            result = TRAIN[job](config)
+            result = TRAINING_FUNCTIONS[job](config)
             metrics = result["metrics"]
         else:
             result = _train(sweep, config, job, trial_run)
@@ -203,13 +210,16 @@ class _QueueReports(UserCallback):
 def _train(sweep: Sweep, config: RunConfig, job: str, trial_run: TrialRun) -> dict[str, Any]:
     """Run a training; report its validations meanwhile if they have the sweep's metric."""
     metric = sweep.settings.metric[0]
-    if not metric.startswith("validation/"):
-        return TRAIN[job](config, start_uri=trial_run.start_uri)
+    if not metric.startswith(f"{VALIDATION}/"):
+        return TRAINING_FUNCTIONS[job](config, start_uri=trial_run.start_uri)
     queue = Queue(actor_options={"num_cpus": 0})
     is_population = sweep.settings.scheduler.kind == "pbt"
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(
-            TRAIN[job], config, [_QueueReports(queue, metric)], start_uri=trial_run.start_uri
+            TRAINING_FUNCTIONS[job],
+            config,
+            [_QueueReports(queue, metric)],
+            start_uri=trial_run.start_uri,
         )
         while (report := _next_report(queue, training.done)) is not None:
             _report_to_tune(report, trial_run, has_checkpoint=is_population)
@@ -230,7 +240,7 @@ def _next_report(queue: Queue, is_done: Callable[[], bool]) -> Report | None:
 
 def _report_to_tune(report: Report, trial_run: TrialRun, *, has_checkpoint: bool) -> None:
     """Report to Ray Tune, with a pointer to the checkpoint if ``has_checkpoint`` is set."""
-    metrics = {**report.metrics, **trial_run.report}
+    metrics = {**report.metrics, **trial_run.tune_fields}
     if not has_checkpoint or report.checkpoint is None:
         ray.tune.report(metrics)
         return

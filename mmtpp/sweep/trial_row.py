@@ -38,7 +38,7 @@ class TrialRow:
     error: str = ""
 
     def as_dict(self) -> dict[str, object]:
-        """Return the stored form: one flat table, without the names whose value is None."""
+        """The stored form: one flat table, without the names whose value is None."""
         known = {"run_name": self.run_name, "start_uri": self.start_uri}
         return {
             **self.settings,

@@ -4,18 +4,26 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from mmtpp.core.training_metrics import (
+    COMPRESSED_FRACTION,
+    EVENTS_PER_CONTEXT,
+    TOKENS_PER_EVENT,
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_LOSS,
+    VALIDATION_TYPE_ACCURACY,
+)
 from mmtpp.sweep.ranking import SEED, SeedMean, average_over_seeds
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.trial_row import TrialRow
 
 # metrics shown after those of the sweep, if trials report them
 COLUMNS = (
-    "validation/interval_code_nll_nats_per_event",
-    "validation/type_accuracy",
-    "validation/loss_per_token",
-    "data/tokens_per_event",
-    "data/events_per_context",
-    "data/compressed_fraction",
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_TYPE_ACCURACY,
+    VALIDATION_LOSS,
+    TOKENS_PER_EVENT,
+    EVENTS_PER_CONTEXT,
+    COMPRESSED_FRACTION,
 )
 
 
@@ -50,7 +58,7 @@ def _shown_metrics(rows: Sequence[TrialRow], sweep: Sweep) -> list[str]:
 
 
 def _seed_cells(mean: SeedMean) -> dict[str, object]:
-    """Return the cells of a mean over seeds, by column."""
+    """Cells of a mean over seeds, by column."""
     deviations = {_deviation_column(name): value for name, value in mean.deviations.items()}
     return {**mean.settings, "seeds": mean.num_seeds, **mean.means, **deviations}
 

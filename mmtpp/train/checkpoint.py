@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from mmtpp.compat.ray_hooks import train_storage
 from mmtpp.core.errors import ModelError, StorageError
+from mmtpp.core.training_metrics import VALIDATION_LOSS
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
 from mmtpp.train.engine import DeepSpeedEngine
@@ -29,7 +30,7 @@ from mmtpp.train.task import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
 
-BEST_BY = "validation/loss_per_token"
+BEST_BY = VALIDATION_LOSS
 
 
 @dataclass(frozen=True, slots=True)

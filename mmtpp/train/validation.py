@@ -11,6 +11,13 @@ from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.row import Row
 from mmtpp.core.tasks import TASKS
 from mmtpp.core.tokens import Modality
+from mmtpp.core.training_metrics import (
+    VALIDATION,
+    VALIDATION_EVENT_NLL,
+    VALIDATION_EVENTS,
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_TYPE_ACCURACY,
+)
 from mmtpp.data.samples.feed import iter_rows
 from mmtpp.data.samples.plan import load_plan
 from mmtpp.train.engine import sum_over_ranks
@@ -55,7 +62,7 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
     nll_sums, token_sums, event_sums = np.split(merged, [5, 10])
     if token_sums.sum() == 0:
         raise ValueError("no validation event is a target; lower evaluation.targets_delta")
-    metrics = LossSums(nll_sums, token_sums).per_token("validation")
+    metrics = LossSums(nll_sums, token_sums).per_token(VALIDATION)
     return metrics | _event_metrics(event_sums, whole_events=worker.task.trained_tasks is None)
 
 
@@ -78,12 +85,12 @@ def _event_metrics(event_sums: NDArray[np.float64], *, whole_events: bool) -> di
     num_timed, interval_nll, num_typed, num_right, whole_nll = event_sums.tolist()
     metrics: dict[str, float] = {}
     if num_timed:
-        metrics["validation/events"] = num_timed
-        metrics["validation/interval_code_nll_nats_per_event"] = interval_nll / num_timed
+        metrics[VALIDATION_EVENTS] = num_timed
+        metrics[VALIDATION_INTERVAL_NLL] = interval_nll / num_timed
         if whole_events:
-            metrics["validation/nll_nats_per_event"] = whole_nll / num_timed
+            metrics[VALIDATION_EVENT_NLL] = whole_nll / num_timed
     if num_typed:
-        metrics["validation/type_accuracy"] = num_right / num_typed
+        metrics[VALIDATION_TYPE_ACCURACY] = num_right / num_typed
     return metrics
 
 

@@ -17,6 +17,7 @@ from mmtpp.config.schema import TaskWeights, Training
 from mmtpp.core.errors import StorageError
 from mmtpp.core.row import Row
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
+from mmtpp.core.training_metrics import TRAINED_PARAMETERS
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -171,7 +172,7 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
         vocabulary=vocabulary,
         plan=plan,
         progress=start.progress,
-        constant_metrics={**plan.figures(), "model/trained_parameters": float(num_trained)},
+        constant_metrics={**plan.figures(), TRAINED_PARAMETERS: float(num_trained)},
         rows=rows,
         rows_per_step=_rows_per_step(training.samples_per_step, group),
         step_context=_build_step_context(training, config.tasks, task, vocabulary, group, engine),

@@ -18,7 +18,7 @@ from mmtpp.core.errors import ClusterError
 from mmtpp.data.prepare import prepare
 from mmtpp.storage.paths import list_files, write_bytes
 from mmtpp.sweep.load_sweep import load_sweep
-from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.train.launch import pretrain
 from tests.cluster.conftest import NO_CAPACITY
 from tests.on_ray.curves import curve
@@ -215,7 +215,7 @@ def test_a_sweep_gets_machines_for_its_trials_and_recovers_from_a_lost_one(cloud
         return any(checkpoints_known(f"{RUNS}/{name}") for name in _trial_runs(cloud))
 
     with MachineWatch() as watch, machine_lost_when(cloud, is_training, gpu="l4") as lost:
-        result = run(sweep)
+        result = run_sweep(sweep)
     assert len(lost) == 1
     assert 2 <= watch.peak["train"] <= 3
     assert (result["finished"], result["failed"], result["store_files_changed"]) == (3, 0, 0)

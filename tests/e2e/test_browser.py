@@ -25,13 +25,13 @@ def test_the_report_is_readable_and_usable_with_the_keyboard(browser, tmp_path: 
     assert problems == []
     assert [request for request in requests if not request.startswith("data:")] == [path.as_uri()]
     assert HOSTILE in page.title()
-    for box in page.eval_on_selector_all(".plots svg", _BOXES):
+    for box in page.eval_on_selector_all(".figures svg", _BOXES):
         assert box["width"] > 100
         assert box["height"] > 100
     back, text = page.evaluate(_COLOURS)
     assert _contrast(back, text) >= 7
     assert (sum(back) < 150) == (scheme == "dark")
-    letters = page.eval_on_selector_all(".plots svg g[id^=text] use", _FILLS)
+    letters = page.eval_on_selector_all(".figures svg g[id^=text] use", _FILLS)
     assert len(letters) > 50
     assert {tuple(color) for color in letters} == {tuple(text)}
     # the card of an event, with its image, shows on hover and on focus
@@ -80,7 +80,7 @@ def test_the_report_fits_the_screen(browser, tmp_path: Path, width: int, realist
     sizes = page.eval_on_selector_all("main *", _LETTER_SIZES)
     assert min(sizes) >= 12
     if width == 380:
-        for svg in page.locator(".plots > figure > svg").all():
+        for svg in page.locator(".figures > figure > svg").all():
             assert svg.bounding_box()["width"] > 300
     page.screenshot(path=tmp_path / f"report-{width}.png", full_page=True)
     page.close()

@@ -9,8 +9,9 @@ import pytest
 
 from mmtpp.evaluate.baselines import baseline_tasks
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
-from mmtpp.evaluate.baselines.classical import Baselines, baseline_targets
+from mmtpp.evaluate.baselines.classical import Baselines
 from mmtpp.evaluate.baselines.history import History
+from tests.baselines import forecast_with_baselines
 
 
 def _histories(names: str, seed: int) -> list[History]:
@@ -26,7 +27,7 @@ def test_tasks_fit_and_forecast_instead_of_the_driver(cluster, monkeypatch, capl
     targets = pa.table(
         {"sequence_id": ["z", "u", "u"], "position": pa.array([29, 7, 2], pa.int32())}
     )
-    expected = baseline_targets(train, test, targets, tick=1.0, num_types=3)
+    expected = forecast_with_baselines(train, test, targets, tick=1.0, num_types=3)
     monkeypatch.setattr(baseline_tasks, "BLOCK_EVENTS", 40)  # several tasks
 
     def fail(*arguments: object, **named: object) -> None:
@@ -36,7 +37,7 @@ def test_tasks_fit_and_forecast_instead_of_the_driver(cluster, monkeypatch, capl
         monkeypatch.setattr(Baselines, name, fail)
     with caplog.at_level(logging.INFO):
         tasks = BaselineTasks(train, test, tick=1.0, num_types=3, machine_labels={})
-        tables = tasks.targets(targets)
+        tables = tasks.forecast_targets(targets)
     assert tables.keys() == expected.keys()
     for name, table in expected.items():
         pd.testing.assert_frame_equal(tables[name].to_pandas(), table.to_pandas(), rtol=1e-6)
@@ -48,5 +49,5 @@ def test_without_training_sequences_there_are_no_baselines(cluster, caplog):
     targets = pa.table({"sequence_id": ["z"], "position": pa.array([1], pa.int32())})
     test = _histories("z", 1)
     tasks = BaselineTasks([], test, tick=1.0, num_types=3, machine_labels={})
-    assert tasks.targets(targets) == {}
+    assert tasks.forecast_targets(targets) == {}
     assert "there are no baselines" in caplog.text

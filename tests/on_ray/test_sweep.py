@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config, with_values
 from mmtpp.core.errors import ClusterError, ConfigError, DataError, StorageError
+from mmtpp.core.training_metrics import VALIDATION_METRICS
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.settings import sample_settings, store_vocabulary
@@ -35,9 +36,8 @@ from mmtpp.storage.paths import (
 from mmtpp.sweep.best_config import as_toml
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.rounds import check_data
-from mmtpp.sweep.run_sweep import run
+from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.sweep.search import largest_trial, max_concurrent_trials
-from mmtpp.sweep.sweep_settings import VALIDATION_METRICS
 from mmtpp.train.launch.flops_budget import num_steps_within
 from mmtpp.train.task import PROGRESS_FILE
 from tests.conftest import ROOT
@@ -112,16 +112,14 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
         },
     )
     broken = file.read_text().replace("[0.003]", "[0.003, 1e30]").replace("[2, 4]", "[2]")
-    result = run(load_sweep(file, []))
+    result = run_sweep(load_sweep(file, []))
     assert (result["finished"], result["failed"], result["store_files_changed"]) == (2, 0, 0)
     children = _children(client, result["run_id"])
     assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]
     names = _artifacts(client, result["run_id"])
     assert {"trials.md", "trials.csv", "best.toml", "figures"} <= names
     assert "figures/by_lora_rank.png" in _artifacts(client, result["run_id"], "figures")
-    known = {
-        name.removeprefix("validation/") for name in result["trials"][0] if "validation/" in name
-    }
+    known = {name for name in result["trials"][0] if "validation/" in name}
     assert known == set(VALIDATION_METRICS)
     ranks = {row["lora.rank"]: row["model/trained_parameters"] for row in result["trials"]}
     assert ranks[4] > ranks[2]
@@ -129,19 +127,19 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     best.write_bytes(read_bytes(result["best_uri"]))
     assert load_config(best).lora.rank == result["best"]["lora.rank"]
 
-    again = run(load_sweep(file, []))
+    again = run_sweep(load_sweep(file, []))
     assert result["trials"] == again["trials"]
     assert len(_children(client, result["run_id"])) == 2
 
     broken_file = tmp_path / "broken.toml"
     broken_file.write_text(broken)
-    failing = run(load_sweep(broken_file, []))
+    failing = run_sweep(load_sweep(broken_file, []))
     assert (failing["finished"], failing["failed"]) == (1, 1)
     assert failing["best"]["training.learning_rate"] == 0.003
     assert "not finite" in str(failing["trials"][1]["error"])
     statuses = sorted(child.info.status for child in _children(client, failing["run_id"]))
     assert statuses == ["FAILED", "FINISHED"]
-    retried = run(load_sweep(broken_file, []), retry_failed=True)
+    retried = run_sweep(load_sweep(broken_file, []), retry_failed=True)
     assert (retried["finished"], retried["failed"], retried["round"]) == (1, 1, 1)
     assert len(_children(client, retried["run_id"])) == 2
 
@@ -155,7 +153,7 @@ def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, clie
         f"reduction_factor = 2\n{RATES}[0.01, 1e-6, 1e-7]\n",
         **{"training.num_steps": 8},
     )
-    result = run(load_sweep(file, []))
+    result = run_sweep(load_sweep(file, []))
     assert (result["finished"], result["stopped"], result["failed"]) == (1, 2, 0)
     assert result["best"] == {"training.learning_rate": 0.01}
     assert [row["step"] for row in result["trials"]] == [8, 2, 2]
@@ -180,8 +178,8 @@ def test_a_population_copies_the_weights_of_its_best_trials(store, client, sweep
     with pytest.raises(
         ClusterError, match=r"the cluster has room for \d of sweep\.num_trials = 99"
     ):
-        run(load_sweep(file, ["sweep.num_trials=99", "sweep.max_concurrent=0"]))
-    result = run(load_sweep(file, ["sweep.seed=3"]))
+        run_sweep(load_sweep(file, ["sweep.num_trials=99", "sweep.max_concurrent=0"]))
+    result = run_sweep(load_sweep(file, ["sweep.seed=3"]))
     assert result["finished"] == 2, result["trials"]
     assert [row["step"] for row in result["trials"]] == [60, 60]
     # more runs than trials: some trial continued from another trial's checkpoint
@@ -213,7 +211,7 @@ def test_two_metrics_make_a_front(store, client, sweep_file):
         },
     )
     sweep = load_sweep(file, [])
-    result = run(sweep)
+    result = run_sweep(sweep)
     assert (result["finished"], result["failed"]) == (2, 0), result["trials"]
     costs = [(row[INTERVAL_METRIC], row[answers]) for row in result["trials"]]
     ends = {costs.index(min(costs)), costs.index(min(costs, key=lambda cost: (cost[1], cost[0])))}
@@ -232,7 +230,7 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
         '"evaluate/time/rmse_s"',
         **{"training.num_steps": 3},
     )
-    result = run(load_sweep(file, []))
+    result = run_sweep(load_sweep(file, []))
     (row,) = result["trials"]
     assert row["status"] == "finished"
     assert row["evaluate/time/rmse_s"] > 0
@@ -249,7 +247,7 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
         remove_folder(f"{folder}/{name}")
     filesystem, path = filesystem_of(f"{folder}/result.json")
     filesystem.delete_file(path)
-    again = run(load_sweep(file, []))
+    again = run_sweep(load_sweep(file, []))
     (again_row,) = again["trials"]
     same = {key: value for key, value in row.items() if key not in ("seconds", "trial")}
     assert same == {key: again_row[key] for key in same}
@@ -269,7 +267,9 @@ def test_a_budget_ends_a_sweep_and_a_larger_one_resumes_it(store, client, sweep_
             "training.checkpoint_every": 20,
         },  # no report before its end
     )
-    result = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))  # 14 s: enough to start a trial
+    result = run_sweep(
+        load_sweep(file, ["sweep.max_gpu_hours=0.004"])
+    )  # 14 s: enough to start a trial
     assert result["finished"] + result["failed"] == 0
     assert (result["cut_short"], result["not_started"]) == (1, 1)
     (row,) = result["trials"]
@@ -280,10 +280,10 @@ def test_a_budget_ends_a_sweep_and_a_larger_one_resumes_it(store, client, sweep_
     assert result["budget_used_up"]
     assert result["best"] == {}
     assert all(child.info.status == "KILLED" for child in _children(client, result["run_id"]))
-    unchanged = run(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))
+    unchanged = run_sweep(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))
     assert result["trials"] == unchanged["trials"]
 
-    more = run(load_sweep(file, ["sweep.max_gpu_hours=9.0"]))
+    more = run_sweep(load_sweep(file, ["sweep.max_gpu_hours=9.0"]))
     assert (more["finished"], more["cut_short"], more["not_started"]) == (2, 0, 0)
     assert result["run_id"] == more["run_id"]
     assert len(_children(client, more["run_id"])) == 2
@@ -367,7 +367,7 @@ def test_a_killed_sweep_resumes_without_repeating_work(store, client, sweep_file
     )
     sweep = load_sweep(file, [])
     with pytest.raises(ConfigError, match="no such sweep to resume"):
-        run(sweep, resume=True)
+        run_sweep(sweep, resume=True)
     driver = _start(file)
     done: list[str] = []
     deadline = time.monotonic() + 400
@@ -441,7 +441,7 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, swee
         assert max_concurrent_trials(largest_trial(sweep), machines({}), at_most=0) == 2
         disturber = threading.Thread(target=disturb)
         disturber.start()
-        result = run(sweep)
+        result = run_sweep(sweep)
         disturber.join()
     assert killed
     assert (result["finished"], result["failed"]) == (2, 0)

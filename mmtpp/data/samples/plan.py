@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from mmtpp.core.training_metrics import COMPRESSED_FRACTION, EVENTS_PER_CONTEXT, TOKENS_PER_EVENT
 from mmtpp.data.samples.long_texts import LongTexts
 from mmtpp.storage.parquet import read_table, write_table
 
@@ -66,9 +67,9 @@ class Plan:
         return {
             "data/events": float(self.num_events),
             "data/samples": float(len(self.samples)),
-            "data/compressed_fraction": self.num_similar / self.num_events,
-            "data/tokens_per_event": tokens / self.num_events,
-            "data/events_per_context": self.num_events / len(self.samples),
+            COMPRESSED_FRACTION: self.num_similar / self.num_events,
+            TOKENS_PER_EVENT: tokens / self.num_events,
+            EVENTS_PER_CONTEXT: self.num_events / len(self.samples),
             **self.long_texts.figures(),
         }
 

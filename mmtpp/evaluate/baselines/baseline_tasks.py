@@ -58,7 +58,7 @@ class BaselineTasks:
             train, interval_range_of(test, tick=tick), tick, num_types, self._counter
         )
 
-    def targets(self, targets: pa.Table) -> dict[str, pa.Table]:
+    def forecast_targets(self, targets: pa.Table) -> dict[str, pa.Table]:
         """Wait for the fit and forecast the targets of a model.
 
         Args:

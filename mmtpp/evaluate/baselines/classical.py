@@ -74,15 +74,15 @@ class Baselines:
         largest = max((span.largest for span in ranges), default=tick or 1.0)
         grid = IntervalRange(smallest, largest, tick).grid(num_bytes=2)
         models: dict[str, Marginal | Hawkes] = {
-            "marginal": Marginal(train, grid, num_types, tick=tick)
+            "marginal": Marginal.fit(train, grid, num_types, tick=tick)
         }
         if known is None:
             logger.warning(
                 "all training events are simultaneous: there is no Poisson or Hawkes process"
             )
         else:
-            models["poisson"] = Hawkes(train, num_types, decays=())
-            models["hawkes"] = Hawkes(train, num_types, report=report)
+            models["poisson"] = Hawkes.fit(train, num_types, decays=())
+            models["hawkes"] = Hawkes.fit(train, num_types, report=report)
         median = float(np.median(np.concatenate([history.intervals for history in train])))
         return cls(grid, tick, num_types, median, models)
 
@@ -96,11 +96,11 @@ class Baselines:
             parts = [
                 time_columns(forecasts, history.intervals[rows], tick=self.tick)
                 for rows, forecasts in zip(
-                    history.chunks(), model.intervals(history, self.grid), strict=True
+                    history.chunks(), model.forecast_intervals(history, self.grid), strict=True
                 )
             ]
             columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-            chances = model.types(history)
+            chances = model.forecast_types(history)
             # a Hawkes process forecasts the type at the event's time, so only given the time
             for prefix in ("joint_",) if name == "hawkes" else ("", "joint_"):
                 columns |= type_columns(
@@ -117,34 +117,6 @@ def interval_range_of(histories: Iterable[History], *, tick: float) -> IntervalR
     if not len(positive):
         return None
     return IntervalRange(float(positive.min()), float(positive.max()), tick)
-
-
-def baseline_targets(
-    train: Sequence[History],
-    test: Sequence[History],
-    targets: pa.Table,
-    *,
-    tick: float,
-    num_types: int,
-) -> dict[str, pa.Table]:
-    """Fit the baselines and forecast the targets of a model, in this process.
-
-    Args:
-        train: Training sequences of at least two events; at least one sequence.
-        test: Sequences of the targets.
-        targets: ``targets.TARGET_SCHEMA``; only ``sequence_id`` and ``position`` are read.
-        tick: Tick of the clock, in the source's unit; 0 where the times have none.
-        num_types: Number of types that occur, K; ``History.types`` are indices of them.
-
-    Returns:
-        ``TARGET_SCHEMA`` by baseline, the rows sorted by sequence and position.
-    """
-    fitted = Baselines.fit(
-        train, interval_range_of(test, tick=tick), tick=tick, num_types=num_types
-    )
-    names = set(targets["sequence_id"].to_pylist())
-    forecasts = [fitted.forecast(history) for history in test if history.sequence_id in names]
-    return select_targets(forecasts, targets)
 
 
 def select_targets(

@@ -18,8 +18,8 @@ Axes: E events of a sequence, N target events of a fit, C columns, K types, S so
 G steps of the grid.
 
 Sources: Ozaki 1979 for the likelihood; Cover 1984, "An algorithm for maximizing expected log
-investment return", for the distance from the maximum. PyPI's tick 0.8.0.2 cannot be used with
-Python 3.11: constructing its models fails.
+investment return", for the distance from the maximum. The PyPI package named `tick` (0.8.0.2)
+cannot be used with Python 3.11: constructing its models fails.
 """
 
 import logging
@@ -49,17 +49,9 @@ BACKGROUND, CHILDLESS = 0.5, 1.0  # pseudo-events
 NEGLIGIBLE = 1e-20  # a smaller decay factor counts as 0
 
 
+@dataclass(frozen=True, slots=True)
 class Hawkes:
     """A multivariate Hawkes process, fitted by maximum likelihood.
-
-    Args:
-        train: Training sequences, at least one of them with two events at different times.
-        num_types: Number of types, K.
-        decays: Rates of the exponentials, per mean training interval; none for a homogeneous
-            Poisson process.
-        max_seconds: Time after which the fit stops, with a warning that says how far the
-            likelihood can be from its maximum.
-        report: Called with the number of types fitted so far.
 
     Attributes:
         beta: (D,) rates of the decays, per source unit.
@@ -69,82 +61,55 @@ class Hawkes:
             both include the pseudo-events.
     """
 
-    def __init__(
-        self,
+    beta: FloatArray
+    mu: FloatArray
+    alpha: FloatArray
+    gap: float = 0.0
+
+    @classmethod
+    def fit(
+        cls,
         train: Sequence[History],
         num_types: int,
         decays: Sequence[float] = DECAYS,
         *,
         max_seconds: float = MAX_FIT_S,
         report: Callable[[int], None] = lambda count: None,
-    ) -> None:
-        self._num_types = num_types
+    ) -> "Hawkes":
+        """Fit a process to training sequences.
+
+        Args:
+            train: Training sequences, at least one of them with two events at different times.
+            num_types: Number of types, K.
+            decays: Rates of the exponentials, per mean training interval; none for a homogeneous
+                Poisson process.
+            max_seconds: Time after which the fit stops, with a warning that says how far the
+                likelihood can be from its maximum.
+            report: Called with the number of types fitted so far.
+        """
         # the first event of a sequence is given
         types = np.concatenate([history.types[1:] for history in train])
         duration = sum(float(history.times[-1] - history.times[0]) for history in train)
         mean = duration / len(types)
-        self.beta: FloatArray = np.asarray(decays, dtype=np.float64) / mean
-        self.mu: FloatArray = np.maximum(np.bincount(types, minlength=num_types), 0.5) / duration
-        self.alpha: FloatArray = np.zeros((num_types, num_types, len(decays)))
-        self.gap = 0.0
-        if len(decays):
-            sources = _Sources.from_types(types, num_types)
-            max_events = min(MAX_EVENTS, MAX_NUMBERS / len(decays) / sources.count)
-            events = _Events.from_histories(choose_sequences(train, max_events), mean)
-            self._fit(events, sources, np.asarray(decays), max_seconds, report)
-            self.mu /= mean
+        beta: FloatArray = np.asarray(decays, dtype=np.float64) / mean
+        if not len(decays):
+            mu = np.maximum(np.bincount(types, minlength=num_types), 0.5) / duration
+            return cls(beta, mu, np.zeros((num_types, num_types, 0)))
+        sources = _Sources.from_types(types, num_types)
+        max_events = min(MAX_EVENTS, MAX_NUMBERS / len(decays) / sources.count)
+        events = _Events.from_histories(choose_sequences(train, max_events), mean)
+        mu, alpha, gap = _fit_types(events, sources, np.asarray(decays), max_seconds, report)
+        return cls(beta, mu / mean, alpha, gap)
 
-    def _fit(
-        self,
-        events: "_Events",
-        sources: "_Sources",
-        decays: FloatArray,
-        max_seconds: float,
-        report: Callable[[int], None],
-    ) -> None:
-        """Fit mu (per mean interval) and alpha, type by type.
-
-        Rare types come first, so that the time they do not need is left to the frequent types.
-        """
-        started = time.monotonic()
-        features = events.features(np.eye(sources.count)[sources.of_type[events.types]], decays)
-        exposure = events.exposure(sources.of_type[events.types], sources.count, decays)
-        counts = np.bincount(events.types[events.is_target], minlength=self._num_types)
-        gaps = np.zeros(self._num_types)
-        for place, kind in enumerate(np.argsort(counts).tolist()):
-            is_kind = events.types[events.is_target] == kind
-            columns, exposed = features[is_kind], exposure
-            if sources.is_shared[kind]:
-                of_kind = (events.types == kind).astype(np.float64)
-                columns = np.hstack([columns, events.features(of_kind[:, None], decays)[is_kind]])
-                by_kind = events.exposure(np.where(of_kind, 0, 1), 2, decays)
-                exposed = np.append(exposure, by_kind.reshape(len(decays), 2)[:, 0])
-            now = time.monotonic()
-            parameters, gap = _maximise(
-                columns,
-                np.append(events.duration, exposed + CHILDLESS),
-                now + (started + max_seconds - now) / (self._num_types - place),
-            )
-            self.mu[kind] = parameters[0]
-            self.alpha[kind] = sources.alpha(kind, parameters[1:], len(decays))
-            gaps[kind] = gap * (counts[kind] + BACKGROUND)
-            report(place + 1)
-        self.gap = float(gaps.sum() / max(1, counts.sum()))
-        if self.gap > 2 * GAP:
-            logger.warning(
-                "the fit of the Hawkes process was stopped after %.0f s: its likelihood is up to "
-                "%.2g nats per event below the maximum",
-                time.monotonic() - started,
-                self.gap,
-            )
-
-    def intervals(self, history: History, grid: IntervalGrid) -> Iterator[IntervalForecasts]:
+    def forecast_intervals(
+        self, history: History, grid: IntervalGrid
+    ) -> Iterator[IntervalForecasts]:
         """Forecast the intervals of all events but the first, in chunks."""
         causes = self.alpha.sum(axis=0)[history.types]  # (E, D)
         raised = np.stack(
             [
-                decayed_sums(causes[:, [place]], _factors(history.times, beta))[:-1, 0]
-                for place, beta in enumerate(self.beta.tolist())
+                decayed_sums(causes[:, [index]], _factors(history.times, beta))[:-1, 0]
+                for index, beta in enumerate(self.beta.tolist())
             ]
             or [np.zeros(len(history.times) - 1)]
         )
@@ -158,14 +123,63 @@ class Hawkes:
             zeros = np.zeros(len(mass))
             yield IntervalForecasts(grid, zeros, mass, zeros, is_smooth=True)
 
-    def types(self, history: History) -> FloatArray:
+    def forecast_types(self, history: History) -> FloatArray:
         """(E - 1, K) log-probabilities of the types at the events' times."""
         rates = np.tile(self.mu, (len(history.times) - 1, 1))
-        for place, beta in enumerate(self.beta.tolist()):
+        for index, beta in enumerate(self.beta.tolist()):
             factors = _factors(history.times, beta)
-            after = decayed_sums(self.alpha[:, history.types, place].T, factors)
+            after = decayed_sums(self.alpha[:, history.types, index].T, factors)
             rates += beta * factors[1:, None] * after[:-1]
         return np.log(rates / rates.sum(axis=1, keepdims=True))
+
+
+def _fit_types(
+    events: "_Events",
+    sources: "_Sources",
+    decays: FloatArray,
+    max_seconds: float,
+    report: Callable[[int], None],
+) -> tuple[FloatArray, FloatArray, float]:
+    """Fit the parameters type by type.
+
+    Rare types come first, so that the time they do not need is left to the frequent types.
+
+    Returns:
+        ``Hawkes.mu`` per mean training interval, ``Hawkes.alpha`` and ``Hawkes.gap``.
+    """
+    started = time.monotonic()
+    num_types = len(sources.of_type)
+    mu, alpha = np.zeros(num_types), np.zeros((num_types, num_types, len(decays)))
+    features = events.features(np.eye(sources.count)[sources.of_type[events.types]], decays)
+    exposure = events.exposure(sources.of_type[events.types], sources.count, decays)
+    counts = np.bincount(events.types[events.is_target], minlength=num_types)
+    gaps = np.zeros(num_types)
+    for num_fitted, kind in enumerate(np.argsort(counts).tolist()):
+        is_kind = events.types[events.is_target] == kind
+        columns, exposed = features[is_kind], exposure
+        if sources.is_shared[kind]:
+            of_kind = (events.types == kind).astype(np.float64)
+            columns = np.hstack([columns, events.features(of_kind[:, None], decays)[is_kind]])
+            by_kind = events.exposure(np.where(of_kind, 0, 1), 2, decays)
+            exposed = np.append(exposure, by_kind.reshape(len(decays), 2)[:, 0])
+        now = time.monotonic()
+        parameters, gaps[kind] = _maximise(
+            columns,
+            np.append(events.duration, exposed + CHILDLESS),
+            now + (started + max_seconds - now) / (num_types - num_fitted),
+        )
+        mu[kind] = parameters[0]
+        alpha[kind] = sources.alpha(kind, parameters[1:], len(decays))
+        report(num_fitted + 1)
+    gap = float((gaps * (counts + BACKGROUND)).sum() / max(1, counts.sum()))
+    if gap > 2 * GAP:
+        logger.warning(
+            "the fit of the Hawkes process was stopped after %.0f s: its likelihood is up to "
+            "%.2g nats per event below the maximum",
+            time.monotonic() - started,
+            gap,
+        )
+    return mu, alpha, gap
 
 
 def decayed_sums(inputs: FloatArray, factors: FloatArray) -> FloatArray:
@@ -306,12 +320,12 @@ class _Events:
         targets = np.flatnonzero(self.is_target)
         features = np.empty((len(targets), len(decays), inputs.shape[1]))
         waits = np.diff(self.times, prepend=0.0)
-        for place, beta in enumerate(decays.tolist()):
+        for index, beta in enumerate(decays.tolist()):
             factors = np.where(
                 self.is_target, np.exp(-beta * np.where(self.is_target, waits, 0)), 0
             )
             after = decayed_sums(inputs, factors)
-            features[:, place] = beta * factors[targets, None] * after[targets - 1]
+            features[:, index] = beta * factors[targets, None] * after[targets - 1]
         return features.reshape(len(targets), -1)
 
     def exposure(self, columns: IntArray, count: int, decays: FloatArray) -> FloatArray:

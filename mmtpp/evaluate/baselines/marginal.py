@@ -16,6 +16,7 @@ Axes: G steps of the grid, S steps that training intervals have, C components, K
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,40 +32,55 @@ ON_EDGE = 1e-6  # ticks; a tick this close to an edge may have the code of the s
 ROWS = 256  # number of steps whose kernels are in memory at once
 
 
+@dataclass(frozen=True, slots=True)
 class Marginal:
     """Forecasts intervals by their smoothed training distribution, and types by their frequencies.
 
     Simultaneous events have a separate probability. Every type has 1 / K of a pseudo-event.
 
-    Args:
-        train: Training sequences, at least one of them with two events.
-        grid: Grid of the forecasts.
-        num_types: Number of types, K.
-        tick: Tick of the clock, in the source's unit; 0 where the times have none.
+    Attributes:
+        zero: Probability of an interval of zero.
+        mass: (G,) probability of each step of the grid.
+        type_logs: (K,) log-probabilities of the types.
     """
 
-    def __init__(
-        self, train: Sequence[History], grid: IntervalGrid, num_types: int, *, tick: float
-    ) -> None:
+    zero: float
+    mass: FloatArray
+    type_logs: FloatArray
+
+    @classmethod
+    def fit(
+        cls, train: Sequence[History], grid: IntervalGrid, num_types: int, *, tick: float
+    ) -> "Marginal":
+        """Fit the distributions to training sequences.
+
+        Args:
+            train: Training sequences, at least one of them with two events.
+            grid: Grid of the forecasts.
+            num_types: Number of types, K.
+            tick: Tick of the clock, in the source's unit; 0 where the times have none.
+        """
         intervals = np.concatenate([history.intervals for history in train])
         positive = intervals[intervals > 0]
-        self._zero = (len(intervals) - len(positive) + 0.5) / (len(intervals) + 1)
-        self._mass = (1 - self._zero) * interval_mass(positive, grid, tick=tick)
+        zero = (len(intervals) - len(positive) + 0.5) / (len(intervals) + 1)
+        mass = (1 - zero) * interval_mass(positive, grid, tick=tick)
         types = np.concatenate([history.types[1:] for history in train])
         frequencies = np.bincount(types, minlength=num_types) + 1 / num_types
-        self._types = np.log(frequencies / frequencies.sum())
+        return cls(zero, mass, np.log(frequencies / frequencies.sum()))
 
-    def intervals(self, history: History, grid: IntervalGrid) -> Iterator[IntervalForecasts]:
+    def forecast_intervals(
+        self, history: History, grid: IntervalGrid
+    ) -> Iterator[IntervalForecasts]:
         """Forecast the intervals of all events but the first, in chunks."""
         for rows in history.chunks():
             size = rows.stop - rows.start
             yield IntervalForecasts(
-                grid, np.full(size, self._zero), np.tile(self._mass, (size, 1)), np.zeros(size)
+                grid, np.full(size, self.zero), np.tile(self.mass, (size, 1)), np.zeros(size)
             )
 
-    def types(self, history: History) -> FloatArray:
+    def forecast_types(self, history: History) -> FloatArray:
         """(E - 1, K) log-probabilities of the types."""
-        return np.tile(self._types, (len(history.times) - 1, 1))
+        return np.tile(self.type_logs, (len(history.times) - 1, 1))
 
 
 def interval_mass(positive: FloatArray, grid: IntervalGrid, *, tick: float) -> FloatArray:

@@ -15,7 +15,7 @@ from mmtpp.core.durations import axis_ticks, format_duration, typical_unit
 from mmtpp.evaluate.metric_names import TIME_NLL, TIME_RMSE, TYPE_ACCURACY, at_position
 from mmtpp.evaluate.metrics import BUCKETS, Estimate
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
-from mmtpp.evaluate.report.style import BLUE, GREY, cut, plot
+from mmtpp.evaluate.report.style import BLUE, GREY, build_figure, shorten
 from mmtpp.storage.paths import join, write_bytes
 
 TYPES = "types"  # name of the figure that the report shows as a table
@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class ReportFigure:
     """A figure with its title and description.
 
     Attributes:
@@ -42,13 +42,13 @@ class Plot:
     figure: Figure
 
 
-def draw_plots(
+def draw_report_figures(
     targets: pa.Table,
     estimates: Mapping[str, Estimate],
     *,
     seconds_per_unit: float,
     names: list[str],
-) -> list[Plot]:
+) -> list[ReportFigure]:
     """Draw all figures that the targets allow.
 
     These are calibration, true against forecast intervals, types, and metrics by position in the
@@ -60,25 +60,25 @@ def draw_plots(
         seconds_per_unit: Seconds in one unit of the source's times.
         names: Names of the types by code.
     """
-    plots: list[Plot] = []
+    figures: list[ReportFigure] = []
     if targets["mean"].null_count < len(targets):
-        plots += [_draw_calibration(targets), _draw_intervals(targets, seconds_per_unit)]
+        figures += [_draw_calibration(targets), _draw_intervals(targets, seconds_per_unit)]
     if (confusion := count_confusion(targets, names)) is not None:
-        plots.append(_draw_confusion(confusion))
-    plots += [*_draw_positions(estimates), *_draw_histories(targets)]
-    return plots
+        figures.append(_draw_confusion(confusion))
+    figures += [*_draw_positions(estimates), *_draw_histories(targets)]
+    return figures
 
 
-def write_figures(uri: str, plots: Iterable[Plot]) -> None:
-    """Write each plot as a PNG file below ``uri``."""
-    for item in plots:
+def write_figures(uri: str, figures: Iterable[ReportFigure]) -> None:
+    """Write each figure as a PNG file below ``uri``."""
+    for report_figure in figures:
         content = io.BytesIO()
-        item.figure.savefig(content, format="png", dpi=110)
-        write_bytes(join(uri, f"{item.name}.png"), content.getvalue())
+        report_figure.figure.savefig(content, format="png", dpi=110)
+        write_bytes(join(uri, f"{report_figure.name}.png"), content.getvalue())
 
 
-def _draw_calibration(targets: pa.Table) -> Plot:
-    figure, axes = plot(4.2, 3.6)
+def _draw_calibration(targets: pa.Table) -> ReportFigure:
+    figure, axes = build_figure(4.2, 3.6)
     cdf, levels = targets["cdf"].to_numpy(), np.linspace(0, 1, 51)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
     axes.plot(levels, [(cdf <= level).mean() for level in levels], color=BLUE)
@@ -87,34 +87,34 @@ def _draw_calibration(targets: pa.Table) -> Plot:
         "The share of events below each forecast quantile. Forecasts that can be trusted follow "
         "the dotted diagonal."
     )
-    return Plot("calibration", "Calibration of intervals", about, figure)
+    return ReportFigure("calibration", "Calibration of intervals", about, figure)
 
 
-def _draw_intervals(targets: pa.Table, seconds_per_unit: float) -> Plot:
+def _draw_intervals(targets: pa.Table, seconds_per_unit: float) -> ReportFigure:
     true, forecast = (
         targets[name].to_numpy() * seconds_per_unit for name in ("interval", "quantile_50")
     )
     drawn = np.random.default_rng(0).permutation(len(true))[:MAX_POINTS]
     shown = drawn[(true[drawn] > 0) & (forecast[drawn] > 0)]
-    figure, axes = plot(4.2, 3.6)
+    figure, axes = build_figure(4.2, 3.6)
     axes.loglog(true[shown], forecast[shown], ".", markersize=2, alpha=0.5, color=BLUE)
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle=":")
     for axis, (first, last) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        places = axis_ticks(first, last, most=5)
-        axis.set_ticks(places, [format_duration(place) for place in places])
+        ticks = axis_ticks(first, last, most=5)
+        axis.set_ticks(ticks, [format_duration(tick) for tick in ticks])
         axis.set_ticks([], minor=True)
     axes.set(xlabel="true interval", ylabel="median forecast")
     about = (
         f"{len(shown):,} events whose interval and forecast are both above zero. Good forecasts "
         "lie near the dotted diagonal."
     )
-    return Plot("intervals", "Forecast and true intervals", about, figure)
+    return ReportFigure("intervals", "Forecast and true intervals", about, figure)
 
 
-def _draw_confusion(confusion: Confusion) -> Plot:
+def _draw_confusion(confusion: Confusion) -> ReportFigure:
     size = len(confusion.names)
-    figure, axes = plot(3.4 + 0.16 * size, 2.8 + 0.16 * size)
+    figure, axes = build_figure(3.4 + 0.16 * size, 2.8 + 0.16 * size)
     axes.grid(visible=False)
     figure.colorbar(axes.imshow(confusion.shares, vmin=0, vmax=1, cmap="viridis"), label="share")
     labels = _labels(confusion.names)
@@ -123,19 +123,21 @@ def _draw_confusion(confusion: Confusion) -> Plot:
     axes.set_yticks(range(size), labels, parse_math=False)
     axes.set(xlabel="forecast type", ylabel="true type")
     about = f"The share of each true type that is forecast as each type. {confusion.note}"
-    return Plot(TYPES, "Types", about, figure)
+    return ReportFigure(TYPES, "Types", about, figure)
 
 
 def _labels(names: Iterable[str]) -> list[str]:
     """Truncate names; a name that the font cannot write becomes ``type RANK``, by frequency."""
     letters = get_font(findfont(FontProperties())).get_charmap()
     return [
-        cut(name, MAX_NAME) if all(ord(letter) in letters for letter in name) else f"type {place}"
-        for place, name in enumerate(names, start=1)
+        shorten(name, MAX_NAME)
+        if all(ord(letter) in letters for letter in name)
+        else f"type {rank}"
+        for rank, name in enumerate(names, start=1)
     ]
 
 
-def _draw_positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
+def _draw_positions(estimates: Mapping[str, Estimate]) -> list[ReportFigure]:
     """Metrics by position in the sequence."""
     wanted = {
         TIME_RMSE: "RMSE",
@@ -152,19 +154,19 @@ def _draw_positions(estimates: Mapping[str, Estimate]) -> list[Plot]:
         below = [point.value - point.low for point in points]
         above = [point.high - point.value for point in points]
         errors = np.abs([below, above])
-        places = [bucket.replace("_", " ") for bucket in buckets]
+        labels = [bucket.replace("_", " ") for bucket in buckets]
         values = np.array([point.value for point in points])
         if name.endswith("_s"):
             unit = typical_unit(values.tolist())
             values, errors = values / unit.seconds, errors / unit.seconds
             label = f"{label} ({unit.name})"
-        axes.errorbar(places, values, errors, fmt="o", capsize=3, color=BLUE)
+        axes.errorbar(labels, values, errors, fmt="o", capsize=3, color=BLUE)
         axes.set(xlabel="position in the sequence", ylabel=label)
     about = "Forecasts by the event's position in its sequence, with 95 % intervals over sequences."
-    return [Plot("positions", "Far into a sequence", about, figure)]
+    return [ReportFigure("positions", "Far into a sequence", about, figure)]
 
 
-def _draw_histories(targets: pa.Table) -> list[Plot]:
+def _draw_histories(targets: pa.Table) -> list[ReportFigure]:
     """Metrics by the number of events before the target in its window."""
     curves = {
         label: curve
@@ -190,7 +192,7 @@ def _draw_histories(targets: pa.Table) -> list[Plot]:
         "Forecasts by the number of events that the model read before the event, with 95 % "
         "intervals of the mean. Lower is better."
     )
-    return [Plot("histories", "With more history", about, figure)]
+    return [ReportFigure("histories", "With more history", about, figure)]
 
 
 def history_curve(
@@ -236,9 +238,9 @@ def history_curve(
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """Axes side by side in one figure."""
-    figure, first = plot(3.7 * count, 3.2)
+    figure, first = build_figure(3.7 * count, 3.2)
     first.remove()
-    panels = [figure.add_subplot(1, count, place + 1) for place in range(count)]
+    panels = [figure.add_subplot(1, count, index + 1) for index in range(count)]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=f"{GREY}40")

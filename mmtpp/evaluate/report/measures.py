@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from mmtpp.core.durations import SECONDS, Unit, format_number
-from mmtpp.evaluate import metric_names as names
+from mmtpp.evaluate import metric_names
 from mmtpp.evaluate.metrics import Estimate
 
 NOMINAL_COVERAGE = 0.9
@@ -88,40 +88,40 @@ _NLL = (
     "means that the forecast gave the event twice the probability."
 )
 MEASURES = {
-    names.JOINT_NLL: Measure(
+    metric_names.JOINT_NLL: Measure(
         "NLL of time and type (nats per event)",
         "likelihood (NLL of time and type)",
         f"{_NLL} This one counts the time and the type of each event together.",
         "nats",
     ),
-    names.TIME_NLL: Measure(
+    metric_names.TIME_NLL: Measure(
         "NLL of times (nats per event)",
         "likelihood (NLL of times)",
         f"{_NLL} This one counts the time alone, as a density in the source's unit.",
         "nats",
     ),
-    names.TIME_RMSE: Measure(
+    metric_names.TIME_RMSE: Measure(
         "RMSE of times",
         "RMSE of times",
         "Root mean square error: the typical distance between the mean forecast and the true "
         "interval. A few large errors have a large effect.",
         "time",
     ),
-    names.TIME_MAE: Measure(
+    metric_names.TIME_MAE: Measure(
         "MAE of times",
         "MAE of times",
         "Mean absolute error: the average distance between the median forecast and the true "
         "interval.",
         "time",
     ),
-    names.TIME_CRPS: Measure(
+    metric_names.TIME_CRPS: Measure(
         "CRPS of times",
         "CRPS of times",
         "Continuous ranked probability score: an absolute error of the whole forecast "
         "distribution. It is small for narrow forecasts that contain the true interval.",
         "time",
     ),
-    names.TIME_COVERAGE_90: Measure(
+    metric_names.TIME_COVERAGE_90: Measure(
         "Coverage of 90 % intervals",
         "coverage",
         "The share of true intervals between the 5 % and the 95 % quantile of the forecast. "
@@ -129,54 +129,54 @@ MEASURES = {
         "share",
         "nearest",
     ),
-    names.TYPE_NLL: Measure(
+    metric_names.TYPE_NLL: Measure(
         "NLL of types (nats per event)",
         "likelihood (NLL of types)",
         f"{_NLL} This one counts the type alone, before the time is known.",
         "nats",
     ),
-    names.TYPE_ACCURACY: Measure(
+    metric_names.TYPE_ACCURACY: Measure(
         "Accuracy of types",
         "accuracy of types",
         "The share of events whose most likely type is the true one, before the time is known.",
         "share",
         "highest",
     ),
-    names.TYPE_MACRO_F1: Measure(
+    metric_names.TYPE_MACRO_F1: Measure(
         "Macro-F1 of types",
         "macro-F1 of types",
         "The mean F1 score over the types, 0 to 1: rare types count as much as frequent ones.",
         "score",
         "highest",
     ),
-    names.TEXT_TOKEN_NLL: Measure(
+    metric_names.TEXT_TOKEN_NLL: Measure(
         "NLL of texts (nats per token)",
         "likelihood (NLL of texts)",
         f"{_NLL} This one counts the tokens of the texts.",
         "nats",
     ),
-    names.TEXT_ROUGE_L: Measure(
+    metric_names.TEXT_ROUGE_L: Measure(
         "ROUGE-L of texts",
         "ROUGE-L",
         "The overlap of written and true texts by their longest common sequence of words, 0 to 1.",
         "score",
         "highest",
     ),
-    names.TEXT_CHRF: Measure(
+    metric_names.TEXT_CHRF: Measure(
         "chrF of texts",
         "chrF",
         "The overlap of written and true texts by short sequences of letters.",
         "score",
         "highest",
     ),
-    names.HORIZON_OTD: Measure(
+    metric_names.HORIZON_OTD: Measure(
         "OTD of futures",
         "OTD of futures",
         "Optimal transport distance: the time by which the events of a sampled future must be "
         "moved, added or removed to become the true events.",
         "time",
     ),
-    names.HORIZON_T_MAP: Measure(
+    metric_names.HORIZON_T_MAP: Measure(
         "T-mAP of futures",
         "T-mAP of futures",
         "Temporal mean average precision, 0 to 1: whether the most likely events of the futures "
@@ -185,9 +185,9 @@ MEASURES = {
         "highest",
     ),
 }
-LIKELIHOODS = (names.JOINT_NLL, names.TIME_NLL, names.TYPE_NLL)
+LIKELIHOODS = (metric_names.JOINT_NLL, metric_names.TIME_NLL, metric_names.TYPE_NLL)
 """Likelihoods, of which the result shows the first that both forecasters have."""
-HEADLINES = (names.TIME_RMSE, names.TYPE_ACCURACY)
+HEADLINES = (metric_names.TIME_RMSE, metric_names.TYPE_ACCURACY)
 """Further measures of the result."""
 BASELINES = {
     "marginal": "the intervals and types of the training events, without any history",

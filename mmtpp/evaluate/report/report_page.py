@@ -9,13 +9,14 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from mmtpp.core.durations import TimeScale, typical_unit
-from mmtpp.evaluate.examples import MAX_EVENTS, Example
+from mmtpp.evaluate.example_actor import MAX_EVENTS
+from mmtpp.evaluate.examples import Example
 from mmtpp.evaluate.metrics import Estimate, few_sequences_warning
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
-from mmtpp.evaluate.report.drawing import Target, draw_fan, draw_timeline, example_targets
-from mmtpp.evaluate.report.figures import MAX_NAME, TYPES, Plot
+from mmtpp.evaluate.report.example_figures import Target, draw_fan, draw_timeline, example_targets
+from mmtpp.evaluate.report.figures import MAX_NAME, TYPES, ReportFigure
 from mmtpp.evaluate.report.measures import BASELINES, MEASURES
-from mmtpp.evaluate.report.style import as_svg, cut, environment
+from mmtpp.evaluate.report.style import as_svg, environment, shorten
 from mmtpp.evaluate.report.verdict import Estimates, headline, verdicts
 
 BROAD_INCHES = 6.0  # wider figures scroll on a narrow screen
@@ -54,7 +55,7 @@ def render_report(
     subject: Subject,
     targets: pa.Table,
     estimates: Estimates,
-    plots: Sequence[Plot],
+    figures: Sequence[ReportFigure],
     examples: Sequence[Example],
     differences: Estimates,
 ) -> str:
@@ -64,7 +65,7 @@ def render_report(
         subject: The evaluation.
         targets: ``targets.TARGET_SCHEMA``.
         estimates: Metrics of ``model`` and of each baseline, times in seconds.
-        plots: Figures of the same targets.
+        figures: Figures of the same targets.
         examples: Windows to show.
         differences: For each baseline, metrics of the model less metrics of the baseline.
     """
@@ -85,10 +86,10 @@ def render_report(
             models=list(models),
             table=_table(models),
             baselines={name: BASELINES[name] for name in estimates if name in BASELINES},
-            plots=[
-                (plot, plot.figure.get_figwidth() > BROAD_INCHES, _draw(plot))
-                for plot in plots
-                if plot.name != TYPES
+            figures=[
+                (figure, figure.figure.get_figwidth() > BROAD_INCHES, _figure_svg(figure))
+                for figure in figures
+                if figure.name != TYPES
             ],
             types=_types(count_confusion(targets, subject.names())),
             examples=[_example(subject, targets, example) for example in examples],
@@ -97,8 +98,8 @@ def render_report(
     )
 
 
-def _draw(plot: Plot) -> Markup:
-    return as_svg(plot.figure, f"{plot.title}: {plot.description}")
+def _figure_svg(figure: ReportFigure) -> Markup:
+    return as_svg(figure.figure, f"{figure.title}: {figure.description}")
 
 
 def _model_first(estimates: Estimates) -> dict[str, Mapping[str, Estimate]]:
@@ -134,15 +135,15 @@ def _types(confusion: Confusion | None) -> dict[str, object] | None:
     """The table of true and forecast types, with full and truncated names."""
     if confusion is None:
         return None
-    names = [(name, cut(name, MAX_NAME)) for name in confusion.names]
+    names = [(name, shorten(name, MAX_NAME)) for name in confusion.names]
     shares = confusion.shares
     rows = [
         {
             "name": name,
             "events": int(confusion.counts[row].sum()),
             "cells": [
-                (float(share), place == row, names[place][0])
-                for place, share in enumerate(shares[row].tolist())
+                (float(share), column == row, names[column][0])
+                for column, share in enumerate(shares[row].tolist())
             ],
         }
         for row, name in enumerate(names)
@@ -172,18 +173,18 @@ def _example(subject: Subject, targets: pa.Table, example: Example) -> dict[str,
 def _target_row(
     example: Example, target: Target, names: list[str], times: TimeScale
 ) -> dict[str, object]:
-    place = target.place
+    index = target.index
     waits = list(map(times.wait, target.quantiles)) if target.quantiles else [""] * 5
     return {
-        "event": example.start + place,
-        "time": times.moment(float(example.times[place])),
-        "type": names[int(example.types[place])],
+        "event": example.start + index,
+        "time": times.moment(float(example.times[index])),
+        "type": names[int(example.types[index])],
         "predicted": target.predicted or "",
-        "interval": times.wait(float(example.intervals[place])),
+        "interval": times.wait(float(example.intervals[index])),
         "median": waits[2],
         "range": f"{waits[0]} to {waits[4]}" if target.quantiles else "",
         "nll": f"{target.nll:.2f}",
-        "text": cut(example.texts[place], MAX_CELL_TEXT),
+        "text": shorten(example.texts[index], MAX_CELL_TEXT),
     }
 
 
@@ -300,14 +301,14 @@ over sequences. A dash means that the model or baseline does not have the measur
 {% endfor %}
 </dl></details>
 
-<h2>Plots</h2>
-<div class="plots">
-{% for plot, is_broad, svg in plots %}
-<figure><figcaption>{{ plot.title }}</figcaption>
+<h2>Figures</h2>
+<div class="figures">
+{% for figure, is_broad, svg in figures %}
+<figure><figcaption>{{ figure.title }}</figcaption>
 {% if is_broad %}
-<div class="wide broad" tabindex="0" role="region" aria-label="{{ plot.title }}">{{ svg }}</div>
+<div class="wide broad" tabindex="0" role="region" aria-label="{{ figure.title }}">{{ svg }}</div>
 {% else %}{{ svg }}{% endif %}
-<div class="small">{{ plot.description }}{% if is_broad %}
+<div class="small">{{ figure.description }}{% if is_broad %}
 <span class="narrow">Scroll sideways to see all of it.</span>{% endif %}</div>
 </figure>{% endfor %}
 </div>
@@ -342,16 +343,16 @@ where the forecast is right have an outline. {{ types.note }}</p>
 <h2>Examples</h2>
 {% if examples %}
 <p>From a window that was easy to forecast to a hard one, at most {{ max_events }} events of each.
-In the first drawing, discs are events that the model read in full, and short strokes are compressed
-events. In the second drawing, the shades contain 50 % and 90 % of the forecast; a disc is a true
-interval inside the shades, a cross is a true interval outside. Both drawings scroll sideways on a
+In the first figure, discs are events that the model read in full, and short strokes are compressed
+events. In the second figure, the shades contain 50 % and 90 % of the forecast; a disc is a true
+interval inside the shades, a cross is a true interval outside. Both figures scroll sideways on a
 narrow screen, and the table below them has the same values.</p>
 {% else %}
 <p>No window has enough targets for an example.</p>
 {% endif %}
 {% for item in examples %}
 <details{% if loop.first %} open{% endif %}>
-<summary>{{ item.example.rank|capitalize }}: {{ item.example.sequence_id }}, from event
+<summary>{{ item.example.difficulty|capitalize }}: {{ item.example.sequence_id }}, from event
 {{ item.example.start }}</summary>
 <p class="small">{{ item.first }} to {{ item.last }}</p>
 <div class="wide broad" tabindex="0" role="region" aria-label="Events in time">

@@ -1,4 +1,4 @@
-"""Style of pages that load nothing and run nothing: light and dark, plots as SVG.
+"""Style of pages that load nothing and run nothing: light and dark, figures as SVG.
 
 All text from data sets is escaped. The policy of a page forbids scripts and requests.
 """
@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# contrast of at least 3:1 against both backgrounds; no drawing distinguishes by colour alone
+# contrast of at least 3:1 against both backgrounds; no figure distinguishes by colour alone
 BLUE, ORANGE, GREEN, PURPLE = COLORS = ("#2f7fd1", "#d1662b", "#3a8f4d", "#9a5fb5")
 GREY = "#808a96"
 _GRID = "#80808040"
@@ -54,16 +54,16 @@ a { color: var(--link); } summary { cursor: pointer; font-weight: 600; padding: 
 .hint { background: var(--hint); padding: .5em 1em; border-radius: 6px; }
 .long { max-height: 12em; overflow-y: auto; }
 .small { font-size: .875em; color: var(--quiet); }
-.plots { display: flex; flex-wrap: wrap; gap: 2em 1.5em; }
-.plots figure { margin: 0; max-width: 100%; min-width: 0; }
-.plots figure .small { max-width: 30em; }
+.figures { display: flex; flex-wrap: wrap; gap: 2em 1.5em; }
+.figures figure { margin: 0; max-width: 100%; min-width: 0; }
+.figures figure .small { max-width: 30em; }
 figcaption { font-weight: 600; } svg { max-width: 100%; height: auto; fill: currentColor; }
 .broad svg { max-width: none; }
 @media (max-width: 640px) { th, td { padding: .3em .5em; } h1 { font-size: 1.3em; } }
 """)
 
 
-def cut(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     """Truncate a text to a width; an ellipsis marks the missing part.
 
     Args:
@@ -83,7 +83,7 @@ def environment() -> Environment:
     return templates
 
 
-def plot(width: float = 5.6, height: float = 3.0) -> tuple[Figure, Axes]:
+def build_figure(width: float = 5.6, height: float = 3.0) -> tuple[Figure, Axes]:
     """Create a figure of this width and height, in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from mmtpp.config.schema import Lora, Model, Tracking
+from mmtpp.core.training_metrics import TRAINED_PARAMETERS
 from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.train.launch.fit_run import FittedRun
@@ -60,7 +61,7 @@ def _track_result(
     tracker: MlflowTracker, task: Task, fitted: FittedRun, *, base: str, tracking: Tracking
 ) -> None:
     metrics = fitted.metrics
-    tracker.log_metrics(0, {"model/trained_parameters": metrics["model/trained_parameters"]})
+    tracker.log_metrics(0, {TRAINED_PARAMETERS: metrics[TRAINED_PARAMETERS]})
     changing = {
         key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
     }

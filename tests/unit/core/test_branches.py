@@ -22,7 +22,7 @@ from mmtpp.core.tasks import EVENT_TASKS, TASK_NAMES, TASKS
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import Modality
 from tests.unit.core.test_template import settings
-from tests.unit.strategies import IDS, events, plain_events
+from tests.unit.generators import IDS, events, plain_events
 
 ALL = EVENT_TASKS
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmtpp.core.compression import STRATEGIES, Compression, compress, similar_events
 from mmtpp.core.events import Events
-from tests.unit.strategies import events, intervals, plain_events
+from tests.unit.generators import events, intervals, plain_events
 
 deltas = st.floats(min_value=0, max_value=1e6)
 by_time = st.sampled_from(["temporal", "anchored", "relative"])

@@ -14,10 +14,11 @@ from mmtpp.core.clock import Clock
 from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalRange
 from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.core.timecode import encode_intervals
-from mmtpp.evaluate.baselines.classical import History, baseline_targets
-from mmtpp.evaluate.metrics import estimate
+from mmtpp.evaluate.baselines.history import History
+from mmtpp.evaluate.metrics import estimate_metrics
 from mmtpp.evaluate.targets import _time_nll
 from mmtpp.model.next_event_scores import TimeForecasts
+from tests.baselines import forecast_with_baselines
 
 EPOCH = 1_700_000_000
 NLL = "time/nll_nats_per_event"
@@ -45,9 +46,11 @@ def _nll(dates: list[np.ndarray], unit: float) -> dict[str, float]:
             "position": pa.array(np.tile(np.arange(1, 150), 2), pa.int32()),
         }
     )
-    tables = baseline_targets(histories[:6], histories[6:], targets, tick=clock.tick, num_types=2)
+    tables = forecast_with_baselines(
+        histories[:6], histories[6:], targets, tick=clock.tick, num_types=2
+    )
     return {
-        name: estimate(table, seconds_per_unit=unit, resamples=5)[NLL].value
+        name: estimate_metrics(table, seconds_per_unit=unit, resamples=5)[NLL].value
         for name, table in tables.items()
         if name != "last"
     }

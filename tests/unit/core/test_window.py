@@ -13,7 +13,7 @@ from mmtpp.core.packing import pack
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.window import cut_windows, events_that_fit, last_window
 from tests.unit.core.test_template import settings
-from tests.unit.strategies import IDS, events, plain_events
+from tests.unit.generators import IDS, events, plain_events
 
 
 @given(

@@ -44,7 +44,7 @@ from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 from tests.unit.core.test_template import settings
-from tests.unit.strategies import IDS, plain_events
+from tests.unit.generators import IDS, plain_events
 
 WORDS = "one two three four five six seven eight nine ten"
 TOKENIZER = train_tokenizer([WORDS], size=400)

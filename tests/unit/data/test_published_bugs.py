@@ -29,7 +29,7 @@ from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import encode_shard
 from tests.unit.core.test_template import settings
-from tests.unit.strategies import IDS, events, plain_events
+from tests.unit.generators import IDS, events, plain_events
 
 PAPER = Template(IDS, TemplateSettings("paper", "per_event", image_tokens=9))
 

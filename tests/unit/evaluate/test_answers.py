@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmtpp.evaluate.answers import ANSWER_SCHEMA, answer_estimates
+from mmtpp.evaluate.answer_actor import ANSWER_SCHEMA
+from mmtpp.evaluate.answers import answer_estimates
 from mmtpp.evaluate.text_metrics import text_scores
 
 

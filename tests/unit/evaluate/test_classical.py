@@ -10,11 +10,11 @@ from scipy import integrate, optimize, stats
 
 from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalRange
 from mmtpp.evaluate.baselines import hawkes
-from mmtpp.evaluate.baselines.classical import baseline_targets
 from mmtpp.evaluate.baselines.hawkes import DECAYS, Hawkes, decayed_sums
 from mmtpp.evaluate.baselines.history import CHUNK, History
 from mmtpp.evaluate.baselines.marginal import Marginal
-from mmtpp.evaluate.metrics import estimate
+from mmtpp.evaluate.metrics import estimate_metrics
+from tests.baselines import forecast_with_baselines
 
 MU = np.array([0.3, 0.1])
 BETAS = (0.4, 6.0)  # per unit
@@ -86,7 +86,7 @@ def test_sums_without_a_loop_are_those_of_the_recursion():
 
 def test_two_exponentials_are_found_again(simulated: list[History]):
     mean = _mean_interval(simulated)
-    model = Hawkes(simulated, 2, [beta * mean for beta in BETAS])
+    model = Hawkes.fit(simulated, 2, [beta * mean for beta in BETAS])
     assert model.beta == pytest.approx(BETAS)
     assert model.mu == pytest.approx(MU, abs=0.04)
     assert model.alpha == pytest.approx(ALPHA, abs=0.1)
@@ -94,7 +94,7 @@ def test_two_exponentials_are_found_again(simulated: list[History]):
     few, test = simulated[:60], simulated[60:64]
 
     def nll(decays) -> float:
-        model = Hawkes(few, 2, decays)
+        model = Hawkes.fit(few, 2, decays)
         likelihoods = [
             _log_likelihood(history, model.mu, model.alpha, model.beta) for history in test
         ]
@@ -112,7 +112,7 @@ def test_the_fit_is_the_maximum_of_the_likelihood(simulated: list[History]):
     few = [History("s", history.times[:40], history.types[:40]) for history in simulated[:3]]
     mean = _mean_interval(few)
     decays = (0.5, 4.0)
-    model = Hawkes(few, 2, decays)
+    model = Hawkes.fit(few, 2, decays)
     betas = [decay / mean for decay in decays]
     counts = np.bincount(np.concatenate([history.types[1:] for history in few]), minlength=2)
 
@@ -145,24 +145,24 @@ def test_the_fit_is_the_maximum_of_the_likelihood(simulated: list[History]):
 
 @pytest.mark.parametrize("unit", [1e-4, 1e4, 1e6])
 def test_the_unit_of_the_times_does_not_matter(simulated: list[History], unit: float):
-    plain = Hawkes(simulated[:20], 2)
+    plain = Hawkes.fit(simulated[:20], 2)
     scaled = [
         History(history.sequence_id, history.times * unit, history.types)
         for history in simulated[:20]
     ]
-    other = Hawkes(scaled, 2)
+    other = Hawkes.fit(scaled, 2)
     assert other.alpha == pytest.approx(plain.alpha, abs=2e-3)
     assert other.mu * unit == pytest.approx(plain.mu, rel=1e-2)
     assert other.beta * unit == pytest.approx(plain.beta)
 
 
 def test_its_forecasts_are_those_of_its_intensity(simulated: list[History]):
-    model = Hawkes(simulated, 2)
+    model = Hawkes.fit(simulated, 2)
     known = {"mu": model.mu, "alpha": model.alpha, "betas": model.beta}
     history = History("s", simulated[0].times[:12], simulated[0].types[:12])
     grid = IntervalRange(1e-3, 60.0, 1e-3).grid(num_bytes=2)
-    (forecasts,) = model.intervals(history, grid)
-    chances = np.exp(model.types(history))
+    (forecasts,) = model.forecast_intervals(history, grid)
+    chances = np.exp(model.forecast_types(history))
     for target in (1, 5, 11):
         times, types = history.times[:target], history.types[:target]
         last = times[-1]
@@ -179,12 +179,12 @@ def test_its_forecasts_are_those_of_its_intensity(simulated: list[History]):
 
 
 def test_its_likelihood_is_that_of_the_definition(simulated: list[History]):
-    model = Hawkes(simulated, 2)
+    model = Hawkes.fit(simulated, 2)
     history = History("s", simulated[1].times[:25], simulated[1].types[:25])
     tick = 1e-6
     grid = IntervalRange(1e-4, 60.0, tick).grid(num_bytes=4)
-    (forecasts,) = model.intervals(history, grid)
-    of_types = model.types(history)[np.arange(24), history.types[1:]]
+    (forecasts,) = model.forecast_intervals(history, grid)
+    of_types = model.forecast_types(history)[np.arange(24), history.types[1:]]
     actual = of_types.sum() - forecasts.nll(history.intervals, tick=tick).sum()
     expected = _log_likelihood(history, model.mu, model.alpha, model.beta)
     assert actual == pytest.approx(expected, abs=0.01 * 24)  # steps of the grid: 0.8 %
@@ -197,14 +197,14 @@ def test_long_sequences_are_forecast_in_chunks(simulated: list[History]):
     types = np.concatenate([history.types for history in simulated[:40]])
     history = History("s", times, types)
     assert len(times) > 2 * CHUNK
-    model = Hawkes(simulated, 2)
+    model = Hawkes.fit(simulated, 2)
     grid = IntervalRange(1e-2, 200.0, 1e-2).grid(num_bytes=2)
-    parts = list(model.intervals(history, grid))
+    parts = list(model.forecast_intervals(history, grid))
     assert [len(part) for part in parts[:2]] == [CHUNK, CHUNK]
     assert sum(len(part) for part in parts) == len(times) - 1
     known = {"mu": model.mu, "alpha": model.alpha, "betas": model.beta}
     rate = _rate(times[: CHUNK + 5], types[: CHUNK + 5], times[CHUNK + 5], **known)
-    chances = np.exp(model.types(history)[CHUNK + 4])
+    chances = np.exp(model.forecast_types(history)[CHUNK + 4])
     assert chances == pytest.approx(rate / rate.sum())
 
 
@@ -218,7 +218,7 @@ def test_many_types_share_their_excitation(monkeypatch: pytest.MonkeyPatch):
         History("s", np.cumsum(rng.exponential(size=60)), types[start : start + 60])
         for start in range(0, 1800, 60)
     ]
-    model = Hawkes(histories, 12)
+    model = Hawkes.fit(histories, 12)
     assert model.alpha.shape == (12, 12, len(DECAYS))
     by_itself = np.array([model.alpha[kind, kind].sum() for kind in range(12)])
     by_another = (model.alpha.sum(axis=(1, 2)) - by_itself) / 11
@@ -238,13 +238,13 @@ def test_a_fit_is_fast_and_its_time_is_bounded(caplog: pytest.LogCaptureFixture)
     ]
     reports: list[int] = []
     started = time.process_time()
-    model = Hawkes(histories, 16, report=reports.append)
+    model = Hawkes.fit(histories, 16, report=reports.append)
     assert time.process_time() - started < 60
     assert reports == list(range(1, 17))
     assert model.gap <= 2 * hawkes.GAP
     assert not caplog.records
     started = time.process_time()
-    stopped = Hawkes(histories, 16, max_seconds=0.0)
+    stopped = Hawkes.fit(histories, 16, max_seconds=0.0)
     assert time.process_time() - started < 10
     assert stopped.gap > model.gap
     assert "nats per event below the maximum" in caplog.text
@@ -264,14 +264,14 @@ def test_a_fit_uses_a_bounded_number_of_events(monkeypatch: pytest.MonkeyPatch):
     [kept] = hawkes.choose_sequences([long], 300)
     assert np.array_equal(kept.times, times[-300:])
     # so the fitted rate is that of the newest events: 1 and not 10
-    model = Hawkes([long], 1, [0.1])
+    model = Hawkes.fit([long], 1, [0.1])
     assert model.mu[0] < 2
 
 
 def test_types_that_hardly_occur_have_finite_forecasts():
     times = np.array([0.0, 1.0, 2.5, 3.0])
-    model = Hawkes([History("s", times, np.array([0, 0, 1, 0]))], 3)
-    chances = model.types(History("t", np.array([0.0, 1.0, 500.0]), np.array([2, 2, 2])))
+    model = Hawkes.fit([History("s", times, np.array([0, 0, 1, 0]))], 3)
+    chances = model.forecast_types(History("t", np.array([0.0, 1.0, 500.0]), np.array([2, 2, 2])))
     assert np.isfinite(chances).all()
     assert np.exp(chances).sum(axis=1) == pytest.approx(1)
 
@@ -280,13 +280,13 @@ def test_a_poisson_process_forecasts_exponential_intervals():
     rng = np.random.default_rng(1)
     times = np.cumsum(rng.exponential(2.0, 4000))
     history = History("s", times, rng.integers(0, 2, 4000))
-    model = Hawkes([history], 2, [])
+    model = Hawkes.fit([history], 2, [])
     grid = IntervalRange(1e-4, 60.0, 1e-6).grid(num_bytes=4)
-    first = next(iter(model.intervals(history, grid)))
+    first = next(iter(model.forecast_intervals(history, grid)))
     assert first.mean()[0] == pytest.approx(np.diff(times).mean(), rel=1e-3)
     nll = first.nll(np.full(len(first), 1.5), tick=1e-6)[0]
     assert nll == pytest.approx(-stats.expon.logpdf(1.5, scale=np.diff(times).mean()), abs=0.01)
-    assert np.exp(model.types(history))[0] == pytest.approx(
+    assert np.exp(model.forecast_types(history))[0] == pytest.approx(
         np.bincount(history.types[1:]) / (len(times) - 1)
     )
 
@@ -299,7 +299,7 @@ def test_baselines_forecast_exactly_the_targets(simulated: list[History]):
     wanted = pa.table(
         {"sequence_id": ["s0", "s0", "s2"], "position": pa.array([3, 1, 7], pa.int32())}
     )
-    tables = baseline_targets(simulated[4:], test, wanted, tick=1e-3, num_types=2)
+    tables = forecast_with_baselines(simulated[4:], test, wanted, tick=1e-3, num_types=2)
     assert tables.keys() == {"marginal", "poisson", "hawkes", "last"}
     for table in tables.values():
         assert table["sequence_id"].to_pylist() == ["s0", "s0", "s2"]
@@ -312,7 +312,7 @@ def test_baselines_forecast_exactly_the_targets(simulated: list[History]):
         test[0].intervals[1],
         test[2].intervals[5],
     ]
-    metrics = estimate(tables["hawkes"], seconds_per_unit=1, resamples=10)
+    metrics = estimate_metrics(tables["hawkes"], seconds_per_unit=1, resamples=10)
     assert "joint/nll_nats_per_event" in metrics
     assert "type/accuracy" not in metrics
 
@@ -320,7 +320,7 @@ def test_baselines_forecast_exactly_the_targets(simulated: list[History]):
 def test_baselines_of_simultaneous_events():
     train = [History("s", np.zeros(5), np.array([0, 1, 0, 1, 0]))]
     wanted = pa.table({"sequence_id": ["s"], "position": pa.array([2], pa.int32())})
-    tables = baseline_targets(train, train, wanted, tick=1.0, num_types=2)
+    tables = forecast_with_baselines(train, train, wanted, tick=1.0, num_types=2)
     assert tables.keys() == {"marginal", "last"}
     # all four intervals are 0: 4.5 of 5, over half a tick
     assert tables["marginal"]["time_nll"][0].as_py() == pytest.approx(-np.log(0.9), abs=0.1)
@@ -332,9 +332,9 @@ def _marginal(intervals: np.ndarray, tick: float, held_out: np.ndarray) -> float
     every = np.concatenate([history.intervals, held_out])
     positive = every[every > tick / 2]
     grid = IntervalRange(positive.min(), positive.max(), tick).grid(num_bytes=2)
-    model = Marginal([history], grid, 1, tick=tick)
+    model = Marginal.fit([history], grid, 1, tick=tick)
     first = History("t", np.arange(2.0), np.zeros(2, int))
-    (forecasts,) = model.intervals(first, grid)
+    (forecasts,) = model.forecast_intervals(first, grid)
     values, counts = np.unique(held_out, return_counts=True)
     total = 0.0
     for start in range(0, len(values), CHUNK):
@@ -423,14 +423,14 @@ def test_the_marginal_is_a_distribution_over_intervals_and_types():
     times = np.cumsum(np.where(rng.random(5000) < 0.2, 0.0, rng.gamma(2.0, size=5000)))
     history = History("s", times, rng.integers(0, 3, 5000))
     grid = IntervalRange(1e-3, 30.0, 1e-6).grid(num_bytes=2)
-    model = Marginal([history], grid, 3, tick=1e-6)
-    forecasts: IntervalForecasts = next(iter(model.intervals(history, grid)))
+    model = Marginal.fit([history], grid, 3, tick=1e-6)
+    forecasts: IntervalForecasts = next(iter(model.forecast_intervals(history, grid)))
     levels = [0.25, 0.5, 0.9]
     expected = np.quantile(history.intervals, levels)
     assert forecasts.quantiles(levels)[0] == pytest.approx(expected, rel=0.03, abs=0.02)
     assert forecasts.zero[0] == pytest.approx(0.2, abs=0.01)
     assert forecasts.zero[0] + forecasts.mass[0].sum() == pytest.approx(1)
-    assert np.exp(model.types(history)).sum(axis=1) == pytest.approx(1)
+    assert np.exp(model.forecast_types(history)).sum(axis=1) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("intervals", [[3.0], [0.0, 0.0], [5.0, 5.0, 5.0]])

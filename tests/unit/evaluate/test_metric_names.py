@@ -8,14 +8,15 @@ import pyarrow as pa
 
 from mmtpp import evaluate
 from mmtpp.core.event_matching import EventSet
-from mmtpp.evaluate.answers import ANSWER_SCHEMA, answer_estimates
-from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
-from mmtpp.evaluate.forecast_scores import as_json_tree, finite_values
+from mmtpp.evaluate.answer_actor import ANSWER_SCHEMA
+from mmtpp.evaluate.answers import answer_estimates
+from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
+from mmtpp.evaluate.forecasts import as_json_tree, finite_values
 from mmtpp.evaluate.horizon import horizon_estimates
-from mmtpp.evaluate.likelihood import baseline_metrics, event_metrics, loss_metrics
+from mmtpp.evaluate.likelihood_actor import EVENT_SCHEMA
+from mmtpp.evaluate.likelihoods import baseline_metrics, event_metrics, loss_metrics
 from mmtpp.evaluate.metric_names import FORECAST_METRICS
-from mmtpp.evaluate.metrics import estimate
-from mmtpp.evaluate.score import EVENT_SCHEMA
+from mmtpp.evaluate.metrics import estimate_metrics
 from mmtpp.evaluate.targets import TARGET_SCHEMA
 
 PAGE = Path(evaluate.__path__[0]) / "README.md"
@@ -54,7 +55,7 @@ def _filled(schema: pa.Schema, size: int) -> pa.Table:
 def _target_estimates() -> dict:
     targets = _filled(TARGET_SCHEMA, 40)
     place = targets.schema.get_field_index("position")
-    return estimate(
+    return estimate_metrics(
         targets.set_column(place, "position", pa.array(np.arange(40) * 20 + 1)),
         seconds_per_unit=1.0,
         resamples=20,
@@ -63,7 +64,7 @@ def _target_estimates() -> dict:
 
 def _emitted() -> set[str]:
     events = _filled(EVENT_SCHEMA, 20)
-    statistics = TrainingStatistics(ByteMarginal(2))
+    statistics = TrainingStatistics(IntervalCodeBaseline(2))
     statistics.add(np.array([1.0, 2.0]), np.array([1, 2]))
     pairs = [
         ("3", "3"),

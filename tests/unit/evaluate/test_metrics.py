@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics as sklearn
 
 from mmtpp.evaluate.metric_names import JOINT_NLL
-from mmtpp.evaluate.metrics import estimate, few_sequences_warning, mean_estimates
+from mmtpp.evaluate.metrics import estimate_metrics, few_sequences_warning, mean_estimates
 
 
 def _targets(size: int, num_sequences: int, seed: int = 0) -> pa.Table:
@@ -43,7 +43,9 @@ def _targets(size: int, num_sequences: int, seed: int = 0) -> pa.Table:
 def test_metrics_are_those_of_scikit_learn():
     targets = _targets(500, 40)
     data = {name: targets[name].to_numpy() for name in targets.column_names}
-    values = {name: part.value for name, part in estimate(targets, seconds_per_unit=60).items()}
+    values = {
+        name: part.value for name, part in estimate_metrics(targets, seconds_per_unit=60).items()
+    }
     squared = sklearn.mean_squared_error(data["interval"], data["mean"])
     assert values["time/rmse_s"] == pytest.approx(60 * squared**0.5)
     absolute = sklearn.mean_absolute_error(data["interval"], data["quantile_50"])
@@ -66,7 +68,7 @@ def test_metrics_are_those_of_scikit_learn():
 def test_buckets_divide_the_targets():
     targets = _targets(800, 40)
     position, right = targets["position"].to_numpy(), targets["type_rank"].to_numpy() < 3
-    estimates = estimate(targets, seconds_per_unit=1)
+    estimates = estimate_metrics(targets, seconds_per_unit=1)
     for bucket, inside in {
         "1-50": position < 50,
         "50-200": (position >= 50) & (position < 200),
@@ -75,7 +77,7 @@ def test_buckets_divide_the_targets():
     }.items():
         accuracy = estimates[f"type/top3_accuracy/at_{bucket}"].value
         assert accuracy == pytest.approx(right[inside].mean())
-    short = estimate(targets.filter(position < 50), seconds_per_unit=1)
+    short = estimate_metrics(targets.filter(position < 50), seconds_per_unit=1)
     assert "type/accuracy/at_1-50" in short
     assert "type/accuracy/at_over_500" not in short
 
@@ -92,7 +94,7 @@ def test_the_interval_is_that_of_resampled_sequences():
         rows = np.concatenate([groups[group] for group in drawn])
         values.append(np.sqrt(((mean - interval)[rows] ** 2).mean()))
     low, high = np.percentile(values, [2.5, 97.5])
-    rmse = estimate(targets, seconds_per_unit=1, resamples=4000)["time/rmse_s"]
+    rmse = estimate_metrics(targets, seconds_per_unit=1, resamples=4000)["time/rmse_s"]
     assert rmse.low == pytest.approx(low, rel=0.02)
     assert rmse.high == pytest.approx(high, rel=0.02)
 
@@ -116,7 +118,7 @@ def test_forecasts_that_are_missing_have_no_metric():
             "outside",
         ]
     )
-    estimates = estimate(targets, seconds_per_unit=1)
+    estimates = estimate_metrics(targets, seconds_per_unit=1)
     assert "time/rmse_s" in estimates
     assert not [name for name in estimates if name.startswith(("type", "joint", "text"))]
     assert "time/rmse_of_greedy_s" not in estimates
@@ -149,14 +151,14 @@ def test_events_without_a_density_count_in_no_mean_of_densities():
     nll[::3] = np.nan
     place = targets.schema.get_field_index("time_nll")
     sparse = targets.set_column(place, "time_nll", pa.array(nll))
-    estimates = estimate(sparse, seconds_per_unit=1)
+    estimates = estimate_metrics(sparse, seconds_per_unit=1)
     has = ~np.isnan(nll)
     assert estimates["time/nll_nats_per_event"].value == pytest.approx(nll[has].mean())
     joint = nll + targets["joint_type_nll"].to_numpy()
     assert estimates[JOINT_NLL].value == pytest.approx(joint[has].mean())
     assert estimates[JOINT_NLL].low < estimates[JOINT_NLL].value < estimates[JOINT_NLL].high
-    whole = estimate(targets, seconds_per_unit=1)
+    whole = estimate_metrics(targets, seconds_per_unit=1)
     others = {name for name in whole if "nll_nats_per_event" not in name and "/at_" not in name}
     assert {name: whole[name] for name in others} == {name: estimates[name] for name in others}
     none = targets.set_column(place, "time_nll", pa.array(nll * np.nan))
-    assert "time/nll_nats_per_event" not in estimate(none, seconds_per_unit=1)
+    assert "time/nll_nats_per_event" not in estimate_metrics(none, seconds_per_unit=1)

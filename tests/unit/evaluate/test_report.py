@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
-from mmtpp.evaluate.examples import MIN_TARGETS, RANKS, choose_windows
-from mmtpp.evaluate.metrics import Estimate, differences, estimate
+from mmtpp.evaluate.examples import DIFFICULTIES, MIN_TARGETS, choose_windows
+from mmtpp.evaluate.metrics import Estimate, estimate_metrics, metric_differences
 from mmtpp.evaluate.report.confusion import MAX_TYPES, count_confusion
-from mmtpp.evaluate.report.drawing import MAX_TEXT
-from mmtpp.evaluate.report.figures import draw_plots, history_curve
+from mmtpp.evaluate.report.example_figures import MAX_TEXT
+from mmtpp.evaluate.report.figures import draw_report_figures, history_curve
 from mmtpp.evaluate.report.report_page import Subject, render_report
-from mmtpp.evaluate.report.style import cut
+from mmtpp.evaluate.report.style import shorten
 from mmtpp.evaluate.report.verdict import headline, verdicts
 from tests.report import (
     HOSTILE,
@@ -133,11 +133,13 @@ def test_the_confusion_matrix_is_that_of_scikit_learn():
 
 def test_names_in_figures_are_no_formulas_and_have_letters_of_the_font():
     targets = made_up_targets()
-    estimates = estimate(targets, seconds_per_unit=60.0, resamples=20)
+    estimates = estimate_metrics(targets, seconds_per_unit=60.0, resamples=20)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots = draw_plots(targets, estimates, seconds_per_unit=60.0, names=["$\\frac{$", "冷却"])
-        [types] = [plot for plot in plots if plot.name == "types"]
+        figures = draw_report_figures(
+            targets, estimates, seconds_per_unit=60.0, names=["$\\frac{$", "冷却"]
+        )
+        [types] = [figure for figure in figures if figure.name == "types"]
         types.figure.savefig(io.BytesIO(), format="png")
     labels = {label.get_text() for label in types.figure.axes[0].get_yticklabels()}
     assert "$\\frac{$" in labels
@@ -150,11 +152,11 @@ def test_differences_are_paired():
     place = targets.column_names.index("time_nll")
     moved = targets.set_column(place, "time_nll", pa.array(targets["time_nll"].to_numpy() + 0.5))
     shuffled = moved.take(np.random.default_rng(0).permutation(len(moved)))
-    estimates = differences(targets, shuffled, seconds_per_unit=60.0, resamples=200)
+    estimates = metric_differences(targets, shuffled, seconds_per_unit=60.0, resamples=200)
     nll = estimates["time/nll_nats_per_event"]
     assert [nll.value, nll.low, nll.high] == pytest.approx([-0.5] * 3)
     other = worse_than(targets)
-    rmse = differences(targets, other, seconds_per_unit=60.0, resamples=200)["time/rmse_s"]
+    rmse = metric_differences(targets, other, seconds_per_unit=60.0, resamples=200)["time/rmse_s"]
     wait = targets["interval"].to_numpy()
     first, second = (
         root_mean_squared_error(wait, table["mean"].to_numpy()) for table in (targets, other)
@@ -162,7 +164,7 @@ def test_differences_are_paired():
     assert rmse.value == pytest.approx(60 * (first - second))
     assert rmse.low < rmse.value < rmse.high < 0
     with pytest.raises(ValueError, match="different sequences"):
-        differences(targets, targets.slice(0, NUM_EVENTS - 1), seconds_per_unit=60.0)
+        metric_differences(targets, targets.slice(0, NUM_EVENTS - 1), seconds_per_unit=60.0)
 
 
 def _around(value: float, half: float = 0.01) -> Estimate:
@@ -238,9 +240,9 @@ def test_curves_against_history_by_hand():
 
 
 def test_long_texts_are_truncated():
-    assert cut("a" * MAX_TEXT, MAX_TEXT) == "a" * MAX_TEXT
-    assert cut("a" * (MAX_TEXT + 1), MAX_TEXT) == "a" * MAX_TEXT + "…"
-    assert cut("漢" * MAX_TEXT, MAX_TEXT) == "漢" * (MAX_TEXT // 2) + "…"
+    assert shorten("a" * MAX_TEXT, MAX_TEXT) == "a" * MAX_TEXT
+    assert shorten("a" * (MAX_TEXT + 1), MAX_TEXT) == "a" * MAX_TEXT + "…"
+    assert shorten("漢" * MAX_TEXT, MAX_TEXT) == "漢" * (MAX_TEXT // 2) + "…"
 
 
 def test_examples_go_from_easy_to_hard():
@@ -262,14 +264,14 @@ def test_examples_go_from_easy_to_hard():
     windows = pa.table({"sequence_id": names, "first_scored": [1] * 22, "end": [50] * 22})
     chosen = choose_windows(windows, pa.Table.from_pylist(rows, schema))
     assert chosen == {1: "easy", 5: "rather easy", 10: "typical", 15: "rather hard", 19: "hard"}
-    assert list(chosen.values()) == list(RANKS)
+    assert list(chosen.values()) == list(DIFFICULTIES)
     none = pa.Table.from_pylist(rows[-2:], schema)
     assert choose_windows(windows, none) == {}
 
 
 def test_the_page_warns_of_few_sequences(page: str):
     targets = made_up_targets(5)
-    estimates = estimate(targets, seconds_per_unit=60.0, resamples=20)
+    estimates = estimate_metrics(targets, seconds_per_unit=60.0, resamples=20)
     subject = Subject("few", {}, ("a", "b"), 60.0)
     assert "5 held-out sequences are few" in render_report(
         subject, targets, {"model": estimates}, [], [], {}

@@ -13,7 +13,7 @@ import pytest
 
 from mmtpp.sweep.budget import Budget
 from mmtpp.sweep.ranking import best_candidate, list_candidates, pareto_front, rank_trials
-from mmtpp.sweep.rounds import EndedRound, Round, next_round, save_limits
+from mmtpp.sweep.rounds import EndedRound, Round, next_round, save_round
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.trial_table import as_csv, trials_table
@@ -90,7 +90,7 @@ def test_a_stored_round_has_the_expected_bytes(trials, tmp_path):
     ended = EndedRound.from_result(result)
     budget = Budget(trials.sweep)
     current = next_round(trials.sweep, str(tmp_path), ended, budget, retry_failed=True)
-    save_limits(trials.sweep, str(tmp_path / "tune-1"), 2, current)
+    save_round(trials.sweep, str(tmp_path / "tune-1"), 2, current)
     stored = (tmp_path / "tune-1.json").read_bytes()
     assert stored == (GOLDEN / "round.json").read_bytes()
     assert Round.from_dict(json.loads(stored)["again"]) == current

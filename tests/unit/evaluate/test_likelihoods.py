@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmtpp.evaluate.likelihood import loss_metrics
+from mmtpp.evaluate.likelihoods import loss_metrics
 
 
 def test_perplexities_leave_out_tokens_of_the_template():

@@ -12,7 +12,6 @@ from ray.train import ControllerError, WorkerGroupError
 from mmtpp.config.load import load_config
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.sweep.best_config import best_files
-from mmtpp.sweep.charts import draw_figures
 from mmtpp.sweep.failure_causes import failure_cause, shared_cause
 from mmtpp.sweep.ranking import (
     average_over_seeds,
@@ -21,6 +20,7 @@ from mmtpp.sweep.ranking import (
     pareto_front,
     rank_trials,
 )
+from mmtpp.sweep.sweep_figures import draw_figures
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.trial_table import as_csv, trials_table
 from tests.unit.sweep.sweeps import METRIC

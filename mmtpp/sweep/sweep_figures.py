@@ -7,6 +7,16 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from mmtpp.core.training_metrics import (
+    COMPRESSED_FRACTION,
+    EVENTS_PER_CONTEXT,
+    TOKENS_PER_EVENT,
+    TRAINED_PARAMETERS,
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_LOSS,
+    VALIDATION_TYPE_ACCURACY,
+)
+from mmtpp.evaluate.metric_names import TIME_RMSE
 from mmtpp.sweep.ranking import Candidate, Mode, finished_trials, list_candidates, pareto_front
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.trial_row import TrialRow
@@ -14,16 +24,17 @@ from mmtpp.sweep.trial_row import TrialRow
 MAX_TICKS = 12  # maximum number of values of a setting that an axis lists
 # metrics shown against a setting, after those of the sweep
 PANELS = (
-    "data/compressed_fraction",
-    "data/tokens_per_event",
-    "data/events_per_context",
-    "model/trained_parameters",
-    "validation/interval_code_nll_nats_per_event",
-    "validation/type_accuracy",
-    "validation/loss_per_token",
-    "evaluate/time/rmse_s",
+    COMPRESSED_FRACTION,
+    TOKENS_PER_EVENT,
+    EVENTS_PER_CONTEXT,
+    TRAINED_PARAMETERS,
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_TYPE_ACCURACY,
+    VALIDATION_LOSS,
+    f"evaluate/{TIME_RMSE}",
 )
-COST = "data/tokens_per_event"
+# the cost against which a single metric is drawn
+COST = TOKENS_PER_EVENT
 
 
 def draw_figures(rows: Sequence[TrialRow], sweep: Sweep) -> dict[str, bytes]:
@@ -74,11 +85,11 @@ def _varies(rows: Sequence[TrialRow], name: str) -> bool:
     return np.isfinite(values).sum() > 1 and np.nanmin(values) < np.nanmax(values)
 
 
-def _places(rows: Sequence[TrialRow], key: str) -> tuple[np.ndarray, list[str], bool]:
-    """Place trials on the axis of a setting.
+def _axis_positions(rows: Sequence[TrialRow], key: str) -> tuple[np.ndarray, list[str], bool]:
+    """Positions of trials on the axis of a setting.
 
     Returns:
-        Positions of the trials, (N,); labels of the ticks; whether the axis lists all values,
+        The positions, (N,); labels of the ticks; whether the axis lists all values,
         evenly spaced. Up to ``MAX_TICKS`` numbers are listed like names: they may span decades.
     """
     settings = [row.settings[key] for row in rows]
@@ -108,15 +119,15 @@ def _setting_figure(rows: Sequence[TrialRow], key: str, sweep: Sweep) -> Figure:
     is_finished = _are_finished(rows)
     names = dict.fromkeys([*sweep.settings.metric, *PANELS])
     shown = [name for name in names if _varies(rows, name)] or list(sweep.settings.metric)
-    places, labels, listed = _places(rows, key)
+    positions, labels, listed = _axis_positions(rows, key)
     columns = min(3, len(shown))
     figure = Figure(figsize=(3.8 * columns, 3.0 * -(-len(shown) // columns)))
     for index, name in enumerate(shown):
         axes = figure.add_subplot(-(-len(shown) // columns), columns, index + 1)
         values = _metric_values(rows, name)
-        axes.plot(places[is_finished], values[is_finished], "o", markersize=4, alpha=0.5)
+        axes.plot(positions[is_finished], values[is_finished], "o", markersize=4, alpha=0.5)
         axes.plot(
-            places[~is_finished],
+            positions[~is_finished],
             values[~is_finished],
             "o",
             markersize=4,
@@ -127,8 +138,8 @@ def _setting_figure(rows: Sequence[TrialRow], key: str, sweep: Sweep) -> Figure:
         )
         if listed:
             measured = is_finished & np.isfinite(values)
-            ticks = np.unique(places[measured])
-            means = [values[measured & (places == tick)].mean() for tick in ticks]
+            ticks = np.unique(positions[measured])
+            means = [values[measured & (positions == tick)].mean() for tick in ticks]
             axes.plot(ticks, means, linewidth=1.2, color="C0")
             axes.set_xticks(range(len(labels)), labels)
         if index == 0 and not is_finished.all():
@@ -147,7 +158,7 @@ def _parallel_figure(rows: Sequence[TrialRow], sweep: Sweep) -> Figure:
     heights = []
     for index, name in enumerate([*keys, *metrics]):
         if name in sweep.space:
-            values, labels, listed = _places(rows, name)
+            values, labels, listed = _axis_positions(rows, name)
         else:
             values, labels, listed = _metric_values(rows, name), [], False
         low, high = float(np.nanmin(values)), float(np.nanmax(values))

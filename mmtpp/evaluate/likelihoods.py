@@ -14,10 +14,10 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
-from mmtpp.evaluate import metric_names as names
-from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal, TrainingStatistics
+from mmtpp.evaluate import metric_names
+from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.score import WindowScorer, WindowScorerSettings
+from mmtpp.evaluate.likelihood_actor import WindowScorer, WindowScorerSettings
 from mmtpp.storage.parquet import write_table
 
 
@@ -72,7 +72,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
 
 
 def _score_windows(context: EvaluationContext, plan: Plan) -> pa.Table:
-    """Score all windows of a plan, ``score.EVENT_SCHEMA``, sorted by sequence and time."""
+    """Scores of all windows, ``likelihood_actor.EVENT_SCHEMA``, sorted by sequence and time."""
     settings = WindowScorerSettings(
         assemble=context.held_out, model=context.model, type_codes=context.occurring_types
     )
@@ -87,7 +87,7 @@ def _score_windows(context: EvaluationContext, plan: Plan) -> pa.Table:
 def training_statistics(settings: SampleSettings) -> TrainingStatistics:
     """Count intervals and types over the training split and the time range of ``settings``."""
     reader = StoreReader(settings.store)
-    statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
+    statistics = TrainingStatistics(IntervalCodeBaseline(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
         used = sequence.used_events("train", settings.time_range)
         if len(used) > 1:
@@ -106,7 +106,7 @@ def loss_metrics(windows: pa.Table) -> dict[str, float]:
     all events that the windows predict, compressed or not.
 
     Args:
-        windows: ``score.EVENT_SCHEMA``.
+        windows: ``likelihood_actor.EVENT_SCHEMA``.
     """
     nll = np.array(windows["window_nll"].drop_null().to_pylist()).sum(axis=0)
     tokens = np.array(windows["window_tokens"].drop_null().to_pylist()).sum(axis=0)
@@ -114,10 +114,10 @@ def loss_metrics(windows: pa.Table) -> dict[str, float]:
     content = [Modality.TIME, Modality.TYPE, Modality.TEXT]
     content_nll = nll[content].sum()
     return {
-        **LossSums(nll, tokens).per_token(names.LOSS_PREFIX),
-        names.WINDOW_NLL: float(nll.sum() / num_events),
-        names.CONTENT_NLL: float(content_nll / num_events),
-        names.PERPLEXITY: float(np.exp(content_nll / tokens[content].sum())),
+        **LossSums(nll, tokens).per_token(metric_names.LOSS_PREFIX),
+        metric_names.WINDOW_NLL: float(nll.sum() / num_events),
+        metric_names.CONTENT_NLL: float(content_nll / num_events),
+        metric_names.PERPLEXITY: float(np.exp(content_nll / tokens[content].sum())),
     }
 
 
@@ -127,7 +127,7 @@ def event_metrics(events: pa.Table, seconds_per_unit: float) -> dict[str, float]
     The standard errors of the interval's NLL and of the accuracy treat events as independent.
 
     Args:
-        events: ``score.EVENT_SCHEMA``.
+        events: ``likelihood_actor.EVENT_SCHEMA``.
         seconds_per_unit: Seconds in one unit of the source's times.
     """
     interval_nll = events["interval_code_nll"].to_numpy()
@@ -135,26 +135,26 @@ def event_metrics(events: pa.Table, seconds_per_unit: float) -> dict[str, float]
     count = len(events)
     mean_interval = events["interval"].to_numpy().mean()
     return {
-        names.EVENT_INTERVAL_NLL: float(interval_nll.mean()),
-        names.EVENT_INTERVAL_NLL_ERROR: float(interval_nll.std() / np.sqrt(count)),
-        names.EVENT_TYPE_ACCURACY: float(is_right.mean()),
-        names.EVENT_TYPE_ACCURACY_ERROR: float(is_right.std() / np.sqrt(count)),
-        names.EVENT_TYPE_NLL: float(events["joint_type_nll"].to_numpy().mean()),
-        names.EVENT_TEXT_NLL: float(events["text_nll"].to_numpy().mean()),
-        names.EVENT_MEAN_INTERVAL: float(mean_interval * seconds_per_unit),
+        metric_names.EVENT_INTERVAL_NLL: float(interval_nll.mean()),
+        metric_names.EVENT_INTERVAL_NLL_ERROR: float(interval_nll.std() / np.sqrt(count)),
+        metric_names.EVENT_TYPE_ACCURACY: float(is_right.mean()),
+        metric_names.EVENT_TYPE_ACCURACY_ERROR: float(is_right.std() / np.sqrt(count)),
+        metric_names.EVENT_TYPE_NLL: float(events["joint_type_nll"].to_numpy().mean()),
+        metric_names.EVENT_TEXT_NLL: float(events["text_nll"].to_numpy().mean()),
+        metric_names.EVENT_MEAN_INTERVAL: float(mean_interval * seconds_per_unit),
     }
 
 
 def baseline_metrics(events: pa.Table, statistics: TrainingStatistics) -> dict[str, float]:
     """The same metrics for predictions that need no model, on the same events."""
     types = events["type"].to_numpy()
-    interval_nll = statistics.marginal.nll(events["interval"].to_numpy())
-    order_names = int(statistics.type_counts.argmax())
+    interval_nll = statistics.interval_codes.nll(events["interval"].to_numpy())
+    most_frequent_type = int(statistics.type_counts.argmax())
     frequencies = (statistics.type_counts + 1 / 256) / (statistics.num_events + 1)
     is_last = types == events["previous_type"].to_numpy()
     return {
-        names.EVENT_INTERVAL_NLL: float(interval_nll.mean()),
-        names.EVENT_TYPE_ACCURACY_MOST_FREQUENT: float((types == order_names).mean()),
-        names.EVENT_TYPE_ACCURACY_LAST: float(is_last.mean()),
-        names.EVENT_TYPE_NLL: float(-np.log(frequencies[types]).mean()),
+        metric_names.EVENT_INTERVAL_NLL: float(interval_nll.mean()),
+        metric_names.EVENT_TYPE_ACCURACY_MOST_FREQUENT: float((types == most_frequent_type).mean()),
+        metric_names.EVENT_TYPE_ACCURACY_LAST: float(is_last.mean()),
+        metric_names.EVENT_TYPE_NLL: float(-np.log(frequencies[types]).mean()),
     }

@@ -21,14 +21,19 @@ from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.examples import read_examples
+from mmtpp.evaluate.forecast_actor import GenerationTargets, TargetScorer, TargetScorerSettings
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.metric_names import is_at_position
-from mmtpp.evaluate.metrics import Estimate, differences, estimate, few_sequences_warning
+from mmtpp.evaluate.metrics import (
+    Estimate,
+    estimate_metrics,
+    few_sequences_warning,
+    metric_differences,
+)
 from mmtpp.evaluate.model_actor import ModelActorSettings
-from mmtpp.evaluate.report.figures import draw_plots, write_figures
+from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
-from mmtpp.evaluate.targets import GenerationTargets, TargetScorer, TargetScorerSettings
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -95,7 +100,7 @@ def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
     targets_uri = context.path("targets.parquet")
     seconds, seed = context.manifest.seconds_per_unit, context.seed
     estimates = {
-        name: estimate(table, seconds_per_unit=seconds, seed=seed)
+        name: estimate_metrics(table, seconds_per_unit=seconds, seed=seed)
         for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
     }
     if context.settings.num_futures:
@@ -160,7 +165,7 @@ def _forecast(
     targets = _forecast_targets(context, plan, scorer)
     write_table(context.path("targets.parquet"), targets)
     actor = ModelActorSettings(assemble=settings, model=context.model)
-    return _Forecasts(actor, plan, targets, baseline_tasks.targets(targets))
+    return _Forecasts(actor, plan, targets, baseline_tasks.forecast_targets(targets))
 
 
 def _forecast_targets(
@@ -196,14 +201,16 @@ def _write_report(context: EvaluationContext, forecasts: _Forecasts, estimates: 
     """
     seconds, targets = context.manifest.seconds_per_unit, forecasts.targets
     against = {
-        name: differences(targets, table, seconds_per_unit=seconds, seed=context.seed)
+        name: metric_differences(targets, table, seconds_per_unit=seconds, seed=context.seed)
         for name, table in forecasts.baselines.items()
     }
     subject = _subject(context)
-    plots = draw_plots(targets, estimates["model"], seconds_per_unit=seconds, names=subject.names())
-    write_figures(context.path("figures"), plots)
+    figures = draw_report_figures(
+        targets, estimates["model"], seconds_per_unit=seconds, names=subject.names()
+    )
+    write_figures(context.path("figures"), figures)
     examples = read_examples(forecasts.settings, forecasts.plan, targets, context.actors)
-    page = render_report(subject, targets, estimates, plots, examples, against)
+    page = render_report(subject, targets, estimates, figures, examples, against)
     write_bytes(context.path(REPORT_FILE), page.encode("utf-8", "backslashreplace"))
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmtpp.sweep.budget import Budget
-from mmtpp.sweep.rounds import EndedRound, Round, next_round, save_limits
+from mmtpp.sweep.rounds import EndedRound, Round, next_round, save_round
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.tune_results import row_from_result
 from tests.unit.sweep.sweeps import METRIC, build_row
@@ -102,7 +102,7 @@ def test_an_interrupted_round_keeps_its_trials(sweep_of, tmp_path):
     interrupted = next_round(sweep, uri, ended, Budget(sweep), retry_failed=True)
     assert interrupted.points == [{"lora.rank": 2}]
     assert next_round(sweep, uri, ended, Budget(sweep), retry_failed=False).points == []
-    save_limits(sweep, f"{uri}/tune-1", 1, interrupted)
+    save_round(sweep, f"{uri}/tune-1", 1, interrupted)
     (tmp_path / "tune-1").mkdir()
     (tmp_path / "tune-1" / "experiment_state-1.json").write_text("{}")
     assert next_round(sweep, uri, ended, Budget(sweep), retry_failed=False) == interrupted

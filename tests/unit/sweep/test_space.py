@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.training_metrics import VALIDATION_EVENT_NLL
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.search import param_space
-from mmtpp.sweep.sweep_settings import WHOLE_EVENT_METRIC
 from tests.unit.sweep.sweeps import INTERVAL_METRIC
 
 ROOT = Path(__file__).parents[3]
@@ -96,17 +96,20 @@ def test_stage_two_may_search_any_compression(sweep_of):
         ('[space]\n"window.max_tokens" = [128, 512]\n', [], ["max_tokens changes the tokens"]),
         (
             '[space]\n"template.style" = ["minimal", "paper"]\n',
-            [f"sweep.metric={WHOLE_EVENT_METRIC}"],
+            [f"sweep.metric={VALIDATION_EVENT_NLL}"],
             ["template.style changes the tokens", INTERVAL_METRIC],
         ),
         (
             '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
-            ['sweep.jobs=["finetune"]', f"sweep.metric={WHOLE_EVENT_METRIC}"],
+            ['sweep.jobs=["finetune"]', f"sweep.metric={VALIDATION_EVENT_NLL}"],
             ["report no such metric"],
         ),
         (
             '[space]\n"training.learning_rate" = [0.1, 0.2]\n',
-            ['sweep.jobs=["pretrain", "finetune"]', f"sweep.metric=finetune/{WHOLE_EVENT_METRIC}"],
+            [
+                'sweep.jobs=["pretrain", "finetune"]',
+                f"sweep.metric=finetune/{VALIDATION_EVENT_NLL}",
+            ],
             ["report no such metric"],
         ),
         (

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for events and the token ids of an imaginary vocabulary."""
+"""Generators of events for property tests, and the token ids of an imaginary vocabulary."""
 
 from dataclasses import replace
 

@@ -10,7 +10,7 @@ from mmtpp.core.timecode import encode_intervals
 
 
 @dataclass(slots=True)
-class ByteMarginal:
+class IntervalCodeBaseline:
     """The training distribution of interval codes, byte by byte, without any history.
 
     Each byte is predicted from the earlier bytes of the same code, by training counts. Witten-Bell
@@ -61,17 +61,17 @@ class TrainingStatistics:
     """Counts over the training split, from which the baselines predict.
 
     Attributes:
-        marginal: Distribution of the interval codes.
+        interval_codes: Distribution of the interval codes.
         type_counts: (256,) number of events of each type.
         num_events: Number of counted events.
     """
 
-    marginal: ByteMarginal
+    interval_codes: IntervalCodeBaseline
     type_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     num_events: int = 0
 
     def add(self, intervals: NDArray[np.float64], types: NDArray[np.int16]) -> None:
         """Count events that have a predecessor."""
-        self.marginal.add(intervals)
+        self.interval_codes.add(intervals)
         self.type_counts += np.bincount(types, minlength=256)
         self.num_events += len(types)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmtpp.evaluate.baselines.byte_marginal import ByteMarginal
+from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline
 
 
 def test_the_marginal_is_witten_bell_by_hand():
@@ -11,7 +11,7 @@ def test_the_marginal_is_witten_bell_by_hand():
 
     All other bytes are certain.
     """
-    marginal = ByteMarginal(4)
+    marginal = IntervalCodeBaseline(4)
     marginal.add(np.array([1.0, 1.0, 2.0]))
     first = (2 + 2 / 256) / (3 + 2)  # two distinct first bytes
     other = (2 + 1 / 256) / (2 + 1)  # one distinct byte after each prefix

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmtpp.core.durations import TimeScale, axis_ticks, format_duration
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
-from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, cut, environment
+from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, environment, shorten
 
 WIDTH, MARGIN = 1140, 60
 REACH = 8.0  # pixels on each side of an event that react to the pointer, at most
@@ -30,13 +30,13 @@ class Target:
     """The forecast of an event; None where the model does not forecast times, or types.
 
     Attributes:
-        place: Index of the event in its example.
+        index: Index of the event in its example.
         quantiles: Quantiles of 5, 25, 50, 75 and 95 %, in the source's unit.
         predicted: Name of the most likely type.
         nll: Nats of time and type, as far as they are forecast.
     """
 
-    place: int
+    index: int
     quantiles: tuple[float, ...] | None
     predicted: str | None
     nll: float
@@ -53,26 +53,28 @@ def example_targets(example: Example, targets: pa.Table, names: list[str]) -> li
     of_sequence = targets.filter(pc.field("sequence_id") == example.sequence_id)
     selected: list[Target] = []
     for row in of_sequence.to_pylist():
-        place = row["position"] - example.start
-        if not 0 <= place < len(example.times):
+        index = row["position"] - example.start
+        if not 0 <= index < len(example.times):
             continue
         levels = tuple(row[f"quantile_{level}"] for level in ("05", "25", "50", "75", "95"))
         kind = row["predicted_type"]
         selected.append(
             Target(
-                place,
+                index,
                 None if None in levels else levels,
                 None if kind is None else names[kind],
                 float(np.nansum([row[name] or 0.0 for name in ("time_nll", "type_nll")])),
             )
         )
-    return sorted(selected, key=lambda target: target.place)
+    return sorted(selected, key=lambda target: target.index)
 
 
 def draw_timeline(
     example: Example, targets: list[Target], names: list[str], times: TimeScale
 ) -> Markup:
-    """Draw events on a time line, kept ones large and compressed ones small, attention below.
+    """Draw the events of an example on a time line.
+
+    Kept events are large, compressed events small. Attention is below.
 
     Args:
         example: The example.
@@ -87,21 +89,21 @@ def draw_timeline(
     half = np.minimum(np.diff(x) / 2, REACH)
     left, right = np.append(REACH, half), np.append(half, REACH)
     most = float(np.nanmax(example.attention, initial=0.0)) or 1.0
-    target_of = {target.place: target for target in targets}
+    target_of = {target.index: target for target in targets}
     events: list[dict[str, object]] = []
-    for place in range(len(example.times)):
-        target, weight = target_of.get(place), float(example.attention[place])
-        kind = cut(names[int(example.types[place])], MAX_NAME)
-        frame = int(example.frame[place])
+    for index in range(len(example.times)):
+        target, weight = target_of.get(index), float(example.attention[index])
+        kind = shorten(names[int(example.types[index])], MAX_NAME)
+        frame = int(example.frame[index])
         events.append(
             {
-                "x": round(float(x[place]), 1),
-                "from": round(float(x[place] - left[place]), 2),
-                "reach": round(float(left[place] + right[place]), 2),
-                "similar": bool(example.similar[place]),
+                "x": round(float(x[index]), 1),
+                "from": round(float(x[index] - left[index]), 2),
+                "reach": round(float(left[index] + right[index]), 2),
+                "similar": bool(example.similar[index]),
                 "is_target": target is not None,
                 "bar": round(60 * weight / most, 1) if np.isfinite(weight) else 0,
-                "lines": _details(example, place, kind, target, times),
+                "lines": _details(example, index, kind, target, times),
                 "frame": None if frame == NO_FRAME else frame,
             }
         )
@@ -114,7 +116,7 @@ def draw_timeline(
         .render(
             events=events,
             images=images,
-            name=example.rank.replace(" ", "-"),
+            name=example.difficulty.replace(" ", "-"),
             width=WIDTH,
             margin=MARGIN,
             first=times.moment(float(example.times[0])),
@@ -127,19 +129,19 @@ def draw_timeline(
 
 
 def _details(
-    example: Example, place: int, kind: str, target: Target | None, times: TimeScale
+    example: Example, index: int, kind: str, target: Target | None, times: TimeScale
 ) -> list[str]:
     """Lines of text about an event."""
-    state = "compressed into a similar event" if example.similar[place] else "kept"
-    weight = float(example.attention[place])
+    state = "compressed into a similar event" if example.similar[index] else "kept"
+    weight = float(example.attention[index])
     if np.isfinite(weight):
         state += f"; {weight:.1%} of the last question's attention"
     return [
-        f"event {example.start + place}, {kind}, {times.moment(float(example.times[place]))}, "
-        f"{times.wait(float(example.intervals[place]))} after the previous event",
+        f"event {example.start + index}, {kind}, {times.moment(float(example.times[index]))}, "
+        f"{times.wait(float(example.intervals[index]))} after the previous event",
         state,
         *([] if target is None else [_forecast_text(target, times)]),
-        cut(example.texts[place], MAX_TEXT),
+        shorten(example.texts[index], MAX_TEXT),
     ]
 
 
@@ -149,7 +151,7 @@ def _forecast_text(target: Target, times: TimeScale) -> str:
         low, _, median, _, high = map(times.wait, target.quantiles)
         parts.append(f"forecast after {median} (90 % interval {low} to {high})")
     if target.predicted is not None:
-        parts.append(f"forecast type {cut(target.predicted, MAX_NAME)}")
+        parts.append(f"forecast type {shorten(target.predicted, MAX_NAME)}")
     return f"{', '.join(parts)}; NLL {target.nll:.2f} nats"
 
 
@@ -162,14 +164,14 @@ def draw_fan(example: Example, targets: list[Target], times: TimeScale) -> Marku
         times: How times are written.
 
     Returns:
-        The drawing; None where no interval was forecast.
+        The figure; None where no interval was forecast.
     """
-    forecasts = [(target.place, target.quantiles) for target in targets if target.quantiles]
+    forecasts = [(target.index, target.quantiles) for target in targets if target.quantiles]
     if not forecasts:
         return None
-    places = np.array([place for place, _ in forecasts])
+    indices = np.array([index for index, _ in forecasts])
     levels = np.array([quantiles for _, quantiles in forecasts])
-    truth = example.intervals[places]
+    truth = example.intervals[indices]
     positive = np.concatenate([levels[levels > 0], truth[truth > 0]])
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 10.0)
     bottom, top, height = np.log10(low) - 0.1, np.log10(high) + 0.1, 220
@@ -178,7 +180,7 @@ def draw_fan(example: Example, targets: list[Target], times: TimeScale) -> Marku
         logs = np.log10(np.maximum(values, low))
         return 10 + height * (1 - (logs - bottom) / (top - bottom))
 
-    x = MARGIN + (places + 0.5) / len(example.times) * (WIDTH - 2 * MARGIN)
+    x = MARGIN + (indices + 0.5) / len(example.times) * (WIDTH - 2 * MARGIN)
     half = min(6.0, 0.4 * (WIDTH - 2 * MARGIN) / len(example.times))
     bars = [
         {
@@ -191,8 +193,8 @@ def draw_fan(example: Example, targets: list[Target], times: TimeScale) -> Marku
     ]
     seconds = times.seconds_per_unit
     labels = [
-        (format_duration(place), round(float(y(np.array([place / seconds]))[0]), 1))
-        for place in axis_ticks(float(10**bottom) * seconds, float(10**top) * seconds)
+        (format_duration(tick), round(float(y(np.array([tick / seconds]))[0]), 1))
+        for tick in axis_ticks(float(10**bottom) * seconds, float(10**top) * seconds)
     ]
     inside = np.mean([bar["inside"] for bar in bars])
     return Markup(

@@ -1,0 +1,26 @@
+"""The names of the metrics that a training reports and that other packages read, defined once."""
+
+VALIDATION = "validation"
+"""Family of the metrics of a validation: the first word of their names."""
+VALIDATION_LOSS = "validation/loss_per_token"
+VALIDATION_EVENTS = "validation/events"
+VALIDATION_INTERVAL_NLL = "validation/interval_code_nll_nats_per_event"
+VALIDATION_EVENT_NLL = "validation/nll_nats_per_event"
+"""NLL of whole events; stage 1 only, because no answer of stage 2 is a whole event."""
+VALIDATION_TYPE_ACCURACY = "validation/type_accuracy"
+VALIDATION_METRICS = (
+    VALIDATION_LOSS,
+    "validation/time_loss_per_token",
+    "validation/type_loss_per_token",
+    "validation/text_loss_per_token",
+    "validation/control_loss_per_token",
+    VALIDATION_EVENTS,
+    VALIDATION_INTERVAL_NLL,
+    VALIDATION_EVENT_NLL,
+    VALIDATION_TYPE_ACCURACY,
+)
+
+COMPRESSED_FRACTION = "data/compressed_fraction"
+TOKENS_PER_EVENT = "data/tokens_per_event"
+EVENTS_PER_CONTEXT = "data/events_per_context"
+TRAINED_PARAMETERS = "model/trained_parameters"

@@ -1,0 +1,91 @@
+"""Draw futures of held-out sequences: a Ray Data actor, on a GPU where there is one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.core.interval_forecasts import IntervalGrid
+from mmtpp.core.seeds import seed_from
+from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
+from mmtpp.model.sampling import FutureSampler
+
+FUTURE_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        ("origin", pa.int32()),  # position of the last known event
+        ("future", pa.int32()),
+        ("times", pa.list_(pa.float64())),  # times after the origin, in the source's unit
+        ("types", pa.list_(pa.int16())),
+        ("type_chances", pa.list_(pa.float32())),  # K probabilities for each event
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FutureDrawerSettings(ModelActorSettings):
+    """Settings of ``FutureDrawer``.
+
+    Attributes:
+        type_codes: Codes of the types that occur.
+        grid: Grid of the intervals.
+        joint: Whether the type is drawn given the time, or else from the history alone.
+        num_futures: Number of futures of each origin.
+        horizon: Length of a future, in the source's unit.
+        max_events: Maximum number of events of a future.
+        seed: Seed of the draws, combined with the origin.
+    """
+
+    type_codes: tuple[int, ...]
+    grid: IntervalGrid
+    joint: bool
+    num_futures: int
+    horizon: float
+    max_events: int
+    seed: int
+
+
+class FutureDrawer(ModelActor):
+    """Draws futures that may follow the histories of a plan.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: FutureDrawerSettings) -> None:
+        super().__init__(settings)
+        self._settings = settings
+        self._draw = FutureSampler(
+            self.loaded.model,
+            settings.assemble.build_template(self.loaded.token_ids),
+            settings.type_codes,
+            self.loaded.vocabulary.type_ids(settings.type_codes),
+            settings.grid,
+            joint=settings.joint,
+        )
+
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Draw the futures of one origin, ``FUTURE_SCHEMA``."""
+        settings = self._settings
+        name = sample.sequence_ids[0].as_py()
+        origin = int(sample.event_values("position")[-1])
+        futures = self._draw(
+            self.history_batch(sample.row, 0),
+            num_futures=settings.num_futures,
+            horizon=settings.horizon,
+            max_events=settings.max_events,
+            rng=np.random.default_rng(seed_from("horizon", settings.seed, name, origin)),
+        )
+        times = np.cumsum(futures.intervals, axis=1)
+        rows = [
+            {
+                "sequence_id": name,
+                "origin": origin,
+                "future": future,
+                "times": times[future][is_within],
+                "types": futures.types[future][is_within],
+                "type_chances": futures.type_chances[future][is_within].ravel(),
+            }
+            for future, is_within in enumerate(futures.is_within)
+        ]
+        return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
