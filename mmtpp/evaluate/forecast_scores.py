@@ -14,6 +14,7 @@ from mmtpp.core.supervision import EveryEvent
 from mmtpp.core.tasks import EVENT_TASKS
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.store.store_reader import StoreReader
@@ -110,7 +111,7 @@ def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
     _write_report(context, forecasts, estimates)
     metrics = finite_values(estimates.pop("model"))
     return ForecastReport(
-        metrics={**metrics, **forecasts.plan.long_texts.figures("targets_")},
+        metrics={**metrics, **forecasts.plan.long_texts.metrics("targets_")},
         baselines={
             f"{name}/{metric}": value
             for name, part in estimates.items()
@@ -240,11 +241,10 @@ def read_histories(settings: AssembleSettings, type_codes: Sequence[int]) -> lis
     index_of[list(type_codes)] = np.arange(len(type_codes))
     histories: list[History] = []
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.event_range(sequence.times)
-        start, end = sequence.span(settings.split)
-        last = min(last, end)
-        if start < last and last - first > 1:
-            types, times = index_of[sequence.events.types[first:last]], sequence.times[first:last]
+        span = usable_events(sequence, settings.split, settings.time_range)
+        if span.has_targets and len(span) > 1:
+            types = index_of[sequence.events.types[span.first : span.end]]
+            times = sequence.times[span.first : span.end]
             histories.append(History(sequence.sequence_id, times, types, settings.store.tick))
     return histories
 

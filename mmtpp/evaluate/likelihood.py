@@ -11,6 +11,7 @@ from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.store.store_reader import StoreReader
@@ -63,7 +64,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
         metrics={
             **loss_metrics(windows),
             **event_metrics(events, context.manifest.seconds_per_unit),
-            **plan.long_texts.figures(),
+            **plan.long_texts.metrics(),
         },
         baselines=baseline_metrics(events, statistics),
         num_events=len(events),
@@ -89,11 +90,9 @@ def training_statistics(settings: AssembleSettings) -> TrainingStatistics:
     reader = StoreReader(settings.store)
     statistics = TrainingStatistics(ByteMarginal(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.event_range(sequence.times)
-        start, end = sequence.span("train")
-        last = min(last, end)
-        if start < end and last - first > 1:
-            counted = sequence.events.slice(first + 1, last)
+        span = usable_events(sequence, "train", settings.time_range)
+        if span.has_targets and len(span) > 1:
+            counted = sequence.events.slice(span.first + 1, span.end)
             statistics.add(counted.intervals, counted.types)
     return statistics
 

@@ -5,6 +5,7 @@ import numpy as np
 from mmtpp.core.errors import DataError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.data.samples.assemble_settings import AssembleSettings
+from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.store.store_reader import StoreReader
 
 
@@ -20,10 +21,12 @@ def interval_range(settings: AssembleSettings) -> IntervalRange:
     reader, tick = StoreReader(settings.store), settings.store.tick
     smallest, largest = np.inf, 0.0
     for sequence in reader.sequences(reader.files()):
-        first, last = settings.time_range.event_range(sequence.times)
-        start, end = sequence.span(settings.split)
-        if start < end:
-            intervals = sequence.events.intervals[max(first + 1, start) : min(last, end)]
+        span = usable_events(sequence, settings.split, settings.time_range)
+        if span.has_targets:
+            first_target = max(
+                span.first + 1, span.first_target
+            )  # the first event is not predicted
+            intervals = sequence.events.intervals[first_target : span.end]
             smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
             largest = max(largest, intervals.max(initial=0.0))
     if not largest:
