@@ -1,9 +1,9 @@
 """The state of training, independent of ranks and ZeRO stage: whole tensors by name.
 
-DeepSpeed's own checkpoints can be read only with the same number of ranks and ZeRO stage. Here every trained parameter has its float32 weight and its optimiser states, as
-DeepSpeed gathers them, so a run resumes with any number of ranks and any stage. The ranks take
-turns in keeping and writing parameters: no rank holds or writes them all. Frozen weights are not
-saved.
+DeepSpeed's own checkpoints can be read only with the same number of ranks and ZeRO stage. Here
+every trained parameter has its float32 weight and its optimiser states, as DeepSpeed gathers them,
+so a run resumes with any number of ranks and any stage. The ranks take turns in keeping and writing
+parameters: no rank holds or writes them all. Frozen weights are not saved.
 """
 
 import itertools

@@ -1,8 +1,9 @@
 """Make a plan: which events are in which sample.
 
-Event store, Delta, template and context decide. The sequences of each file are cut into windows, by Ray Data where there are many files; the driver
-packs the windows into samples. No image is decoded and no text is tokenised, and only the
-``hybrid`` strategy reads token ids, so a plan for another Delta is cheap.
+Event store, Delta, template and context decide. The sequences of each file are cut into windows, by
+Ray Data where there are many files; the driver packs the windows into samples. No image is decoded
+and no text is tokenised, and only the ``hybrid`` strategy reads token ids, so a plan for another
+Delta is cheap.
 """
 
 import logging
