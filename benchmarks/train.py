@@ -147,7 +147,7 @@ def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -
         model,
         deepspeed_config,
         training=config.training,
-        optimizer=config.optimizer,
+        optimizer_settings=config.optimizer,
         precision=config.optimizer_precision,
         rank=0,
         num_ranks=1,

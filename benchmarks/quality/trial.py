@@ -141,7 +141,7 @@ def train(
         model.train(),
         deepspeed_config,
         training=training,
-        optimizer=config.optimizer,
+        optimizer_settings=config.optimizer,
         precision=config.optimizer_precision,
         rank=0,
         num_ranks=1,

@@ -80,7 +80,7 @@ def evaluate_answers(context: EvaluationContext) -> AnswerReport:
         tree["note"] = note
     write_bytes(context.path("answers.json"), json.dumps(tree, indent=2).encode())
     metrics = {name: estimate.value for name, estimate in estimates.items()}
-    return AnswerReport(metrics | plan.long_texts.figures("answers_"), len(table), uri)
+    return AnswerReport(metrics | plan.long_texts.metrics("answers_"), len(table), uri)
 
 
 def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:

@@ -13,6 +13,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.supervision import EveryEvent
 from mmtpp.core.tasks import EVENT_TASKS
 from mmtpp.data.samples.actors import map_samples
+from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -115,7 +116,7 @@ def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
     _write_report(context, forecasts, estimates)
     metrics = finite_values(estimates.pop("model"))
     return ForecastReport(
-        metrics={**metrics, **forecasts.plan.long_texts.figures("targets_")},
+        metrics={**metrics, **forecasts.plan.long_texts.metrics("targets_")},
         baselines={
             f"{name}/{metric}": value
             for name, part in estimates.items()
@@ -247,10 +248,10 @@ def read_histories(settings: SampleSettings, type_codes: Sequence[int]) -> list[
     index_of[list(type_codes)] = np.arange(len(type_codes))
     histories: list[History] = []
     for sequence in reader.sequences(reader.files()):
-        used = sequence.used_events(settings.split, settings.time_range)
-        if used.first_target < used.end and len(used) > 1:
-            types = index_of[sequence.events.types[used.start : used.end]]
-            times = sequence.times[used.start : used.end]
+        span = usable_events(sequence, settings.split, settings.time_range)
+        if span.has_targets and len(span) > 1:
+            types = index_of[sequence.events.types[span.first : span.end]]
+            times = sequence.times[span.first : span.end]
             histories.append(History(sequence.sequence_id, times, types, settings.store.tick))
     return histories
 

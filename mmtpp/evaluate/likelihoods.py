@@ -10,6 +10,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.data.samples.actors import map_samples
+from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -63,7 +64,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
         metrics={
             **loss_metrics(windows),
             **event_metrics(events, context.manifest.seconds_per_unit),
-            **plan.long_texts.figures(),
+            **plan.long_texts.metrics(),
         },
         baselines=baseline_metrics(events, statistics),
         num_events=len(events),
@@ -89,9 +90,9 @@ def training_statistics(settings: SampleSettings) -> TrainingStatistics:
     reader = StoreReader(settings.store)
     statistics = TrainingStatistics(IntervalCodeBaseline(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
-        used = sequence.used_events("train", settings.time_range)
-        if len(used) > 1:
-            counted = sequence.events.slice(used.start + 1, used.end)
+        span = usable_events(sequence, "train", settings.time_range)
+        if span.has_targets and len(span) > 1:
+            counted = sequence.events.slice(span.first + 1, span.end)
             statistics.add(counted.intervals, counted.types)
     return statistics
 

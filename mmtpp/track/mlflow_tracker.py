@@ -296,12 +296,14 @@ class MlflowTracker:
             self.close("KILLED")
 
     def close(self, status: str) -> None:
-        if status:
-            self._put(
-                "status",
-                {"status": status},
-                lambda client, run_id: client.set_terminated(run_id, status),
-            )
+        self._put(
+            "status",
+            {"status": status},
+            lambda client, run_id: client.set_terminated(run_id, status),
+        )
+        self.detach()
+
+    def detach(self) -> None:
         self._calls.put(None)
         self._thread.join(CLOSE_TIMEOUT_S if self._is_known.is_set() else LONGEST_WAIT_S / 3)
         if self._thread.is_alive():

@@ -14,7 +14,7 @@ from mmtpp.train.zero import build_deepspeed_config, zero_stage
 from mmtpp.train.zero3_loading import Zero3Sharding
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSections:
     """The sections of the configuration that shape model and optimiser.
 
@@ -22,7 +22,7 @@ class EngineSections:
         model: Model to train.
         lora: Adapter to train; rank 0 trains the model's own parameters.
         training: Size of a step, learning rate and clipping.
-        optimizer: Rule of an update.
+        optimizer: Settings of the optimiser.
         precision: Number formats of weights and states.
         zero: Sharding.
         trains_vision: Whether the vision tower is trained.
@@ -61,7 +61,7 @@ def build_engine(
         model,
         deepspeed_config,
         training=sections.training,
-        optimizer=sections.optimizer,
+        optimizer_settings=sections.optimizer,
         precision=sections.precision,
         rank=group.rank,
         num_ranks=group.num_ranks,

@@ -35,7 +35,7 @@ BEST_BY = VALIDATION_LOSS
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """Where a run stands. With the plan this determines everything that follows.
+    """Progress of a run. Together with the plan it determines all later steps.
 
     Attributes:
         step: Number of updates made.
@@ -161,25 +161,25 @@ def _retrying_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoin
     return upload
 
 
-def load_progress(checkpoint: Checkpoint | None, *, expected: TrainingProgress) -> TrainingProgress:
-    """The progress that a checkpoint was saved with; ``expected`` without a checkpoint.
+def load_progress(checkpoint: Checkpoint | None, *, fresh: TrainingProgress) -> TrainingProgress:
+    """The progress that a checkpoint was saved with.
 
     Args:
         checkpoint: Newest checkpoint of the run; None for a fresh run.
-        expected: Progress with the fingerprint and hash that the checkpoint must have; its step is
-            ignored.
+        fresh: Progress of a new run, returned if there is no checkpoint. The checkpoint must have
+            its fingerprint and its hash.
 
     Raises:
         ModelError: The checkpoint belongs to other data or another vocabulary.
     """
     if checkpoint is None:
-        return expected
+        return fresh
     path = f"{checkpoint.path}/{PROGRESS_FILE}"
     assert checkpoint.filesystem is not None
     with checkpoint.filesystem.open_input_stream(path) as stream:
         progress = TrainingProgress(**json.loads(stream.read()))
     for name in ("plan_fingerprint", "vocabulary_hash"):
-        saved, present = getattr(progress, name), getattr(expected, name)
+        saved, present = getattr(progress, name), getattr(fresh, name)
         if saved != present:
             raise ModelError(
                 f"the checkpoint has {name} {saved}, this run has {present}",
@@ -205,7 +205,7 @@ def restore_checkpoint(
         checkpoint: Newest checkpoint of the run; None for a fresh run.
         run_uri: Folder that contains the checkpoint.
         step: Step after which it was saved.
-        wait_for_ranks: Called when this rank has its copy; waits for all ranks without a timeout.
+        wait_for_ranks: Called after this rank has copied the checkpoint; it waits for all ranks.
     """
     if checkpoint is None:
         return

@@ -39,7 +39,7 @@ class DeepSpeedEngine:
         model: Model to train.
         deepspeed_config: Configuration made by ``zero.build_deepspeed_config``.
         training: Learning rate, its schedule and the size of a step.
-        optimizer: Rule of an update.
+        optimizer_settings: Settings of the optimiser.
         precision: Simulated rounding, and how the optimiser's states are kept.
         rank: Rank of this process; torch.distributed must be initialised.
         num_ranks: Number of ranks in the group.
@@ -54,7 +54,7 @@ class DeepSpeedEngine:
         deepspeed_config: dict[str, object],
         *,
         training: Training,
-        optimizer: OptimizerSettings,
+        optimizer_settings: OptimizerSettings,
         precision: OptimizerPrecision,
         rank: int,
         num_ranks: int,
@@ -62,19 +62,21 @@ class DeepSpeedEngine:
         self._training = training
         self._rank = rank
         self._stage = zero_stage(deepspeed_config)
-        self.passes = gradient_passes(optimizer)
+        self.passes = gradient_passes(optimizer_settings)
         micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
         self._loss_scale = num_ranks * micro_batches * len(self.passes)
-        named = {
+        parameters_by_name = {
             name: parameter
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         }
-        self._trained = list(named.values())
-        self._previous = PreviousWeights(named) if optimizer.variance_reduction else None
-        rule = Optimizer(
-            named,
-            optimizer,
+        self._trained = list(parameters_by_name.values())
+        self._previous = (
+            PreviousWeights(parameters_by_name) if optimizer_settings.variance_reduction else None
+        )
+        optimizer = Optimizer(
+            parameters_by_name,
+            optimizer_settings,
             precision,
             lr=training.learning_rate,
             weight_decay=training.weight_decay,
@@ -83,12 +85,12 @@ class DeepSpeedEngine:
         num_trained = sum(full_numel(parameter) for parameter in self._trained)
         self._engine: Any = deepspeed.initialize(
             model=model,
-            optimizer=rule,
+            optimizer=optimizer,
             config=with_bucket_size(deepspeed_config, num_trained=num_trained),
         )[0]
         self._state = TrainingState(
             self._engine,
-            rule,
+            optimizer,
             previous_weights=self._previous.tensors if self._previous else {},
             rank=rank,
             num_ranks=num_ranks,
@@ -106,7 +108,7 @@ class DeepSpeedEngine:
 
     @contextmanager
     def weights_for(self, gradient_pass: GradientPass) -> Iterator[None]:
-        """Within it, the model has the weights that a pass needs."""
+        """Give the model the weights that a pass needs, until the context ends."""
         if self._previous is None or not gradient_pass.at_previous_weights:
             yield
             return
@@ -128,7 +130,7 @@ class DeepSpeedEngine:
         """Update the weights once.
 
         Args:
-            step: Number of updates made before.
+            step: Number of updates before this one.
             where: Place of the step, for errors.
 
         Returns:

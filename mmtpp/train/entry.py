@@ -7,8 +7,8 @@ seconds to import.
 from typing import Any
 
 
-def train_loop_per_worker(arguments: dict[str, Any]) -> dict[str, float]:
+def train_loop_per_worker(arguments: dict[str, Any]) -> None:
     """Run ``loop.train``."""
     from mmtpp.train.loop import train
 
-    return train(**arguments)
+    train(**arguments)

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Interruption:
+class InterruptionState:
     """The interruptions since the last poll, the same on all ranks.
 
     Attributes:
@@ -38,7 +38,7 @@ class InterruptionPoll:
         self._known_nodes: list[str] = []
         self._stop = None if stop_request is None else stop_request.wait.remote()
 
-    def poll(self, device: torch.device) -> Interruption:
+    def poll(self, device: torch.device) -> InterruptionState:
         """Read the interruptions; all ranks must call this, and get the same at the same step."""
         info = ray.train.get_preemption_info()
         nodes = info.preempted_node_ids if info else []
@@ -49,4 +49,4 @@ class InterruptionPoll:
         stops = self._stop is not None and bool(ray.wait([self._stop], timeout=0)[0])
         flags = torch.tensor([float(is_new), float(stops)], device=device)
         machine_leaves, stop_requested = sum_over_ranks(flags).tolist()
-        return Interruption(machine_leaves > 0, stop_requested > 0)
+        return InterruptionState(machine_leaves > 0, stop_requested > 0)

@@ -20,30 +20,29 @@ from mmtpp.train.worker import SAVING, Worker, build_worker
 logger = logging.getLogger(__name__)
 
 
-def train(task: Task, stop_request: Any) -> dict[str, float]:
+def train(task: Task, stop_request: Any) -> None:
     """Train from the newest checkpoint, or from the start, to the last step or a stop request.
+
+    The driver reads the metrics of the last checkpoint: those of the last step and of the last
+    validation.
 
     Args:
         task: The task of this run.
         stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
-
-    Returns:
-        The metrics of the last step and of the last validation, the same on all ranks; empty if the
-        run had already reached its last step.
     """
     start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
     worker = build_worker(task, stop_request)
     training, progress = worker.training, worker.progress
     if progress.step == training.num_steps:  # interrupted between last checkpoint and result
         _finish(worker, progress)
-        return {}
-    latest: dict[str, float] = {}  # last value of every metric, for the result
+        return
+    latest: dict[str, float] = {}  # last value of every metric, for the last checkpoint
     losses: list[LossSums] = []  # of the steps since the last log line
 
     while progress.step < training.num_steps:
         rows = _next_rows(worker, progress.step)
-        enter = partial(worker.enter_micro_batch, progress.step)
-        report = train_step(worker.step_context, rows, progress.step, on_micro_batch=enter)
+        on_micro_batch = partial(worker.enter_micro_batch, progress.step)
+        report = train_step(worker.step_context, rows, progress.step, on_micro_batch=on_micro_batch)
         progress = progress.after_step()
         is_last = progress.step == training.num_steps
         losses.append(report.losses)
@@ -78,7 +77,6 @@ def train(task: Task, stop_request: Any) -> dict[str, float]:
         _finish(worker, progress)
     else:
         _close(worker)
-    return latest
 
 
 def _is_due(step: int, every: int) -> bool:
@@ -86,7 +84,7 @@ def _is_due(step: int, every: int) -> bool:
 
 
 def _next_rows(worker: Worker, step: int) -> list[Row]:
-    worker.watchdog.enter(step, 0, "waiting for data")
+    worker.watchdog.record_position(step, 0, "waiting for data")
     with worker.telemetry.waiting_for_data():
         return [next(worker.rows) for _ in range(worker.rows_per_step)]
 
@@ -136,7 +134,9 @@ def _keep_if_best(
     """Keep this model next to the run's output if no earlier one has a better score."""
     progress = progress.with_scores(scores)
     if progress.best_step == progress.step:
-        worker.watchdog.enter(progress.step, SAVING, "keeping the best", may_take_long=True)
+        worker.watchdog.record_position(
+            progress.step, SAVING, "keeping the best", may_take_long=True
+        )
         save_output(worker, best_uri(worker.task, progress.step), steps=progress.step)
     return progress
 
@@ -144,7 +144,9 @@ def _keep_if_best(
 def _save(
     worker: Worker, progress: TrainingProgress, metrics: dict[str, float], *, wait: bool = False
 ) -> None:
-    worker.watchdog.enter(progress.step, SAVING, "saving a checkpoint", may_take_long=True)
+    worker.watchdog.record_position(
+        progress.step, SAVING, "saving a checkpoint", may_take_long=True
+    )
     with worker.telemetry.saving():
         save_checkpoint(
             worker.engine,
@@ -158,13 +160,13 @@ def _save(
 
 
 def _report(worker: Worker, step: int, metrics: dict[str, float]) -> None:
-    worker.watchdog.enter(step, SAVING, "reporting", may_take_long=True)
+    worker.watchdog.record_position(step, SAVING, "reporting", may_take_long=True)
     ray.train.report(metrics)
 
 
 def _finish(worker: Worker, progress: TrainingProgress) -> None:
-    """Write the result. This comes last: ranks that wait for rank 0 in a collective time out."""
-    worker.watchdog.enter(progress.step, SAVING, "writing the result", may_take_long=True)
+    """Write the result. Call this last: other ranks would wait for rank 0 and time out."""
+    worker.watchdog.record_position(progress.step, SAVING, "writing the result", may_take_long=True)
     save_output(worker, worker.task.output_uri, steps=progress.step)
     if worker.rank == 0:
         remove_other_bests(worker.task, kept=progress.best_step)
@@ -172,5 +174,5 @@ def _finish(worker: Worker, progress: TrainingProgress) -> None:
 
 
 def _close(worker: Worker) -> None:
-    worker.tracker.close("")
+    worker.tracker.detach()
     worker.watchdog.stop()

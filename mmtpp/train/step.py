@@ -117,7 +117,7 @@ def train_step(
     Args:
         context: Engine and settings of this rank.
         rows: Rows of this rank in the step.
-        step: Number of updates made before.
+        step: Number of updates before this one.
         on_micro_batch: Called with the index of every micro-batch before it is computed.
 
     Raises:
@@ -125,9 +125,12 @@ def train_step(
             rank before the update.
     """
     engine, device = context.engine, context.batcher.device
-    weights = [context.label_weights(row) for row in rows]
+    label_weights = [context.label_weights(row) for row in rows]
     totals = torch.tensor(
-        [sum(part.sum() for part in weights), sum(len(row.input_ids) for row in rows)],
+        [
+            sum(row_weights.sum() for row_weights in label_weights),
+            sum(len(row.input_ids) for row in rows),
+        ],
         dtype=torch.float64,
         device=device,
     )
@@ -140,13 +143,15 @@ def train_step(
         with engine.weights_for(gradient_pass):
             for index in range(context.num_micro_batches):
                 on_micro_batch(index)
-                place = min(index, len(rows) - 1)
-                nll_N = _score_label_losses(context, rows[place], step)
+                row_index = min(index, len(rows) - 1)
+                nll_N = _score_label_losses(context, rows[row_index], step)
                 is_repeated = index >= len(rows)
-                weight = np.zeros_like(weights[place]) if is_repeated else weights[place]
+                row_weights = label_weights[row_index]
+                if is_repeated:
+                    row_weights = np.zeros_like(row_weights)
                 if not is_repeated and not gradient_pass.at_previous_weights:
                     nll.append(nll_N.detach())
-                _accumulate(context, nll_N, weight, gradient_pass, total_weight)
+                _accumulate(context, nll_N, row_weights, gradient_pass, total_weight)
 
     losses = _sum_losses(nll, rows, device)
     where = f"step {step}, samples of this rank {[row.sample_id for row in rows]}"
@@ -173,14 +178,16 @@ def _score_label_losses(context: StepContext, row: Row, step: int) -> torch.Tens
 def _accumulate(
     context: StepContext,
     nll: torch.Tensor,
-    weight: NDArray[np.float64],
+    label_weights: NDArray[np.float64],
     gradient_pass: GradientPass,
     total_weight: float,
 ) -> None:
     """Add the gradients of a micro-batch to the step's."""
-    weights = torch.as_tensor(weight, device=context.batcher.device, dtype=torch.float32)
-    weighted = nll * weights
-    context.engine.backward(gradient_pass.factor * weighted.sum() / total_weight)
+    label_weights_tensor = torch.as_tensor(
+        label_weights, device=context.batcher.device, dtype=torch.float32
+    )
+    weighted_nll = nll * label_weights_tensor
+    context.engine.backward(gradient_pass.factor * weighted_nll.sum() / total_weight)
 
 
 def _sum_losses(nll: list[torch.Tensor], rows: Sequence[Row], device: torch.device) -> LossSums:

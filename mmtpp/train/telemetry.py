@@ -20,12 +20,12 @@ class Telemetry:
     def __init__(self, peak_flops: float) -> None:
         self._peak_flops = peak_flops
         psutil.cpu_percent()  # every reading covers the time since the reading before
-        self._began = time.monotonic()
-        self._waited_in_all_s = self._saved_in_all_s = 0.0
+        self._created_at = time.monotonic()
+        self._total_wait_s = self._total_saving_s = 0.0
         self._reset()
 
     def _reset(self) -> None:
-        self._started = time.monotonic()
+        self._interval_started_at = time.monotonic()
         self._waited_s = 0.0
         self._steps = self._tokens = self._labels = 0
         self._flops = self._not_training_s = 0.0
@@ -37,7 +37,7 @@ class Telemetry:
         yield
         waited = time.monotonic() - started
         self._waited_s += waited
-        self._waited_in_all_s += waited
+        self._total_wait_s += waited
 
     @contextmanager
     def validating(self) -> Iterator[None]:
@@ -52,7 +52,7 @@ class Telemetry:
         started = time.monotonic()
         yield
         saved = time.monotonic() - started
-        self._saved_in_all_s += saved
+        self._total_saving_s += saved
         self._not_training_s += saved
 
     def add_step(self, tokens: int, labels: int, flops: float) -> None:
@@ -70,15 +70,15 @@ class Telemetry:
 
     def flush(self) -> dict[str, float]:
         """Metrics since the last call, with units in their names; operations are this worker's."""
-        seconds = time.monotonic() - self._started
+        seconds = time.monotonic() - self._interval_started_at
         training_s = seconds - self._not_training_s
         metrics = {
             "time/step_s": seconds / max(1, self._steps),
             "time/data_wait_fraction": self._waited_s / seconds,
-            "time/data_wait_fraction_so_far": self._waited_in_all_s
-            / (time.monotonic() - self._began),
-            "time/checkpoint_fraction_so_far": self._saved_in_all_s
-            / (time.monotonic() - self._began),
+            "time/data_wait_fraction_so_far": self._total_wait_s
+            / (time.monotonic() - self._created_at),
+            "time/checkpoint_fraction_so_far": self._total_saving_s
+            / (time.monotonic() - self._created_at),
             "speed/tokens_per_s": self._tokens / seconds,
             "speed/labels_per_s": self._labels / seconds,
             "speed/tflops_per_worker": self._flops / training_s / 1e12,

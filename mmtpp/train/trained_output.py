@@ -37,10 +37,9 @@ def save_output(worker: Worker, uri: str, *, steps: int) -> None:
 
 
 def remove_other_bests(task: Task, *, kept: int) -> None:
-    """Delete models that were the best one earlier in the run.
+    """Delete former best models.
 
-    Call this only at the end: an earlier checkpoint, from which the run could have resumed, still
-    names such a model.
+    Call this only at the end: an earlier checkpoint may still refer to one of them.
 
     Args:
         task: The task of the run.

@@ -1,10 +1,9 @@
 """The state of training, independent of ranks and ZeRO stage: whole tensors by name.
 
-DeepSpeed's own checkpoints are shards that only the same number of ranks with the same ZeRO stage
-read back. Here every trained parameter has its float32 weight and its optimiser states, as
-DeepSpeed gathers them, so a run resumes with any number of ranks and any stage. The ranks take
-turns in keeping and writing parameters: no rank holds or writes them all. Frozen weights are not
-saved.
+DeepSpeed's own checkpoints can be read only with the same number of ranks and ZeRO stage. Here
+every trained parameter has its float32 weight and its optimiser states, as DeepSpeed gathers them,
+so a run resumes with any number of ranks and any stage. The ranks take turns in keeping and writing
+parameters: no rank holds or writes them all. Frozen weights are not saved.
 """
 
 import itertools
@@ -142,8 +141,7 @@ class TrainingState:
     def _decoded_states(self) -> Iterator[tuple[str, dict[str, nn.Parameter]]]:
         """``WEIGHT`` and then each state, with the parameters that have it.
 
-        A state that is kept in codes is floating point until the next one: one state at a time
-        bounds the memory.
+        Each state is decoded only until the next one is requested, to limit memory.
         """
         for key in (WEIGHT, *dict.fromkeys(itertools.chain(*self._keys.values()))):
             parameters = {

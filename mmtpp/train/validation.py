@@ -1,6 +1,7 @@
-"""Scores held-out windows with the model in training, on all ranks."""
+"""Scores held-out windows with the model that is being trained, on all ranks."""
 
 from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -23,7 +24,31 @@ from mmtpp.data.samples.plan import load_plan
 from mmtpp.train.engine import sum_over_ranks
 from mmtpp.train.worker import VALIDATING, Worker
 
-NUM_EVENT_SUMS = 5  # values that the functions below return for a row
+
+@dataclass(frozen=True, slots=True)
+class EventSums:
+    """Sums over events: in stage 1 over whole events, in stage 2 over answers.
+
+    Attributes:
+        num_timed: Number of events whose interval is scored.
+        interval_nll: Negative log-likelihood of their intervals.
+        num_typed: Number of events whose type is predicted.
+        num_right: Number of right types.
+        whole_nll: Negative log-likelihood of whole events; 0 in stage 2, where no answer is one.
+    """
+
+    num_timed: float = 0.0
+    interval_nll: float = 0.0
+    num_typed: float = 0.0
+    num_right: float = 0.0
+    whole_nll: float = 0.0
+
+    def as_array(self) -> NDArray[np.float64]:
+        """(5,) the sums, in the order of the attributes."""
+        return np.array(astuple(self))
+
+    def __add__(self, addend: "EventSums") -> "EventSums":
+        return EventSums(*(self.as_array() + addend.as_array()).tolist())
 
 
 def validate(worker: Worker, step: int) -> dict[str, float]:
@@ -42,11 +67,11 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
     type_codes = np.asarray(worker.task.type_codes)
     type_ids = torch.tensor(worker.vocabulary.type_ids(worker.task.type_codes), device=device)
     losses = LossSums.from_labels(np.zeros(0), np.zeros(0, dtype=np.int64))
-    event_sums = np.zeros(NUM_EVENT_SUMS)
+    event_sums = EventSums()
     engine.model.eval()
     with torch.no_grad():
         for row, is_counted in _rows(worker):
-            worker.watchdog.enter(step, VALIDATING, "validating")
+            worker.watchdog.record_position(step, VALIDATING, "validating")
             nll_N, best_type_N = engine.score(worker.batcher(row), type_ids)
             if not is_counted:
                 continue
@@ -57,9 +82,11 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
             score = _score_sequence if row.branches is None else _score_answers
             event_sums += score(row, nll, best_types)
     engine.model.train()
-    values = torch.tensor([*losses.nll, *losses.tokens, *event_sums], device=device)
+    values = torch.tensor([*losses.nll, *losses.tokens, *event_sums.as_array()], device=device)
     merged = sum_over_ranks(values).cpu().numpy()
-    nll_sums, token_sums, event_sums = np.split(merged, [5, 10])
+    num_modalities = len(losses.nll)
+    nll_sums, token_sums = merged[:num_modalities], merged[num_modalities : 2 * num_modalities]
+    event_sums = EventSums(*merged[2 * num_modalities :].tolist())
     if token_sums.sum() == 0:
         raise ValueError("no validation event is a target; lower evaluation.targets_delta")
     metrics = LossSums(nll_sums, token_sums).per_token(VALIDATION)
@@ -69,7 +96,8 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
 def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:
     """Validation rows of this rank, and whether each is counted.
 
-    Ranks with fewer rows repeat some uncounted, to make the same number of forward passes.
+    Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
+    passes.
     """
     assert worker.task.validation is not None
     plan = load_plan(worker.task.validation_plan_uri)
@@ -81,48 +109,56 @@ def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:
     return zip(rows, (positions < num_samples).tolist(), strict=True)
 
 
-def _event_metrics(event_sums: NDArray[np.float64], *, whole_events: bool) -> dict[str, float]:
-    num_timed, interval_nll, num_typed, num_right, whole_nll = event_sums.tolist()
+def _event_metrics(sums: EventSums, *, whole_events: bool) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    if num_timed:
-        metrics[VALIDATION_EVENTS] = num_timed
-        metrics[VALIDATION_INTERVAL_NLL] = interval_nll / num_timed
+    if sums.num_timed:
+        metrics[VALIDATION_EVENTS] = sums.num_timed
+        metrics[VALIDATION_INTERVAL_NLL] = sums.interval_nll / sums.num_timed
         if whole_events:
-            metrics[VALIDATION_EVENT_NLL] = whole_nll / num_timed
-    if num_typed:
-        metrics[VALIDATION_TYPE_ACCURACY] = num_right / num_typed
+            metrics[VALIDATION_EVENT_NLL] = sums.whole_nll / sums.num_timed
+    if sums.num_typed:
+        metrics[VALIDATION_TYPE_ACCURACY] = sums.num_right / sums.num_typed
     return metrics
 
 
 def _score_sequence(
     row: Row, nll: NDArray[np.float64], best_types: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    """Stage 1: number of events, summed interval NLL, number of events, right types, summed NLL."""
+) -> EventSums:
+    """Stage 1: sums over the target events."""
     labels = row.label_positions()
     scores = score_events(nll, row.modality[labels], row.event[labels], best_types)
     is_target = row.event_is_target[scores.event]
     is_right = scores.predicted_type == row.event_type[scores.event]
     count = float(is_target.sum())
     interval_nll, whole_nll = scores.interval_code_nll[is_target].sum(), scores.nll[is_target].sum()
-    return np.array([count, interval_nll, count, is_right[is_target].sum(), whole_nll])
+    return EventSums(
+        num_timed=count,
+        interval_nll=float(interval_nll),
+        num_typed=count,
+        num_right=float(is_right[is_target].sum()),
+        whole_nll=float(whole_nll),
+    )
 
 
 def _score_answers(
     row: Row, nll: NDArray[np.float64], best_types: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    """Stage 2: time questions, their summed interval NLL, type questions, right types.
+) -> EventSums:
+    """Stage 2: sums over the answers to questions about times and types.
 
-    Types are predicted from the history alone if the row asks for that, else given the time. The
-    fifth value is 0: no answer is a whole event.
+    Types are predicted from the history alone if the row asks for that, else given the time.
     """
     assert row.branches is not None
     labels = row.label_positions()
     task, modality, event = row.branches.task[labels], row.modality[labels], row.event[labels]
     is_timed = (task == TASKS["time"]) & (modality == Modality.TIME)
-    for name in ("type", "joint"):
-        is_typed = (task == TASKS[name]) & (modality == Modality.TYPE)
-        if is_typed.any():
-            break
+    is_typed = (task == TASKS["type"]) & (modality == Modality.TYPE)
+    if not is_typed.any():
+        is_typed = (task == TASKS["joint"]) & (modality == Modality.TYPE)
     is_right = best_types[is_typed] == row.event_type[event[is_typed]]
     num_timed = float(len(np.unique(event[is_timed])))
-    return np.array([num_timed, nll[is_timed].sum(), float(is_typed.sum()), is_right.sum(), 0.0])
+    return EventSums(
+        num_timed=num_timed,
+        interval_nll=float(nll[is_timed].sum()),
+        num_typed=float(is_typed.sum()),
+        num_right=float(is_right.sum()),
+    )

@@ -23,8 +23,10 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 
 logger = logging.getLogger(__name__)
 
-COMPARE_AFTER = 0.7  # fraction of the timeout after which the ranks are compared
-EXIT_AFTER = 1.2  # fraction after which the process ends, if no collective has failed before
+COMPARE_AFTER = 0.7  # multiple of the timeout after which the ranks are compared
+EXIT_AFTER = (
+    1.2  # multiple of the timeout after which the process ends, if no collective has failed before
+)
 STORE_TIMEOUT = timedelta(seconds=10)
 NUM_FRAMES = 4  # frames of a rank's stack in the report
 
@@ -57,7 +59,9 @@ class Watchdog(threading.Thread):
         self._store = _open_store(rank)
         self.start()
 
-    def enter(self, step: int, order: int, activity: str, *, may_take_long: bool = False) -> None:
+    def record_position(
+        self, step: int, order: int, activity: str, *, may_take_long: bool = False
+    ) -> None:
         """Record that this rank has moved.
 
         Args:
@@ -82,7 +86,7 @@ class Watchdog(threading.Thread):
                 self._publish()
                 if self._is_stuck(COMPARE_AFTER) and not self._reported:
                     self._reported = True
-                    self._send_report(self._compare())
+                    self._send_report(self._describe_positions())
             except dist.DistError:
                 if self._is_stuck(COMPARE_AFTER) and not self._reported:
                     self._reported = True
@@ -96,8 +100,8 @@ class Watchdog(threading.Thread):
                 )
                 os._exit(1)  # the trainer's thread cannot be interrupted
 
-    def _is_stuck(self, fraction: float) -> bool:
-        return not self._may_take_long and self._stuck_s() > fraction * self._timeout_s
+    def _is_stuck(self, multiple: float) -> bool:
+        return not self._may_take_long and self._stuck_s() > multiple * self._timeout_s
 
     def _stuck_s(self) -> float:
         return time.monotonic() - self._moved_at
@@ -109,7 +113,7 @@ class Watchdog(threading.Thread):
         step, order, activity = self._position
         state = {
             "beat": self._beat,
-            "place": [step, order],
+            "position": [step, order],
             "doing": f"step {step}, {activity}, for {self._stuck_s():.0f} s",
             "node": ray.util.get_node_ip_address(),
             "stack": [f"{line.filename}:{line.lineno} {line.name}" for line in frames],
@@ -119,7 +123,7 @@ class Watchdog(threading.Thread):
     def _read(self) -> list[dict]:
         return [json.loads(self._store.get(f"rank-{rank}")) for rank in range(self._num_ranks)]
 
-    def _compare(self) -> str:
+    def _describe_positions(self) -> str:
         before = self._read()
         time.sleep(3 * self._interval_s)  # every live rank publishes again in this time
         self._publish()
@@ -129,8 +133,8 @@ class Watchdog(threading.Thread):
             for rank, (old, new) in enumerate(zip(before, states, strict=True))
             if old["beat"] == new["beat"]
         ]
-        last_position = min(state["place"] for state in states)
-        behind = [rank for rank, state in enumerate(states) if state["place"] == last_position]
+        last_position = min(state["position"] for state in states)
+        behind = [rank for rank, state in enumerate(states) if state["position"] == last_position]
         if silent:
             verdict = f"{_name_ranks(silent)}: no sign of life"
         elif len(behind) < self._num_ranks:

@@ -108,7 +108,7 @@ class Worker:
 
     def enter_micro_batch(self, step: int, index: int) -> None:
         """Report to the watchdog that a micro-batch begins."""
-        self.watchdog.enter(step, 1 + index, f"computing micro-batch {index + 1}")
+        self.watchdog.record_position(step, 1 + index, f"computing micro-batch {index + 1}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +144,13 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
     # the first rows are assembled while the model is built
     rows = _rows_of_rank(training, task, plan, vocabulary, group, start.progress.step)
     sections = EngineSections(
-        config.model,
-        lora,
-        training,
-        config.optimizer,
-        config.optimizer_precision,
-        config.zero,
-        config.trains_vision,
+        model=config.model,
+        lora=lora,
+        training=training,
+        optimizer=config.optimizer,
+        precision=config.optimizer_precision,
+        zero=config.zero,
+        trains_vision=config.trains_vision,
     )
     model, engine = build_engine(sections, vocabulary, group, task.precision)
     _restore(engine, start)
@@ -165,14 +165,18 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
         task=task,
         training=training,
         origin=ModelOrigin(
-            config.sample_sections, config.model, lora, training, task.trained_tasks
+            sections=config.sample_sections,
+            model=config.model,
+            lora=lora,
+            training=training,
+            trained_tasks=task.trained_tasks,
         ),
         rank=group.rank,
         num_ranks=group.num_ranks,
         vocabulary=vocabulary,
         plan=plan,
         progress=start.progress,
-        constant_metrics={**plan.figures(), TRAINED_PARAMETERS: float(num_trained)},
+        constant_metrics={**plan.metrics(), TRAINED_PARAMETERS: float(num_trained)},
         rows=rows,
         rows_per_step=_rows_per_step(training.samples_per_step, group),
         step_context=_build_step_context(training, config.tasks, task, vocabulary, group, engine),
@@ -197,10 +201,10 @@ def _find_start(task: Task, fresh: TrainingProgress) -> _Start:
     """
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None or not task.start_uri:
-        return _Start(checkpoint, task.run.run_uri, load_progress(checkpoint, expected=fresh))
+        return _Start(checkpoint, task.run.run_uri, load_progress(checkpoint, fresh=fresh))
     filesystem, path = filesystem_of(task.start_uri)
     checkpoint = Checkpoint(path, filesystem)
-    progress = load_progress(checkpoint, expected=fresh)
+    progress = load_progress(checkpoint, fresh=fresh)
     # the other run's best model is not in this run's folder
     progress = replace(progress, best_step=0, best_loss=0.0)
     return _Start(checkpoint, task.start_uri.rpartition("/")[0], progress)
@@ -273,18 +277,18 @@ def _build_step_context(
         byte_ids=token_ids.byte_ids,
     )
     return StepContext(
-        engine,
-        Batcher(
+        engine=engine,
+        batcher=Batcher(
             image_pad=token_ids.image_pad,
             image_px=task.train.image_px,
             device=group.device,
             dtype=group.dtype,
             blank_frame=task.train.shows_images,
         ),
-        LabelWeights(training.loss_weights, tasks),
-        num_micro_batches(training.samples_per_step, num_ranks=group.num_ranks),
-        training.seed,
-        smoothing,
+        label_weights=LabelWeights(training.loss_weights, tasks),
+        num_micro_batches=num_micro_batches(training.samples_per_step, num_ranks=group.num_ranks),
+        seed=training.seed,
+        smoothing=smoothing,
     )
 
 

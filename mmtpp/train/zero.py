@@ -22,7 +22,7 @@ def build_deepspeed_config(
     Args:
         training: Size of a step, and clipping.
         zero: ZeRO stage and offloading.
-        optimizer: Rule of an update.
+        optimizer: Settings of the optimiser.
         num_ranks: Number of ranks in the group.
         precision: ``float32`` or ``bfloat16``.
         on_gpu: Whether ranks have GPUs; without, nothing is offloaded.

@@ -43,8 +43,8 @@ def plan(store) -> Plan:
 
 
 def test_planning_on_the_cluster_gives_the_same_plan(plan, monkeypatch):
-    monkeypatch.setattr("mmtpp.data.samples.over_files.FILES_HERE", 0)
-    monkeypatch.setattr("mmtpp.data.samples.over_files.FILES_PER_TASK", 1)
+    monkeypatch.setattr("mmtpp.data.samples.map_files.FILES_HERE", 0)
+    monkeypatch.setattr("mmtpp.data.samples.map_files.FILES_PER_TASK", 1)
     on_cluster = make_plan(*_settings())
     assert on_cluster.windows.equals(plan.windows)
     assert on_cluster.samples == plan.samples

@@ -39,7 +39,7 @@ from mmtpp.storage.paths import (
 from mmtpp.train.checkpoint import BEST_BY, TrainingProgress, load_progress, restore_checkpoint
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
-from mmtpp.train.launch.plan_run import plan_validation
+from mmtpp.train.launch.plan_run import save_validation_plan
 from mmtpp.train.launch.run_result import RESULT_FILE
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
@@ -126,13 +126,13 @@ def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
             assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
             assert after.st_size == 1000
 
-    assert load_progress(checkpoint, expected=replace(expected, step=0)) == expected
+    assert load_progress(checkpoint, fresh=replace(expected, step=0)) == expected
     restore_checkpoint(cast(DeepSpeedEngine, Rank()), checkpoint, run_uri=RUNS, step=3)
     assert len(folders) == 3
     assert len(set(folders)) == 1
     assert not any(folder.exists() for folder in folders)
     with pytest.raises(ModelError, match="plan_fingerprint p, this run has q"):
-        load_progress(checkpoint, expected=replace(expected, plan_fingerprint="q"))
+        load_progress(checkpoint, fresh=replace(expected, plan_fingerprint="q"))
 
 
 def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp_path):
@@ -224,7 +224,7 @@ def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
         changes = {"compression.delta": delta, "evaluation.targets_delta": 2.0}
         config = make_config(**changes | {"window.max_tokens": 128})
         uri = str(tmp_path / str(delta))
-        settings = plan_validation(
+        settings = save_validation_plan(
             config.sample_sections,
             manifest,
             vocabulary,

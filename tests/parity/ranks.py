@@ -246,7 +246,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         model,
         deepspeed_config,
         training=config.training,
-        optimizer=config.optimizer,
+        optimizer_settings=config.optimizer,
         precision=config.optimizer_precision,
         rank=rank,
         num_ranks=num_ranks,

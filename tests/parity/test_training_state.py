@@ -22,11 +22,11 @@ def _trained(updates: int, width: int = 3, **optimizer: object) -> SimpleNamespa
         name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad
     }
     config = config_from_tree({"optimizer": optimizer})
-    rule = Optimizer(
+    optimizer = Optimizer(
         trained, config.optimizer, config.optimizer_precision, lr=0.1, weight_decay=0.01
     )
-    engine = SimpleNamespace(module=module, optimizer=rule)
-    engine.state = TrainingState(engine, rule, previous_weights={}, rank=0, num_ranks=1)
+    engine = SimpleNamespace(module=module, optimizer=optimizer)
+    engine.state = TrainingState(engine, optimizer, previous_weights={}, rank=0, num_ranks=1)
     for _ in range(updates):
         _update(engine)
     return engine

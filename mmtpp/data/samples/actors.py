@@ -1,4 +1,4 @@
-"""Run Ray Data actors that hold a model over the samples of a plan."""
+"""Process the samples of a plan in Ray Data actors; each actor has a model."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

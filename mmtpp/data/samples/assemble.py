@@ -51,7 +51,7 @@ class Assembler:
             One row per sample, ``ROW_SCHEMA``.
         """
         planned = [
-            list(map(_PlannedWindow.from_row, sample)) for sample in samples["windows"].to_pylist()
+            list(map(_PlannedWindow.from_plan, sample)) for sample in samples["windows"].to_pylist()
         ]
         windows = [window for sample in planned for window in sample]
         ranges = [(window.address, window.start, window.end) for window in windows]
@@ -61,7 +61,7 @@ class Assembler:
         written = iter([self._write(window) for window in windows])
         rows = [[next(written) for _ in sample] for sample in planned]
         self._reader.read_ahead_frames(
-            (written.window.address.file, written.tokens.frames) for row in rows for written in row
+            (written.planned.address.file, written.tokens.frames) for row in rows for written in row
         )
         return self._table(samples["sample_id"], rows)
 
@@ -96,63 +96,75 @@ class Assembler:
 
     def _table(self, sample_ids: pa.ChunkedArray, rows: list[list["_WrittenWindow"]]) -> pa.Table:
         """``ROW_SCHEMA``: every column in one piece, without a Python object per value."""
-        every = [window for row in rows for window in row]
-        windows, tokens = [window.window for window in every], [window.tokens for window in every]
-        stored = [window.stored for window in every]
-        num_tokens = np.array([len(part.ids) for part in tokens])
-        num_events = np.array([len(window) for window in windows])
-        segment = np.concatenate([np.arange(len(row), dtype=np.int32) for row in rows])
-        row_of_window = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        row_tokens = np.bincount(row_of_window, num_tokens, len(rows)).astype(np.int64)
-        row_events = np.bincount(row_of_window, num_events, len(rows)).astype(np.int64)
-        before = _before(num_events, row_of_window)
-        event = np.concatenate([part.event for part in tokens])
-        first = np.array([window.first_scored - window.start for window in windows])
-        interval = np.concatenate([part.events.intervals for part in stored])
-        previous_interval = np.concatenate([part.previous_interval for part in stored])
-        gap = np.abs(interval - previous_interval)
-        similar = np.concatenate([window.similar for window in windows])
-        place = np.arange(len(similar)) - np.repeat(np.cumsum(num_events) - num_events, num_events)
-        is_scored = place >= np.repeat(first, num_events)
-        is_target = ~similar & is_scored
-        is_target &= ~(gap < self._settings.targets_delta)
-        scored = event >= np.repeat(first.astype(np.int32), num_tokens)
-        if not isinstance(self._settings.supervision, AllTokens):
-            is_target = is_scored & ~(gap < self._settings.targets_delta)
-            scored = self._labels(every, scored)
+        windows = [window for row in rows for window in row]
+        layout = _RowLayout.from_rows(rows)
         num_frames, frames, image_frame, num_images = self._frames(rows)
-
         columns = {
             "sample_id": sample_ids,
-            "input_ids": list_array(np.concatenate([part.ids for part in tokens]), row_tokens),
-            "modality": list_array(np.concatenate([part.modality for part in tokens]), row_tokens),
-            "segment": list_array(np.repeat(segment, num_tokens), row_tokens),
-            "event": list_array(
-                np.where(event < 0, event, event + np.repeat(before.astype(np.int32), num_tokens)),
-                row_tokens,
-            ),
-            "scored": list_array(scored, row_tokens),
+            **self._token_columns(windows, layout),
             "frames": list_array(frames, num_frames),
             "image_frame": list_array(image_frame, num_images),
-            "sequences": [[written.window.sequence_id for written in row] for row in rows],
-            "event_segment": list_array(np.repeat(segment, num_events), row_events),
-            "event_time": list_array(np.concatenate([part.times for part in stored]), row_events),
-            "event_interval": list_array(interval, row_events),
-            "event_type": list_array(
-                np.concatenate([part.events.types for part in stored]), row_events
-            ),
-            "event_previous_type": list_array(
-                np.concatenate([part.previous_type for part in stored]), row_events
-            ),
-            "event_previous_interval": list_array(previous_interval, row_events),
-            "event_position": list_array(
-                place + np.repeat([window.start for window in windows], num_events), row_events
-            ),
-            "event_is_scored": list_array(is_scored, row_events),
-            "event_is_target": list_array(is_target, row_events),
+            "sequences": [[window.planned.sequence_id for window in row] for row in rows],
+            **self._event_columns(windows, layout),
+            **self._questions(windows, layout.row_of_window, len(rows)),
         }
-        columns |= self._questions(every, row_of_window, len(rows))
         return pa.table(columns, schema=ROW_SCHEMA)
+
+    def _token_columns(
+        self, windows: list["_WrittenWindow"], layout: "_RowLayout"
+    ) -> dict[str, pa.Array]:
+        """The columns with one value per token, except those of branches."""
+        tokens, num_tokens = [window.tokens for window in windows], layout.num_tokens
+        row_tokens = layout.per_row(num_tokens)
+        event = np.concatenate([window_tokens.event for window_tokens in tokens])
+        event_offset = _offset_in_row(layout.num_events, layout.row_of_window).astype(np.int32)
+        token_is_scored = event >= np.repeat(layout.first_scored.astype(np.int32), num_tokens)
+        token_is_label = (
+            token_is_scored
+            if isinstance(self._settings.supervision, AllTokens)
+            else self._labels(windows, token_is_scored)
+        )
+        return {
+            "input_ids": list_array(
+                np.concatenate([window_tokens.ids for window_tokens in tokens]), row_tokens
+            ),
+            "modality": list_array(
+                np.concatenate([window_tokens.modality for window_tokens in tokens]), row_tokens
+            ),
+            "segment": list_array(np.repeat(layout.segment, num_tokens), row_tokens),
+            "event": list_array(
+                np.where(event < 0, event, event + np.repeat(event_offset, num_tokens)), row_tokens
+            ),
+            "scored": list_array(token_is_label, row_tokens),
+        }
+
+    def _event_columns(
+        self, windows: list["_WrittenWindow"], layout: "_RowLayout"
+    ) -> dict[str, pa.Array]:
+        """The columns with one value per event."""
+        stored, num_events = [window.stored for window in windows], layout.num_events
+        starts = [window.planned.start for window in windows]
+        interval = np.concatenate([events.events.intervals for events in stored])
+        previous_interval = np.concatenate([events.previous_interval for events in stored])
+        gap = np.abs(interval - previous_interval)
+        index = np.arange(len(interval)) - np.repeat(np.cumsum(num_events) - num_events, num_events)
+        event_is_scored = index >= np.repeat(layout.first_scored, num_events)
+        event_is_target = event_is_scored & ~(gap < self._settings.targets_delta)
+        if isinstance(self._settings.supervision, AllTokens):
+            event_is_target &= ~np.concatenate([window.planned.similar for window in windows])
+        columns = {
+            "event_segment": np.repeat(layout.segment, num_events),
+            "event_time": np.concatenate([events.times for events in stored]),
+            "event_interval": interval,
+            "event_type": np.concatenate([events.events.types for events in stored]),
+            "event_previous_type": np.concatenate([events.previous_type for events in stored]),
+            "event_previous_interval": previous_interval,
+            "event_position": index + np.repeat(starts, num_events),
+            "event_is_scored": event_is_scored,
+            "event_is_target": event_is_target,
+        }
+        row_events = layout.per_row(num_events)
+        return {name: list_array(values, row_events) for name, values in columns.items()}
 
     def _questions(
         self, windows: list["_WrittenWindow"], row_of_window: NDArray[np.int64], num_rows: int
@@ -174,8 +186,10 @@ class Assembler:
             )
             for name in BRANCH_COLUMNS
         }
-        tokens = _before(num_tokens, row_of_window)
-        events = _before(np.array([len(window.window) for window in windows]), row_of_window)
+        tokens = _offset_in_row(num_tokens, row_of_window)
+        events = _offset_in_row(
+            np.array([len(window.planned) for window in windows]), row_of_window
+        )
         shift = {"at": tokens, "event": events, "expansion": tokens}
         for name in QUESTION_COLUMNS:
             values = np.concatenate([getattr(part.questions, name) for part in branched])
@@ -186,7 +200,7 @@ class Assembler:
         return columns
 
     def _labels(
-        self, windows: list["_WrittenWindow"], scored: NDArray[np.bool_]
+        self, windows: list["_WrittenWindow"], token_is_scored: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         """Tokens that are labels: the answers, and the history where training scores it too."""
         branched = [window.branched for window in windows if window.branched is not None]
@@ -195,7 +209,7 @@ class Assembler:
         if not (isinstance(supervision, EveryEvent) and supervision.labels_history):
             return answers
         in_history = np.concatenate([part.branches.branch for part in branched]) == HISTORY
-        return answers | (in_history & scored)
+        return answers | (in_history & token_is_scored)
 
     def _frames(
         self, rows: list[list["_WrittenWindow"]]
@@ -206,18 +220,18 @@ class Assembler:
         num_frames: list[int] = []
         index_of_images: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
         for row in rows:
-            places: dict[bytes, int] = {}
+            index_of_digest: dict[bytes, int] = {}
             for window in row:
-                distinct, place = np.unique(window.tokens.frames, return_inverse=True)
-                index = np.empty(len(distinct), dtype=np.int32)
-                frames = self._reader.frames(window.window.address.file, distinct)
-                for at, (digest, image) in enumerate(frames):
-                    if digest not in places:
-                        places[digest] = len(places)
+                distinct, distinct_of_image = np.unique(window.tokens.frames, return_inverse=True)
+                index_of_distinct = np.empty(len(distinct), dtype=np.int32)
+                frames = self._reader.frames(window.planned.address.file, distinct)
+                for distinct_index, (digest, image) in enumerate(frames):
+                    if digest not in index_of_digest:
+                        index_of_digest[digest] = len(index_of_digest)
                         pixels.append(image)
-                    index[at] = places[digest]
-                index_of_images.append(index[place])
-            num_frames.append(len(places))
+                    index_of_distinct[distinct_index] = index_of_digest[digest]
+                index_of_images.append(index_of_distinct[distinct_of_image])
+            num_frames.append(len(index_of_digest))
         num_images = [sum(len(window.tokens.frames) for window in row) for row in rows]
         return num_frames, binary_array(pixels), np.concatenate(index_of_images), num_images
 
@@ -240,7 +254,7 @@ class _PlannedWindow:
         return self.end - self.start
 
     @classmethod
-    def from_row(cls, row: dict) -> "_PlannedWindow":
+    def from_plan(cls, row: dict) -> "_PlannedWindow":
         start, end = row["start"], row["end"]
         bits = np.frombuffer(row["similar"], dtype=np.uint8)
         similar = np.unpackbits(bits, count=end - start).astype(np.bool_)
@@ -263,19 +277,57 @@ class _WrittenWindow:
     """A window as tokens.
 
     Attributes:
-        window: The window of the plan.
+        planned: The window of the plan.
         stored: Its events as stored, with their similar marks.
         tokens: Its tokens, those of the questions included.
         branched: The tokens with the layout of the questions; None where nothing is asked.
     """
 
-    window: _PlannedWindow
+    planned: _PlannedWindow
     stored: StoredEvents
     tokens: Tokens
     branched: BranchedTokens | None
 
 
-def _before(sizes: NDArray[np.int64], row_of_window: NDArray[np.int64]) -> NDArray[np.int64]:
+@dataclass(frozen=True, slots=True)
+class _RowLayout:
+    """Sizes and positions of the windows of all rows, one after the other.
+
+    Attributes:
+        num_rows: Number of rows.
+        row_of_window: (W,) index of the row of each window.
+        segment: (W,) int32 index of each window in its row.
+        num_tokens: (W,) number of tokens of each window.
+        num_events: (W,) number of events of each window.
+        first_scored: (W,) index of the first scored event in each window.
+    """
+
+    num_rows: int
+    row_of_window: NDArray[np.int64]
+    segment: NDArray[np.int32]
+    num_tokens: NDArray[np.int64]
+    num_events: NDArray[np.int64]
+    first_scored: NDArray[np.int64]
+
+    @classmethod
+    def from_rows(cls, rows: list[list[_WrittenWindow]]) -> "_RowLayout":
+        windows = [window for row in rows for window in row]
+        planned = [window.planned for window in windows]
+        return cls(
+            num_rows=len(rows),
+            row_of_window=np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+            segment=np.concatenate([np.arange(len(row), dtype=np.int32) for row in rows]),
+            num_tokens=np.array([len(window.tokens.ids) for window in windows]),
+            num_events=np.array([len(window) for window in planned]),
+            first_scored=np.array([window.first_scored - window.start for window in planned]),
+        )
+
+    def per_row(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(R,) sum of the sizes of the windows of each row."""
+        return np.bincount(self.row_of_window, sizes, self.num_rows).astype(np.int64)
+
+
+def _offset_in_row(sizes: NDArray[np.int64], row_of_window: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number of tokens or events that precede each window in its row."""
     starts = np.cumsum(sizes) - sizes
     is_first = np.diff(row_of_window, prepend=-1) != 0

@@ -79,33 +79,31 @@ def iter_rows(
 ) -> Iterator[Row]:
     """Packed rows of these samples, in this order.
 
-    Assembling of the first chunk starts before this returns; each further chunk is assembled while
-    the one before is used.
+    Assembling of the first chunk starts before this returns. While one chunk is used, the next one
+    is assembled.
     """
     size = _chunk_size(settings)
     starts = [0, *range(min(FIRST_CHUNK, size), len(sample_ids), size)]
     chunks = iter(np.split(sample_ids, starts[1:]))
-    ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
-    first = ahead.submit(_assemble_chunk, plan, next(chunks), settings, token_ids)
-    return _rows(ahead, first, chunks, plan, settings, token_ids)
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
+    first = executor.submit(_assemble_chunk, plan, next(chunks), settings, token_ids)
+    return _rows(executor, first, chunks, plan, settings, token_ids)
 
 
 def _rows(
-    ahead: ThreadPoolExecutor,
-    waiting: Future[list[Any]],
+    executor: ThreadPoolExecutor,
+    pending: Future[list[Any]] | None,
     chunks: Iterator[np.ndarray],
     plan: Plan,
     settings: SampleSettings,
     token_ids: TokenIds,
 ) -> Iterator[Row]:
-    with ahead:
-        more = True
-        while more:
-            blocks = waiting.result()
-            following = next(chunks, None)
-            more = following is not None
-            if following is not None:
-                waiting = ahead.submit(_assemble_chunk, plan, following, settings, token_ids)
+    with executor:
+        while pending is not None:
+            blocks = pending.result()
+            pending = None
+            if (next_ids := next(chunks, None)) is not None:
+                pending = executor.submit(_assemble_chunk, plan, next_ids, settings, token_ids)
             while blocks:
                 table = ray.get(blocks.pop(0))
                 for index in range(len(table)):

@@ -4,6 +4,7 @@ import numpy as np
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 
@@ -20,10 +21,14 @@ def interval_range(settings: SampleSettings) -> IntervalRange:
     reader, tick = StoreReader(settings.store), settings.store.tick
     smallest, largest = np.inf, 0.0
     for sequence in reader.sequences(reader.files()):
-        used = sequence.used_events(settings.split, settings.time_range)
-        intervals = sequence.events.intervals[max(used.start + 1, used.first_target) : used.end]
-        smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
-        largest = max(largest, intervals.max(initial=0.0))
+        span = usable_events(sequence, settings.split, settings.time_range)
+        if span.has_targets:
+            first_target = max(
+                span.first + 1, span.first_target
+            )  # the first event is not predicted
+            intervals = sequence.events.intervals[first_target : span.end]
+            smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
+            largest = max(largest, intervals.max(initial=0.0))
     if not largest:
         raise DataError(
             f"no interval of the {settings.split} split is above zero",

@@ -8,7 +8,7 @@ import pyarrow as pa
 from mmtpp.core.text_truncation import truncate_texts
 from mmtpp.core.tokens import TokenIds
 from mmtpp.data.samples.long_texts import MAX_EXAMPLES
-from mmtpp.data.samples.over_files import over_files
+from mmtpp.data.samples.map_files import map_files
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 
@@ -35,7 +35,7 @@ def find_long_events(settings: SampleSettings, token_ids: TokenIds) -> LongEvent
         settings: Template, context and store; split and compression do not matter.
         token_ids: Token ids of the vocabulary.
     """
-    tables = over_files(
+    tables = map_files(
         _find_in_files,
         StoreReader(settings.store).files(),
         {"settings": settings, "token_ids": token_ids},
@@ -53,10 +53,10 @@ def _find_in_files(files: pa.Table, *, settings: SampleSettings, token_ids: Toke
         tokens = template.costs_alone(
             truncate_texts(sequence.events, settings.max_text_tokens or None)
         )
-        places = np.flatnonzero(tokens > settings.max_tokens)
-        count += len(places)
+        indices = np.flatnonzero(tokens > settings.max_tokens)
+        count += len(indices)
         examples += [
-            f"sequence {sequence.sequence_id!r}, event {place}: {tokens[place]:,} tokens"
-            for place in places[: MAX_EXAMPLES - len(examples)].tolist()
+            f"sequence {sequence.sequence_id!r}, event {index}: {tokens[index]:,} tokens"
+            for index in indices[: MAX_EXAMPLES - len(examples)].tolist()
         ]
     return pa.Table.from_pylist([{"count": count, "examples": examples}], _SCHEMA)

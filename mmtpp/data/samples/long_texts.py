@@ -45,7 +45,7 @@ class LongTexts:
             "questions_left_out": self.left_out,
         }
 
-    def figures(self, prefix: str = "") -> dict[str, float]:
+    def metrics(self, prefix: str = "") -> dict[str, float]:
         """Counts as metrics of a run.
 
         Args:
@@ -106,7 +106,7 @@ class FittedWindow:
         window: Events of the sequence.
         longest_text: Length of the longest text that stays whole, for ``truncate_texts_to_fit``;
             None where all texts stay whole.
-        questions: First question in words after the window and one past the last, as indices.
+        questions: Half-open range of the questions asked after the window.
     """
 
     window: Window
@@ -139,22 +139,22 @@ def fit_questions(
     ]
     first = 0
     while first < len(costs) and len(events):
-        end = first + 1
-        while end < len(costs) and sum(costs[first : end + 1]) <= max_tokens // 2:
-            end += 1
-        for last in (end, first + 1):  # a question alone where several do not fit
-            window = _before_questions(events, template, max_tokens, sum(costs[first:last]))
+        shared_end = first + 1
+        while shared_end < len(costs) and sum(costs[first : shared_end + 1]) <= max_tokens // 2:
+            shared_end += 1
+        for end in (shared_end, first + 1):  # a question alone where several do not fit
+            window = _window_before_questions(events, template, max_tokens, sum(costs[first:end]))
             if window is not None:
-                windows.append(replace(window, questions=(first, last)))
+                windows.append(replace(window, questions=(first, end)))
                 break
         else:
-            last = first + 1
+            end = first + 1
             left_out.append(first)
-        first = last
+        first = end
     return windows, left_out
 
 
-def _before_questions(
+def _window_before_questions(
     events: Events, template: Template, max_tokens: int, question_tokens: int
 ) -> FittedWindow | None:
     """The longest window that leaves room for the questions; None where no event fits."""
@@ -201,7 +201,7 @@ def find_long_texts(
         truncated=int(truncated.sum()),
         cut_to_fit=int(cut.sum()),
         examples=tuple(
-            f"sequence {sequence_id!r}, event {first + place}: a text of {lengths[place]:,} tokens"
-            for place in np.flatnonzero(cut)[:MAX_EXAMPLES].tolist()
+            f"sequence {sequence_id!r}, event {first + index}: a text of {lengths[index]:,} tokens"
+            for index in np.flatnonzero(cut)[:MAX_EXAMPLES].tolist()
         ),
     )

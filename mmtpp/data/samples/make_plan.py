@@ -1,8 +1,9 @@
-"""Making a plan: event store, Delta, template and context decide which events make which sample.
+"""Make a plan: which events are in which sample.
 
-The sequences of each file are cut into windows, by Ray Data where there are many files; the driver
-packs the windows into samples. No image is decoded and no text is tokenised, and only the
-``hybrid`` strategy reads token ids, so a plan for another Delta is cheap.
+Event store, Delta, template and context decide. The sequences of each file are cut into windows, by
+Ray Data where there are many files; the driver packs the windows into samples. No image is decoded
+and no text is tokenised, and only the ``hybrid`` strategy reads token ids, so a plan for another
+Delta is cheap.
 """
 
 import logging
@@ -17,7 +18,7 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.core.supervision import AllTokens
 from mmtpp.core.tokens import TokenIds
 from mmtpp.data.samples.long_texts import LongTexts
-from mmtpp.data.samples.over_files import over_files
+from mmtpp.data.samples.map_files import map_files
 from mmtpp.data.samples.plan import WINDOW_SCHEMA, Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.samples.sequence_windows import PLAN_SCHEMA, sequence_windows
@@ -70,7 +71,7 @@ def make_plan(settings: SampleSettings, token_ids: TokenIds) -> Plan:
 
 def _plan_table(settings: SampleSettings, token_ids: TokenIds) -> tuple[pa.Table, LongTexts]:
     """The windows of all sequences in order of their ids, and what did not fit."""
-    tables = over_files(
+    tables = map_files(
         plan_files,
         StoreReader(settings.store).files(),
         {"settings": settings, "token_ids": token_ids},
@@ -86,7 +87,7 @@ def _plan_table(settings: SampleSettings, token_ids: TokenIds) -> tuple[pa.Table
 
 
 def _take_long_texts(table: pa.Table, settings: SampleSettings) -> tuple[pa.Table, LongTexts]:
-    """Separate the rows that are windows from those that count long texts, and warn of the latter.
+    """Separate windows from counts of long texts, and log a warning about long texts.
 
     Raises:
         DataError: No question in words fits the context.

@@ -1,4 +1,4 @@
-"""A plan: which events make which sample, as a small table in one Parquet file."""
+"""A plan: which events are in which sample, as a small table in one Parquet file."""
 
 from dataclasses import dataclass, field
 
@@ -33,7 +33,7 @@ WINDOW_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which events make which sample.
+    """Which events are in which sample.
 
     Attributes:
         windows: One row per window, ``WINDOW_SCHEMA``.
@@ -61,7 +61,7 @@ class Plan:
             f"{self.num_similar:,} of them compressed"
         )
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Compression and length of the samples, as metrics of a run."""
         tokens = float(np.sum(self.windows["num_tokens"].to_numpy()))
         return {
@@ -70,7 +70,7 @@ class Plan:
             COMPRESSED_FRACTION: self.num_similar / self.num_events,
             TOKENS_PER_EVENT: tokens / self.num_events,
             EVENTS_PER_CONTEXT: self.num_events / len(self.samples),
-            **self.long_texts.figures(),
+            **self.long_texts.metrics(),
         }
 
     def save(self, uri: str) -> None:
@@ -101,9 +101,9 @@ def load_plan(uri: str) -> Plan:
     """
     table = read_table(uri)
     metadata = table.schema.metadata or {}
-    sample_of, place = table["sample"].to_numpy(), table["place"].to_numpy()
+    sample_of, order = table["sample"].to_numpy(), table["place"].to_numpy()
     samples: list[list[int]] = [[] for _ in range(int(sample_of.max(initial=-1)) + 1)]
-    for window in np.lexsort((place, sample_of)).tolist():
+    for window in np.lexsort((order, sample_of)).tolist():
         samples[sample_of[window]].append(window)
     return Plan(
         table.drop_columns(["sample", "place"]).combine_chunks(),

@@ -13,6 +13,7 @@ from mmtpp.core.events import Events
 from mmtpp.core.template import Template
 from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts
 from mmtpp.core.window import EventTooLongError, Window
+from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
 from mmtpp.data.samples.plan import WINDOW_SCHEMA
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -59,7 +60,7 @@ def sequence_windows(
     """
     part = _part(sequence, settings)
     try:
-        windows, long_texts = _fit(part, settings, template)
+        windows, long_texts = _cut_and_truncate(part, settings, template)
     except EventTooLongError as error:
         raise DataError(
             f"sequence {sequence.sequence_id!r}: event {part.first + error.event} takes "
@@ -79,11 +80,15 @@ def sequence_windows(
 
 
 def _part(sequence: StoredSequence, settings: SampleSettings) -> _Part:
-    used = sequence.used_events(settings.split, settings.time_range)
+    span = usable_events(sequence, settings.split, settings.time_range)
     compression = settings.compression.for_sequence(sequence.sequence_id)
-    events = compress(sequence.events.slice(used.start, used.end), compression)
-    times = sequence.times[used.start : used.end]
-    return _Part(sequence, events, times, used.start, used.first_target - used.start)
+    return _Part(
+        sequence,
+        events=compress(sequence.events.slice(span.first, span.end), compression),
+        times=sequence.times[span.first : span.end],
+        first=span.first,
+        first_target=span.first_target - span.first,
+    )
 
 
 def _columns(part: _Part, fitted: list[FittedWindow]) -> dict[str, list]:
@@ -112,10 +117,12 @@ def _columns(part: _Part, fitted: list[FittedWindow]) -> dict[str, list]:
     }
 
 
-def _fit(
+def _cut_and_truncate(
     part: _Part, settings: SampleSettings, template: Template
 ) -> tuple[list[FittedWindow], LongTexts]:
-    """Windows of a part, with texts as long as fit, and the texts and questions that do not.
+    """Cut a part into windows, truncating texts if needed.
+
+    Also return what was truncated or left out.
 
     Raises:
         EventTooLongError: An event does not fit, and may not be cut or has no text.
@@ -158,6 +165,6 @@ def _fit(
         first=part.first,
         max_text_tokens=settings.max_text_tokens,
     )
-    names = [f"sequence {sequence.sequence_id!r}, question {place}" for place in left_out]
+    names = [f"sequence {sequence.sequence_id!r}, question {index}" for index in left_out]
     long_questions = LongTexts(left_out=len(left_out), examples=tuple(names))
     return fitted, LongTexts.sum([long_texts, long_questions])

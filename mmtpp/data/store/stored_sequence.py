@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mmtpp.core.events import Events, intervals_from_times
 from mmtpp.core.split import events_of_split
-from mmtpp.core.window import TimeRange
 from mmtpp.data.store.layout import CUT_COLUMNS, EVENT_COLUMNS, QUESTION_COLUMNS
 from mmtpp.data.store.questions import AskedQuestion, read_questions
 from mmtpp.storage.parquet import list_offsets, list_values
@@ -29,24 +28,6 @@ class Address:
     file: str
     group: int
     row: int
-
-
-@dataclass(frozen=True, slots=True)
-class EventSpan:
-    """The used events of a sequence: known events, then events of a split.
-
-    Attributes:
-        start: Index of the first used event.
-        first_target: Index of the first used event that belongs to the split.
-        end: Index after the last used event.
-    """
-
-    start: int
-    first_target: int
-    end: int
-
-    def __len__(self) -> int:
-        return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +64,6 @@ class StoredSequence:
             the split. When a held-out split is scored, earlier events are known and not scored.
         """
         return events_of_split(self.split, split, self.times, self.cuts)
-
-    def used_events(self, split: str, time_range: TimeRange) -> EventSpan:
-        """The events that samples of a split use: those of its time range up to its end.
-
-        Events before the split are its past: they are known and not scored. Events after the split
-        stay unknown.
-
-        Args:
-            split: ``train``, ``validation``, ``test`` or ``all``.
-            time_range: Times whose events are used.
-        """
-        first, last = time_range.event_range(self.times)
-        start, end = self.span(split)
-        return EventSpan(first, max(first, start), max(first, min(last, end)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingInputs:
-    """The store that a training reads.
+    """Manifest and vocabulary of the store.
 
     Attributes:
         manifest: Manifest of the store.

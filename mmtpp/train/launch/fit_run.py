@@ -1,4 +1,4 @@
-"""Fits a planned run with Ray Train."""
+"""Trains a planned run with Ray Train."""
 
 import logging
 import os

@@ -37,7 +37,7 @@ def num_steps_within(
         plan: Plan of the training samples.
         vocabulary: Vocabulary of the store.
         training: Budget and size of a step.
-        optimizer: Rule of an update.
+        optimizer: Settings of the optimiser.
         model: Sizes of the model.
         trains_vision: Whether the vision tower is trained.
 

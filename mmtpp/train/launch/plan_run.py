@@ -26,7 +26,7 @@ PLAN_FILE, VALIDATION_PLAN_FILE = "plan.parquet", "validation_plan.parquet"
 
 
 def plan_training(samples: SampleSettings, vocabulary: Vocabulary, run_uri: str) -> Plan:
-    """The training samples: read back when the run was started before, planned otherwise.
+    """Load the run's plan, or make and save it.
 
     Args:
         samples: Settings of the training samples.
@@ -53,7 +53,7 @@ def plan_training(samples: SampleSettings, vocabulary: Vocabulary, run_uri: str)
     return plan
 
 
-def plan_validation(
+def save_validation_plan(
     sections: SampleSections,
     manifest: Manifest,
     vocabulary: Vocabulary,
@@ -62,7 +62,7 @@ def plan_validation(
     num_sequences: int,
     supervision: Supervision,
 ) -> SampleSettings | None:
-    """Plan the validation on whole sequences; the choice does not depend on Delta.
+    """Plan the validation on whole sequences and save the plan; the choice ignores Delta.
 
     Args:
         sections: Sections of the configuration that shape samples.

@@ -33,33 +33,35 @@ def claim_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunIden
     """
     name = run_name(config, job, store=store_fingerprint)
     run_uri = join(config.run.storage_uri, name)
-    _write_settings(config, job, run_uri)
+    _write_or_compare_settings(config, job, run_uri)
     fingerprint = run_fingerprint(config, job=job, steps=False)
     return RunIdentity(name, run_uri, f"{name}-{fingerprint[:16]}-{store_fingerprint[:16]}")
 
 
-def _write_settings(config: RunConfig, job: str, run_uri: str) -> None:
+def _write_or_compare_settings(config: RunConfig, job: str, run_uri: str) -> None:
     uri = join(run_uri, "config.json")
     if exists(uri):
-        started = config_from_tree(json.loads(read_bytes(uri)))
-        before = run_fingerprint(started, job=job, steps=False)
+        stored_config = config_from_tree(json.loads(read_bytes(uri)))
+        before = run_fingerprint(stored_config, job=job, steps=False)
         if before != run_fingerprint(config, job=job, steps=False):
-            raise _changed_settings(started, config, run_uri)
-        raised = _raised_steps(started, config, run_uri)
-        if not raised:
+            raise _changed_settings_error(stored_config, config, run_uri)
+        increased = _increased_steps(stored_config, config, run_uri)
+        if not increased:
             return
         logger.warning(
             "%s continues: %s. From the next step on, the learning rate follows the schedule of "
             "the longer run (warm-up and decay are fractions of all steps), so it may rise again, "
             "and the result differs from that of a run of this length from the start",
             run_uri,
-            raised,
+            increased,
         )
     write_bytes(uri, config.model_dump_json(indent=2).encode())
 
 
-def _changed_settings(started: RunConfig, config: RunConfig, run_uri: str) -> ConfigError:
-    before, now = flat_settings(started), flat_settings(config)
+def _changed_settings_error(
+    stored_config: RunConfig, config: RunConfig, run_uri: str
+) -> ConfigError:
+    before, now = flat_settings(stored_config), flat_settings(config)
     changed = [f"{key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]]
     return ConfigError(
         "this run was started with other settings:\n  " + "\n  ".join(changed),
@@ -68,14 +70,14 @@ def _changed_settings(started: RunConfig, config: RunConfig, run_uri: str) -> Co
     )
 
 
-def _raised_steps(started: RunConfig, config: RunConfig, run_uri: str) -> str:
-    """Settings of the number of updates that were raised; empty when none has changed.
+def _increased_steps(stored_config: RunConfig, config: RunConfig, run_uri: str) -> str:
+    """Settings of the number of updates that were increased; empty if none has changed.
 
     Raises:
         ConfigError: A setting of the number of updates was lowered.
     """
     before, now = (
-        settings_that_shape(started, Shapes.STEPS),
+        settings_that_shape(stored_config, Shapes.STEPS),
         settings_that_shape(config, Shapes.STEPS),
     )
     changed = {

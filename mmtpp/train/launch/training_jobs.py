@@ -35,7 +35,7 @@ from mmtpp.train.launch.plan_run import (
     VALIDATION_PLAN_FILE,
     build_trained_tasks,
     plan_training,
-    plan_validation,
+    save_validation_plan,
 )
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run
@@ -177,7 +177,7 @@ def _build_task(
         precision: ``float32`` or ``bfloat16``.
     """
     config, manifest, vocabulary = job.config, inputs.manifest, inputs.vocabulary
-    validation = plan_validation(
+    validation = save_validation_plan(
         config.sample_sections,
         manifest,
         vocabulary,
@@ -266,4 +266,4 @@ def _describe_run(
     )
     tracker.set_description(description)
     tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))
-    tracker.log_metrics(0, plan.figures())
+    tracker.log_metrics(0, plan.metrics())

@@ -1,7 +1,7 @@
 """One optimiser for every rule of ``optimizer.name``, under any ZeRO stage the rule allows.
 
-AdamW's arithmetic is torch's. Muon is neither torch's nor DeepSpeed's. torch's takes matrices,
-while ZeRO hands an optimiser flat pieces of them. DeepSpeed's orthogonalises before it clips, so
+AdamW uses torch's kernel. Muon is our own: torch's Muon needs whole matrices, but ZeRO gives an
+optimiser flat pieces. DeepSpeed's Muon orthogonalises before it clips, so
 ``max_grad_norm`` shortens all steps by the number of matrices, and another number of ranks cannot
 read back its momentum. Here gradients are clipped first, the momentum is sharded like AdamW's
 moments, and a matrix is gathered only to orthogonalise it.
@@ -32,7 +32,10 @@ _TOKEN_ROWS = ("embed_tokens", "lm_head", "trainable_tokens")
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon may update a parameter: it maps vectors to vectors. LoRA's factors do."""
+    """Whether Muon may update a parameter.
+
+    Hidden matrices map vectors to vectors; LoRA's factors are included.
+    """
     return len(full_shape(parameter)) == 2 and not any(part in name for part in _TOKEN_ROWS)
 
 
@@ -58,8 +61,8 @@ class Optimizer(torch.optim.Optimizer):
     """Updates parameters, or the pieces of parameters that ZeRO puts in their place.
 
     Args:
-        named: Trained parameters by name.
-        settings: Rule of an update.
+        parameters_by_name: Trained parameters by name.
+        settings: Settings of the optimiser.
         precision: Simulated rounding, and how states are kept.
         lr: Learning rate.
         weight_decay: Decoupled weight decay.
@@ -69,7 +72,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __init__(
         self,
-        named: Mapping[str, nn.Parameter],
+        parameters_by_name: Mapping[str, nn.Parameter],
         settings: OptimizerSettings,
         precision: OptimizerPrecision,
         *,
@@ -83,7 +86,7 @@ class Optimizer(torch.optim.Optimizer):
         self._seed = seed
         parameters_by_rule: dict[str, list[nn.Parameter]] = {}
         self._rules: dict[nn.Parameter, str] = {}
-        for name, parameter in named.items():
+        for name, parameter in parameters_by_name.items():
             rule = self._rules[parameter] = update_rule(settings, name, parameter)
             parameters_by_rule.setdefault(rule, []).append(parameter)
         groups = [
@@ -136,7 +139,7 @@ class Optimizer(torch.optim.Optimizer):
             generators = [self._generator(tensor) for tensor in tensors]
             for tensor, generator in zip(tensors, generators, strict=True):
                 round_(tensor.grad, self._precision.gradients, generator)
-            update = self._adamw if group["rule"] == ADAMW else self._descend
+            update = self._adamw if group["rule"] == ADAMW else self._step_along_direction
             update(group, tensors, generators)
             for tensor, generator in zip(tensors, generators, strict=True):
                 round_(tensor, self._precision.weights, generator)
@@ -196,25 +199,27 @@ class Optimizer(torch.optim.Optimizer):
         )
         return moments
 
-    def _descend(
+    def _step_along_direction(
         self,
         group: dict[str, Any],
         tensors: list[torch.Tensor],
         generators: list[torch.Generator | None],
     ) -> None:
         for tensor, generator in zip(tensors, generators, strict=True):
-            ascent = self._ascent(tensor, generator)
+            direction = self._averaged_gradient(tensor, generator)
             if not self._settings.needs_matrices:
-                ascent = ascent.sign()
+                direction = direction.sign()
             elif has_fragment_mapping(group["members"][0]):  # ``tensor`` is this rank's piece
-                apply_to_gathered_matrices(group["members"], ascent, self._direction)
+                apply_to_gathered_matrices(group["members"], direction, self._direction)
             else:
-                ascent = self._direction(ascent.view_as(tensor))
+                direction = self._direction(direction.view_as(tensor))
             tensor.mul_(1 - group["lr"] * group["weight_decay"])
-            tensor.sub_(ascent.view_as(tensor), alpha=group["lr"])
+            tensor.sub_(direction.view_as(tensor), alpha=group["lr"])
 
-    def _ascent(self, tensor: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        """(N,) gradient, or average of gradients, that the direction is computed from."""
+    def _averaged_gradient(
+        self, tensor: torch.Tensor, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        """(N,) gradient, or average of gradients, from which the direction is computed."""
         settings, gradient = self._settings, _grad(tensor).view(-1)
         if not state_names(settings, DESCENT):
             return gradient.clone()
@@ -222,7 +227,7 @@ class Optimizer(torch.optim.Optimizer):
         uses_nesterov = (
             settings.name == "muon" and settings.nesterov and not settings.variance_reduction
         )
-        ascent = torch.empty_like(gradient)
+        average = torch.empty_like(gradient)
         for first in range(0, tensor.numel(), CHUNK):
             part = slice(first, min(first + CHUNK, tensor.numel()))
             momentum = self._codec.read(state, key, part.start, part.stop)
@@ -230,17 +235,17 @@ class Optimizer(torch.optim.Optimizer):
                 update_corrected_momentum_(momentum, gradient[part], settings.momentum)
             else:
                 momentum.lerp_(gradient[part], 1 - settings.momentum)
-            ascent[part] = (
+            average[part] = (
                 gradient[part].lerp(momentum, settings.momentum) if uses_nesterov else momentum
             )
             self._codec.write(state, key, momentum, first, generator)
-        return ascent
+        return average
 
-    def _direction(self, ascent: torch.Tensor) -> torch.Tensor:
+    def _direction(self, gradient: torch.Tensor) -> torch.Tensor:
         settings = self._settings
         if settings.name == "muon":
-            return orthogonalized(ascent) * orthogonal_rms_scale(ascent.shape)
-        direction = steepest_direction(ascent, settings.geometry, settings.p)
+            return orthogonalized(gradient) * orthogonal_rms_scale(gradient.shape)
+        direction = steepest_direction(gradient, settings.geometry, settings.p)
         return direction * rms_scale(direction) if settings.match_rms else direction
 
 

@@ -13,11 +13,12 @@ State = dict[str, torch.Tensor]
 CHUNK = 2**24
 BLOCK = 256  # 8-bit numbers that share a scale
 SQUARES = ("exp_avg_sq",)  # states that are averages of squares
-_MIN_CODED = 4096  # elements; below, 8 bits save too little memory for their error
+# number of elements; 8 bits of a smaller tensor save too little memory for the error they cause
+_MIN_CODED = 4096
 
 
 class StateCodec:
-    """Reads and writes an optimiser's states as float32, in whatever precision they are kept.
+    """Converts an optimiser's states between float32 and their stored precision.
 
     Args:
         precision: Stored type and simulated rounding of the states.
@@ -68,8 +69,9 @@ class StateCodec:
         values = _quantization().dequant_with_qmap(
             codes, _levels(key, codes.device), state[f"{key}/scales"][blocks]
         )
-        # The codes of squares are codes of their roots. Otherwise a square much smaller than the
-        # largest of its block would become 0, and the step that is divided by it huge.
+        # Squares are stored as codes of their roots. Otherwise a square much smaller than the
+        # largest square of its block would become 0. AdamW divides by it, so the update would be
+        # far too large.
         return (values.square_() if key in SQUARES else values)[: end - first]
 
     def write(

@@ -202,7 +202,7 @@ def test_samples_hold_the_event_with_the_start_of_its_text(
 ):
     chosen = _settings(store, supervision=supervision)
     plan = make_plan(chosen, VOCABULARY.token_ids())
-    assert plan.long_texts.cut_to_fit == plan.figures()["data/texts_cut_to_fit"] == 1
+    assert plan.long_texts.cut_to_fit == plan.metrics()["data/texts_cut_to_fit"] == 1
     assert "texts cut, because events did not fit window.max_tokens = 400: 1;" in caplog.text
     assert "sequence 's3', event 5: a text of" in caplog.text
     whole = VOCABULARY.encode_texts([LONG, f"{WORDS} {WORDS}"])
@@ -258,7 +258,7 @@ def test_texts_are_truncated_in_samples_and_whole_in_the_store(
     chosen = _settings(store, max_text_tokens=4)
     plan = make_plan(chosen, VOCABULARY.token_ids())
     assert LongTexts(truncated=2) == plan.long_texts
-    assert plan.figures()["data/texts_truncated"] == 2.0
+    assert plan.metrics()["data/texts_truncated"] == 2.0
     rows = Assembler(chosen, VOCABULARY.token_ids())(
         samples_table(plan, np.arange(len(plan.samples)))
     )

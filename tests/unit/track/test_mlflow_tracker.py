@@ -27,8 +27,8 @@ def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(tmp_path):
     names = ("stopped", "running", "ended")
     children = {name: _tracker(tmp_path, name, parent.run_id) for name in names}
     children["ended"].close("FINISHED")
-    children["stopped"].close("")  # its process has ended, its run is still open
-    children["running"].close("")
+    children["stopped"].detach()  # its process has ended, its run is still open
+    children["running"].detach()
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
 
     def state() -> list[tuple[str, str | None]]:
@@ -38,7 +38,7 @@ def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(tmp_path):
     again = _tracker(tmp_path, "parent")
     assert again.run_id == parent.run_id
     again.close_children("fell behind", run_name="stopped")
-    again.close("")
+    again.detach()
     assert state() == [("KILLED", "fell behind"), ("RUNNING", None), ("FINISHED", None)]
 
     parent.close_children("the end")

@@ -1,38 +1,20 @@
 """The metrics that the training loop logs at each step. Models, Ray and storage are stand-ins;
 ``tests/on_ray/test_train.py`` runs the same loop with the real ones."""
 
-from contextlib import nullcontext
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from mmtpp.config.schema import Training
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.train import loop
-from mmtpp.train.checkpoint import BEST_BY, TrainingProgress
+from mmtpp.train.checkpoint import BEST_BY
+from tests.unit.train.fake_worker import fake_worker
 
 NUM_STEPS, VALIDATE_EVERY, LOG_EVERY = 8, 4, 1
-TASK = SimpleNamespace(
-    validation=True, reports_validation=False, output_uri="", run=SimpleNamespace(run_uri="")
-)
-
-
-class _Telemetry:
-    """Timings without a clock."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def add_step(self, tokens: int, labels: int, flops: float) -> None:
-        del tokens, labels, flops
-        self.steps += 1
-
-    def flush(self) -> dict[str, float]:
-        steps, self.steps = self.steps, 0
-        return {"time/step_s": 1.0, "speed/tokens_per_s": float(steps)}
-
-    waiting_for_data = validating = saving = staticmethod(nullcontext)
 
 
 def _losses(step: int) -> LossSums:
@@ -40,12 +22,24 @@ def _losses(step: int) -> LossSums:
     return LossSums.from_labels(np.array([float(step)]), np.array([int(Modality.TIME)]))
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """Metrics of a run.
+
+    Attributes:
+        logged: Arguments of all calls to the tracker.
+        saved: Metrics of all checkpoints.
+    """
+
+    logged: list[tuple[int, dict[str, float]]]
+    saved: list[dict[str, float]]
+
+
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, float]]]:
-    """All calls to the tracker of a run, from its first step."""
-    calls: list[tuple[int, dict[str, float]]] = []
-    watchdog = SimpleNamespace(enter=lambda *_, **__: None, stop=lambda: None)
-    training = SimpleNamespace(
+def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
+    """Metrics of a run from its first step to its last."""
+    recorded = RecordedRun([], [])
+    training = Training(
         num_steps=NUM_STEPS,
         log_every=LOG_EVERY,
         validate_every=VALIDATE_EVERY,
@@ -54,30 +48,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, float]]
         seed=0,
         upload_timeout_s=1.0,
     )
-    worker = SimpleNamespace(
-        training=training,
-        progress=TrainingProgress(0, "plan", "vocabulary"),
-        watchdog=watchdog,
-        telemetry=_Telemetry(),
-        rows=iter(lambda: "row", None),
-        rows_per_step=1,
-        engine=SimpleNamespace(passes=[1]),
-        batcher=SimpleNamespace(device="cpu"),
-        step_context=None,
-        enter_micro_batch=lambda *_: None,
-        flop_counter=lambda _: SimpleNamespace(total=1.0),
-        num_ranks=1,
-        rank=0,
-        plan=SimpleNamespace(samples=[0]),
-        constant_metrics={"model/trained_parameters": 1.0},
-        task=TASK,
-        tracker=SimpleNamespace(
-            log_metrics=lambda step, metrics: calls.append((step, dict(metrics))),
-            close=lambda _: None,
-        ),
-        interruptions=SimpleNamespace(
-            poll=lambda _: SimpleNamespace(stop_requested=False, machine_leaves=False)
-        ),
+    worker = fake_worker(
+        training, log_metrics=lambda step, metrics: recorded.logged.append((step, dict(metrics)))
     )
 
     def train_step(_context: object, _rows: object, step: int, **_: object) -> SimpleNamespace:
@@ -94,21 +66,25 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, float]]
     monkeypatch.setattr(
         loop, "validate", lambda _, number: {BEST_BY: 10.0 - number, "validation/accuracy": 0.5}
     )
-    for name in ("save_checkpoint", "save_output", "remove_other_bests"):
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda *_, metrics, **__: recorded.saved.append(metrics)
+    )
+    for name in ("save_output", "remove_other_bests"):
         monkeypatch.setattr(loop, name, lambda *_, **__: None)
-    return calls
+    loop.train(worker.task, None)
+    return recorded
 
 
-def test_a_validation_is_logged_at_its_step_and_at_no_other(logged):
-    result = loop.train(TASK, None)  # type: ignore[arg-type]
-    validations = [step for step, metrics in logged if BEST_BY in metrics]
+def test_a_validation_is_logged_at_its_step_and_at_no_other(run):
+    (result,) = run.saved
+    validations = [step for step, metrics in run.logged if BEST_BY in metrics]
     assert validations == [4, 8]
     assert result[BEST_BY] == 10.0 - 8
 
 
-def test_every_logged_step_has_its_own_values(logged):
-    result = loop.train(TASK, None)  # type: ignore[arg-type]
-    steps = [(step, metrics) for step, metrics in logged if "train/learning_rate" in metrics]
+def test_every_logged_step_has_its_own_values(run):
+    (result,) = run.saved
+    steps = [(step, metrics) for step, metrics in run.logged if "train/learning_rate" in metrics]
     assert [step for step, _ in steps] == list(range(1, NUM_STEPS + 1))
     for step, metrics in steps:
         assert metrics["train/loss_per_token"] == step

@@ -9,7 +9,7 @@ FILES_PER_TASK = 4
 FILES_HERE = 64  # about 6 million events, done sooner than Ray's processes start
 
 
-def over_files(
+def map_files(
     function: Callable[..., pa.Table],
     files: list[str],
     arguments: Mapping[str, object],
