@@ -146,9 +146,7 @@ def train_step(
                 row_index = min(index, len(rows) - 1)
                 nll_N = _score_label_losses(context, rows[row_index], step)
                 is_repeated = index >= len(rows)
-                row_weights = label_weights[row_index]
-                if is_repeated:
-                    row_weights = np.zeros_like(row_weights)
+                row_weights = label_weights[row_index] * (0.0 if is_repeated else 1.0)
                 if not is_repeated and not gradient_pass.at_previous_weights:
                     nll.append(nll_N.detach())
                 _accumulate(context, nll_N, row_weights, gradient_pass, total_weight)

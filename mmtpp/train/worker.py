@@ -13,7 +13,7 @@ import ray.train.torch
 from ray.train import Checkpoint
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import TaskWeights, Training
+from mmtpp.config.schema import RunConfig, TaskWeights, Training
 from mmtpp.core.errors import StorageError
 from mmtpp.core.row import Row
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
@@ -27,6 +27,7 @@ from mmtpp.model.companions import read_companions
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter, peak_flops
 from mmtpp.model.lora import trainable_parameters
+from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.paths import filesystem_of, join, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
@@ -164,13 +165,7 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
     return Worker(
         task=task,
         training=training,
-        origin=ModelOrigin(
-            sections=config.sample_sections,
-            model=config.model,
-            lora=lora,
-            training=training,
-            trained_tasks=task.trained_tasks,
-        ),
+        origin=_build_origin(config, task.trained_tasks),
         rank=group.rank,
         num_ranks=group.num_ranks,
         vocabulary=vocabulary,
@@ -186,6 +181,16 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
         watchdog=_build_watchdog(task.run.run_uri, training.hang_timeout_s, group),
         interruptions=InterruptionPoll(stop_request),
         companions=read_companions(config.model.path) if is_first and not lora.rank else {},
+    )
+
+
+def _build_origin(config: RunConfig, trained_tasks: TrainedTasks | None) -> ModelOrigin:
+    return ModelOrigin(
+        sections=config.sample_sections,
+        model=config.model,
+        lora=config.lora,
+        training=config.training,
+        trained_tasks=trained_tasks,
     )
 
 
