@@ -75,13 +75,16 @@ JOBS = {
 }
 
 
-def run_named_job(name: str, argv: Sequence[str] | None = None, *, example: str = "") -> int:
+def run_named_job(
+    name: str, argv: Sequence[str] | None = None, *, example: str = "", prog: str | None = None
+) -> int:
     """Run a job of ``JOBS`` from its command line.
 
     Args:
         name: Key of ``JOBS``.
         argv: Arguments; ``sys.argv`` when None.
         example: Text of ``--help`` instead of the description of the job.
+        prog: Name of the command in ``--help``; None for that of the process.
 
     Returns:
         Exit status: 0, or 1 after an error that the user can fix.
@@ -92,4 +95,11 @@ def run_named_job(name: str, argv: Sequence[str] | None = None, *, example: str 
         require_extras(job.extras, command=name)
         return getattr(import_module(job.module), job.function)(config)
 
-    return run_job(example or job.description, run, name=name, required=job.required, argv=argv)
+    return run_job(
+        example or job.description,
+        run,
+        name=name,
+        required=job.required,
+        argv=argv,
+        prog=prog,
+    )

@@ -46,13 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"mmtpp {_version()}")
     parser.add_argument("command", choices=[*jobs, *tools], metavar="COMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(arguments)
     if options.command == "sweep":
         from mmtpp.cli.sweep_job import run_sweep_job
 
         return run_sweep_job(SWEEP_DESCRIPTION, options.arguments, prog="mmtpp sweep")
     if options.command in JOBS:
-        return run_named_job(options.command, options.arguments)
+        return run_named_job(options.command, options.arguments, prog=f"mmtpp {options.command}")
     return _run_tool(options.command, options.arguments)
 
 

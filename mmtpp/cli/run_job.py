@@ -19,6 +19,7 @@ def run_job(
     name: str,
     required: Sequence[str],
     argv: Sequence[str] | None = None,
+    prog: str | None = None,
 ) -> int:
     """Run a job from its command line.
 
@@ -31,6 +32,7 @@ def run_job(
         name: Name of the job, for its summary.
         required: Settings without a default.
         argv: Arguments; ``sys.argv`` when None.
+        prog: Name of the command in ``--help``; None for that of the process.
 
     Returns:
         Exit status: 0, or 1 after an error that the user can fix. Other exceptions are raised.
@@ -38,7 +40,7 @@ def run_job(
     start_logging()
     started = time.monotonic()
     try:
-        arguments = parse_arguments(description, argv)
+        arguments = parse_arguments(description, argv, prog=prog)
         require(arguments.config, *required)
         if arguments.dry_run:
             result: Mapping[str, object] = arguments.config.model_dump(mode="json")

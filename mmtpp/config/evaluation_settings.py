@@ -23,7 +23,8 @@ class Evaluation(Section):
     are scored. To compare several deltas on the same events, set it to the largest; 0 scores
     all events."""
     windows_per_batch: Annotated[PositiveInt, Shapes.NOTHING] = 8
-    """Number of windows that a task scores before it reports, above 0."""
+    """Number of windows that an actor scores in one call, above 0. More windows mean less overhead
+    and more memory."""
     num_futures: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
     """Number of futures sampled from each origin, for the metrics of long horizons; 0 samples
     none."""
@@ -54,7 +55,8 @@ class Generation(Section):
     min_tokens: Annotated[NonNegativeInt, Shapes.EVALUATION, Shapes.PREDICTION] = 0
     """Minimum length of a generated text, in tokens, at most ``max_tokens``."""
     repetition_penalty: Annotated[float, Field(ge=1), Shapes.EVALUATION, Shapes.PREDICTION] = 1.0
-    """Divisor of the odds of tokens that the text already contains, at least 1; 1 is no penalty."""
+    """Penalty of the scores of tokens that the text already contains (Keskar et al. 2019), at least
+    1; 1 is no penalty."""
     no_repeat_ngram: Annotated[NonNegativeInt, Shapes.EVALUATION, Shapes.PREDICTION] = 0
     """Length of the token sequences that occur at most once in a text; 0 allows repetition."""
 

@@ -30,17 +30,21 @@ class Arguments:
     dry_run: bool
 
 
-def parse_arguments(description: str, argv: Sequence[str] | None = None) -> Arguments:
+def parse_arguments(
+    description: str, argv: Sequence[str] | None = None, *, prog: str | None = None
+) -> Arguments:
     """Parse the three options of every job.
 
     Args:
         description: Help text of the job.
         argv: Command line; None for that of the process.
+        prog: Name of the command in ``--help``; None for that of the process.
 
     Raises:
         ConfigError: The file or a setting is wrong; the error lists every fault.
     """
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=description,
         epilog="A setting is taken from --set, else from the file, else from its default. "
         "mmtpp settings WORD prints settings with their help; jobs/configs has example "

@@ -68,8 +68,8 @@ class Training(Section):
     """Number of optimiser updates of the whole run, above 0."""
     max_flops: Annotated[NonNegativeFloat, Shapes.STEPS] = 0.0
     """Number of floating-point operations of the whole run, forward and backward, from which the
-    number of updates is computed. It compares new ``tiny`` models of several sizes; 0 uses
-    ``num_steps``."""
+    number of updates is computed. Above 0 it replaces ``num_steps``, to compare new ``tiny`` models
+    of several sizes."""
     num_workers: Annotated[PositiveInt, Shapes.NOTHING] = 1
     """Number of Ray Train workers, one per GPU, above 0."""
     min_workers: Annotated[NonNegativeInt, Shapes.NOTHING] = 0

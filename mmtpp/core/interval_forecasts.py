@@ -1,8 +1,7 @@
 """Distributions of the next interval, computed from the probabilities of its first two bytes.
 
 Two bytes hold the sign, the exponent and seven bits of the mantissa. They make a grid of 128 steps
-per octave, so a histogram over the grid resolves an interval to 0.8 %. Within a step the
-probability is uniform.
+per octave, so a step is at most 0.8 % wide. Within a step the probability is uniform.
 
 Axes: B targets, S expanded first bytes, G steps of the grid.
 """

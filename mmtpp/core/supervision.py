@@ -1,7 +1,6 @@
 """Supervision: which tokens of a sample are labels, and which questions are asked about events.
 
-One class for each mode. ``EVENT_TASKS`` is in ``core.tasks``, and the questions themselves are in
-``core.branches``.
+One class for each mode. ``core.tasks`` has the tasks, ``core.branches`` writes the questions.
 """
 
 from dataclasses import dataclass

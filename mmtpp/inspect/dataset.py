@@ -143,7 +143,7 @@ def _load_source(source: Source, split: Split, model: Model, max_files: int) -> 
     paths = [path for path, _ in list_source(folder, file)]
     if warning := unused_splits_warning(paths, by=split.by):
         data.hints.append(warning)
-    if raw.has_found_names:
+    if raw.has_found_names and source.types != AUTO:
         data.hints.append(
             f'types are named in the files: set source.types = "{AUTO}", or '
             f"{types_setting(raw.type_names)}"
@@ -154,7 +154,25 @@ def _load_source(source: Source, split: Split, model: Model, max_files: int) -> 
             f"{len(repeated)} sequence ids occur in several files, for example {repeated[0]!r}: "
             "prepare refuses them; put the events of a sequence into one file"
         )
+    data.hints += _expected_failures(source, data)
     return data
+
+
+def _expected_failures(source: Source, data: DataSet) -> list[str]:
+    """Reasons for which ``prepare`` would stop with these settings."""
+    hints: list[str] = []
+    num_rejected, limit = sum(data.rejected.values()), source.max_rejected_fraction
+    if num_rejected > limit * data.num_read:
+        hints.append(
+            f"{num_rejected / data.num_read:.1%} of the events are rejected: prepare stops above "
+            f"source.max_rejected_fraction = {limit:g}"
+        )
+    if "malformed_file" in data.rejected and source.malformed_file == "fail":
+        hints.append(
+            "prepare stops at files that cannot be read; source.malformed_file = reject counts "
+            "their events as rejected"
+        )
+    return hints
 
 
 def _vocabulary(model: Model, texts: list[tuple[str, ...]]) -> tuple[Vocabulary, str]:

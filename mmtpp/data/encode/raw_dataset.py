@@ -5,7 +5,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -129,12 +129,18 @@ def load_raw_dataset(source: Source, *, max_files: int = 0) -> RawDataset:
     )
     if not dataset.sequences:
         raise DataError(
-            f"no events: {dataset.rejected_by_cause()}",
+            "no events" + _listed_causes(dataset.rejected_by_cause()),
             where=source.uri,
-            cause="; ".join(_example_records(dataset.rejected)),
+            cause="; ".join(_example_records(dataset.rejected)) or "the files have no records",
             setting=f"source.kind = {source.kind}",
         )
     return dataset
+
+
+def _listed_causes(rejected_by_cause: Mapping[str, int]) -> str:
+    """Numbers of rejected events by cause, as the end of a sentence."""
+    causes = ", ".join(f"{count:,} {cause}" for cause, count in rejected_by_cause.items())
+    return f"; rejected: {causes}" if causes else ""
 
 
 def _read_file(

@@ -135,8 +135,8 @@ class ColumnsParser:
         if missing:
             raise MalformedFileError(
                 f"{path}: no column {', '.join(map(repr, sorted(missing)))}; "
-                f"it has {', '.join(map(repr, present))}"
-                "\n  setting: source.columns, source.csv.separator",
+                f"it has {', '.join(map(repr, present))}; correct source.columns, or "
+                "source.csv.separator",
                 num_events=num_events,
             )
 

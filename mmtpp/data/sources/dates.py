@@ -158,7 +158,8 @@ def _read(value: str, order: str) -> Moment | AmbiguousDate | None:
             if not order:
                 return AmbiguousDate(
                     "the file does not show whether day or month comes first; set "
-                    'source.columns.time_format = "%d/%m/%Y" or "%m/%d/%Y", with the time of day'
+                    "source.columns.time_format to the whole format, for example "
+                    '"%d/%m/%Y %H:%M:%S" or "%m/%d/%Y %H:%M:%S"'
                 )
             day, month = ("first", "other") if order == "day" else ("other", "first")
             parts |= {"day": parts[day], "month": parts[month]}

@@ -205,6 +205,8 @@ def test_unusual_data_sets_are_measured(tmp_path: Path, capsys):
     assert (report["num_events"], report["interval"]) == (2, [])
     assert report["rejected_by_cause"] == {"malformed_file": 1}
     assert "for example 'a'" in report["hints"][1]
+    assert "33.3% of the events are rejected" in report["hints"][2]  # prepare would stop
+    assert "source.malformed_file = reject" in report["hints"][3]
     assert "\x1b" not in capsys.readouterr().out
 
 
