@@ -24,7 +24,8 @@ class Columns(Section):
     """Column of times: numbers in the source's unit, or dates. If a row holds a list of times, the
     row is a whole sequence."""
     date: Annotated[str, Shapes.STORE] = ""
-    """Column of dates, if the column ``time`` holds only the time of day."""
+    """Column of dates, if the column ``time`` holds only the time of day. Empty: ``time`` holds
+    whole times."""
     time_format: Annotated[str, Shapes.STORE] = ""
     """Format of the times: ``number``; ``duration`` (H:MM:SS); ``epoch_s``, ``epoch_ms``,
     ``epoch_us`` or ``epoch_ns`` since 1970; or a format of Python's ``strptime``, such as
@@ -40,9 +41,10 @@ class Columns(Section):
     type: Annotated[str, Shapes.STORE] = ""
     """Column of event types: numbers or names. Empty: all events have the same type."""
     text: Annotated[str, Shapes.STORE] = ""
-    """Column of texts."""
+    """Column of texts. Empty: events have no text."""
     image: Annotated[str, Shapes.STORE] = ""
-    """Column of image paths, relative to ``source.uri``."""
+    """Column of image paths, relative to ``source.uri``, or to the folder of the file that it
+    names. Empty: events have no image."""
     interval: Annotated[str, Shapes.STORE] = ""
     """Column of declared intervals. They are only compared with the intervals between the times."""
     split: Annotated[str, Shapes.STORE] = ""
@@ -157,7 +159,7 @@ class Store(Section):
     """The event store that ``prepare`` writes and every later job reads."""
 
     uri: Annotated[Uri, Shapes.NOTHING] = ""
-    """Folder of the store; a local path or s3://."""
+    """Folder of the store; a local path or s3://. Jobs that read or write a store require it."""
     cache_gib: Annotated[NonNegativeFloat, Shapes.NOTHING] = 20.0
     """Maximum disk space on every machine for a cache of stores on S3, in GiB, at least 0. 0 turns
     the cache off."""
@@ -262,8 +264,8 @@ class Window(Section):
     to at most half of ``max_tokens``, and a question in words that does not fit is omitted; both
     are counted and named. ``fail``: the job fails and names the first such event."""
     time_from: Annotated[float | None, Shapes.PLAN] = None
-    """Start of the time range of used events, in the source's unit, inclusive. Without it the range
-    begins with the first event."""
+    """Start of the time range of used events, in the source's unit, inclusive. If it is not
+    set, the range begins with the first event."""
     time_to: Annotated[float | None, Shapes.PLAN] = None
-    """End of the time range of used events, in the source's unit, exclusive. Without it the range
-    ends with the last event."""
+    """End of the time range of used events, in the source's unit, exclusive. If it is not
+    set, the range ends with the last event."""
