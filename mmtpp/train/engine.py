@@ -113,8 +113,10 @@ class DeepSpeedEngine:
             yield
             return
         self._previous.swap()
-        yield
-        self._previous.swap()
+        try:
+            yield
+        finally:
+            self._previous.swap()
 
     def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
         """Forward pass, see ``EventModel.forward``."""

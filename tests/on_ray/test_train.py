@@ -77,6 +77,17 @@ def test_training_resumes_in_the_same_run_after_a_killed_worker(base, stack):
     assert runs[0].info.status == "FINISHED"
 
 
+def test_a_finished_run_of_given_compute_returns_its_result_without_training(store, stack):
+    config = make_config(
+        **{"run.name": "compute", "training.max_flops": 1e10, "model.tiny_width": 24}
+    )
+    result = pretrain(config)
+    assert result["steps"] != config.training.num_steps
+    remove_folder(result["model_uri"])
+    assert pretrain(config) == result
+    assert not list_files(result["model_uri"], "config.json")  # the model is not written again
+
+
 @pytest.mark.slow  # two more runs
 def test_a_run_interrupted_before_its_result_only_writes_the_result(store, stack):
     config = make_config(**{"run.name": "unfinished"})

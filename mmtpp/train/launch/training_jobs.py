@@ -129,14 +129,14 @@ def _train(job: TrainingJob) -> dict[str, object]:
         config.sample_sections, inputs.manifest, split="train", supervision=job.supervision
     )
     plan = plan_training(samples, inputs.vocabulary, run.run_uri)
-    result = load_result(run.run_uri)
-    if result is not None and result["steps"] == training.num_steps:
-        logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
-        return result
-    logger.info("training: %s", plan.describe(samples.max_tokens))
     if training.max_flops:
         num_steps = _num_steps_within_budget(config, samples, plan, inputs.vocabulary)
         job = job.with_value("training.num_steps", num_steps)
+    result = load_result(run.run_uri)
+    if result is not None and result["steps"] == job.config.training.num_steps:
+        logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
+        return result
+    logger.info("training: %s", plan.describe(samples.max_tokens))
     task = _build_task(job, run, inputs, samples, precision=hardware.precision)
     return _fit(job, task, plan, inputs.manifest, hardware)
 
