@@ -30,6 +30,8 @@ def test_an_example_works_on_a_copy_of_the_package(name: str, tmp_path: Path):
     shutil.copytree(
         ROOT / "mmtpp", tmp_path / "mmtpp", ignore=shutil.ignore_patterns("__pycache__")
     )
+    (tmp_path / "tests" / "unit").mkdir(parents=True)
+    shutil.copy(ROOT / "tests" / "unit" / "generators.py", tmp_path / "tests" / "unit")
     tests: list[str] = []
     for language, code in re.findall(
         r"^```(python|diff)\n(.*?)^```", EXAMPLES[name], re.DOTALL | re.MULTILINE
@@ -53,5 +55,11 @@ def test_an_example_works_on_a_copy_of_the_package(name: str, tmp_path: Path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_page_has_the_three_examples():
-    assert list(EXAMPLES) == ["Add a source", "Add a metric", "Add a compression strategy"]
+def test_the_page_has_the_five_examples():
+    assert list(EXAMPLES) == [
+        "Add a source",
+        "Add a metric",
+        "Add a compression strategy",
+        "Add a task",
+        "Add an optimiser",
+    ]
