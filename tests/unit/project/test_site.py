@@ -64,7 +64,9 @@ def test_pages_load_nothing_from_elsewhere(site: Path):
 
 
 def test_pages_beside_the_code_are_in_the_site(site: Path):
-    for name in ("mmtpp/core", "mmtpp/data", "mmtpp/config", "jobs", "tune", "cluster"):
+    packages = [path.parent.relative_to(ROOT) for path in ROOT.glob("mmtpp/*/README.md")]
+    assert len(packages) >= 12
+    for name in (*packages, "jobs", "tune", "cluster"):
         title = (ROOT / name / "README.md").read_text().splitlines()[0].removeprefix("# ")
         assert title.split(":")[0] in (site / name / "index.html").read_text()
     # a link to a source file leads to a page that shows the file
