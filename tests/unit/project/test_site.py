@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import mmtpp
+from mmtpp.config.flat_settings import flat_settings
+from mmtpp.config.schema import RunConfig
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text().splitlines()
@@ -93,6 +95,18 @@ def test_public_names_describe_their_arguments(name: str):
         described = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
         # a single argument may be described in the first line
         assert len(arguments) <= 1 or set(arguments) <= described, f"{name}: {arguments}"
+
+
+def test_the_walkthrough_names_functions_and_classes_that_exist():
+    source = "\n".join(path.read_text() for path in (ROOT / "mmtpp").rglob("*.py"))
+    defined = set(re.findall(r"^ *(?:def|class) (\w+)", source, re.MULTILINE))
+    page = (ROOT / "docs" / "walkthrough.md").read_text()
+    spans = set(re.findall(r"`([\w.]+)`", page)) - set(flat_settings(RunConfig()))
+    names = {name for span in spans if not span.endswith(".py") for name in span.split(".")}
+    functions = {name for name in names if re.fullmatch(r"_?[a-z]+(_[a-z]+)+", name)}
+    classes = {name for name in names if re.fullmatch(r"([A-Z][a-z]+){2,}", name)}
+    assert len(functions) > 15
+    assert functions | classes <= defined | {"TorchTrainer"}
 
 
 def test_the_readme_is_short():
