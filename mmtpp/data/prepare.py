@@ -2,6 +2,7 @@
 
 import logging
 
+from mmtpp.config.job_checks import check_prepare
 from mmtpp.config.schema import Model, RunConfig, SampleSections, Source, Split
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import parse_instant
@@ -41,6 +42,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         ConfigError: The settings of source, split and store do not fit each other.
         DataError, StorageError, ModelError: As ``encode`` raises them.
     """
+    check_prepare(config)
     source = config.source
     store_uri = config.store.uri
     _check_locations(source.uri, store_uri)
@@ -85,14 +87,9 @@ def prepare(config: RunConfig) -> dict[str, object]:
 
 
 def _check_locations(source_uri: str, store_uri: str) -> None:
-    """Check that source and store can be reached, and that the store is not part of the source."""
+    """Check that source and store can be reached."""
     for uri in (source_uri, store_uri):
         check_bucket(uri)
-    if f"{store_uri}/".startswith(f"{source_uri.rstrip('/')}/"):
-        raise ConfigError(
-            f"store.uri = {store_uri} is inside source.uri = {source_uri}, so the store would be "
-            "read as events; choose a folder outside of it"
-        )
 
 
 def _encode_settings(
@@ -179,16 +176,6 @@ def _instants(
     Raises:
         ConfigError: The settings of the split do not fit each other or the source.
     """
-    if source.columns.split and split.by != "given":
-        raise ConfigError(
-            f"source.columns.split = {source.columns.split} names a column of parts, which "
-            f"split.by = {split.by} does not use; set split.by = given, or leave the column out"
-        )
-    if split.by == "time" and source.kind == "danmaku_qa":
-        raise ConfigError(
-            "split.by = time cannot cut the sequences of source.kind = danmaku_qa: their questions "
-            "are about whole sequences; set split.by = hash or given"
-        )
     validation, test = (
         parse_instant(text, seconds_per_unit=seconds_per_unit)
         for text in (split.validation_from, split.test_from)
@@ -246,9 +233,6 @@ def _publish(source: Source) -> dict[str, object]:
     if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights.sequence):
         logger.info("published the demo's raw events and images to %s", source.uri)
     if source.kind == "taxi":
-        for name in ("trips", "zones"):
-            if not getattr(source.taxi, name):
-                raise ConfigError(f"source.kind = taxi needs source.taxi.{name}")
         published = taxi.publish(
             source.uri,
             trips_uri=source.taxi.trips,

@@ -20,10 +20,10 @@ from types import FunctionType
 
 import numpy as np
 
+from mmtpp.core.time_format import NUMBER
 from mmtpp.data.sources.columns import Columns, ColumnsParser
 from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
 from mmtpp.data.sources.tables import SUFFIXES, MalformedFileError, read_table_file, suffix_of
-from mmtpp.data.sources.time_format import NUMBER
 
 SPLIT_KEYS = ("train", "dev", "validation", "test")
 _ROWS = ColumnsParser(

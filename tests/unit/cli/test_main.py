@@ -62,3 +62,10 @@ def test_the_sweep_names_itself_in_its_help(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["sweep", "--help"])
     assert capsys.readouterr().out.startswith("usage: mmtpp sweep ")
+
+
+def test_a_dry_run_checks_the_settings_of_the_job(capsys: pytest.CaptureFixture[str]):
+    locations = ["--set", "source.uri=raw", "--set", "store.uri=store", "--dry-run"]
+    assert main(["prepare", *locations]) == 0
+    assert main(["prepare", *locations, "--set", "source.columns.split=fold"]) == 1
+    assert "set split.by = given" in capsys.readouterr().err

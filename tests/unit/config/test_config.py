@@ -62,6 +62,33 @@ def test_all_faults_are_reported_at_once_with_suggestions():
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("assignment", "problem"),
+    [
+        ("source.columns.time_format=soon", "source.columns: time_format = 'soon': neither one of"),
+        ("source.columns.time_format=%d.%m.%Q", "'Q' is a bad directive"),
+        ("source.columns.time_format=%d %d %Y", "a directive occurs twice"),
+        ("source.columns.time_format=%d %b", "has no year: set source.columns.year"),
+        ("source.columns.time_zone=Mars/Olympus", "not an IANA time zone"),
+        ("source.csv.encoding=klingon", "source.csv.encoding = 'klingon': unknown encoding"),
+        ("source.csv.encoding=base64", "is not a text encoding"),
+        ('source.csv.separator="\\""', "must be different characters"),
+    ],
+)
+def test_formats_of_files_are_checked_before_any_file_is_read(assignment: str, problem: str):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [assignment])
+    assert problem in str(caught.value)
+
+
+def test_validation_must_come_before_the_test():
+    by_time = ["split.by=time", "split.test_from=2024-01-01"]
+    load_config(None, [*by_time, "split.validation_from=2023-12-01"])
+    load_config(None, [*by_time, "split.validation_from=1e9"])  # the unit is not known here
+    with pytest.raises(ConfigError, match="validation comes before the test"):
+        load_config(None, [*by_time, "split.validation_from=2024-02-01"])
+
+
 def test_an_old_name_suggests_the_new_one(monkeypatch):
     """A setting, a whole section, and settings in a section that no longer exists."""
     monkeypatch.setattr(

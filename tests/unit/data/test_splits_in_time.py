@@ -42,7 +42,7 @@ VOCABULARY = Vocabulary(TOKENIZER)
         (
             {"by": "time", "validation_from": 5, "test_from": "4"},
             {"columns": {"time": "t"}},
-            "split.validation_from = 5 is after split.test_from = 4",
+            "validation_from = 5 is after test_from = 4",
         ),
     ],
 )
