@@ -8,6 +8,7 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import parse_instant
 from mmtpp.data.encode.encode import encode
 from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.source_listing import missing_source_error
 from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.settings import (
     columns_of,
@@ -24,9 +25,11 @@ from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest
-from mmtpp.storage.paths import check_bucket, split_file
+from mmtpp.storage.paths import check_bucket, exists, split_file
 
 logger = logging.getLogger(__name__)
+
+PUBLISHED_KINDS = ("flights", "taxi")  # the job writes their raw files itself
 
 
 def prepare(config: RunConfig) -> dict[str, object]:
@@ -45,7 +48,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
     check_prepare(config)
     source = config.source
     store_uri = config.store.uri
-    _check_locations(source.uri, store_uri)
+    _check_locations(source, store_uri)
     settings, vocabulary = _encode_settings(
         source, config.split, config.model, image_px=config.template.image_px
     )
@@ -86,10 +89,12 @@ def prepare(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_locations(source_uri: str, store_uri: str) -> None:
-    """Check that source and store can be reached."""
-    for uri in (source_uri, store_uri):
+def _check_locations(source: Source, store_uri: str) -> None:
+    """Check that source and store can be reached, and that raw files of the user exist."""
+    for uri in (source.uri, store_uri):
         check_bucket(uri)
+    if source.kind not in PUBLISHED_KINDS and not exists(source.uri):
+        raise missing_source_error(source.uri)
 
 
 def _encode_settings(

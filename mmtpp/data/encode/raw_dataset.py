@@ -16,7 +16,11 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.data.encode.read_step import KINDS_WITHOUT_DATES
-from mmtpp.data.encode.source_listing import SourceListing, no_files_error
+from mmtpp.data.encode.source_listing import (
+    SourceListing,
+    list_files_of_source,
+    no_files_error,
+)
 from mmtpp.data.encode.type_names import (
     choose_type_names,
     count_types_in_file,
@@ -27,7 +31,7 @@ from mmtpp.data.sources.checking import read_file, warn_of_dates
 from mmtpp.data.sources.reader import ParsedFile, ReadCounts, SourceReader
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import AUTO, OTHER, TypeCodes
-from mmtpp.storage.paths import join, list_source, read_bytes, split_file
+from mmtpp.storage.paths import join, read_bytes, split_file
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +105,7 @@ def load_raw_dataset(source: Source, *, max_files: int = 0) -> RawDataset:
     reader = source_reader(source)
     fixed_names, _ = type_names_of(source, reader)
     folder, file = split_file(source.uri)
-    listing = SourceListing.from_files(reader, list_source(folder, file))
+    listing = SourceListing.from_files(reader, list_files_of_source(folder, file))
     paths = [path for path, _ in listing.events]
     if not paths:
         setting = f"source.kind = {source.kind}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pyarrow.fs import FileInfo
 
-from mmtpp.core.errors import DataError
+from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import suffix_of
@@ -73,7 +73,7 @@ def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[
         DataError: There is no event file, or one is too large.
     """
     reader = settings.build_reader()
-    files = list_source(settings.source_uri, settings.source_file)
+    files = list_files_of_source(settings.source_uri, settings.source_file)
     state = hashlib.sha256()
     for path, info in files:
         state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
@@ -97,6 +97,36 @@ def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[
             setting=f"source.max_file_mib = {max_file_bytes // 2**20}",
         )
     return listing, state.hexdigest()
+
+
+def list_files_of_source(uri: str, file: str) -> list[tuple[str, FileInfo]]:
+    """List the files of a source, with their paths relative to its folder.
+
+    Args:
+        uri: URI of the folder.
+        file: Name of the only file of the source; empty for all files in the folder.
+
+    Raises:
+        StorageError: The folder is missing or unreachable.
+    """
+    try:
+        return list_source(uri, file)
+    except MissingFileError as error:
+        raise missing_source_error(join(uri, file) if file else uri) from error
+
+
+def missing_source_error(uri: str) -> MissingFileError:
+    """The error of a source that does not exist.
+
+    Args:
+        uri: Location of the source.
+    """
+    return MissingFileError(
+        "there is no such file or folder",
+        where=uri,
+        cause="the path is misspelt, or relative to another folder",
+        setting=f"source.uri = {uri}",
+    )
 
 
 def no_files_error(

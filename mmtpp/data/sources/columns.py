@@ -8,6 +8,7 @@ from typing import Any
 
 from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
 from mmtpp.data.sources.tables import (
+    CSV_SUFFIXES,
     SUFFIXES,
     CsvFormat,
     MalformedFileError,
@@ -115,7 +116,7 @@ class ColumnsParser:
     def count(self, path: str, data: bytes) -> int | None:
         """Estimate the number of events in an unreadable file; None if it cannot be known."""
         suffix = suffix_of(path)
-        if suffix in (".csv", ".tsv"):
+        if suffix in CSV_SUFFIXES:
             return max(0, count_lines(data) - 1)
         if suffix in (".jsonl", ".ndjson"):
             return count_lines(data)
@@ -133,10 +134,16 @@ class ColumnsParser:
         present = tuple(names)
         missing = set(self.columns.names) - set(self.optional) - set(present)
         if missing:
+            settings = "source.columns"
+            if suffix_of(path) in CSV_SUFFIXES:
+                separator = repr(self.csv.separator) if self.csv.separator else "(detected)"
+                settings += (
+                    f", source.csv.separator = {separator} or source.csv.encoding = "
+                    f"{self.csv.encoding}"
+                )
             raise MalformedFileError(
                 f"{path}: no column {', '.join(map(repr, sorted(missing)))}; "
-                f"it has {', '.join(map(repr, present))}; correct source.columns, or "
-                "source.csv.separator",
+                f"it has {', '.join(map(repr, present))}; correct {settings}",
                 num_events=num_events,
             )
 
@@ -297,5 +304,6 @@ def build_columns_reader(
         seconds_per_unit: Seconds in one unit of the converted dates.
         csv: Format of CSV files; None uses the defaults.
     """
-    parser = ColumnsParser(columns, seconds_per_unit, csv=csv or CsvFormat())
-    return SourceReader(SUFFIXES, parser, count=parser.count)
+    csv_format = csv or CsvFormat()
+    parser = ColumnsParser(columns, seconds_per_unit, csv=csv_format)
+    return SourceReader(SUFFIXES, parser, count=parser.count, csv_encoding=csv_format.encoding)

@@ -172,6 +172,7 @@ class SourceReader:
             split. None uses the sequence id.
         count: Function from the path and content of an unreadable file to its number of events;
             the function returns None if the number cannot be known.
+        csv_encoding: Encoding of CSV files, ``source.csv.encoding``; other text files are UTF-8.
     """
 
     suffixes: tuple[str, ...]
@@ -181,6 +182,7 @@ class SourceReader:
     columns: Callable[[str, bytes], RawColumns | None] | None = None
     split_key: Callable[[EventSequence], str] | None = None
     count: Callable[[str, bytes], int | None] | None = None
+    csv_encoding: str = "utf-8"
 
     def reads(self, path: str) -> bool:
         """Whether a file with this name is an event file of the source."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+CSV_SUFFIXES = (".csv", ".tsv")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 MAX_UNPACKED_BYTES = 2**31
 MAX_FIELD_BYTES = 2**27
@@ -96,10 +97,14 @@ def read_table_file(
     kind = suffix_of(path)
     if kind == ".parquet":
         return _read_parquet(path, data, wanted)
-    is_csv = kind in (".csv", ".tsv")
-    text = decode_text(path, data, encoding=csv_format.encoding if is_csv else "utf-8")
-    if is_csv:
+    if kind in CSV_SUFFIXES:
+        try:
+            text = decode_text(path, data, encoding=csv_format.encoding)
+        except MalformedFileError as error:
+            setting = f"source.csv.encoding = {csv_format.encoding}"
+            raise MalformedFileError(f"{error}; correct {setting}") from error
         return _read_csv(path, text, wanted, csv_format)
+    text = decode_text(path, data)
     return Table(_read_lines(text) if kind in (".jsonl", ".ndjson") else _read_json(path, text))
 
 

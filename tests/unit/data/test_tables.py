@@ -88,12 +88,21 @@ def test_a_byte_of_another_encoding_rejects_only_its_row():
     data = "\n".join(_rows("plain", "caf\xe9", "plain")).encode("cp1252")
     parsed = _read("t.csv", data)
     assert (len(_texts(parsed)), [r.cause for r in parsed.rejected]) == (2, ["invalid_text"])
-    assert "source.csv.encoding" in parsed.rejected[0].detail
+    assert parsed.rejected[0].detail.endswith(
+        "text has the byte 0xE9, which is invalid in the encoding of the file; set "
+        "source.csv.encoding, now utf-8, to the encoding of the file"
+    )
+    line = '{"s": "s0", "t": 0, "k": "a", "x": "caf\xe9"}'
+    [lost] = _read("t.jsonl", line.encode("cp1252")).rejected
+    assert lost.detail.endswith("encoding of the file; convert the file to UTF-8")
     assert "caf\xe9" in _texts(_read("t.csv", data, csv_format=CsvFormat(encoding="cp1252")))
     utf16 = "\n".join(_rows("caf\xe9")).encode("utf-16")
     assert _texts(_read("t.csv", utf16)) == ("caf\xe9",)
-    with pytest.raises(MalformedFileError, match="klingon"):
+    with pytest.raises(MalformedFileError, match=r"correct source\.csv\.encoding = klingon"):
         _read("t.csv", data, csv_format=CsvFormat(encoding="klingon"))
+    without_mark = "\n".join(_rows("caf\xe9")).encode("utf-16-le")
+    with pytest.raises(MalformedFileError, match=r"or source\.csv\.encoding = utf-8"):
+        _read("t.csv", without_mark)
 
 
 def test_names_of_files_in_any_case_and_gzip():

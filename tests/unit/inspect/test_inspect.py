@@ -219,6 +219,12 @@ def test_wrong_arguments_are_refused(arguments: list[str], capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_a_missing_folder_is_named_in_the_error(tmp_path: Path, capsys):
-    assert main(["inspect", str(tmp_path / "nowhere")]) == 1
-    assert "nowhere" in capsys.readouterr().err
+def test_a_missing_folder_is_an_error_with_its_cause_and_setting(tmp_path: Path, capsys):
+    missing = tmp_path / "nowhere"
+    assert main(["inspect", str(missing)]) == 1
+    assert capsys.readouterr().err.splitlines()[-4:] == [
+        "error: there is no such file or folder",
+        f"  where: {missing}",
+        "  likely cause: the path is misspelt, or relative to another folder",
+        f"  setting: source.uri = {missing}",
+    ]
