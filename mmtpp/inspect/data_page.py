@@ -220,7 +220,7 @@ template.max_text_tokens.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Events that do not fit"><table>
 <tr><th scope="col">sequence</th><th scope="col">event</th><th scope="col">tokens</th></tr>
 {% for event in r.too_long %}
-<tr><td class="name">{{ event.sequence }}</td><td>{{ event.event }}</td>
+<tr><td class="name">{{ event.sequence }}</td><td>{{ event.event + 1 }}</td>
 <td>{{ "{:,}".format(event.tokens) }}</td></tr>
 {% endfor %}
 </table></div>
@@ -231,11 +231,11 @@ template.max_text_tokens.</p>
 {% if r.rejected_examples %}
 <h2>First rejected records</h2>
 <div class="wide" tabindex="0" role="region" aria-label="Rejected records">
-<table class="records"><tr><th scope="col">file</th><th scope="col">record</th>
+<table class="records"><tr><th scope="col">file</th><th scope="col">position</th>
 <th scope="col">cause</th><th scope="col">detail</th></tr>
 {% for record in r.rejected_examples %}
-<tr><td class="text">{{ record.path }}</td><td>{{ record.row }}</td><td>{{ record.cause }}</td>
-<td class="text detail">{{ record.detail }}</td></tr>
+<tr><td class="text">{{ record.path }}</td><td>{{ record.position }}</td><td>{{ record.cause }}</td>
+<td class="text detail">{{ record.fault }}</td></tr>
 {% endfor %}
 </table></div>
 {% endif %}

@@ -84,9 +84,7 @@ def _not_read(report: Report) -> list[str]:
 
 def _rejections(report: Report) -> list[str]:
     lines = [f"  rejected, {cause}: {count:,}" for cause, count in report.rejected_by_cause.items()]
-    for example in report.rejected_examples:
-        detail = str(example["detail"]).partition("\n")[0]
-        lines.append(f"    {example['path']}, record {example['row']}: {detail}")
+    lines += ["    " + example.message().partition("\n")[0] for example in report.rejected_examples]
     return lines + [f"  {sentence}" for sentence in report.losses]
 
 
@@ -104,7 +102,7 @@ def _too_long(report: Report) -> list[str]:
             "refuses them; raise window.max_tokens, or set template.max_text_tokens"
         )
     lines += [
-        f"    sequence {event['sequence']!r}, event {event['event']}: {event['tokens']:,} tokens"
+        f"    sequence {event.sequence!r}, event {event.event + 1}: {event.tokens:,} tokens"
         for event in report.too_long
     ]
     if report.num_too_long > len(report.too_long):

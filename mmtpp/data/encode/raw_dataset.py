@@ -167,8 +167,7 @@ def _example_records(rejected: Sequence[Rejected]) -> list[str]:
     """One rejected record for each of the first causes."""
     examples: dict[str, str] = {}
     for record in rejected:
-        detail = record.detail.removeprefix(f"{record.path}: ")
-        examples.setdefault(record.cause, f"{record.path}: {detail}")
+        examples.setdefault(record.cause, record.message())
     return list(examples.values())[:_SHOWN_CAUSES]
 
 

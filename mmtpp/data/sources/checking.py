@@ -175,11 +175,12 @@ def _read_records(reader: SourceReader, path: str, data: bytes, types: TypeCodes
 
 
 def _rejected_record(path: str, raw: RawEvent, reason: InvalidValue) -> Rejected:
+    detail = f"line {raw.line}: {reason.detail}" if raw.line else reason.detail
     return Rejected(
         path=path,
         row=raw.row,
         cause=reason.cause,
-        detail=reason.detail[:1000],
+        detail=detail[:1000],
         record=_shorten(raw.record),
         sequence_id=_printable(raw.sequence),
         time=None if raw.problem else _finite(raw.time),

@@ -152,26 +152,38 @@ class ColumnsParser:
         name = stem(path)
         seen: dict[str, None] = {}  # names of all columns, in order
         num_records = 0
-        for row, values, problem in records:
-            if values is None or problem:
-                sequence = "" if self.columns.sequence else name
-                yield malformed_event(sequence, row, values, problem or "the record cannot be read")
-                continue
-            num_records += 1
-            seen.update(dict.fromkeys(values))
-            if isinstance(values.get(self.columns.time), list):
-                yield from self._list_events(name, row, values)
-            else:
-                yield self._row_event(name, row, values)
+        for record in records:
+            if record.values is not None and not record.problem:
+                num_records += 1
+                seen.update(dict.fromkeys(record.values))
+            for event in self._events_of_record(name, record):
+                event.line = record.line
+                yield event
         if seen:
             self._check_columns(path, seen, num_records)
+
+    def _events_of_record(self, name: str, record: Record) -> Iterable[RawEvent]:
+        """The events of a record.
+
+        Args:
+            name: Path of the file without its suffix.
+            record: The record.
+        """
+        row, values, problem = record.row, record.values, record.problem
+        if values is None or problem:
+            sequence = "" if self.columns.sequence else name
+            problem = problem or "the record cannot be read"
+            return [malformed_event(sequence, row, values, problem)]
+        if isinstance(values.get(self.columns.time), list):
+            return self._list_events(name, row, values)
+        return [self._row_event(name, row, values)]
 
     def _row_event(self, sequence: str, row: int, record: dict) -> RawEvent:
         """The event of a row.
 
         Args:
             sequence: Sequence id, if no column has it.
-            row: Position of the row.
+            row: Index of the row, from 0.
             record: Values by column.
         """
         columns = self.columns
@@ -200,7 +212,7 @@ class ColumnsParser:
 
         Args:
             name: Path of the file without its suffix.
-            row: Position of the row.
+            row: Index of the row, from 0.
             record: Lists by column.
         """
         columns = self.columns

@@ -210,3 +210,39 @@ def test_output_of_the_csv_module_is_read_completely(texts: list[str]):
     )
     parsed = _read("t.csv", target.getvalue().encode())
     assert _texts(parsed) == tuple(texts)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "position"),
+    [
+        ("t.csv", b's,t,k,x\ns0,0,a,"two\nlines"\n\ns0,soon,a,\n', "line 5"),
+        ("t.csv", b"s,t,k,x\ns0,0,a,\ns0,1,a\n", "line 3"),
+        ("t.csv", b's,t,k,x\ns0,0,a,\ns0,1,a,"open\n', "line 3"),
+        (
+            "t.jsonl",
+            b'{"s": "s0", "t": 0, "k": "a", "x": ""}\n\n{"s": "s0", "k": "a", "x": ""}\n',
+            "line 3",
+        ),
+        ("t.jsonl", b'{"s": "s0", "t": 0, "k": "a", "x": ""}\n{"s": \n', "line 2"),
+        (
+            "t.json",
+            b'[{"s": "s0", "t": 0, "k": "a", "x": ""},\n\n {"s": "s0", "k": "a", "x": ""}]',
+            "row 2",
+        ),
+    ],
+)
+def test_positions_in_messages_count_from_1_as_in_an_editor(
+    path: str, content: bytes, position: str
+):
+    [rejected] = _read(path, content).rejected
+    assert rejected.position == position
+    assert rejected.message() == f"{path}, {position}: {rejected.fault}"
+    assert "line" not in rejected.fault
+
+
+def test_positions_in_a_parquet_file_count_rows_from_1():
+    sink = io.BytesIO()
+    columns = {"s": ["s0"] * 3, "t": [0.0, 1.0, None], "k": ["a"] * 3, "x": [""] * 3}
+    pq.write_table(pa.table(columns), sink)
+    [rejected] = _read("t.parquet", sink.getvalue()).rejected
+    assert (rejected.row, rejected.position) == (2, "row 3")

@@ -83,6 +83,7 @@ def test_figures_equal_those_computed_by_hand(tmp_path: Path, capsys):
     assert [row["style"] for row in report["styles"]] == ["paper", "compact", "minimal", "dense"]
     printed = capsys.readouterr().out
     assert "rejected, missing_type: 1" in printed
+    assert "two.json, row 3: type is None" in printed
     assert "1 files missing" in printed
 
 
