@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from mmtpp.core.errors import MmtppError
+from mmtpp.core.errors import MmtppError, without_addresses
 from mmtpp.doctor.finding import Finding
 from mmtpp.storage.paths import (
     check_bucket,
@@ -148,7 +148,8 @@ def check_ray() -> Iterator[Finding]:
         return
     if process.returncode:
         lines = [line for line in process.stderr.splitlines() if line.strip()]
-        yield Finding("ray", "failure", f"{address}: {lines[-1] if lines else 'no answer'}", fix)
+        answer = without_addresses(lines[-1]) if lines else "no answer"
+        yield Finding("ray", "failure", f"{address}: {answer}", fix)
         return
     version, nodes, resources = json.loads(process.stdout.splitlines()[-1])
     cpus, gpus = (f"{resources.get(resource, 0):g} {resource}s" for resource in ("CPU", "GPU"))
