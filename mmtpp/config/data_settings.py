@@ -211,11 +211,12 @@ class Split(Section):
     (train, dev, valid, test) or by ``source.columns.split``; ``time``: every sequence is cut in
     time, with training first and the test last."""
     validation_fraction: Annotated[Fraction, Shapes.STORE] = 0.05
-    """Share of the validation split, 0 to below 1: of all sequences, or with ``by = time`` of the
-    events of each sequence, the last ones before its test. ``given`` ignores it."""
+    """Share of the validation split, at least 0 and less than 1: of all sequences, or with
+    ``by = time`` of the events of each sequence, the last ones before its test. ``given`` ignores
+    it."""
     test_fraction: Annotated[Fraction, Shapes.STORE] = 0.1
-    """Share of the test split, 0 to below 1, which only ``evaluate`` uses: of all sequences, or
-    with ``by = time`` the last events of each sequence. ``given`` ignores it."""
+    """Share of the test split, at least 0 and less than 1, which only ``evaluate`` uses: of all
+    sequences, or with ``by = time`` the last events of each sequence. ``given`` ignores it."""
     validation_from: Annotated[Instant, Shapes.STORE] = ""
     """With ``by = time``, the time of the first validation event in all sequences: a number in the
     source's unit, or an ISO date, in UTC unless it has a time zone. Empty: ``validation_fraction``
@@ -227,7 +228,7 @@ class Split(Section):
     @model_validator(mode="after")
     def _leaves_training_data(self) -> "Split":
         if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction + test_fraction must be below 1")
+            raise ValueError("validation_fraction + test_fraction must be less than 1")
         return self
 
     @model_validator(mode="after")
@@ -281,7 +282,7 @@ class Compression(Section):
     """Minimum share of common distinct tokens (Jaccard index) in two texts that agree, 0 to 1;
     ``hybrid`` only."""
     drop_fraction: Annotated[Fraction, Shapes.PLAN] = 0.5
-    """Probability that an event is similar, 0 to below 1; ``random_drop`` only."""
+    """Probability that an event is similar, at least 0 and less than 1; ``random_drop`` only."""
 
 
 class Template(Section):
