@@ -185,6 +185,16 @@ _PAGE = """<!doctype html>
 <p class="hint long" tabindex="0">{{ hint }}</p>
 {% endfor %}
 
+<h2>Splits</h2>
+<table>
+<tr><th scope="col">split.by = {{ r.split_by }}</th><th scope="col">sequences</th>
+<th scope="col">events</th></tr>
+{% for split, count in r.events_by_split.items() %}
+<tr><th scope="row">{{ split }}</th><td>{{ "{:,}".format(r.sequences_by_split[split]) }}</td>
+<td>{{ "{:,}".format(count) }}</td></tr>
+{% endfor %}
+</table>
+
 <h2>Records</h2>
 <table>
 <tr><th scope="row">read</th><td>{{ "{:,}".format(r.num_read) }}</td></tr>

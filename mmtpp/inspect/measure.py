@@ -91,6 +91,9 @@ class Report:
     num_files_in_source: int
     num_sequences: int
     num_events: int
+    split_by: str
+    sequences_by_split: dict[str, int]
+    events_by_split: dict[str, int]
     num_read: int
     num_reordered: int
     num_disagreeing: int
@@ -169,6 +172,9 @@ def _report(
         num_files_in_source=data.num_files_in_source,
         num_sequences=len(events),
         num_events=int(lengths.sum()),
+        split_by=data.splits.by,
+        sequences_by_split=dict(data.splits.sequences),
+        events_by_split=dict(data.splits.events),
         num_read=data.num_read,
         num_reordered=data.num_reordered,
         num_disagreeing=data.num_disagreeing,

@@ -17,6 +17,7 @@ def as_text(report: Report) -> str:
         f"{report.num_events:,} events in {report.num_sequences:,} sequences; "
         f"{report.num_read:,} read, {rejected:,} rejected, {report.num_reordered:,} reordered, "
         f"{report.num_disagreeing:,} whose declared interval differs from that of the times",
+        _splits(report),
         *_rejections(report),
         *_not_read(report),
         f"tokens are counted with {report.vocabulary}",
@@ -67,6 +68,14 @@ def _printable(character: str) -> str:
     Names come from the data and must not send control sequences to the terminal.
     """
     return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
+
+
+def _splits(report: Report) -> str:
+    sizes = [
+        f"{split} {report.sequences_by_split[split]:,} sequences with {num_events:,} events"
+        for split, num_events in report.events_by_split.items()
+    ]
+    return f"splits (split.by = {report.split_by}): {', '.join(sizes)}"
 
 
 def _not_read(report: Report) -> list[str]:

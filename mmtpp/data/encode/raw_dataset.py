@@ -15,6 +15,7 @@ from mmtpp.config.schema import Source
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
+from mmtpp.core.split import split_from_path
 from mmtpp.data.encode.read_step import KINDS_WITHOUT_DATES
 from mmtpp.data.encode.source_listing import (
     SourceListing,
@@ -47,6 +48,8 @@ class RawDataset:
     Attributes:
         root: Folder that image paths are relative to.
         sequences: Kept events, each sequence in order of time.
+        given_splits: Split of each sequence according to its records or the path of its file; empty
+            text if they name no split.
         seconds_per_unit: Seconds in one unit of the times.
         type_names: Type names by code; empty where types are numbers.
         has_found_names: Whether the names come from the events; False if source or settings fix
@@ -60,6 +63,7 @@ class RawDataset:
 
     root: str
     sequences: list[EventSequence]
+    given_splits: list[str]
     seconds_per_unit: float
     type_names: tuple[str, ...]
     has_found_names: bool
@@ -122,6 +126,11 @@ def load_raw_dataset(source: Source, *, max_files: int = 0) -> RawDataset:
     dataset = RawDataset(
         root=folder,
         sequences=[sequence for parsed in parsed_files for sequence in parsed.sequences],
+        given_splits=[
+            split or split_from_path(path)
+            for path, parsed in zip(chosen, parsed_files, strict=True)
+            for split in parsed.split_by_sequence()
+        ],
         seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
         type_names=type_names,
         has_found_names=bool(type_names) and not fixed_names,

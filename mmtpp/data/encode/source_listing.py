@@ -10,6 +10,7 @@ from pyarrow.fs import FileInfo
 
 from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.sources import kinds_that_read
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import suffix_of
 from mmtpp.storage.paths import join, list_source
@@ -140,9 +141,14 @@ def no_files_error(
         where: Location of the source.
         setting: Settings that choose the source, with their values.
     """
+    other_kinds = [
+        f"source.kind = {' or '.join(kinds)} reads {suffix} files"
+        for suffix in sorted(listing.not_read)
+        if (kinds := kinds_that_read(suffix))
+    ]
     return DataError(
         f"no {' or '.join(reader.suffixes)} files",
         where=where,
-        cause=listing.warning(),
+        cause="; ".join(filter(None, (listing.warning(), *other_kinds))),
         setting=setting,
     )
