@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mmtpp.config.schema import SampleSections
 from mmtpp.core.compression import compress
 from mmtpp.core.durations import TimeScale, axis_ticks, format_duration, typical_unit
+from mmtpp.core.split import SPLITS
 from mmtpp.data.settings import compression_of
 from mmtpp.evaluate.report.style import (
     BLUE,
@@ -56,6 +57,7 @@ def as_page(report: Report, data: DataSet, sections: SampleSections) -> str:
         .render(
             r=report,
             times=times,
+            splits=SPLITS,
             span=[times.moment(float(end)) for end in _span(data)],
             quantile_rows=[
                 ("events per sequence", [f"{value:,.5g}" for value in report.events_per_sequence]),
@@ -189,9 +191,9 @@ _PAGE = """<!doctype html>
 <table>
 <tr><th scope="col">split.by = {{ r.split_by }}</th><th scope="col">sequences</th>
 <th scope="col">events</th></tr>
-{% for split, count in r.events_by_split.items() %}
+{% for split in splits %}
 <tr><th scope="row">{{ split }}</th><td>{{ "{:,}".format(r.sequences_by_split[split]) }}</td>
-<td>{{ "{:,}".format(count) }}</td></tr>
+<td>{{ "{:,}".format(r.events_by_split[split]) }}</td></tr>
 {% endfor %}
 </table>
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mmtpp.core.durations import TimeScale, format_duration
+from mmtpp.core.split import SPLITS
 from mmtpp.inspect.measure import QUANTILES, Report, Representation
 
 
@@ -72,8 +73,9 @@ def _printable(character: str) -> str:
 
 def _splits(report: Report) -> str:
     sizes = [
-        f"{split} {report.sequences_by_split[split]:,} sequences with {num_events:,} events"
-        for split, num_events in report.events_by_split.items()
+        f"{split} {report.sequences_by_split[split]:,} sequences with "
+        f"{report.events_by_split[split]:,} events"
+        for split in SPLITS
     ]
     return f"splits (split.by = {report.split_by}): {', '.join(sizes)}"
 
