@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 from mmtpp.config.load import load_config, with_values
-from mmtpp.core.errors import DataError
-from mmtpp.data.sources import READERS
+from mmtpp.config.schema import Source
+from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.data.sources import READERS, kinds_that_read
+from mmtpp.data.sources.tables import suffix_of
 from mmtpp.inspect.data_page import as_page
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
@@ -24,7 +26,10 @@ def add_arguments(inspect: argparse.ArgumentParser) -> None:
     )
     inspect.add_argument("uri", help="raw files or an event store: a local path or an s3:// URI")
     inspect.add_argument(
-        "--kind", choices=sorted([*READERS, "columns"]), help="kind of the source, source.kind"
+        "--kind",
+        choices=sorted([*READERS, "columns"]),
+        help="kind of the source, source.kind; default: the kind of the settings, or else of the "
+        "file's suffix",
     )
     inspect.add_argument("--config", metavar="FILE.toml", type=Path, help="settings as TOML")
     inspect.add_argument(
@@ -76,10 +81,8 @@ def run(options: argparse.Namespace) -> None:
         MmtppError: The data cannot be read or measured.
     """
     config = load_config(options.config, options.set)
-    values: dict[str, object] = {"source.uri": options.uri}
-    if options.kind:
-        values["source.kind"] = options.kind
-    config = with_values(config, values)
+    kind = options.kind or _infer_kind(options.uri, config.source)
+    config = with_values(config, {"source.uri": options.uri, "source.kind": kind})
     data = load(config.source, config.split, config.model, max_files=options.max_files)
     try:
         report = measure(data, config.sample_sections, deltas=options.deltas)
@@ -92,6 +95,28 @@ def run(options: argparse.Namespace) -> None:
         _write(options.json, json.dumps(report.as_dict(), indent=2, allow_nan=False))
     if options.html:
         _write(options.html, as_page(report, data, config.sample_sections))
+
+
+def _infer_kind(uri: str, source: Source) -> str:
+    """The kind of the source in the settings, or else the kind that the suffix of a file implies.
+
+    Raises:
+        ConfigError: The file is a table, and the settings do not name its column of times.
+    """
+    suffix = suffix_of(uri)
+    kinds = kinds_that_read(suffix)
+    if source.kind != Source().kind or not kinds or source.kind in kinds:
+        return source.kind
+    kind = kinds[0]
+    if kind == "columns" and not source.columns.time:
+        raise ConfigError(
+            "the settings do not name the column of times",
+            where=uri,
+            cause=f"without --kind, a {suffix} file is read as a table (--kind columns)",
+            setting="source.columns.time, which is empty: --set source.columns.time=NAME",
+        )
+    sys.stderr.write(f"{uri}: read with --kind {kind}, because of its suffix {suffix}\n")
+    return kind
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,12 +4,13 @@
 after its settings are read, so ``--help`` and ``--dry-run`` need neither Ray nor torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from mmtpp.cli.extras import require_extras
 from mmtpp.cli.run_job import run_job
+from mmtpp.config.job_checks import check_prepare, check_training
 from mmtpp.config.schema import RunConfig
 
 
@@ -23,6 +24,7 @@ class Job:
         required: Settings without a default.
         description: Description in ``--help``, one sentence.
         extras: Optional packages that the job needs, keys of ``extras.EXTRAS``.
+        check: Check of the job's settings against each other, also in a dry run; None without one.
     """
 
     module: str
@@ -30,6 +32,7 @@ class Job:
     required: tuple[str, ...]
     description: str
     extras: tuple[str, ...] = ()
+    check: Callable[[RunConfig], None] | None = None
 
 
 JOBS = {
@@ -38,6 +41,7 @@ JOBS = {
         "prepare",
         ("source.uri", "store.uri"),
         "Prepare an event store: read raw events and images, write tokenised sequences.",
+        check=check_prepare,
     ),
     "pretrain": Job(
         "mmtpp.train.launch",
@@ -45,6 +49,7 @@ JOBS = {
         ("store.uri", "run.storage_uri"),
         "Train on compressed event sequences: a whole tiny model, or LoRA on a base (stage 1).",
         ("train", "track"),
+        check_training,
     ),
     "finetune": Job(
         "mmtpp.train.launch",
@@ -52,6 +57,7 @@ JOBS = {
         ("store.uri", "run.storage_uri"),
         "Train to forecast the time, the type and the text of the next event (stage 2).",
         ("train", "track"),
+        check_training,
     ),
     "evaluate": Job(
         "mmtpp.evaluate.evaluate",
@@ -100,6 +106,7 @@ def run_named_job(
         run,
         name=name,
         required=job.required,
+        check=job.check,
         argv=argv,
         prog=prog,
     )

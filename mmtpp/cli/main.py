@@ -1,6 +1,7 @@
 """The ``mmtpp`` command: the jobs, the sweep and the tools."""
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments:
         parser.print_help()
         return 0
+    if not arguments[0].startswith("-") and arguments[0] not in (*jobs, *tools):
+        parser.error(_unknown_command(arguments[0], [*jobs, *tools]))
     options = parser.parse_args(arguments)
     if options.command == "sweep":
         from mmtpp.cli.sweep_job import run_sweep_job
@@ -67,22 +70,24 @@ def _version() -> str:
         return "(not installed)"
 
 
+def _unknown_command(name: str, commands: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, commands, n=1)
+    suggestion = f"did you mean {close[0]}?" if close else f"choose from {', '.join(commands)}"
+    return f"no such command: {name}; {suggestion}"
+
+
 def _as_lines(descriptions: Mapping[str, str]) -> str:
     return "\n".join(f"  {name:9} {description}" for name, description in descriptions.items())
 
 
 def _run_tool(name: str, arguments: Sequence[str]) -> int:
     start_logging()
-    try:
-        require_extras(TOOL_EXTRAS.get(name, ()), command=name)
-    except MmtppError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
     tool = importlib.import_module(TOOLS[name][0])
     parser = argparse.ArgumentParser(prog=f"mmtpp {name}")
     tool.add_arguments(parser)
     options = parser.parse_args(arguments)
     try:
+        require_extras(TOOL_EXTRAS.get(name, ()), command=name)
         tool.run(options)
     except MmtppError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -18,6 +18,7 @@ def run_job(
     *,
     name: str,
     required: Sequence[str],
+    check: Callable[[RunConfig], None] | None = None,
     argv: Sequence[str] | None = None,
     prog: str | None = None,
 ) -> int:
@@ -31,6 +32,7 @@ def run_job(
         job: Function that takes the configuration and returns the result.
         name: Name of the job, for its summary.
         required: Settings without a default.
+        check: Check of the settings in a dry run; the job itself makes it too. None for no check.
         argv: Arguments; ``sys.argv`` when None.
         prog: Name of the command in ``--help``; None for that of the process.
 
@@ -43,6 +45,8 @@ def run_job(
         arguments = parse_arguments(description, argv, prog=prog)
         require(arguments.config, *required)
         if arguments.dry_run:
+            if check is not None:
+                check(arguments.config)
             result: Mapping[str, object] = arguments.config.model_dump(mode="json")
             sys.stdout.write(json.dumps(result, indent=2) + "\n")
         else:

@@ -18,14 +18,12 @@ from mmtpp.core.errors import ConfigError
 
 _WIDTH = 100
 _BOUNDS = {
-    "minimum": "from {}",
-    "exclusiveMinimum": "above {}",
-    "maximum": "to {}",
-    "exclusiveMaximum": "below {}",
-    "multipleOf": "a multiple of {}",
-    "maxLength": "of at most {} characters",
-    "minItems": "of at least {}",
-    "maxItems": "of at most {}",
+    "minimum": "at least {}",
+    "exclusiveMinimum": "more than {}",
+    "minItems": "length at least {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "less than {}",
+    "maxItems": "length at most {}",
 }
 _NAMES = {
     "boolean": "true or false",
@@ -34,6 +32,19 @@ _NAMES = {
     "string": "text",
     "object": "table of texts",
     "array": "list",
+}
+
+CHANGES = {
+    Shapes.STORE: "The event store that `prepare` writes.",
+    Shapes.PLAN: "The samples of training, validation and evaluation: which events they contain, "
+    "and how they are written.",
+    Shapes.RUN: "The trained weights, and the choice of the best model.",
+    Shapes.FINETUNE: "The trained weights of `finetune` only.",
+    Shapes.STEPS: "The number of updates. A run with a `run.name` continues if the number grows.",
+    Shapes.EVALUATION: "The scores and the generated texts of `evaluate`.",
+    Shapes.PREDICTION: "The forecasts of `predict`.",
+    Shapes.NOTHING: "No result: the setting is a name or a location, or concerns speed or "
+    "failures.",
 }
 
 Schema = dict[str, Any]
@@ -47,7 +58,7 @@ class Setting:
         path: Path of the setting, as in ``--set``.
         takes: Description of the valid values.
         default: Default, as TOML.
-        changes: Results that depend on the setting, which a job with another value builds again.
+        changes: Results that depend on the setting, keys of ``CHANGES``.
         help: Description of the setting.
     """
 
@@ -64,6 +75,14 @@ def add_arguments(settings: argparse.ArgumentParser) -> None:
         "Lists the settings of all jobs with their help; with words, only settings whose path or "
         "help has every WORD. Set a setting with --set PATH=VALUE, or in a TOML file, where the "
         "parts of the path are tables."
+    )
+    changes = "; ".join(
+        f"{shape}: {_lower_first(about)}".replace("`", "").removesuffix(".")
+        for shape, about in CHANGES.items()
+    )
+    settings.epilog = (
+        '"Changes" lists the results that depend on a setting. A job with another value computes '
+        f"these results again. {changes}."
     )
     settings.add_argument("words", metavar="WORD", nargs="*", help="training, lora.rank, image …")
     settings.add_argument("--markdown", action="store_true", help="print all settings as Markdown")
@@ -99,15 +118,19 @@ def as_markdown() -> str:
         "# Settings\n",
         "This page is written by `mmtpp settings --markdown`; `mmtpp settings WORD` finds a "
         "setting. Set a setting with `--set path=value`, or in a TOML file, where the parts of the "
-        "path are tables. `--set` overrides the file, and the file overrides the default. The "
-        "column *changes* names the results that depend on a setting: a job with another value "
-        "builds them again. `nothing` means that existing results are used again.\n",
+        "path are tables. `--set` overrides the file, and the file overrides the default.\n",
+        "The column *changes* names the results that depend on a setting. A job with another value "
+        "computes these results again; all other results are used again.\n",
+        "| changes | result that depends on the setting |",
+        "|---|---|",
+        *(f"| {shape} | {about} |" for shape, about in CHANGES.items()),
+        "",
     ]
     schema = RunConfig.model_json_schema()
     for section, field in cast("dict[str, Schema]", schema["properties"]).items():
         about = _section_of(field, schema["$defs"])["description"]
         parts += [f"## {section}\n", f"{_in_one_line(about)}\n"]
-        parts += ["| setting | takes | default | changes | |", "|---|---|---|---|---|"]
+        parts += ["| setting | takes | default | changes | description |", "|---|---|---|---|---|"]
         for setting in settings():
             if setting.path.startswith(f"{section}."):
                 cells = (
@@ -162,8 +185,18 @@ def _takes(field: Schema) -> str:
     name = _NAMES[field["type"]]
     if name == "list":
         name = f"list of {_NAMES[field['items']['type']]}s"
-    bounds = [text.format(field[key]) for key, text in _BOUNDS.items() if key in field]
-    return " ".join([name, *bounds])
+    limits = " and ".join(text.format(field[key]) for key, text in _BOUNDS.items() if key in field)
+    parts = [name, limits]
+    if "multipleOf" in field:
+        parts.append(f"a multiple of {field['multipleOf']}")
+    if "maxLength" in field:
+        parts.append(_length(field.get("minLength", 0), field["maxLength"]))
+    return ", ".join(filter(None, parts))
+
+
+def _length(least: int, most: int) -> str:
+    characters = "character" if most == 1 else "characters"
+    return f"{most} {characters}" if least == most else f"at most {most} {characters}"
 
 
 def _as_toml(value: object) -> str:
@@ -172,6 +205,10 @@ def _as_toml(value: object) -> str:
     if value is None:
         return "none"
     return json.dumps(value)  # other values are the same in TOML and JSON
+
+
+def _lower_first(text: str) -> str:
+    return text[0].lower() + text[1:]
 
 
 def _in_one_line(text: str) -> str:

@@ -8,12 +8,15 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
 from mmtpp.config.section import Fraction, Instant, Section, Uri
 from mmtpp.config.shapes import Shapes
 from mmtpp.core.events import MAX_TYPES
+from mmtpp.core.split import parse_instant
+from mmtpp.core.time_format import time_format_problem
 
 
 class Columns(Section):
@@ -51,6 +54,13 @@ class Columns(Section):
     """Column of split names, such as train, dev or test, for ``split.by = given``. Empty: the names
     of files and folders contain the split."""
 
+    @model_validator(mode="after")
+    def _has_valid_time_format(self) -> "Columns":
+        problem = time_format_problem(self.time_format, time_zone=self.time_zone, year=self.year)
+        if problem:
+            raise ValueError(problem)
+        return self
+
 
 class Csv(Section):
     """Format of CSV files, for ``source.kind = columns``."""
@@ -65,6 +75,27 @@ class Csv(Section):
     doubled."""
     encoding: Annotated[str, Shapes.STORE] = "utf-8"
     """Encoding of the files, by its Python name, such as ``cp1252`` or ``gb18030``."""
+
+    @model_validator(mode="after")
+    def _has_distinct_characters(self) -> "Csv":
+        characters = [char for char in (self.separator, self.quote, self.escape) if char]
+        if len(set(characters)) < len(characters):
+            raise ValueError(
+                f"separator = {self.separator!r}, quote = {self.quote!r} and escape = "
+                f"{self.escape!r} must be different characters"
+            )
+        return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_text_encoding(cls, encoding: str) -> str:
+        try:
+            " ".encode(encoding)
+        except LookupError as error:
+            raise ValueError(
+                f"{error}; set an encoding of texts by its Python name, such as utf-8 or cp1252"
+            ) from None
+        return encoding
 
 
 class Flights(Section):
@@ -180,11 +211,12 @@ class Split(Section):
     (train, dev, valid, test) or by ``source.columns.split``; ``time``: every sequence is cut in
     time, with training first and the test last."""
     validation_fraction: Annotated[Fraction, Shapes.STORE] = 0.05
-    """Share of the validation split, 0 to below 1: of all sequences, or with ``by = time`` of the
-    events of each sequence, the last ones before its test. ``given`` ignores it."""
+    """Share of the validation split, at least 0 and less than 1: of all sequences, or with
+    ``by = time`` of the events of each sequence, the last ones before its test. ``given`` ignores
+    it."""
     test_fraction: Annotated[Fraction, Shapes.STORE] = 0.1
-    """Share of the test split, 0 to below 1, which only ``evaluate`` uses: of all sequences, or
-    with ``by = time`` the last events of each sequence. ``given`` ignores it."""
+    """Share of the test split, at least 0 and less than 1, which only ``evaluate`` uses: of all
+    sequences, or with ``by = time`` the last events of each sequence. ``given`` ignores it."""
     validation_from: Annotated[Instant, Shapes.STORE] = ""
     """With ``by = time``, the time of the first validation event in all sequences: a number in the
     source's unit, or an ISO date, in UTC unless it has a time zone. Empty: ``validation_fraction``
@@ -196,7 +228,7 @@ class Split(Section):
     @model_validator(mode="after")
     def _leaves_training_data(self) -> "Split":
         if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction + test_fraction must be below 1")
+            raise ValueError("validation_fraction + test_fraction must be less than 1")
         return self
 
     @model_validator(mode="after")
@@ -204,6 +236,29 @@ class Split(Section):
         if self.by != "time" and (self.validation_from or self.test_from):
             raise ValueError(f"validation_from and test_from need by = time; here {self.by}")
         return self
+
+    @model_validator(mode="after")
+    def _validates_before_test(self) -> "Split":
+        validation, test = (
+            parse_instant(text, seconds_per_unit=1.0)
+            for text in (self.validation_from, self.test_from)
+        )
+        # a date and a number are compared by prepare, which knows the unit of the source
+        has_one_kind = _is_date(self.validation_from) == _is_date(self.test_from)
+        if validation is not None and test is not None and has_one_kind and validation > test:
+            raise ValueError(
+                f"validation_from = {self.validation_from} is after test_from = {self.test_from}: "
+                "validation comes before the test"
+            )
+        return self
+
+
+def _is_date(instant: str) -> bool:
+    try:
+        float(instant)
+    except ValueError:
+        return True
+    return False
 
 
 class Compression(Section):
@@ -227,7 +282,7 @@ class Compression(Section):
     """Minimum share of common distinct tokens (Jaccard index) in two texts that agree, 0 to 1;
     ``hybrid`` only."""
     drop_fraction: Annotated[Fraction, Shapes.PLAN] = 0.5
-    """Probability that an event is similar, 0 to below 1; ``random_drop`` only."""
+    """Probability that an event is similar, at least 0 and less than 1; ``random_drop`` only."""
 
 
 class Template(Section):

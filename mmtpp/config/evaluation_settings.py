@@ -75,7 +75,7 @@ class Prediction(Section):
     quantiles: Annotated[
         tuple[float, ...], Field(strict=False, min_length=1), Shapes.PREDICTION
     ] = (0.05, 0.25, 0.5, 0.75, 0.95)
-    """Levels of the interval's quantiles, above 0 and below 1, increasing."""
+    """Levels of the interval's quantiles, more than 0 and less than 1, increasing."""
     sequences_per_file: Annotated[PositiveInt, Shapes.PREDICTION] = 10_000
     """Number of sequences whose forecasts are in one file, above 0."""
     num_futures: Annotated[NonNegativeInt, Shapes.PREDICTION] = 0
@@ -93,5 +93,5 @@ class Prediction(Section):
     def _in_order(self) -> "Prediction":
         levels = (0.0, *self.quantiles, 1.0)
         if any(low >= high for low, high in pairwise(levels)):
-            raise ValueError("quantiles must increase, above 0 and below 1")
+            raise ValueError("quantiles must increase, and be more than 0 and less than 1")
         return self

@@ -88,8 +88,21 @@ def read_toml(path: Path) -> Tree:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
-            "the configuration file cannot be read", where=f"{path}: {error}"
+            "the configuration file cannot be read",
+            where=str(path),
+            cause=_cause_of_unreadable_file(error),
+            setting=f"--config = {path}",
         ) from error
+
+
+def _cause_of_unreadable_file(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"the file does not exist; a relative path starts at {Path.cwd()}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"the file is not text in UTF-8: {error}"
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return f"the file is not TOML: {error}"
+    return str(error)
 
 
 def parse_assignments(tree: Tree, assignments: Sequence[str], faults: list[str]) -> None:

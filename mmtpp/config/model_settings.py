@@ -40,4 +40,4 @@ class Lora(Section):
     alpha: Annotated[PositiveInt, Shapes.RUN] = 64
     """Numerator of LoRA's scale, above 0: the update is scaled by alpha / rank."""
     dropout: Annotated[Fraction, Shapes.RUN] = 0.1
-    """Probability of dropout before the first LoRA matrix, 0 to below 1."""
+    """Probability of dropout before the first LoRA matrix, at least 0 and less than 1."""

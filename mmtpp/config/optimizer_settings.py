@@ -27,12 +27,12 @@ class Optimizer(Section):
     the sign of the momentum; ``steepest``: steepest descent in the norm of ``geometry`` and
     ``p``."""
     beta1: Annotated[Fraction, Shapes.RUN] = 0.9
-    """Decay of AdamW's first moment, 0 to below 1."""
+    """Decay of AdamW's first moment, at least 0 and less than 1."""
     beta2: Annotated[Fraction, Shapes.RUN] = 0.95
-    """Decay of AdamW's second moment, 0 to below 1."""
+    """Decay of AdamW's second moment, at least 0 and less than 1."""
     momentum: Annotated[Fraction, Shapes.RUN] = 0.95
-    """Decay of the momentum of ``muon``, ``signum`` and ``steepest``, 0 to below 1; 0 for no
-    momentum."""
+    """Decay of the momentum of ``muon``, ``signum`` and ``steepest``, at least 0 and less than 1; 0
+    for no momentum."""
     nesterov: Annotated[bool, Shapes.RUN] = True
     """Whether the momentum is Nesterov's; ``muon`` only."""
     geometry: Annotated[Literal["entrywise", "schatten"], Shapes.RUN] = "schatten"

@@ -84,7 +84,7 @@ class Training(Section):
     weight_decay: Annotated[NonNegativeFloat, Shapes.RUN] = 0.01
     """Decoupled weight decay, at least 0; the learning rate multiplies it."""
     warmup_fraction: Annotated[Fraction, Shapes.RUN] = 0.1
-    """Share of the steps in which the learning rate rises, 0 to below 1."""
+    """Share of the steps in which the learning rate rises, at least 0 and less than 1."""
     final_lr_fraction: Annotated[float, Field(gt=0, le=1), Shapes.RUN] = 0.03
     """Learning rate of the last step as a share of the peak, above 0, at most 1."""
     max_grad_norm: Annotated[PositiveFloat, Shapes.RUN] = 1.0

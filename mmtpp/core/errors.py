@@ -1,10 +1,22 @@
 """Errors a user can act on. Each says what happened, where, the likely cause and the setting."""
 
 import json
+import re
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def without_addresses(text: str) -> str:
+    """Shorten ``<Connection object at 0x7f00>``, as libraries print it, to ``<Connection object>``.
+
+    An address says nothing to a user, and differs between runs.
+    """
+    return _ADDRESS.sub("", text)
 
 
 class MmtppError(Exception):
-    """Root of the project's errors.
+    """Root of the project's errors. Its message has no addresses of objects, see
+    ``without_addresses``.
 
     Args:
         problem: What went wrong, in one sentence.
@@ -16,6 +28,7 @@ class MmtppError(Exception):
     def __init__(
         self, problem: str, *, where: str = "", cause: str = "", setting: str = ""
     ) -> None:
+        problem, where, cause, setting = map(without_addresses, (problem, where, cause, setting))
         self.problem, self.where, self.cause, self.setting = problem, where, cause, setting
         lines = [problem]
         lines += [f"  where: {where}"] if where else []

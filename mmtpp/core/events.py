@@ -1,5 +1,6 @@
 """The data model: a sequence as read, a rejected record, and a tokenised sequence."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 MAX_TYPES = 256  # a type is written as one byte token
 NO_FRAME = -1
+_LINE = re.compile(r"(line \d+): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,10 @@ class Rejected:
 
     Attributes:
         path: File of the record, relative to the source root.
-        row: Position in the file, from 0 (for ``unreadable_image`` the position in order of time);
-            -1 means the whole file.
+        row: Index in the file, from 0 (for ``unreadable_image`` the index in order of time); -1
+            means the whole file.
         cause: Short fixed phrase, the key of ``rejected_by_cause``.
-        detail: Exact fault.
+        detail: Exact fault; in files with lines it begins with ``line N:``, counted from 1.
         record: The record as read, truncated to 1,000 characters.
         sequence_id: Name of the record's sequence; empty if the record does not name it.
         time: Time of the record in the source's unit; None if it cannot be read.
@@ -79,6 +81,29 @@ class Rejected:
     time: float | None = None
     is_last: bool = False
     events: int = 1
+
+    @property
+    def position(self) -> str:
+        """Position for messages, counted from 1: ``line 2``, ``row 1``; empty for a whole file."""
+        if line := _LINE.match(self._detail_of_path()):
+            return line[1]
+        if self.row < 0:
+            return ""
+        return f"{'event' if self.cause == 'unreadable_image' else 'row'} {self.row + 1}"
+
+    @property
+    def fault(self) -> str:
+        """The detail without path and position."""
+        detail = self._detail_of_path()
+        line = _LINE.match(detail)
+        return detail[line.end() :] if line else detail
+
+    def _detail_of_path(self) -> str:
+        return self.detail.removeprefix(f"{self.path}: ")
+
+    def message(self) -> str:
+        """Path, position and fault."""
+        return f"{', '.join(filter(None, (self.path, self.position)))}: {self.fault}"
 
 
 @dataclass(frozen=True, slots=True)

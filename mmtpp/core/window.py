@@ -15,14 +15,14 @@ class EventTooLongError(ValueError):
     """An event that does not fit the context.
 
     Args:
-        event: Index of the event.
+        event: Index of the event, from 0; the message counts from 1.
         tokens: Number of tokens of the event and of its questions.
         budget: Number of tokens that are available.
     """
 
     def __init__(self, event: int, tokens: int, budget: int) -> None:
         self.event, self.tokens, self.budget = event, tokens, budget
-        super().__init__(f"event {event} takes {tokens} tokens, more than {budget}")
+        super().__init__(f"event {event + 1} takes {tokens} tokens, more than {budget}")
 
 
 @dataclass(frozen=True, slots=True)

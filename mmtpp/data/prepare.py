@@ -2,11 +2,13 @@
 
 import logging
 
+from mmtpp.config.job_checks import check_prepare
 from mmtpp.config.schema import Model, RunConfig, SampleSections, Source, Split
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import parse_instant
 from mmtpp.data.encode.encode import encode
 from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.source_listing import missing_source_error
 from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.settings import (
     columns_of,
@@ -23,9 +25,11 @@ from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest
-from mmtpp.storage.paths import check_bucket, split_file
+from mmtpp.storage.paths import check_bucket, exists, split_file
 
 logger = logging.getLogger(__name__)
+
+PUBLISHED_KINDS = ("flights", "taxi")  # the job writes their raw files itself
 
 
 def prepare(config: RunConfig) -> dict[str, object]:
@@ -41,9 +45,10 @@ def prepare(config: RunConfig) -> dict[str, object]:
         ConfigError: The settings of source, split and store do not fit each other.
         DataError, StorageError, ModelError: As ``encode`` raises them.
     """
+    check_prepare(config)
     source = config.source
     store_uri = config.store.uri
-    _check_locations(source.uri, store_uri)
+    _check_locations(source, store_uri)
     settings, vocabulary = _encode_settings(
         source, config.split, config.model, image_px=config.template.image_px
     )
@@ -84,15 +89,12 @@ def prepare(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_locations(source_uri: str, store_uri: str) -> None:
-    """Check that source and store can be reached, and that the store is not part of the source."""
-    for uri in (source_uri, store_uri):
+def _check_locations(source: Source, store_uri: str) -> None:
+    """Check that source and store can be reached, and that raw files of the user exist."""
+    for uri in (source.uri, store_uri):
         check_bucket(uri)
-    if f"{store_uri}/".startswith(f"{source_uri.rstrip('/')}/"):
-        raise ConfigError(
-            f"store.uri = {store_uri} is inside source.uri = {source_uri}, so the store would be "
-            "read as events; choose a folder outside of it"
-        )
+    if source.kind not in PUBLISHED_KINDS and not exists(source.uri):
+        raise missing_source_error(source.uri)
 
 
 def _encode_settings(
@@ -179,16 +181,6 @@ def _instants(
     Raises:
         ConfigError: The settings of the split do not fit each other or the source.
     """
-    if source.columns.split and split.by != "given":
-        raise ConfigError(
-            f"source.columns.split = {source.columns.split} names a column of parts, which "
-            f"split.by = {split.by} does not use; set split.by = given, or leave the column out"
-        )
-    if split.by == "time" and source.kind == "danmaku_qa":
-        raise ConfigError(
-            "split.by = time cannot cut the sequences of source.kind = danmaku_qa: their questions "
-            "are about whole sequences; set split.by = hash or given"
-        )
     validation, test = (
         parse_instant(text, seconds_per_unit=seconds_per_unit)
         for text in (split.validation_from, split.test_from)
@@ -246,9 +238,6 @@ def _publish(source: Source) -> dict[str, object]:
     if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights.sequence):
         logger.info("published the demo's raw events and images to %s", source.uri)
     if source.kind == "taxi":
-        for name in ("trips", "zones"):
-            if not getattr(source.taxi, name):
-                raise ConfigError(f"source.kind = taxi needs source.taxi.{name}")
         published = taxi.publish(
             source.uri,
             trips_uri=source.taxi.trips,

@@ -6,10 +6,11 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from mmtpp.core.errors import MmtppError
+from mmtpp.core.errors import MmtppError, without_addresses
 from mmtpp.doctor.finding import Finding
 from mmtpp.storage.paths import (
     check_bucket,
@@ -59,8 +60,9 @@ def _read(uri: str) -> Finding:
 
 
 def _write(name: str, uri: str) -> Finding:
-    """Write, list, read and delete a file in a new folder."""
+    """Write, list, read and delete a file in a new folder; no folder stays."""
     folder, content = join(uri, f".doctor-{uuid4().hex}"), b"mmtpp"
+    created = _missing_folders(uri)
     try:
         check_bucket(uri)  # some object stores create a missing bucket
         write_bytes(join(folder, "probe"), content)
@@ -71,6 +73,10 @@ def _write(name: str, uri: str) -> Finding:
             remove_folder(folder)
     except MmtppError as error:
         return _failure(name, uri, error)
+    finally:
+        for path in created:
+            with suppress(OSError):  # another process may use the folder by now
+                path.rmdir()
     if read_back != content or len(listed) != 1:
         return Finding(
             name,
@@ -79,6 +85,15 @@ def _write(name: str, uri: str) -> Finding:
             "use an object store with read-after-write consistency, like S3",
         )
     return Finding(name, "ok", f"{uri}: written, listed, read and deleted")
+
+
+def _missing_folders(uri: str) -> list[Path]:
+    """The local folders that the first file below a URI creates, the deepest first."""
+    scheme, separator, path = uri.rpartition("://")
+    if separator and scheme != "file":
+        return []
+    folder = Path(path).expanduser()
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _failure(name: str, uri: str, error: MmtppError) -> Finding:
@@ -148,7 +163,8 @@ def check_ray() -> Iterator[Finding]:
         return
     if process.returncode:
         lines = [line for line in process.stderr.splitlines() if line.strip()]
-        yield Finding("ray", "failure", f"{address}: {lines[-1] if lines else 'no answer'}", fix)
+        answer = without_addresses(lines[-1]) if lines else "no answer"
+        yield Finding("ray", "failure", f"{address}: {answer}", fix)
         return
     version, nodes, resources = json.loads(process.stdout.splitlines()[-1])
     cpus, gpus = (f"{resources.get(resource, 0):g} {resource}s" for resource in ("CPU", "GPU"))

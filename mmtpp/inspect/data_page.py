@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mmtpp.config.schema import SampleSections
 from mmtpp.core.compression import compress
 from mmtpp.core.durations import TimeScale, axis_ticks, format_duration, typical_unit
+from mmtpp.core.split import SPLITS
 from mmtpp.data.settings import compression_of
 from mmtpp.evaluate.report.style import (
     BLUE,
@@ -56,6 +57,7 @@ def as_page(report: Report, data: DataSet, sections: SampleSections) -> str:
         .render(
             r=report,
             times=times,
+            splits=SPLITS,
             span=[times.moment(float(end)) for end in _span(data)],
             quantile_rows=[
                 ("events per sequence", [f"{value:,.5g}" for value in report.events_per_sequence]),
@@ -185,6 +187,16 @@ _PAGE = """<!doctype html>
 <p class="hint long" tabindex="0">{{ hint }}</p>
 {% endfor %}
 
+<h2>Splits</h2>
+<table>
+<tr><th scope="col">split.by = {{ r.split_by }}</th><th scope="col">sequences</th>
+<th scope="col">events</th></tr>
+{% for split in splits %}
+<tr><th scope="row">{{ split }}</th><td>{{ "{:,}".format(r.sequences_by_split[split]) }}</td>
+<td>{{ "{:,}".format(r.events_by_split[split]) }}</td></tr>
+{% endfor %}
+</table>
+
 <h2>Records</h2>
 <table>
 <tr><th scope="row">read</th><td>{{ "{:,}".format(r.num_read) }}</td></tr>
@@ -220,7 +232,7 @@ template.max_text_tokens.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Events that do not fit"><table>
 <tr><th scope="col">sequence</th><th scope="col">event</th><th scope="col">tokens</th></tr>
 {% for event in r.too_long %}
-<tr><td class="name">{{ event.sequence }}</td><td>{{ event.event }}</td>
+<tr><td class="name">{{ event.sequence }}</td><td>{{ event.event + 1 }}</td>
 <td>{{ "{:,}".format(event.tokens) }}</td></tr>
 {% endfor %}
 </table></div>
@@ -231,11 +243,11 @@ template.max_text_tokens.</p>
 {% if r.rejected_examples %}
 <h2>First rejected records</h2>
 <div class="wide" tabindex="0" role="region" aria-label="Rejected records">
-<table class="records"><tr><th scope="col">file</th><th scope="col">record</th>
+<table class="records"><tr><th scope="col">file</th><th scope="col">position</th>
 <th scope="col">cause</th><th scope="col">detail</th></tr>
 {% for record in r.rejected_examples %}
-<tr><td class="text">{{ record.path }}</td><td>{{ record.row }}</td><td>{{ record.cause }}</td>
-<td class="text detail">{{ record.detail }}</td></tr>
+<tr><td class="text">{{ record.path }}</td><td>{{ record.position }}</td><td>{{ record.cause }}</td>
+<td class="text detail">{{ record.fault }}</td></tr>
 {% endfor %}
 </table></div>
 {% endif %}

@@ -14,7 +14,7 @@ from mmtpp.data.encode.raw_dataset import RawDataset, load_raw_dataset
 from mmtpp.data.encode.source_listing import IMAGE_SUFFIXES
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.encode.type_names import types_setting
-from mmtpp.data.settings import store_vocabulary
+from mmtpp.data.settings import source_reader, store_vocabulary
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.data.store.contents import (
     iterate_rejected_records,
@@ -22,6 +22,7 @@ from mmtpp.data.store.contents import (
     open_store,
     read_rejected_records,
 )
+from mmtpp.inspect.split_counts import SplitCounts, count_splits
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest, find_manifest
@@ -60,6 +61,7 @@ class DataSet:
         hints: Recommended changes of the settings before ``prepare``.
         times_are_dates: Whether times count from 1970-01-01T00:00:00 UTC.
         losses: Sequences that lost their newest event or all events by rejected records.
+        splits: Sizes of the splits.
     """
 
     uri: str
@@ -87,6 +89,7 @@ class DataSet:
     hints: list[str] = field(default_factory=list)
     times_are_dates: bool = False
     losses: RejectionSummary = field(default_factory=lambda: RejectionSummary({}, (), ()))
+    splits: SplitCounts = field(default_factory=lambda: SplitCounts("", {}, {}))
 
 
 def load(source: Source, split: Split, model: Model, *, max_files: int) -> DataSet:
@@ -94,7 +97,7 @@ def load(source: Source, split: Split, model: Model, *, max_files: int) -> DataS
 
     Args:
         source: Location and format of the events.
-        split: Split of raw files, for hints.
+        split: Splits of raw files, for their sizes and for hints.
         model: Model whose vocabulary tokenises raw files.
         max_files: Number of raw files to read, evenly spaced over the source; 0 reads all files.
 
@@ -138,6 +141,7 @@ def _load_source(source: Source, split: Split, model: Model, max_files: int) -> 
         num_images_missing=_missing_images(raw),
         times_are_dates=raw.times_are_dates,
         losses=raw.losses(),
+        splits=count_splits(raw, split, source_reader(source).split_key),
     )
     folder, file = split_file(source.uri)
     paths = [path for path, _ in list_source(folder, file)]
@@ -161,6 +165,11 @@ def _load_source(source: Source, split: Split, model: Model, max_files: int) -> 
 def _expected_failures(source: Source, data: DataSet) -> list[str]:
     """Reasons for which ``prepare`` would stop with these settings."""
     hints: list[str] = []
+    if data.splits.num_unknown:
+        hints.append(
+            f"{data.splits.num_unknown:,} sequences do not name their split: prepare stops at them "
+            "with split.by = given"
+        )
     num_rejected, limit = sum(data.rejected.values()), source.max_rejected_fraction
     if num_rejected > limit * data.num_read:
         hints.append(
@@ -223,6 +232,9 @@ def _load_store(uri: str, manifest: Manifest) -> DataSet:
         rejected=Counter(manifest.rejected_by_cause),
         image_px=manifest.image_px,
         times_are_dates=manifest.times_are_dates,
+        splits=SplitCounts(
+            manifest.split_by, manifest.sequences_by_split, manifest.events_by_split
+        ),
     )
     for file in reader.files():
         for stored in reader.sequences([file], with_text=True):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmtpp.config.schema import SampleSections
 from mmtpp.core.compression import Compression, compress
-from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.events import NO_FRAME, Events, Rejected
 from mmtpp.core.packing import pack
 from mmtpp.core.template import STYLES, Template, TemplateSettings
 from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
@@ -52,13 +52,28 @@ class Representation:
 
 
 @dataclass(frozen=True, slots=True)
+class LongEvent:
+    """An event that does not fit the context.
+
+    Attributes:
+        sequence: Id of the sequence.
+        event: Index of the event in its sequence, from 0.
+        tokens: Number of tokens of the event.
+    """
+
+    sequence: str
+    event: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All figures of a data set. ``as_dict`` is its JSON form.
 
     Quantiles are in the order of ``QUANTILES``. Intervals exclude the first event of a sequence.
     ``losses`` are sentences about sequences that lost their newest event or all events.
     ``num_too_long`` is the number of events that do not fit into ``max_tokens``. ``too_long`` lists
-    the longest of these events: ``sequence``, ``event`` (counted from 0) and ``tokens``.
+    the longest of these events.
     """
 
     uri: str
@@ -70,12 +85,15 @@ class Report:
     max_text_tokens: int
     num_texts_truncated: int
     num_too_long: int
-    too_long: list[dict[str, object]]
+    too_long: list[LongEvent]
     template: dict[str, object]
     num_files: int
     num_files_in_source: int
     num_sequences: int
     num_events: int
+    split_by: str
+    sequences_by_split: dict[str, int]
+    events_by_split: dict[str, int]
     num_read: int
     num_reordered: int
     num_disagreeing: int
@@ -83,7 +101,7 @@ class Report:
     left_out_by_kind: dict[str, int]
     files_not_read: dict[str, int]
     rejected_by_cause: dict[str, int]
-    rejected_examples: list[dict[str, object]]
+    rejected_examples: list[Rejected]
     losses: list[str]
     events_per_sequence: list[float]
     interval: list[float]
@@ -154,6 +172,9 @@ def _report(
         num_files_in_source=data.num_files_in_source,
         num_sequences=len(events),
         num_events=int(lengths.sum()),
+        split_by=data.splits.by,
+        sequences_by_split=dict(data.splits.sequences),
+        events_by_split=dict(data.splits.events),
         num_read=data.num_read,
         num_reordered=data.num_reordered,
         num_disagreeing=data.num_disagreeing,
@@ -161,7 +182,7 @@ def _report(
         left_out_by_kind=data.left_out,
         files_not_read=data.files_not_read,
         rejected_by_cause=dict(sorted(data.rejected.items())),
-        rejected_examples=[asdict(example) for example in data.examples],
+        rejected_examples=data.examples,
         losses=data.losses.sentences(),
         events_per_sequence=_quantiles(lengths),
         interval=_quantiles(waits),
@@ -238,7 +259,7 @@ class _Comparison:
         """Sizes in each template style, with one compression."""
         return [self._size(style, compression) for style in STYLES]
 
-    def too_long(self) -> tuple[int, list[dict[str, object]]]:
+    def too_long(self) -> tuple[int, list[LongEvent]]:
         """The number of events that do not fit the context, and the longest of these events."""
         template = self._template(self.template.style)
         too_long: list[tuple[int, int, str]] = []
@@ -247,9 +268,7 @@ class _Comparison:
             places = np.flatnonzero(tokens > self.max_tokens).tolist()
             too_long += [(int(tokens[place]), place, name) for place in places]
         longest = sorted(too_long, key=lambda event: -event[0])[:MAX_TOO_LONG]
-        return len(too_long), [
-            {"sequence": name, "event": place, "tokens": tokens} for tokens, place, name in longest
-        ]
+        return len(too_long), [LongEvent(name, place, tokens) for tokens, place, name in longest]
 
     def _template(self, style: str) -> Template:
         return Template(self.data.vocabulary.token_ids(), replace(self.template, style=style))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mmtpp.core.durations import TimeScale, format_duration
+from mmtpp.core.split import SPLITS
 from mmtpp.inspect.measure import QUANTILES, Report, Representation
 
 
@@ -17,6 +18,7 @@ def as_text(report: Report) -> str:
         f"{report.num_events:,} events in {report.num_sequences:,} sequences; "
         f"{report.num_read:,} read, {rejected:,} rejected, {report.num_reordered:,} reordered, "
         f"{report.num_disagreeing:,} whose declared interval differs from that of the times",
+        _splits(report),
         *_rejections(report),
         *_not_read(report),
         f"tokens are counted with {report.vocabulary}",
@@ -69,6 +71,15 @@ def _printable(character: str) -> str:
     return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
 
 
+def _splits(report: Report) -> str:
+    sizes = [
+        f"{split} {report.sequences_by_split[split]:,} sequences with "
+        f"{report.events_by_split[split]:,} events"
+        for split in SPLITS
+    ]
+    return f"splits (split.by = {report.split_by}): {', '.join(sizes)}"
+
+
 def _not_read(report: Report) -> list[str]:
     """Lines about files and records that hold no events, and about rare types."""
     lines = []
@@ -84,9 +95,7 @@ def _not_read(report: Report) -> list[str]:
 
 def _rejections(report: Report) -> list[str]:
     lines = [f"  rejected, {cause}: {count:,}" for cause, count in report.rejected_by_cause.items()]
-    for example in report.rejected_examples:
-        detail = str(example["detail"]).partition("\n")[0]
-        lines.append(f"    {example['path']}, record {example['row']}: {detail}")
+    lines += ["    " + example.message().partition("\n")[0] for example in report.rejected_examples]
     return lines + [f"  {sentence}" for sentence in report.losses]
 
 
@@ -104,7 +113,7 @@ def _too_long(report: Report) -> list[str]:
             "refuses them; raise window.max_tokens, or set template.max_text_tokens"
         )
     lines += [
-        f"    sequence {event['sequence']!r}, event {event['event']}: {event['tokens']:,} tokens"
+        f"    sequence {event.sequence!r}, event {event.event + 1}: {event.tokens:,} tokens"
         for event in report.too_long
     ]
     if report.num_too_long > len(report.too_long):

@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.schema import Tracking
-from mmtpp.core.errors import StoppedError, StorageError
+from mmtpp.core.errors import StoppedError, StorageError, without_addresses
 from mmtpp.storage.paths import copy_folder, join, write_bytes
 from mmtpp.track.tracker import TrackedData
 
@@ -381,4 +381,4 @@ class MlflowTracker:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return without_addresses((str(error).splitlines() or [type(error).__name__])[0])[:300]

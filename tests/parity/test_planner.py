@@ -1,6 +1,8 @@
 """The planner: components computed by hand, activations of a real forward pass, the command."""
 
-import tomllib
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from mmtpp.cli.main import main
-from mmtpp.config.load import config_from_tree
+from mmtpp.config.load import load_config
 from mmtpp.config.schema import Optimizer, OptimizerPrecision
 from mmtpp.experiments.steepest_descent import rms_scale, steepest_direction
 from mmtpp.model.attention import Segments, use_packed_attention
@@ -30,6 +32,9 @@ from mmtpp.planner.memory import (
     recommend,
 )
 from mmtpp.train.optimizer.muon import orthogonal_rms_scale, orthogonalized
+from tests.conftest import ROOT
+
+CONFIGS = ROOT / "jobs" / "configs"
 
 LORA_3B = Workload("3b", lora_rank=16, max_tokens=4096, samples_per_step=64)
 SHARDED = Option(3, checkpointing=True, offload=False)
@@ -148,8 +153,7 @@ def test_a_plan_omits_options_that_the_optimiser_does_not_allow(capsys: pytest.C
     assert "ZeRO-3" not in out
     assert "offload," not in out
     assert "muon, states in bfloat16: 6.0 bytes a trained parameter" in out
-    tree = tomllib.loads("[window]" + out.partition("[window]")[2])
-    config = config_from_tree(tree | {"model": {**tree["model"], "path": "x"}})
+    config = load_config(None, [*_printed_assignments(out), "model.path=x"])
     assert (config.optimizer.name, config.optimizer_precision.stored_states) == ("muon", "bfloat16")
 
 
@@ -217,33 +221,57 @@ def test_an_option_that_fits_is_recommended(counts: Counts):
     assert recommend(counts, LORA_3B, gpus=1, gpu_gib=4) is None
 
 
+def _printed_assignments(text: str) -> list[str]:
+    """The ``--set`` arguments that the command prints."""
+    words = shlex.split(text[text.index("  --set ") :].replace("\\\n", ""))
+    assert words[::2] == ["--set"] * (len(words) // 2)
+    return words[1::2]
+
+
 def test_the_command_prints_settings_that_a_job_accepts(capsys: pytest.CaptureFixture[str]):
-    assert (
-        main(
-            [
-                "plan",
-                "--model",
-                "7b",
-                "--gpus",
-                "16",
-                "--gpu-gib",
-                "80",
-                "--tokens",
-                "1e9",
-                "--usd-per-gpu-hour",
-                "2",
-            ]
-        )
-        == 0
-    )
+    command = "plan --model 7b --gpus 16 --gpu-gib 80 --tokens 1e9 --usd-per-gpu-hour 2"
+    assert main(command.split()) == 0
     text = capsys.readouterr().out
-    config = config_from_tree(tomllib.loads(text[text.index("[window]") :]))
+    config = load_config(CONFIGS / "qwen7b_lora_zero3.toml", _printed_assignments(text))
     assert (
         config.model.preset,
         config.training.num_workers,
         config.training.samples_per_step,
-    ) == ("7b", 16, 64)
+    ) == ("7b", 16, 16)
     assert "an epoch of 1,000,000,000 tokens" in text
     assert "USD" in text
     assert main(["plan", "--model", "7b", "--gpus", "1", "--gpu-gib", "8"]) == 1
     assert "the training does not fit 1 GPUs of 8 GiB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "samples"),
+    [
+        ([], 8),  # the default of the setting
+        (["--config", str(CONFIGS / "qwen3b_lora.toml")], 16),
+        (["--config", str(CONFIGS / "qwen3b_lora.toml"), "--samples-per-step", "32"], 32),
+    ],
+)
+def test_the_batch_of_a_plan_is_that_of_the_settings(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], samples: int
+):
+    assert main(["plan", "--model", "3b", "--gpus", "4", "--gpu-gib", "24", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert f"a step of {samples} samples" in text
+    assert f"training.samples_per_step={samples}" in _printed_assignments(text)
+
+
+def test_the_help_of_a_plan_imports_no_model_library():
+    code = """
+import sys
+from mmtpp.cli.main import main
+try:
+    main(["plan", "--help"])
+except SystemExit:
+    print(sorted({"torch", "transformers", "deepspeed"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stderr == ""

@@ -15,8 +15,13 @@ from mmtpp.config.schema import Source
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
+from mmtpp.core.split import split_from_path
 from mmtpp.data.encode.read_step import KINDS_WITHOUT_DATES
-from mmtpp.data.encode.source_listing import SourceListing, no_files_error
+from mmtpp.data.encode.source_listing import (
+    SourceListing,
+    list_files_of_source,
+    no_files_error,
+)
 from mmtpp.data.encode.type_names import (
     choose_type_names,
     count_types_in_file,
@@ -27,7 +32,7 @@ from mmtpp.data.sources.checking import read_file, warn_of_dates
 from mmtpp.data.sources.reader import ParsedFile, ReadCounts, SourceReader
 from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import AUTO, OTHER, TypeCodes
-from mmtpp.storage.paths import join, list_source, read_bytes, split_file
+from mmtpp.storage.paths import join, read_bytes, split_file
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +48,8 @@ class RawDataset:
     Attributes:
         root: Folder that image paths are relative to.
         sequences: Kept events, each sequence in order of time.
+        given_splits: Split of each sequence according to its records or the path of its file; empty
+            text if they name no split.
         seconds_per_unit: Seconds in one unit of the times.
         type_names: Type names by code; empty where types are numbers.
         has_found_names: Whether the names come from the events; False if source or settings fix
@@ -56,6 +63,7 @@ class RawDataset:
 
     root: str
     sequences: list[EventSequence]
+    given_splits: list[str]
     seconds_per_unit: float
     type_names: tuple[str, ...]
     has_found_names: bool
@@ -101,7 +109,7 @@ def load_raw_dataset(source: Source, *, max_files: int = 0) -> RawDataset:
     reader = source_reader(source)
     fixed_names, _ = type_names_of(source, reader)
     folder, file = split_file(source.uri)
-    listing = SourceListing.from_files(reader, list_source(folder, file))
+    listing = SourceListing.from_files(reader, list_files_of_source(folder, file))
     paths = [path for path, _ in listing.events]
     if not paths:
         setting = f"source.kind = {source.kind}"
@@ -118,6 +126,11 @@ def load_raw_dataset(source: Source, *, max_files: int = 0) -> RawDataset:
     dataset = RawDataset(
         root=folder,
         sequences=[sequence for parsed in parsed_files for sequence in parsed.sequences],
+        given_splits=[
+            split or split_from_path(path)
+            for path, parsed in zip(chosen, parsed_files, strict=True)
+            for split in parsed.split_by_sequence()
+        ],
         seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
         type_names=type_names,
         has_found_names=bool(type_names) and not fixed_names,
@@ -163,8 +176,7 @@ def _example_records(rejected: Sequence[Rejected]) -> list[str]:
     """One rejected record for each of the first causes."""
     examples: dict[str, str] = {}
     for record in rejected:
-        detail = record.detail.removeprefix(f"{record.path}: ")
-        examples.setdefault(record.cause, f"{record.path}: {detail}")
+        examples.setdefault(record.cause, record.message())
     return list(examples.values())[:_SHOWN_CAUSES]
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from pyarrow.fs import FileInfo
 
-from mmtpp.core.errors import DataError
+from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.sources import kinds_that_read
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import suffix_of
 from mmtpp.storage.paths import join, list_source
@@ -73,7 +74,7 @@ def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[
         DataError: There is no event file, or one is too large.
     """
     reader = settings.build_reader()
-    files = list_source(settings.source_uri, settings.source_file)
+    files = list_files_of_source(settings.source_uri, settings.source_file)
     state = hashlib.sha256()
     for path, info in files:
         state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
@@ -99,6 +100,36 @@ def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[
     return listing, state.hexdigest()
 
 
+def list_files_of_source(uri: str, file: str) -> list[tuple[str, FileInfo]]:
+    """List the files of a source, with their paths relative to its folder.
+
+    Args:
+        uri: URI of the folder.
+        file: Name of the only file of the source; empty for all files in the folder.
+
+    Raises:
+        StorageError: The folder is missing or unreachable.
+    """
+    try:
+        return list_source(uri, file)
+    except MissingFileError as error:
+        raise missing_source_error(join(uri, file) if file else uri) from error
+
+
+def missing_source_error(uri: str) -> MissingFileError:
+    """The error of a source that does not exist.
+
+    Args:
+        uri: Location of the source.
+    """
+    return MissingFileError(
+        "there is no such file or folder",
+        where=uri,
+        cause="the path is misspelt, or relative to another folder",
+        setting=f"source.uri = {uri}",
+    )
+
+
 def no_files_error(
     reader: SourceReader, listing: SourceListing, *, where: str, setting: str
 ) -> DataError:
@@ -110,9 +141,14 @@ def no_files_error(
         where: Location of the source.
         setting: Settings that choose the source, with their values.
     """
+    other_kinds = [
+        f"source.kind = {' or '.join(kinds)} reads {suffix} files"
+        for suffix in sorted(listing.not_read)
+        if (kinds := kinds_that_read(suffix))
+    ]
     return DataError(
         f"no {' or '.join(reader.suffixes)} files",
         where=where,
-        cause=listing.warning(),
+        cause="; ".join(filter(None, (listing.warning(), *other_kinds))),
         setting=setting,
     )

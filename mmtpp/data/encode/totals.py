@@ -55,8 +55,7 @@ def shard_counts(
     examples: dict[str, str] = {}
     for record in rejected:
         causes[record.cause] += record.events
-        place = f"{record.path}, record {record.row}" if record.row >= 0 else record.path
-        examples.setdefault(record.cause, f"{place}: {record.detail}")
+        examples.setdefault(record.cause, record.message())
     return {
         "sequences": len(columns.sequence_ids),
         "simultaneous": _count_simultaneous(columns),

@@ -56,7 +56,7 @@ def _find_in_files(files: pa.Table, *, settings: SampleSettings, token_ids: Toke
         indices = np.flatnonzero(tokens > settings.max_tokens)
         count += len(indices)
         examples += [
-            f"sequence {sequence.sequence_id!r}, event {index}: {tokens[index]:,} tokens"
+            f"sequence {sequence.sequence_id!r}, event {index + 1}: {tokens[index]:,} tokens"
             for index in indices[: MAX_EXAMPLES - len(examples)].tolist()
         ]
     return pa.Table.from_pylist([{"count": count, "examples": examples}], _SCHEMA)

@@ -201,7 +201,8 @@ def find_long_texts(
         truncated=int(truncated.sum()),
         cut_to_fit=int(cut.sum()),
         examples=tuple(
-            f"sequence {sequence_id!r}, event {first + index}: a text of {lengths[index]:,} tokens"
+            f"sequence {sequence_id!r}, event {first + index + 1}: a text of {lengths[index]:,} "
+            "tokens"
             for index in np.flatnonzero(cut)[:MAX_EXAMPLES].tolist()
         ),
     )

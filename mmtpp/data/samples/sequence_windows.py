@@ -63,7 +63,7 @@ def sequence_windows(
         windows, long_texts = _cut_and_truncate(part, settings, template)
     except EventTooLongError as error:
         raise DataError(
-            f"sequence {sequence.sequence_id!r}: event {part.first + error.event} takes "
+            f"sequence {sequence.sequence_id!r}: event {part.first + error.event + 1} takes "
             f"{error.tokens} tokens, more than {error.budget}",
             where=f"{settings.store.data_uri}, {sequence.address.file}",
             cause="a single event does not fit the context"
@@ -165,6 +165,6 @@ def _cut_and_truncate(
         first=part.first,
         max_text_tokens=settings.max_text_tokens,
     )
-    names = [f"sequence {sequence.sequence_id!r}, question {index}" for index in left_out]
+    names = [f"sequence {sequence.sequence_id!r}, question {index + 1}" for index in left_out]
     long_questions = LongTexts(left_out=len(left_out), examples=tuple(names))
     return fitted, LongTexts.sum([long_texts, long_questions])

@@ -8,9 +8,10 @@ from mmtpp.data.sources.easytpp import EASYTPP
 from mmtpp.data.sources.flights import FLIGHTS
 from mmtpp.data.sources.mmtpp_json import MMTPP
 from mmtpp.data.sources.reader import SourceReader
-from mmtpp.data.sources.tables import CsvFormat
+from mmtpp.data.sources.tables import SUFFIXES, CsvFormat
 from mmtpp.data.sources.taxi import TAXI
 
+_USER_KINDS = ("columns", "danmaku", "danmaku_qa", "mmtpp", "easytpp")  # the likeliest first
 READERS: dict[str, SourceReader] = {
     "flights": FLIGHTS,
     "taxi": TAXI,
@@ -19,6 +20,12 @@ READERS: dict[str, SourceReader] = {
     "mmtpp": MMTPP,
     "easytpp": EASYTPP,
 }
+
+
+def kinds_that_read(suffix: str) -> list[str]:
+    """The kinds of sources whose files of the user have a suffix, such as ``.csv``."""
+    suffixes = {kind: reader.suffixes for kind, reader in READERS.items()} | {"columns": SUFFIXES}
+    return [kind for kind in _USER_KINDS if suffix in suffixes[kind]]
 
 
 def build_reader(

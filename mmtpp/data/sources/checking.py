@@ -33,7 +33,7 @@ from mmtpp.data.sources.reader import (
     ReadCounts,
     SourceReader,
 )
-from mmtpp.data.sources.tables import MalformedFileError, unpack
+from mmtpp.data.sources.tables import CSV_SUFFIXES, MalformedFileError, suffix_of, unpack
 from mmtpp.data.sources.type_codes import OTHER, RARE, TypeCodes
 
 logger = logging.getLogger(__name__)
@@ -143,6 +143,7 @@ def _read_records(reader: SourceReader, path: str, data: bytes, types: TypeCodes
     last_kept: dict[str, int] = {}  # position in the file of each sequence's last kept event
     rejected_places: list[int] = []
     num_read = num_dated = 0
+    encoding_advice = _encoding_advice(reader, path)
     for raw in reader.parse(path, data):
         if isinstance(raw, RawQuestion):
             questions.setdefault(raw.sequence, []).append((raw.question, raw.answer))
@@ -151,7 +152,7 @@ def _read_records(reader: SourceReader, path: str, data: bytes, types: TypeCodes
             left_out[raw.kind] += 1
             continue
         num_read += 1
-        checked = _check(raw, types)
+        checked = _check(raw, types, encoding_advice)
         if isinstance(checked, InvalidValue):
             rejected_places.append(num_read)
             rejected.append(_rejected_record(path, raw, checked))
@@ -174,11 +175,12 @@ def _read_records(reader: SourceReader, path: str, data: bytes, types: TypeCodes
 
 
 def _rejected_record(path: str, raw: RawEvent, reason: InvalidValue) -> Rejected:
+    detail = f"line {raw.line}: {reason.detail}" if raw.line else reason.detail
     return Rejected(
         path=path,
         row=raw.row,
         cause=reason.cause,
-        detail=reason.detail[:1000],
+        detail=detail[:1000],
         record=_shorten(raw.record),
         sequence_id=_printable(raw.sequence),
         time=None if raw.problem else _finite(raw.time),
@@ -292,7 +294,21 @@ def _agree(declared: object, recomputed: float) -> bool:
         return False
 
 
-def _check(raw: RawEvent, types: TypeCodes) -> _CheckedEvent | InvalidValue:
+def _encoding_advice(reader: SourceReader, path: str) -> str:
+    """Instruction for a file that has another encoding than its reader expects."""
+    if suffix_of(path) in CSV_SUFFIXES:
+        return f"set source.csv.encoding, now {reader.csv_encoding}, to the encoding of the file"
+    return "convert the file to UTF-8"
+
+
+def _check(raw: RawEvent, types: TypeCodes, encoding_advice: str) -> _CheckedEvent | InvalidValue:
+    """Check a record.
+
+    Args:
+        raw: The record.
+        types: Codes of the event types.
+        encoding_advice: Instruction for texts with invalid bytes.
+    """
     if raw.problem:
         return InvalidValue("malformed_record", raw.problem)
     time = raw.time
@@ -312,20 +328,27 @@ def _check(raw: RawEvent, types: TypeCodes) -> _CheckedEvent | InvalidValue:
         return InvalidValue("missing_text", f"text is {raw.text!r}")
     if raw.image is not None and not isinstance(raw.image, str):
         return InvalidValue("invalid_image_path", f"image path is {raw.image!r}")
-    for cause, value in (
-        ("invalid_text", raw.text),
-        ("invalid_image_path", raw.image or ""),
-        ("invalid_sequence_id", raw.sequence),
+    for cause, name, value in (
+        ("invalid_text", "text", raw.text),
+        ("invalid_image_path", "image path", raw.image or ""),
+        ("invalid_sequence_id", "sequence id", raw.sequence),
     ):
         if value.isascii():
             continue
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            return InvalidValue(
-                cause, f"{error}; the file may have another encoding (source.csv.encoding)"
-            )
+            character = _describe_surrogate(value[error.start])
+            return InvalidValue(cause, f"{name} has {character}; {encoding_advice}")
     return _CheckedEvent(time, code, raw.text, raw.image or None, raw.interval)
+
+
+def _describe_surrogate(character: str) -> str:
+    """Describe a character that UTF-8 cannot encode; ``surrogateescape`` stands for a byte."""
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"the byte 0x{code - 0xDC00:02X}, which is invalid in the encoding of the file"
+    return f"half of a surrogate pair, U+{code:04X}"
 
 
 def _checked_time(value: object) -> float | InvalidValue:

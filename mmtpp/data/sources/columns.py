@@ -8,6 +8,7 @@ from typing import Any
 
 from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
 from mmtpp.data.sources.tables import (
+    CSV_SUFFIXES,
     SUFFIXES,
     CsvFormat,
     MalformedFileError,
@@ -115,7 +116,7 @@ class ColumnsParser:
     def count(self, path: str, data: bytes) -> int | None:
         """Estimate the number of events in an unreadable file; None if it cannot be known."""
         suffix = suffix_of(path)
-        if suffix in (".csv", ".tsv"):
+        if suffix in CSV_SUFFIXES:
             return max(0, count_lines(data) - 1)
         if suffix in (".jsonl", ".ndjson"):
             return count_lines(data)
@@ -133,10 +134,16 @@ class ColumnsParser:
         present = tuple(names)
         missing = set(self.columns.names) - set(self.optional) - set(present)
         if missing:
+            settings = "source.columns"
+            if suffix_of(path) in CSV_SUFFIXES:
+                separator = repr(self.csv.separator) if self.csv.separator else "(detected)"
+                settings += (
+                    f", source.csv.separator = {separator} or source.csv.encoding = "
+                    f"{self.csv.encoding}"
+                )
             raise MalformedFileError(
                 f"{path}: no column {', '.join(map(repr, sorted(missing)))}; "
-                f"it has {', '.join(map(repr, present))}; correct source.columns, or "
-                "source.csv.separator",
+                f"it has {', '.join(map(repr, present))}; correct {settings}",
                 num_events=num_events,
             )
 
@@ -145,26 +152,38 @@ class ColumnsParser:
         name = stem(path)
         seen: dict[str, None] = {}  # names of all columns, in order
         num_records = 0
-        for row, values, problem in records:
-            if values is None or problem:
-                sequence = "" if self.columns.sequence else name
-                yield malformed_event(sequence, row, values, problem or "the record cannot be read")
-                continue
-            num_records += 1
-            seen.update(dict.fromkeys(values))
-            if isinstance(values.get(self.columns.time), list):
-                yield from self._list_events(name, row, values)
-            else:
-                yield self._row_event(name, row, values)
+        for record in records:
+            if record.values is not None and not record.problem:
+                num_records += 1
+                seen.update(dict.fromkeys(record.values))
+            for event in self._events_of_record(name, record):
+                event.line = record.line
+                yield event
         if seen:
             self._check_columns(path, seen, num_records)
+
+    def _events_of_record(self, name: str, record: Record) -> Iterable[RawEvent]:
+        """The events of a record.
+
+        Args:
+            name: Path of the file without its suffix.
+            record: The record.
+        """
+        row, values, problem = record.row, record.values, record.problem
+        if values is None or problem:
+            sequence = "" if self.columns.sequence else name
+            problem = problem or "the record cannot be read"
+            return [malformed_event(sequence, row, values, problem)]
+        if isinstance(values.get(self.columns.time), list):
+            return self._list_events(name, row, values)
+        return [self._row_event(name, row, values)]
 
     def _row_event(self, sequence: str, row: int, record: dict) -> RawEvent:
         """The event of a row.
 
         Args:
             sequence: Sequence id, if no column has it.
-            row: Position of the row.
+            row: Index of the row, from 0.
             record: Values by column.
         """
         columns = self.columns
@@ -193,7 +212,7 @@ class ColumnsParser:
 
         Args:
             name: Path of the file without its suffix.
-            row: Position of the row.
+            row: Index of the row, from 0.
             record: Lists by column.
         """
         columns = self.columns
@@ -297,5 +316,6 @@ def build_columns_reader(
         seconds_per_unit: Seconds in one unit of the converted dates.
         csv: Format of CSV files; None uses the defaults.
     """
-    parser = ColumnsParser(columns, seconds_per_unit, csv=csv or CsvFormat())
-    return SourceReader(SUFFIXES, parser, count=parser.count)
+    csv_format = csv or CsvFormat()
+    parser = ColumnsParser(columns, seconds_per_unit, csv=csv_format)
+    return SourceReader(SUFFIXES, parser, count=parser.count, csv_encoding=csv_format.encoding)

@@ -75,7 +75,7 @@ def parse(path: str, data: bytes) -> Iterator[RawEvent | RawQuestion]:
     Raises:
         MalformedFileError: The file is not text.
     """
-    for row, values, problem in read_records(path, data):
+    for row, values, problem, line in read_records(path, data):
         sequence, record = f"{stem(path)}#{row}", values or {}
         parse_record = _parse_benchmark_record if _TIMES in record else _parse_prompt
         try:
@@ -84,9 +84,13 @@ def parse(path: str, data: bytes) -> Iterator[RawEvent | RawQuestion]:
             items = parse_record(sequence, row, record)
         except _MalformedRecordError as error:
             lost = malformed_event(sequence, row, values, str(error))
+            lost.line = line
             yield from [lost] * max(1, _num_events(record))  # all events of the record are lost
         else:
-            yield from items
+            for item in items:
+                if isinstance(item, RawEvent):
+                    item.line = line
+                yield item
 
 
 def _num_events(record: dict) -> int:
@@ -193,11 +197,11 @@ def _parse_prompt(sequence: str, row: int, record: dict) -> list[RawEvent | RawQ
     for place, block in enumerate(blocks):
         kind, text = _TYPE.search(block[1]), _TEXT.search(block[1])
         if text is None:
-            raise _MalformedRecordError(f"event {place} lacks a time or a text")
+            raise _MalformedRecordError(f"event {place + 1} lacks a time or a text")
         interval = _interval(place, block[1])
         time += interval if place else 0.0
         if kind and int(kind[1]) >= MAX_TYPES:
-            raise _MalformedRecordError(f"event {place} has the type {kind[1]}")
+            raise _MalformedRecordError(f"event {place + 1} has the type {kind[1]}")
         image = next(paths) if _IMAGE in block[1] else None
         code = int(kind[1]) if kind else 0
         values = {"event": place, "interval": interval, "text": text[1]}
@@ -235,10 +239,10 @@ def _interval(place: int, block: str) -> float:
     code = _TIME.search(block)
     values = [int(value) for value in _BYTE.findall(code[1])] if code else []
     if not values or max(values) > 255:
-        raise _MalformedRecordError(f"event {place} lacks a time or a text")
+        raise _MalformedRecordError(f"event {place + 1} lacks a time or a text")
     interval = float(decode_intervals(np.array([values], dtype=np.uint8))[0])
     if not math.isfinite(interval) or interval < 0:
-        raise _MalformedRecordError(f"event {place} has the interval {interval}")
+        raise _MalformedRecordError(f"event {place + 1} has the interval {interval}")
     return interval
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from mmtpp.core.time_format import load_zone
 
 SECONDS_A_DAY = 86_400.0
 _DAY_1970 = date(1970, 1, 1).toordinal()
@@ -211,12 +212,3 @@ def _offset(name: str) -> float | None:
         return None
     seconds = 3600.0 * int(match[2]) + 60.0 * int(match[3] or 0)
     return -seconds if match[1] == "-" else seconds
-
-
-@lru_cache(maxsize=1024)
-def load_zone(name: str) -> ZoneInfo | None:
-    """Load an IANA time zone; None if the name is unknown."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None

@@ -11,7 +11,6 @@ for any other object is refused; its code is never run.
 
 import io
 import pickle
-import re
 import reprlib
 import struct
 from collections.abc import Iterator
@@ -20,10 +19,11 @@ from types import FunctionType
 
 import numpy as np
 
+from mmtpp.core.errors import without_addresses
+from mmtpp.core.time_format import NUMBER
 from mmtpp.data.sources.columns import Columns, ColumnsParser
 from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
 from mmtpp.data.sources.tables import SUFFIXES, MalformedFileError, read_table_file, suffix_of
-from mmtpp.data.sources.time_format import NUMBER
 
 SPLIT_KEYS = ("train", "dev", "validation", "test")
 _ROWS = ColumnsParser(
@@ -176,7 +176,7 @@ def _load_pickle(path: str, data: bytes) -> dict:
         ValueError,
         struct.error,
     ) as error:  # errors that damaged data may cause, according to the documentation of pickle
-        problem = re.sub(r" at 0x[0-9a-f]+", "", repr(error))  # addresses differ between runs
+        problem = without_addresses(repr(error))
         raise MalformedFileError(f"{path}: not a readable pickle: {problem}") from error
     if not isinstance(tree, dict):
         raise MalformedFileError(f"{path}: a dictionary expected, not {type(tree).__name__}")

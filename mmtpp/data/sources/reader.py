@@ -26,7 +26,7 @@ class RawEvent:
 
     Attributes:
         sequence: Id of the sequence.
-        row: Position in the file, from 0.
+        row: Index of the record in the file, from 0.
         time: Time in the source's unit, or ``InvalidValue``.
         type: Code or name of the type.
         text: Text of the event.
@@ -38,6 +38,7 @@ class RawEvent:
         is_dated: Whether the time was a date.
         split: Name of the split; None if the record names none. Records of one id with different
             splits become different sequences.
+        line: First line of the record, from 1; None in files without lines.
     """
 
     sequence: str
@@ -51,6 +52,7 @@ class RawEvent:
     interval: object = None
     is_dated: bool = False
     split: object = None
+    line: int | None = None
 
 
 def malformed_event(sequence: str, row: int, record: object, problem: str) -> RawEvent:
@@ -58,7 +60,7 @@ def malformed_event(sequence: str, row: int, record: object, problem: str) -> Ra
 
     Args:
         sequence: Id of the sequence; empty if unknown.
-        row: Position in the file, from 0.
+        row: Index of the record in the file, from 0.
         record: The record as read.
         problem: Reason why the record is malformed.
     """
@@ -172,6 +174,7 @@ class SourceReader:
             split. None uses the sequence id.
         count: Function from the path and content of an unreadable file to its number of events;
             the function returns None if the number cannot be known.
+        csv_encoding: Encoding of CSV files, ``source.csv.encoding``; other text files are UTF-8.
     """
 
     suffixes: tuple[str, ...]
@@ -181,6 +184,7 @@ class SourceReader:
     columns: Callable[[str, bytes], RawColumns | None] | None = None
     split_key: Callable[[EventSequence], str] | None = None
     count: Callable[[str, bytes], int | None] | None = None
+    csv_encoding: str = "utf-8"
 
     def reads(self, path: str) -> bool:
         """Whether a file with this name is an event file of the source."""

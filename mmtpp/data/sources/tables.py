@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+CSV_SUFFIXES = (".csv", ".tsv")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 MAX_UNPACKED_BYTES = 2**31
 MAX_FIELD_BYTES = 2**27
@@ -26,14 +27,16 @@ class Record(NamedTuple):
     """One record of a table file.
 
     Attributes:
-        row: Position in the file, from 0.
+        row: Index in the file, from 0.
         values: Values by column; None if the record cannot be read.
         problem: Reason why the record is malformed; None for a well-formed record.
+        line: First line of the record, from 1; None in files without lines.
     """
 
     row: int
     values: dict | None
     problem: str | None = None
+    line: int | None = None
 
 
 class MalformedFileError(ValueError):
@@ -96,10 +99,14 @@ def read_table_file(
     kind = suffix_of(path)
     if kind == ".parquet":
         return _read_parquet(path, data, wanted)
-    is_csv = kind in (".csv", ".tsv")
-    text = decode_text(path, data, encoding=csv_format.encoding if is_csv else "utf-8")
-    if is_csv:
+    if kind in CSV_SUFFIXES:
+        try:
+            text = decode_text(path, data, encoding=csv_format.encoding)
+        except MalformedFileError as error:
+            setting = f"source.csv.encoding = {csv_format.encoding}"
+            raise MalformedFileError(f"{error}; correct {setting}") from error
         return _read_csv(path, text, wanted, csv_format)
+    text = decode_text(path, data)
     return Table(_read_lines(text) if kind in (".jsonl", ".ndjson") else _read_json(path, text))
 
 
@@ -184,10 +191,10 @@ def _read_csv(path: str, text: str, wanted: Sequence[str], csv_format: CsvFormat
         "strict": True,
     }
     rows = _split_rows(lines, dialect)
-    first = next(rows, [])
-    if isinstance(first, _DamagedRow):
+    first = next(rows, _Row(1, []))
+    if first.problem:
         raise MalformedFileError(f"{path}: line 1: {first.problem}")
-    header = [name.strip() for name in first]
+    header = [name.strip() for name in first.fields]
     for name in wanted or header:
         if name and header.count(name) > 1:
             raise MalformedFileError(f"{path}: two columns have the same name in {header}")
@@ -195,33 +202,39 @@ def _read_csv(path: str, text: str, wanted: Sequence[str], csv_format: CsvFormat
     return Table(_csv_records(rows, header, places), tuple(header))
 
 
-class _DamagedRow(NamedTuple):
-    """A row that the csv module cannot split into fields."""
+class _Row(NamedTuple):
+    """A row of a CSV file.
 
-    problem: str
+    Attributes:
+        line: First line of the row, from 1.
+        fields: Fields of the row; empty for an empty line.
+        problem: Reason why the csv module cannot split the row; None if it can.
+    """
+
+    line: int
+    fields: list[str]
+    problem: str | None = None
 
 
 def _csv_records(
-    rows: Iterator[list[str] | _DamagedRow], header: list[str], places: list[tuple[str, int]]
+    rows: Iterator[_Row], header: list[str], places: list[tuple[str, int]]
 ) -> Iterator[Record]:
-    row = -1
-    for fields in rows:
-        row += 1
-        if isinstance(fields, _DamagedRow):
-            yield Record(row, None, fields.problem)
+    for row, (line, fields, damage) in enumerate(rows):
+        if damage:
+            yield Record(row, None, damage, line)
         elif not fields:
             continue  # an empty line is not a record
         elif len(fields) == len(header):
-            yield Record(row, {name: fields[place] for name, place in places})
+            yield Record(row, {name: fields[place] for name, place in places}, line=line)
         else:
             problem = (
                 f"{len(fields)} fields, the header has {len(header)}; put a field that contains "
                 "the separator in quotes"
             )
-            yield Record(row, {"fields": fields}, problem)
+            yield Record(row, {"fields": fields}, problem, line)
 
 
-def _split_rows(lines: Sequence[str], dialect: dict) -> Iterator[list[str] | _DamagedRow]:
+def _split_rows(lines: Sequence[str], dialect: dict) -> Iterator[_Row]:
     """The fields of each row. After a damaged row, reading continues at the next line."""
     start = 0
     while start < len(lines):
@@ -230,15 +243,16 @@ def _split_rows(lines: Sequence[str], dialect: dict) -> Iterator[list[str] | _Da
         done = start
         try:
             for fields in reader:
-                yield fields
+                yield _Row(done + 1, fields)
                 done = start + reader.line_num
                 limit[0] = done + MAX_LINES_PER_RECORD
             return
         except csv.Error as error:
-            yield _DamagedRow(
-                f"line {done + 1}: {error}; double the quotes inside a field, or set "
-                "source.csv.escape, source.csv.quote"
+            problem = (
+                f"{error}; double the quotes inside a field, or set source.csv.escape, "
+                "source.csv.quote"
             )
+            yield _Row(done + 1, [], problem)
             start = done + 1
 
 
@@ -276,9 +290,12 @@ def _read_lines(text: str) -> Iterator[Record]:
     for row, line in enumerate(text.split("\n")):
         if line.strip():
             try:
-                yield _build_record(row, json.loads(line))
+                yield _build_record(row, json.loads(line), line=row + 1)
+            except json.JSONDecodeError as error:
+                problem = f"not JSON: {error.msg}, column {error.colno}"
+                yield Record(row, {"line": line[:1000]}, problem, row + 1)
             except (ValueError, RecursionError) as error:
-                yield Record(row, {"line": line[:1000]}, f"not JSON: {error}")
+                yield Record(row, {"line": line[:1000]}, f"not JSON: {error}", row + 1)
 
 
 def _read_json(path: str, text: str) -> Iterator[Record]:
@@ -298,10 +315,10 @@ def _read_json(path: str, text: str) -> Iterator[Record]:
         yield _build_record(row, record)
 
 
-def _build_record(row: int, values: object) -> Record:
+def _build_record(row: int, values: object, *, line: int | None = None) -> Record:
     if isinstance(values, dict):
-        return Record(row, values)
-    return Record(row, {"value": values}, "a record must be an object")
+        return Record(row, values, line=line)
+    return Record(row, {"value": values}, "a record must be an object", line)
 
 
 def _read_parquet(path: str, data: bytes, wanted: Sequence[str]) -> Table:

@@ -26,7 +26,7 @@ import shapefile
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mmtpp.core.errors import DataError
+from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.data.sources.mmtpp_json import parse, parse_columns
 from mmtpp.data.sources.publishing import is_published, publish_files
 from mmtpp.data.sources.reader import SourceReader
@@ -100,8 +100,10 @@ def publish(uri: str, *, trips_uri: str, zones_uri: str, sequence: str) -> Publi
         DataError: A file is unreadable or lacks a column, or ``uri`` holds another data set.
         StorageError: A file or folder cannot be reached.
     """
-    trips_data, shapes = read_bytes(trips_uri), read_bytes(zones_uri)
-    records = read_bytes(zones_uri.removesuffix(".shp") + ".dbf")
+    trips_data = _read_input(trips_uri, setting=f"source.taxi.trips = {trips_uri}")
+    zones_setting = f"source.taxi.zones = {zones_uri}"
+    shapes = _read_input(zones_uri, setting=zones_setting)
+    records = _read_input(zones_uri.removesuffix(".shp") + ".dbf", setting=zones_setting)
     digest = hashlib.sha256(trips_data + shapes + records).hexdigest()[:16]
     name = f"taxi-{sequence}-{digest}"
     if is_published(uri, name, setting=f"source.taxi.sequence = {sequence}"):
@@ -119,6 +121,27 @@ def publish(uri: str, *, trips_uri: str, zones_uri: str, sequence: str) -> Publi
     publish_files(uri, name, [*files, ("excluded.jsonl", lines.encode())])
     causes = excluded["cause"].value_counts().to_dict()
     return Published(False, len(events), {str(key): int(count) for key, count in causes.items()})
+
+
+def _read_input(uri: str, *, setting: str) -> bytes:
+    """Read an input file.
+
+    Args:
+        uri: Location of the file.
+        setting: Setting that names the file, for the error.
+
+    Raises:
+        StorageError: The file is missing or unreachable.
+    """
+    try:
+        return read_bytes(uri)
+    except MissingFileError as error:
+        raise MissingFileError(
+            error.problem,
+            where=uri,
+            cause="the path is misspelt, or the file was not downloaded",
+            setting=setting,
+        ) from error
 
 
 def read_zones(shapes: bytes, records: bytes, *, where: str) -> dict[int, Zone]:

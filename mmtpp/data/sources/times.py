@@ -14,11 +14,11 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import cast
 
+from mmtpp.core.time_format import DURATION, EPOCHS, NUMBER, SETTING, TimeFormat
 from mmtpp.data.sources import dates
 from mmtpp.data.sources.date_like_numbers import date_problem
 from mmtpp.data.sources.dates import AmbiguousDate, Moment
 from mmtpp.data.sources.reader import InvalidValue
-from mmtpp.data.sources.time_format import DURATION, EPOCHS, NUMBER, SETTING, TimeFormat
 
 _FORMS = (
     "ISO 8601, 2024-01-31 12:00:00 +01:00, 2024/01/31, 31.01.2024, 31/Jan/2024:12:00:00 +0100, "

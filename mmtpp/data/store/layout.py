@@ -55,7 +55,7 @@ FRAME_SCHEMA = pa.schema(
 REJECTED_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
-        ("row", pa.int64()),  # in the file (unreadable_image: in order of time); -1: the whole file
+        ("row", pa.int64()),  # from 0 (unreadable_image: in order of time); -1: the whole file
         ("cause", pa.string()),
         ("detail", pa.string()),
         ("record", pa.string()),

@@ -1,10 +1,9 @@
-"""Checks before a training starts: settings, store, model and cluster fit each other."""
+"""Checks before a training starts: store, model and storage fit each other."""
 
-import logging
 from dataclasses import dataclass
 
-from mmtpp.config.schema import Lora, Model, SampleSections, Training
-from mmtpp.core.errors import ConfigError, StorageError
+from mmtpp.config.schema import Lora, Model, SampleSections
+from mmtpp.core.errors import StorageError
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.model.adapter import check_adapter
 from mmtpp.model.folder import load_model_vocabulary
@@ -13,8 +12,6 @@ from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, exists, join
 from mmtpp.train.task import PROGRESS_FILE
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,55 +25,6 @@ class TrainingInputs:
 
     manifest: Manifest
     vocabulary: Vocabulary
-
-
-def check_settings(training: Training, model: Model, lora: Lora) -> None:
-    """Check the settings of a training against each other.
-
-    Raises:
-        ConfigError: The settings contradict each other.
-    """
-    _check_workers(training)
-    if model.preset != "tiny" and not model.path:
-        raise ConfigError(
-            f"preset {model.preset} needs the folder of its weights",
-            setting="model.path, which is empty",
-        )
-    if model.adapter and not (model.path and lora.rank):
-        raise ConfigError(
-            "training from an adapter needs its base model and its rank",
-            setting=f"model.adapter = {model.adapter}, model.path = {model.path!r}, "
-            f"lora.rank = {lora.rank}",
-        )
-    if training.max_flops and (model.path or lora.rank):
-        raise ConfigError(
-            "training.max_flops compares fresh models",
-            cause="a loaded model or an adapter has no budget of its own; set training.num_steps",
-            setting=f"model.path = {model.path!r}, lora.rank = {lora.rank}",
-        )
-
-
-def _check_workers(training: Training) -> None:
-    if training.samples_per_step < training.num_workers:
-        raise ConfigError(
-            "every worker needs at least one sample per step",
-            cause="training.samples_per_step is smaller than training.num_workers",
-            setting=f"training.samples_per_step = {training.samples_per_step}, "
-            f"training.num_workers = {training.num_workers}",
-        )
-    if training.min_workers > training.num_workers:
-        raise ConfigError(
-            "training.min_workers is larger than training.num_workers",
-            setting=f"training.min_workers = {training.min_workers}, "
-            f"training.num_workers = {training.num_workers}",
-        )
-    if training.samples_per_step % training.num_workers:
-        logger.warning(
-            "training.samples_per_step = %d is not a multiple of training.num_workers = %d: some "
-            "workers have one sample less in every step, and wait",
-            training.samples_per_step,
-            training.num_workers,
-        )
 
 
 def check_locations(storage_uri: str, start_uri: str, *, keep_checkpoints: int) -> None:

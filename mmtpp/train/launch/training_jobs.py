@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmtpp.config.flat_settings import flat_settings
+from mmtpp.config.job_checks import check_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.supervision import AllTokens, Supervision
@@ -26,7 +27,6 @@ from mmtpp.track.run_labels import job_tags, tracked_store
 from mmtpp.train.launch.check_settings import (
     TrainingInputs,
     check_locations,
-    check_settings,
     load_inputs,
 )
 from mmtpp.train.launch.fit_run import FitSettings, fit_run
@@ -110,7 +110,7 @@ def finetune(
 
 
 def _train(job: TrainingJob) -> dict[str, object]:
-    check_settings(job.config.training, job.config.model, job.config.lora)
+    check_training(job.config)
     job = job.with_value("model.path", pin_revision(job.config.model.path))
     config, training = job.config, job.config.training
     check_locations(

@@ -25,11 +25,21 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == f"mmtpp {version('mmtpp')}\n"
 
 
-def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("pretrian", "did you mean pretrain?"),
+        ("setings", "did you mean settings?"),
+        ("blancmange", "choose from prepare, pretrain, "),
+    ],
+)
+def test_an_unknown_command_suggests_a_known_one(
+    capsys: pytest.CaptureFixture[str], name: str, suggestion: str
+):
     with pytest.raises(SystemExit) as caught:
-        main(["pretrian"])
+        main([name])
     assert caught.value.code == 2
-    assert "pretrian" in capsys.readouterr().err
+    assert f"no such command: {name}; {suggestion}" in capsys.readouterr().err
 
 
 def test_a_dry_run_of_a_sweep_prints_its_trials(tmp_path, capsys: pytest.CaptureFixture[str]):
@@ -52,3 +62,10 @@ def test_the_sweep_names_itself_in_its_help(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["sweep", "--help"])
     assert capsys.readouterr().out.startswith("usage: mmtpp sweep ")
+
+
+def test_a_dry_run_checks_the_settings_of_the_job(capsys: pytest.CaptureFixture[str]):
+    locations = ["--set", "source.uri=raw", "--set", "store.uri=store", "--dry-run"]
+    assert main(["prepare", *locations]) == 0
+    assert main(["prepare", *locations, "--set", "source.columns.split=fold"]) == 1
+    assert "set split.by = given" in capsys.readouterr().err

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from mmtpp.cli.main import main
-from mmtpp.cli.settings_command import as_markdown, settings
+from mmtpp.cli.settings_command import CHANGES, as_markdown, settings
 from mmtpp.config.load import load_config
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.shapes import Shapes
 
 PAGE = Path(__file__).parents[3] / "mmtpp" / "config" / "README.md"
 
@@ -43,13 +44,25 @@ def test_defaults_are_valid_assignments():
 def test_the_text_of_some_settings(capsys):
     assert main(["settings", "lora", "rank", "0", "trains"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "lora.rank = 16                                     whole number from 0",
+        "lora.rank = 16                                     whole number, at least 0",
         "    Rank of the LoRA matrices; 0 trains all parameters. Changes: run.",
     ]
     by_path = {setting.path: setting.takes for setting in settings()}
-    assert by_path["optimizer.p"] == "inf or number from 1"
-    assert by_path["model.tiny_width"] == "whole number from 24 to 3072 a multiple of 24"
+    assert by_path["optimizer.p"] == "inf or number, at least 1"
+    assert by_path["model.tiny_width"] == (
+        "whole number, at least 24 and at most 3072, a multiple of 24"
+    )
+    assert by_path["optimizer.beta1"] == "number, at least 0 and less than 1"
+    assert by_path["training.final_lr_fraction"] == "number, more than 0 and at most 1"
+    assert by_path["run.name"] == "text, at most 100 characters"
+    assert by_path["source.csv.quote"] == "text, 1 character"
     assert by_path["template.time_bytes"] == "2, 3, 4"
+
+
+def test_the_page_explains_every_value_of_the_column_changes():
+    assert set(CHANGES) == set(Shapes)
+    head = PAGE.read_text().partition("## run")[0]
+    assert all(f"| {shape} | {about} |" in head for shape, about in CHANGES.items())
 
 
 def test_a_word_that_no_setting_has_is_an_error(capsys):

@@ -155,7 +155,7 @@ def test_an_event_larger_than_the_budget_is_an_error():
     sequence = replace(
         plain_events(2), text_ids=np.zeros(100, np.int32), text_offsets=np.array([0, 0, 100])
     )
-    with pytest.raises(ValueError, match="event 1 takes 106 tokens, more than 64"):
+    with pytest.raises(ValueError, match="event 2 takes 106 tokens, more than 64"):
         cut_windows(sequence, _minimal(), max_tokens=64, overlap_fraction=0.0)
 
 

@@ -53,8 +53,8 @@ def test_questions_about_the_same_events_are_in_one_split():
         ({"prompt_image_paths": []}, "0 images, but 1 of 1 placeholders"),
         ({"prompt_text": HISTORY + "<|vision_start|>"}, "1 images, but 1 of 2 placeholders"),
         ({"prompt_text": HISTORY + "<|similar_event|>\n"}, "compressed"),
-        ({"prompt_text": HISTORY.replace("byte_192", "byte_999")}, "event 1 lacks a time"),
-        ({"prompt_text": HISTORY.replace("byte_63", "byte_255")}, "event 1 has the interval"),
+        ({"prompt_text": HISTORY.replace("byte_192", "byte_999")}, "event 2 lacks a time"),
+        ({"prompt_text": HISTORY.replace("byte_63", "byte_255")}, "event 2 has the interval"),
         ({"prompt_image_paths": 3}, "must be a list"),
     ],
 )
@@ -65,4 +65,5 @@ def test_a_line_that_is_no_question_is_rejected_with_its_reason(change: dict, pr
     lost = 1 if change == {"prompt_text": "no events"} else 2
     causes = [(record.cause, record.row) for record in parsed.rejected]
     assert causes == [("malformed_record", 1)] * lost
+    assert parsed.rejected[0].message().startswith("qa.jsonl, line 2: ")
     assert problem in parsed.rejected[0].detail

@@ -138,7 +138,7 @@ def test_the_limit_by_hand():
 
     window, limit = cut_with_truncation(sequence, last, max_tokens=64)
     assert (limit, window.start, window.end, window.num_tokens) == (99, 0, 2, 54)
-    with pytest.raises(EventTooLongError, match="event 1 takes 106 tokens, more than 54"):
+    with pytest.raises(EventTooLongError, match="event 2 takes 106 tokens, more than 54"):
         last(sequence)
     # with a question of 40 tokens there are 24 for the event, 18 of them for its text
     window, limit = cut_with_truncation(
@@ -204,7 +204,7 @@ def test_samples_hold_the_event_with_the_start_of_its_text(
     plan = make_plan(chosen, VOCABULARY.token_ids())
     assert plan.long_texts.cut_to_fit == plan.metrics()["data/texts_cut_to_fit"] == 1
     assert "texts cut, because events did not fit window.max_tokens = 400: 1;" in caplog.text
-    assert "sequence 's3', event 5: a text of" in caplog.text
+    assert "sequence 's3', event 6: a text of" in caplog.text
     whole = VOCABULARY.encode_texts([LONG, f"{WORDS} {WORDS}"])
     rows = Assembler(chosen, VOCABULARY.token_ids())(
         samples_table(plan, np.arange(len(plan.samples)))
@@ -238,7 +238,7 @@ def test_stop_names_file_sequence_and_setting(store: StoreSettings):
     with pytest.raises(DataError) as caught:
         make_plan(_settings(store, long_events="fail"), VOCABULARY.token_ids())
     message = str(caught.value)
-    assert "sequence 's3': event 5 takes" in message
+    assert "sequence 's3': event 6 takes" in message
     assert "000000.parquet" in message
     assert "window.long_events = fail" in message
     assert "template.max_text_tokens = 0" in message
@@ -307,7 +307,7 @@ def test_events_that_do_not_fit_are_found_in_a_store(store: StoreSettings):
     template = _settings(store).build_template(VOCABULARY.token_ids())
     empty = len(template.write(plain_events(1)).ids)
     assert long_events.count == 1
-    assert long_events.examples == (f"sequence 's3', event 5: {tokens + empty:,} tokens",)
+    assert long_events.examples == (f"sequence 's3', event 6: {tokens + empty:,} tokens",)
     # every event has a text of at least one token
     long_events = find_long_events(_settings(store, max_tokens=empty), VOCABULARY.token_ids())
     assert (long_events.count, len(long_events.examples)) == (48, MAX_EXAMPLES)
@@ -339,8 +339,8 @@ def test_questions_that_do_not_fit_are_left_out_and_named(
     ]
     assert asked == [0, 3]
     assert (plan.long_texts.left_out, plan.long_texts.cut_to_fit) == (2, 1)
-    assert "sequence 'q', question 1" in caplog.text
     assert "sequence 'q', question 2" in caplog.text
+    assert "sequence 'q', question 3" in caplog.text
     rows = Assembler(chosen, VOCABULARY.token_ids())(
         samples_table(plan, np.arange(len(plan.samples)))
     )
@@ -409,8 +409,8 @@ def test_inspect_reports_the_events_that_do_not_fit(tmp_path: Path, capsys):
     assert report["text_tokens"][-1] < event["tokens"] < report["text_tokens"][-1] + 60
     text = capsys.readouterr().out
     assert "events that do not fit window.max_tokens = 256: 1;" in text
-    assert f"sequence 's1', event 4: {event['tokens']:,} tokens" in text
-    assert '<td class="name">s1</td><td>4</td>' in page.read_text()
+    assert f"sequence 's1', event 5: {event['tokens']:,} tokens" in text
+    assert '<td class="name">s1</td><td>5</td>' in page.read_text()
     assert main([*command, "--set", "template.max_text_tokens=8", "--json", str(out)]) == 0
     report = json.loads(out.read_text())
     assert (report["num_too_long"], report["num_texts_truncated"]) == (0, 1)
@@ -456,5 +456,5 @@ def test_the_api_chooses_the_windows_of_the_job(
     config = with_values(config, {"window.long_events": "fail"})
     forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
     stored_sequences = {stored.sequence_id: stored for stored in reader.sequences(reader.files())}
-    with pytest.raises(DataError, match="event 5 takes"):
+    with pytest.raises(DataError, match="event 6 takes"):
         forecaster._fit(stored_sequences["s3"].events, template, ["time"], "s3")

@@ -10,7 +10,7 @@ import pytest
 import mmtpp
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.compression import Compression
-from mmtpp.core.errors import ConfigError
+from mmtpp.core.errors import ConfigError, MissingFileError
 from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
 from mmtpp.core.template import TemplateSettings
 from mmtpp.data.encode.encode_settings import EncodeSettings
@@ -42,7 +42,7 @@ VOCABULARY = Vocabulary(TOKENIZER)
         (
             {"by": "time", "validation_from": 5, "test_from": "4"},
             {"columns": {"time": "t"}},
-            "split.validation_from = 5 is after split.test_from = 4",
+            "validation_from = 5 is after test_from = 4",
         ),
     ],
 )
@@ -54,6 +54,14 @@ def test_settings_that_do_not_fit(tmp_path: Path, split: dict, source: dict, mes
     }
     with pytest.raises(ConfigError, match=message):
         prepare(config_from_tree(tree))
+
+
+def test_a_source_that_does_not_exist_is_named_before_ray_starts(tmp_path: Path):
+    locations = {"source": {"uri": str(tmp_path / "no")}, "store": {"uri": str(tmp_path / "store")}}
+    with pytest.raises(MissingFileError) as caught:
+        prepare(config_from_tree(locations))
+    assert caught.value.setting == f"source.uri = {tmp_path / 'no'}"
+    assert caught.value.cause
 
 
 def _events(path: Path, *, changed_from: float = np.inf) -> None:

@@ -88,12 +88,21 @@ def test_a_byte_of_another_encoding_rejects_only_its_row():
     data = "\n".join(_rows("plain", "caf\xe9", "plain")).encode("cp1252")
     parsed = _read("t.csv", data)
     assert (len(_texts(parsed)), [r.cause for r in parsed.rejected]) == (2, ["invalid_text"])
-    assert "source.csv.encoding" in parsed.rejected[0].detail
+    assert parsed.rejected[0].detail.endswith(
+        "text has the byte 0xE9, which is invalid in the encoding of the file; set "
+        "source.csv.encoding, now utf-8, to the encoding of the file"
+    )
+    line = '{"s": "s0", "t": 0, "k": "a", "x": "caf\xe9"}'
+    [lost] = _read("t.jsonl", line.encode("cp1252")).rejected
+    assert lost.detail.endswith("encoding of the file; convert the file to UTF-8")
     assert "caf\xe9" in _texts(_read("t.csv", data, csv_format=CsvFormat(encoding="cp1252")))
     utf16 = "\n".join(_rows("caf\xe9")).encode("utf-16")
     assert _texts(_read("t.csv", utf16)) == ("caf\xe9",)
-    with pytest.raises(MalformedFileError, match="klingon"):
+    with pytest.raises(MalformedFileError, match=r"correct source\.csv\.encoding = klingon"):
         _read("t.csv", data, csv_format=CsvFormat(encoding="klingon"))
+    without_mark = "\n".join(_rows("caf\xe9")).encode("utf-16-le")
+    with pytest.raises(MalformedFileError, match=r"or source\.csv\.encoding = utf-8"):
+        _read("t.csv", without_mark)
 
 
 def test_names_of_files_in_any_case_and_gzip():
@@ -201,3 +210,39 @@ def test_output_of_the_csv_module_is_read_completely(texts: list[str]):
     )
     parsed = _read("t.csv", target.getvalue().encode())
     assert _texts(parsed) == tuple(texts)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "position"),
+    [
+        ("t.csv", b's,t,k,x\ns0,0,a,"two\nlines"\n\ns0,soon,a,\n', "line 5"),
+        ("t.csv", b"s,t,k,x\ns0,0,a,\ns0,1,a\n", "line 3"),
+        ("t.csv", b's,t,k,x\ns0,0,a,\ns0,1,a,"open\n', "line 3"),
+        (
+            "t.jsonl",
+            b'{"s": "s0", "t": 0, "k": "a", "x": ""}\n\n{"s": "s0", "k": "a", "x": ""}\n',
+            "line 3",
+        ),
+        ("t.jsonl", b'{"s": "s0", "t": 0, "k": "a", "x": ""}\n{"s": \n', "line 2"),
+        (
+            "t.json",
+            b'[{"s": "s0", "t": 0, "k": "a", "x": ""},\n\n {"s": "s0", "k": "a", "x": ""}]',
+            "row 2",
+        ),
+    ],
+)
+def test_positions_in_messages_count_from_1_as_in_an_editor(
+    path: str, content: bytes, position: str
+):
+    [rejected] = _read(path, content).rejected
+    assert rejected.position == position
+    assert rejected.message() == f"{path}, {position}: {rejected.fault}"
+    assert "line" not in rejected.fault
+
+
+def test_positions_in_a_parquet_file_count_rows_from_1():
+    sink = io.BytesIO()
+    columns = {"s": ["s0"] * 3, "t": [0.0, 1.0, None], "k": ["a"] * 3, "x": [""] * 3}
+    pq.write_table(pa.table(columns), sink)
+    [rejected] = _read("t.parquet", sink.getvalue()).rejected
+    assert (rejected.row, rejected.position) == (2, "row 3")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmtpp.core.errors import DataError
+from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.taxi import (
@@ -120,3 +120,12 @@ def test_trips_without_zones_and_invalid_shapefiles_are_refused():
         read_trips("t.csv", b"tpep_pickup_datetime,tpep_dropoff_datetime\n2015-01-01,2015-01-02\n")
     with pytest.raises(DataError, match="not a shapefile"):
         read_zones(b"no", b"no", where="z")
+
+
+def test_a_missing_input_file_is_an_error_with_its_setting(tmp_path: Path):
+    trips = tmp_path / "trips.csv"
+    with pytest.raises(MissingFileError) as caught:
+        publish(str(tmp_path / "raw"), trips_uri=str(trips), zones_uri="zones.shp", sequence="day")
+    error = caught.value
+    assert (error.where, error.setting) == (str(trips), f"source.taxi.trips = {trips}")
+    assert "misspelt" in error.cause

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.time_format import TimeFormat
 from mmtpp.data.sources.reader import InvalidValue
-from mmtpp.data.sources.time_format import TimeFormat
 from mmtpp.data.sources.times import read_times
 
 MOMENT = datetime(2024, 3, 30, 22, 7, 5, tzinfo=UTC)

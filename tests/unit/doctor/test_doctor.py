@@ -35,6 +35,16 @@ def test_a_working_installation_has_no_failures(tmp_path: Path, capsys):
     assert not (tmp_path / "mlruns.db").exists()
 
 
+def test_the_check_of_the_storage_leaves_no_folder(tmp_path: Path, capsys):
+    (tmp_path / "here").mkdir()
+    locations = ["run.storage_uri=here/new/runs", "store.uri=store"]
+    arguments = [word for location in locations for word in ("--set", location)]
+    assert main(["doctor", "--json", *arguments]) == 0
+    findings = {finding["subject"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert findings["store.uri"]["status"] == findings["run.storage_uri"]["status"] == "ok"
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
+
+
 def test_failures_are_printed_with_their_fix(tmp_path: Path, capsys):
     blocked = tmp_path / "file"
     blocked.touch()

@@ -83,6 +83,7 @@ def test_figures_equal_those_computed_by_hand(tmp_path: Path, capsys):
     assert [row["style"] for row in report["styles"]] == ["paper", "compact", "minimal", "dense"]
     printed = capsys.readouterr().out
     assert "rejected, missing_type: 1" in printed
+    assert "two.json, row 3: type is None" in printed
     assert "1 files missing" in printed
 
 
@@ -211,6 +212,61 @@ def test_unusual_data_sets_are_measured(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("settings", "sequences", "events"),
+    [
+        ([], (1, 0, 1), (4, 0, 4)),  # by hash of the ids "train" and "test"
+        (["split.by=given"], (1, 0, 1), (4, 0, 4)),
+        (["split.by=time", "split.test_fraction=0.25"], (2, 0, 2), (6, 0, 2)),
+        (["split.by=time", "split.validation_from=1", "split.test_from=3"], (2, 2, 2), (2, 4, 2)),
+    ],
+)
+def test_the_sizes_of_the_splits_are_those_that_prepare_will_write(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    settings: list[str],
+    sequences: tuple[int, ...],
+    events: tuple[int, ...],
+):
+    raw, page = tmp_path / "raw", tmp_path / "page.html"
+    raw.mkdir()
+    for name in ("train", "test"):
+        (raw / f"{name}.csv").write_text("t\n0\n1\n2\n3\n")
+    settings = ["source.columns.time=t", "split.validation_fraction=0", *settings]
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    report = _inspect(tmp_path, str(raw), "--kind", "columns", *arguments, "--html", str(page))
+    splits = ("train", "validation", "test")
+    assert report["sequences_by_split"] == dict(zip(splits, sequences, strict=True))
+    assert report["events_by_split"] == dict(zip(splits, events, strict=True))
+    by = report["split_by"]
+    assert f"splits (split.by = {by}): train {sequences[0]} sequences with {events[0]} events" in (
+        capsys.readouterr().out
+    )
+    assert f'<th scope="row">test</th><td>{sequences[2]}</td>' in page.read_text()
+
+
+def test_sequences_without_a_given_split_are_a_hint(tmp_path: Path):
+    file = tmp_path / "events.csv"
+    file.write_text("t\n0\n1\n")
+    settings = ("--set=source.columns.time=t", "--set=split.by=given")
+    report = _inspect(tmp_path, str(file), *settings)
+    assert report["sequences_by_split"] == {"train": 0, "validation": 0, "test": 0}
+    assert report["hints"][0].startswith("1 sequences do not name their split: prepare stops")
+
+
+def test_the_kind_of_a_file_is_that_of_its_suffix(tmp_path: Path, capsys):
+    file = tmp_path / "raw" / "events.csv"
+    file.parent.mkdir()
+    file.write_text("at,what\n0,1\n1,1\n")
+    assert main(["inspect", str(file)]) == 1
+    assert "source.columns.time, which is empty" in capsys.readouterr().err
+    report = _inspect(tmp_path, str(file), "--set", "source.columns.time=at")
+    assert report["kind"] == "columns"
+    assert "read with --kind columns, because of its suffix .csv" in capsys.readouterr().err
+    assert main(["inspect", str(file.parent)]) == 1
+    assert "source.kind = columns or easytpp reads .csv files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments", [["--deltas", "-1"], ["--deltas", "x"], ["--max-files", "-3"]]
 )
 def test_wrong_arguments_are_refused(arguments: list[str], capsys):
@@ -219,6 +275,12 @@ def test_wrong_arguments_are_refused(arguments: list[str], capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_a_missing_folder_is_named_in_the_error(tmp_path: Path, capsys):
-    assert main(["inspect", str(tmp_path / "nowhere")]) == 1
-    assert "nowhere" in capsys.readouterr().err
+def test_a_missing_folder_is_an_error_with_its_cause_and_setting(tmp_path: Path, capsys):
+    missing = tmp_path / "nowhere"
+    assert main(["inspect", str(missing)]) == 1
+    assert capsys.readouterr().err.splitlines()[-4:] == [
+        "error: there is no such file or folder",
+        f"  where: {missing}",
+        "  likely cause: the path is misspelt, or relative to another folder",
+        f"  setting: source.uri = {missing}",
+    ]

@@ -1,0 +1,106 @@
+"""Checks of settings that only some jobs use together; a dry run makes them too."""
+
+import logging
+
+from mmtpp.config.data_settings import Source, Split
+from mmtpp.config.model_settings import Lora, Model
+from mmtpp.config.schema import RunConfig
+from mmtpp.config.training_settings import Training
+from mmtpp.core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def check_prepare(config: RunConfig) -> None:
+    """Check the settings of ``prepare`` against each other.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+    """
+    _check_split(config.source, config.split)
+    for name in ("trips", "zones"):
+        if config.source.kind == "taxi" and not getattr(config.source.taxi, name):
+            raise ConfigError(
+                f"source.kind = taxi needs source.taxi.{name}",
+                setting=f"source.taxi.{name}, which is empty",
+            )
+    source_uri, store_uri = config.source.uri, config.store.uri
+    if f"{store_uri}/".startswith(f"{source_uri.rstrip('/')}/"):
+        raise ConfigError(
+            f"store.uri = {store_uri} is inside source.uri = {source_uri}, so the store would be "
+            "read as events; choose a folder outside of it"
+        )
+
+
+def _check_split(source: Source, split: Split) -> None:
+    if source.columns.split and split.by != "given":
+        raise ConfigError(
+            f"source.columns.split = {source.columns.split} names a column of splits, which "
+            f"split.by = {split.by} does not use; set split.by = given, or leave the column out"
+        )
+    if split.by == "time" and source.kind == "danmaku_qa":
+        raise ConfigError(
+            "split.by = time cannot cut the sequences of source.kind = danmaku_qa: their questions "
+            "are about whole sequences; set split.by = hash or given"
+        )
+
+
+def check_training(config: RunConfig) -> None:
+    """Check the settings of a training against each other, and warn of a likely mistake.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+    """
+    training, model, lora = config.training, config.model, config.lora
+    _check_workers(training)
+    if model.preset != "tiny" and not model.path:
+        raise ConfigError(
+            f"preset {model.preset} needs the folder of its weights",
+            setting="model.path, which is empty",
+        )
+    if model.adapter and not (model.path and lora.rank):
+        raise ConfigError(
+            "training from an adapter needs its base model and its rank",
+            setting=f"model.adapter = {model.adapter}, model.path = {model.path!r}, "
+            f"lora.rank = {lora.rank}",
+        )
+    if training.max_flops and (model.path or lora.rank):
+        raise ConfigError(
+            "training.max_flops compares fresh models",
+            cause="a loaded model or an adapter has no budget of its own; set training.num_steps",
+            setting=f"model.path = {model.path!r}, lora.rank = {lora.rank}",
+        )
+    _warn_of_random_base(model, lora)
+
+
+def _check_workers(training: Training) -> None:
+    if training.samples_per_step < training.num_workers:
+        raise ConfigError(
+            "every worker needs at least one sample per step",
+            cause="training.samples_per_step is smaller than training.num_workers",
+            setting=f"training.samples_per_step = {training.samples_per_step}, "
+            f"training.num_workers = {training.num_workers}",
+        )
+    if training.min_workers > training.num_workers:
+        raise ConfigError(
+            "training.min_workers is larger than training.num_workers",
+            setting=f"training.min_workers = {training.min_workers}, "
+            f"training.num_workers = {training.num_workers}",
+        )
+    if training.samples_per_step % training.num_workers:
+        logger.warning(
+            "training.samples_per_step = %d is not a multiple of training.num_workers = %d: some "
+            "workers have one sample less in every step, and wait",
+            training.samples_per_step,
+            training.num_workers,
+        )
+
+
+def _warn_of_random_base(model: Model, lora: Lora) -> None:
+    """Warn if LoRA adapts a model whose frozen weights are random."""
+    if lora.rank and not model.path:
+        logger.warning(
+            "lora.rank = %d adapts a new tiny model, whose frozen weights stay random; set "
+            "lora.rank=0 to train all parameters, or model.path to a trained model",
+            lora.rank,
+        )
