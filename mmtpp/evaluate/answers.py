@@ -73,7 +73,7 @@ def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) ->
         generation=context.generation,
     )
     tables = map_samples(plan, AnswerScorer, settings, context.actors, title="evaluate: answers")
-    order = [("sequence_id", "ascending"), ("place", "ascending")]
+    order = [("sequence_id", "ascending"), ("question_index", "ascending")]
     table = pa.concat_tables(list(tables)).sort_by(order)
     uri = context.path("answers.parquet")
     write_table(uri, table)

@@ -30,8 +30,6 @@ from mmtpp.track.run_labels import job_tags, tracked_store
 
 logger = logging.getLogger(__name__)
 
-TRACKER_WAIT_S = 20.0
-
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
@@ -182,4 +180,4 @@ def _track(
         if scores.report_uri:
             tracker.log_folder(join(run_uri, "figures"), "figures")
             tracker.log_text("report.html", read_bytes(scores.report_uri).decode())
-        return tracker.wait_for_run(TRACKER_WAIT_S)
+        return tracker.wait_for_run()

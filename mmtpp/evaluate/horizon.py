@@ -198,8 +198,12 @@ class _Futures:
         for row in table.to_pylist():
             history, origin = by_name[row["sequence_id"]], row["origin"]
             types = np.array([index_of[code] for code in row["types"]], dtype=np.int64)
-            chances = np.array(row["type_chances"], dtype=np.float64).reshape(-1, num_types)
-            forecast.append(EventSet(np.array(row["times"], dtype=np.float64), types, chances))
+            probabilities = np.array(row["type_probabilities"], dtype=np.float64).reshape(
+                -1, num_types
+            )
+            forecast.append(
+                EventSet(np.array(row["times"], dtype=np.float64), types, probabilities)
+            )
             true.append(events_after(history, origin, horizon=horizon, num_types=num_types))
             repeated.append(repeat_past(history, origin, horizon=horizon, num_types=num_types))
             sequence.append(numbers.setdefault(row["sequence_id"], len(numbers)))
@@ -238,8 +242,8 @@ def horizon_estimates(
     }
     estimates = mean_estimates(values, sequence, seed)
     ranked = [
-        RankedEvents.from_pairs(pairs, sequence, kind, tolerance=tolerance)
-        for kind in range(forecast[0].chances.shape[1])
+        RankedEvents.from_pairs(pairs, sequence, type_index, tolerance=tolerance)
+        for type_index in range(forecast[0].type_probabilities.shape[1])
     ]
     return estimates | _mean_precisions(ranked, int(sequence.max()) + 1, seed)
 
@@ -254,8 +258,8 @@ def _mean_precisions(
         num_sequences: Number of sequences.
         seed: Seed of the bootstrap.
     """
-    chances = np.full(num_sequences, 1 / num_sequences)
-    draws = np.random.default_rng(seed).multinomial(num_sequences, chances, RESAMPLES)
+    probabilities = np.full(num_sequences, 1 / num_sequences)
+    draws = np.random.default_rng(seed).multinomial(num_sequences, probabilities, RESAMPLES)
     # the first row has every sequence once
     weights = np.concatenate([np.ones((1, num_sequences)), draws]).astype(np.float64)
     # one resample after the other: all resamples times all events would not fit the memory

@@ -45,8 +45,6 @@ from mmtpp.train.task import Task, output_kind
 
 logger = logging.getLogger(__name__)
 
-TRACKER_WAIT_S = 20.0
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
@@ -232,7 +230,7 @@ def _fit(
     )
     with MlflowTracker.from_run(config.tracking, task.run) as tracker:
         _describe_run(tracker, job, task, plan, manifest)
-        run_id = tracker.wait_for_run(TRACKER_WAIT_S)
+        run_id = tracker.wait_for_run()
         task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
         fitted = fit_run(task, settings, tracker)
         return record_result(

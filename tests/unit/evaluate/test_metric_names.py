@@ -76,7 +76,7 @@ def _emitted() -> set[str]:
     answers = [
         {
             "sequence_id": f"a#{row}",
-            "place": 0,
+            "question_index": 0,
             "question": "?",
             "answer": true,
             "written": written,
