@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.row import HISTORY, Branches, Questions
+from mmtpp.core.row import HISTORY, Branches, QuestionColumns
 from mmtpp.core.similar_runs import find_similar_runs
 from mmtpp.core.tasks import EVENT_TASKS, HISTORY_TASK, TASKS
 from mmtpp.core.template import Template
@@ -49,7 +49,7 @@ class BranchedTokens:
 
     tokens: Tokens
     branches: Branches
-    questions: Questions
+    questions: QuestionColumns
     is_answer: NDArray[np.bool_]
 
 
@@ -154,7 +154,7 @@ def branch_costs(
 
 
 class _Question(NamedTuple):
-    """One question, as in ``Questions``."""
+    """One question, as in ``QuestionColumns``."""
 
     at: int
     event: int
@@ -341,7 +341,7 @@ class _BranchWriter:
                 visible=np.append(up_to_itself, visible),
                 task=np.append(no_task, task).astype(np.uint8),
             ),
-            questions=Questions(at, asked_event, asked_task.astype(np.uint8), expansion),
+            questions=QuestionColumns(at, asked_event, asked_task.astype(np.uint8), expansion),
             is_answer=np.append(no_answer, is_answer.astype(np.bool_)),
         )
 

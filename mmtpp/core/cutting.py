@@ -1,4 +1,4 @@
-"""Cutting one sequence into the windows that a kind of supervision needs."""
+"""Cutting one sequence into the windows that a mode of supervision needs."""
 
 import numpy as np
 from numpy.typing import NDArray

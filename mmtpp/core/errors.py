@@ -42,9 +42,9 @@ class MmtppError(Exception):
 
 
 def _rebuild(
-    kind: type[MmtppError], problem: str, where: str, cause: str, setting: str
+    error_class: type[MmtppError], problem: str, where: str, cause: str, setting: str
 ) -> MmtppError:
-    return kind(problem, where=where, cause=cause, setting=setting)
+    return error_class(problem, where=where, cause=cause, setting=setting)
 
 
 def error_to_json(error: MmtppError) -> str:
@@ -56,13 +56,15 @@ def error_to_json(error: MmtppError) -> str:
 def error_from_json(text: str) -> MmtppError:
     """The error that ``error_to_json`` wrote."""
     name, *parts = json.loads(text)
-    kinds = {kind.__name__: kind for kind in (MmtppError, *_subclasses(MmtppError))}
-    return _rebuild(kinds[name], *parts)
+    classes = {cls.__name__: cls for cls in (MmtppError, *_subclasses(MmtppError))}
+    return _rebuild(classes[name], *parts)
 
 
-def _subclasses(kind: type[MmtppError]) -> list[type[MmtppError]]:
+def _subclasses(error_class: type[MmtppError]) -> list[type[MmtppError]]:
     return [
-        subclass for child in kind.__subclasses__() for subclass in (child, *_subclasses(child))
+        subclass
+        for child in error_class.__subclasses__()
+        for subclass in (child, *_subclasses(child))
     ]
 
 

@@ -27,12 +27,12 @@ class EventSet:
     Attributes:
         times: (N,) times after the origin.
         types: (N,) indices into the K types.
-        chances: (N, K) probability of each type.
+        type_probabilities: (N, K) probability of each type.
     """
 
     times: FloatArray
     types: NDArray[np.int64]
-    chances: FloatArray
+    type_probabilities: FloatArray
 
     @classmethod
     def from_known_types(
@@ -51,16 +51,16 @@ def transport_distance(forecast: EventSet, true: EventSet, *, delete_cost: float
         delete_cost: Cost of deleting or inserting one event, in units of time.
     """
     total = delete_cost * (len(forecast.times) + len(true.times))
-    for kind in np.intersect1d(forecast.types, true.types):
-        forecast_times = forecast.times[forecast.types == kind]
-        true_times = true.times[true.types == kind]
+    for type_index in np.intersect1d(forecast.types, true.types):
+        forecast_times = forecast.times[forecast.types == type_index]
+        true_times = true.times[true.types == type_index]
         gain = np.minimum(np.abs(forecast_times[:, None] - true_times) - 2 * delete_cost, 0)
         total += gain[_assign(gain)].sum()
     return float(total)
 
 
 def match_events(
-    forecast: EventSet, true: EventSet, kind: int, *, tolerance: float
+    forecast: EventSet, true: EventSet, type_index: int, *, tolerance: float
 ) -> NDArray[np.bool_]:
     """Match forecast events to true events of one type, each to a different one.
 
@@ -71,18 +71,18 @@ def match_events(
     Args:
         forecast: Forecast events; their score is the probability of the type.
         true: True events.
-        kind: Index of the type.
+        type_index: Index of the type.
         tolerance: Largest difference between the times of two matched events.
 
     Returns:
         (N,) whether each forecast event is matched.
     """
     is_matched = np.zeros(len(forecast.times), dtype=np.bool_)
-    true_times = true.times[true.types == kind]
+    true_times = true.times[true.types == type_index]
     if not len(true_times) or not len(forecast.times):
         return is_matched
     is_near = np.abs(forecast.times[:, None] - true_times) <= tolerance
-    _, rank = np.unique(forecast.chances[:, kind], return_inverse=True)
+    _, rank = np.unique(forecast.type_probabilities[:, type_index], return_inverse=True)
     rows, columns = _assign(-(rank[:, None] + 1) * is_near)
     is_matched[rows] = is_near[rows, columns]
     return is_matched
@@ -115,7 +115,7 @@ class RankedEvents:
         cls,
         pairs: Sequence[tuple[EventSet, EventSet]],
         sequence: NDArray[np.int64],
-        kind: int,
+        type_index: int,
         *,
         tolerance: float,
     ) -> "RankedEvents":
@@ -124,15 +124,20 @@ class RankedEvents:
         Args:
             pairs: Forecast and true events of each forecast.
             sequence: Index of the sequence of each forecast.
-            kind: Index of the type.
+            type_index: Index of the type.
             tolerance: Largest difference between the times of two matched events.
         """
         is_matched = np.concatenate(
-            [match_events(forecast, true, kind, tolerance=tolerance) for forecast, true in pairs]
+            [
+                match_events(forecast, true, type_index, tolerance=tolerance)
+                for forecast, true in pairs
+            ]
         )
-        scores = np.concatenate([forecast.chances[:, kind] for forecast, _ in pairs])
+        scores = np.concatenate(
+            [forecast.type_probabilities[:, type_index] for forecast, _ in pairs]
+        )
         owner = np.repeat(sequence, [len(forecast.times) for forecast, _ in pairs])
-        num_true = np.bincount(sequence, [(true.types == kind).sum() for _, true in pairs])
+        num_true = np.bincount(sequence, [(true.types == type_index).sum() for _, true in pairs])
         order = np.argsort(-scores, kind="stable")
         starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan))
         return cls(is_matched[order], owner[order], starts, num_true.astype(np.float64))

@@ -98,9 +98,9 @@ class RejectionSummary:
         }
 
     def sentences(self) -> list[str]:
-        """One sentence per kind of loss, with the first names."""
+        """One sentence for each loss that occurred, with the first names."""
         newest = [f"{name!r} ({cause})" for name, cause in self.newest_causes.items()]
-        kinds = (
+        losses = (
             ("sequences whose newest event was rejected", newest),
             (
                 "sequences without any event that was kept",
@@ -108,7 +108,7 @@ class RejectionSummary:
             ),
             ("files that could not be read", [repr(path) for path in self.unreadable_files]),
         )
-        sentences = [f"{kind}: {_first_names(names)}" for kind, names in kinds if names]
+        sentences = [f"{loss}: {_first_names(names)}" for loss, names in losses if names]
         if self.num_unknown:
             sentences.append(f"rejected records that name no sequence: {self.num_unknown:,}")
         return sentences

@@ -95,8 +95,8 @@ def _sees_within(branch: NDArray[np.int32], parent: NDArray[np.int32]) -> NDArra
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
-    """The questions in a row.
+class QuestionColumns:
+    """The questions of a row, one column for each of their properties.
 
     Attributes:
         at: (Q,) int32, the last token of the question. It predicts the first token of the answer.
@@ -144,7 +144,7 @@ class Row:
     event_type: NDArray[np.int16]
     event_is_target: NDArray[np.bool_]
     branches: Branches | None = None
-    questions: Questions | None = None
+    questions: QuestionColumns | None = None
 
     def predecessors(self) -> NDArray[np.int64]:
         """(T,) position of the token that predicts each token; -1 for the first of a segment."""

@@ -14,7 +14,7 @@ class AllTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class _Questions:
+class _QuestionMode:
     """What all modes that ask questions share.
 
     Attributes:
@@ -38,7 +38,7 @@ class _Questions:
 
 
 @dataclass(frozen=True, slots=True)
-class EveryEvent(_Questions):
+class EveryEvent(_QuestionMode):
     """Questions about every event of a window but its context.
 
     Attributes:
@@ -49,12 +49,12 @@ class EveryEvent(_Questions):
 
 
 @dataclass(frozen=True, slots=True)
-class FollowingEvent(_Questions):
+class FollowingEvent(_QuestionMode):
     """Questions about the event that follows the last one of each sequence."""
 
 
 @dataclass(frozen=True, slots=True)
-class FutureOrigins(_Questions):
+class FutureOrigins(_QuestionMode):
     """Questions from several points of each sequence, the origins of sampled futures.
 
     Attributes:
@@ -67,11 +67,11 @@ class FutureOrigins(_Questions):
     horizon: float = 0.0
 
 
-Questions = EveryEvent | FollowingEvent | FutureOrigins
-Supervision = AllTokens | Questions
+QuestionMode = EveryEvent | FollowingEvent | FutureOrigins
+Supervision = AllTokens | QuestionMode
 
 
-def fingerprint_record(questions: Questions) -> dict[str, object]:
+def fingerprint_record(questions: QuestionMode) -> dict[str, object]:
     """The fields that a plan's fingerprint is made of; its keys are those of earlier versions."""
     origins = questions if isinstance(questions, FutureOrigins) else None
     return {

@@ -227,14 +227,14 @@ class Template:
         num_bytes = self.settings.time_bytes
         times = pool.add(self.time_ids(events.intervals).ravel(), Modality.TIME)
         # similar events write no type; 0 is a placeholder
-        kinds = pool.add(self._type_ids[np.where(full, events.types, 0)], Modality.TYPE)
+        type_tokens = pool.add(self._type_ids[np.where(full, events.types, 0)], Modality.TYPE)
         texts = pool.add(events.text_ids, Modality.TEXT)
         pieces = self._pieces
         columns = [
             pieces["time_open"].where(full),
             _Column(num_bytes * full, times + num_bytes * index),
             pieces["type_open"].where(full),
-            _Column(full, kinds + index),
+            _Column(full, type_tokens + index),
             pieces["text_open"].where(full),
             _Column(np.diff(events.text_offsets) * full, texts + events.text_offsets[:-1]),
             pieces["text_close"].where(full),

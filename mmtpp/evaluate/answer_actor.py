@@ -14,7 +14,7 @@ from mmtpp.model.record import TrainedTasks
 ANSWER_SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),
-        ("place", pa.int32()),  # index among the questions of the sequence, from 0
+        ("question_index", pa.int32()),  # among the questions of the sequence, from 0
         ("question", pa.string()),
         ("answer", pa.string()),  # the true answer
         ("written", pa.string()),
@@ -73,7 +73,7 @@ class AnswerScorer(ModelActor):
             rows.append(
                 {
                     "sequence_id": window["sequence_id"],
-                    "place": index,
+                    "question_index": index,
                     "question": questions[index].question,
                     "answer": questions[index].answer,
                     "written": self._generate(history),

@@ -29,6 +29,7 @@ from mmtpp.evaluate.published import (
     without_phrase,
 )
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
+from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -54,22 +55,25 @@ class AnswerReport:
     answers_uri: str
 
 
-def evaluate_answers(context: EvaluationContext) -> AnswerReport:
+def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) -> AnswerReport:
     """Answer every question of the held-out split.
 
     Writes ``answers.parquet`` and, with confidence intervals, ``answers.json``.
+
+    Args:
+        context: The evaluation.
+        trained_tasks: Tasks that the model was trained on.
     """
-    assert context.trained_tasks is not None
     assemble = replace(context.held_out, supervision=EveryEvent(("qa",)))
     plan = make_plan(assemble, context.vocabulary.token_ids())
     settings = AnswerScorerSettings(
         assemble=assemble,
         model=context.model,
-        trained_tasks=context.trained_tasks,
+        trained_tasks=trained_tasks,
         generation=context.generation,
     )
     tables = map_samples(plan, AnswerScorer, settings, context.actors, title="evaluate: answers")
-    order = [("sequence_id", "ascending"), ("place", "ascending")]
+    order = [("sequence_id", "ascending"), ("question_index", "ascending")]
     table = pa.concat_tables(list(tables)).sort_by(order)
     uri = context.path("answers.parquet")
     write_table(uri, table)

@@ -9,7 +9,6 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings
 from mmtpp.model.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelSource
-from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
@@ -26,7 +25,6 @@ class EvaluationContext:
         training: Settings of the training samples; events before ``window.time_from`` are included,
             because baselines may know them, as models do.
         model: Where the model is loaded from.
-        trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
         manifest: Manifest of the store.
         vocabulary: Vocabulary of the store and of the model.
         generation: Settings of written texts.
@@ -40,7 +38,6 @@ class EvaluationContext:
     held_out: SampleSettings
     training: SampleSettings
     model: ModelSource
-    trained_tasks: TrainedTasks | None
     manifest: Manifest
     vocabulary: Vocabulary
     generation: GenerationSettings
@@ -56,7 +53,6 @@ class EvaluationContext:
         *,
         manifest: Manifest,
         vocabulary: Vocabulary,
-        trained_tasks: TrainedTasks | None,
         hardware: Hardware,
         run_uri: str,
     ) -> "EvaluationContext":
@@ -74,7 +70,6 @@ class EvaluationContext:
                 manifest.vocabulary_hash,
                 hardware.precision,
             ),
-            trained_tasks=trained_tasks,
             manifest=manifest,
             vocabulary=vocabulary,
             generation=generation_settings(config.generation),

@@ -30,8 +30,6 @@ from mmtpp.track.run_labels import job_tags, tracked_store
 
 logger = logging.getLogger(__name__)
 
-TRACKER_WAIT_S = 20.0
-
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
@@ -82,11 +80,10 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         config,
         manifest=manifest,
         vocabulary=vocabulary,
-        trained_tasks=trained_tasks,
         hardware=choose_hardware(config.training, config.model.precision),
         run_uri=run_uri,
     )
-    scores = _score(context)
+    scores = _score(context, trained_tasks)
     key = f"{name}-{manifest.fingerprint[:16]}"
     run_id = _track(config, manifest, scores, RunIdentity(name, run_uri, key))
     return {
@@ -117,9 +114,13 @@ def _check_model(config: RunConfig, vocabulary: Vocabulary) -> TrainedTasks | No
     return trained_tasks
 
 
-def _score(context: EvaluationContext) -> _Scores:
-    """Run the parts of the evaluation that the model can answer."""
-    trained_tasks = context.trained_tasks
+def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> _Scores:
+    """Run the parts of the evaluation that the model can answer.
+
+    Args:
+        context: The evaluation.
+        trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
+    """
     metrics: dict[str, float] = {}
     baselines: dict[str, float] = {}
     tables: dict[str, object] = {}
@@ -134,7 +135,7 @@ def _score(context: EvaluationContext) -> _Scores:
     if trained_tasks is None:
         logger.info("the model was not fine-tuned to forecast: only likelihoods are scored")
     elif set(trained_tasks.tasks) & set(EVENT_TASKS):
-        forecasts = evaluate_forecasts(context)
+        forecasts = evaluate_forecasts(context, trained_tasks)
         metrics |= forecasts.metrics
         baselines |= forecasts.baselines
         report_uri = forecasts.report_uri
@@ -145,7 +146,7 @@ def _score(context: EvaluationContext) -> _Scores:
             **({"note": forecasts.note} if forecasts.note else {}),
         }
     if trained_tasks is not None and "qa" in trained_tasks.tasks:
-        report = evaluate_answers(context)
+        report = evaluate_answers(context, trained_tasks)
         metrics |= report.metrics
         tables |= {"answers": report.num_answers, "answers_uri": report.answers_uri}
     return _Scores(metrics, baselines, tables, report_uri)
@@ -179,4 +180,4 @@ def _track(
         if scores.report_uri:
             tracker.log_folder(join(run_uri, "figures"), "figures")
             tracker.log_text("report.html", read_bytes(scores.report_uri).decode())
-        return tracker.wait_for_run(TRACKER_WAIT_S)
+        return tracker.wait_for_run()

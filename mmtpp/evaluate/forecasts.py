@@ -35,6 +35,7 @@ from mmtpp.evaluate.model_actor import ModelActorSettings
 from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
+from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -81,23 +82,25 @@ class _Forecasts:
     baselines: Mapping[str, pa.Table]
 
 
-def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
+def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) -> ForecastReport:
     """Forecast every target of the held-out split and compare with baselines.
 
     Writes ``targets.parquet``, ``metrics.json`` with confidence intervals, ``figures`` and
     ``report.html``.
 
+    Args:
+        context: The evaluation.
+        trained_tasks: Tasks that the model was trained on.
+
     Raises:
         ModelError: The store has another unit of time or other types than the model.
         DataError: No event is a target.
     """
-    trained_tasks = context.trained_tasks
-    assert trained_tasks is not None
     trained_tasks.check(context.manifest, where=context.store_uri)
     type_codes = tuple(sorted({*trained_tasks.type_codes, *context.occurring_types}))
     # a baseline may know the events before window.time_from, as the model does
     held_out = read_histories(replace(context.held_out, time_from=None), type_codes)
-    forecasts = _forecast(context, held_out, type_codes)
+    forecasts = _forecast(context, trained_tasks, held_out, type_codes)
     targets_uri = context.path("targets.parquet")
     seconds, seed = context.manifest.seconds_per_unit, context.seed
     estimates = {
@@ -105,7 +108,7 @@ def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
         for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
     }
     if context.settings.num_futures:
-        horizon = evaluate_horizon(context, held_out, type_codes)
+        horizon = evaluate_horizon(context, trained_tasks, held_out, type_codes)
         estimates["model"] |= horizon.model
         estimates["repeat"] = horizon.repeat
     tree: dict[str, object] = {name: as_json_tree(part) for name, part in estimates.items()}
@@ -131,14 +134,15 @@ def evaluate_forecasts(context: EvaluationContext) -> ForecastReport:
 
 
 def _forecast(
-    context: EvaluationContext, held_out: Sequence[History], type_codes: tuple[int, ...]
+    context: EvaluationContext,
+    trained_tasks: TrainedTasks,
+    held_out: Sequence[History],
+    type_codes: tuple[int, ...],
 ) -> _Forecasts:
     """Forecast the targets; the baselines are fitted while the model scores.
 
     Writes ``targets.parquet``.
     """
-    trained_tasks = context.trained_tasks
-    assert trained_tasks is not None
     grid = trained_tasks.intervals.grid(num_bytes=context.held_out.template.time_bytes)
     asked = TaskWeights(**{name: float(name in trained_tasks.tasks) for name in EVENT_TASKS})
     settings = replace(
@@ -149,12 +153,12 @@ def _forecast(
     plan = make_plan(settings, context.vocabulary.token_ids())
     training = read_histories(context.training, type_codes)
     baseline_tasks = BaselineTasks(
-        [history for history in training if len(history.times) > 1],
         held_out,
         tick=context.manifest.tick,
         num_types=len(type_codes),
         machine_labels=context.task_labels,
     )
+    baseline_tasks.start_fit([history for history in training if len(history.times) > 1])
     scorer = TargetScorerSettings(
         assemble=settings,
         model=context.model,

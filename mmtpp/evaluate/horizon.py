@@ -26,6 +26,7 @@ from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.horizon_actor import FutureDrawer, FutureDrawerSettings
 from mmtpp.evaluate.metrics import Estimate, mean_estimates, percentile_interval
+from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -49,7 +50,10 @@ class HorizonReport:
 
 
 def evaluate_horizon(
-    context: EvaluationContext, histories: Sequence[History], type_codes: tuple[int, ...]
+    context: EvaluationContext,
+    trained_tasks: TrainedTasks,
+    histories: Sequence[History],
+    type_codes: tuple[int, ...],
 ) -> HorizonReport:
     """Draw futures from origins of the held-out split and compare them with the true events.
 
@@ -57,6 +61,7 @@ def evaluate_horizon(
 
     Args:
         context: The evaluation.
+        trained_tasks: Tasks that the model was trained on.
         histories: The whole held-out sequences; their types are indices of ``type_codes``.
         type_codes: Codes of the types that occur.
 
@@ -67,7 +72,7 @@ def evaluate_horizon(
         DataError: No sequence is longer than the horizon.
     """
     settings = context.settings
-    table = _draw_futures(context, type_codes)
+    table = _draw_futures(context, trained_tasks, type_codes)
     write_table(context.path("futures.parquet"), table)
     is_truncated = np.array(
         [len(row) >= settings.max_future_events for row in table["times"].to_pylist()]
@@ -100,12 +105,13 @@ def evaluate_horizon(
     return HorizonReport(model, repeat)
 
 
-def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa.Table:
+def _draw_futures(
+    context: EvaluationContext, trained_tasks: TrainedTasks, type_codes: tuple[int, ...]
+) -> pa.Table:
     """Draw the futures, ``horizon_actor.FUTURE_SCHEMA``, sorted by sequence, origin and future."""
-    wanted, trained_tasks = context.settings, context.trained_tasks
-    assert trained_tasks is not None
+    evaluation = context.settings
     supervision = FutureOrigins(
-        ("time",), num_origins=wanted.origins_per_sequence, horizon=wanted.horizon
+        ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
     )
     assemble = replace(context.held_out, supervision=supervision)
     settings = FutureDrawerSettings(
@@ -114,9 +120,9 @@ def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa
         type_codes=type_codes,
         grid=trained_tasks.intervals.grid(num_bytes=assemble.template.time_bytes),
         joint="joint" in trained_tasks.tasks,
-        num_futures=wanted.num_futures,
-        horizon=wanted.horizon,
-        max_events=wanted.max_future_events,
+        num_futures=evaluation.num_futures,
+        horizon=evaluation.horizon,
+        max_events=evaluation.max_future_events,
         seed=context.seed,
     )
     plan = make_plan(assemble, context.vocabulary.token_ids())
@@ -127,7 +133,7 @@ def _draw_futures(context: EvaluationContext, type_codes: tuple[int, ...]) -> pa
         raise DataError(
             "no held-out sequence is longer than the horizon",
             where=context.store_uri,
-            setting=f"evaluation.horizon = {wanted.horizon}",
+            setting=f"evaluation.horizon = {evaluation.horizon}",
         )
     return table
 
@@ -192,8 +198,12 @@ class _Futures:
         for row in table.to_pylist():
             history, origin = by_name[row["sequence_id"]], row["origin"]
             types = np.array([index_of[code] for code in row["types"]], dtype=np.int64)
-            chances = np.array(row["type_chances"], dtype=np.float64).reshape(-1, num_types)
-            forecast.append(EventSet(np.array(row["times"], dtype=np.float64), types, chances))
+            probabilities = np.array(row["type_probabilities"], dtype=np.float64).reshape(
+                -1, num_types
+            )
+            forecast.append(
+                EventSet(np.array(row["times"], dtype=np.float64), types, probabilities)
+            )
             true.append(events_after(history, origin, horizon=horizon, num_types=num_types))
             repeated.append(repeat_past(history, origin, horizon=horizon, num_types=num_types))
             sequence.append(numbers.setdefault(row["sequence_id"], len(numbers)))
@@ -232,8 +242,8 @@ def horizon_estimates(
     }
     estimates = mean_estimates(values, sequence, seed)
     ranked = [
-        RankedEvents.from_pairs(pairs, sequence, kind, tolerance=tolerance)
-        for kind in range(forecast[0].chances.shape[1])
+        RankedEvents.from_pairs(pairs, sequence, type_index, tolerance=tolerance)
+        for type_index in range(forecast[0].type_probabilities.shape[1])
     ]
     return estimates | _mean_precisions(ranked, int(sequence.max()) + 1, seed)
 
@@ -248,8 +258,8 @@ def _mean_precisions(
         num_sequences: Number of sequences.
         seed: Seed of the bootstrap.
     """
-    chances = np.full(num_sequences, 1 / num_sequences)
-    draws = np.random.default_rng(seed).multinomial(num_sequences, chances, RESAMPLES)
+    probabilities = np.full(num_sequences, 1 / num_sequences)
+    draws = np.random.default_rng(seed).multinomial(num_sequences, probabilities, RESAMPLES)
     # the first row has every sequence once
     weights = np.concatenate([np.ones((1, num_sequences)), draws]).astype(np.float64)
     # one resample after the other: all resamples times all events would not fit the memory

@@ -17,7 +17,7 @@ FUTURE_SCHEMA = pa.schema(
         ("future", pa.int32()),
         ("times", pa.list_(pa.float64())),  # times after the origin, in the source's unit
         ("types", pa.list_(pa.int16())),
-        ("type_chances", pa.list_(pa.float32())),  # K probabilities for each event
+        ("type_probabilities", pa.list_(pa.float32())),  # K for each event
     ]
 )
 
@@ -84,7 +84,7 @@ class FutureDrawer(ModelActor):
                 "future": future,
                 "times": times[future][is_within],
                 "types": futures.types[future][is_within],
-                "type_chances": futures.type_chances[future][is_within].ravel(),
+                "type_probabilities": futures.type_probabilities[future][is_within].ravel(),
             }
             for future, is_within in enumerate(futures.is_within)
         ]

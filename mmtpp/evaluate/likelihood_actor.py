@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mmtpp.core.event_scores import score_events
+from mmtpp.core.event_scores import EventScores, score_events
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 
@@ -23,12 +23,19 @@ EVENT_SCHEMA = pa.schema(
         # nats of the interval's code, a probability; ``time_nll`` of forecasts is a density
         ("interval_code_nll", pa.float64()),
         ("text_nll", pa.float64()),  # nats
-        # sums over the whole window, in the row of its first event only
-        ("window_nll", pa.list_(pa.float64())),
-        ("window_tokens", pa.list_(pa.float64())),
-        ("window_events", pa.int64()),
     ]
 )
+"""One row for each event that is a target."""
+WINDOW_SCHEMA = pa.schema(
+    [
+        # sums over all labels of the window, indexed by ``Modality``
+        ("nll", pa.list_(pa.float64())),  # nats
+        ("num_tokens", pa.list_(pa.float64())),
+        ("num_events", pa.int64()),  # events that the window predicts, compressed or not
+        ("targets", pa.list_(pa.struct(list(EVENT_SCHEMA)))),  # in order of time
+    ]
+)
+"""One row for each window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +63,7 @@ class WindowScorer(ModelActor):
         self._type_ids = torch.tensor(type_ids, device=self.loaded.batcher.device)
 
     def process(self, sample: AssembledRow) -> pa.Table:
-        """Score one window, ``EVENT_SCHEMA``; without targets, one row that holds no event."""
+        """Score one window; the result is one row of ``WINDOW_SCHEMA``."""
         row = sample.row
         with torch.inference_mode():
             nll_N, best_type_N = self.loaded.model(self.loaded.batcher(row), self._type_ids)
@@ -65,18 +72,20 @@ class WindowScorer(ModelActor):
         nll = nll_N.double().cpu().numpy()
         best_type = best_type_N.cpu().numpy()
         scores = score_events(nll, modality, row.event[labels], best_type)
+        losses = LossSums.from_labels(nll, modality)
+        columns = {
+            "nll": [losses.nll],
+            "num_tokens": [losses.tokens],
+            "num_events": [int(sample.event_values("is_scored").sum())],
+            "targets": self._score_targets(sample, scores),
+        }
+        return pa.table(columns, schema=WINDOW_SCHEMA)
+
+    def _score_targets(self, sample: AssembledRow, scores: EventScores) -> pa.ListArray:
+        """One list with the targets of a window, rows of ``EVENT_SCHEMA``."""
+        row = sample.row
         is_target = row.event_is_target[scores.event]
         events = scores.event[is_target]
-        losses = LossSums.from_labels(nll, modality)
-        num_scored = int(sample.event_values("is_scored").sum())
-        count = len(events)
-        if count == 0:
-            no_event = {
-                "window_nll": losses.nll.tolist(),
-                "window_tokens": losses.tokens.tolist(),
-                "window_events": num_scored,
-            }
-            return pa.Table.from_pylist([no_event], EVENT_SCHEMA)
         segments = sample.event_values("segment")[events]
         columns = {
             "sequence_id": sample.sequence_ids.take(pa.array(segments)),
@@ -88,8 +97,6 @@ class WindowScorer(ModelActor):
             "interval_code_nll": scores.interval_code_nll[is_target],
             "joint_type_nll": scores.type_nll[is_target],
             "text_nll": scores.text_nll[is_target],
-            "window_nll": [losses.nll, *[None] * (count - 1)],
-            "window_tokens": [losses.tokens, *[None] * (count - 1)],
-            "window_events": [num_scored, *[None] * (count - 1)],
         }
-        return pa.table(columns, schema=EVENT_SCHEMA)
+        targets = pa.record_batch(columns, schema=EVENT_SCHEMA).to_struct_array()
+        return pa.ListArray.from_arrays(pa.array([0, len(events)], pa.int32()), targets)

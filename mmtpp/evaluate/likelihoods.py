@@ -21,6 +21,8 @@ from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.likelihood_actor import WindowScorer, WindowScorerSettings
 from mmtpp.storage.parquet import write_table
 
+_SEQUENCE_AND_TIME = [("sequence_id", "ascending"), ("time", "ascending")]
+
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodReport:
@@ -39,6 +41,34 @@ class LikelihoodReport:
     events_uri: str
 
 
+@dataclass(frozen=True, slots=True)
+class WindowScores:
+    """Likelihoods of all windows.
+
+    Attributes:
+        losses: Losses of all labels.
+        num_events: Number of events that the windows predict, compressed or not.
+        targets: Scores of the targets, ``likelihood_actor.EVENT_SCHEMA``, sorted by sequence and
+            time.
+    """
+
+    losses: LossSums
+    num_events: int
+    targets: pa.Table
+
+    @classmethod
+    def from_windows(cls, windows: pa.Table) -> "WindowScores":
+        """Merge windows, ``likelihood_actor.WINDOW_SCHEMA``, that may have any order."""
+        lists = windows["targets"].combine_chunks()
+        targets = pa.Table.from_struct_array(lists.flatten())
+        order = _order_by_first_target(lists, targets)
+        nll, num_tokens = (
+            np.array(windows[name].to_pylist())[order].sum(axis=0) for name in ("nll", "num_tokens")
+        )
+        num_events = int(windows["num_events"].to_numpy().sum())
+        return cls(LossSums(nll, num_tokens), num_events, targets.sort_by(_SEQUENCE_AND_TIME))
+
+
 def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
     """Score every event of the held-out split.
 
@@ -49,8 +79,8 @@ def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
     """
     plan = make_plan(context.held_out, context.vocabulary.token_ids())
     windows = _score_windows(context, plan)
-    events = windows.filter(pc.field("sequence_id").is_valid())
-    if len(events) == 0:
+    targets = windows.targets
+    if len(targets) == 0:
         raise DataError(
             "no event is a target",
             where=context.store_uri,
@@ -59,30 +89,43 @@ def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
         )
     statistics = training_statistics(context.training)
     events_uri = context.path("events.parquet")
-    write_table(events_uri, events.drop_columns(["window_nll", "window_tokens", "window_events"]))
+    write_table(events_uri, targets)
     return LikelihoodReport(
         metrics={
-            **loss_metrics(windows),
-            **event_metrics(events, context.manifest.seconds_per_unit),
+            **loss_metrics(windows.losses, num_events=windows.num_events),
+            **event_metrics(targets, context.manifest.seconds_per_unit),
             **plan.long_texts.metrics(),
         },
-        baselines=baseline_metrics(events, statistics),
-        num_events=len(events),
+        baselines=baseline_metrics(targets, statistics),
+        num_events=len(targets),
         events_uri=events_uri,
     )
 
 
-def _score_windows(context: EvaluationContext, plan: Plan) -> pa.Table:
-    """Scores of all windows, ``likelihood_actor.EVENT_SCHEMA``, sorted by sequence and time."""
+def _score_windows(context: EvaluationContext, plan: Plan) -> WindowScores:
     settings = WindowScorerSettings(
         assemble=context.held_out, model=context.model, type_codes=context.occurring_types
     )
     tables = map_samples(
         plan, WindowScorer, settings, context.actors, title="evaluate: likelihoods"
     )
-    return pa.concat_tables(list(tables)).sort_by(
-        [("sequence_id", "ascending"), ("time", "ascending")]
-    )
+    return WindowScores.from_windows(pa.concat_tables(list(tables)))
+
+
+def _order_by_first_target(lists: pa.ListArray, targets: pa.Table) -> np.ndarray:
+    """Order of windows by sequence and time of the first target; windows without targets are last.
+
+    Windows arrive in any order, and the order of a sum of floats changes its last digits.
+
+    Args:
+        lists: Targets of each window.
+        targets: The same targets in one table.
+    """
+    counts = lists.value_lengths().to_numpy(zero_copy_only=False)
+    starts = pa.array(np.cumsum(counts) - counts, mask=counts == 0)
+    firsts = targets.select(["sequence_id", "time"]).take(starts)
+    order = pc.sort_indices(firsts, sort_keys=_SEQUENCE_AND_TIME)  # pyright: ignore[reportAttributeAccessIssue] # pyarrow defines it at import
+    return order.to_numpy()
 
 
 def training_statistics(settings: SampleSettings) -> TrainingStatistics:
@@ -97,7 +140,7 @@ def training_statistics(settings: SampleSettings) -> TrainingStatistics:
     return statistics
 
 
-def loss_metrics(windows: pa.Table) -> dict[str, float]:
+def loss_metrics(losses: LossSums, *, num_events: int) -> dict[str, float]:
     """Losses per token over all windows, in total and by modality, and the perplexity.
 
     The perplexity counts only tokens that carry information about events: bytes of times and types,
@@ -107,15 +150,14 @@ def loss_metrics(windows: pa.Table) -> dict[str, float]:
     all events that the windows predict, compressed or not.
 
     Args:
-        windows: ``likelihood_actor.EVENT_SCHEMA``.
+        losses: Losses of all windows.
+        num_events: Number of events that the windows predict.
     """
-    nll = np.array(windows["window_nll"].drop_null().to_pylist()).sum(axis=0)
-    tokens = np.array(windows["window_tokens"].drop_null().to_pylist()).sum(axis=0)
-    num_events = float(np.sum(windows["window_events"].drop_null().to_numpy()))
+    nll, tokens = losses.nll, losses.tokens
     content = [Modality.TIME, Modality.TYPE, Modality.TEXT]
     content_nll = nll[content].sum()
     return {
-        **LossSums(nll, tokens).per_token(metric_names.LOSS_PREFIX),
+        **losses.per_token(metric_names.LOSS_PREFIX),
         metric_names.WINDOW_NLL: float(nll.sum() / num_events),
         metric_names.CONTENT_NLL: float(content_nll / num_events),
         metric_names.PERPLEXITY: float(np.exp(content_nll / tokens[content].sum())),

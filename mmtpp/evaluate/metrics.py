@@ -292,12 +292,14 @@ class _Draws:
     def sums(self, by_sequence: FloatArray) -> FloatArray:
         """(R, M) sums over the drawn sequences of (S, M) sums by sequence."""
         rng = np.random.default_rng(self.seed)
-        chances = np.full(self.num_sequences, 1 / self.num_sequences)
+        probabilities = np.full(self.num_sequences, 1 / self.num_sequences)
         size = max(1, DRAWN_AT_ONCE // self.num_sequences)
         parts = []
         for start in range(0, self.resamples, size):
             count = min(size, self.resamples - start)
-            parts.append(rng.multinomial(self.num_sequences, chances, size=count) @ by_sequence)
+            parts.append(
+                rng.multinomial(self.num_sequences, probabilities, size=count) @ by_sequence
+            )
         return np.concatenate(parts)
 
 

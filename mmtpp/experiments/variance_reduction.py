@@ -9,8 +9,7 @@ Source: Cutkosky and Orabona, "Momentum-Based Variance Reduction in Non-Convex S
     1905.10018.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -18,25 +17,9 @@ from torch import nn
 from mmtpp.config.schema import Optimizer as OptimizerSettings
 
 
-@dataclass(frozen=True, slots=True)
-class GradientPass:
-    """One forward and backward pass over all samples of a step.
-
-    Attributes:
-        factor: Factor of this pass's gradient in the gradient of the step.
-        at_previous_weights: Whether the pass uses the weights before the last update.
-    """
-
-    factor: float
-    at_previous_weights: bool
-
-
-def gradient_passes(optimizer: OptimizerSettings) -> tuple[GradientPass, ...]:
-    """The passes of a step: one, or two with ``optimizer.variance_reduction``."""
-    current = GradientPass(1.0, at_previous_weights=False)
-    if not optimizer.variance_reduction:
-        return (current,)
-    return (current, GradientPass(-optimizer.momentum, at_previous_weights=True))
+def num_gradient_passes(optimizer: OptimizerSettings) -> int:
+    """Number of passes over the samples of a step: two with ``optimizer.variance_reduction``."""
+    return 2 if optimizer.variance_reduction else 1
 
 
 def update_corrected_momentum_(
@@ -46,26 +29,49 @@ def update_corrected_momentum_(
     return momentum.mul_(decay).add_(gradient)
 
 
-class PreviousWeights:
-    """A copy of the trained weights before the last update.
+class VarianceReduction:
+    """Keeps the trained weights before the last update and corrects gradients with them.
 
     Args:
         parameters: Trained parameters by name, whole on every rank.
+        momentum: Momentum of the optimiser.
+
+    Attributes:
+        previous_weights: Weights before the last update, by name.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, momentum: float) -> None:
         self._parameters = list(parameters.values())
-        self.tensors = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        self._momentum = momentum
+        self.previous_weights = {
+            name: parameter.detach().clone() for name, parameter in parameters.items()
+        }
+
+    def correct_gradients(self, accumulate_gradients: Callable[[float], object]) -> None:
+        """Subtract the momentum times the gradients at the previous weights.
+
+        Args:
+            accumulate_gradients: Adds the gradients of the step's samples, times its argument, to
+                the accumulated gradients.
+        """
+        self._swap_weights()
+        try:
+            accumulate_gradients(-self._momentum)
+        finally:
+            self._swap_weights()
+
+    def record_weights(self) -> None:
+        """Copy the current weights; called right before an update."""
+        for parameter, previous in self._weight_pairs():
+            previous.copy_(parameter.detach())
 
     @torch.no_grad()
-    def swap(self) -> None:
+    def _swap_weights(self) -> None:
         """Exchange current and previous weights, one tensor at a time."""
-        for parameter, previous in zip(self._parameters, self.tensors.values(), strict=True):
+        for parameter, previous in self._weight_pairs():
             current = parameter.detach().clone()
             parameter.copy_(previous)
             previous.copy_(current)
 
-    def record(self) -> None:
-        """Copy the current weights; called right before an update."""
-        for parameter, previous in zip(self._parameters, self.tensors.values(), strict=True):
-            previous.copy_(parameter.detach())
+    def _weight_pairs(self) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
+        return zip(self._parameters, self.previous_weights.values(), strict=True)

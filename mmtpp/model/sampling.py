@@ -33,14 +33,14 @@ class Futures:
         types: (N, S) type codes.
         is_within: (N, S) True for events up to the horizon, False for sampled events after it.
         nll: (N, S) nats of the first two bytes of the interval, and of the type, of each event.
-        type_chances: (N, S, K) probability of every type for each event.
+        type_probabilities: (N, S, K) probability of every type for each event.
     """
 
     intervals: FloatArray
     types: NDArray[np.int16]
     is_within: NDArray[np.bool_]
     nll: FloatArray
-    type_chances: FloatArray
+    type_probabilities: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ class _SampledEvents:
         intervals: (N,) intervals, in the source's unit.
         types: (N,) type codes.
         nll: (N,) nats of the first two bytes of the interval, and of the type.
-        type_chances: (N, K) probability of every type.
+        type_probabilities: (N, K) probability of every type.
     """
 
     intervals: FloatArray
     types: NDArray[np.int16]
     nll: FloatArray
-    type_chances: FloatArray
+    type_probabilities: FloatArray
 
 
 class FutureSampler:
@@ -130,7 +130,7 @@ class FutureSampler:
             types=np.stack([sampled.types for sampled in events], axis=1),
             is_within=np.stack(is_within, axis=1),
             nll=np.stack([sampled.nll for sampled in events], axis=1),
-            type_chances=np.stack([sampled.type_chances for sampled in events], axis=1),
+            type_probabilities=np.stack([sampled.type_probabilities for sampled in events], axis=1),
         )
 
     def _sample_events(
@@ -140,17 +140,19 @@ class FutureSampler:
         ids, layout = self._template.ids, self._template.layout
         length = cache.length
         hidden = cache.append(repeat_tokens((ids.time_prediction, *layout.turn), size))
-        first_chances = np.exp(self._log_probabilities(hidden, self._byte_ids[:NUM_FIRST_BYTES]))
-        first_chances = first_chances * self._first_byte_mask
-        first_chances /= first_chances.sum(axis=1, keepdims=True)
-        first_byte = _draw(first_chances, rng)
+        first_probabilities = np.exp(
+            self._log_probabilities(hidden, self._byte_ids[:NUM_FIRST_BYTES])
+        )
+        first_probabilities = first_probabilities * self._first_byte_mask
+        first_probabilities /= first_probabilities.sum(axis=1, keepdims=True)
+        first_byte = _draw(first_probabilities, rng)
         hidden = cache.append(self._byte_ids[torch.as_tensor(first_byte)].cpu().numpy()[:, None])
-        second_chances = np.exp(self._log_probabilities(hidden, self._byte_ids))
-        second_byte = _draw(second_chances, rng)
+        second_probabilities = np.exp(self._log_probabilities(hidden, self._byte_ids))
+        second_byte = _draw(second_probabilities, rng)
         rows = np.arange(size)
         is_zero = first_byte == 0
-        chance = first_chances[rows, first_byte] * np.where(
-            is_zero, 1.0, second_chances[rows, second_byte]
+        probability = first_probabilities[rows, first_byte] * np.where(
+            is_zero, 1.0, second_probabilities[rows, second_byte]
         )
         step = np.maximum(first_byte - self._grid.first_bytes[0], 0) * 256 + second_byte + 1
         low, high = self._grid.edges[step], self._grid.edges[step + 1]
@@ -163,10 +165,10 @@ class FutureSampler:
             cache.crop(length)
         hidden = cache.append(repeat_tokens((ids.type_prediction, *layout.turn), size))
         cache.crop(length)
-        type_chances = np.exp(self._log_probabilities(hidden, self._type_ids))
-        chosen = _draw(type_chances, rng)
-        nll = -np.log(chance) - np.log(type_chances[rows, chosen])
-        return _SampledEvents(intervals, self._codes[chosen], nll, type_chances)
+        type_probabilities = np.exp(self._log_probabilities(hidden, self._type_ids))
+        chosen = _draw(type_probabilities, rng)
+        nll = -np.log(probability) - np.log(type_probabilities[rows, chosen])
+        return _SampledEvents(intervals, self._codes[chosen], nll, type_probabilities)
 
     def _write_events(self, sampled: _SampledEvents) -> NDArray[np.int32]:
         """(N, L) tokens of the sampled event of every future."""

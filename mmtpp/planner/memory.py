@@ -16,7 +16,7 @@ from transformers import AttentionInterface, Qwen2_5_VLConfig, Qwen2_5_VLForCond
 from mmtpp.compat.torch_hooks import storage_id
 from mmtpp.compat.transformers_hooks import set_attention
 from mmtpp.config.schema import Optimizer, OptimizerPrecision
-from mmtpp.experiments.variance_reduction import gradient_passes
+from mmtpp.experiments.variance_reduction import num_gradient_passes
 from mmtpp.model.full_size import FullSize, full_size_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.token_rows import LOGITS_BYTES
@@ -285,7 +285,7 @@ def estimate_speed(
     forward = 2 * used + attention
     backward = 2 * used + 2 * min(counts.trained, used) + 2 * attention
     flops = forward + backward + (forward if option.checkpointing else 0)
-    flops *= len(gradient_passes(workload.optimizer))
+    flops *= num_gradient_passes(workload.optimizer)
     return Speed(gpus * tflops * 1e12 * mfu / flops, float(flops))
 
 

@@ -41,6 +41,7 @@ MAX_RUNS = 50_000  # MLflow's limit of the results of a search
 MAX_BATCH = 100  # MLflow's limit of params in a request; its limit of metrics is higher
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 CLOSE_TIMEOUT_S = 60.0
+TRACKER_WAIT_S = 20.0  # a job waits this long for the id of its run
 
 # error codes after which a retry is useless
 REFUSALS = (
@@ -154,7 +155,7 @@ class MlflowTracker:
     def run_id(self) -> str | None:
         return self._run_id
 
-    def wait_for_run(self, timeout_s: float) -> str | None:
+    def wait_for_run(self, timeout_s: float = TRACKER_WAIT_S) -> str | None:
         """Wait for the id of the run; None if the server does not answer within ``timeout_s``."""
         self._calls.put(({"call": "start"}, lambda client, run_id: None))
         self._is_known.wait(timeout_s)

@@ -1,8 +1,7 @@
 """The DeepSpeed engine behind the few calls that the loop makes. Runs in Train workers."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.sample_order import num_micro_batches
 from mmtpp.core.seeds import seed_from
-from mmtpp.experiments.variance_reduction import GradientPass, PreviousWeights, gradient_passes
+from mmtpp.experiments.variance_reduction import VarianceReduction, num_gradient_passes
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.optimizer.optimizer import Optimizer
@@ -45,7 +44,7 @@ class DeepSpeedEngine:
         num_ranks: Number of ranks in the group.
 
     Attributes:
-        passes: Passes over the samples of a step.
+        num_gradient_passes: Number of passes over the samples of a step.
     """
 
     def __init__(
@@ -62,17 +61,19 @@ class DeepSpeedEngine:
         self._training = training
         self._rank = rank
         self._stage = zero_stage(deepspeed_config)
-        self.passes = gradient_passes(optimizer_settings)
+        self.num_gradient_passes = num_gradient_passes(optimizer_settings)
         micro_batches = num_micro_batches(training.samples_per_step, num_ranks=num_ranks)
-        self._loss_scale = num_ranks * micro_batches * len(self.passes)
+        self._loss_scale = num_ranks * micro_batches * self.num_gradient_passes
         parameters_by_name = {
             name: parameter
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         }
         self._trained = list(parameters_by_name.values())
-        self._previous = (
-            PreviousWeights(parameters_by_name) if optimizer_settings.variance_reduction else None
+        self._variance_reduction = (
+            VarianceReduction(parameters_by_name, momentum=optimizer_settings.momentum)
+            if optimizer_settings.variance_reduction
+            else None
         )
         optimizer = Optimizer(
             parameters_by_name,
@@ -91,7 +92,9 @@ class DeepSpeedEngine:
         self._state = TrainingState(
             self._engine,
             optimizer,
-            previous_weights=self._previous.tensors if self._previous else {},
+            previous_weights=(
+                self._variance_reduction.previous_weights if self._variance_reduction else {}
+            ),
             rank=rank,
             num_ranks=num_ranks,
         )
@@ -106,18 +109,6 @@ class DeepSpeedEngine:
         """Learning rate of the last update."""
         return self._engine.optimizer.param_groups[0]["lr"]
 
-    @contextmanager
-    def weights_for(self, gradient_pass: GradientPass) -> Iterator[None]:
-        """Give the model the weights that a pass needs, until the context ends."""
-        if self._previous is None or not gradient_pass.at_previous_weights:
-            yield
-            return
-        self._previous.swap()
-        try:
-            yield
-        finally:
-            self._previous.swap()
-
     def score(self, batch: Batch, type_ids: torch.Tensor | None = None) -> Scores:
         """Forward pass, see ``EventModel.forward``."""
         return self._engine(batch, type_ids)
@@ -127,6 +118,16 @@ class DeepSpeedEngine:
         self._engine.backward(loss * self._loss_scale)
         if not self._engine.is_gradient_accumulation_boundary():
             self._engine.step()  # counts the micro-batch, updates nothing
+
+    def reduce_variance(self, accumulate_gradients: Callable[[float], object]) -> None:
+        """Correct the accumulated gradients if ``optimizer.variance_reduction`` is set.
+
+        Args:
+            accumulate_gradients: Makes one more pass over the step's samples, with the loss times
+                its argument.
+        """
+        if self._variance_reduction is not None:
+            self._variance_reduction.correct_gradients(accumulate_gradients)
 
     def update(self, step: int, where: str) -> float:
         """Update the weights once.
@@ -142,8 +143,8 @@ class DeepSpeedEngine:
             NonFiniteLossError: The gradient norm is not finite; no weight has changed.
         """
         self._set_learning_rate(step)
-        if self._previous is not None:
-            self._previous.record()
+        if self._variance_reduction is not None:
+            self._variance_reduction.record_weights()
         if self._stage:
             self._engine.step()  # skips an update that is not finite
             norm = float(self._engine.get_global_grad_norm())

@@ -91,7 +91,7 @@ def _next_rows(worker: Worker, step: int) -> list[Row]:
 
 def _count_step(worker: Worker, rows: Sequence[Row], report: StepReport) -> None:
     row_flops = sum(worker.flop_counter(row).total for row in rows)
-    flops = len(worker.engine.passes) * row_flops
+    flops = worker.engine.num_gradient_passes * row_flops
     worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()), flops)
 
 

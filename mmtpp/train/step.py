@@ -15,9 +15,10 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.core.tasks import HISTORY_TASK, TASKS
 from mmtpp.core.time_smoothing import TimeSmoothing
 from mmtpp.core.tokens import Modality
-from mmtpp.experiments.variance_reduction import GradientPass
 from mmtpp.model.batch import Batcher
 from mmtpp.train.engine import DeepSpeedEngine, sum_over_ranks
+
+FloatArray = NDArray[np.float64]
 
 
 class LabelWeights:
@@ -37,7 +38,7 @@ class LabelWeights:
         for name, task in TASKS.items():
             self._task[task] = getattr(tasks, name)
 
-    def __call__(self, row: Row) -> NDArray[np.float64]:
+    def __call__(self, row: Row) -> FloatArray:
         """(N,) weights of the labels of a row."""
         labels = row.label_positions()
         weights = self._modality[row.modality[labels]]
@@ -126,30 +127,24 @@ def train_step(
     """
     engine, device = context.engine, context.batcher.device
     label_weights = [context.label_weights(row) for row in rows]
-    totals = torch.tensor(
-        [
-            sum(row_weights.sum() for row_weights in label_weights),
-            sum(len(row.input_ids) for row in rows),
-        ],
-        dtype=torch.float64,
-        device=device,
-    )
-    total_weight, num_tokens = sum_over_ranks(totals).tolist()
+    total_weight, num_tokens = _sum_weights_and_tokens(rows, label_weights, device)
     if total_weight == 0:
         raise ValueError(f"no labels with a positive weight in step {step}")
+    micro_batches = _pad_rows(rows, label_weights, context.num_micro_batches)
 
-    nll: list[torch.Tensor] = []
-    for gradient_pass in engine.passes:
-        with engine.weights_for(gradient_pass):
-            for index in range(context.num_micro_batches):
-                on_micro_batch(index)
-                row_index = min(index, len(rows) - 1)
-                nll_N = _score_label_losses(context, rows[row_index], step)
-                is_repeated = index >= len(rows)
-                row_weights = label_weights[row_index] * (0.0 if is_repeated else 1.0)
-                if not is_repeated and not gradient_pass.at_previous_weights:
-                    nll.append(nll_N.detach())
-                _accumulate(context, nll_N, row_weights, gradient_pass, total_weight)
+    def accumulate_gradients(factor: float) -> list[torch.Tensor]:
+        """Add the gradients of the loss times ``factor``; return the (N,) losses of each row."""
+        nll: list[torch.Tensor] = []
+        for index, (row, row_weights) in enumerate(micro_batches):
+            on_micro_batch(index)
+            nll_N = _score_label_losses(context, row, step)
+            weights_N = torch.as_tensor(row_weights, device=device, dtype=torch.float32)
+            engine.backward(factor * (nll_N * weights_N).sum() / total_weight)
+            nll.append(nll_N.detach())
+        return nll[: len(rows)]
+
+    nll = accumulate_gradients(1.0)
+    engine.reduce_variance(accumulate_gradients)  # an experiment, off by default
 
     losses = _sum_losses(nll, rows, device)
     where = f"step {step}, samples of this rank {[row.sample_id for row in rows]}"
@@ -160,7 +155,30 @@ def train_step(
             cause="training diverged, or weights are damaged; the last checkpoint is from before "
             "this step",
         )
-    return StepReport(losses, int(num_tokens), engine.update(step, where), engine.learning_rate)
+    return StepReport(losses, num_tokens, engine.update(step, where), engine.learning_rate)
+
+
+def _sum_weights_and_tokens(
+    rows: Sequence[Row], label_weights: Sequence[FloatArray], device: torch.device
+) -> tuple[float, int]:
+    """Sum of the label weights and number of tokens of the step, over all ranks."""
+    sums = [
+        sum(row_weights.sum() for row_weights in label_weights),
+        sum(len(row.input_ids) for row in rows),
+    ]
+    total_weight, num_tokens = sum_over_ranks(
+        torch.tensor(sums, dtype=torch.float64, device=device)
+    ).tolist()
+    return total_weight, int(num_tokens)
+
+
+def _pad_rows(
+    rows: Sequence[Row], label_weights: Sequence[FloatArray], num_micro_batches: int
+) -> list[tuple[Row, FloatArray]]:
+    """Rows of the micro-batches with their label weights; padding is the last row at no weight."""
+    padding = (rows[-1], np.zeros_like(label_weights[-1]))
+    num_missing = num_micro_batches - len(rows)
+    return [*zip(rows, label_weights, strict=True), *[padding] * num_missing]
 
 
 def _score_label_losses(context: StepContext, row: Row, step: int) -> torch.Tensor:
@@ -171,21 +189,6 @@ def _score_label_losses(context: StepContext, row: Row, step: int) -> torch.Tens
     if context.smoothing is not None:
         batch = replace(batch, spread=context.batcher.spread(row, context.smoothing))
     return context.engine.score(batch)[0]
-
-
-def _accumulate(
-    context: StepContext,
-    nll: torch.Tensor,
-    label_weights: NDArray[np.float64],
-    gradient_pass: GradientPass,
-    total_weight: float,
-) -> None:
-    """Add the gradients of a micro-batch to the step's."""
-    label_weights_tensor = torch.as_tensor(
-        label_weights, device=context.batcher.device, dtype=torch.float32
-    )
-    weighted_nll = nll * label_weights_tensor
-    context.engine.backward(gradient_pass.factor * weighted_nll.sum() / total_weight)
 
 
 def _sum_losses(nll: list[torch.Tensor], rows: Sequence[Row], device: torch.device) -> LossSums:

@@ -3,7 +3,7 @@
 from mmtpp.config.schema import Optimizer as OptimizerSettings
 from mmtpp.config.schema import Training, Zero
 from mmtpp.core.sample_order import num_micro_batches
-from mmtpp.experiments.variance_reduction import gradient_passes
+from mmtpp.experiments.variance_reduction import num_gradient_passes
 
 BUCKET_ELEMENTS = 5 * 10**8  # DeepSpeed's default for the elements that are reduced at once
 
@@ -41,7 +41,7 @@ def build_deepspeed_config(
         sharding |= {"stage3_max_live_parameters": 10**8, "stage3_max_reuse_distance": 10**8}
     return {
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": len(gradient_passes(optimizer))
+        "gradient_accumulation_steps": num_gradient_passes(optimizer)
         * num_micro_batches(training.samples_per_step, num_ranks=num_ranks),
         # Without ZeRO the engine clips: it needs the norm before the update, to refuse an update
         # that is not finite.

@@ -36,7 +36,8 @@ def test_tasks_fit_and_forecast_instead_of_the_driver(cluster, monkeypatch, capl
     for name in ("fit", "forecast"):
         monkeypatch.setattr(Baselines, name, fail)
     with caplog.at_level(logging.INFO):
-        tasks = BaselineTasks(train, test, tick=1.0, num_types=3, machine_labels={})
+        tasks = BaselineTasks(test, tick=1.0, num_types=3, machine_labels={})
+        tasks.start_fit(train)
         tables = tasks.forecast_targets(targets)
     assert tables.keys() == expected.keys()
     for name, table in expected.items():
@@ -48,6 +49,7 @@ def test_tasks_fit_and_forecast_instead_of_the_driver(cluster, monkeypatch, capl
 def test_without_training_sequences_there_are_no_baselines(cluster, caplog):
     targets = pa.table({"sequence_id": ["z"], "position": pa.array([1], pa.int32())})
     test = _histories("z", 1)
-    tasks = BaselineTasks([], test, tick=1.0, num_types=3, machine_labels={})
+    tasks = BaselineTasks(test, tick=1.0, num_types=3, machine_labels={})
+    tasks.start_fit([])
     assert tasks.forecast_targets(targets) == {}
     assert "there are no baselines" in caplog.text

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.row import Branches, Questions, Row
+from mmtpp.core.row import Branches, QuestionColumns, Row
 
 BRANCH_COLUMNS = {
     "branch": pa.int32(),
@@ -98,7 +98,7 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
         event_type=values("event_type"),
         event_is_target=values("event_is_target"),
         branches=Branches(*map(values, BRANCH_COLUMNS)) if is_asked else None,
-        questions=Questions(*(values(f"question_{name}") for name in QUESTION_COLUMNS))
+        questions=QuestionColumns(*(values(f"question_{name}") for name in QUESTION_COLUMNS))
         if is_asked
         else None,
     )

@@ -28,7 +28,6 @@ class BaselineTasks:
     most ``hawkes.MAX_FIT_S`` later.
 
     Args:
-        train: Training sequences of at least two events; without any there are no baselines.
         test: Held-out sequences.
         tick: Tick of the clock, in the source's unit.
         num_types: Number of types that occur, K; ``History.types`` are indices of them.
@@ -37,25 +36,33 @@ class BaselineTasks:
 
     def __init__(
         self,
-        train: Sequence[History],
         test: Sequence[History],
         *,
         tick: float,
         num_types: int,
         machine_labels: Mapping[str, str],
     ) -> None:
+        self._test, self._tick, self._num_types = test, tick, num_types
         self._options = {"num_cpus": 1, "label_selector": dict(machine_labels)}
-        self._test, self._num_types = test, num_types
+        self._counter: Any = None
         self._fitted: Any = None
+
+    def start_fit(self, train: Sequence[History]) -> None:
+        """Start the fit and return immediately.
+
+        Args:
+            train: Training sequences of at least two events; without any there are no baselines.
+        """
         if not train:
             logger.warning(
                 "the store has no training sequence of two events or more: there are no baselines"
             )
             return
-        self._counter: Any = ray.remote(num_cpus=0)(_Counter).remote()
+        self._counter = ray.remote(num_cpus=0)(_Counter).remote()
         task: Any = ray.remote(**self._options)(_fit)
+        test_intervals = interval_range_of(self._test, tick=self._tick)
         self._fitted = task.remote(
-            train, interval_range_of(test, tick=tick), tick, num_types, self._counter
+            train, test_intervals, self._tick, self._num_types, self._counter
         )
 
     def forecast_targets(self, targets: pa.Table) -> dict[str, pa.Table]:
@@ -65,8 +72,8 @@ class BaselineTasks:
             targets: Table with the columns ``sequence_id`` and ``position``, at least one row.
 
         Returns:
-            ``TARGET_SCHEMA`` by baseline, the rows sorted by sequence and position; empty without
-            training sequences.
+            ``TARGET_SCHEMA`` by baseline, the rows sorted by sequence and position; empty if no fit
+            was started.
         """
         if self._fitted is None:
             return {}

@@ -100,11 +100,11 @@ class Baselines:
                 )
             ]
             columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-            chances = model.forecast_types(history)
+            log_probability = model.forecast_types(history)
             # a Hawkes process forecasts the type at the event's time, so only given the time
             for prefix in ("joint_",) if name == "hawkes" else ("", "joint_"):
                 columns |= type_columns(
-                    prefix, chances, history.types[1:], np.arange(self.num_types)
+                    prefix, log_probability, history.types[1:], np.arange(self.num_types)
                 )
             tables[name] = complete_targets(shared | columns, size)
         return tables

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmtpp.core.durations import TimeScale, axis_ticks, format_duration
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
-from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, environment, shorten
+from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, load_template, shorten
 
 WIDTH, MARGIN = 1140, 60
 REACH = 8.0  # pixels on each side of an event that react to the pointer, at most
@@ -111,9 +111,7 @@ def draw_timeline(
         "data:image/jpeg;base64," + base64.b64encode(image).decode() for image in example.frames
     ]
     return Markup(
-        environment()
-        .from_string(_TIMELINE)
-        .render(
+        load_template("mmtpp.evaluate.report", "timeline.svg").render(
             events=events,
             images=images,
             name=example.difficulty.replace(" ", "-"),
@@ -198,9 +196,7 @@ def draw_fan(example: Example, targets: list[Target], times: TimeScale) -> Marku
     ]
     inside = np.mean([bar["inside"] for bar in bars])
     return Markup(
-        environment()
-        .from_string(_FAN)
-        .render(
+        load_template("mmtpp.evaluate.report", "fan.svg").render(
             bars=bars,
             ticks=labels,
             half=round(half, 1),
@@ -213,56 +209,3 @@ def draw_fan(example: Example, targets: list[Target], times: TimeScale) -> Marku
             orange=ORANGE,
         )
     )
-
-
-_TIMELINE = """\
-<svg class="timeline" width="{{ width }}" height="330" viewBox="0 0 {{ width }} 330" role="group"
- aria-label="Events in time; each can be focused">
-{% for image in images %}
-<defs><image id="{{ name }}-{{ loop.index0 }}" href="{{ image }}" width="84" height="84"/></defs>
-{% endfor %}
-<rect x="{{ margin }}" y="4" width="{{ width - 2 * margin }}" height="100" rx="6" class="band"/>
-<text x="{{ margin + 12 }}" y="58" class="hintline">Point at an event, or step through them with
- the Tab key.</text>
-<line x1="{{ margin }}" x2="{{ width - margin }}" y1="180" y2="180" class="axis"/>
-<text x="{{ margin }}" y="318">{{ first }}</text>
-<text x="{{ width - margin }}" y="318" text-anchor="end">{{ last }}</text>
-<text x="{{ margin }}" y="300" class="small">attention of the last question, below the line</text>
-{% for e in events %}
-<g class="event" tabindex="0" role="img" aria-label="{{ e.lines | join('; ') }}">
-{% if e.bar %}<line x1="{{ e.x }}" x2="{{ e.x }}" y1="205" y2="{{ 205 + e.bar }}"
- stroke="{{ orange }}" stroke-width="3"/>{% endif %}
-{% if e.similar %}<line x1="{{ e.x }}" x2="{{ e.x }}" y1="172" y2="188" stroke="{{ grey }}"
- stroke-width="2"/>{% else %}<circle cx="{{ e.x }}" cy="180" r="6" fill="{{ blue }}"/>{% endif %}
-<rect x="{{ e.from }}" y="120" width="{{ e.reach }}" height="150" class="hit" fill="transparent"/>
-<g class="card"><rect x="{{ margin }}" y="4" width="{{ width - 2 * margin }}" height="100" rx="6"
- class="band"/><line x1="{{ e.x }}" x2="{{ e.x }}" y1="104" y2="170" class="axis"/>
-{% if e.frame is not none %}<use href="#{{ name }}-{{ e.frame }}" x="{{ margin + 8 }}" y="12"/>
-{% endif %}
-{% for line in e.lines %}<text x="{{ margin + 104 }}" y="{{ 28 + 20 * loop.index0 }}">{{ line }}
-</text>{% endfor %}</g></g>
-{% endfor %}</svg>
-"""
-
-_FAN = """\
-<svg width="{{ width }}" height="{{ height }}" viewBox="0 0 {{ width }} {{ height }}" role="img"
- aria-label="Forecast quantiles of each interval and the true one; {{ inside }}
- of them lie between the 5 and 95 % quantiles">
-{% for label, y in ticks %}
-<line x1="{{ margin }}" x2="{{ width - margin }}" y1="{{ y }}" y2="{{ y }}" class="grid"/>
-<text x="{{ margin - 6 }}" y="{{ y + 4 }}" text-anchor="end" class="small">{{ label }}</text>
-{% endfor %}
-{% for bar in bars %}
-<rect x="{{ bar.x - half }}" width="{{ 2 * half }}" y="{{ bar.y[4] }}"
- height="{{ (bar.y[0] - bar.y[4]) | round(1) }}" fill="{{ blue }}" opacity=".25"/>
-<rect x="{{ bar.x - half }}" width="{{ 2 * half }}" y="{{ bar.y[3] }}"
- height="{{ (bar.y[1] - bar.y[3]) | round(1) }}" fill="{{ blue }}" opacity=".45"/>
-<line x1="{{ bar.x - half }}" x2="{{ bar.x + half }}" y1="{{ bar.y[2] }}" y2="{{ bar.y[2] }}"
- stroke="{{ blue }}" stroke-width="2"/>
-{% if bar.inside %}<circle cx="{{ bar.x }}" cy="{{ bar.true }}" r="3" fill="{{ green }}"/>
-{% else %}<path d="M{{ bar.x - 4 }} {{ bar.true - 4 }}l8 8m0 -8l-8 8" stroke="{{ orange }}"
- stroke-width="2"/>{% endif %}
-{% endfor %}
-<text x="{{ width / 2 }}" y="{{ height - 6 }}" text-anchor="middle">one bar per event; intervals on
- a logarithmic scale</text></svg>
-"""

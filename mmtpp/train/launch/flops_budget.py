@@ -11,7 +11,7 @@ from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.experiments.variance_reduction import gradient_passes
+from mmtpp.experiments.variance_reduction import num_gradient_passes
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
 from mmtpp.model.qwen_vl import tiny_config
@@ -52,7 +52,7 @@ def num_steps_within(
         row_from_arrow(assembled, index, image_px=samples.image_px)
         for index in range(len(assembled))
     ]
-    num_passes = len(gradient_passes(optimizer))
+    num_passes = num_gradient_passes(optimizer)
     per_row = float(np.mean([counter(row).total for row in rows]))
     per_step = num_passes * training.samples_per_step * per_row
     num_steps = int(training.max_flops / per_step)

@@ -18,6 +18,23 @@ from mmtpp.track.mlflow_tracker import RunIdentity
 logger = logging.getLogger(__name__)
 
 
+def identify_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunIdentity:
+    """Name, folder and tracking key of a run; its folder may not exist yet.
+
+    Args:
+        config: Configuration of the run.
+        job: ``pretrain`` or ``finetune``.
+        store_fingerprint: Fingerprint of the store that the run reads.
+    """
+    name = run_name(config, job, store=store_fingerprint)
+    fingerprint = run_fingerprint(config, job=job, steps=False)
+    return RunIdentity(
+        name,
+        join(config.run.storage_uri, name),
+        f"{name}-{fingerprint[:16]}-{store_fingerprint[:16]}",
+    )
+
+
 def claim_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunIdentity:
     """Write the settings into the run's folder, or compare them with those already there.
 
@@ -31,11 +48,9 @@ def claim_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunIden
     Raises:
         ConfigError: The run was started with other settings; the message lists them.
     """
-    name = run_name(config, job, store=store_fingerprint)
-    run_uri = join(config.run.storage_uri, name)
-    _write_or_compare_settings(config, job, run_uri)
-    fingerprint = run_fingerprint(config, job=job, steps=False)
-    return RunIdentity(name, run_uri, f"{name}-{fingerprint[:16]}-{store_fingerprint[:16]}")
+    run = identify_run(config, job, store_fingerprint=store_fingerprint)
+    _write_or_compare_settings(config, job, run.run_uri)
+    return run
 
 
 def _write_or_compare_settings(config: RunConfig, job: str, run_uri: str) -> None:

@@ -38,14 +38,12 @@ from mmtpp.train.launch.plan_run import (
     save_validation_plan,
 )
 from mmtpp.train.launch.run_description import describe_training
-from mmtpp.train.launch.run_folder import claim_run
+from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, load_result, record_result
 from mmtpp.train.launch.training_hardware import wait_for_hardware
 from mmtpp.train.task import Task, output_kind
 
 logger = logging.getLogger(__name__)
-
-TRACKER_WAIT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +115,11 @@ def _train(job: TrainingJob) -> dict[str, object]:
         config.run.storage_uri, job.start_uri, keep_checkpoints=training.keep_checkpoints
     )
     inputs = load_inputs(config.sample_sections, config.model, config.lora)
+    samples = sample_settings(
+        config.sample_sections, inputs.manifest, split="train", supervision=job.supervision
+    )
+    if (result := _load_finished_result(job, inputs, samples)) is not None:
+        return result
     hardware = wait_for_hardware(
         training,
         config.zero,
@@ -124,26 +127,48 @@ def _train(job: TrainingJob) -> dict[str, object]:
         data_labels=config.store.machine_labels,
         patience_s=config.run.wait_for_machines_s,
     )
+    # after the wait, so that the settings may still change if the machines do not suit
     run = claim_run(config, job.name, store_fingerprint=inputs.manifest.fingerprint)
-    samples = sample_settings(
-        config.sample_sections, inputs.manifest, split="train", supervision=job.supervision
-    )
     plan = plan_training(samples, inputs.vocabulary, run.run_uri)
-    if training.max_flops:
-        num_steps = _num_steps_within_budget(config, samples, plan, inputs.vocabulary)
-        job = job.with_value("training.num_steps", num_steps)
-    result = load_result(run.run_uri)
-    if result is not None and result["steps"] == job.config.training.num_steps:
-        logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
-        return result
+    num_steps = _num_steps(config, samples, plan, inputs.vocabulary)
+    job = job.with_value("training.num_steps", num_steps)
     logger.info("training: %s", plan.describe(samples.max_tokens))
     task = _build_task(job, run, inputs, samples, precision=hardware.precision)
     return _fit(job, task, plan, inputs.manifest, hardware)
 
 
-def _num_steps_within_budget(
+def _load_finished_result(
+    job: TrainingJob, inputs: TrainingInputs, samples: SampleSettings
+) -> dict[str, object] | None:
+    """Result of the run if it has made all its steps; this needs no machines.
+
+    Args:
+        job: The training job.
+        inputs: Store that the job reads.
+        samples: Settings of the training samples.
+
+    Raises:
+        MmtppError: The run was started with other data or settings.
+    """
+    config, store_fingerprint = job.config, inputs.manifest.fingerprint
+    run = identify_run(config, job.name, store_fingerprint=store_fingerprint)
+    result = load_result(run.run_uri)
+    if result is None:
+        return None
+    claim_run(config, job.name, store_fingerprint=store_fingerprint)
+    plan = plan_training(samples, inputs.vocabulary, run.run_uri)
+    if result["steps"] != _num_steps(config, samples, plan, inputs.vocabulary):
+        return None
+    logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
+    return result
+
+
+def _num_steps(
     config: RunConfig, samples: SampleSettings, plan: Plan, vocabulary: Vocabulary
 ) -> int:
+    """``training.num_steps``, or the number of steps within ``training.max_flops``."""
+    if not config.training.max_flops:
+        return config.training.num_steps
     from mmtpp.train.launch.flops_budget import num_steps_within  # imports the model's classes
 
     num_steps = num_steps_within(
@@ -232,7 +257,7 @@ def _fit(
     )
     with MlflowTracker.from_run(config.tracking, task.run) as tracker:
         _describe_run(tracker, job, task, plan, manifest)
-        run_id = tracker.wait_for_run(TRACKER_WAIT_S)
+        run_id = tracker.wait_for_run()
         task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
         fitted = fit_run(task, settings, tracker)
         return record_result(

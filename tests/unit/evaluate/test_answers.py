@@ -14,7 +14,7 @@ def _table(pairs: list[tuple[str, str]], names: list[str] | None = None) -> pa.T
     rows = [
         {
             "sequence_id": name,
-            "place": 0,
+            "question_index": 0,
             "question": "?",
             "answer": answer,
             "written": written,

@@ -71,8 +71,10 @@ def test_the_order_of_events_and_of_futures_changes_no_precision(seed: int):
         order, other = rng.permutation(len(forecast.times)), rng.permutation(len(true.times))
         shuffled.append(
             (
-                EventSet(forecast.times[order], forecast.types[order], forecast.chances[order]),
-                EventSet(true.times[other], true.types[other], true.chances[other]),
+                EventSet(
+                    forecast.times[order], forecast.types[order], forecast.type_probabilities[order]
+                ),
+                EventSet(true.times[other], true.types[other], true.type_probabilities[other]),
             )
         )
     assert _precisions(shuffled) == pytest.approx(_precisions(pairs))
@@ -97,10 +99,13 @@ def test_equal_scores_are_one_threshold(seed: int):
         total = sum(len(times) for times in there)
         if not total:
             continue
-        scores = np.concatenate([forecast.chances[:, kind] for forecast, _ in pairs])
+        scores = np.concatenate([forecast.type_probabilities[:, kind] for forecast, _ in pairs])
         before, area = 0, 0.0
         for level in np.unique(scores)[::-1]:
-            here = [forecast.times[forecast.chances[:, kind] >= level] for forecast, _ in pairs]
+            here = [
+                forecast.times[forecast.type_probabilities[:, kind] >= level]
+                for forecast, _ in pairs
+            ]
             hits = sum(_most_matches(*both) for both in zip(here, there, strict=True))
             area += (hits - before) / total * hits / (scores >= level).sum()
             before = hits
@@ -137,4 +142,4 @@ def test_true_events_and_the_repeated_past():
     past = repeat_past(history, 3, horizon=5.0, num_types=2)
     # the events after 5.0, up to the origin itself
     assert (past.times.tolist(), past.types.tolist()) == ([4.0, 5.0], [1, 0])
-    assert past.chances.tolist() == [[0, 1], [1, 0]]
+    assert past.type_probabilities.tolist() == [[0, 1], [1, 0]]

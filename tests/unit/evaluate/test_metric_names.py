@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mmtpp import evaluate
 from mmtpp.core.event_matching import EventSet
+from mmtpp.core.loss_sums import LossSums
 from mmtpp.evaluate.answer_actor import ANSWER_SCHEMA
 from mmtpp.evaluate.answers import answer_estimates
 from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
@@ -43,8 +44,6 @@ def _filled(schema: pa.Schema, size: int) -> pa.Table:
     for field in schema:
         if pa.types.is_string(field.type):
             values[field.name] = [f"s{row % 5}" for row in range(size)]
-        elif pa.types.is_list(field.type):
-            values[field.name] = [[1.0] * 5] * size  # one for each modality
         elif pa.types.is_floating(field.type):
             values[field.name] = [0.5 + row % 3 for row in range(size)]
         else:
@@ -64,6 +63,7 @@ def _target_estimates() -> dict:
 
 def _emitted() -> set[str]:
     events = _filled(EVENT_SCHEMA, 20)
+    losses = LossSums(np.ones(5), np.ones(5))
     statistics = TrainingStatistics(IntervalCodeBaseline(2))
     statistics.add(np.array([1.0, 2.0]), np.array([1, 2]))
     pairs = [
@@ -76,7 +76,7 @@ def _emitted() -> set[str]:
     answers = [
         {
             "sequence_id": f"a#{row}",
-            "place": 0,
+            "question_index": 0,
             "question": "?",
             "answer": true,
             "written": written,
@@ -87,7 +87,7 @@ def _emitted() -> set[str]:
     ]
     future = [EventSet.from_known_types(np.array([1.0]), np.array([0]), 2)]
     return {
-        *loss_metrics(events),
+        *loss_metrics(losses, num_events=20),
         *event_metrics(events, 1.0),
         *baseline_metrics(events, statistics),
         *_target_estimates(),

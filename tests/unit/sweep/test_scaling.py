@@ -40,6 +40,7 @@ def test_intervals_contain_the_true_values_and_the_report_has_them(monkeypatch):
     assert intervals.floor[0] < 1.2 < intervals.floor[1]
     low, high = intervals.effects["parameters"]
     assert low < 30 / 1e4**0.35 - 30 / 1e6**0.35 < high
+    monkeypatch.setattr("mmtpp.sweep.scaling.bootstrap_intervals", lambda _trials: intervals)
     text, figure = build_report(trials)
     assert "| parameters |" in text
     assert figure.startswith(b"\x89PNG")
@@ -53,7 +54,7 @@ def test_two_values_of_a_quantity_do_not_determine_its_exponent():
 
 
 def test_the_report_has_the_effect_of_a_quantity_and_names_undetermined_exponents(monkeypatch):
-    monkeypatch.setattr("mmtpp.sweep.scaling.RESAMPLES", 5)
+    monkeypatch.setattr("mmtpp.sweep.scaling.RESAMPLES", 2)  # no interval is checked here
     trials = _trials(noise=0.003)
     contexts = np.array([128.0, 256.0, 512.0])[np.arange(len(trials.loss)) % 3]
     effects: dict[float, float] = {}

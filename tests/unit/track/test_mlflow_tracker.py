@@ -1,12 +1,19 @@
 """The tracker with an SQLite database of MLflow."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
 from mmtpp.core.errors import StoppedError
 from mmtpp.track.mlflow_tracker import MlflowTracker
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Folder with one database; MLflow needs seconds to create its tables."""
+    return tmp_path_factory.mktemp("tracking")
 
 
 def _tracker(folder: object, name: str, parent: str | None = "") -> MlflowTracker:
@@ -22,20 +29,20 @@ def _tracker(folder: object, name: str, parent: str | None = "") -> MlflowTracke
     return tracker
 
 
-def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(tmp_path):
-    parent = _tracker(tmp_path, "parent")
+def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(folder):
+    parent = _tracker(folder, "parent")
     names = ("stopped", "running", "ended")
-    children = {name: _tracker(tmp_path, name, parent.run_id) for name in names}
+    children = {name: _tracker(folder, name, parent.run_id) for name in names}
     children["ended"].close("FINISHED")
     children["stopped"].detach()  # its process has ended, its run is still open
     children["running"].detach()
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
 
     def state() -> list[tuple[str, str | None]]:
         runs = [client.get_run(children[name].run_id) for name in names]
         return [(run.info.status, run.data.tags.get("mmtpp.stopped")) for run in runs]
 
-    again = _tracker(tmp_path, "parent")
+    again = _tracker(folder, "parent")
     assert again.run_id == parent.run_id
     again.close_children("fell behind", run_name="stopped")
     again.detach()
@@ -45,7 +52,7 @@ def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(tmp_path):
     parent.close("FINISHED")
     assert state() == [("KILLED", "fell behind"), ("KILLED", "the end"), ("FINISHED", None)]
 
-    _tracker(tmp_path, "stopped", parent.run_id).close("FINISHED")  # the run resumes
+    _tracker(folder, "stopped", parent.run_id).close("FINISHED")  # the run resumes
     assert state() == [("FINISHED", None), ("KILLED", "the end"), ("FINISHED", None)]
 
 
@@ -58,12 +65,12 @@ def test_a_run_is_found_by_its_key_and_closes_only_the_named_children(tmp_path):
         (KeyboardInterrupt(), "KILLED"),
     ],
 )
-def test_a_run_is_closed_with_the_status_of_its_block(tmp_path, error, status):
-    tracker = _tracker(tmp_path, "run")
+def test_a_run_is_closed_with_the_status_of_its_block(folder, error, status):
+    tracker = _tracker(folder, f"closed-after-{type(error).__name__}")
     with pytest.raises(type(error)) if error else nullcontext(), tracker:
         if error:
             raise error
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     assert client.get_run(tracker.run_id).info.status == status
 
 

@@ -60,7 +60,7 @@ def fake_worker(
         rows=_rows(),
         rows_per_step=1,
         step_context=stub(
-            engine=SimpleNamespace(passes=[1]), batcher=SimpleNamespace(device="cpu")
+            engine=SimpleNamespace(num_gradient_passes=1), batcher=SimpleNamespace(device="cpu")
         ),
         flop_counter=cast(Any, lambda _row: SimpleNamespace(total=1.0)),
         telemetry=cast(Any, _Telemetry()),

@@ -1,0 +1,66 @@
+"""A finished run returns its result before any machine is asked for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mmtpp.config.load import config_from_tree
+from mmtpp.core.errors import ClusterError, ConfigError
+from mmtpp.storage.paths import join, write_bytes
+from mmtpp.train.launch import training_jobs
+from mmtpp.train.launch.run_folder import claim_run, identify_run
+from mmtpp.train.launch.run_result import RESULT_FILE
+
+FINGERPRINT = "f" * 64
+
+
+def _config(folder: Path, **settings: object):
+    run = {"storage_uri": str(folder / "runs"), "name": "a"}
+    training = {"num_steps": 100, **settings}
+    return config_from_tree({"store": {"uri": "store"}, "run": run, "training": training})
+
+
+@pytest.fixture
+def run_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Folder of a run that has made 100 steps; no machine is available."""
+
+    def refuse(*_arguments: object, **_named: object) -> None:
+        raise ClusterError("no machines")
+
+    inputs = SimpleNamespace(manifest=SimpleNamespace(fingerprint=FINGERPRINT), vocabulary=None)
+    for name, value in {
+        "check_settings": lambda *_: None,
+        "pin_revision": lambda uri: uri,
+        "check_locations": lambda *_, **__: None,
+        "load_inputs": lambda *_: inputs,
+        "sample_settings": lambda *_, **__: None,
+        "plan_training": lambda *_: None,
+        "wait_for_hardware": refuse,
+    }.items():
+        monkeypatch.setattr(training_jobs, name, value)
+    config = _config(tmp_path)
+    run = claim_run(config, "pretrain", store_fingerprint=FINGERPRINT)
+    assert run == identify_run(config, "pretrain", store_fingerprint=FINGERPRINT)
+    write_bytes(join(run.run_uri, RESULT_FILE), b'{"steps": 100}')
+    return run.run_uri
+
+
+def test_it_needs_no_machines(run_uri: str, tmp_path: Path):
+    assert training_jobs.pretrain(_config(tmp_path)) == {"steps": 100}
+
+
+def test_more_steps_need_machines(run_uri: str, tmp_path: Path):
+    with pytest.raises(ClusterError, match="no machines"):
+        training_jobs.pretrain(_config(tmp_path, num_steps=200))
+
+
+def test_it_refuses_other_settings(run_uri: str, tmp_path: Path):
+    with pytest.raises(ConfigError, match="other settings"):
+        training_jobs.pretrain(_config(tmp_path, learning_rate=0.5))
+
+
+def test_a_run_is_claimed_after_its_machines_have_joined(run_uri: str, tmp_path: Path):
+    with pytest.raises(ClusterError, match="no machines"):
+        training_jobs.pretrain(_config(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
