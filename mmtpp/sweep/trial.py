@@ -126,7 +126,11 @@ def _check_metrics(sweep: Sweep, report: TrialReport) -> None:
 
 
 def _current_run(sweep_name: str, identity: dict[str, object], storage_uri: str) -> TrialRun:
-    """Find the run that a trial is in: a new run, its own run, or one that starts from another."""
+    """Find the current run of a trial.
+
+    A trial has a new run when it starts, the same run when it resumes, and another run when a
+    population gives it the checkpoint of another trial.
+    """
     start_uri = ""
     checkpoint = ray.tune.get_checkpoint()
     if checkpoint is not None:
