@@ -21,7 +21,7 @@ class Sweep:
     """Settings to try, and how to judge trials.
 
     Attributes:
-        settings: How to search, judge and end.
+        settings: Search, metric, budget and scheduler.
         config: Configuration that all trials share.
         space: Values or range of each searched setting, by configuration path.
         tied: Settings that follow a searched one, by configuration path.

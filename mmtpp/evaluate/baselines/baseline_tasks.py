@@ -44,7 +44,12 @@ class BaselineTasks:
         num_types: int,
         machine_labels: Mapping[str, str],
     ) -> None:
-        self._options = {"num_cpus": 1, "label_selector": dict(machine_labels)}
+        self._options = {
+            "num_cpus": 1,
+            "label_selector": dict(machine_labels),
+            # not in the placement group of a sweep's trial, which has no CPU
+            "scheduling_strategy": "DEFAULT",
+        }
         self._test, self._num_types = test, num_types
         self._fitted: Any = None
         if not train:
