@@ -42,7 +42,7 @@ EVENT_SETTINGS = (
 )
 # families of metrics whose names are not checked: the first word of the name
 TRAINING_FAMILIES = ("data/", "memory/", "model/", "speed/", "system/", "time/", "train/")
-EVALUATION_FAMILIES = ("horizon/", "likelihood/", "qa/")
+EVALUATION_FAMILIES = ("data/", "horizon/", "likelihood/", "qa/")
 LIKELIHOOD_METRICS = (
     metric_names.EVENT_INTERVAL_NLL,
     metric_names.EVENT_TYPE_ACCURACY,
