@@ -6,6 +6,8 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.sweep.space import Sweep, Values
 
+BEST_FILE = "best.toml"  # configuration of the first job
+
 
 def best_files(sweep: Sweep, best: Values) -> dict[str, bytes]:
     """Build the configuration files of the best trial, by name; jobs run them unchanged.
@@ -17,7 +19,7 @@ def best_files(sweep: Sweep, best: Values) -> dict[str, bytes]:
     """
     config = with_values(sweep.config, sweep.trial_settings(best))
     first, *later = sweep.settings.jobs
-    files = {"best.toml": as_toml(config, f"jobs/{first}.py --config best.toml")}
+    files = {BEST_FILE: as_toml(config, f"jobs/{first}.py --config {BEST_FILE}")}
     if "finetune" in later:
         finetune_config = with_values(config, sweep.settings.finetune)
         trained = "model.adapter" if config.lora.rank else "model.path"

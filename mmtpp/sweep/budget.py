@@ -7,12 +7,12 @@ from typing import Any
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
-from mmtpp.sweep.search import FINISHED
 from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.trial_report import TrialReport
 
 SECONDS_PER_HOUR = 3600.0
 NUM_WORKERS = "training.num_workers"
-_budgets: dict[str, "Budget"] = {}  # of this process, by name of the sweep
+_budgets: dict[str, "Budget"] = {}  # budgets of this process, by name of the sweep
 
 
 class Budget(Callback, Stopper):
@@ -63,7 +63,7 @@ class Budget(Callback, Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether a report is the last one of its trial."""
-        return FINISHED in result
+        return TrialReport.from_metrics(result).is_last
 
     def stop_all(self) -> bool:
         """Whether to stop all trials; Ray Tune polls this."""

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mmtpp.config.data_settings import Compression
 from mmtpp.config.load import with_values
@@ -17,18 +16,11 @@ from mmtpp.core.training_metrics import (
     VALIDATION_METRICS,
 )
 from mmtpp.evaluate import metric_names
-from mmtpp.sweep.sweep_settings import (
-    TRAINING_JOBS,
-    Domain,
-    Scheduler,
-    SweepSettings,
-)
+from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.sweep_settings import TRAINING_JOBS, Domain, Scheduler, SweepSettings
 
-if TYPE_CHECKING:
-    from mmtpp.sweep.space import Sweep
-
-# settings a population may change during a run; no other may: they would change the samples or the
-# shapes of the weights
+# settings that a population may change during a run; any other setting would change the samples or
+# the shapes of the weights
 POPULATION_SETTINGS = (
     "training.learning_rate",
     "training.weight_decay",
@@ -50,7 +42,7 @@ EVENT_SETTINGS = (
 )
 # families of metrics whose names are not checked: the first word of the name
 TRAINING_FAMILIES = ("data/", "memory/", "model/", "speed/", "system/", "time/", "train/")
-EVALUATION_FAMILIES = ("horizon/", "likelihood/", "qa/")
+EVALUATION_FAMILIES = ("data/", "horizon/", "likelihood/", "qa/")
 LIKELIHOOD_METRICS = (
     metric_names.EVENT_INTERVAL_NLL,
     metric_names.EVENT_TYPE_ACCURACY,
@@ -59,7 +51,7 @@ LIKELIHOOD_METRICS = (
 )
 
 
-def check_sweep(sweep: "Sweep") -> None:
+def check_sweep(sweep: Sweep) -> None:
     """Check a sweep and the trials that ``Sweep.probes`` returns.
 
     Raises:
@@ -73,7 +65,7 @@ def check_sweep(sweep: "Sweep") -> None:
         _check_trial(sweep, sweep.trial_config(values))
 
 
-def _check_search(sweep: "Sweep") -> None:
+def _check_search(sweep: Sweep) -> None:
     """Check that searcher and scheduler support the search space."""
     settings, kind = sweep.settings, sweep.settings.scheduler.kind
     ranges = {key: choice for key, choice in sweep.space.items() if isinstance(choice, Domain)}
@@ -82,11 +74,12 @@ def _check_search(sweep: "Sweep") -> None:
             f"space.{next(iter(ranges))} is a range, and sweep.searcher = grid tries lists only",
             setting="sweep.searcher = random or optuna",
         )
-    both = [key for key, choice in ranges.items() if choice.log and choice.step]
-    if settings.searcher == "optuna" and both:
+    log_steps = [key for key, choice in ranges.items() if choice.log and choice.step]
+    if settings.searcher == "optuna" and log_steps:
+        key = log_steps[0]
         raise ConfigError(
-            f"space.{both[0]} has log and step, and sweep.searcher = optuna supports one of them",
-            setting=f"space.{both[0]}.step = 0 or log = false, or sweep.searcher = random",
+            f"space.{key} has log and step, and sweep.searcher = optuna supports one of them",
+            setting=f"space.{key}.step = 0 or log = false, or sweep.searcher = random",
         )
     if kind == "pbt":
         fixed = [
@@ -105,7 +98,7 @@ def _check_search(sweep: "Sweep") -> None:
             )
 
 
-def _check_metric(sweep: "Sweep", metric: str) -> None:
+def _check_metric(sweep: Sweep, metric: str) -> None:
     """Check the name of a metric: otherwise a typo would show only after the first trial."""
     settings = sweep.settings
     prefixes = ["", *(f"{job}/" for job in settings.jobs[1:] if job in TRAINING_JOBS)]
@@ -136,49 +129,66 @@ def _check_metric(sweep: "Sweep", metric: str) -> None:
         )
 
 
-def _check_comparable(sweep: "Sweep", metric: str) -> None:
+def _check_comparable(sweep: Sweep, metric: str) -> None:
     """Check that all trials are judged by the same measure on the same events."""
-    settings, searched = sweep.settings, sorted({*sweep.space, *sweep.tied})
-    choosing = [key for key in searched if key in EVENT_SETTINGS]
-    if choosing:
+    searched = sorted({*sweep.space, *sweep.tied})
+    event_settings = [key for key in searched if key in EVENT_SETTINGS]
+    if event_settings:
         raise ConfigError(
-            f"space.{choosing[0]}: trials would be scored on different events",
-            setting=f"one {choosing[0]} for all trials",
+            f"space.{event_settings[0]}: trials would be scored on different events",
+            setting=f"one {event_settings[0]} for all trials",
         )
-    shaping: tuple[str, ...] = ()
+    _check_same_tokens(searched, metric)
+    _check_same_kept_events(sweep, searched, metric)
+
+
+def _check_same_tokens(searched: Sequence[str], metric: str) -> None:
+    """Check that a metric does not depend on how a searched setting writes events as tokens.
+
+    Args:
+        searched: Searched and tied settings.
+        metric: Name of the metric.
+    """
     if metric.endswith("_per_token"):  # the first tokens of a window belong to no event
-        shaping = ("compression.", "template.", "window.")
+        token_settings = ("compression.", "template.", "window.")
     elif metric == VALIDATION_EVENT_NLL:
-        shaping = ("template.",)
+        token_settings = ("template.",)
     elif metric.rpartition("/")[2] == VALIDATION_INTERVAL_NLL.rpartition("/")[2]:
-        shaping = ("template.time_bytes",)  # fewer bytes are wider bins
-    changing = [key for key in searched if key.startswith(shaping)] if shaping else []
-    if changing:
+        token_settings = ("template.time_bytes",)  # fewer bytes are wider bins
+    else:
+        return
+    changing_keys = [key for key in searched if key.startswith(token_settings)]
+    if changing_keys:
         raise ConfigError(
-            f"sweep.metric = {metric}: {changing[0]} changes the tokens, so losses of different "
-            "trials do not show which is better",
+            f"sweep.metric = {metric}: {changing_keys[0]} changes the tokens, so losses of "
+            "different trials do not show which is better",
             setting=f"sweep.metric = {VALIDATION_INTERVAL_NLL}, which is the likelihood of "
             "intervals; if template.time_bytes is searched, "
             f"evaluate/{metric_names.TIME_NLL}, which is a density",
         )
-    # stage 2 asks about every event, whatever the compression of its history
-    keeping = [
-        key
-        for key in searched
-        if key.startswith("compression.")
-        and key not in ("compression.delta", "compression.run_encoding")
-    ]
-    by_delta = "compression.delta" in searched and sweep.config.compression.strategy not in (
-        "temporal",
-        "none",
-    )
-    if _is_of_stage_one(settings, metric) and (keeping or by_delta):
+
+
+def _check_same_kept_events(sweep: Sweep, searched: Sequence[str], metric: str) -> None:
+    """Check that compression keeps the same events in all trials, if a metric scores only those.
+
+    Stage 2 asks about every event, whatever the compression of its history.
+
+    Args:
+        sweep: Sweep with the common configuration.
+        searched: Searched and tied settings.
+        metric: Name of the metric.
+    """
+    strategy = sweep.config.compression.strategy
+    without_effect = {"compression.run_encoding"}
+    if strategy in ("temporal", "none"):
+        without_effect.add("compression.delta")  # ``_check_delta`` checks evaluation.targets_delta
+    keys = [key for key in searched if key.startswith("compression.") and key not in without_effect]
+    if keys and _is_of_stage_one(sweep.settings, metric):
         raise ConfigError(
-            f"sweep.metric = {metric} scores the events that compression keeps, and "
-            f"{keeping[0] if keeping else 'compression.delta'} changes which ones: trials would be "
-            "scored on different events",
+            f"sweep.metric = {metric} scores the events that compression keeps, and {keys[0]} "
+            "changes which ones: trials would be scored on different events",
             cause="evaluation.targets_delta makes them the same for the Delta of temporal "
-            f"compression only; compression.strategy = {sweep.config.compression.strategy}",
+            f"compression only; compression.strategy = {strategy}",
             setting='sweep.jobs = ["finetune", "evaluate"], which asks about every event',
         )
 
@@ -191,7 +201,7 @@ def _is_of_stage_one(settings: SweepSettings, metric: str) -> bool:
     return settings.jobs[0] == "pretrain" and job in ("validation", "train") and bool(name)
 
 
-def _check_trial(sweep: "Sweep", config: RunConfig) -> None:
+def _check_trial(sweep: Sweep, config: RunConfig) -> None:
     """Check the configuration of one trial against the settings of the sweep."""
     settings = sweep.settings
     is_judged_by_validation = any("validation/" in metric for metric in settings.metric)

@@ -1,4 +1,4 @@
-"""Rounds of a sweep: resuming an interrupted round, and starting another one after a result."""
+"""Rounds of a sweep: the first one, and another one whenever trials run again after a result."""
 
 import json
 import logging
@@ -21,12 +21,13 @@ DATA_FILE = "sweep.json"  # fingerprint of the store's content
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Trials of one round of a sweep. A sweep gets another round after it has a result.
+    """Trials of one round of a sweep. Trials that run after the sweep has a result are a new round.
 
     Attributes:
         kept_rows: Rows of trials that do not run again.
-        points: Settings of the trials to run; empty in the first round.
-        earlier_rows: Row of each of these trials from earlier rounds; None for a trial that never
+        points: Searched values of the trials to run; empty in the first round, whose trials the
+            searcher proposes.
+        earlier_rows: Row of each trial to run from earlier rounds; None for a trial that never
             started.
         number: Number of the round, from 0.
     """
@@ -48,20 +49,21 @@ class Round:
     def as_dict(self) -> dict[str, Any]:
         """The stored form, in which an empty row is a trial that never started."""
         return {
-            "known": [row.as_dict() for row in self.kept_rows],
+            "kept_rows": [row.as_dict() for row in self.kept_rows],
             "points": self.points,
-            "rows": [{} if row is None else row.as_dict() for row in self.earlier_rows],
-            "round": self.number,
+            "earlier_rows": [{} if row is None else row.as_dict() for row in self.earlier_rows],
+            "number": self.number,
         }
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Round":
         """Read the stored form."""
+        earlier_rows = stored["earlier_rows"]
         return cls(
-            kept_rows=[TrialRow.from_dict(row) for row in stored["known"]],
+            kept_rows=[TrialRow.from_dict(row) for row in stored["kept_rows"]],
             points=stored["points"],
-            earlier_rows=[TrialRow.from_dict(row) if row else None for row in stored["rows"]],
-            number=stored["round"],
+            earlier_rows=[TrialRow.from_dict(row) if row else None for row in earlier_rows],
+            number=stored["number"],
         )
 
 
@@ -135,14 +137,14 @@ def next_round(
     number = ended.number + 1
     folder = join(uri, f"tune-{number}")
     if has_begun(folder):
-        return Round.from_dict(_load_round(folder)["again"])
+        return Round.from_dict(_load_round(folder)["round"])
     all_failed = have_all_failed(ended.rows)
     statuses: set[Status] = {"failed"} if retry_failed or all_failed else set()
     points: list[dict[str, object]] = []
     if ended.is_budget_used_up and not budget.is_used_up:
         statuses.add("cut short")
         if sweep.settings.searcher == "grid":
-            begun = [_searched_values(row, sweep) for row in ended.rows]
+            begun = [sweep.searched_values(row.settings) for row in ended.rows]
             points = [dict(values) for values in sweep.grid() if values not in begun]
         else:
             seed = sweep.settings.seed + number
@@ -150,7 +152,7 @@ def next_round(
     chosen = [row for row in ended.rows if row.status in statuses]
     return Round(
         kept_rows=[row for row in ended.rows if row.status not in statuses],
-        points=[_searched_values(row, sweep) for row in chosen] + points,
+        points=[sweep.searched_values(row.settings) for row in chosen] + points,
         earlier_rows=[*chosen, *(None for _ in points)],
         number=number,
     )
@@ -161,11 +163,6 @@ def have_all_failed(rows: Sequence[TrialRow]) -> bool:
     return bool(rows) and all(row.status == "failed" for row in rows)
 
 
-def _searched_values(row: TrialRow, sweep: Sweep) -> dict[str, object]:
-    """Values of the searched settings of a trial."""
-    return {key: row.settings[key] for key in sweep.space}
-
-
 def _limits(sweep: Sweep) -> dict[str, int]:
     """Settings that Ray Tune stores with the sweep and that cannot change later."""
     return {
@@ -174,21 +171,52 @@ def _limits(sweep: Sweep) -> dict[str, int]:
     }
 
 
-def save_round(sweep: Sweep, folder: str, concurrent_trials: int, current: Round) -> None:
-    """Store the limits and the trials with which Ray Tune is started in a folder."""
-    content = {**_limits(sweep), "at_once": concurrent_trials, "again": current.as_dict()}
+def save_round(sweep: Sweep, folder: str, concurrent_trials: int, current_round: Round) -> None:
+    """Store the limits and the trials with which Ray Tune is started, next to Ray Tune's folder.
+
+    Args:
+        sweep: Sweep to run.
+        folder: Folder in which Ray Tune stores the round.
+        concurrent_trials: Number of trials for which the cluster has room.
+        current_round: Trials of the round.
+    """
+    content = {
+        **_limits(sweep),
+        "concurrent_trials": concurrent_trials,
+        "round": current_round.as_dict(),
+    }
     write_bytes(f"{folder}.json", json.dumps(content).encode())
 
 
 def _load_round(folder: str) -> dict[str, Any]:
-    return json.loads(read_bytes(f"{folder}.json"))
+    """Load the limits and the trials with which Ray Tune was started.
+
+    Raises:
+        DataError: An earlier version of the project stored them, with other names.
+    """
+    uri = f"{folder}.json"
+    stored = json.loads(read_bytes(uri))
+    if "round" not in stored:
+        raise DataError(
+            "an earlier version of mmtpp started this sweep, and this version cannot resume it",
+            where=uri,
+            cause="the names in this file have changed",
+            setting="sweep.name: another name starts a new sweep",
+        )
+    return stored
 
 
 def check_limits(sweep: Sweep, folder: str, concurrent_trials: int) -> None:
     """Check that the limits are those Ray Tune was started with: it keeps the old ones silently.
 
+    Args:
+        sweep: Sweep to resume.
+        folder: Folder in which Ray Tune stores the round.
+        concurrent_trials: Number of trials for which the cluster has room now.
+
     Raises:
         ConfigError: One of the limits has changed.
+        DataError: An earlier version of the project started the round.
     """
     stored = _load_round(folder)
     for key, value in _limits(sweep).items():
@@ -199,11 +227,12 @@ def check_limits(sweep: Sweep, folder: str, concurrent_trials: int) -> None:
                 cause="Ray Tune keeps this limit until the sweep ends",
                 setting=f"sweep.{key} = {stored[key]}, or another sweep.name",
             )
-    if concurrent_trials < stored["at_once"]:
+    stored_trials = stored["concurrent_trials"]
+    if concurrent_trials < stored_trials:
         logger.warning(
             "the sweep was started with room for %d concurrent trials, and now there is room for "
             "%d: trials without room wait for machines, at most run.wait_for_machines_s = %g",
-            stored["at_once"],
+            stored_trials,
             concurrent_trials,
             sweep.config.run.wait_for_machines_s,
         )

@@ -2,77 +2,40 @@
 
 import json
 import logging
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, get_args
-
-import pyarrow.fs as pafs
-import ray
-import ray.tune
-from ray.tune.schedulers import FIFOScheduler
+from collections.abc import Mapping, Sequence
 
 from mmtpp.compat.ray_hooks import trials_of_results
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import ClusterError, ConfigError, StorageError
-from mmtpp.core.training_metrics import VALIDATION_EVENTS
 from mmtpp.runtime.machines import data_task_demand, has_autoscaler, machines, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import exists, filesystem_of, join, list_files, read_bytes, write_bytes
-from mmtpp.sweep.best_config import best_files
+from mmtpp.storage.paths import exists, join, list_files, read_bytes, write_bytes
 from mmtpp.sweep.budget import Budget
 from mmtpp.sweep.failure_causes import shared_cause
-from mmtpp.sweep.ranking import (
-    best_candidate,
-    finished_trials,
-    list_candidates,
-    pareto_front,
-    rank_trials,
-)
+from mmtpp.sweep.ranking import rank_trials
 from mmtpp.sweep.rounds import (
     EndedRound,
     Round,
     check_data,
-    check_limits,
     has_begun,
     have_all_failed,
     next_round,
-    save_round,
 )
-from mmtpp.sweep.search import (
-    build_scheduler,
-    build_searcher,
-    largest_trial,
-    max_concurrent_trials,
-    param_space,
-    to_python_values,
-)
+from mmtpp.sweep.search import largest_trial, max_concurrent_trials
 from mmtpp.sweep.space import Sweep
-from mmtpp.sweep.stopped_runs import STOPPED_EARLY, StoppedRunCloser
-from mmtpp.sweep.sweep_figures import draw_figures
-from mmtpp.sweep.sweep_progress import SweepProgress
-from mmtpp.sweep.trial import run_trial
-from mmtpp.sweep.trial_row import Status, TrialRow
-from mmtpp.sweep.trial_table import as_csv, trials_table
+from mmtpp.sweep.stopped_runs import INTERRUPTED, STOPPED_EARLY, StoppedRunCloser
+from mmtpp.sweep.sweep_report import print_table, write_report
+from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.tune_results import row_from_result
+from mmtpp.sweep.tuner import fit, load_or_build_tuner
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
 
 logger = logging.getLogger(__name__)
 
-RESULT_FILE, TABLE_FILE = "result.json", "trials.md"
+RESULT_FILE = "result.json"
 TRACKER_WAIT_S = 20.0
-# settings that the fit of a scaling law reads from the result
-SHARED = ("training.samples_per_step", "window.max_tokens")
-TUNE_VARIABLES = (
-    # Ray Tune's own handler would end the sweep at Ctrl-C as if it were finished
-    "TUNE_DISABLE_SIGINT_HANDLER",
-    # with two metrics, a report before the end of a trial may have only the first
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING",
-)
-DRIVER_BYTES = 2**29  # memory of the process that drives a trial
 
 
 def run_sweep(
@@ -96,51 +59,41 @@ def run_sweep(
         ClusterError: A trial does not fit the cluster, or all trials failed.
     """
     uri = join(sweep.config.run.storage_uri, sweep.name)
-    store_uri = sweep.config.store.uri
+    store_uri, report_uri = sweep.config.store.uri, join(uri, "report")
     files_before = _store_files(store_uri)
     check_data(uri, store_uri=store_uri, sweep_name=sweep.settings.name)
     start_ray()
     concurrent_trials = _wait_for_room(sweep)
     budget = Budget.build_for_process(sweep)
-    current = Round()
+    current_round = Round()
     if exists(join(uri, RESULT_FILE)):
         result = json.loads(read_bytes(join(uri, RESULT_FILE)))
         budget.set_state(result["budget"])
         ended = EndedRound.from_result(result)
-        current = next_round(sweep, uri, ended, budget, retry_failed=retry_failed)
-        if not current.points:
-            _show_finished(uri)
-            _check_not_all_failed(ended.rows, result["report_uri"])
+        current_round = next_round(sweep, uri, ended, budget, retry_failed=retry_failed)
+        if not current_round.points:
+            print_table(report_uri)
+            logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
             return result
-    folder = join(uri, f"tune-{current.number}")
-    if resume and not current.points:
+    folder = join(uri, f"tune-{current_round.number}")
+    if resume and not current_round.points:
         _check_has_begun(folder)
-    parent = MlflowTracker.from_run(sweep.config.tracking, RunIdentity(sweep.name, uri, uri))
-    StoppedRunCloser.set_tracker(parent, sweep.name)
-    try:
-        rows = _run_round(sweep, current, folder, parent, budget, concurrent_trials)
-    except BaseException:
-        parent.close("KILLED")
-        raise
-    parent.close_children(STOPPED_EARLY)
-    if num_changed := _count_changes(files_before, _store_files(store_uri)):
-        logger.warning("%d files of the store changed while trials read it", num_changed)
-    result = _write_report(sweep, rows, parent, uri)
-    result |= {
-        "store_files_changed": num_changed,
-        "round": current.number,
-        "budget": budget.get_state(),
-        "budget_used_up": budget.is_used_up,
-    }
-    write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
-    _check_not_all_failed(rows, join(uri, "report"))
+    run = RunIdentity(sweep.name, uri, uri)
+    with MlflowTracker.from_run(sweep.config.tracking, run) as parent:
+        rows = _run_round(sweep, current_round, folder, parent, budget, concurrent_trials)
+        num_changed = _count_changes(files_before, _store_files(store_uri))
+        if num_changed:
+            logger.warning("%d files of the store changed while trials read it", num_changed)
+        result = write_report(sweep, rows, report_uri, parent) | {
+            "store_files_changed": num_changed,
+            "round": current_round.number,
+            "budget": budget.get_state(),
+            "budget_used_up": budget.is_used_up,
+        }
+        write_bytes(join(uri, RESULT_FILE), json.dumps(result, indent=2).encode())
+        print_table(report_uri)
+        _check_not_all_failed(rows, report_uri)
     return result
-
-
-def _show_finished(uri: str) -> None:
-    """Print the table of a finished sweep, and log where its result is."""
-    _print(read_bytes(join(uri, "report", TABLE_FILE)).decode())
-    logger.info("this sweep is finished; its result is %s", join(uri, RESULT_FILE))
 
 
 def _check_has_begun(folder: str) -> None:
@@ -155,70 +108,45 @@ def _check_has_begun(folder: str) -> None:
 
 def _run_round(
     sweep: Sweep,
-    current: Round,
+    current_round: Round,
     folder: str,
     parent: MlflowTracker,
     budget: Budget,
     concurrent_trials: int,
 ) -> list[TrialRow]:
-    """Run the trials of a round, or resume them; return the ranked rows of the whole sweep."""
-    filesystem, path = filesystem_of(folder)
+    """Run the trials of a round, or resume them; return the ranked rows of the whole sweep.
+
+    The runs of trials that end without closing their runs are closed in MLflow.
+    """
     parent.log_params(flat_settings(sweep.config))
     parent.set_tags({"mmtpp.job": "sweep", **versions()})
-    trainable = _build_trainable(
-        sweep, _wait_for_parent_id(parent, sweep.config.tracking.uri), current
+    StoppedRunCloser.set_tracker(parent, sweep.name)
+    tuner = load_or_build_tuner(
+        sweep,
+        current_round,
+        folder,
+        budget=budget,
+        concurrent_trials=concurrent_trials,
+        parent_run_id=_wait_for_parent_id(parent, sweep.config.tracking.uri),
     )
-    if has_begun(folder):
-        check_limits(sweep, folder, concurrent_trials)
-        logger.info("resuming the trials in %s", folder)
-        tuner = ray.tune.Tuner.restore(path, trainable, storage_filesystem=filesystem)
-    else:
-        save_round(sweep, folder, concurrent_trials, current)
-        tuner = _build_tuner(sweep, trainable, current, budget, concurrent_trials, path, filesystem)
-    results = _fit(tuner, parent)
+    try:
+        results = fit(tuner)
+    except BaseException:
+        parent.close_children(INTERRUPTED)
+        raise
+    parent.close_children(STOPPED_EARLY)
     # the result of a trial that never reported has no settings, and Ray Tune has no public access
     # to its trials
     trials = trials_of_results(results)
     new_rows = [
-        row_from_result(results[index], trial, sweep, budget, current)
+        row_from_result(results[index], trial, sweep, budget, current_round)
         for index, trial in enumerate(trials)
     ]
     return rank_trials(
-        current.kept_rows + [row for row in new_rows if row is not None],
+        current_round.kept_rows + [row for row in new_rows if row is not None],
         sweep.settings.metric[0],
         sweep.settings.mode[0],
     )
-
-
-def _print(text: str) -> None:
-    """Print a table on standard output, before the JSON line."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-@contextmanager
-def _tune_environment() -> Iterator[None]:
-    """Set the environment variables that Ray Tune reads while it runs trials."""
-    before = {name: os.environ.get(name) for name in TUNE_VARIABLES}
-    os.environ.update(dict.fromkeys(TUNE_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _fit(tuner: ray.tune.Tuner, parent: MlflowTracker) -> ray.tune.ResultGrid:
-    """Run the trials; an interruption ends them, so close their MLflow runs too."""
-    try:
-        with _tune_environment():
-            return tuner.fit()
-    except BaseException:
-        parent.close_children("by an interruption of the sweep")
-        raise
 
 
 def _wait_for_parent_id(parent: MlflowTracker, tracking_uri: str) -> str:
@@ -260,122 +188,6 @@ def _check_not_all_failed(rows: Sequence[TrialRow], report_uri: str) -> None:
             f"all {len(rows)} trials failed; the first: {rows[0].error}",
             where=report_uri,
             cause=f"{shared_cause([row.error for row in rows])}. The same command runs them again",
-        )
-
-
-def _build_trainable(sweep: Sweep, parent_run_id: str, current: Round) -> Any:
-    """Build the function that Ray Tune calls for each trial."""
-
-    def driver(values: dict[str, Any]) -> None:
-        trial_id = ray.tune.get_context().get_trial_id() or ""
-        run_trial(
-            sweep,
-            to_python_values(values),
-            parent_run_id=parent_run_id,
-            trial_id=current.first_trial_id(trial_id),
-            earlier_row=current.earlier_row(trial_id),
-        )
-
-    # no CPU for the driver: with one more CPU, a trial of two workers would not fit two CPUs
-    return ray.tune.with_resources(driver, {"CPU": 0, "memory": DRIVER_BYTES})
-
-
-def _build_tuner(
-    sweep: Sweep,
-    trainable: Any,
-    current: Round,
-    budget: Budget,
-    concurrent_trials: int,
-    path: str,
-    filesystem: pafs.FileSystem,
-) -> ray.tune.Tuner:
-    """Build Ray Tune's tuner, for the points of the round or, without points, the whole space."""
-    settings, points = sweep.settings, current.points
-    storage_path, _, name = path.rpartition("/")
-    total = len(points) or sweep.num_trials
-    return ray.tune.Tuner(
-        trainable,
-        param_space=param_space(sweep, is_grid=settings.searcher == "grid" and not points),
-        tune_config=ray.tune.TuneConfig(
-            num_samples=len(points) or settings.num_trials or 1,
-            search_alg=build_searcher(sweep, points, concurrent_trials=concurrent_trials),
-            scheduler=FIFOScheduler() if points else build_scheduler(sweep),
-        ),
-        run_config=ray.tune.RunConfig(
-            name=name,
-            storage_path=storage_path,
-            storage_filesystem=filesystem,
-            failure_config=ray.tune.FailureConfig(max_failures=settings.max_machine_failures),
-            stop=budget,
-            callbacks=[SweepProgress(sweep, total), budget, StoppedRunCloser(sweep.name)],
-            verbose=0,
-        ),
-    )
-
-
-def _write_report(
-    sweep: Sweep, rows: list[TrialRow], parent: MlflowTracker, uri: str
-) -> dict[str, object]:
-    """Write the table, the figures and the best configuration, to storage and MLflow.
-
-    Returns:
-        Result of the sweep.
-    """
-    settings = sweep.settings
-    text = trials_table(rows, sweep)
-    _print(text)
-    files = {TABLE_FILE: text.encode(), "trials.csv": as_csv(rows).encode()}
-    files |= {f"figures/{name}": content for name, content in draw_figures(rows, sweep).items()}
-    _warn_of_different_events(rows)
-    chosen = best_candidate(rows, sweep)
-    best: dict[str, object] = {}
-    if chosen is not None:
-        best = {key: chosen.settings[key] for key in sweep.space}
-        files |= best_files(sweep, best)
-        metric = settings.metric[0]
-        parent.log_metrics(0, {f"best/{metric}": chosen.metrics[metric]})
-        parent.set_tags({f"best.{key}": str(value) for key, value in best.items()})
-    for name, content in files.items():
-        write_bytes(join(uri, "report", name), content)
-    parent.log_folder(join(uri, "report"), "")
-    parent.close("FAILED" if have_all_failed(rows) else "FINISHED")
-    candidates = list_candidates(rows, sweep) if len(settings.metric) > 1 else []
-    front = [
-        {key: candidate.settings[key] for key in sweep.space if key in candidate.settings}
-        for candidate in pareto_front(candidates, settings.metric, settings.mode)
-    ]
-    return {
-        "run_id": parent.run_id,
-        "name": sweep.name,
-        "trials": [row.as_dict() for row in rows],
-        "shared": {
-            key: value for key, value in flat_settings(sweep.config).items() if key in SHARED
-        },
-        "best": best,
-        "best_uri": join(uri, "report", "best.toml") if best else "",
-        **({"pareto": front} if front else {}),
-        "report_uri": join(uri, "report"),
-        **{
-            status.replace(" ", "_"): sum(row.status == status for row in rows)
-            for status in get_args(Status)
-        },
-        "not_started": sweep.num_trials - len(rows),
-        "tracking_uri": sweep.config.tracking.uri,
-    }
-
-
-def _warn_of_different_events(rows: Sequence[TrialRow]) -> None:
-    """Warn when trials were scored on different numbers of events."""
-    counts = sorted(
-        {
-            row.metrics[VALIDATION_EVENTS]
-            for row in finished_trials(rows)
-            if VALIDATION_EVENTS in row.metrics
-        }
-    )
-    if len(counts) > 1:
-        logger.warning(
-            "trials were scored on %g to %g events: they cannot be compared", counts[0], counts[-1]
         )
 
 

@@ -273,11 +273,13 @@ def undetermined_quantities(trials: Trials, law: Law, intervals: ConfidenceInter
 def build_report(trials: Trials) -> tuple[str, bytes]:
     """Build a table of the fitted exponents as Markdown, and a figure of the trials as PNG."""
     law, intervals = fit_law(trials), bootstrap_intervals(trials)
-    unknown = undetermined_quantities(trials, law, intervals)
-    return _as_text(trials, law, intervals, unknown), _as_figure(trials, law, unknown)
+    undetermined = undetermined_quantities(trials, law, intervals)
+    return _as_text(trials, law, intervals, undetermined), _as_figure(trials, law, undetermined)
 
 
-def _as_text(trials: Trials, law: Law, intervals: ConfidenceIntervals, unknown: list[str]) -> str:
+def _as_text(
+    trials: Trials, law: Law, intervals: ConfidenceIntervals, undetermined: list[str]
+) -> str:
     rows = [
         {
             "quantity": name,
@@ -297,11 +299,11 @@ def _as_text(trials: Trials, law: Law, intervals: ConfidenceIntervals, unknown: 
         + f"\n\n{len(trials.loss)} trials; the error of the law is {error.mean():.1%} on average "
         f"and at most {error.max():.1%}.\n"
     )
-    if unknown:
+    if undetermined:
         text += (
-            f"\nThese trials do not determine the exponent of {', '.join(unknown)}: its interval "
-            f"reaches a bound of the fit, {EXPONENTS[0]:g} or {EXPONENTS[1]:g}, or its effect may "
-            "be smaller than the error of the law.\n"
+            f"\nThese trials do not determine the exponent of {', '.join(undetermined)}: its "
+            f"interval reaches a bound of the fit, {EXPONENTS[0]:g} or {EXPONENTS[1]:g}, or its "
+            "effect may be smaller than the error of the law.\n"
         )
     return text
 
@@ -310,7 +312,7 @@ def _interval_text(interval: tuple[float, float]) -> str:
     return f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
-def _as_figure(trials: Trials, law: Law, unknown: list[str]) -> bytes:
+def _as_figure(trials: Trials, law: Law, undetermined: list[str]) -> bytes:
     """Draw the losses of the trials, and those of the law, against each quantity."""
     quantities = trials.quantities()
     figure = Figure(figsize=(3.8 * len(quantities), 3.4))
@@ -319,7 +321,7 @@ def _as_figure(trials: Trials, law: Law, unknown: list[str]) -> bytes:
         points = axes.scatter(values, trials.loss, c=np.log10(trials.tokens), s=16)
         order = np.argsort(values)
         axes.plot(values[order], predict_losses(law, trials)[order], "x", color="0.4", markersize=5)
-        exponent = "not determined" if name in unknown else f"{law.exponents[name]:.2f}"
+        exponent = "not determined" if name in undetermined else f"{law.exponents[name]:.2f}"
         axes.set(xscale="log", xlabel=name, title=f"exponent {exponent}")
         distinct = np.unique(values)
         if len(distinct) <= FEW_TICKS:

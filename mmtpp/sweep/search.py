@@ -21,13 +21,7 @@ from mmtpp.runtime.hardware import choose_hardware, worker_demand
 from mmtpp.runtime.machines import ResourceDemand, num_fitting
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import Domain
-
-# keys of the reports of trials to Ray Tune
-STEP = "step"  # step of the first job, which schedulers count
-FINISHED = "finished"  # in the last report only: 1 for a finished trial, 0 for a failed one
-ERROR = "error"  # cause of a failure, in one line
-RUN = "run_name"  # run of the first job
-START = "start_uri"  # checkpoint of another run that this run started from, in a population
+from mmtpp.sweep.trial_report import STEP
 
 
 def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:

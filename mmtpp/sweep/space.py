@@ -21,7 +21,7 @@ class Sweep:
     """Settings to try, and how to judge trials.
 
     Attributes:
-        settings: How to search, judge and end.
+        settings: Search, metric, budget and scheduler.
         config: Configuration that all trials share.
         space: Values or range of each searched setting, by configuration path.
         tied: Settings that follow a searched one, by configuration path.
@@ -106,15 +106,18 @@ class Sweep:
             },
         }
 
+    def searched_values(self, settings: Mapping[str, object]) -> dict[str, object]:
+        """Values of the searched settings among settings of a trial."""
+        return {key: settings[key] for key in self.space if key in settings}
+
     def trial_config(self, values: Values) -> RunConfig:
         """Whole configuration of the first job of a trial."""
         changes: dict[str, object] = {}
         scheduler = self.settings.scheduler
         if scheduler.kind != "none":
             changes["training.validate_every"] = scheduler.every_steps
-        if (
-            scheduler.kind == "pbt"
-        ):  # other trials may start from any checkpoint, and may start late
+        if scheduler.kind == "pbt":
+            # another trial may start from any checkpoint, perhaps much later: all are kept
             changes["training.checkpoint_every"] = scheduler.every_steps
             num_steps = self.config.training.num_steps
             changes["training.keep_checkpoints"] = 1 + num_steps // scheduler.every_steps

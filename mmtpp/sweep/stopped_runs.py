@@ -5,11 +5,13 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from mmtpp.sweep.search import FINISHED, RUN
+from mmtpp.sweep.trial_report import TrialReport
 from mmtpp.track.mlflow_tracker import MlflowTracker
 
-STOPPED_EARLY = "by the sweep, before its end"  # value of the tag mmtpp.stopped
-# by name of the sweep: Tune pickles its callbacks, and a tracker cannot be pickled
+# values of the tag mmtpp.stopped
+STOPPED_EARLY, INTERRUPTED = "by the sweep, before its end", "by an interruption of the sweep"
+# trackers of parent runs by name of the sweep, here because Ray Tune pickles its callbacks and a
+# tracker cannot be pickled
 _trackers: dict[str, MlflowTracker] = {}
 
 
@@ -31,6 +33,7 @@ class StoppedRunCloser(Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        result = trial.last_result or {}
-        if FINISHED not in result and RUN in result:
-            _trackers[self._sweep_name].close_children(STOPPED_EARLY, run_name=result[RUN])
+        report = TrialReport.from_metrics(trial.last_result)
+        if report.run_name is not None and not report.is_last:
+            tracker = _trackers[self._sweep_name]
+            tracker.close_children(STOPPED_EARLY, run_name=report.run_name)

@@ -7,8 +7,8 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from mmtpp.sweep.search import ERROR, FINISHED, STEP
 from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.trial_report import TrialReport
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +46,13 @@ class SweepProgress(Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        result = trial.last_result or {}
-        if result.get(ERROR):
-            state = f"failed: {result[ERROR]}"
-        elif result.get(FINISHED):
-            state = f"finished, {self._metric_text(trial)}"
+        report = TrialReport.from_metrics(trial.last_result)
+        if report.error:
+            state = f"failed: {report.error}"
+        elif report.has_finished:
+            state = f"finished, {self._metric_text(report)}"
         else:
-            state = f"stopped at step {result.get(STEP, 0):g}, {self._metric_text(trial)}"
+            state = f"stopped at step {report.step or 0:g}, {self._metric_text(report)}"
         self._end(trials, trial, state)
 
     def on_trial_error(
@@ -70,35 +70,48 @@ class SweepProgress(Callback):
 
     def _log(self, trials: list[Trial]) -> None:
         self._logged = time.monotonic()
-        metric, mode = self._sweep.settings.metric[0], self._sweep.settings.mode[0]
-        succeeded = [trial for trial in self._ended.values() if not _has_failed(trial)]
-        finished = [trial for trial in succeeded if (trial.last_result or {}).get(FINISHED)]
+        reports = {
+            trial_id: TrialReport.from_metrics(trial.last_result)
+            for trial_id, trial in self._ended.items()
+            if not _has_failed(trial)
+        }
+        finished = {trial_id: report for trial_id, report in reports.items() if report.has_finished}
         running = {trial.trial_id for trial in trials if trial.status == Trial.RUNNING}
-        judged = [trial for trial in finished if metric in trial.last_result]
-        best_text = ""
-        if judged:
-            choose = min if mode == "min" else max
-            best = choose(judged, key=lambda trial: trial.last_result[metric])
-            best_text = f"; best so far {self._metric_text(best)} with {_settings_text(best)}"
         logger.info(
             "of %d trials %d finished, %d stopped, %d failed, %d running, %.0f s%s",
             self._total,
             len(finished),
-            len(succeeded) - len(finished),
-            len(self._ended) - len(succeeded),
+            len(reports) - len(finished),
+            len(self._ended) - len(reports),
             len(running - self._ended.keys()),
             time.monotonic() - self._started,
-            best_text,
+            self._best_text(finished),
         )
 
-    def _metric_text(self, trial: Trial) -> str:
+    def _best_text(self, finished: dict[str, TrialReport]) -> str:
+        """The best of the finished trials; empty if none reports the metric."""
+        metric, mode = self._sweep.settings.metric[0], self._sweep.settings.mode[0]
+        values = {
+            trial_id: report.metrics[metric]
+            for trial_id, report in finished.items()
+            if metric in report.metrics
+        }
+        if not values:
+            return ""
+        choose = min if mode == "min" else max
+        best = choose(values, key=lambda trial_id: values[trial_id])
+        settings_text = _settings_text(self._ended[best])
+        return f"; best so far {self._metric_text(finished[best])} with {settings_text}"
+
+    def _metric_text(self, report: TrialReport) -> str:
         metric = self._sweep.settings.metric[0]
-        value = (trial.last_result or {}).get(metric)
+        value = report.metrics.get(metric)
         return f"{metric} {value:.4f}" if isinstance(value, float) else f"no {metric}"
 
 
 def _has_failed(trial: Trial) -> bool:
-    return trial.status == Trial.ERROR or bool((trial.last_result or {}).get(ERROR))
+    """Whether a trial reported an error, or its process was lost too often."""
+    return trial.status == Trial.ERROR or bool(TrialReport.from_metrics(trial.last_result).error)
 
 
 def _settings_text(trial: Trial) -> str:

@@ -10,9 +10,9 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,26 @@ from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageErro
 from mmtpp.core.training_metrics import VALIDATION
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.sweep.failure_causes import failure_cause
-from mmtpp.sweep.search import ERROR, FINISHED, RUN, START, STEP
 from mmtpp.sweep.space import Sweep, Values
 from mmtpp.sweep.sweep_settings import TRAINING_JOBS
+from mmtpp.sweep.trial_report import TrialReport
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.train.launch import finetune, pretrain
 
-POINTER_FILE = "pointer.json"
+POINTER_FILE = "pointer.json"  # in a checkpoint of Ray Tune: the checkpoint of a Ray Train run
 TRIAL_FILE = "trial.json"  # metrics of an ended trial, in the folder of its first run
+QUEUE_TIMEOUT_S = 0.5
 logger = logging.getLogger(__name__)
 
 TRAINING_FUNCTIONS = {"pretrain": pretrain, "finetune": finetune}
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ValidationReport:
     """Report of a validation by the Ray Train run of a trial.
 
     Attributes:
-        metrics: Metrics by name.
+        metrics: Metrics by name, and the step.
         checkpoint: Name of the checkpoint in the folder of the run; None if there is none.
     """
 
@@ -68,11 +69,6 @@ class TrialRun:
     identity: dict[str, object]
     start_uri: str
 
-    @property
-    def tune_fields(self) -> dict[str, str]:
-        """Entries of a report to Ray Tune from which a later round finds the run again."""
-        return {RUN: self.run_name, START: self.start_uri}
-
 
 def run_trial(
     sweep: Sweep,
@@ -82,7 +78,7 @@ def run_trial(
     trial_id: str,
     earlier_row: TrialRow | None = None,
 ) -> None:
-    """Run the jobs of a trial and report to Ray Tune, which calls this in a process of its own.
+    """Run the jobs of a trial and report to Ray Tune, which calls this in a separate process.
 
     The name of the run follows from the trial. A trial that is started again, on any machine,
     therefore resumes from its last checkpoint, and a finished trial only reports.
@@ -108,33 +104,33 @@ def run_trial(
     changes = {"run.name": trial_run.run_name, "tracking.parent_run_id": parent_run_id}
     try:
         config = with_values(sweep.trial_config(values), changes)
-        metrics = _trial_metrics(sweep, config, trial_run)
-        for metric in sweep.settings.metric:
-            if metric not in metrics:
-                raise ConfigError(
-                    f"trials do not report the metric of the sweep, but {', '.join(metrics)}",
-                    setting=f"sweep.metric = {metric}",
-                )
+        report = _load_or_run_jobs(sweep, config, trial_run)
+        _check_metrics(sweep, report)
     except (StorageError, ClusterError):
         raise  # Ray Tune tries again, perhaps on another machine
     except (MmtppError, TrainingFailedError) as error:
         logger.exception("the trial failed")
         no_metrics = dict.fromkeys(sweep.settings.metric, math.nan)
-        ray.tune.report(
-            {
-                **no_metrics,
-                **trial_run.tune_fields,
-                STEP: 0,
-                FINISHED: 0.0,
-                ERROR: failure_cause(error),
-            }
-        )
-    else:
-        ray.tune.report({**metrics, **trial_run.tune_fields, FINISHED: 1.0})
+        report = TrialReport(no_metrics, step=0, error=failure_cause(error))
+    _report_to_tune(replace(report, is_last=True), trial_run)
+
+
+def _check_metrics(sweep: Sweep, report: TrialReport) -> None:
+    """Check that the jobs report the metrics that judge the trial."""
+    for metric in sweep.settings.metric:
+        if metric not in report.metrics:
+            raise ConfigError(
+                f"trials do not report the metric of the sweep, but {', '.join(report.metrics)}",
+                setting=f"sweep.metric = {metric}",
+            )
 
 
 def _current_run(sweep_name: str, identity: dict[str, object], storage_uri: str) -> TrialRun:
-    """Find the run that a trial is in: a new run, its own run, or one that starts from another."""
+    """Find the current run of a trial.
+
+    A trial has a new run when it starts, the same run when it resumes, and another run when a
+    population gives it the checkpoint of another trial.
+    """
     start_uri = ""
     checkpoint = ray.tune.get_checkpoint()
     if checkpoint is not None:
@@ -147,44 +143,61 @@ def _current_run(sweep_name: str, identity: dict[str, object], storage_uri: str)
     return TrialRun(f"{sweep_name}-{fingerprint(run_identity)[:8]}", identity, start_uri)
 
 
-def _trial_metrics(sweep: Sweep, config: RunConfig, trial_run: TrialRun) -> dict[str, float]:
-    """Run all jobs, or read the metrics of a trial that ended before Ray Tune recorded its end."""
+def _load_or_run_jobs(sweep: Sweep, config: RunConfig, trial_run: TrialRun) -> TrialReport:
+    """Run all jobs, or load the metrics of a trial that ended before Ray Tune recorded its end."""
     uri = join(config.run.storage_uri, trial_run.run_name, TRIAL_FILE)
     if exists(uri):
-        return json.loads(read_bytes(uri))
-    metrics = _run_jobs(sweep, config, trial_run)
-    write_bytes(uri, json.dumps(metrics).encode())
-    return metrics
+        return TrialReport.from_metrics(json.loads(read_bytes(uri)))
+    report = _run_jobs(sweep, config, trial_run)
+    write_bytes(uri, json.dumps(report.as_metrics()).encode())
+    return report
 
 
-def _run_jobs(sweep: Sweep, config: RunConfig, trial_run: TrialRun) -> dict[str, float]:
-    """Run all jobs of a trial; metrics of later jobs begin with the name of the job."""
-    trial_metrics: dict[str, float] = {}
-    for index, job in enumerate(sweep.settings.jobs):
-        if index:
-            changes = (
-                sweep.settings.finetune if job == "finetune" else {"evaluation.split": "validation"}
-            )
-            config = with_values(config, {**changes, "run.name": f"{trial_run.run_name}-{job}"})
-        if job not in TRAINING_JOBS:
-            # imported here: most trials do not need its libraries
-            from mmtpp.evaluate.evaluate import evaluate
+def _run_jobs(sweep: Sweep, config: RunConfig, trial_run: TrialRun) -> TrialReport:
+    """Run all jobs of a trial; metrics of later jobs begin with the name of the job.
 
-            metrics: Any = evaluate(config)["metrics"]
-        elif index:
-            result = TRAINING_FUNCTIONS[job](config)
-            metrics = result["metrics"]
-        else:
-            result = _train(sweep, config, job, trial_run)
-            metrics = {**result["metrics"], STEP: float(result["steps"])}
-        if job in TRAINING_JOBS:
-            if config.lora.rank:
-                config = with_values(config, {"model.adapter": result["adapter_uri"]})
-            else:
-                config = with_values(config, {"model.path": result["model_uri"]})
-        prefix = f"{job}/" if index else ""
-        trial_metrics |= {f"{prefix}{key}": value for key, value in metrics.items()}
-    return trial_metrics
+    Args:
+        sweep: Sweep of the trial.
+        config: Configuration of the first job.
+        trial_run: Run of the first job.
+    """
+    first_job, *later_jobs = sweep.settings.jobs
+    result = _run_first_job(sweep, config, first_job, trial_run)
+    step, metrics = float(result["steps"]), dict(result["metrics"])
+    for job in later_jobs:
+        config = _with_trained_model(config, result)
+        config = _next_job_config(sweep, config, job, run_name=f"{trial_run.run_name}-{job}")
+        result = _run_later_job(config, job)
+        metrics |= {f"{job}/{name}": value for name, value in result["metrics"].items()}
+    return TrialReport(metrics, step=step)
+
+
+def _with_trained_model(config: RunConfig, result: Mapping[str, Any]) -> RunConfig:
+    """The configuration with the adapter or model that its training wrote.
+
+    Args:
+        config: Configuration of a training.
+        result: Result of the training.
+    """
+    if config.lora.rank:
+        return with_values(config, {"model.adapter": result["adapter_uri"]})
+    return with_values(config, {"model.path": result["model_uri"]})
+
+
+def _next_job_config(sweep: Sweep, config: RunConfig, job: str, *, run_name: str) -> RunConfig:
+    """Configuration of a later job, from the configuration of the job before."""
+    changes = sweep.settings.finetune if job == "finetune" else {"evaluation.split": "validation"}
+    return with_values(config, {**changes, "run.name": run_name})
+
+
+def _run_later_job(config: RunConfig, job: str) -> Mapping[str, Any]:
+    """Run a job that follows the first one; return its result."""
+    if job in TRAINING_JOBS:
+        return TRAINING_FUNCTIONS[job](config)
+    # imported here: most trials do not need its libraries
+    from mmtpp.evaluate.evaluate import evaluate
+
+    return evaluate(config)
 
 
 class _QueueReports(UserCallback):
@@ -204,11 +217,13 @@ class _QueueReports(UserCallback):
         # only the last report has the best step; it is reported after the run has been closed
         if self._metric in rank_metrics and "best_step" not in rank_metrics:
             name = checkpoint.path.rpartition("/")[2] if checkpoint else None
-            self._queue.put(Report(rank_metrics, name))
+            self._queue.put(ValidationReport(rank_metrics, name))
 
 
-def _train(sweep: Sweep, config: RunConfig, job: str, trial_run: TrialRun) -> dict[str, Any]:
-    """Run a training; report its validations meanwhile if they have the sweep's metric."""
+def _run_first_job(
+    sweep: Sweep, config: RunConfig, job: str, trial_run: TrialRun
+) -> Mapping[str, Any]:
+    """Run the first training; report its validations meanwhile if they have the sweep's metric."""
     metric = sweep.settings.metric[0]
     if not metric.startswith(f"{VALIDATION}/"):
         return TRAINING_FUNCTIONS[job](config, start_uri=trial_run.start_uri)
@@ -221,30 +236,41 @@ def _train(sweep: Sweep, config: RunConfig, job: str, trial_run: TrialRun) -> di
             [_QueueReports(queue, metric)],
             start_uri=trial_run.start_uri,
         )
-        while (report := _next_report(queue, training.done)) is not None:
-            _report_to_tune(report, trial_run, has_checkpoint=is_population)
+        while (validation := _next_validation(queue, training.done)) is not None:
+            report = TrialReport.from_metrics(validation.metrics)
+            checkpoint = validation.checkpoint if is_population else None
+            _report_to_tune(report, trial_run, checkpoint=checkpoint)
         queue.shutdown()
         return training.result()
 
 
-def _next_report(queue: Queue, is_done: Callable[[], bool]) -> Report | None:
+def _next_validation(queue: Queue, is_done: Callable[[], bool]) -> ValidationReport | None:
     """Wait for the next report; None when the run has ended and the queue is empty."""
     while True:
         is_last = is_done()  # before reading: an ended run has put all its reports in the queue
         try:
-            return queue.get(timeout=0.5)
+            return queue.get(timeout=QUEUE_TIMEOUT_S)
         except Empty:
             if is_last:
                 return None
 
 
-def _report_to_tune(report: Report, trial_run: TrialRun, *, has_checkpoint: bool) -> None:
-    """Report to Ray Tune, with a pointer to the checkpoint if ``has_checkpoint`` is set."""
-    metrics = {**report.metrics, **trial_run.tune_fields}
-    if not has_checkpoint or report.checkpoint is None:
-        ray.tune.report(metrics)
+def _report_to_tune(
+    report: TrialReport, trial_run: TrialRun, *, checkpoint: str | None = None
+) -> None:
+    """Report to Ray Tune, with the run in which a later round finds the trial again.
+
+    Args:
+        report: Report without its run.
+        trial_run: Current run of the trial.
+        checkpoint: Name of a checkpoint of the run, from which other trials of a population may
+            start; None for none.
+    """
+    report = replace(report, run_name=trial_run.run_name, start_uri=trial_run.start_uri)
+    if checkpoint is None:
+        ray.tune.report(report.as_metrics())
         return
     with tempfile.TemporaryDirectory() as folder:
-        pointer = {**asdict(trial_run), "checkpoint": report.checkpoint}
+        pointer = {**asdict(trial_run), "checkpoint": checkpoint}
         (Path(folder) / POINTER_FILE).write_text(json.dumps(pointer))
-        ray.tune.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+        ray.tune.report(report.as_metrics(), checkpoint=Checkpoint.from_directory(folder))

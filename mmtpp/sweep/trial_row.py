@@ -21,8 +21,8 @@ class TrialRow:
         metrics: Metrics of the last report, by name; all are finite.
         step: Step of the last report; None for a trial that never reported.
         run_name: Name of the first job's run; None for a trial that never reported.
-        start_uri: Checkpoint of another run that this run started from; empty for none. None for a
-            trial that never reported.
+        start_uri: Checkpoint of another run that this run started from, in a population; empty for
+            none. None for a trial that never reported.
         seconds: Seconds until the last report.
         error: Cause of the failure in one line; empty for a trial that did not fail.
     """
@@ -39,13 +39,13 @@ class TrialRow:
 
     def as_dict(self) -> dict[str, object]:
         """The stored form: one flat table, without the names whose value is None."""
-        known = {"run_name": self.run_name, "start_uri": self.start_uri}
+        run = {"run_name": self.run_name, "start_uri": self.start_uri}
         return {
             **self.settings,
             "status": self.status,
             **({} if self.step is None else {"step": self.step}),
             **self.metrics,
-            **{name: value for name, value in known.items() if value is not None},
+            **{name: value for name, value in run.items() if value is not None},
             "seconds": self.seconds,
             "error": self.error,
             "trial": self.trial_id,

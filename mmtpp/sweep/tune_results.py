@@ -8,37 +8,43 @@ from ray.tune.experiment import Trial
 from mmtpp.sweep.budget import Budget
 from mmtpp.sweep.failure_causes import failure_cause
 from mmtpp.sweep.rounds import Round
-from mmtpp.sweep.search import ERROR, FINISHED, RUN, START, STEP, to_python_values
+from mmtpp.sweep.search import to_python_values
 from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.trial_report import TrialReport
 from mmtpp.sweep.trial_row import Status, TrialRow, is_metric
 
 
 def row_from_result(
-    result: Result, trial: Trial, sweep: Sweep, budget: Budget, current: Round
+    result: Result, trial: Trial, sweep: Sweep, budget: Budget, current_round: Round
 ) -> TrialRow | None:
     """Build the row of a trial from its last report; return None if the trial never started."""
-    report, trial_id = result.metrics or {}, trial.trial_id
-    error = failure_cause(result.error) if result.error is not None else report.get(ERROR, "")
+    report, trial_id = TrialReport.from_metrics(result.metrics), trial.trial_id
+    error = report.error if result.error is None else failure_cause(result.error)
     if not (budget.has_begun(trial_id) or error):
         return None
-    unfinished: Status = "cut short" if budget.has_cut_short(trial_id) else "stopped"
-    status: Status = "finished" if report.get(FINISHED) else unfinished
     return TrialRow(
         settings={
             **dict.fromkeys(sweep.space),
             # settings of the last report: a population may have changed those of the trial since
             **sweep.trial_settings(to_python_values(result.config or trial.config)),
         },
-        status="failed" if error else status,
-        trial_id=current.first_trial_id(trial_id),
+        status="failed" if error else _status(report, trial_id, budget),
+        trial_id=current_round.first_trial_id(trial_id),
         metrics={
             name: value
-            for name, value in report.items()
+            for name, value in report.metrics.items()
             if is_metric(name, value) and math.isfinite(value)
         },
-        step=int(report[STEP]) if STEP in report else None,
-        run_name=report.get(RUN),
-        start_uri=report.get(START),
-        seconds=float(report.get("time_total_s", 0.0)),
+        step=None if report.step is None else int(report.step),
+        run_name=report.run_name,
+        start_uri=report.start_uri,
+        seconds=float((result.metrics or {}).get("time_total_s", 0.0)),
         error=error,
     )
+
+
+def _status(report: TrialReport, trial_id: str, budget: Budget) -> Status:
+    """Status of a trial that did not fail."""
+    if report.has_finished:
+        return "finished"
+    return "cut short" if budget.has_cut_short(trial_id) else "stopped"

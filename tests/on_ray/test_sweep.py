@@ -387,10 +387,14 @@ def test_a_killed_sweep_resumes_without_repeating_work(store, client, sweep_file
     _until_free(cpus)
     assert not exists(f"{RUNS}/{sweep.name}/result.json")
     before = json.loads(read_bytes(f"s3://{done[0]}"))["run_id"]
+    parent = client.get_run(before).data.tags["mlflow.parentRunId"]
+    if kill == signal.SIGINT:
+        assert client.get_run(parent).info.status == "KILLED"
     ended = client.get_run(before).info.end_time
     points = len(client.get_metric_history(before, "train/loss_per_token"))
     result = json.loads(_start(file, "--resume").communicate()[0].splitlines()[-1])
-    assert (result["finished"], result["failed"]) == (2, 0)
+    assert (result["finished"], result["failed"], result["run_id"]) == (2, 0, parent)
+    assert client.get_run(parent).info.status == "FINISHED"
     assert len(_children(client, result["run_id"])) == 2
     assert client.get_run(before).info.end_time == ended
     assert len(client.get_metric_history(before, "train/loss_per_token")) == points

@@ -43,7 +43,12 @@ class BaselineTasks:
         machine_labels: Mapping[str, str],
     ) -> None:
         self._test, self._tick, self._num_types = test, tick, num_types
-        self._options = {"num_cpus": 1, "label_selector": dict(machine_labels)}
+        self._options = {
+            "num_cpus": 1,
+            "label_selector": dict(machine_labels),
+            # not in the placement group of a sweep's trial, which has no CPU
+            "scheduling_strategy": "DEFAULT",
+        }
         self._counter: Any = None
         self._fitted: Any = None
 

@@ -6,7 +6,7 @@ LINES = {
     "13:44:08 INFO mmtpp.train.launch: 40 steps": (True, False),
     "(RayTrainWorker pid=7) step 10/40, loss 2.5, 900 tokens/s": (True, False),
     "13:44:08 INFO mmtpp.sweep.sweep_progress: of 6 trials 1 finished": (False, True),
-    "13:44:08 INFO mmtpp.sweep.run_sweep: resuming the trials in s3://b/tune-0": (False, True),
+    "13:44:08 INFO mmtpp.sweep.tuner: resuming the trials in s3://b/tune-0": (False, True),
     "| lora.rank | status |": (False, True),
     "13:44:08 WARNING mmtpp.track.mlflow_tracker: MLflow is away": (True, True),
     "error: no such key": (True, True),

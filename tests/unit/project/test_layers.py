@@ -128,10 +128,7 @@ THIRD_PARTY = {
     "exchange": {"pyarrow"},
     "sweep": {
         "numpy",
-        "pyarrow",
         "ray",
-        "optuna",
-        "pandas",
         "matplotlib",
         "pydantic",
         "scipy",

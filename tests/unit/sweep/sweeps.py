@@ -1,5 +1,7 @@
 """Parts of sweep files and rows of trials for tests."""
 
+from typing import Any
+
 from mmtpp.sweep.trial_row import Status, TrialRow
 
 METRIC = "validation/loss_per_token"
@@ -12,6 +14,6 @@ mode = "min"
 """
 
 
-def build_row(rank: int, status: Status, number: int = 0) -> TrialRow:
-    """Build the row of a trial without reports that searched ``lora.rank``."""
-    return TrialRow({"lora.rank": rank}, status, trial_id=f"t_{number}", metrics={})
+def build_row(rank: int, status: Status, number: int = 0, **fields: Any) -> TrialRow:
+    """Build the row of a trial that searched ``lora.rank``, without metrics."""
+    return TrialRow({"lora.rank": rank}, status, trial_id=f"t_{number}", metrics={}, **fields)

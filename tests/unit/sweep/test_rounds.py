@@ -1,13 +1,15 @@
 """Rows of trials, and later rounds of a sweep."""
 
+import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.sweep.budget import Budget
-from mmtpp.sweep.rounds import EndedRound, Round, next_round, save_round
+from mmtpp.sweep.rounds import EndedRound, Round, check_limits, next_round, save_round
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.tune_results import row_from_result
 from tests.unit.sweep.sweeps import METRIC, build_row
@@ -73,7 +75,7 @@ def test_a_larger_budget_runs_trials_that_the_old_one_stopped(sweep_of, tmp_path
     chosen = [] if searcher == "grid" else ["sweep.searcher=random", "sweep.num_trials=3"]
     sweep = sweep_of(text, *chosen, "sweep.max_hours=9")
     rows = [
-        replace(build_row(4, "cut short"), run_name="r", start_uri=""),
+        build_row(4, "cut short", run_name="r", start_uri=""),
         build_row(8, "failed", 1),
     ]
     ended = EndedRound(rows, 0, is_budget_used_up=True)
@@ -106,6 +108,32 @@ def test_an_interrupted_round_keeps_its_trials(sweep_of, tmp_path):
     (tmp_path / "tune-1").mkdir()
     (tmp_path / "tune-1" / "experiment_state-1.json").write_text("{}")
     assert next_round(sweep, uri, ended, Budget(sweep), retry_failed=False) == interrupted
+
+
+def test_the_limits_of_a_started_round_may_not_change(sweep_of, tmp_path, caplog):
+    folder = str(tmp_path / "tune-0")
+    save_round(sweep_of(RANKS, "sweep.max_concurrent=2"), folder, 2, Round())
+    check_limits(sweep_of(RANKS, "sweep.max_concurrent=2"), folder, 2)
+    assert not caplog.records
+    check_limits(sweep_of(RANKS, "sweep.max_concurrent=2"), folder, 1)
+    assert "with room for 2 concurrent trials, and now there is room for 1" in caplog.text
+    with pytest.raises(ConfigError, match=r"sweep\.max_concurrent = 3, but .* started with 2"):
+        check_limits(sweep_of(RANKS, "sweep.max_concurrent=3"), folder, 2)
+
+
+def test_a_round_of_an_earlier_version_is_refused(sweep_of, tmp_path):
+    """The file has other names, and no row would be found in it."""
+    sweep = sweep_of(RANKS)
+    old_round = {"known": [], "points": [{"lora.rank": 2}], "rows": [{}], "round": 1}
+    limits = {"max_concurrent": 0, "max_machine_failures": 3}
+    (tmp_path / "tune-1.json").write_text(json.dumps({**limits, "at_once": 2, "again": old_round}))
+    (tmp_path / "tune-1").mkdir()
+    (tmp_path / "tune-1" / "experiment_state-1.json").write_text("{}")
+    ended = EndedRound([build_row(2, "failed")], 0, is_budget_used_up=False)
+    with pytest.raises(DataError, match="an earlier version of mmtpp started this sweep"):
+        next_round(sweep, str(tmp_path), ended, Budget(sweep), retry_failed=True)
+    with pytest.raises(DataError, match=r"tune-1\.json"):
+        check_limits(sweep, str(tmp_path / "tune-1"), 2)
 
 
 def test_a_sweep_whose_trials_all_failed_is_not_finished(sweep_of, tmp_path):

@@ -93,4 +93,4 @@ def test_a_stored_round_has_the_expected_bytes(trials, tmp_path):
     save_round(trials.sweep, str(tmp_path / "tune-1"), 2, current)
     stored = (tmp_path / "tune-1.json").read_bytes()
     assert stored == (GOLDEN / "round.json").read_bytes()
-    assert Round.from_dict(json.loads(stored)["again"]) == current
+    assert Round.from_dict(json.loads(stored)["round"]) == current
