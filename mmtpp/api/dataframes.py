@@ -3,7 +3,7 @@
 import pandas as pd
 import pyarrow as pa
 
-from mmtpp.config.schema import Source
+from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.encode.raw_dataset import find_type_names
 from mmtpp.data.settings import source_reader, type_names_of
@@ -23,7 +23,7 @@ def is_dataframe(value: object) -> bool:
 
 
 def read_dataframe(
-    frame: pd.DataFrame | pa.Table, source: Source
+    frame: pd.DataFrame | pa.Table, source: SourceSection
 ) -> tuple[ParsedFile, SourceReader]:
     """Read the events of a table.
 

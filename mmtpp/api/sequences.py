@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmtpp.api.dataframes import is_dataframe, read_dataframe
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import Source
+from mmtpp.config.schema import SourceSection
 from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
@@ -126,7 +126,7 @@ def load_sequences(
     return _load_files(_source(uri=uri, kind=kind, **settings), max_files)
 
 
-def _source(**settings: object) -> Source:
+def _source(**settings: object) -> SourceSection:
     return config_from_tree({"source": settings}).source
 
 
@@ -141,7 +141,7 @@ def _checked_uri(uri: object) -> str:
     )
 
 
-def _load_files(source: Source, max_files: int) -> Sequences:
+def _load_files(source: SourceSection, max_files: int) -> Sequences:
     raw = load_raw_dataset(source, max_files=max_files)
     losses = raw.losses()
     _warn(source.uri, raw.rejected, losses)
@@ -156,7 +156,7 @@ def _load_files(source: Source, max_files: int) -> Sequences:
     return Sequences(items, raw.seconds_per_unit, raw.type_names, tuple(raw.rejected), losses)
 
 
-def _load_dataframe(frame: pd.DataFrame | pa.Table, source: Source) -> Sequences:
+def _load_dataframe(frame: pd.DataFrame | pa.Table, source: SourceSection) -> Sequences:
     parsed, reader = read_dataframe(frame, source)
     last_times = {sequence.sequence_id: float(sequence.times[-1]) for sequence in parsed.sequences}
     losses = RejectionSummary.from_records(parsed.rejected, last_times)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from mmtpp.config.load import load_config, with_values
-from mmtpp.config.schema import Source
+from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.sources import READERS, kinds_that_read
 from mmtpp.data.sources.tables import suffix_of
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> None:
         _write(options.html, as_page(report, data, config.sample_sections))
 
 
-def _infer_kind(uri: str, source: Source) -> str:
+def _infer_kind(uri: str, source: SourceSection) -> str:
     """The kind of the source in the settings, or else the kind that the suffix of a file implies.
 
     Raises:
@@ -105,7 +105,7 @@ def _infer_kind(uri: str, source: Source) -> str:
     """
     suffix = suffix_of(uri)
     kinds = kinds_that_read(suffix)
-    if source.kind != Source().kind or not kinds or source.kind in kinds:
+    if source.kind != SourceSection().kind or not kinds or source.kind in kinds:
         return source.kind
     kind = kinds[0]
     if kind == "columns" and not source.columns.time:

@@ -19,7 +19,7 @@ from mmtpp.core.split import parse_instant
 from mmtpp.core.time_format import time_format_problem
 
 
-class Columns(Section):
+class ColumnsSection(Section):
     """Names of a table's columns, for ``source.kind = columns``. Empty: the table has no such
     column."""
 
@@ -55,14 +55,14 @@ class Columns(Section):
     of files and folders contain the split."""
 
     @model_validator(mode="after")
-    def _has_valid_time_format(self) -> "Columns":
+    def _has_valid_time_format(self) -> "ColumnsSection":
         problem = time_format_problem(self.time_format, time_zone=self.time_zone, year=self.year)
         if problem:
             raise ValueError(problem)
         return self
 
 
-class Csv(Section):
+class CsvSection(Section):
     """Format of CSV files, for ``source.kind = columns``."""
 
     separator: Annotated[str, Field(max_length=1), Shapes.STORE] = ""
@@ -77,7 +77,7 @@ class Csv(Section):
     """Encoding of the files, by its Python name, such as ``cp1252`` or ``gb18030``."""
 
     @model_validator(mode="after")
-    def _has_distinct_characters(self) -> "Csv":
+    def _has_distinct_characters(self) -> "CsvSection":
         characters = [char for char in (self.separator, self.quote, self.escape) if char]
         if len(set(characters)) < len(characters):
             raise ValueError(
@@ -98,14 +98,14 @@ class Csv(Section):
         return encoding
 
 
-class Flights(Section):
+class FlightsSection(Section):
     """Sequences of ``source.kind = flights``."""
 
     sequence: Annotated[Literal["aircraft", "airport_day"], Shapes.STORE] = "aircraft"
     """Content of one sequence: the flights of an aircraft, or of an airport on one day."""
 
 
-class Taxi(Section):
+class TaxiSection(Section):
     """Input files of ``source.kind = taxi``."""
 
     trips: Annotated[Uri, Shapes.STORE] = ""
@@ -116,7 +116,7 @@ class Taxi(Section):
     """Content of one sequence: the trips of a day, or of a zone."""
 
 
-class Source(Section):
+class SourceSection(Section):
     """Where raw events come from."""
 
     kind: Annotated[
@@ -145,13 +145,13 @@ class Source(Section):
     """Treatment of events whose type has no name: ``reject`` rejects them, ``other`` gives them a
     common type named ``other``. With ``types = "auto"`` these are the rarest types, beyond the
     maximum number of types."""
-    columns: Columns = Columns()
+    columns: ColumnsSection = ColumnsSection()
     """Names of a table's columns."""
-    csv: Csv = Csv()
+    csv: CsvSection = CsvSection()
     """Format of CSV files."""
-    flights: Flights = Flights()
+    flights: FlightsSection = FlightsSection()
     """Sequences of the flights source."""
-    taxi: Taxi = Taxi()
+    taxi: TaxiSection = TaxiSection()
     """Input files of the taxi source."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1), Shapes.NOTHING] = 0.01
     """Maximum share of rejected events, 0 to 1; with a larger share ``prepare`` fails."""
@@ -171,13 +171,13 @@ class Source(Section):
     cluster has or can launch."""
 
     @model_validator(mode="after")
-    def _names_the_times(self) -> "Source":
+    def _names_the_times(self) -> "SourceSection":
         if self.kind == "columns" and not self.columns.time:
             raise ValueError("kind = columns needs source.columns.time, the column of times")
         return self
 
     @model_validator(mode="after")
-    def _names_each_type_once(self) -> "Source":
+    def _names_each_type_once(self) -> "SourceSection":
         repeated = {
             name for name in self.types if self.types != "auto" and self.types.count(name) > 1
         }
@@ -186,7 +186,7 @@ class Source(Section):
         return self
 
 
-class Store(Section):
+class StoreSection(Section):
     """The event store that ``prepare`` writes and every later job reads."""
 
     uri: Annotated[Uri, Shapes.NOTHING] = ""
@@ -202,7 +202,7 @@ class Store(Section):
     ``{role = "data"}``. Empty: any machine."""
 
 
-class Split(Section):
+class SplitSection(Section):
     """Which events train the model, and which are held out."""
 
     by: Annotated[Literal["hash", "given", "time"], Shapes.STORE] = "hash"
@@ -226,19 +226,19 @@ class Split(Section):
     ``validation_from``. Empty: ``test_fraction`` determines the time for each sequence."""
 
     @model_validator(mode="after")
-    def _leaves_training_data(self) -> "Split":
+    def _leaves_training_data(self) -> "SplitSection":
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction must be less than 1")
         return self
 
     @model_validator(mode="after")
-    def _has_instants_for_time(self) -> "Split":
+    def _has_instants_for_time(self) -> "SplitSection":
         if self.by != "time" and (self.validation_from or self.test_from):
             raise ValueError(f"validation_from and test_from need by = time; here {self.by}")
         return self
 
     @model_validator(mode="after")
-    def _validates_before_test(self) -> "Split":
+    def _validates_before_test(self) -> "SplitSection":
         validation, test = (
             parse_instant(text, seconds_per_unit=1.0)
             for text in (self.validation_from, self.test_from)
@@ -261,7 +261,7 @@ def _is_date(instant: str) -> bool:
     return False
 
 
-class Compression(Section):
+class CompressionSection(Section):
     """Which events are similar to their past and become a similar-event token."""
 
     strategy: Annotated[
@@ -285,7 +285,7 @@ class Compression(Section):
     """Probability that an event is similar, at least 0 and less than 1; ``random_drop`` only."""
 
 
-class Template(Section):
+class TemplateSection(Section):
     """How an event is written as tokens."""
 
     style: Annotated[Literal["paper", "compact", "minimal", "dense"], Shapes.PLAN] = "paper"
@@ -306,7 +306,7 @@ class Template(Section):
     counted; the store keeps them whole. 0 truncates none."""
 
 
-class Window(Section):
+class WindowSection(Section):
     """How sequences are cut into samples."""
 
     max_tokens: Annotated[int, Field(ge=64), Shapes.PLAN] = 4096

@@ -9,7 +9,7 @@ from mmtpp.config.section import Section
 from mmtpp.config.shapes import Shapes
 
 
-class Evaluation(Section):
+class EvaluationSection(Section):
     """Scoring on held-out sequences."""
 
     split: Annotated[Literal["validation", "test"], Shapes.EVALUATION] = "test"
@@ -41,13 +41,13 @@ class Evaluation(Section):
     0 generates none."""
 
     @model_validator(mode="after")
-    def _has_horizon(self) -> "Evaluation":
+    def _has_horizon(self) -> "EvaluationSection":
         if self.num_futures and not self.horizon:
             raise ValueError("num_futures above 0 needs a horizon above 0")
         return self
 
 
-class Generation(Section):
+class GenerationSection(Section):
     """Generated texts and answers; every token is the most likely one."""
 
     max_tokens: Annotated[PositiveInt, Shapes.EVALUATION, Shapes.PREDICTION] = 64
@@ -61,13 +61,13 @@ class Generation(Section):
     """Length of the token sequences that occur at most once in a text; 0 allows repetition."""
 
     @model_validator(mode="after")
-    def _can_end(self) -> "Generation":
+    def _can_end(self) -> "GenerationSection":
         if self.min_tokens > self.max_tokens:
             raise ValueError("min_tokens must not be above max_tokens")
         return self
 
 
-class Prediction(Section):
+class PredictionSection(Section):
     """Forecasts of the next event."""
 
     format: Annotated[Literal["parquet", "jsonl"], Shapes.PREDICTION] = "parquet"
@@ -90,7 +90,7 @@ class Prediction(Section):
     """Whether the next event's text is generated, at its median time and without an image."""
 
     @model_validator(mode="after")
-    def _in_order(self) -> "Prediction":
+    def _in_order(self) -> "PredictionSection":
         levels = (0.0, *self.quantiles, 1.0)
         if any(low >= high for low, high in pairwise(levels)):
             raise ValueError("quantiles must increase, and be more than 0 and less than 1")

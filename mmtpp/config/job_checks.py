@@ -2,10 +2,10 @@
 
 import logging
 
-from mmtpp.config.data_settings import Source, Split
-from mmtpp.config.model_settings import Lora, Model
+from mmtpp.config.data_settings import SourceSection, SplitSection
+from mmtpp.config.model_settings import LoraSection, ModelSection
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.training_settings import Training
+from mmtpp.config.training_settings import TrainingSection
 from mmtpp.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def check_prepare(config: RunConfig) -> None:
         )
 
 
-def _check_split(source: Source, split: Split) -> None:
+def _check_split(source: SourceSection, split: SplitSection) -> None:
     if source.columns.split and split.by != "given":
         raise ConfigError(
             f"source.columns.split = {source.columns.split} names a column of splits, which "
@@ -73,7 +73,7 @@ def check_training(config: RunConfig) -> None:
     _warn_of_random_base(model, lora)
 
 
-def _check_workers(training: Training) -> None:
+def _check_workers(training: TrainingSection) -> None:
     if training.samples_per_step < training.num_workers:
         raise ConfigError(
             "every worker needs at least one sample per step",
@@ -96,7 +96,7 @@ def _check_workers(training: Training) -> None:
         )
 
 
-def _warn_of_random_base(model: Model, lora: Lora) -> None:
+def _warn_of_random_base(model: ModelSection, lora: LoraSection) -> None:
     """Warn if LoRA adapts a model whose frozen weights are random."""
     if lora.rank and not model.path:
         logger.warning(

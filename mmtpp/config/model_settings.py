@@ -8,7 +8,7 @@ from mmtpp.config.section import Fraction, Section, Uri
 from mmtpp.config.shapes import Shapes
 
 
-class Model(Section):
+class ModelSection(Section):
     """The backbone."""
 
     preset: Annotated[Literal["tiny", "3b", "7b"], Shapes.RUN] = "tiny"
@@ -32,7 +32,7 @@ class Model(Section):
     """Number format in which the model computes. ``auto``: bfloat16 on GPUs, float32 on CPUs."""
 
 
-class Lora(Section):
+class LoraSection(Section):
     """Low-rank adaptation of the language model."""
 
     rank: Annotated[NonNegativeInt, Shapes.RUN] = 16

@@ -18,7 +18,7 @@ Exponent = Annotated[
 ]
 
 
-class Optimizer(Section):
+class OptimizerSection(Section):
     """The update rule. Learning rate and weight decay are settings of ``training``."""
 
     name: Annotated[Literal["adamw", "muon", "signsgd", "signum", "steepest"], Shapes.RUN] = "adamw"
@@ -52,7 +52,7 @@ class Optimizer(Section):
     ``signsgd``."""
 
     @model_validator(mode="after")
-    def _reduces_variance_of_momentum(self) -> "Optimizer":
+    def _reduces_variance_of_momentum(self) -> "OptimizerSection":
         if self.variance_reduction and (self.name in ("adamw", "signsgd") or not self.momentum):
             raise ValueError(
                 "variance_reduction corrects a momentum: it needs name = muon, signum or steepest "
@@ -68,7 +68,7 @@ class Optimizer(Section):
         return self.name == "muon"
 
 
-class Rounding(Section):
+class RoundingSection(Section):
     """Simulated rounding to a floating-point format with fewer bits."""
 
     mantissa_bits: Annotated[int, Field(ge=0, le=23), Shapes.RUN] = 23
@@ -82,7 +82,7 @@ class Rounding(Section):
     down at random, unbiased."""
 
     @model_validator(mode="after")
-    def _has_something_to_round(self) -> "Rounding":
+    def _has_something_to_round(self) -> "RoundingSection":
         if self.mode == "stochastic" and self.changes_nothing:
             raise ValueError(
                 "mode = stochastic rounds nothing at float32's mantissa_bits = 23, exponent_bits = "
@@ -96,14 +96,14 @@ class Rounding(Section):
         return self.mantissa_bits == 23 and self.exponent_bits == 8
 
 
-class OptimizerPrecision(Section):
+class OptimizerPrecisionSection(Section):
     """Number formats of the optimiser. ``model.precision`` is the format of the model."""
 
-    gradients: Rounding = Rounding()
+    gradients: RoundingSection = RoundingSection()
     """Rounding of gradients, after clipping."""
-    weights: Rounding = Rounding()
+    weights: RoundingSection = RoundingSection()
     """Rounding of trained weights, after every update."""
-    states: Rounding = Rounding()
+    states: RoundingSection = RoundingSection()
     """Rounding of momentum and moments, after every update."""
     stored_states: Annotated[Literal["float32", "bfloat16", "int8"], Shapes.RUN] = "float32"
     """Storage format of momentum and moments: 4, 2 or 1 bytes. ``int8`` uses blocks of 256 values
@@ -111,7 +111,7 @@ class OptimizerPrecision(Section):
     ``lowbit``."""
 
     @model_validator(mode="after")
-    def _rounds_states_once(self) -> "OptimizerPrecision":
+    def _rounds_states_once(self) -> "OptimizerPrecisionSection":
         if self.stored_states != "float32" and not self.states.changes_nothing:
             raise ValueError(
                 "states are either stored in fewer bits or rounded as if they were: "

@@ -8,7 +8,7 @@ from mmtpp.config.section import Section, Uri
 from mmtpp.config.shapes import Shapes
 
 
-class Run(Section):
+class RunSection(Section):
     """Name and location of the run."""
 
     name: Annotated[str, Shapes.NOTHING] = Field(
@@ -25,7 +25,7 @@ class Run(Section):
     machines that the autoscaler cannot launch."""
 
 
-class Tracking(Section):
+class TrackingSection(Section):
     """MLflow."""
 
     uri: Annotated[Uri, Shapes.NOTHING] = ""

@@ -5,48 +5,52 @@ from dataclasses import dataclass
 from pydantic import model_validator
 
 from mmtpp.config.data_settings import (
-    Columns,
-    Compression,
-    Source,
-    Split,
-    Store,
-    Taxi,
-    Template,
-    Window,
+    ColumnsSection,
+    CompressionSection,
+    SourceSection,
+    SplitSection,
+    StoreSection,
+    TaxiSection,
+    TemplateSection,
+    WindowSection,
 )
-from mmtpp.config.evaluation_settings import Evaluation, Generation, Prediction
-from mmtpp.config.model_settings import Lora, Model
-from mmtpp.config.optimizer_settings import Optimizer, OptimizerPrecision, Rounding
-from mmtpp.config.run_settings import Run, Tracking
+from mmtpp.config.evaluation_settings import EvaluationSection, GenerationSection, PredictionSection
+from mmtpp.config.model_settings import LoraSection, ModelSection
+from mmtpp.config.optimizer_settings import (
+    OptimizerPrecisionSection,
+    OptimizerSection,
+    RoundingSection,
+)
+from mmtpp.config.run_settings import RunSection, TrackingSection
 from mmtpp.config.section import Section
-from mmtpp.config.training_settings import LossWeights, TaskWeights, Training, Zero
+from mmtpp.config.training_settings import LossWeights, TaskWeights, TrainingSection, ZeroSection
 
 __all__ = [
-    "Columns",
-    "Compression",
-    "Evaluation",
-    "Generation",
-    "Lora",
+    "ColumnsSection",
+    "CompressionSection",
+    "EvaluationSection",
+    "GenerationSection",
+    "LoraSection",
     "LossWeights",
-    "Model",
-    "Optimizer",
-    "OptimizerPrecision",
-    "Prediction",
-    "Rounding",
-    "Run",
+    "ModelSection",
+    "OptimizerPrecisionSection",
+    "OptimizerSection",
+    "PredictionSection",
+    "RoundingSection",
     "RunConfig",
+    "RunSection",
     "SampleSections",
     "Section",
-    "Source",
-    "Split",
-    "Store",
+    "SourceSection",
+    "SplitSection",
+    "StoreSection",
     "TaskWeights",
-    "Taxi",
-    "Template",
-    "Tracking",
-    "Training",
-    "Window",
-    "Zero",
+    "TaxiSection",
+    "TemplateSection",
+    "TrackingSection",
+    "TrainingSection",
+    "WindowSection",
+    "ZeroSection",
 ]
 
 
@@ -66,35 +70,35 @@ class SampleSections:
         seed: Seed of the run, ``training.seed``.
     """
 
-    store: Store
-    compression: Compression
-    template: Template
-    window: Window
-    evaluation: Evaluation
+    store: StoreSection
+    compression: CompressionSection
+    template: TemplateSection
+    window: WindowSection
+    evaluation: EvaluationSection
     seed: int
 
 
 class RunConfig(Section):
     """The whole configuration of one job."""
 
-    run: Run = Run()
-    source: Source = Source()
-    store: Store = Store()
-    split: Split = Split()
-    compression: Compression = Compression()
-    template: Template = Template()
-    window: Window = Window()
-    model: Model = Model()
-    lora: Lora = Lora()
+    run: RunSection = RunSection()
+    source: SourceSection = SourceSection()
+    store: StoreSection = StoreSection()
+    split: SplitSection = SplitSection()
+    compression: CompressionSection = CompressionSection()
+    template: TemplateSection = TemplateSection()
+    window: WindowSection = WindowSection()
+    model: ModelSection = ModelSection()
+    lora: LoraSection = LoraSection()
     tasks: TaskWeights = TaskWeights()
-    training: Training = Training()
-    optimizer: Optimizer = Optimizer()
-    optimizer_precision: OptimizerPrecision = OptimizerPrecision()
-    zero: Zero = Zero()
-    evaluation: Evaluation = Evaluation()
-    generation: Generation = Generation()
-    prediction: Prediction = Prediction()
-    tracking: Tracking = Tracking()
+    training: TrainingSection = TrainingSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    optimizer_precision: OptimizerPrecisionSection = OptimizerPrecisionSection()
+    zero: ZeroSection = ZeroSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    generation: GenerationSection = GenerationSection()
+    prediction: PredictionSection = PredictionSection()
+    tracking: TrackingSection = TrackingSection()
 
     @property
     def sample_sections(self) -> SampleSections:

@@ -61,7 +61,7 @@ class TaskWeights(Section):
         return tuple(name for name in names if getattr(self, name))
 
 
-class Training(Section):
+class TrainingSection(Section):
     """Optimisation and its workers."""
 
     num_steps: Annotated[PositiveInt, Shapes.STEPS] = 1000
@@ -130,7 +130,7 @@ class Training(Section):
     for any number."""
 
 
-class Zero(Section):
+class ZeroSection(Section):
     """DeepSpeed ZeRO."""
 
     stage: Annotated[int, Field(ge=0, le=3), Shapes.NOTHING] = 2

@@ -3,7 +3,7 @@
 import logging
 
 from mmtpp.config.job_checks import check_prepare
-from mmtpp.config.schema import Model, RunConfig, SampleSections, Source, Split
+from mmtpp.config.schema import ModelSection, RunConfig, SampleSections, SourceSection, SplitSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import parse_instant
 from mmtpp.data.encode.encode import encode
@@ -89,7 +89,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_locations(source: Source, store_uri: str) -> None:
+def _check_locations(source: SourceSection, store_uri: str) -> None:
     """Check that source and store can be reached, and that raw files of the user exist."""
     for uri in (source.uri, store_uri):
         check_bucket(uri)
@@ -98,7 +98,7 @@ def _check_locations(source: Source, store_uri: str) -> None:
 
 
 def _encode_settings(
-    source: Source, split: Split, model: Model, *, image_px: int
+    source: SourceSection, split: SplitSection, model: ModelSection, *, image_px: int
 ) -> tuple[EncodeSettings, Vocabulary | None]:
     """The settings of the store, and the vocabulary of the model; None trains a tokenizer."""
     reader = source_reader(source)
@@ -131,7 +131,7 @@ def _encode_settings(
     return settings, vocabulary
 
 
-def _warn_of_records(manifest: Manifest, source: Source, split: Split) -> None:
+def _warn_of_records(manifest: Manifest, source: SourceSection, split: SplitSection) -> None:
     """Warn of records that are no events, of empty splits and of times without a tick."""
     if manifest.left_out_by_kind:
         logger.warning(
@@ -174,7 +174,7 @@ def _warn_of_long_events(sections: SampleSections, manifest: Manifest) -> int:
 
 
 def _instants(
-    split: Split, source: Source, seconds_per_unit: float
+    split: SplitSection, source: SourceSection, seconds_per_unit: float
 ) -> tuple[float | None, float | None]:
     """The instants of ``split`` in the source's unit.
 
@@ -193,7 +193,7 @@ def _instants(
     return validation, test
 
 
-def _warn_of_empty_splits(manifest: Manifest, source_uri: str, split: Split) -> None:
+def _warn_of_empty_splits(manifest: Manifest, source_uri: str, split: SplitSection) -> None:
     """Warn of splits without an event."""
     for name in ("validation", "test"):
         if not manifest.events_by_split[name] and (advice := _advice(split, name)):
@@ -204,7 +204,7 @@ def _warn_of_empty_splits(manifest: Manifest, source_uri: str, split: Split) -> 
         )
 
 
-def _advice(split: Split, part: str) -> str:
+def _advice(split: SplitSection, part: str) -> str:
     """Why a split is empty and what to set; empty where the settings ask for no such split."""
     if split.by == "given":
         return f"no file is given for {part}, by split.by = given"
@@ -229,7 +229,7 @@ def _advice(split: Split, part: str) -> str:
     )
 
 
-def _publish(source: Source) -> dict[str, object]:
+def _publish(source: SourceSection) -> dict[str, object]:
     """Write the raw files of a source that is built from other data.
 
     Returns:

@@ -1,6 +1,6 @@
 """Typed settings of readers and samples, from the configuration and a store's manifest."""
 
-from mmtpp.config.schema import SampleSections, Source, Store, TaskWeights
+from mmtpp.config.schema import SampleSections, SourceSection, StoreSection, TaskWeights
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.supervision import AllTokens, EveryEvent, Supervision
@@ -72,7 +72,7 @@ def training_questions(tasks: TaskWeights) -> EveryEvent:
     return EveryEvent(tasks.asked, labels_history=tasks.history > 0)
 
 
-def store_settings(store: Store, manifest: Manifest) -> StoreSettings:
+def store_settings(store: StoreSection, manifest: Manifest) -> StoreSettings:
     """Location, image size and cache of the store that a manifest describes."""
     return StoreSettings(
         data_uri=join(store.uri, manifest.data_folder),
@@ -85,12 +85,12 @@ def store_settings(store: Store, manifest: Manifest) -> StoreSettings:
     )
 
 
-def columns_of(source: Source) -> Columns:
+def columns_of(source: SourceSection) -> Columns:
     """The mapping of a table's columns."""
     return Columns(**source.columns.model_dump())
 
 
-def source_reader(source: Source) -> SourceReader:
+def source_reader(source: SourceSection) -> SourceReader:
     """The reader of a source.
 
     Raises:
@@ -104,12 +104,12 @@ def source_reader(source: Source) -> SourceReader:
     )
 
 
-def csv_of(source: Source) -> CsvFormat:
+def csv_of(source: SourceSection) -> CsvFormat:
     """The format of CSV files."""
     return CsvFormat(**source.csv.model_dump())
 
 
-def type_names_of(source: Source, reader: SourceReader) -> tuple[tuple[str, ...], bool]:
+def type_names_of(source: SourceSection, reader: SourceReader) -> tuple[tuple[str, ...], bool]:
     """Names of the types by code, and whether the files still have to be searched for them.
 
     Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mmtpp.config.schema import Evaluation, Generation, RunConfig
+from mmtpp.config.schema import EvaluationSection, GenerationSection, RunConfig
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings
@@ -34,7 +34,7 @@ class EvaluationContext:
         run_uri: Folder of the results.
     """
 
-    settings: Evaluation
+    settings: EvaluationSection
     held_out: SampleSettings
     training: SampleSettings
     model: ModelSource
@@ -99,6 +99,6 @@ class EvaluationContext:
         return join(self.run_uri, name)
 
 
-def generation_settings(generation: Generation) -> GenerationSettings:
+def generation_settings(generation: GenerationSection) -> GenerationSettings:
     """Settings of written texts, from the section ``generation``."""
     return GenerationSettings(**generation.model_dump())

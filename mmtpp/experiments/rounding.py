@@ -6,13 +6,13 @@ Source: Tang, Li and Zou, "A Convergence Analysis of Adaptive Optimizers under F
 
 import torch
 
-from mmtpp.config.schema import Rounding
+from mmtpp.config.schema import RoundingSection
 
 _CHUNK = 2**22  # elements rounded at once, which take ten times their memory
 
 
 def round_(
-    values: torch.Tensor, rounding: Rounding, generator: torch.Generator | None = None
+    values: torch.Tensor, rounding: RoundingSection, generator: torch.Generator | None = None
 ) -> torch.Tensor:
     """Round in place to the nearest number of a format, or stochastically to a neighbour.
 
@@ -31,7 +31,7 @@ def round_(
 
 
 def _round_part(
-    values: torch.Tensor, rounding: Rounding, generator: torch.Generator | None
+    values: torch.Tensor, rounding: RoundingSection, generator: torch.Generator | None
 ) -> None:
     mantissa_bits, exponent_bits = rounding.mantissa_bits, rounding.exponent_bits
     least = 2 - 2 ** (exponent_bits - 1)  # exponent of the smallest normal number

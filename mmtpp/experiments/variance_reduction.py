@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import nn
 
-from mmtpp.config.schema import Optimizer as OptimizerSettings
+from mmtpp.config.schema import OptimizerSection
 
 
-def num_gradient_passes(optimizer: OptimizerSettings) -> int:
+def num_gradient_passes(optimizer: OptimizerSection) -> int:
     """Number of passes over the samples of a step: two with ``optimizer.variance_reduction``."""
     return 2 if optimizer.variance_reduction else 1
 

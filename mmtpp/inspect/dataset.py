@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmtpp.config.schema import Model, Source, Split
+from mmtpp.config.schema import ModelSection, SourceSection, SplitSection
 from mmtpp.core.events import Events, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.data.encode.given_splits import unused_splits_warning
@@ -92,7 +92,9 @@ class DataSet:
     splits: SplitCounts = field(default_factory=lambda: SplitCounts("", {}, {}))
 
 
-def load(source: Source, split: Split, model: Model, *, max_files: int) -> DataSet:
+def load(
+    source: SourceSection, split: SplitSection, model: ModelSection, *, max_files: int
+) -> DataSet:
     """Load ``source.uri``: an event store if it has a manifest, raw files otherwise.
 
     Args:
@@ -113,7 +115,9 @@ def load(source: Source, split: Split, model: Model, *, max_files: int) -> DataS
     return _load_source(source, split, model, max_files)
 
 
-def _load_source(source: Source, split: Split, model: Model, max_files: int) -> DataSet:
+def _load_source(
+    source: SourceSection, split: SplitSection, model: ModelSection, max_files: int
+) -> DataSet:
     raw = load_raw_dataset(source, max_files=max_files)
     texts = [sequence.texts for sequence in raw.sequences]
     vocabulary, vocabulary_name = _vocabulary(model, texts)
@@ -162,7 +166,7 @@ def _load_source(source: Source, split: Split, model: Model, max_files: int) -> 
     return data
 
 
-def _expected_failures(source: Source, data: DataSet) -> list[str]:
+def _expected_failures(source: SourceSection, data: DataSet) -> list[str]:
     """Reasons for which ``prepare`` would stop with these settings."""
     hints: list[str] = []
     if data.splits.num_unknown:
@@ -184,7 +188,7 @@ def _expected_failures(source: Source, data: DataSet) -> list[str]:
     return hints
 
 
-def _vocabulary(model: Model, texts: list[tuple[str, ...]]) -> tuple[Vocabulary, str]:
+def _vocabulary(model: ModelSection, texts: list[tuple[str, ...]]) -> tuple[Vocabulary, str]:
     if model.path:
         return load_model_vocabulary(model.path), f"the vocabulary of {model.path}"
     size = model.tokenizer_size

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mmtpp.config.schema import Split
+from mmtpp.config.schema import SplitSection
 from mmtpp.core.events import EventSequence
 from mmtpp.core.split import (
     BY_TIME,
@@ -34,7 +34,7 @@ class SplitCounts:
 
 
 def count_splits(
-    raw: RawDataset, split: Split, split_key: Callable[[EventSequence], str] | None
+    raw: RawDataset, split: SplitSection, split_key: Callable[[EventSequence], str] | None
 ) -> SplitCounts:
     """Assign sequences to splits as ``prepare`` does, and count them.
 
@@ -64,7 +64,7 @@ def count_splits(
     return SplitCounts(split.by, sequences, events, num_unknown)
 
 
-def _time_split(split: Split, seconds_per_unit: float) -> TimeSplit:
+def _time_split(split: SplitSection, seconds_per_unit: float) -> TimeSplit:
     return TimeSplit(
         parse_instant(split.validation_from, seconds_per_unit=seconds_per_unit),
         parse_instant(split.test_from, seconds_per_unit=seconds_per_unit),

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtpp.config.schema import Lora, Model, SampleSections, Training
+from mmtpp.config.schema import LoraSection, ModelSection, SampleSections, TrainingSection
 from mmtpp.model.record import TrainedTasks
 
 CARD_FILE = "README.md"
@@ -32,9 +32,9 @@ class ModelOrigin:
     """
 
     sections: SampleSections
-    model: Model
-    lora: Lora
-    training: Training
+    model: ModelSection
+    lora: LoraSection
+    training: TrainingSection
     trained_tasks: TrainedTasks | None
 
 
@@ -122,7 +122,7 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
     )
 
 
-def _usage(lora: Lora, trained_tasks: TrainedTasks | None) -> str:
+def _usage(lora: LoraSection, trained_tasks: TrainedTasks | None) -> str:
     if lora.rank:
         without_mmtpp = (
             "from peft import PeftModel\n"

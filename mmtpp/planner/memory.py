@@ -15,7 +15,7 @@ from transformers import AttentionInterface, Qwen2_5_VLConfig, Qwen2_5_VLForCond
 
 from mmtpp.compat.torch_hooks import storage_id
 from mmtpp.compat.transformers_hooks import set_attention
-from mmtpp.config.schema import Optimizer, OptimizerPrecision
+from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
 from mmtpp.experiments.variance_reduction import num_gradient_passes
 from mmtpp.model.full_size import FullSize, full_size_config
 from mmtpp.model.lora import attach_lora
@@ -54,8 +54,8 @@ class Workload:
     lora_rank: int
     max_tokens: int
     samples_per_step: int
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    precision: OptimizerPrecision = field(default_factory=OptimizerPrecision)
+    optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    precision: OptimizerPrecisionSection = field(default_factory=OptimizerPrecisionSection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def count_sizes(workload: Workload) -> Counts:
     )
 
 
-def allowed_options(optimizer: Optimizer) -> list[Option]:
+def allowed_options(optimizer: OptimizerSection) -> list[Option]:
     """Ways to train that an optimiser allows, the fastest first."""
     return [
         option

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from mmtpp.config.schema import Prediction
+from mmtpp.config.schema import PredictionSection
 from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.row import Row
 from mmtpp.core.seeds import seed_from
@@ -157,7 +157,7 @@ class Forecast:
         return row
 
 
-def forecast_schema(trained_tasks: TrainedTasks, prediction: Prediction) -> pa.Schema:
+def forecast_schema(trained_tasks: TrainedTasks, prediction: PredictionSection) -> pa.Schema:
     """The columns of a table of forecasts.
 
     Times are in the source's unit. ``events`` is the number of events of the sequence, ``context``
@@ -224,7 +224,7 @@ class NextEventSettings:
 
     trained_tasks: TrainedTasks
     grid: IntervalGrid
-    prediction: Prediction
+    prediction: PredictionSection
     generation: GenerationSettings
     seed: int
 

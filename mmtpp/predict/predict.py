@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import Prediction, RunConfig, TaskWeights
+from mmtpp.config.schema import PredictionSection, RunConfig, TaskWeights
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.split import split_from_path
 from mmtpp.core.supervision import FollowingEvent
@@ -225,7 +225,7 @@ class NextEventForecaster(ModelActor):
         return pa.Table.from_pylist([record], self._schema)
 
 
-def _write_forecasts(tables: Iterator[pa.Table], uri: str, prediction: Prediction) -> int:
+def _write_forecasts(tables: Iterator[pa.Table], uri: str, prediction: PredictionSection) -> int:
     """Write forecasts to the files of a folder and return their number."""
     count = 0
     for index, table in enumerate(_in_files(tables, prediction.sequences_per_file)):

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmtpp.config.schema import Training
+from mmtpp.config.schema import TrainingSection
 from mmtpp.core.errors import ClusterError
 from mmtpp.runtime.machines import ResourceDemand, machines
 
@@ -24,7 +24,7 @@ class Hardware:
     precision: str
 
 
-def choose_hardware(training: Training, precision: str) -> Hardware:
+def choose_hardware(training: TrainingSection, precision: str) -> Hardware:
     """Choose GPUs when the settings ask for them or the cluster has any, else CPUs.
 
     Args:
@@ -40,13 +40,13 @@ def choose_hardware(training: Training, precision: str) -> Hardware:
     return Hardware(on_gpu, precision)
 
 
-def worker_resources(training: Training, hardware: Hardware) -> dict[str, float]:
+def worker_resources(training: TrainingSection, hardware: Hardware) -> dict[str, float]:
     """Ray resources that each worker reserves on its machine."""
     gpu = {"GPU": 1.0} if hardware.on_gpu else {}
     return {"CPU": training.cpus_per_worker, **gpu}
 
 
-def worker_demand(training: Training, hardware: Hardware, count: int) -> ResourceDemand:
+def worker_demand(training: TrainingSection, hardware: Hardware, count: int) -> ResourceDemand:
     """The demand of ``count`` workers."""
     resources = worker_resources(training, hardware)
     logger.info("%d workers with %s each", count, resources)

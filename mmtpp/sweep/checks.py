@@ -3,11 +3,11 @@
 import difflib
 from collections.abc import Sequence
 
-from mmtpp.config.data_settings import Compression
+from mmtpp.config.data_settings import CompressionSection
 from mmtpp.config.load import with_values
-from mmtpp.config.model_settings import Lora
+from mmtpp.config.model_settings import LoraSection
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.training_settings import TaskWeights, Training
+from mmtpp.config.training_settings import TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.tasks import EVENT_TASKS, check_futures
 from mmtpp.core.training_metrics import (
@@ -231,7 +231,7 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
         check_futures(tasks, setting=f"evaluation.num_futures = {futures}")
 
 
-def _check_steps(scheduler: Scheduler, training: Training) -> None:
+def _check_steps(scheduler: Scheduler, training: TrainingSection) -> None:
     """Check that a scheduler can compare trials while they run."""
     decisions = {name: getattr(scheduler, name) for name in ("every_steps", "grace_steps")}
     late = [name for name, steps in decisions.items() if steps >= training.num_steps]
@@ -247,7 +247,9 @@ def _check_steps(scheduler: Scheduler, training: Training) -> None:
         )
 
 
-def _check_delta(settings: SweepSettings, compression: Compression, targets_delta: float) -> None:
+def _check_delta(
+    settings: SweepSettings, compression: CompressionSection, targets_delta: float
+) -> None:
     """Check that trials with different Deltas are scored on the same events.
 
     Args:
@@ -265,7 +267,7 @@ def _check_delta(settings: SweepSettings, compression: Compression, targets_delt
         )
 
 
-def _check_adapter(first: Lora, second: Lora) -> None:
+def _check_adapter(first: LoraSection, second: LoraSection) -> None:
     """Check that a finetune keeps the rank and alpha of the adapter it starts from.
 
     Args:

@@ -22,7 +22,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mmtpp.config.schema import Tracking
+from mmtpp.config.schema import TrackingSection
 from mmtpp.core.errors import StoppedError, StorageError, without_addresses
 from mmtpp.storage.paths import copy_folder, join, write_bytes
 from mmtpp.track.tracker import TrackedData
@@ -139,7 +139,7 @@ class MlflowTracker:
         self._thread.start()
 
     @classmethod
-    def from_run(cls, settings: Tracking, run: RunIdentity) -> "MlflowTracker":
+    def from_run(cls, settings: TrackingSection, run: RunIdentity) -> "MlflowTracker":
         """Build the tracker of a run from its settings and its identity."""
         return cls(
             settings.uri,

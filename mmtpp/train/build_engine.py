@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 import ray.train.collective
 
-from mmtpp.config.schema import Lora, Model, Optimizer, OptimizerPrecision, Training, Zero
+from mmtpp.config.schema import (
+    LoraSection,
+    ModelSection,
+    OptimizerPrecisionSection,
+    OptimizerSection,
+    TrainingSection,
+    ZeroSection,
+)
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
 from mmtpp.model.folder import local_folder
 from mmtpp.model.vocabulary import Vocabulary
@@ -28,12 +35,12 @@ class EngineSections:
         trains_vision: Whether the vision tower is trained.
     """
 
-    model: Model
-    lora: Lora
-    training: Training
-    optimizer: Optimizer
-    precision: OptimizerPrecision
-    zero: Zero
+    model: ModelSection
+    lora: LoraSection
+    training: TrainingSection
+    optimizer: OptimizerSection
+    precision: OptimizerPrecisionSection
+    zero: ZeroSection
     trains_vision: bool
 
 

@@ -10,8 +10,7 @@ import torch
 import torch.distributed as dist
 
 from mmtpp.compat.deepspeed_hooks import full_numel
-from mmtpp.config.schema import Optimizer as OptimizerSettings
-from mmtpp.config.schema import OptimizerPrecision, Training
+from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection, TrainingSection
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.sample_order import num_micro_batches
@@ -52,9 +51,9 @@ class DeepSpeedEngine:
         model: EventModel,
         deepspeed_config: dict[str, object],
         *,
-        training: Training,
-        optimizer_settings: OptimizerSettings,
-        precision: OptimizerPrecision,
+        training: TrainingSection,
+        optimizer_settings: OptimizerSection,
+        precision: OptimizerPrecisionSection,
         rank: int,
         num_ranks: int,
     ) -> None:

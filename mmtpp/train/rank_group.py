@@ -6,7 +6,7 @@ import ray.train
 import ray.train.torch
 import torch
 
-from mmtpp.config.schema import Training
+from mmtpp.config.schema import TrainingSection
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.runtime.hardware import check_same_gpus
 
@@ -28,7 +28,7 @@ class RankGroup:
     dtype: torch.dtype
 
 
-def join_group(training: Training, precision: str) -> RankGroup:
+def join_group(training: TrainingSection, precision: str) -> RankGroup:
     """Find this rank's place and device; all ranks must call this.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.config.schema import LossWeights, TaskWeights, Training
+from mmtpp.config.schema import LossWeights, TaskWeights, TrainingSection
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.row import Row
@@ -46,7 +46,7 @@ class LabelWeights:
 
 
 def build_smoothing(
-    training: Training, *, time_bytes: int, tick: float, byte_ids: Sequence[int]
+    training: TrainingSection, *, time_bytes: int, tick: float, byte_ids: Sequence[int]
 ) -> TimeSmoothing | None:
     """The smoothing of interval labels; None when ``training.time_smoothing`` is 0.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmtpp.config.schema import Lora
+from mmtpp.config.schema import LoraSection
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.record import TrainedTasks
 from mmtpp.track.mlflow_tracker import RunIdentity
@@ -53,6 +53,6 @@ def best_uri(task: Task, step: int) -> str:
     return f"{task.output_uri}-best-{step:06d}"
 
 
-def output_kind(lora: Lora) -> str:
+def output_kind(lora: LoraSection) -> str:
     """The result of training: an ``adapter`` or a whole ``model``."""
     return "adapter" if lora.rank else "model"

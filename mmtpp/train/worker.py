@@ -13,7 +13,7 @@ import ray.train.torch
 from ray.train import Checkpoint
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import RunConfig, TaskWeights, Training
+from mmtpp.config.schema import RunConfig, TaskWeights, TrainingSection
 from mmtpp.core.errors import StorageError
 from mmtpp.core.row import Row
 from mmtpp.core.sample_order import num_micro_batches, share_of_rank
@@ -79,7 +79,7 @@ class Worker:
     """
 
     task: Task
-    training: Training
+    training: TrainingSection
     origin: ModelOrigin
     rank: int
     num_ranks: int
@@ -216,7 +216,7 @@ def _find_start(task: Task, fresh: TrainingProgress) -> _Start:
 
 
 def _rows_of_rank(
-    training: Training,
+    training: TrainingSection,
     task: Task,
     plan: Plan,
     vocabulary: Vocabulary,
@@ -254,7 +254,9 @@ def _build_flop_counter(model: EventModel, samples: SampleSettings) -> FlopCount
     return FlopCounter(model, image_px=samples.image_px, blank_frame=samples.shows_images)
 
 
-def _log_step_size(training: Training, max_tokens: int, num_ranks: int, first_step: int) -> None:
+def _log_step_size(
+    training: TrainingSection, max_tokens: int, num_ranks: int, first_step: int
+) -> None:
     logger.info(
         "a step = %d samples of up to %d tokens = %d workers x %d micro-batches; steps %d-%d",
         training.samples_per_step,
@@ -267,7 +269,7 @@ def _log_step_size(training: Training, max_tokens: int, num_ranks: int, first_st
 
 
 def _build_step_context(
-    training: Training,
+    training: TrainingSection,
     tasks: TaskWeights,
     task: Task,
     vocabulary: Vocabulary,

@@ -1,7 +1,6 @@
 """The settings of DeepSpeed's ZeRO. Pure: does not import DeepSpeed."""
 
-from mmtpp.config.schema import Optimizer as OptimizerSettings
-from mmtpp.config.schema import Training, Zero
+from mmtpp.config.schema import OptimizerSection, TrainingSection, ZeroSection
 from mmtpp.core.sample_order import num_micro_batches
 from mmtpp.experiments.variance_reduction import num_gradient_passes
 
@@ -9,9 +8,9 @@ BUCKET_ELEMENTS = 5 * 10**8  # DeepSpeed's default for the elements that are red
 
 
 def build_deepspeed_config(
-    training: Training,
-    zero: Zero,
-    optimizer: OptimizerSettings,
+    training: TrainingSection,
+    zero: ZeroSection,
+    optimizer: OptimizerSection,
     *,
     num_ranks: int,
     precision: str,

@@ -13,7 +13,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 from mmtpp.cli.main import main
 from mmtpp.config.load import load_config
-from mmtpp.config.schema import Optimizer, OptimizerPrecision
+from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
 from mmtpp.experiments.steepest_descent import rms_scale, steepest_direction
 from mmtpp.model.attention import Segments, use_packed_attention
 from mmtpp.model.full_size import full_size_config
@@ -70,16 +70,16 @@ def test_states_of_all_optimisers_by_hand():
     """On the 3B with LoRA: Muon updates the factors, AdamW the 267 rows of tokens."""
     option = Option(2, checkpointing=True, offload=False)
 
-    def optimizer_bytes(optimizer: Optimizer, stored: str = "float32") -> float:
+    def optimizer_bytes(optimizer: OptimizerSection, stored: str = "float32") -> float:
         workload = replace(
-            LORA_3B, optimizer=optimizer, precision=OptimizerPrecision(stored_states=stored)
+            LORA_3B, optimizer=optimizer, precision=OptimizerPrecisionSection(stored_states=stored)
         )
         return estimate_memory(count_sizes(workload), workload, option, gpus=8).optimizer * GIB
 
     factors, rows = 29_933_568, 267 * 2048
     muon = (4 * (factors + rows) + 4 * factors + 8 * rows) / 8
-    assert optimizer_bytes(Optimizer(name="muon")) == pytest.approx(muon)
-    storm = Optimizer(name="muon", variance_reduction=True)
+    assert optimizer_bytes(OptimizerSection(name="muon")) == pytest.approx(muon)
+    storm = OptimizerSection(name="muon", variance_reduction=True)
     assert optimizer_bytes(storm) == pytest.approx(muon)
     workload = replace(LORA_3B, optimizer=storm)
     counts = count_sizes(workload)
@@ -89,10 +89,10 @@ def test_states_of_all_optimisers_by_hand():
         )
         expected = 2 * counts.parameters + 2 * (factors + rows)
         assert of_storm.weights * GIB == pytest.approx(expected)
-    signs = Optimizer(name="signsgd")
+    signs = OptimizerSection(name="signsgd")
     assert optimizer_bytes(signs) == pytest.approx(4 * (factors + rows) / 8)
     bits = (4 + 2 * (1 + 4 / 256)) * (factors + rows) / 8
-    assert optimizer_bytes(Optimizer(), "int8") == pytest.approx(bits)
+    assert optimizer_bytes(OptimizerSection(), "int8") == pytest.approx(bits)
 
 
 def test_memory_of_an_update_beyond_activations_by_hand():
@@ -100,23 +100,25 @@ def test_memory_of_an_update_beyond_activations_by_hand():
     option = Option(1, checkpointing=True, offload=False)
     trained = 3_085_938_688  # from the model card
 
-    def planned(optimizer: Optimizer, stored: str = "float32") -> GpuMemory:
+    def planned(optimizer: OptimizerSection, stored: str = "float32") -> GpuMemory:
         workload = replace(
             LORA_3B,
             lora_rank=0,
             max_tokens=64,
             optimizer=optimizer,
-            precision=OptimizerPrecision(stored_states=stored),
+            precision=OptimizerPrecisionSection(stored_states=stored),
         )
         counts = count_sizes(workload)
         assert counts.trained == trained
         return estimate_memory(counts, workload, option, gpus=1)
 
-    assert planned(Optimizer()).update == 0
-    codes = planned(Optimizer(), "int8")  # one state at a time is float32 while it is written
+    assert planned(OptimizerSection()).update == 0
+    codes = planned(
+        OptimizerSection(), "int8"
+    )  # one state at a time is float32 while it is written
     free = codes.activations + codes.logits
     assert codes.update == pytest.approx(4 * trained / GIB - free)
-    muon = planned(Optimizer(name="muon")).update
+    muon = planned(OptimizerSection(name="muon")).update
     largest = 2048 * 11008  # a matrix of a feed-forward layer, smaller than a bucket
     copied = (
         4 * trained + 4 * 2**25 + 16 * largest

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmtpp.config.schema import Source
+from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
@@ -94,7 +94,7 @@ class RawDataset:
         return RejectionSummary.from_records(self.rejected, last_times)
 
 
-def load_raw_dataset(source: Source, *, max_files: int = 0) -> RawDataset:
+def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset:
     """Read the files of ``source.uri``, a folder or one file.
 
     Args:
@@ -157,7 +157,7 @@ def _listed_causes(rejected_by_cause: Mapping[str, int]) -> str:
 
 
 def _read_file(
-    reader: SourceReader, path: str, content: bytes, types: TypeCodes, source: Source
+    reader: SourceReader, path: str, content: bytes, types: TypeCodes, source: SourceSection
 ) -> ParsedFile:
     """Read one file. A malformed file becomes one rejected record."""
     try:
@@ -181,7 +181,7 @@ def _example_records(rejected: Sequence[Rejected]) -> list[str]:
 
 
 def find_type_names(
-    reader: SourceReader, files: list[tuple[str, bytes]], source: Source
+    reader: SourceReader, files: list[tuple[str, bytes]], source: SourceSection
 ) -> tuple[str, ...]:
     """Find the type names that occur, the most frequent first; none where types are numbers.
 

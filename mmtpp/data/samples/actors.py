@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mmtpp.config.schema import Training
+from mmtpp.config.schema import TrainingSection
 from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.runtime.hardware import Hardware, worker_demand
 from mmtpp.runtime.machines import ResourceDemand, wait_for_machines
@@ -39,7 +39,12 @@ class ActorPool:
 
     @classmethod
     def from_settings(
-        cls, training: Training, hardware: Hardware, *, windows_per_batch: int, patience_s: float
+        cls,
+        training: TrainingSection,
+        hardware: Hardware,
+        *,
+        windows_per_batch: int,
+        patience_s: float,
     ) -> "ActorPool":
         """The pool of a job: its actors have the number and the resources of training workers.
 

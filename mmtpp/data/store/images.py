@@ -6,7 +6,7 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.config.schema import Source
+from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
@@ -58,7 +58,7 @@ def load_image(
     file, _, frame = place.rpartition("/")
     if separator and frame.isdecimal():
         return _load_frame(store_uri, file, int(frame), image_px)
-    limits = Source()
+    limits = SourceSection()
     if max_pixels is None:
         max_pixels = limits.max_image_pixels
     if max_bytes is None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmtpp.config.schema import Lora, Model, SampleSections
+from mmtpp.config.schema import LoraSection, ModelSection, SampleSections
 from mmtpp.core.errors import StorageError
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.model.adapter import check_adapter
@@ -48,7 +48,7 @@ def check_locations(storage_uri: str, start_uri: str, *, keep_checkpoints: int) 
         )
 
 
-def load_inputs(sections: SampleSections, model: Model, lora: Lora) -> TrainingInputs:
+def load_inputs(sections: SampleSections, model: ModelSection, lora: LoraSection) -> TrainingInputs:
     """Load the store's manifest and vocabulary, and check that the model fits them.
 
     Raises:

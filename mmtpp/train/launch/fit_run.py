@@ -21,7 +21,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from mmtpp.config.schema import Training
+from mmtpp.config.schema import TrainingSection
 from mmtpp.core.errors import ClusterError, MmtppError, StoppedError
 from mmtpp.runtime.hardware import Hardware, worker_resources
 from mmtpp.runtime.interruptions import stops_on_sigterm
@@ -51,7 +51,7 @@ class FitSettings:
         callbacks: Ray Train callbacks that receive every validation.
     """
 
-    training: Training
+    training: TrainingSection
     hardware: Hardware
     storage_uri: str
     model_path: str
@@ -151,7 +151,7 @@ def _worker_environment(model_path: str, hardware: Hardware) -> dict[str, str]:
 
 
 @contextmanager
-def _ray_train_timeouts(training: Training, patience_s: float) -> Iterator[None]:
+def _ray_train_timeouts(training: TrainingSection, patience_s: float) -> Iterator[None]:
     """Set Ray Train's timeouts in the environment; variables that the user has set stay."""
     # Time for new machines in place of lost ones. A run that may continue with fewer workers does
     # so after one minute, Ray's default.

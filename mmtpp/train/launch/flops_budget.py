@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from mmtpp.config.schema import Model, Optimizer, Training
+from mmtpp.config.schema import ModelSection, OptimizerSection, TrainingSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.seeds import seed_from
 from mmtpp.data.samples.assemble import Assembler
@@ -25,9 +25,9 @@ def num_steps_within(
     plan: Plan,
     vocabulary: Vocabulary,
     *,
-    training: Training,
-    optimizer: Optimizer,
-    model: Model,
+    training: TrainingSection,
+    optimizer: OptimizerSection,
+    model: ModelSection,
     trains_vision: bool,
 ) -> int:
     """Number of updates of a fresh ``tiny`` that ``training.max_flops`` allows.
@@ -68,7 +68,7 @@ def num_steps_within(
 
 
 def _flop_counter(
-    samples: SampleSettings, vocabulary: Vocabulary, model: Model, *, trains_vision: bool
+    samples: SampleSettings, vocabulary: Vocabulary, model: ModelSection, *, trains_vision: bool
 ) -> FlopCounter:
     with torch.device("meta"):
         tiny = Qwen2_5_VLForConditionalGeneration(

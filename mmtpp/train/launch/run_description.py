@@ -1,11 +1,11 @@
 """The description of a run that MLflow shows next to its metrics."""
 
-from mmtpp.config.schema import Lora, Model
+from mmtpp.config.schema import LoraSection, ModelSection
 from mmtpp.train.task import Task, output_kind
 
 
 def describe_training(
-    job: str, task: Task, *, model: Model, lora: Lora, num_steps: int, store_uri: str
+    job: str, task: Task, *, model: ModelSection, lora: LoraSection, num_steps: int, store_uri: str
 ) -> str:
     """Model, data and output of a run, in Markdown.
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from mmtpp.config.schema import Lora, Model, Tracking
+from mmtpp.config.schema import LoraSection, ModelSection, TrackingSection
 from mmtpp.core.training_metrics import TRAINED_PARAMETERS
 from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
@@ -24,9 +24,9 @@ def record_result(
     task: Task,
     fitted: FittedRun,
     *,
-    model: Model,
-    lora: Lora,
-    tracking: Tracking,
+    model: ModelSection,
+    lora: LoraSection,
+    tracking: TrackingSection,
 ) -> dict[str, object]:
     """Track the result of a run, and write it into the run's folder.
 
@@ -58,7 +58,7 @@ def record_result(
 
 
 def _track_result(
-    tracker: MlflowTracker, task: Task, fitted: FittedRun, *, base: str, tracking: Tracking
+    tracker: MlflowTracker, task: Task, fitted: FittedRun, *, base: str, tracking: TrackingSection
 ) -> None:
     metrics = fitted.metrics
     tracker.log_metrics(0, {TRAINED_PARAMETERS: metrics[TRAINED_PARAMETERS]})

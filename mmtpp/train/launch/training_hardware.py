@@ -1,6 +1,6 @@
 """The hardware of a training: its device and precision, on machines that have joined."""
 
-from mmtpp.config.schema import Training, Zero
+from mmtpp.config.schema import TrainingSection, ZeroSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.runtime.hardware import Hardware, choose_hardware, worker_demand
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
@@ -8,8 +8,8 @@ from mmtpp.runtime.session import start_ray
 
 
 def wait_for_hardware(
-    training: Training,
-    zero: Zero,
+    training: TrainingSection,
+    zero: ZeroSection,
     *,
     precision: str,
     data_labels: dict[str, str],

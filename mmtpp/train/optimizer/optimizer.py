@@ -15,8 +15,7 @@ from torch import nn
 from torch.optim.adamw import adamw
 
 from mmtpp.compat.deepspeed_hooks import full_shape, has_fragment_mapping
-from mmtpp.config.schema import Optimizer as OptimizerSettings
-from mmtpp.config.schema import OptimizerPrecision
+from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
 from mmtpp.core.seeds import seed_from
 from mmtpp.experiments.rounding import round_
 from mmtpp.experiments.steepest_descent import rms_scale, steepest_direction
@@ -39,7 +38,7 @@ def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
     return len(full_shape(parameter)) == 2 and not any(part in name for part in _TOKEN_ROWS)
 
 
-def update_rule(settings: OptimizerSettings, name: str, parameter: nn.Parameter) -> str:
+def update_rule(settings: OptimizerSection, name: str, parameter: nn.Parameter) -> str:
     """The rule that updates a parameter: ``adamw`` or ``descent``."""
     if settings.name == "adamw":
         return ADAMW
@@ -49,7 +48,7 @@ def update_rule(settings: OptimizerSettings, name: str, parameter: nn.Parameter)
     return ADAMW if is_for_matrices and not is_hidden_matrix(name, parameter) else DESCENT
 
 
-def state_names(settings: OptimizerSettings, rule: str) -> tuple[str, ...]:
+def state_names(settings: OptimizerSection, rule: str) -> tuple[str, ...]:
     """Names of the states of a parameter with a rule."""
     if rule == ADAMW:
         return MOMENTS
@@ -73,8 +72,8 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(
         self,
         parameters_by_name: Mapping[str, nn.Parameter],
-        settings: OptimizerSettings,
-        precision: OptimizerPrecision,
+        settings: OptimizerSection,
+        precision: OptimizerPrecisionSection,
         *,
         lr: float,
         weight_decay: float,

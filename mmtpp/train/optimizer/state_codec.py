@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import torch
 
-from mmtpp.config.schema import OptimizerPrecision
+from mmtpp.config.schema import OptimizerPrecisionSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.experiments.rounding import round_
 
@@ -24,7 +24,7 @@ class StateCodec:
         precision: Stored type and simulated rounding of the states.
     """
 
-    def __init__(self, precision: OptimizerPrecision) -> None:
+    def __init__(self, precision: OptimizerPrecisionSection) -> None:
         self._rounding = precision.states
         self._stored = precision.stored_states
         self.is_exact = precision.stored_states == "float32" and self._rounding.changes_nothing

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import OptimizerPrecision, Rounding
+from mmtpp.config.schema import OptimizerPrecisionSection, RoundingSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.experiments.rounding import round_
 
@@ -25,14 +25,14 @@ def test_rounding_equals_torchs_types(mantissa_bits: int, exponent_bits: int, dt
     values = _values()
     expected = values.to(dtype).float()
     rounded = round_(
-        values.clone(), Rounding(mantissa_bits=mantissa_bits, exponent_bits=exponent_bits)
+        values.clone(), RoundingSection(mantissa_bits=mantissa_bits, exponent_bits=exponent_bits)
     )
     assert torch.equal(rounded, expected)
 
 
 def test_numbers_too_large_become_the_largest_and_nan_stays_nan():
     rounded = round_(
-        torch.tensor([1e9, -1e9, torch.nan]), Rounding(mantissa_bits=3, exponent_bits=4)
+        torch.tensor([1e9, -1e9, torch.nan]), RoundingSection(mantissa_bits=3, exponent_bits=4)
     )
     assert rounded[:2].tolist() == [240.0, -240.0]  # (2 - 1/8) 2^7
     assert rounded[2].isnan()
@@ -40,12 +40,12 @@ def test_numbers_too_large_become_the_largest_and_nan_stays_nan():
 
 def test_float32_stays_unchanged():
     values = torch.tensor([1e-45, 3.4e38, 1 + 2**-23])
-    assert torch.equal(round_(values.clone(), Rounding()), values)
+    assert torch.equal(round_(values.clone(), RoundingSection()), values)
 
 
 def test_stochastic_rounding_is_unbiased():
     """With 3 mantissa bits, 0.1 lies between 0.09375 and 0.1015625."""
-    rounding = Rounding(mantissa_bits=3, mode="stochastic")
+    rounding = RoundingSection(mantissa_bits=3, mode="stochastic")
     generator = torch.Generator().manual_seed(0)
     rounded = round_(torch.full((100_000,), 0.1), rounding, generator)
     assert set(rounded.unique().tolist()) == {0.09375, 0.1015625}
@@ -55,11 +55,11 @@ def test_stochastic_rounding_is_unbiased():
 
 def test_settings_without_effect_or_with_double_effect_are_refused():
     with pytest.raises(ValidationError, match="mode = stochastic rounds nothing"):
-        Rounding(mode="stochastic")
+        RoundingSection(mode="stochastic")
     with pytest.raises(
         ValidationError, match=r"stored_states = int8 with states\.mantissa_bits = 4"
     ):
-        OptimizerPrecision(stored_states="int8", states=Rounding(mantissa_bits=4))
+        OptimizerPrecisionSection(stored_states="int8", states=RoundingSection(mantissa_bits=4))
     with pytest.raises(ConfigError, match=r"optimizer\.beta2 = 0\.999"):
         config_from_tree(
             {"optimizer": {"beta2": 0.999}, "optimizer_precision": {"stored_states": "bfloat16"}}

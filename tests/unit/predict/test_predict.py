@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import Prediction
+from mmtpp.config.schema import PredictionSection
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.record import TrainedTasks
 from mmtpp.predict.next_event import forecast_schema
@@ -19,7 +19,7 @@ def _answers(*tasks: str) -> TrainedTasks:
 
 
 def test_batches_with_and_without_future_events_go_together():
-    schema = forecast_schema(_answers("time", "joint"), Prediction(num_futures=2))
+    schema = forecast_schema(_answers("time", "joint"), PredictionSection(num_futures=2))
     some = {"sequence_id": "a", "futures": [[{"time": 1.0, "type": "x"}], []]}
     none = {"sequence_id": "b", "futures": [[], []]}
     table = pa.concat_tables([pa.Table.from_pylist([row], schema) for row in (some, none)])
@@ -27,7 +27,7 @@ def test_batches_with_and_without_future_events_go_together():
 
 
 def test_there_is_a_column_for_what_the_model_answers():
-    levels = Prediction(quantiles=(0.025, 0.5))
+    levels = PredictionSection(quantiles=(0.025, 0.5))
     time = forecast_schema(_answers("time"), levels).names
     assert {"interval_mean", "interval_q2.5", "interval_q50", "simultaneous"} <= set(time)
     assert not {"type", "futures"} & set(time)

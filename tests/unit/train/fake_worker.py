@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
-from mmtpp.config.schema import Training
+from mmtpp.config.schema import TrainingSection
 from mmtpp.train.checkpoint import TrainingProgress
 from mmtpp.train.worker import Worker
 
@@ -33,7 +33,7 @@ def _rows() -> Iterator[Any]:
 
 
 def fake_worker(
-    training: Training, *, log_metrics: Callable[[int, dict[str, float]], None]
+    training: TrainingSection, *, log_metrics: Callable[[int, dict[str, float]], None]
 ) -> Worker:
     """Build the only rank of a run, at its first step.
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmtpp.config.schema import Training
+from mmtpp.config.schema import TrainingSection
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.tokens import Modality
 from mmtpp.train import loop
@@ -39,7 +39,7 @@ class RecordedRun:
 def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
     """Metrics of a run from its first step to its last."""
     recorded = RecordedRun([], [])
-    training = Training(
+    training = TrainingSection(
         num_steps=NUM_STEPS,
         log_every=LOG_EVERY,
         validate_every=VALIDATE_EVERY,

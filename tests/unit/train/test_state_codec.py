@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from mmtpp.config.schema import Optimizer as OptimizerSettings
-from mmtpp.config.schema import OptimizerPrecision
+from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
 from mmtpp.train.optimizer.optimizer import Optimizer
 from mmtpp.train.optimizer.state_codec import BLOCK, StateCodec
 
@@ -14,7 +13,7 @@ from mmtpp.train.optimizer.state_codec import BLOCK, StateCodec
 def test_states_are_stored_within_their_error(stored: str, key: str):
     if stored == "int8":
         pytest.importorskip("torchao", reason="8-bit states need the extra lowbit")
-    codec = StateCodec(OptimizerPrecision(stored_states=stored))
+    codec = StateCodec(OptimizerPrecisionSection(stored_states=stored))
     values = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     values = values.square() if key == "exp_avg_sq" else values
     state = codec.zeros(values, key)
@@ -44,18 +43,20 @@ def test_states_are_stored_within_their_error(stored: str, key: str):
 
 def test_small_states_are_not_coded():
     pytest.importorskip("torchao", reason="8-bit states need the extra lowbit")
-    state = StateCodec(OptimizerPrecision(stored_states="int8")).zeros(torch.zeros(7), "exp_avg")
+    state = StateCodec(OptimizerPrecisionSection(stored_states="int8")).zeros(
+        torch.zeros(7), "exp_avg"
+    )
     assert list(state) == ["exp_avg"]
 
 
 def _steps(stored: str, gradients: list[torch.Tensor]) -> torch.Tensor:
     """The largest element of each step of AdamW at a learning rate of 1."""
     weight = torch.nn.Parameter(torch.zeros_like(gradients[0]))
-    settings = OptimizerSettings()
+    settings = OptimizerSection()
     optimizer = Optimizer(
         {"weight": weight},
         settings,
-        OptimizerPrecision(stored_states=stored),
+        OptimizerPrecisionSection(stored_states=stored),
         lr=1.0,
         weight_decay=0.0,
     )
