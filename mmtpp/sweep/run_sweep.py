@@ -29,13 +29,12 @@ from mmtpp.sweep.sweep_report import print_table, write_report
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.tune_results import row_from_result
 from mmtpp.sweep.tuner import fit, load_or_build_tuner
-from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
+from mmtpp.track.mlflow_tracker import TRACKER_WAIT_S, MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
 
 logger = logging.getLogger(__name__)
 
 RESULT_FILE = "result.json"
-TRACKER_WAIT_S = 20.0
 
 
 def run_sweep(
@@ -151,7 +150,7 @@ def _run_round(
 
 def _wait_for_parent_id(parent: MlflowTracker, tracking_uri: str) -> str:
     """Wait for the id of the sweep's run in MLflow, which trials need."""
-    run_id = parent.wait_for_run(TRACKER_WAIT_S)
+    run_id = parent.wait_for_run()
     if run_id is None:
         raise StorageError(
             f"MLflow does not answer within {TRACKER_WAIT_S:.0f} s, and trials need the id of the "

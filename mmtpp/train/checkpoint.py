@@ -26,7 +26,7 @@ from mmtpp.core.training_metrics import VALIDATION_LOSS
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
 from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.task import PROGRESS_FILE
+from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
 

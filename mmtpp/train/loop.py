@@ -12,26 +12,26 @@ from mmtpp.core.row import Row
 from mmtpp.runtime.logs import start_logging
 from mmtpp.train.checkpoint import TrainingProgress, save_checkpoint
 from mmtpp.train.step import StepReport, train_step
-from mmtpp.train.task import Task, best_uri
 from mmtpp.train.trained_output import remove_other_bests, save_output
 from mmtpp.train.validation import validate
 from mmtpp.train.worker import SAVING, Worker, build_worker
+from mmtpp.train.worker_inputs import WorkerInputs, best_uri
 
 logger = logging.getLogger(__name__)
 
 
-def train(task: Task, stop_request: Any) -> None:
+def train(inputs: WorkerInputs, stop_request: Any) -> None:
     """Train from the newest checkpoint, or from the start, to the last step or a stop request.
 
     The driver reads the metrics of the last checkpoint: those of the last step and of the last
     validation.
 
     Args:
-        task: The task of this run.
+        inputs: What the driver sent.
         stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
     """
     start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
-    worker = build_worker(task, stop_request)
+    worker = build_worker(inputs, stop_request)
     training, progress = worker.training, worker.progress
     if progress.step == training.num_steps:  # interrupted between last checkpoint and result
         _finish(worker, progress)
@@ -52,7 +52,7 @@ def train(task: Task, stop_request: Any) -> None:
             losses.clear()
 
         validated: dict[str, float] = {}
-        if task.validation and (is_last or _is_due(progress.step, training.validate_every)):
+        if inputs.validation and (is_last or _is_due(progress.step, training.validate_every)):
             scores = _validate(worker, progress.step)
             latest |= scores
             if training.validate_every:
@@ -67,7 +67,7 @@ def train(task: Task, stop_request: Any) -> None:
             is_due = _is_due(progress.step, training.checkpoint_every)
             if is_due or interruption.machine_leaves:
                 _save(worker, progress, validated)
-            elif validated and task.reports_validation:
+            elif validated and inputs.reports_validation:
                 _report(worker, progress.step, validated)
 
     latest |= worker.constant_metrics
@@ -137,7 +137,7 @@ def _keep_if_best(
         worker.watchdog.record_position(
             progress.step, SAVING, "keeping the best", may_take_long=True
         )
-        save_output(worker, best_uri(worker.task, progress.step), steps=progress.step)
+        save_output(worker, best_uri(worker.inputs, progress.step), steps=progress.step)
     return progress
 
 
@@ -152,7 +152,7 @@ def _save(
             worker.engine,
             progress,
             rank=worker.rank,
-            run_uri=worker.task.run.run_uri,
+            run_uri=worker.inputs.run.run_uri,
             metrics=metrics,
             patience_s=worker.training.upload_timeout_s,
             wait=wait,
@@ -167,9 +167,9 @@ def _report(worker: Worker, step: int, metrics: dict[str, float]) -> None:
 def _finish(worker: Worker, progress: TrainingProgress) -> None:
     """Write the result. Call this last: other ranks would wait for rank 0 and time out."""
     worker.watchdog.record_position(progress.step, SAVING, "writing the result", may_take_long=True)
-    save_output(worker, worker.task.output_uri, steps=progress.step)
+    save_output(worker, worker.inputs.output_uri, steps=progress.step)
     if worker.rank == 0:
-        remove_other_bests(worker.task, kept=progress.best_step)
+        remove_other_bests(worker.inputs, kept=progress.best_step)
     _close(worker)
 
 

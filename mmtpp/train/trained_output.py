@@ -7,8 +7,8 @@ from mmtpp.model.card import write_card
 from mmtpp.model.event_model import save_trained
 from mmtpp.model.record import write_template
 from mmtpp.storage.paths import copy_folder, join, list_files, remove_folder
-from mmtpp.train.task import Task, best_uri
 from mmtpp.train.worker import Worker
+from mmtpp.train.worker_inputs import WorkerInputs, best_uri
 
 
 def save_output(worker: Worker, uri: str, *, steps: int) -> None:
@@ -36,16 +36,16 @@ def save_output(worker: Worker, uri: str, *, steps: int) -> None:
         copy_folder(folder, uri)
 
 
-def remove_other_bests(task: Task, *, kept: int) -> None:
+def remove_other_bests(inputs: WorkerInputs, *, kept: int) -> None:
     """Delete former best models.
 
     Call this only at the end: an earlier checkpoint may still refer to one of them.
 
     Args:
-        task: The task of the run.
+        inputs: What the driver sent.
         kept: Step of the best model.
     """
-    folder, _, name = best_uri(task, kept).rpartition("/")
+    folder, _, name = best_uri(inputs, kept).rpartition("/")
     prefix = name.removesuffix(f"{kept:06d}")
     names = {info.path.rpartition("/")[0].rpartition("/")[2] for info in list_files(folder, "")}
     for other in sorted(names):

@@ -64,8 +64,8 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
         the answers.
     """
     engine, device = worker.engine, worker.batcher.device
-    type_codes = np.asarray(worker.task.type_codes)
-    type_ids = torch.tensor(worker.vocabulary.type_ids(worker.task.type_codes), device=device)
+    type_codes = np.asarray(worker.inputs.type_codes)
+    type_ids = torch.tensor(worker.vocabulary.type_ids(worker.inputs.type_codes), device=device)
     losses = LossSums.from_labels(np.zeros(0), np.zeros(0, dtype=np.int64))
     event_sums = EventSums()
     engine.model.eval()
@@ -90,7 +90,7 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
     if token_sums.sum() == 0:
         raise ValueError("no validation event is a target; lower evaluation.targets_delta")
     metrics = LossSums(nll_sums, token_sums).per_token(VALIDATION)
-    return metrics | _event_metrics(event_sums, whole_events=worker.task.trained_tasks is None)
+    return metrics | _event_metrics(event_sums, whole_events=worker.inputs.trained_tasks is None)
 
 
 def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:
@@ -99,13 +99,13 @@ def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:
     Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
     passes.
     """
-    assert worker.task.validation is not None
-    plan = load_plan(worker.task.validation_plan_uri)
+    assert worker.inputs.validation is not None
+    plan = load_plan(worker.inputs.validation_plan_uri)
     num_samples = len(plan.samples)
     num_rounds = -(-num_samples // worker.num_ranks)
     positions = np.arange(num_rounds) * worker.num_ranks + worker.rank
     token_ids = worker.vocabulary.token_ids()
-    rows = iter_rows(plan, positions % num_samples, worker.task.validation, token_ids)
+    rows = iter_rows(plan, positions % num_samples, worker.inputs.validation, token_ids)
     return zip(rows, (positions < num_samples).tolist(), strict=True)
 
 

@@ -43,9 +43,9 @@ from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.interruption_poll import InterruptionPoll
 from mmtpp.train.rank_group import RankGroup, join_group
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing
-from mmtpp.train.task import Task
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.watchdog import Watchdog
+from mmtpp.train.worker_inputs import WorkerInputs
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Worker:
     """One rank, ready for its first step.
 
     Attributes:
-        task: The task from the driver.
+        inputs: What the driver sent.
         training: Settings of the training loop.
         origin: Settings that the folder of the trained model records.
         rank: Rank of this worker.
@@ -78,7 +78,7 @@ class Worker:
             training begins.
     """
 
-    task: Task
+    inputs: WorkerInputs
     training: TrainingSection
     origin: ModelOrigin
     rank: int
@@ -127,23 +127,23 @@ class _Start:
     progress: TrainingProgress
 
 
-def build_worker(task: Task, stop_request: Any) -> Worker:
+def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     """Build this rank and restore the newest checkpoint of the run.
 
     Raises:
         ModelError: Model, vocabulary, plan and checkpoint do not fit each other.
         ClusterError: The ranks have different GPUs.
     """
-    config = config_from_tree(task.config)
+    config = config_from_tree(inputs.config)
     training, lora = config.training, config.lora
-    group = join_group(training, task.precision)
-    vocabulary = Vocabulary(task.tokenizer_json)
-    plan = load_plan(task.train_plan_uri)
+    group = join_group(training, inputs.precision)
+    vocabulary = Vocabulary(inputs.tokenizer_json)
+    plan = load_plan(inputs.train_plan_uri)
     if ray.train.get_context().get_local_rank() == 0:  # no rank saves before the next barrier
-        remove_leftovers(task.run.run_uri)
-    start = _find_start(task, TrainingProgress(0, plan.fingerprint, vocabulary.hash))
+        remove_leftovers(inputs.run.run_uri)
+    start = _find_start(inputs, TrainingProgress(0, plan.fingerprint, vocabulary.hash))
     # the first rows are assembled while the model is built
-    rows = _rows_of_rank(training, task, plan, vocabulary, group, start.progress.step)
+    rows = _rows_of_rank(training, inputs, plan, vocabulary, group, start.progress.step)
     sections = EngineSections(
         model=config.model,
         lora=lora,
@@ -153,7 +153,7 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
         zero=config.zero,
         trains_vision=config.trains_vision,
     )
-    model, engine = build_engine(sections, vocabulary, group, task.precision)
+    model, engine = build_engine(sections, vocabulary, group, inputs.precision)
     _restore(engine, start)
     num_trained, num_parameters = trainable_parameters(model.backbone)
     peak, source = peak_flops(group.device, group.dtype)
@@ -161,11 +161,11 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
     if is_first:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
         logger.info("MFU is the fraction of %.3g TFLOP/s, %s", peak / 1e12, source)
-        _log_step_size(training, task.train.max_tokens, group.num_ranks, start.progress.step)
+        _log_step_size(training, inputs.train.max_tokens, group.num_ranks, start.progress.step)
     return Worker(
-        task=task,
+        inputs=inputs,
         training=training,
-        origin=_build_origin(config, task.trained_tasks),
+        origin=_build_origin(config, inputs.trained_tasks),
         rank=group.rank,
         num_ranks=group.num_ranks,
         vocabulary=vocabulary,
@@ -174,11 +174,11 @@ def build_worker(task: Task, stop_request: Any) -> Worker:
         constant_metrics={**plan.metrics(), TRAINED_PARAMETERS: float(num_trained)},
         rows=rows,
         rows_per_step=_rows_per_step(training.samples_per_step, group),
-        step_context=_build_step_context(training, config.tasks, task, vocabulary, group, engine),
-        flop_counter=_build_flop_counter(model, task.train),
+        step_context=_build_step_context(training, config.tasks, inputs, vocabulary, group, engine),
+        flop_counter=_build_flop_counter(model, inputs.train),
         telemetry=Telemetry(peak),
-        tracker=MlflowTracker.from_run(config.tracking, task.run) if is_first else NullTracker(),
-        watchdog=_build_watchdog(task.run.run_uri, training.hang_timeout_s, group),
+        tracker=MlflowTracker.from_run(config.tracking, inputs.run) if is_first else NullTracker(),
+        watchdog=_build_watchdog(inputs.run.run_uri, training.hang_timeout_s, group),
         interruptions=InterruptionPoll(stop_request),
         companions=read_companions(config.model.path) if is_first and not lora.rank else {},
     )
@@ -194,30 +194,30 @@ def _build_origin(config: RunConfig, trained_tasks: TrainedTasks | None) -> Mode
     )
 
 
-def _find_start(task: Task, fresh: TrainingProgress) -> _Start:
+def _find_start(inputs: WorkerInputs, fresh: TrainingProgress) -> _Start:
     """Start from the run's newest checkpoint, another run's checkpoint, or nothing.
 
     Args:
-        task: The task of this run.
+        inputs: What the driver sent.
         fresh: Progress of a run without any checkpoint.
 
     Raises:
         ModelError: The checkpoint belongs to other data or another vocabulary.
     """
     checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None or not task.start_uri:
-        return _Start(checkpoint, task.run.run_uri, load_progress(checkpoint, fresh=fresh))
-    filesystem, path = filesystem_of(task.start_uri)
+    if checkpoint is not None or not inputs.start_uri:
+        return _Start(checkpoint, inputs.run.run_uri, load_progress(checkpoint, fresh=fresh))
+    filesystem, path = filesystem_of(inputs.start_uri)
     checkpoint = Checkpoint(path, filesystem)
     progress = load_progress(checkpoint, fresh=fresh)
     # the other run's best model is not in this run's folder
     progress = replace(progress, best_step=0, best_loss=0.0)
-    return _Start(checkpoint, task.start_uri.rpartition("/")[0], progress)
+    return _Start(checkpoint, inputs.start_uri.rpartition("/")[0], progress)
 
 
 def _rows_of_rank(
     training: TrainingSection,
-    task: Task,
+    inputs: WorkerInputs,
     plan: Plan,
     vocabulary: Vocabulary,
     group: RankGroup,
@@ -232,7 +232,7 @@ def _rows_of_rank(
         rank=group.rank,
         num_ranks=group.num_ranks,
     )
-    return iter_rows(plan, samples, task.train, vocabulary.token_ids())
+    return iter_rows(plan, samples, inputs.train, vocabulary.token_ids())
 
 
 def _rows_per_step(samples_per_step: int, group: RankGroup) -> int:
@@ -271,7 +271,7 @@ def _log_step_size(
 def _build_step_context(
     training: TrainingSection,
     tasks: TaskWeights,
-    task: Task,
+    inputs: WorkerInputs,
     vocabulary: Vocabulary,
     group: RankGroup,
     engine: DeepSpeedEngine,
@@ -279,18 +279,18 @@ def _build_step_context(
     token_ids = vocabulary.token_ids()
     smoothing = build_smoothing(
         training,
-        time_bytes=task.train.template.time_bytes,
-        tick=task.tick,
+        time_bytes=inputs.train.template.time_bytes,
+        tick=inputs.tick,
         byte_ids=token_ids.byte_ids,
     )
     return StepContext(
         engine=engine,
         batcher=Batcher(
             image_pad=token_ids.image_pad,
-            image_px=task.train.image_px,
+            image_px=inputs.train.image_px,
             device=group.device,
             dtype=group.dtype,
-            blank_frame=task.train.shows_images,
+            blank_frame=inputs.train.shows_images,
         ),
         label_weights=LabelWeights(training.loss_weights, tasks),
         num_micro_batches=num_micro_batches(training.samples_per_step, num_ranks=group.num_ranks),

@@ -39,7 +39,7 @@ from mmtpp.sweep.rounds import check_data
 from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.sweep.search import largest_trial, max_concurrent_trials
 from mmtpp.train.launch.flops_budget import num_steps_within
-from mmtpp.train.task import PROGRESS_FILE
+from mmtpp.train.worker_inputs import PROGRESS_FILE
 from tests.conftest import ROOT
 from tests.on_ray.events import publish_events
 from tests.on_ray.machines import machine

@@ -29,7 +29,7 @@ from mmtpp.storage.hub import is_hub
 from mmtpp.storage.paths import filesystem_of
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.train.entry import train_loop_per_worker
-from mmtpp.train.task import Task
+from mmtpp.train.worker_inputs import WorkerInputs
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +74,11 @@ class FittedRun:
     metrics: dict[str, float]
 
 
-def fit_run(task: Task, settings: FitSettings, tracker: MlflowTracker) -> FittedRun:
+def fit_run(inputs: WorkerInputs, settings: FitSettings, tracker: MlflowTracker) -> FittedRun:
     """Train on Ray's workers.
 
     Args:
-        task: Task of every worker.
+        inputs: What the driver sends to every worker.
         settings: Settings of Ray Train.
         tracker: Tracker of the run.
 
@@ -86,13 +86,13 @@ def fit_run(task: Task, settings: FitSettings, tracker: MlflowTracker) -> Fitted
         StoppedError: The job received SIGTERM; it saved a checkpoint first.
         MmtppError: A worker raised this error, or the workers could not be started.
     """
-    run_uri, training = task.run.run_uri, settings.training
+    run_uri, training = inputs.run.run_uri, settings.training
     try:
         with (
             _ray_train_timeouts(training, settings.patience_s),
             stops_on_sigterm() as stop_request,
         ):
-            report = _build_trainer(task, settings, stop_request).fit().metrics or {}
+            report = _build_trainer(inputs, settings, stop_request).fit().metrics or {}
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
         raise _cause(error, settings, run_uri) from error
@@ -107,7 +107,7 @@ def fit_run(task: Task, settings: FitSettings, tracker: MlflowTracker) -> Fitted
     return FittedRun(steps, best_step, metrics)
 
 
-def _build_trainer(task: Task, settings: FitSettings, stop_request: Any) -> TorchTrainer:
+def _build_trainer(inputs: WorkerInputs, settings: FitSettings, stop_request: Any) -> TorchTrainer:
     training, hardware = settings.training, settings.hardware
     filesystem, storage_path = filesystem_of(settings.storage_uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
@@ -115,7 +115,7 @@ def _build_trainer(task: Task, settings: FitSettings, stop_request: Any) -> Torc
     num_workers = training.num_workers
     return TorchTrainer(
         train_loop_per_worker,
-        train_loop_config={"task": task, "stop_request": stop_request},
+        train_loop_config={"inputs": inputs, "stop_request": stop_request},
         scaling_config=ScalingConfig(
             num_workers=(training.min_workers, num_workers)
             if training.min_workers
@@ -128,7 +128,7 @@ def _build_trainer(task: Task, settings: FitSettings, stop_request: Any) -> Torc
             backend="nccl" if hardware.on_gpu else "gloo", timeout_s=int(training.hang_timeout_s)
         ),
         run_config=ray.train.RunConfig(
-            name=task.run.run_name,
+            name=inputs.run.run_name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(

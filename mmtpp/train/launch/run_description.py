@@ -1,23 +1,29 @@
 """The description of a run that MLflow shows next to its metrics."""
 
 from mmtpp.config.schema import LoraSection, ModelSection
-from mmtpp.train.task import Task, output_kind
+from mmtpp.train.worker_inputs import WorkerInputs, output_kind
 
 
 def describe_training(
-    job: str, task: Task, *, model: ModelSection, lora: LoraSection, num_steps: int, store_uri: str
+    job: str,
+    inputs: WorkerInputs,
+    *,
+    model: ModelSection,
+    lora: LoraSection,
+    num_steps: int,
+    store_uri: str,
 ) -> str:
     """Model, data and output of a run, in Markdown.
 
     Args:
         job: ``pretrain`` or ``finetune``.
-        task: Task of every worker.
+        inputs: What the driver sends to every worker.
         model: Model to train.
         lora: Adapter to train.
         num_steps: Number of updates.
         store_uri: URI of the store.
     """
-    samples = task.train
+    samples = inputs.train
     source = f"`{model.path}`" if model.path else f"a random {model.preset}"
     trained = f"LoRA of rank {lora.rank}" if lora.rank else "all parameters"
     lines = [
@@ -25,8 +31,8 @@ def describe_training(
         "",
         f"- store: `{store_uri}`",
         *([f"- starts from: `{model.adapter}`"] if model.adapter else []),
-        f"- {output_kind(lora)}: `{task.output_uri}`",
-        f"- checkpoints: `{task.run.run_uri}`",
+        f"- {output_kind(lora)}: `{inputs.output_uri}`",
+        f"- checkpoints: `{inputs.run.run_uri}`",
         f"- compression: {samples.compression.strategy}, Delta {samples.compression.delta:g}; "
         f"template {samples.template.style}, {samples.max_tokens:,} tokens",
     ]

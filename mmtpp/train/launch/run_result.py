@@ -8,7 +8,7 @@ from mmtpp.core.training_metrics import TRAINED_PARAMETERS
 from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.train.launch.fit_run import FittedRun
-from mmtpp.train.task import Task, best_uri, output_kind
+from mmtpp.train.worker_inputs import WorkerInputs, best_uri, output_kind
 
 RESULT_FILE = "result.json"  # in the run's folder, written last
 
@@ -21,7 +21,7 @@ def load_result(run_uri: str) -> dict[str, Any] | None:
 
 def record_result(
     tracker: MlflowTracker,
-    task: Task,
+    inputs: WorkerInputs,
     fitted: FittedRun,
     *,
     model: ModelSection,
@@ -32,7 +32,7 @@ def record_result(
 
     Args:
         tracker: Tracker of the run, which stays open.
-        task: Task of every worker.
+        inputs: What the driver sends to every worker.
         fitted: Steps and metrics of the run.
         model: Model that was trained.
         lora: Adapter that was trained.
@@ -42,23 +42,28 @@ def record_result(
         The result that ``pretrain`` describes.
     """
     base = model.path if lora.rank else ""
-    _track_result(tracker, task, fitted, base=base, tracking=tracking)
+    _track_result(tracker, inputs, fitted, base=base, tracking=tracking)
     kind = output_kind(lora)
     result: dict[str, object] = {
         "run_id": tracker.run_id,
-        "run_name": task.run.run_name,
-        f"{kind}_uri": task.output_uri,
-        **({f"best_{kind}_uri": best_uri(task, fitted.best_step)} if fitted.best_step else {}),
+        "run_name": inputs.run.run_name,
+        f"{kind}_uri": inputs.output_uri,
+        **({f"best_{kind}_uri": best_uri(inputs, fitted.best_step)} if fitted.best_step else {}),
         "steps": fitted.steps,
         "metrics": fitted.metrics,
         "tracking_uri": tracking.uri,
     }
-    write_bytes(join(task.run.run_uri, RESULT_FILE), json.dumps(result, indent=2).encode())
+    write_bytes(join(inputs.run.run_uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     return result
 
 
 def _track_result(
-    tracker: MlflowTracker, task: Task, fitted: FittedRun, *, base: str, tracking: TrackingSection
+    tracker: MlflowTracker,
+    inputs: WorkerInputs,
+    fitted: FittedRun,
+    *,
+    base: str,
+    tracking: TrackingSection,
 ) -> None:
     metrics = fitted.metrics
     tracker.log_metrics(0, {TRAINED_PARAMETERS: metrics[TRAINED_PARAMETERS]})
@@ -66,15 +71,15 @@ def _track_result(
         key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
     }
     tracker.log_metrics(fitted.steps, {f"final/{key}": value for key, value in changing.items()})
-    if folder_bytes(task.output_uri) <= tracking.max_artifact_mib * 2**20:
-        tracker.log_folder(task.output_uri, task.output_uri.rpartition("/")[2])
+    if folder_bytes(inputs.output_uri) <= tracking.max_artifact_mib * 2**20:
+        tracker.log_folder(inputs.output_uri, inputs.output_uri.rpartition("/")[2])
     else:
-        tracker.log_text("output_uri.txt", task.output_uri)
-    if task.trained_tasks is not None and {"time", "type"} & set(task.trained_tasks.tasks):
+        tracker.log_text("output_uri.txt", inputs.output_uri)
+    if inputs.trained_tasks is not None and {"time", "type"} & set(inputs.trained_tasks.tasks):
         tracker.log_forecaster(
-            path=task.output_uri,
+            path=inputs.output_uri,
             base=base,
-            known_type=task.trained_tasks.name_of(task.trained_tasks.type_codes[0]),
+            known_type=inputs.trained_tasks.name_of(inputs.trained_tasks.type_codes[0]),
             # a sweep has many trials, most of which are not worth registering
             register_as="" if tracking.parent_run_id else tracking.register_as,
         )

@@ -24,11 +24,6 @@ from mmtpp.storage.paths import join
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
 from mmtpp.track.run_labels import job_tags, tracked_store
-from mmtpp.train.launch.check_settings import (
-    TrainingInputs,
-    check_locations,
-    load_inputs,
-)
 from mmtpp.train.launch.fit_run import FitSettings, fit_run
 from mmtpp.train.launch.plan_run import (
     PLAN_FILE,
@@ -41,7 +36,12 @@ from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, load_result, record_result
 from mmtpp.train.launch.training_hardware import wait_for_hardware
-from mmtpp.train.task import Task, output_kind
+from mmtpp.train.launch.training_inputs import (
+    TrainingInputs,
+    check_locations,
+    load_inputs,
+)
+from mmtpp.train.worker_inputs import WorkerInputs, output_kind
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +133,8 @@ def _train(job: TrainingJob) -> dict[str, object]:
     num_steps = _num_steps(config, samples, plan, inputs.vocabulary)
     job = job.with_value("training.num_steps", num_steps)
     logger.info("training: %s", plan.describe(samples.max_tokens))
-    task = _build_task(job, run, inputs, samples, precision=hardware.precision)
-    return _fit(job, task, plan, inputs.manifest, hardware)
+    worker_inputs = _build_worker_inputs(job, run, inputs, samples, precision=hardware.precision)
+    return _fit(job, worker_inputs, plan, inputs.manifest, hardware)
 
 
 def _load_finished_result(
@@ -184,15 +184,15 @@ def _num_steps(
     return num_steps
 
 
-def _build_task(
+def _build_worker_inputs(
     job: TrainingJob,
     run: RunIdentity,
     inputs: TrainingInputs,
     samples: SampleSettings,
     *,
     precision: str,
-) -> Task:
-    """The task of every worker, with the validation planned.
+) -> WorkerInputs:
+    """What every worker needs, with the validation planned.
 
     Args:
         job: The training job.
@@ -216,7 +216,7 @@ def _build_task(
     trained_tasks = None
     if asks_questions and intervals is not None:
         trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
-    return Task(
+    return WorkerInputs(
         config=config.model_dump(mode="json"),
         run=run,
         train=samples,
@@ -235,13 +235,17 @@ def _build_task(
 
 
 def _fit(
-    job: TrainingJob, task: Task, plan: Plan, manifest: Manifest, hardware: Hardware
+    job: TrainingJob,
+    worker_inputs: WorkerInputs,
+    plan: Plan,
+    manifest: Manifest,
+    hardware: Hardware,
 ) -> dict[str, object]:
     """Train on the workers, and record the result.
 
     Args:
         job: The training job.
-        task: Task of every worker.
+        worker_inputs: What every worker needs.
         plan: Plan of the training samples.
         manifest: Manifest of the store.
         hardware: Device and precision of the workers.
@@ -255,18 +259,27 @@ def _fit(
         patience_s=config.run.wait_for_machines_s,
         callbacks=job.callbacks,
     )
-    with MlflowTracker.from_run(config.tracking, task.run) as tracker:
-        _describe_run(tracker, job, task, plan, manifest)
+    with MlflowTracker.from_run(config.tracking, worker_inputs.run) as tracker:
+        _describe_run(tracker, job, worker_inputs, plan, manifest)
         run_id = tracker.wait_for_run()
-        task = replace(task, run=replace(task.run, mlflow_run_id=run_id))
-        fitted = fit_run(task, settings, tracker)
+        worker_inputs = replace(worker_inputs, run=replace(worker_inputs.run, mlflow_run_id=run_id))
+        fitted = fit_run(worker_inputs, settings, tracker)
         return record_result(
-            tracker, task, fitted, model=config.model, lora=config.lora, tracking=config.tracking
+            tracker,
+            worker_inputs,
+            fitted,
+            model=config.model,
+            lora=config.lora,
+            tracking=config.tracking,
         )
 
 
 def _describe_run(
-    tracker: MlflowTracker, job: TrainingJob, task: Task, plan: Plan, manifest: Manifest
+    tracker: MlflowTracker,
+    job: TrainingJob,
+    worker_inputs: WorkerInputs,
+    plan: Plan,
+    manifest: Manifest,
 ) -> None:
     """Record settings, data and description of a run."""
     config = job.config
@@ -276,14 +289,14 @@ def _describe_run(
             **job_tags(job.name),
             "mmtpp.store_fingerprint": manifest.fingerprint,
             "mmtpp.plan_fingerprint": plan.fingerprint,
-            "mmtpp.output_uri": task.output_uri,
+            "mmtpp.output_uri": worker_inputs.output_uri,
             **versions(),
         }
     )
     tracker.log_text("config.json", config.model_dump_json(indent=2))
     description = describe_training(
         job.name,
-        task,
+        worker_inputs,
         model=config.model,
         lora=config.lora,
         num_steps=config.training.num_steps,

@@ -1,4 +1,4 @@
-"""The task of a training: what the driver sends to every worker."""
+"""What the driver of a training sends to every worker."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class WorkerInputs:
     """Everything a worker needs, as plain values that can be pickled.
 
     Attributes:
@@ -48,9 +48,9 @@ class Task:
     reports_validation: bool
 
 
-def best_uri(task: Task, step: int) -> str:
+def best_uri(inputs: WorkerInputs, step: int) -> str:
     """Folder of the model with the best validation, which was trained for ``step`` steps."""
-    return f"{task.output_uri}-best-{step:06d}"
+    return f"{inputs.output_uri}-best-{step:06d}"
 
 
 def output_kind(lora: LoraSection) -> str:

@@ -11,7 +11,7 @@ from mmtpp.model.record import check_template
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, exists, join
-from mmtpp.train.task import PROGRESS_FILE
+from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 
 @dataclass(frozen=True, slots=True)
