@@ -14,29 +14,26 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from mmtpp.api.history_reader import HistoryReader
 from mmtpp.api.sequences import Sequences, load_sequences
 from mmtpp.api.values import check_lengths, to_images, to_texts, to_times, to_types
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import branch_costs, lay_out_branches
-from mmtpp.core.compression import compress
+from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.events import MAX_TYPES, Events, EventSequence
-from mmtpp.core.interval_forecasts import IntervalGrid
-from mmtpp.core.row import Row
+from mmtpp.core.events import MAX_TYPES, EventSequence
 from mmtpp.core.tasks import check_futures
 from mmtpp.core.template import Template
-from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
-from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
-from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
-from mmtpp.data.settings import compression_of, template_of
-from mmtpp.data.store.images import load_image
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
+from mmtpp.data.settings import template_of
 from mmtpp.evaluate.context import generation_settings
+from mmtpp.expert.expert_folder import Expert, is_expert, load_expert
+from mmtpp.expert.read_sequences import past_events
 from mmtpp.model.adapter import CONFIG_FILE
-from mmtpp.model.folder import local_folder, read_file
+from mmtpp.model.folder import load_model_vocabulary, local_folder, read_file
 from mmtpp.model.loaded_model import LoadedModel, ModelSource
 from mmtpp.model.record import TrainedTasks, load_recorded_settings, load_trained_tasks
-from mmtpp.predict.next_event import Forecast, NextEvent, NextEventSettings, SeenEvents
+from mmtpp.predict.expert_next_event import ExpertForecastSettings, ExpertNextEvent
+from mmtpp.predict.next_event import Forecast, NextEvent, NextEventSettings
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.paths import as_uri
 
@@ -56,13 +53,13 @@ class Forecaster:
         path: Folder of the model, or of its adapter.
         config: Settings that the model was trained with, changed by ``from_pretrained(settings=)``.
         trained_tasks: Tasks that the model was trained on, with its event types and time unit.
-        loaded: The model on its device.
+        model: The language model on its device, or the temporal expert.
     """
 
     path: str
     config: RunConfig
     trained_tasks: TrainedTasks
-    loaded: LoadedModel
+    model: LoadedModel | Expert
 
     @classmethod
     def from_pretrained(
@@ -90,6 +87,8 @@ class Forecaster:
         """
         path, base = as_uri(path), as_uri(base)
         check_model_folder(path)
+        if is_expert(path):
+            return cls._from_expert(path, settings or {})
         adapter = read_file(path, CONFIG_FILE)
         if adapter is not None and not base:
             base = str(json.loads(adapter)["base_model_name_or_path"] or "")
@@ -111,6 +110,12 @@ class Forecaster:
         source = ModelSource(model, adapter_uri, "", precision)
         loaded = LoadedModel.load(source, image_px=config.template.image_px)
         return cls(path, config, trained_tasks, loaded)
+
+    @classmethod
+    def _from_expert(cls, path: str, settings: Mapping[str, object]) -> "Forecaster":
+        trained_tasks = load_trained_tasks(path)
+        assert trained_tasks is not None
+        return cls(path, with_values(RunConfig(), dict(settings)), trained_tasks, load_expert(path))
 
     @property
     def type_names(self) -> tuple[str, ...]:
@@ -254,11 +259,35 @@ class Forecaster:
                 "prediction.generate_text": text,
             },
         )
+        if isinstance(self.model, Expert):
+            return self._forecast_with_expert(self.model, sequence, config.prediction, seed)
+        return self._forecast_with_language_model(self.model, sequence, config, seed)
+
+    def _forecast_with_expert(
+        self, expert: Expert, sequence: EventSequence, prediction: PredictionSection, seed: int
+    ) -> Forecast:
+        [events] = tokenise_sequences([sequence], load_model_vocabulary(self.path))
+        past = past_events(
+            sequence.times,
+            sequence.types,
+            np.diff(events.text_offsets),
+            self.trained_tasks.type_codes,
+            has_texts=expert.memory.has_texts,
+            where=sequence.sequence_id,
+        )
+        settings = ExpertForecastSettings(
+            trained_tasks=self.trained_tasks, prediction=prediction, seed=seed
+        )
+        return ExpertNextEvent(expert, settings)(sequence.sequence_id, past)
+
+    def _forecast_with_language_model(
+        self, loaded: LoadedModel, sequence: EventSequence, config: RunConfig, seed: int
+    ) -> Forecast:
         grid = self.trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
         settings = template_of(config.sample_sections)
-        template = Template(self.loaded.token_ids, settings, has_questions=True)
+        template = Template(loaded.token_ids, settings, has_questions=True)
         forecast = NextEvent(
-            self.loaded,
+            loaded,
             template,
             NextEventSettings(
                 trained_tasks=self.trained_tasks,
@@ -268,86 +297,9 @@ class Forecaster:
                 seed=seed,
             ),
         )
-        return forecast(self._read_history(sequence, template, grid))
-
-    def _read_history(
-        self, sequence: EventSequence, template: Template, grid: IntervalGrid
-    ) -> SeenEvents:
-        """Build the row of the newest events and of the questions about the next event.
-
-        The row equals that of the predict job.
-        """
-        config = self.config
-        [events] = tokenise_sequences([sequence], self.loaded.vocabulary)
-        compression = compression_of(config.sample_sections)
-        events = compress(events, compression.for_sequence(sequence.sequence_id))
         tasks = [task for task in _FORECAST_TASKS if task in self.trained_tasks.tasks]
-        window, events = self._fit(events, template, tasks, sequence.sequence_id)
-        seen = events.slice(window.start, window.end)
-        laid = lay_out_branches(
-            template, seen, [len(seen)], tasks=tasks, expansions=grid.first_bytes
-        )
-        frames, image_frame = np.unique(laid.tokens.frames, return_inverse=True)
-        images = distinct_images(sequence)
-        image_px = config.template.image_px
-        pixels = [load_image(images[index], image_px=image_px) for index in frames.tolist()]
-        row = Row(
-            sample_id=0,
-            input_ids=laid.tokens.ids,
-            modality=laid.tokens.modality,
-            segment=np.zeros(len(laid.tokens.ids), dtype=np.int32),
-            event=laid.tokens.event,
-            scored=laid.is_answer,
-            frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
-            image_frame=image_frame.astype(np.int32),
-            event_type=seen.types,
-            event_is_target=np.zeros(len(seen), dtype=np.bool_),
-            branches=laid.branches,
-            questions=laid.questions,
-        )
-        times = sequence.times[window.start : window.end]
-        return SeenEvents(sequence.sequence_id, row, len(sequence), times)
-
-    def _fit(
-        self, events: Events, template: Template, tasks: list[str], sequence_id: str
-    ) -> tuple[Window, Events]:
-        """The window of the newest events that fit, and all events with truncated texts."""
-        max_tokens = self.config.window.max_tokens
-        max_text_tokens = self.config.template.max_text_tokens
-
-        def cut(events: Events) -> Window:
-            check_events(events, template, max_tokens=max_tokens)
-            costs = branch_costs(template, events, tasks=tasks)
-            return last_window(
-                events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
-            )
-
-        whole, events = events, truncate_texts(events, max_text_tokens or None)
-        try:
-            if self.config.window.long_events == "fail":
-                window = cut(events)
-            else:
-                window, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)
-                events = truncate_texts_to_fit(events, longest, max_tokens=max_tokens)
-        except EventTooLongError as error:
-            raise DataError(
-                str(error),
-                where=sequence_id,
-                cause="a single event does not fit the context",
-                setting=f"window.max_tokens = {max_tokens}, template.max_text_tokens, "
-                f"window.long_events = {self.config.window.long_events}",
-            ) from error
-        is_truncated = np.diff(whole.text_offsets) > np.diff(events.text_offsets)
-        if num_truncated := int(is_truncated[window.start : window.end].sum()):
-            logger.warning(
-                "%s: %d texts were truncated (window.max_tokens = %d, "
-                "template.max_text_tokens = %d)",
-                sequence_id,
-                num_truncated,
-                max_tokens,
-                max_text_tokens,
-            )
-        return window, events
+        reader = HistoryReader(self.config, loaded.vocabulary, template, tasks)
+        return forecast(reader(sequence, grid))
 
     def _check_sequence(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import EXPERT, RunConfig
 from mmtpp.core.durations import SECONDS, format_duration, format_running_time, suitable_unit
 
 SHOWN_METRICS = 12
@@ -68,11 +68,12 @@ def next_commands(
             f"python jobs/pretrain.py {shlex.join(argv)}",
         ]
     if job in ("pretrain", "finetune"):
-        if config.lora.rank:
+        if "adapter_uri" in result:
             model = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
         else:
             model = {"model.path": str(result["model_uri"])}
-        next_jobs = ["finetune", "evaluate"] if job == "pretrain" else ["evaluate", "predict"]
+        needs_finetuning = job == "pretrain" and config.model.preset != EXPERT
+        next_jobs = ["finetune", "evaluate"] if needs_finetuning else ["evaluate", "predict"]
         return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
     if job == "evaluate" and "report_uri" in result:
         return [f"open {result['report_uri']} (also among the run's artifacts in MLflow)"]

@@ -3,7 +3,7 @@
 import logging
 
 from mmtpp.config.data_settings import SourceSection, SplitSection
-from mmtpp.config.model_settings import LoraSection, ModelSection
+from mmtpp.config.model_settings import EXPERT, LoraSection, ModelSection
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.training_settings import TrainingSection
 from mmtpp.core.errors import ConfigError
@@ -52,6 +52,9 @@ def check_training(config: RunConfig) -> None:
         ConfigError: The settings contradict each other.
     """
     training, model, lora = config.training, config.model, config.lora
+    if model.preset == EXPERT:
+        _check_expert(model)
+        return
     _check_workers(training)
     if model.preset != "tiny" and not model.path:
         raise ConfigError(
@@ -71,6 +74,16 @@ def check_training(config: RunConfig) -> None:
             setting=f"model.path = {model.path!r}, lora.rank = {lora.rank}",
         )
     _warn_of_random_base(model, lora)
+
+
+def _check_expert(model: ModelSection) -> None:
+    if model.path or model.adapter:
+        raise ConfigError(
+            "an expert is always trained from the start",
+            cause="it trains in seconds, so it does not continue another model",
+            setting=f"model.preset = expert, model.path = {model.path!r}, "
+            f"model.adapter = {model.adapter!r}",
+        )
 
 
 def _check_workers(training: TrainingSection) -> None:

@@ -7,13 +7,17 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from mmtpp.config.section import Fraction, Section, Uri
 from mmtpp.config.shapes import Shapes
 
+EXPERT = "expert"
+"""Preset of the temporal expert, which is no language model."""
+
 
 class ModelSection(Section):
     """The backbone."""
 
-    preset: Annotated[Literal["tiny", "3b", "7b"], Shapes.RUN] = "tiny"
-    """Size of the backbone. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and ``7b``
-    are Qwen2.5-VL and need ``model.path``."""
+    preset: Annotated[Literal["tiny", "3b", "7b", "expert"], Shapes.RUN] = "tiny"
+    """Kind and size of the model. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and
+    ``7b`` are Qwen2.5-VL and need ``model.path``; ``expert`` is no language model but the temporal
+    expert (section ``expert``), which reads no texts or images and trains in seconds on a CPU."""
     path: Annotated[Uri, Shapes.RUN] = ""
     """Folder with weights and tokenizer (Hugging Face layout): a local path, s3:// or
     hf://OWNER/NAME@COMMIT. Empty: a new ``tiny``."""

@@ -15,7 +15,8 @@ from mmtpp.config.data_settings import (
     WindowSection,
 )
 from mmtpp.config.evaluation_settings import EvaluationSection, GenerationSection, PredictionSection
-from mmtpp.config.model_settings import LoraSection, ModelSection
+from mmtpp.config.expert_settings import ExpertSection
+from mmtpp.config.model_settings import EXPERT, LoraSection, ModelSection
 from mmtpp.config.optimizer_settings import (
     OptimizerPrecisionSection,
     OptimizerSection,
@@ -26,9 +27,11 @@ from mmtpp.config.section import Section
 from mmtpp.config.training_settings import LossWeights, TaskWeights, TrainingSection, ZeroSection
 
 __all__ = [
+    "EXPERT",
     "ColumnsSection",
     "CompressionSection",
     "EvaluationSection",
+    "ExpertSection",
     "GenerationSection",
     "LoraSection",
     "LossWeights",
@@ -90,6 +93,7 @@ class RunConfig(Section):
     window: WindowSection = WindowSection()
     model: ModelSection = ModelSection()
     lora: LoraSection = LoraSection()
+    expert: ExpertSection = ExpertSection()
     tasks: TaskWeights = TaskWeights()
     training: TrainingSection = TrainingSection()
     optimizer: OptimizerSection = OptimizerSection()

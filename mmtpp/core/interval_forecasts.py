@@ -7,7 +7,7 @@ Axes: B targets, S expanded first bytes, G steps of the grid.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,6 +84,11 @@ class IntervalGrid:
     def widths(self) -> FloatArray:
         """(G,) widths of the steps."""
         return np.diff(self.edges)
+
+    def coarsened(self, factor: int) -> "IntervalGrid":
+        """The grid of ``factor`` times wider steps, for distributions in continuous time only."""
+        edges = np.append(self.edges[0], self.edges[1::factor])
+        return replace(self, edges=np.unique(np.append(edges, self.edges[-1])))
 
     def step_at(self, intervals: FloatArray) -> NDArray[np.int64]:
         """(B,) the step whose edges enclose the interval; the nearest step outside the grid."""

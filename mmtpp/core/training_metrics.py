@@ -8,6 +8,11 @@ VALIDATION_INTERVAL_NLL = "validation/interval_code_nll_nats_per_event"
 VALIDATION_EVENT_NLL = "validation/nll_nats_per_event"
 """NLL of whole events; stage 1 only, because no answer of stage 2 is a whole event."""
 VALIDATION_TYPE_ACCURACY = "validation/type_accuracy"
+VALIDATION_TIME_NLL = "validation/time_nll_nats_per_event"
+"""Density of the interval, and for the two names below the type given the interval, and both:
+metrics of the temporal expert."""
+VALIDATION_JOINT_TYPE_NLL = "validation/joint_type_nll_nats_per_event"
+VALIDATION_JOINT_NLL = "validation/joint_nll_nats_per_event"
 VALIDATION_METRICS = (
     VALIDATION_LOSS,
     "validation/time_loss_per_token",
@@ -18,6 +23,9 @@ VALIDATION_METRICS = (
     VALIDATION_INTERVAL_NLL,
     VALIDATION_EVENT_NLL,
     VALIDATION_TYPE_ACCURACY,
+    VALIDATION_TIME_NLL,
+    VALIDATION_JOINT_TYPE_NLL,
+    VALIDATION_JOINT_NLL,
 )
 
 COMPRESSED_FRACTION = "data/compressed_fraction"

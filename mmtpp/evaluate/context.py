@@ -7,6 +7,7 @@ from mmtpp.config.schema import EvaluationSection, GenerationSection, RunConfig
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings
+from mmtpp.expert.expert_folder import is_expert
 from mmtpp.model.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.vocabulary import Vocabulary
@@ -25,6 +26,7 @@ class EvaluationContext:
         training: Settings of the training samples; events before ``window.time_from`` are included,
             because baselines may know them, as models do.
         model: Where the model is loaded from.
+        is_expert: Whether the model is a temporal expert.
         manifest: Manifest of the store.
         vocabulary: Vocabulary of the store and of the model.
         generation: Settings of written texts.
@@ -38,6 +40,7 @@ class EvaluationContext:
     held_out: SampleSettings
     training: SampleSettings
     model: ModelSource
+    is_expert: bool
     manifest: Manifest
     vocabulary: Vocabulary
     generation: GenerationSettings
@@ -70,6 +73,7 @@ class EvaluationContext:
                 manifest.vocabulary_hash,
                 hardware.precision,
             ),
+            is_expert=is_expert(config.model.path),
             manifest=manifest,
             vocabulary=vocabulary,
             generation=generation_settings(config.generation),

@@ -21,7 +21,8 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.examples import read_examples
+from mmtpp.evaluate.examples import Example, read_examples
+from mmtpp.evaluate.expert_targets import forecast_with_expert
 from mmtpp.evaluate.forecast_actor import GenerationTargets, TargetScorer, TargetScorerSettings
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.metric_names import is_at_position
@@ -70,16 +71,27 @@ class _Forecasts:
     """Forecasts of the same targets by the model and by the baselines.
 
     Attributes:
-        settings: Settings of the plan, and the model.
-        plan: Plan whose targets were forecast.
         targets: Forecasts of the model, ``targets.TARGET_SCHEMA``.
         baselines: Forecasts of each baseline, ``targets.TARGET_SCHEMA``.
+        windows: Windows that a language model read; None for an expert.
+    """
+
+    targets: pa.Table
+    baselines: Mapping[str, pa.Table]
+    windows: "_Windows | None"
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Windows of held-out sequences.
+
+    Attributes:
+        settings: Settings of the plan, and the model.
+        plan: Plan of the windows.
     """
 
     settings: ModelActorSettings
     plan: Plan
-    targets: pa.Table
-    baselines: Mapping[str, pa.Table]
 
 
 def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) -> ForecastReport:
@@ -118,8 +130,10 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     write_bytes(context.path("metrics.json"), json.dumps(tree, indent=2).encode())
     _write_report(context, forecasts, estimates)
     metrics = finite_values(estimates.pop("model"))
+    if forecasts.windows is not None:
+        metrics |= forecasts.windows.plan.long_texts.metrics("targets_")
     return ForecastReport(
-        metrics={**metrics, **forecasts.plan.long_texts.metrics("targets_")},
+        metrics=metrics,
         baselines={
             f"{name}/{metric}": value
             for name, part in estimates.items()
@@ -143,14 +157,6 @@ def _forecast(
 
     Writes ``targets.parquet``.
     """
-    grid = trained_tasks.intervals.grid(num_bytes=context.held_out.template.time_bytes)
-    asked = TaskWeights(**{name: float(name in trained_tasks.tasks) for name in EVENT_TASKS})
-    settings = replace(
-        context.held_out,
-        supervision=EveryEvent(asked.asked, grid.first_bytes),
-        packed=True,  # short sequences share a forward pass
-    )
-    plan = make_plan(settings, context.vocabulary.token_ids())
     training = read_histories(context.training, type_codes)
     baseline_tasks = BaselineTasks(
         held_out,
@@ -159,6 +165,27 @@ def _forecast(
         machine_labels=context.task_labels,
     )
     baseline_tasks.start_fit([history for history in training if len(history.times) > 1])
+    windows = None
+    if context.is_expert:
+        targets = forecast_with_expert(context, trained_tasks)
+    else:
+        targets, windows = _forecast_windows(context, trained_tasks, type_codes)
+    write_table(context.path("targets.parquet"), targets)
+    return _Forecasts(targets, baseline_tasks.forecast_targets(targets), windows)
+
+
+def _forecast_windows(
+    context: EvaluationContext, trained_tasks: TrainedTasks, type_codes: tuple[int, ...]
+) -> tuple[pa.Table, _Windows]:
+    """Forecasts of a language model, and the windows that it read."""
+    grid = trained_tasks.intervals.grid(num_bytes=context.held_out.template.time_bytes)
+    asked = TaskWeights(**{name: float(name in trained_tasks.tasks) for name in EVENT_TASKS})
+    settings = replace(
+        context.held_out,
+        supervision=EveryEvent(asked.asked, grid.first_bytes),
+        packed=True,  # short sequences share a forward pass
+    )
+    plan = make_plan(settings, context.vocabulary.token_ids())
     scorer = TargetScorerSettings(
         assemble=settings,
         model=context.model,
@@ -168,9 +195,8 @@ def _forecast(
         generation=_choose_texts(context, plan),
     )
     targets = _forecast_targets(context, plan, scorer)
-    write_table(context.path("targets.parquet"), targets)
     actor = ModelActorSettings(assemble=settings, model=context.model)
-    return _Forecasts(actor, plan, targets, baseline_tasks.forecast_targets(targets))
+    return targets, _Windows(actor, plan)
 
 
 def _forecast_targets(
@@ -214,7 +240,9 @@ def _write_report(context: EvaluationContext, forecasts: _Forecasts, estimates: 
         targets, estimates["model"], seconds_per_unit=seconds, names=subject.names()
     )
     write_figures(context.path("figures"), figures)
-    examples = read_examples(forecasts.settings, forecasts.plan, targets, context.actors)
+    examples: list[Example] = []
+    if (windows := forecasts.windows) is not None:
+        examples = read_examples(windows.settings, windows.plan, targets, context.actors)
     page = render_report(subject, targets, estimates, figures, examples, against)
     write_bytes(context.path(REPORT_FILE), page.encode("utf-8", "backslashreplace"))
 

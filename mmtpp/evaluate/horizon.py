@@ -9,7 +9,7 @@ Axes: K types, R resamples.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.evaluate import metric_names
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.expert_horizon import expert_futures
 from mmtpp.evaluate.horizon_actor import FutureDrawer, FutureDrawerSettings
 from mmtpp.evaluate.metrics import Estimate, mean_estimates, percentile_interval
 from mmtpp.model.record import TrainedTasks
@@ -109,6 +110,25 @@ def _draw_futures(
     context: EvaluationContext, trained_tasks: TrainedTasks, type_codes: tuple[int, ...]
 ) -> pa.Table:
     """Draw the futures, ``horizon_actor.FUTURE_SCHEMA``, sorted by sequence, origin and future."""
+    if context.is_expert:
+        draw = expert_futures(context, trained_tasks)
+    else:
+        draw = _model_futures(context, trained_tasks, type_codes)
+    tables = list(draw)
+    order = [("sequence_id", "ascending"), ("origin", "ascending"), ("future", "ascending")]
+    if not sum(map(len, tables)):
+        raise DataError(
+            "no held-out sequence is longer than the horizon",
+            where=context.store_uri,
+            setting=f"evaluation.horizon = {context.settings.horizon}",
+        )
+    return pa.concat_tables(tables).sort_by(order)
+
+
+def _model_futures(
+    context: EvaluationContext, trained_tasks: TrainedTasks, type_codes: tuple[int, ...]
+) -> Iterator[pa.Table]:
+    """Futures of a language model, ``horizon_actor.FUTURE_SCHEMA``."""
     evaluation = context.settings
     supervision = FutureOrigins(
         ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
@@ -126,16 +146,7 @@ def _draw_futures(
         seed=context.seed,
     )
     plan = make_plan(assemble, context.vocabulary.token_ids())
-    tables = map_samples(plan, FutureDrawer, settings, context.actors, title="evaluate: futures")
-    order = [("sequence_id", "ascending"), ("origin", "ascending"), ("future", "ascending")]
-    table = pa.concat_tables(list(tables)).sort_by(order)
-    if not len(table):
-        raise DataError(
-            "no held-out sequence is longer than the horizon",
-            where=context.store_uri,
-            setting=f"evaluation.horizon = {evaluation.horizon}",
-        )
-    return table
+    return map_samples(plan, FutureDrawer, settings, context.actors, title="evaluate: futures")
 
 
 def _log_shortcomings(

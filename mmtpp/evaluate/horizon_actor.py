@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.seeds import seed_from
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
-from mmtpp.model.sampling import FutureSampler
+from mmtpp.model.sampling import Futures, FutureSampler
 
 FUTURE_SCHEMA = pa.schema(
     [
@@ -76,16 +77,31 @@ class FutureDrawer(ModelActor):
             max_events=settings.max_events,
             rng=np.random.default_rng(seed_from("horizon", settings.seed, name, origin)),
         )
-        times = np.cumsum(futures.intervals, axis=1)
-        rows = [
-            {
-                "sequence_id": name,
-                "origin": origin,
-                "future": future,
-                "times": times[future][is_within],
-                "types": futures.types[future][is_within],
-                "type_probabilities": futures.type_probabilities[future][is_within].ravel(),
-            }
-            for future, is_within in enumerate(futures.is_within)
-        ]
+        rows = future_rows(futures, None, name, origin)
         return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
+
+
+def future_rows(
+    futures: Futures, type_codes: NDArray[np.integer] | None, sequence_id: str, origin: int
+) -> list[dict[str, object]]:
+    """The futures of one origin, rows of ``FUTURE_SCHEMA``.
+
+    Args:
+        futures: Sampled futures.
+        type_codes: Code of each index in ``futures.types``; None where they are codes already.
+        sequence_id: Name of the sequence.
+        origin: Position of the last known event.
+    """
+    times = np.cumsum(futures.intervals, axis=1)
+    codes = futures.types if type_codes is None else type_codes[futures.types]
+    return [
+        {
+            "sequence_id": sequence_id,
+            "origin": origin,
+            "future": future,
+            "times": times[future][is_within],
+            "types": codes[future][is_within],
+            "type_probabilities": futures.type_probabilities[future][is_within].ravel(),
+        }
+        for future, is_within in enumerate(futures.is_within)
+    ]

@@ -17,6 +17,12 @@ _LOAD_WITH_TRANSFORMERS = (
     "from transformers import Qwen2_5_VLForConditionalGeneration\n\n"
     "model = Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)\n"
 )
+_USE_WITH_MMTPP = (
+    "```python\nimport mmtpp\n\n"
+    "forecaster = mmtpp.Forecaster.from_pretrained(FOLDER)\n"
+    "sequence = forecaster.sequence(times=[0.0, 1.0], types=TYPES, texts=TEXTS)\n"
+    "print(forecaster.forecast(sequence).quantiles((0.05, 0.5, 0.95)))\n```\n\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,25 @@ def write_merged_card(folder: Path, *, base: str, adapter: str, difference: floa
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
 
+def expert_card(trained_tasks: TrainedTasks, *, store_uri: str) -> str:
+    """The card of a temporal expert as Markdown.
+
+    Args:
+        trained_tasks: Types, unit of time and intervals of the training.
+        store_uri: Store that the expert was trained on.
+    """
+    facts = {"events": f"`{store_uri}`", **_task_facts(trained_tasks)}
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return (
+        "---\nlibrary_name: mmtpp\npipeline_tag: time-series-forecasting\n"
+        "tags: [temporal-point-process, event-sequences, mmtpp]\n---\n"
+        "# A temporal expert\n\nForecasts the next event of a sequence from times, types and the "
+        f"lengths of texts; it reads no texts and no images.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"## Use\n\n{_USE_WITH_MMTPP}"
+        "The weights are stored as safetensors; the folder contains no code.\n"
+    )
+
+
 def _base_model(uri: str) -> list[str]:
     """The header line with the name of the base model, for a base from the Hugging Face Hub."""
     if not uri.startswith("hf://"):
@@ -98,16 +123,7 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
         f"{compression.run_encoding}",
     }
     if trained_tasks is not None:
-        facts |= {
-            "tasks": ", ".join(trained_tasks.tasks),
-            "unit of time": f"{trained_tasks.seconds_per_unit:g} s",
-            "types": ", ".join(
-                escape_markdown(trained_tasks.name_of(code)) for code in trained_tasks.type_codes
-            ),
-            "intervals in training": f"0 and {trained_tasks.intervals.smallest:g} to "
-            f"{trained_tasks.intervals.largest:g}; forecasts stay between the powers of four "
-            "around this range",
-        }
+        facts |= _task_facts(trained_tasks)
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return (
         "\n".join(header)
@@ -122,6 +138,19 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
     )
 
 
+def _task_facts(trained_tasks: TrainedTasks) -> dict[str, str]:
+    return {
+        "tasks": ", ".join(trained_tasks.tasks),
+        "unit of time": f"{trained_tasks.seconds_per_unit:g} s",
+        "types": ", ".join(
+            escape_markdown(trained_tasks.name_of(code)) for code in trained_tasks.type_codes
+        ),
+        "intervals in training": f"0 and {trained_tasks.intervals.smallest:g} to "
+        f"{trained_tasks.intervals.largest:g}; forecasts stay between the powers of four "
+        "around this range",
+    }
+
+
 def _usage(lora: LoraSection, trained_tasks: TrainedTasks | None) -> str:
     if lora.rank:
         without_mmtpp = (
@@ -134,12 +163,7 @@ def _usage(lora: LoraSection, trained_tasks: TrainedTasks | None) -> str:
         without_mmtpp = _LOAD_WITH_TRANSFORMERS
     with_mmtpp = ""
     if trained_tasks is not None and {"time", "type"} & set(trained_tasks.tasks):
-        with_mmtpp = (
-            "```python\nimport mmtpp\n\n"
-            "forecaster = mmtpp.Forecaster.from_pretrained(FOLDER)\n"
-            "sequence = forecaster.sequence(times=[0.0, 1.0], types=TYPES, texts=TEXTS)\n"
-            "print(forecaster.forecast(sequence).quantiles((0.05, 0.5, 0.95)))\n```\n\n"
-        )
+        with_mmtpp = _USE_WITH_MMTPP
     return f"## Use\n\n{with_mmtpp}Without mmtpp:\n\n```python\n{without_mmtpp}```\n"
 
 

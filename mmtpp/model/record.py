@@ -104,6 +104,12 @@ def write_template(
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
+def write_tasks(trained_tasks: TrainedTasks, folder: Path) -> None:
+    """Write the record of a model that reads no template to its folder."""
+    record = {"answers": asdict(trained_tasks)}
+    (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+
 def load_recorded_settings(uri: str) -> dict[str, object]:
     """Settings of template, compression and context that a model was trained with, by key."""
     record = _read_record(uri)

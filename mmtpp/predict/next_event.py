@@ -16,7 +16,7 @@ from mmtpp.model.generation import GenerationSettings, TextGenerator
 from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.next_event_scores import RowForecaster
 from mmtpp.model.record import TrainedTasks
-from mmtpp.model.sampling import FutureSampler
+from mmtpp.model.sampling import Futures, FutureSampler
 
 FloatArray = NDArray[np.float64]
 
@@ -262,9 +262,7 @@ class NextEvent:
         scores = self._forecaster(row, self._loaded.batcher(row))
         type_probabilities: dict[str, float] | None = None
         if scores.type is not None:
-            names = map(trained_tasks.name_of, trained_tasks.type_codes)
-            chances = np.exp(scores.type.log_probability[0]).tolist()
-            type_probabilities = dict(zip(names, chances, strict=True))
+            type_probabilities = named_probabilities(scores.type.log_probability[0], trained_tasks)
         interval = scores.time.interval if scores.time is not None else None
         text = None
         if prediction.generate_text:
@@ -306,13 +304,43 @@ class NextEvent:
             max_events=prediction.max_future_events,
             rng=np.random.default_rng(seed_from("futures", self._settings.seed, seen.sequence_id)),
         )
-        times = float(seen.times[-1]) + np.cumsum(futures.intervals, axis=1)
-        name_of = self._settings.trained_tasks.name_of
-        return tuple(
-            tuple(
-                FutureEvent(float(time), name_of(int(kind)))
-                for time, kind, is_within in zip(*future, strict=True)
-                if is_within
-            )
-            for future in zip(times, futures.types, futures.is_within, strict=True)
+        last_time = float(seen.times[-1])
+        return named_futures(futures, futures.types, last_time, self._settings.trained_tasks)
+
+
+def named_probabilities(
+    log_probability: FloatArray, trained_tasks: TrainedTasks
+) -> dict[str, float]:
+    """Probabilities by name of the type.
+
+    Args:
+        log_probability: (K,) logarithms of the probabilities of ``trained_tasks.type_codes``.
+        trained_tasks: Codes and names of the types.
+    """
+    names = map(trained_tasks.name_of, trained_tasks.type_codes)
+    return dict(zip(names, np.exp(log_probability).tolist(), strict=True))
+
+
+def named_futures(
+    futures: Futures,
+    type_codes: NDArray[np.integer],
+    last_time: float,
+    trained_tasks: TrainedTasks,
+) -> tuple[tuple[FutureEvent, ...], ...]:
+    """Events of sampled futures up to their horizon, with times and names of types.
+
+    Args:
+        futures: N sampled futures of S events.
+        type_codes: (N, S) codes of their types.
+        last_time: Time of the last event before them, in the source's unit.
+        trained_tasks: Names of the types.
+    """
+    times = last_time + np.cumsum(futures.intervals, axis=1)
+    return tuple(
+        tuple(
+            FutureEvent(float(time), trained_tasks.name_of(int(code)))
+            for time, code, is_within in zip(*future, strict=True)
+            if is_within
         )
+        for future in zip(times, type_codes, futures.is_within, strict=True)
+    )

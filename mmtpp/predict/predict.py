@@ -33,9 +33,12 @@ from mmtpp.data.settings import (
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.evaluate.context import generation_settings
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
+from mmtpp.expert.expert_folder import is_expert
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
+from mmtpp.predict.expert_next_event import ExpertForecastSettings
+from mmtpp.predict.expert_tables import expert_tables
 from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
 from mmtpp.predict.rejections import Rejections
 from mmtpp.runtime.hardware import choose_hardware
@@ -71,6 +74,31 @@ def predict(config: RunConfig) -> dict[str, object]:
     )
     manifest = load_manifest(config.store.uri)
     trained_tasks.check(manifest, where=config.store.uri)
+    tables, long_texts = _forecast_tables(config, manifest, trained_tasks)
+    rejections = Rejections(config.store.uri, manifest)
+    forecasts_uri = join(run_uri, "forecasts")
+    count = _write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
+    return {
+        "forecasts": count,
+        "forecasts_uri": forecasts_uri,
+        "store_uri": config.store.uri,
+        **manifest.counts(),
+        **rejections.losses().report(),
+        **long_texts,
+    }
+
+
+def _forecast_tables(
+    config: RunConfig, manifest: Manifest, trained_tasks: TrainedTasks
+) -> tuple[Iterator[pa.Table], dict[str, int]]:
+    """Forecasts of all sequences, and the counts of texts that a language model cannot read."""
+    if is_expert(config.model.path):
+        samples = sample_settings(config.sample_sections, manifest, split="all")
+        expert_settings = ExpertForecastSettings(
+            trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
+        )
+        labels = config.store.machine_labels
+        return expert_tables(config.model.path, samples, expert_settings, labels), {}
     vocabulary = store_vocabulary(config.store.uri, manifest)
     hardware = choose_hardware(config.training, config.model.precision)
     settings = _actor_settings(config, manifest, trained_tasks, hardware.precision)
@@ -82,17 +110,7 @@ def predict(config: RunConfig) -> dict[str, object]:
         patience_s=config.run.wait_for_machines_s,
     )
     tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
-    rejections = Rejections(config.store.uri, manifest)
-    forecasts_uri = join(run_uri, "forecasts")
-    count = _write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
-    return {
-        "forecasts": count,
-        "forecasts_uri": forecasts_uri,
-        "store_uri": config.store.uri,
-        **manifest.counts(),
-        **rejections.losses().report(),
-        **plan.long_texts.counts(),
-    }
+    return tables, plan.long_texts.counts()
 
 
 def _check_model(config: RunConfig) -> TrainedTasks:

@@ -66,6 +66,20 @@ def data_task_demand(labels: Mapping[str, str]) -> ResourceDemand:
     return ResourceDemand("tasks of Ray Data", 1, {"CPU": 1.0}, labels, setting)
 
 
+def task_options(labels: Mapping[str, str]) -> dict[str, Any]:
+    """Options of ``ray.remote`` for a task that computes on one CPU.
+
+    Args:
+        labels: Ray labels of the machines that run the task.
+    """
+    return {
+        "num_cpus": 1,
+        "label_selector": dict(labels),
+        # not in the placement group of a sweep's trial, which has no CPU
+        "scheduling_strategy": "DEFAULT",
+    }
+
+
 def machines(labels: Mapping[str, str]) -> list[dict[str, float]]:
     """Resources of each live machine that has all these Ray labels."""
     alive = [node for node in ray.nodes() if node["Alive"]]

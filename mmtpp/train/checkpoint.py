@@ -107,7 +107,7 @@ def save_checkpoint(
         checkpoint=Checkpoint.from_directory(str(folder)),
         checkpoint_upload_mode=CheckpointUploadMode.SYNC if wait else CheckpointUploadMode.ASYNC,
         delete_local_checkpoint_after_upload=True,
-        checkpoint_upload_fn=_retrying_upload(patience_s),
+        checkpoint_upload_fn=retrying_upload(patience_s),
     )
 
 
@@ -134,8 +134,12 @@ def _prefix(run_uri: str) -> str:
     return f"mmtpp-checkpoint-{hashlib.sha256(run_uri.encode()).hexdigest()[:16]}-"
 
 
-def _retrying_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint]:
-    """Ray's own upload, repeated while the storage is unreachable."""
+def retrying_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint]:
+    """Ray's own upload, repeated while the storage is unreachable.
+
+    Args:
+        patience_s: Seconds to repeat it.
+    """
     storage = train_storage()  # read here, since the upload runs in a thread of its own
     deadline = time.monotonic() + patience_s  # set here, since Ray repeats the upload, too
 

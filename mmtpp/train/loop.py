@@ -71,9 +71,14 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
                 _report(worker, progress.step, validated)
 
     latest |= worker.constant_metrics
-    latest |= {"step": float(progress.step), "best_step": float(progress.best_step)}
+    is_finished = progress.step == training.num_steps
+    latest |= {
+        "step": float(progress.step),
+        "best_step": float(progress.best_step),
+        "is_finished": float(is_finished),
+    }
     _save(worker, progress, latest, wait=True)
-    if progress.step == training.num_steps:
+    if is_finished:
         _finish(worker, progress)
     else:
         _close(worker)

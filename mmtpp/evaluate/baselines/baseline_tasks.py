@@ -13,6 +13,7 @@ from mmtpp.core.errors import MmtppError
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
 from mmtpp.evaluate.baselines.history import History
+from mmtpp.runtime.machines import task_options
 from mmtpp.runtime.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
@@ -43,12 +44,7 @@ class BaselineTasks:
         machine_labels: Mapping[str, str],
     ) -> None:
         self._test, self._tick, self._num_types = test, tick, num_types
-        self._options = {
-            "num_cpus": 1,
-            "label_selector": dict(machine_labels),
-            # not in the placement group of a sweep's trial, which has no CPU
-            "scheduling_strategy": "DEFAULT",
-        }
+        self._options = task_options(machine_labels)
         self._counter: Any = None
         self._fitted: Any = None
 

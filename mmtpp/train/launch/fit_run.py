@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +27,26 @@ from mmtpp.runtime.hardware import Hardware, worker_resources
 from mmtpp.runtime.interruptions import stops_on_sigterm
 from mmtpp.storage.hub import is_hub
 from mmtpp.storage.paths import filesystem_of
-from mmtpp.track.mlflow_tracker import MlflowTracker
-from mmtpp.train.entry import train_loop_per_worker
-from mmtpp.train.worker_inputs import WorkerInputs
+from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 
 logger = logging.getLogger(__name__)
 
 # Ray Train's variables, which it reads when a trainer starts
 HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 GROUP_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCall:
+    """The function that every worker runs.
+
+    Attributes:
+        function: Called with a dictionary of ``inputs`` and ``stop_request``.
+        inputs: What the driver sends to every worker.
+    """
+
+    function: Callable[[dict[str, Any]], None]
+    inputs: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +85,14 @@ class FittedRun:
     metrics: dict[str, float]
 
 
-def fit_run(inputs: WorkerInputs, settings: FitSettings, tracker: MlflowTracker) -> FittedRun:
+def fit_run(
+    call: WorkerCall, run: RunIdentity, settings: FitSettings, tracker: MlflowTracker
+) -> FittedRun:
     """Train on Ray's workers.
 
     Args:
-        inputs: What the driver sends to every worker.
+        call: What every worker runs.
+        run: Name and folder of the run.
         settings: Settings of Ray Train.
         tracker: Tracker of the run.
 
@@ -86,36 +100,38 @@ def fit_run(inputs: WorkerInputs, settings: FitSettings, tracker: MlflowTracker)
         StoppedError: The job received SIGTERM; it saved a checkpoint first.
         MmtppError: A worker raised this error, or the workers could not be started.
     """
-    run_uri, training = inputs.run.run_uri, settings.training
+    run_uri, training = run.run_uri, settings.training
     try:
         with (
             _ray_train_timeouts(training, settings.patience_s),
             stops_on_sigterm() as stop_request,
         ):
-            report = _build_trainer(inputs, settings, stop_request).fit().metrics or {}
+            report = _build_trainer(call, run, settings, stop_request).fit().metrics or {}
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
         raise _cause(error, settings, run_uri) from error
     metrics = {key: value for key, value in report.items() if isinstance(value, float)}
     steps, best_step = int(metrics.pop("step")), int(metrics.pop("best_step"))
-    if steps < training.num_steps:
+    if not metrics.pop("is_finished"):
         raise StoppedError(
-            f"stopped after step {steps} of {training.num_steps}; a checkpoint is saved",
+            f"stopped after step {steps}; a checkpoint is saved",
             where=run_uri,
             cause="SIGTERM, which `ray job stop` sends; run the same command again to resume",
         )
     return FittedRun(steps, best_step, metrics)
 
 
-def _build_trainer(inputs: WorkerInputs, settings: FitSettings, stop_request: Any) -> TorchTrainer:
+def _build_trainer(
+    call: WorkerCall, run: RunIdentity, settings: FitSettings, stop_request: Any
+) -> TorchTrainer:
     training, hardware = settings.training, settings.hardware
     filesystem, storage_path = filesystem_of(settings.storage_uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
         Path(storage_path).mkdir(parents=True, exist_ok=True)
     num_workers = training.num_workers
     return TorchTrainer(
-        train_loop_per_worker,
-        train_loop_config={"inputs": inputs, "stop_request": stop_request},
+        call.function,
+        train_loop_config={"inputs": call.inputs, "stop_request": stop_request},
         scaling_config=ScalingConfig(
             num_workers=(training.min_workers, num_workers)
             if training.min_workers
@@ -128,7 +144,7 @@ def _build_trainer(inputs: WorkerInputs, settings: FitSettings, stop_request: An
             backend="nccl" if hardware.on_gpu else "gloo", timeout_s=int(training.hang_timeout_s)
         ),
         run_config=ray.train.RunConfig(
-            name=inputs.run.run_name,
+            name=run.run_name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(

@@ -1,14 +1,15 @@
 """The result of a run: its last metrics in MLflow, and a file in the run's folder."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
-from mmtpp.config.schema import LoraSection, ModelSection, TrackingSection
+from mmtpp.config.schema import TrackingSection
 from mmtpp.core.training_metrics import TRAINED_PARAMETERS
+from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
-from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.train.launch.fit_run import FittedRun
-from mmtpp.train.worker_inputs import WorkerInputs, best_uri, output_kind
 
 RESULT_FILE = "result.json"  # in the run's folder, written last
 
@@ -19,51 +20,60 @@ def load_result(run_uri: str) -> dict[str, Any] | None:
     return json.loads(read_bytes(uri)) if exists(uri) else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedModel:
+    """The model that a run has trained.
+
+    Attributes:
+        kind: ``model`` or ``adapter``.
+        uri: Its folder.
+        best_uri: Folder of the best one on validation, if it is kept as well; else empty.
+        base: Model that the adapter adapts; empty for a model.
+        trained_tasks: Tasks that it was trained on; None for a model of stage 1.
+    """
+
+    kind: str
+    uri: str
+    best_uri: str
+    base: str
+    trained_tasks: TrainedTasks | None
+
+
 def record_result(
     tracker: MlflowTracker,
-    inputs: WorkerInputs,
+    run: RunIdentity,
     fitted: FittedRun,
-    *,
-    model: ModelSection,
-    lora: LoraSection,
+    trained: TrainedModel,
     tracking: TrackingSection,
 ) -> dict[str, object]:
     """Track the result of a run, and write it into the run's folder.
 
     Args:
         tracker: Tracker of the run, which stays open.
-        inputs: What the driver sends to every worker.
+        run: Name and folder of the run.
         fitted: Steps and metrics of the run.
-        model: Model that was trained.
-        lora: Adapter that was trained.
+        trained: Model that was trained.
         tracking: Settings of MLflow.
 
     Returns:
         The result that ``pretrain`` describes.
     """
-    base = model.path if lora.rank else ""
-    _track_result(tracker, inputs, fitted, base=base, tracking=tracking)
-    kind = output_kind(lora)
+    _track_result(tracker, fitted, trained, tracking)
     result: dict[str, object] = {
         "run_id": tracker.run_id,
-        "run_name": inputs.run.run_name,
-        f"{kind}_uri": inputs.output_uri,
-        **({f"best_{kind}_uri": best_uri(inputs, fitted.best_step)} if fitted.best_step else {}),
+        "run_name": run.run_name,
+        f"{trained.kind}_uri": trained.uri,
+        **({f"best_{trained.kind}_uri": trained.best_uri} if trained.best_uri else {}),
         "steps": fitted.steps,
         "metrics": fitted.metrics,
         "tracking_uri": tracking.uri,
     }
-    write_bytes(join(inputs.run.run_uri, RESULT_FILE), json.dumps(result, indent=2).encode())
+    write_bytes(join(run.run_uri, RESULT_FILE), json.dumps(result, indent=2).encode())
     return result
 
 
 def _track_result(
-    tracker: MlflowTracker,
-    inputs: WorkerInputs,
-    fitted: FittedRun,
-    *,
-    base: str,
-    tracking: TrackingSection,
+    tracker: MlflowTracker, fitted: FittedRun, trained: TrainedModel, tracking: TrackingSection
 ) -> None:
     metrics = fitted.metrics
     tracker.log_metrics(0, {TRAINED_PARAMETERS: metrics[TRAINED_PARAMETERS]})
@@ -71,15 +81,16 @@ def _track_result(
         key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
     }
     tracker.log_metrics(fitted.steps, {f"final/{key}": value for key, value in changing.items()})
-    if folder_bytes(inputs.output_uri) <= tracking.max_artifact_mib * 2**20:
-        tracker.log_folder(inputs.output_uri, inputs.output_uri.rpartition("/")[2])
+    if folder_bytes(trained.uri) <= tracking.max_artifact_mib * 2**20:
+        tracker.log_folder(trained.uri, trained.uri.rpartition("/")[2])
     else:
-        tracker.log_text("output_uri.txt", inputs.output_uri)
-    if inputs.trained_tasks is not None and {"time", "type"} & set(inputs.trained_tasks.tasks):
+        tracker.log_text("output_uri.txt", trained.uri)
+    tasks = trained.trained_tasks
+    if tasks is not None and {"time", "type"} & set(tasks.tasks):
         tracker.log_forecaster(
-            path=inputs.output_uri,
-            base=base,
-            known_type=inputs.trained_tasks.name_of(inputs.trained_tasks.type_codes[0]),
+            path=trained.uri,
+            base=trained.base,
+            known_type=tasks.name_of(tasks.type_codes[0]),
             # a sweep has many trials, most of which are not worth registering
             register_as="" if tracking.parent_run_id else tracking.register_as,
         )

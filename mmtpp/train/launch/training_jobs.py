@@ -10,7 +10,7 @@ from typing import Any
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.job_checks import check_training
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import EXPERT, RunConfig
 from mmtpp.core.supervision import AllTokens, Supervision
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
@@ -24,7 +24,9 @@ from mmtpp.storage.paths import join
 from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
 from mmtpp.track.run_labels import job_tags, tracked_store
-from mmtpp.train.launch.fit_run import FitSettings, fit_run
+from mmtpp.train.entry import train_loop_per_worker
+from mmtpp.train.launch.expert_job import train_expert
+from mmtpp.train.launch.fit_run import FitSettings, WorkerCall, fit_run
 from mmtpp.train.launch.plan_run import (
     PLAN_FILE,
     VALIDATION_PLAN_FILE,
@@ -34,14 +36,14 @@ from mmtpp.train.launch.plan_run import (
 )
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
-from mmtpp.train.launch.run_result import RESULT_FILE, load_result, record_result
+from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result, record_result
 from mmtpp.train.launch.training_hardware import wait_for_hardware
 from mmtpp.train.launch.training_inputs import (
     TrainingInputs,
     check_locations,
     load_inputs,
 )
-from mmtpp.train.worker_inputs import WorkerInputs, output_kind
+from mmtpp.train.worker_inputs import WorkerInputs, best_uri, output_kind
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +111,8 @@ def finetune(
 
 def _train(job: TrainingJob) -> dict[str, object]:
     check_training(job.config)
+    if job.config.model.preset == EXPERT:
+        return train_expert(job.config, job.name, job.callbacks, job.start_uri)
     job = job.with_value("model.path", pin_revision(job.config.model.path))
     config, training = job.config, job.config.training
     check_locations(
@@ -261,17 +265,18 @@ def _fit(
     )
     with MlflowTracker.from_run(config.tracking, worker_inputs.run) as tracker:
         _describe_run(tracker, job, worker_inputs, plan, manifest)
-        run_id = tracker.wait_for_run()
-        worker_inputs = replace(worker_inputs, run=replace(worker_inputs.run, mlflow_run_id=run_id))
-        fitted = fit_run(worker_inputs, settings, tracker)
-        return record_result(
-            tracker,
-            worker_inputs,
-            fitted,
-            model=config.model,
-            lora=config.lora,
-            tracking=config.tracking,
+        run = replace(worker_inputs.run, mlflow_run_id=tracker.wait_for_run())
+        worker_inputs = replace(worker_inputs, run=run)
+        call = WorkerCall(train_loop_per_worker, worker_inputs)
+        fitted = fit_run(call, run, settings, tracker)
+        trained = TrainedModel(
+            kind=output_kind(config.lora),
+            uri=worker_inputs.output_uri,
+            best_uri=best_uri(worker_inputs, fitted.best_step) if fitted.best_step else "",
+            base=config.model.path if config.lora.rank else "",
+            trained_tasks=worker_inputs.trained_tasks,
         )
+        return record_result(tracker, run, fitted, trained, config.tracking)
 
 
 def _describe_run(

@@ -1,0 +1,122 @@
+"""The row of the newest events of a sequence in memory, as the predict job builds it."""
+
+import logging
+
+import numpy as np
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.branches import branch_costs, lay_out_branches
+from mmtpp.core.compression import compress
+from mmtpp.core.errors import DataError
+from mmtpp.core.events import Events, EventSequence
+from mmtpp.core.interval_forecasts import IntervalGrid
+from mmtpp.core.row import Row
+from mmtpp.core.template import Template
+from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
+from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
+from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
+from mmtpp.data.settings import compression_of
+from mmtpp.data.store.images import load_image
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.predict.next_event import SeenEvents
+
+logger = logging.getLogger(__name__)
+
+
+class HistoryReader:
+    """Builds the rows that a language model reads.
+
+    Args:
+        config: Settings of template, compression and context.
+        vocabulary: Vocabulary of the model.
+        template: Template of events and questions.
+        tasks: Tasks about which questions are asked: ``time``, ``type`` or both.
+    """
+
+    def __init__(
+        self, config: RunConfig, vocabulary: Vocabulary, template: Template, tasks: list[str]
+    ) -> None:
+        self._config, self._vocabulary = config, vocabulary
+        self._template, self._tasks = template, tasks
+
+    def __call__(self, sequence: EventSequence, grid: IntervalGrid) -> SeenEvents:
+        """Build the row of the newest events and of the questions about the next event.
+
+        The row equals that of the predict job.
+
+        Args:
+            sequence: Events to forecast from.
+            grid: Grid of the interval forecasts.
+
+        Raises:
+            DataError: An image is invalid, or an event is larger than the context.
+        """
+        config, template = self._config, self._template
+        [events] = tokenise_sequences([sequence], self._vocabulary)
+        compression = compression_of(config.sample_sections)
+        events = compress(events, compression.for_sequence(sequence.sequence_id))
+        window, events = self._fit(events, sequence.sequence_id)
+        seen = events.slice(window.start, window.end)
+        laid = lay_out_branches(
+            template, seen, [len(seen)], tasks=self._tasks, expansions=grid.first_bytes
+        )
+        frames, image_frame = np.unique(laid.tokens.frames, return_inverse=True)
+        images = distinct_images(sequence)
+        image_px = config.template.image_px
+        pixels = [load_image(images[index], image_px=image_px) for index in frames.tolist()]
+        row = Row(
+            sample_id=0,
+            input_ids=laid.tokens.ids,
+            modality=laid.tokens.modality,
+            segment=np.zeros(len(laid.tokens.ids), dtype=np.int32),
+            event=laid.tokens.event,
+            scored=laid.is_answer,
+            frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
+            image_frame=image_frame.astype(np.int32),
+            event_type=seen.types,
+            event_is_target=np.zeros(len(seen), dtype=np.bool_),
+            branches=laid.branches,
+            questions=laid.questions,
+        )
+        times = sequence.times[window.start : window.end]
+        return SeenEvents(sequence.sequence_id, row, len(sequence), times)
+
+    def _fit(self, events: Events, sequence_id: str) -> tuple[Window, Events]:
+        """The window of the newest events that fit, and all events with truncated texts."""
+        template = self._template
+        max_tokens = self._config.window.max_tokens
+        max_text_tokens = self._config.template.max_text_tokens
+
+        def cut(events: Events) -> Window:
+            check_events(events, template, max_tokens=max_tokens)
+            costs = branch_costs(template, events, tasks=self._tasks)
+            return last_window(
+                events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
+            )
+
+        whole, events = events, truncate_texts(events, max_text_tokens or None)
+        try:
+            if self._config.window.long_events == "fail":
+                window = cut(events)
+            else:
+                window, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)
+                events = truncate_texts_to_fit(events, longest, max_tokens=max_tokens)
+        except EventTooLongError as error:
+            raise DataError(
+                str(error),
+                where=sequence_id,
+                cause="a single event does not fit the context",
+                setting=f"window.max_tokens = {max_tokens}, template.max_text_tokens, "
+                f"window.long_events = {self._config.window.long_events}",
+            ) from error
+        is_truncated = np.diff(whole.text_offsets) > np.diff(events.text_offsets)
+        if num_truncated := int(is_truncated[window.start : window.end].sum()):
+            logger.warning(
+                "%s: %d texts were truncated (window.max_tokens = %d, "
+                "template.max_text_tokens = %d)",
+                sequence_id,
+                num_truncated,
+                max_tokens,
+                max_text_tokens,
+            )
+        return window, events

@@ -1,0 +1,50 @@
+"""Settings of the temporal expert."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+
+from mmtpp.config.section import Fraction, Section
+from mmtpp.config.shapes import Shapes
+from mmtpp.core.calendar import find_zone
+
+
+class ExpertSection(Section):
+    """The temporal expert, ``model.preset = "expert"``: small networks that forecast from a memory
+    of all earlier events. ``pretrain`` trains it in seconds on a CPU."""
+
+    num_networks: Annotated[int, Field(ge=1, le=16), Shapes.RUN] = 3
+    """Number of networks, 1 to 16. Their forecasts are averaged."""
+    width: Annotated[int, Field(ge=8, le=1024), Shapes.RUN] = 64
+    """Width of a network, 8 to 1024."""
+    num_components: Annotated[int, Field(ge=2, le=256), Shapes.RUN] = 32
+    """Number of log-normal components of the distribution of an interval, 2 to 256."""
+    dropout: Annotated[Fraction, Shapes.RUN] = 0.3
+    """Probability of dropout, 0 to below 1."""
+    epochs: Annotated[PositiveInt, Shapes.RUN] = 30
+    """Largest number of passes of a network over the training events. A network is finished earlier
+    when it has not improved on the validation events for a third of its training."""
+    max_updates: Annotated[PositiveInt, Shapes.RUN] = 5000
+    """Largest number of updates of a network."""
+    events_per_update: Annotated[PositiveInt, Shapes.RUN] = 1024
+    """Number of events in an update, over all workers."""
+    learning_rate: Annotated[PositiveFloat, Shapes.RUN] = 3e-3
+    """Largest learning rate of AdamW, above 0."""
+    weight_decay: Annotated[NonNegativeFloat, Shapes.RUN] = 0.01
+    """Decoupled weight decay, at least 0."""
+    num_validations: Annotated[int, Field(ge=1, le=1000), Shapes.RUN] = 12
+    """Number of validations of a network, 1 to 1000. The best weights are kept."""
+    calendar: Annotated[bool, Shapes.RUN] = True
+    """Whether the expert reads the time of day, week and year, where the training events span at
+    least two of these periods."""
+    time_zone: Annotated[str, Shapes.RUN] = "UTC"
+    """IANA name of the calendar's time zone, such as ``Europe/Berlin``; only for times that are
+    dates."""
+    texts: Annotated[bool, Shapes.RUN] = True
+    """Whether the expert reads the number of tokens of each text."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        find_zone(name)
+        return name

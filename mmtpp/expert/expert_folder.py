@@ -1,0 +1,112 @@
+"""The folder of a trained expert: weights in safetensors, and everything else in JSON.
+
+The folder also has the tokenizer that counts the tokens of texts, and the record of the tasks that
+folders of all models have (``mmtpp.model.record``).
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+
+from mmtpp.core.errors import ModelError
+from mmtpp.core.memory import MemorySettings
+from mmtpp.expert.mixture import IntervalScale
+from mmtpp.expert.network import ExpertNetwork, NetworkSize
+from mmtpp.model.folder import read_file
+
+WEIGHTS_FILE, SETTINGS_FILE = "expert.safetensors", "expert.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """A trained expert.
+
+    Attributes:
+        memory: Settings of the memory.
+        tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
+        networks: The networks, in evaluation mode, all of the same size.
+    """
+
+    memory: MemorySettings
+    tick: float
+    networks: tuple[ExpertNetwork, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write the expert into an existing local folder."""
+        weights = {
+            f"{index}.{name}": tensor.contiguous()
+            for index, network in enumerate(self.networks)
+            for name, tensor in network.state_dict().items()
+        }
+        save_file(weights, folder / WEIGHTS_FILE)
+        settings = {
+            "memory": asdict(self.memory),
+            "network": asdict(self.networks[0].size),
+            "num_networks": len(self.networks),
+            "tick": self.tick,
+        }
+        (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+
+def is_expert(uri: str) -> bool:
+    """Whether a model folder has an expert instead of a language model."""
+    return bool(uri) and read_file(uri, SETTINGS_FILE) is not None
+
+
+def load_expert(uri: str) -> Expert:
+    """Load an expert from its folder, local or remote.
+
+    Raises:
+        ModelError: The files are damaged, or do not belong together.
+        StorageError: The folder cannot be read.
+    """
+    try:
+        tree = json.loads(_read(uri, SETTINGS_FILE))
+        weights = load(_read(uri, WEIGHTS_FILE))
+        memory = MemorySettings(
+            **tree["memory"]
+            | {name: tuple(tree["memory"][name]) for name in ("counted_types", "calendar_periods")}
+        )
+        size, tick = NetworkSize(**tree["network"]), float(tree["tick"])
+        if len(memory.column_names) != size.num_columns:
+            raise ValueError(
+                f"the memory has {len(memory.column_names)} columns, the networks expect "
+                f"{size.num_columns}"
+            )
+        networks = [
+            _load_network(weights, index, size, IntervalScale.from_memory(memory, tick=tick))
+            for index in range(tree["num_networks"])
+        ]
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"the expert cannot be loaded: {error}",
+            where=uri,
+            cause=f"{SETTINGS_FILE} and {WEIGHTS_FILE} are damaged, or of different models",
+        ) from error
+    return Expert(memory, tick, tuple(networks))
+
+
+def _read(uri: str, name: str) -> bytes:
+    content = read_file(uri, name)
+    if content is None:
+        raise ValueError(f"{name} is missing")
+    return content
+
+
+def _load_network(
+    weights: dict[str, torch.Tensor], index: int, size: NetworkSize, scale: IntervalScale
+) -> ExpertNetwork:
+    prefix = f"{index}."
+    network = ExpertNetwork(size, scale)
+    network.load_state_dict(
+        {
+            name.removeprefix(prefix): tensor
+            for name, tensor in weights.items()
+            if name.startswith(prefix)
+        }
+    )
+    return network.eval()

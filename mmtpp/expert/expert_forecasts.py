@@ -1,0 +1,133 @@
+"""Forecasts of an expert: distributions of the next interval and of the next type.
+
+Axes: N events, K types, G steps of a grid, Q quantiles.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.expert.mixture import Mixture
+from mmtpp.expert.network import ExpertNetwork
+
+NUM_QUANTILES = 16
+"""Quantiles of the interval over which the distribution of the type is averaged."""
+GRID_FACTOR = 8
+"""Steps of the grid of time codes that are one step of an expert's grid: 4 % wide instead of
+0.5 %. Densities of true intervals do not depend on the grid."""
+_CELLS_PER_PASS = 2**20  # cumulative probabilities of all components and edges
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertForecasts:
+    """Forecasts after N events: the mean of the networks' distributions.
+
+    Attributes:
+        networks: The networks.
+        hidden: (N, width) hidden states of each network.
+        mixtures: Distributions of the interval of each network.
+    """
+
+    networks: tuple[ExpertNetwork, ...]
+    hidden: tuple[torch.Tensor, ...]
+    mixtures: tuple[Mixture, ...]
+
+    @classmethod
+    @torch.inference_mode()
+    def after(
+        cls, networks: Sequence[ExpertNetwork], rows: torch.Tensor, types: torch.Tensor
+    ) -> "ExpertForecasts":
+        """Forecast what follows events.
+
+        Args:
+            networks: Trained networks.
+            rows: (N, P) memory after each event.
+            types: (N,) index of the type of each event.
+        """
+        hidden = tuple(network.hidden(rows, types) for network in networks)
+        mixtures = tuple(
+            network.intervals(states) for network, states in zip(networks, hidden, strict=True)
+        )
+        return cls(tuple(networks), hidden, mixtures)
+
+    def __len__(self) -> int:
+        return len(self.hidden[0])
+
+    @torch.inference_mode()
+    def log_density(self, intervals: torch.Tensor) -> torch.Tensor:
+        """(N,) float64 logarithm of the joint density of the networks at intervals.
+
+        Args:
+            intervals: (N,) intervals in the source's unit, whole numbers of ticks.
+        """
+        return self._log_densities(intervals).logsumexp(0) - math.log(len(self.networks))
+
+    @torch.inference_mode()
+    def type_log_probabilities(self, intervals: torch.Tensor) -> torch.Tensor:
+        """(N, K) float64 log probability of the next type, given the next interval.
+
+        A network counts in proportion to its density at the interval, so interval and type together
+        have the mean of the networks' joint distributions.
+        """
+        weights = self._log_densities(intervals).log_softmax(0)
+        types = torch.stack(
+            [
+                network.type_log_probabilities(hidden, intervals).double()
+                for network, hidden in zip(self.networks, self.hidden, strict=True)
+            ]
+        )
+        return (weights[..., None] + types).logsumexp(0)
+
+    @torch.inference_mode()
+    def marginal_type_log_probabilities(self, intervals: IntervalForecasts) -> FloatArray:
+        """(N, K) log probability of the next type whenever the next event occurs.
+
+        Args:
+            intervals: The distributions of the interval; the mean is over their quantiles.
+        """
+        levels = [(index + 0.5) / NUM_QUANTILES for index in range(NUM_QUANTILES)]
+        quantiles = torch.from_numpy(intervals.quantiles(levels).astype(np.float32))
+        probabilities = [self.type_log_probabilities(column) for column in quantiles.unbind(1)]
+        mean = torch.stack(probabilities).logsumexp(0) - math.log(NUM_QUANTILES)
+        return mean.log_softmax(-1).numpy()
+
+    @torch.inference_mode()
+    def interval_forecasts(self, grid: IntervalGrid) -> IntervalForecasts:
+        """The distributions of the interval on a grid."""
+        edges = torch.from_numpy(grid.edges.astype(np.float32))
+        size = sum(mixture.means.shape[1] for mixture in self.mixtures) * len(edges)
+        step = max(1, _CELLS_PER_PASS // size)
+        parts = [
+            torch.stack(
+                [
+                    mixture.select(slice(start, start + step)).cdf_at(edges)
+                    for mixture in self.mixtures
+                ]
+            ).mean(0)
+            for start in range(0, len(self), step)
+        ]
+        cdf = torch.cat(parts).double().numpy()
+        zero = np.mean([m.log_weights[:, -1].double().exp().numpy() for m in self.mixtures], axis=0)
+        mass = np.maximum(np.diff(cdf, axis=1), 0.0)  # float32 may round a difference below 0
+        inside = zero + mass.sum(axis=1)
+        return IntervalForecasts(
+            grid, zero / inside, mass / inside[:, None], 1 - inside, is_smooth=True
+        )
+
+    @torch.inference_mode()
+    def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
+        """(N,) one interval from each distribution, not rounded to ticks."""
+        size = len(self)
+        of_network = np.stack([mixture.sample(rng) for mixture in self.mixtures])
+        return of_network[rng.integers(len(self.mixtures), size=size), np.arange(size)]
+
+    def _log_densities(self, intervals: torch.Tensor) -> torch.Tensor:
+        """(networks, N) float64 log densities of each network."""
+        return torch.stack([mixture.log_density(intervals).double() for mixture in self.mixtures])

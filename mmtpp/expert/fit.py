@@ -1,0 +1,417 @@
+"""Training of the expert's networks, one after the other, on any number of ranks.
+
+Each network has its own random start and order of events. The weights that are validated are a
+moving average over recent updates; the best ones on validation are kept.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mmtpp.core.lr_schedule import lr_factor
+from mmtpp.core.memory import MemorySettings
+from mmtpp.core.seeds import seed_from
+from mmtpp.expert.expert_forecasts import ExpertForecasts
+from mmtpp.expert.mixture import IntervalScale
+from mmtpp.expert.network import ExpertNetwork, NetworkSize, TrainingStatistics
+from mmtpp.expert.next_events import BatchOrder, EventBlocks, NextEvents
+
+_WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
+_AVERAGED_UPDATES = 200
+_EVENTS_PER_PASS = 8192
+_PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
+_MAX_GRAD_NORM = 1.0
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """Settings of the training.
+
+    Attributes:
+        num_networks: Number of networks.
+        width: Width of a network.
+        num_components: Number of log-normal components of the interval's distribution.
+        dropout: Probability of dropout, 0 to below 1.
+        epochs: Number of epochs of each network.
+        max_updates: Largest number of updates of a network.
+        events_per_update: Number of events in an update, about.
+        learning_rate: Largest learning rate of AdamW.
+        weight_decay: Decoupled weight decay.
+        num_validations: Number of validations of each network, evenly spaced.
+        seed: Seed of start, order and dropout.
+    """
+
+    num_networks: int = 3
+    width: int = 64
+    num_components: int = 32
+    dropout: float = 0.3
+    epochs: int = 30
+    max_updates: int = 5000
+    events_per_update: int = 1024
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    num_validations: int = 12
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among the ranks of a training.
+
+    Attributes:
+        rank: Rank of this process.
+        num_ranks: Number of ranks.
+        wrap: Makes a network average its gradients over the ranks.
+        total: Sums a tensor over the ranks.
+    """
+
+    rank: int = 0
+    num_ranks: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
+    total: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
+
+
+@dataclass(slots=True)
+class FitProgress:
+    """How far the training is; with the tensors of ``ExpertFit.tensors`` the whole state.
+
+    Attributes:
+        network: Index of the network that is trained.
+        update: Number of its updates.
+        best_update: Update of its best validation; 0 before the first one.
+        best_nll: NLL of its best validation, in nats an event.
+        worse: Number of validations since the best one.
+        finished_nll: Best NLL of the finished networks.
+    """
+
+    network: int = 0
+    update: int = 0
+    best_update: int = 0
+    best_nll: float = float("inf")
+    worse: int = 0
+    finished_nll: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Mean negative log-likelihoods of events.
+
+    Attributes:
+        interval_nll: Nats an event of the interval's density.
+        type_nll: Nats an event of the type, given the interval.
+        num_events: Number of events.
+    """
+
+    interval_nll: float
+    type_nll: float
+    num_events: int
+
+    @property
+    def nll(self) -> float:
+        """Nats an event of interval and type."""
+        return self.interval_nll + self.type_nll
+
+
+class ExpertFit:
+    """Trains the networks of an expert.
+
+    Args:
+        training: Training events.
+        validation: Validation events; None keeps the last weights of each network.
+        num_types: Number of types.
+        settings: Settings of the training.
+        ranks: This process among the ranks.
+
+    Attributes:
+        progress: How far the training is.
+    """
+
+    def __init__(
+        self,
+        training: EventBlocks,
+        validation: EventBlocks | None,
+        *,
+        num_types: int,
+        settings: FitSettings,
+        ranks: Ranks = Ranks(),
+    ) -> None:
+        self.settings, self.progress = settings, FitProgress()
+        self._training, self._validation, self._ranks = training, validation, ranks
+        self._held_out: NextEvents | None = None
+        memory = training.memory
+        self._size = NetworkSize(
+            width=settings.width,
+            num_components=settings.num_components,
+            num_types=num_types,
+            num_columns=len(memory.column_names),
+        )
+        self._scale = IntervalScale.from_memory(memory, tick=training.tick)
+        self._statistics = training_statistics(training)
+        self._finished: list[Tensors] = []
+        self._begin_network()
+
+    @property
+    def memory(self) -> MemorySettings:
+        """Settings of the memory."""
+        return self._training.memory
+
+    @property
+    def num_updates(self) -> int:
+        """Number of updates of each network."""
+        return min(self.settings.epochs * self._order.updates_per_epoch, self.settings.max_updates)
+
+    @property
+    def total_updates(self) -> int:
+        """Number of updates of all networks so far; the step of the run."""
+        return self.progress.network * self.num_updates + self.progress.update
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all networks are trained."""
+        return len(self._finished) == self.settings.num_networks
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether the present network must be validated before its next update."""
+        spacing = np.linspace(0, self.num_updates, self.settings.num_validations + 1)[1:].round()
+        return self.progress.update in spacing
+
+    @property
+    def _patience(self) -> int:
+        return math.ceil(_PATIENCE * self.settings.num_validations)
+
+    def networks(self) -> list[ExpertNetwork]:
+        """The finished networks; all of them after the training."""
+        networks = []
+        for weights in self._finished:
+            network = ExpertNetwork(self._size, self._scale)
+            network.load_state_dict(weights)
+            networks.append(network.eval())
+        return networks
+
+    def run_update(self) -> Scores:
+        """Update the present network once; return the scores of the batch over all ranks."""
+        settings, progress = self.settings, self.progress
+        events, places, batch_size = next(self._batches)
+        factor = lr_factor(
+            progress.update,
+            num_steps=self.num_updates,
+            warmup_fraction=_WARMUP,
+            final_fraction=_FINAL,
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        self._optimizer.zero_grad()
+        interval_nll, type_nll = self._parallel(
+            events.rows,
+            events.types,
+            events.next_intervals,
+            events.next_types,
+            self._kept(places, batch_size),
+        )
+        # the ranks' gradients are averaged, so each loss is multiplied by their number
+        loss = (interval_nll.sum() + type_nll.sum()) * (self._ranks.num_ranks / batch_size)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRAD_NORM)
+        self._optimizer.step()
+        progress.update += 1
+        weight = 1 / min(_AVERAGED_UPDATES, progress.update)
+        with torch.no_grad():
+            for average, parameter in zip(
+                self._averaged.parameters(), self._network.parameters(), strict=True
+            ):
+                average.lerp_(parameter, weight)
+        sums = torch.stack([interval_nll.detach().sum(), type_nll.detach().sum()]).double()
+        totals = self._ranks.total(sums) / batch_size
+        return Scores(float(totals[0]), float(totals[1]), batch_size)
+
+    def validate(self) -> Scores | None:
+        """Score the averaged weights, keep the best ones, and end the network when it is time.
+
+        Returns:
+            Scores over the validation events of all ranks; None without validation events.
+        """
+        progress = self.progress
+        scores = self._score_validation([self._averaged]) if self._validation is not None else None
+        if scores is None or scores.nll < progress.best_nll:
+            progress.best_update, progress.worse = progress.update, 0
+            progress.best_nll = scores.nll if scores else float("nan")
+            self._best = _copy(self._averaged.state_dict())
+        else:
+            progress.worse += 1
+        if progress.update == self.num_updates or progress.worse >= self._patience:
+            self._finished.append(self._best)
+            progress.finished_nll.append(progress.best_nll)
+            progress.network, progress.update, progress.worse = progress.network + 1, 0, 0
+            progress.best_update, progress.best_nll = 0, float("inf")
+            if not self.is_finished:
+                self._begin_network()
+        return scores
+
+    def score_networks(self, networks: Sequence[ExpertNetwork]) -> Scores | None:
+        """Score the mean of networks' distributions; None without validation events."""
+        return self._score_validation(networks) if self._validation is not None else None
+
+    def tensors(self) -> Tensors:
+        """The state of the training: all weights and the moments of the optimiser, by name."""
+        state = {
+            f"finished.{index}.{name}": tensor
+            for index, weights in enumerate(self._finished)
+            for name, tensor in weights.items()
+        }
+        if self.is_finished:
+            return state
+        parts = {
+            "network": self._network.state_dict(),
+            "averaged": self._averaged.state_dict(),
+            "best": self._best,
+        }
+        for part, weights in parts.items():
+            state |= {f"{part}.{name}": tensor for name, tensor in weights.items()}
+        names = [name for name, _ in self._network.named_parameters()]
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            state |= {f"{key}.{names[index]}": value for key, value in moments.items()}
+        return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+
+    def restore(self, progress: dict[str, Any], tensors: Tensors) -> None:
+        """Continue from a state.
+
+        Args:
+            progress: ``FitProgress`` as a tree.
+            tensors: Result of ``tensors``.
+        """
+        self.progress = FitProgress(**progress)
+        self._finished = [
+            _part(tensors, f"finished.{index}") for index in range(self.progress.network)
+        ]
+        if self.is_finished:
+            return
+        self._begin_network()
+        self._network.load_state_dict(_part(tensors, "network"))
+        self._averaged.load_state_dict(_part(tensors, "averaged"))
+        self._best = _part(tensors, "best")
+        names = [name for name, _ in self._network.named_parameters()]
+        keys = ("step", "exp_avg", "exp_avg_sq")
+        state = self._optimizer.state_dict()
+        state["state"] = {
+            index: {key: tensors[f"{key}.{name}"] for key in keys}
+            for index, name in enumerate(names)
+            if f"step.{name}" in tensors
+        }
+        self._optimizer.load_state_dict(state)
+
+    def _begin_network(self) -> None:
+        """Build the next network, its optimiser and its batches, at the present update."""
+        settings, index = self.settings, self.progress.network
+        torch.manual_seed(seed_from("expert", settings.seed, index) % 2**63)
+        self._network = ExpertNetwork(self._size, self._scale, dropout=settings.dropout)
+        self._network.start_from(self._statistics)
+        self._averaged = deepcopy(self._network).eval()
+        self._best: Tensors = _copy(self._averaged.state_dict())
+        self._parallel = self._ranks.wrap(self._network)
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            betas=(0.9, 0.95),
+            fused=True,
+        )
+        self._order = BatchOrder(
+            self._training,
+            events_per_update=settings.events_per_update,
+            seed=seed_from(settings.seed, index),
+        )
+        self._batches = self._order.batches(
+            self.progress.update, self._ranks.rank, self._ranks.num_ranks
+        )
+
+    def _kept(self, places: NDArray[np.int64], batch_size: int) -> torch.Tensor | None:
+        """(N, 2 * width) values that dropout keeps, whichever ranks share the batch."""
+        if not self.settings.dropout:
+            return None
+        generator = torch.Generator()
+        progress = self.progress
+        seed = seed_from("dropout", self.settings.seed, progress.network, progress.update)
+        generator.manual_seed(seed % 2**63)
+        kept = torch.empty(batch_size, 2 * self.settings.width)
+        kept.bernoulli_(1 - self.settings.dropout, generator=generator)
+        return kept if self._ranks.num_ranks == 1 else kept[torch.from_numpy(places)]
+
+    def _score_validation(self, networks: Sequence[ExpertNetwork]) -> Scores:
+        assert self._validation is not None
+        if len(self._validation.blocks) == 1 and self._held_out is None:
+            self._held_out = self._validation.load(0)
+        blocks = self._validation if self._held_out is None else [self._held_out]
+        return score(networks, blocks, self._ranks)
+
+
+def training_statistics(training: EventBlocks) -> TrainingStatistics:
+    """Means and deviations of the memory's columns, and the intervals of the scored events."""
+    count, sums, squares, log_intervals = 0, 0.0, 0.0, []
+    for events in training:
+        rows = events.rows.numpy()
+        count += len(rows)
+        sums = sums + rows.sum(0, dtype=np.float64)
+        squares = squares + np.square(rows, dtype=np.float64).sum(0)
+        log_intervals.append(training.memory.log_intervals(events.next_intervals.double().numpy()))
+    means = sums / count
+    deviations = np.sqrt(np.maximum(squares / count - means**2, 0.0))
+    return TrainingStatistics(
+        np.asarray(means, dtype=np.float32),
+        np.asarray(deviations, dtype=np.float32),
+        np.concatenate(log_intervals),
+    )
+
+
+@torch.inference_mode()
+def score(
+    networks: Sequence[ExpertNetwork], blocks: Iterable[NextEvents], ranks: Ranks = Ranks()
+) -> Scores:
+    """Mean negative log-likelihood of events in the mean of the networks' distributions.
+
+    Args:
+        networks: Networks in evaluation mode.
+        blocks: Events to score; the ranks share them.
+        ranks: This process among the ranks.
+    """
+    sums = torch.zeros(3, dtype=torch.float64)
+    for events in blocks:
+        for index, part in enumerate(_passes(events)):
+            if index % ranks.num_ranks == ranks.rank:
+                forecasts = ExpertForecasts.after(networks, part.rows, part.types)
+                types = forecasts.type_log_probabilities(part.next_intervals)
+                type_nll = -types.gather(1, part.next_types[:, None])
+                interval_nll = -forecasts.log_density(part.next_intervals)
+                sums[0] += interval_nll.sum()
+                sums[1] += type_nll.sum()
+                sums[2] += len(part)
+    interval_nll, type_nll, count = ranks.total(sums).tolist()
+    return Scores(interval_nll / count, type_nll / count, int(count))
+
+
+def _passes(events: NextEvents) -> Iterator[NextEvents]:
+    for start in range(0, len(events), _EVENTS_PER_PASS):
+        yield events.take(slice(start, start + _EVENTS_PER_PASS))
+
+
+def _copy(weights: Tensors) -> Tensors:
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def _part(tensors: Tensors, name: str) -> Tensors:
+    """The tensors below a name."""
+    prefix = f"{name}."
+    return {
+        key.removeprefix(prefix): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(prefix)
+    }

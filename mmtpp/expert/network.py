@@ -1,0 +1,139 @@
+"""The network of the temporal expert: from the memory after an event to the next event.
+
+Axes: N events, P columns of the memory, K types.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import gelu
+
+from mmtpp.core.memory import LIMIT
+from mmtpp.expert.mixture import IntervalScale, Mixture, MixtureHead
+
+_TYPE_WIDTH = 16
+_MIN_DEVIATION = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSize:
+    """Size of a network.
+
+    Attributes:
+        width: Width of the network; its widest layer is twice as wide.
+        num_components: Number of log-normal components of the interval's distribution.
+        num_types: Number of types, K.
+        num_columns: Number of columns of the memory, P.
+    """
+
+    width: int
+    num_components: int
+    num_types: int
+    num_columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStatistics:
+    """Statistics of the training events, from which a new network starts.
+
+    Attributes:
+        means: (P,) means of the memory's columns.
+        deviations: (P,) standard deviations of the memory's columns.
+        log_intervals: Normalised logarithms of the intervals.
+    """
+
+    means: NDArray[np.float32]
+    deviations: NDArray[np.float32]
+    log_intervals: NDArray[np.float64]
+
+
+class ExpertNetwork(nn.Module):
+    """Forecasts the next interval, and the next type given the interval.
+
+    Args:
+        size: Size of the network.
+        scale: Normalisation of intervals.
+        dropout: Probability of dropout of the widest layer while training.
+    """
+
+    def __init__(self, size: NetworkSize, scale: IntervalScale, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        width = size.width
+        self.size, self.scale, self.dropout = size, scale, dropout
+        self.means = nn.Buffer(torch.zeros(size.num_columns))
+        self.deviations = nn.Buffer(torch.ones(size.num_columns))
+        self.type_embedding = nn.Embedding(size.num_types, _TYPE_WIDTH)
+        self.input = nn.Linear(size.num_columns + _TYPE_WIDTH, width)
+        self.expand = nn.Linear(width, 2 * width)
+        self.contract = nn.Linear(2 * width, width)
+        self.interval_head = MixtureHead(width, size.num_components, scale)
+        self.type_head = nn.Sequential(
+            nn.Linear(width + 3, width), nn.GELU(), nn.Linear(width, size.num_types)
+        )
+
+    def start_from(self, statistics: TrainingStatistics) -> None:
+        """Normalise columns as in training, and start with the training intervals' distribution."""
+        self.means.copy_(torch.from_numpy(statistics.means))
+        deviations = np.maximum(statistics.deviations, _MIN_DEVIATION)
+        self.deviations.copy_(torch.from_numpy(deviations))
+        self.interval_head.start_from(statistics.log_intervals)
+
+    def hidden(
+        self, rows: torch.Tensor, types: torch.Tensor, kept: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(N, width) hidden states after events.
+
+        Args:
+            rows: (N, P) memory after each event, as ``memory_rows`` computes it.
+            types: (N,) index of the type of each event.
+            kept: (N, 2 * width) True where dropout keeps a value; None without dropout.
+        """
+        normalised = ((rows - self.means) / self.deviations).clamp(-LIMIT, LIMIT)
+        inputs = gelu(self.input(torch.cat([normalised, self.type_embedding(types)], -1)))
+        wide = gelu(self.expand(inputs))
+        if kept is not None:
+            wide = wide * kept / (1 - self.dropout)
+        return gelu(self.contract(wide))
+
+    def intervals(self, hidden: torch.Tensor) -> Mixture:
+        """The distributions of the next intervals, one for each of (N, width) hidden states."""
+        return self.interval_head(hidden)
+
+    def type_log_probabilities(self, hidden: torch.Tensor, intervals: torch.Tensor) -> torch.Tensor:
+        """(N, K) log probability of the next type, given the next interval.
+
+        Args:
+            hidden: (N, width) hidden states.
+            intervals: (N,) intervals until the next event, in the source's unit.
+        """
+        z = self.scale.normalise(intervals.clamp(min=self.scale.smallest))[:, None]
+        return self.type_head(torch.cat([hidden, z, z**2, torch.sin(z)], -1)).log_softmax(-1)
+
+    def forward(
+        self,
+        rows: torch.Tensor,
+        types: torch.Tensor,
+        next_intervals: torch.Tensor,
+        next_types: torch.Tensor,
+        kept: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Negative log-likelihood of the next events.
+
+        Args:
+            rows: (N, P) memory after each event.
+            types: (N,) index of the type of each event.
+            next_intervals: (N,) intervals until the next event, in the source's unit.
+            next_types: (N,) index of the next type.
+            kept: (N, 2 * width) True where dropout keeps a value; None without dropout.
+
+        Returns:
+            interval_nll_N: (N,) nats of the interval's density.
+            type_nll_N: (N,) nats of the type, given the interval.
+        """
+        hidden = self.hidden(rows, types, kept)
+        interval_nll_N = -self.intervals(hidden).log_density(next_intervals)
+        log_p_NK = self.type_log_probabilities(hidden, next_intervals)
+        return interval_nll_N, -log_p_NK.gather(1, next_types[:, None])[:, 0]

@@ -1,0 +1,199 @@
+"""Events with the memory after them and the event that follows: what the expert learns from.
+
+Axes: N events, P columns of the memory.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmtpp.core.clock import round_to_ticks
+from mmtpp.core.memory import MemorySettings, PastEvents, memory_rows
+from mmtpp.core.seeds import seed_from
+
+BLOCK_EVENTS = 2**20
+"""Number of events whose memory is kept at once; with 80 columns, 320 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSequence:
+    """A sequence, and the events of it that are scored.
+
+    Attributes:
+        sequence_id: Name of the sequence.
+        past: Its events; the types are indices of the types that the expert knows.
+        is_target: (E,) whether the event is scored; False for the first event.
+    """
+
+    sequence_id: str
+    past: PastEvents
+    is_target: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.past)
+
+
+@dataclass(frozen=True, slots=True)
+class NextEvents:
+    """Events and what follows them, as tensors; one row for each scored event.
+
+    Attributes:
+        rows: (N, P) float32 memory after the event before the scored one.
+        types: (N,) int64 index of the type of the event before.
+        next_intervals: (N,) float32 interval until the scored event, in the source's unit.
+        next_types: (N,) int64 index of the scored event's type.
+    """
+
+    rows: torch.Tensor
+    types: torch.Tensor
+    next_intervals: torch.Tensor
+    next_types: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+    @classmethod
+    def from_sequences(
+        cls, memory: MemorySettings, sequences: Sequence[ScoredSequence], *, tick: float
+    ) -> "NextEvents":
+        """Compute the memory before all scored events.
+
+        Args:
+            memory: Settings of the memory.
+            sequences: At least one sequence.
+            tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
+        """
+        past = PastEvents.join(sequence.past for sequence in sequences)
+        rows, _ = memory_rows(memory, past)
+        scored = np.flatnonzero(np.concatenate([sequence.is_target for sequence in sequences]))
+        before = scored - 1
+        intervals = round_to_ticks(past.times[scored] - past.times[before], tick)
+        return cls(
+            torch.from_numpy(rows[before]),
+            torch.from_numpy(past.types[before].astype(np.int64)),
+            torch.from_numpy(intervals.astype(np.float32)),
+            torch.from_numpy(past.types[scored].astype(np.int64)),
+        )
+
+    def take(self, index: NDArray[np.int64] | slice) -> "NextEvents":
+        """Some of the rows."""
+        chosen = index if isinstance(index, slice) else torch.from_numpy(index)
+        return NextEvents(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class EventBlocks:
+    """Training sequences in blocks, whose memory fits into the machine's memory.
+
+    Attributes:
+        memory: Settings of the memory.
+        tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
+        blocks: Sequences of each block, about ``BLOCK_EVENTS`` events or one long sequence.
+    """
+
+    memory: MemorySettings
+    tick: float
+    blocks: tuple[tuple[ScoredSequence, ...], ...]
+
+    @classmethod
+    def from_sequences(
+        cls, memory: MemorySettings, sequences: Sequence[ScoredSequence], *, tick: float
+    ) -> "EventBlocks":
+        """Put sequences into blocks, in their order; sequences without scored events are left out.
+
+        Args:
+            memory: Settings of the memory.
+            sequences: Sequences, of which at least one has a scored event.
+            tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
+        """
+        blocks: list[list[ScoredSequence]] = []
+        room = 0
+        for sequence in sequences:
+            if not sequence.is_target.any():
+                continue
+            if len(sequence) > room:
+                blocks.append([])
+                room = BLOCK_EVENTS
+            blocks[-1].append(sequence)
+            room -= len(sequence)
+        return cls(memory, tick, tuple(map(tuple, blocks)))
+
+    def num_targets(self, block: int) -> int:
+        """Number of scored events of a block."""
+        return sum(int(sequence.is_target.sum()) for sequence in self.blocks[block])
+
+    def load(self, block: int) -> NextEvents:
+        """Compute the memory of a block."""
+        return NextEvents.from_sequences(self.memory, self.blocks[block], tick=self.tick)
+
+    def __iter__(self) -> Iterator[NextEvents]:
+        return map(self.load, range(len(self.blocks)))
+
+
+class BatchOrder:
+    """Batches of training events in a new random order in every epoch.
+
+    Each epoch has every event once. Blocks follow each other in random order, and a batch has
+    events of one block only, so the sizes of batches differ slightly.
+
+    Args:
+        blocks: Training events.
+        events_per_update: Number of events of a batch, about.
+        seed: Seed of the order.
+    """
+
+    def __init__(self, blocks: EventBlocks, *, events_per_update: int, seed: int) -> None:
+        self._blocks, self._seed = blocks, seed
+        self._num_events = [blocks.num_targets(block) for block in range(len(blocks.blocks))]
+        self._num_batches = [max(1, round(n / events_per_update)) for n in self._num_events]
+        self._loaded: tuple[int, NextEvents] | None = None
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Number of batches of an epoch."""
+        return sum(self._num_batches)
+
+    @property
+    def events_per_epoch(self) -> int:
+        """Number of events of an epoch."""
+        return sum(self._num_events)
+
+    def batches(
+        self, first: int, rank: int = 0, num_ranks: int = 1
+    ) -> Iterator[tuple[NextEvents, NDArray[np.int64], int]]:
+        """Batches without end; each rank gets its part of every batch.
+
+        Args:
+            first: Number of batches to skip.
+            rank: Rank of this process.
+            num_ranks: Number of ranks.
+
+        Yields:
+            The events of this rank, their places in the batch, and the size of the whole batch.
+        """
+        epoch, skipped = divmod(first, self.updates_per_epoch)
+        while True:
+            for block in self._rng(epoch).permutation(len(self._num_events)).tolist():
+                num_batches = self._num_batches[block]
+                if skipped >= num_batches:
+                    skipped -= num_batches
+                    continue
+                events = self._load(block)
+                order = self._rng(epoch, block).permutation(self._num_events[block])
+                for batch in np.array_split(order, num_batches)[skipped:]:
+                    places = np.array_split(np.arange(len(batch)), num_ranks)[rank]
+                    yield events.take(batch[places]), places, len(batch)
+                skipped = 0
+            epoch += 1
+
+    def _rng(self, *parts: int) -> np.random.Generator:
+        return np.random.default_rng(seed_from("expert", self._seed, *parts))
+
+    def _load(self, block: int) -> NextEvents:
+        if self._loaded is None or self._loaded[0] != block:
+            self._loaded = None  # frees the block before
+            self._loaded = (block, self._blocks.load(block))
+        return self._loaded[1]

@@ -1,0 +1,93 @@
+"""Forecast the event after the last event of a sequence with a temporal expert."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mmtpp.config.schema import PredictionSection
+from mmtpp.core.interval_forecasts import IntervalGrid
+from mmtpp.core.memory import PastEvents, memory_rows
+from mmtpp.core.seeds import seed_from
+from mmtpp.expert.expert_folder import Expert
+from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
+from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.model.record import TrainedTasks
+from mmtpp.predict.next_event import Forecast, named_futures, named_probabilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertForecastSettings:
+    """Settings of ``ExpertNextEvent``.
+
+    Attributes:
+        trained_tasks: Types, unit of time and intervals of the training.
+        prediction: Section ``prediction`` of the settings.
+        seed: Seed of the futures, combined with the name of the sequence.
+    """
+
+    trained_tasks: TrainedTasks
+    prediction: PredictionSection
+    seed: int
+
+    @property
+    def grid(self) -> IntervalGrid:
+        """Grid of the interval forecasts."""
+        return self.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
+
+
+class ExpertNextEvent:
+    """Forecasts the event after the last event of a sequence.
+
+    Args:
+        expert: The expert.
+        settings: Settings of the forecasts.
+    """
+
+    def __init__(self, expert: Expert, settings: ExpertForecastSettings) -> None:
+        self._expert, self._settings, self._grid = expert, settings, settings.grid
+
+    def __call__(self, sequence_id: str, past: PastEvents) -> Forecast:
+        """Forecast the next event, and futures if ``prediction`` asks for them.
+
+        Args:
+            sequence_id: Name of the sequence.
+            past: All its events; the types are indices of the expert's types.
+        """
+        expert, settings = self._expert, self._settings
+        trained_tasks, prediction = settings.trained_tasks, settings.prediction
+        rows, state = memory_rows(expert.memory, past)
+        last_type = int(past.types[-1])
+        forecasts = ExpertForecasts.after(
+            expert.networks, torch.from_numpy(rows[-1:]), torch.tensor([last_type])
+        )
+        intervals = forecasts.interval_forecasts(self._grid)
+        log_probability = forecasts.marginal_type_log_probabilities(intervals)[0]
+        codes = np.asarray(trained_tasks.type_codes)
+        futures = None
+        if prediction.num_futures:
+            sampled = sample_futures(
+                expert,
+                rows[-1],
+                last_type,
+                state,
+                FutureSettings(
+                    prediction.num_futures,
+                    prediction.horizon or np.inf,
+                    prediction.max_future_events,
+                ),
+                np.random.default_rng(seed_from("futures", settings.seed, sequence_id)),
+            )
+            futures = named_futures(
+                sampled, codes[sampled.types], float(past.times[-1]), trained_tasks
+            )
+        return Forecast(
+            sequence_id=sequence_id,
+            events=len(past),
+            context=len(past),
+            last_time=float(past.times[-1]),
+            last_type=trained_tasks.name_of(int(codes[last_type])),
+            interval=intervals,
+            type_probabilities=named_probabilities(log_probability, trained_tasks),
+            futures=futures,
+        )

@@ -1,0 +1,75 @@
+"""Forecasts of a temporal expert for all sequences of a store, in Ray tasks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from mmtpp.core.memory import PastEvents
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.expert.expert_folder import Expert, load_expert
+from mmtpp.expert.read_sequences import SequenceSettings, read_whole_sequences
+from mmtpp.predict.expert_next_event import ExpertForecastSettings, ExpertNextEvent
+from mmtpp.predict.next_event import forecast_schema
+from mmtpp.runtime.machines import task_options
+from mmtpp.runtime.progress import ProgressBar
+
+SEQUENCES_PER_TASK = 500
+
+NamedSequence = tuple[str, PastEvents]
+
+
+def expert_tables(
+    expert_uri: str,
+    samples: SampleSettings,
+    settings: ExpertForecastSettings,
+    machine_labels: Mapping[str, str],
+) -> Iterator[pa.Table]:
+    """Forecast the next event of every sequence.
+
+    Args:
+        expert_uri: Folder of the expert.
+        samples: Settings of the samples, of which only the store matters.
+        settings: Settings of the forecasts.
+        machine_labels: Ray labels of the machines that run the tasks.
+
+    Yields:
+        Tables of ``forecast_schema``, in the order of the sequences' names.
+
+    Raises:
+        DataError: A type is not among the expert's.
+    """
+    expert = load_expert(expert_uri)
+    codes = settings.trained_tasks.type_codes
+    sequences = read_whole_sequences(SequenceSettings(samples, codes, expert.memory.has_texts))
+    task: Any = ray.remote(**task_options(machine_labels))(forecast_sequences)
+    expert_ref: Any = ray.put(expert)
+    starts = range(0, len(sequences), SEQUENCES_PER_TASK)
+    blocks = [sequences[start : start + SEQUENCES_PER_TASK] for start in starts]
+    results = [task.remote(expert_ref, block, settings) for block in blocks]
+    progress = ProgressBar("predict", total=len(results), unit="tasks")
+    for result in results:
+        yield ray.get(result)
+        progress.advance(1)
+    progress.close()
+
+
+def forecast_sequences(
+    expert: Expert, sequences: Sequence[NamedSequence], settings: ExpertForecastSettings
+) -> pa.Table:
+    """Forecast the next event of sequences.
+
+    Args:
+        expert: The expert.
+        sequences: Names of sequences, and all their events.
+        settings: Settings of the forecasts.
+
+    Returns:
+        Table of ``forecast_schema``, one row for each sequence.
+    """
+    forecast = ExpertNextEvent(expert, settings)
+    levels = settings.prediction.quantiles
+    records = [forecast(name, past).record(levels) for name, past in sequences]
+    schema = forecast_schema(settings.trained_tasks, settings.prediction)
+    return pa.Table.from_pylist(records, schema)

@@ -1,0 +1,50 @@
+"""What the driver of an expert's training sends to every worker."""
+
+from dataclasses import dataclass
+
+from mmtpp.config.schema import TrackingSection
+from mmtpp.expert.fit import FitSettings
+from mmtpp.expert.read_sequences import SequenceSettings
+from mmtpp.model.record import TrainedTasks
+from mmtpp.track.mlflow_tracker import RunIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertInputs:
+    """Everything a worker needs, as plain values that can be pickled.
+
+    Attributes:
+        run: Name, folder and MLflow run of the run.
+        tracking: Settings of MLflow.
+        fit: Settings of the networks and of their training.
+        training: Training sequences.
+        validation: Validation sequences; None if the store has none.
+        data_fingerprint: Fingerprint of the store's content.
+        tick: Tick of the store's clock, in the source's unit; 0 if the times have no tick.
+        calendar: Whether the expert reads the calendar.
+        time_zone: IANA name of the calendar's time zone.
+        tokenizer_json: Tokenizer that counts the tokens of texts.
+        trained_tasks: Tasks, types and intervals, recorded in the folder of the expert.
+        output_uri: Folder for the expert.
+        card: Page in that folder.
+        log_every: Number of updates between two log lines.
+        upload_timeout_s: Seconds to retry the upload of a checkpoint.
+        reports_validation: Whether Ray Train's callbacks receive validations.
+    """
+
+    run: RunIdentity
+    tracking: TrackingSection
+    fit: FitSettings
+    training: SequenceSettings
+    validation: SequenceSettings | None
+    data_fingerprint: str
+    tick: float
+    calendar: bool
+    time_zone: str
+    tokenizer_json: str
+    trained_tasks: TrainedTasks
+    output_uri: str
+    card: str
+    log_every: int
+    upload_timeout_s: float
+    reports_validation: bool

@@ -1,0 +1,284 @@
+"""The training of a temporal expert that every Ray Train worker runs.
+
+Every rank reads the times and types of all sequences, which is little, and computes its part of
+every batch.
+"""
+
+import json
+import logging
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointUploadMode
+from safetensors.torch import load, save_file
+from torch.nn.parallel import DistributedDataParallel
+
+from mmtpp.core.errors import DataError, ModelError
+from mmtpp.core.memory import MemorySettings, PastEvents
+from mmtpp.core.training_metrics import (
+    TRAINED_PARAMETERS,
+    VALIDATION_JOINT_NLL,
+    VALIDATION_JOINT_TYPE_NLL,
+    VALIDATION_TIME_NLL,
+)
+from mmtpp.expert.expert_folder import Expert
+from mmtpp.expert.fit import ExpertFit, Ranks, Scores
+from mmtpp.expert.next_events import EventBlocks
+from mmtpp.expert.read_sequences import count_events, read_sequences
+from mmtpp.model.card import CARD_FILE
+from mmtpp.model.record import write_tasks
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.runtime.logs import start_logging
+from mmtpp.storage.paths import copy_folder
+from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.tracker import NullTracker, Tracker
+from mmtpp.train.checkpoint import retrying_upload
+from mmtpp.train.engine import sum_over_ranks
+from mmtpp.train.expert_inputs import ExpertInputs
+from mmtpp.train.interruption_poll import InterruptionPoll
+from mmtpp.train.worker_inputs import PROGRESS_FILE
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "expert_state.safetensors"
+
+
+def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
+    """Train an expert from its newest checkpoint, or from the start, to its end or a stop request.
+
+    Args:
+        inputs: What the driver sent.
+        stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
+    """
+    context = ray.train.get_context()
+    rank, num_ranks = context.get_world_rank(), context.get_world_size()
+    start_logging(f"[rank {rank}] ")
+    fit = build_fit(inputs, _build_ranks(rank, num_ranks))
+    _restore(fit, inputs)
+    tracker = MlflowTracker.from_run(inputs.tracking, inputs.run) if rank == 0 else NullTracker()
+    interruptions = InterruptionPoll(stop_request)
+    losses = _Losses(tracker, every=inputs.log_every)
+    validated: dict[str, float] = {}
+    while not fit.is_finished:
+        losses.add(fit, fit.run_update())
+        interruption = interruptions.poll(torch.device("cpu"))
+        is_validated, network = fit.validation_is_due, fit.progress.network
+        if is_validated:
+            validated = _validate(fit, tracker)
+        if fit.is_finished:
+            break
+        if interruption.stop_requested:
+            logger.warning("stopped after update %d on request", fit.total_updates)
+            break
+        # a network takes a minute or two, so a lost machine costs no more
+        if interruption.machine_leaves or fit.progress.network > network:
+            _save(fit, inputs, rank, validated)
+        elif is_validated and inputs.reports_validation:
+            ray.train.report({**validated, "step": float(fit.total_updates)})
+    if fit.is_finished:
+        expert = Expert(fit.memory, inputs.tick, tuple(fit.networks()))
+        validated = _final_metrics(fit, expert)
+        tracker.log_metrics(fit.total_updates, validated)
+        if rank == 0:
+            write_expert(expert, inputs)
+    _save(fit, inputs, rank, validated, wait=True)
+    tracker.detach()
+
+
+def _build_ranks(rank: int, num_ranks: int) -> Ranks:
+    if num_ranks == 1:
+        return Ranks()
+    return Ranks(rank, num_ranks, DistributedDataParallel, sum_over_ranks)
+
+
+def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
+    """Read the events and build the training at its start.
+
+    Raises:
+        DataError: No training event is scored, or all intervals are zero.
+    """
+    started = time.monotonic()
+    training = read_sequences(inputs.training)
+    validation = read_sequences(inputs.validation) if inputs.validation is not None else []
+    num_events = count_events(training)
+    where = inputs.training.samples.store.data_uri
+    if not num_events:
+        raise DataError(
+            "no training sequence has two events",
+            where=where,
+            cause="the expert learns from the events after the first one of each sequence",
+        )
+    try:
+        memory = MemorySettings.fit(
+            PastEvents.join(sequence.past for sequence in training),
+            tick=inputs.tick,
+            seconds_per_unit=inputs.trained_tasks.seconds_per_unit,
+            time_zone=inputs.time_zone,
+            with_calendar=inputs.calendar,
+        )
+    except ValueError as error:
+        raise DataError(str(error), where=where) from error
+    blocks = [
+        EventBlocks.from_sequences(memory, sequences, tick=inputs.tick) if sequences else None
+        for sequences in (training, validation)
+    ]
+    assert blocks[0] is not None
+    fit = ExpertFit(
+        blocks[0],
+        blocks[1],
+        num_types=len(inputs.training.type_codes),
+        settings=inputs.fit,
+        ranks=ranks,
+    )
+    if ranks.rank == 0:
+        logger.info(
+            "%d training and %d validation events, %d columns of memory, read in %.1f s; %d "
+            "networks of at most %d updates",
+            num_events,
+            count_events(validation),
+            len(memory.column_names),
+            time.monotonic() - started,
+            inputs.fit.num_networks,
+            fit.num_updates,
+        )
+    return fit
+
+
+def write_expert(expert: Expert, inputs: ExpertInputs) -> None:
+    """Write the folder of an expert."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        expert.save(folder)
+        Vocabulary(inputs.tokenizer_json).save(folder)
+        write_tasks(inputs.trained_tasks, folder)
+        (folder / CARD_FILE).write_text(inputs.card, encoding="utf-8")
+        copy_folder(name, inputs.output_uri)
+
+
+class _Losses:
+    """Logs the mean training loss every few updates.
+
+    Args:
+        tracker: Tracker of the run.
+        every: Number of updates between two log lines.
+    """
+
+    def __init__(self, tracker: Tracker, *, every: int) -> None:
+        self._tracker, self._every = tracker, every
+        self._scores: list[Scores] = []
+        self._started = time.monotonic()
+
+    def add(self, fit: ExpertFit, scores: Scores) -> None:
+        """Count an update."""
+        self._scores.append(scores)
+        if not self._every or len(self._scores) < self._every:
+            return
+        num_events = sum(scores.num_events for scores in self._scores)
+        seconds = time.monotonic() - self._started
+        metrics = {
+            "train/joint_nll_nats_per_event": sum(
+                scores.nll * scores.num_events for scores in self._scores
+            )
+            / num_events,
+            "speed/events_per_s": num_events / seconds,
+        }
+        self._tracker.log_metrics(fit.total_updates, metrics)
+        self._scores.clear()
+        self._started = time.monotonic()
+
+
+def _validate(fit: ExpertFit, tracker: Tracker) -> dict[str, float]:
+    """Validate the present network; return the metrics to report, empty without validation."""
+    network, update = fit.progress.network, fit.progress.update
+    step = fit.total_updates
+    scores = fit.validate()
+    if scores is None:
+        return {}
+    logger.info(
+        "network %d, update %d: validation NLL %.4f nats an event", network + 1, update, scores.nll
+    )
+    metrics = _validation_metrics(scores)
+    tracker.log_metrics(step, metrics)
+    return metrics
+
+
+def _validation_metrics(scores: Scores) -> dict[str, float]:
+    return {
+        VALIDATION_TIME_NLL: scores.interval_nll,
+        VALIDATION_JOINT_TYPE_NLL: scores.type_nll,
+        VALIDATION_JOINT_NLL: scores.nll,
+    }
+
+
+def _final_metrics(fit: ExpertFit, expert: Expert) -> dict[str, float]:
+    """Metrics of the finished expert: the mean of all networks' distributions."""
+    num_parameters = sum(
+        parameter.numel() for network in expert.networks for parameter in network.parameters()
+    )
+    scores = fit.score_networks(expert.networks)
+    metrics = _validation_metrics(scores) if scores is not None else {}
+    return {**metrics, TRAINED_PARAMETERS: float(num_parameters)}
+
+
+def _save(
+    fit: ExpertFit,
+    inputs: ExpertInputs,
+    rank: int,
+    metrics: dict[str, float],
+    *,
+    wait: bool = False,
+) -> None:
+    """Report a checkpoint; rank 0 writes it. All ranks must call this."""
+    metrics = {
+        **metrics,
+        "step": float(fit.total_updates),
+        "best_step": 0.0,
+        "is_finished": float(fit.is_finished),
+    }
+    checkpoint = None
+    if rank == 0:
+        folder = Path(tempfile.mkdtemp(prefix="mmtpp-expert-"))
+        save_file(fit.tensors(), folder / STATE_FILE)
+        record = {"data_fingerprint": inputs.data_fingerprint, "fit": asdict(fit.progress)}
+        (folder / PROGRESS_FILE).write_text(json.dumps(record))
+        checkpoint = Checkpoint.from_directory(str(folder))
+    ray.train.report(
+        metrics,
+        checkpoint=checkpoint,
+        checkpoint_upload_mode=CheckpointUploadMode.SYNC if wait else CheckpointUploadMode.ASYNC,
+        delete_local_checkpoint_after_upload=True,
+        checkpoint_upload_fn=retrying_upload(inputs.upload_timeout_s),
+    )
+
+
+def _restore(fit: ExpertFit, inputs: ExpertInputs) -> None:
+    """Continue from the newest checkpoint of the run, if there is one.
+
+    Raises:
+        ModelError: The checkpoint belongs to other data.
+    """
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return
+    filesystem = checkpoint.filesystem
+    assert filesystem is not None
+
+    def read(name: str) -> bytes:
+        with filesystem.open_input_stream(f"{checkpoint.path}/{name}") as stream:
+            return stream.read()
+
+    record = json.loads(read(PROGRESS_FILE))
+    if record["data_fingerprint"] != inputs.data_fingerprint:
+        raise ModelError(
+            f"the checkpoint was trained on the data {record['data_fingerprint'][:16]}, the store "
+            f"has {inputs.data_fingerprint[:16]}",
+            where=checkpoint.path,
+            cause="the store changed under the same run name; choose another run.name",
+        )
+    fit.restore(record["fit"], load(read(STATE_FILE)))
+    logger.info("continuing after update %d", fit.total_updates)

@@ -1,0 +1,193 @@
+"""The training of a temporal expert: configuration in, its folder out. Runs on the driver."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from mmtpp.config.flat_settings import flat_settings
+from mmtpp.config.schema import ExpertSection, RunConfig
+from mmtpp.core.errors import ConfigError
+from mmtpp.data.samples.interval_range import interval_range
+from mmtpp.data.settings import sample_settings, store_vocabulary
+from mmtpp.expert.fit import FitSettings as NetworkSettings
+from mmtpp.expert.read_sequences import SequenceSettings
+from mmtpp.model.card import expert_card
+from mmtpp.model.record import TrainedTasks
+from mmtpp.runtime.hardware import Hardware, worker_demand
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
+from mmtpp.runtime.session import start_ray
+from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.storage.paths import check_bucket, join
+from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
+from mmtpp.track.provenance import versions
+from mmtpp.track.run_labels import job_tags, tracked_store
+from mmtpp.train.entry import train_expert_per_worker
+from mmtpp.train.expert_inputs import ExpertInputs
+from mmtpp.train.launch.fit_run import FitSettings, WorkerCall, fit_run
+from mmtpp.train.launch.run_folder import claim_run
+from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result, record_result
+
+logger = logging.getLogger(__name__)
+
+TASKS = ("time", "type", "joint")
+_ON_CPU = Hardware(on_gpu=False, precision="float32")
+
+
+def train_expert(
+    config: RunConfig, job: str, callbacks: list[Any], start_uri: str
+) -> dict[str, object]:
+    """Train a temporal expert on the events of a store.
+
+    Args:
+        config: The whole configuration.
+        job: ``pretrain``.
+        callbacks: Ray Train callbacks that receive every validation.
+        start_uri: Must be empty: an expert does not start from another run.
+
+    Returns:
+        The result that ``pretrain`` describes.
+
+    Raises:
+        ConfigError: The settings do not apply to an expert.
+        MmtppError: The store does not fit, or a worker raised this error.
+    """
+    _check_job(job, start_uri)
+    check_bucket(config.run.storage_uri)
+    manifest = load_manifest(config.store.uri)
+    run = claim_run(config, job, store_fingerprint=manifest.fingerprint)
+    result = load_result(run.run_uri)
+    if result is not None:
+        logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
+        return result
+    start_ray()
+    workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
+    for demand in (data_task_demand(config.store.machine_labels), workers):
+        wait_for_machines(demand, patience_s=config.run.wait_for_machines_s)
+    inputs = _build_inputs(config, manifest, run, reports_validation=bool(callbacks))
+    settings = FitSettings(
+        training=config.training,
+        hardware=_ON_CPU,
+        storage_uri=config.run.storage_uri,
+        model_path="",
+        patience_s=config.run.wait_for_machines_s,
+        callbacks=callbacks,
+    )
+    with MlflowTracker.from_run(config.tracking, run) as tracker:
+        _describe_run(tracker, config, job, inputs, manifest)
+        run = replace(run, mlflow_run_id=tracker.wait_for_run())
+        call = WorkerCall(train_expert_per_worker, replace(inputs, run=run))
+        fitted = fit_run(call, run, settings, tracker)
+        trained = TrainedModel(
+            kind="model",
+            uri=inputs.output_uri,
+            best_uri="",
+            base="",
+            trained_tasks=inputs.trained_tasks,
+        )
+        return record_result(tracker, run, fitted, trained, config.tracking)
+
+
+def _check_job(job: str, start_uri: str) -> None:
+    if job != "pretrain":
+        raise ConfigError(
+            "an expert is trained by pretrain alone: it can forecast at once",
+            setting="model.preset = expert; run jobs/pretrain.py",
+        )
+    if start_uri:
+        raise ConfigError(
+            "an expert is always trained from the start",
+            where=start_uri,
+            cause="a population continues the trainings of other trials",
+            setting="sweep.scheduler.kind = pbt",
+        )
+
+
+def _build_inputs(
+    config: RunConfig, manifest: Manifest, run: RunIdentity, *, reports_validation: bool
+) -> ExpertInputs:
+    expert = config.expert
+    if expert.time_zone != "UTC" and not manifest.times_are_dates:
+        raise ConfigError(
+            "a time zone needs times that are dates; those of the store are numbers",
+            where=config.store.uri,
+            setting=f"expert.time_zone = {expert.time_zone}",
+        )
+    vocabulary = store_vocabulary(config.store.uri, manifest)
+    samples = {
+        split: replace(
+            sample_settings(config.sample_sections, manifest, split=split), max_sequences=0
+        )
+        for split in ("train", "validation")
+    }
+    trained_tasks = TrainedTasks(
+        tasks=TASKS,
+        intervals=interval_range(samples["train"]),
+        type_codes=_type_codes(manifest),
+        type_names=tuple(manifest.type_names),
+        seconds_per_unit=manifest.seconds_per_unit,
+        history=False,
+    )
+    has_validation = bool(manifest.sequences_by_split["validation"])
+    if not has_validation:
+        logger.warning(
+            "the store has no validation events (prepared with split.by = %s), so the networks "
+            "train for expert.epochs = %d without early stopping, and may overfit",
+            manifest.split_by,
+            expert.epochs,
+        )
+    sequences = {
+        split: SequenceSettings(samples[split], trained_tasks.type_codes, expert.texts)
+        for split in samples
+    }
+    return ExpertInputs(
+        run=run,
+        tracking=config.tracking,
+        fit=_network_settings(expert, config.training.seed),
+        training=sequences["train"],
+        validation=sequences["validation"] if has_validation else None,
+        data_fingerprint=manifest.fingerprint,
+        tick=manifest.tick,
+        calendar=expert.calendar,
+        time_zone=expert.time_zone,
+        tokenizer_json=vocabulary.tokenizer_json,
+        trained_tasks=trained_tasks,
+        output_uri=join(run.run_uri, "model"),
+        card=expert_card(trained_tasks, store_uri=config.store.uri),
+        log_every=config.training.log_every,
+        upload_timeout_s=config.training.upload_timeout_s,
+        reports_validation=reports_validation,
+    )
+
+
+def _type_codes(manifest: Manifest) -> tuple[int, ...]:
+    """Codes of all types that have a name; without names, of those that occur."""
+    if manifest.type_names:
+        return tuple(range(len(manifest.type_names)))
+    return tuple(manifest.occurring_types)
+
+
+def _network_settings(expert: ExpertSection, seed: int) -> NetworkSettings:
+    values = expert.model_dump(exclude={"calendar", "time_zone", "texts"})
+    return NetworkSettings(**values, seed=seed)
+
+
+def _describe_run(
+    tracker: MlflowTracker, config: RunConfig, job: str, inputs: ExpertInputs, manifest: Manifest
+) -> None:
+    """Record settings, data and description of a run."""
+    tracker.log_params(flat_settings(config))
+    tracker.set_tags(
+        {
+            **job_tags(job),
+            "mmtpp.store_fingerprint": manifest.fingerprint,
+            "mmtpp.output_uri": inputs.output_uri,
+            **versions(),
+        }
+    )
+    tracker.log_text("config.json", config.model_dump_json(indent=2))
+    tracker.set_description(
+        f"**{job}** of a temporal expert, {inputs.fit.num_networks} networks\n\n"
+        f"- store: `{config.store.uri}`\n- model: `{inputs.output_uri}`\n"
+        f"- checkpoints: `{inputs.run.run_uri}`"
+    )
+    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))

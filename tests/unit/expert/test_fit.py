@@ -1,0 +1,119 @@
+"""The training of the expert: it learns, repeats exactly, resumes, and ranks change nothing."""
+
+import threading
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from mmtpp.expert.fit import ExpertFit, Ranks, score
+from mmtpp.expert.next_events import BatchOrder, EventBlocks
+from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
+
+
+def test_it_learns_what_there_is_to_learn(small: SmallFit, finished: ExpertFit):
+    # the type is certain, and the intervals are gamma distributed with shape 20, scales 0.1 and 1
+    entropy = np.mean([stats.gamma(20.0, scale=scale).entropy() for scale in (0.1, 1.0)])
+    scores = finished.score_networks(finished.networks())
+    assert scores is not None
+    assert scores.nll == pytest.approx(entropy, abs=0.15)
+    assert scores.type_nll < 0.02
+    assert len(finished.networks()) == small.settings.num_networks
+    alone = [score([network], small.validation).nll for network in finished.networks()]
+    assert finished.progress.finished_nll == pytest.approx(alone, rel=1e-6)
+    assert scores.nll < np.mean(alone)
+
+
+def test_a_resumed_training_has_the_same_weights(small: SmallFit, finished: ExpertFit):
+    fit = small.build()
+    for _ in range(fit.num_updates + 7):  # into the second network
+        fit.run_update()
+        if fit.validation_is_due:
+            fit.validate()
+    assert fit.progress.network == 1
+    resumed = small.build()
+    resumed.restore(asdict(fit.progress), fit.tensors())
+    finish(resumed)
+    for expected, network in zip(finished.networks(), resumed.networks(), strict=True):
+        for name, tensor in expected.state_dict().items():
+            assert torch.equal(tensor, network.state_dict()[name]), name
+
+
+def test_ranks_share_a_batch_and_its_dropout(small: SmallFit):
+    alone = small.build()
+    # two ranks take turns in threads: gradients and sums meet as they would in torch.distributed
+    meeting = _Meeting(2)
+    fits = [small.build(Ranks(rank, 2, meeting.wrap, meeting.total)) for rank in range(2)]
+
+    def run(fit: ExpertFit) -> None:
+        for _ in range(3):
+            fit.run_update()
+
+    threads = [threading.Thread(target=run, args=(fit,)) for fit in fits]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run(alone)
+    expected = alone.tensors()
+    for name, tensor in fits[0].tensors().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+        assert torch.equal(tensor, fits[1].tensors()[name]), name
+
+
+class _Meeting:
+    """Sums tensors of threads."""
+
+    def __init__(self, num_ranks: int) -> None:
+        self._num_ranks, self._barrier = num_ranks, threading.Barrier(num_ranks)
+        self._values: dict[int, torch.Tensor] = {}
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        self._barrier.wait()
+        self._values[threading.get_ident()] = values.clone()
+        self._barrier.wait()
+        parts = [self._values[key] for key in sorted(self._values)]
+        self._barrier.wait()
+        return torch.stack(parts).sum(0)
+
+    def wrap(self, network: torch.nn.Module) -> torch.nn.Module:
+        for parameter in network.parameters():
+            parameter.register_hook(lambda gradient: self.total(gradient) / self._num_ranks)
+        return network
+
+
+def test_without_validation_the_last_weights_are_kept(small: SmallFit):
+    settings = replace(small.settings, num_networks=1, epochs=1)
+    fit = finish(ExpertFit(small.training, None, num_types=2, settings=settings))
+    assert len(fit.networks()) == 1
+    assert fit.score_networks(fit.networks()) is None
+
+
+def test_every_epoch_has_every_event_once(small: SmallFit, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mmtpp.expert.next_events.BLOCK_EVENTS", 150)
+    blocks = EventBlocks.from_sequences(small.memory, alternating_sequences(7, 3), tick=TICK)
+    assert [len(block) for block in blocks.blocks] == [2, 2, 2, 1]
+    order = BatchOrder(blocks, events_per_update=50, seed=0)
+    batches = order.batches(0)
+    epochs = []
+    for _ in range(2):
+        rows = [next(batches)[0].rows for _ in range(order.updates_per_epoch)]
+        assert all(40 <= len(part) <= 60 for part in rows)
+        epochs.append(torch.cat(rows).numpy())
+    expected = np.concatenate([events.rows.numpy() for events in blocks])
+    for epoch in epochs:
+        assert np.array_equal(np.unique(epoch, axis=0), np.unique(expected, axis=0))
+        assert len(epoch) == order.events_per_epoch == len(expected)
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_batches_continue_after_any_number(small: SmallFit):
+    order = BatchOrder(small.training, events_per_update=100, seed=0)
+    batches = order.batches(0)
+    expected = [next(batches)[0].rows for _ in range(30)]
+    for first in (1, order.updates_per_epoch, 25):
+        events, _, size = next(order.batches(first))
+        assert torch.equal(events.rows, expected[first])
+        assert size == len(events)
