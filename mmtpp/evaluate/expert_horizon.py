@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mmtpp.core.memory import memory_rows
+from mmtpp.core.event_memory import memory_rows
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.window import future_origins
 from mmtpp.evaluate.context import EvaluationContext

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.memory import MemorySettings
+from mmtpp.core.event_memory import MemorySettings
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, NetworkSize
 from mmtpp.model.folder import read_file

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.clock import round_to_ticks
-from mmtpp.core.memory import MemoryState, PastEvents, next_rows
+from mmtpp.core.event_memory import MemoryState, next_rows
+from mmtpp.core.past_events import PastEvents
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.model.sampling import Futures

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mmtpp.core.event_memory import MemorySettings
 from mmtpp.core.lr_schedule import lr_factor
-from mmtpp.core.memory import MemorySettings
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.mixture import IntervalScale

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import gelu
 
-from mmtpp.core.memory import LIMIT
+from mmtpp.core.event_memory import LIMIT
 from mmtpp.expert.mixture import IntervalScale, Mixture, MixtureHead
 
 _TYPE_WIDTH = 16

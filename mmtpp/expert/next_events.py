@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.clock import round_to_ticks
-from mmtpp.core.memory import MemorySettings, PastEvents, memory_rows
+from mmtpp.core.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 
 BLOCK_EVENTS = 2**20

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.memory import PastEvents
+from mmtpp.core.past_events import PastEvents
 from mmtpp.data.samples.event_span import EventSpan, usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader

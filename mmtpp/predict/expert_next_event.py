@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from mmtpp.config.schema import PredictionSection
+from mmtpp.core.event_memory import memory_rows
 from mmtpp.core.interval_forecasts import IntervalGrid
-from mmtpp.core.memory import PastEvents, memory_rows
+from mmtpp.core.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from mmtpp.core.memory import PastEvents
+from mmtpp.core.past_events import PastEvents
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.read_sequences import SequenceSettings, read_whole_sequences

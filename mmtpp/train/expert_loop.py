@@ -19,7 +19,8 @@ from safetensors.torch import load, save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from mmtpp.core.errors import DataError, ModelError
-from mmtpp.core.memory import MemorySettings, PastEvents
+from mmtpp.core.event_memory import MemorySettings
+from mmtpp.core.past_events import PastEvents
 from mmtpp.core.training_metrics import (
     TRAINED_PARAMETERS,
     VALIDATION_JOINT_NLL,

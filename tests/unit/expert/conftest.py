@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mmtpp.core.memory import MemorySettings, PastEvents
+from mmtpp.core.event_memory import MemorySettings
+from mmtpp.core.past_events import PastEvents
 from mmtpp.expert.fit import ExpertFit, FitSettings, Ranks
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 

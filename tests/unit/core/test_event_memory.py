@@ -1,5 +1,6 @@
 """The memory of the past, against its definition."""
 
+from dataclasses import fields
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core import memory
+from mmtpp.core import event_memory
 from mmtpp.core.calendar import (
     DAY_S,
     WEEK_S,
@@ -19,7 +20,8 @@ from mmtpp.core.calendar import (
     spanned_periods,
 )
 from mmtpp.core.decayed_sums import decayed_sums
-from mmtpp.core.memory import MemorySettings, PastEvents, memory_rows
+from mmtpp.core.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past_events import PastEvents
 
 
 def _sequence(num_events: int, seed: int = 0, num_types: int = 3) -> PastEvents:
@@ -93,7 +95,7 @@ def test_columns_are_what_their_names_say():
 
 @pytest.mark.parametrize("chunk", [1, 7, 2**15])
 def test_rows_depend_on_no_later_event_and_continue_from_a_state(monkeypatch, chunk):
-    monkeypatch.setattr(memory, "_CHUNK_EVENTS", chunk)
+    monkeypatch.setattr(event_memory, "_CHUNK_EVENTS", chunk)
     first, second = _sequence(50), _sequence(30, seed=1)
     both = PastEvents.join([first, second])
     settings = _settings(both)
@@ -135,9 +137,9 @@ def test_rare_types_are_not_counted_one_by_one():
     types = np.minimum(rng.geometric(0.02, 5000), 200)
     past = PastEvents.from_sequence(np.arange(5000.0), types, np.zeros(5000, int))
     settings = _settings(past)
-    assert len(settings.counted_types) == memory.MAX_COUNTED_TYPES
+    assert len(settings.counted_types) == event_memory.MAX_COUNTED_TYPES
     counted = np.isin(types, settings.counted_types).sum()
-    assert counted == np.sort(np.bincount(types))[-memory.MAX_COUNTED_TYPES :].sum()
+    assert counted == np.sort(np.bincount(types))[-event_memory.MAX_COUNTED_TYPES :].sum()
 
 
 def test_a_period_needs_two_of_it():
@@ -168,3 +170,41 @@ def test_the_calendar_is_local_time():
     )
     with pytest.raises(ValueError, match="Mars/Base"):
         local_times(utc, "Mars/Base")
+
+
+def test_many_sequences_continue_at_once():
+    sequences = [_sequence(30, seed) for seed in range(4)]
+    settings = _settings(PastEvents.join(sequences), seconds_per_unit=3600.0)
+    expected = [memory_rows(settings, past)[0] for past in sequences]
+    states = [memory_rows(settings, past.slice(0, 20))[1] for past in sequences]
+    state = event_memory.MemoryState(
+        *(
+            np.stack([np.asarray(getattr(state, part.name)) for state in states], axis=-1)
+            for part in fields(event_memory.MemoryState)
+        )
+    )
+    for position in range(20, 30):
+        columns = [
+            np.array([getattr(past, name)[position] for past in sequences])
+            for name in ("times", "types", "text_lengths", "is_first")
+        ]
+        rows, state = event_memory.next_rows(settings, state, PastEvents(*columns))
+        target = np.stack([rows_of_sequence[position] for rows_of_sequence in expected])
+        np.testing.assert_allclose(rows, target, rtol=1e-4, atol=1e-5)
+
+
+def test_a_past_may_be_repeated():
+    past = _sequence(20)
+    settings = _settings(past)
+    _, state = memory_rows(settings, past)
+    next_event = PastEvents(
+        np.full(3, past.times[-1] + 1), np.zeros(3, int), np.zeros(3, int), np.zeros(3, bool)
+    )
+    rows, _ = event_memory.next_rows(settings, state.repeat(3), next_event)
+    longer = PastEvents.from_sequence(
+        np.append(past.times, past.times[-1] + 1),
+        np.append(past.types, 0),
+        np.append(past.text_lengths, 0),
+    )
+    expected = memory_rows(settings, longer)[0][-1]
+    np.testing.assert_allclose(rows, np.stack([expected] * 3), rtol=1e-4, atol=1e-5)

@@ -8,7 +8,6 @@ the elapsed time, the lengths of texts, and the calendar.
 Axes: E events, S time scales, A averages, K counted types, P columns.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.calendar import calendar_columns, calendar_names, local_times, spanned_periods
 from mmtpp.core.decayed_sums import decayed_sums
+from mmtpp.core.past_events import PastEvents
 
 FloatArray = NDArray[np.floating]
 _Value = TypeVar("_Value", bound=np.generic)
@@ -30,51 +30,6 @@ MAX_COUNTED_TYPES = 32
 LIMIT = 6.0  # of a normalised column
 _MIN_SPREAD = 1e-3
 _CHUNK_EVENTS = 2**15
-
-
-@dataclass(frozen=True, slots=True)
-class PastEvents:
-    """Events of sequences, one sequence after the other.
-
-    Attributes:
-        times: (E,) float64 times in the source's unit, not decreasing within a sequence.
-        types: (E,) codes of the types.
-        text_lengths: (E,) lengths of the texts, in tokens.
-        is_first: (E,) True where a sequence begins.
-    """
-
-    times: NDArray[np.float64]
-    types: NDArray[np.integer]
-    text_lengths: NDArray[np.integer]
-    is_first: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    @classmethod
-    def join(cls, sequences: Iterable["PastEvents"]) -> "PastEvents":
-        """Sequences, or parts of one, one after the other."""
-        columns = [(s.times, s.types, s.text_lengths, s.is_first) for s in sequences]
-        return cls(*(np.concatenate(parts) for parts in zip(*columns, strict=True)))
-
-    @classmethod
-    def from_sequence(
-        cls,
-        times: NDArray[np.float64],
-        types: NDArray[np.integer],
-        text_lengths: NDArray[np.integer],
-    ) -> "PastEvents":
-        """One whole sequence."""
-        return cls(times, types, text_lengths, np.arange(len(times)) == 0)
-
-    def slice(self, start: int, end: int) -> "PastEvents":
-        """The events from ``start`` to before ``end``."""
-        return PastEvents(
-            self.times[start:end],
-            self.types[start:end],
-            self.text_lengths[start:end],
-            self.is_first[start:end],
-        )
 
 
 @dataclass(frozen=True, slots=True)
