@@ -1,0 +1,100 @@
+"""The temporal expert on a real cluster: training with a killed worker, evaluation, forecasts."""
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+
+import mmtpp
+from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.expert.expert_folder import load_expert
+from mmtpp.predict.predict import predict
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.parquet import read_table
+from mmtpp.storage.paths import join, list_files
+from mmtpp.train.launch import pretrain
+from tests.on_ray.killing import worker_killed_after_checkpoint
+from tests.on_ray.settings import RUNS, STORE, make_config
+
+EXPERT = {
+    "model.preset": "expert",
+    "expert.num_networks": 2,
+    "expert.width": 32,
+    "expert.events_per_update": 64,
+    "expert.epochs": 40,
+}
+COIN = np.log(2)  # an interval is 5 or 6 s, or 60 or 61 s, and the type is certain
+
+
+@pytest.fixture(scope="module")
+def expert(store) -> dict:
+    """Two workers, of which one is killed after the first network."""
+    with worker_killed_after_checkpoint(join(RUNS, "expert")):
+        return pretrain(make_config(**EXPERT, **{"run.name": "expert"}))
+
+
+def test_another_number_of_workers_gives_the_same_expert(expert):
+    alone = pretrain(
+        make_config(**EXPERT, **{"run.name": "expert-alone", "training.num_workers": 1})
+    )
+    experts = [load_expert(str(result["model_uri"])) for result in (expert, alone)]
+    assert experts[0].memory == experts[1].memory
+    for after_kill, whole in zip(experts[0].networks, experts[1].networks, strict=True):
+        weights = whole.state_dict()
+        for name, tensor in after_kill.state_dict().items():
+            # sums of gradients have another order, which many updates amplify
+            assert np.corrcoef(tensor.flatten(), weights[name].flatten())[0, 1] > 0.99, name
+
+
+def test_it_is_tracked_and_learns(expert, stack):
+    client = MlflowClient(stack.mlflow_uri)
+    run = client.get_run(expert["run_id"])
+    assert run.data.tags["mmtpp.job"] == "pretrain"
+    assert "temporal expert" in run.data.tags["mlflow.note.content"]
+    assert client.get_metric_history(expert["run_id"], "train/joint_nll_nats_per_event")
+    final = run.data.metrics["final/validation/joint_nll_nats_per_event"]
+    assert COIN - 0.05 < final < COIN + 0.4
+    again = pretrain(make_config(**EXPERT, **{"run.name": "expert"}))
+    assert again["run_id"] == expert["run_id"]
+
+
+def test_it_is_evaluated_like_every_model(expert):
+    settings = {
+        "model.path": expert["model_uri"],
+        "evaluation.num_futures": 2,
+        "evaluation.horizon": 70.0,
+        "evaluation.origins_per_sequence": 3,
+    }
+    result = evaluate(make_config(**settings))
+    manifest = load_manifest(STORE)
+    sequences = manifest.sequences_by_split["test"]
+    targets = read_table(str(result["targets_uri"]))
+    assert len(targets) == manifest.events_by_split["test"] - sequences
+    names = ("sequence_id", "position")
+    assert len(targets.group_by(list(names)).aggregate([])) == len(targets)
+    metrics, baselines = result["metrics"], result["baselines"]
+    assert COIN - 0.05 < metrics["joint/nll_nats_per_event"] < COIN + 0.4
+    assert metrics["type/accuracy"] > 0.95
+    assert metrics["joint/nll_nats_per_event"] < baselines["hawkes/joint/nll_nats_per_event"]
+    futures = read_table(str(result["targets_uri"]).replace("targets", "futures"))
+    assert len(futures) == sequences * 3 * 2
+    assert metrics["horizon/otd_s"] > 0
+
+
+def test_predict_and_the_python_api_agree(expert):
+    result = predict(make_config(**{"model.path": expert["model_uri"], "source.uri": ""}))
+    [file] = list_files(str(result["forecasts_uri"]), ".parquet")
+    rows = {
+        row["sequence_id"]: row
+        for row in read_table(join(str(result["forecasts_uri"]), file.base_name)).to_pylist()
+    }
+    forecaster = mmtpp.Forecaster.from_pretrained(str(expert["model_uri"]))
+    sequences = forecaster.load_sequences(STORE)
+    assert len(rows) == len(sequences) == result["forecasts"]
+    for sequence in list(sequences)[:3]:
+        forecast = forecaster.forecast(sequence, futures=4, horizon=30.0)
+        row = rows[sequence.sequence_id]
+        assert row["interval_q50"] == pytest.approx(forecast.median, rel=1e-4)
+        assert row["type"] == forecast.type
+        assert row["context"] == row["events"] == len(sequence)
+        assert forecast.futures is not None
+        assert len(forecast.futures) == 4

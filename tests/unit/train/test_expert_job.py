@@ -1,0 +1,29 @@
+"""Settings that do not apply to a temporal expert are refused before anything is started."""
+
+import pytest
+
+from mmtpp.config.load import config_from_tree
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError
+from mmtpp.train.launch import finetune, pretrain
+
+
+def _config(**model: str) -> RunConfig:
+    return config_from_tree({"store": {"uri": "/none"}, "model": {"preset": "expert", **model}})
+
+
+def test_it_has_no_second_stage():
+    with pytest.raises(ConfigError, match="trained by pretrain alone"):
+        finetune(_config())
+
+
+def test_it_does_not_continue_another_model():
+    with pytest.raises(ConfigError, match="always trained from the start"):
+        pretrain(_config(path="/model"))
+    with pytest.raises(ConfigError, match="population"):
+        pretrain(_config(), start_uri="/checkpoint")
+
+
+def test_its_time_zone_must_exist():
+    with pytest.raises(ConfigError, match="Europe/Nowhere"):
+        config_from_tree({"expert": {"time_zone": "Europe/Nowhere"}})
