@@ -43,7 +43,7 @@ def fake_worker(
     """
     stub = cast(Any, SimpleNamespace)
     return Worker(
-        task=stub(
+        inputs=stub(
             validation=True,
             reports_validation=False,
             output_uri="",

@@ -30,7 +30,7 @@ def run_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     inputs = SimpleNamespace(manifest=SimpleNamespace(fingerprint=FINGERPRINT), vocabulary=None)
     for name, value in {
-        "check_settings": lambda *_: None,
+        "check_training": lambda *_: None,
         "pin_revision": lambda uri: uri,
         "check_locations": lambda *_, **__: None,
         "load_inputs": lambda *_: inputs,

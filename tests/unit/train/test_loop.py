@@ -71,7 +71,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
     )
     for name in ("save_output", "remove_other_bests"):
         monkeypatch.setattr(loop, name, lambda *_, **__: None)
-    loop.train(worker.task, None)
+    loop.train(worker.inputs, None)
     return recorded
 
 
