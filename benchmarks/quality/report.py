@@ -89,6 +89,12 @@ def _head(records: Records, budget: object) -> str:
     packages = ["torch", "transformers"]
     if any(record["kind"] == "neural" for record in records):
         packages.append("easy_tpp")
+    experts = [record["seconds"] for record in records if record.get("kind") == "expert"]
+    of_expert = (
+        f", that of an expert {np.median(experts):.0f} s ({min(experts):.0f} to {max(experts):.0f})"
+        if experts
+        else ""
+    )
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     return (
         "# Quality\n\n"
@@ -96,7 +102,7 @@ def _head(records: Records, budget: object) -> str:
         "standard deviation over seeds. All models have the same splits, by a stable hash of the "
         "sequence. [README.md](README.md) interprets the results.\n\n"
         f"Budget of a trial: {budget}; training took {np.median(seconds):.0f} s "
-        f"({min(seconds):.0f} to {max(seconds):.0f}) on {platform.machine()}, one core. "
+        f"({min(seconds):.0f} to {max(seconds):.0f}){of_expert} on {platform.machine()}, one core. "
         f"{versions}.\n"
     )
 
@@ -129,7 +135,7 @@ def _table(name: str, records: Records) -> str:
     if any(record["kind"] == "neural" for record in records):
         marked = any(_one_draw([record], RMSE) for record in records)
         lines.insert(2, f"{NEURAL_NOTE}{ONE_DRAW_NOTE if marked else ''}\n")
-    order = {"ours": 0, "neural": 1, "classical": 2}
+    order = {"expert": 0, "ours": 1, "neural": 2, "classical": 3}
     names = dict.fromkeys(
         record["name"] for record in sorted(records, key=lambda record: order[record["kind"]])
     )

@@ -26,6 +26,7 @@ import pyarrow as pa
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 from benchmarks.quality.easytpp import DRAWS
+from benchmarks.quality.expert_trial import EXPERTS, run_expert
 from benchmarks.quality.neural import MODELS
 from benchmarks.quality.report import read_records, write_report
 from benchmarks.quality.sets import DATA, DataSet, data_sets
@@ -60,6 +61,7 @@ class Budget:
             they are compared with.
         learning_rate: Learning rate of both stages.
         neural_s: CPU seconds of training for a neural baseline, about those of the plain model.
+        expert_updates: Largest number of updates of a network of the temporal expert.
     """
 
     max_tokens: int
@@ -67,10 +69,11 @@ class Budget:
     short_steps: tuple[int, int]
     learning_rate: float
     neural_s: float
+    expert_updates: int
 
 
-BUDGET = Budget(1024, (2000, 400), (800, 200), 3e-3, 420.0)
-SMALL = Budget(512, (6, 4), (6, 4), 3e-3, 1.0)  # only checks that the benchmark runs
+BUDGET = Budget(1024, (2000, 400), (800, 200), 3e-3, 420.0, 5000)
+SMALL = Budget(512, (6, 4), (6, 4), 3e-3, 1.0, 6)  # only checks that the benchmark runs
 
 
 def configuration(data: DataSet, budget: Budget) -> RunConfig:
@@ -106,7 +109,7 @@ class Trial:
 
     Attributes:
         set: Name of the data set.
-        kind: ``ours``, ``neural`` or ``classical``.
+        kind: ``expert``, ``ours``, ``neural`` or ``classical``.
         name: Name of the variant or the model; empty for the one trial of all classical models.
         seed: Seed of the initialisation and the order of the data.
     """
@@ -120,6 +123,8 @@ class Trial:
         """The part of the budget that the trial uses; None for classical models."""
         if self.kind == "neural":
             return [budget.neural_s]
+        if self.kind == "expert":
+            return [budget.expert_updates]
         steps = budget.steps if self.name == PLAIN else budget.short_steps
         return [budget.max_tokens, *steps, budget.learning_rate] if self.kind == "ours" else None
 
@@ -301,13 +306,16 @@ def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
         for seed in seeds
         for variant in variants(data, similar_fraction=0.0)
     ]
+    experts = [
+        Trial(data.name, "expert", variant.name, seed) for variant in EXPERTS for seed in seeds
+    ]
     ours.sort(key=lambda trial: trial.name != PLAIN)
     count = sum(trial.name == PLAIN for trial in ours)
     plain, changed = ours[:count], ours[count:]
     first_seed, later_seeds = neural[: len(MODELS)], neural[len(MODELS) :]
     # the most important comparisons first, in case the benchmark is stopped early
     classical = Trial(data.name, "classical", "", 0)
-    return [classical, *plain[:1], *first_seed, *plain[1:], *changed, *later_seeds]
+    return [classical, *experts, *plain[:1], *first_seed, *plain[1:], *changed, *later_seeds]
 
 
 def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
@@ -318,6 +326,9 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
         return run_classical(config, trial.set)
     if trial.kind == "neural":
         results = run_neural(config, trial.name, trial.seed, budget)
+    elif trial.kind == "expert":
+        [variant] = [variant for variant in EXPERTS if variant.name == trial.name]
+        results = run_expert(config, variant, trial.seed, max_updates=budget.expert_updates)
     else:
         fraction = _similar_fraction(config, data.delta)
         chosen = {variant.name: variant for variant in variants(data, similar_fraction=fraction)}

@@ -29,7 +29,7 @@ TARGETS_PER_PASS = 512  # each needs one number for every step of the grid and e
 
 
 @dataclass(frozen=True, slots=True)
-class _ForecastSettings:
+class ForecastSettings:
     """What every task needs besides sequences.
 
     Attributes:
@@ -57,7 +57,7 @@ def forecast_with_expert(context: EvaluationContext, trained_tasks: TrainedTasks
             setting=f"evaluation.targets_delta = {context.settings.targets_delta}",
         )
     grid = trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
-    settings = _ForecastSettings(grid, np.asarray(codes))
+    settings = ForecastSettings(grid, np.asarray(codes))
     tables = _run_tasks(expert, sequences, settings, context.task_labels)
     order = [("sequence_id", "ascending"), ("position", "ascending")]
     return pa.concat_tables(list(tables)).sort_by(order)
@@ -66,7 +66,7 @@ def forecast_with_expert(context: EvaluationContext, trained_tasks: TrainedTasks
 def _run_tasks(
     expert: Expert,
     sequences: Sequence[ScoredSequence],
-    settings: _ForecastSettings,
+    settings: ForecastSettings,
     machine_labels: Mapping[str, str],
 ) -> Iterator[pa.Table]:
     task: Any = ray.remote(**task_options(machine_labels))(forecast_sequences)
@@ -89,7 +89,7 @@ def sequence_blocks(sequences: Sequence[ScoredSequence]) -> list[list[ScoredSequ
 
 
 def forecast_sequences(
-    expert: Expert, sequences: Sequence[ScoredSequence], settings: _ForecastSettings
+    expert: Expert, sequences: Sequence[ScoredSequence], settings: ForecastSettings
 ) -> pa.Table:
     """Forecast the targets of sequences, ``targets.TARGET_SCHEMA``.
 
@@ -108,7 +108,7 @@ def forecast_sequences(
 
 
 def _forecast_columns(
-    expert: Expert, events: NextEvents, settings: _ForecastSettings
+    expert: Expert, events: NextEvents, settings: ForecastSettings
 ) -> dict[str, np.ndarray]:
     """Forecasts of N targets and their scores, by column."""
     forecasts = ExpertForecasts.after(expert.networks, events.rows, events.types)

@@ -170,6 +170,11 @@ class ExpertFit:
         return min(self.settings.epochs * self._order.updates_per_epoch, self.settings.max_updates)
 
     @property
+    def events_per_epoch(self) -> int:
+        """Number of events of an epoch."""
+        return self._order.events_per_epoch
+
+    @property
     def total_updates(self) -> int:
         """Number of updates of all networks so far; the step of the run."""
         return self.progress.network * self.num_updates + self.progress.update

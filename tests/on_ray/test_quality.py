@@ -32,7 +32,12 @@ def test_a_small_quality_benchmark_writes_its_tables(cluster, tmp_path, monkeypa
     monkeypatch.setattr(quality, "WORK", tmp_path / "work")
     monkeypatch.setattr(quality, "data_sets", lambda _work: {"lines": small})
     path = tmp_path / "results.jsonl"
-    only = ["plain", "temporal, tokens (paper)", "one target a window (paper)"]
+    only = [
+        "temporal expert",
+        "plain",
+        "temporal, tokens (paper)",
+        "one target a window (paper)",
+    ]
     for _ in range(2):  # the second run has no unfinished trials
         quality.run(["lines"], [0], budget=quality.SMALL, only=only, path=path)
     longer = replace(quality.SMALL, steps=(7, 4))

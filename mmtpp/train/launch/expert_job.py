@@ -63,7 +63,7 @@ def train_expert(
     workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
     for demand in (data_task_demand(config.store.machine_labels), workers):
         wait_for_machines(demand, patience_s=config.run.wait_for_machines_s)
-    inputs = _build_inputs(config, manifest, run, reports_validation=bool(callbacks))
+    inputs = build_inputs(config, manifest, run, reports_validation=bool(callbacks))
     settings = FitSettings(
         training=config.training,
         hardware=_ON_CPU,
@@ -102,9 +102,21 @@ def _check_job(job: str, start_uri: str) -> None:
         )
 
 
-def _build_inputs(
+def build_inputs(
     config: RunConfig, manifest: Manifest, run: RunIdentity, *, reports_validation: bool
 ) -> ExpertInputs:
+    """What every worker needs.
+
+    Args:
+        config: The whole configuration.
+        manifest: Manifest of the store.
+        run: Name and folder of the run.
+        reports_validation: Whether Ray Train's callbacks receive validations.
+
+    Raises:
+        ConfigError: There is a time zone, but the times are no dates.
+        DataError: No training interval is above zero.
+    """
     expert = config.expert
     if expert.time_zone != "UTC" and not manifest.times_are_dates:
         raise ConfigError(
