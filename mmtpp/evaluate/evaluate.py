@@ -130,7 +130,7 @@ def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> _S
         metrics |= likelihoods.metrics
         baselines |= likelihoods.baselines
         tables |= {"events": likelihoods.num_events, "events_uri": likelihoods.events_uri}
-    else:
+    elif not context.is_expert:
         logger.info("the model was fine-tuned on answers alone: likelihoods are not scored")
     if trained_tasks is None:
         logger.info("the model was not fine-tuned to forecast: only likelihoods are scored")

@@ -258,7 +258,12 @@ def _subject(context: EvaluationContext) -> Subject:
             **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
             "store": f"{context.store_uri}, {manifest.fingerprint[:16]}",
             "split": f"{context.settings.split}, by {manifest.split_by}",
-            "compression": f"{compression.strategy}, Delta {compression.delta:g}",
+            # an expert reads every event
+            **(
+                {}
+                if context.is_expert
+                else {"compression": f"{compression.strategy}, Delta {compression.delta:g}"}
+            ),
         },
         tuple(manifest.type_names),
         manifest.seconds_per_unit,
