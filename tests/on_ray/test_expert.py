@@ -38,11 +38,14 @@ def test_another_number_of_workers_gives_the_same_expert(expert):
     )
     experts = [load_expert(str(result["model_uri"])) for result in (expert, alone)]
     assert experts[0].memory == experts[1].memory
+    # sums of gradients have another order, which hundreds of updates amplify; test_fit.py compares
+    # a few updates exactly
     for after_kill, whole in zip(experts[0].networks, experts[1].networks, strict=True):
         weights = whole.state_dict()
         for name, tensor in after_kill.state_dict().items():
-            # sums of gradients have another order, which many updates amplify
-            assert np.corrcoef(tensor.flatten(), weights[name].flatten())[0, 1] > 0.99, name
+            assert np.corrcoef(tensor.flatten(), weights[name].flatten())[0, 1] > 0.95, name
+    name = "validation/joint_nll_nats_per_event"
+    assert expert["metrics"][name] == pytest.approx(alone["metrics"][name], abs=0.02)
 
 
 def test_it_is_tracked_and_learns(expert, stack):
