@@ -179,7 +179,7 @@ def _with_trained_model(config: RunConfig, result: Mapping[str, Any]) -> RunConf
         config: Configuration of a training.
         result: Result of the training.
     """
-    if config.lora.rank:
+    if "adapter_uri" in result:
         return with_values(config, {"model.adapter": result["adapter_uri"]})
     return with_values(config, {"model.path": result["model_uri"]})
 
