@@ -21,7 +21,7 @@ class Job:
     Attributes:
         module: Module of the function that runs the job.
         function: Name of the function, which takes a ``RunConfig`` and returns the result.
-        required: Settings without a default.
+        required: Settings that must not be empty. Their default is an empty text.
         description: Description in ``--help``, one sentence.
         extras: Optional packages that the job needs, keys of ``extras.EXTRAS``.
         check: Check of the job's settings against each other, also in a dry run; None without one.

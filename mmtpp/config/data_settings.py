@@ -312,8 +312,8 @@ class WindowSection(Section):
     max_tokens: Annotated[int, Field(ge=64), Shapes.PLAN] = 4096
     """Maximum length of a packed sample, in tokens, images included; at least 64."""
     overlap_fraction: Annotated[float, Field(ge=0, le=0.9), Shapes.PLAN] = 0.0
-    """Share of a training window that repeats the end of the previous window as unscored context, 0
-    to 0.9."""
+    """Share of a training window that repeats the end of the previous window, 0 to 0.9. The
+    repeated events are read but are no labels."""
     long_events: Annotated[Literal["truncate", "fail"], Shapes.NOTHING] = "truncate"
     """Treatment of an event that does not fit ``max_tokens``. ``truncate``: its text is truncated
     to at most half of ``max_tokens``, and a question in words that does not fit is omitted; both

@@ -17,7 +17,8 @@ class EvaluationSection(Section):
     max_sequences: Annotated[NonNegativeInt, Shapes.EVALUATION] = 0
     """Number of held-out sequences to score, in order of their ids; 0 scores all of them."""
     overlap_fraction: Annotated[float, Field(ge=0, le=0.9), Shapes.RUN, Shapes.EVALUATION] = 0.5
-    """Share of a window that is unscored context, 0 to 0.9. It gives every target a history."""
+    """Share of a window that repeats the end of the previous window, 0 to 0.9. The repeated events
+    are read but not scored, so that every target has a history."""
     targets_delta: Annotated[NonNegativeFloat, Shapes.RUN, Shapes.EVALUATION] = 0.0
     """Delta of ``temporal`` compression that selects the scored events: only events that it keeps
     are scored. To compare several deltas on the same events, set it to the largest; 0 scores

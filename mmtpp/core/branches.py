@@ -123,10 +123,11 @@ def question_cost(template: Template, question: Sequence[int], answer: Sequence[
 def branch_costs(
     template: Template, events: Events, *, tasks: Sequence[str], expansions: int = 0
 ) -> NDArray[np.int64]:
-    """(E + 1,) maximum number of tokens in the branches of each event, and of the event to come.
+    """(E + 1,) maximum number of tokens in the branches of each event.
 
-    The numbers are exact if the previous event is not compressed, except for the event to come,
-    which has no answers.
+    The last number is for the event that follows the sequence. Its questions have no answers, so
+    this number is only an upper bound. The number of any other event is exact if the event before
+    it is not compressed.
 
     Args:
         template: Template of the window.

@@ -52,9 +52,11 @@ def find_similar_runs(events: Events) -> SimilarRuns:
 
 
 def extra_runs_at_start(events: Events) -> NDArray[np.int64]:
-    """(E + 1,) number of runs that a window gains when it starts inside a run.
+    """(E + 1,) number of additional runs in a window that starts at each event.
 
-    The runs of such a window are counted, less the runs of the whole sequence that begin in it.
+    A window that starts inside a run writes the remaining events of this run as one or more runs.
+    The result is the number of these runs, minus the number of runs of the whole sequence that
+    begin among the remaining events.
     """
     similar = events.similar
     num_events = len(similar)

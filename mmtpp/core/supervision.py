@@ -58,8 +58,8 @@ class FutureOrigins(_QuestionMode):
     """Questions from several points of each sequence, the origins of sampled futures.
 
     Attributes:
-        num_origins: Number of origins in a sequence, evenly spaced among events that ``horizon``
-            of the sequence follows; at least 1.
+        num_origins: Maximum number of origins in a sequence, at least 1. Origins are evenly spaced,
+            and at least ``horizon`` of the sequence follows each origin.
         horizon: Length of the futures in the source's time unit.
     """
 
@@ -72,7 +72,7 @@ Supervision = AllTokens | QuestionMode
 
 
 def fingerprint_record(questions: QuestionMode) -> dict[str, object]:
-    """The fields that a plan's fingerprint is made of; its keys are those of earlier versions."""
+    """Fields of a plan's fingerprint. The keys stay the same, so earlier plans stay valid."""
     origins = questions if isinstance(questions, FutureOrigins) else None
     return {
         "tasks": questions.tasks,

@@ -143,14 +143,14 @@ def _time_nll(
     tick: float,
     num_bytes: int,
 ) -> np.ndarray:
-    """Nats of the true intervals in the model's whole distribution.
+    """Negative log-likelihood of the true intervals, in nats.
 
-    The probability that the model gives to intervals off the grid counts. A true interval off the
-    grid has the density of its code.
+    The model's distribution includes the probability of intervals off the grid. A true interval off
+    the grid has the density of its code.
     """
     outside, zero = forecasts.interval.outside, forecasts.interval.zero
     nll = on_grid - np.log1p(-outside)
-    # without a clock a density is that of events apart: of all that are, on the grid or off it
+    # without a clock, a density is conditional on an interval above 0, on the grid or off it
     apart = np.zeros(len(nll)) if tick else np.log1p(-zero * (1 - outside))
     nll += apart if tick else apart - np.log1p(-zero)
     is_off = np.isposinf(on_grid) & np.isfinite(true)

@@ -128,11 +128,12 @@ def next_round(
 ) -> Round:
     """Choose the trials to run after a round has ended.
 
-    These are failed trials, when ``retry_failed`` is set or when all trials failed, and trials the
-    old budget stopped, when the budget has grown. Trials that the old budget kept from starting are
-    added: the missing ones of a grid, random ones in other searches.
+    Failed trials run again if ``retry_failed`` is set, or if all trials failed. If the budget has
+    grown, the trials that the old budget stopped run again. The trials that it prevented from
+    starting are added: in a grid search, the missing points of the grid; in any other search,
+    trials drawn at random.
 
-    A round that was interrupted keeps its trials.
+    If this round was already started and interrupted, it keeps its trials.
     """
     number = ended.number + 1
     folder = join(uri, f"tune-{number}")

@@ -1,14 +1,12 @@
-"""The samples in mmtpp/data/README.md are read as documented."""
+"""The samples in docs/formats.md are read as documented."""
 
 import re
 from pathlib import Path
 
 import mmtpp
-from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.type_codes import TypeCodes
 
-PAGE = (Path(__file__).parents[3] / "mmtpp" / "data" / "README.md").read_text()
-FORMATS = PAGE.split("## Formats")[1].split("\n## ")[0]
+PAGE = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+FORMATS = PAGE.split("## Samples")[1].split("\n## ")[0]
 COLUMNS = {"sequence": "machine", "time": "time", "type": "what", "text": "note"}
 
 
@@ -42,14 +40,3 @@ def test_published_and_easytpp(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text(_sample("easytpp"))
     [sequence] = mmtpp.load_sequences(str(tmp_path / "rows.jsonl"), kind="easytpp")
     assert (sequence.times.tolist(), sequence.types.tolist()) == ([0.0, 1.3], [2, 0])
-
-
-def test_a_custom_reader():
-    [code] = re.findall(r"## Your own reader.*?```python\n(.*?)```", PAGE, re.DOTALL)
-    names: dict = {}
-    exec(compile(code, "page", "exec"), names)  # noqa: S102
-    lines = "1.5\t3\thello\nx\t3\ty\n2\tonly two\n0.5\t1\tfirst\n"
-    parsed = read_file(names["TSV"], "log.tsv", lines.encode(), types=TypeCodes(()))
-    [sequence] = parsed.sequences
-    assert (sequence.times.tolist(), sequence.types.tolist()) == ([0.5, 1.5], [1, 3])
-    assert [record.cause for record in parsed.rejected] == ["malformed_record"] * 2
