@@ -38,7 +38,7 @@ from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSetti
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
-from mmtpp.model.vocabulary import check_same_vocabulary
+from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
 from mmtpp.predict.rejections import Rejections
 from mmtpp.runtime.hardware import choose_hardware
@@ -69,11 +69,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     trained_tasks = _check_model(config)
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     config = _prepare_events(config, trained_tasks, run_uri)
-    manifest = load_manifest(config.store.uri)
-    trained_tasks.check(manifest, where=config.store.uri)
-    vocabulary = store_vocabulary(config.store.uri, manifest)
-    for uri in filter(None, (config.model.path, config.model.adapter)):
-        check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
+    manifest, vocabulary = _load_store(config, trained_tasks)
     grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
     samples = _sample_settings(config, manifest, trained_tasks, grid)
     start_ray()
@@ -154,6 +150,16 @@ def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str
             config = with_values(config, {"source.types": trained_tasks.type_names})
         prepare(config)
     return config
+
+
+def _load_store(config: RunConfig, trained_tasks: TrainedTasks) -> tuple[Manifest, Vocabulary]:
+    """Load the store's manifest and vocabulary, and check that the model fits them."""
+    manifest = load_manifest(config.store.uri)
+    trained_tasks.check(manifest, where=config.store.uri)
+    vocabulary = store_vocabulary(config.store.uri, manifest)
+    for uri in filter(None, (config.model.path, config.model.adapter)):
+        check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
+    return manifest, vocabulary
 
 
 def _in_one_part(config: RunConfig) -> RunConfig:
