@@ -196,7 +196,7 @@ def test_a_long_run_is_written_as_several_with_exact_count_and_span():
     template = _template("minimal", "none", time_bytes=4, run_encoding="run_length")
     first, *runs = parse_tokens(template.write(long).ids, template)
     assert isinstance(first, ParsedEvent)
-    assert [(run.count, run.span) for run in runs] == [(255, 127.5)] * 3 + [(234, 117.0)]
+    assert [(run.count, run.span) for run in runs] == [(255, 127.5)] * 3 + [(234, 117.0)]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @given(events(max_size=60))
