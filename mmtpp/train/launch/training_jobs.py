@@ -212,7 +212,7 @@ def _build_worker_inputs(
         num_sequences=config.training.validation_sequences,
         supervision=job.supervision,
     )
-    asks_questions = not isinstance(job.supervision, AllTokens)
+    asks_questions = job.supervision.asks_questions
     needs_intervals = asks_questions or config.training.time_smoothing
     intervals = interval_range(samples) if needs_intervals else None
     trained_tasks = None

@@ -18,9 +18,9 @@ from mmtpp.core.template import (
     TemplateSettings,
 )
 from mmtpp.core.timecode import TIME_BYTES, decode_intervals, encode_intervals
-from mmtpp.core.token_parser import ParsedEvent, ParsedRun, parse_tokens
 from mmtpp.core.tokens import Modality
 from tests.unit.generators import IDS, events, plain_events
+from tests.unit.token_parser import ParsedEvent, ParsedRun, parse_tokens
 
 # 1.5 is 0x3FC00000: bytes 63 192 0 0; 3.25 is 0x40500000: 64 80 0 0
 EVENTS = Events(
