@@ -10,7 +10,7 @@ from importlib import import_module
 
 from mmtpp.cli.extras import require_extras
 from mmtpp.cli.run_job import run_job
-from mmtpp.config.job_checks import check_prepare, check_training
+from mmtpp.config.job_checks import check_predict, check_prepare, check_training
 from mmtpp.config.schema import RunConfig
 
 
@@ -24,7 +24,8 @@ class Job:
         required: Settings that must not be empty. Their default is an empty text.
         description: Description in ``--help``, one sentence.
         extras: Optional packages that the job needs, keys of ``extras.EXTRAS``.
-        check: Check of the job's settings against each other, also in a dry run; None without one.
+        check: Check of the job's settings against each other, also in a dry run; None where the
+            checks of ``required`` and of the sections are all.
     """
 
     module: str
@@ -71,6 +72,7 @@ JOBS = {
         "predict",
         ("run.storage_uri", "model.path"),
         "Forecast the next event of every sequence in your own event files.",
+        check=check_predict,
     ),
     "export": Job(
         "mmtpp.predict.export",

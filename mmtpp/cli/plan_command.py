@@ -3,9 +3,10 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from mmtpp.config.load import load_config, with_values
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection, RunConfig, Section
 from mmtpp.core.errors import ConfigError
 
 # settings that an option overrides, by the name of the option
@@ -64,13 +65,13 @@ def _add_setting_arguments(plan: argparse.ArgumentParser) -> None:
     )
     plan.add_argument(
         "--optimizer",
-        choices=["adamw", "muon", "signsgd", "signum", "steepest"],
+        choices=_allowed_values(OptimizerSection, "name"),
         help="rule of an update, optimizer.name; default of the setting: "
         f"{defaults.optimizer.name}",
     )
     plan.add_argument(
         "--states",
-        choices=["float32", "bfloat16", "int8"],
+        choices=_allowed_values(OptimizerPrecisionSection, "stored_states"),
         help="format of the optimiser's states, optimizer_precision.stored_states; default of the "
         f"setting: {defaults.optimizer_precision.stored_states}",
     )
@@ -163,6 +164,11 @@ def _config(options: argparse.Namespace) -> RunConfig:
         if value is not None:
             values[path] = value
     return with_values(config, values)
+
+
+def _allowed_values(section: type[Section], name: str) -> tuple[str, ...]:
+    """The values of the ``Literal`` of a setting."""
+    return get_args(section.model_fields[name].annotation)
 
 
 def _positive(text: str) -> int:

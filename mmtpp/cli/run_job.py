@@ -24,8 +24,9 @@ def run_job(
 ) -> int:
     """Run a job from its command line.
 
-    The last line of standard output is the result, as one JSON object. Errors, log lines and the
-    summary go to standard error.
+    The last line of standard output is the result, as one JSON object. A dry run prints the
+    resolved settings instead, as indented JSON. Errors, log lines and the summary go to standard
+    error.
 
     Args:
         description: First lines of ``--help``.
@@ -47,13 +48,13 @@ def run_job(
         if arguments.dry_run:
             if check is not None:
                 check(arguments.config)
-            result: Mapping[str, object] = arguments.config.model_dump(mode="json")
-            sys.stdout.write(json.dumps(result, indent=2) + "\n")
-        else:
-            result = {**job(arguments.config), "seconds": round(time.monotonic() - started, 1)}
-            words = sys.argv[1:] if argv is None else argv
-            summary = as_summary(name, result, arguments.config, words)
-            sys.stderr.write(f"{summary}\n")
+            settings = arguments.config.model_dump(mode="json")
+            sys.stdout.write(json.dumps(settings, indent=2) + "\n")
+            return 0
+        result = {**job(arguments.config), "seconds": round(time.monotonic() - started, 1)}
+        words = sys.argv[1:] if argv is None else argv
+        summary = as_summary(name, result, arguments.config, words)
+        sys.stderr.write(f"{summary}\n")
     except MmtppError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -18,18 +18,42 @@ def check_prepare(config: RunConfig) -> None:
         ConfigError: The settings contradict each other.
     """
     _check_split(config.source, config.split)
-    for name in ("trips", "zones"):
-        if config.source.kind == "taxi" and not getattr(config.source.taxi, name):
-            raise ConfigError(
-                f"source.kind = taxi needs source.taxi.{name}",
-                setting=f"source.taxi.{name}, which is empty",
-            )
+    _check_taxi(config.source)
     source_uri, store_uri = config.source.uri, config.store.uri
     if f"{store_uri}/".startswith(f"{source_uri.rstrip('/')}/"):
         raise ConfigError(
             f"store.uri = {store_uri} is inside source.uri = {source_uri}, so the store would be "
             "read as events; choose a folder outside of it"
         )
+
+
+def check_predict(config: RunConfig) -> None:
+    """Check that ``predict`` has events, and that they can be prepared.
+
+    Raises:
+        ConfigError: There are no events, or the settings contradict each other.
+    """
+    if not (config.source.uri or config.store.uri):
+        raise ConfigError(
+            "there are no events to forecast from",
+            cause="predict reads the events of source.uri, or the prepared store of store.uri",
+            setting="source.uri and store.uri, which are empty",
+        )
+    if not config.source.uri:
+        return
+    if config.store.uri:
+        check_prepare(config)
+    else:  # the job chooses the store and a split that holds out no events
+        _check_taxi(config.source)
+
+
+def _check_taxi(source: SourceSection) -> None:
+    for name in ("trips", "zones"):
+        if source.kind == "taxi" and not getattr(source.taxi, name):
+            raise ConfigError(
+                f"source.kind = taxi needs source.taxi.{name}",
+                setting=f"source.taxi.{name}, which is empty",
+            )
 
 
 def _check_split(source: SourceSection, split: SplitSection) -> None:

@@ -46,9 +46,9 @@ def parse_arguments(
     parser = argparse.ArgumentParser(
         prog=prog,
         description=description,
-        epilog="A setting is taken from --set, else from the file, else from its default. "
-        "mmtpp settings WORD prints settings with their help; jobs/configs has example "
-        "files.",
+        epilog="A setting is taken from --set, else from the file, else from its default.\n"
+        "mmtpp settings WORD prints settings with their help; jobs/configs has example files.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the lines of an example
     )
     parser.add_argument("--config", metavar="FILE.toml", type=Path, help="TOML file with settings")
     parser.add_argument(

@@ -1,12 +1,14 @@
 """Settings of the optimiser and of its number formats."""
 
 import math
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mmtpp.config.section import Fraction, Section
 from mmtpp.config.shapes import Shapes
+from mmtpp.config.update_rules import UPDATE_RULES, Direction, UpdateRule
 
 
 def _named_infinity(value: object) -> object:
@@ -53,7 +55,8 @@ class OptimizerSection(Section):
 
     @model_validator(mode="after")
     def _reduces_variance_of_momentum(self) -> "OptimizerSection":
-        if self.variance_reduction and (self.name in ("adamw", "signsgd") or not self.momentum):
+        allows = self.rule.allows_variance_reduction and self.momentum > 0
+        if self.variance_reduction and not allows:
             raise ValueError(
                 "variance_reduction corrects a momentum: it needs name = muon, signum or steepest "
                 f"with momentum above 0; here name = {self.name}, momentum = {self.momentum:g}"
@@ -61,11 +64,19 @@ class OptimizerSection(Section):
         return self
 
     @property
-    def needs_matrices(self) -> bool:
-        """Whether an update needs whole tensors instead of shards."""
-        if self.name == "steepest":
-            return self.geometry == "schatten" or self.p != "inf"
-        return self.name == "muon"
+    def rule(self) -> UpdateRule:
+        """The rule that ``name`` means with these settings."""
+        rule = UPDATE_RULES[self.name]
+        if rule.direction is not Direction.STEEPEST:
+            return rule
+        if self.geometry == "schatten":
+            return replace(rule, only_hidden_matrices=True)
+        return replace(rule, direction=Direction.SIGN) if self.p == "inf" else rule
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether a tensor that AdamW does not update has a momentum."""
+        return self.rule.has_momentum and self.momentum > 0
 
 
 class RoundingSection(Section):

@@ -134,7 +134,7 @@ class RunConfig(Section):
     def _optimizer_fits_sharding(self) -> "RunConfig":
         optimizer, zero = self.optimizer, self.zero
         named = f"optimizer.name = {optimizer.name}"
-        if optimizer.needs_matrices and (zero.stage == 3 or zero.offload):
+        if optimizer.rule.needs_matrices and (zero.stage == 3 or zero.offload):
             raise ValueError(
                 f"{named} needs whole matrices on the device: set zero.stage to at most 2 and "
                 f"zero.offload = false; here {zero.stage} and {str(zero.offload).lower()}"
@@ -149,11 +149,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _second_moments_can_change(self) -> "RunConfig":
         optimizer = self.optimizer
-        has_moments = optimizer.name in ("adamw", "muon") or (
-            optimizer.name == "steepest" and optimizer.geometry == "schatten"
-        )
         is_short = self.optimizer_precision.stored_states == "bfloat16"
-        if has_moments and is_short and optimizer.beta2 > MAX_BETA2_IN_BFLOAT16:
+        if optimizer.rule.has_moments and is_short and optimizer.beta2 > MAX_BETA2_IN_BFLOAT16:
             raise ValueError(
                 "optimizer_precision.stored_states = bfloat16 has 8 bits of precision, too few "
                 f"to change a second moment at optimizer.beta2 = {optimizer.beta2:g}: set "

@@ -5,12 +5,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.branches import branch_costs
 from mmtpp.core.events import Events
-from mmtpp.core.supervision import (
-    AllTokens,
-    FollowingEvent,
-    FutureOrigins,
-    Supervision,
-)
+from mmtpp.core.supervision import FutureOrigins, Supervision
 from mmtpp.core.template import Template
 from mmtpp.core.window import Window, check_events, cut_windows, future_origins, last_window
 
@@ -40,12 +35,12 @@ def cut_sequence(
         EventTooLongError: An event does not fit.
     """
     costs = None
-    if not isinstance(supervision, AllTokens):
+    if supervision.asks_questions:
         if not supervision.event_tasks:
             return []
         # a forecast sees as much history as training does: the first bytes come on top
         costs = branch_costs(template, events, tasks=supervision.event_tasks)
-        if isinstance(supervision, FollowingEvent | FutureOrigins):
+        if supervision.asks_ahead:
             return _last_windows(
                 events, times, supervision, template, costs, first_target, max_tokens
             )
@@ -62,7 +57,7 @@ def cut_sequence(
 def _last_windows(
     events: Events,
     times: NDArray[np.float64],
-    questions: FollowingEvent | FutureOrigins,
+    supervision: Supervision,
     template: Template,
     costs: NDArray[np.int64],
     first_target: int,
@@ -73,12 +68,12 @@ def _last_windows(
         return []
     check_events(events, template, max_tokens=max_tokens)
     ends = [len(events)]
-    if isinstance(questions, FutureOrigins):
+    if isinstance(supervision, FutureOrigins):
         # the first event has no interval: futures follow the second event at the earliest
         ends = future_origins(
             times,
-            questions.num_origins,
-            horizon=questions.horizon,
+            supervision.num_origins,
+            horizon=supervision.horizon,
             first=max(2, first_target),
         )
     return [

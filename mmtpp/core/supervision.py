@@ -1,9 +1,11 @@
 """Supervision: which tokens of a sample are labels, and which questions are asked about events.
 
-One class for each mode. ``core.tasks`` has the tasks, ``core.branches`` writes the questions.
+One class for each mode; all modes have the same properties. ``core.tasks`` has the tasks,
+``core.branches`` writes the questions.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mmtpp.core.tasks import EVENT_TASKS
 
@@ -12,16 +14,29 @@ from mmtpp.core.tasks import EVENT_TASKS
 class AllTokens:
     """Every token of the events is a label, and no question is asked (stage 1)."""
 
+    asks_questions: ClassVar[bool] = False
+    asks_ahead: ClassVar[bool] = False
+    labels_history: ClassVar[bool] = True
+    asks_in_words: ClassVar[bool] = False
+    event_tasks: ClassVar[tuple[str, ...]] = ()
+    first_bytes: ClassVar[tuple[int, ...]] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class _QuestionMode:
     """What all modes that ask questions share.
 
     Attributes:
+        asks_questions: Whether questions are asked.
+        asks_ahead: Whether the questions are about the event that follows a window, instead of the
+            events of the window.
         tasks: Names of ``core.tasks.TASKS``.
         first_bytes: First bytes of the time codes that follow a question about the time. Forecasts
             read the probability of a code from them; training has none.
     """
+
+    asks_questions: ClassVar[bool] = True
+    asks_ahead: ClassVar[bool] = True
 
     tasks: tuple[str, ...]
     first_bytes: tuple[int, ...] = ()
@@ -45,12 +60,16 @@ class EveryEvent(_QuestionMode):
         labels_history: Whether the tokens of the history are labels too, as in stage 1.
     """
 
+    asks_ahead: ClassVar[bool] = False
+
     labels_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FollowingEvent(_QuestionMode):
     """Questions about the event that follows the last one of each sequence."""
+
+    labels_history: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +81,8 @@ class FutureOrigins(_QuestionMode):
             and at least ``horizon`` of the sequence follows each origin.
         horizon: Length of the futures in the source's time unit.
     """
+
+    labels_history: ClassVar[bool] = False
 
     num_origins: int = 1
     horizon: float = 0.0
@@ -77,8 +98,8 @@ def fingerprint_record(questions: QuestionMode) -> dict[str, object]:
     return {
         "tasks": questions.tasks,
         "expansions": questions.first_bytes,
-        "history_is_scored": isinstance(questions, EveryEvent) and questions.labels_history,
-        "ahead": not isinstance(questions, EveryEvent),
+        "history_is_scored": questions.labels_history,
+        "ahead": questions.asks_ahead,
         "origins": origins.num_origins if origins else 0,
         "horizon": origins.horizon if origins else 0.0,
     }

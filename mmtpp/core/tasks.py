@@ -10,7 +10,6 @@ TASKS = {"time": 1, "type": 2, "joint": 3, "text": 4, "qa": 5}
 the type given the history; ``joint``, the type given the history and the time; ``text``, the text
 given time and image; ``qa``, the answer to a question in words about the whole sequence."""
 EVENT_TASKS = ("time", "type", "joint", "text")
-TASK_NAMES = {number: name for name, number in TASKS.items()}
 
 
 def check_futures(tasks: Sequence[str], *, setting: str, where: str = "") -> None:

@@ -205,7 +205,7 @@ class Template:
         return RestartCosts(run, image, image_at)
 
     def write(self, events: Events) -> Tokens:
-        """Write a window of events; ``core.token_parser`` reads it back.
+        """Write a window of events.
 
         Args:
             events: E events of the window; its first kept event shows its image.

@@ -49,8 +49,8 @@ class AnswerScorer(ModelActor):
     def __init__(self, settings: AnswerScorerSettings) -> None:
         super().__init__(settings)
         loaded, trained_tasks = self.loaded, settings.trained_tasks
-        self._reader = StoreReader(settings.assemble.store)
-        num_bytes = settings.assemble.template.time_bytes
+        self._reader = StoreReader(settings.samples.store)
+        num_bytes = settings.samples.template.time_bytes
         self._forecaster = RowForecaster(
             loaded.model,
             loaded.token_ids,

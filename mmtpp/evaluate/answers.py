@@ -64,10 +64,10 @@ def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) ->
         context: The evaluation.
         trained_tasks: Tasks that the model was trained on.
     """
-    assemble = replace(context.held_out, supervision=EveryEvent(("qa",)))
-    plan = make_plan(assemble, context.vocabulary.token_ids())
+    samples = replace(context.held_out, supervision=EveryEvent(("qa",)))
+    plan = make_plan(samples, context.vocabulary.token_ids())
     settings = AnswerScorerSettings(
-        assemble=assemble,
+        samples=samples,
         model=context.model,
         trained_tasks=trained_tasks,
         generation=context.generation,

@@ -56,16 +56,24 @@ class EvaluationContext:
         *,
         manifest: Manifest,
         vocabulary: Vocabulary,
+        held_out: SampleSettings,
         hardware: Hardware,
         run_uri: str,
     ) -> "EvaluationContext":
-        """Gather what an evaluation needs from the settings of the job."""
+        """Gather what an evaluation needs from the settings of the job.
+
+        Args:
+            config: The whole configuration.
+            manifest: Manifest of the store.
+            vocabulary: Vocabulary of the store and of the model.
+            held_out: Settings of the held-out samples, without questions.
+            hardware: Device and precision of the model.
+            run_uri: Folder of the results.
+        """
         training = sample_settings(config.sample_sections, manifest, split="train")
         return cls(
             settings=config.evaluation,
-            held_out=sample_settings(
-                config.sample_sections, manifest, split=config.evaluation.split
-            ),
+            held_out=held_out,
             training=replace(training, time_from=None),
             model=ModelSource(
                 config.model.path,

@@ -11,7 +11,7 @@ from mmtpp.config.fingerprint import run_name
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.tasks import EVENT_TASKS, check_futures
-from mmtpp.data.settings import store_vocabulary
+from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.answers import evaluate_answers
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.forecasts import evaluate_forecasts
@@ -69,7 +69,8 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     check_bucket(config.run.storage_uri)
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    trained_tasks = _check_model(config, vocabulary)
+    trained_tasks = _check_model(config, manifest, vocabulary)
+    held_out = sample_settings(config.sample_sections, manifest, split=config.evaluation.split)
     start_ray()
     wait_for_machines(
         data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
@@ -80,6 +81,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         config,
         manifest=manifest,
         vocabulary=vocabulary,
+        held_out=held_out,
         hardware=choose_hardware(config.training, config.model.precision),
         run_uri=run_uri,
     )
@@ -97,7 +99,9 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_model(config: RunConfig, vocabulary: Vocabulary) -> TrainedTasks | None:
+def _check_model(
+    config: RunConfig, manifest: Manifest, vocabulary: Vocabulary
+) -> TrainedTasks | None:
     """Check that the model fits the store and the settings; return what it was fine-tuned on."""
     for uri in filter(None, (config.model.path, config.model.adapter)):
         check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
@@ -105,6 +109,8 @@ def _check_model(config: RunConfig, vocabulary: Vocabulary) -> TrainedTasks | No
     if scored:
         check_template(config.sample_sections, scored, to_train=False)
     trained_tasks = load_trained_tasks(scored)
+    if trained_tasks is not None and set(trained_tasks.tasks) & set(EVENT_TASKS):
+        trained_tasks.check(manifest, where=config.store.uri)
     if futures := config.evaluation.num_futures:
         check_futures(
             () if trained_tasks is None else trained_tasks.tasks,

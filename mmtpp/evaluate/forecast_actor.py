@@ -67,7 +67,7 @@ class TargetScorer(ModelActor):
         type_ids = loaded.vocabulary.type_ids(settings.type_codes)
         self._forecaster = RowForecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
         self._tick = settings.tick
-        self._num_bytes = settings.assemble.template.time_bytes
+        self._num_bytes = settings.samples.template.time_bytes
         self._generation = settings.generation
         self._generate = TextGenerator(
             loaded.model, loaded.vocabulary, settings.generation.settings

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.config.schema import TaskWeights
 from mmtpp.core.errors import DataError
 from mmtpp.core.supervision import EveryEvent
 from mmtpp.core.tasks import EVENT_TASKS
@@ -105,10 +104,8 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
         trained_tasks: Tasks that the model was trained on.
 
     Raises:
-        ModelError: The store has another unit of time or other types than the model.
         DataError: No event is a target.
     """
-    trained_tasks.check(context.manifest, where=context.store_uri)
     type_codes = tuple(sorted({*trained_tasks.type_codes, *context.occurring_types}))
     # a baseline may know the events before window.time_from, as the model does
     held_out = read_histories(replace(context.held_out, time_from=None), type_codes)
@@ -179,15 +176,15 @@ def _forecast_windows(
 ) -> tuple[pa.Table, _Windows]:
     """Forecasts of a language model, and the windows that it read."""
     grid = trained_tasks.intervals.grid(num_bytes=context.held_out.template.time_bytes)
-    asked = TaskWeights(**{name: float(name in trained_tasks.tasks) for name in EVENT_TASKS})
+    tasks = tuple(name for name in EVENT_TASKS if name in trained_tasks.tasks)
     settings = replace(
         context.held_out,
-        supervision=EveryEvent(asked.asked, grid.first_bytes),
+        supervision=EveryEvent(tasks, grid.first_bytes),
         packed=True,  # short sequences share a forward pass
     )
     plan = make_plan(settings, context.vocabulary.token_ids())
     scorer = TargetScorerSettings(
-        assemble=settings,
+        samples=settings,
         model=context.model,
         type_codes=type_codes,
         grid=grid,
@@ -195,7 +192,7 @@ def _forecast_windows(
         generation=_choose_texts(context, plan),
     )
     targets = _forecast_targets(context, plan, scorer)
-    actor = ModelActorSettings(assemble=settings, model=context.model)
+    actor = ModelActorSettings(samples=settings, model=context.model)
     return targets, _Windows(actor, plan)
 
 

@@ -133,19 +133,19 @@ def _model_futures(
     supervision = FutureOrigins(
         ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
     )
-    assemble = replace(context.held_out, supervision=supervision)
+    samples = replace(context.held_out, supervision=supervision)
     settings = FutureDrawerSettings(
-        assemble=assemble,
+        samples=samples,
         model=context.model,
         type_codes=type_codes,
-        grid=trained_tasks.intervals.grid(num_bytes=assemble.template.time_bytes),
+        grid=trained_tasks.intervals.grid(num_bytes=samples.template.time_bytes),
         joint="joint" in trained_tasks.tasks,
         num_futures=evaluation.num_futures,
         horizon=evaluation.horizon,
         max_events=evaluation.max_future_events,
         seed=context.seed,
     )
-    plan = make_plan(assemble, context.vocabulary.token_ids())
+    plan = make_plan(samples, context.vocabulary.token_ids())
     return map_samples(plan, FutureDrawer, settings, context.actors, title="evaluate: futures")
 
 

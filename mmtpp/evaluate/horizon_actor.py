@@ -58,7 +58,7 @@ class FutureDrawer(ModelActor):
         self._settings = settings
         self._draw = FutureSampler(
             self.loaded.model,
-            settings.assemble.build_template(self.loaded.token_ids),
+            settings.samples.build_template(self.loaded.token_ids),
             settings.type_codes,
             self.loaded.vocabulary.type_ids(settings.type_codes),
             settings.grid,

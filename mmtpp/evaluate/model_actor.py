@@ -21,11 +21,11 @@ class ModelActorSettings:
     """Settings that every actor with a model needs.
 
     Attributes:
-        assemble: Settings that the plan was made with.
+        samples: Settings that the plan was made with.
         model: Where the model is loaded from.
     """
 
-    assemble: SampleSettings
+    samples: SampleSettings
     model: ModelSource
 
 
@@ -64,9 +64,9 @@ class ModelActor(ABC):
     """
 
     def __init__(self, settings: ModelActorSettings) -> None:
-        self._image_px = settings.assemble.image_px
+        self._image_px = settings.samples.image_px
         self.loaded = LoadedModel.load(settings.model, image_px=self._image_px)
-        self._assembler = Assembler(settings.assemble, self.loaded.token_ids)
+        self._assembler = Assembler(settings.samples, self.loaded.token_ids)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Process samples, ``plan.samples_table``, one after the other."""

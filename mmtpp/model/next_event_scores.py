@@ -120,11 +120,11 @@ class RowForecaster:
         hidden_TD = self._model.hidden(batch)
         tasks = set(row.questions.task.tolist())
         return RowForecasts(
-            self._time(row, hidden_TD) if TASKS["time"] in tasks else None,
-            self._type(row, hidden_TD, "type") if TASKS["type"] in tasks else None,
-            self._type(row, hidden_TD, "joint") if TASKS["joint"] in tasks else None,
-            self._text(row, hidden_TD, "text") if TASKS["text"] in tasks else None,
-            self._text(row, hidden_TD, "qa") if TASKS["qa"] in tasks else None,
+            time=self._time(row, hidden_TD) if TASKS["time"] in tasks else None,
+            type=self._type(row, hidden_TD, "type") if TASKS["type"] in tasks else None,
+            joint=self._type(row, hidden_TD, "joint") if TASKS["joint"] in tasks else None,
+            text=self._text(row, hidden_TD, "text") if TASKS["text"] in tasks else None,
+            qa=self._text(row, hidden_TD, "qa") if TASKS["qa"] in tasks else None,
         )
 
     def _time(self, row: Row, hidden_TD: torch.Tensor) -> TimeForecasts:

@@ -184,7 +184,8 @@ def count_sizes(workload: Workload) -> Counts:
             (
                 parameter.numel()
                 for name, parameter in named
-                if optimizer.needs_matrices and update_rule(optimizer, name, parameter) == DESCENT
+                if optimizer.rule.needs_matrices
+                and update_rule(optimizer, name, parameter) == DESCENT
             ),
             default=0,
         ),
@@ -201,7 +202,7 @@ def allowed_options(optimizer: OptimizerSection) -> list[Option]:
     return [
         option
         for option in OPTIONS
-        if not (optimizer.needs_matrices and (option.stage == 3 or option.offload))
+        if not (optimizer.rule.needs_matrices and (option.stage == 3 or option.offload))
         and not (optimizer.variance_reduction and option.stage == 3)
     ]
 
@@ -248,7 +249,7 @@ def _update_bytes(counts: Counts, workload: Workload, num_shards: int) -> float:
     if workload.precision.stored_states == "int8":
         # a checkpoint decodes one state at a time
         decoded = counts.trained * MASTER_BYTES / num_shards
-    if not workload.optimizer.needs_matrices:
+    if not workload.optimizer.rule.needs_matrices:
         return decoded
     momentum = counts.trained * MASTER_BYTES / num_shards  # becomes the direction
     gathered = max(min(counts.trained, BUCKET), counts.largest) * MASTER_BYTES

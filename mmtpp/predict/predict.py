@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmtpp.config.fingerprint import run_name
+from mmtpp.config.job_checks import check_predict
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import PredictionSection, RunConfig, TaskWeights
+from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.split import split_from_path
 from mmtpp.core.supervision import FollowingEvent
 from mmtpp.core.tasks import check_futures
@@ -37,6 +39,7 @@ from mmtpp.expert.expert_folder import is_expert
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
+from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.predict.expert_next_event import ExpertForecastSettings
 from mmtpp.predict.expert_tables import expert_tables
 from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
@@ -64,17 +67,23 @@ def predict(config: RunConfig) -> dict[str, object]:
     Raises:
         MmtppError: The events, the model and the settings do not fit together.
     """
+    check_predict(config)
     check_bucket(config.run.storage_uri)
     trained_tasks = _check_model(config)
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     config = _prepare_events(config, trained_tasks, run_uri)
+    manifest, vocabulary = _load_store(config, trained_tasks)
+    grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
+    samples = _sample_settings(config, manifest, trained_tasks, grid)
     start_ray()
     wait_for_machines(
         data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
     )
-    manifest = load_manifest(config.store.uri)
-    trained_tasks.check(manifest, where=config.store.uri)
-    tables, long_texts = _forecast_tables(config, manifest, trained_tasks)
+    if is_expert(config.model.path):
+        tables, long_texts = _expert_tables(config, samples, trained_tasks), {}
+    else:
+        forecast = _next_event_settings(config, trained_tasks, grid)
+        tables, long_texts = _model_tables(config, manifest, vocabulary, samples, forecast)
     rejections = Rejections(config.store.uri, manifest)
     forecasts_uri = join(run_uri, "forecasts")
     count = _write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
@@ -88,21 +97,42 @@ def predict(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _forecast_tables(
-    config: RunConfig, manifest: Manifest, trained_tasks: TrainedTasks
+def _expert_tables(
+    config: RunConfig, samples: SampleSettings, trained_tasks: TrainedTasks
+) -> Iterator[pa.Table]:
+    """Forecasts of a temporal expert."""
+    settings = ExpertForecastSettings(
+        trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
+    )
+    return expert_tables(config.model.path, samples, settings, config.store.machine_labels)
+
+
+def _next_event_settings(
+    config: RunConfig, trained_tasks: TrainedTasks, grid: IntervalGrid
+) -> NextEventSettings:
+    return NextEventSettings(
+        trained_tasks=trained_tasks,
+        grid=grid,
+        prediction=config.prediction,
+        generation=generation_settings(config.generation),
+        seed=config.training.seed,
+    )
+
+
+def _model_tables(
+    config: RunConfig,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    samples: SampleSettings,
+    forecast: NextEventSettings,
 ) -> tuple[Iterator[pa.Table], dict[str, int]]:
-    """Forecasts of all sequences, and the counts of texts that a language model cannot read."""
-    if is_expert(config.model.path):
-        samples = sample_settings(config.sample_sections, manifest, split="all")
-        expert_settings = ExpertForecastSettings(
-            trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
-        )
-        labels = config.store.machine_labels
-        return expert_tables(config.model.path, samples, expert_settings, labels), {}
-    vocabulary = store_vocabulary(config.store.uri, manifest)
+    """Forecasts of a language model, and the counts of texts that it cannot read whole."""
     hardware = choose_hardware(config.training, config.model.precision)
-    settings = _actor_settings(config, manifest, trained_tasks, hardware.precision)
-    plan = make_plan(settings.assemble, vocabulary.token_ids())
+    model = ModelSource(
+        config.model.path, config.model.adapter, manifest.vocabulary_hash, hardware.precision
+    )
+    settings = NextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
+    plan = make_plan(settings.samples, vocabulary.token_ids())
     pool = ActorPool.from_settings(
         config.training,
         hardware,
@@ -154,6 +184,16 @@ def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str
     return config
 
 
+def _load_store(config: RunConfig, trained_tasks: TrainedTasks) -> tuple[Manifest, Vocabulary]:
+    """Load the store's manifest and vocabulary, and check that the model fits them."""
+    manifest = load_manifest(config.store.uri)
+    trained_tasks.check(manifest, where=config.store.uri)
+    vocabulary = store_vocabulary(config.store.uri, manifest)
+    for uri in filter(None, (config.model.path, config.model.adapter)):
+        check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
+    return manifest, vocabulary
+
+
 def _in_one_part(config: RunConfig) -> RunConfig:
     """Settings that hold out no events; a split given by the source is kept."""
     source = config.source
@@ -183,37 +223,23 @@ class NextEventForecasterSettings(ModelActorSettings):
     forecast: NextEventSettings
 
 
-def _actor_settings(
-    config: RunConfig, manifest: Manifest, trained_tasks: TrainedTasks, precision: str
-) -> NextEventForecasterSettings:
-    """Settings of the actors: which questions are asked about which events."""
-    grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
-    asked = TaskWeights(
-        **{name: float(name in trained_tasks.tasks) for name in ("time", "type")}, joint=0.0
-    )
+def _sample_settings(
+    config: RunConfig, manifest: Manifest, trained_tasks: TrainedTasks, grid: IntervalGrid
+) -> SampleSettings:
+    """Settings of the samples: a question about the event after the last one of each sequence.
+
+    The limits of held-out evaluation do not apply to a user's own events.
+
+    Raises:
+        ConfigError: The images of the store have another size than the template needs.
+    """
+    tasks = tuple(name for name in ("time", "type") if name in trained_tasks.tasks)
     settings = sample_settings(
         config.sample_sections,
         manifest,
         split="all",
-        supervision=FollowingEvent(asked.asked, grid.first_bytes),
+        supervision=FollowingEvent(tasks, grid.first_bytes),
     )
-    return NextEventForecasterSettings(
-        assemble=_with_all_events(settings),
-        model=ModelSource(
-            config.model.path, config.model.adapter, manifest.vocabulary_hash, precision
-        ),
-        forecast=NextEventSettings(
-            trained_tasks=trained_tasks,
-            grid=grid,
-            prediction=config.prediction,
-            generation=generation_settings(config.generation),
-            seed=config.training.seed,
-        ),
-    )
-
-
-def _with_all_events(settings: SampleSettings) -> SampleSettings:
-    """Lift the limits of held-out evaluation, which do not apply to a user's own events."""
     return replace(settings, max_sequences=0, time_from=None, time_to=None)
 
 
@@ -226,7 +252,7 @@ class NextEventForecaster(ModelActor):
 
     def __init__(self, settings: NextEventForecasterSettings) -> None:
         super().__init__(settings)
-        template = settings.assemble.build_template(self.loaded.token_ids)
+        template = settings.samples.build_template(self.loaded.token_ids)
         self._forecast = NextEvent(self.loaded, template, settings.forecast)
         self._prediction = settings.forecast.prediction
         self._schema = forecast_schema(settings.forecast.trained_tasks, self._prediction)

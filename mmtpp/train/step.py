@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.config.schema import LossWeights, TaskWeights, TrainingSection
-from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.core.errors import ConfigError, NonFiniteLossError
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.row import Row
 from mmtpp.core.seeds import seed_from
@@ -37,12 +37,21 @@ class LabelWeights:
         self._task[HISTORY_TASK] = tasks.history
         for name, task in TASKS.items():
             self._task[task] = getattr(tasks, name)
+        self._sections = {"training.loss_weights": modalities, "tasks": tasks}
 
     def __call__(self, row: Row) -> FloatArray:
         """(N,) weights of the labels of a row."""
         labels = row.label_positions()
         weights = self._modality[row.modality[labels]]
         return weights if row.branches is None else weights * self._task[row.branches.task[labels]]
+
+    def describe(self) -> str:
+        """The settings of the weights with their values, for errors."""
+        return ", ".join(
+            f"{section}.{key} = {value:g}"
+            for section, weights in self._sections.items()
+            for key, value in weights.model_dump().items()
+        )
 
 
 def build_smoothing(
@@ -122,14 +131,22 @@ def train_step(
         on_micro_batch: Called with the index of every micro-batch before it is computed.
 
     Raises:
+        ConfigError: No label of the step has a positive weight; raised on every rank.
         NonFiniteLossError: The loss or the gradient norm of any rank is not finite; raised on every
             rank before the update.
     """
     engine, device = context.engine, context.batcher.device
     label_weights = [context.label_weights(row) for row in rows]
     total_weight, num_tokens = _sum_weights_and_tokens(rows, label_weights, device)
+    where = f"step {step}, samples of this rank {[row.sample_id for row in rows]}"
     if total_weight == 0:
-        raise ValueError(f"no labels with a positive weight in step {step}")
+        raise ConfigError(
+            "no label of the step has a positive weight",
+            where=where,
+            cause="the samples of the step have labels only of modalities or tasks whose weight is "
+            "0; raise their weight, or training.samples_per_step",
+            setting=context.label_weights.describe(),
+        )
     micro_batches = _pad_rows(rows, label_weights, context.num_micro_batches)
 
     def accumulate_gradients(factor: float) -> list[torch.Tensor]:
@@ -147,7 +164,6 @@ def train_step(
     engine.reduce_variance(accumulate_gradients)  # an experiment, off by default
 
     losses = _sum_losses(nll, rows, device)
-    where = f"step {step}, samples of this rank {[row.sample_id for row in rows]}"
     if not np.isfinite(losses.nll).all():
         raise NonFiniteLossError(
             "the loss is not finite",

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.errors import DataError
 from mmtpp.core.event_scores import score_events
 from mmtpp.core.loss_sums import LossSums
 from mmtpp.core.row import Row
@@ -62,6 +63,9 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
         Losses by modality, interval NLL and next-type accuracy; in stage 1 also the NLL of whole
         events in nats per event. The values are the same on all ranks. In stage 2 they are those of
         the answers.
+
+    Raises:
+        DataError: No validation event is a target; raised on every rank.
     """
     engine, device = worker.engine, worker.batcher.device
     type_codes = np.asarray(worker.inputs.type_codes)
@@ -87,10 +91,22 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
     num_modalities = len(losses.nll)
     nll_sums, token_sums = merged[:num_modalities], merged[num_modalities : 2 * num_modalities]
     event_sums = EventSums(*merged[2 * num_modalities :].tolist())
-    if token_sums.sum() == 0:
-        raise ValueError("no validation event is a target; lower evaluation.targets_delta")
+    _check_targets(worker, int(token_sums.sum()))
     metrics = LossSums(nll_sums, token_sums).per_token(VALIDATION)
     return metrics | _event_metrics(event_sums, whole_events=worker.inputs.trained_tasks is None)
+
+
+def _check_targets(worker: Worker, num_labels: int) -> None:
+    if num_labels:
+        return
+    assert worker.inputs.validation is not None
+    samples = worker.inputs.validation
+    raise DataError(
+        "no validation event is a target",
+        where=samples.store.data_uri,
+        cause="evaluation.targets_delta leaves out every event of the validation split; lower it",
+        setting=f"evaluation.targets_delta = {samples.targets_delta:g}",
+    )
 
 
 def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:

@@ -92,7 +92,7 @@ def test_the_cluster_refuses_clients_without_the_token(stack, monkeypatch, tmp_p
     right_token = (stack.home / "ray_token").read_text().strip()
     with grpc.insecure_channel(f"127.0.0.1:{stack.ports['client']}") as channel:
         client = ray_client_pb2_grpc.RayletDriverStub(channel)
-        ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
+        ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)  # pyright: ignore[reportAttributeAccessIssue]
         for token in ("", "0" * 64):
             with pytest.raises(grpc.RpcError) as caught:
                 client.ClusterInfo(ping, metadata=_bearer(token), timeout=10)
@@ -114,7 +114,7 @@ def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
     }
     assert len(members) > 10  # includes Ray's daemons
     ports = {
-        c.laddr.port
+        c.laddr.port  # pyright: ignore[reportAttributeAccessIssue]
         for c in psutil.net_connections("tcp")
         if c.status == "LISTEN" and c.pid in members
     }
@@ -122,7 +122,7 @@ def test_down_leaves_no_process_and_no_listener(stack, tmp_path):
     assert down(home) == ["ray", "mlflow", "s3"]
     assert down(home) == []
     assert not [pid for pid, started in members.items() if start_time(pid) == started]
-    listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
+    listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}  # pyright: ignore[reportAttributeAccessIssue]
     assert not listening & (ports | set(second.ports.values()))
     with urllib.request.urlopen(f"{stack.mlflow_uri}/health", timeout=10) as answer:
         assert answer.status == 200

@@ -88,11 +88,11 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     assert 10 < len(written) < len(targets)
     assert all(text.startswith("event ") for text in written["text"].to_pylist())
     assert not any("<|" in text for text in written["written"].to_pylist())
-    assert 0 <= pc.mean(written["rouge_l"]).as_py() <= 1
+    assert 0 <= pc.mean(written["rouge_l"]).as_py() <= 1  # pyright: ignore[reportAttributeAccessIssue]
     # quantiles are ordered, and the forecasts are close to the events
     ordered = [targets[f"quantile_{level}"].to_numpy() for level in ("05", "25", "50", "75", "95")]
     assert (np.diff(ordered, axis=0) >= 0).all()
-    assert pc.max(targets["crps"]).as_py() < 100
+    assert pc.max(targets["crps"]).as_py() < 100  # pyright: ignore[reportAttributeAccessIssue]
     metrics = result["metrics"]
     assert "events" not in result  # it was trained only on answers: no likelihoods of other tokens
     assert metrics["time/rmse_s"] > 0
@@ -102,8 +102,8 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
         "type/accuracy",
         "joint/nll_nats_per_event",
         "text/nll_nats_per_token",
-    } <= metrics.keys()
-    assert metrics["text/chrf"] == pytest.approx(pc.mean(written["chrf"]).as_py())
+    } <= metrics.keys()  # pyright: ignore[reportAttributeAccessIssue]
+    assert metrics["text/chrf"] == pytest.approx(pc.mean(written["chrf"]).as_py())  # pyright: ignore[reportAttributeAccessIssue]
     # futures of up to 6 events from 3 origins of each sequence
     futures = read_table(str(result["targets_uri"]).replace("targets", "futures"))
     assert len(futures) == sequences * 3 * 2

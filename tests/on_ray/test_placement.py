@@ -17,13 +17,15 @@ REPORT_DELAY_S = 5.0  # Ray reports tasks every second
 def _map_tasks() -> dict[str, str]:
     """The machine of each task of Ray Data, by the task's id."""
     tasks = list_tasks(limit=10000)
-    return {task.task_id: task.node_id for task in tasks if "Map" in task.name}
+    return {task.task_id: task.node_id for task in tasks if "Map" in task.name}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _training_workers() -> dict[str, str]:
     actors = list_actors(limit=10000)
     return {
-        actor.actor_id: actor.node_id for actor in actors if "RayTrainWorker" in actor.class_name
+        actor.actor_id: actor.node_id  # pyright: ignore[reportAttributeAccessIssue]
+        for actor in actors
+        if "RayTrainWorker" in actor.class_name  # pyright: ignore[reportAttributeAccessIssue]
     }
 
 

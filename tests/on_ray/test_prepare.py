@@ -274,7 +274,7 @@ def test_the_real_danmaku_files_are_prepared(cluster, real_data, tmp_path):
     )
     assert (report["sequences"], report["events_read"]) == (92, 130_198)
     assert report["events_kept"] + report["events_rejected"] == 130_198
-    assert sum(report["rejected_by_cause"].values()) == report["events_rejected"]
+    assert sum(report["rejected_by_cause"].values()) == report["events_rejected"]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _small(tmp_path: Path, **changes: object) -> dict[str, object]:

@@ -305,7 +305,7 @@ def _poison(model: EventModel, rank: int) -> list:
         return []
     layer = model.base.model.language_model.layers[0].mlp
     return [
-        layer.register_full_backward_hook(
+        layer.register_full_backward_hook(  # pyright: ignore[reportAttributeAccessIssue]
             lambda _module, gradients, _outputs: tuple(
                 gradient * torch.inf for gradient in gradients
             )

@@ -52,7 +52,11 @@ def test_segments_attend_to_themselves_only(device: str, dtype: torch.dtype, tol
     results = []
     for attend in (
         lambda *inputs: packed_attention(
-            torch.nn.Module(), *inputs, None, segments=_segments(device), scaling=WIDTH**-0.5
+            torch.nn.Module(),
+            *inputs,
+            None,  # pyright: ignore[reportCallIssue]
+            segments=_segments(device),
+            scaling=WIDTH**-0.5,
         )[0],
         lambda *inputs: _masked(*(tensor.float() for tensor in inputs)).to(dtype),
     ):
@@ -69,7 +73,10 @@ def test_segments_attend_to_themselves_only(device: str, dtype: torch.dtype, tol
 def test_a_mask_with_segments_is_refused():
     with pytest.raises(ValueError, match="neither a mask"):
         packed_attention(
-            torch.nn.Module(), *_inputs(), torch.ones(1, 1, 1, 1), segments=_segments()
+            torch.nn.Module(),
+            *_inputs(),
+            torch.ones(1, 1, 1, 1),  # pyright: ignore[reportCallIssue]
+            segments=_segments(),
         )
 
 
@@ -80,7 +87,7 @@ def test_the_attention_of_the_last_token_is_that_of_transformers():
     batch = batcher(vocabulary)(row)
     model = EventModel(backbone).eval()
     actual = model.last_token_attention(batch)
-    layers = backbone.config.text_config.num_hidden_layers
+    layers = backbone.config.text_config.num_hidden_layers  # pyright: ignore[reportAttributeAccessIssue]
     assert (layers, 37) == tuple(actual.shape)
     assert torch.ones(layers) == pytest.approx(actual.sum(dim=1))
     with torch.inference_mode():

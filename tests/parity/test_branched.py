@@ -139,7 +139,7 @@ def test_gradients_are_those_of_separate_rows(model: EventModel):
     part = lay_out_branches(TEMPLATE, events_of(8, 5), [2, 5, 7], tasks=["time"])
     row = row_of([part])
     row = replace(row, scored=part.is_answer)
-    weight = model.base.model.language_model.layers[0].self_attn.k_proj.weight
+    weight = model.base.model.language_model.layers[0].self_attn.k_proj.weight  # pyright: ignore[reportAttributeAccessIssue]
     gradients = []
     branch = part.branches.branch
     ends = [np.flatnonzero(branch == index)[-1] for index in np.unique(branch[part.is_answer])]

@@ -36,13 +36,13 @@ def test_lora_adapts_the_language_model_and_the_added_rows_only(
     assert sum(adapters.values()) == of_lora
     assert not [name for name in trained if "visual" in name]
     # a matrix of in x out gets rank x (in + out) parameters
-    width, keys = text.hidden_size, text.num_key_value_heads * 128
-    layer = 2 * (width + width) + 2 * (width + keys) + 3 * (width + text.intermediate_size)
-    assert of_lora == RANK * layer * text.num_hidden_layers
-    assert modules == 7 * text.num_hidden_layers
+    width, keys = text.hidden_size, text.num_key_value_heads * 128  # pyright: ignore[reportAttributeAccessIssue]
+    layer = 2 * (width + width) + 2 * (width + keys) + 3 * (width + text.intermediate_size)  # pyright: ignore[reportAttributeAccessIssue]
+    assert of_lora == RANK * layer * text.num_hidden_layers  # pyright: ignore[reportAttributeAccessIssue]
+    assert modules == 7 * text.num_hidden_layers  # pyright: ignore[reportAttributeAccessIssue]
     # the rows of the added tokens, in embedding and head, which are one matrix in the 3B
     rows = NUM_ADDED * width * (1 if preset == "3b" else 2)
     assert sum(trained.values()) - of_lora == rows
     if preset == "3b":
         assert rows <= 271 * 2048
-    assert vocabulary.num_tokens <= text.vocab_size
+    assert vocabulary.num_tokens <= text.vocab_size  # pyright: ignore[reportAttributeAccessIssue]

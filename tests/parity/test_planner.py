@@ -168,10 +168,10 @@ def test_activations_are_those_of_a_real_forward_pass(
     expected = planner._saved_bytes(workload, 1)
 
     config = full_size_config("3b")
-    config.text_config.num_hidden_layers = 1
-    config.text_config.layer_types = config.text_config.layer_types[:1]
-    config.text_config.vocab_size = 1024
-    config.vision_config.depth = 1
+    config.text_config.num_hidden_layers = 1  # pyright: ignore[reportAttributeAccessIssue]
+    config.text_config.layer_types = config.text_config.layer_types[:1]  # pyright: ignore[reportAttributeAccessIssue]
+    config.text_config.vocab_size = 1024  # pyright: ignore[reportAttributeAccessIssue]
+    config.vision_config.depth = 1  # pyright: ignore[reportAttributeAccessIssue]
     model = planner.Qwen2_5_VLForConditionalGeneration(config)
     if lora_rank:
         attach_lora(model, list(range(267)), rank=lora_rank, alpha=64, dropout=0.1)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mmtpp.core.branches import BranchedTokens, lay_out_branches, lay_out_questions
 from mmtpp.core.row import HISTORY
-from mmtpp.core.supervision import AllTokens, EveryEvent
 from mmtpp.core.text_truncation import truncate_texts, truncate_texts_to_fit
 from mmtpp.core.tokens import TokenIds, Tokens
 from mmtpp.data.samples.row_table import (
@@ -74,7 +73,7 @@ class Assembler:
         )
         stored = replace(stored, events=events)
         supervision = self._settings.supervision
-        if isinstance(supervision, AllTokens):
+        if not supervision.asks_questions:
             return _WrittenWindow(window, stored, self._template.write(events), None)
         if window.end_question:
             questions = self._reader.questions(window.address)
@@ -82,9 +81,9 @@ class Assembler:
             pairs = [(question.question_ids, question.answer_ids) for question in questions]
             branched = lay_out_questions(self._template, events, pairs)
         else:
-            asks_every_event = isinstance(supervision, EveryEvent)
-            first = window.first_scored - window.start if asks_every_event else len(window)
-            end = len(window) if asks_every_event else len(window) + 1
+            first, end = window.first_scored - window.start, len(window)
+            if supervision.asks_ahead:
+                first, end = len(window), len(window) + 1
             branched = lay_out_branches(
                 self._template,
                 events,
@@ -120,9 +119,9 @@ class Assembler:
         event_offset = _offset_in_row(layout.num_events, layout.row_of_window).astype(np.int32)
         token_is_scored = event >= np.repeat(layout.first_scored.astype(np.int32), num_tokens)
         token_is_label = (
-            token_is_scored
-            if isinstance(self._settings.supervision, AllTokens)
-            else self._labels(windows, token_is_scored)
+            self._labels(windows, token_is_scored)
+            if self._settings.supervision.asks_questions
+            else token_is_scored
         )
         return {
             "input_ids": list_array(
@@ -150,7 +149,7 @@ class Assembler:
         index = np.arange(len(interval)) - np.repeat(np.cumsum(num_events) - num_events, num_events)
         event_is_scored = index >= np.repeat(layout.first_scored, num_events)
         event_is_target = event_is_scored & ~(gap < self._settings.targets_delta)
-        if isinstance(self._settings.supervision, AllTokens):
+        if not self._settings.supervision.asks_questions:
             event_is_target &= ~np.concatenate([window.planned.similar for window in windows])
         columns = {
             "event_segment": np.repeat(layout.segment, num_events),
@@ -170,7 +169,7 @@ class Assembler:
         self, windows: list["_WrittenWindow"], row_of_window: NDArray[np.int64], num_rows: int
     ) -> dict[str, pa.Array]:
         """The columns of branches and questions; null where nothing is asked."""
-        if isinstance(self._settings.supervision, AllTokens):
+        if not self._settings.supervision.asks_questions:
             names = (*BRANCH_COLUMNS, *(f"question_{name}" for name in QUESTION_COLUMNS))
             return {name: pa.nulls(num_rows, ROW_SCHEMA.field(name).type) for name in names}
         branched = [window.branched for window in windows if window.branched is not None]
@@ -205,8 +204,7 @@ class Assembler:
         """Tokens that are labels: the answers, and the history where training scores it too."""
         branched = [window.branched for window in windows if window.branched is not None]
         answers = np.concatenate([part.is_answer for part in branched])
-        supervision = self._settings.supervision
-        if not (isinstance(supervision, EveryEvent) and supervision.labels_history):
+        if not self._settings.supervision.labels_history:
             return answers
         in_history = np.concatenate([part.branches.branch for part in branched]) == HISTORY
         return answers | (in_history & token_is_scored)

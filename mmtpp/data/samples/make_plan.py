@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from mmtpp.core.errors import DataError, MmtppError, error_from_json, error_to_json
 from mmtpp.core.packing import pack
 from mmtpp.core.seeds import seed_from
-from mmtpp.core.supervision import AllTokens
 from mmtpp.core.tokens import TokenIds
 from mmtpp.data.samples.long_texts import LongTexts
 from mmtpp.data.samples.map_files import map_files
@@ -48,7 +47,7 @@ def make_plan(settings: SampleSettings, token_ids: TokenIds) -> Plan:
             "window.time_to leave nothing",
             setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
         )
-    if _asks_in_words(settings):
+    if settings.supervision.asks_in_words:
         _check_questions(table, settings)
     fingerprint = settings.fingerprint
     if settings.packed:
@@ -110,11 +109,6 @@ def _take_long_texts(table: pa.Table, settings: SampleSettings) -> tuple[pa.Tabl
     return table, long_texts
 
 
-def _asks_in_words(settings: SampleSettings) -> bool:
-    supervision = settings.supervision
-    return not isinstance(supervision, AllTokens) and supervision.asks_in_words
-
-
 def _check_questions(windows: pa.Table, settings: SampleSettings) -> None:
     """Raise a DataError where the task ``qa`` has no question to ask."""
     if not np.any(windows["end_question"].to_numpy()):
@@ -145,7 +139,7 @@ def plan_files(files: pa.Table, *, settings: SampleSettings, token_ids: TokenIds
     try:
         names = files["file"].to_pylist()
         for sequence in reader.sequences(
-            names, with_text=with_text, with_questions=_asks_in_words(settings)
+            names, with_text=with_text, with_questions=settings.supervision.asks_in_words
         ):
             if len(range(*sequence.span(settings.split))):
                 for name, values in sequence_windows(sequence, settings, template).items():

@@ -83,5 +83,5 @@ class SampleSettings:
 
     def build_template(self, token_ids: TokenIds) -> Template:
         """The template that writes the events."""
-        asks = not isinstance(self.supervision, AllTokens)
-        return Template(token_ids, self.template, has_questions=asks)
+        has_questions = self.supervision.asks_questions
+        return Template(token_ids, self.template, has_questions=has_questions)

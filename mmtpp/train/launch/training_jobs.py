@@ -118,11 +118,11 @@ def _train(job: TrainingJob) -> dict[str, object]:
     check_locations(
         config.run.storage_uri, job.start_uri, keep_checkpoints=training.keep_checkpoints
     )
-    inputs = load_inputs(config.sample_sections, config.model, config.lora)
+    store_inputs = load_inputs(config.sample_sections, config.model, config.lora)
     samples = sample_settings(
-        config.sample_sections, inputs.manifest, split="train", supervision=job.supervision
+        config.sample_sections, store_inputs.manifest, split="train", supervision=job.supervision
     )
-    if (result := _load_finished_result(job, inputs, samples)) is not None:
+    if (result := _load_finished_result(job, store_inputs, samples)) is not None:
         return result
     hardware = wait_for_hardware(
         training,
@@ -132,36 +132,38 @@ def _train(job: TrainingJob) -> dict[str, object]:
         patience_s=config.run.wait_for_machines_s,
     )
     # after the wait, so that the settings may still change if the machines do not suit
-    run = claim_run(config, job.name, store_fingerprint=inputs.manifest.fingerprint)
-    plan = plan_training(samples, inputs.vocabulary, run.run_uri)
-    num_steps = _num_steps(config, samples, plan, inputs.vocabulary)
+    run = claim_run(config, job.name, store_fingerprint=store_inputs.manifest.fingerprint)
+    plan = plan_training(samples, store_inputs.vocabulary, run.run_uri)
+    num_steps = _num_steps(config, samples, plan, store_inputs.vocabulary)
     job = job.with_value("training.num_steps", num_steps)
     logger.info("training: %s", plan.describe(samples.max_tokens))
-    worker_inputs = _build_worker_inputs(job, run, inputs, samples, precision=hardware.precision)
-    return _fit(job, worker_inputs, plan, inputs.manifest, hardware)
+    worker_inputs = _build_worker_inputs(
+        job, run, store_inputs, samples, precision=hardware.precision
+    )
+    return _fit(job, worker_inputs, plan, store_inputs.manifest, hardware)
 
 
 def _load_finished_result(
-    job: TrainingJob, inputs: TrainingInputs, samples: SampleSettings
+    job: TrainingJob, store_inputs: TrainingInputs, samples: SampleSettings
 ) -> dict[str, object] | None:
     """Result of the run if it has made all its steps; this needs no machines.
 
     Args:
         job: The training job.
-        inputs: Store that the job reads.
+        store_inputs: Store that the job reads.
         samples: Settings of the training samples.
 
     Raises:
         MmtppError: The run was started with other data or settings.
     """
-    config, store_fingerprint = job.config, inputs.manifest.fingerprint
+    config, store_fingerprint = job.config, store_inputs.manifest.fingerprint
     run = identify_run(config, job.name, store_fingerprint=store_fingerprint)
     result = load_result(run.run_uri)
     if result is None:
         return None
     claim_run(config, job.name, store_fingerprint=store_fingerprint)
-    plan = plan_training(samples, inputs.vocabulary, run.run_uri)
-    if result["steps"] != _num_steps(config, samples, plan, inputs.vocabulary):
+    plan = plan_training(samples, store_inputs.vocabulary, run.run_uri)
+    if result["steps"] != _num_steps(config, samples, plan, store_inputs.vocabulary):
         return None
     logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
     return result
@@ -191,7 +193,7 @@ def _num_steps(
 def _build_worker_inputs(
     job: TrainingJob,
     run: RunIdentity,
-    inputs: TrainingInputs,
+    store_inputs: TrainingInputs,
     samples: SampleSettings,
     *,
     precision: str,
@@ -201,11 +203,11 @@ def _build_worker_inputs(
     Args:
         job: The training job.
         run: Name and folder of its run.
-        inputs: Store that the job reads.
+        store_inputs: Store that the job reads.
         samples: Settings of the training samples.
         precision: ``float32`` or ``bfloat16``.
     """
-    config, manifest, vocabulary = job.config, inputs.manifest, inputs.vocabulary
+    config, manifest, vocabulary = job.config, store_inputs.manifest, store_inputs.vocabulary
     validation = save_validation_plan(
         config.sample_sections,
         manifest,
@@ -214,7 +216,7 @@ def _build_worker_inputs(
         num_sequences=config.training.validation_sequences,
         supervision=job.supervision,
     )
-    asks_questions = not isinstance(job.supervision, AllTokens)
+    asks_questions = job.supervision.asks_questions
     needs_intervals = asks_questions or config.training.time_smoothing
     intervals = interval_range(samples) if needs_intervals else None
     trained_tasks = None

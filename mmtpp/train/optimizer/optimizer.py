@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 
 from mmtpp.compat.deepspeed_hooks import full_shape, has_fragment_mapping
 from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
+from mmtpp.config.update_rules import Average, Direction
 from mmtpp.core.seeds import seed_from
 from mmtpp.experiments.rounding import round_
 from mmtpp.experiments.steepest_descent import rms_scale, steepest_direction
@@ -40,20 +41,18 @@ def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
 
 def update_rule(settings: OptimizerSection, name: str, parameter: nn.Parameter) -> str:
     """The rule that updates a parameter: ``adamw`` or ``descent``."""
-    if settings.name == "adamw":
+    rule = settings.rule
+    if rule.direction is Direction.ADAM:
         return ADAMW
-    is_for_matrices = settings.name == "muon" or (
-        settings.name == "steepest" and settings.geometry == "schatten"
-    )
-    return ADAMW if is_for_matrices and not is_hidden_matrix(name, parameter) else DESCENT
+    is_excluded = rule.only_hidden_matrices and not is_hidden_matrix(name, parameter)
+    return ADAMW if is_excluded else DESCENT
 
 
 def state_names(settings: OptimizerSection, rule: str) -> tuple[str, ...]:
     """Names of the states of a parameter with a rule."""
     if rule == ADAMW:
         return MOMENTS
-    has_momentum = settings.name != "signsgd" and settings.momentum > 0
-    return MOMENTUM if has_momentum else ()
+    return MOMENTUM if settings.has_momentum else ()
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -206,7 +205,7 @@ class Optimizer(torch.optim.Optimizer):
     ) -> None:
         for tensor, generator in zip(tensors, generators, strict=True):
             direction = self._averaged_gradient(tensor, generator)
-            if not self._settings.needs_matrices:
+            if not self._settings.rule.needs_matrices:
                 direction = direction.sign()
             elif has_fragment_mapping(group["members"][0]):  # ``tensor`` is this rank's piece
                 apply_to_gathered_matrices(group["members"], direction, self._direction)
@@ -220,11 +219,13 @@ class Optimizer(torch.optim.Optimizer):
     ) -> torch.Tensor:
         """(N,) gradient, or average of gradients, from which the direction is computed."""
         settings, gradient = self._settings, _grad(tensor).view(-1)
-        if not state_names(settings, DESCENT):
+        if not settings.has_momentum:
             return gradient.clone()
         state, (key,) = self.state[tensor], MOMENTUM
         uses_nesterov = (
-            settings.name == "muon" and settings.nesterov and not settings.variance_reduction
+            settings.rule.average is Average.NESTEROV
+            and settings.nesterov
+            and not settings.variance_reduction
         )
         average = torch.empty_like(gradient)
         for first in range(0, tensor.numel(), CHUNK):
@@ -242,7 +243,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _direction(self, gradient: torch.Tensor) -> torch.Tensor:
         settings = self._settings
-        if settings.name == "muon":
+        if settings.rule.direction is Direction.ORTHOGONAL:
             return orthogonalized(gradient) * orthogonal_rms_scale(gradient.shape)
         direction = steepest_direction(gradient, settings.geometry, settings.p)
         return direction * rms_scale(direction) if settings.match_rms else direction

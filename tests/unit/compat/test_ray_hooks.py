@@ -25,7 +25,7 @@ def test_the_hooks_name_the_pinned_version():
 
 
 def test_the_cluster_status_has_the_fields_that_are_read(monkeypatch):
-    sent = autoscaler_pb2.GetClusterStatusReply()
+    sent = autoscaler_pb2.GetClusterStatusReply()  # pyright: ignore[reportAttributeAccessIssue]
     state = sent.autoscaling_state
     state.autoscaler_state_version = 3
     state.infeasible_gang_resource_requests.add(details="group")

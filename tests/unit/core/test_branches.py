@@ -18,7 +18,7 @@ from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.positions import branched_positions, mrope_positions
 from mmtpp.core.row import HISTORY, Branches, Row
 from mmtpp.core.similar_runs import find_similar_runs
-from mmtpp.core.tasks import EVENT_TASKS, TASK_NAMES, TASKS
+from mmtpp.core.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.tokens import Modality
 from tests.unit.core.test_template import settings
@@ -126,7 +126,8 @@ def test_a_branch_sees_what_its_row_alone_would_hold(
     mask, positions, questions = _mask(laid, size), _positions(laid), laid.questions
     before = _row(laid).predecessors()
     asked = [(target, task) for target in targets for task in ("time", "joint", "text", "type")]
-    tasks = [TASK_NAMES[task] for task in questions.task.tolist()]
+    task_names = {number: name for name, number in TASKS.items()}
+    tasks = [task_names[task] for task in questions.task.tolist()]
     assert list(zip(questions.event.tolist(), tasks, strict=True)) == asked
     for at, (target, task) in zip(questions.at.tolist(), asked, strict=True):
         following = np.flatnonzero(

@@ -58,7 +58,7 @@ def test_an_exponential_distribution(num_bytes: int):
         assert forecast.survival([value])[0] == pytest.approx(exact.sf(value), abs=3e-4)
         assert forecast.hazard([value])[0] == pytest.approx(1 / SCALE, rel=2e-2)  # a step
         nll = forecast.nll([value], tick=1e-6)[0]
-        assert nll == pytest.approx(-exact.logpdf(value), abs=2e-2)
+        assert nll == pytest.approx(-exact.logpdf(value), abs=2e-2)  # pyright: ignore[reportAttributeAccessIssue]
         # in closed form for the exponential distribution
         crps = value - 2 * SCALE * exact.cdf(value) + SCALE / 2
         assert forecast.crps([value])[0] == pytest.approx(crps, rel=1e-3)

@@ -18,9 +18,9 @@ from mmtpp.core.template import (
     TemplateSettings,
 )
 from mmtpp.core.timecode import TIME_BYTES, decode_intervals, encode_intervals
-from mmtpp.core.token_parser import ParsedEvent, ParsedRun, parse_tokens
 from mmtpp.core.tokens import Modality
 from tests.unit.generators import IDS, events, plain_events
+from tests.unit.token_parser import ParsedEvent, ParsedRun, parse_tokens
 
 # 1.5 is 0x3FC00000: bytes 63 192 0 0; 3.25 is 0x40500000: 64 80 0 0
 EVENTS = Events(
@@ -196,7 +196,7 @@ def test_a_long_run_is_written_as_several_with_exact_count_and_span():
     template = _template("minimal", "none", time_bytes=4, run_encoding="run_length")
     first, *runs = parse_tokens(template.write(long).ids, template)
     assert isinstance(first, ParsedEvent)
-    assert [(run.count, run.span) for run in runs] == [(255, 127.5)] * 3 + [(234, 117.0)]
+    assert [(run.count, run.span) for run in runs] == [(255, 127.5)] * 3 + [(234, 117.0)]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @given(events(max_size=60))

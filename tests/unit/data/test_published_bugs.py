@@ -20,7 +20,6 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
 from mmtpp.core.row import Row
 from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.token_parser import ParsedEvent, ParsedRun, parse_tokens
 from mmtpp.core.window import cut_windows
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
@@ -30,6 +29,7 @@ from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import encode_shard
 from tests.unit.core.test_template import settings
 from tests.unit.generators import IDS, events, plain_events
+from tests.unit.token_parser import ParsedEvent, ParsedRun, parse_tokens
 
 PAPER = Template(IDS, TemplateSettings("paper", "per_event", image_tokens=9))
 

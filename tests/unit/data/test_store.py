@@ -34,7 +34,7 @@ def _sequence(name: str, length: int, *, seed: int = 0, questions=()) -> EventSe
         np.cumsum(rng.exponential(1.0, length)),
         rng.integers(0, 9, length).astype(np.int16),
         tuple(rng.choice(["some words", "of text", "", "ünï"], length).tolist()),
-        tuple(rng.choice(["a.png", "b.png", None], length).tolist()),
+        tuple(rng.choice(["a.png", "b.png", None], length).tolist()),  # pyright: ignore[reportCallIssue]
         questions,
     )
 

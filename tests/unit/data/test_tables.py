@@ -125,7 +125,7 @@ def test_names_of_files_in_any_case_and_gzip():
 
 def test_files_that_are_not_read_are_counted_by_suffix():
     reader = build_reader("columns", columns=COLUMNS)
-    info = pa.fs.FileInfo("x", type=pa.fs.FileType.File, size=1)
+    info = pa.fs.FileInfo("x", type=pa.fs.FileType.File, size=1)  # pyright: ignore[reportAttributeAccessIssue]
     names = [
         "a.csv",
         "b/c.JSONL",

@@ -51,12 +51,12 @@ def test_hugging_face_datasets_loads_the_folder(store: str, tmp_path: Path):
     folder = tmp_path / "out"
     assert main(["convert", store, str(folder), "--to", "datasets"]) == 0
     dataset = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
-    rows = {row["sequence_id"]: row for row in dataset}
+    rows = {row["sequence_id"]: row for row in dataset}  # pyright: ignore[reportCallIssue]
     assert set(rows) == {"one", "two", "three"}
-    assert rows["two"]["times"] == [4.0, 6.0, 8.0, 10.0]
-    assert rows["two"]["types"] == [1, 2, 0, 1]
-    assert rows["two"]["texts"] == ["two ü0", "two ü1", "two ü2", "two ü3"]
-    red, none, blue, red_again = rows["one"]["images"]
+    assert rows["two"]["times"] == [4.0, 6.0, 8.0, 10.0]  # pyright: ignore[reportCallIssue]
+    assert rows["two"]["types"] == [1, 2, 0, 1]  # pyright: ignore[reportCallIssue]
+    assert rows["two"]["texts"] == ["two ü0", "two ü1", "two ü2", "two ü3"]  # pyright: ignore[reportCallIssue]
+    red, none, blue, red_again = rows["one"]["images"]  # pyright: ignore[reportCallIssue]
     assert none is None
     assert red == red_again
     assert Image.open(folder / blue).getpixel((5, 5)) == (0, 0, 250)
@@ -101,7 +101,7 @@ def test_the_json_has_the_schema_of_easytpp(store: str, tmp_path: Path):
 def test_the_loader_of_easytpp_reads_the_json(store: str, tmp_path: Path, monkeypatch):
     """With EasyTPP, if the extra ``quality`` is installed."""
     loading = pytest.importorskip("easy_tpp.preprocess", reason="pip install 'mmtpp[quality]'")
-    from easy_tpp.config_factory import DataConfig
+    from easy_tpp.config_factory import DataConfig  # pyright: ignore[reportMissingImports]
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "out"

@@ -38,7 +38,7 @@ def test_the_least_recently_used_tables_are_deleted(tmp_path):
     for index in range(40):
         tables[index] = cache.table(str(index), lambda value=index: _table(value))
         os.utime(
-            max((tmp_path / "c/tables").iterdir(), key=lambda p: p.stat().st_ctime_ns),
+            max((tmp_path / "c/tables").iterdir(), key=lambda p: p.stat().st_ctime_ns),  # pyright: ignore[reportAttributeAccessIssue]
             (index, index),
         )
         cache.table("0", lambda: pytest.fail("the table in use was deleted"))

@@ -53,7 +53,7 @@ def test_searcher_and_scheduler_are_those_in_the_settings(sweep_of):
     front = sweep_of(
         rates, "sweep.searcher=optuna", "sweep.num_trials=4", both, 'sweep.mode=["min", "min"]'
     )
-    assert "Optuna" in type(build_searcher(front, [], concurrent_trials=1).searcher).__name__
+    assert "Optuna" in type(build_searcher(front, [], concurrent_trials=1).searcher).__name__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_concurrent_trials_never_hold_resources_another_waits_for():
@@ -78,7 +78,7 @@ def test_a_population_stays_in_its_ranges(sweep_of):
             'sweep.scheduler={kind = "pbt", every_steps = 7}',
         )
     )
-    assert pbt._custom_explore_fn({"training.learning_rate": 1.2e-2}) == {
+    assert pbt._custom_explore_fn({"training.learning_rate": 1.2e-2}) == {  # pyright: ignore[reportAttributeAccessIssue]
         "training.learning_rate": 1e-2
     }
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
-from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.core.generated.common_pb2 import ActorDiedErrorContext  # pyright: ignore[reportAttributeAccessIssue]
 from ray.exceptions import ActorDiedError, RayTaskError, RuntimeEnvSetupError
 from ray.train import ControllerError, WorkerGroupError
 
@@ -141,7 +141,7 @@ def test_figures_have_stopped_trials_and_average_finished_ones(sweep_of, monkeyp
     assert set(draw_figures(rows, sweep)) == {"by_lora_rank.png", "pareto.png"}
     panel = drawn[0].axes[0]
     assert panel.get_title() == METRIC
-    finished, stopped, mean = (line.get_xydata().tolist() for line in panel.lines)
+    finished, stopped, mean = (line.get_xydata().tolist() for line in panel.lines)  # pyright: ignore[reportAttributeAccessIssue]
     assert (finished, stopped, mean) == ([[0, 1], [0, 3]], [[1, 7]], [[0, 2]])
     labels = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in drawn[0].axes]
     assert [["2", "4"]] * len(labels) == labels

@@ -2,15 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any, cast
 
 from mmtpp.config.schema import TrainingSection
+from mmtpp.data.samples.plan import Plan
+from mmtpp.model.batch import Batcher
+from mmtpp.model.card import ModelOrigin
+from mmtpp.model.flops import RowFlops
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import Tracker
 from mmtpp.train.checkpoint import TrainingProgress
+from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.interruption_poll import InterruptionPoll, InterruptionState
+from mmtpp.train.step import StepContext
+from mmtpp.train.telemetry import Telemetry
+from mmtpp.train.watchdog import Watchdog
 from mmtpp.train.worker import Worker
+from mmtpp.train.worker_inputs import WorkerInputs
+from tests.stand_in import stand_in
 
 
-class _Telemetry:
+class _Telemetry(Telemetry):
     """Timings without a clock."""
 
     def __init__(self) -> None:
@@ -41,33 +54,36 @@ def fake_worker(
         training: Settings of the training loop.
         log_metrics: Receives the calls to the tracker.
     """
-    stub = cast(Any, SimpleNamespace)
     return Worker(
-        inputs=stub(
+        inputs=stand_in(
+            WorkerInputs,
             validation=True,
             reports_validation=False,
             output_uri="",
-            run=SimpleNamespace(run_uri=""),
+            run=stand_in(RunIdentity, run_uri=""),
         ),
         training=training,
-        origin=stub(),
+        origin=stand_in(ModelOrigin),
         rank=0,
         num_ranks=1,
-        vocabulary=stub(),
-        plan=stub(samples=[0]),
+        vocabulary=stand_in(Vocabulary),
+        plan=stand_in(Plan, samples=[0]),
         progress=TrainingProgress(0, "plan", "vocabulary"),
         constant_metrics={"model/trained_parameters": 1.0},
         rows=_rows(),
         rows_per_step=1,
-        step_context=stub(
-            engine=SimpleNamespace(num_gradient_passes=1), batcher=SimpleNamespace(device="cpu")
+        step_context=stand_in(
+            StepContext,
+            engine=stand_in(DeepSpeedEngine, num_gradient_passes=1),
+            batcher=stand_in(Batcher, device="cpu"),
         ),
-        flop_counter=cast(Any, lambda _row: SimpleNamespace(total=1.0)),
-        telemetry=cast(Any, _Telemetry()),
-        tracker=stub(log_metrics=log_metrics, detach=lambda: None),
-        watchdog=stub(record_position=lambda *_, **__: None, stop=lambda: None),
-        interruptions=stub(
-            poll=lambda _: SimpleNamespace(stop_requested=False, machine_leaves=False)
+        flop_counter=cast(Any, lambda _row: stand_in(RowFlops, total=1.0)),
+        telemetry=_Telemetry(),
+        tracker=stand_in(Tracker, log_metrics=log_metrics, detach=lambda: None),
+        watchdog=stand_in(Watchdog, record_position=lambda *_, **__: None, stop=lambda: None),
+        interruptions=stand_in(
+            InterruptionPoll,
+            poll=lambda _: InterruptionState(machine_leaves=False, stop_requested=False),
         ),
         companions={},
     )

@@ -1,16 +1,19 @@
 """A finished run returns its result before any machine is asked for."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ClusterError, ConfigError
+from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, write_bytes
 from mmtpp.train.launch import training_jobs
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE
+from mmtpp.train.launch.training_inputs import TrainingInputs
+from tests.stand_in import stand_in
 
 FINGERPRINT = "f" * 64
 
@@ -28,12 +31,12 @@ def run_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     def refuse(*_arguments: object, **_named: object) -> None:
         raise ClusterError("no machines")
 
-    inputs = SimpleNamespace(manifest=SimpleNamespace(fingerprint=FINGERPRINT), vocabulary=None)
+    store_inputs = TrainingInputs(stand_in(Manifest, fingerprint=FINGERPRINT), stand_in(Vocabulary))
     for name, value in {
         "check_training": lambda *_: None,
         "pin_revision": lambda uri: uri,
         "check_locations": lambda *_, **__: None,
-        "load_inputs": lambda *_: inputs,
+        "load_inputs": lambda *_: store_inputs,
         "sample_settings": lambda *_, **__: None,
         "plan_training": lambda *_: None,
         "wait_for_hardware": refuse,

@@ -1,4 +1,4 @@
-"""Parsing tokens into events: the inverse of a template, for generated tokens and for tests."""
+"""Parsing tokens into events: the inverse of a template, with which tests check what it writes."""
 
 import math
 from dataclasses import dataclass

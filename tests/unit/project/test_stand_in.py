@@ -1,0 +1,20 @@
+"""Stand-ins refuse attributes that their class does not have."""
+
+import pytest
+
+from mmtpp.model.batch import Batcher
+from mmtpp.train.watchdog import Watchdog
+from mmtpp.train.worker_inputs import WorkerInputs
+from tests.stand_in import stand_in
+
+
+def test_fields_methods_and_assigned_attributes_are_known():
+    assert stand_in(WorkerInputs, tick=1.0).tick == 1.0
+    assert stand_in(Batcher, device="cpu").device == "cpu"
+    assert callable(stand_in(Watchdog, stop=lambda: None).stop)
+
+
+@pytest.mark.parametrize("kind", [WorkerInputs, Batcher, Watchdog])
+def test_another_attribute_is_refused(kind: type):
+    with pytest.raises(AttributeError, match=f"{kind.__name__} has no attribute renamed"):
+        stand_in(kind, renamed=1)
