@@ -7,7 +7,6 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.api.forecaster import Forecaster
+from mmtpp.api.history_reader import HistoryReader
 from mmtpp.cli.main import main
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
@@ -419,7 +418,7 @@ def test_inspect_reports_the_events_that_do_not_fit(tmp_path: Path, capsys):
 def test_the_api_chooses_the_windows_of_the_job(
     store: StoreSettings, caplog: pytest.LogCaptureFixture
 ):
-    """With a long text and with truncated texts. A forecaster needs no model to choose windows."""
+    """With a long text and with truncated texts."""
     for values in ({}, {"template.max_text_tokens": 9}, {"window.max_tokens": 250}):
         config = with_values(
             RunConfig(),
@@ -437,15 +436,13 @@ def test_the_api_chooses_the_windows_of_the_job(
             max_text_tokens=config.template.max_text_tokens,
         )
         plan = make_plan(chosen, VOCABULARY.token_ids())
-        forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
         template = chosen.build_template(VOCABULARY.token_ids())
+        history = HistoryReader(config, VOCABULARY, template, ["time", "type"])
         planned = {window["sequence_id"]: window for window in plan.windows.to_pylist()}
         reader = StoreReader(store)
         for stored in reader.sequences(reader.files(), with_text=True):
             caplog.clear()
-            window, events = forecaster._fit(
-                stored.events, template, ["time", "type"], stored.sequence_id
-            )
+            window, events = history._fit(stored.events, stored.sequence_id)
             expected = planned[stored.sequence_id]
             assert (window.start, window.end) == (expected["start"], expected["end"])
             assert window.num_tokens == expected["num_tokens"]
@@ -454,7 +451,7 @@ def test_the_api_chooses_the_windows_of_the_job(
             ]
             assert bool(is_cut.any()) == ("texts were truncated" in caplog.text)
     config = with_values(config, {"window.long_events": "fail"})
-    forecaster = Forecaster("model", config, cast(Any, None), cast(Any, None))
+    history = HistoryReader(config, VOCABULARY, template, ["time"])
     stored_sequences = {stored.sequence_id: stored for stored in reader.sequences(reader.files())}
     with pytest.raises(DataError, match="event 6 takes"):
-        forecaster._fit(stored_sequences["s3"].events, template, ["time"], "s3")
+        history._fit(stored_sequences["s3"].events, "s3")
