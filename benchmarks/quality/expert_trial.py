@@ -14,8 +14,8 @@ from mmtpp.evaluate.expert_targets import ForecastSettings, forecast_sequences
 from mmtpp.evaluate.metrics import estimate_metrics
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
-from mmtpp.expert.fit import Ranks
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
+from mmtpp.expert.scores import Ranks
 from mmtpp.track.mlflow_tracker import RunIdentity
 from mmtpp.train.expert_loop import build_fit
 from mmtpp.train.launch.expert_job import build_inputs

@@ -10,7 +10,7 @@ from importlib import import_module
 
 from mmtpp.cli.extras import require_extras
 from mmtpp.cli.run_job import run_job
-from mmtpp.config.job_checks import check_predict, check_prepare, check_training
+from mmtpp.config.job_checks import check_finetune, check_predict, check_prepare, check_training
 from mmtpp.config.schema import RunConfig
 
 
@@ -58,7 +58,7 @@ JOBS = {
         ("store.uri", "run.storage_uri"),
         "Train to forecast the time, the type and the text of the next event (stage 2).",
         ("train", "track"),
-        check_training,
+        check_finetune,
     ),
     "evaluate": Job(
         "mmtpp.evaluate.evaluate",

@@ -11,7 +11,7 @@ from mmtpp.core.calendar import find_zone
 
 class ExpertSection(Section):
     """The temporal expert, ``model.preset = "expert"``: small networks that forecast from a memory
-    of all earlier events. ``pretrain`` trains it in seconds on a CPU."""
+    of all earlier events. ``pretrain`` trains it in minutes on a CPU."""
 
     num_networks: Annotated[int, Field(ge=1, le=16), Shapes.RUN] = 3
     """Number of networks, 1 to 16. Their forecasts are averaged."""

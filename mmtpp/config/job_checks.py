@@ -100,6 +100,20 @@ def check_training(config: RunConfig) -> None:
     _warn_of_random_base(model, lora)
 
 
+def check_finetune(config: RunConfig) -> None:
+    """Check the settings of ``finetune`` against each other.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+    """
+    if config.model.preset == EXPERT:
+        raise ConfigError(
+            "an expert is trained by pretrain alone: it can forecast at once",
+            setting="model.preset = expert; run jobs/pretrain.py",
+        )
+    check_training(config)
+
+
 def _check_expert(model: ModelSection) -> None:
     if model.path or model.adapter:
         raise ConfigError(

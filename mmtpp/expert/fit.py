@@ -5,7 +5,7 @@ moving average over recent updates; the best ones on validation are kept.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,17 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.event_memory import MemorySettings
 from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.seeds import seed_from
-from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, NetworkSize, TrainingStatistics
 from mmtpp.expert.next_events import BatchOrder, EventBlocks, NextEvents
+from mmtpp.expert.scores import ALONE, Ranks, Scores, score
 
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
 _AVERAGED_UPDATES = 200
-_EVENTS_PER_PASS = 8192
 _PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
 
@@ -33,7 +33,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FitSettings:
+class ExpertFitSettings:
     """Settings of the training.
 
     Attributes:
@@ -63,23 +63,6 @@ class FitSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """This process among the ranks of a training.
-
-    Attributes:
-        rank: Rank of this process.
-        num_ranks: Number of ranks.
-        wrap: Makes a network average its gradients over the ranks.
-        total: Sums a tensor over the ranks.
-    """
-
-    rank: int = 0
-    num_ranks: int = 1
-    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
-    total: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
-
-
 @dataclass(slots=True)
 class FitProgress:
     """How far the training is; with the tensors of ``ExpertFit.tensors`` the whole state.
@@ -87,38 +70,18 @@ class FitProgress:
     Attributes:
         network: Index of the network that is trained.
         update: Number of its updates.
-        best_update: Update of its best validation; 0 before the first one.
-        best_nll: NLL of its best validation, in nats an event.
+        updates_before: Number of updates of the finished networks.
+        best_nll: NLL of its best validation, in nats an event; None before the first one.
         worse: Number of validations since the best one.
         finished_nll: Best NLL of the finished networks.
     """
 
     network: int = 0
     update: int = 0
-    best_update: int = 0
-    best_nll: float = float("inf")
+    updates_before: int = 0
+    best_nll: float | None = None
     worse: int = 0
-    finished_nll: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Mean negative log-likelihoods of events.
-
-    Attributes:
-        interval_nll: Nats an event of the interval's density.
-        type_nll: Nats an event of the type, given the interval.
-        num_events: Number of events.
-    """
-
-    interval_nll: float
-    type_nll: float
-    num_events: int
-
-    @property
-    def nll(self) -> float:
-        """Nats an event of interval and type."""
-        return self.interval_nll + self.type_nll
+    finished_nll: list[float | None] = field(default_factory=list)
 
 
 class ExpertFit:
@@ -141,8 +104,8 @@ class ExpertFit:
         validation: EventBlocks | None,
         *,
         num_types: int,
-        settings: FitSettings,
-        ranks: Ranks = Ranks(),
+        settings: ExpertFitSettings,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.settings, self.progress = settings, FitProgress()
         self._training, self._validation, self._ranks = training, validation, ranks
@@ -166,7 +129,7 @@ class ExpertFit:
 
     @property
     def num_updates(self) -> int:
-        """Number of updates of each network."""
+        """Largest number of updates of each network."""
         return min(self.settings.epochs * self._order.updates_per_epoch, self.settings.max_updates)
 
     @property
@@ -177,7 +140,7 @@ class ExpertFit:
     @property
     def total_updates(self) -> int:
         """Number of updates of all networks so far; the step of the run."""
-        return self.progress.network * self.num_updates + self.progress.update
+        return self.progress.updates_before + self.progress.update
 
     @property
     def is_finished(self) -> bool:
@@ -204,7 +167,11 @@ class ExpertFit:
         return networks
 
     def run_update(self) -> Scores:
-        """Update the present network once; return the scores of the batch over all ranks."""
+        """Update the present network once; return the scores of the batch over all ranks.
+
+        Raises:
+            NonFiniteLossError: The loss of the batch is not finite; raised on every rank.
+        """
         settings, progress = self.settings, self.progress
         events, places, batch_size = next(self._batches)
         factor = lr_factor(
@@ -237,6 +204,13 @@ class ExpertFit:
                 average.lerp_(parameter, weight)
         sums = torch.stack([interval_nll.detach().sum(), type_nll.detach().sum()]).double()
         totals = self._ranks.total(sums) / batch_size
+        if not torch.isfinite(totals).all():
+            raise NonFiniteLossError(
+                "the loss is not finite",
+                where=f"network {progress.network + 1}, update {progress.update}",
+                cause="training diverged",
+                setting=f"expert.learning_rate = {settings.learning_rate:g}",
+            )
         return Scores(float(totals[0]), float(totals[1]), batch_size)
 
     def validate(self) -> Scores | None:
@@ -247,17 +221,19 @@ class ExpertFit:
         """
         progress = self.progress
         scores = self._score_validation([self._averaged]) if self._validation is not None else None
-        if scores is None or scores.nll < progress.best_nll:
-            progress.best_update, progress.worse = progress.update, 0
-            progress.best_nll = scores.nll if scores else float("nan")
+        best = progress.best_nll
+        if scores is None or best is None or scores.nll < best:
+            progress.worse = 0
+            progress.best_nll = scores.nll if scores else None
             self._best = _copy(self._averaged.state_dict())
         else:
             progress.worse += 1
         if progress.update == self.num_updates or progress.worse >= self._patience:
             self._finished.append(self._best)
             progress.finished_nll.append(progress.best_nll)
+            progress.updates_before += progress.update
             progress.network, progress.update, progress.worse = progress.network + 1, 0, 0
-            progress.best_update, progress.best_nll = 0, float("inf")
+            progress.best_nll = None
             if not self.is_finished:
                 self._begin_network()
         return scores
@@ -375,37 +351,6 @@ def training_statistics(training: EventBlocks) -> TrainingStatistics:
         np.asarray(deviations, dtype=np.float32),
         np.concatenate(log_intervals),
     )
-
-
-@torch.inference_mode()
-def score(
-    networks: Sequence[ExpertNetwork], blocks: Iterable[NextEvents], ranks: Ranks = Ranks()
-) -> Scores:
-    """Mean negative log-likelihood of events in the mean of the networks' distributions.
-
-    Args:
-        networks: Networks in evaluation mode.
-        blocks: Events to score; the ranks share them.
-        ranks: This process among the ranks.
-    """
-    sums = torch.zeros(3, dtype=torch.float64)
-    for events in blocks:
-        for index, part in enumerate(_passes(events)):
-            if index % ranks.num_ranks == ranks.rank:
-                forecasts = ExpertForecasts.after(networks, part.rows, part.types)
-                types = forecasts.type_log_probabilities(part.next_intervals)
-                type_nll = -types.gather(1, part.next_types[:, None])
-                interval_nll = -forecasts.log_density(part.next_intervals)
-                sums[0] += interval_nll.sum()
-                sums[1] += type_nll.sum()
-                sums[2] += len(part)
-    interval_nll, type_nll, count = ranks.total(sums).tolist()
-    return Scores(interval_nll / count, type_nll / count, int(count))
-
-
-def _passes(events: NextEvents) -> Iterator[NextEvents]:
-    for start in range(0, len(events), _EVENTS_PER_PASS):
-        yield events.take(slice(start, start + _EVENTS_PER_PASS))
 
 
 def _copy(weights: Tensors) -> Tensors:

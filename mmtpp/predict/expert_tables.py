@@ -43,7 +43,7 @@ def expert_tables(
     expert = load_expert(expert_uri)
     codes = settings.trained_tasks.type_codes
     sequences = read_whole_sequences(SequenceSettings(samples, codes, expert.memory.has_texts))
-    task: Any = ray.remote(**task_options(machine_labels))(forecast_sequences)
+    task: Any = ray.remote(**task_options(machine_labels))(forecast_next_events)
     expert_ref: Any = ray.put(expert)
     starts = range(0, len(sequences), SEQUENCES_PER_TASK)
     blocks = [sequences[start : start + SEQUENCES_PER_TASK] for start in starts]
@@ -55,7 +55,7 @@ def expert_tables(
     progress.close()
 
 
-def forecast_sequences(
+def forecast_next_events(
     expert: Expert, sequences: Sequence[NamedSequence], settings: ExpertForecastSettings
 ) -> pa.Table:
     """Forecast the next event of sequences.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmtpp.config.data_settings import CompressionSection
 from mmtpp.config.load import with_values
 from mmtpp.config.model_settings import LoraSection
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import EXPERT, RunConfig
 from mmtpp.config.training_settings import TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.tasks import EVENT_TASKS, check_futures
@@ -204,6 +204,9 @@ def _is_of_stage_one(settings: SweepSettings, metric: str) -> bool:
 def _check_trial(sweep: Sweep, config: RunConfig) -> None:
     """Check the configuration of one trial against the settings of the sweep."""
     settings = sweep.settings
+    if config.model.preset == EXPERT:
+        _check_expert_trial(settings)
+        return
     is_judged_by_validation = any("validation/" in metric for metric in settings.metric)
     if is_judged_by_validation and not config.training.validation_sequences:
         raise ConfigError(
@@ -229,6 +232,22 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
     if "evaluate" in settings.jobs and (futures := config.evaluation.num_futures):
         tasks = _answered_tasks(settings.jobs, last_config.tasks)
         check_futures(tasks, setting=f"evaluation.num_futures = {futures}")
+
+
+def _check_expert_trial(settings: SweepSettings) -> None:
+    """Check a sweep of temporal experts."""
+    if "finetune" in settings.jobs:
+        raise ConfigError(
+            "an expert is trained by pretrain alone",
+            setting=f"model.preset = expert, sweep.jobs = {list(settings.jobs)}",
+        )
+    if settings.scheduler.kind != "none":
+        raise ConfigError(
+            "schedulers stop trials by training.num_steps, which an expert does not have",
+            cause="an expert trains in minutes and ends early by itself",
+            setting=f"model.preset = expert, sweep.scheduler.kind = {settings.scheduler.kind}; "
+            "set it to none",
+        )
 
 
 def _check_steps(scheduler: Scheduler, training: TrainingSection) -> None:

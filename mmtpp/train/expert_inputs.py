@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mmtpp.config.schema import TrackingSection
-from mmtpp.expert.fit import FitSettings
+from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.record import TrainedTasks
 from mmtpp.track.mlflow_tracker import RunIdentity
@@ -34,7 +34,7 @@ class ExpertInputs:
 
     run: RunIdentity
     tracking: TrackingSection
-    fit: FitSettings
+    fit: ExpertFitSettings
     training: SequenceSettings
     validation: SequenceSettings | None
     data_fingerprint: str

@@ -28,9 +28,10 @@ from mmtpp.core.training_metrics import (
     VALIDATION_TIME_NLL,
 )
 from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.fit import ExpertFit, Ranks, Scores
+from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import EventBlocks
 from mmtpp.expert.read_sequences import count_events, read_sequences
+from mmtpp.expert.scores import Ranks, Scores
 from mmtpp.model.card import CARD_FILE
 from mmtpp.model.record import write_tasks
 from mmtpp.model.vocabulary import Vocabulary

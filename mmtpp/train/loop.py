@@ -70,18 +70,21 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
             elif validated and inputs.reports_validation:
                 _report(worker, progress.step, validated)
 
-    latest |= worker.constant_metrics
-    is_finished = progress.step == training.num_steps
-    latest |= {
-        "step": float(progress.step),
-        "best_step": float(progress.best_step),
-        "is_finished": float(is_finished),
-    }
+    latest |= worker.constant_metrics | _outcome(progress, training.num_steps)
     _save(worker, progress, latest, wait=True)
-    if is_finished:
+    if progress.step == training.num_steps:
         _finish(worker, progress)
     else:
         _close(worker)
+
+
+def _outcome(progress: TrainingProgress, num_steps: int) -> dict[str, float]:
+    """The last report's fields from which the driver knows how the run ended."""
+    return {
+        "step": float(progress.step),
+        "best_step": float(progress.best_step),
+        "is_finished": float(progress.step == num_steps),
+    }
 
 
 def _is_due(step: int, every: int) -> bool:

@@ -9,7 +9,7 @@ from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import sample_settings, store_vocabulary
-from mmtpp.expert.fit import FitSettings as NetworkSettings
+from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.card import expert_card
 from mmtpp.model.record import TrainedTasks
@@ -33,7 +33,7 @@ TASKS = ("time", "type", "joint")
 _ON_CPU = Hardware(on_gpu=False, precision="float32")
 
 
-def train_expert(
+def run_expert_job(
     config: RunConfig, job: str, callbacks: list[Any], start_uri: str
 ) -> dict[str, object]:
     """Train a temporal expert on the events of a store.
@@ -118,12 +118,7 @@ def build_inputs(
         DataError: No training interval is above zero.
     """
     expert = config.expert
-    if expert.time_zone != "UTC" and not manifest.times_are_dates:
-        raise ConfigError(
-            "a time zone needs times that are dates; those of the store are numbers",
-            where=config.store.uri,
-            setting=f"expert.time_zone = {expert.time_zone}",
-        )
+    _check_time_zone(expert, manifest, where=config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
     samples = {
         split: replace(
@@ -139,14 +134,6 @@ def build_inputs(
         seconds_per_unit=manifest.seconds_per_unit,
         history=False,
     )
-    has_validation = bool(manifest.sequences_by_split["validation"])
-    if not has_validation:
-        logger.warning(
-            "the store has no validation events (prepared with split.by = %s), so the networks "
-            "train for expert.epochs = %d without early stopping, and may overfit",
-            manifest.split_by,
-            expert.epochs,
-        )
     sequences = {
         split: SequenceSettings(samples[split], trained_tasks.type_codes, expert.texts)
         for split in samples
@@ -156,7 +143,7 @@ def build_inputs(
         tracking=config.tracking,
         fit=_network_settings(expert, config.training.seed),
         training=sequences["train"],
-        validation=sequences["validation"] if has_validation else None,
+        validation=sequences["validation"] if _has_validation(manifest, expert) else None,
         data_fingerprint=manifest.fingerprint,
         tick=manifest.tick,
         calendar=expert.calendar,
@@ -171,6 +158,27 @@ def build_inputs(
     )
 
 
+def _check_time_zone(expert: ExpertSection, manifest: Manifest, *, where: str) -> None:
+    if expert.time_zone != "UTC" and not manifest.times_are_dates:
+        raise ConfigError(
+            "a time zone needs times that are dates; those of the store are numbers",
+            where=where,
+            setting=f"expert.time_zone = {expert.time_zone}",
+        )
+
+
+def _has_validation(manifest: Manifest, expert: ExpertSection) -> bool:
+    if manifest.sequences_by_split["validation"]:
+        return True
+    logger.warning(
+        "the store has no validation events (prepared with split.by = %s), so the networks train "
+        "for expert.epochs = %d without early stopping, and may overfit",
+        manifest.split_by,
+        expert.epochs,
+    )
+    return False
+
+
 def _type_codes(manifest: Manifest) -> tuple[int, ...]:
     """Codes of all types that have a name; without names, of those that occur."""
     if manifest.type_names:
@@ -178,9 +186,9 @@ def _type_codes(manifest: Manifest) -> tuple[int, ...]:
     return tuple(manifest.occurring_types)
 
 
-def _network_settings(expert: ExpertSection, seed: int) -> NetworkSettings:
+def _network_settings(expert: ExpertSection, seed: int) -> ExpertFitSettings:
     values = expert.model_dump(exclude={"calendar", "time_zone", "texts"})
-    return NetworkSettings(**values, seed=seed)
+    return ExpertFitSettings(**values, seed=seed)
 
 
 def _describe_run(

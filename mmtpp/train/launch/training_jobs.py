@@ -25,7 +25,7 @@ from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
 from mmtpp.track.provenance import versions
 from mmtpp.track.run_labels import job_tags, tracked_store
 from mmtpp.train.entry import train_loop_per_worker
-from mmtpp.train.launch.expert_job import train_expert
+from mmtpp.train.launch.expert_job import run_expert_job
 from mmtpp.train.launch.fit_run import FitSettings, WorkerCall, fit_run
 from mmtpp.train.launch.plan_run import (
     PLAN_FILE,
@@ -112,7 +112,7 @@ def finetune(
 def _train(job: TrainingJob) -> dict[str, object]:
     check_training(job.config)
     if job.config.model.preset == EXPERT:
-        return train_expert(job.config, job.name, job.callbacks, job.start_uri)
+        return run_expert_job(job.config, job.name, job.callbacks, job.start_uri)
     job = job.with_value("model.path", pin_revision(job.config.model.path))
     config, training = job.config, job.config.training
     check_locations(

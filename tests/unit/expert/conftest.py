@@ -5,8 +5,9 @@ import pytest
 
 from mmtpp.core.event_memory import MemorySettings
 from mmtpp.core.past_events import PastEvents
-from mmtpp.expert.fit import ExpertFit, FitSettings, Ranks
+from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
+from mmtpp.expert.scores import Ranks
 
 TICK = 0.1
 
@@ -33,7 +34,7 @@ class SmallFit:
         self.memory = MemorySettings.fit(past, tick=TICK, seconds_per_unit=1.0)
         self.training = EventBlocks.from_sequences(self.memory, training, tick=TICK)
         self.validation = EventBlocks.from_sequences(self.memory, validation, tick=TICK)
-        self.settings = FitSettings(
+        self.settings = ExpertFitSettings(
             num_networks=2, width=16, num_components=8, epochs=8, events_per_update=64
         )
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
-from mmtpp.expert.fit import ExpertFit, Ranks, score
+from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import BatchOrder, EventBlocks
+from mmtpp.expert.scores import Ranks, score
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
 
 
@@ -82,6 +84,24 @@ class _Meeting:
         for parameter in network.parameters():
             parameter.register_hook(lambda gradient: self.total(gradient) / self._num_ranks)
         return network
+
+
+def test_a_diverging_network_is_an_error(small: SmallFit):
+    fit = small.build()
+    with torch.no_grad():
+        fit._network.input.weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError, match="network 1, update 1"):
+        fit.run_update()
+
+
+def test_the_step_is_the_number_of_updates(small: SmallFit):
+    fit, num_updates = small.build(), 0
+    while not fit.is_finished:
+        fit.run_update()
+        num_updates += 1
+        if fit.validation_is_due:
+            fit.validate()
+        assert fit.total_updates == num_updates
 
 
 def test_without_validation_the_last_weights_are_kept(small: SmallFit):

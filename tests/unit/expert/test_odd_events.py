@@ -7,8 +7,9 @@ from mmtpp.core.event_memory import MemorySettings, memory_rows
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.past_events import PastEvents
 from mmtpp.expert.expert_forecasts import ExpertForecasts
-from mmtpp.expert.fit import ExpertFit, FitSettings, score
+from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
+from mmtpp.expert.scores import score
 from tests.unit.expert.conftest import finish
 
 
@@ -38,7 +39,7 @@ def test_losses_and_forecasts_are_finite(case: str):
     past = PastEvents.join(sequence.past for sequence in sequences)
     memory = MemorySettings.fit(past, tick=tick, seconds_per_unit=1.0)
     blocks = EventBlocks.from_sequences(memory, sequences, tick=tick)
-    settings = FitSettings(num_networks=1, width=8, num_components=4, epochs=60)
+    settings = ExpertFitSettings(num_networks=1, width=8, num_components=4, epochs=60)
     fit = finish(ExpertFit(blocks, blocks, num_types=1, settings=settings))
     before = ExpertFit(blocks, blocks, num_types=1, settings=settings)
     scores = score(fit.networks(), blocks)

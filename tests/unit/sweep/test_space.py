@@ -241,6 +241,15 @@ def test_stage_two_may_search_any_compression(sweep_of):
             ["space.lora.rank: scheduler.kind = pbt changes settings during a run"],
         ),
         (
+            '[space]\n"expert.width" = [16, 32]\n',
+            [
+                "model.preset=expert",
+                "sweep.metric=validation/joint_nll_nats_per_event",
+                'sweep.scheduler={kind = "asha", every_steps = 10}',
+            ],
+            ["schedulers stop trials by training.num_steps, which an expert does not have"],
+        ),
+        (
             '[space]\n"lora.rank" = [2, 4]\n',
             ['sweep.scheduler={kind = "asha", every_steps = 1000}'],
             ["ends before the first decision"],

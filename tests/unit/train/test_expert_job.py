@@ -2,6 +2,7 @@
 
 import pytest
 
+from mmtpp.config.job_checks import check_finetune
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
@@ -15,6 +16,11 @@ def _config(**model: str) -> RunConfig:
 def test_it_has_no_second_stage():
     with pytest.raises(ConfigError, match="trained by pretrain alone"):
         finetune(_config())
+
+
+def test_a_dry_run_of_the_second_stage_is_refused():
+    with pytest.raises(ConfigError, match="trained by pretrain alone"):
+        check_finetune(_config())
 
 
 def test_it_does_not_continue_another_model():
