@@ -1,5 +1,6 @@
-"""The check of ``tests/conftest.py`` that no test leaves a trace."""
+"""The check of ``tests/conftest.py`` that no test leaves a trace, and that no merge did."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,16 @@ def test_a_new_or_deleted_file_is_reported_once(tmp_path: Path, monkeypatch: pyt
     expected = [str(tmp_path / "mlruns"), str(tmp_path / "package" / "module.py")]
     assert files.find_changes() == expected
     assert files.find_changes() == []
+
+
+def test_no_file_has_the_marks_of_a_merge():
+    marks = ["-e", "^" + "<" * 7 + " ", "-e", "^" + ">" * 7 + " "]
+    done = subprocess.run(
+        ["git", "grep", "-l", *marks],
+        cwd=conftest.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == ""
+    assert done.returncode == 1, done.stderr  # no match, and no error
