@@ -54,7 +54,8 @@ cluster-fast: setup
 	@echo "== test: the cluster files against an EC2 on loopback"
 	$(BIN)/python -m pytest -m "not slow" tests/cluster
 
-test-full: setup ## every test, the slow ones too
+test-full: setup ## every test, the slow ones too, and the types of the tests
+	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
 	MMTPP_HYPOTHESIS=full $(BIN)/python -m pytest -n logical --dist worksteal tests/unit
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal tests/parity
 	$(BIN)/python -m pytest tests/on_ray tests/e2e
@@ -75,7 +76,7 @@ check: setup ## lint, format, types, documentation, and every cluster file again
 	@echo "== check: ruff, pyright"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
+	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python mmtpp jobs tune cluster benchmarks
 
 bench: bench-representation bench-prepare bench-train bench-forecast bench-sweep ## all benchmarks; each writes a table into its folder
 
