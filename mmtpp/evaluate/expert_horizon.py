@@ -1,11 +1,9 @@
 """Futures of a temporal expert from origins within held-out sequences, in Ray tasks."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
 from mmtpp.core.event_memory import memory_rows
 from mmtpp.core.seeds import seed_from
@@ -18,8 +16,7 @@ from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.model.record import TrainedTasks
-from mmtpp.runtime.machines import task_options
-from mmtpp.runtime.progress import ProgressBar
+from mmtpp.runtime.block_tasks import map_blocks
 
 
 def expert_futures(context: EvaluationContext, trained_tasks: TrainedTasks) -> Iterator[pa.Table]:
@@ -29,24 +26,17 @@ def expert_futures(context: EvaluationContext, trained_tasks: TrainedTasks) -> I
     codes = trained_tasks.type_codes
     sequences = read_sequences(SequenceSettings(context.held_out, codes, expert.memory.has_texts))
     settings = FutureSettings(wanted.num_futures, wanted.horizon, wanted.max_future_events)
-    task: Any = ray.remote(**task_options(context.task_labels))(sample_sequences)
-    expert_ref: Any = ray.put(expert)
-    results = [
-        task.remote(
-            expert_ref,
-            block,
-            settings,
-            codes,
-            wanted.origins_per_sequence,
-            context.seed,
-        )
-        for block in sequence_blocks(sequences)
-    ]
-    progress = ProgressBar("evaluate: futures", total=len(results), unit="tasks")
-    for result in results:
-        yield ray.get(result)
-        progress.advance(1)
-    progress.close()
+    return map_blocks(
+        sample_sequences,
+        expert,
+        sequence_blocks(sequences),
+        settings,
+        codes,
+        wanted.origins_per_sequence,
+        context.seed,
+        machine_labels=context.task_labels,
+        title="evaluate: futures",
+    )
 
 
 def sample_sequences(

@@ -4,13 +4,11 @@ Axes: N targets, K types.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
@@ -21,8 +19,7 @@ from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
 from mmtpp.expert.next_events import NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.model.record import TrainedTasks
-from mmtpp.runtime.machines import task_options
-from mmtpp.runtime.progress import ProgressBar
+from mmtpp.runtime.block_tasks import map_blocks
 
 EVENTS_PER_TASK = 20_000  # about, in whole sequences
 TARGETS_PER_PASS = 512  # each needs one number for every step of the grid and every component
@@ -58,25 +55,16 @@ def forecast_with_expert(context: EvaluationContext, trained_tasks: TrainedTasks
         )
     grid = trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
     settings = ForecastSettings(grid, np.asarray(codes))
-    tables = _run_tasks(expert, sequences, settings, context.task_labels)
+    tables = map_blocks(
+        forecast_sequences,
+        expert,
+        sequence_blocks(sequences),
+        settings,
+        machine_labels=context.task_labels,
+        title="evaluate: forecasts",
+    )
     order = [("sequence_id", "ascending"), ("position", "ascending")]
     return pa.concat_tables(list(tables)).sort_by(order)
-
-
-def _run_tasks(
-    expert: Expert,
-    sequences: Sequence[ScoredSequence],
-    settings: ForecastSettings,
-    machine_labels: Mapping[str, str],
-) -> Iterator[pa.Table]:
-    task: Any = ray.remote(**task_options(machine_labels))(forecast_sequences)
-    expert_ref: Any = ray.put(expert)
-    results = [task.remote(expert_ref, block, settings) for block in sequence_blocks(sequences)]
-    progress = ProgressBar("evaluate: forecasts", total=len(results), unit="tasks")
-    for result in results:
-        yield ray.get(result)
-        progress.advance(1)
-    progress.close()
 
 
 def sequence_blocks(sequences: Sequence[ScoredSequence]) -> list[list[ScoredSequence]]:

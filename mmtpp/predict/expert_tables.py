@@ -1,10 +1,8 @@
 """Forecasts of a temporal expert for all sequences of a store, in Ray tasks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
-import ray
 
 from mmtpp.core.past_events import PastEvents
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -12,8 +10,7 @@ from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.read_sequences import SequenceSettings, read_whole_sequences
 from mmtpp.predict.expert_next_event import ExpertForecastSettings, ExpertNextEvent
 from mmtpp.predict.next_event import forecast_schema
-from mmtpp.runtime.machines import task_options
-from mmtpp.runtime.progress import ProgressBar
+from mmtpp.runtime.block_tasks import map_blocks
 
 SEQUENCES_PER_TASK = 500
 
@@ -34,7 +31,7 @@ def expert_tables(
         settings: Settings of the forecasts.
         machine_labels: Ray labels of the machines that run the tasks.
 
-    Yields:
+    Returns:
         Tables of ``forecast_schema``, in the order of the sequences' names.
 
     Raises:
@@ -43,16 +40,16 @@ def expert_tables(
     expert = load_expert(expert_uri)
     codes = settings.trained_tasks.type_codes
     sequences = read_whole_sequences(SequenceSettings(samples, codes, expert.memory.has_texts))
-    task: Any = ray.remote(**task_options(machine_labels))(forecast_next_events)
-    expert_ref: Any = ray.put(expert)
     starts = range(0, len(sequences), SEQUENCES_PER_TASK)
     blocks = [sequences[start : start + SEQUENCES_PER_TASK] for start in starts]
-    results = [task.remote(expert_ref, block, settings) for block in blocks]
-    progress = ProgressBar("predict", total=len(results), unit="tasks")
-    for result in results:
-        yield ray.get(result)
-        progress.advance(1)
-    progress.close()
+    return map_blocks(
+        forecast_next_events,
+        expert,
+        blocks,
+        settings,
+        machine_labels=machine_labels,
+        title="predict",
+    )
 
 
 def forecast_next_events(
