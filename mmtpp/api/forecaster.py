@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,20 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
+from mmtpp.core.past_events import PastEvents
 from mmtpp.core.tasks import check_futures
 from mmtpp.core.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import template_of
 from mmtpp.evaluate.context import generation_settings
 from mmtpp.expert.expert_folder import Expert, is_expert, load_expert
+from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.read_sequences import past_events
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import load_model_vocabulary, local_folder, read_file
 from mmtpp.model.loaded_model import LoadedModel, ModelSource
 from mmtpp.model.record import TrainedTasks, load_recorded_settings, load_trained_tasks
+from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.predict.expert_next_event import ExpertForecastSettings, ExpertNextEvent
 from mmtpp.predict.next_event import Forecast, NextEvent, NextEventSettings
 from mmtpp.storage.model_folder import check_model_folder
@@ -54,12 +57,14 @@ class Forecaster:
         config: Settings that the model was trained with, changed by ``from_pretrained(settings=)``.
         trained_tasks: Tasks that the model was trained on, with its event types and time unit.
         model: The language model on its device, or the temporal expert.
+        gated: Expert that is mixed with the language model; None for none.
     """
 
     path: str
     config: RunConfig
     trained_tasks: TrainedTasks
     model: LoadedModel | Expert
+    gated: GatedExpert | None = None
 
     @classmethod
     def from_pretrained(
@@ -67,6 +72,7 @@ class Forecaster:
         path: str | PathLike[str],
         *,
         base: str | PathLike[str] = "",
+        expert: str | PathLike[str] = "",
         precision: str = "",
         settings: Mapping[str, object] | None = None,
     ) -> "Forecaster":
@@ -76,6 +82,8 @@ class Forecaster:
             path: Folder of the model or adapter: a local path, s3:// or hf://.
             base: Folder of the model that the adapter adapts; by default the one that the adapter
                 names.
+            expert: Folder that ``jobs/combine.py`` wrote, whose expert is mixed with the language
+                model; by default none.
             precision: ``float32`` or ``bfloat16``; by default bfloat16 on a GPU, float32 otherwise.
             settings: Settings that replace those of the training, by their full names, such as
                 ``{"window.max_tokens": 8192}``.
@@ -85,9 +93,16 @@ class Forecaster:
                 the model was not fine-tuned to forecast.
             ConfigError: A setting does not exist or has a wrong value.
         """
-        path, base = as_uri(path), as_uri(base)
+        path, base, expert = as_uri(path), as_uri(base), as_uri(expert)
         check_model_folder(path)
+        gated = load_gated_expert(expert) if expert else None
         if is_expert(path):
+            if expert:
+                raise ConfigError(
+                    "an expert is mixed with a language model only, not with another expert",
+                    where=path,
+                    setting=f"expert = {expert}",
+                )
             return cls._from_expert(path, settings or {})
         adapter = read_file(path, CONFIG_FILE)
         if adapter is not None and not base:
@@ -109,7 +124,7 @@ class Forecaster:
         model, adapter_uri = (base, path) if adapter is not None else (path, "")
         source = ModelSource(model, adapter_uri, "", precision)
         loaded = LoadedModel.load(source, image_px=config.template.image_px)
-        return cls(path, config, trained_tasks, loaded)
+        return cls(path, config, trained_tasks, loaded, gated)
 
     @classmethod
     def _from_expert(cls, path: str, settings: Mapping[str, object]) -> "Forecaster":
@@ -266,15 +281,8 @@ class Forecaster:
     def _forecast_with_expert(
         self, expert: Expert, sequence: EventSequence, prediction: PredictionSection, seed: int
     ) -> Forecast:
-        [events] = tokenise_sequences([sequence], load_model_vocabulary(self.path))
-        past = past_events(
-            sequence.times,
-            sequence.types,
-            np.diff(events.text_offsets),
-            self.trained_tasks.type_codes,
-            has_texts=expert.memory.has_texts,
-            where=sequence.sequence_id,
-        )
+        vocabulary = load_model_vocabulary(self.path)
+        past = _read_past(sequence, vocabulary, expert, self.trained_tasks.type_codes)
         settings = ExpertForecastSettings(
             trained_tasks=self.trained_tasks, prediction=prediction, seed=seed
         )
@@ -296,10 +304,15 @@ class Forecaster:
                 generation=generation_settings(config.generation),
                 seed=seed,
             ),
+            self.gated,
         )
         tasks = [task for task in _FORECAST_TASKS if task in self.trained_tasks.tasks]
         reader = HistoryReader(self.config, loaded.vocabulary, template, tasks)
-        return forecast(reader(sequence, grid))
+        seen = reader(sequence, grid)
+        if (gated := self.gated) is not None:
+            past = _read_past(sequence, loaded.vocabulary, gated.expert, gated.type_codes)
+            seen = replace(seen, past=past)
+        return forecast(seen)
 
     def _check_sequence(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types
@@ -331,3 +344,18 @@ class Forecaster:
                 where=self.path,
                 setting=f"text = {text}",
             )
+
+
+def _read_past(
+    sequence: EventSequence, vocabulary: Vocabulary, expert: Expert, type_codes: tuple[int, ...]
+) -> PastEvents:
+    """The events of a sequence as an expert reads them."""
+    [events] = tokenise_sequences([sequence], vocabulary)
+    return past_events(
+        sequence.times,
+        sequence.types,
+        np.diff(events.text_offsets),
+        type_codes,
+        has_texts=expert.memory.has_texts,
+        where=sequence.sequence_id,
+    )

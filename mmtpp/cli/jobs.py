@@ -60,6 +60,13 @@ JOBS = {
         ("train", "track"),
         check_finetune,
     ),
+    "combine": Job(
+        "mmtpp.evaluate.combine",
+        "combine",
+        ("store.uri", "run.storage_uri", "model.path", "model.expert"),
+        "Mix a fine-tuned language model with a temporal expert: fit the gate between them.",
+        ("track",),
+    ),
     "evaluate": Job(
         "mmtpp.evaluate.evaluate",
         "evaluate",

@@ -75,6 +75,14 @@ def next_commands(
         needs_finetuning = job == "pretrain" and config.model.preset != EXPERT
         next_jobs = ["finetune", "evaluate"] if needs_finetuning else ["evaluate", "predict"]
         return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
+    if job == "combine":
+        model = {"model.path": config.model.path, "model.adapter": config.model.adapter}
+        mixture = {**model, "model.expert": str(result["expert_uri"])}
+        named = {key: value for key, value in mixture.items() if value}
+        return [
+            _command(name, same_arguments, named, config.run.name)
+            for name in ("evaluate", "predict")
+        ]
     if job == "evaluate" and "report_uri" in result:
         return [f"open {result['report_uri']} (also among the run's artifacts in MLflow)"]
     return []
@@ -92,7 +100,7 @@ def _without_model(argv: Sequence[str]) -> list[str]:
     """Arguments without those that name the model or the run, which the next job replaces."""
     words = [part for word in argv for part in _split(word)]
     pairs = zip(words[::2], words[1::2], strict=True)
-    replaced = ("model.path=", "model.adapter=", "run.name=")
+    replaced = ("model.path=", "model.adapter=", "model.expert=", "run.name=")
     kept = [(option, value) for option, value in pairs if not value.startswith(replaced)]
     return [word for pair in kept for word in pair]
 

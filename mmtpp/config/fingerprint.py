@@ -45,7 +45,7 @@ def run_name(config: RunConfig, job: str, *, store: str) -> str:
 
     Args:
         config: Configuration of the job.
-        job: ``pretrain``, ``finetune``, ``evaluate``, ``predict`` or ``export``.
+        job: ``pretrain``, ``finetune``, ``combine``, ``evaluate``, ``predict`` or ``export``.
         store: Fingerprint of the store's content, or the source of its events.
     """
     if config.run.name and job in TRAINING:

@@ -25,6 +25,10 @@ class ModelSection(Section):
     adapter: Annotated[Uri, Shapes.RUN] = ""
     """Folder of a PEFT adapter for ``model.path``, from which ``pretrain`` and ``finetune``
     continue. Empty: no adapter."""
+    expert: Annotated[Uri, Shapes.EVALUATION, Shapes.PREDICTION] = ""
+    """Folder that ``combine`` wrote: a temporal expert, and the gate that mixes its forecasts with
+    those of ``model.path``. ``combine`` itself takes the folder of an expert that ``pretrain``
+    wrote. Empty: the model alone."""
     tokenizer_size: Annotated[int, Field(ge=512, le=65536), Shapes.STORE] = 1536
     """Number of entries of the byte-level BPE that ``prepare`` trains for a new ``tiny``, 512 to
     65536."""

@@ -143,6 +143,29 @@ class IntervalForecasts:
         mass = np.concatenate([np.zeros((len(first), 1)), mass], axis=1)
         return cls(grid, zero / inside, mass / inside[:, None], 1 - inside)
 
+    def mixed_with(self, other: "IntervalForecasts", weight: float) -> "IntervalForecasts":
+        """The weighted means of the probabilities of two forecasts on the same grid.
+
+        Args:
+            other: B forecasts, as smooth as these ones.
+            weight: Weight of these forecasts, 0 to 1; the other ones have the remaining weight.
+
+        Raises:
+            ValueError: The forecasts have different grids.
+        """
+        if self.is_smooth != other.is_smooth or not np.array_equal(self.edges, other.edges):
+            raise ValueError("the forecasts have different grids")
+        inside_self = weight * (1 - self.outside)
+        inside_other = (1 - weight) * (1 - other.outside)
+        inside = inside_self + inside_other
+        share = np.divide(inside_self, inside, out=np.zeros(len(self)), where=inside > 0)
+        return replace(
+            self,
+            zero=share * self.zero + (1 - share) * other.zero,
+            mass=share[:, None] * self.mass + (1 - share[:, None]) * other.mass,
+            outside=weight * self.outside + (1 - weight) * other.outside,
+        )
+
     @property
     def edges(self) -> FloatArray:
         """(G + 1,) edges of the steps."""

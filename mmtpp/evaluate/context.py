@@ -7,9 +7,9 @@ from mmtpp.config.schema import EvaluationSection, GenerationSection, RunConfig
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings
-from mmtpp.expert.expert_folder import is_expert
 from mmtpp.model.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelSource
+from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
@@ -26,7 +26,6 @@ class EvaluationContext:
         training: Settings of the training samples; events before ``window.time_from`` are included,
             because baselines may know them, as models do.
         model: Where the model is loaded from.
-        is_expert: Whether the model is a temporal expert.
         manifest: Manifest of the store.
         vocabulary: Vocabulary of the store and of the model.
         generation: Settings of written texts.
@@ -40,7 +39,6 @@ class EvaluationContext:
     held_out: SampleSettings
     training: SampleSettings
     model: ModelSource
-    is_expert: bool
     manifest: Manifest
     vocabulary: Vocabulary
     generation: GenerationSettings
@@ -80,8 +78,8 @@ class EvaluationContext:
                 config.model.adapter,
                 manifest.vocabulary_hash,
                 hardware.precision,
+                config.model.expert,
             ),
-            is_expert=is_expert(config.model.path),
             manifest=manifest,
             vocabulary=vocabulary,
             generation=generation_settings(config.generation),
@@ -105,6 +103,10 @@ class EvaluationContext:
     def occurring_types(self) -> tuple[int, ...]:
         """Codes of the types that occur in the store, in order."""
         return tuple(code for code, count in enumerate(self.manifest.type_counts) if count)
+
+    def all_types(self, trained_tasks: TrainedTasks) -> tuple[int, ...]:
+        """Codes of the types that occur in the store or that the model was trained on, in order."""
+        return tuple(sorted({*trained_tasks.type_codes, *self.occurring_types}))
 
     def path(self, name: str) -> str:
         """Path of a file or folder among the results."""

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.tasks import EVENT_TASKS, check_futures
+from mmtpp.core.tasks import EVENT_TASKS
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.answers import evaluate_answers
+from mmtpp.evaluate.check_model import check_model
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.forecasts import evaluate_forecasts
 from mmtpp.evaluate.likelihoods import evaluate_likelihoods
-from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
-from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.model.record import TrainedTasks
 from mmtpp.runtime.hardware import choose_hardware
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
@@ -69,7 +68,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     check_bucket(config.run.storage_uri)
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    trained_tasks = _check_model(config, manifest, vocabulary)
+    trained_tasks = check_model(config, manifest, vocabulary)
     held_out = sample_settings(config.sample_sections, manifest, split=config.evaluation.split)
     start_ray()
     wait_for_machines(
@@ -99,27 +98,6 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_model(
-    config: RunConfig, manifest: Manifest, vocabulary: Vocabulary
-) -> TrainedTasks | None:
-    """Check that the model fits the store and the settings; return what it was fine-tuned on."""
-    for uri in filter(None, (config.model.path, config.model.adapter)):
-        check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
-    scored = config.model.adapter or config.model.path
-    if scored:
-        check_template(config.sample_sections, scored, to_train=False)
-    trained_tasks = load_trained_tasks(scored)
-    if trained_tasks is not None and set(trained_tasks.tasks) & set(EVENT_TASKS):
-        trained_tasks.check(manifest, where=config.store.uri)
-    if futures := config.evaluation.num_futures:
-        check_futures(
-            () if trained_tasks is None else trained_tasks.tasks,
-            where=scored,
-            setting=f"evaluation.num_futures = {futures}",
-        )
-    return trained_tasks
-
-
 def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> _Scores:
     """Run the parts of the evaluation that the model can answer.
 
@@ -136,8 +114,8 @@ def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> _S
         metrics |= likelihoods.metrics
         baselines |= likelihoods.baselines
         tables |= {"events": likelihoods.num_events, "events_uri": likelihoods.events_uri}
-    elif not context.is_expert:
-        logger.info("the model was fine-tuned on answers alone: likelihoods are not scored")
+    else:
+        logger.info("the model was not trained on the tokens of events: they are not scored")
     if trained_tasks is None:
         logger.info("the model was not fine-tuned to forecast: only likelihoods are scored")
     elif set(trained_tasks.tasks) & set(EVENT_TASKS):

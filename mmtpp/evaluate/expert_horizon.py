@@ -1,42 +1,16 @@
-"""Futures of a temporal expert from origins within held-out sequences, in Ray tasks."""
+"""Futures of a temporal expert from origins within held-out sequences: the work of a Ray task."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.event_memory import memory_rows
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.window import future_origins
-from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.expert_targets import sequence_blocks
 from mmtpp.evaluate.horizon_actor import FUTURE_SCHEMA, future_rows
-from mmtpp.expert.expert_folder import Expert, load_expert
+from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.next_events import ScoredSequence
-from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
-from mmtpp.model.record import TrainedTasks
-from mmtpp.runtime.block_tasks import map_blocks
-
-
-def expert_futures(context: EvaluationContext, trained_tasks: TrainedTasks) -> Iterator[pa.Table]:
-    """Sample the futures of all origins, ``horizon_actor.FUTURE_SCHEMA``."""
-    wanted = context.settings
-    expert = load_expert(context.model.model_uri)
-    codes = trained_tasks.type_codes
-    sequences = read_sequences(SequenceSettings(context.held_out, codes, expert.memory.has_texts))
-    settings = FutureSettings(wanted.num_futures, wanted.horizon, wanted.max_future_events)
-    return map_blocks(
-        sample_sequences,
-        expert,
-        sequence_blocks(sequences),
-        settings,
-        codes,
-        wanted.origins_per_sequence,
-        context.seed,
-        machine_labels=context.task_labels,
-        title="evaluate: futures",
-    )
 
 
 def sample_sequences(
@@ -72,8 +46,7 @@ def sample_sequences(
         )
         for end in ends:
             past = sequence.past.slice(0, end)
-            memory, state = memory_rows(expert.memory, past)
             rng = np.random.default_rng(seed_from("horizon", seed, sequence.sequence_id, end - 1))
-            futures = sample_futures(expert, memory[-1], int(past.types[-1]), state, settings, rng)
+            futures = sample_futures(expert, past, settings, rng)
             rows += future_rows(futures, np.asarray(type_codes), sequence.sequence_id, end - 1)
     return pa.Table.from_pylist(rows, FUTURE_SCHEMA)

@@ -10,6 +10,7 @@ from mmtpp.core.row import Row
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.tasks import TASKS
 from mmtpp.core.tokens import Modality
+from mmtpp.evaluate.gated_targets import ExpertScorer
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.evaluate.targets import TARGET_SCHEMA, target_table
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
@@ -66,6 +67,14 @@ class TargetScorer(ModelActor):
         self._codes = np.asarray(settings.type_codes, dtype=np.int16)
         type_ids = loaded.vocabulary.type_ids(settings.type_codes)
         self._forecaster = RowForecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
+        self._expert: ExpertScorer | None = None
+        if settings.model.expert_uri:
+            self._expert = ExpertScorer(
+                settings.model.expert_uri,
+                settings.samples.store,
+                settings.type_codes,
+                settings.grid,
+            )
         self._tick = settings.tick
         self._num_bytes = settings.samples.template.time_bytes
         self._generation = settings.generation
@@ -77,7 +86,12 @@ class TargetScorer(ModelActor):
         """Forecast the targets of one row, ``targets.TARGET_SCHEMA``."""
         forecasts = self._forecaster(sample.row, self.loaded.batcher(sample.row))
         targets = target_table(
-            sample, forecasts, self._codes, tick=self._tick, num_bytes=self._num_bytes
+            sample,
+            forecasts,
+            self._codes,
+            tick=self._tick,
+            num_bytes=self._num_bytes,
+            expert=self._expert(sample) if self._expert is not None else None,
         )
         if forecasts.text is None:
             return targets

@@ -8,21 +8,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.errors import DataError
-from mmtpp.core.supervision import EveryEvent
-from mmtpp.core.tasks import EVENT_TASKS
-from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.event_span import usable_events
-from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.examples import Example, read_examples
-from mmtpp.evaluate.expert_targets import forecast_with_expert
-from mmtpp.evaluate.forecast_actor import GenerationTargets, TargetScorer, TargetScorerSettings
+from mmtpp.evaluate.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.metric_names import is_at_position
 from mmtpp.evaluate.metrics import (
@@ -31,7 +23,7 @@ from mmtpp.evaluate.metrics import (
     few_sequences_warning,
     metric_differences,
 )
-from mmtpp.evaluate.model_actor import ModelActorSettings
+from mmtpp.evaluate.model_kinds import build_evaluated_model
 from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
@@ -72,25 +64,10 @@ class _Forecasts:
     Attributes:
         targets: Forecasts of the model, ``targets.TARGET_SCHEMA``.
         baselines: Forecasts of each baseline, ``targets.TARGET_SCHEMA``.
-        windows: Windows that a language model read; None for an expert.
     """
 
     targets: pa.Table
     baselines: Mapping[str, pa.Table]
-    windows: "_Windows | None"
-
-
-@dataclass(frozen=True, slots=True)
-class _Windows:
-    """Windows of held-out sequences.
-
-    Attributes:
-        settings: Settings of the plan, and the model.
-        plan: Plan of the windows.
-    """
-
-    settings: ModelActorSettings
-    plan: Plan
 
 
 def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) -> ForecastReport:
@@ -106,10 +83,11 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     Raises:
         DataError: No event is a target.
     """
-    type_codes = tuple(sorted({*trained_tasks.type_codes, *context.occurring_types}))
+    model = build_evaluated_model(context, trained_tasks)
+    type_codes = context.all_types(trained_tasks)
     # a baseline may know the events before window.time_from, as the model does
     held_out = read_histories(replace(context.held_out, time_from=None), type_codes)
-    forecasts = _forecast(context, trained_tasks, held_out, type_codes)
+    forecasts = _forecast(model, held_out, type_codes)
     targets_uri = context.path("targets.parquet")
     seconds, seed = context.manifest.seconds_per_unit, context.seed
     estimates = {
@@ -117,7 +95,7 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
         for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
     }
     if context.settings.num_futures:
-        horizon = evaluate_horizon(context, trained_tasks, held_out, type_codes)
+        horizon = evaluate_horizon(model, held_out, type_codes)
         estimates["model"] |= horizon.model
         estimates["repeat"] = horizon.repeat
     tree: dict[str, object] = {name: as_json_tree(part) for name, part in estimates.items()}
@@ -125,10 +103,8 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
         logger.warning("%s", note)
         tree["note"] = note
     write_bytes(context.path("metrics.json"), json.dumps(tree, indent=2).encode())
-    _write_report(context, forecasts, estimates)
-    metrics = finite_values(estimates.pop("model"))
-    if forecasts.windows is not None:
-        metrics |= forecasts.windows.plan.long_texts.metrics("targets_")
+    _write_report(model, forecasts, estimates)
+    metrics = finite_values(estimates.pop("model")) | model.text_metrics()
     return ForecastReport(
         metrics=metrics,
         baselines={
@@ -145,15 +121,13 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
 
 
 def _forecast(
-    context: EvaluationContext,
-    trained_tasks: TrainedTasks,
-    held_out: Sequence[History],
-    type_codes: tuple[int, ...],
+    model: EvaluatedModel, held_out: Sequence[History], type_codes: tuple[int, ...]
 ) -> _Forecasts:
     """Forecast the targets; the baselines are fitted while the model scores.
 
     Writes ``targets.parquet``.
     """
+    context = model.context
     training = read_histories(context.training, type_codes)
     baseline_tasks = BaselineTasks(
         held_out,
@@ -162,105 +136,44 @@ def _forecast(
         machine_labels=context.task_labels,
     )
     baseline_tasks.start_fit([history for history in training if len(history.times) > 1])
-    windows = None
-    if context.is_expert:
-        targets = forecast_with_expert(context, trained_tasks)
-    else:
-        targets, windows = _forecast_windows(context, trained_tasks, type_codes)
+    targets = model.forecast_targets()
     write_table(context.path("targets.parquet"), targets)
-    return _Forecasts(targets, baseline_tasks.forecast_targets(targets), windows)
+    return _Forecasts(targets, baseline_tasks.forecast_targets(targets))
 
 
-def _forecast_windows(
-    context: EvaluationContext, trained_tasks: TrainedTasks, type_codes: tuple[int, ...]
-) -> tuple[pa.Table, _Windows]:
-    """Forecasts of a language model, and the windows that it read."""
-    grid = trained_tasks.intervals.grid(num_bytes=context.held_out.template.time_bytes)
-    tasks = tuple(name for name in EVENT_TASKS if name in trained_tasks.tasks)
-    settings = replace(
-        context.held_out,
-        supervision=EveryEvent(tasks, grid.first_bytes),
-        packed=True,  # short sequences share a forward pass
-    )
-    plan = make_plan(settings, context.vocabulary.token_ids())
-    scorer = TargetScorerSettings(
-        samples=settings,
-        model=context.model,
-        type_codes=type_codes,
-        grid=grid,
-        tick=context.manifest.tick,
-        generation=_choose_texts(context, plan),
-    )
-    targets = _forecast_targets(context, plan, scorer)
-    actor = ModelActorSettings(samples=settings, model=context.model)
-    return targets, _Windows(actor, plan)
-
-
-def _forecast_targets(
-    context: EvaluationContext, plan: Plan, settings: TargetScorerSettings
-) -> pa.Table:
-    """Forecasts of the model, ``targets.TARGET_SCHEMA``, sorted by sequence and position."""
-    tables = map_samples(plan, TargetScorer, settings, context.actors, title="evaluate: forecasts")
-    order = [("sequence_id", "ascending"), ("position", "ascending")]
-    targets = pa.concat_tables(list(tables)).sort_by(order)
-    if len(targets) == 0:
-        raise DataError(
-            "no event is a target",
-            where=context.store_uri,
-            setting=f"evaluation.targets_delta = {context.settings.targets_delta}",
-        )
-    return targets
-
-
-def _choose_texts(context: EvaluationContext, plan: Plan) -> GenerationTargets:
-    """A share of the targets that makes about ``evaluation.num_generated_texts`` written texts."""
-    first, end = (plan.windows[name].to_numpy() for name in ("first_scored", "end"))
-    share = min(1.0, context.settings.num_generated_texts / max(1, int((end - first).sum())))
-    return GenerationTargets(context.generation, share, context.seed)
-
-
-def _write_report(context: EvaluationContext, forecasts: _Forecasts, estimates: Estimates) -> None:
+def _write_report(model: EvaluatedModel, forecasts: _Forecasts, estimates: Estimates) -> None:
     """Write the figures and the page.
 
     Args:
-        context: The evaluation.
+        model: The model of the evaluation.
         forecasts: Forecasts of the model and of the baselines.
         estimates: Metrics of ``model`` and of each baseline, times in seconds.
     """
+    context = model.context
     seconds, targets = context.manifest.seconds_per_unit, forecasts.targets
     against = {
         name: metric_differences(targets, table, seconds_per_unit=seconds, seed=context.seed)
         for name, table in forecasts.baselines.items()
     }
-    subject = _subject(context)
+    subject = _subject(model)
     figures = draw_report_figures(
         targets, estimates["model"], seconds_per_unit=seconds, names=subject.names()
     )
     write_figures(context.path("figures"), figures)
-    examples: list[Example] = []
-    if (windows := forecasts.windows) is not None:
-        examples = read_examples(windows.settings, windows.plan, targets, context.actors)
+    examples = model.examples(targets)
     page = render_report(subject, targets, estimates, figures, examples, against)
     write_bytes(context.path(REPORT_FILE), page.encode("utf-8", "backslashreplace"))
 
 
-def _subject(context: EvaluationContext) -> Subject:
+def _subject(model: EvaluatedModel) -> Subject:
     """The name and the facts of the evaluation, for the page."""
-    manifest, model = context.manifest, context.model
-    compression = context.held_out.compression
+    context, manifest = model.context, model.context.manifest
     return Subject(
         context.run_uri.rpartition("/")[2],
         {
-            "model": model.model_uri,
-            **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
+            **model.facts(),
             "store": f"{context.store_uri}, {manifest.fingerprint[:16]}",
             "split": f"{context.settings.split}, by {manifest.split_by}",
-            # an expert reads every event
-            **(
-                {}
-                if context.is_expert
-                else {"compression": f"{compression.strategy}, Delta {compression.delta:g}"}
-            ),
         },
         tuple(manifest.type_names),
         manifest.seconds_per_unit,

@@ -9,8 +9,8 @@ Axes: K types, R resamples.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +18,11 @@ from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.event_matching import EventSet, RankedEvents, transport_distance
-from mmtpp.core.supervision import FutureOrigins
-from mmtpp.data.samples.actors import map_samples
-from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.evaluate import metric_names
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.expert_horizon import expert_futures
-from mmtpp.evaluate.horizon_actor import FutureDrawer, FutureDrawerSettings
+from mmtpp.evaluate.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.metrics import Estimate, mean_estimates, percentile_interval
-from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -51,8 +46,7 @@ class HorizonReport:
 
 
 def evaluate_horizon(
-    context: EvaluationContext,
-    trained_tasks: TrainedTasks,
+    model: EvaluatedModel,
     histories: Sequence[History],
     type_codes: tuple[int, ...],
 ) -> HorizonReport:
@@ -61,8 +55,7 @@ def evaluate_horizon(
     Writes ``futures.parquet`` and ``horizon.json``.
 
     Args:
-        context: The evaluation.
-        trained_tasks: Tasks that the model was trained on.
+        model: The model of the evaluation.
         histories: The whole held-out sequences; their types are indices of ``type_codes``.
         type_codes: Codes of the types that occur.
 
@@ -72,15 +65,15 @@ def evaluate_horizon(
     Raises:
         DataError: No sequence is longer than the horizon.
     """
-    settings = context.settings
-    table = _draw_futures(context, trained_tasks, type_codes)
+    context, settings = model.context, model.context.settings
+    table = _draw_futures(model)
     write_table(context.path("futures.parquet"), table)
     is_truncated = np.array(
         [len(row) >= settings.max_future_events for row in table["times"].to_pylist()]
     )
     _log_shortcomings(table, is_truncated, histories, context)
     futures = _Futures.from_table(table, histories, type_codes, horizon=settings.horizon)
-    model, repeat = (
+    drawn, repeat = (
         horizon_estimates(
             forecast,
             futures.true,
@@ -97,56 +90,26 @@ def evaluate_horizon(
             np.ones(len(is_truncated)),
         )
     }
-    model |= mean_estimates(share, futures.sequence, context.seed)
+    drawn |= mean_estimates(share, futures.sequence, context.seed)
     tree = {
         forecaster: {name: asdict(estimate) for name, estimate in estimates.items()}
-        for forecaster, estimates in (("model", model), ("repeat", repeat))
+        for forecaster, estimates in (("model", drawn), ("repeat", repeat))
     }
     write_bytes(context.path("horizon.json"), json.dumps(tree, indent=2).encode())
-    return HorizonReport(model, repeat)
+    return HorizonReport(drawn, repeat)
 
 
-def _draw_futures(
-    context: EvaluationContext, trained_tasks: TrainedTasks, type_codes: tuple[int, ...]
-) -> pa.Table:
+def _draw_futures(model: EvaluatedModel) -> pa.Table:
     """Draw the futures, ``horizon_actor.FUTURE_SCHEMA``, sorted by sequence, origin and future."""
-    if context.is_expert:
-        draw = expert_futures(context, trained_tasks)
-    else:
-        draw = _model_futures(context, trained_tasks, type_codes)
-    tables = list(draw)
+    tables = list(model.draw_futures())
     order = [("sequence_id", "ascending"), ("origin", "ascending"), ("future", "ascending")]
     if not sum(map(len, tables)):
         raise DataError(
             "no held-out sequence is longer than the horizon",
-            where=context.store_uri,
-            setting=f"evaluation.horizon = {context.settings.horizon}",
+            where=model.context.store_uri,
+            setting=f"evaluation.horizon = {model.context.settings.horizon}",
         )
     return pa.concat_tables(tables).sort_by(order)
-
-
-def _model_futures(
-    context: EvaluationContext, trained_tasks: TrainedTasks, type_codes: tuple[int, ...]
-) -> Iterator[pa.Table]:
-    """Futures of a language model, ``horizon_actor.FUTURE_SCHEMA``."""
-    evaluation = context.settings
-    supervision = FutureOrigins(
-        ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
-    )
-    samples = replace(context.held_out, supervision=supervision)
-    settings = FutureDrawerSettings(
-        samples=samples,
-        model=context.model,
-        type_codes=type_codes,
-        grid=trained_tasks.intervals.grid(num_bytes=samples.template.time_bytes),
-        joint="joint" in trained_tasks.tasks,
-        num_futures=evaluation.num_futures,
-        horizon=evaluation.horizon,
-        max_events=evaluation.max_future_events,
-        seed=context.seed,
-    )
-    plan = make_plan(samples, context.vocabulary.token_ids())
-    return map_samples(plan, FutureDrawer, settings, context.actors, title="evaluate: futures")
 
 
 def _log_shortcomings(

@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.seeds import seed_from
+from mmtpp.evaluate.gated_targets import positioned_events
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
+from mmtpp.expert.future_partner import ExpertPartner
+from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
+from mmtpp.expert.stored_past import StoredPast
 from mmtpp.model.sampling import Futures, FutureSampler
 
 FUTURE_SCHEMA = pa.schema(
@@ -64,6 +68,12 @@ class FutureDrawer(ModelActor):
             settings.grid,
             joint=settings.joint,
         )
+        self._gated: GatedExpert | None = None
+        if settings.model.expert_uri:
+            self._gated = load_gated_expert(settings.model.expert_uri)
+            self._past = StoredPast(
+                self._gated.expert, self._gated.type_codes, settings.samples.store
+            )
 
     def process(self, sample: AssembledRow) -> pa.Table:
         """Draw the futures of one origin, ``FUTURE_SCHEMA``."""
@@ -76,9 +86,19 @@ class FutureDrawer(ModelActor):
             horizon=settings.horizon,
             max_events=settings.max_events,
             rng=np.random.default_rng(seed_from("horizon", settings.seed, name, origin)),
+            partner=self._partner(sample),
         )
         rows = future_rows(futures, None, name, origin)
         return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
+
+    def _partner(self, sample: AssembledRow) -> ExpertPartner | None:
+        """The expert of a mixture, after the last event of the sample."""
+        if self._gated is None:
+            return None
+        settings = self._settings
+        [origin] = positioned_events(sample, np.array([len(sample.row.event_type)]))
+        past = self._past.past(origin)
+        return ExpertPartner(self._gated, past, settings.type_codes, settings.num_futures)
 
 
 def future_rows(

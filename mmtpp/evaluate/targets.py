@@ -5,6 +5,7 @@ import pyarrow as pa
 
 from mmtpp.core.interval_forecasts import IntervalForecasts
 from mmtpp.core.timecode import bin_edges, encode_intervals
+from mmtpp.evaluate.gated_targets import ExpertShare
 from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.text_metrics import TEXT_SCORES
 from mmtpp.model.next_event_scores import RowForecasts, TimeForecasts
@@ -58,6 +59,7 @@ def target_table(
     *,
     tick: float,
     num_bytes: int,
+    expert: ExpertShare | None = None,
 ) -> pa.Table:
     """Combine the forecasts of a row with the true events.
 
@@ -67,6 +69,7 @@ def target_table(
         codes: (K,) codes of the types that occur, in the order of the forecasts.
         tick: Tick of the clock, in the source's unit; 0 where the times have none.
         num_bytes: Number of bytes of a time code.
+        expert: Share of an expert in the forecasts; None for the language model alone.
 
     Returns:
         ``TARGET_SCHEMA``, one row for each event that is a target.
@@ -80,11 +83,12 @@ def target_table(
     if forecasts.time is not None:
         true = sample.event_values("interval")[questioned]
         time = _time_forecast_columns(forecasts.time, true, tick=tick, num_bytes=num_bytes)
+        if expert is not None:
+            time = _mixed_time_columns(time["time_nll"], forecasts.time, expert, true, tick=tick)
         columns |= {name: column[chosen] for name, column in time.items()}
     true_index = np.searchsorted(codes, row.event_type[events])
-    for prefix, types in (("", forecasts.type), ("joint_", forecasts.joint)):
-        if types is not None:
-            columns |= type_columns(prefix, types.log_probability[chosen], true_index, codes)
+    for prefix, log_probability in _type_forecasts(forecasts, expert).items():
+        columns |= type_columns(prefix, log_probability[chosen], true_index, codes)
     if forecasts.text is not None:
         columns |= {
             "text_nll": forecasts.text.nll[chosen],
@@ -133,6 +137,36 @@ def _time_forecast_columns(
         "code_nll": forecasts.code_nll,
         "time_nll": nll,
     }
+
+
+def _mixed_time_columns(
+    nll: np.ndarray,
+    forecasts: TimeForecasts,
+    expert: ExpertShare,
+    true: np.ndarray,
+    *,
+    tick: float,
+) -> dict[str, np.ndarray]:
+    """Interval forecasts of a mixture and their scores, by column. A mixture decodes no bytes."""
+    mixed = expert.mix_intervals(forecasts.interval)
+    mixed_nll = expert.mix_time_nll(nll, forecasts.interval, tick=tick)
+    return time_columns(mixed, true, tick=tick) | {"time_nll": mixed_nll}
+
+
+def _type_forecasts(forecasts: RowForecasts, expert: ExpertShare | None) -> dict[str, np.ndarray]:
+    """Log probabilities of the types of all events with questions, by prefix of their columns."""
+    types, joint = (
+        None if part is None else part.log_probability for part in (forecasts.type, forecasts.joint)
+    )
+    if expert is not None:
+        if types is not None:
+            # a language model without the task joint has one forecast of the type
+            joint = expert.mix_joint_types(types if joint is None else joint)
+            types = expert.mix_types(types)
+        elif joint is not None:
+            joint = expert.mix_joint_types(joint)
+    by_prefix = {"": types, "joint_": joint}
+    return {prefix: values for prefix, values in by_prefix.items() if values is not None}
 
 
 def _time_nll(

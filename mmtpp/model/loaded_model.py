@@ -22,12 +22,14 @@ class ModelSource:
         vocabulary_hash: Hash of the store's vocabulary, which the model's must equal; empty accepts
             every vocabulary.
         precision: Type of the weights, ``float32`` or ``bfloat16``.
+        expert_uri: Folder of the expert and the gate that the model is mixed with; empty for none.
     """
 
     model_uri: str
     adapter_uri: str
     vocabulary_hash: str
     precision: str
+    expert_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Axes: N futures, S events of a future, K types, L tokens of an event.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ class Futures:
         intervals: (N, S) intervals, in the source's unit.
         types: (N, S) type codes.
         is_within: (N, S) True for events up to the horizon, False for sampled events after it.
-        nll: (N, S) nats of the first two bytes of the interval, and of the type, of each event.
+        nll: (N, S) nats of the interval and of the type of each event. A language model scores the
+            first two bytes of the interval, an expert its density; NaN for a mixture of both.
         type_probabilities: (N, S, K) probability of every type for each event.
     """
 
@@ -41,6 +43,22 @@ class Futures:
     is_within: NDArray[np.bool_]
     nll: FloatArray
     type_probabilities: FloatArray
+
+
+class FuturePartner(Protocol):
+    """Another model of the same futures, which is mixed with the language model."""
+
+    def mix_intervals(self, intervals: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """(N,) the given intervals, some of them replaced by intervals of the other model."""
+        ...
+
+    def mix_types(self, probabilities: FloatArray, intervals: FloatArray) -> FloatArray:
+        """(N, K) probabilities of the types by both models, given (N,) intervals."""
+        ...
+
+    def append(self, intervals: FloatArray, type_codes: NDArray[np.int16]) -> None:
+        """Continue every future with an event."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,7 @@ class FutureSampler:
         horizon: float,
         max_events: int,
         rng: np.random.Generator,
+        partner: FuturePartner | None = None,
     ) -> Futures:
         """Sample futures.
 
@@ -114,17 +133,20 @@ class FutureSampler:
             max_events: Maximum number of events in one future. A future that reaches it may end
                 before the horizon.
             rng: Source of random numbers.
+            partner: Another model that is mixed with this one; None for none.
         """
         cache = CachedHistory.build(self._model, history, num_futures)
         elapsed = np.zeros(num_futures)
         events: list[_SampledEvents] = []
         is_within: list[NDArray[np.bool_]] = []
         while len(events) < max_events and (elapsed <= horizon).any():
-            sampled = self._sample_events(cache, num_futures, rng)
+            sampled = self._sample_events(cache, num_futures, rng, partner)
             elapsed = elapsed + sampled.intervals
             events.append(sampled)
             is_within.append(elapsed <= horizon)
             cache.append(self._write_events(sampled))
+            if partner is not None:
+                partner.append(sampled.intervals, sampled.types)
         return Futures(
             intervals=np.stack([sampled.intervals for sampled in events], axis=1),
             types=np.stack([sampled.types for sampled in events], axis=1),
@@ -134,21 +156,55 @@ class FutureSampler:
         )
 
     def _sample_events(
-        self, cache: CachedHistory, size: int, rng: np.random.Generator
+        self,
+        cache: CachedHistory,
+        size: int,
+        rng: np.random.Generator,
+        partner: FuturePartner | None,
     ) -> _SampledEvents:
         """Sample the next event of every future; the cache is the same afterwards."""
-        ids, layout = self._template.ids, self._template.layout
+        layout = self._template.layout
         length = cache.length
-        hidden = cache.append(repeat_tokens((ids.time_prediction, *layout.turn), size))
+        intervals, probability = self._sample_intervals(cache, size, rng)
+        if partner is not None:
+            intervals = partner.mix_intervals(intervals, rng)
+            probability = np.full(size, np.nan)
+        if self._joint:
+            codes = self._template.time_ids(intervals)
+            cache.crop(cache.length - 1)  # the whole code includes the first byte
+            cache.append(np.concatenate([codes, repeat_tokens(layout.answer_close, size)], axis=1))
+        else:
+            cache.crop(length)
+        type_question = (self._template.ids.type_prediction, *layout.turn)
+        hidden = cache.append(repeat_tokens(type_question, size))
+        cache.crop(length)
+        type_probabilities = np.exp(self._log_probabilities(hidden, self._type_ids))
+        if partner is not None:
+            type_probabilities = partner.mix_types(type_probabilities, intervals)
+        chosen = draw(type_probabilities, rng)
+        nll = -np.log(probability) - np.log(type_probabilities[np.arange(size), chosen])
+        return _SampledEvents(intervals, self._codes[chosen], nll, type_probabilities)
+
+    def _sample_intervals(
+        self, cache: CachedHistory, size: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sample the next interval of every future, and append its question and first byte.
+
+        Returns:
+            intervals: (N,) intervals, in the source's unit.
+            probability: (N,) probability of the first two bytes of each interval.
+        """
+        question = (self._template.ids.time_prediction, *self._template.layout.turn)
+        hidden = cache.append(repeat_tokens(question, size))
         first_probabilities = np.exp(
             self._log_probabilities(hidden, self._byte_ids[:NUM_FIRST_BYTES])
         )
         first_probabilities = first_probabilities * self._first_byte_mask
         first_probabilities /= first_probabilities.sum(axis=1, keepdims=True)
-        first_byte = _draw(first_probabilities, rng)
+        first_byte = draw(first_probabilities, rng)
         hidden = cache.append(self._byte_ids[torch.as_tensor(first_byte)].cpu().numpy()[:, None])
         second_probabilities = np.exp(self._log_probabilities(hidden, self._byte_ids))
-        second_byte = _draw(second_probabilities, rng)
+        second_byte = draw(second_probabilities, rng)
         rows = np.arange(size)
         is_zero = first_byte == 0
         probability = first_probabilities[rows, first_byte] * np.where(
@@ -157,18 +213,7 @@ class FutureSampler:
         step = np.maximum(first_byte - self._grid.first_bytes[0], 0) * 256 + second_byte + 1
         low, high = self._grid.edges[step], self._grid.edges[step + 1]
         intervals = np.where(is_zero, 0.0, low + rng.random(size) * (high - low))
-        if self._joint:
-            codes = self._template.time_ids(intervals)
-            cache.crop(cache.length - 1)  # the whole code includes the first byte
-            cache.append(np.concatenate([codes, repeat_tokens(layout.answer_close, size)], axis=1))
-        else:
-            cache.crop(length)
-        hidden = cache.append(repeat_tokens((ids.type_prediction, *layout.turn), size))
-        cache.crop(length)
-        type_probabilities = np.exp(self._log_probabilities(hidden, self._type_ids))
-        chosen = _draw(type_probabilities, rng)
-        nll = -np.log(probability) - np.log(type_probabilities[rows, chosen])
-        return _SampledEvents(intervals, self._codes[chosen], nll, type_probabilities)
+        return intervals, probability
 
     def _write_events(self, sampled: _SampledEvents) -> NDArray[np.int32]:
         """(N, L) tokens of the sampled event of every future."""
@@ -191,7 +236,7 @@ class FutureSampler:
         return self._model.head.choose(hidden_ND, ids).double().cpu().numpy()
 
 
-def _draw(probabilities: FloatArray, rng: np.random.Generator) -> NDArray[np.int64]:
+def draw(probabilities: FloatArray, rng: np.random.Generator) -> NDArray[np.int64]:
     """(N,) one index drawn from every row of (N, K) probabilities."""
     cumulative = np.cumsum(probabilities, axis=1)
     draws = rng.random(len(probabilities))[:, None] * cumulative[:, -1:]

@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from mmtpp.config.schema import PredictionSection
-from mmtpp.core.event_memory import memory_rows
 from mmtpp.core.interval_forecasts import IntervalGrid
 from mmtpp.core.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
+from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.rollout import Rollout
 from mmtpp.model.record import TrainedTasks
 from mmtpp.predict.next_event import Forecast, named_futures, named_probabilities
 
@@ -57,11 +56,7 @@ class ExpertNextEvent:
         """
         expert, settings = self._expert, self._settings
         trained_tasks, prediction = settings.trained_tasks, settings.prediction
-        rows, state = memory_rows(expert.memory, past)
-        last_type = int(past.types[-1])
-        forecasts = ExpertForecasts.after(
-            expert.networks, torch.from_numpy(rows[-1:]), torch.tensor([last_type])
-        )
+        forecasts = Rollout(expert, past, 1).forecasts
         intervals = forecasts.interval_forecasts(self._grid)
         log_probability = forecasts.marginal_type_log_probabilities(intervals)[0]
         codes = np.asarray(trained_tasks.type_codes)
@@ -69,9 +64,7 @@ class ExpertNextEvent:
         if prediction.num_futures:
             sampled = sample_futures(
                 expert,
-                rows[-1],
-                last_type,
-                state,
+                past,
                 FutureSettings(
                     prediction.num_futures,
                     prediction.horizon or np.inf,
@@ -87,7 +80,7 @@ class ExpertNextEvent:
             events=len(past),
             context=len(past),
             last_time=float(past.times[-1]),
-            last_type=trained_tasks.name_of(int(codes[last_type])),
+            last_type=trained_tasks.name_of(int(codes[past.types[-1]])),
             interval=intervals,
             type_probabilities=named_probabilities(log_probability, trained_tasks),
             futures=futures,

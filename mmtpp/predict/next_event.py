@@ -9,9 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmtpp.config.schema import PredictionSection
 from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.past_events import PastEvents
 from mmtpp.core.row import Row
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.template import Template
+from mmtpp.expert.future_partner import ExpertPartner
+from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.generation import GenerationSettings, TextGenerator
 from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.next_event_scores import RowForecaster
@@ -202,12 +205,14 @@ class SeenEvents:
         row: Row of these events, with a question about the event after the last one.
         num_events: Number of events of the whole sequence.
         times: (E,) times of the seen events, in the source's unit.
+        past: All events of the sequence as an expert reads them; None where no expert is mixed in.
     """
 
     sequence_id: str
     row: Row
     num_events: int
     times: FloatArray
+    past: PastEvents | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,12 +241,18 @@ class NextEvent:
         loaded: The model on its device.
         template: Template that rows are written with.
         settings: Settings of the forecasts.
+        gated: Expert that is mixed in; None for the language model alone.
     """
 
     def __init__(
-        self, loaded: LoadedModel, template: Template, settings: NextEventSettings
+        self,
+        loaded: LoadedModel,
+        template: Template,
+        settings: NextEventSettings,
+        gated: GatedExpert | None = None,
     ) -> None:
         self._loaded, self._template, self._settings = loaded, template, settings
+        self._gated = gated
         trained_tasks = settings.trained_tasks
         type_ids = loaded.vocabulary.type_ids(trained_tasks.type_codes)
         self._forecaster = RowForecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
@@ -260,10 +271,14 @@ class NextEvent:
         row, trained_tasks = seen.row, self._settings.trained_tasks
         prediction = self._settings.prediction
         scores = self._forecaster(row, self._loaded.batcher(row))
-        type_probabilities: dict[str, float] | None = None
-        if scores.type is not None:
-            type_probabilities = named_probabilities(scores.type.log_probability[0], trained_tasks)
         interval = scores.time.interval if scores.time is not None else None
+        log_probability = scores.type.log_probability if scores.type is not None else None
+        if (partner := self._partner(seen, 1)) is not None:
+            grid = self._settings.grid
+            interval, log_probability = partner.mix_forecasts(interval, log_probability, grid)
+        type_probabilities: dict[str, float] | None = None
+        if log_probability is not None:
+            type_probabilities = named_probabilities(log_probability[0], trained_tasks)
         text = None
         if prediction.generate_text:
             assert interval is not None
@@ -279,6 +294,14 @@ class NextEvent:
             text=text,
             futures=self._futures(seen) if prediction.num_futures else None,
         )
+
+    def _partner(self, seen: SeenEvents, num_futures: int) -> ExpertPartner | None:
+        """The expert of a mixture, after the last event."""
+        if self._gated is None:
+            return None
+        assert seen.past is not None
+        codes = self._settings.trained_tasks.type_codes
+        return ExpertPartner(self._gated, seen.past, codes, num_futures)
 
     def _text(self, row: Row, interval: FloatArray) -> str:
         """Write the text of the next event, without an image.
@@ -303,6 +326,7 @@ class NextEvent:
             horizon=prediction.horizon or np.inf,
             max_events=prediction.max_future_events,
             rng=np.random.default_rng(seed_from("futures", self._settings.seed, seen.sequence_id)),
+            partner=self._partner(seen, prediction.num_futures),
         )
         last_time = float(seen.times[-1])
         return named_futures(futures, futures.types, last_time, self._settings.trained_tasks)

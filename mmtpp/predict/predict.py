@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,6 +21,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.interval_forecasts import IntervalGrid
+from mmtpp.core.past_events import PastEvents
 from mmtpp.core.split import split_from_path
 from mmtpp.core.supervision import FollowingEvent
 from mmtpp.core.tasks import check_futures
@@ -33,9 +35,13 @@ from mmtpp.data.settings import (
     store_vocabulary,
 )
 from mmtpp.data.sources.type_codes import AUTO
+from mmtpp.evaluate.check_model import check_expert, check_mixture
 from mmtpp.evaluate.context import generation_settings
+from mmtpp.evaluate.gated_targets import positioned_events
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.expert.expert_folder import is_expert
+from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
+from mmtpp.expert.stored_past import StoredPast
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
@@ -129,7 +135,11 @@ def _model_tables(
     """Forecasts of a language model, and the counts of texts that it cannot read whole."""
     hardware = choose_hardware(config.training, config.model.precision)
     model = ModelSource(
-        config.model.path, config.model.adapter, manifest.vocabulary_hash, hardware.precision
+        config.model.path,
+        config.model.adapter,
+        manifest.vocabulary_hash,
+        hardware.precision,
+        config.model.expert,
     )
     settings = NextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
     plan = make_plan(settings.samples, vocabulary.token_ids())
@@ -191,6 +201,10 @@ def _load_store(config: RunConfig, trained_tasks: TrainedTasks) -> tuple[Manifes
     vocabulary = store_vocabulary(config.store.uri, manifest)
     for uri in filter(None, (config.model.path, config.model.adapter)):
         check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
+    if config.model.expert:
+        check_mixture(config, trained_tasks)
+        load_gated_expert(config.model.expert)
+        check_expert(config.model.expert, manifest, vocabulary, store_uri=config.store.uri)
     return manifest, vocabulary
 
 
@@ -253,17 +267,27 @@ class NextEventForecaster(ModelActor):
     def __init__(self, settings: NextEventForecasterSettings) -> None:
         super().__init__(settings)
         template = settings.samples.build_template(self.loaded.token_ids)
-        self._forecast = NextEvent(self.loaded, template, settings.forecast)
+        self._past: StoredPast | None = None
+        gated: GatedExpert | None = None
+        if settings.model.expert_uri:
+            gated = load_gated_expert(settings.model.expert_uri)
+            self._past = StoredPast(gated.expert, gated.type_codes, settings.samples.store)
+        self._forecast = NextEvent(self.loaded, template, settings.forecast, gated)
         self._prediction = settings.forecast.prediction
         self._schema = forecast_schema(settings.forecast.trained_tasks, self._prediction)
 
     def process(self, sample: AssembledRow) -> pa.Table:
         """Forecast one sequence, one row of ``forecast_schema``."""
+        past: PastEvents | None = None
+        if self._past is not None:
+            [following] = positioned_events(sample, np.array([len(sample.row.event_type)]))
+            past = self._past.past(following)
         seen = SeenEvents(
             sample.sequence_ids[0].as_py(),
             sample.row,
             int(sample.event_values("position")[-1]) + 1,
             sample.event_values("time"),
+            past,
         )
         record = self._forecast(seen).record(self._prediction.quantiles)
         return pa.Table.from_pylist([record], self._schema)

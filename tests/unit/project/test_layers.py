@@ -33,7 +33,7 @@ INTERNAL = {
         "model.vocabulary",
         "model.folder",
     },
-    "expert": {"core", "data", "model.folder", "model.sampling"},
+    "expert": {"core", "data", "model.folder", "model.record", "model.sampling"},
     "train": {
         "core",
         "config",

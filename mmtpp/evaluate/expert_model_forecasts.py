@@ -1,24 +1,25 @@
-"""Forecasts of a temporal expert for every held-out event, in Ray tasks.
+"""Forecasts and futures of a temporal expert for held-out sequences, in Ray tasks.
 
 Axes: N targets, K types.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.errors import DataError
 from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
-from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.evaluated_model import EvaluatedModel
+from mmtpp.evaluate.expert_horizon import sample_sequences
 from mmtpp.evaluate.targets import complete_targets, time_columns, type_columns
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
+from mmtpp.expert.expert_futures import FutureSettings
 from mmtpp.expert.next_events import NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
-from mmtpp.model.record import TrainedTasks
 from mmtpp.runtime.block_tasks import map_blocks
 
 EVENTS_PER_TASK = 20_000  # about, in whole sequences
@@ -38,33 +39,50 @@ class ForecastSettings:
     codes: np.ndarray
 
 
-def forecast_with_expert(context: EvaluationContext, trained_tasks: TrainedTasks) -> pa.Table:
-    """Forecasts of every target, ``targets.TARGET_SCHEMA``, sorted by sequence and position.
+class ExpertModelForecasts(EvaluatedModel):
+    """Forecasts of a temporal expert, which reads whole sequences in Ray tasks."""
 
-    Raises:
-        DataError: No event is a target, or a type is not among the expert's.
-    """
-    expert = load_expert(context.model.model_uri)
-    codes = trained_tasks.type_codes
-    sequences = read_sequences(SequenceSettings(context.held_out, codes, expert.memory.has_texts))
-    if not sequences:
-        raise DataError(
-            "no event is a target",
-            where=context.store_uri,
-            setting=f"evaluation.targets_delta = {context.settings.targets_delta}",
+    def _target_tables(self) -> Iterable[pa.Table]:
+        codes = self.trained_tasks.type_codes
+        grid = self.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        return map_blocks(
+            forecast_sequences,
+            self._expert,
+            sequence_blocks(self._sequences),
+            ForecastSettings(grid, np.asarray(codes)),
+            machine_labels=self.context.task_labels,
+            title="evaluate: forecasts",
         )
-    grid = trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
-    settings = ForecastSettings(grid, np.asarray(codes))
-    tables = map_blocks(
-        forecast_sequences,
-        expert,
-        sequence_blocks(sequences),
-        settings,
-        machine_labels=context.task_labels,
-        title="evaluate: forecasts",
-    )
-    order = [("sequence_id", "ascending"), ("position", "ascending")]
-    return pa.concat_tables(list(tables)).sort_by(order)
+
+    def draw_futures(self) -> Iterable[pa.Table]:
+        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+        wanted = self.context.settings
+        return map_blocks(
+            sample_sequences,
+            self._expert,
+            sequence_blocks(self._sequences),
+            FutureSettings(wanted.num_futures, wanted.horizon, wanted.max_future_events),
+            self.trained_tasks.type_codes,
+            wanted.origins_per_sequence,
+            self.context.seed,
+            machine_labels=self.context.task_labels,
+            title="evaluate: futures",
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What the report says about the model."""
+        return {"model": self.context.model.model_uri}
+
+    @cached_property
+    def _expert(self) -> Expert:
+        return load_expert(self.context.model.model_uri)
+
+    @cached_property
+    def _sequences(self) -> list[ScoredSequence]:
+        """Sequences with a target; empty if no event is a target."""
+        has_texts = self._expert.memory.has_texts
+        codes = self.trained_tasks.type_codes
+        return read_sequences(SequenceSettings(self.context.held_out, codes, has_texts))
 
 
 def sequence_blocks(sequences: Sequence[ScoredSequence]) -> list[list[ScoredSequence]]:

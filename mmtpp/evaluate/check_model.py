@@ -1,0 +1,122 @@
+"""Checks that a model, and an expert that is mixed with it, fit a store and the settings."""
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.tasks import EVENT_TASKS, check_futures
+from mmtpp.expert.expert_folder import is_expert
+from mmtpp.expert.gated_expert import load_gated_expert
+from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
+from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.storage.manifest import Manifest
+
+
+def check_model(
+    config: RunConfig, manifest: Manifest, vocabulary: Vocabulary
+) -> TrainedTasks | None:
+    """Check that the model fits the store and the settings.
+
+    Returns:
+        Tasks that the model was trained on; None for a model of stage 1.
+
+    Raises:
+        ModelError: The model does not fit the store or the template.
+        ConfigError: The model cannot do what the settings ask for.
+    """
+    for uri in filter(None, (config.model.path, config.model.adapter)):
+        check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
+    scored = config.model.adapter or config.model.path
+    if scored:
+        check_template(config.sample_sections, scored, to_train=False)
+    trained_tasks = load_trained_tasks(scored)
+    if trained_tasks is not None and set(trained_tasks.tasks) & set(EVENT_TASKS):
+        trained_tasks.check(manifest, where=config.store.uri)
+    if futures := config.evaluation.num_futures:
+        check_futures(
+            () if trained_tasks is None else trained_tasks.tasks,
+            where=scored,
+            setting=f"evaluation.num_futures = {futures}",
+        )
+    if config.model.expert:
+        check_mixture(config, trained_tasks)
+        load_gated_expert(config.model.expert)
+        expert_tasks = check_expert(
+            config.model.expert, manifest, vocabulary, store_uri=config.store.uri
+        )
+        check_clock(expert_tasks, manifest, where=config.store.uri)
+    if trained_tasks is not None and is_expert(config.model.path):
+        check_clock(trained_tasks, manifest, where=config.store.uri)
+    return trained_tasks
+
+
+def check_mixture(config: RunConfig, trained_tasks: TrainedTasks | None) -> None:
+    """Check that the model is a language model that forecasts, which an expert can be mixed with.
+
+    Raises:
+        ConfigError: The model is an expert, or was not fine-tuned to forecast.
+    """
+    model, setting = config.model, f"model.expert = {config.model.expert}"
+    if is_expert(model.path):
+        raise ConfigError(
+            "an expert is mixed with a language model only, not with another expert",
+            where=model.path,
+            setting=setting,
+        )
+    if trained_tasks is None or not {"time", "type"} <= set(trained_tasks.tasks):
+        raise ConfigError(
+            "an expert is mixed only with a model that forecasts times and types",
+            where=model.adapter or model.path,
+            cause="the model was not fine-tuned on tasks.time and tasks.type",
+            setting=setting,
+        )
+
+
+def check_expert(
+    uri: str, manifest: Manifest, vocabulary: Vocabulary, *, store_uri: str
+) -> TrainedTasks:
+    """Check that the expert of a mixture fits a store.
+
+    Args:
+        uri: Folder of the expert.
+        manifest: Manifest of the store.
+        vocabulary: Vocabulary of the store.
+        store_uri: Location of the store, for the error.
+
+    Returns:
+        The record of the expert's types.
+
+    Raises:
+        ModelError: The folder holds no expert, or its types, time unit or vocabulary differ.
+    """
+    check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
+    trained_tasks = load_trained_tasks(uri)
+    if trained_tasks is None or not is_expert(uri):
+        raise ModelError(
+            "the folder holds no temporal expert",
+            where=uri,
+            cause="only pretrain with model.preset = expert, and combine, write such folders",
+            setting=f"model.expert = {uri}",
+        )
+    trained_tasks.check(manifest, where=store_uri)
+    return trained_tasks
+
+
+def check_clock(trained_tasks: TrainedTasks, manifest: Manifest, *, where: str) -> None:
+    """Check that the likelihoods of an expert have the clock of the store.
+
+    Args:
+        trained_tasks: The record of the expert.
+        manifest: Manifest of the store.
+        where: Location of the store, for the error.
+
+    Raises:
+        ModelError: The ticks differ.
+    """
+    if trained_tasks.intervals.tick != manifest.tick:
+        raise ModelError(
+            f"the store's clock has ticks of {manifest.tick:g}, the expert was trained with ticks "
+            f"of {trained_tasks.intervals.tick:g}",
+            where=where,
+            cause="the expert was trained on another store, whose times were finer or coarser; "
+            "their likelihoods cannot be compared",
+        )

@@ -1,0 +1,226 @@
+"""The combine job: fit the gate that mixes a language model with a temporal expert.
+
+The language model sees types, texts and images in a window; the expert sees numbers about the whole
+past. The gate is fitted on the validation split, where neither model was trained, so that the
+mixture is at least as good as the better one there. The job runs on the driver; Ray Data does the
+work.
+"""
+
+import logging
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmtpp.config.fingerprint import run_name
+from mmtpp.config.flat_settings import flat_settings
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import DataError
+from mmtpp.core.gate import Gate, fit_weight, mix_logs
+from mmtpp.data.settings import sample_settings, store_vocabulary
+from mmtpp.evaluate.check_model import check_clock, check_expert, check_mixture, check_model
+from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.model_kinds import build_evaluated_model
+from mmtpp.expert.gated_expert import write_gate
+from mmtpp.model.folder import local_folder
+from mmtpp.model.record import TrainedTasks
+from mmtpp.runtime.hardware import choose_hardware
+from mmtpp.runtime.machines import data_task_demand, wait_for_machines
+from mmtpp.runtime.session import start_ray
+from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.storage.paths import check_bucket, copy_folder, join
+from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
+from mmtpp.track.provenance import versions
+from mmtpp.track.run_labels import job_tags, tracked_store
+
+logger = logging.getLogger(__name__)
+
+SPLIT = "validation"
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class GateFit:
+    """A fitted gate, and how good the mixture and its parts are on the events of the fit.
+
+    Attributes:
+        gate: Weights of the language model.
+        num_events: Number of events of the fit.
+        nll: Nats an event of time and type: of the ``language_model``, of the ``expert`` and of the
+            ``mixture``.
+    """
+
+    gate: Gate
+    num_events: int
+    nll: dict[str, float]
+
+
+def combine(config: RunConfig) -> dict[str, object]:
+    """Fit the gate between ``model.path`` and ``model.expert`` on the validation split.
+
+    Returns:
+        ``expert_uri``, the folder of the expert with the gate, for ``model.expert``; ``gate``, the
+        weights of the language model; ``metrics``, nats an event of the mixture and of its parts on
+        the validation split; ``events``, the number of its events; and ``run_id``.
+
+    Raises:
+        MmtppError: The store, the models and the settings do not fit together, or the validation
+            split is empty.
+    """
+    check_bucket(config.run.storage_uri)
+    expert_uri, config = _without_expert(config)
+    manifest = load_manifest(config.store.uri)
+    vocabulary = store_vocabulary(config.store.uri, manifest)
+    trained_tasks = check_model(config, manifest, vocabulary)
+    check_mixture(config, trained_tasks)
+    assert trained_tasks is not None
+    expert_tasks = check_expert(expert_uri, manifest, vocabulary, store_uri=config.store.uri)
+    check_clock(expert_tasks, manifest, where=config.store.uri)
+    start_ray()
+    wait_for_machines(
+        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
+    )
+    name = run_name(config, "combine", store=f"{manifest.fingerprint} {expert_uri}")
+    run_uri = join(config.run.storage_uri, name)
+    context = EvaluationContext.from_config(
+        config,
+        manifest=manifest,
+        vocabulary=vocabulary,
+        held_out=sample_settings(config.sample_sections, manifest, split=SPLIT),
+        hardware=choose_hardware(config.training, config.model.precision),
+        run_uri=run_uri,
+    )
+    fit = _fit(context, trained_tasks, expert_uri, expert_tasks)
+    output_uri = join(run_uri, "expert")
+    _write(fit, config, expert_uri, output_uri)
+    metrics = {f"{SPLIT}/{part}_nll_nats_per_event": value for part, value in fit.nll.items()}
+    run_id = _track(
+        config, manifest, fit, metrics, RunIdentity(name, run_uri, f"{name}-{SPLIT}"), expert_uri
+    )
+    return {
+        "run_id": run_id,
+        "run_name": name,
+        "expert_uri": output_uri,
+        "gate": asdict(fit.gate),
+        "events": fit.num_events,
+        "metrics": metrics,
+        "tracking_uri": config.tracking.uri,
+    }
+
+
+def _without_expert(config: RunConfig) -> tuple[str, RunConfig]:
+    """The folder of the expert, and settings that evaluate the language model alone."""
+    alone = {"model.expert": "", "evaluation.split": SPLIT, "evaluation.num_futures": 0}
+    return config.model.expert, with_values(config, {**alone, "evaluation.num_generated_texts": 0})
+
+
+def _fit(
+    context: EvaluationContext,
+    trained_tasks: TrainedTasks,
+    expert_uri: str,
+    expert_tasks: TrainedTasks,
+) -> GateFit:
+    """Forecast the validation split with both models, and fit the gate."""
+    of_model = build_evaluated_model(context, trained_tasks).forecast_targets()
+    source = replace(context.model, model_uri=expert_uri, adapter_uri="")
+    expert = build_evaluated_model(replace(context, model=source), expert_tasks)
+    fit = fit_gate(of_model, expert.forecast_targets(), where=context.store_uri)
+    logger.info(
+        "nats an event on the %d validation events: language model %.3f, expert %.3f, mixture %.3f",
+        fit.num_events,
+        fit.nll["language_model"],
+        fit.nll["expert"],
+        fit.nll["mixture"],
+    )
+    return fit
+
+
+def fit_gate(of_model: pa.Table, of_expert: pa.Table, *, where: str) -> GateFit:
+    """Fit the gate to forecasts of the same events, ``targets.TARGET_SCHEMA``.
+
+    Args:
+        of_model: Forecasts of the language model.
+        of_expert: Forecasts of the expert.
+        where: Location of the store, for the error.
+
+    Raises:
+        DataError: The models have no common event with a density.
+    """
+    keys = ["sequence_id", "position"]
+    names = ["time_nll", "type_nll", "joint_type_nll"]
+    both = of_model.select([*keys, *names]).join(
+        of_expert.select([*keys, *names]), keys, join_type="inner", right_suffix="_expert"
+    )
+    model_time, expert_time = (-_values(both, f"time_nll{end}") for end in ("", "_expert"))
+    # a language model without the task joint has one forecast of the type
+    joint = "type_nll" if both["joint_type_nll"].null_count else "joint_type_nll"
+    model_type, expert_type = -_values(both, joint), -_values(both, "joint_type_nll_expert")
+    has_density = np.isfinite(np.maximum(model_time, expert_time))
+    if not has_density.any():
+        raise DataError(
+            "no validation event has a likelihood by both models",
+            where=where,
+            cause="the validation split has no sequence of two events, or all its events are "
+            "simultaneous",
+            setting=f"evaluation.split = {SPLIT}",
+        )
+    gate = Gate(fit_weight(model_time, expert_time), fit_weight(model_type, expert_type))
+    time = mix_logs(gate.time, model_time, expert_time)
+    types = mix_logs(gate.type, model_type, expert_type)
+    parts = {
+        "language_model": (model_time, model_type),
+        "expert": (expert_time, expert_type),
+        "mixture": (time, types),
+    }
+    nll = {
+        name: -float(np.nanmean(of_time[has_density]) + np.mean(of_type))
+        for name, (of_time, of_type) in parts.items()
+    }
+    return GateFit(gate, len(both), nll)
+
+
+def _values(table: pa.Table, name: str) -> FloatArray:
+    return table[name].to_numpy().astype(np.float64)
+
+
+def _write(fit: GateFit, config: RunConfig, expert_uri: str, output_uri: str) -> None:
+    """Write the expert's files and the gate."""
+    facts: dict[str, object] = {
+        "language_model": {"path": config.model.path, "adapter": config.model.adapter},
+        "expert": expert_uri,
+        "store": config.store.uri,
+        "split": SPLIT,
+        "events": fit.num_events,
+        "nll_nats_per_event": fit.nll,
+    }
+    with local_folder(expert_uri) as source, tempfile.TemporaryDirectory() as folder:
+        assert source is not None
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        write_gate(fit.gate, Path(folder), facts)
+        copy_folder(folder, output_uri)
+
+
+def _track(
+    config: RunConfig,
+    manifest: Manifest,
+    fit: GateFit,
+    metrics: dict[str, float],
+    identity: RunIdentity,
+    expert_uri: str,
+) -> str | None:
+    """Record the gate in MLflow and return the id of the run."""
+    with MlflowTracker.from_run(config.tracking, identity) as tracker:
+        tracker.log_params(flat_settings(config) | {"model.expert": expert_uri})
+        tracker.set_tags({**job_tags("combine"), **versions()})
+        tracker.set_description(
+            f"**combine** of `{config.model.adapter or config.model.path}` and the expert "
+            f"`{expert_uri}`\n\n- store: `{config.store.uri}`\n- result: `{identity.run_uri}`"
+        )
+        tracker.log_dataset(tracked_store(config.store.uri, manifest, context="evaluation"))
+        tracker.log_metrics(0, {**metrics, "gate/time": fit.gate.time, "gate/type": fit.gate.type})
+        return tracker.wait_for_run()

@@ -1,0 +1,66 @@
+"""What an evaluation asks of a model, whatever its kind."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from mmtpp.core.errors import DataError
+from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.examples import Example
+from mmtpp.model.record import TrainedTasks
+
+
+class EvaluatedModel(ABC):
+    """A model that forecasts the held-out events of a store.
+
+    A kind of model is one subclass, and one line in ``model_kinds.build_evaluated_model``.
+
+    Args:
+        context: The evaluation.
+        trained_tasks: Tasks that the model was trained on.
+    """
+
+    def __init__(self, context: EvaluationContext, trained_tasks: TrainedTasks) -> None:
+        self.context, self.trained_tasks = context, trained_tasks
+
+    def forecast_targets(self) -> pa.Table:
+        """Forecasts of every target, ``targets.TARGET_SCHEMA``, sorted by sequence and position.
+
+        Raises:
+            DataError: No event is a target.
+        """
+        tables = list(self._target_tables())
+        if not sum(map(len, tables)):
+            raise DataError(
+                "no event is a target",
+                where=self.context.store_uri,
+                setting=f"evaluation.targets_delta = {self.context.settings.targets_delta}",
+            )
+        order = [("sequence_id", "ascending"), ("position", "ascending")]
+        return pa.concat_tables(tables).sort_by(order)
+
+    @abstractmethod
+    def _target_tables(self) -> Iterable[pa.Table]:
+        """Forecasts of every target, ``targets.TARGET_SCHEMA``, in any order."""
+
+    @abstractmethod
+    def draw_futures(self) -> Iterable[pa.Table]:
+        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+
+    def examples(self, targets: pa.Table) -> list[Example]:
+        """Windows of the report with the model's attention; none for a model without windows.
+
+        Args:
+            targets: Result of ``forecast_targets``.
+        """
+        del targets
+        return []
+
+    def text_metrics(self) -> dict[str, float]:
+        """Metrics of texts that were cut for the targets; none for a model that reads no texts."""
+        return {}
+
+    @abstractmethod
+    def facts(self) -> dict[str, str]:
+        """What the report says about the model, by name."""

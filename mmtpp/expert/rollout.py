@@ -1,0 +1,75 @@
+"""The expert along sampled events: its forecast of the next event of each of N futures.
+
+Axes: N futures, K types, P columns of the memory.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmtpp.core.clock import round_to_ticks
+from mmtpp.core.event_memory import memory_rows, next_rows
+from mmtpp.core.past_events import PastEvents
+from mmtpp.expert.expert_folder import Expert
+from mmtpp.expert.expert_forecasts import ExpertForecasts
+
+FloatArray = NDArray[np.float64]
+
+
+class Rollout:
+    """Forecasts the next event of futures that begin after the same past. Sampled events have no
+    texts.
+
+    Args:
+        expert: The expert.
+        past: All events of the sequence up to the origin; the types are indices of the expert's
+            types.
+        num_futures: Number of futures, N.
+
+    Attributes:
+        forecasts: Forecasts of the next event of each future.
+    """
+
+    forecasts: ExpertForecasts
+
+    def __init__(self, expert: Expert, past: PastEvents, num_futures: int) -> None:
+        rows, state = memory_rows(expert.memory, past)
+        self._expert, self._state = expert, state.repeat(num_futures)
+        self._times = np.full(num_futures, state.last_time)
+        types = np.full(num_futures, int(past.types[-1]))
+        self._forecast(np.repeat(rows[-1:], num_futures, axis=0), types)
+
+    def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
+        """(N,) one interval of each future, a whole number of ticks."""
+        return round_to_ticks(self.forecasts.sample_intervals(rng), self._expert.tick)
+
+    def log_density(self, intervals: FloatArray) -> FloatArray:
+        """(N,) log density of the next intervals."""
+        return self.forecasts.log_density(_tensor(intervals)).numpy()
+
+    def type_log_probabilities(self, intervals: FloatArray) -> FloatArray:
+        """(N, K) log probability of the next type, given the next intervals."""
+        return self.forecasts.type_log_probabilities(_tensor(intervals)).numpy()
+
+    def append(self, intervals: FloatArray, types: NDArray[np.integer]) -> None:
+        """Continue every future with an event.
+
+        Args:
+            intervals: (N,) intervals in the source's unit.
+            types: (N,) indices of the expert's types.
+        """
+        self._times = self._times + intervals
+        size = len(self._times)
+        no_texts = np.zeros(size, dtype=np.int32)
+        events = PastEvents(self._times, types, no_texts, np.zeros(size, dtype=np.bool_))
+        rows, self._state = next_rows(self._expert.memory, self._state, events)
+        self._forecast(rows, types)
+
+    def _forecast(self, rows: NDArray[np.float32], types: NDArray[np.integer]) -> None:
+        self.forecasts = ExpertForecasts.after(
+            self._expert.networks, torch.from_numpy(rows), torch.from_numpy(types.astype(np.int64))
+        )
+
+
+def _tensor(intervals: FloatArray) -> torch.Tensor:
+    return torch.from_numpy(intervals.astype(np.float32))
