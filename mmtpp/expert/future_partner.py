@@ -26,7 +26,7 @@ class ExpertPartner:
         gated: The expert and the gate.
         past: All events of the sequence up to the origin; the types are indices of the expert's
             types.
-        type_codes: (K,) codes of the language model's types, all of them known to the expert.
+        type_codes: (K,) codes of the language model's types.
         num_futures: Number of futures, N.
     """
 
@@ -36,6 +36,8 @@ class ExpertPartner:
         self._gated, self._codes = gated, tuple(type_codes)
         self._rollout = Rollout(gated.expert, past, num_futures)
         self._index_of = {code: index for index, code in enumerate(gated.type_codes)}
+        # a type that the expert lacks cannot be in its memory, so no future has it
+        self._is_known = np.isin(self._codes, gated.type_codes)
 
     def mix_forecasts(
         self,
@@ -74,7 +76,8 @@ class ExpertPartner:
         log_probabilities = self._rollout.type_log_probabilities(intervals)
         of_expert = np.exp(self._gated.arrange_types(log_probabilities, self._codes))
         weight = self._gated.gate.type
-        return weight * probabilities + (1 - weight) * of_expert
+        mixed = weight * probabilities * self._is_known + (1 - weight) * of_expert
+        return mixed / mixed.sum(axis=1, keepdims=True)
 
     def append(self, intervals: FloatArray, type_codes: NDArray[np.int16]) -> None:
         """Continue every future with an event."""

@@ -1,11 +1,13 @@
-"""One store and one trained model, shared by all tests on the cluster."""
+"""One store and trained models of every kind, shared by all tests on the cluster."""
 
 import pytest
 
 from mmtpp.data.prepare import prepare
-from mmtpp.train.launch import pretrain
+from mmtpp.storage.paths import join
+from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.events import publish_events
-from tests.on_ray.settings import SOURCE, make_config
+from tests.on_ray.killing import worker_killed_after_checkpoint
+from tests.on_ray.settings import EXPERT, RUNS, SOURCE, STAGE_TWO, make_config
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +20,17 @@ def store(cluster) -> dict:
 def base(store) -> dict:
     """An uninterrupted training of all parameters."""
     return pretrain(make_config(**{"run.name": "base"}))
+
+
+@pytest.fixture(scope="session")
+def adapted(base) -> dict:
+    """LoRA on the base, fine-tuned on time, type and text."""
+    changes = {"run.name": "stage2", "model.path": base["model_uri"], **STAGE_TWO}
+    return finetune(make_config(**changes, **{"tracking.register_as": "line forecaster"}))
+
+
+@pytest.fixture(scope="session")
+def expert(store) -> dict:
+    """A temporal expert of two workers, of which one is killed after the first network."""
+    with worker_killed_after_checkpoint(join(RUNS, "expert")):
+        return pretrain(make_config(**EXPERT, **{"run.name": "expert"}))

@@ -4,6 +4,14 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 
 SOURCE, STORE, RUNS = "s3://mmtpp/t/raw", "s3://mmtpp/t/store", "s3://mmtpp/t/runs"
+STAGE_TWO = {"tasks.text": 0.5, "lora.rank": 8, "training.learning_rate": 1e-2}
+EXPERT = {
+    "model.preset": "expert",
+    "expert.num_networks": 2,
+    "expert.width": 32,
+    "expert.events_per_update": 64,
+    "expert.epochs": 40,
+}
 
 
 def make_config(**changes: object) -> RunConfig:

@@ -12,24 +12,9 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import join, list_files
 from mmtpp.train.launch import pretrain
-from tests.on_ray.killing import worker_killed_after_checkpoint
-from tests.on_ray.settings import RUNS, STORE, make_config
+from tests.on_ray.settings import EXPERT, STORE, make_config
 
-EXPERT = {
-    "model.preset": "expert",
-    "expert.num_networks": 2,
-    "expert.width": 32,
-    "expert.events_per_update": 64,
-    "expert.epochs": 40,
-}
 COIN = np.log(2)  # an interval is 5 or 6 s, or 60 or 61 s, and the type is certain
-
-
-@pytest.fixture(scope="module")
-def expert(store) -> dict:
-    """Two workers, of which one is killed after the first network."""
-    with worker_killed_after_checkpoint(join(RUNS, "expert")):
-        return pretrain(make_config(**EXPERT, **{"run.name": "expert"}))
 
 
 def test_another_number_of_workers_gives_the_same_expert(expert):

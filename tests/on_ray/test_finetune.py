@@ -23,18 +23,9 @@ from mmtpp.storage.paths import list_files, read_bytes
 from mmtpp.train.launch import finetune
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
-from tests.on_ray.settings import STORE, make_config
+from tests.on_ray.settings import STAGE_TWO, STORE, make_config
 
 USER_FILES = "s3://mmtpp/t/user"
-
-TASKS = {"tasks.text": 0.5, "lora.rank": 8, "training.learning_rate": 1e-2}
-
-
-@pytest.fixture(scope="module")
-def adapted(base) -> dict:
-    """LoRA on the base, fine-tuned on time, type and text."""
-    changes = {"run.name": "stage2", "model.path": base["model_uri"], **TASKS}
-    return finetune(make_config(**changes, **{"tracking.register_as": "line forecaster"}))
 
 
 def test_stage_two_learns_and_is_tracked(adapted, stack):
@@ -290,7 +281,11 @@ def test_the_python_code_of_a_page_runs(page: str, adapted, tmp_path):
 
 
 def test_an_adapter_with_other_settings_is_refused_at_the_start(base, adapted):
-    changes = {"model.path": base["model_uri"], "model.adapter": adapted["adapter_uri"], **TASKS}
+    changes = {
+        "model.path": base["model_uri"],
+        "model.adapter": adapted["adapter_uri"],
+        **STAGE_TWO,
+    }
     with pytest.raises(ModelError, match=r"(?s)rank 8 and alpha 64.*lora\.rank = 4"):
         finetune(make_config(**{**changes, "lora.rank": 4}))
     with pytest.raises(ConfigError, match=r"model\.adapter"):
@@ -305,7 +300,7 @@ def test_training_continues_from_an_adapter(base, adapted, stack):
         "run.name": "stage2-more",
         "training.num_steps": 2,
         "training.validation_sequences": 0,
-        **TASKS,
+        **STAGE_TWO,
     }
     continued = finetune(make_config(**changes))
     client = MlflowClient(stack.mlflow_uri)

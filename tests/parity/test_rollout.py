@@ -124,3 +124,64 @@ def test_futures_end_at_the_horizon_or_at_the_maximum_number_of_events():
     some = futures.intervals[futures.intervals > 0]
     assert some.min() >= grid.edges[1]
     assert some.max() <= grid.edges[-1]
+
+
+class _Partner:
+    """A partner that replaces the interval of the first future and keeps the types."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def mix_intervals(self, intervals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        del rng
+        return np.append(0.7, intervals[1:])
+
+    def mix_types(self, probabilities: np.ndarray, intervals: np.ndarray) -> np.ndarray:
+        assert intervals[0] == 0.7
+        return probabilities
+
+    def append(self, intervals: np.ndarray, type_codes: np.ndarray) -> None:
+        self.events.append((intervals, type_codes))
+
+
+def test_the_model_continues_with_the_intervals_of_its_partner():
+    model = EventModel(tiny_backbone(VOCABULARY))
+    settings = TemplateSettings("dense", "none", image_tokens=CELLS, time_bytes=2)
+    template = Template(IDS, settings, has_questions=True)
+    grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=2)
+    history = replace(
+        events_of(6, seed=2),
+        types=np.resize(np.array(CODES, np.int16), 6),
+        similar=np.zeros(6, np.bool_),
+    )
+    laid = lay_out_branches(template, history, [6], tasks=["time"])
+    before = row_alone(
+        row_of([laid]), path_of(laid, int(laid.questions.at[0]))[: -1 - len(template.layout.turn)]
+    )
+    partner = _Partner()
+    futures = FutureSampler(model, template, CODES, TYPE_IDS, grid, joint=True)(
+        batcher(VOCABULARY)(before),
+        num_futures=2,
+        horizon=1e9,
+        max_events=3,
+        rng=np.random.default_rng(0),
+        partner=partner,
+    )
+    assert futures.intervals[0].tolist() == [0.7] * 3
+    assert np.stack([types for _, types in partner.events], axis=1).tolist() == (
+        futures.types.tolist()
+    )
+    assert np.isnan(futures.nll).all()
+    events = _with(history, futures.intervals[0], futures.types[0])
+    asked = lay_out_branches(
+        template, events, [6, 7, 8], tasks=["time", "joint"], expansions=grid.first_bytes
+    )
+    row = replace(
+        row_of([asked]),
+        questions=asked.questions,
+        event=asked.tokens.event,
+        scored=asked.is_answer,
+    )
+    joint = RowForecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row)).joint
+    assert joint is not None
+    assert futures.type_probabilities[0] == pytest.approx(np.exp(joint.log_probability), abs=2e-3)

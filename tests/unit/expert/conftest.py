@@ -5,6 +5,7 @@ import pytest
 
 from mmtpp.core.event_memory import MemorySettings
 from mmtpp.core.past_events import PastEvents
+from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.scores import Ranks
@@ -67,3 +68,8 @@ def small() -> SmallFit:
 def finished(small: SmallFit) -> ExpertFit:
     """A finished training; tests leave it unchanged."""
     return finish(small.build())
+
+
+@pytest.fixture(scope="session")
+def expert(small: SmallFit, finished: ExpertFit) -> Expert:
+    return Expert(small.memory, TICK, tuple(finished.networks()))

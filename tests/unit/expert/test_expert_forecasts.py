@@ -7,18 +7,11 @@ import pytest
 import torch
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.event_memory import memory_rows
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.expert.expert_folder import SETTINGS_FILE, WEIGHTS_FILE, Expert, is_expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
-from mmtpp.expert.fit import ExpertFit
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
-
-
-@pytest.fixture(scope="module")
-def expert(small: SmallFit, finished: ExpertFit) -> Expert:
-    return Expert(small.memory, TICK, tuple(finished.networks()))
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +83,10 @@ def test_sampled_intervals_follow_the_distribution(forecasts: ExpertForecasts):
         assert (samples <= quantiles).mean() == pytest.approx(level, abs=0.02)
 
 
-def test_futures_alternate_like_the_training_events(small: SmallFit, expert: Expert):
+def test_futures_alternate_like_the_training_events(expert: Expert):
     [sequence] = alternating_sequences(1, 9)
     past = sequence.past.slice(0, 41)  # ends with type 0, after which an interval is short
-    rows, state = memory_rows(small.memory, past)
-    futures = sample_futures(
-        expert,
-        rows[-1],
-        int(past.types[-1]),
-        state,
-        FutureSettings(50, 60.0, 20),
-        np.random.default_rng(0),
-    )
+    futures = sample_futures(expert, past, FutureSettings(50, 60.0, 20), np.random.default_rng(0))
     shown = futures.types[futures.is_within]
     expected = np.broadcast_to((np.arange(futures.types.shape[1]) + 1) % 2, futures.types.shape)
     assert (shown == expected[futures.is_within]).mean() > 0.9
