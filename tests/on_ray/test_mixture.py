@@ -59,7 +59,8 @@ def test_evaluation_agrees_with_the_fit_on_the_same_events(mixture, combined):
     assert ((cdf >= 0) & (cdf <= 1)).all()
     assert targets["greedy"].null_count == len(targets)
     futures = read_table(str(result["targets_uri"]).replace("targets", "futures"))
-    probabilities = np.array(futures["type_probabilities"].to_pylist()[0]).reshape(-1, 3)
+    num_events = len(futures["times"][0])
+    probabilities = np.array(futures["type_probabilities"].to_pylist()[0]).reshape(num_events, -1)
     assert probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
