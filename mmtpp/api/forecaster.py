@@ -269,10 +269,9 @@ class Forecaster:
         [events] = tokenise_sequences([sequence], load_model_vocabulary(self.path))
         past = past_events(
             sequence.times,
-            sequence.types,
-            np.diff(events.text_offsets),
+            events,
             self.trained_tasks.type_codes,
-            has_texts=expert.memory.has_texts,
+            expert.texts,
             where=sequence.sequence_id,
         )
         settings = ExpertForecastSettings(

@@ -12,7 +12,7 @@ from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.expert_targets import sequence_blocks
 from mmtpp.evaluate.horizon_actor import FUTURE_SCHEMA, future_rows
 from mmtpp.expert.expert_folder import Expert, load_expert
-from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.expert_futures import FutureSettings, LastEvent, sample_futures
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.model.record import TrainedTasks
@@ -24,7 +24,7 @@ def expert_futures(context: EvaluationContext, trained_tasks: TrainedTasks) -> I
     wanted = context.settings
     expert = load_expert(context.model.model_uri)
     codes = trained_tasks.type_codes
-    sequences = read_sequences(SequenceSettings(context.held_out, codes, expert.memory.has_texts))
+    sequences = read_sequences(SequenceSettings(context.held_out, codes, expert.texts))
     settings = FutureSettings(wanted.num_futures, wanted.horizon, wanted.max_future_events)
     return map_blocks(
         sample_sequences,
@@ -74,6 +74,7 @@ def sample_sequences(
             past = sequence.past.slice(0, end)
             memory, state = memory_rows(expert.memory, past)
             rng = np.random.default_rng(seed_from("horizon", seed, sequence.sequence_id, end - 1))
-            futures = sample_futures(expert, memory[-1], int(past.types[-1]), state, settings, rng)
+            last = LastEvent.of(past, memory)
+            futures = sample_futures(expert, last, state, settings, rng)
             rows += future_rows(futures, np.asarray(type_codes), sequence.sequence_id, end - 1)
     return pa.Table.from_pylist(rows, FUTURE_SCHEMA)

@@ -46,7 +46,7 @@ def forecast_with_expert(context: EvaluationContext, trained_tasks: TrainedTasks
     """
     expert = load_expert(context.model.model_uri)
     codes = trained_tasks.type_codes
-    sequences = read_sequences(SequenceSettings(context.held_out, codes, expert.memory.has_texts))
+    sequences = read_sequences(SequenceSettings(context.held_out, codes, expert.texts))
     if not sequences:
         raise DataError(
             "no event is a target",
@@ -99,7 +99,7 @@ def _forecast_columns(
     expert: Expert, events: NextEvents, settings: ForecastSettings
 ) -> dict[str, np.ndarray]:
     """Forecasts of N targets and their scores, by column."""
-    forecasts = ExpertForecasts.after(expert.networks, events.rows, events.types)
+    forecasts = ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
     intervals = forecasts.interval_forecasts(settings.grid)
     true, true_types = events.next_intervals.double().numpy(), events.next_types.numpy()
     time = time_columns(intervals, true, tick=expert.tick)

@@ -12,7 +12,7 @@ from mmtpp.core.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
-from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.expert_futures import FutureSettings, LastEvent, sample_futures
 from mmtpp.model.record import TrainedTasks
 from mmtpp.predict.next_event import Forecast, named_futures, named_probabilities
 
@@ -58,9 +58,9 @@ class ExpertNextEvent:
         expert, settings = self._expert, self._settings
         trained_tasks, prediction = settings.trained_tasks, settings.prediction
         rows, state = memory_rows(expert.memory, past)
-        last_type = int(past.types[-1])
+        last = LastEvent.of(past, rows)
         forecasts = ExpertForecasts.after(
-            expert.networks, torch.from_numpy(rows[-1:]), torch.tensor([last_type])
+            expert.networks, torch.from_numpy(last.row), torch.from_numpy(last.type), last.words
         )
         intervals = forecasts.interval_forecasts(self._grid)
         log_probability = forecasts.marginal_type_log_probabilities(intervals)[0]
@@ -69,8 +69,7 @@ class ExpertNextEvent:
         if prediction.num_futures:
             sampled = sample_futures(
                 expert,
-                rows[-1],
-                last_type,
+                last,
                 state,
                 FutureSettings(
                     prediction.num_futures,
@@ -87,7 +86,7 @@ class ExpertNextEvent:
             events=len(past),
             context=len(past),
             last_time=float(past.times[-1]),
-            last_type=trained_tasks.name_of(int(codes[last_type])),
+            last_type=trained_tasks.name_of(int(codes[last.type[0]])),
             interval=intervals,
             type_probabilities=named_probabilities(log_probability, trained_tasks),
             futures=futures,

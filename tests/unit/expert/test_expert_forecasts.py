@@ -11,7 +11,7 @@ from mmtpp.core.event_memory import memory_rows
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.expert.expert_folder import SETTINGS_FILE, WEIGHTS_FILE, Expert, is_expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
-from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.expert_futures import FutureSettings, LastEvent, sample_futures
 from mmtpp.expert.fit import ExpertFit
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
 
@@ -24,7 +24,7 @@ def expert(small: SmallFit, finished: ExpertFit) -> Expert:
 @pytest.fixture(scope="module")
 def forecasts(small: SmallFit, expert: Expert) -> ExpertForecasts:
     events = small.validation.load(0).take(slice(0, 40))
-    return ExpertForecasts.after(expert.networks, events.rows, events.types)
+    return ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
 
 
 def test_interval_and_type_have_the_mean_of_the_joint_distributions(
@@ -35,7 +35,13 @@ def test_interval_and_type_have_the_mean_of_the_joint_distributions(
     for network in expert.networks:
         with torch.inference_mode():
             nll = sum(
-                network(events.rows, events.types, events.next_intervals, events.next_types),
+                network(
+                    events.rows,
+                    events.types,
+                    events.words,
+                    events.next_intervals,
+                    events.next_types,
+                ),
                 torch.zeros(40),
             )
         densities.append(torch.exp(-nll.double()))
@@ -96,8 +102,7 @@ def test_futures_alternate_like_the_training_events(small: SmallFit, expert: Exp
     rows, state = memory_rows(small.memory, past)
     futures = sample_futures(
         expert,
-        rows[-1],
-        int(past.types[-1]),
+        LastEvent.of(past, rows),
         state,
         FutureSettings(50, 60.0, 20),
         np.random.default_rng(0),
