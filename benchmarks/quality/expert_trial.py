@@ -38,7 +38,8 @@ EXPERTS = (
     ExpertVariant("temporal expert"),
     ExpertVariant("temporal expert, one network", {"expert.num_networks": 1}),
     ExpertVariant("temporal expert without calendar", {"expert.calendar": False}),
-    ExpertVariant("temporal expert without texts", {"expert.texts": False}),
+    ExpertVariant("temporal expert, text length", {"expert.texts": "length"}),
+    ExpertVariant("temporal expert without texts", {"expert.texts": "none"}),
 )
 
 
@@ -64,7 +65,7 @@ def run_expert(
     expert = Expert(fit.memory, inputs.tick, tuple(fit.networks()))
     codes = inputs.trained_tasks.type_codes
     held_out = sample_settings(config.sample_sections, manifest, split="test")
-    sequences = read_sequences(SequenceSettings(held_out, codes, expert.memory.has_texts))
+    sequences = read_sequences(SequenceSettings(held_out, codes, expert.texts))
     grid = inputs.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
     targets = forecast_sequences(expert, sequences, ForecastSettings(grid, np.asarray(codes)))
     estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)

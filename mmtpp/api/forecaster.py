@@ -353,9 +353,8 @@ def _read_past(
     [events] = tokenise_sequences([sequence], vocabulary)
     return past_events(
         sequence.times,
-        sequence.types,
-        np.diff(events.text_offsets),
+        events,
         type_codes,
-        has_texts=expert.memory.has_texts,
+        expert.texts,
         where=sequence.sequence_id,
     )

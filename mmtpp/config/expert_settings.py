@@ -1,6 +1,6 @@
 """Settings of the temporal expert."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
@@ -40,8 +40,18 @@ class ExpertSection(Section):
     time_zone: Annotated[str, Shapes.RUN] = "UTC"
     """IANA name of the calendar's time zone, such as ``Europe/Berlin``; only for times that are
     dates."""
-    texts: Annotated[bool, Shapes.RUN] = True
-    """Whether the expert reads the number of tokens of each text."""
+    texts: Annotated[Literal["none", "length", "words"], Shapes.RUN] = "words"
+    """What the expert reads of texts: ``words`` (the number of tokens of each text, and the first
+    and last 16 tokens of the newest one), ``length`` (only the numbers) or ``none``."""
+
+    @field_validator("texts", mode="before")
+    @classmethod
+    def _texts_are_named(cls, texts: object) -> object:
+        if isinstance(texts, bool):
+            raise ValueError(
+                f"is no longer true or false: set {'words or length' if texts else 'none'}"
+            )
+        return texts
 
     @field_validator("time_zone")
     @classmethod

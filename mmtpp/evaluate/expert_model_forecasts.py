@@ -80,9 +80,8 @@ class ExpertModelForecasts(EvaluatedModel):
     @cached_property
     def _sequences(self) -> list[ScoredSequence]:
         """Sequences with a target; empty if no event is a target."""
-        has_texts = self._expert.memory.has_texts
         codes = self.trained_tasks.type_codes
-        return read_sequences(SequenceSettings(self.context.held_out, codes, has_texts))
+        return read_sequences(SequenceSettings(self.context.held_out, codes, self._expert.texts))
 
 
 def sequence_blocks(sequences: Sequence[ScoredSequence]) -> list[list[ScoredSequence]]:
@@ -117,7 +116,7 @@ def _forecast_columns(
     expert: Expert, events: NextEvents, settings: ForecastSettings
 ) -> dict[str, np.ndarray]:
     """Forecasts of N targets and their scores, by column."""
-    forecasts = ExpertForecasts.after(expert.networks, events.rows, events.types)
+    forecasts = ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
     intervals = forecasts.interval_forecasts(settings.grid)
     true, true_types = events.next_intervals.double().numpy(), events.next_types.numpy()
     time = time_columns(intervals, true, tick=expert.tick)

@@ -14,6 +14,7 @@ from safetensors.torch import load, save_file
 
 from mmtpp.core.errors import ModelError
 from mmtpp.core.event_memory import MemorySettings
+from mmtpp.core.event_words import TextSettings
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, NetworkSize
 from mmtpp.model.folder import read_file
@@ -34,6 +35,11 @@ class Expert:
     memory: MemorySettings
     tick: float
     networks: tuple[ExpertNetwork, ...]
+
+    @property
+    def texts(self) -> TextSettings:
+        """What the expert reads of texts."""
+        return TextSettings(self.memory.has_texts, self.networks[0].size.num_words)
 
     def save(self, folder: Path) -> None:
         """Write the expert into an existing local folder."""

@@ -42,7 +42,11 @@ class ExpertForecasts:
     @classmethod
     @torch.inference_mode()
     def after(
-        cls, networks: Sequence[ExpertNetwork], rows: torch.Tensor, types: torch.Tensor
+        cls,
+        networks: Sequence[ExpertNetwork],
+        rows: torch.Tensor,
+        types: torch.Tensor,
+        words: torch.Tensor,
     ) -> "ExpertForecasts":
         """Forecast what follows events.
 
@@ -50,8 +54,10 @@ class ExpertForecasts:
             networks: Trained networks.
             rows: (N, P) memory after each event.
             types: (N,) index of the type of each event.
+            words: (N, MAX_WORDS) words of the text of each event; (N, 0) for networks that do not
+                read words.
         """
-        hidden = tuple(network.hidden(rows, types) for network in networks)
+        hidden = tuple(network.hidden(rows, types, words) for network in networks)
         mixtures = tuple(
             network.intervals(states) for network, states in zip(networks, hidden, strict=True)
         )

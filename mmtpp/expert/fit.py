@@ -20,7 +20,13 @@ from mmtpp.core.event_memory import MemorySettings
 from mmtpp.core.lr_schedule import lr_factor
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.mixture import IntervalScale
-from mmtpp.expert.network import ExpertNetwork, NetworkSize, TrainingStatistics
+from mmtpp.expert.network import (
+    TEXT_FEATURES,
+    ExpertNetwork,
+    Kept,
+    NetworkSize,
+    TrainingStatistics,
+)
 from mmtpp.expert.next_events import BatchOrder, EventBlocks, NextEvents
 from mmtpp.expert.scores import ALONE, Ranks, Scores, score
 
@@ -92,6 +98,7 @@ class ExpertFit:
         validation: Validation events; None keeps the last weights of each network.
         num_types: Number of types.
         settings: Settings of the training.
+        num_words: Number of rows of the table of words; 0 if the events have no words.
         ranks: This process among the ranks.
 
     Attributes:
@@ -105,6 +112,7 @@ class ExpertFit:
         *,
         num_types: int,
         settings: ExpertFitSettings,
+        num_words: int = 0,
         ranks: Ranks = ALONE,
     ) -> None:
         self.settings, self.progress = settings, FitProgress()
@@ -116,6 +124,7 @@ class ExpertFit:
             num_components=settings.num_components,
             num_types=num_types,
             num_columns=len(memory.column_names),
+            num_words=num_words,
         )
         self._scale = IntervalScale.from_memory(memory, tick=training.tick)
         self._statistics = training_statistics(training)
@@ -186,6 +195,7 @@ class ExpertFit:
         interval_nll, type_nll = self._parallel(
             events.rows,
             events.types,
+            events.words,
             events.next_intervals,
             events.next_types,
             self._kept(places, batch_size),
@@ -315,17 +325,23 @@ class ExpertFit:
             self.progress.update, self._ranks.rank, self._ranks.num_ranks
         )
 
-    def _kept(self, places: NDArray[np.int64], batch_size: int) -> torch.Tensor | None:
-        """(N, 2 * width) values that dropout keeps, whichever ranks share the batch."""
+    def _kept(self, places: NDArray[np.int64], batch_size: int) -> Kept | None:
+        """The values that dropout keeps, whichever ranks share the batch."""
         if not self.settings.dropout:
             return None
         generator = torch.Generator()
         progress = self.progress
         seed = seed_from("dropout", self.settings.seed, progress.network, progress.update)
         generator.manual_seed(seed % 2**63)
-        kept = torch.empty(batch_size, 2 * self.settings.width)
-        kept.bernoulli_(1 - self.settings.dropout, generator=generator)
-        return kept if self._ranks.num_ranks == 1 else kept[torch.from_numpy(places)]
+        of_rank = torch.from_numpy(places)
+
+        def draw(width: int) -> torch.Tensor:
+            kept = torch.empty(batch_size, width)
+            kept.bernoulli_(1 - self.settings.dropout, generator=generator)
+            return kept if self._ranks.num_ranks == 1 else kept[of_rank]
+
+        wide = draw(2 * self.settings.width)
+        return Kept(wide, draw(TEXT_FEATURES if self._size.num_words else 0))
 
     def _score_validation(self, networks: Sequence[ExpertNetwork]) -> Scores:
         assert self._validation is not None

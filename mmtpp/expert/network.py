@@ -1,6 +1,6 @@
 """The network of the temporal expert: from the memory after an event to the next event.
 
-Axes: N events, P columns of the memory, K types.
+Axes: N events, P columns of the memory, K types, V features of a text.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,14 @@ from torch import nn
 from torch.nn.functional import gelu
 
 from mmtpp.core.event_memory import LIMIT
+from mmtpp.core.event_words import NO_WORD
 from mmtpp.expert.mixture import IntervalScale, Mixture, MixtureHead
 
 _TYPE_WIDTH = 16
+_WORD_WIDTH = 16
+TEXT_FEATURES = 3 * _WORD_WIDTH
+"""Number of features of a text, V: the mean of all words, the first and the last word."""
+_WORD_SPREAD = 0.3  # of the random start of a word
 _MIN_DEVIATION = 1e-3
 
 
@@ -27,12 +32,14 @@ class NetworkSize:
         num_components: Number of log-normal components of the interval's distribution.
         num_types: Number of types, K.
         num_columns: Number of columns of the memory, P.
+        num_words: Number of rows of the table of words; 0 if the network does not read words.
     """
 
     width: int
     num_components: int
     num_types: int
     num_columns: int
+    num_words: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +57,27 @@ class TrainingStatistics:
     log_intervals: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The values that dropout keeps in a training update.
+
+    Attributes:
+        wide: (N, 2 * width) True where a value of the widest layer is kept.
+        text: (N, V) True where a feature of the text is kept; (N, 0) without words.
+    """
+
+    wide: torch.Tensor
+    text: torch.Tensor
+
+
 class ExpertNetwork(nn.Module):
     """Forecasts the next interval, and the next type given the interval.
 
     Args:
         size: Size of the network.
         scale: Normalisation of intervals.
-        dropout: Probability of dropout of the widest layer while training.
+        dropout: Probability of dropout of the widest layer and of the text's features while
+            training.
     """
 
     def __init__(self, size: NetworkSize, scale: IntervalScale, *, dropout: float = 0.0) -> None:
@@ -73,6 +94,12 @@ class ExpertNetwork(nn.Module):
         self.type_head = nn.Sequential(
             nn.Linear(width + 3, width), nn.GELU(), nn.Linear(width, size.num_types)
         )
+        if size.num_words:
+            # the row of NO_WORD is and stays zero
+            start = _WORD_SPREAD * torch.randn(size.num_words + 1, _WORD_WIDTH)
+            start[NO_WORD] = 0.0
+            self.word_embedding = nn.Embedding(*start.shape, padding_idx=NO_WORD, _weight=start)
+            self.text_input = nn.Linear(TEXT_FEATURES, width, bias=False)
 
     def start_from(self, statistics: TrainingStatistics) -> None:
         """Normalise columns as in training, and start with the training intervals' distribution."""
@@ -82,21 +109,45 @@ class ExpertNetwork(nn.Module):
         self.interval_head.start_from(statistics.log_intervals)
 
     def hidden(
-        self, rows: torch.Tensor, types: torch.Tensor, kept: torch.Tensor | None = None
+        self,
+        rows: torch.Tensor,
+        types: torch.Tensor,
+        words: torch.Tensor,
+        kept: Kept | None = None,
     ) -> torch.Tensor:
         """(N, width) hidden states after events.
 
         Args:
             rows: (N, P) memory after each event, as ``memory_rows`` computes it.
             types: (N,) index of the type of each event.
-            kept: (N, 2 * width) True where dropout keeps a value; None without dropout.
+            words: (N, MAX_WORDS) words of the text of each event; (N, 0) for a network without
+                words.
+            kept: Values that dropout keeps; None without dropout.
+
+        Raises:
+            ValueError: The network reads words, and the events have none, or vice versa.
         """
+        if bool(words.shape[1]) != bool(self.size.num_words):
+            raise ValueError("the network and the events differ in whether words are read")
         normalised = ((rows - self.means) / self.deviations).clamp(-LIMIT, LIMIT)
-        inputs = gelu(self.input(torch.cat([normalised, self.type_embedding(types)], -1)))
-        wide = gelu(self.expand(inputs))
+        inputs = self.input(torch.cat([normalised, self.type_embedding(types)], -1))
+        if self.size.num_words:
+            text = self._text_features(words)
+            if kept is not None:
+                text = text * kept.text / (1 - self.dropout)
+            inputs = inputs + self.text_input(text)
+        wide = gelu(self.expand(gelu(inputs)))
         if kept is not None:
-            wide = wide * kept / (1 - self.dropout)
+            wide = wide * kept.wide / (1 - self.dropout)
         return gelu(self.contract(wide))
+
+    def _text_features(self, words: torch.Tensor) -> torch.Tensor:
+        """(N, V) mean of the words, the first and the last word; zeros for an empty text."""
+        words = words.long()
+        number = (words != NO_WORD).sum(1, keepdim=True).clamp(min=1)
+        ends = torch.cat([words[:, :1], words.gather(1, number - 1)], 1)
+        mean = self.word_embedding(words).sum(1) / number
+        return torch.cat([mean, self.word_embedding(ends).flatten(1)], -1)
 
     def intervals(self, hidden: torch.Tensor) -> Mixture:
         """The distributions of the next intervals, one for each of (N, width) hidden states."""
@@ -116,24 +167,26 @@ class ExpertNetwork(nn.Module):
         self,
         rows: torch.Tensor,
         types: torch.Tensor,
+        words: torch.Tensor,
         next_intervals: torch.Tensor,
         next_types: torch.Tensor,
-        kept: torch.Tensor | None = None,
+        kept: Kept | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Negative log-likelihood of the next events.
 
         Args:
             rows: (N, P) memory after each event.
             types: (N,) index of the type of each event.
+            words: (N, MAX_WORDS) words of the text of each event, or (N, 0).
             next_intervals: (N,) intervals until the next event, in the source's unit.
             next_types: (N,) index of the next type.
-            kept: (N, 2 * width) True where dropout keeps a value; None without dropout.
+            kept: Values that dropout keeps; None without dropout.
 
         Returns:
             interval_nll_N: (N,) nats of the interval's density.
             type_nll_N: (N,) nats of the type, given the interval.
         """
-        hidden = self.hidden(rows, types, kept)
+        hidden = self.hidden(rows, types, words, kept)
         interval_nll_N = -self.intervals(hidden).log_density(next_intervals)
         log_p_NK = self.type_log_probabilities(hidden, next_intervals)
         return interval_nll_N, -log_p_NK.gather(1, next_types[:, None])[:, 0]

@@ -16,7 +16,7 @@ from mmtpp.core.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 
 BLOCK_EVENTS = 2**20
-"""Number of events whose memory is kept at once; with 80 columns, 320 MiB."""
+"""Number of events whose memory is kept at once; with 80 columns, 320 MiB, and 64 MiB of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,15 @@ class NextEvents:
         types: (N,) int64 index of the type of the event before.
         next_intervals: (N,) float32 interval until the scored event, in the source's unit.
         next_types: (N,) int64 index of the scored event's type.
+        words: (N, MAX_WORDS) int16 words of the text of the event before; (N, 0) if words are not
+            read.
     """
 
     rows: torch.Tensor
     types: torch.Tensor
     next_intervals: torch.Tensor
     next_types: torch.Tensor
+    words: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.types)
@@ -77,12 +80,25 @@ class NextEvents:
             torch.from_numpy(past.types[before].astype(np.int64)),
             torch.from_numpy(intervals.astype(np.float32)),
             torch.from_numpy(past.types[scored].astype(np.int64)),
+            words_of(past, before),
         )
 
     def take(self, index: NDArray[np.int64] | slice) -> "NextEvents":
         """Some of the rows."""
         chosen = index if isinstance(index, slice) else torch.from_numpy(index)
         return NextEvents(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def words_of(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
+    """(N, MAX_WORDS) words of some events; (N, 0) if words are not read.
+
+    Args:
+        past: All events.
+        events: (N,) indices of the events.
+    """
+    if past.words is None:
+        return torch.zeros((len(events), 0), dtype=torch.int16)
+    return torch.from_numpy(past.words.padded(events))
 
 
 @dataclass(frozen=True, slots=True)

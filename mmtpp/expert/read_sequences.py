@@ -1,12 +1,14 @@
-"""Read whole sequences of a store for the expert: times, types and lengths of texts."""
+"""Read whole sequences of a store for the expert: times, types, lengths and words of texts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
+from mmtpp.core.event_words import EventWords, TextSettings
+from mmtpp.core.events import Events
 from mmtpp.core.past_events import PastEvents
 from mmtpp.data.samples.event_span import EventSpan, usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -23,12 +25,12 @@ class SequenceSettings:
         samples: Store, split, time range, number of sequences and ``targets_delta``; windows,
             template and compression do not matter.
         type_codes: Codes of the types that the expert knows, in order.
-        has_texts: Whether the lengths of texts are read; if not, they are 0.
+        texts: What is read of texts.
     """
 
     samples: SampleSettings
     type_codes: tuple[int, ...]
-    has_texts: bool
+    texts: TextSettings
 
 
 def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
@@ -42,16 +44,15 @@ def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
     samples = settings.samples
     reader = StoreReader(samples.store)
     sequences: list[ScoredSequence] = []
-    for sequence in reader.sequences(reader.files()):
+    for sequence in reader.sequences(reader.files(), with_text=settings.texts.num_words > 0):
         span = usable_events(sequence, samples.split, samples.time_range)
         is_target = _targets(sequence, span, samples.targets_delta)
         if is_target.any():
             past = past_events(
                 sequence.times[: span.end],
-                sequence.events.types[: span.end],
-                np.diff(sequence.events.text_offsets)[: span.end],
+                sequence.events.slice(0, span.end),
                 settings.type_codes,
-                has_texts=settings.has_texts,
+                settings.texts,
                 where=f"{samples.store.data_uri}, sequence {sequence.sequence_id}",
             )
             sequences.append(ScoredSequence(sequence.sequence_id, past, is_target))
@@ -71,14 +72,13 @@ def read_whole_sequences(settings: SequenceSettings) -> list[tuple[str, PastEven
             sequence.sequence_id,
             past_events(
                 sequence.times,
-                sequence.events.types,
-                np.diff(sequence.events.text_offsets),
+                sequence.events,
                 settings.type_codes,
-                has_texts=settings.has_texts,
+                settings.texts,
                 where=f"{settings.samples.store.data_uri}, sequence {sequence.sequence_id}",
             ),
         )
-        for sequence in reader.sequences(reader.files())
+        for sequence in reader.sequences(reader.files(), with_text=settings.texts.num_words > 0)
         if len(sequence.times)
     ]
     return sorted(sequences, key=lambda pair: pair[0])
@@ -86,21 +86,19 @@ def read_whole_sequences(settings: SequenceSettings) -> list[tuple[str, PastEven
 
 def past_events(
     times: NDArray[np.float64],
-    types: NDArray[np.integer],
-    text_lengths: NDArray[np.integer],
+    events: Events,
     type_codes: Sequence[int],
+    texts: TextSettings,
     *,
-    has_texts: bool,
     where: str,
 ) -> PastEvents:
     """The events of one sequence, with indices of types instead of codes.
 
     Args:
         times: (E,) times in the source's unit.
-        types: (E,) codes of the types.
-        text_lengths: (E,) lengths of the texts, in tokens.
+        events: The events, tokenised; without text ids if words are not read.
         type_codes: Codes of the types that the expert knows, in order.
-        has_texts: Whether the lengths of texts are read; if not, they are 0.
+        texts: What is read of texts.
         where: Location of the sequence, for the error.
 
     Raises:
@@ -108,6 +106,7 @@ def past_events(
     """
     index_of = np.full(256, -1)
     index_of[list(type_codes)] = np.arange(len(type_codes))
+    types = events.types
     index = index_of[types]
     if (index < 0).any():
         position = int(np.flatnonzero(index < 0)[0])
@@ -116,8 +115,17 @@ def past_events(
             where=where,
             cause="the type did not occur in the store that the expert was trained on",
         )
-    lengths = text_lengths if has_texts else np.zeros_like(text_lengths)
-    return PastEvents.from_sequence(times, index.astype(np.int16), lengths.astype(np.int32))
+    offsets = events.text_offsets
+    lengths = np.diff(offsets) if texts.has_lengths else np.zeros(len(types))
+    words = None
+    if texts.num_words:
+        words = EventWords.from_tokens(events.text_ids, offsets, texts.num_words)
+    return PastEvents.from_sequence(times, index.astype(np.int16), lengths.astype(np.int32), words)
+
+
+def without_words(sequences: Sequence[ScoredSequence]) -> list[ScoredSequence]:
+    """The sequences without the words of their texts."""
+    return [replace(sequence, past=replace(sequence.past, words=None)) for sequence in sequences]
 
 
 def _targets(sequence: StoredSequence, span: EventSpan, targets_delta: float) -> NDArray[np.bool_]:

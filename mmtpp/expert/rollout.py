@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from mmtpp.core.clock import round_to_ticks
 from mmtpp.core.event_memory import memory_rows, next_rows
+from mmtpp.core.event_words import NO_WORD
 from mmtpp.core.past_events import PastEvents
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
+from mmtpp.expert.next_events import words_of
 
 FloatArray = NDArray[np.float64]
 
@@ -36,6 +38,8 @@ class Rollout:
         rows, state = memory_rows(expert.memory, past)
         self._expert, self._state = expert, state.repeat(num_futures)
         self._times = np.full(num_futures, state.last_time)
+        last_words = words_of(past, np.array([len(past) - 1]))
+        self._words = last_words.expand(num_futures, -1)
         types = np.full(num_futures, int(past.types[-1]))
         self._forecast(np.repeat(rows[-1:], num_futures, axis=0), types)
 
@@ -63,11 +67,15 @@ class Rollout:
         no_texts = np.zeros(size, dtype=np.int32)
         events = PastEvents(self._times, types, no_texts, np.zeros(size, dtype=np.bool_))
         rows, self._state = next_rows(self._expert.memory, self._state, events)
+        self._words = torch.full_like(self._words, NO_WORD)
         self._forecast(rows, types)
 
     def _forecast(self, rows: NDArray[np.float32], types: NDArray[np.integer]) -> None:
         self.forecasts = ExpertForecasts.after(
-            self._expert.networks, torch.from_numpy(rows), torch.from_numpy(types.astype(np.int64))
+            self._expert.networks,
+            torch.from_numpy(rows),
+            torch.from_numpy(types.astype(np.int64)),
+            self._words,
         )
 
 

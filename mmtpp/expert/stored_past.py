@@ -1,9 +1,9 @@
 """The expert's view of events in a store: forecasts of single events, given all events before them.
 
-Axes: N events.
+Axes: N events, P columns of the memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.data.store.stored_sequence import Address
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
+from mmtpp.expert.next_events import words_of
 from mmtpp.expert.read_sequences import past_events
 
 _BLOCK_EVENTS = 2**18  # read at once: bounds the memory of a long sequence
@@ -36,6 +37,21 @@ class PositionedEvents:
     address: Address
     sequence_id: str
     positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _EventsBefore:
+    """The events before the forecast ones.
+
+    Attributes:
+        rows: (N, P) memory after each event.
+        types: (N,) index of the type of each event.
+        words: (N, MAX_WORDS) words of the text of each event; (N, 0) if words are not read.
+    """
+
+    rows: NDArray[np.float32]
+    types: NDArray[np.int64]
+    words: torch.Tensor
 
 
 class StoredPast:
@@ -63,42 +79,39 @@ class StoredPast:
         Raises:
             DataError: A type is not among the expert's.
         """
-        read = [self._rows(part) for part in parts]
-        rows = np.concatenate([rows for rows, _ in read])
-        types = np.concatenate([types for _, types in read]).astype(np.int64)
+        blocks = [block for part in parts for block in self._events_before(part)]
         return ExpertForecasts.after(
-            self._expert.networks, torch.from_numpy(rows), torch.from_numpy(types)
+            self._expert.networks,
+            torch.from_numpy(np.concatenate([block.rows for block in blocks])),
+            torch.from_numpy(np.concatenate([block.types for block in blocks])),
+            torch.cat([block.words for block in blocks]),
         )
 
     def past(self, part: PositionedEvents) -> PastEvents:
         """All events before the first of the events."""
         return self._read(part, 0, int(part.positions[0]))
 
-    def _rows(self, part: PositionedEvents) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
-        """Memory and types of the events before each event."""
+    def _events_before(self, part: PositionedEvents) -> Iterator["_EventsBefore"]:
+        """Read the event before each event, in blocks."""
         before = part.positions - 1
         if part.address != self._address or before[0] < self._num_read:
             self._address, self._num_read, self._state = part.address, 0, None
-        rows: list[NDArray[np.float32]] = []
-        types: list[NDArray[np.integer]] = []
         while self._num_read <= before[-1]:
             start = self._num_read
             past = self._read(part, start, min(int(before[-1]) + 1, start + _BLOCK_EVENTS))
-            block, self._state = memory_rows(self._expert.memory, past, self._state)
+            rows, self._state = memory_rows(self._expert.memory, past, self._state)
             self._num_read = start + len(past)
             wanted = before[(before >= start) & (before < self._num_read)] - start
-            rows.append(block[wanted])
-            types.append(past.types[wanted])
-        return np.concatenate(rows), np.concatenate(types)
+            types = past.types[wanted].astype(np.int64)
+            yield _EventsBefore(rows[wanted], types, words_of(past, wanted))
 
     def _read(self, part: PositionedEvents, start: int, end: int) -> PastEvents:
         stored = self._reader.events(part.address, start, end)
         past = past_events(
             stored.times,
-            stored.events.types,
-            np.diff(stored.events.text_offsets),
+            stored.events,
             self._codes,
-            has_texts=self._expert.memory.has_texts,
+            self._expert.texts,
             where=f"{self._store.data_uri}, sequence {part.sequence_id}",
         )
         return replace(past, is_first=past.is_first & (start == 0))

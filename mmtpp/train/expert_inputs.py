@@ -23,7 +23,7 @@ class ExpertInputs:
         tick: Tick of the store's clock, in the source's unit; 0 if the times have no tick.
         calendar: Whether the expert reads the calendar.
         time_zone: IANA name of the calendar's time zone.
-        tokenizer_json: Tokenizer that counts the tokens of texts.
+        tokenizer_json: Tokenizer of the texts.
         trained_tasks: Tasks, types and intervals, recorded in the folder of the expert.
         output_uri: Folder for the expert.
         card: Page in that folder.

@@ -1,7 +1,7 @@
 """The training of a temporal expert that every Ray Train worker runs.
 
-Every rank reads the times and types of all sequences, which is little, and computes its part of
-every batch.
+Every rank reads the times, types and words of all sequences, which is little, and computes its part
+of every batch.
 """
 
 import json
@@ -30,7 +30,7 @@ from mmtpp.core.training_metrics import (
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import EventBlocks
-from mmtpp.expert.read_sequences import count_events, read_sequences
+from mmtpp.expert.read_sequences import count_events, read_sequences, without_words
 from mmtpp.expert.scores import Ranks, Scores
 from mmtpp.model.card import CARD_FILE
 from mmtpp.model.record import write_tasks
@@ -125,6 +125,8 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         )
     except ValueError as error:
         raise DataError(str(error), where=where) from error
+    if not memory.has_texts:
+        training, validation = without_words(training), without_words(validation)
     blocks = [
         EventBlocks.from_sequences(memory, sequences, tick=inputs.tick) if sequences else None
         for sequences in (training, validation)
@@ -135,6 +137,7 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         blocks[1],
         num_types=len(inputs.training.type_codes),
         settings=inputs.fit,
+        num_words=inputs.training.texts.num_words if memory.has_texts else 0,
         ranks=ranks,
     )
     if ranks.rank == 0:

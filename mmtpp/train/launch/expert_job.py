@@ -7,6 +7,7 @@ from typing import Any
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.event_words import MAX_WORD_ROWS, TextSettings
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.expert.fit import ExpertFitSettings
@@ -126,6 +127,10 @@ def build_inputs(
         )
         for split in ("train", "validation")
     }
+    texts = TextSettings(
+        has_lengths=expert.texts != "none",
+        num_words=min(vocabulary.byte_base, MAX_WORD_ROWS) if expert.texts == "words" else 0,
+    )
     trained_tasks = TrainedTasks(
         tasks=TASKS,
         intervals=interval_range(samples["train"]),
@@ -135,7 +140,7 @@ def build_inputs(
         history=False,
     )
     sequences = {
-        split: SequenceSettings(samples[split], trained_tasks.type_codes, expert.texts)
+        split: SequenceSettings(samples[split], trained_tasks.type_codes, texts)
         for split in samples
     }
     return ExpertInputs(

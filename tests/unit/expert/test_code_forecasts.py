@@ -14,7 +14,7 @@ from tests.unit.expert.conftest import TICK, SmallFit
 @pytest.fixture(scope="module")
 def forecasts(small: SmallFit, expert: Expert) -> ExpertForecasts:
     events = small.validation.load(0).take(slice(0, 20))
-    return ExpertForecasts.after(expert.networks, events.rows, events.types)
+    return ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
 
 
 def test_edges_lie_between_ticks():

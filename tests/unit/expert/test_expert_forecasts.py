@@ -17,7 +17,7 @@ from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
 @pytest.fixture(scope="module")
 def forecasts(small: SmallFit, expert: Expert) -> ExpertForecasts:
     events = small.validation.load(0).take(slice(0, 40))
-    return ExpertForecasts.after(expert.networks, events.rows, events.types)
+    return ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
 
 
 def test_interval_and_type_have_the_mean_of_the_joint_distributions(
@@ -28,7 +28,13 @@ def test_interval_and_type_have_the_mean_of_the_joint_distributions(
     for network in expert.networks:
         with torch.inference_mode():
             nll = sum(
-                network(events.rows, events.types, events.next_intervals, events.next_types),
+                network(
+                    events.rows,
+                    events.types,
+                    events.words,
+                    events.next_intervals,
+                    events.next_types,
+                ),
                 torch.zeros(40),
             )
         densities.append(torch.exp(-nll.double()))

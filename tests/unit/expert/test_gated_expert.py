@@ -66,7 +66,10 @@ def test_a_rollout_continues_the_memory_of_the_past(expert: Expert, past: PastEv
         )
         rows, _ = memory_rows(expert.memory, longer)
         last = torch.tensor([int(longer.types[-1])])
-        expected = ExpertForecasts.after(expert.networks, torch.from_numpy(rows[-1:]), last)
+        no_words = torch.zeros((1, 0), dtype=torch.int16)
+        expected = ExpertForecasts.after(
+            expert.networks, torch.from_numpy(rows[-1:]), last, no_words
+        )
         given = np.full(2, 2.5)
         assert rollout.log_density(given)[future] == pytest.approx(
             float(expected.log_density(torch.tensor([2.5]))[0]), rel=1e-5
