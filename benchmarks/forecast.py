@@ -22,7 +22,8 @@ import torch
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 from benchmarks.measure import finish, machine, table
-from benchmarks.quality.run import BUDGET, WORK, configuration
+from benchmarks.quality.results import BUDGET
+from benchmarks.quality.run import WORK, configuration
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.trial import THREADS, batcher_of, open_store
 from mmtpp.core.branches import BranchedTokens, lay_out_branches

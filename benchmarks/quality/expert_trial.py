@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality.differences import sequence_sums
 from benchmarks.quality.trial import open_store
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
@@ -80,4 +81,5 @@ def run_expert(
         "events_per_s": num_events / seconds,
         "test_s": time.process_time() - started,
         "validation": fit.progress.finished_nll,
+        "per_sequence": sequence_sums(targets),
     }

@@ -47,7 +47,7 @@ PER_VALIDATION = 2.0  # minimum ratio of training time to validation time
 PARTS = {"train": "train", "validation": "dev", "test": "test"}
 
 
-def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dict[str, float]:
+def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dict[str, Any]:
     """Train for a given time, select the best epoch by validation, and test once.
 
     Args:
@@ -59,7 +59,8 @@ def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dic
     Returns:
         The negative log-likelihood per event in the source's time unit, RMSE and accuracy of the
         predictions, their number of samples, the number of epochs, the epoch of the best
-        validation, and the CPU seconds of training.
+        validation, and the CPU seconds of training. ``by_sequence``: number of targets and sum of
+        the negative log-likelihoods of every test sequence.
 
     Raises:
         ValueError: The likelihood of an event depends on later events.
@@ -71,11 +72,35 @@ def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dic
         )
     with tempfile.TemporaryDirectory() as folder:
         scale = _write(Path(folder), sequences, random.Random(seed))
-        metrics = _run(Path(folder), model, seconds, seed, int(sequences["num_types"]), scale)
+        metrics, losses = _run(
+            Path(folder), model, seconds, seed, int(sequences["num_types"]), scale
+        )
     # simultaneous events were spread over half a tick; this project spreads them over a whole tick
     waits = _waits(sequences["test"])
     halved = math.log(2) * sum(not wait for wait in waits) / len(waits)
-    return {key: value + halved if "nll" in key else value for key, value in metrics.items()}
+    return {
+        **{key: value + halved if "nll" in key else value for key, value in metrics.items()},
+        "by_sequence": _by_sequence(sequences["test"], losses, scale),
+    }
+
+
+def _by_sequence(split: list[Any], losses: list[float], scale: float) -> list[list[float]]:
+    """Number of targets and sum of the negative log-likelihoods of every sequence.
+
+    Args:
+        split: ``[times, types]`` of the sequences.
+        losses: Sums of EasyTPP's losses of the parts of all sequences, in order.
+        scale: Mean training interval.
+    """
+    remaining, sums = iter(losses), []
+    for times, _ in split:
+        num_targets = max(0, len(times) - 1)
+        num_parts = len(range(0, num_targets, MAX_EVENTS))
+        loss = sum(itertools.islice(remaining, num_parts))
+        num_zeros = sum(after == before for before, after in itertools.pairwise(times))
+        nll = loss + num_targets * math.log(scale) + num_zeros * math.log(2)
+        sums.append([num_targets, nll])
+    return sums
 
 
 def _waits(split: list[Any]) -> list[float]:
@@ -159,7 +184,8 @@ def _configuration(folder: Path, model: str, seed: int, num_types: int) -> Path:
 
 def _run(
     folder: Path, model: str, seconds: float, seed: int, num_types: int, scale: float
-) -> dict[str, float]:
+) -> tuple[dict[str, float], list[float]]:
+    """The metrics, and the loss of every part of the test sequences."""
     import torch
     from easy_tpp.config_factory import Config  # pyright: ignore[reportMissingImports]
     from easy_tpp.runner import Runner  # pyright: ignore[reportMissingImports]
@@ -167,10 +193,7 @@ def _run(
 
     path = _configuration(folder, model, seed, num_types)
     runner = Runner.build_from_config(Config.build_from_yaml_file(str(path), experiment_id="trial"))
-    source = runner._data_loader
-    loaders = {"train": source.train_loader()}
-    source.kwargs["batch_size"] = FINE_BATCH
-    loaders |= {"valid": source.valid_loader(), "test": source.test_loader()}
+    loaders = _loaders(runner._data_loader)
     torch.set_num_threads(1)
     best, spent, epochs, next_validation = -math.inf, 0.0, 0, 0.0
     saved = str(folder / "best")
@@ -197,11 +220,15 @@ def _run(
     network.loss_integral_num_sample_per_step = TRAIN_POINTS
     coarse = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)["loglike"]
     network.loss_integral_num_sample_per_step = FINE_POINTS
+    losses = [
+        float(runner.model_wrapper.run_batch(part, RunnerPhase.VALIDATE)[0])
+        for part in loaders["parts"]
+    ]
     network.event_sampler = sampler
     if model != "IntensityFree":  # it samples without thinning
         _sample_in_rounds(network)
     scores = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)
-    return {
+    metrics = {
         "joint/nll_nats_per_event": -float(scores["loglike"]) + math.log(scale),
         "joint/nll_by_train_points": -float(coarse) + math.log(scale),
         "time/rmse": float(scores["rmse"]) * scale,
@@ -212,6 +239,16 @@ def _run(
         "best_epoch": float(best_epoch),
         "draws": float(DRAWS),
     }
+    return metrics, losses
+
+
+def _loaders(source: Any) -> dict[str, Any]:
+    """Loaders of EasyTPP's batches; ``parts`` has the test split, one part in a batch."""
+    loaders = {"train": source.train_loader()}
+    source.kwargs["batch_size"] = FINE_BATCH
+    loaders |= {"valid": source.valid_loader(), "test": source.test_loader()}
+    source.kwargs["batch_size"] = 1
+    return loaders | {"parts": source.test_loader()}
 
 
 def _sample_in_rounds(network: Any) -> None:

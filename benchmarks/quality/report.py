@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.quality.difference_table import difference_table
 from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS
 from benchmarks.quality.neural import FINE_POINTS
 from benchmarks.quality.sets import data_sets
@@ -46,21 +47,26 @@ BY_POSITION = (SHORT, PUBLISHED, "temporal, runs", "random drop, runs")
 Records = list[dict[str, Any]]
 
 
-def write_report(results: Path, folder: Path, *, budget: object) -> None:
+def write_report(results: Path, folder: Path, *, budget: object, sums: Path) -> None:
     """Write ``quality.md`` and its figures.
 
     Args:
         results: File with the finished trials, one JSON object per line.
         folder: Output folder.
         budget: Budget of a trial; the report prints it.
+        sums: Folder of the trials' sums by sequence, see ``differences.py``.
     """
     records = read_records(results)
     sets = list(dict.fromkeys(record["set"] for record in records))
     parts = [_head(records, budget)]
     parts += [_table(name, _of(records, name)) for name in sets]
-    parts.append(_decoding(records, sets))
+    parts.append(difference_table(records, sums))
+    with_plain = [
+        name for name in sets if any(record["name"] == PLAIN for record in _of(records, name))
+    ]
+    parts.append(_decoding(records, with_plain))
     parts.append(_integrals(records, sets))
-    parts.append(_floors(records, sets))
+    parts.append(_floors(records, with_plain))
     (folder / "quality.md").write_text("\n".join(parts))
     varied = [
         name for name in sets if any(record["name"] in BY_POSITION for record in _of(records, name))
@@ -135,7 +141,7 @@ def _table(name: str, records: Records) -> str:
     if any(record["kind"] == "neural" for record in records):
         marked = any(_one_draw([record], RMSE) for record in records)
         lines.insert(2, f"{NEURAL_NOTE}{ONE_DRAW_NOTE if marked else ''}\n")
-    order = {"expert": 0, "ours": 1, "neural": 2, "classical": 3}
+    order = {"expert": 0, "ours": 1, "neural": 2, "control": 3, "classical": 4}
     names = dict.fromkeys(
         record["name"] for record in sorted(records, key=lambda record: order[record["kind"]])
     )

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,12 @@ import pyarrow as pa
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-from benchmarks.quality.easytpp import DRAWS
+from benchmarks.quality.controls import BY_TEXT_LENGTH, forecast_by_text_length
+from benchmarks.quality.differences import SUMS_SCHEMA, sequence_sums
 from benchmarks.quality.expert_trial import EXPERTS, run_expert
 from benchmarks.quality.neural import MODELS
-from benchmarks.quality.report import read_records, write_report
+from benchmarks.quality.report import write_report
+from benchmarks.quality.results import BUDGET, SMALL, Budget, Results, Trial
 from benchmarks.quality.sets import DATA, DataSet, data_sets
 from benchmarks.quality.trial import forecast, open_store, start_engine, train
 from benchmarks.quality.variants import PLAIN, Variant, variants
@@ -50,44 +51,25 @@ HERE = Path(__file__).parent
 WORK = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "quality"
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Budget of one trial.
+def configuration(data: DataSet, budget: Budget, *, without_texts: bool = False) -> RunConfig:
+    """Settings of the plain model: no compression, time codes of two bytes.
 
-    Attributes:
-        max_tokens: Length of a packed row, in tokens; a step trains on one row.
-        steps: Number of steps of stage 1 and of stage 2 for the plain model.
-        short_steps: Number of steps of both stages for the variants, and for the plain model that
-            they are compared with.
-        learning_rate: Learning rate of both stages.
-        neural_s: CPU seconds of training for a neural baseline, about those of the plain model.
-        expert_updates: Largest number of updates of a network of the temporal expert.
+    Args:
+        data: The data set.
+        budget: Budget of a trial.
+        without_texts: Read the events without their texts, from a store of their own.
     """
-
-    max_tokens: int
-    steps: tuple[int, int]
-    short_steps: tuple[int, int]
-    learning_rate: float
-    neural_s: float
-    expert_updates: int
-
-
-BUDGET = Budget(1024, (2000, 400), (800, 200), 3e-3, 420.0, 5000)
-SMALL = Budget(512, (6, 4), (6, 4), 3e-3, 1.0, 6)  # only checks that the benchmark runs
-
-
-def configuration(data: DataSet, budget: Budget) -> RunConfig:
-    """Settings of the plain model: no compression, time codes of two bytes."""
     tree: dict[str, Any] = {
-        **data.settings,
-        "store": {"uri": str(WORK / f"{data.name}_store")},
-        "run": {"storage_uri": str(WORK / "runs")},
         "split": {"validation_fraction": 0.1, "test_fraction": 0.15},
+        **data.settings,
+        "store": {"uri": str(WORK / f"{data.name}_store{'_without_texts' * without_texts}")},
+        "run": {"storage_uri": str(WORK / "runs")},
         "compression": {"strategy": "none"},
         "template": {
             "style": "dense",
             "time_bytes": 2,
             "images": "on_change" if data.has_images else "none",
+            "max_text_tokens": data.max_text_tokens,
         },
         "window": {"max_tokens": budget.max_tokens, "overlap_fraction": 0.25},
         "lora": {"rank": 0},
@@ -100,80 +82,15 @@ def configuration(data: DataSet, budget: Budget) -> RunConfig:
         },
         "evaluation": {"overlap_fraction": 0.5, "max_sequences": data.max_test},
     }
-    return config_from_tree(tree)
+    config = config_from_tree(tree)
+    return with_values(config, {"source.columns.text": ""}) if without_texts else config
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One model or variant on one data set with one seed.
-
-    Attributes:
-        set: Name of the data set.
-        kind: ``expert``, ``ours``, ``neural`` or ``classical``.
-        name: Name of the variant or the model; empty for the one trial of all classical models.
-        seed: Seed of the initialisation and the order of the data.
-    """
-
-    set: str
-    kind: str
-    name: str
-    seed: int
-
-    def share(self, budget: Budget) -> list[float] | None:
-        """The part of the budget that the trial uses; None for classical models."""
-        if self.kind == "neural":
-            return [budget.neural_s]
-        if self.kind == "expert":
-            return [budget.expert_updates]
-        steps = budget.steps if self.name == PLAIN else budget.short_steps
-        return [budget.max_tokens, *steps, budget.learning_rate] if self.kind == "ours" else None
-
-
-class Results:
-    """Finished trials in a file with one JSON object per line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.records: list[dict[str, Any]] = read_records(path) if path.exists() else []
-
-    def has(self, trial: Trial, budget: Budget) -> bool:
-        """Whether a trial is finished; a neural one must have predicted with ``DRAWS`` samples.
-
-        Raises:
-            ValueError: The trial was run with another budget, so it cannot be compared.
-        """
-        finished = [
-            record
-            for record in self.records
-            if (record["set"], record["kind"]) == (trial.set, trial.kind)
-            and (
-                trial.kind == "classical"
-                or (record["name"], record["seed"]) == (trial.name, trial.seed)
-            )
-        ]
-        for record in finished:
-            if record.get("budget") != trial.share(budget):
-                raise ValueError(
-                    f"{self._path}: {trial} was run with the budget {record.get('budget')}, the "
-                    f"present budget is {trial.share(budget)}; remove its line"
-                )
-        return any(
-            trial.kind != "neural" or "error" in record or record["metrics"].get("draws") == DRAWS
-            for record in finished
-        )
-
-    def add(self, records: list[dict[str, Any]]) -> None:
-        """Store and print the records of a trial."""
-        self.records += records
-        with self._path.open("a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
-        for record in records:
-            print(record["set"], record["name"], record["seed"], _short(record), flush=True)
-
-
-def _short(record: dict[str, Any]) -> dict[str, float]:
-    shown = ("joint/nll_nats_per_event", "time/rmse_s", "time/mae_s", "type/accuracy")
-    return {key: round(value, 4) for key, value in record["metrics"].items() if key in shown}
+def _prepare(data: DataSet, budget: Budget, *, without_texts: bool = False) -> None:
+    """Write the raw files and the store of a data set, unless they exist."""
+    if data.publish:
+        data.publish()
+    prepare(configuration(data, budget, without_texts=without_texts))
 
 
 def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) -> dict[str, Any]:
@@ -199,6 +116,7 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
         "seconds": first_s + second_s,
         "test_s": time.process_time() - started,
         "context": float(np.mean(targets["context"].to_numpy())),
+        "per_sequence": sequence_sums(targets),
     }
 
 
@@ -238,9 +156,30 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
                 "kind": "classical",
                 "metrics": metrics,
                 "targets": len(table),
+                "per_sequence": sequence_sums(table),
             }
         )
     return records
+
+
+def run_control(config: RunConfig) -> dict[str, Any]:
+    """Run the baseline that is given the lengths of texts; returns the fields of the record."""
+    manifest, _ = open_store(config)
+    codes = [code for code, count in enumerate(manifest.type_counts) if count]
+    train_settings, test = (
+        sample_settings(config.sample_sections, manifest, split=split)
+        for split in ("train", "test")
+    )
+    started = time.process_time()
+    targets = forecast_by_text_length(train_settings, test, codes)
+    seconds = time.process_time() - started
+    estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
+    return {
+        "metrics": {key: estimated.value for key, estimated in estimates.items()},
+        "targets": len(targets),
+        "seconds": seconds,
+        "per_sequence": sequence_sums(targets),
+    }
 
 
 def _all_targets(test: list[History]) -> pa.Table:
@@ -254,6 +193,7 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
     spans = interval_range(sample_settings(config.sample_sections, manifest, split="train"))
+    test_ids: list[str] = []
     sequences: dict[str, Any] = {"num_types": len(codes), "tick": spans.tick or NO_TICK}
     for split in ("train", "validation", "test"):
         settings = sample_settings(config.sample_sections, manifest, split=split)
@@ -263,6 +203,7 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
         sequences[split] = [
             [history.times.tolist(), history.types.tolist()] for history in histories
         ]
+        test_ids = [history.sequence_id for history in histories]  # the last split
     command = [
         sys.executable,
         "-m",
@@ -279,7 +220,14 @@ def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict
     metrics = json.loads(process.stdout.splitlines()[-1])
     metrics["time/rmse_s"] = metrics.pop("time/rmse") * manifest.seconds_per_unit
     seconds, targets = metrics.pop("seconds"), metrics.pop("targets")
-    return {"metrics": metrics, "seconds": seconds, "targets": int(targets)}
+    events, nll = np.array(metrics.pop("by_sequence"), np.float64).T
+    sums = pa.table([test_ids, events, nll], schema=SUMS_SCHEMA)
+    return {
+        "metrics": metrics,
+        "seconds": seconds,
+        "targets": int(targets),
+        "per_sequence": sums.filter(pa.array(events > 0)),  # a sequence of one event has no target
+    }
 
 
 def _similar_fraction(config: RunConfig, delta: float) -> float:
@@ -315,7 +263,17 @@ def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
     first_seed, later_seeds = neural[: len(MODELS)], neural[len(MODELS) :]
     # the most important comparisons first, in case the benchmark is stopped early
     classical = Trial(data.name, "classical", "", 0)
-    return [classical, *experts, *plain[:1], *first_seed, *plain[1:], *changed, *later_seeds]
+    controls = [Trial(data.name, "control", BY_TEXT_LENGTH, 0)] if data.compares_texts else []
+    return [
+        classical,
+        *controls,
+        *experts,
+        *plain[:1],
+        *first_seed,
+        *plain[1:],
+        *changed,
+        *later_seeds,
+    ]
 
 
 def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
@@ -326,13 +284,20 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
         return run_classical(config, trial.set)
     if trial.kind == "neural":
         results = run_neural(config, trial.name, trial.seed, budget)
+    elif trial.kind == "control":
+        results = run_control(config)
     elif trial.kind == "expert":
         [variant] = [variant for variant in EXPERTS if variant.name == trial.name]
         results = run_expert(config, variant, trial.seed, max_updates=budget.expert_updates)
     else:
-        fraction = _similar_fraction(config, data.delta)
-        chosen = {variant.name: variant for variant in variants(data, similar_fraction=fraction)}
-        results = run_variant(config, chosen[trial.name], trial.seed, budget)
+        fraction = _similar_fraction(config, data.delta) if data.is_varied else 0.0
+        [variant] = [
+            variant
+            for variant in variants(data, similar_fraction=fraction)
+            if variant.name == trial.name
+        ]
+        config = configuration(data, budget, without_texts=variant.without_texts)
+        results = run_variant(config, variant, trial.seed, budget)
     head = {
         "set": trial.set,
         "name": trial.name,
@@ -350,15 +315,16 @@ def run(
     budget: Budget,
     only: list[str],
     path: Path,
+    sums: Path,
     workers: int = 1,
 ) -> Results:
     """Run the unfinished trials, ``workers`` at a time with one core per trial."""
     WORK.mkdir(parents=True, exist_ok=True)
-    results = Results(path)
+    results = Results(path, sums)
     available = data_sets(WORK)
     of_sets: list[list[Trial]] = []
     for name in sets:
-        prepare(configuration(available[name], budget))
+        _prepare(available[name], budget)
         of_sets.append(trials_of(available[name], seeds))
     # in turn over the sets, so that all sets have the same progress when the benchmark is stopped
     every = [trial for batch in zip_longest(*of_sets) for trial in batch if trial is not None]
@@ -368,6 +334,8 @@ def run(
         if not results.has(trial, budget)
         and (not only or trial.kind == "classical" or trial.name in only)
     ]
+    for name in _without_texts(remaining, available):
+        _prepare(available[name], budget, without_texts=True)
     if workers == 1:
         start_engine()
         for trial in remaining:
@@ -378,6 +346,19 @@ def run(
         for future in as_completed([pool.submit(run_trial, trial, budget) for trial in remaining]):
             results.add(future.result())
     return results
+
+
+def _without_texts(trials: list[Trial], available: dict[str, DataSet]) -> list[str]:
+    """Names of the data sets of which a trial reads the store without texts."""
+    wanted = {(trial.set, trial.name) for trial in trials if trial.kind == "ours"}
+    return sorted(
+        {
+            name
+            for name, data in available.items()
+            for variant in variants(data, similar_fraction=0.0)
+            if variant.without_texts and (name, variant.name) in wanted
+        }
+    )
 
 
 def main() -> None:
@@ -391,16 +372,18 @@ def main() -> None:
     available = list(data_sets(WORK))
     if len(available) == 1:
         print(f"{DATA} is not set: only {available[0]}", flush=True)
+    sums = WORK / ("small_per_sequence" if arguments.small else "per_sequence")
     run(
         arguments.sets.split(",") if arguments.sets else available,
         [int(seed) for seed in arguments.seeds.split(",")],
         budget=SMALL if arguments.small else BUDGET,
         only=[name for name in arguments.only.split(";") if name],
         path=WORK / "small.jsonl" if arguments.small else HERE / "results.jsonl",
+        sums=sums,
         workers=len(os.sched_getaffinity(0)),
     )
     if not arguments.small:
-        write_report(HERE / "results.jsonl", HERE, budget=BUDGET)
+        write_report(HERE / "results.jsonl", HERE, budget=BUDGET, sums=sums)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ class Variant:
         changes: Changed settings.
         one_target: Stage 2 trains on one target per window, like the published code, not on all.
         is_short: Whether the variant has the short budget.
+        without_texts: Whether the model reads a store without the texts.
     """
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     one_target: bool = False
     is_short: bool = True
+    without_texts: bool = False
 
 
 def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
@@ -34,18 +36,29 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         similar_fraction: Share of events that temporal compression marks as similar. The variant
             with random drops drops the same share.
     """
+    chosen = [Variant(PLAIN, is_short=False)]
+    if data.is_varied or data.has_images or data.compares_texts:
+        chosen.append(Variant(f"{PLAIN}, short"))
+    if data.is_varied:
+        chosen += _varied(data, similar_fraction)
+    if data.has_images:
+        chosen.append(Variant("without images", {"template.images": "none"}))
+    if data.compares_texts:
+        chosen.append(Variant("without texts", without_texts=True))
+    if data.has_images and data.compares_texts:
+        changes = {"template.images": "none"}
+        chosen.append(Variant("without images and texts", changes, without_texts=True))
+    return chosen
+
+
+def _varied(data: DataSet, similar_fraction: float) -> list[Variant]:
+    """Variants of labels, time codes, template, compression and targets."""
 
     def compressed(strategy: str, **more: object) -> dict[str, Any]:
         settings = {"strategy": strategy, "delta": data.delta, "run_encoding": "run_length", **more}
         return {f"compression.{key}": value for key, value in settings.items()}
 
     variants = [
-        Variant(PLAIN, is_short=False),
-    ]
-    if not data.is_varied:
-        return variants
-    variants += [
-        Variant(f"{PLAIN}, short"),
         Variant("hard time labels (paper)", {"training.time_smoothing": 0.0}),
         Variant("time codes of 3 bytes", {"template.time_bytes": 3}),
         Variant("time codes of 4 bytes", {"template.time_bytes": 4}),
@@ -67,6 +80,4 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
         )
         for delta in data.other_deltas
     ]
-    if data.has_images:
-        variants.append(Variant("without images", {"template.images": "none"}))
     return variants

@@ -31,7 +31,7 @@ def test_a_small_quality_benchmark_writes_its_tables(cluster, tmp_path, monkeypa
     small = DataSet("lines", {"source": source}, has_images=True, delta=2.0)
     monkeypatch.setattr(quality, "WORK", tmp_path / "work")
     monkeypatch.setattr(quality, "data_sets", lambda _work: {"lines": small})
-    path = tmp_path / "results.jsonl"
+    path, sums = tmp_path / "results.jsonl", tmp_path / "sums"
     only = [
         "temporal expert",
         "plain",
@@ -39,17 +39,19 @@ def test_a_small_quality_benchmark_writes_its_tables(cluster, tmp_path, monkeypa
         "one target a window (paper)",
     ]
     for _ in range(2):  # the second run has no unfinished trials
-        quality.run(["lines"], [0], budget=quality.SMALL, only=only, path=path)
+        quality.run(["lines"], [0], budget=quality.SMALL, only=only, path=path, sums=sums)
     longer = replace(quality.SMALL, steps=(7, 4))
     with pytest.raises(ValueError, match="was run with the budget"):  # tables do not mix budgets
-        quality.run(["lines"], [0], budget=longer, only=only, path=path)
+        quality.run(["lines"], [0], budget=longer, only=only, path=path, sums=sums)
     records = [json.loads(line) for line in path.read_text().splitlines()]
     names = [record["name"] for record in records]
     assert sorted(names) == sorted(["marginal", "poisson", "hawkes", "last", *only])
     assert len({record["targets"] for record in records}) == 1  # all on the same events
-    write_report(path, tmp_path, budget=quality.SMALL)
+    write_report(path, tmp_path, budget=quality.SMALL, sums=sums)
     text = (tmp_path / "quality.md").read_text()
     assert all(f"| {name} |" in text for name in names)
+    [row] = [line for line in text.splitlines() if "| lines | temporal expert | plain |" in line]
+    assert all(cell.strip() for cell in row.strip("|").split("|"))  # with a standard error
     assert (tmp_path / "positions.png").stat().st_size > 1000
 
 

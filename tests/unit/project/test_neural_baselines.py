@@ -68,6 +68,9 @@ def test_the_error_is_that_of_the_mean_of_many_draws(model: str, exponential: di
     assert metrics["draws"] == DRAWS
     assert 1 <= metrics["best_epoch"] <= metrics["epochs"]
     assert metrics["targets"] == 20 * 39
+    num_targets, nll = np.array(metrics["by_sequence"]).T
+    assert num_targets.tolist() == [39] * 20
+    assert nll.sum() / 780 == pytest.approx(metrics["joint/nll_nats_per_event"], abs=1e-3)
     intervals = np.concatenate([np.diff(times) for times, _ in exponential["test"]])
     rmse_of_mean = np.sqrt(np.mean((intervals - 10.0) ** 2))
     rmse_of_one_draw = np.sqrt(np.mean((intervals - 10.0) ** 2) + 10.0**2)

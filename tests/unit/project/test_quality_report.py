@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.quality.easytpp import DRAWS
 from benchmarks.quality.report import _table, read_records
-from benchmarks.quality.run import BUDGET, Results, Trial
+from benchmarks.quality.results import BUDGET, Results, Trial
 
 
 def _record(name: str, rmse: float, draws: float | None, kind: str = "neural") -> dict:
@@ -35,9 +35,9 @@ def test_a_trial_of_one_draw_is_repeated_and_its_last_line_counts(tmp_path: Path
     trial = Trial("lines", "neural", "NHP", 0)
     for draws in (None, 1.0):
         _write(path, [_record("NHP", 3.013, draws)])
-        assert not Results(path).has(trial, BUDGET)
+        assert not Results(path, tmp_path).has(trial, BUDGET)
     _write(path, [_record("NHP", 3.013, 1.0), _record("NHP", 1.764, float(DRAWS))])
-    assert Results(path).has(trial, BUDGET)
+    assert Results(path, tmp_path).has(trial, BUDGET)
     [kept] = read_records(path)
     assert kept["metrics"]["time/rmse_s"] == 1.764
 
