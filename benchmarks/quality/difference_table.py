@@ -15,11 +15,11 @@ from benchmarks.quality.differences import (
     same_targets,
     table_path,
 )
-from benchmarks.quality.variants import PLAIN
+from benchmarks.quality.variants import MIXTURE, PLAIN
 
 NLL = "joint/nll_nats_per_event"
 EXPERT, SHORT = "temporal expert", f"{PLAIN}, short"
-OURS = ("expert", "ours")
+OURS = ("mixture", "expert", "ours")
 MAX_DEVIATION = 1e-3  # nats; EasyTPP's sums are computed one sequence at a time
 # both models of a pair have the same budget
 ABLATIONS = (
@@ -34,7 +34,7 @@ Records = Sequence[dict[str, Any]]
 def difference_table(records: Records, sums: Path) -> str:
     """A section with the differences of every set, in Markdown.
 
-    The expert and the plain model are compared with the best baseline, which is the classical or
+    The mixture, the expert and the plain model are compared with the best baseline, which is the classical or
     neural model with the lowest mean NLL, and models with texts or images with those without.
 
     Args:
@@ -63,8 +63,8 @@ def _pairs(of_set: Records) -> list[tuple[str, str]]:
     """Names of the compared models of a set: the first is ours."""
     names = {record["name"] for record in of_set if NLL in record["metrics"]}
     best = best_baseline(of_set)
-    pairs = [(ours, best) for ours in (EXPERT, PLAIN) if best]
-    pairs += [(EXPERT, PLAIN), *ABLATIONS]
+    pairs = [(ours, best) for ours in (MIXTURE, EXPERT, PLAIN) if best]
+    pairs += [(MIXTURE, EXPERT), (MIXTURE, PLAIN), (EXPERT, PLAIN), *ABLATIONS]
     return [pair for pair in pairs if set(pair) <= names]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.quality.differences import sequence_sums
 from benchmarks.quality.trial import open_store
@@ -18,6 +19,7 @@ from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.expert.scores import Ranks
 from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.expert_loop import build_fit
 from mmtpp.train.launch.expert_job import build_inputs
 
@@ -44,14 +46,42 @@ EXPERTS = (
 )
 
 
-def run_expert(
-    config: RunConfig, variant: ExpertVariant, seed: int, *, max_updates: int
-) -> dict[str, Any]:
-    """Train an expert and forecast the test split; returns the fields of the record."""
-    config = with_values(
-        config,
-        {**variant.changes, "training.seed": seed, "expert.max_updates": max_updates},
-    )
+@dataclass(frozen=True, slots=True)
+class TrainedExpert:
+    """An expert, and what its training took.
+
+    Attributes:
+        expert: The expert.
+        inputs: Inputs of the training.
+        seconds: CPU seconds of the training.
+        num_events: Number of training events that its networks saw.
+        epochs: The same number in epochs of one network.
+        validation: Validation NLL of each network; None without validation events.
+    """
+
+    expert: Expert
+    inputs: ExpertInputs
+    seconds: float
+    num_events: int
+    epochs: float
+    validation: list[float | None]
+
+    def forecast(self, config: RunConfig, *, split: str) -> pa.Table:
+        """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``."""
+        manifest, _ = open_store(config)
+        trained_tasks = self.inputs.trained_tasks
+        held_out = sample_settings(config.sample_sections, manifest, split=split)
+        settings = SequenceSettings(held_out, trained_tasks.type_codes, self.expert.texts)
+        grid = trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        codes = np.asarray(trained_tasks.type_codes)
+        return forecast_sequences(
+            self.expert, read_sequences(settings), ForecastSettings(grid, codes)
+        )
+
+
+def train_expert(config: RunConfig, *, seed: int, max_updates: int) -> TrainedExpert:
+    """Train an expert in this process."""
+    config = with_values(config, {"training.seed": seed, "expert.max_updates": max_updates})
     manifest, _ = open_store(config)
     inputs = build_inputs(config, manifest, RunIdentity("", "", ""), reports_validation=False)
     started = time.process_time()
@@ -61,25 +91,36 @@ def run_expert(
         num_events += fit.run_update().num_events
         if fit.validation_is_due:
             fit.validate()
-    seconds = time.process_time() - started
-    started = time.process_time()
     expert = Expert(fit.memory, inputs.tick, tuple(fit.networks()))
-    codes = inputs.trained_tasks.type_codes
-    held_out = sample_settings(config.sample_sections, manifest, split="test")
-    sequences = read_sequences(SequenceSettings(held_out, codes, expert.texts))
-    grid = inputs.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
-    targets = forecast_sequences(expert, sequences, ForecastSettings(grid, np.asarray(codes)))
+    return TrainedExpert(
+        expert=expert,
+        inputs=inputs,
+        seconds=time.process_time() - started,
+        num_events=num_events,
+        epochs=num_events / (fit.events_per_epoch * len(expert.networks)),
+        validation=fit.progress.finished_nll,
+    )
+
+
+def run_expert(
+    config: RunConfig, variant: ExpertVariant, seed: int, *, max_updates: int
+) -> dict[str, Any]:
+    """Train an expert and forecast the test split; returns the fields of the record."""
+    config = with_values(config, variant.changes)
+    trained = train_expert(config, seed=seed, max_updates=max_updates)
+    started = time.process_time()
+    targets = trained.forecast(config, split="test")
+    manifest, _ = open_store(config)
     estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
-    per_network = fit.events_per_epoch * len(expert.networks)
     return {
         "metrics": {
             **{key: estimated.value for key, estimated in estimates.items()},
-            "epochs": num_events / per_network,
+            "epochs": trained.epochs,
         },
         "targets": len(targets),
-        "seconds": seconds,
-        "events_per_s": num_events / seconds,
+        "seconds": trained.seconds,
+        "events_per_s": trained.num_events / trained.seconds,
         "test_s": time.process_time() - started,
-        "validation": fit.progress.finished_nll,
+        "validation": trained.validation,
         "per_sequence": sequence_sums(targets),
     }

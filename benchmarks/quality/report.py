@@ -141,7 +141,7 @@ def _table(name: str, records: Records) -> str:
     if any(record["kind"] == "neural" for record in records):
         marked = any(_one_draw([record], RMSE) for record in records)
         lines.insert(2, f"{NEURAL_NOTE}{ONE_DRAW_NOTE if marked else ''}\n")
-    order = {"expert": 0, "ours": 1, "neural": 2, "control": 3, "classical": 4}
+    order = {"mixture": 0, "expert": 1, "ours": 2, "neural": 3, "control": 4, "classical": 5}
     names = dict.fromkeys(
         record["name"] for record in sorted(records, key=lambda record: order[record["kind"]])
     )

@@ -43,7 +43,7 @@ class Trial:
 
     Attributes:
         set: Name of the data set.
-        kind: ``expert``, ``ours``, ``neural``, ``control`` or ``classical``.
+        kind: ``expert``, ``mixture``, ``ours``, ``neural``, ``control`` or ``classical``.
         name: Name of the variant or the model; empty for the one trial of all classical models.
         seed: Seed of the initialisation and the order of the data.
     """
@@ -59,6 +59,8 @@ class Trial:
             return [budget.neural_s]
         if self.kind == "expert":
             return [budget.expert_updates]
+        if self.kind == "mixture":
+            return [budget.max_tokens, *budget.steps, budget.learning_rate, budget.expert_updates]
         steps = budget.steps if self.name == PLAIN else budget.short_steps
         return [budget.max_tokens, *steps, budget.learning_rate] if self.kind == "ours" else None
 

@@ -27,12 +27,13 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 from benchmarks.quality.controls import BY_TEXT_LENGTH, forecast_by_text_length
 from benchmarks.quality.differences import SUMS_SCHEMA, sequence_sums
 from benchmarks.quality.expert_trial import EXPERTS, run_expert
+from benchmarks.quality.mixture_trial import run_mixture
 from benchmarks.quality.neural import MODELS
 from benchmarks.quality.report import write_report
 from benchmarks.quality.results import BUDGET, SMALL, Budget, Results, Trial
 from benchmarks.quality.sets import DATA, DataSet, data_sets
 from benchmarks.quality.trial import forecast, open_store, start_engine, train
-from benchmarks.quality.variants import PLAIN, Variant, variants
+from benchmarks.quality.variants import MIXTURE, PLAIN, Variant, variants
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.compression import similar_events
@@ -257,6 +258,7 @@ def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
     experts = [
         Trial(data.name, "expert", variant.name, seed) for variant in EXPERTS for seed in seeds
     ]
+    mixtures = [Trial(data.name, "mixture", MIXTURE, seed) for seed in seeds]
     ours.sort(key=lambda trial: trial.name != PLAIN)
     count = sum(trial.name == PLAIN for trial in ours)
     plain, changed = ours[:count], ours[count:]
@@ -269,6 +271,7 @@ def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
         *controls,
         *experts,
         *plain[:1],
+        *mixtures,
         *first_seed,
         *plain[1:],
         *changed,
@@ -284,6 +287,10 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
         return run_classical(config, trial.set)
     if trial.kind == "neural":
         results = run_neural(config, trial.name, trial.seed, budget)
+    elif trial.kind == "mixture":
+        results = run_mixture(
+            config, trial.seed, steps=budget.steps, max_updates=budget.expert_updates
+        )
     elif trial.kind == "control":
         results = run_control(config)
     elif trial.kind == "expert":

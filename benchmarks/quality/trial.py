@@ -26,8 +26,10 @@ from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings, store_vocabulary
+from mmtpp.evaluate.gated_targets import ExpertScorer
 from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.evaluate.targets import target_table
+from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import RowForecaster
@@ -182,8 +184,17 @@ def train(
     return model, time.process_time() - started
 
 
-def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
-    """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``."""
+def forecast(
+    config: RunConfig, model: EventModel, *, split: str, gated: GatedExpert | None = None
+) -> pa.Table:
+    """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``.
+
+    Args:
+        config: Settings of the trial.
+        model: The language model.
+        split: Split of the targets.
+        gated: Expert that is mixed with the language model; None for none.
+    """
     manifest, vocabulary = open_store(config)
     trained = sample_settings(config.sample_sections, manifest, split="train")
     spans = interval_range(trained)
@@ -200,18 +211,23 @@ def forecast(config: RunConfig, model: EventModel, *, split: str) -> pa.Table:
         model.eval(), vocabulary.token_ids(), vocabulary.type_ids(codes.tolist()), grid
     )
     batcher = batcher_of(config, vocabulary)
+    scorer = None
+    if gated is not None:
+        scorer = ExpertScorer(gated, settings.store, tuple(codes.tolist()), grid)
     tables = []
     for index in range(len(samples)):
         assembled = samples.assembled(index)
         row = row_from_arrow(assembled, 0, image_px=settings.image_px)
-        forecasts = forecaster(row, batcher(row))
+        windows = samples.table["windows"][index].as_py()
+        sample = AssembledRow(row, assembled, windows)
         tables.append(
             target_table(
-                AssembledRow(row, assembled),
-                forecasts,
+                sample,
+                forecaster(row, batcher(row)),
                 codes,
                 tick=spans.tick,
                 num_bytes=config.template.time_bytes,
+                expert=scorer(sample) if scorer is not None else None,
             )
         )
     return pa.concat_tables(tables)

@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.quality.sets import DataSet
 
 PLAIN = "plain"
+MIXTURE = "plain and temporal expert"
 PUBLISHED = "temporal, tokens (paper)"
 
 

@@ -14,6 +14,7 @@ from mmtpp.evaluate.gated_targets import ExpertScorer
 from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.evaluate.targets import TARGET_SCHEMA, target_table
 from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
+from mmtpp.expert.gated_expert import load_gated_expert
 from mmtpp.model.generation import GenerationSettings, TextGenerator
 from mmtpp.model.next_event_scores import RowForecaster, TextScores
 
@@ -70,7 +71,7 @@ class TargetScorer(ModelActor):
         self._expert: ExpertScorer | None = None
         if settings.model.expert_uri:
             self._expert = ExpertScorer(
-                settings.model.expert_uri,
+                load_gated_expert(settings.model.expert_uri),
                 settings.samples.store,
                 settings.type_codes,
                 settings.grid,

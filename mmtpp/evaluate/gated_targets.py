@@ -16,7 +16,7 @@ from mmtpp.data.store.stored_sequence import Address
 from mmtpp.evaluate.model_actor import AssembledRow
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
-from mmtpp.expert.gated_expert import load_gated_expert
+from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.stored_past import PositionedEvents, StoredPast
 
 FloatArray = NDArray[np.float64]
@@ -77,7 +77,7 @@ class ExpertScorer:
     """Forecasts the questioned events of rows with the expert of a mixture.
 
     Args:
-        expert_uri: Folder that ``combine`` wrote.
+        gated: The expert and the gate.
         store: Store of the rows.
         type_codes: (K,) codes of the language model's types.
         grid: Grid of its interval forecasts.
@@ -85,13 +85,13 @@ class ExpertScorer:
 
     def __init__(
         self,
-        expert_uri: str,
+        gated: GatedExpert,
         store: StoreSettings,
         type_codes: tuple[int, ...],
         grid: IntervalGrid,
     ) -> None:
-        self._gated = load_gated_expert(expert_uri)
-        self._past = StoredPast(self._gated.expert, self._gated.type_codes, store)
+        self._gated = gated
+        self._past = StoredPast(gated.expert, gated.type_codes, store)
         self._codes, self._grid = type_codes, grid
 
     def __call__(self, sample: AssembledRow) -> ExpertShare:

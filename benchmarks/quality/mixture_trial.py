@@ -1,0 +1,56 @@
+"""One trial of the whole: a language model and a temporal expert, mixed by a fitted gate."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.quality.differences import sequence_sums
+from benchmarks.quality.expert_trial import train_expert
+from benchmarks.quality.trial import forecast, open_store, train
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.supervision import AllTokens
+from mmtpp.data.settings import training_questions
+from mmtpp.evaluate.combine import fit_gate
+from mmtpp.evaluate.metrics import estimate_metrics
+from mmtpp.expert.gated_expert import GatedExpert
+
+
+def run_mixture(
+    config: RunConfig, seed: int, *, steps: tuple[int, int], max_updates: int
+) -> dict[str, Any]:
+    """Train the plain language model and the expert, fit their gate on the validation split, and
+    forecast the test split; returns the fields of the record.
+
+    Args:
+        config: Settings of the plain model.
+        seed: Seed of both trainings.
+        steps: Number of steps of the language model's two stages.
+        max_updates: Largest number of updates of a network of the expert.
+    """
+    trained = train_expert(config, seed=seed, max_updates=max_updates)
+    config = with_values(config, {"training.seed": seed, "training.num_steps": steps[0]})
+    model, first_s = train(config, AllTokens())
+    config = with_values(config, {"training.num_steps": steps[1]})
+    model, second_s = train(config, training_questions(config.tasks), model=model)
+    started = time.process_time()
+    fit = fit_gate(
+        forecast(config, model, split="validation"),
+        trained.forecast(config, split="validation"),
+        where=config.store.uri,
+    )
+    fit_s = time.process_time() - started
+    started = time.process_time()
+    gated = GatedExpert(trained.expert, trained.inputs.trained_tasks.type_codes, fit.gate)
+    targets = forecast(config, model, split="test", gated=gated)
+    manifest, _ = open_store(config)
+    estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
+    return {
+        "metrics": {key: estimated.value for key, estimated in estimates.items()},
+        "targets": len(targets),
+        "seconds": trained.seconds + first_s + second_s + fit_s,
+        "test_s": time.process_time() - started,
+        "gate": asdict(fit.gate),
+        "validation": fit.nll,
+        "per_sequence": sequence_sums(targets),
+    }
