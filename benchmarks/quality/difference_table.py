@@ -34,8 +34,9 @@ Records = Sequence[dict[str, Any]]
 def difference_table(records: Records, sums: Path) -> str:
     """A section with the differences of every set, in Markdown.
 
-    The mixture, the expert and the plain model are compared with the best baseline, which is the classical or
-    neural model with the lowest mean NLL, and models with texts or images with those without.
+    The mixture, the expert and the plain model are compared with the best baseline, which is the
+    classical or neural model with the lowest mean NLL, and models with texts or images with those
+    without.
 
     Args:
         records: Finished trials of all sets.
