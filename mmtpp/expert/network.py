@@ -143,8 +143,9 @@ class ExpertNetwork(nn.Module):
 
     def _text_features(self, words: torch.Tensor) -> torch.Tensor:
         """(N, V) mean of the words, the first and the last word; zeros for an empty text."""
-        words = words.long()
         number = (words != NO_WORD).sum(1, keepdim=True).clamp(min=1)
+        longest = max(number.flatten().tolist(), default=1)
+        words = words[:, :longest].long()
         ends = torch.cat([words[:, :1], words.gather(1, number - 1)], 1)
         mean = self.word_embedding(words).sum(1) / number
         return torch.cat([mean, self.word_embedding(ends).flatten(1)], -1)

@@ -88,8 +88,8 @@ def expert_card(trained_tasks: TrainedTasks, *, store_uri: str) -> str:
     return (
         "---\nlibrary_name: mmtpp\npipeline_tag: time-series-forecasting\n"
         "tags: [temporal-point-process, event-sequences, mmtpp]\n---\n"
-        "# A temporal expert\n\nForecasts the next event of a sequence from times, types and the "
-        f"lengths of texts; it reads no texts and no images.\n\n| | |\n|---|---|\n{rows}\n\n"
+        "# A temporal expert\n\nForecasts the next event of a sequence from times, types and, "
+        f"where the store has them, texts; it reads no images.\n\n| | |\n|---|---|\n{rows}\n\n"
         f"## Use\n\n{_USE_WITH_MMTPP}"
         "The weights are stored as safetensors; the folder contains no code.\n"
     )

@@ -13,6 +13,7 @@ from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import BatchOrder, EventBlocks
 from mmtpp.expert.scores import Ranks, score
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
+from tests.unit.expert.meeting import Meeting
 
 
 def test_it_learns_what_there_is_to_learn(small: SmallFit, finished: ExpertFit):
@@ -46,7 +47,7 @@ def test_a_resumed_training_has_the_same_weights(small: SmallFit, finished: Expe
 def test_ranks_share_a_batch_and_its_dropout(small: SmallFit):
     alone = small.build()
     # two ranks take turns in threads: gradients and sums meet as they would in torch.distributed
-    meeting = _Meeting(2)
+    meeting = Meeting(2)
     fits = [small.build(Ranks(rank, 2, meeting.wrap, meeting.total)) for rank in range(2)]
 
     def run(fit: ExpertFit) -> None:
@@ -63,27 +64,6 @@ def test_ranks_share_a_batch_and_its_dropout(small: SmallFit):
     for name, tensor in fits[0].tensors().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-5, msg=name)
         assert torch.equal(tensor, fits[1].tensors()[name]), name
-
-
-class _Meeting:
-    """Sums tensors of threads."""
-
-    def __init__(self, num_ranks: int) -> None:
-        self._num_ranks, self._barrier = num_ranks, threading.Barrier(num_ranks)
-        self._values: dict[int, torch.Tensor] = {}
-
-    def total(self, values: torch.Tensor) -> torch.Tensor:
-        self._barrier.wait()
-        self._values[threading.get_ident()] = values.clone()
-        self._barrier.wait()
-        parts = [self._values[key] for key in sorted(self._values)]
-        self._barrier.wait()
-        return torch.stack(parts).sum(0)
-
-    def wrap(self, network: torch.nn.Module) -> torch.nn.Module:
-        for parameter in network.parameters():
-            parameter.register_hook(lambda gradient: self.total(gradient) / self._num_ranks)
-        return network
 
 
 def test_a_diverging_network_is_an_error(small: SmallFit):

@@ -33,3 +33,17 @@ def test_it_does_not_continue_another_model():
 def test_its_time_zone_must_exist():
     with pytest.raises(ConfigError, match="Europe/Nowhere"):
         config_from_tree({"expert": {"time_zone": "Europe/Nowhere"}})
+
+
+@pytest.mark.parametrize("texts", ["none", "length", "words"])
+def test_texts_have_a_name(texts: str):
+    assert config_from_tree({"expert": {"texts": texts}}).expert.texts == texts
+
+
+def test_texts_are_no_longer_true_or_false():
+    with pytest.raises(ConfigError, match="no longer true or false: set words or length"):
+        config_from_tree({"expert": {"texts": True}})
+    with pytest.raises(ConfigError, match="no longer true or false: set none"):
+        config_from_tree({"expert": {"texts": False}})
+    with pytest.raises(ConfigError, match=r"expert\.texts"):
+        config_from_tree({"expert": {"texts": "sentences"}})
