@@ -20,6 +20,7 @@ from mmtpp.core.errors import ConfigError
 
 Tree = dict[str, Any]
 SectionT = TypeVar("SectionT", bound=BaseModel)
+_SIMILARITY = 0.75  # of names, from which one is suggested for the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +248,19 @@ def _describe_unknown(
 
 
 def _suggestion(path: list[str], kind: type[BaseModel], prefix: str) -> str:
-    known = list(_all_keys(kind))
-    close = difflib.get_close_matches(".".join(path), known, n=1, cutoff=0.75)
-    same_leaf = [key for key in known if key.rpartition(".")[2] == path[-1]]
-    suggestions = close or same_leaf
-    return f"; did you mean {prefix}{suggestions[0]}?" if suggestions else ""
+    """The setting with the closest name, in the typed section if it has one, else in any section.
+
+    Several sections may have a setting of that name; all of them are suggested.
+    """
+    known = [key.rpartition(".") for key in _all_keys(kind)]
+    in_section = [key for key in known if key[0] == ".".join(path[:-1])]
+    for keys in (in_section, known):
+        names = [name for _, _, name in keys]
+        close = difflib.get_close_matches(path[-1], names, n=1, cutoff=_SIMILARITY)
+        if close:
+            suggestions = [prefix + "".join(key) for key in keys if key[2] == close[0]]
+            return f"; did you mean {' or '.join(suggestions)}?"
+    return ""
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -164,37 +164,16 @@ class Clock:
         unit = Fraction(repr(float(seconds_per_unit)))
         self._candidates = {step: _Candidate(step) for step in _steps(unit)}
 
-    def add_sequence(self, times: FloatArray) -> None:
-        """Add the times of one sequence.
-
-        Args:
-            times: (E,) times in the source's unit, not decreasing; may be negative.
-        """
-        self._add([_Intervals.from_times(times, self._seconds)])
-
     def add_sequences(self, times: FloatArray, lengths: NDArray[np.integer]) -> None:
         """Add the times of S sequences.
 
         Args:
-            times: (E,) times of all sequences, concatenated, in the source's unit.
+            times: (E,) times of all sequences, concatenated, in the source's unit; within a
+                sequence not decreasing; may be negative.
             lengths: (S,) number of events in each sequence.
         """
         parts = np.split(times, np.cumsum(lengths)[:-1])
-        self._add([_Intervals.from_times(part, self._seconds) for part in parts if len(part) > 1])
-
-    def add_intervals(self, intervals: FloatArray) -> None:
-        """Add intervals whose times are not known.
-
-        Args:
-            intervals: (E,) intervals in the source's unit, not negative. Each may be off by 0.001
-                ticks.
-        """
-        values = intervals[intervals > 1e-12 * intervals.max(initial=0.0)] * self._seconds
-        spacing = np.spacing(values)
-        loose = np.full(len(values), np.inf)
-        self._add([_Intervals(values, spacing, loose, np.zeros(len(values)))])
-
-    def _add(self, parts: list[_Intervals]) -> None:
+        parts = [_Intervals.from_times(part, self._seconds) for part in parts if len(part) > 1]
         if not parts:
             return
         intervals = _Intervals.concatenate(parts)

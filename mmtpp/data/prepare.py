@@ -156,19 +156,19 @@ def _warn_of_long_events(sections: SampleSections, manifest: Manifest) -> int:
 
     The store keeps their texts whole: later jobs shorten them by their own settings.
     """
-    settings = sample_settings(sections, manifest, split="all")
+    samples = sample_settings(sections, manifest, split="all")
     long_events = find_long_events(
-        settings, store_vocabulary(sections.store.uri, manifest).token_ids()
+        samples, store_vocabulary(sections.store.uri, manifest).token_ids()
     )
     if long_events.count:
         logger.warning(
             "events that do not fit window.max_tokens = %d: %s (%s); the store keeps them whole, "
             "later jobs shorten their texts unless window.long_events = fail; raise "
             "window.max_tokens, or set template.max_text_tokens, now %d",
-            settings.max_tokens,
+            samples.max_tokens,
             f"{long_events.count:,}",
             "; ".join(long_events.examples),
-            settings.max_text_tokens,
+            samples.max_text_tokens,
         )
     return long_events.count
 

@@ -128,12 +128,12 @@ def _order_by_first_target(lists: pa.ListArray, targets: pa.Table) -> np.ndarray
     return order.to_numpy()
 
 
-def training_statistics(settings: SampleSettings) -> TrainingStatistics:
-    """Count intervals and types over the training split and the time range of ``settings``."""
-    reader = StoreReader(settings.store)
-    statistics = TrainingStatistics(IntervalCodeBaseline(settings.template.time_bytes))
+def training_statistics(samples: SampleSettings) -> TrainingStatistics:
+    """Count intervals and types over the training split and the time range of ``samples``."""
+    reader = StoreReader(samples.store)
+    statistics = TrainingStatistics(IntervalCodeBaseline(samples.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
-        span = usable_events(sequence, "train", settings.time_range)
+        span = usable_events(sequence, "train", samples.time_range)
         if span.has_targets and len(span) > 1:
             counted = sequence.events.slice(span.first + 1, span.end)
             statistics.add(counted.intervals, counted.types)

@@ -1,4 +1,4 @@
-"""The name of every metric of an evaluation, defined once.
+"""The names of metrics of an evaluation, each defined once.
 
 A metric has the same name in ``metrics.json``, in the result of the job and in MLflow. The page of
 this package explains each of them under its name.
@@ -19,58 +19,13 @@ EVENT_TYPE_ACCURACY_LAST = "type_accuracy_last"
 EVENT_TEXT_NLL = "text_nll_nats_per_event"
 EVENT_MEAN_INTERVAL = "mean_interval_s"
 
-# forecasts of the next event
+# forecasts of the next event that other modules name; ``metric_table`` has all of them
 TIME_RMSE = "time/rmse_s"
-TIME_RMSE_OF_MEDIAN = "time/rmse_of_median_s"
-TIME_RMSE_OF_GREEDY = "time/rmse_of_greedy_s"
-TIME_MAE = "time/mae_s"
-TIME_MAE_OF_MEAN = "time/mae_of_mean_s"
-TIME_MAE_OF_GREEDY = "time/mae_of_greedy_s"
-TIME_CRPS = "time/crps_s"
 TIME_NLL = "time/nll_nats_per_event"
-TIME_CODE_NLL = "time/code_nll_nats_per_event"
-TIME_COVERAGE_50 = "time/coverage_50"
-TIME_COVERAGE_90 = "time/coverage_90"
-TIME_OFF_GRID = "time/probability_off_grid"
 TYPE_ACCURACY = "type/accuracy"
-TYPE_TOP3_ACCURACY = "type/top3_accuracy"
 TYPE_NLL = "type/nll_nats_per_event"
 TYPE_MACRO_F1 = "type/macro_f1"
-JOINT_TYPE_ACCURACY = "joint/type_accuracy"
-JOINT_TYPE_NLL = "joint/type_nll_nats_per_event"
 JOINT_NLL = "joint/nll_nats_per_event"
-TEXT_NLL = "text/nll_nats_per_event"
-TEXT_TOKEN_NLL = "text/nll_nats_per_token"
-TEXT_ROUGE_L = "text/rouge_l"
-TEXT_BLEU = "text/bleu"
-TEXT_CHRF = "text/chrf"
-FORECAST_METRICS = (
-    TIME_RMSE,
-    TIME_RMSE_OF_MEDIAN,
-    TIME_RMSE_OF_GREEDY,
-    TIME_MAE,
-    TIME_MAE_OF_MEAN,
-    TIME_MAE_OF_GREEDY,
-    TIME_CRPS,
-    TIME_NLL,
-    TIME_CODE_NLL,
-    TIME_COVERAGE_50,
-    TIME_COVERAGE_90,
-    TIME_OFF_GRID,
-    TYPE_ACCURACY,
-    TYPE_TOP3_ACCURACY,
-    TYPE_NLL,
-    JOINT_TYPE_ACCURACY,
-    JOINT_TYPE_NLL,
-    TEXT_NLL,
-    TEXT_TOKEN_NLL,
-    TEXT_ROUGE_L,
-    TEXT_BLEU,
-    TEXT_CHRF,
-    TYPE_MACRO_F1,
-    JOINT_NLL,
-)
-"""Metrics of forecasts, each also by position in the sequence (``at_position``)."""
 
 # sampled futures
 HORIZON_OTD = "horizon/otd_s"

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.evaluate import metric_names
+from mmtpp.evaluate.metric_table import FORECAST_METRICS, Metric
 from mmtpp.evaluate.text_metrics import TEXT_SCORES
 
 BUCKETS = {"1-50": (1, 50), "50-200": (50, 200), "200-500": (200, 500), "over_500": (500, 2**31)}
@@ -130,53 +131,12 @@ def _time_values(
     return values
 
 
-@dataclass(frozen=True, slots=True)
-class _Metric:
-    """Formula of a metric: a ratio of two sums, each a number or an array over resamples.
-
-    Attributes:
-        numerator: Name of the sum in the numerator; without this sum the metric is left out.
-        denominator: Name of the sum in the denominator.
-        is_root: Whether the metric is the square root of the ratio.
-        is_time: Whether the metric is in the source's unit and is converted to seconds.
-    """
-
-    numerator: str
-    denominator: str = "targets"
-    is_root: bool = False
-    is_time: bool = False
-
-    def __call__(self, sums: Sums, seconds_per_unit: float) -> FloatArray:
-        with np.errstate(invalid="ignore"):  # undefined for a resample without any written text
-            mean = np.divide(sums[self.numerator], sums[self.denominator])
-        return (np.sqrt(mean) if self.is_root else mean) * (seconds_per_unit if self.is_time else 1)
-
-
-METRICS = {
-    metric_names.TIME_RMSE: _Metric("squared_error", is_root=True, is_time=True),
-    metric_names.TIME_RMSE_OF_MEDIAN: _Metric("squared_error_median", is_root=True, is_time=True),
-    metric_names.TIME_RMSE_OF_GREEDY: _Metric("squared_error_greedy", is_root=True, is_time=True),
-    metric_names.TIME_MAE: _Metric("absolute_error", is_time=True),
-    metric_names.TIME_MAE_OF_MEAN: _Metric("absolute_error_mean", is_time=True),
-    metric_names.TIME_MAE_OF_GREEDY: _Metric("absolute_error_greedy", is_time=True),
-    metric_names.TIME_CRPS: _Metric("crps", is_time=True),
-    metric_names.TIME_NLL: _Metric("time_nll", "dense"),
-    metric_names.TIME_CODE_NLL: _Metric("code_nll"),
-    metric_names.TIME_COVERAGE_50: _Metric("covered_50"),
-    metric_names.TIME_COVERAGE_90: _Metric("covered_90"),
-    metric_names.TIME_OFF_GRID: _Metric("outside"),
-    metric_names.TYPE_ACCURACY: _Metric("right"),
-    metric_names.TYPE_TOP3_ACCURACY: _Metric("top3"),
-    metric_names.TYPE_NLL: _Metric("type_nll"),
-    metric_names.JOINT_TYPE_ACCURACY: _Metric("joint_right"),
-    metric_names.JOINT_TYPE_NLL: _Metric("joint_type_nll"),
-    metric_names.TEXT_NLL: _Metric("text_nll"),
-    metric_names.TEXT_TOKEN_NLL: _Metric("text_nll", "text_tokens"),
-    metric_names.TEXT_ROUGE_L: _Metric("rouge_l", "written"),
-    metric_names.TEXT_BLEU: _Metric("bleu", "written"),
-    metric_names.TEXT_CHRF: _Metric("chrf", "written"),
-}
-_JOINT_NLL = _Metric("joint_nll", "dense")
+def _ratio(metric: Metric, sums: Sums, seconds_per_unit: float) -> FloatArray:
+    """A metric from its two sums, each a number or an array over resamples."""
+    with np.errstate(invalid="ignore"):  # undefined for a resample without any written text
+        mean = np.divide(sums[metric.numerator], sums[metric.denominator])
+    factor = seconds_per_unit if metric.kind == "time" else 1
+    return (np.sqrt(mean) if metric.is_root else mean) * factor
 
 
 def _macro_f1(hits: FloatArray, marks: FloatArray) -> FloatArray:
@@ -375,15 +335,17 @@ def _with_resamples(
     has_targets = resampled[:, list(values).index("targets")] > 0
     drawn = dict(zip(values, resampled[has_targets].T, strict=True))
     metrics = {
-        name: (metric(total, seconds_per_unit), metric(drawn, seconds_per_unit))
-        for name, metric in METRICS.items()
+        name: (_ratio(metric, total, seconds_per_unit), _ratio(metric, drawn, seconds_per_unit))
+        for name, metric in FORECAST_METRICS.items()
         if metric.numerator in values
     }
     if "right" in values:
         hits, marks = _type_sums(targets, sequence, size)
         f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[has_targets]
         metrics[metric_names.TYPE_MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
-    if "joint_nll" in values:
-        metrics[metric_names.JOINT_NLL] = (_JOINT_NLL(total, 1.0), _JOINT_NLL(drawn, 1.0))
     # a metric without any target that counts is undefined
-    return {name: pair for name, pair in metrics.items() if not np.isnan(pair[0])}
+    return {
+        name: metrics[name]
+        for name in FORECAST_METRICS
+        if name in metrics and not np.isnan(metrics[name][0])
+    }

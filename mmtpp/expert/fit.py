@@ -40,7 +40,7 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertFitSettings:
-    """Settings of the training.
+    """Settings of the training; the section ``expert`` of the configuration has their defaults.
 
     Attributes:
         num_networks: Number of networks.
@@ -56,17 +56,17 @@ class ExpertFitSettings:
         seed: Seed of start, order and dropout.
     """
 
-    num_networks: int = 3
-    width: int = 64
-    num_components: int = 32
-    dropout: float = 0.3
-    epochs: int = 30
-    max_updates: int = 5000
-    events_per_update: int = 1024
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.01
-    num_validations: int = 12
-    seed: int = 0
+    num_networks: int
+    width: int
+    num_components: int
+    dropout: float
+    epochs: int
+    max_updates: int
+    events_per_update: int
+    learning_rate: float
+    weight_decay: float
+    num_validations: int
+    seed: int
 
 
 @dataclass(slots=True)

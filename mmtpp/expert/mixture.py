@@ -61,12 +61,6 @@ class Mixture:
             result = result.masked_scatter(is_fine, torch.log(fine) - math.log(scale.tick))
         return result
 
-    def cdf(self, intervals: torch.Tensor) -> torch.Tensor:
-        """(N,) probability of at most this interval."""
-        standard = (self.scale.normalise(intervals)[:, None] - self.means) / self.widths
-        below = (self.log_weights[:, :-1].exp() * torch.special.ndtr(standard)).sum(-1)
-        return torch.where(intervals < 0, 0.0, self.log_weights[:, -1].exp() + below)
-
     def cdf_at(self, edges: torch.Tensor) -> torch.Tensor:
         """(N, G) probability of at most each of (G,) intervals, for all distributions."""
         z = self.scale.normalise(edges)

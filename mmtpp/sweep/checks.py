@@ -16,6 +16,7 @@ from mmtpp.core.training_metrics import (
     VALIDATION_METRICS,
 )
 from mmtpp.evaluate import metric_names
+from mmtpp.evaluate.metric_table import FORECAST_METRICS
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import TRAINING_JOBS, Domain, Scheduler, SweepSettings
 
@@ -115,9 +116,7 @@ def _check_metric(sweep: Sweep, metric: str) -> None:
             raise ConfigError(
                 f"sweep.metric = {metric}, but sweep.jobs = {list(settings.jobs)} do not evaluate"
             )
-        names = [
-            f"evaluate/{name}" for name in (*metric_names.FORECAST_METRICS, *LIKELIHOOD_METRICS)
-        ]
+        names = [f"evaluate/{name}" for name in (*FORECAST_METRICS, *LIKELIHOOD_METRICS)]
         families = [f"evaluate/{family}" for family in EVALUATION_FAMILIES]
     name = metric.partition("/at_")[0]  # a metric at some positions in the sequence
     if name not in names and not name.startswith(tuple(families)):

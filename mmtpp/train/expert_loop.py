@@ -8,6 +8,8 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,8 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         interruption = interruptions.poll(torch.device("cpu"))
         is_validated, network = fit.validation_is_due, fit.progress.network
         if is_validated:
-            validated = _validate(fit, tracker)
+            with losses.outside_training("validation"):
+                validated = _validate(fit, tracker)
         if fit.is_finished:
             break
         if interruption.stop_requested:
@@ -79,7 +82,8 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
             break
         # a network takes a minute or two, so a lost machine costs no more
         if interruption.machine_leaves or fit.progress.network > network:
-            _save(fit, inputs, rank, validated)
+            with losses.outside_training("checkpoint"):
+                _save(fit, inputs, rank, validated)
         elif is_validated and inputs.reports_validation:
             ray.train.report({**validated, "step": float(fit.total_updates)})
     if fit.is_finished:
@@ -166,7 +170,7 @@ def write_expert(expert: Expert, inputs: ExpertInputs) -> None:
 
 
 class _Losses:
-    """Logs the mean training loss every few updates.
+    """Logs loss and speed of the training, and the shares of other work, every few updates.
 
     Args:
         tracker: Tracker of the run.
@@ -175,8 +179,19 @@ class _Losses:
 
     def __init__(self, tracker: Tracker, *, every: int) -> None:
         self._tracker, self._every = tracker, every
+        self._reset()
+
+    def _reset(self) -> None:
         self._scores: list[Scores] = []
+        self._outside_s = {"validation": 0.0, "checkpoint": 0.0}
         self._started = time.monotonic()
+
+    @contextmanager
+    def outside_training(self, activity: str) -> Iterator[None]:
+        """Count the time within as ``validation`` or as ``checkpoint``, not as training."""
+        started = time.monotonic()
+        yield
+        self._outside_s[activity] += time.monotonic() - started
 
     def add(self, fit: ExpertFit, scores: Scores) -> None:
         """Count an update."""
@@ -190,11 +205,14 @@ class _Losses:
                 scores.nll * scores.num_events for scores in self._scores
             )
             / num_events,
-            "speed/events_per_s": num_events / seconds,
+            "speed/events_per_s": num_events / (seconds - sum(self._outside_s.values())),
+            **{
+                f"time/{activity}_fraction": outside_s / seconds
+                for activity, outside_s in self._outside_s.items()
+            },
         }
         self._tracker.log_metrics(fit.total_updates, metrics)
-        self._scores.clear()
-        self._started = time.monotonic()
+        self._reset()
 
 
 def _validate(fit: ExpertFit, tracker: Tracker) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The measures that the report shows: their names, explanations and number formats."""
+"""The measures that the report shows: the metrics of the table with texts, and number formats."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 
 from mmtpp.core.durations import SECONDS, Unit, format_number
 from mmtpp.evaluate import metric_names
+from mmtpp.evaluate.metric_table import FORECAST_METRICS, HORIZON_METRICS
 from mmtpp.evaluate.metrics import Estimate
 
 NOMINAL_COVERAGE = 0.9
@@ -83,108 +84,24 @@ class Measure:
         return Estimate(-difference.value, -difference.high, -difference.low)
 
 
-_NLL = (
-    "The negative log-likelihood (NLL): the surprise, in nats, at the true event; 0.7 nats less "
-    "means that the forecast gave the event twice the probability."
-)
-MEASURES = {
-    metric_names.JOINT_NLL: Measure(
-        "NLL of time and type (nats per event)",
-        "likelihood (NLL of time and type)",
-        f"{_NLL} This one counts the time and the type of each event together.",
-        "nats",
-    ),
-    metric_names.TIME_NLL: Measure(
-        "NLL of times (nats per event)",
-        "likelihood (NLL of times)",
-        f"{_NLL} This one counts the time alone, as a density in the source's unit.",
-        "nats",
-    ),
-    metric_names.TIME_RMSE: Measure(
-        "RMSE of times",
-        "RMSE of times",
-        "Root mean square error: the typical distance between the mean forecast and the true "
-        "interval. A few large errors have a large effect.",
-        "time",
-    ),
-    metric_names.TIME_MAE: Measure(
-        "MAE of times",
-        "MAE of times",
-        "Mean absolute error: the average distance between the median forecast and the true "
-        "interval.",
-        "time",
-    ),
-    metric_names.TIME_CRPS: Measure(
-        "CRPS of times",
-        "CRPS of times",
-        "Continuous ranked probability score: an absolute error of the whole forecast "
-        "distribution. It is small for narrow forecasts that contain the true interval.",
-        "time",
-    ),
-    metric_names.TIME_COVERAGE_90: Measure(
-        "Coverage of 90 % intervals",
-        "coverage",
-        "The share of true intervals between the 5 % and the 95 % quantile of the forecast. "
-        "A calibrated forecast contains 90 %.",
-        "share",
-        "nearest",
-    ),
-    metric_names.TYPE_NLL: Measure(
-        "NLL of types (nats per event)",
-        "likelihood (NLL of types)",
-        f"{_NLL} This one counts the type alone, before the time is known.",
-        "nats",
-    ),
-    metric_names.TYPE_ACCURACY: Measure(
-        "Accuracy of types",
-        "accuracy of types",
-        "The share of events whose most likely type is the true one, before the time is known.",
-        "share",
-        "highest",
-    ),
-    metric_names.TYPE_MACRO_F1: Measure(
-        "Macro-F1 of types",
-        "macro-F1 of types",
-        "The mean F1 score over the types, 0 to 1: rare types count as much as frequent ones.",
-        "score",
-        "highest",
-    ),
-    metric_names.TEXT_TOKEN_NLL: Measure(
-        "NLL of texts (nats per token)",
-        "likelihood (NLL of texts)",
-        f"{_NLL} This one counts the tokens of the texts.",
-        "nats",
-    ),
-    metric_names.TEXT_ROUGE_L: Measure(
-        "ROUGE-L of texts",
-        "ROUGE-L",
-        "The overlap of written and true texts by their longest common sequence of words, 0 to 1.",
-        "score",
-        "highest",
-    ),
-    metric_names.TEXT_CHRF: Measure(
-        "chrF of texts",
-        "chrF",
-        "The overlap of written and true texts by short sequences of letters.",
-        "score",
-        "highest",
-    ),
-    metric_names.HORIZON_OTD: Measure(
-        "OTD of futures",
-        "OTD of futures",
-        "Optimal transport distance: the time by which the events of a sampled future must be "
-        "moved, added or removed to become the true events.",
-        "time",
-    ),
-    metric_names.HORIZON_T_MAP: Measure(
-        "T-mAP of futures",
-        "T-mAP of futures",
-        "Temporal mean average precision, 0 to 1: whether the most likely events of the futures "
-        "occur near their forecast times.",
-        "score",
-        "highest",
-    ),
-}
+_FAMILIES = ("joint", "time", "type", "text", "horizon")
+
+
+def _measures() -> dict[str, Measure]:
+    """The shown metrics by family; in a family the likelihood first, then as in the table."""
+    metrics = {**FORECAST_METRICS, **HORIZON_METRICS}
+
+    def place(name: str) -> tuple[int, bool]:
+        return _FAMILIES.index(name.partition("/")[0]), metrics[name].kind != "nats"
+
+    return {
+        name: Measure(shown.label, shown.short, shown.about, metrics[name].kind, best)
+        for name in sorted(metrics, key=place)
+        if (shown := metrics[name].shown) and (best := metrics[name].best)
+    }
+
+
+MEASURES = _measures()
 LIKELIHOODS = (metric_names.JOINT_NLL, metric_names.TIME_NLL, metric_names.TYPE_NLL)
 """Likelihoods, of which the result shows the first that both forecasters have."""
 HEADLINES = (metric_names.TIME_RMSE, metric_names.TYPE_ACCURACY)

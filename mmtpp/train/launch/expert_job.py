@@ -4,7 +4,6 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.event_words import MAX_WORD_ROWS, TextSettings
@@ -19,14 +18,13 @@ from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, join
-from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
-from mmtpp.track.provenance import versions
-from mmtpp.track.run_labels import job_tags, tracked_store
+from mmtpp.track.mlflow_tracker import RunIdentity
 from mmtpp.train.entry import train_expert_per_worker
 from mmtpp.train.expert_inputs import ExpertInputs
-from mmtpp.train.launch.fit_run import FitSettings, WorkerCall, fit_run
+from mmtpp.train.launch.fit_run import WorkerCall
+from mmtpp.train.launch.recorded_fit import FitRecord, fit_and_record
 from mmtpp.train.launch.run_folder import claim_run
-from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result, record_result
+from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
 
 logger = logging.getLogger(__name__)
 
@@ -65,27 +63,25 @@ def run_expert_job(
     for demand in (data_task_demand(config.store.machine_labels), workers):
         wait_for_machines(demand, patience_s=config.run.wait_for_machines_s)
     inputs = build_inputs(config, manifest, run, reports_validation=bool(callbacks))
-    settings = FitSettings(
-        training=config.training,
-        hardware=_ON_CPU,
-        storage_uri=config.run.storage_uri,
-        model_path="",
-        patience_s=config.run.wait_for_machines_s,
-        callbacks=callbacks,
-    )
-    with MlflowTracker.from_run(config.tracking, run) as tracker:
-        _describe_run(tracker, config, job, inputs, manifest)
-        run = replace(run, mlflow_run_id=tracker.wait_for_run())
-        call = WorkerCall(train_expert_per_worker, replace(inputs, run=run))
-        fitted = fit_run(call, run, settings, tracker)
-        trained = TrainedModel(
+    return fit_and_record(
+        WorkerCall(train_expert_per_worker, inputs),
+        config,
+        _ON_CPU,
+        callbacks,
+        record=FitRecord(
+            job=job,
+            manifest=manifest,
+            output_uri=inputs.output_uri,
+            description=_describe(job, inputs, store_uri=config.store.uri),
+        ),
+        trained_model=lambda _: TrainedModel(
             kind="model",
             uri=inputs.output_uri,
             best_uri="",
             base="",
             trained_tasks=inputs.trained_tasks,
-        )
-        return record_result(tracker, run, fitted, trained, config.tracking)
+        ),
+    )
 
 
 def _check_job(job: str, start_uri: str) -> None:
@@ -196,23 +192,10 @@ def _network_settings(expert: ExpertSection, seed: int) -> ExpertFitSettings:
     return ExpertFitSettings(**values, seed=seed)
 
 
-def _describe_run(
-    tracker: MlflowTracker, config: RunConfig, job: str, inputs: ExpertInputs, manifest: Manifest
-) -> None:
-    """Record settings, data and description of a run."""
-    tracker.log_params(flat_settings(config))
-    tracker.set_tags(
-        {
-            **job_tags(job),
-            "mmtpp.store_fingerprint": manifest.fingerprint,
-            "mmtpp.output_uri": inputs.output_uri,
-            **versions(),
-        }
-    )
-    tracker.log_text("config.json", config.model_dump_json(indent=2))
-    tracker.set_description(
+def _describe(job: str, inputs: ExpertInputs, *, store_uri: str) -> str:
+    """Model, data and output of a run, in Markdown."""
+    return (
         f"**{job}** of a temporal expert, {inputs.fit.num_networks} networks\n\n"
-        f"- store: `{config.store.uri}`\n- model: `{inputs.output_uri}`\n"
+        f"- store: `{store_uri}`\n- model: `{inputs.output_uri}`\n"
         f"- checkpoints: `{inputs.run.run_uri}`"
     )
-    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))

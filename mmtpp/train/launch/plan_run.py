@@ -86,20 +86,23 @@ def save_validation_plan(
             num_sequences,
         )
         return None
-    settings = sample_settings(sections, manifest, split="validation", supervision=supervision)
+    samples = sample_settings(sections, manifest, split="validation", supervision=supervision)
     # evaluation.max_sequences limits the job `evaluate`, not validation
-    settings = replace(settings, max_sequences=0)
-    plan = make_plan(settings, vocabulary.token_ids())
+    samples = replace(samples, max_sequences=0)
+    plan = make_plan(samples, vocabulary.token_ids())
     addresses = plan.windows.select(["file", "group", "row"]).to_pylist()
     names = [(address["file"], address["group"], address["row"]) for address in addresses]
     sequences = sorted(set(names))
     order = np.random.default_rng(seed_from("validation") % 2**63).permutation(len(sequences))
     chosen = {sequences[index] for index in order[:num_sequences].tolist()}
     windows = plan.windows.filter(pa.array([name in chosen for name in names]))
-    samples = [[index] for index in range(len(windows))]
-    plan = replace(plan, windows=windows.combine_chunks(), samples=samples)
+    plan = replace(
+        plan,
+        windows=windows.combine_chunks(),
+        samples=[[index] for index in range(len(windows))],
+    )
     plan.save(join(run_uri, VALIDATION_PLAN_FILE))
-    return settings
+    return samples
 
 
 def build_trained_tasks(

@@ -1,13 +1,13 @@
 """The training jobs: configuration in, trained model or adapter out. They run on the driver.
 
-Only this module reads the whole configuration; the functions it calls take the sections they need.
+Only the jobs and ``recorded_fit`` read the whole configuration; other functions take the sections
+that they need.
 """
 
 import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.job_checks import check_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import EXPERT, RunConfig
@@ -21,12 +21,10 @@ from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
-from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
-from mmtpp.track.provenance import versions
-from mmtpp.track.run_labels import job_tags, tracked_store
+from mmtpp.track.mlflow_tracker import RunIdentity
 from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.launch.expert_job import run_expert_job
-from mmtpp.train.launch.fit_run import FitSettings, WorkerCall, fit_run
+from mmtpp.train.launch.fit_run import FittedRun, WorkerCall
 from mmtpp.train.launch.plan_run import (
     PLAN_FILE,
     VALIDATION_PLAN_FILE,
@@ -34,9 +32,10 @@ from mmtpp.train.launch.plan_run import (
     plan_training,
     save_validation_plan,
 )
+from mmtpp.train.launch.recorded_fit import FitRecord, fit_and_record
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
-from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result, record_result
+from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
 from mmtpp.train.launch.training_hardware import wait_for_hardware
 from mmtpp.train.launch.training_inputs import (
     TrainingInputs,
@@ -257,50 +256,16 @@ def _fit(
         hardware: Device and precision of the workers.
     """
     config = job.config
-    settings = FitSettings(
-        training=config.training,
-        hardware=hardware,
-        storage_uri=config.run.storage_uri,
-        model_path=config.model.path,
-        patience_s=config.run.wait_for_machines_s,
-        callbacks=job.callbacks,
-    )
-    with MlflowTracker.from_run(config.tracking, worker_inputs.run) as tracker:
-        _describe_run(tracker, job, worker_inputs, plan, manifest)
-        run = replace(worker_inputs.run, mlflow_run_id=tracker.wait_for_run())
-        worker_inputs = replace(worker_inputs, run=run)
-        call = WorkerCall(train_loop_per_worker, worker_inputs)
-        fitted = fit_run(call, run, settings, tracker)
-        trained = TrainedModel(
+
+    def trained_model(fitted: FittedRun) -> TrainedModel:
+        return TrainedModel(
             kind=output_kind(config.lora),
             uri=worker_inputs.output_uri,
             best_uri=best_uri(worker_inputs, fitted.best_step) if fitted.best_step else "",
             base=config.model.path if config.lora.rank else "",
             trained_tasks=worker_inputs.trained_tasks,
         )
-        return record_result(tracker, run, fitted, trained, config.tracking)
 
-
-def _describe_run(
-    tracker: MlflowTracker,
-    job: TrainingJob,
-    worker_inputs: WorkerInputs,
-    plan: Plan,
-    manifest: Manifest,
-) -> None:
-    """Record settings, data and description of a run."""
-    config = job.config
-    tracker.log_params(flat_settings(config))
-    tracker.set_tags(
-        {
-            **job_tags(job.name),
-            "mmtpp.store_fingerprint": manifest.fingerprint,
-            "mmtpp.plan_fingerprint": plan.fingerprint,
-            "mmtpp.output_uri": worker_inputs.output_uri,
-            **versions(),
-        }
-    )
-    tracker.log_text("config.json", config.model_dump_json(indent=2))
     description = describe_training(
         job.name,
         worker_inputs,
@@ -309,6 +274,18 @@ def _describe_run(
         num_steps=config.training.num_steps,
         store_uri=config.store.uri,
     )
-    tracker.set_description(description)
-    tracker.log_dataset(tracked_store(config.store.uri, manifest, context="training"))
-    tracker.log_metrics(0, plan.metrics())
+    return fit_and_record(
+        WorkerCall(train_loop_per_worker, worker_inputs),
+        config,
+        hardware,
+        job.callbacks,
+        record=FitRecord(
+            job=job.name,
+            manifest=manifest,
+            output_uri=worker_inputs.output_uri,
+            description=description,
+            tags={"mmtpp.plan_fingerprint": plan.fingerprint},
+            metrics=plan.metrics(),
+        ),
+        trained_model=trained_model,
+    )

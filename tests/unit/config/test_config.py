@@ -89,6 +89,23 @@ def test_validation_must_come_before_the_test():
         load_config(None, [*by_time, "split.validation_from=2024-02-01"])
 
 
+@pytest.mark.parametrize(
+    ("assignment", "suggestion"),
+    [
+        ("training.learning_rat=1", "training.learning_rate?"),
+        ("expert.learning_rte=1", "expert.learning_rate?"),
+        ("optimizer.learning_rat=1", "expert.learning_rate or training.learning_rate?"),
+        ("optimizer.width=1", "expert.width?"),
+        ("optimzer.name=muon", "optimizer?"),
+        ("source.columns.sequnce=id", "source.columns.sequence?"),
+    ],
+)
+def test_a_suggestion_prefers_the_typed_section(assignment: str, suggestion: str):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [assignment])
+    assert str(caught.value).endswith(f": no such key; did you mean {suggestion}")
+
+
 def test_an_old_name_suggests_the_new_one(monkeypatch):
     """A setting, a whole section, and settings in a section that no longer exists."""
     monkeypatch.setattr(

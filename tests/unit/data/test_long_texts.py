@@ -22,6 +22,7 @@ from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, EventSequence
+from mmtpp.core.row import HISTORY
 from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
 from mmtpp.core.template import Template, TemplateSettings
 from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
@@ -215,21 +216,23 @@ def test_samples_hold_the_event_with_the_start_of_its_text(
         names = np.array(rows["sequences"][index].as_py())[row.segment]
         position = np.array([*rows["event_position"][index].as_py(), -1])  # -1: none yet
         of_event = (names == "s3") & (position[row.event] == 5) & (row.event >= 0)
+        if row.branches is not None:  # a branch repeats the text
+            of_event &= row.branches.branch == HISTORY
         text = row.input_ids[of_event & (row.modality == Modality.TEXT)].tolist()
-        if text and row.branches is None:
+        if text:
             assert whole[0][: len(text)] == text
             written.add(len(text))
-    if isinstance(supervision, AllTokens):
-        [size] = written
+    [size] = written
+    if isinstance(supervision, EveryEvent):  # its question about the text takes tokens, too
+        assert 0 < size < MAX_TOKENS // 2
+    else:
         assert size == MAX_TOKENS // 2
     scored = [
         (window["sequence_id"], event)
         for window in plan.windows.to_pylist()
         for event in range(window["first_scored"], window["end"])
     ]
-    if isinstance(supervision, AllTokens) or not isinstance(
-        supervision, FollowingEvent | FutureOrigins
-    ):
+    if isinstance(supervision, AllTokens | EveryEvent):
         assert [(f"s{name}", event) for name in range(6) for event in range(1, 8)] == sorted(scored)
 
 

@@ -16,7 +16,7 @@ from mmtpp.evaluate.forecasts import as_json_tree, finite_values
 from mmtpp.evaluate.horizon import horizon_estimates
 from mmtpp.evaluate.likelihood_actor import EVENT_SCHEMA
 from mmtpp.evaluate.likelihoods import baseline_metrics, event_metrics, loss_metrics
-from mmtpp.evaluate.metric_names import FORECAST_METRICS
+from mmtpp.evaluate.metric_table import FORECAST_METRICS, HORIZON_METRICS
 from mmtpp.evaluate.metrics import estimate_metrics
 from mmtpp.evaluate.targets import TARGET_SCHEMA
 
@@ -61,6 +61,12 @@ def _target_estimates() -> dict:
     )
 
 
+def _horizon_estimates() -> set[str]:
+    future = [EventSet.from_known_types(np.array([1.0]), np.array([0]), 2)]
+    estimates = horizon_estimates(future, future, np.array([0]), horizon=2.0, seconds_per_unit=1.0)
+    return {*estimates, "horizon/truncated_futures"}  # the last is added where futures are drawn
+
+
 def _emitted() -> set[str]:
     events = _filled(EVENT_SCHEMA, 20)
     losses = LossSums(np.ones(5), np.ones(5))
@@ -85,15 +91,13 @@ def _emitted() -> set[str]:
         }
         for row, (true, written) in enumerate(pairs)
     ]
-    future = [EventSet.from_known_types(np.array([1.0]), np.array([0]), 2)]
     return {
         *loss_metrics(losses, num_events=20),
         *event_metrics(events, 1.0),
         *baseline_metrics(events, statistics),
         *_target_estimates(),
         *answer_estimates(pa.Table.from_pylist(answers, ANSWER_SCHEMA)),
-        *horizon_estimates(future, future, np.array([0]), horizon=2.0, seconds_per_unit=1.0),
-        "horizon/truncated_futures",  # added where futures are drawn
+        *_horizon_estimates(),
     }
 
 
@@ -101,7 +105,8 @@ def test_every_metric_is_explained_under_its_name_and_no_other_is():
     emitted, explained = _emitted(), _explained()
     whole = {name for name in emitted if "/at_" not in name}
     assert whole == explained
-    assert {name for name in _target_estimates() if "/at_" not in name} == {*FORECAST_METRICS}
+    assert [name for name in _target_estimates() if "/at_" not in name] == list(FORECAST_METRICS)
+    assert _horizon_estimates() == {*HORIZON_METRICS}
     places = {name.partition("/at_")[2] for name in emitted - whole}
     assert places == set(POSITIONS)
     assert {name.partition("/at_")[0] for name in emitted - whole} <= explained

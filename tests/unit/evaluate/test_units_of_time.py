@@ -32,7 +32,7 @@ def _nll(dates: list[np.ndarray], unit: float) -> dict[str, float]:
     """Nats per event of each baseline, for the last two sequences."""
     clock = Clock(unit)
     for times in dates:
-        clock.add_sequence(times / unit)
+        clock.add_sequences(times / unit, np.array([len(times)]))
     types = np.arange(150) % 2
     histories = [
         History(f"s{index}", times / unit, types, clock.tick) for index, times in enumerate(dates)

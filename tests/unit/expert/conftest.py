@@ -11,6 +11,19 @@ from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.scores import Ranks
 
 TICK = 0.1
+SETTINGS = ExpertFitSettings(
+    num_networks=2,
+    width=16,
+    num_components=8,
+    dropout=0.3,
+    epochs=8,
+    max_updates=5000,
+    events_per_update=64,
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    num_validations=12,
+    seed=0,
+)
 
 
 def alternating_sequences(number: int, seed: int, num_events: int = 60) -> list[ScoredSequence]:
@@ -35,9 +48,7 @@ class SmallFit:
         self.memory = MemorySettings.fit(past, tick=TICK, seconds_per_unit=1.0)
         self.training = EventBlocks.from_sequences(self.memory, training, tick=TICK)
         self.validation = EventBlocks.from_sequences(self.memory, validation, tick=TICK)
-        self.settings = ExpertFitSettings(
-            num_networks=2, width=16, num_components=8, epochs=8, events_per_update=64
-        )
+        self.settings = SETTINGS
 
     def build(self, ranks: Ranks | None = None) -> ExpertFit:
         """A training at its start."""

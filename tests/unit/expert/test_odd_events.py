@@ -1,5 +1,7 @@
 """Events at the limits: one type, constant intervals, gaps of years, no clock, long sequences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,10 @@ from mmtpp.core.event_memory import MemorySettings, memory_rows
 from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.core.past_events import PastEvents
 from mmtpp.expert.expert_forecasts import ExpertForecasts
-from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
+from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.scores import score
-from tests.unit.expert.conftest import finish
+from tests.unit.expert.conftest import SETTINGS, finish
 
 
 def _sequence(intervals: np.ndarray, types: np.ndarray | None = None) -> ScoredSequence:
@@ -39,7 +41,9 @@ def test_losses_and_forecasts_are_finite(case: str):
     past = PastEvents.join(sequence.past for sequence in sequences)
     memory = MemorySettings.fit(past, tick=tick, seconds_per_unit=1.0)
     blocks = EventBlocks.from_sequences(memory, sequences, tick=tick)
-    settings = ExpertFitSettings(num_networks=1, width=8, num_components=4, epochs=60)
+    settings = replace(
+        SETTINGS, num_networks=1, width=8, num_components=4, epochs=60, events_per_update=1024
+    )
     fit = finish(ExpertFit(blocks, blocks, num_types=1, settings=settings))
     before = ExpertFit(blocks, blocks, num_types=1, settings=settings)
     scores = score(fit.networks(), blocks)

@@ -98,6 +98,12 @@ def test_documented_commands_are_valid(page: Path):
         _check_settings(words)
 
 
+def test_commands_are_recognised_on_the_pages():
+    programs = [words[0] for page in PAGES for words in _commands(page)]
+    for program in ("make", "mmtpp", "python", "ray"):
+        assert programs.count(program) >= 5
+
+
 def test_a_wrong_command_fails():
     with pytest.raises(AssertionError, match="--working-dri"):
         _check_ray(["ray", "job", "submit", "--working-dri", "."])

@@ -1,0 +1,98 @@
+"""A training on the workers, with its settings and its result in MLflow and in the run's folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mmtpp.config.flat_settings import flat_settings
+from mmtpp.config.schema import RunConfig
+from mmtpp.runtime.hardware import Hardware
+from mmtpp.storage.manifest import Manifest
+from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.provenance import versions
+from mmtpp.track.run_labels import job_tags, tracked_store
+from mmtpp.train.launch.fit_run import FitSettings, FittedRun, WorkerCall, fit_run
+from mmtpp.train.launch.run_result import TrainedModel, record_result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRecord:
+    """What is recorded of a training before it starts.
+
+    Attributes:
+        job: ``pretrain`` or ``finetune``.
+        manifest: Manifest of the store.
+        output_uri: Folder for the trained model.
+        description: Description of the run, in Markdown.
+        tags: Further tags of the run, by name.
+        metrics: Metrics at step 0, by name.
+    """
+
+    job: str
+    manifest: Manifest
+    output_uri: str
+    description: str
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def fit_and_record(
+    call: WorkerCall,
+    config: RunConfig,
+    hardware: Hardware,
+    callbacks: list[Any],
+    *,
+    record: FitRecord,
+    trained_model: Callable[[FittedRun], TrainedModel],
+) -> dict[str, object]:
+    """Train on the workers, and record the result.
+
+    Args:
+        call: What every worker runs. Its inputs are a dataclass with the identity of the run,
+            ``run``; the workers receive it with the id of its MLflow run.
+        config: The whole configuration.
+        hardware: Device and precision of the workers.
+        callbacks: Ray Train callbacks that receive every validation.
+        record: What is recorded before the training.
+        trained_model: Returns the trained model of a finished run.
+
+    Returns:
+        The result that ``pretrain`` describes.
+
+    Raises:
+        StoppedError: The job received SIGTERM; it saved a checkpoint first.
+        MmtppError: A worker raised this error, or the workers could not be started.
+    """
+    settings = FitSettings(
+        training=config.training,
+        hardware=hardware,
+        storage_uri=config.run.storage_uri,
+        model_path=config.model.path,
+        patience_s=config.run.wait_for_machines_s,
+        callbacks=callbacks,
+    )
+    with MlflowTracker.from_run(config.tracking, call.inputs.run) as tracker:
+        _record_start(tracker, config, record)
+        run = replace(call.inputs.run, mlflow_run_id=tracker.wait_for_run())
+        call = replace(call, inputs=replace(call.inputs, run=run))
+        fitted = fit_run(call, run, settings, tracker)
+        return record_result(tracker, run, fitted, trained_model(fitted), config.tracking)
+
+
+def _record_start(tracker: MlflowTracker, config: RunConfig, record: FitRecord) -> None:
+    """Record settings, data and description of a run."""
+    tracker.log_params(flat_settings(config))
+    tracker.set_tags(
+        {
+            **job_tags(record.job),
+            "mmtpp.store_fingerprint": record.manifest.fingerprint,
+            "mmtpp.output_uri": record.output_uri,
+            **record.tags,
+            **versions(),
+        }
+    )
+    tracker.log_text("config.json", config.model_dump_json(indent=2))
+    tracker.set_description(record.description)
+    tracker.log_dataset(tracked_store(config.store.uri, record.manifest, context="training"))
+    if record.metrics:
+        tracker.log_metrics(0, record.metrics)
