@@ -56,11 +56,11 @@ def publish_badges(folder: Path, target: Path) -> None:
 def publish_given_earthquakes(folder: Path, target: Path) -> None:
     """Write EasyTPP's earthquakes with the splits of its files, unless the file exists.
 
-    The data has no test split. Its development split is the test split, and a stable hash moves a
-    share ``VALIDATION_FRACTION`` of the training sequences into the validation split.
+    Without ``test.pkl``, the development split is the test split, and a stable hash moves a share
+    ``VALIDATION_FRACTION`` of the training sequences into the validation split.
 
     Args:
-        folder: Folder with ``train.pkl`` and ``dev.pkl``.
+        folder: Folder with ``train.pkl``, ``dev.pkl`` and perhaps ``test.pkl``.
         target: Written file.
 
     Raises:
@@ -68,14 +68,15 @@ def publish_given_earthquakes(folder: Path, target: Path) -> None:
     """
     if target.exists():
         return
+    has_test = (folder / "test.pkl").exists()
     sequences: dict[str, dict[str, list[object]]] = {}
     splits: dict[str, str] = {}
-    for name in ("train", "dev"):
+    for name in ("train", "dev", "test") if has_test else ("train", "dev"):
         path = folder / f"{name}.pkl"
         for event in parse(path.name, path.read_bytes()):
             if event.problem:
                 raise ValueError(f"{path}, sequence {event.sequence}: {event.problem}")
-            splits[event.sequence] = "test" if event.split == "dev" else _split(event.sequence)
+            splits[event.sequence] = name if has_test else _split(name, event.sequence)
             columns = sequences.setdefault(event.sequence, {"time": [], "type": []})
             columns["time"].append(event.time)
             columns["type"].append(event.type)
@@ -88,5 +89,8 @@ def publish_given_earthquakes(folder: Path, target: Path) -> None:
     )
 
 
-def _split(sequence: str) -> str:
+def _split(file_split: str, sequence: str) -> str:
+    """Split of a sequence where the data has no test split."""
+    if file_split == "dev":
+        return "test"
     return split_from_key(sequence, validation_fraction=VALIDATION_FRACTION, test_fraction=0.0)

@@ -69,7 +69,7 @@ def write_report(results: Path, folder: Path, *, budget: object, sums: Path) -> 
     parts.append(_floors(records, with_plain))
     (folder / "quality.md").write_text("\n".join(parts))
     varied = [
-        name for name in sets if any(record["name"] in BY_POSITION for record in _of(records, name))
+        name for name in sets if any(record["name"] == PUBLISHED for record in _of(records, name))
     ]
     _positions(records, varied).savefig(folder / "positions.png", dpi=110, bbox_inches="tight")
     for name in varied:

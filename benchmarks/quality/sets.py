@@ -69,7 +69,7 @@ def data_sets(work: Path) -> dict[str, DataSet]:
         games = real / "chess_lichess_2017" / "games.jsonl.gz"
         sets += [
             *_sets_without_content(real, work),
-            _transcripts(real),
+            transcripts(real / "transcripts_spaceflight"),
             chess(games, work / "chess_raw"),
             _given_earthquakes(real, work),
         ]
@@ -108,12 +108,16 @@ def _sets_without_content(real: Path, work: Path) -> list[DataSet]:
     ]
 
 
-def _transcripts(real: Path) -> DataSet:
-    """Utterances of space flights: the text matters, because its length takes time to say."""
+def transcripts(folder: Path) -> DataSet:
+    """Utterances of space flights: the text matters, because a long one takes long to say.
+
+    Args:
+        folder: Folder with a table of ``part``, ``seconds``, ``speaker`` and ``text``.
+    """
     columns = {"time": "seconds", "sequence": "part", "type": "speaker", "text": "text"}
     source = {
         "kind": "columns",
-        "uri": str(real / "transcripts_spaceflight"),
+        "uri": str(folder),
         "columns": columns,
         "types": SPEAKERS,
         "rare_types": "other",
@@ -176,7 +180,7 @@ def _stackoverflow(real: Path, work: Path) -> DataSet:
 
 
 def _given_earthquakes(real: Path, work: Path) -> DataSet:
-    """EasyTPP's earthquakes, tested on its development split, which is not mixed with training."""
+    """EasyTPP's earthquakes with the splits of its files, see ``publish_given_earthquakes``."""
     target = work / "earthquake_given_raw" / "sequences.jsonl"
     columns = {name: name for name in ("time", "sequence", "type", "split")}
     source = {

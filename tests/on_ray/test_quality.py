@@ -1,9 +1,11 @@
 """The benchmarks of quality and of optimisers, at a size that only checks that they run."""
 
+import gzip
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from unittest.mock import patch
 
 import pytest
@@ -12,8 +14,8 @@ from benchmarks.optimizers import training
 from benchmarks.optimizers.report import write_report as write_optimizers
 from benchmarks.quality import run as quality
 from benchmarks.quality.report import write_report
-from benchmarks.quality.sets import DataSet
-from benchmarks.quality.trial import start_engine
+from benchmarks.quality.sets import DataSet, chess, transcripts
+from benchmarks.quality.trial import open_store, start_engine
 from mmtpp.data.prepare import prepare
 from tests.on_ray.events import publish_events
 
@@ -53,6 +55,42 @@ def test_a_small_quality_benchmark_writes_its_tables(cluster, tmp_path, monkeypa
     [row] = [line for line in text.splitlines() if "| lines | temporal expert | plain |" in line]
     assert all(cell.strip() for cell in row.strip("|").split("|"))  # with a standard error
     assert (tmp_path / "positions.png").stat().st_size > 1000
+
+
+def test_texts_and_images_of_real_sets(cluster, real_data, tmp_path, monkeypatch):
+    """A few games of chess and parts of transcripts, with and without what they show."""
+    pytest.importorskip("chess", reason="chess is not installed: pip install -e .[quality]")
+    raw = tmp_path / "parts"
+    raw.mkdir()
+    table = real_data / "transcripts_spaceflight" / "utterances.csv.gz"
+    with gzip.open(table, "rt", encoding="utf-8") as file:
+        (raw / "utterances.csv").write_text("".join(islice(file, 2000)))
+    games = real_data / "chess_lichess_2017" / "games.jsonl.gz"
+    sets = {
+        "transcripts": transcripts(raw),
+        "chess": chess(games, tmp_path / "games", max_games=25),
+    }
+    monkeypatch.setattr(quality, "WORK", tmp_path / "work")
+    monkeypatch.setattr(quality, "data_sets", lambda _work: sets)
+    only = ["temporal expert", "marginal by text length", "plain", "without images and texts"]
+    results = quality.run(
+        list(sets),
+        [0],
+        budget=quality.SMALL,
+        only=[*only, "without texts"],
+        path=tmp_path / "results.jsonl",
+        sums=tmp_path / "sums",
+    )
+    for name in sets:
+        of_set = [record for record in results.records if record["set"] == name]
+        names = {"transcripts": [*only[:3], "without texts"], "chess": [*only, "without texts"]}
+        classical = ["marginal", "poisson", "hawkes", "last"]
+        assert sorted(record["name"] for record in of_set) == sorted([*classical, *names[name]])
+        assert len({record["targets"] for record in of_set}) == 1  # all on the same events
+        manifest, _ = open_store(quality.configuration(sets[name], quality.SMALL))
+        assert manifest.events_rejected == 0
+    context = {record["name"]: record["context"] for record in of_set if "context" in record}
+    assert context["plain"] < context["without texts"] < context["without images and texts"]
 
 
 def test_a_small_optimiser_benchmark_writes_its_tables(cluster, tmp_path, monkeypatch):

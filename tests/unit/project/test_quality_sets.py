@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import pickle
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -105,17 +107,29 @@ def test_the_first_games_of_the_data(real_data: Path, tmp_path: Path):
         assert all((tmp_path / path).exists() for path in line["image"])
 
 
-def test_given_earthquakes_keep_the_splits_of_the_files(real_data: Path, tmp_path: Path):
+def _write_earthquakes(folder: Path, *, splits: tuple[str, ...], size: int) -> None:
+    folder.mkdir()
+    for split in splits:
+        events = [{"time_since_start": float(second), "type_event": 0} for second in range(3)]
+        content = {"dim_process": 1, split: [events] * size}
+        (folder / f"{split}.pkl").write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize("has_test", [True, False])
+def test_given_earthquakes_keep_the_splits_of_the_files(tmp_path: Path, has_test: bool):
+    splits = ("train", "dev", "test") if has_test else ("train", "dev")
+    _write_earthquakes(tmp_path / "raw", splits=splits, size=50)
     target = tmp_path / "sequences.jsonl"
-    publish_given_earthquakes(real_data / "tpp_earthquake", target)
+    publish_given_earthquakes(tmp_path / "raw", target)
     lines = [json.loads(line) for line in target.read_text().splitlines()]
-    held_out = [line for line in lines if line["split"] == "test"]
-    assert len(held_out) == 400
-    assert sum(len(line["time"]) for line in held_out) == 6612
-    assert all("dev" in line["sequence"] for line in held_out)
-    num_validation = sum(line["split"] == "validation" for line in lines)
-    assert 250 < num_validation < 350
-    assert len(lines) == 3400
+    assert [line["time"] for line in lines] == [[0.0, 1.0, 2.0]] * 50 * len(splits)
+    counts = Counter((line["sequence"].partition("#")[0], line["split"]) for line in lines)
+    if has_test:
+        assert counts == {(split, split): 50 for split in splits}
+    else:
+        assert counts["dev", "test"] == 50
+        assert 0 < counts["train", "validation"] < 15
+        assert counts["train", "train"] + counts["train", "validation"] == 50
 
 
 def test_badges_have_their_names(real_data: Path, tmp_path: Path):
