@@ -32,7 +32,7 @@ from mmtpp.core.row import Row
 from mmtpp.core.template import Template
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.settings import sample_settings, template_of
+from mmtpp.data.settings import sample_settings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
@@ -147,9 +147,7 @@ def main() -> int:
     manifest, vocabulary = open_store(config)
     settings = sample_settings(config.sample_sections, manifest, split="train")
     grid = interval_range(settings).grid(num_bytes=config.template.time_bytes)
-    template = Template(
-        vocabulary.token_ids(), template_of(config.sample_sections), has_questions=True
-    )
+    template = Template(vocabulary.token_ids(), settings.template, has_questions=True)
     reader = StoreReader(settings.store)
     videos = [
         sequence.events.slice(0, TARGETS + 1)

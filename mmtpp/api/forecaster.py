@@ -25,7 +25,7 @@ from mmtpp.core.past_events import PastEvents
 from mmtpp.core.tasks import check_futures
 from mmtpp.core.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
-from mmtpp.data.settings import template_of
+from mmtpp.data.settings import check_calendar, template_of
 from mmtpp.evaluate.context import generation_settings
 from mmtpp.expert.expert_folder import Expert, is_expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
@@ -174,6 +174,7 @@ class Forecaster:
         Raises:
             ModelError: The events have other types or another time unit than the model.
             DataError: There are no events.
+            ConfigError: The model reads a calendar, but the times are numbers.
         """
         sequences = load_sequences(
             uri,
@@ -184,9 +185,9 @@ class Forecaster:
             split=split,
             max_files=max_files,
         )
-        self.trained_tasks.check(
-            sequences, where=str(uri) if isinstance(uri, str | PathLike) else "table"
-        )
+        where = str(uri) if isinstance(uri, str | PathLike) else "table"
+        self.trained_tasks.check(sequences, where=where)
+        check_calendar(self.config.template, times_are_dates=sequences.times_are_dates, where=where)
         return sequences
 
     def sequence(
@@ -201,7 +202,8 @@ class Forecaster:
         """Build a sequence from lists of values.
 
         Args:
-            times: (E,) numbers in the model's time unit, not decreasing; or dates, which are
+            times: (E,) numbers in the model's time unit, not decreasing, which count from
+                1970-01-01T00:00:00 UTC if the model reads a calendar; or dates, which are
                 converted with ``seconds_per_unit`` like in ``load_sequences``: numpy.datetime64,
                 pandas Series or index, datetimes, ISO texts. A date without a time zone is UTC.
             types: (E,) names of types that the model knows, or their codes. If the names are whole
@@ -292,7 +294,7 @@ class Forecaster:
         self, loaded: LoadedModel, sequence: EventSequence, config: RunConfig, seed: int
     ) -> Forecast:
         grid = self.trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
-        settings = template_of(config.sample_sections)
+        settings = template_of(config.sample_sections, seconds_per_unit=self.seconds_per_unit)
         template = Template(loaded.token_ids, settings, has_questions=True)
         forecast = NextEvent(
             loaded,

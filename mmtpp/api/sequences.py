@@ -45,6 +45,7 @@ class Sequences(Sequence[EventSequence]):
         type_names: Names of the event types by code; empty if types have no names.
         rejected: Records that were read and rejected, with the cause of the rejection.
         losses: Sequences that lost their newest event or all events by rejected records.
+        times_are_dates: Whether times count from 1970-01-01T00:00:00 UTC.
     """
 
     items: tuple[EventSequence, ...]
@@ -52,6 +53,7 @@ class Sequences(Sequence[EventSequence]):
     type_names: tuple[str, ...]
     rejected: tuple[Rejected, ...]
     losses: RejectionSummary = field(default_factory=lambda: RejectionSummary({}, (), ()))
+    times_are_dates: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
@@ -153,7 +155,14 @@ def _load_files(source: SourceSection, max_files: int) -> Sequences:
         replace(sequence, images=tuple(map(absolute, sequence.images)))
         for sequence in raw.sequences
     )
-    return Sequences(items, raw.seconds_per_unit, raw.type_names, tuple(raw.rejected), losses)
+    return Sequences(
+        items,
+        raw.seconds_per_unit,
+        raw.type_names,
+        tuple(raw.rejected),
+        losses,
+        raw.times_are_dates,
+    )
 
 
 def _load_dataframe(frame: pd.DataFrame | pa.Table, source: SourceSection) -> Sequences:
@@ -167,6 +176,7 @@ def _load_dataframe(frame: pd.DataFrame | pa.Table, source: SourceSection) -> Se
         reader.type_names,
         tuple(parsed.rejected),
         losses,
+        0 < parsed.counts.num_dated >= sum(map(len, parsed.sequences)),
     )
 
 
@@ -186,7 +196,12 @@ def _load_store(uri: str, manifest: Manifest, split: str, max_files: int) -> Seq
     losses = RejectionSummary.from_records(rejected, last_times)
     _warn(uri, rejected, losses)
     return Sequences(
-        items, manifest.seconds_per_unit, tuple(manifest.type_names), tuple(rejected), losses
+        items,
+        manifest.seconds_per_unit,
+        tuple(manifest.type_names),
+        tuple(rejected),
+        losses,
+        manifest.times_are_dates,
     )
 
 

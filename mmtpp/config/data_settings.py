@@ -14,6 +14,7 @@ from pydantic import (
 
 from mmtpp.config.section import Fraction, Instant, Section, Uri
 from mmtpp.config.shapes import Shapes
+from mmtpp.core.calendar import find_zone
 from mmtpp.core.events import MAX_TYPES
 from mmtpp.core.split import parse_instant
 from mmtpp.core.time_format import time_format_problem
@@ -301,9 +302,21 @@ class TemplateSection(Section):
     image_px: Annotated[int, Field(ge=56, le=560, multiple_of=28), Shapes.STORE] = 56
     """Side of the square to which ``prepare`` resizes every image, in pixels, a multiple of 28 from
     56 to 560. 56 pixels are 4 tokens."""
+    calendar: Annotated[Literal["none", "hour", "minute"], Shapes.PLAN] = "none"
+    """Calendar that is written after the interval of every event in full, as text tokens.
+    ``hour``: day of week and hour, such as ``Tue08``; ``minute``: day of week and time of day, such
+    as ``Tue08:15``; ``none``: no calendar. Only for times that are dates."""
+    time_zone: Annotated[str, Shapes.PLAN] = "UTC"
+    """IANA name of the calendar's time zone, such as ``Europe/Berlin``."""
     max_text_tokens: Annotated[NonNegativeInt, Shapes.PLAN] = 0
     """Maximum length of an event's text, in tokens. Longer texts are truncated in samples and
     counted; the store keeps them whole. 0 truncates none."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        find_zone(name)
+        return name
 
 
 class WindowSection(Section):

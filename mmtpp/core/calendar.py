@@ -1,6 +1,7 @@
-"""The calendar as numbers: sines and cosines of the time of day, week and year."""
+"""The calendar as numbers: the time of day, week and year of dates, in any time zone."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -8,7 +9,12 @@ from numpy.typing import NDArray
 
 DAY_S, WEEK_S, YEAR_S = 86400.0, 7 * 86400.0, 365.2425 * 86400.0
 _HARMONICS = {DAY_S: (1, 2, 3, 4, 6), WEEK_S: (1, 2, 3), YEAR_S: (1, 2)}
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+WEEK_MINUTES = 7 * 1440
+_FIRST_DAY = 3  # 1970-01-01 was a Thursday
 _OFFSET_STEP_S = 900  # time zones change their offset at whole quarters of an hour
+# the years that datetime knows, 1 to 9999, without a week at both ends
+_FIRST_DATE_S, _LAST_DATE_S = -62_135_000_000.0, 253_401_000_000.0
 
 FloatArray = NDArray[np.floating]
 
@@ -59,7 +65,8 @@ def local_times(times_s: FloatArray, time_zone: str) -> FloatArray:
         time_zone: IANA name of the zone, such as ``Europe/Berlin``.
 
     Returns:
-        (E,) seconds since 1970-01-01T00:00:00 on the clock of the zone.
+        (E,) seconds since 1970-01-01T00:00:00 on the clock of the zone. Before the year 1 and after
+        the year 9999 the zone's offset is that of the nearest of these years.
 
     Raises:
         ValueError: There is no such zone.
@@ -67,9 +74,29 @@ def local_times(times_s: FloatArray, time_zone: str) -> FloatArray:
     if time_zone == "UTC":
         return times_s
     zone = find_zone(time_zone)
-    steps, place = np.unique(np.floor(times_s / _OFFSET_STEP_S), return_inverse=True)
+    known_s = np.clip(times_s, _FIRST_DATE_S, _LAST_DATE_S)
+    steps, place = np.unique(np.floor(known_s / _OFFSET_STEP_S), return_inverse=True)
     offsets = [_offset_s(step * _OFFSET_STEP_S, zone) for step in steps.tolist()]
     return times_s + np.array(offsets)[place]
+
+
+def minutes_of_week(times_s: FloatArray, time_zone: str) -> NDArray[np.int64]:
+    """Day of week and time of day of dates.
+
+    Args:
+        times_s: (E,) seconds since 1970-01-01T00:00:00 UTC, finite.
+        time_zone: IANA name of the zone, such as ``Europe/Berlin``.
+
+    Returns:
+        (E,) whole minutes since Monday 00:00 on the clock of the zone, 0 to 10,079.
+
+    Raises:
+        ValueError: There is no such zone.
+    """
+    # a time in another unit than seconds may be a rounding error below its minute
+    local_s = np.round(local_times(times_s, time_zone), 3)
+    minutes = np.floor(local_s / 60) + _FIRST_DAY * 1440
+    return np.mod(minutes, WEEK_MINUTES).astype(np.int64)
 
 
 def find_zone(name: str) -> ZoneInfo:
@@ -84,6 +111,7 @@ def find_zone(name: str) -> ZoneInfo:
         raise ValueError(f"no time zone is named {name!r}") from error
 
 
+@lru_cache(maxsize=2**16)
 def _offset_s(time_s: float, zone: ZoneInfo) -> float:
     """Offset of a zone from UTC at a time, in seconds."""
     offset = datetime.fromtimestamp(time_s, UTC).astimezone(zone).utcoffset()

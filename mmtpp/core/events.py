@@ -117,6 +117,8 @@ class Events:
         text_offsets: (E + 1,) int64, limits of the texts within ``text_ids``.
         frames: (E,) int32 index of the event's image, or ``NO_FRAME``.
         similar: (E,) True where the event is compressed.
+        times: (E,) float64 times in the source's unit, which a template with a calendar writes;
+            None where no template with a calendar writes the events.
     """
 
     intervals: NDArray[np.float64]
@@ -125,6 +127,7 @@ class Events:
     text_offsets: NDArray[np.int64]
     frames: NDArray[np.int32]
     similar: NDArray[np.bool_]
+    times: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.types)
@@ -139,6 +142,7 @@ class Events:
             offsets - offsets[0],
             self.frames[start:end],
             self.similar[start:end],
+            None if self.times is None else self.times[start:end],
         )
 
 

@@ -14,6 +14,7 @@ class Layout:
     Attributes:
         prefix: Tokens before the first event.
         time_open, type_open, text_open, text_close: Tokens around the fields.
+        calendar_blank: Tokens before the day and the time of day of the calendar.
         image_open: Tokens before the image pads; ``vision_end`` follows the pads.
         close: Tokens at the end of an event.
         similar_close: Tokens at the end of a similar event or a run.
@@ -26,6 +27,7 @@ class Layout:
     type_open: tuple[int, ...] = ()
     text_open: tuple[int, ...] = ()
     text_close: tuple[int, ...] = ()
+    calendar_blank: tuple[int, ...] = ()
     image_open: tuple[int, ...] = ()
     close: tuple[int, ...] = ()
     similar_close: tuple[int, ...] = ()
@@ -59,6 +61,7 @@ class Layout:
             type_open=(ids.time_end, *ids.blank, ids.type_start),
             text_open=(ids.type_end, *ids.blank, ids.text_start),
             text_close=(ids.text_end,),
+            calendar_blank=ids.blank,
             image_open=(*ids.blank, ids.vision_start),
             close=(*ids.blank, ids.end_of_event, *ids.line_break),
             similar_close=ids.line_break,

@@ -13,6 +13,10 @@ B is a byte token; BBBB is the time code, with 4, 3 or 2 bytes. Types are byte t
 the published type tokens would not fit the spare rows of the embedding. In ``dense`` the first byte
 of the next event ends a text, so the cost of ending a text is part of the next time byte.
 
+With a calendar, the day of week and the time of day follow the time code as text tokens, such as
+``Tue08:15`` (`` Tue 08:15`` in ``paper``). They follow from the time, so they are never labels.
+Questions and answers have no calendar: the calendar of an event is written after its time is known.
+
 A similar event is <|similar_event|> alone (with its line break in ``paper``). With run-length
 encoding a run of up to 255 similar events is <|similar_event|> COUNT SPAN: a byte token with the
 number of events, and the time code of the sum of their intervals.
@@ -23,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.core.calendar_tokens import CALENDARS, CalendarTokens
 from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.similar_runs import SimilarRuns, extra_runs_at_start, find_similar_runs
 from mmtpp.core.style_layout import STYLES, Layout
@@ -45,6 +50,10 @@ class TemplateSettings:
         time_bytes: Number of bytes of the time code: 4 (the paper), 3 or 2.
         run_encoding: ``token`` writes each similar event as one token (the paper); ``run_length``
             writes the count and the span of each run.
+        calendar: ``none``; ``hour`` or ``minute`` writes the day of week and the time of day of
+            every event in full, up to this unit.
+        time_zone: IANA name of the calendar's time zone.
+        seconds_per_unit: Seconds in one unit of the times, for the calendar.
 
     Raises:
         ValueError: A name or number is unknown.
@@ -55,6 +64,9 @@ class TemplateSettings:
     image_tokens: int
     time_bytes: int = MAX_BYTES
     run_encoding: str = "token"
+    calendar: str = "none"
+    time_zone: str = "UTC"
+    seconds_per_unit: float = 1.0
 
     def __post_init__(self) -> None:
         for field, value, known in (
@@ -62,6 +74,7 @@ class TemplateSettings:
             ("image mode", self.images, IMAGE_MODES),
             ("number of time bytes", self.time_bytes, TIME_BYTES),
             ("run encoding", self.run_encoding, RUN_ENCODINGS),
+            ("calendar", self.calendar, CALENDARS),
         ):
             if value not in known:
                 names = ", ".join(map(str, known))
@@ -105,6 +118,7 @@ class Template:
         self._type_ids = np.array(ids.type_ids, dtype=np.int32)
         self.layout = layout = Layout.from_style(ids, settings.style, has_questions=has_questions)
         self.prefix = layout.prefix
+        self._calendar = self._build_calendar()
         pads = settings.image_tokens
         image = (*layout.image_open, *(ids.image_pad,) * pads, ids.vision_end)
         self.image_ids = image
@@ -133,10 +147,27 @@ class Template:
             Modality.MASKED
         )
 
+    def _build_calendar(self) -> CalendarTokens | None:
+        settings = self.settings
+        if settings.calendar == "none":
+            return None
+        return CalendarTokens(
+            self.ids,
+            unit=settings.calendar,
+            time_zone=settings.time_zone,
+            seconds_per_unit=settings.seconds_per_unit,
+            blank=self.layout.calendar_blank,
+        )
+
     @property
     def image_cost(self) -> int:
         """Number of tokens of one image."""
         return self._pieces["image"].length
+
+    @property
+    def calendar_cost(self) -> int:
+        """Number of tokens of the calendar of one event; 0 without a calendar."""
+        return self._calendar.num_tokens if self._calendar else 0
 
     @property
     def similar_cost(self) -> int:
@@ -185,6 +216,7 @@ class Template:
         """(E,) number of tokens of an event in full, without its image."""
         parts = ("time_open", "type_open", "text_open", "text_close", "close")
         fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
+        fixed += self.calendar_cost
         return fixed + np.diff(events.text_offsets)
 
     def restart_costs(self, events: Events) -> RestartCosts:
@@ -214,7 +246,8 @@ class Template:
             ``len(prefix) + sum(costs)`` tokens. The prefix is masked.
 
         Raises:
-            ValueError: The vocabulary has no token for a type, or an interval has no code.
+            ValueError: The vocabulary has no token for a type, an interval has no code, or the
+                template has a calendar and the events have no times.
         """
         full, shown = ~events.similar, self.shows_image(events)
         types = events.types[full]
@@ -233,6 +266,7 @@ class Template:
         columns = [
             pieces["time_open"].where(full),
             _Column(num_bytes * full, times + num_bytes * index),
+            *self._calendar_columns(events, pool),
             pieces["type_open"].where(full),
             _Column(full, type_tokens + index),
             pieces["text_open"].where(full),
@@ -249,6 +283,17 @@ class Template:
             columns.append(pieces["similar"].where(events.similar))
         written = [column for column in columns if column.lengths.any()]
         return self._join(written, pool, owner, events.frames[shown])
+
+    def _calendar_columns(self, events: Events, pool: "_Pool") -> list["_Column"]:
+        """The column of the calendar; none without a calendar."""
+        if self._calendar is None:
+            return []
+        if events.times is None:
+            raise ValueError("a template with a calendar needs the times of the events")
+        ids = self._calendar(events.times)
+        start = pool.add(ids.ravel(), Modality.MASKED)
+        num_tokens = self.calendar_cost
+        return [_Column(num_tokens * ~events.similar, start + num_tokens * np.arange(len(ids)))]
 
     def time_ids(self, intervals: NDArray[np.floating]) -> NDArray[np.int32]:
         """(E, time_bytes) token ids of the intervals."""

@@ -34,6 +34,9 @@ class TokenIds:
             Sequence History:" + line feed. They precede the history in the published prompts.
         chat_turn: Ids of the end of the user's turn and the start of the assistant's turn.
         end_of_text: Id of the token that ends a published answer.
+        weekdays: Ids of the plain texts "Mon" to "Sun", all of the same length.
+        digits: Ids of the plain texts "0" to "9", all of the same length.
+        colon: Ids of the plain text ":".
     """
 
     byte_ids: tuple[int, ...]
@@ -58,6 +61,9 @@ class TokenIds:
     chat_prefix: tuple[int, ...]
     chat_turn: tuple[int, ...]
     end_of_text: int
+    weekdays: tuple[tuple[int, ...], ...]
+    digits: tuple[tuple[int, ...], ...]
+    colon: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,12 @@
 """Typed settings of readers and samples, from the configuration and a store's manifest."""
 
-from mmtpp.config.schema import SampleSections, SourceSection, StoreSection, TaskWeights
+from mmtpp.config.schema import (
+    SampleSections,
+    SourceSection,
+    StoreSection,
+    TaskWeights,
+    TemplateSection,
+)
 from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.supervision import AllTokens, EveryEvent, Supervision
@@ -35,7 +41,8 @@ def sample_settings(
         supervision: Which tokens are labels and which questions are asked.
 
     Raises:
-        ConfigError: The images of the store have another size than the template needs.
+        ConfigError: The images of the store have another size than the template needs, or the
+            template has a calendar and the store's times are no dates.
     """
     template, window, evaluation = sections.template, sections.window, sections.evaluation
     if manifest.image_px != template.image_px:
@@ -43,11 +50,12 @@ def sample_settings(
             f"template.image_px = {template.image_px}, but the images of the store have "
             f"{manifest.image_px} pixels; prepare the store again or change the setting"
         )
+    check_calendar(template, times_are_dates=manifest.times_are_dates, where=sections.store.uri)
     training = split == "train"
     return SampleSettings(
         store=store_settings(sections.store, manifest),
         compression=compression_of(sections),
-        template=template_of(sections),
+        template=template_of(sections, seconds_per_unit=manifest.seconds_per_unit),
         max_tokens=window.max_tokens,
         overlap_fraction=float((window if training else evaluation).overlap_fraction),
         time_from=window.time_from,
@@ -137,8 +145,33 @@ def compression_of(sections: SampleSections) -> Compression:
     )
 
 
-def template_of(sections: SampleSections) -> TemplateSettings:
-    """The template of an event."""
+def check_calendar(template: TemplateSection, *, times_are_dates: bool, where: str) -> None:
+    """Check that the times of events have a calendar if the template writes it.
+
+    Args:
+        template: Section ``template`` of the settings.
+        times_are_dates: Whether the times count from 1970-01-01T00:00:00 UTC.
+        where: Location of the events, for the error.
+
+    Raises:
+        ConfigError: The template has a calendar, but the times are numbers.
+    """
+    if template.calendar != "none" and not times_are_dates:
+        raise ConfigError(
+            "the calendar needs times that are dates; these times are numbers",
+            where=where,
+            cause="only source.kind = columns reads dates, from source.columns.time",
+            setting=f"template.calendar = {template.calendar}",
+        )
+
+
+def template_of(sections: SampleSections, *, seconds_per_unit: float) -> TemplateSettings:
+    """The template of an event.
+
+    Args:
+        sections: Sections of the configuration that shape samples.
+        seconds_per_unit: Seconds in one unit of the times.
+    """
     settings = sections.template
     return TemplateSettings(
         style=settings.style,
@@ -146,6 +179,9 @@ def template_of(sections: SampleSections) -> TemplateSettings:
         image_tokens=(settings.image_px // 28) ** 2,
         time_bytes=settings.time_bytes,
         run_encoding=sections.compression.run_encoding,
+        calendar=settings.calendar,
+        time_zone=settings.time_zone,
+        seconds_per_unit=seconds_per_unit,
     )
 
 

@@ -87,6 +87,7 @@ class FutureDrawer(ModelActor):
             max_events=settings.max_events,
             rng=np.random.default_rng(seed_from("horizon", settings.seed, name, origin)),
             partner=self._partner(sample),
+            last_time=float(sample.event_values("time")[-1]),
         )
         rows = future_rows(futures, None, name, origin)
         return pa.Table.from_pylist(rows, FUTURE_SCHEMA)

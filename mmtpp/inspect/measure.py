@@ -13,7 +13,7 @@ from mmtpp.core.packing import pack
 from mmtpp.core.template import STYLES, Template, TemplateSettings
 from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
 from mmtpp.core.window import Window, cut_windows, events_that_fit
-from mmtpp.data.settings import compression_of, template_of
+from mmtpp.data.settings import check_calendar, compression_of, template_of
 from mmtpp.inspect.dataset import DataSet
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -134,10 +134,12 @@ def measure(data: DataSet, sections: SampleSections, *, deltas: tuple[float, ...
 
     Raises:
         ValueError: An event does not fit the context even without its text.
+        ConfigError: The template has a calendar, but the times are numbers.
     """
     max_text_tokens = sections.template.max_text_tokens
     events = [truncate_texts(sequence, max_text_tokens or None) for sequence in data.events]
-    template = template_of(sections)
+    check_calendar(sections.template, times_are_dates=data.times_are_dates, where=data.uri)
+    template = template_of(sections, seconds_per_unit=data.seconds_per_unit)
     if data.image_px:
         template = replace(template, image_tokens=(data.image_px // 28) ** 2)
     comparison = _Comparison(data, events, template, sections.window.max_tokens)

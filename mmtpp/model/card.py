@@ -4,7 +4,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtpp.config.schema import LoraSection, ModelSection, SampleSections, TrainingSection
+from mmtpp.config.schema import (
+    LoraSection,
+    ModelSection,
+    SampleSections,
+    TemplateSection,
+    TrainingSection,
+)
 from mmtpp.model.record import TrainedTasks
 
 CARD_FILE = "README.md"
@@ -102,6 +108,12 @@ def _base_model(uri: str) -> list[str]:
     return [f"base_model: {uri.removeprefix('hf://').partition('@')[0]}"]
 
 
+def _calendar(template: TemplateSection) -> str:
+    if template.calendar == "none":
+        return "no calendar"
+    return f"calendar up to the {template.calendar} in {template.time_zone}"
+
+
 def format_card(origin: ModelOrigin, *, steps: int) -> str:
     """The card as Markdown, with the header of the Hugging Face Hub."""
     model, lora, training = origin.model, origin.lora, origin.training
@@ -118,7 +130,7 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
         f"{training.seed}",
         "events": f"`{sections.store.uri}`",
         "template": f"{template.style}, times of {template.time_bytes} bytes, images "
-        f"{template.images}",
+        f"{template.images}, {_calendar(template)}",
         "compression": f"{compression.strategy}, Delta {compression.delta:g}, "
         f"{compression.run_encoding}",
     }

@@ -19,7 +19,14 @@ from mmtpp.model.folder import read_file
 logger = logging.getLogger(__name__)
 
 TEMPLATE_FILE = "template.json"
-_TEMPLATE_KEYS = ("template.style", "template.time_bytes", "compression.run_encoding")
+_TEMPLATE_KEYS = (
+    "template.style",
+    "template.time_bytes",
+    "compression.run_encoding",
+    "template.calendar",
+    "template.time_zone",
+)
+_NO_CALENDAR = {"template.calendar": "none", "template.time_zone": "UTC"}
 _IMAGE_KEYS = ("template.images", "template.image_px")
 # defaults of forecasts with the model; other values are possible
 _FORECAST_KEYS = (
@@ -147,6 +154,8 @@ def check_template(sections: SampleSections, uri: str, *, to_train: bool) -> Non
         ModelError: The model was trained with another template.
     """
     record = _read_record(uri)
+    if "template.style" in record:
+        record = _NO_CALENDAR | record  # the model may be older than the calendar
 
     def differences(keys: tuple[str, ...]) -> str:
         values = {key: attrgetter(key)(sections) for key in keys}
@@ -156,7 +165,10 @@ def check_template(sections: SampleSections, uri: str, *, to_train: bool) -> Non
             if key in record and record[key] != value
         )
 
-    template = differences(_TEMPLATE_KEYS)
+    template_keys = _TEMPLATE_KEYS
+    if record.get("template.calendar") == sections.template.calendar == "none":
+        template_keys = tuple(key for key in _TEMPLATE_KEYS if key not in _NO_CALENDAR)
+    template = differences(template_keys)
     if template and not to_train:
         raise ModelError(
             f"the model was trained with {template}",

@@ -123,6 +123,7 @@ class FutureSampler:
         max_events: int,
         rng: np.random.Generator,
         partner: FuturePartner | None = None,
+        last_time: float | None = None,
     ) -> Futures:
         """Sample futures.
 
@@ -134,6 +135,11 @@ class FutureSampler:
                 before the horizon.
             rng: Source of random numbers.
             partner: Another model that is mixed with this one; None for none.
+            last_time: Time of the last event, in the source's unit; only a template with a calendar
+                needs it.
+
+        Raises:
+            ValueError: The template has a calendar, and there is no ``last_time``.
         """
         cache = CachedHistory.build(self._model, history, num_futures)
         elapsed = np.zeros(num_futures)
@@ -144,7 +150,8 @@ class FutureSampler:
             elapsed = elapsed + sampled.intervals
             events.append(sampled)
             is_within.append(elapsed <= horizon)
-            cache.append(self._write_events(sampled))
+            times = None if last_time is None else last_time + elapsed
+            cache.append(self._write_events(sampled, times))
             if partner is not None:
                 partner.append(sampled.intervals, sampled.types)
         return Futures(
@@ -215,11 +222,13 @@ class FutureSampler:
         intervals = np.where(is_zero, 0.0, low + rng.random(size) * (high - low))
         return intervals, probability
 
-    def _write_events(self, sampled: _SampledEvents) -> NDArray[np.int32]:
-        """(N, L) tokens of the sampled event of every future."""
+    def _write_events(self, sampled: _SampledEvents, times: FloatArray | None) -> NDArray[np.int32]:
+        """(N, L) tokens of the sampled event of every future, at (N,) times."""
         prefix = len(self._template.prefix)
         rows = []
-        for interval, code in zip(sampled.intervals, sampled.types, strict=True):
+        for future, (interval, code) in enumerate(
+            zip(sampled.intervals, sampled.types, strict=True)
+        ):
             event = Events(
                 intervals=np.array([interval]),
                 types=np.array([code], dtype=np.int16),
@@ -227,6 +236,7 @@ class FutureSampler:
                 text_offsets=np.zeros(2, dtype=np.int64),
                 frames=np.array([NO_FRAME], dtype=np.int32),
                 similar=np.zeros(1, dtype=np.bool_),
+                times=None if times is None else times[future : future + 1],
             )
             rows.append(self._template.write(event).ids[prefix:])
         return np.stack(rows)

@@ -13,12 +13,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import orjson
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from mmtpp.core.calendar import WEEKDAYS
 from mmtpp.core.errors import ModelError
 from mmtpp.core.tokens import TokenIds
 
@@ -204,8 +206,19 @@ class Vocabulary:
             chat_prefix=(start, *system, end, *line_break, start, *user),
             chat_turn=(end, *line_break, start, *assistant),
             end_of_text=self.special("<|endoftext|>"),
+            weekdays=self._encode_to_one_length(WEEKDAYS),
+            digits=self._encode_to_one_length(tuple("0123456789")),
+            colon=self._encode_to_one_length((":",))[0],
             **self._markers,
         )
+
+    def _encode_to_one_length(self, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Ids of texts of one length; character by character where whole texts would differ in
+        their number of tokens."""
+        whole = self.encode_texts(texts)
+        if len(set(map(len, whole))) > 1:
+            whole = [list(chain.from_iterable(self.encode_texts(list(text)))) for text in texts]
+        return tuple(map(tuple, whole))
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json``, and ``vocabulary.json`` with the hash and the added ids."""

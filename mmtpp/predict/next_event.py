@@ -320,6 +320,7 @@ class NextEvent:
         """Draw futures; each contains its events up to the horizon."""
         prediction = self._settings.prediction
         plain = seen.row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
+        last_time = float(seen.times[-1])
         futures = self._draw(
             self._loaded.batcher(plain),
             num_futures=prediction.num_futures,
@@ -327,8 +328,8 @@ class NextEvent:
             max_events=prediction.max_future_events,
             rng=np.random.default_rng(seed_from("futures", self._settings.seed, seen.sequence_id)),
             partner=self._partner(seen, prediction.num_futures),
+            last_time=last_time,
         )
-        last_time = float(seen.times[-1])
         return named_futures(futures, futures.types, last_time, self._settings.trained_tasks)
 
 

@@ -26,13 +26,15 @@ def events_of(size: int, seed: int) -> Events:
     """Random events with texts, images and compressed runs."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, 6, size)
+    intervals = rng.exponential(size=size)
     return Events(
-        intervals=rng.exponential(size=size),
+        intervals=intervals,
         types=rng.integers(0, 9, size).astype(np.int16),
         text_ids=rng.integers(0, 256, lengths.sum()).astype(np.int32),
         text_offsets=np.append(0, lengths.cumsum()).astype(np.int64),
         frames=rng.integers(-1, 3, size).astype(np.int32),
         similar=np.append(False, rng.random(size - 1) < 0.4),
+        times=400_000.0 + np.cumsum(intervals),
     )
 
 

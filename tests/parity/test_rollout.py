@@ -24,6 +24,7 @@ TYPE_IDS = VOCABULARY.type_ids(CODES)
 def _with(events: Events, intervals: np.ndarray, types: np.ndarray) -> Events:
     """The events, followed by more events without text and image."""
     size = len(intervals)
+    assert events.times is not None
     return Events(
         np.append(events.intervals, intervals),
         np.append(events.types, types),
@@ -31,18 +32,34 @@ def _with(events: Events, intervals: np.ndarray, types: np.ndarray) -> Events:
         np.append(events.text_offsets, np.full(size, events.text_offsets[-1])),
         np.append(events.frames, np.full(size, NO_FRAME, np.int32)),
         np.append(events.similar, np.zeros(size, np.bool_)),
+        np.append(events.times, events.times[-1] + np.cumsum(intervals)),
     )
 
 
 @pytest.mark.parametrize(
-    ("style", "num_bytes", "joint"),
-    [("dense", 2, True), ("compact", 2, False), ("paper", 2, True), ("minimal", 4, False)],
+    ("style", "num_bytes", "joint", "calendar"),
+    [
+        ("dense", 2, True, "none"),
+        ("compact", 2, False, "none"),
+        ("paper", 2, True, "none"),
+        ("minimal", 4, False, "none"),
+        ("dense", 2, True, "minute"),
+        ("paper", 2, False, "hour"),
+    ],
 )
 def test_a_sampled_event_has_the_likelihood_of_its_forecast(
-    style: str, num_bytes: int, joint: bool
+    style: str, num_bytes: int, joint: bool, calendar: str
 ):
     model = EventModel(tiny_backbone(VOCABULARY))
-    settings = TemplateSettings(style, "on_change", image_tokens=CELLS, time_bytes=num_bytes)
+    settings = TemplateSettings(
+        style,
+        "on_change",
+        image_tokens=CELLS,
+        time_bytes=num_bytes,
+        calendar=calendar,
+        time_zone="Europe/Berlin",
+        seconds_per_unit=3600.0,
+    )
     template = Template(IDS, settings, has_questions=True)
     grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=num_bytes)
     history = replace(
@@ -54,8 +71,10 @@ def test_a_sampled_event_has_the_likelihood_of_its_forecast(
     before = row_alone(
         row_of([laid]), path_of(laid, int(laid.questions.at[0]))[: -1 - len(template.layout.turn)]
     )
+    assert history.times is not None
     futures = FutureSampler(model, template, CODES, TYPE_IDS, grid, joint=joint)(
         batcher(VOCABULARY)(before),
+        last_time=float(history.times[-1]),
         num_futures=3,
         horizon=1e9,
         max_events=4,

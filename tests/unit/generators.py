@@ -31,6 +31,9 @@ IDS = TokenIds(
     chat_prefix=(40, 41, 42, 43),
     chat_turn=(44, 45),
     end_of_text=46,
+    weekdays=tuple((50 + day,) for day in range(7)),
+    digits=tuple((60 + digit,) for digit in range(10)),
+    colon=(70,),
 )
 
 intervals = st.lists(
@@ -54,6 +57,7 @@ def events(draw: st.DrawFn, min_size: int = 1, max_size: int = 30) -> Events:
         text_offsets=np.cumsum([0, *map(len, texts)]).astype(np.int64),
         frames=np.array(column(st.integers(NO_FRAME, 3)), dtype=np.int32),
         similar=np.array([False, *column(st.booleans())[1:]], dtype=np.bool_),
+        times=draw(st.floats(-1e9, 1e10)) + np.cumsum(waits),
     )
 
 
@@ -66,5 +70,6 @@ def plain_events(size: int, *, intervals: np.ndarray | None = None, **columns: o
         text_offsets=np.zeros(size + 1, np.int64),
         frames=np.full(size, NO_FRAME, np.int32),
         similar=np.zeros(size, np.bool_),
+        times=np.arange(size, dtype=np.float64),
     )
     return replace(events, **columns)

@@ -74,6 +74,7 @@ class _Parser:
         markers = (ids.text_end, ids.similar_event, ids.vision_start, ids.image_pad)
         self._ends_text = {*ids.byte_ids, *ids.type_ids, *markers}
         self._layout = template.layout
+        self._calendar_cost = template.calendar_cost
 
     def at_end(self) -> bool:
         return self._position == len(self._tokens)
@@ -102,6 +103,7 @@ class _Parser:
         layout = self._layout
         self.skip(layout.time_open)
         interval = self._time()
+        self._position += self._calendar_cost
         self.skip(layout.type_open)
         code = self._one_of(self._type_of_id, "a type")
         self.skip(layout.text_open)

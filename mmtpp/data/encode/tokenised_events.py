@@ -38,6 +38,7 @@ def tokenise_sequences(
                 text_offsets=np.append(0, np.cumsum(lengths, dtype=np.int64)),
                 frames=np.array(frames, dtype=np.int32),
                 similar=np.zeros(len(sequence), dtype=np.bool_),
+                times=sequence.times,
             )
         )
     return events

@@ -63,6 +63,9 @@ class SampleSettings:
             tree["asking"] = fingerprint_record(self.supervision)
         if not self.max_text_tokens:
             del tree["max_text_tokens"]
+        if self.template.calendar == "none":
+            for name in ("calendar", "time_zone", "seconds_per_unit"):
+                del tree["template"][name]
         tree |= {"store": self.store.fingerprint, "image_px": self.image_px}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

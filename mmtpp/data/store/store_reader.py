@@ -127,6 +127,7 @@ class StoreReader:
             text_offsets=columns.text_offsets,
             frames=columns.frames,
             similar=np.zeros(len(times), dtype=np.bool_),
+            times=times,
         )
         return StoredEvents(
             times=times[skip:],

@@ -129,6 +129,7 @@ def sequences_in_table(
                 text_offsets=offsets - offsets[0],
                 frames=columns["frame"][start:end],
                 similar=np.zeros(end - start, dtype=np.bool_),
+                times=times,
             ),
             questions=questions[index],
             cuts=(float(cuts[index, 0]), float(cuts[index, 1])),

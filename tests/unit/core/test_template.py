@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmtpp.core.calendar_tokens import CALENDARS
 from mmtpp.core.events import Events
 from mmtpp.core.similar_runs import find_similar_runs
 from mmtpp.core.template import (
@@ -38,6 +41,8 @@ settings = st.builds(
     image_tokens=st.just(4),
     time_bytes=st.sampled_from(TIME_BYTES),
     run_encoding=st.sampled_from(RUN_ENCODINGS),
+    calendar=st.sampled_from(CALENDARS),
+    time_zone=st.sampled_from(["UTC", "Asia/Kolkata"]),
 )
 
 
@@ -104,10 +109,10 @@ def test_costs_and_tokens_agree_with_a_plain_loop(chosen: TemplateSettings, give
     assert len(tokens.ids) == len(template.prefix) + template.costs(given_events).sum()
     assert (tokens.ids == IDS.image_pad).sum() == 4 * len(frames)
     assert (np.diff(tokens.event) >= 0).all()
-    assert (
-        (tokens.modality == Modality.MASKED)
-        == ((tokens.ids == IDS.image_pad) | (tokens.event == -1))
-    ).all()
+    is_calendar = np.isin(tokens.ids, range(50, 71))
+    masked = is_calendar | (tokens.ids == IDS.image_pad) | (tokens.event == -1)
+    is_blank = tokens.ids == 20  # a control token, or a part of the calendar in ``paper``
+    assert ((tokens.modality == Modality.MASKED) == masked)[~is_blank].all()
 
 
 def _plain(window: Events, chosen: TemplateSettings) -> tuple[list[int], list[int]]:
@@ -137,12 +142,14 @@ def _plain(window: Events, chosen: TemplateSettings) -> tuple[list[int], list[in
             continue
         text = window.text_ids[window.text_offsets[i] : window.text_offsets[i + 1]].tolist()
         kind = [1000 + int(window.types[i])]
+        assert window.times is not None
+        day = _calendar(window.times[i], chosen)
         if paper:
-            out += [1, 20, 3, *time(window.intervals[i]), 4, 20, 5, *kind, 6, 20, 7, *text, 8]
+            out += [1, 20, 3, *time(window.intervals[i]), *day, 4, 20, 5, *kind, 6, 20, 7, *text, 8]
         elif compact:
-            out += [3, *time(window.intervals[i]), 5, *kind, 7, *text, 8]
+            out += [3, *time(window.intervals[i]), *day, 5, *kind, 7, *text, 8]
         else:
-            out += [*time(window.intervals[i]), *kind, *text]
+            out += [*time(window.intervals[i]), *day, *kind, *text]
             out += [8] if chosen.style == "minimal" else []
         frame = int(window.frames[i])
         changed = not frames or frames[-1] != frame
@@ -153,6 +160,19 @@ def _plain(window: Events, chosen: TemplateSettings) -> tuple[list[int], list[in
         out += [20, 2, 21] if paper else []
         i += 1
     return out, frames
+
+
+def _calendar(time: float, chosen: TemplateSettings) -> list[int]:
+    """The calendar of a time, with the clock of Python."""
+    if chosen.calendar == "none":
+        return []
+    zone = ZoneInfo(chosen.time_zone)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=round(float(time), 3) * 1000)
+    moment = moment.astimezone(zone)
+    hour, minute = ([60 + int(digit) for digit in moment.strftime(part)] for part in ("%H", "%M"))
+    blank = [20] if chosen.style == "paper" else []
+    day = [*blank, 50 + moment.weekday(), *blank, *hour]
+    return day if chosen.calendar == "hour" else [*day, 70, *minute]
 
 
 @given(settings, events())
@@ -239,7 +259,13 @@ def test_a_type_without_token_is_refused():
 
 @pytest.mark.parametrize(
     "bad",
-    [{"style": "neat"}, {"images": "sometimes"}, {"time_bytes": 1}, {"run_encoding": "zip"}],
+    [
+        {"style": "neat"},
+        {"images": "sometimes"},
+        {"time_bytes": 1},
+        {"run_encoding": "zip"},
+        {"calendar": "moon"},
+    ],
 )
 def test_unknown_names_are_refused(bad: dict):
     with pytest.raises(ValueError, match="unknown"):

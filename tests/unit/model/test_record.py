@@ -13,6 +13,7 @@ from mmtpp.core.interval_forecasts import IntervalRange
 from mmtpp.model.record import (
     TrainedTasks,
     check_template,
+    load_recorded_settings,
     load_trained_tasks,
     write_template,
 )
@@ -43,6 +44,7 @@ def test_a_folder_without_record_passes(tmp_path: Path):
         ("template.style", "compact"),
         ("template.time_bytes", 4),
         ("compression.run_encoding", "run_length"),
+        ("template.calendar", "hour"),
     ],
 )
 def test_another_template_is_refused_except_for_training(
@@ -54,6 +56,25 @@ def test_another_template_is_refused_except_for_training(
     with caplog.at_level(logging.WARNING):
         check_template(other.sample_sections, folder, to_train=True)
     assert key in caplog.text
+
+
+def test_the_time_zone_matters_only_with_a_calendar(folder: str, tmp_path: Path):
+    zone = {"template.time_zone": "Europe/Berlin"}
+    check_template(with_values(CONFIG, zone).sample_sections, folder, to_train=False)
+    with_calendar = with_values(CONFIG, {"template.calendar": "minute"})
+    write_template(with_calendar.sample_sections, tmp_path, None)
+    recorded = load_recorded_settings(str(tmp_path))
+    assert (recorded["template.calendar"], recorded["template.time_zone"]) == ("minute", "UTC")
+    with pytest.raises(ModelError, match=r"template\.time_zone = UTC, here Europe/Berlin"):
+        check_template(with_values(with_calendar, zone).sample_sections, folder, to_train=False)
+
+
+def test_a_model_older_than_the_calendar_has_none(tmp_path: Path):
+    (tmp_path / "template.json").write_text('{"template.style": "minimal"}')
+    check_template(CONFIG.sample_sections, str(tmp_path), to_train=False)
+    other = with_values(CONFIG, {"template.calendar": "hour"})
+    with pytest.raises(ModelError, match=r"template\.calendar = none, here hour"):
+        check_template(other.sample_sections, str(tmp_path), to_train=False)
 
 
 def test_other_images_cause_a_warning(folder: str, caplog: pytest.LogCaptureFixture):
