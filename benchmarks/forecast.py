@@ -26,10 +26,10 @@ from benchmarks.quality.results import BUDGET
 from benchmarks.quality.run import WORK, configuration
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.trial import THREADS, batcher_of, open_store
-from mmtpp.core.branches import BranchedTokens, lay_out_branches
 from mmtpp.core.events import Events
-from mmtpp.core.row import Row
-from mmtpp.core.template import Template
+from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.template import Template
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import sample_settings

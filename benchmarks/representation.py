@@ -20,12 +20,12 @@ import numpy as np
 
 from benchmarks.measure import figure, finish, machine, rate, ratio
 from benchmarks.stack import danmaku_folder
-from mmtpp.core.compression import STRATEGIES, Compression, compress, similar_events
 from mmtpp.core.events import NO_FRAME, Events, EventSequence, intervals_from_times
-from mmtpp.core.packing import pack
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.timecode import TIME_BYTES, encode_intervals
-from mmtpp.core.window import cut_windows, events_that_fit
+from mmtpp.core.representation.compression import STRATEGIES, Compression, compress, similar_events
+from mmtpp.core.representation.packing import pack
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.timecode import TIME_BYTES, encode_intervals
+from mmtpp.core.representation.window import cut_windows, events_that_fit
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file

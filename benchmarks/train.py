@@ -36,8 +36,8 @@ from benchmarks.stack import danmaku_folder, own_stack
 from benchmarks.watch import WorkerWatch
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.lr_schedule import lr_factor
-from mmtpp.core.row import Row
+from mmtpp.core.representation.row import Row
+from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan

@@ -9,10 +9,10 @@ from PIL import Image
 
 from mmtpp.core.events import NO_FRAME
 from mmtpp.evaluate.examples import Example
-from mmtpp.evaluate.metrics import estimate_metrics, metric_differences
 from mmtpp.evaluate.report.figures import draw_report_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
-from mmtpp.evaluate.targets import LEVELS, complete_targets
+from mmtpp.evaluate.scores.metrics import estimate_metrics, metric_differences
+from mmtpp.evaluate.scores.targets import LEVELS, complete_targets
 
 HOSTILE = "<script>alert(1)</script>"
 NUM_EVENTS = 40

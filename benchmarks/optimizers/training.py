@@ -15,8 +15,8 @@ from benchmarks.quality.trial import Samples, batcher_of, open_store, train
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import NonFiniteLossError
-from mmtpp.core.supervision import AllTokens
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.supervision import AllTokens
+from mmtpp.core.representation.tokens import Modality
 from mmtpp.data.settings import sample_settings
 from mmtpp.model.event_model import EventModel
 

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.classical import interval_range_of
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal
-from mmtpp.evaluate.targets import complete_targets, time_columns, type_columns
+from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
 
 BY_TEXT_LENGTH = "marginal by text length"
 CONTROLS = (BY_TEXT_LENGTH,)

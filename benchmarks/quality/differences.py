@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmtpp.evaluate.metrics import percentile_interval, target_values
+from mmtpp.evaluate.scores.metrics import percentile_interval, target_values
 
 SUMS_SCHEMA = pa.schema(
     [
@@ -50,7 +50,7 @@ def sequence_sums(targets: pa.Table) -> pa.Table | None:
     """Sums by sequence, ``SUMS_SCHEMA``; None if the targets have no likelihood of time and type.
 
     Args:
-        targets: ``mmtpp.evaluate.targets.TARGET_SCHEMA`` or a part of its columns.
+        targets: ``mmtpp.evaluate.scores.targets.TARGET_SCHEMA`` or a part of its columns.
     """
     values = target_values(targets)
     if "joint_nll" not in values:

@@ -15,7 +15,7 @@ from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS
 from benchmarks.quality.neural import FINE_POINTS
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.variants import PLAIN, PUBLISHED
-from mmtpp.evaluate.metrics import BUCKETS
+from mmtpp.evaluate.scores.metrics import BUCKETS
 
 NLL, RMSE, MAE, ACCURACY = (
     "joint/nll_nats_per_event",

@@ -15,10 +15,10 @@ import pyarrow as pa
 import torch
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.row import HISTORY, Row
-from mmtpp.core.sample_order import samples_of_step
+from mmtpp.core.representation.row import HISTORY, Row
+from mmtpp.core.representation.supervision import EveryEvent, Supervision
 from mmtpp.core.seeds import seed_from
-from mmtpp.core.supervision import EveryEvent, Supervision
+from mmtpp.core.training.sample_order import samples_of_step
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.make_plan import make_plan
@@ -26,9 +26,9 @@ from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings, store_vocabulary
-from mmtpp.evaluate.gated_targets import ExpertScorer
-from mmtpp.evaluate.model_actor import AssembledRow
-from mmtpp.evaluate.targets import target_table
+from mmtpp.evaluate.actors.model_actor import AssembledRow
+from mmtpp.evaluate.kinds.gated_targets import ExpertScorer
+from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
 from mmtpp.config.load import with_values
-from mmtpp.core.training_metrics import TRAINED_PARAMETERS, VALIDATION_EVENT_NLL
+from mmtpp.core.training.training_metrics import TRAINED_PARAMETERS, VALIDATION_EVENT_NLL
 from mmtpp.data.prepare import prepare
 from mmtpp.runtime.logs import start_logging
 from mmtpp.sweep.load_sweep import load_sweep

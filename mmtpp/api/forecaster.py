@@ -21,9 +21,9 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
-from mmtpp.core.past_events import PastEvents
-from mmtpp.core.tasks import check_futures
-from mmtpp.core.template import Template
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.representation.tasks import check_futures
+from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import check_calendar, template_of
 from mmtpp.evaluate.context import generation_settings

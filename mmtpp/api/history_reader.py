@@ -5,15 +5,19 @@ import logging
 import numpy as np
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import branch_costs, lay_out_branches
-from mmtpp.core.compression import compress
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, EventSequence
-from mmtpp.core.interval_forecasts import IntervalGrid
-from mmtpp.core.row import Row
-from mmtpp.core.template import Template
-from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
-from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
+from mmtpp.core.representation.branches import branch_costs, lay_out_branches
+from mmtpp.core.representation.compression import compress
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.template import Template
+from mmtpp.core.representation.text_truncation import (
+    cut_with_truncation,
+    truncate_texts,
+    truncate_texts_to_fit,
+)
+from mmtpp.core.representation.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
 from mmtpp.data.settings import compression_of
 from mmtpp.data.store.images import load_image

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from mmtpp.api.dataframes import is_dataframe, read_dataframe
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import SourceSection
-from mmtpp.core.compression import similar_events
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
+from mmtpp.core.representation.compression import similar_events
 from mmtpp.data.encode.raw_dataset import load_raw_dataset
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import compression_of

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from mmtpp.config.schema import EXPERT, RunConfig
-from mmtpp.core.durations import SECONDS, format_duration, format_running_time, suitable_unit
+from mmtpp.core.times.durations import SECONDS, format_duration, format_running_time, suitable_unit
 
 SHOWN_METRICS = 12
 # starts of the names of the metrics that come first

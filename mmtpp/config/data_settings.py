@@ -14,10 +14,10 @@ from pydantic import (
 
 from mmtpp.config.section import Fraction, Instant, Section, Uri
 from mmtpp.config.shapes import Shapes
-from mmtpp.core.calendar import find_zone
 from mmtpp.core.events import MAX_TYPES
 from mmtpp.core.split import parse_instant
-from mmtpp.core.time_format import time_format_problem
+from mmtpp.core.times.calendar import find_zone
+from mmtpp.core.times.time_format import time_format_problem
 
 
 class ColumnsSection(Section):

@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from mmtpp.config.section import Fraction, Section
 from mmtpp.config.shapes import Shapes
-from mmtpp.core.calendar import find_zone
+from mmtpp.core.times.calendar import find_zone
 
 
 class ExpertSection(Section):

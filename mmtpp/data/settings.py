@@ -7,10 +7,10 @@ from mmtpp.config.schema import (
     TaskWeights,
     TemplateSection,
 )
-from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.supervision import AllTokens, EveryEvent, Supervision
-from mmtpp.core.template import TemplateSettings
+from mmtpp.core.representation.compression import Compression
+from mmtpp.core.representation.supervision import AllTokens, EveryEvent, Supervision
+from mmtpp.core.representation.template import TemplateSettings
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.columns import Columns

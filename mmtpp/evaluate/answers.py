@@ -3,7 +3,7 @@
 The true answer of a question of DanmakuTPP-QA is a number, one to three names, or a text. The true
 answer alone decides which metrics apply: no question is left out because of the written answer.
 Metrics whose names begin with ``published_`` and ``finetuned_`` are defined by the benchmark's own
-scripts, which do leave answers out (``mmtpp.evaluate.published``).
+scripts, which do leave answers out (``mmtpp.evaluate.scores.published``).
 """
 
 import json
@@ -15,20 +15,20 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.supervision import EveryEvent
+from mmtpp.core.representation.supervision import EveryEvent
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.evaluate import metric_names
-from mmtpp.evaluate.answer_actor import AnswerScorer, AnswerScorerSettings
+from mmtpp.evaluate.actors.answer_actor import AnswerScorer, AnswerScorerSettings
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates
-from mmtpp.evaluate.published import (
+from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates
+from mmtpp.evaluate.scores.published import (
     FINETUNED_SQUARED_ERROR,
     finetuned_values,
     published_values,
     without_phrase,
 )
-from mmtpp.evaluate.text_metrics import TEXT_SCORES, text_scores
+from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES, text_scores
 from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
@@ -135,7 +135,7 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
     - ``accuracy_of_numbers``: the same number; a written answer without a number is wrong.
     - ``mean_absolute_error``, ``mean_squared_error``: errors of the written answers with a number.
     - ``recall_of_names``: share of the true names that are among the written names.
-    - ``published_``, ``finetuned_``: see ``mmtpp.evaluate.published``.
+    - ``published_``, ``finetuned_``: see ``mmtpp.evaluate.scores.published``.
 
     Args:
         table: ``answer_actor.ANSWER_SCHEMA``.

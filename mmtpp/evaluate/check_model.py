@@ -2,7 +2,7 @@
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
-from mmtpp.core.tasks import EVENT_TASKS, check_futures
+from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
 from mmtpp.expert.expert_folder import is_expert
 from mmtpp.expert.gated_expert import load_gated_expert
 from mmtpp.model.folder import load_model_vocabulary

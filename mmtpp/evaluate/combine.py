@@ -21,11 +21,11 @@ from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
-from mmtpp.core.gate import Gate, fit_weight, mix_logs
+from mmtpp.core.forecasting.gate import Gate, fit_weight, mix_logs
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.check_model import check_clock, check_expert, check_mixture, check_model
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.model_kinds import build_evaluated_model
+from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
 from mmtpp.expert.gated_expert import write_gate
 from mmtpp.model.folder import local_folder
 from mmtpp.model.record import TrainedTasks

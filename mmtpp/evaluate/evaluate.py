@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.tasks import EVENT_TASKS
+from mmtpp.core.representation.tasks import EVENT_TASKS
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.answers import evaluate_answers
 from mmtpp.evaluate.check_model import check_model

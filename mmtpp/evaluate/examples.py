@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.plan import Plan
-from mmtpp.evaluate.example_actor import ExampleReader
-from mmtpp.evaluate.model_actor import ModelActorSettings
+from mmtpp.evaluate.actors.example_actor import ExampleReader
+from mmtpp.evaluate.actors.model_actor import ModelActorSettings
 
 DIFFICULTIES = {
     "easy": 0.05,

@@ -14,19 +14,19 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.horizon import evaluate_horizon
-from mmtpp.evaluate.metric_names import is_at_position
-from mmtpp.evaluate.metrics import (
+from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
+from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
+from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
+from mmtpp.evaluate.report.report_page import Subject, render_report
+from mmtpp.evaluate.report.verdict import Estimates
+from mmtpp.evaluate.scores.metric_names import is_at_position
+from mmtpp.evaluate.scores.metrics import (
     Estimate,
     estimate_metrics,
     few_sequences_warning,
     metric_differences,
 )
-from mmtpp.evaluate.model_kinds import build_evaluated_model
-from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
-from mmtpp.evaluate.report.report_page import Subject, render_report
-from mmtpp.evaluate.report.verdict import Estimates
 from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes

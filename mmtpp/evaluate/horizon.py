@@ -2,7 +2,7 @@
 
 The next event alone does not show how good a forecast of the next hour is. From origins within
 held-out sequences, futures are drawn up to a horizon and compared with the true events as sets, by
-OTD and T-mAP (``core.event_matching``).
+OTD and T-mAP (``core.forecasting.event_matching``).
 
 Axes: K types, R resamples.
 """
@@ -17,12 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.event_matching import EventSet, RankedEvents, transport_distance
-from mmtpp.evaluate import metric_names
+from mmtpp.core.forecasting.event_matching import EventSet, RankedEvents, transport_distance
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.evaluated_model import EvaluatedModel
-from mmtpp.evaluate.metrics import Estimate, mean_estimates, percentile_interval
+from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
+from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores.metrics import Estimate, mean_estimates, percentile_interval
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 

@@ -7,18 +7,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.loss_sums import LossSums
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.tokens import Modality
+from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
-from mmtpp.evaluate import metric_names
+from mmtpp.evaluate.actors.likelihood_actor import WindowScorer, WindowScorerSettings
 from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.likelihood_actor import WindowScorer, WindowScorerSettings
+from mmtpp.evaluate.scores import metric_names
 from mmtpp.storage.parquet import write_table
 
 _SEQUENCE_AND_TIME = [("sequence_id", "ascending"), ("time", "ascending")]

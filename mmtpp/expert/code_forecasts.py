@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
 
 _EDGE_TOLERANCE = 1e-6  # ticks

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.event_memory import MemorySettings
-from mmtpp.core.event_words import TextSettings
+from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.history.event_words import TextSettings
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, NetworkSize
 from mmtpp.model.folder import read_file

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.expert.mixture import Mixture
 from mmtpp.expert.network import ExpertNetwork
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.history.past_events import PastEvents
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.rollout import Rollout
 from mmtpp.model.sampling import Futures, draw

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmtpp.core.errors import NonFiniteLossError
-from mmtpp.core.event_memory import MemorySettings
-from mmtpp.core.lr_schedule import lr_factor
+from mmtpp.core.history.event_memory import MemorySettings
 from mmtpp.core.seeds import seed_from
+from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import (
     TEXT_FEATURES,

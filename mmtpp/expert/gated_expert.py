@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.gate import Gate
+from mmtpp.core.forecasting.gate import Gate
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.model.folder import read_file
 from mmtpp.model.record import load_trained_tasks

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import softplus
 
-from mmtpp.core.event_memory import MemorySettings
+from mmtpp.core.history.event_memory import MemorySettings
 
 MIN_WIDTH = 0.02  # of a component, in standard deviations of the training intervals' logarithms
 _FINE_TICKS = 100  # longer intervals have about the same density within a tick

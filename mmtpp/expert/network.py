@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import gelu
 
-from mmtpp.core.event_memory import LIMIT
-from mmtpp.core.event_words import NO_WORD
+from mmtpp.core.history.event_memory import LIMIT
+from mmtpp.core.history.event_words import NO_WORD
 from mmtpp.expert.mixture import IntervalScale, Mixture, MixtureHead
 
 _TYPE_WIDTH = 16

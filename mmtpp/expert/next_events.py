@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.clock import round_to_ticks
-from mmtpp.core.event_memory import MemorySettings, memory_rows
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.history.event_memory import MemorySettings, memory_rows
+from mmtpp.core.history.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
+from mmtpp.core.times.clock import round_to_ticks
 
 BLOCK_EVENTS = 2**20
 """Number of events whose memory is kept at once; with 80 columns, 320 MiB, and 64 MiB of words."""

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.event_words import EventWords, TextSettings
 from mmtpp.core.events import Events
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.history.event_words import EventWords, TextSettings
+from mmtpp.core.history.past_events import PastEvents
 from mmtpp.data.samples.event_span import EventSpan, usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.clock import round_to_ticks
-from mmtpp.core.event_memory import memory_rows, next_rows
-from mmtpp.core.event_words import NO_WORD
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.history.event_memory import memory_rows, next_rows
+from mmtpp.core.history.event_words import NO_WORD
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.times.clock import round_to_ticks
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.next_events import words_of

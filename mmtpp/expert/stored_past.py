@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.event_memory import MemoryState, memory_rows
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.history.event_memory import MemoryState, memory_rows
+from mmtpp.core.history.past_events import PastEvents
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.data.store.stored_sequence import Address

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmtpp.config.schema import SampleSections
-from mmtpp.core.compression import compress
-from mmtpp.core.durations import TimeScale, axis_ticks, format_duration, typical_unit
+from mmtpp.core.representation.compression import compress
 from mmtpp.core.split import SPLITS
+from mmtpp.core.times.durations import TimeScale, axis_ticks, format_duration, typical_unit
 from mmtpp.data.settings import compression_of
 from mmtpp.evaluate.report.style import (
     BLUE,

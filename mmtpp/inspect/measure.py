@@ -7,12 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.config.schema import SampleSections
-from mmtpp.core.compression import Compression, compress
 from mmtpp.core.events import NO_FRAME, Events, Rejected
-from mmtpp.core.packing import pack
-from mmtpp.core.template import STYLES, Template, TemplateSettings
-from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
-from mmtpp.core.window import Window, cut_windows, events_that_fit
+from mmtpp.core.representation.compression import Compression, compress
+from mmtpp.core.representation.packing import pack
+from mmtpp.core.representation.template import STYLES, Template, TemplateSettings
+from mmtpp.core.representation.text_truncation import (
+    cut_with_truncation,
+    truncate_texts,
+    truncate_texts_to_fit,
+)
+from mmtpp.core.representation.window import Window, cut_windows, events_that_fit
 from mmtpp.data.settings import check_calendar, compression_of, template_of
 from mmtpp.inspect.dataset import DataSet
 

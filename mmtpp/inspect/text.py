@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mmtpp.core.durations import TimeScale, format_duration
 from mmtpp.core.split import SPLITS
+from mmtpp.core.times.durations import TimeScale, format_duration
 from mmtpp.inspect.measure import QUANTILES, Report, Representation
 
 

@@ -23,7 +23,7 @@ NAME = "mmtpp_packed"
 
 @dataclass(frozen=True, slots=True)
 class AttentionBlock:
-    """Branches of a segment that attend together, see ``core.row.Block``.
+    """Branches of a segment that attend together, see ``core.representation.row.Block``.
 
     Attributes:
         start, end: Tokens of the block within the segment.

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.positions import branched_positions, mrope_positions
-from mmtpp.core.row import Block, Row
-from mmtpp.core.time_smoothing import TimeSmoothing
+from mmtpp.core.representation.positions import branched_positions, mrope_positions
+from mmtpp.core.representation.row import Block, Row
+from mmtpp.core.representation.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
 

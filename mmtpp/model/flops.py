@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mmtpp.compat.deepspeed_hooks import full_shape
-from mmtpp.core.row import Row
+from mmtpp.core.representation.row import Row
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.processor import MERGE, PATCH_PX
 

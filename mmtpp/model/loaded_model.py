@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mmtpp.core.tokens import TokenIds
+from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.model.batch import Batcher
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, load_event_model

@@ -10,8 +10,8 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.row import Row
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.tokens import Modality
 from mmtpp.model.batch import Batch, Batcher
 from mmtpp.model.companions import read_companions, write_companions
 from mmtpp.model.event_model import EventModel

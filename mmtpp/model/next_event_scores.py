@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
-from mmtpp.core.row import Row
-from mmtpp.core.tasks import TASKS
-from mmtpp.core.tokens import Modality, TokenIds
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.tasks import TASKS
+from mmtpp.core.representation.tokens import Modality, TokenIds
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 

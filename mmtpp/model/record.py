@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from mmtpp.config.schema import SampleSections
 from mmtpp.core.errors import ModelError
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.model.folder import read_file
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.interval_forecasts import IntervalGrid
-from mmtpp.core.template import Template
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
+from mmtpp.core.representation.template import Template
 from mmtpp.model.batch import Batch
 from mmtpp.model.cached_history import CachedHistory, repeat_tokens
 from mmtpp.model.event_model import EventModel

@@ -20,9 +20,9 @@ from typing import Any
 import orjson
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from mmtpp.core.calendar import WEEKDAYS
 from mmtpp.core.errors import ModelError
-from mmtpp.core.tokens import TokenIds
+from mmtpp.core.representation.tokens import TokenIds
+from mmtpp.core.times.calendar import WEEKDAYS
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocabulary.json"

@@ -8,11 +8,11 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from mmtpp.config.schema import PredictionSection
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalGrid
-from mmtpp.core.past_events import PastEvents
-from mmtpp.core.row import Row
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.template import Template
 from mmtpp.core.seeds import seed_from
-from mmtpp.core.template import Template
 from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.generation import GenerationSettings, TextGenerator

@@ -20,11 +20,11 @@ from mmtpp.config.job_checks import check_predict
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
-from mmtpp.core.interval_forecasts import IntervalGrid
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.representation.supervision import FollowingEvent
+from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.split import split_from_path
-from mmtpp.core.supervision import FollowingEvent
-from mmtpp.core.tasks import check_futures
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.make_plan import make_plan
@@ -35,10 +35,10 @@ from mmtpp.data.settings import (
     store_vocabulary,
 )
 from mmtpp.data.sources.type_codes import AUTO
+from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.evaluate.check_model import check_expert, check_mixture
 from mmtpp.evaluate.context import generation_settings
-from mmtpp.evaluate.gated_targets import positioned_events
-from mmtpp.evaluate.model_actor import AssembledRow, ModelActor, ModelActorSettings
+from mmtpp.evaluate.kinds.gated_targets import positioned_events
 from mmtpp.expert.expert_folder import is_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.stored_past import StoredPast

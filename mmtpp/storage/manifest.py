@@ -25,7 +25,8 @@ class Manifest:
             tokenizer.
         source_kind: Kind of the source, ``source.kind``.
         seconds_per_unit: Seconds in one unit of ``times``.
-        tick_s: Tick of the clock of all times, in seconds; 0 if there is none (``core.clock``).
+        tick_s: Tick of the clock of all times, in seconds; 0 if there is none
+            (``core.times.clock``).
         split_by: How sequences were split, ``split.by``.
         image_px: Side of every stored image, in pixels.
         type_names: Names of the types by code; may be empty.

@@ -9,14 +9,14 @@ from mmtpp.config.model_settings import LoraSection
 from mmtpp.config.schema import EXPERT, RunConfig
 from mmtpp.config.training_settings import TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.tasks import EVENT_TASKS, check_futures
-from mmtpp.core.training_metrics import (
+from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
+from mmtpp.core.training.training_metrics import (
     VALIDATION_EVENT_NLL,
     VALIDATION_INTERVAL_NLL,
     VALIDATION_METRICS,
 )
-from mmtpp.evaluate import metric_names
-from mmtpp.evaluate.metric_table import FORECAST_METRICS
+from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import TRAINING_JOBS, Domain, Scheduler, SweepSettings
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.training_metrics import (
+from mmtpp.core.training.training_metrics import (
     EVENTS_PER_CONTEXT,
     TOKENS_PER_EVENT,
     TRAINED_PARAMETERS,

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from mmtpp.core.training_metrics import (
+from mmtpp.core.training.training_metrics import (
     COMPRESSED_FRACTION,
     EVENTS_PER_CONTEXT,
     TOKENS_PER_EVENT,
@@ -16,7 +16,7 @@ from mmtpp.core.training_metrics import (
     VALIDATION_LOSS,
     VALIDATION_TYPE_ACCURACY,
 )
-from mmtpp.evaluate.metric_names import TIME_RMSE
+from mmtpp.evaluate.scores.metric_names import TIME_RMSE
 from mmtpp.sweep.ranking import Candidate, Mode, finished_trials, list_candidates, pareto_front
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.trial_row import TrialRow

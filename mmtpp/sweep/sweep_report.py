@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from mmtpp.config.flat_settings import flat_settings
-from mmtpp.core.training_metrics import VALIDATION_EVENTS
+from mmtpp.core.training.training_metrics import VALIDATION_EVENTS
 from mmtpp.storage.paths import join, read_bytes, write_bytes
 from mmtpp.sweep.best_config import BEST_FILE, best_files
 from mmtpp.sweep.ranking import best_candidate, finished_trials, list_candidates, pareto_front

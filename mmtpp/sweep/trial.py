@@ -25,7 +25,7 @@ from mmtpp.config.fingerprint import fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageError
-from mmtpp.core.training_metrics import VALIDATION
+from mmtpp.core.training.training_metrics import VALIDATION
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.sweep.failure_causes import failure_cause
 from mmtpp.sweep.space import Sweep, Values

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from mmtpp.core.training_metrics import (
+from mmtpp.core.training.training_metrics import (
     COMPRESSED_FRACTION,
     EVENTS_PER_CONTEXT,
     TOKENS_PER_EVENT,

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 
 from mmtpp.compat.ray_hooks import train_storage
 from mmtpp.core.errors import ModelError, StorageError
-from mmtpp.core.training_metrics import VALIDATION_LOSS
+from mmtpp.core.training.training_metrics import VALIDATION_LOSS
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
 from mmtpp.train.engine import DeepSpeedEngine

@@ -12,9 +12,9 @@ import torch.distributed as dist
 from mmtpp.compat.deepspeed_hooks import full_numel
 from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection, TrainingSection
 from mmtpp.core.errors import NonFiniteLossError
-from mmtpp.core.lr_schedule import lr_factor
-from mmtpp.core.sample_order import num_micro_batches
 from mmtpp.core.seeds import seed_from
+from mmtpp.core.training.lr_schedule import lr_factor
+from mmtpp.core.training.sample_order import num_micro_batches
 from mmtpp.experiments.variance_reduction import VarianceReduction, num_gradient_passes
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel

@@ -21,9 +21,9 @@ from safetensors.torch import load, save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from mmtpp.core.errors import DataError, ModelError
-from mmtpp.core.event_memory import MemorySettings
-from mmtpp.core.past_events import PastEvents
-from mmtpp.core.training_metrics import (
+from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.training.training_metrics import (
     TRAINED_PARAMETERS,
     VALIDATION_JOINT_NLL,
     VALIDATION_JOINT_TYPE_NLL,

@@ -7,8 +7,8 @@ from typing import Any
 
 import ray.train
 
-from mmtpp.core.loss_sums import LossSums
-from mmtpp.core.row import Row
+from mmtpp.core.representation.row import Row
+from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.runtime.logs import start_logging
 from mmtpp.train.checkpoint import TrainingProgress, save_checkpoint
 from mmtpp.train.step import StepReport, train_step

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from mmtpp.config.schema import LossWeights, TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError, NonFiniteLossError
-from mmtpp.core.loss_sums import LossSums
-from mmtpp.core.row import Row
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.tasks import HISTORY_TASK, TASKS
+from mmtpp.core.representation.time_smoothing import TimeSmoothing
+from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.seeds import seed_from
-from mmtpp.core.tasks import HISTORY_TASK, TASKS
-from mmtpp.core.time_smoothing import TimeSmoothing
-from mmtpp.core.tokens import Modality
+from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.model.batch import Batcher
 from mmtpp.train.engine import DeepSpeedEngine, sum_over_ranks
 

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.event_scores import score_events
-from mmtpp.core.loss_sums import LossSums
-from mmtpp.core.row import Row
-from mmtpp.core.tasks import TASKS
-from mmtpp.core.tokens import Modality
-from mmtpp.core.training_metrics import (
+from mmtpp.core.forecasting.event_scores import score_events
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.tasks import TASKS
+from mmtpp.core.representation.tokens import Modality
+from mmtpp.core.training.loss_sums import LossSums
+from mmtpp.core.training.training_metrics import (
     VALIDATION,
     VALIDATION_EVENT_NLL,
     VALIDATION_EVENTS,

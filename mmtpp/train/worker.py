@@ -15,9 +15,9 @@ from ray.train import Checkpoint
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig, TaskWeights, TrainingSection
 from mmtpp.core.errors import StorageError
-from mmtpp.core.row import Row
-from mmtpp.core.sample_order import num_micro_batches, share_of_rank
-from mmtpp.core.training_metrics import TRAINED_PARAMETERS
+from mmtpp.core.representation.row import Row
+from mmtpp.core.training.sample_order import num_micro_batches, share_of_rank
+from mmtpp.core.training.training_metrics import TRAINED_PARAMETERS
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import SampleSettings

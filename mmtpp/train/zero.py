@@ -1,7 +1,7 @@
 """The settings of DeepSpeed's ZeRO. Pure: does not import DeepSpeed."""
 
 from mmtpp.config.schema import OptimizerSection, TrainingSection, ZeroSection
-from mmtpp.core.sample_order import num_micro_batches
+from mmtpp.core.training.sample_order import num_micro_batches
 from mmtpp.experiments.variance_reduction import num_gradient_passes
 
 BUCKET_ELEMENTS = 5 * 10**8  # DeepSpeed's default for the elements that are reduced at once

@@ -11,7 +11,7 @@ from ray.train import TrainingFailedError
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from mmtpp.core.row import Row
+from mmtpp.core.representation.row import Row
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.make_plan import make_plan

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 import mmtpp
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.record import load_trained_tasks
 from mmtpp.predict.predict import predict

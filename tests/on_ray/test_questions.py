@@ -7,7 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.timecode import encode_intervals
+from mmtpp.core.representation.timecode import encode_intervals
 from mmtpp.data.prepare import prepare
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.record import load_trained_tasks

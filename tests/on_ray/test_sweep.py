@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config, with_values
 from mmtpp.core.errors import ClusterError, ConfigError, DataError, StorageError
-from mmtpp.core.training_metrics import VALIDATION_METRICS
+from mmtpp.core.training.training_metrics import VALIDATION_METRICS
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.settings import sample_settings, store_vocabulary

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.supervision import AllTokens
+from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan

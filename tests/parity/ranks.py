@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from mmtpp.compat.deepspeed_hooks import is_sharded_by_zero3, zero3_shard
-from mmtpp.core.lr_schedule import lr_factor
-from mmtpp.core.sample_order import num_micro_batches, share_of_rank
+from mmtpp.core.training.lr_schedule import lr_factor
+from mmtpp.core.training.sample_order import num_micro_batches, share_of_rank
 from mmtpp.model.event_model import EventModel, EventModelSettings
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.qwen_vl import build_tiny

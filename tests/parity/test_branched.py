@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.branches import BranchedTokens, lay_out_branches
 from mmtpp.core.events import Events
-from mmtpp.core.row import HISTORY, Branches, Row
-from mmtpp.core.tasks import EVENT_TASKS
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches
+from mmtpp.core.representation.row import HISTORY, Branches, Row
+from mmtpp.core.representation.tasks import EVENT_TASKS
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.tokens import Modality
 from mmtpp.model.event_model import EventModel
 from tests.parity.tiny import CELLS, IMAGE_PX, batcher, nll, tiny_backbone, tiny_vocabulary
 

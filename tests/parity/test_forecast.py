@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mmtpp.core.branches import lay_out_branches
-from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.core.row import Row
-from mmtpp.core.tasks import EVENT_TASKS, TASKS
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.timecode import encode_intervals
-from mmtpp.evaluate.model_actor import AssembledRow
-from mmtpp.evaluate.targets import target_table
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.representation.branches import lay_out_branches
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.timecode import encode_intervals
+from mmtpp.evaluate.actors.model_actor import AssembledRow
+from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import RowForecaster
 from tests.parity.test_branched import events_of, path_of, row_alone, row_of

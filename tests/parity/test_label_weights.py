@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from mmtpp.config.schema import LossWeights, TaskWeights
-from mmtpp.core.branches import lay_out_branches
-from mmtpp.core.tasks import EVENT_TASKS, TASKS
-from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.representation.branches import lay_out_branches
+from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
+from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.train.step import LabelWeights
 from tests.parity.test_branched import events_of, row_of
 from tests.parity.tiny import CELLS, random_row, tiny_vocabulary

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import Qwen2VLImageProcessorPil
 
-from mmtpp.core.positions import mrope_positions
+from mmtpp.core.representation.positions import mrope_positions
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.processor import pixel_values
 from tests.parity.tiny import (

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmtpp.core.branches import lay_out_branches
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.representation.branches import lay_out_branches
+from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import RowForecaster
 from mmtpp.model.sampling import FutureSampler

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.branches import lay_out_branches, lay_out_questions
-from mmtpp.core.row import Row
-from mmtpp.core.template import Template, TemplateSettings
+from mmtpp.core.representation.branches import lay_out_branches, lay_out_questions
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.generation import GenerationSettings, TextGenerator
 from tests.parity.test_branched import events_of, row_alone, row_of

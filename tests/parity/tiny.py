@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from mmtpp.core.row import Row
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.tokens import Modality
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.qwen_vl import build_tiny

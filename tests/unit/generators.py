@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.tokens import TokenIds
+from mmtpp.core.representation.tokens import TokenIds
 
 IDS = TokenIds(
     byte_ids=tuple(range(1000, 1256)),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.template import Template
-from mmtpp.core.timecode import decode_intervals
+from mmtpp.core.representation.template import Template
+from mmtpp.core.representation.timecode import decode_intervals
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.clock import Clock
 from mmtpp.core.events import MAX_TYPES, Rejected
 from mmtpp.core.split import SPLITS, events_of_split
+from mmtpp.core.times.clock import Clock
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.sources.reader import ReadCounts

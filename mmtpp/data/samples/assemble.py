@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.branches import BranchedTokens, lay_out_branches, lay_out_questions
-from mmtpp.core.row import HISTORY
-from mmtpp.core.text_truncation import truncate_texts, truncate_texts_to_fit
-from mmtpp.core.tokens import TokenIds, Tokens
+from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches, lay_out_questions
+from mmtpp.core.representation.row import HISTORY
+from mmtpp.core.representation.text_truncation import truncate_texts, truncate_texts_to_fit
+from mmtpp.core.representation.tokens import TokenIds, Tokens
 from mmtpp.data.samples.row_table import (
     BRANCH_COLUMNS,
     QUESTION_COLUMNS,

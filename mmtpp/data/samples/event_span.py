@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmtpp.core.window import TimeRange
+from mmtpp.core.representation.window import TimeRange
 from mmtpp.data.store.stored_sequence import StoredSequence
 
 

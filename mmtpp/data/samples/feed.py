@@ -16,9 +16,9 @@ import ray
 from ray.exceptions import RayTaskError
 
 from mmtpp.core.errors import MmtppError
-from mmtpp.core.row import Row
-from mmtpp.core.sample_order import samples_of_step, share_of_rank
-from mmtpp.core.tokens import TokenIds
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.tokens import TokenIds
+from mmtpp.core.training.sample_order import samples_of_step, share_of_rank
 from mmtpp.data.samples.assemble import assemble_samples
 from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow

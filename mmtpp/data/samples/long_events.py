@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.text_truncation import truncate_texts
-from mmtpp.core.tokens import TokenIds
+from mmtpp.core.representation.text_truncation import truncate_texts
+from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.data.samples.long_texts import MAX_EXAMPLES
 from mmtpp.data.samples.map_files import map_files
 from mmtpp.data.samples.sample_settings import SampleSettings

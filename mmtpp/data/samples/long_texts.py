@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from mmtpp.core.branches import question_cost
 from mmtpp.core.events import Events
-from mmtpp.core.template import Template
-from mmtpp.core.text_truncation import cut_with_truncation
-from mmtpp.core.window import EventTooLongError, Window, check_events, last_window
+from mmtpp.core.representation.branches import question_cost
+from mmtpp.core.representation.template import Template
+from mmtpp.core.representation.text_truncation import cut_with_truncation
+from mmtpp.core.representation.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.store.questions import AskedQuestion
 
 MAX_EXAMPLES = 5

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmtpp.core.errors import DataError, MmtppError, error_from_json, error_to_json
-from mmtpp.core.packing import pack
+from mmtpp.core.representation.packing import pack
+from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.core.seeds import seed_from
-from mmtpp.core.tokens import TokenIds
 from mmtpp.data.samples.long_texts import LongTexts
 from mmtpp.data.samples.map_files import map_files
 from mmtpp.data.samples.plan import WINDOW_SCHEMA, Plan

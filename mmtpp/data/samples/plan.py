@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.training_metrics import COMPRESSED_FRACTION, EVENTS_PER_CONTEXT, TOKENS_PER_EVENT
+from mmtpp.core.training.training_metrics import (
+    COMPRESSED_FRACTION,
+    EVENTS_PER_CONTEXT,
+    TOKENS_PER_EVENT,
+)
 from mmtpp.data.samples.long_texts import LongTexts
 from mmtpp.storage.parquet import read_table, write_table
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.row import Branches, QuestionColumns, Row
+from mmtpp.core.representation.row import Branches, QuestionColumns, Row
 
 BRANCH_COLUMNS = {
     "branch": pa.int32(),

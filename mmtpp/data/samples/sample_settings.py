@@ -4,11 +4,11 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-from mmtpp.core.compression import Compression
-from mmtpp.core.supervision import AllTokens, Supervision, fingerprint_record
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.tokens import TokenIds
-from mmtpp.core.window import TimeRange
+from mmtpp.core.representation.compression import Compression
+from mmtpp.core.representation.supervision import AllTokens, Supervision, fingerprint_record
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.tokens import TokenIds
+from mmtpp.core.representation.window import TimeRange
 from mmtpp.data.store.store_settings import StoreSettings
 
 

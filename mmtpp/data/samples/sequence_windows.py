@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.compression import compress
-from mmtpp.core.cutting import cut_sequence
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
-from mmtpp.core.template import Template
-from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts
-from mmtpp.core.window import EventTooLongError, Window
+from mmtpp.core.representation.compression import compress
+from mmtpp.core.representation.cutting import cut_sequence
+from mmtpp.core.representation.template import Template
+from mmtpp.core.representation.text_truncation import cut_with_truncation, truncate_texts
+from mmtpp.core.representation.window import EventTooLongError, Window
 from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
 from mmtpp.data.samples.plan import WINDOW_SCHEMA

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
+from mmtpp.core.representation.timecode import MAX_INTERVAL
 from mmtpp.core.split import split_from_value
-from mmtpp.core.timecode import MAX_INTERVAL
 from mmtpp.data.sources.date_like_numbers import describe_date_like_numbers
 from mmtpp.data.sources.reader import (
     InvalidValue,

@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmtpp.core.events import MAX_TYPES, EventSequence
-from mmtpp.core.timecode import decode_intervals
+from mmtpp.core.representation.timecode import decode_intervals
 from mmtpp.data.sources.reader import (
     RawEvent,
     RawQuestion,

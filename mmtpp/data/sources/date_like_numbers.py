@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from mmtpp.core.time_format import EPOCHS, NUMBER, SETTING
+from mmtpp.core.times.time_format import EPOCHS, NUMBER, SETTING
 from mmtpp.data.sources.dates import SECONDS_A_DAY
 
 _COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}

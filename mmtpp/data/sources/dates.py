@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
-from mmtpp.core.time_format import load_zone
+from mmtpp.core.times.time_format import load_zone
 
 SECONDS_A_DAY = 86_400.0
 _DAY_1970 = date(1970, 1, 1).toordinal()

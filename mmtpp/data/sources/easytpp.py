@@ -20,7 +20,7 @@ from types import FunctionType
 import numpy as np
 
 from mmtpp.core.errors import without_addresses
-from mmtpp.core.time_format import NUMBER
+from mmtpp.core.times.time_format import NUMBER
 from mmtpp.data.sources.columns import Columns, ColumnsParser
 from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
 from mmtpp.data.sources.tables import SUFFIXES, MalformedFileError, read_table_file, suffix_of

@@ -14,7 +14,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import cast
 
-from mmtpp.core.time_format import DURATION, EPOCHS, NUMBER, SETTING, TimeFormat
+from mmtpp.core.times.time_format import DURATION, EPOCHS, NUMBER, SETTING, TimeFormat
 from mmtpp.data.sources import dates
 from mmtpp.data.sources.date_like_numbers import date_problem
 from mmtpp.data.sources.dates import AmbiguousDate, Moment

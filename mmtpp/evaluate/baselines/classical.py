@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.interval_forecasts import IntervalGrid, IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid, IntervalRange
 from mmtpp.evaluate.baselines.hawkes import Hawkes
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal
-from mmtpp.evaluate.targets import complete_targets, time_columns, type_columns
+from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.timecode import encode_intervals
+from mmtpp.core.representation.timecode import encode_intervals
 
 
 @dataclass(slots=True)

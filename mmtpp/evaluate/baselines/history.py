@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.clock import round_to_ticks
+from mmtpp.core.times.clock import round_to_ticks
 
 CHUNK = 1000  # number of events forecast at once; each needs one number for every grid step
 

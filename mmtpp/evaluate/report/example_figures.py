@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from mmtpp.core.durations import TimeScale, axis_ticks, format_duration
 from mmtpp.core.events import NO_FRAME
+from mmtpp.core.times.durations import TimeScale, axis_ticks, format_duration
 from mmtpp.evaluate.examples import Example
 from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, load_template, shorten
 

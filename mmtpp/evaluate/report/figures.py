@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
-from mmtpp.core.durations import axis_ticks, format_duration, typical_unit
-from mmtpp.evaluate.metric_names import TIME_NLL, TIME_RMSE, TYPE_ACCURACY, at_position
-from mmtpp.evaluate.metrics import BUCKETS, Estimate
+from mmtpp.core.times.durations import axis_ticks, format_duration, typical_unit
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
 from mmtpp.evaluate.report.style import BLUE, GREY, build_figure, shorten
+from mmtpp.evaluate.scores.metric_names import TIME_NLL, TIME_RMSE, TYPE_ACCURACY, at_position
+from mmtpp.evaluate.scores.metrics import BUCKETS, Estimate
 from mmtpp.storage.paths import join, write_bytes
 
 TYPES = "types"  # name of the figure that the report shows as a table

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from mmtpp.core.durations import SECONDS, Unit, format_number
-from mmtpp.evaluate import metric_names
-from mmtpp.evaluate.metric_table import FORECAST_METRICS, HORIZON_METRICS
-from mmtpp.evaluate.metrics import Estimate
+from mmtpp.core.times.durations import SECONDS, Unit, format_number
+from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS
+from mmtpp.evaluate.scores.metrics import Estimate
 
 NOMINAL_COVERAGE = 0.9
 

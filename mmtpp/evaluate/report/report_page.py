@@ -8,16 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from mmtpp.core.durations import TimeScale, typical_unit
-from mmtpp.evaluate.example_actor import MAX_EVENTS
+from mmtpp.core.times.durations import TimeScale, typical_unit
+from mmtpp.evaluate.actors.example_actor import MAX_EVENTS
 from mmtpp.evaluate.examples import Example
-from mmtpp.evaluate.metrics import Estimate, few_sequences_warning
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
 from mmtpp.evaluate.report.example_figures import Target, draw_fan, draw_timeline, example_targets
 from mmtpp.evaluate.report.figures import MAX_NAME, TYPES, ReportFigure
 from mmtpp.evaluate.report.measures import BASELINES, MEASURES
 from mmtpp.evaluate.report.style import as_svg, load_template, shorten
 from mmtpp.evaluate.report.verdict import Estimates, headline, verdicts
+from mmtpp.evaluate.scores.metrics import Estimate, few_sequences_warning
 
 BROAD_INCHES = 6.0  # wider figures scroll on a narrow screen
 MAX_CELL_TEXT = 80  # maximum number of letters of a text in a table

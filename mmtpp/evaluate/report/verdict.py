@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from mmtpp.core.durations import typical_unit
-from mmtpp.evaluate.metrics import Estimate
+from mmtpp.core.times.durations import typical_unit
 from mmtpp.evaluate.report.measures import HEADLINES, LIKELIHOODS, MEASURES, Measure
+from mmtpp.evaluate.scores.metrics import Estimate
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
 _WORDS = {"better": "better by", "worse": "worse by", "unclear": "no clear difference, better by"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.event_words import MAX_WORD_ROWS, TextSettings
+from mmtpp.core.history.event_words import MAX_WORD_ROWS, TextSettings
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.expert.fit import ExpertFitSettings

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from mmtpp.config.schema import SampleSections, TaskWeights
 from mmtpp.core.errors import DataError
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.representation.supervision import Supervision
 from mmtpp.core.seeds import seed_from
-from mmtpp.core.supervision import Supervision
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import SampleSettings

@@ -11,7 +11,7 @@ from typing import Any
 from mmtpp.config.job_checks import check_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import EXPERT, RunConfig
-from mmtpp.core.supervision import AllTokens, Supervision
+from mmtpp.core.representation.supervision import AllTokens, Supervision
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -98,8 +98,8 @@ def finetune(
 ) -> dict[str, object]:
     """Train to answer questions about every event of a store's sequences (stage 2).
 
-    One forward pass asks about all events of a window (``core.branches``). Training starts from
-    ``model.adapter`` or ``model.path``, the output of stage 1. Arguments, result and errors are
+    One forward pass asks about all events of a window (``core.representation.branches``). Training
+    starts from ``model.adapter`` or ``model.path``, the output of stage 1. Arguments, result and errors are
     those of ``pretrain``.
 
     Source: MM-TPP, stage 2, which draws one target per sequence instead.

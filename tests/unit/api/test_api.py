@@ -11,7 +11,7 @@ from PIL import Image
 import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import train_tokenizer
 

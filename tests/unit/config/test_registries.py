@@ -7,7 +7,7 @@ import pytest
 
 from mmtpp.config.schema import CompressionSection, OptimizerSection, Section, SourceSection
 from mmtpp.config.update_rules import UPDATE_RULES
-from mmtpp.core.compression import STRATEGIES
+from mmtpp.core.representation.compression import STRATEGIES
 from mmtpp.data.sources import READERS
 
 

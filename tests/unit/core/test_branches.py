@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.branches import (
+from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.representation.branches import (
     BranchedTokens,
     branch_costs,
     lay_out_branches,
     lay_out_questions,
     question_cost,
 )
-from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.positions import branched_positions, mrope_positions
-from mmtpp.core.row import HISTORY, Branches, Row
-from mmtpp.core.similar_runs import find_similar_runs
-from mmtpp.core.tasks import EVENT_TASKS, TASKS
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.positions import branched_positions, mrope_positions
+from mmtpp.core.representation.row import HISTORY, Branches, Row
+from mmtpp.core.representation.similar_runs import find_similar_runs
+from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.tokens import Modality
 from tests.unit.core.test_template import settings
 from tests.unit.generators import IDS, events, plain_events
 
@@ -50,7 +50,7 @@ def _history(template: Template, sequence: Events, target: int) -> list[int]:
 
 
 def _alone(template: Template, sequence: Events, target: int, task: str) -> list[int]:
-    """The row of one question and its answer, after the drawing in ``core.branches``."""
+    """The row of one question and its answer, after the drawing in ``branches.py``."""
     is_paper = template.settings.style == "paper"
     turn, close = ([44, 45], [46]) if is_paper else ([], [])
     code = template.time_ids(sequence.intervals[target : target + 1])[0].tolist()

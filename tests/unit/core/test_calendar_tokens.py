@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.branches import lay_out_branches
-from mmtpp.core.calendar import WEEKDAYS, local_times, minutes_of_week
 from mmtpp.core.events import Events
-from mmtpp.core.template import STYLES, Template, TemplateSettings
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.branches import lay_out_branches
+from mmtpp.core.representation.template import STYLES, Template, TemplateSettings
+from mmtpp.core.representation.tokens import Modality
+from mmtpp.core.times.calendar import WEEKDAYS, local_times, minutes_of_week
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from tests.qwen_vocabulary import qwen_vocabulary
 from tests.unit.generators import IDS, events

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.clock import Clock, round_to_ticks
+from mmtpp.core.times.clock import Clock, round_to_ticks
 
 UNITS = [1.0, 60.0, 3600.0, 86400.0]
 EPOCH = 1_700_000_000

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.compression import STRATEGIES, Compression, compress, similar_events
 from mmtpp.core.events import Events
+from mmtpp.core.representation.compression import STRATEGIES, Compression, compress, similar_events
 from tests.unit.generators import events, intervals, plain_events
 
 deltas = st.floats(min_value=0, max_value=1e6)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mmtpp.core.durations import (
+from mmtpp.core.times.durations import (
     TimeScale,
     axis_ticks,
     format_duration,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.event_matching import EventSet, match_events, transport_distance
+from mmtpp.core.forecasting.event_matching import EventSet, match_events, transport_distance
 
 times = st.lists(st.floats(0, 10), max_size=4)
 

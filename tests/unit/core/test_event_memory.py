@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core import event_memory
-from mmtpp.core.calendar import (
+from mmtpp.core.history import event_memory
+from mmtpp.core.history.decayed_sums import decayed_sums
+from mmtpp.core.history.event_memory import MemorySettings, memory_rows
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.times.calendar import (
     DAY_S,
     WEEK_S,
     YEAR_S,
@@ -19,9 +22,6 @@ from mmtpp.core.calendar import (
     local_times,
     spanned_periods,
 )
-from mmtpp.core.decayed_sums import decayed_sums
-from mmtpp.core.event_memory import MemorySettings, memory_rows
-from mmtpp.core.past_events import PastEvents
 
 
 def _sequence(num_events: int, seed: int = 0, num_types: int = 3) -> PastEvents:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mmtpp.core.event_scores import score_events
-from mmtpp.core.loss_sums import LossSums
-from mmtpp.core.tokens import Modality
+from mmtpp.core.forecasting.event_scores import score_events
+from mmtpp.core.representation.tokens import Modality
+from mmtpp.core.training.loss_sums import LossSums
 
 TIME, TYPE, TEXT, CONTROL = Modality.TIME, Modality.TYPE, Modality.TEXT, Modality.CONTROL
 

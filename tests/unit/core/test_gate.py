@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmtpp.core.gate import Gate, fit_weight, mix_logs
+from mmtpp.core.forecasting.gate import Gate, fit_weight, mix_logs
 
 
 def test_logs_are_mixed_as_probabilities():

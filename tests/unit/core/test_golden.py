@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mmtpp.core.events import Events
-from mmtpp.core.template import STYLES, Template, TemplateSettings
+from mmtpp.core.representation.template import STYLES, Template, TemplateSettings
 from mmtpp.model.vocabulary import MARKERS, Vocabulary
 from tests.qwen_vocabulary import qwen_tokenizer, qwen_vocabulary
 

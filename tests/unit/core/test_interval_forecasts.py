@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from mmtpp.core.interval_forecasts import (
+from mmtpp.core.forecasting.interval_forecasts import (
     MAX_FIRST_BYTE,
     IntervalForecasts,
     IntervalGrid,
     IntervalRange,
 )
-from mmtpp.core.timecode import encode_intervals
+from mmtpp.core.representation.timecode import encode_intervals
 
 SCALE = 3.0
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmtpp.core.lr_schedule import lr_factor
+from mmtpp.core.training.lr_schedule import lr_factor
 
 
 def test_schedule_rises_and_falls():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.sample_order import num_micro_batches, samples_of_step, share_of_rank
+from mmtpp.core.training.sample_order import num_micro_batches, samples_of_step, share_of_rank
 
 
 @given(st.integers(1, 50), st.integers(1, 12), st.integers(0, 9))

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.calendar_tokens import CALENDARS
 from mmtpp.core.events import Events
-from mmtpp.core.similar_runs import find_similar_runs
-from mmtpp.core.template import (
+from mmtpp.core.representation.calendar_tokens import CALENDARS
+from mmtpp.core.representation.similar_runs import find_similar_runs
+from mmtpp.core.representation.template import (
     IMAGE_MODES,
     RUN_ENCODINGS,
     STYLES,
     Template,
     TemplateSettings,
 )
-from mmtpp.core.timecode import TIME_BYTES, decode_intervals, encode_intervals
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.timecode import TIME_BYTES, decode_intervals, encode_intervals
+from mmtpp.core.representation.tokens import Modality
 from tests.unit.generators import IDS, events, plain_events
 from tests.unit.token_parser import ParsedEvent, ParsedRun, parse_tokens
 

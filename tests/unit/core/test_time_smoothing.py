@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mmtpp.core.row import Row
-from mmtpp.core.time_smoothing import TimeSmoothing
-from mmtpp.core.timecode import decode_intervals, encode_intervals
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.time_smoothing import TimeSmoothing
+from mmtpp.core.representation.timecode import decode_intervals, encode_intervals
+from mmtpp.core.representation.tokens import Modality
 
 BASE = 1000
 BYTES = range(BASE, BASE + 256)

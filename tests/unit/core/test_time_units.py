@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalRange
-from mmtpp.core.time_smoothing import TimeSmoothing
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalRange
+from mmtpp.core.representation.time_smoothing import TimeSmoothing
 
 
 @given(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mmtpp.core.timecode import (
+from mmtpp.core.representation.timecode import (
     MAX_INTERVAL,
     TIME_BYTES,
     bin_edges,

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mmtpp.core.branches import branch_costs, lay_out_branches
 from mmtpp.core.events import Events
-from mmtpp.core.packing import pack
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.window import cut_windows, events_that_fit, last_window
+from mmtpp.core.representation.branches import branch_costs, lay_out_branches
+from mmtpp.core.representation.packing import pack
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.window import cut_windows, events_that_fit, last_window
 from tests.unit.core.test_template import settings
 from tests.unit.generators import IDS, events, plain_events
 

@@ -14,10 +14,10 @@ from mmtpp.api.history_reader import HistoryReader
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.core.row import Row
-from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent
-from mmtpp.core.tokens import Modality
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.supervision import AllTokens, EveryEvent, FollowingEvent
+from mmtpp.core.representation.tokens import Modality
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table

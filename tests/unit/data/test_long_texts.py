@@ -18,16 +18,26 @@ from mmtpp.api.history_reader import HistoryReader
 from mmtpp.cli.main import main
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.branches import branch_costs, lay_out_branches
-from mmtpp.core.compression import Compression
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, EventSequence
-from mmtpp.core.row import HISTORY
-from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.text_truncation import cut_with_truncation, truncate_texts, truncate_texts_to_fit
-from mmtpp.core.tokens import Modality
-from mmtpp.core.window import EventTooLongError, Window, cut_windows, last_window
+from mmtpp.core.representation.branches import branch_costs, lay_out_branches
+from mmtpp.core.representation.compression import Compression
+from mmtpp.core.representation.row import HISTORY
+from mmtpp.core.representation.supervision import (
+    AllTokens,
+    EveryEvent,
+    FollowingEvent,
+    FutureOrigins,
+    Supervision,
+)
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.text_truncation import (
+    cut_with_truncation,
+    truncate_texts,
+    truncate_texts_to_fit,
+)
+from mmtpp.core.representation.tokens import Modality
+from mmtpp.core.representation.window import EventTooLongError, Window, cut_windows, last_window
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.samples.assemble import Assembler

@@ -18,9 +18,9 @@ from PIL import Image
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
-from mmtpp.core.row import Row
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.window import cut_windows
+from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.window import cut_windows
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes

@@ -9,10 +9,16 @@ import pytest
 
 import mmtpp
 from mmtpp.config.load import config_from_tree
-from mmtpp.core.compression import Compression
 from mmtpp.core.errors import ConfigError, MissingFileError
-from mmtpp.core.supervision import AllTokens, EveryEvent, FollowingEvent, FutureOrigins, Supervision
-from mmtpp.core.template import TemplateSettings
+from mmtpp.core.representation.compression import Compression
+from mmtpp.core.representation.supervision import (
+    AllTokens,
+    EveryEvent,
+    FollowingEvent,
+    FutureOrigins,
+    Supervision,
+)
+from mmtpp.core.representation.template import TemplateSettings
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
 from mmtpp.data.prepare import prepare

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.time_format import TimeFormat
+from mmtpp.core.times.time_format import TimeFormat
 from mmtpp.data.sources.reader import InvalidValue
 from mmtpp.data.sources.times import read_times
 

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmtpp.evaluate.answer_actor import ANSWER_SCHEMA
+from mmtpp.evaluate.actors.answer_actor import ANSWER_SCHEMA
 from mmtpp.evaluate.answers import answer_estimates
-from mmtpp.evaluate.text_metrics import text_scores
+from mmtpp.evaluate.scores.text_metrics import text_scores
 
 
 def _table(pairs: list[tuple[str, str]], names: list[str] | None = None) -> pa.Table:

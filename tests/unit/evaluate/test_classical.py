@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from scipy import integrate, optimize, stats
 
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalRange
 from mmtpp.evaluate.baselines import hawkes
 from mmtpp.evaluate.baselines.hawkes import DECAYS, Hawkes, decayed_sums
 from mmtpp.evaluate.baselines.history import CHUNK, History
 from mmtpp.evaluate.baselines.marginal import Marginal
-from mmtpp.evaluate.metrics import estimate_metrics
+from mmtpp.evaluate.scores.metrics import estimate_metrics
 from tests.baselines import forecast_with_baselines
 
 MU = np.array([0.3, 0.1])

@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp import evaluate
-from mmtpp.core.event_matching import EventSet
-from mmtpp.core.loss_sums import LossSums
-from mmtpp.evaluate.answer_actor import ANSWER_SCHEMA
+from mmtpp.core.forecasting.event_matching import EventSet
+from mmtpp.core.training.loss_sums import LossSums
+from mmtpp.evaluate.actors.answer_actor import ANSWER_SCHEMA
+from mmtpp.evaluate.actors.likelihood_actor import EVENT_SCHEMA
 from mmtpp.evaluate.answers import answer_estimates
 from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
 from mmtpp.evaluate.forecasts import as_json_tree, finite_values
 from mmtpp.evaluate.horizon import horizon_estimates
-from mmtpp.evaluate.likelihood_actor import EVENT_SCHEMA
 from mmtpp.evaluate.likelihoods import baseline_metrics, event_metrics, loss_metrics
-from mmtpp.evaluate.metric_table import FORECAST_METRICS, HORIZON_METRICS
-from mmtpp.evaluate.metrics import estimate_metrics
-from mmtpp.evaluate.targets import TARGET_SCHEMA
+from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS
+from mmtpp.evaluate.scores.metrics import estimate_metrics
+from mmtpp.evaluate.scores.targets import TARGET_SCHEMA
 
 PAGE = Path(evaluate.__path__[0]) / "README.md"
 POSITIONS = ("1-50", "50-200", "200-500", "over_500")

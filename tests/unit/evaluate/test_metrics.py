@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sklearn
 
-from mmtpp.evaluate.metric_names import JOINT_NLL
-from mmtpp.evaluate.metrics import estimate_metrics, few_sequences_warning, mean_estimates
+from mmtpp.evaluate.scores.metric_names import JOINT_NLL
+from mmtpp.evaluate.scores.metrics import estimate_metrics, few_sequences_warning, mean_estimates
 
 
 def _targets(size: int, num_sequences: int, seed: int = 0) -> pa.Table:

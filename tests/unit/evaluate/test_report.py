@@ -11,13 +11,13 @@ import pytest
 from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
 from mmtpp.evaluate.examples import DIFFICULTIES, MIN_TARGETS, choose_windows
-from mmtpp.evaluate.metrics import Estimate, estimate_metrics, metric_differences
 from mmtpp.evaluate.report.confusion import MAX_TYPES, count_confusion
 from mmtpp.evaluate.report.example_figures import MAX_TEXT
 from mmtpp.evaluate.report.figures import draw_report_figures, history_curve
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.style import shorten
 from mmtpp.evaluate.report.verdict import headline, verdicts
+from mmtpp.evaluate.scores.metrics import Estimate, estimate_metrics, metric_differences
 from tests.report import (
     HOSTILE,
     LONG,

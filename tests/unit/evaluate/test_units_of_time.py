@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmtpp.core.clock import Clock
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalRange
-from mmtpp.core.timecode import encode_intervals
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalRange
+from mmtpp.core.representation.timecode import encode_intervals
+from mmtpp.core.times.clock import Clock
 from mmtpp.evaluate.baselines.history import History
-from mmtpp.evaluate.metrics import estimate_metrics
-from mmtpp.evaluate.targets import _time_nll
+from mmtpp.evaluate.scores.metrics import estimate_metrics
+from mmtpp.evaluate.scores.targets import _time_nll
 from mmtpp.model.next_event_scores import TimeForecasts
 from tests.baselines import forecast_with_baselines
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.expert.code_forecasts import code_forecasts, tick_edges
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.expert.expert_folder import SETTINGS_FILE, WEIGHTS_FILE, Expert, is_expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.event_memory import memory_rows
-from mmtpp.core.gate import Gate, mix_logs
-from mmtpp.core.interval_forecasts import IntervalForecasts, IntervalRange
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.forecasting.gate import Gate, mix_logs
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalRange
+from mmtpp.core.history.event_memory import memory_rows
+from mmtpp.core.history.past_events import PastEvents
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmtpp.core.event_memory import MemorySettings, memory_rows
-from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.history.event_memory import MemorySettings, memory_rows
+from mmtpp.core.history.past_events import PastEvents
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence

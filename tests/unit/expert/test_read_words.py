@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mmtpp.core.compression import Compression
-from mmtpp.core.event_memory import MemorySettings
-from mmtpp.core.event_words import MAX_WORDS, NO_WORD, TextSettings
 from mmtpp.core.events import EventSequence
-from mmtpp.core.past_events import PastEvents
-from mmtpp.core.template import TemplateSettings
+from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.history.event_words import MAX_WORDS, NO_WORD, TextSettings
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.representation.compression import Compression
+from mmtpp.core.representation.template import TemplateSettings
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.samples.sample_settings import SampleSettings

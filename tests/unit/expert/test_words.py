@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.event_memory import MemorySettings, memory_rows
-from mmtpp.core.event_words import MAX_WORDS, NO_WORD, EventWords
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.history.event_memory import MemorySettings, memory_rows
+from mmtpp.core.history.event_words import MAX_WORDS, NO_WORD, EventWords
+from mmtpp.core.history.past_events import PastEvents
 from mmtpp.expert.expert_folder import SETTINGS_FILE, Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, LastEvent, sample_futures

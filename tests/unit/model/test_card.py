@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.model.card import ModelOrigin, format_card, write_merged_card
 from mmtpp.model.record import TrainedTasks
 

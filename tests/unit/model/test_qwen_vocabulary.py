@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mmtpp.core.errors import ModelError
 from mmtpp.core.events import Events
-from mmtpp.core.template import Template, TemplateSettings
-from mmtpp.core.timecode import encode_intervals
+from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.timecode import encode_intervals
 from mmtpp.model.vocabulary import MARKERS, SPARE_ROWS, Vocabulary
 from tests.qwen_vocabulary import (
     num_merges,

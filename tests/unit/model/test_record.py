@@ -9,7 +9,7 @@ import pytest
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.model.record import (
     TrainedTasks,
     check_template,

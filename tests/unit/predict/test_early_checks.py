@@ -10,7 +10,7 @@ import pytest
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, MmtppError, ModelError
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.evaluate import evaluate as evaluate_job
 from mmtpp.model.record import TrainedTasks, write_template
 from mmtpp.model.vocabulary import TOKENIZER_FILE

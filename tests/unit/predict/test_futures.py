@@ -9,8 +9,8 @@ from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.events import EventSequence
-from mmtpp.core.interval_forecasts import IntervalRange
-from mmtpp.core.tasks import check_futures
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.representation.tasks import check_futures
 from mmtpp.model.record import TrainedTasks, write_template
 from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.predict.predict import predict

@@ -290,7 +290,10 @@ def test_entry_points_hold_no_logic(path: Path):
     ("modules", "absent"),
     [
         ("mmtpp", "numpy pydantic pyarrow torch ray transformers mlflow deepspeed"),
-        ("mmtpp.core.template, mmtpp.config.load", "torch ray transformers mlflow deepspeed"),
+        (
+            "mmtpp.core.representation.template, mmtpp.config.load",
+            "torch ray transformers mlflow deepspeed",
+        ),
         ("mmtpp.data.prepare", "torch deepspeed transformers mlflow"),
         # the modules that drivers and Ray Train's controller import
         ("mmtpp.train.launch, mmtpp.train.entry", "deepspeed transformers peft matplotlib"),

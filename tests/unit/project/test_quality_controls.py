@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.controls import MIN_EVENTS, ContextMarginal, TextHistory
-from mmtpp.core.interval_forecasts import IntervalRange
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.evaluate.baselines.history import History
 
 

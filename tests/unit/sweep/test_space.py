@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.training_metrics import VALIDATION_EVENT_NLL
+from mmtpp.core.training.training_metrics import VALIDATION_EVENT_NLL
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.search import param_space
 from tests.unit.sweep.sweeps import INTERVAL_METRIC

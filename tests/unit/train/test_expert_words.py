@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.event_words import EventWords, TextSettings
-from mmtpp.core.past_events import PastEvents
+from mmtpp.core.history.event_words import EventWords, TextSettings
+from mmtpp.core.history.past_events import PastEvents
 from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.scores import Ranks

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmtpp.config.schema import TrainingSection
-from mmtpp.core.loss_sums import LossSums
-from mmtpp.core.tokens import Modality
+from mmtpp.core.representation.tokens import Modality
+from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.train import loop
 from mmtpp.train.checkpoint import BEST_BY
 from tests.unit.train.fake_worker import fake_worker

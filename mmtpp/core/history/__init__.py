@@ -1,0 +1,1 @@
+"""The past of a sequence as numbers: what the temporal expert reads."""

@@ -1,0 +1,1 @@
+"""From events to rows of tokens: codes, templates, compression, windows, questions and packing."""

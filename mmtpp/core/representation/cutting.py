@@ -1,0 +1,93 @@
+"""Cutting one sequence into the windows that a mode of supervision needs."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtpp.core.events import Events
+from mmtpp.core.representation.branches import branch_costs
+from mmtpp.core.representation.supervision import FutureOrigins, Supervision
+from mmtpp.core.representation.template import Template
+from mmtpp.core.representation.window import (
+    Window,
+    check_events,
+    cut_windows,
+    future_origins,
+    last_window,
+)
+
+
+def cut_sequence(
+    events: Events,
+    times: NDArray[np.float64],
+    *,
+    supervision: Supervision,
+    template: Template,
+    first_target: int,
+    max_tokens: int,
+    overlap_fraction: float,
+) -> list[Window]:
+    """Choose the windows of a sequence.
+
+    Args:
+        events: E events with their similar marks.
+        times: (E,) times of the events in the source's unit.
+        supervision: Decides which windows are needed and how many tokens the questions take.
+        template: Decides how many tokens an event takes.
+        first_target: Index of the first event that may be a target; earlier events are context.
+        max_tokens: Maximum number of tokens in a window.
+        overlap_fraction: Part of a window that repeats events of the window before, 0 to below 1.
+
+    Raises:
+        EventTooLongError: An event does not fit.
+    """
+    costs = None
+    if supervision.asks_questions:
+        if not supervision.event_tasks:
+            return []
+        # a forecast sees as much history as training does: the first bytes come on top
+        costs = branch_costs(template, events, tasks=supervision.event_tasks)
+        if supervision.asks_ahead:
+            return _last_windows(
+                events, times, supervision, template, costs, first_target, max_tokens
+            )
+    return cut_windows(
+        events,
+        template,
+        max_tokens=max_tokens,
+        overlap_fraction=overlap_fraction,
+        branch_costs=costs,
+        first_target=first_target,
+    )
+
+
+def _last_windows(
+    events: Events,
+    times: NDArray[np.float64],
+    supervision: Supervision,
+    template: Template,
+    costs: NDArray[np.int64],
+    first_target: int,
+    max_tokens: int,
+) -> list[Window]:
+    """The longest window that ends at the last event, or at each origin of the futures."""
+    if len(events) == 0:
+        return []
+    check_events(events, template, max_tokens=max_tokens)
+    ends = [len(events)]
+    if isinstance(supervision, FutureOrigins):
+        # the first event has no interval: futures follow the second event at the earliest
+        ends = future_origins(
+            times,
+            supervision.num_origins,
+            horizon=supervision.horizon,
+            first=max(2, first_target),
+        )
+    return [
+        last_window(
+            events.slice(0, end),
+            template,
+            max_tokens=max_tokens,
+            question_tokens=int(costs[end]) if end < len(events) else int(costs[-1]),
+        )
+        for end in ends
+    ]

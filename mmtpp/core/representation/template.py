@@ -1,0 +1,396 @@
+"""Event templates: write a window of events as token ids, with a modality for every token.
+
+    paper    <|start_of_event|> <|time_start|>BBBB<|time_end|> <|type_start|>B<|type_end|>
+             <|text_start|>TEXT<|text_end|> <|vision_start|>IMAGE<|vision_end|> <|end_of_event|>\\n
+             with the blanks and line breaks of the published layout, after "Event Sequence:\\n"
+    compact  <|time_start|>BBBB<|type_start|>B<|text_start|>TEXT<|text_end|>
+             [<|vision_start|>IMAGE<|vision_end|>]
+             every field is opened by its marker, which also closes the previous field
+    minimal  BBBB B TEXT<|text_end|> [<|vision_start|>IMAGE<|vision_end|>]
+    dense    BBBB B TEXT [<|vision_start|>IMAGE<|vision_end|>]
+
+B is a byte token; BBBB is the time code, with 4, 3 or 2 bytes. Types are byte tokens too, because
+the published type tokens would not fit the spare rows of the embedding. In ``dense`` the first byte
+of the next event ends a text, so the cost of ending a text is part of the next time byte.
+
+With a calendar, the day of week and the time of day follow the time code as text tokens, such as
+``Tue08:15`` (`` Tue 08:15`` in ``paper``). They follow from the time, so they are never labels.
+Questions and answers have no calendar: the calendar of an event is written after its time is known.
+
+A similar event is <|similar_event|> alone (with its line break in ``paper``). With run-length
+encoding a run of up to 255 similar events is <|similar_event|> COUNT SPAN: a byte token with the
+number of events, and the time code of the sum of their intervals.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.representation.calendar_tokens import CALENDARS, CalendarTokens
+from mmtpp.core.representation.similar_runs import (
+    SimilarRuns,
+    extra_runs_at_start,
+    find_similar_runs,
+)
+from mmtpp.core.representation.style_layout import STYLES, Layout
+from mmtpp.core.representation.timecode import MAX_BYTES, TIME_BYTES, encode_intervals
+from mmtpp.core.representation.tokens import Modality, TokenIds, Tokens
+
+IMAGE_MODES = ("per_event", "on_change", "none")
+RUN_ENCODINGS = ("token", "run_length")
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSettings:
+    """How events are written.
+
+    Attributes:
+        style: One of ``STYLES``.
+        images: ``per_event`` shows the image of every event (the paper); ``on_change`` shows an
+            image that differs from the previous one; ``none`` shows no image.
+        image_tokens: Number of image pads per image: (pixels / 28) squared for a square image.
+        time_bytes: Number of bytes of the time code: 4 (the paper), 3 or 2.
+        run_encoding: ``token`` writes each similar event as one token (the paper); ``run_length``
+            writes the count and the span of each run.
+        calendar: ``none``; ``hour`` or ``minute`` writes the day of week and the time of day of
+            every event in full, up to this unit.
+        time_zone: IANA name of the calendar's time zone.
+        seconds_per_unit: Seconds in one unit of the times, for the calendar.
+
+    Raises:
+        ValueError: A name or number is unknown.
+    """
+
+    style: str
+    images: str
+    image_tokens: int
+    time_bytes: int = MAX_BYTES
+    run_encoding: str = "token"
+    calendar: str = "none"
+    time_zone: str = "UTC"
+    seconds_per_unit: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field, value, known in (
+            ("style", self.style, STYLES),
+            ("image mode", self.images, IMAGE_MODES),
+            ("number of time bytes", self.time_bytes, TIME_BYTES),
+            ("run encoding", self.run_encoding, RUN_ENCODINGS),
+            ("calendar", self.calendar, CALENDARS),
+        ):
+            if value not in known:
+                names = ", ".join(map(str, known))
+                raise ValueError(f"unknown {field} {value!r}; one of {names}")
+
+
+@dataclass(frozen=True, slots=True)
+class RestartCosts:
+    """Extra tokens of a window that starts in the middle of a sequence, for E possible starts.
+
+    Attributes:
+        run: (E,) tokens that write the remaining part of a run of similar events.
+        image: (E,) tokens that show an image again, because an earlier event showed it.
+        image_at: (E,) the event that shows the image again; E if there is none.
+    """
+
+    run: NDArray[np.int64]
+    image: NDArray[np.int64]
+    image_at: NDArray[np.int64]
+
+
+class Template:
+    """Writes events as tokens; immutable.
+
+    Args:
+        ids: Token ids of the vocabulary.
+        settings: Style and options.
+        has_questions: Whether questions follow the events. The published layout is then a chat
+            (stage 2).
+
+    Source: MM-TPP, structured event template, with the exact layout of the authors' stage-1
+        script. Golden token files: tests/unit/core/test_golden.py.
+    """
+
+    def __init__(
+        self, ids: TokenIds, settings: TemplateSettings, *, has_questions: bool = False
+    ) -> None:
+        self.ids = ids
+        self.settings = settings
+        self._byte_ids = np.array(ids.byte_ids, dtype=np.int32)
+        self._type_ids = np.array(ids.type_ids, dtype=np.int32)
+        self.layout = layout = Layout.from_style(ids, settings.style, has_questions=has_questions)
+        self.prefix = layout.prefix
+        self._calendar = self._build_calendar()
+        pads = settings.image_tokens
+        image = (*layout.image_open, *(ids.image_pad,) * pads, ids.vision_end)
+        self.image_ids = image
+        masked = range(len(layout.image_open), len(layout.image_open) + pads)
+        similar_end = () if self._run_length else layout.similar_close
+        pieces = {
+            "time_open": layout.time_open,
+            "type_open": layout.type_open,
+            "text_open": layout.text_open,
+            "text_close": layout.text_close,
+            "image": image,
+            "close": layout.close,
+            "similar": (ids.similar_event, *similar_end),
+            "similar_close": layout.similar_close,
+        }
+        ends = np.cumsum([len(piece) for piece in pieces.values()]).tolist()
+        self._pieces = {
+            name: _Piece(end - len(piece), len(piece))
+            for (name, piece), end in zip(pieces.items(), ends, strict=True)
+        }
+        self._piece_ids = np.array(
+            [token for piece in pieces.values() for token in piece], np.int32
+        )
+        self._piece_modality = np.full(len(self._piece_ids), Modality.CONTROL, dtype=np.uint8)
+        self._piece_modality[self._pieces["image"].start + np.array(masked, dtype=np.int64)] = (
+            Modality.MASKED
+        )
+
+    def _build_calendar(self) -> CalendarTokens | None:
+        settings = self.settings
+        if settings.calendar == "none":
+            return None
+        return CalendarTokens(
+            self.ids,
+            unit=settings.calendar,
+            time_zone=settings.time_zone,
+            seconds_per_unit=settings.seconds_per_unit,
+            blank=self.layout.calendar_blank,
+        )
+
+    @property
+    def image_cost(self) -> int:
+        """Number of tokens of one image."""
+        return self._pieces["image"].length
+
+    @property
+    def calendar_cost(self) -> int:
+        """Number of tokens of the calendar of one event; 0 without a calendar."""
+        return self._calendar.num_tokens if self._calendar else 0
+
+    @property
+    def similar_cost(self) -> int:
+        """Number of tokens of a similar event, or of a run with run-length encoding."""
+        markers = 1 + len(self.layout.similar_close)
+        return markers + (1 + self.settings.time_bytes if self._run_length else 0)
+
+    @property
+    def _run_length(self) -> bool:
+        return self.settings.run_encoding == "run_length"
+
+    def shows_image(self, events: Events) -> NDArray[np.bool_]:
+        """(E,) True where the event's image is written, in a window that starts at event 0."""
+        has_image = ~events.similar & (events.frames != NO_FRAME)
+        if self.settings.images == "none":
+            return np.zeros(len(events), dtype=np.bool_)
+        if self.settings.images == "per_event":
+            return has_image
+        candidates = np.flatnonzero(has_image)
+        frames = events.frames[candidates]
+        changed = np.ones(len(candidates), dtype=np.bool_)
+        changed[1:] = frames[1:] != frames[:-1]
+        shown = np.zeros(len(events), dtype=np.bool_)
+        shown[candidates[changed]] = True
+        return shown
+
+    def costs(self, events: Events) -> NDArray[np.int64]:
+        """(E,) number of tokens per event in a window that starts at event 0, without the prefix.
+
+        The tokens of a run count for its first event.
+        """
+        full = self._without_image(events) + self.image_cost * self.shows_image(events)
+        similar = events.similar
+        if self._run_length:
+            similar = np.zeros(len(events), dtype=np.bool_)
+            similar[find_similar_runs(events).first] = True
+        cost = np.where(events.similar, self.similar_cost * similar, full)
+        return cost.astype(np.int64)
+
+    def costs_alone(self, events: Events) -> NDArray[np.int64]:
+        """(E,) number of tokens of a window with this event alone, in full, with the prefix."""
+        has_image = (events.frames != NO_FRAME) & (self.settings.images != "none")
+        return len(self.prefix) + self._without_image(events) + self.image_cost * has_image
+
+    def _without_image(self, events: Events) -> NDArray[np.int64]:
+        """(E,) number of tokens of an event in full, without its image."""
+        parts = ("time_open", "type_open", "text_open", "text_close", "close")
+        fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
+        fixed += self.calendar_cost
+        return fixed + np.diff(events.text_offsets)
+
+    def restart_costs(self, events: Events) -> RestartCosts:
+        """The tokens of a window beyond the sum of ``costs``, for every possible start."""
+        num_events = len(events)
+        image = np.zeros(num_events, dtype=np.int64)
+        image_at = np.full(num_events, num_events, dtype=np.int64)
+        if self.settings.images == "on_change":
+            candidates = np.flatnonzero(~events.similar & (events.frames != NO_FRAME))
+            following = np.searchsorted(candidates, np.arange(num_events))
+            reached = following < len(candidates)
+            image_at[reached] = candidates[following[reached]]
+            hidden = ~self.shows_image(events)[candidates]
+            image[reached] = self.image_cost * hidden[following[reached]]
+        run = np.zeros(num_events, dtype=np.int64)
+        if self._run_length:
+            run = self.similar_cost * extra_runs_at_start(events)[:-1]
+        return RestartCosts(run, image, image_at)
+
+    def write(self, events: Events) -> Tokens:
+        """Write a window of events.
+
+        Args:
+            events: E events of the window; its first kept event shows its image.
+
+        Returns:
+            ``len(prefix) + sum(costs)`` tokens. The prefix is masked.
+
+        Raises:
+            ValueError: The vocabulary has no token for a type, an interval has no code, or the
+                template has a calendar and the events have no times.
+        """
+        full, shown = ~events.similar, self.shows_image(events)
+        types = events.types[full]
+        if (types >= len(self._type_ids)).any():
+            raise ValueError(f"type {types.max()}: the vocabulary has {len(self._type_ids)} types")
+        num_events = len(events)
+        index = np.arange(num_events)
+        owner = index.astype(np.int32)
+        pool = _Pool(self._piece_ids, self._piece_modality)
+        num_bytes = self.settings.time_bytes
+        times = pool.add(self.time_ids(events.intervals).ravel(), Modality.TIME)
+        # similar events write no type; 0 is a placeholder
+        type_tokens = pool.add(self._type_ids[np.where(full, events.types, 0)], Modality.TYPE)
+        texts = pool.add(events.text_ids, Modality.TEXT)
+        pieces = self._pieces
+        columns = [
+            pieces["time_open"].where(full),
+            _Column(num_bytes * full, times + num_bytes * index),
+            *self._calendar_columns(events, pool),
+            pieces["type_open"].where(full),
+            _Column(full, type_tokens + index),
+            pieces["text_open"].where(full),
+            _Column(np.diff(events.text_offsets) * full, texts + events.text_offsets[:-1]),
+            pieces["text_close"].where(full),
+            pieces["image"].where(shown),
+            pieces["close"].where(full),
+        ]
+        if self._run_length:
+            runs = find_similar_runs(events)
+            owner[runs.first] = runs.last
+            columns += self._run_columns(runs, num_events, pool)
+        else:
+            columns.append(pieces["similar"].where(events.similar))
+        written = [column for column in columns if column.lengths.any()]
+        return self._join(written, pool, owner, events.frames[shown])
+
+    def _calendar_columns(self, events: Events, pool: "_Pool") -> list["_Column"]:
+        """The column of the calendar; none without a calendar."""
+        if self._calendar is None:
+            return []
+        if events.times is None:
+            raise ValueError("a template with a calendar needs the times of the events")
+        ids = self._calendar(events.times)
+        start = pool.add(ids.ravel(), Modality.MASKED)
+        num_tokens = self.calendar_cost
+        return [_Column(num_tokens * ~events.similar, start + num_tokens * np.arange(len(ids)))]
+
+    def time_ids(self, intervals: NDArray[np.floating]) -> NDArray[np.int32]:
+        """(E, time_bytes) token ids of the intervals."""
+        return self._byte_ids[encode_intervals(intervals, num_bytes=self.settings.time_bytes)]
+
+    def _run_columns(self, runs: SimilarRuns, num_events: int, pool: "_Pool") -> list["_Column"]:
+        """The columns of runs; a run is written at its first event."""
+        begins = np.zeros(num_events, dtype=np.bool_)
+        begins[runs.first] = True
+        index = np.cumsum(begins) - 1
+        num_bytes = self.settings.time_bytes
+        counts = pool.add(self._byte_ids[runs.count], Modality.CONTROL)
+        spans = pool.add(self.time_ids(runs.span).ravel(), Modality.TIME)
+        return [
+            self._pieces["similar"].where(begins),
+            _Column(begins, counts + index),
+            _Column(num_bytes * begins, spans + num_bytes * index),
+            self._pieces["similar_close"].where(begins),
+        ]
+
+    def _join(
+        self,
+        columns: list["_Column"],
+        pool: "_Pool",
+        owner: NDArray[np.int32],
+        frames: NDArray[np.int32],
+    ) -> Tokens:
+        """Gather the columns of every event from the pool, event by event."""
+        lengths = np.empty((len(owner), len(columns)), dtype=np.int64)
+        sources = np.empty_like(lengths)
+        for index, column in enumerate(columns):
+            lengths[:, index], sources[:, index] = column.lengths, column.sources
+        flat = lengths.ravel()
+        ends = np.cumsum(flat)
+        num_prefix, num_written = len(self.prefix), int(ends[-1]) if len(ends) else 0
+        source = np.repeat(sources.ravel() - ends + flat, flat)
+        source += np.arange(num_written)
+        ids = np.empty(num_prefix + num_written, dtype=np.int32)
+        modality = np.empty(len(ids), dtype=np.uint8)
+        event = np.empty(len(ids), dtype=np.int32)
+        ids[:num_prefix] = self.prefix
+        modality[:num_prefix] = Modality.MASKED
+        event[:num_prefix] = -1
+        np.take(np.concatenate(pool.ids), source, out=ids[num_prefix:])
+        np.take(pool.modality(), source, out=modality[num_prefix:])
+        event[num_prefix:] = np.repeat(owner, lengths.sum(axis=1))
+        return Tokens(ids, modality, event, frames)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One part of every event, such as the time code.
+
+    Attributes:
+        lengths: (E,) number of the part's tokens in each event.
+        sources: (E,) position of the tokens in the pool, or one position for all events.
+    """
+
+    lengths: NDArray[np.integer] | NDArray[np.bool_]
+    sources: NDArray[np.int64] | int
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Fixed tokens: their position in the pool and their number."""
+
+    start: int
+    length: int
+
+    def where(self, written: NDArray[np.bool_]) -> _Column:
+        """The column that has the piece in the chosen events."""
+        return _Column(self.length * written, self.start)
+
+
+class _Pool:
+    """The tokens from which a window is gathered, with their modalities."""
+
+    def __init__(self, ids: NDArray[np.int32], modality: NDArray[np.uint8]) -> None:
+        self.ids = [ids]
+        self._modality = modality
+        self._added: list[Modality] = []
+        self._size = len(ids)
+
+    def add(self, ids: NDArray[np.int32], modality: Modality) -> int:
+        """Add tokens and return the position of the first."""
+        start = self._size
+        self.ids.append(ids)
+        self._added.append(modality)
+        self._size += len(ids)
+        return start
+
+    def modality(self) -> NDArray[np.uint8]:
+        """The modalities of all tokens."""
+        sizes = [len(ids) for ids in self.ids[1:]]
+        added = np.repeat(np.array(self._added, dtype=np.uint8), sizes)
+        return np.concatenate([self._modality, added])

@@ -1,0 +1,1 @@
+"""Times: the tick of a clock, the calendar, and times as texts."""

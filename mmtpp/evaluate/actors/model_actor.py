@@ -1,0 +1,95 @@
+"""The base of all actors that evaluate or predict: a loaded model and the rows it reads."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.core.representation.row import Row
+from mmtpp.data.samples.assemble import Assembler
+from mmtpp.data.samples.row_table import row_from_arrow
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.model.batch import Batch
+from mmtpp.model.loaded_model import LoadedModel, ModelSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelActorSettings:
+    """Settings that every actor with a model needs.
+
+    Attributes:
+        samples: Settings that the plan was made with.
+        model: Where the model is loaded from.
+    """
+
+    samples: SampleSettings
+    model: ModelSource
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledRow:
+    """One sample: the packed row that the model reads, and the values of its events.
+
+    Attributes:
+        row: The packed row.
+        table: The same row as a table of one row, ``row_table.ROW_SCHEMA``.
+        windows: Windows of the sample, each a row of ``plan.WINDOW_SCHEMA``.
+    """
+
+    row: Row
+    table: pa.Table
+    windows: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def sequence_ids(self) -> pa.Array:
+        """Name of the sequence of each segment."""
+        return self.table["sequences"][0].values
+
+    def event_values(self, name: str) -> np.ndarray:
+        """Values of the column ``event_NAME``, one for each event of the row."""
+        return self.table[f"event_{name}"][0].values.to_numpy(zero_copy_only=False)
+
+
+class ModelActor(ABC):
+    """A Ray Data actor that loads a model once and turns each sample of a plan into rows.
+
+    Args:
+        settings: Settings of the actor.
+
+    Attributes:
+        loaded: The model on its device.
+    """
+
+    def __init__(self, settings: ModelActorSettings) -> None:
+        self._image_px = settings.samples.image_px
+        self.loaded = LoadedModel.load(settings.model, image_px=self._image_px)
+        self._assembler = Assembler(settings.samples, self.loaded.token_ids)
+
+    def __call__(self, samples: pa.Table) -> pa.Table:
+        """Process samples, ``plan.samples_table``, one after the other."""
+        return pa.concat_tables([self.process(sample) for sample in self._assemble(samples)])
+
+    @abstractmethod
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """The rows of one sample; all samples have the same schema."""
+
+    def history_batch(self, row: Row, question: int, *, with_question: bool = False) -> Batch:
+        """The events that a question may see, as a batch on the model's device.
+
+        Args:
+            row: A row with questions.
+            question: Index of the question.
+            with_question: Whether the batch ends with the question itself.
+        """
+        image_pad = self.loaded.token_ids.image_pad
+        plain = row.before_question(question, image_pad=image_pad, with_question=with_question)
+        return self.loaded.batcher(plain)
+
+    def _assemble(self, samples: pa.Table) -> Iterator[AssembledRow]:
+        assembled = self._assembler(samples)
+        for index, windows in enumerate(samples["windows"].to_pylist()):
+            row = row_from_arrow(assembled, index, image_px=self._image_px)
+            yield AssembledRow(row, assembled.slice(index, 1), windows)

@@ -1,0 +1,1 @@
+"""The kinds of models that an evaluation knows, behind one interface."""

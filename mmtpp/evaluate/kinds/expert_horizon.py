@@ -1,0 +1,52 @@
+"""Futures of a temporal expert from origins within held-out sequences: the work of a Ray task."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.core.representation.window import future_origins
+from mmtpp.core.seeds import seed_from
+from mmtpp.evaluate.actors.horizon_actor import FUTURE_SCHEMA, future_rows
+from mmtpp.expert.expert_folder import Expert
+from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.next_events import ScoredSequence
+
+
+def sample_sequences(
+    expert: Expert,
+    sequences: Sequence[ScoredSequence],
+    settings: FutureSettings,
+    type_codes: Sequence[int],
+    num_origins: int,
+    seed: int,
+) -> pa.Table:
+    """Sample futures from the origins of sequences.
+
+    Args:
+        expert: The expert.
+        sequences: Whole sequences.
+        settings: Number and length of the futures of each origin.
+        type_codes: Codes of the expert's types.
+        num_origins: Number of origins of each sequence.
+        seed: Seed of the draws, combined with the origin.
+
+    Returns:
+        Table of ``horizon_actor.FUTURE_SCHEMA``.
+    """
+    rows: list[dict[str, object]] = []
+    for sequence in sequences:
+        first_target = int(np.flatnonzero(sequence.is_target)[0])
+        # the first event has no interval: futures follow the second event at the earliest
+        ends = future_origins(
+            sequence.past.times,
+            num_origins,
+            horizon=settings.horizon,
+            first=max(2, first_target),
+        )
+        for end in ends:
+            past = sequence.past.slice(0, end)
+            rng = np.random.default_rng(seed_from("horizon", seed, sequence.sequence_id, end - 1))
+            futures = sample_futures(expert, past, settings, rng)
+            rows += future_rows(futures, np.asarray(type_codes), sequence.sequence_id, end - 1)
+    return pa.Table.from_pylist(rows, FUTURE_SCHEMA)

@@ -1,0 +1,167 @@
+"""Forecasts and futures of a temporal expert for held-out sequences, in Ray tasks.
+
+Axes: N targets, K types.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
+from mmtpp.evaluate.kinds.expert_horizon import sample_sequences
+from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
+from mmtpp.expert.expert_folder import Expert, load_expert
+from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
+from mmtpp.expert.expert_futures import FutureSettings
+from mmtpp.expert.next_events import NextEvents, ScoredSequence
+from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
+from mmtpp.runtime.block_tasks import map_blocks
+
+EVENTS_PER_TASK = 20_000  # about, in whole sequences
+TARGETS_PER_PASS = 512  # each needs one number for every step of the grid and every component
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastSettings:
+    """What every task needs besides sequences.
+
+    Attributes:
+        grid: Grid of the interval forecasts.
+        codes: (K,) codes of the types that the expert knows.
+    """
+
+    grid: IntervalGrid
+    codes: np.ndarray
+
+
+class ExpertModelForecasts(EvaluatedModel):
+    """Forecasts of a temporal expert, which reads whole sequences in Ray tasks."""
+
+    def _target_tables(self) -> Iterable[pa.Table]:
+        codes = self.trained_tasks.type_codes
+        grid = self.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        return map_blocks(
+            forecast_sequences,
+            self._expert,
+            sequence_blocks(self._sequences),
+            ForecastSettings(grid, np.asarray(codes)),
+            machine_labels=self.context.task_labels,
+            title="evaluate: forecasts",
+        )
+
+    def draw_futures(self) -> Iterable[pa.Table]:
+        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+        wanted = self.context.settings
+        return map_blocks(
+            sample_sequences,
+            self._expert,
+            sequence_blocks(self._sequences),
+            FutureSettings(wanted.num_futures, wanted.horizon, wanted.max_future_events),
+            self.trained_tasks.type_codes,
+            wanted.origins_per_sequence,
+            self.context.seed,
+            machine_labels=self.context.task_labels,
+            title="evaluate: futures",
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What the report says about the model."""
+        return {"model": self.context.model.model_uri}
+
+    @cached_property
+    def _expert(self) -> Expert:
+        return load_expert(self.context.model.model_uri)
+
+    @cached_property
+    def _sequences(self) -> list[ScoredSequence]:
+        """Sequences with a target; empty if no event is a target."""
+        codes = self.trained_tasks.type_codes
+        return read_sequences(SequenceSettings(self.context.held_out, codes, self._expert.texts))
+
+
+def sequence_blocks(sequences: Sequence[ScoredSequence]) -> list[list[ScoredSequence]]:
+    """Group whole sequences into blocks of about ``EVENTS_PER_TASK`` events."""
+    ends = itertools.accumulate(map(len, sequences))
+    blocks: dict[int, list[ScoredSequence]] = {}
+    for end, sequence in zip(ends, sequences, strict=True):
+        blocks.setdefault(end // EVENTS_PER_TASK, []).append(sequence)
+    return list(blocks.values())
+
+
+def forecast_sequences(
+    expert: Expert, sequences: Sequence[ScoredSequence], settings: ForecastSettings
+) -> pa.Table:
+    """Forecast the targets of sequences, ``targets.TARGET_SCHEMA``.
+
+    Args:
+        expert: The expert.
+        sequences: Whole sequences.
+        settings: Grid and types of the forecasts.
+    """
+    events = NextEvents.from_sequences(expert.memory, sequences, tick=expert.tick)
+    parts = []
+    for start in range(0, len(events), TARGETS_PER_PASS):
+        part = events.take(slice(start, start + TARGETS_PER_PASS))
+        parts.append(_forecast_columns(expert, part, settings))
+    forecasts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return complete_targets(_event_columns(sequences, settings.codes) | forecasts, len(events))
+
+
+def _forecast_columns(
+    expert: Expert, events: NextEvents, settings: ForecastSettings
+) -> dict[str, np.ndarray]:
+    """Forecasts of N targets and their scores, by column."""
+    forecasts = ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
+    intervals = forecasts.interval_forecasts(settings.grid)
+    true, true_types = events.next_intervals.double().numpy(), events.next_types.numpy()
+    time = time_columns(intervals, true, tick=expert.tick)
+    log_density = forecasts.log_density(events.next_intervals).numpy()
+    time["time_nll"] = _time_nll(log_density, intervals, true, tick=expert.tick)
+    marginal = forecasts.marginal_type_log_probabilities(intervals)
+    joint = forecasts.type_log_probabilities(events.next_intervals).numpy()
+    return {
+        **time,
+        **type_columns("", marginal, true_types, settings.codes),
+        **type_columns("joint_", joint, true_types, settings.codes),
+    }
+
+
+def _time_nll(
+    log_density: np.ndarray, intervals: IntervalForecasts, true: np.ndarray, *, tick: float
+) -> np.ndarray:
+    """Nats of the true intervals, on the terms of ``IntervalForecasts.density``."""
+    if tick:
+        return -log_density
+    zero = intervals.zero * (1 - intervals.outside)
+    return np.where(true > 0, np.log1p(-np.minimum(zero, 1 - 1e-12)) - log_density, np.nan)
+
+
+def _event_columns(sequences: Sequence[ScoredSequence], codes: np.ndarray) -> dict[str, object]:
+    """The true events, by column."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for sequence in sequences:
+        position = np.flatnonzero(sequence.is_target)
+        times, types = sequence.past.times, codes[sequence.past.types]
+        intervals = np.diff(times, prepend=times[0])
+        values = {
+            "position": position,
+            "context": position,
+            "time": times[position],
+            "interval": intervals[position],
+            "previous_interval": intervals[position - 1],
+            "type": types[position],
+            "previous_type": types[position - 1],
+        }
+        for name, column in values.items():
+            columns.setdefault(name, []).append(column)
+    names = [sequence.sequence_id for sequence in sequences]
+    counts = [int(sequence.is_target.sum()) for sequence in sequences]
+    return {
+        "sequence_id": np.repeat(np.array(names, dtype=object), counts),
+        **{name: np.concatenate(parts) for name, parts in columns.items()},
+    }

@@ -1,0 +1,121 @@
+"""Forecasts of a language model, alone or mixed with a temporal expert."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pyarrow as pa
+
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
+from mmtpp.core.representation.supervision import EveryEvent, FutureOrigins
+from mmtpp.core.representation.tasks import EVENT_TASKS
+from mmtpp.data.samples.actors import map_samples
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.evaluate.actors.forecast_actor import (
+    GenerationTargets,
+    TargetScorer,
+    TargetScorerSettings,
+)
+from mmtpp.evaluate.actors.horizon_actor import FutureDrawer, FutureDrawerSettings
+from mmtpp.evaluate.actors.model_actor import ModelActorSettings
+from mmtpp.evaluate.examples import Example, read_examples
+from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Windows of held-out sequences with questions about every event.
+
+    Attributes:
+        samples: Settings of the plan.
+        plan: Plan of the windows.
+    """
+
+    samples: SampleSettings
+    plan: Plan
+
+
+class LanguageModelForecasts(EvaluatedModel):
+    """Forecasts of a language model, which reads windows of events in Ray Data actors."""
+
+    def _target_tables(self) -> Iterable[pa.Table]:
+        context, windows = self.context, self._windows
+        settings = TargetScorerSettings(
+            samples=windows.samples,
+            model=context.model,
+            type_codes=self._type_codes,
+            grid=self._grid,
+            tick=context.manifest.tick,
+            generation=self._choose_texts(),
+        )
+        return map_samples(
+            windows.plan, TargetScorer, settings, context.actors, title="evaluate: forecasts"
+        )
+
+    def draw_futures(self) -> Iterable[pa.Table]:
+        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+        context, evaluation = self.context, self.context.settings
+        supervision = FutureOrigins(
+            ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
+        )
+        samples = replace(context.held_out, supervision=supervision)
+        settings = FutureDrawerSettings(
+            samples=samples,
+            model=context.model,
+            type_codes=self._type_codes,
+            grid=self._grid,
+            joint="joint" in self.trained_tasks.tasks,
+            num_futures=evaluation.num_futures,
+            horizon=evaluation.horizon,
+            max_events=evaluation.max_future_events,
+            seed=context.seed,
+        )
+        plan = make_plan(samples, context.vocabulary.token_ids())
+        return map_samples(plan, FutureDrawer, settings, context.actors, title="evaluate: futures")
+
+    def examples(self, targets: pa.Table) -> list[Example]:
+        """Windows of the report, with the model's attention."""
+        actor = ModelActorSettings(samples=self._windows.samples, model=self.context.model)
+        return read_examples(actor, self._windows.plan, targets, self.context.actors)
+
+    def text_metrics(self) -> dict[str, float]:
+        """Metrics of texts that were cut for the targets."""
+        return self._windows.plan.long_texts.metrics("targets_")
+
+    def facts(self) -> dict[str, str]:
+        """What the report says about the model."""
+        model, compression = self.context.model, self.context.held_out.compression
+        return {
+            "model": model.model_uri,
+            **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
+            **({"mixed with the expert": model.expert_uri} if model.expert_uri else {}),
+            "compression": f"{compression.strategy}, Delta {compression.delta:g}",
+        }
+
+    @property
+    def _type_codes(self) -> tuple[int, ...]:
+        return self.context.all_types(self.trained_tasks)
+
+    @property
+    def _grid(self) -> IntervalGrid:
+        num_bytes = self.context.held_out.template.time_bytes
+        return self.trained_tasks.intervals.grid(num_bytes=num_bytes)
+
+    @cached_property
+    def _windows(self) -> _Windows:
+        tasks = tuple(name for name in EVENT_TASKS if name in self.trained_tasks.tasks)
+        samples = replace(
+            self.context.held_out,
+            supervision=EveryEvent(tasks, self._grid.first_bytes),
+            packed=True,  # short sequences share a forward pass
+        )
+        return _Windows(samples, make_plan(samples, self.context.vocabulary.token_ids()))
+
+    def _choose_texts(self) -> GenerationTargets:
+        """A share of the targets: about ``evaluation.num_generated_texts`` are written."""
+        context, windows = self.context, self._windows.plan.windows
+        first, end = (windows[name].to_numpy() for name in ("first_scored", "end"))
+        share = context.settings.num_generated_texts / max(1, int((end - first).sum()))
+        return GenerationTargets(context.generation, min(1.0, share), context.seed)

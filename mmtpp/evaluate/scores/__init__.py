@@ -1,0 +1,1 @@
+"""The table of forecasts, and all metrics: their names and their formulas."""

@@ -1,0 +1,351 @@
+"""Metrics of forecasts, computed from sums over targets.
+
+Every metric is a function of sums over the targets. The sums are computed once for each sequence.
+Confidence intervals draw sequences with replacement, because events of one sequence are not
+independent. Every target counts; a metric that is infinite for one target is infinite.
+
+Axes: N targets, S sequences, M sums, R resamples, K types.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, Metric
+from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
+
+BUCKETS = {"1-50": (1, 50), "50-200": (50, 200), "200-500": (200, 500), "over_500": (500, 2**31)}
+"""First position and end of each bucket of positions in the sequence, so that forecasts far into a
+sequence are visible on their own. The ranges are half-open: ``1-50`` has the positions 1 to 49, and
+``50-200`` has 50 to 199. Positions count from 0; the first event is never forecast."""
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+ENOUGH_SEQUENCES = 20
+"""Bootstrap intervals over fewer sequences are too narrow: see ``few_sequences_warning``."""
+DRAWN_AT_ONCE = 10**7  # numbers
+FloatArray = NDArray[np.float64]
+Ratio = tuple[FloatArray, FloatArray]
+"""(N,) numerators and (N,) denominators of a metric that is a ratio of sums."""
+Sums = Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric and its bootstrap interval.
+
+    Attributes:
+        value: Value over all targets.
+        low, high: Ends of the 95 % interval over sequences.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def few_sequences_warning(num_sequences: int) -> str | None:
+    """A warning about intervals over fewer than ``ENOUGH_SEQUENCES`` sequences, otherwise None.
+
+    The coverage in the warning is simulated in `tests/unit/evaluate/test_metrics.py`, for sequences
+    whose errors are exponentially distributed.
+    """
+    if num_sequences >= ENOUGH_SEQUENCES:
+        return None
+    return (
+        f"{num_sequences} held-out sequences are few: with 10 sequences, a 95 % interval contains "
+        f"the true value in about 85 % of cases only; hold out at least {ENOUGH_SEQUENCES}"
+    )
+
+
+def target_values(targets: pa.Table) -> dict[str, FloatArray]:
+    """Values that are summed over targets, (N,) each, by name.
+
+    Args:
+        targets: ``targets.TARGET_SCHEMA``, or a part of its columns.
+    """
+
+    def column(name: str) -> FloatArray:
+        return targets[name].to_numpy().astype(np.float64)
+
+    def has(name: str) -> bool:
+        return name in targets.column_names and targets[name].null_count < len(targets)
+
+    # the order of the values decides the order of floating-point sums
+    values = {"targets": np.ones(len(targets))} | _time_values(column, has)
+    true = column("type")
+    for prefix in ("", "joint_"):
+        if has(f"{prefix}predicted_type"):
+            values[f"{prefix}right"] = (column(f"{prefix}predicted_type") == true).astype(float)
+        if has(f"{prefix}type_nll"):
+            values[f"{prefix}type_nll"] = column(f"{prefix}type_nll")
+    if "time_nll" in values and "joint_type_nll" in values:
+        values["joint_nll"] = values["time_nll"] + values["dense"] * values["joint_type_nll"]
+    if has("type_rank"):
+        values["top3"] = (column("type_rank") < 3).astype(np.float64)
+    if has("text_nll"):
+        values["text_nll"], values["text_tokens"] = column("text_nll"), column("text_tokens")
+    if has("written"):
+        values["written"] = targets["written"].is_valid().to_numpy().astype(np.float64)
+        values |= {name: targets[name].fill_null(0.0).to_numpy() for name in TEXT_SCORES}
+    return values
+
+
+def _time_values(
+    column: Callable[[str], FloatArray], has: Callable[[str], bool]
+) -> dict[str, FloatArray]:
+    """Values of interval forecasts that are summed over targets."""
+    values: dict[str, FloatArray] = {}
+    interval = column("interval")
+    if has("mean"):
+        values |= {
+            "squared_error": (column("mean") - interval) ** 2,
+            "squared_error_median": (column("quantile_50") - interval) ** 2,
+            "absolute_error": np.abs(column("quantile_50") - interval),
+            "absolute_error_mean": np.abs(column("mean") - interval),
+            "crps": column("crps"),
+        }
+    if has("time_nll"):
+        lows = {50: "quantile_25", 90: "quantile_05"}
+        highs = {50: "quantile_75", 90: "quantile_95"}
+        values |= {
+            # without a clock, simultaneous events have no density and no share in the mean
+            "dense": (~np.isnan(column("time_nll"))).astype(np.float64),
+            "time_nll": np.nan_to_num(column("time_nll"), posinf=np.inf),
+            "outside": column("outside"),
+            **{
+                f"covered_{share}": (
+                    (column(lows[share]) <= interval) & (interval <= column(highs[share]))
+                ).astype(np.float64)
+                for share in (50, 90)
+            },
+        }
+    if has("code_nll"):
+        values["code_nll"] = column("code_nll")
+    if has("greedy"):
+        values["squared_error_greedy"] = (column("greedy") - interval) ** 2
+        values["absolute_error_greedy"] = np.abs(column("greedy") - interval)
+    return values
+
+
+def _ratio(metric: Metric, sums: Sums, seconds_per_unit: float) -> FloatArray:
+    """A metric from its two sums, each a number or an array over resamples."""
+    with np.errstate(invalid="ignore"):  # undefined for a resample without any written text
+        mean = np.divide(sums[metric.numerator], sums[metric.denominator])
+    factor = seconds_per_unit if metric.kind == "time" else 1
+    return (np.sqrt(mean) if metric.is_root else mean) * factor
+
+
+def _macro_f1(hits: FloatArray, marks: FloatArray) -> FloatArray:
+    """Mean F1 score over the types that are true or predicted at least once.
+
+    Args:
+        hits: (..., K) number of right predictions of each type.
+        marks: (..., K) number of events of each type plus the number of its predictions.
+    """
+    f1 = np.divide(2 * hits, marks, out=np.zeros_like(hits), where=marks > 0)
+    return f1.sum(axis=-1) / np.maximum((marks > 0).sum(axis=-1), 1)
+
+
+def _type_sums(
+    targets: pa.Table, sequence: NDArray[np.int64], num_sequences: int
+) -> tuple[FloatArray, FloatArray]:
+    """(S, K) hits and marks of ``_macro_f1``, by sequence."""
+    columns = [targets[name].to_numpy() for name in ("type", "predicted_type")]
+    codes, index = np.unique(np.concatenate(columns), return_inverse=True)
+    true, predicted = np.split(index, 2)
+
+    def count(types: NDArray[np.int64], owner: NDArray[np.int64]) -> FloatArray:
+        cells = np.bincount(owner * len(codes) + types, minlength=num_sequences * len(codes))
+        return cells.reshape(num_sequences, len(codes)).astype(np.float64)
+
+    is_right = true == predicted
+    hits = count(true[is_right], sequence[is_right])
+    return hits, count(true, sequence) + count(predicted, sequence)
+
+
+def estimate_metrics(
+    targets: pa.Table, *, seconds_per_unit: float, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """Estimate every metric that the targets allow, with its confidence interval.
+
+    Args:
+        targets: ``targets.TARGET_SCHEMA`` or a part of its columns; at least one row.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples of the sequences.
+
+    Returns:
+        Estimates by metric; those of positions are named ``METRIC/at_BUCKET``.
+    """
+    sequence_ids = targets["sequence_id"].combine_chunks().dictionary_encode()
+    sequence = sequence_ids.indices.to_numpy().astype(np.int64)
+    position = targets["position"].to_numpy()
+    draws = _Draws(len(sequence_ids.dictionary), resamples, seed)
+    estimates = _estimate_part(targets, sequence, draws, seconds_per_unit)
+    for bucket, (first, end) in BUCKETS.items():
+        inside = (position >= first) & (position < end)
+        if inside.any():
+            part = targets.filter(pa.array(inside))
+            part_estimates = _estimate_part(part, sequence[inside], draws, seconds_per_unit)
+            estimates |= {
+                metric_names.at_position(name, bucket): estimate
+                for name, estimate in part_estimates.items()
+            }
+    return estimates
+
+
+def mean_estimates(
+    values: Mapping[str, Ratio],
+    sequence: NDArray[np.integer],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """Estimate ratios of sums with confidence intervals; undefined ratios are left out.
+
+    Args:
+        values: Numerators and denominators by metric.
+        sequence: (N,) index of the sequence of each value, from 0.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples of the sequences.
+    """
+    _, owner = np.unique(sequence, return_inverse=True)
+    draws = _Draws(int(owner.max()) + 1, resamples, seed)
+    estimates: dict[str, Estimate] = {}
+    for name, ratio in values.items():
+        sums = np.stack([np.bincount(owner, part, draws.num_sequences) for part in ratio], axis=1)
+        above, below = sums.sum(axis=0)
+        if below > 0:
+            drawn = draws.sums(sums.astype(np.float64))
+            drawn = drawn[drawn[:, 1] > 0]
+            interval = percentile_interval(drawn[:, 0] / drawn[:, 1])
+            estimates[name] = Estimate(float(above / below), *interval)
+    return estimates
+
+
+def percentile_interval(drawn: FloatArray) -> tuple[float, float]:
+    """Ends of the 95 % interval of values that were computed from resamples; at least one."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """Resamples of the sequences.
+
+    They may be too many to keep in memory, so they are drawn again for each use.
+
+    Attributes:
+        num_sequences: Number of sequences, S.
+        resamples: Number of resamples, R.
+        seed: Seed of the draws.
+    """
+
+    num_sequences: int
+    resamples: int
+    seed: int
+
+    def sums(self, by_sequence: FloatArray) -> FloatArray:
+        """(R, M) sums over the drawn sequences of (S, M) sums by sequence."""
+        rng = np.random.default_rng(self.seed)
+        probabilities = np.full(self.num_sequences, 1 / self.num_sequences)
+        size = max(1, DRAWN_AT_ONCE // self.num_sequences)
+        parts = []
+        for start in range(0, self.resamples, size):
+            count = min(size, self.resamples - start)
+            parts.append(
+                rng.multinomial(self.num_sequences, probabilities, size=count) @ by_sequence
+            )
+        return np.concatenate(parts)
+
+
+def metric_differences(
+    targets: pa.Table,
+    other: pa.Table,
+    *,
+    seconds_per_unit: float,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """Subtract the metrics of one forecaster from those of another, for the same targets.
+
+    The intervals are of paired resamples: each resample draws the same sequences for both
+    forecasters, so a sequence that is hard for both does not widen them.
+
+    Args:
+        targets: ``targets.TARGET_SCHEMA`` of the first forecaster, at least one row.
+        other: The same targets, in any order of rows, with the forecasts of the second forecaster.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples.
+
+    Returns:
+        Differences by metric, for the metrics of both forecasters.
+
+    Raises:
+        ValueError: The two tables have different sequences.
+    """
+    both = []
+    for table in (targets, other):
+        sequence_ids, sequence = np.unique(
+            table["sequence_id"].to_numpy(zero_copy_only=False), return_inverse=True
+        )
+        draws = _Draws(len(sequence_ids), resamples, seed)
+        both.append((sequence_ids, _with_resamples(table, sequence, draws, seconds_per_unit)))
+    (first_ids, first), (second_ids, second) = both
+    if first_ids.tolist() != second_ids.tolist():
+        raise ValueError("forecasts of different sequences cannot be compared")
+    with np.errstate(invalid="ignore"):
+        return {
+            name: _as_estimate(first[name][0] - second[name][0], first[name][1] - second[name][1])
+            for name in first
+            if name in second
+        }
+
+
+def _estimate_part(
+    targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
+) -> dict[str, Estimate]:
+    values = _with_resamples(targets, sequence, draws, seconds_per_unit)
+    return {name: _as_estimate(value, drawn) for name, (value, drawn) in values.items()}
+
+
+def _as_estimate(value: FloatArray, drawn: FloatArray) -> Estimate:
+    """A value with the interval of its resamples; undefined resamples are left out."""
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = percentile_interval(drawn) if len(drawn) else (np.nan, np.nan)
+    return Estimate(float(value), float(low), float(high))
+
+
+def _with_resamples(
+    targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Each metric over all targets, and its (R,) values over the resamples."""
+    values = target_values(targets)
+    size = draws.num_sequences
+    sums = np.stack(
+        [np.bincount(sequence, part, minlength=size).astype(np.float64) for part in values.values()]
+    )
+    resampled = draws.sums(sums.T)
+    total = dict(zip(values, sums.sum(axis=1), strict=True))
+    has_targets = resampled[:, list(values).index("targets")] > 0
+    drawn = dict(zip(values, resampled[has_targets].T, strict=True))
+    metrics = {
+        name: (_ratio(metric, total, seconds_per_unit), _ratio(metric, drawn, seconds_per_unit))
+        for name, metric in FORECAST_METRICS.items()
+        if metric.numerator in values
+    }
+    if "right" in values:
+        hits, marks = _type_sums(targets, sequence, size)
+        f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[has_targets]
+        metrics[metric_names.TYPE_MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
+    # a metric without any target that counts is undefined
+    return {
+        name: metrics[name]
+        for name in FORECAST_METRICS
+        if name in metrics and not np.isnan(metrics[name][0])
+    }
