@@ -26,8 +26,8 @@ from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings, store_vocabulary
+from mmtpp.evaluate.actors.gated_targets import ExpertScorer
 from mmtpp.evaluate.actors.model_actor import AssembledRow
-from mmtpp.evaluate.kinds.gated_targets import ExpertScorer
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.batch import Batcher

@@ -5,7 +5,7 @@ Axes: N events, K types, G steps of a grid, Q quantiles.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -106,8 +106,18 @@ class ExpertForecasts:
 
     @torch.inference_mode()
     def interval_forecasts(self, grid: IntervalGrid) -> IntervalForecasts:
-        """The distributions of the interval on a grid."""
-        edges = torch.from_numpy(grid.edges.astype(np.float32))
+        """The distributions of the interval on a grid.
+
+        Intervals within half a tick of zero are simultaneous events, so their whole probability is
+        that of zero, and no quantile lies between zero and half a tick.
+
+        Args:
+            grid: The grid; an edge at half a tick is added.
+        """
+        half = self.mixtures[0].scale.tick / 2
+        if half and half < grid.edges[-1]:
+            grid = replace(grid, edges=np.unique(np.append(grid.edges, half)))
+        edges = torch.from_numpy(np.maximum(grid.edges, half).astype(np.float32))
         size = sum(mixture.means.shape[1] for mixture in self.mixtures) * len(edges)
         step = max(1, _CELLS_PER_PASS // size)
         parts = [
@@ -120,7 +130,8 @@ class ExpertForecasts:
             for start in range(0, len(self), step)
         ]
         cdf = torch.cat(parts).double().numpy()
-        zero = np.mean([m.log_weights[:, -1].double().exp().numpy() for m in self.mixtures], axis=0)
+        atoms = [m.log_weights[:, -1].double().exp().numpy() for m in self.mixtures]
+        zero = cdf[:, 0] if half else np.mean(atoms, axis=0)
         mass = np.maximum(np.diff(cdf, axis=1), 0.0)  # float32 may round a difference below 0
         inside = zero + mass.sum(axis=1)
         return IntervalForecasts(

@@ -35,10 +35,10 @@ from mmtpp.data.settings import (
     store_vocabulary,
 )
 from mmtpp.data.sources.type_codes import AUTO
+from mmtpp.evaluate.actors.gated_targets import positioned_events
 from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActor, ModelActorSettings
 from mmtpp.evaluate.check_model import check_expert, check_mixture
 from mmtpp.evaluate.context import generation_settings
-from mmtpp.evaluate.kinds.gated_targets import positioned_events
 from mmtpp.expert.expert_folder import is_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.stored_past import StoredPast

@@ -30,9 +30,9 @@ class TimeSmoothing:
         octaves: Standard deviation of the normal kernel, in octaves (factors of two) of the
             interval.
         tick: Tick of the clock that the times were read from (``core.times.clock``), in the
-            source's unit. A code's weight is proportional to the number of ticks in it, so a code without
-            ticks gets none. 0 if the times have no tick: weights are then proportional to the
-            widths of the codes.
+            source's unit. A code's weight is proportional to the number of ticks in it, so a code
+            without ticks gets none. 0 if the times have no tick: weights are then proportional to
+            the widths of the codes.
         num_bytes: Number of bytes of a time code.
         byte_ids: (256,) ids of the byte tokens.
     """

@@ -5,8 +5,8 @@ import pyarrow as pa
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts
 from mmtpp.core.representation.timecode import bin_edges, encode_intervals
+from mmtpp.evaluate.actors.gated_targets import ExpertShare
 from mmtpp.evaluate.actors.model_actor import AssembledRow
-from mmtpp.evaluate.kinds.gated_targets import ExpertShare
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 from mmtpp.model.next_event_scores import RowForecasts, TimeForecasts
 

@@ -99,8 +99,8 @@ def finetune(
     """Train to answer questions about every event of a store's sequences (stage 2).
 
     One forward pass asks about all events of a window (``core.representation.branches``). Training
-    starts from ``model.adapter`` or ``model.path``, the output of stage 1. Arguments, result and errors are
-    those of ``pretrain``.
+    starts from ``model.adapter`` or ``model.path``, the output of stage 1. Arguments, result and
+    errors are those of ``pretrain``.
 
     Source: MM-TPP, stage 2, which draws one target per sequence instead.
     """

@@ -60,6 +60,19 @@ def test_the_grid_has_the_probabilities_of_ticks(forecasts: ExpertForecasts):
         assert intervals.cdf(np.full(40, value + TICK / 2)) == pytest.approx(total, abs=2e-3)
 
 
+def test_simultaneous_events_have_the_probability_of_zero(forecasts: ExpertForecasts):
+    grid = IntervalRange(TICK, 60.0, TICK).grid(num_bytes=2).coarsened(8)
+    intervals = forecasts.interval_forecasts(grid)
+    of_tick = np.exp(forecasts.log_density(torch.zeros(40)).numpy()) * TICK
+    inside = 1 - intervals.outside
+    assert intervals.zero * inside == pytest.approx(of_tick, abs=1e-6)
+    # an interval of zero is within every interval of quantiles that begins at most at its level
+    levels = np.append(0.0, np.linspace(0.01, 0.99, 99))
+    quantiles = intervals.quantiles(levels.tolist())
+    assert not ((quantiles > 0) & (quantiles < TICK / 2)).any()
+    assert ((quantiles == 0) == (levels <= intervals.zero[:, None])).all()
+
+
 def test_the_type_alone_is_the_mean_over_intervals(forecasts: ExpertForecasts):
     grid = IntervalRange(TICK, 60.0, TICK).grid(num_bytes=2)
     marginal = forecasts.marginal_type_log_probabilities(forecasts.interval_forecasts(grid))
