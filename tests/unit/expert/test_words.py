@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.event_words import MAX_WORDS, NO_WORD, EventWords
+from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.history.event_words import NO_WORD, EventWords
 from mmtpp.core.history.past_events import PastEvents
 from mmtpp.expert.expert_folder import SETTINGS_FILE, Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
-from mmtpp.expert.expert_futures import FutureSettings, LastEvent, sample_futures
-from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
+from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network import ExpertNetwork
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_words
 from mmtpp.expert.scores import Ranks, score
+from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, alternating_sequences, finish
 from tests.unit.expert.meeting import Meeting
 
 NUM_WORDS = 50
 QUICK, SLOW = 7, 8  # words that decide the next type
-SETTINGS = ExpertFitSettings(
+SETTINGS = replace(
+    SMALL_SETTINGS,
     num_networks=2,
     width=16,
     num_components=8,
@@ -221,16 +223,13 @@ def test_folders_of_earlier_versions_have_no_words(tmp_path):
 def test_futures_begin_with_the_words_of_the_last_event(expert: Expert):
     past = VALIDATION[0].past.slice(0, 41)
     assert past.words is not None
-    rows, state = memory_rows(MEMORY, past)
+    before = past.words.slice(0, 40)
     shares = []
     for word in (QUICK, SLOW):
-        last = LastEvent.of(past, rows)
-        words = torch.full((1, MAX_WORDS), NO_WORD, dtype=torch.int16)
-        words[0, :3] = torch.tensor([word, 20, word]) + 1
+        last = EventWords(np.array([word, 20, word], dtype=np.int16) + 1, np.array([0, 3]))
         futures = sample_futures(
             expert,
-            replace(last, words=words),
-            state,
+            replace(past, words=EventWords.join([before, last])),
             FutureSettings(200, 1000.0, 3),
             np.random.default_rng(0),
         )
