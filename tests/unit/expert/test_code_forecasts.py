@@ -1,5 +1,8 @@
 """An expert's forecasts on the grid of time codes, against sums of the probabilities of ticks."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +57,14 @@ def test_the_density_on_the_grid_is_that_of_the_expert(forecasts: ExpertForecast
         assert on_grid[is_likely] == pytest.approx(exact[is_likely], abs=0.05)
 
 
-def test_without_a_clock_steps_have_their_share_of_the_distribution(forecasts: ExpertForecasts):
+def test_without_a_clock_steps_have_their_share_of_the_distribution(
+    small: SmallFit, expert: Expert
+):
+    events = small.validation.load(0).take(slice(0, 20))
+    networks = deepcopy(expert.networks)
+    for network in networks:
+        network.scale = network.interval_head.scale = replace(network.scale, tick=0.0)
+    forecasts = ExpertForecasts.after(networks, events.rows, events.types, events.words)
     grid = IntervalRange(TICK, 60.0, 0.0).grid(num_bytes=2)
     intervals = code_forecasts(forecasts, grid, tick=0.0)
     smooth = forecasts.interval_forecasts(grid)
