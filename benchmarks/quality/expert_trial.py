@@ -20,7 +20,7 @@ from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.expert.scores import Ranks
 from mmtpp.track.mlflow_tracker import RunIdentity
 from mmtpp.train.expert_inputs import ExpertInputs
-from mmtpp.train.expert_loop import build_fit
+from mmtpp.train.expert_loop import build_expert, build_fit
 from mmtpp.train.launch.expert_job import build_inputs
 
 
@@ -43,6 +43,7 @@ EXPERTS = (
     ExpertVariant("temporal expert without calendar", {"expert.calendar": False}),
     ExpertVariant("temporal expert, text length", {"expert.texts": "length"}),
     ExpertVariant("temporal expert without texts", {"expert.texts": "none"}),
+    ExpertVariant("temporal expert without images", {"expert.images": "none"}),
 )
 
 
@@ -71,7 +72,9 @@ class TrainedExpert:
         manifest, _ = open_store(config)
         trained_tasks = self.inputs.trained_tasks
         held_out = sample_settings(config.sample_sections, manifest, split=split)
-        settings = SequenceSettings(held_out, trained_tasks.type_codes, self.expert.texts)
+        settings = SequenceSettings(
+            held_out, trained_tasks.type_codes, self.expert.texts, self.expert.reads_images
+        )
         grid = trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
         codes = np.asarray(trained_tasks.type_codes)
         return forecast_sequences(
@@ -91,7 +94,7 @@ def train_expert(config: RunConfig, *, seed: int, max_updates: int) -> TrainedEx
         num_events += fit.run_update().num_events
         if fit.validation_is_due:
             fit.validate()
-    expert = Expert(fit.memory, inputs.tick, tuple(fit.networks()))
+    expert = build_expert(fit, inputs)
     return TrainedExpert(
         expert=expert,
         inputs=inputs,

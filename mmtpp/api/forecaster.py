@@ -21,11 +21,13 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
+from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
 from mmtpp.core.history.past_events import PastEvents
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import check_calendar, template_of
+from mmtpp.data.store.images import load_image
 from mmtpp.evaluate.context import generation_settings
 from mmtpp.expert.expert_folder import Expert, is_expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
@@ -351,12 +353,20 @@ class Forecaster:
 def _read_past(
     sequence: EventSequence, vocabulary: Vocabulary, expert: Expert, type_codes: tuple[int, ...]
 ) -> PastEvents:
-    """The events of a sequence as an expert reads them."""
+    """The events of a sequence as an expert reads them; of the images, that of the last event."""
     [events] = tokenise_sequences([sequence], vocabulary)
-    return past_events(
+    past = past_events(
         sequence.times,
         events,
         type_codes,
         expert.texts,
         where=sequence.sequence_id,
     )
+    if not expert.reads_images:
+        return past
+    index = np.full(len(past), NO_IMAGE, dtype=np.int32)
+    pixels = np.zeros((0, IMAGE_VALUES), dtype=np.uint8)
+    if name := sequence.images[-1]:
+        index[-1] = 0
+        pixels = shrink(load_image(name, image_px=expert.image_px)[None])
+    return replace(past, images=EventImages(pixels, index))

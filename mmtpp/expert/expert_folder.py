@@ -30,16 +30,23 @@ class Expert:
         memory: Settings of the memory.
         tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
         networks: The networks, in evaluation mode, all of the same size.
+        image_px: Side of the images of the training store, in pixels; 0 without images.
     """
 
     memory: MemorySettings
     tick: float
     networks: tuple[ExpertNetwork, ...]
+    image_px: int = 0
 
     @property
     def texts(self) -> TextSettings:
         """What the expert reads of texts."""
         return TextSettings(self.memory.has_texts, self.networks[0].size.num_words)
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the expert reads images."""
+        return self.networks[0].size.reads_images
 
     def save(self, folder: Path) -> None:
         """Write the expert into an existing local folder."""
@@ -54,6 +61,7 @@ class Expert:
             "network": asdict(self.networks[0].size),
             "num_networks": len(self.networks),
             "tick": self.tick,
+            "image_px": self.image_px,
         }
         (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
@@ -83,6 +91,7 @@ def load_expert(uri: str) -> Expert:
                 f"the memory has {len(memory.column_names)} columns, the networks expect "
                 f"{size.num_columns}"
             )
+        image_px = int(tree.get("image_px", 0))  # folders of earlier versions have none
         networks = [
             _load_network(weights, index, size, IntervalScale.from_memory(memory, tick=tick))
             for index in range(tree["num_networks"])
@@ -93,7 +102,7 @@ def load_expert(uri: str) -> Expert:
             where=uri,
             cause=f"{SETTINGS_FILE} and {WEIGHTS_FILE} are damaged, or of different models",
         ) from error
-    return Expert(memory, tick, tuple(networks))
+    return Expert(memory, tick, tuple(networks), image_px)
 
 
 def _read(uri: str, name: str) -> bytes:

@@ -47,6 +47,7 @@ class ExpertForecasts:
         rows: torch.Tensor,
         types: torch.Tensor,
         words: torch.Tensor,
+        images: torch.Tensor | None = None,
     ) -> "ExpertForecasts":
         """Forecast what follows events.
 
@@ -56,8 +57,10 @@ class ExpertForecasts:
             types: (N,) index of the type of each event.
             words: (N, MAX_WORDS) words of the text of each event; (N, 0) for networks that do not
                 read words.
+            images: (N, IMAGE_VALUES) values of the image of each event; None for networks that do
+                not read images.
         """
-        hidden = tuple(network.hidden(rows, types, words) for network in networks)
+        hidden = tuple(network.hidden(rows, types, words, images) for network in networks)
         mixtures = tuple(
             network.intervals(states) for network, states in zip(networks, hidden, strict=True)
         )

@@ -19,6 +19,7 @@ from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.history.event_memory import MemorySettings
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.lr_schedule import lr_factor
+from mmtpp.expert.image_features import IMAGE_FEATURES
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import (
     TEXT_FEATURES,
@@ -99,6 +100,7 @@ class ExpertFit:
         num_types: Number of types.
         settings: Settings of the training.
         num_words: Number of rows of the table of words; 0 if the events have no words.
+        reads_images: Whether the events have images.
         ranks: This process among the ranks.
 
     Attributes:
@@ -113,6 +115,7 @@ class ExpertFit:
         num_types: int,
         settings: ExpertFitSettings,
         num_words: int = 0,
+        reads_images: bool = False,
         ranks: Ranks = ALONE,
     ) -> None:
         self.settings, self.progress = settings, FitProgress()
@@ -125,6 +128,7 @@ class ExpertFit:
             num_types=num_types,
             num_columns=len(memory.column_names),
             num_words=num_words,
+            reads_images=reads_images,
         )
         self._scale = IntervalScale.from_memory(memory, tick=training.tick)
         self._statistics = training_statistics(training)
@@ -198,6 +202,7 @@ class ExpertFit:
             events.words,
             events.next_intervals,
             events.next_types,
+            events.images,
             self._kept(places, batch_size),
         )
         # the ranks' gradients are averaged, so each loss is multiplied by their number
@@ -341,7 +346,8 @@ class ExpertFit:
             return kept if self._ranks.num_ranks == 1 else kept[of_rank]
 
         wide = draw(2 * self.settings.width)
-        return Kept(wide, draw(TEXT_FEATURES if self._size.num_words else 0))
+        text = draw(TEXT_FEATURES if self._size.num_words else 0)
+        return Kept(wide, text, draw(IMAGE_FEATURES if self._size.reads_images else 0))
 
     def _score_validation(self, networks: Sequence[ExpertNetwork]) -> Scores:
         assert self._validation is not None

@@ -13,6 +13,7 @@ from torch.nn.functional import gelu
 
 from mmtpp.core.history.event_memory import LIMIT
 from mmtpp.core.history.event_words import NO_WORD
+from mmtpp.expert.image_features import IMAGE_FEATURES, ImageFeatures
 from mmtpp.expert.mixture import IntervalScale, Mixture, MixtureHead
 
 _TYPE_WIDTH = 16
@@ -33,6 +34,7 @@ class NetworkSize:
         num_types: Number of types, K.
         num_columns: Number of columns of the memory, P.
         num_words: Number of rows of the table of words; 0 if the network does not read words.
+        reads_images: Whether the network reads images.
     """
 
     width: int
@@ -40,6 +42,7 @@ class NetworkSize:
     num_types: int
     num_columns: int
     num_words: int = 0
+    reads_images: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,12 @@ class Kept:
     Attributes:
         wide: (N, 2 * width) True where a value of the widest layer is kept.
         text: (N, V) True where a feature of the text is kept; (N, 0) without words.
+        image: (N, F) True where a feature of the image is kept; (N, 0) without images.
     """
 
     wide: torch.Tensor
     text: torch.Tensor
+    image: torch.Tensor
 
 
 class ExpertNetwork(nn.Module):
@@ -76,8 +81,8 @@ class ExpertNetwork(nn.Module):
     Args:
         size: Size of the network.
         scale: Normalisation of intervals.
-        dropout: Probability of dropout of the widest layer and of the text's features while
-            training.
+        dropout: Probability of dropout of the widest layer and of the features of text and image
+            while training.
     """
 
     def __init__(self, size: NetworkSize, scale: IntervalScale, *, dropout: float = 0.0) -> None:
@@ -100,6 +105,9 @@ class ExpertNetwork(nn.Module):
             start[NO_WORD] = 0.0
             self.word_embedding = nn.Embedding(*start.shape, padding_idx=NO_WORD, _weight=start)
             self.text_input = nn.Linear(TEXT_FEATURES, width, bias=False)
+        if size.reads_images:
+            self.image_features = ImageFeatures()
+            self.image_input = nn.Linear(IMAGE_FEATURES, width, bias=False)
 
     def start_from(self, statistics: TrainingStatistics) -> None:
         """Normalise columns as in training, and start with the training intervals' distribution."""
@@ -113,6 +121,7 @@ class ExpertNetwork(nn.Module):
         rows: torch.Tensor,
         types: torch.Tensor,
         words: torch.Tensor,
+        images: torch.Tensor | None = None,
         kept: Kept | None = None,
     ) -> torch.Tensor:
         """(N, width) hidden states after events.
@@ -122,13 +131,16 @@ class ExpertNetwork(nn.Module):
             types: (N,) index of the type of each event.
             words: (N, MAX_WORDS) words of the text of each event; (N, 0) for a network without
                 words.
+            images: (N, V) values of the image of each event; None for a network without images.
             kept: Values that dropout keeps; None without dropout.
 
         Raises:
-            ValueError: The network reads words, and the events have none, or vice versa.
+            ValueError: The network reads words or images, and the events have none, or vice versa.
         """
         if bool(words.shape[1]) != bool(self.size.num_words):
             raise ValueError("the network and the events differ in whether words are read")
+        if (images is not None) != self.size.reads_images:
+            raise ValueError("the network and the events differ in whether images are read")
         normalised = ((rows - self.means) / self.deviations).clamp(-LIMIT, LIMIT)
         inputs = self.input(torch.cat([normalised, self.type_embedding(types)], -1))
         if self.size.num_words:
@@ -136,6 +148,11 @@ class ExpertNetwork(nn.Module):
             if kept is not None:
                 text = text * kept.text / (1 - self.dropout)
             inputs = inputs + self.text_input(text)
+        if images is not None:
+            image = self.image_features(images)
+            if kept is not None:
+                image = image * kept.image / (1 - self.dropout)
+            inputs = inputs + self.image_input(image)
         wide = gelu(self.expand(gelu(inputs)))
         if kept is not None:
             wide = wide * kept.wide / (1 - self.dropout)
@@ -171,6 +188,7 @@ class ExpertNetwork(nn.Module):
         words: torch.Tensor,
         next_intervals: torch.Tensor,
         next_types: torch.Tensor,
+        images: torch.Tensor | None = None,
         kept: Kept | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Negative log-likelihood of the next events.
@@ -181,13 +199,14 @@ class ExpertNetwork(nn.Module):
             words: (N, MAX_WORDS) words of the text of each event, or (N, 0).
             next_intervals: (N,) intervals until the next event, in the source's unit.
             next_types: (N,) index of the next type.
+            images: (N, V) values of the image of each event; None for a network without images.
             kept: Values that dropout keeps; None without dropout.
 
         Returns:
             interval_nll_N: (N,) nats of the interval's density.
             type_nll_N: (N,) nats of the type, given the interval.
         """
-        hidden = self.hidden(rows, types, words, kept)
+        hidden = self.hidden(rows, types, words, images, kept)
         interval_nll_N = -self.intervals(hidden).log_density(next_intervals)
         log_p_NK = self.type_log_probabilities(hidden, next_intervals)
         return interval_nll_N, -log_p_NK.gather(1, next_types[:, None])[:, 0]

@@ -4,12 +4,13 @@ Axes: N events, P columns of the memory.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.history.event_images import EventImages
 from mmtpp.core.history.event_memory import MemorySettings, memory_rows
 from mmtpp.core.history.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
@@ -48,6 +49,7 @@ class NextEvents:
         next_types: (N,) int64 index of the scored event's type.
         words: (N, MAX_WORDS) int16 words of the text of the event before; (N, 0) if words are not
             read.
+        shown: Images of the events before; None if images are not read.
     """
 
     rows: torch.Tensor
@@ -55,6 +57,7 @@ class NextEvents:
     next_intervals: torch.Tensor
     next_types: torch.Tensor
     words: torch.Tensor
+    shown: EventImages | None = None
 
     def __len__(self) -> int:
         return len(self.types)
@@ -81,12 +84,26 @@ class NextEvents:
             torch.from_numpy(intervals.astype(np.float32)),
             torch.from_numpy(past.types[scored].astype(np.int64)),
             words_of(past, before),
+            past.images.take(before) if past.images is not None else None,
         )
 
     def take(self, index: NDArray[np.int64] | slice) -> "NextEvents":
         """Some of the rows."""
         chosen = index if isinstance(index, slice) else torch.from_numpy(index)
-        return NextEvents(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return NextEvents(
+            self.rows[chosen],
+            self.types[chosen],
+            self.next_intervals[chosen],
+            self.next_types[chosen],
+            self.words[chosen],
+            self.shown.take(index) if self.shown is not None else None,
+        )
+
+    @property
+    def images(self) -> torch.Tensor | None:
+        """(N, IMAGE_VALUES) int16 values of the images of the events before; None if images are not
+        read."""
+        return torch.from_numpy(self.shown.values) if self.shown is not None else None
 
 
 def words_of(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:

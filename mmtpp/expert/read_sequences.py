@@ -1,4 +1,4 @@
-"""Read whole sequences of a store for the expert: times, types, lengths and words of texts."""
+"""Read whole sequences of a store for the expert: times, types, texts and images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.events import Events
+from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.history.event_images import NO_IMAGE
 from mmtpp.core.history.event_words import EventWords, TextSettings
 from mmtpp.core.history.past_events import PastEvents
 from mmtpp.data.samples.event_span import EventSpan, usable_events
@@ -15,6 +16,7 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import StoredSequence
 from mmtpp.expert.next_events import ScoredSequence
+from mmtpp.expert.read_images import read_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,13 @@ class SequenceSettings:
             template and compression do not matter.
         type_codes: Codes of the types that the expert knows, in order.
         texts: What is read of texts.
+        reads_images: Whether images are read.
     """
 
     samples: SampleSettings
     type_codes: tuple[int, ...]
     texts: TextSettings
+    reads_images: bool = False
 
 
 def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
@@ -44,6 +48,7 @@ def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
     samples = settings.samples
     reader = StoreReader(samples.store)
     sequences: list[ScoredSequence] = []
+    shown: dict[str, tuple[str, NDArray[np.int32]]] = {}
     for sequence in reader.sequences(reader.files(), with_text=settings.texts.num_words > 0):
         span = usable_events(sequence, samples.split, samples.time_range)
         is_target = _targets(sequence, span, samples.targets_delta)
@@ -56,31 +61,53 @@ def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
                 where=f"{samples.store.data_uri}, sequence {sequence.sequence_id}",
             )
             sequences.append(ScoredSequence(sequence.sequence_id, past, is_target))
+            if settings.reads_images:
+                first = int(is_target.argmax()) - 1  # earlier images are never read
+                shown[sequence.sequence_id] = _shown(sequence, first, span.end)
     sequences.sort(key=lambda sequence: sequence.sequence_id)
-    return sequences[: samples.max_sequences or None]
+    sequences = sequences[: samples.max_sequences or None]
+    if not settings.reads_images:
+        return sequences
+    images = read_images(
+        reader,
+        [shown[sequence.sequence_id] for sequence in sequences],
+        image_px=samples.store.image_px,
+    )
+    return [
+        replace(sequence, past=replace(sequence.past, images=of_sequence))
+        for sequence, of_sequence in zip(sequences, images, strict=True)
+    ]
 
 
 def read_whole_sequences(settings: SequenceSettings) -> list[tuple[str, PastEvents]]:
     """Read all events of all sequences, with the names of the sequences, in order of their names.
 
+    Of the images, only that of each last event is read.
+
     Raises:
         DataError: A type is not among the expert's.
     """
-    reader = StoreReader(settings.samples.store)
-    sequences = [
-        (
-            sequence.sequence_id,
-            past_events(
+    store = settings.samples.store
+    reader = StoreReader(store)
+    sequences: list[tuple[str, PastEvents]] = []
+    shown: list[tuple[str, NDArray[np.int32]]] = []
+    for sequence in reader.sequences(reader.files(), with_text=settings.texts.num_words > 0):
+        if num_events := len(sequence.times):
+            past = past_events(
                 sequence.times,
                 sequence.events,
                 settings.type_codes,
                 settings.texts,
-                where=f"{settings.samples.store.data_uri}, sequence {sequence.sequence_id}",
-            ),
-        )
-        for sequence in reader.sequences(reader.files(), with_text=settings.texts.num_words > 0)
-        if len(sequence.times)
-    ]
+                where=f"{store.data_uri}, sequence {sequence.sequence_id}",
+            )
+            sequences.append((sequence.sequence_id, past))
+            shown.append(_shown(sequence, num_events - 1, num_events))
+    if settings.reads_images:
+        images = read_images(reader, shown, image_px=store.image_px)
+        sequences = [
+            (name, replace(past, images=of_sequence))
+            for (name, past), of_sequence in zip(sequences, images, strict=True)
+        ]
     return sorted(sequences, key=lambda pair: pair[0])
 
 
@@ -126,6 +153,26 @@ def past_events(
 def without_words(sequences: Sequence[ScoredSequence]) -> list[ScoredSequence]:
     """The sequences without the words of their texts."""
     return [replace(sequence, past=replace(sequence.past, words=None)) for sequence in sequences]
+
+
+def has_images(sequences: Sequence[ScoredSequence]) -> bool:
+    """Whether an event before a scored one has an image that is read."""
+    return any(
+        sequence.past.images is not None and bool((sequence.past.images.index != NO_IMAGE).any())
+        for sequence in sequences
+    )
+
+
+def without_images(sequences: Sequence[ScoredSequence]) -> list[ScoredSequence]:
+    """The sequences without their images."""
+    return [replace(sequence, past=replace(sequence.past, images=None)) for sequence in sequences]
+
+
+def _shown(sequence: StoredSequence, first: int, end: int) -> tuple[str, NDArray[np.int32]]:
+    """File of a sequence, and its frames from event ``first`` to before ``end``."""
+    frames = sequence.events.frames[:end].copy()
+    frames[:first] = NO_FRAME
+    return sequence.address.file, frames
 
 
 def _targets(sequence: StoredSequence, span: EventSpan, targets_delta: float) -> NDArray[np.bool_]:

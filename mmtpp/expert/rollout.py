@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.history.event_images import NO_IMAGE
 from mmtpp.core.history.event_memory import memory_rows, next_rows
 from mmtpp.core.history.event_words import NO_WORD
 from mmtpp.core.history.past_events import PastEvents
@@ -20,7 +21,7 @@ FloatArray = NDArray[np.float64]
 
 class Rollout:
     """Forecasts the next event of futures that begin after the same past. Sampled events have no
-    texts.
+    texts and no images.
 
     Args:
         expert: The expert.
@@ -40,6 +41,10 @@ class Rollout:
         self._times = np.full(num_futures, state.last_time)
         last_words = words_of(past, np.array([len(past) - 1]))
         self._words = last_words.expand(num_futures, -1)
+        self._images = None
+        if past.images is not None:
+            last_image = past.images.take(slice(len(past) - 1, None)).values
+            self._images = torch.from_numpy(last_image).expand(num_futures, -1)
         types = np.full(num_futures, int(past.types[-1]))
         self._forecast(np.repeat(rows[-1:], num_futures, axis=0), types)
 
@@ -68,6 +73,8 @@ class Rollout:
         events = PastEvents(self._times, types, no_texts, np.zeros(size, dtype=np.bool_))
         rows, self._state = next_rows(self._expert.memory, self._state, events)
         self._words = torch.full_like(self._words, NO_WORD)
+        if self._images is not None:
+            self._images = torch.full_like(self._images, NO_IMAGE)
         self._forecast(rows, types)
 
     def _forecast(self, rows: NDArray[np.float32], types: NDArray[np.integer]) -> None:
@@ -76,6 +83,7 @@ class Rollout:
             torch.from_numpy(rows),
             torch.from_numpy(types.astype(np.int64)),
             self._words,
+            self._images,
         )
 
 

@@ -69,7 +69,9 @@ def score(
     for events in blocks:
         for index, part in enumerate(_passes(events)):
             if index % ranks.num_ranks == ranks.rank:
-                forecasts = ExpertForecasts.after(networks, part.rows, part.types, part.words)
+                forecasts = ExpertForecasts.after(
+                    networks, part.rows, part.types, part.words, part.images
+                )
                 types = forecasts.type_log_probabilities(part.next_intervals)
                 type_nll = -types.gather(1, part.next_types[:, None])
                 interval_nll = -forecasts.log_density(part.next_intervals)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.events import NO_FRAME
+from mmtpp.core.history.event_images import EventImages
 from mmtpp.core.history.event_memory import MemoryState, memory_rows
 from mmtpp.core.history.past_events import PastEvents
 from mmtpp.data.store.store_reader import StoreReader
@@ -18,6 +20,7 @@ from mmtpp.data.store.stored_sequence import Address
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.next_events import words_of
+from mmtpp.expert.read_images import read_images
 from mmtpp.expert.read_sequences import past_events
 
 _BLOCK_EVENTS = 2**18  # read at once: bounds the memory of a long sequence
@@ -47,11 +50,13 @@ class _EventsBefore:
         rows: (N, P) memory after each event.
         types: (N,) index of the type of each event.
         words: (N, MAX_WORDS) words of the text of each event; (N, 0) if words are not read.
+        images: Images of the events; None if images are not read.
     """
 
     rows: NDArray[np.float32]
     types: NDArray[np.int64]
     words: torch.Tensor
+    images: EventImages | None
 
 
 class StoredPast:
@@ -80,16 +85,19 @@ class StoredPast:
             DataError: A type is not among the expert's.
         """
         blocks = [block for part in parts for block in self._events_before(part)]
+        images = [block.images for block in blocks if block.images is not None]
         return ExpertForecasts.after(
             self._expert.networks,
             torch.from_numpy(np.concatenate([block.rows for block in blocks])),
             torch.from_numpy(np.concatenate([block.types for block in blocks])),
             torch.cat([block.words for block in blocks]),
+            torch.from_numpy(EventImages.join(images).values) if images else None,
         )
 
     def past(self, part: PositionedEvents) -> PastEvents:
-        """All events before the first of the events."""
-        return self._read(part, 0, int(part.positions[0]))
+        """All events before the first of the events; only the last one has its image."""
+        end = int(part.positions[0])
+        return self._read(part, 0, end, np.array([end - 1]))
 
     def _events_before(self, part: PositionedEvents) -> Iterator["_EventsBefore"]:
         """Read the event before each event, in blocks."""
@@ -98,14 +106,19 @@ class StoredPast:
             self._address, self._num_read, self._state = part.address, 0, None
         while self._num_read <= before[-1]:
             start = self._num_read
-            past = self._read(part, start, min(int(before[-1]) + 1, start + _BLOCK_EVENTS))
+            end = min(int(before[-1]) + 1, start + _BLOCK_EVENTS)
+            wanted = before[(before >= start) & (before < end)] - start
+            past = self._read(part, start, end, wanted)
             rows, self._state = memory_rows(self._expert.memory, past, self._state)
-            self._num_read = start + len(past)
-            wanted = before[(before >= start) & (before < self._num_read)] - start
+            self._num_read = end
             types = past.types[wanted].astype(np.int64)
-            yield _EventsBefore(rows[wanted], types, words_of(past, wanted))
+            images = past.images.take(wanted) if past.images is not None else None
+            yield _EventsBefore(rows[wanted], types, words_of(past, wanted), images)
 
-    def _read(self, part: PositionedEvents, start: int, end: int) -> PastEvents:
+    def _read(
+        self, part: PositionedEvents, start: int, end: int, shown: NDArray[np.int64]
+    ) -> PastEvents:
+        """Read the events from ``start`` to before ``end``, with the images of some of them."""
         stored = self._reader.events(part.address, start, end)
         past = past_events(
             stored.times,
@@ -114,4 +127,10 @@ class StoredPast:
             self._expert.texts,
             where=f"{self._store.data_uri}, sequence {part.sequence_id}",
         )
+        if self._expert.reads_images:
+            frames = np.full(len(past), NO_FRAME, dtype=np.int32)
+            frames[shown] = stored.events.frames[shown]
+            part_frames = [(part.address.file, frames)]
+            [images] = read_images(self._reader, part_frames, image_px=self._store.image_px)
+            past = replace(past, images=images)
         return replace(past, is_first=past.is_first & (start == 0))

@@ -39,7 +39,9 @@ def expert_tables(
     """
     expert = load_expert(expert_uri)
     codes = settings.trained_tasks.type_codes
-    sequences = read_whole_sequences(SequenceSettings(samples, codes, expert.texts))
+    sequences = read_whole_sequences(
+        SequenceSettings(samples, codes, expert.texts, expert.reads_images)
+    )
     starts = range(0, len(sequences), SEQUENCES_PER_TASK)
     blocks = [sequences[start : start + SEQUENCES_PER_TASK] for start in starts]
     return map_blocks(

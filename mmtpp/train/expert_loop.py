@@ -1,7 +1,7 @@
 """The training of a temporal expert that every Ray Train worker runs.
 
-Every rank reads the times, types and words of all sequences, which is little, and computes its part
-of every batch.
+Every rank reads the times, types, words and small images of all sequences, and computes its part of
+every batch.
 """
 
 import json
@@ -32,7 +32,13 @@ from mmtpp.core.training.training_metrics import (
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import EventBlocks
-from mmtpp.expert.read_sequences import count_events, read_sequences, without_words
+from mmtpp.expert.read_sequences import (
+    count_events,
+    has_images,
+    read_sequences,
+    without_images,
+    without_words,
+)
 from mmtpp.expert.scores import Ranks, Scores
 from mmtpp.model.card import CARD_FILE
 from mmtpp.model.record import write_tasks
@@ -87,7 +93,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         elif is_validated and inputs.reports_validation:
             ray.train.report({**validated, "step": float(fit.total_updates)})
     if fit.is_finished:
-        expert = Expert(fit.memory, inputs.tick, tuple(fit.networks()))
+        expert = build_expert(fit, inputs)
         validated = _final_metrics(fit, expert)
         tracker.log_metrics(fit.total_updates, validated)
         if rank == 0:
@@ -131,6 +137,9 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         raise DataError(str(error), where=where) from error
     if not memory.has_texts:
         training, validation = without_words(training), without_words(validation)
+    reads_images = has_images(training)
+    if not reads_images:
+        training, validation = without_images(training), without_images(validation)
     blocks = [
         EventBlocks.from_sequences(memory, sequences, tick=inputs.tick) if sequences else None
         for sequences in (training, validation)
@@ -142,6 +151,7 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         num_types=len(inputs.training.type_codes),
         settings=inputs.fit,
         num_words=inputs.training.texts.num_words if memory.has_texts else 0,
+        reads_images=reads_images,
         ranks=ranks,
     )
     if ranks.rank == 0:
@@ -156,6 +166,13 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
             fit.num_updates,
         )
     return fit
+
+
+def build_expert(fit: ExpertFit, inputs: ExpertInputs) -> Expert:
+    """The expert of a finished training."""
+    networks = tuple(fit.networks())
+    image_px = inputs.training.samples.store.image_px if networks[0].size.reads_images else 0
+    return Expert(fit.memory, inputs.tick, networks, image_px)
 
 
 def write_expert(expert: Expert, inputs: ExpertInputs) -> None:

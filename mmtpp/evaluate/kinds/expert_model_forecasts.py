@@ -81,7 +81,11 @@ class ExpertModelForecasts(EvaluatedModel):
     def _sequences(self) -> list[ScoredSequence]:
         """Sequences with a target; empty if no event is a target."""
         codes = self.trained_tasks.type_codes
-        return read_sequences(SequenceSettings(self.context.held_out, codes, self._expert.texts))
+        return read_sequences(
+            SequenceSettings(
+                self.context.held_out, codes, self._expert.texts, self._expert.reads_images
+            )
+        )
 
 
 def sequence_blocks(sequences: Sequence[ScoredSequence]) -> list[list[ScoredSequence]]:
@@ -116,7 +120,9 @@ def _forecast_columns(
     expert: Expert, events: NextEvents, settings: ForecastSettings
 ) -> dict[str, np.ndarray]:
     """Forecasts of N targets and their scores, by column."""
-    forecasts = ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
+    forecasts = ExpertForecasts.after(
+        expert.networks, events.rows, events.types, events.words, events.images
+    )
     intervals = forecasts.interval_forecasts(settings.grid)
     true, true_types = events.next_intervals.double().numpy(), events.next_types.numpy()
     time = time_columns(intervals, true, tick=expert.tick)

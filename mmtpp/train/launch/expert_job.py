@@ -136,7 +136,9 @@ def build_inputs(
         history=False,
     )
     sequences = {
-        split: SequenceSettings(samples[split], trained_tasks.type_codes, texts)
+        split: SequenceSettings(
+            samples[split], trained_tasks.type_codes, texts, expert.images == "last"
+        )
         for split in samples
     }
     return ExpertInputs(
@@ -188,7 +190,7 @@ def _type_codes(manifest: Manifest) -> tuple[int, ...]:
 
 
 def _network_settings(expert: ExpertSection, seed: int) -> ExpertFitSettings:
-    values = expert.model_dump(exclude={"calendar", "time_zone", "texts"})
+    values = expert.model_dump(exclude={"calendar", "time_zone", "texts", "images"})
     return ExpertFitSettings(**values, seed=seed)
 
 
