@@ -43,7 +43,7 @@ EXPERTS = (
     ExpertVariant("temporal expert without calendar", {"expert.calendar": False}),
     ExpertVariant("temporal expert, text length", {"expert.texts": "length"}),
     ExpertVariant("temporal expert without texts", {"expert.texts": "none"}),
-    ExpertVariant("temporal expert without images", {"expert.images": "none"}),
+    ExpertVariant("temporal expert with images", {"expert.images": "last"}),
 )
 
 

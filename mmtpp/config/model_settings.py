@@ -17,8 +17,8 @@ class ModelSection(Section):
     preset: Annotated[Literal["tiny", "3b", "7b", "expert"], Shapes.RUN] = "tiny"
     """Kind and size of the model. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and
     ``7b`` are Qwen2.5-VL and need ``model.path``; ``expert`` is no language model but the temporal
-    expert (section ``expert``), which reads no images, of texts the lengths and single words, and
-    trains in minutes on a CPU."""
+    expert (section ``expert``), which reads of texts the lengths and
+    single words, of images a small copy of the newest one, and trains in minutes on a CPU."""
     path: Annotated[Uri, Shapes.RUN] = ""
     """Folder with weights and tokenizer (Hugging Face layout): a local path, s3:// or
     hf://OWNER/NAME@COMMIT. Empty: a new ``tiny``."""

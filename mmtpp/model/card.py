@@ -82,20 +82,22 @@ def write_merged_card(folder: Path, *, base: str, adapter: str, difference: floa
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
 
-def expert_card(trained_tasks: TrainedTasks, *, store_uri: str) -> str:
+def expert_card(trained_tasks: TrainedTasks, *, store_uri: str, reads_images: bool = False) -> str:
     """The card of a temporal expert as Markdown.
 
     Args:
         trained_tasks: Types, unit of time and intervals of the training.
         store_uri: Store that the expert was trained on.
+        reads_images: Whether the expert reads the images of a store that has some.
     """
+    contents = "texts and images" if reads_images else "texts; it reads no images"
     facts = {"events": f"`{store_uri}`", **_task_facts(trained_tasks)}
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return (
         "---\nlibrary_name: mmtpp\npipeline_tag: time-series-forecasting\n"
         "tags: [temporal-point-process, event-sequences, mmtpp]\n---\n"
         "# A temporal expert\n\nForecasts the next event of a sequence from times, types and, "
-        f"where the store has them, texts; it reads no images.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"where the store has them, {contents}.\n\n| | |\n|---|---|\n{rows}\n\n"
         f"## Use\n\n{_USE_WITH_MMTPP}"
         "The weights are stored as safetensors; the folder contains no code.\n"
     )

@@ -154,7 +154,9 @@ def build_inputs(
         tokenizer_json=vocabulary.tokenizer_json,
         trained_tasks=trained_tasks,
         output_uri=join(run.run_uri, "model"),
-        card=expert_card(trained_tasks, store_uri=config.store.uri),
+        card=expert_card(
+            trained_tasks, store_uri=config.store.uri, reads_images=expert.images == "last"
+        ),
         log_every=config.training.log_every,
         upload_timeout_s=config.training.upload_timeout_s,
         reports_validation=reports_validation,
