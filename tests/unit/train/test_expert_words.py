@@ -1,5 +1,6 @@
 """A training reads words where the training events have texts, and only there."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 
 from mmtpp.core.history.event_words import EventWords, TextSettings
 from mmtpp.core.history.past_events import PastEvents
-from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
+from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.scores import Ranks
 from mmtpp.train import expert_loop
+from tests.unit.expert.conftest import SETTINGS
 
 NUM_WORDS = 9
 
@@ -46,7 +48,7 @@ def _train(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray, num_words: int)
         trained_tasks=SimpleNamespace(seconds_per_unit=1.0),
         time_zone="UTC",
         calendar=False,
-        fit=ExpertFitSettings(num_networks=1, width=8, num_components=4, events_per_update=10),
+        fit=replace(SETTINGS, num_networks=1, width=8, num_components=4, events_per_update=10),
     )
     fit = expert_loop.build_fit(inputs, Ranks())
     for _ in range(5):
