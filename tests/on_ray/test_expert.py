@@ -1,18 +1,13 @@
 """The temporal expert on a real cluster: training with a killed worker, evaluation, forecasts."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
 import mmtpp
-from mmtpp.data.settings import sample_settings
 from mmtpp.evaluate.evaluate import evaluate
-from mmtpp.expert.expert_folder import Expert, load_expert
-from mmtpp.expert.expert_forecasts import ExpertForecasts
-from mmtpp.expert.next_events import NextEvents
-from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
+from mmtpp.expert.expert_folder import load_expert
+from mmtpp.expert.network import ExpertNetwork
 from mmtpp.predict.predict import predict
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
@@ -31,27 +26,19 @@ def test_another_number_of_workers_gives_the_same_expert(expert):
     assert experts[0].memory == experts[1].memory
     # sums of gradients have another order, which hundreds of updates amplify; test_fit.py compares
     # a few updates exactly
-    likelihoods = [_test_likelihoods(trained) for trained in experts]
-    print("DIFF", np.abs(likelihoods[0] - likelihoods[1]).mean(), np.abs(likelihoods[0] - likelihoods[1]).max())
-    singles = [_test_likelihoods(replace(experts[1], networks=(n,))) for n in experts[1].networks]
-    print("SEEDS", np.abs(singles[0] - singles[1]).mean(), np.abs(singles[0] - singles[1]).max())
-    assert likelihoods[0] == pytest.approx(likelihoods[1], abs=0.1)
+    after_kill, whole = (list(map(_weights, trained.networks)) for trained in experts)
+    print("CORR", [np.corrcoef(a, b)[0, 1] for a, b in zip(after_kill, whole)], np.corrcoef(*whole)[0, 1])
+    for weights, expected in zip(after_kill, whole, strict=True):
+        assert np.corrcoef(weights, expected)[0, 1] > 0.95
+    assert abs(np.corrcoef(*whole)[0, 1]) < 0.5  # networks with other random starts
     name = "validation/joint_nll_nats_per_event"
     assert expert["metrics"][name] == pytest.approx(alone["metrics"][name], abs=0.02)
 
 
-def _test_likelihoods(expert: Expert) -> np.ndarray:
-    """Log-likelihood of time and type of every test event."""
-    config = make_config()
-    manifest = load_manifest(STORE)
-    held_out = sample_settings(config.sample_sections, manifest, split="test")
-    codes = tuple(code for code, count in enumerate(manifest.type_counts) if count)
-    sequences = read_sequences(SequenceSettings(held_out, codes, expert.texts))
-    events = NextEvents.from_sequences(expert.memory, sequences, tick=expert.tick)
-    forecasts = ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
-    types = forecasts.type_log_probabilities(events.next_intervals).numpy()
-    of_type = types[np.arange(len(events)), events.next_types.numpy()]
-    return forecasts.log_density(events.next_intervals).numpy() + of_type
+def _weights(network: ExpertNetwork) -> np.ndarray:
+    """All trained weights; every tensor counts with a standard deviation of 1."""
+    tensors = [parameter.detach().numpy().ravel() for parameter in network.parameters()]
+    return np.concatenate([tensor / tensor.std() for tensor in tensors])
 
 
 def test_it_is_tracked_and_learns(expert, stack):
