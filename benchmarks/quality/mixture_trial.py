@@ -40,6 +40,7 @@ def run_mixture(
     fit = fit_gate(
         forecast(config, model, split="validation"),
         trained.forecast(config, split="validation"),
+        tick=trained.inputs.tick,
         where=config.store.uri,
     )
     fit_s = time.process_time() - started

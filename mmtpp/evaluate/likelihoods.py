@@ -104,7 +104,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
 
 def _score_windows(context: EvaluationContext, plan: Plan) -> WindowScores:
     settings = WindowScorerSettings(
-        samples=context.held_out, model=context.model, type_codes=context.occurring_types
+        samples=context.held_out, model=context.model, type_codes=context.manifest.occurring_types
     )
     tables = map_samples(
         plan, WindowScorer, settings, context.actors, title="evaluate: likelihoods"
