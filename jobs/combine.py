@@ -1,6 +1,6 @@
 """Mix a fine-tuned language model with a temporal expert: fit the gate between their forecasts.
 
-python jobs/combine.py --config FILE --set model.path=BASE --set model.adapter=ADAPTER \
+python jobs/combine.py --config FILE --set model.path=BASE --set model.adapter=ADAPTER \\
 --set model.expert=EXPERT
 """
 

@@ -12,7 +12,7 @@ from benchmarks.quality.trial import open_store
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.settings import sample_settings
-from mmtpp.evaluate.kinds.expert_model_forecasts import ForecastSettings, forecast_sequences
+from mmtpp.evaluate.kinds.evaluated_expert import ForecastSettings, forecast_sequences
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR

@@ -4,6 +4,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from benchmarks.quality.differences import sequence_sums
 from benchmarks.quality.expert_trial import train_expert
 from benchmarks.quality.trial import forecast, open_store, train
@@ -37,20 +40,35 @@ def run_mixture(
     fit = fit_gate(
         forecast(config, model, split="validation"),
         trained.forecast(config, split="validation"),
+        tick=trained.inputs.tick,
         where=config.store.uri,
     )
     fit_s = time.process_time() - started
     started = time.process_time()
     gated = GatedExpert(trained.expert, trained.inputs.trained_tasks.type_codes, fit.gate)
     targets = forecast(config, model, split="test", gated=gated)
+    test_s = time.process_time() - started
+    parts = {
+        "language_model": forecast(config, model, split="test"),
+        "expert": trained.forecast(config, split="test"),
+    }
     manifest, _ = open_store(config)
     estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
     return {
         "metrics": {key: estimated.value for key, estimated in estimates.items()},
         "targets": len(targets),
         "seconds": trained.seconds + first_s + second_s + fit_s,
-        "test_s": time.process_time() - started,
+        "test_s": test_s,
         "gate": asdict(fit.gate),
         "validation": fit.nll,
+        "parts": {name: _nll(table) for name, table in parts.items()},
         "per_sequence": sequence_sums(targets),
+    }
+
+
+def _nll(targets: pa.Table) -> dict[str, float]:
+    """Nats an event of the time, and of the type given the time."""
+    return {
+        name: float(np.nanmean(targets[f"{name}_nll"].to_numpy()))
+        for name in ("time", "joint_type")
     }

@@ -1,1 +1,1 @@
-"""The method itself, in pure NumPy: events, time codes, templates, compression, windows, scores."""
+"""The method itself: events, their tokens and rows, memory, forecasts and scores, in NumPy."""

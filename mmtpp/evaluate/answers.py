@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.evaluate.actors.answer_actor import AnswerScorer, AnswerScorerSettings
 from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.part_scores import PartScores
 from mmtpp.evaluate.scores import metric_names
 from mmtpp.evaluate.scores.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates
 from mmtpp.evaluate.scores.published import (
@@ -40,22 +41,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _BETWEEN_ITEMS = re.compile(r"[,;\uff0c\uff1b\u3001\n]|\band\b")
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerReport:
-    """Scores of the answers to questions in words.
-
-    Attributes:
-        metrics: Metrics by name.
-        num_answers: Number of questions.
-        answers_uri: Table with one row for each question, ``answer_actor.ANSWER_SCHEMA``.
-    """
-
-    metrics: dict[str, float]
-    num_answers: int
-    answers_uri: str
-
-
-def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) -> AnswerReport:
+def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) -> PartScores:
     """Answer every question of the held-out split.
 
     Writes ``answers.parquet`` and, with confidence intervals, ``answers.json``.
@@ -84,7 +70,10 @@ def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) ->
         tree["note"] = note
     write_bytes(context.path("answers.json"), json.dumps(tree, indent=2).encode())
     metrics = {name: estimate.value for name, estimate in estimates.items()}
-    return AnswerReport(metrics | plan.long_texts.metrics("answers_"), len(table), uri)
+    return PartScores(
+        metrics=metrics | plan.long_texts.metrics("answers_"),
+        tables={"answers": len(table), "answers_uri": uri},
+    )
 
 
 def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:

@@ -1,6 +1,6 @@
 """Checks that a model, and an expert that is mixed with it, fit a store and the settings."""
 
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import ModelSection, RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
 from mmtpp.expert.expert_folder import is_expert
@@ -38,7 +38,7 @@ def check_model(
             setting=f"evaluation.num_futures = {futures}",
         )
     if config.model.expert:
-        check_mixture(config, trained_tasks)
+        check_mixture(config.model, trained_tasks)
         load_gated_expert(config.model.expert)
         expert_tasks = check_expert(
             config.model.expert, manifest, vocabulary, store_uri=config.store.uri
@@ -49,13 +49,20 @@ def check_model(
     return trained_tasks
 
 
-def check_mixture(config: RunConfig, trained_tasks: TrainedTasks | None) -> None:
+def check_mixture(model: ModelSection, trained_tasks: TrainedTasks | None) -> TrainedTasks:
     """Check that the model is a language model that forecasts, which an expert can be mixed with.
+
+    Args:
+        model: Section ``model`` of the settings.
+        trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
+
+    Returns:
+        The tasks.
 
     Raises:
         ConfigError: The model is an expert, or was not fine-tuned to forecast.
     """
-    model, setting = config.model, f"model.expert = {config.model.expert}"
+    setting = f"model.expert = {model.expert}"
     if is_expert(model.path):
         raise ConfigError(
             "an expert is mixed with a language model only, not with another expert",
@@ -69,6 +76,7 @@ def check_mixture(config: RunConfig, trained_tasks: TrainedTasks | None) -> None
             cause="the model was not fine-tuned on tasks.time and tasks.type",
             setting=setting,
         )
+    return trained_tasks
 
 
 def check_expert(

@@ -1,9 +1,9 @@
 """The combine job: fit the gate that mixes a language model with a temporal expert.
 
-The language model sees types, texts and images in a window; the expert sees numbers about the whole
-past. The gate is fitted on the validation split, where neither model was trained, so that the
-mixture is at least as good as the better one there. The job runs on the driver; Ray Data does the
-work.
+The language model sees types, texts and images in a window; the expert sees a memory of the whole
+past and the words of the newest text. The gate is fitted on the validation split, where neither
+model was trained, so that the mixture is at least as likely as the better one there. The job runs
+on the driver; Ray Data does the work.
 """
 
 import logging
@@ -21,7 +21,7 @@ from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
-from mmtpp.core.forecasting.gate import Gate, fit_weight, mix_logs
+from mmtpp.core.forecasting.gate import Gate, IntervalScores, fit_weight, mix_logs
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.check_model import check_clock, check_expert, check_mixture, check_model
 from mmtpp.evaluate.context import EvaluationContext
@@ -41,6 +41,7 @@ from mmtpp.track.run_labels import job_tags, tracked_store
 logger = logging.getLogger(__name__)
 
 SPLIT = "validation"
+_OF_EXPERT = "_expert"
 FloatArray = NDArray[np.float64]
 
 
@@ -51,8 +52,8 @@ class GateFit:
     Attributes:
         gate: Weights of the language model.
         num_events: Number of events of the fit.
-        nll: Nats an event of time and type: of the ``language_model``, of the ``expert`` and of the
-            ``mixture``.
+        nll: Nats per event of time and type, over events whose interval has a density: of the
+            ``language_model``, of the ``expert`` and of the ``mixture``.
     """
 
     gate: Gate
@@ -65,33 +66,32 @@ def combine(config: RunConfig) -> dict[str, object]:
 
     Returns:
         ``expert_uri``, the folder of the expert with the gate, for ``model.expert``; ``gate``, the
-        weights of the language model; ``metrics``, nats an event of the mixture and of its parts on
-        the validation split; ``events``, the number of its events; and ``run_id``.
+        weights of the language model; ``metrics``, nats per event of the mixture and of its parts
+        on the validation split; ``events``, the number of its events; and ``run_id``.
 
     Raises:
         MmtppError: The store, the models and the settings do not fit together, or the validation
             split is empty.
     """
     check_bucket(config.run.storage_uri)
-    expert_uri, config = _without_expert(config)
+    expert_uri = config.model.expert
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    trained_tasks = check_model(config, manifest, vocabulary)
-    check_mixture(config, trained_tasks)
-    assert trained_tasks is not None
+    alone = _without_expert(config)
+    trained_tasks = check_mixture(config.model, check_model(alone, manifest, vocabulary))
     expert_tasks = check_expert(expert_uri, manifest, vocabulary, store_uri=config.store.uri)
     check_clock(expert_tasks, manifest, where=config.store.uri)
     start_ray()
     wait_for_machines(
         data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
     )
-    name = run_name(config, "combine", store=f"{manifest.fingerprint} {expert_uri}")
+    name = run_name(config, "combine", store=manifest.fingerprint)
     run_uri = join(config.run.storage_uri, name)
     context = EvaluationContext.from_config(
-        config,
+        alone,
         manifest=manifest,
         vocabulary=vocabulary,
-        held_out=sample_settings(config.sample_sections, manifest, split=SPLIT),
+        held_out=sample_settings(alone.sample_sections, manifest, split=SPLIT),
         hardware=choose_hardware(config.training, config.model.precision),
         run_uri=run_uri,
     )
@@ -99,9 +99,8 @@ def combine(config: RunConfig) -> dict[str, object]:
     output_uri = join(run_uri, "expert")
     _write(fit, config, expert_uri, output_uri)
     metrics = {f"{SPLIT}/{part}_nll_nats_per_event": value for part, value in fit.nll.items()}
-    run_id = _track(
-        config, manifest, fit, metrics, RunIdentity(name, run_uri, f"{name}-{SPLIT}"), expert_uri
-    )
+    identity = RunIdentity(name, run_uri, f"{name}-{manifest.fingerprint[:16]}")
+    run_id = _track(config, manifest, fit, metrics, identity)
     return {
         "run_id": run_id,
         "run_name": name,
@@ -113,10 +112,18 @@ def combine(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _without_expert(config: RunConfig) -> tuple[str, RunConfig]:
-    """The folder of the expert, and settings that evaluate the language model alone."""
-    alone = {"model.expert": "", "evaluation.split": SPLIT, "evaluation.num_futures": 0}
-    return config.model.expert, with_values(config, {**alone, "evaluation.num_generated_texts": 0})
+def _without_expert(config: RunConfig) -> RunConfig:
+    """Settings that forecast the validation split with the language model alone."""
+    if config.evaluation.split != SPLIT:
+        logger.info(
+            "the gate is fitted on the %s split; evaluation.split = %s applies to evaluate alone",
+            SPLIT,
+            config.evaluation.split,
+        )
+    changes: dict[str, object] = {"model.expert": "", "evaluation.split": SPLIT}
+    return with_values(
+        config, changes | {"evaluation.num_futures": 0, "evaluation.num_generated_texts": 0}
+    )
 
 
 def _fit(
@@ -129,9 +136,14 @@ def _fit(
     of_model = build_evaluated_model(context, trained_tasks).forecast_targets()
     source = replace(context.model, model_uri=expert_uri, adapter_uri="")
     expert = build_evaluated_model(replace(context, model=source), expert_tasks)
-    fit = fit_gate(of_model, expert.forecast_targets(), where=context.store_uri)
+    fit = fit_gate(
+        of_model,
+        expert.forecast_targets(),
+        tick=context.manifest.tick,
+        where=context.store_uri,
+    )
     logger.info(
-        "nats an event on the %d validation events: language model %.3f, expert %.3f, mixture %.3f",
+        "nats per event on %d validation events: language model %.3f, expert %.3f, mixture %.3f",
         fit.num_events,
         fit.nll["language_model"],
         fit.nll["expert"],
@@ -140,48 +152,54 @@ def _fit(
     return fit
 
 
-def fit_gate(of_model: pa.Table, of_expert: pa.Table, *, where: str) -> GateFit:
+def fit_gate(of_model: pa.Table, of_expert: pa.Table, *, tick: float, where: str) -> GateFit:
     """Fit the gate to forecasts of the same events, ``targets.TARGET_SCHEMA``.
 
     Args:
         of_model: Forecasts of the language model.
         of_expert: Forecasts of the expert.
+        tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
         where: Location of the store, for the error.
 
     Raises:
-        DataError: The models have no common event with a density.
+        DataError: The models have no common event.
     """
-    keys = ["sequence_id", "position"]
-    names = ["time_nll", "type_nll", "joint_type_nll"]
-    both = of_model.select([*keys, *names]).join(
-        of_expert.select([*keys, *names]), keys, join_type="inner", right_suffix="_expert"
-    )
-    model_time, expert_time = (-_values(both, f"time_nll{end}") for end in ("", "_expert"))
+    both = _same_events(of_model, of_expert)
+    if not len(both):
+        raise DataError(
+            "no validation event was forecast by both models",
+            where=where,
+            cause="the validation split has no sequence of two events",
+            setting="split.validation_fraction",
+        )
+    times = [
+        IntervalScores(_values(both, f"time_nll{end}"), _values(both, f"simultaneous{end}"), tick)
+        for end in ("", _OF_EXPERT)
+    ]
     # a language model without the task joint has one forecast of the type
     joint = "type_nll" if both["joint_type_nll"].null_count else "joint_type_nll"
-    model_type, expert_type = -_values(both, joint), -_values(both, "joint_type_nll_expert")
-    has_density = np.isfinite(np.maximum(model_time, expert_time))
-    if not has_density.any():
-        raise DataError(
-            "no validation event has a likelihood by both models",
-            where=where,
-            cause="the validation split has no sequence of two events, or all its events are "
-            "simultaneous",
-            setting=f"evaluation.split = {SPLIT}",
-        )
-    gate = Gate(fit_weight(model_time, expert_time), fit_weight(model_type, expert_type))
-    time = mix_logs(gate.time, model_time, expert_time)
-    types = mix_logs(gate.type, model_type, expert_type)
-    parts = {
-        "language_model": (model_time, model_type),
-        "expert": (expert_time, expert_type),
-        "mixture": (time, types),
-    }
+    types = [-_values(both, joint), -_values(both, f"joint_type_nll{_OF_EXPERT}")]
+    gate = Gate(
+        time=fit_weight(*(scores.log_likelihoods() for scores in times)), type=fit_weight(*types)
+    )
+    times.append(times[0].mixed_with(times[1], gate.time))
+    types.append(mix_logs(gate.type, *types))
+    parts = ("language_model", "expert", "mixture")
+    # as in joint/nll_nats_per_event: over events whose interval has a density
     nll = {
-        name: -float(np.nanmean(of_time[has_density]) + np.mean(of_type))
-        for name, (of_time, of_type) in parts.items()
+        name: float(np.nanmean(scores.nll - of_type))
+        for name, scores, of_type in zip(parts, times, types, strict=True)
     }
     return GateFit(gate, len(both), nll)
+
+
+def _same_events(of_model: pa.Table, of_expert: pa.Table) -> pa.Table:
+    """The events that both models forecast; columns of the expert end with ``_OF_EXPERT``."""
+    keys = ["sequence_id", "position"]
+    columns = [*keys, "time_nll", "simultaneous", "type_nll", "joint_type_nll"]
+    return of_model.select(columns).join(
+        of_expert.select(columns), keys, join_type="inner", right_suffix=_OF_EXPERT
+    )
 
 
 def _values(table: pa.Table, name: str) -> FloatArray:
@@ -211,15 +229,15 @@ def _track(
     fit: GateFit,
     metrics: dict[str, float],
     identity: RunIdentity,
-    expert_uri: str,
 ) -> str | None:
     """Record the gate in MLflow and return the id of the run."""
     with MlflowTracker.from_run(config.tracking, identity) as tracker:
-        tracker.log_params(flat_settings(config) | {"model.expert": expert_uri})
+        tracker.log_params(flat_settings(config))
         tracker.set_tags({**job_tags("combine"), **versions()})
         tracker.set_description(
             f"**combine** of `{config.model.adapter or config.model.path}` and the expert "
-            f"`{expert_uri}`\n\n- store: `{config.store.uri}`\n- result: `{identity.run_uri}`"
+            f"`{config.model.expert}`\n\n- store: `{config.store.uri}`\n"
+            f"- result: `{identity.run_uri}`"
         )
         tracker.log_dataset(tracked_store(config.store.uri, manifest, context="evaluation"))
         tracker.log_metrics(0, {**metrics, "gate/time": fit.gate.time, "gate/type": fit.gate.type})

@@ -99,14 +99,9 @@ class EvaluationContext:
         """Seed of the bootstrap and of all random draws."""
         return self.held_out.seed
 
-    @property
-    def occurring_types(self) -> tuple[int, ...]:
-        """Codes of the types that occur in the store, in order."""
-        return tuple(code for code, count in enumerate(self.manifest.type_counts) if count)
-
     def all_types(self, trained_tasks: TrainedTasks) -> tuple[int, ...]:
         """Codes of the types that occur in the store or that the model was trained on, in order."""
-        return tuple(sorted({*trained_tasks.type_codes, *self.occurring_types}))
+        return tuple(sorted({*trained_tasks.type_codes, *self.manifest.occurring_types}))
 
     def path(self, name: str) -> str:
         """Path of a file or folder among the results."""

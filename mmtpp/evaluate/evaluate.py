@@ -5,7 +5,6 @@ runs on the driver; Ray Data does the work.
 """
 
 import logging
-from dataclasses import dataclass, field
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.flat_settings import flat_settings
@@ -17,6 +16,7 @@ from mmtpp.evaluate.check_model import check_model
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.forecasts import evaluate_forecasts
 from mmtpp.evaluate.likelihoods import evaluate_likelihoods
+from mmtpp.evaluate.part_scores import PartScores, join_parts
 from mmtpp.model.record import TrainedTasks
 from mmtpp.runtime.hardware import choose_hardware
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
@@ -28,23 +28,6 @@ from mmtpp.track.provenance import versions
 from mmtpp.track.run_labels import job_tags, tracked_store
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scores:
-    """Results of the parts of an evaluation.
-
-    Attributes:
-        metrics: Metrics of the model by name.
-        baselines: Metrics of the baselines by name.
-        tables: Entries of the job's result: numbers of rows, and where the tables are.
-        report_uri: Path of the page; None where nothing was forecast.
-    """
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    baselines: dict[str, float] = field(default_factory=dict)
-    tables: dict[str, object] = field(default_factory=dict)
-    report_uri: str | None = None
 
 
 def evaluate(config: RunConfig) -> dict[str, object]:
@@ -98,46 +81,31 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> _Scores:
+def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> PartScores:
     """Run the parts of the evaluation that the model can answer.
 
     Args:
         context: The evaluation.
         trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
     """
-    metrics: dict[str, float] = {}
-    baselines: dict[str, float] = {}
-    tables: dict[str, object] = {}
-    report_uri: str | None = None
+    parts: list[PartScores] = []
     if trained_tasks is None or trained_tasks.history:
-        likelihoods = evaluate_likelihoods(context)
-        metrics |= likelihoods.metrics
-        baselines |= likelihoods.baselines
-        tables |= {"events": likelihoods.num_events, "events_uri": likelihoods.events_uri}
+        parts.append(evaluate_likelihoods(context))
     else:
         logger.info("the model was not trained on the tokens of events: they are not scored")
     if trained_tasks is None:
         logger.info("the model was not fine-tuned to forecast: only likelihoods are scored")
-    elif set(trained_tasks.tasks) & set(EVENT_TASKS):
-        forecasts = evaluate_forecasts(context, trained_tasks)
-        metrics |= forecasts.metrics
-        baselines |= forecasts.baselines
-        report_uri = forecasts.report_uri
-        tables |= {
-            "targets": forecasts.num_targets,
-            "targets_uri": forecasts.targets_uri,
-            "report_uri": report_uri,
-            **({"note": forecasts.note} if forecasts.note else {}),
-        }
-    if trained_tasks is not None and "qa" in trained_tasks.tasks:
-        report = evaluate_answers(context, trained_tasks)
-        metrics |= report.metrics
-        tables |= {"answers": report.num_answers, "answers_uri": report.answers_uri}
-    return _Scores(metrics, baselines, tables, report_uri)
+        return join_parts(parts)
+    tasks = set(trained_tasks.tasks)
+    if tasks & set(EVENT_TASKS):
+        parts.append(evaluate_forecasts(context, trained_tasks))
+    if "qa" in tasks:
+        parts.append(evaluate_answers(context, trained_tasks))
+    return join_parts(parts)
 
 
 def _track(
-    config: RunConfig, manifest: Manifest, scores: _Scores, identity: RunIdentity
+    config: RunConfig, manifest: Manifest, scores: PartScores, identity: RunIdentity
 ) -> str | None:
     """Record the evaluation in MLflow and return the id of its run."""
     run_uri = identity.run_uri

@@ -17,6 +17,7 @@ from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
+from mmtpp.evaluate.part_scores import PartScores
 from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
@@ -37,40 +38,21 @@ REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
-class ForecastReport:
-    """Scores of the forecasts.
-
-    Attributes:
-        metrics: Metrics of the model by name, also by position in the sequence.
-        baselines: Metrics by ``BASELINE/METRIC``.
-        num_targets: Number of events that were forecast.
-        targets_uri: Table with one row for each target, ``targets.TARGET_SCHEMA``.
-        report_uri: Path of the page.
-        note: Warning about the confidence intervals; None where there are enough sequences.
-    """
-
-    metrics: dict[str, float]
-    baselines: dict[str, float]
-    num_targets: int
-    targets_uri: str
-    report_uri: str
-    note: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Forecasts:
     """Forecasts of the same targets by the model and by the baselines.
 
     Attributes:
         targets: Forecasts of the model, ``targets.TARGET_SCHEMA``.
+        targets_uri: Path of ``targets``.
         baselines: Forecasts of each baseline, ``targets.TARGET_SCHEMA``.
     """
 
     targets: pa.Table
+    targets_uri: str
     baselines: Mapping[str, pa.Table]
 
 
-def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) -> ForecastReport:
+def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) -> PartScores:
     """Forecast every target of the held-out split and compare with baselines.
 
     Writes ``targets.parquet``, ``metrics.json`` with confidence intervals, ``figures`` and
@@ -88,35 +70,31 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     # a baseline may know the events before window.time_from, as the model does
     held_out = read_histories(replace(context.held_out, time_from=None), type_codes)
     forecasts = _forecast(model, held_out, type_codes)
-    targets_uri = context.path("targets.parquet")
-    seconds, seed = context.manifest.seconds_per_unit, context.seed
-    estimates = {
-        name: estimate_metrics(table, seconds_per_unit=seconds, seed=seed)
-        for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
-    }
+    estimates = _estimate(context, forecasts)
     if context.settings.num_futures:
         horizon = evaluate_horizon(model, held_out, type_codes)
         estimates["model"] |= horizon.model
         estimates["repeat"] = horizon.repeat
-    tree: dict[str, object] = {name: as_json_tree(part) for name, part in estimates.items()}
-    if note := few_sequences_warning(len(forecasts.targets["sequence_id"].unique())):
-        logger.warning("%s", note)
-        tree["note"] = note
-    write_bytes(context.path("metrics.json"), json.dumps(tree, indent=2).encode())
-    _write_report(model, forecasts, estimates)
-    metrics = finite_values(estimates.pop("model")) | model.text_metrics()
-    return ForecastReport(
-        metrics=metrics,
+    note = few_sequences_warning(len(forecasts.targets["sequence_id"].unique()))
+    _write_estimates(context.path("metrics.json"), estimates, note)
+    report_uri = context.path(REPORT_FILE)
+    _write_report(model, forecasts, estimates, report_uri)
+    return PartScores(
+        metrics=finite_values(estimates["model"]) | model.text_metrics(),
         baselines={
             f"{name}/{metric}": value
             for name, part in estimates.items()
+            if name != "model"
             for metric, value in finite_values(part).items()
             if not is_at_position(metric)
         },
-        num_targets=len(forecasts.targets),
-        targets_uri=targets_uri,
-        report_uri=context.path(REPORT_FILE),
-        note=note,
+        tables={
+            "targets": len(forecasts.targets),
+            "targets_uri": forecasts.targets_uri,
+            "report_uri": report_uri,
+            **({"note": note} if note else {}),
+        },
+        report_uri=report_uri,
     )
 
 
@@ -137,17 +115,39 @@ def _forecast(
     )
     baseline_tasks.start_fit([history for history in training if len(history.times) > 1])
     targets = model.forecast_targets()
-    write_table(context.path("targets.parquet"), targets)
-    return _Forecasts(targets, baseline_tasks.forecast_targets(targets))
+    targets_uri = context.path("targets.parquet")
+    write_table(targets_uri, targets)
+    return _Forecasts(targets, targets_uri, baseline_tasks.forecast_targets(targets))
 
 
-def _write_report(model: EvaluatedModel, forecasts: _Forecasts, estimates: Estimates) -> None:
+def _estimate(context: EvaluationContext, forecasts: _Forecasts) -> dict[str, dict[str, Estimate]]:
+    """Metrics of ``model`` and of each baseline, times in seconds."""
+    seconds, seed = context.manifest.seconds_per_unit, context.seed
+    return {
+        name: estimate_metrics(table, seconds_per_unit=seconds, seed=seed)
+        for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
+    }
+
+
+def _write_estimates(uri: str, estimates: Estimates, note: str | None) -> None:
+    """Write the metrics of the model and of the baselines as JSON."""
+    tree: dict[str, object] = {name: as_json_tree(part) for name, part in estimates.items()}
+    if note:
+        logger.warning("%s", note)
+        tree["note"] = note
+    write_bytes(uri, json.dumps(tree, indent=2).encode())
+
+
+def _write_report(
+    model: EvaluatedModel, forecasts: _Forecasts, estimates: Estimates, report_uri: str
+) -> None:
     """Write the figures and the page.
 
     Args:
         model: The model of the evaluation.
         forecasts: Forecasts of the model and of the baselines.
         estimates: Metrics of ``model`` and of each baseline, times in seconds.
+        report_uri: Path of the page.
     """
     context = model.context
     seconds, targets = context.manifest.seconds_per_unit, forecasts.targets
@@ -162,7 +162,7 @@ def _write_report(model: EvaluatedModel, forecasts: _Forecasts, estimates: Estim
     write_figures(context.path("figures"), figures)
     examples = model.examples(targets)
     page = render_report(subject, targets, estimates, figures, examples, against)
-    write_bytes(context.path(REPORT_FILE), page.encode("utf-8", "backslashreplace"))
+    write_bytes(report_uri, page.encode("utf-8", "backslashreplace"))
 
 
 def _subject(model: EvaluatedModel) -> Subject:

@@ -18,27 +18,11 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.actors.likelihood_actor import WindowScorer, WindowScorerSettings
 from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
 from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.part_scores import PartScores
 from mmtpp.evaluate.scores import metric_names
 from mmtpp.storage.parquet import write_table
 
 _SEQUENCE_AND_TIME = [("sequence_id", "ascending"), ("time", "ascending")]
-
-
-@dataclass(frozen=True, slots=True)
-class LikelihoodReport:
-    """Likelihoods of the held-out events.
-
-    Attributes:
-        metrics: Metrics of the model by name.
-        baselines: Metrics of predictions that need no model, by name.
-        num_events: Number of scored events.
-        events_uri: Table with one row for each scored event.
-    """
-
-    metrics: dict[str, float]
-    baselines: dict[str, float]
-    num_events: int
-    events_uri: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +53,7 @@ class WindowScores:
         return cls(LossSums(nll, num_tokens), num_events, targets.sort_by(_SEQUENCE_AND_TIME))
 
 
-def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
+def evaluate_likelihoods(context: EvaluationContext) -> PartScores:
     """Score every event of the held-out split.
 
     Writes ``events.parquet``.
@@ -90,21 +74,20 @@ def evaluate_likelihoods(context: EvaluationContext) -> LikelihoodReport:
     statistics = training_statistics(context.training)
     events_uri = context.path("events.parquet")
     write_table(events_uri, targets)
-    return LikelihoodReport(
+    return PartScores(
         metrics={
             **loss_metrics(windows.losses, num_events=windows.num_events),
             **event_metrics(targets, context.manifest.seconds_per_unit),
             **plan.long_texts.metrics(),
         },
         baselines=baseline_metrics(targets, statistics),
-        num_events=len(targets),
-        events_uri=events_uri,
+        tables={"events": len(targets), "events_uri": events_uri},
     )
 
 
 def _score_windows(context: EvaluationContext, plan: Plan) -> WindowScores:
     settings = WindowScorerSettings(
-        samples=context.held_out, model=context.model, type_codes=context.occurring_types
+        samples=context.held_out, model=context.model, type_codes=context.manifest.occurring_types
     )
     tables = map_samples(
         plan, WindowScorer, settings, context.actors, title="evaluate: likelihoods"

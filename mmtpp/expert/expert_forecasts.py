@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.forecasting.gate import IntervalScores
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.expert.mixture import Mixture
 from mmtpp.expert.network import ExpertNetwork
@@ -20,6 +21,7 @@ NUM_QUANTILES = 16
 GRID_FACTOR = 8
 """Steps of the grid of time codes that are one step of an expert's grid: 4 % wide instead of
 0.5 %. Densities of true intervals do not depend on the grid."""
+_TINY = 1e-12
 _CELLS_PER_PASS = 2**20  # cumulative probabilities of all components and edges
 
 FloatArray = NDArray[np.float64]
@@ -77,6 +79,21 @@ class ExpertForecasts:
             intervals: (N,) intervals in the source's unit, whole numbers of ticks.
         """
         return self._log_densities(intervals).logsumexp(0) - math.log(len(self.networks))
+
+    def interval_scores(self, intervals: torch.Tensor) -> IntervalScores:
+        """Likelihoods of the true intervals.
+
+        Args:
+            intervals: (N,) intervals in the source's unit, whole numbers of ticks; NaN if unknown.
+        """
+        tick = self.mixtures[0].scale.tick
+        log_density = self.log_density(intervals).numpy()
+        of_zero = np.exp(self.log_density(torch.zeros_like(intervals)).numpy())
+        if tick:
+            return IntervalScores(-log_density, of_zero * tick, tick)
+        atom = np.minimum(of_zero, 1 - _TINY)
+        nll = np.where((intervals > 0).numpy(), np.log1p(-atom) - log_density, np.nan)
+        return IntervalScores(nll, atom, tick)
 
     @torch.inference_mode()
     def type_log_probabilities(self, intervals: torch.Tensor) -> torch.Tensor:

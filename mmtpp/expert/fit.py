@@ -78,7 +78,7 @@ class FitProgress:
         network: Index of the network that is trained.
         update: Number of its updates.
         updates_before: Number of updates of the finished networks.
-        best_nll: NLL of its best validation, in nats an event; None before the first one.
+        best_nll: NLL of its best validation, in nats per event; None before the first one.
         worse: Number of validations since the best one.
         finished_nll: Best NLL of the finished networks.
     """

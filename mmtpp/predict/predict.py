@@ -202,7 +202,7 @@ def _load_store(config: RunConfig, trained_tasks: TrainedTasks) -> tuple[Manifes
     for uri in filter(None, (config.model.path, config.model.adapter)):
         check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
     if config.model.expert:
-        check_mixture(config, trained_tasks)
+        check_mixture(config.model, trained_tasks)
         load_gated_expert(config.model.expert)
         check_expert(config.model.expert, manifest, vocabulary, store_uri=config.store.uri)
     return manifest, vocabulary

@@ -240,7 +240,7 @@ def _validate(fit: ExpertFit, tracker: Tracker) -> dict[str, float]:
     if scores is None:
         return {}
     logger.info(
-        "network %d, update %d: validation NLL %.4f nats an event", network + 1, update, scores.nll
+        "network %d, update %d: validation NLL %.4f nats per event", network + 1, update, scores.nll
     )
     metrics = _validation_metrics(scores)
     tracker.log_metrics(step, metrics)

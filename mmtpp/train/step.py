@@ -171,7 +171,8 @@ def train_step(
             cause="training diverged, or weights are damaged; the last checkpoint is from before "
             "this step",
         )
-    return StepReport(losses, num_tokens, engine.update(step, where), engine.learning_rate)
+    grad_norm = engine.update(step, where)
+    return StepReport(losses, num_tokens, grad_norm, engine.learning_rate)
 
 
 def _sum_weights_and_tokens(

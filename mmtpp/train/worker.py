@@ -227,7 +227,7 @@ def _rows_of_rank(
         plan,
         seed=training.seed,
         first_step=first_step,
-        num_steps=training.num_steps,
+        end_step=training.num_steps,
         samples_per_step=training.samples_per_step,
         rank=group.rank,
         num_ranks=group.num_ranks,

@@ -91,6 +91,6 @@ def test_folders_that_do_not_fit_are_refused(language_model, expert, mixture):
     with pytest.raises(ModelError, match=r"no gate\.json"):
         evaluate(make_config(**language_model, **{"model.expert": expert["model_uri"]}))
     with pytest.raises(ConfigError, match="only, not with another expert"):
-        evaluate(make_config(**mixture, **{"model.path": expert["model_uri"], "model.adapter": ""}))
+        evaluate(make_config(**{**mixture, "model.path": expert["model_uri"], "model.adapter": ""}))
     with pytest.raises(ModelError, match="no temporal expert"):
         combine(make_config(**language_model, **{"model.expert": language_model["model.path"]}))

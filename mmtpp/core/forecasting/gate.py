@@ -35,6 +35,44 @@ class Gate:
                 raise ValueError(f"the weight {name} = {weight} is not in 0..1")
 
 
+@dataclass(frozen=True, slots=True)
+class IntervalScores:
+    """Likelihoods of the true intervals by a model.
+
+    Attributes:
+        nll: (N,) nats of the interval's density. Without a clock, it is conditional on an interval
+            above 0, and NaN for simultaneous events, which have no density.
+        simultaneous: (N,) probability that the event was simultaneous.
+        tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
+    """
+
+    nll: FloatArray
+    simultaneous: FloatArray
+    tick: float
+
+    def log_likelihoods(self) -> FloatArray:
+        """(N,) log-likelihood of every event: its density, or its probability where it has none."""
+        if self.tick:
+            return -self.nll
+        with np.errstate(divide="ignore"):
+            of_zero, of_positive = np.log(self.simultaneous), np.log1p(-self.simultaneous)
+        return np.where(np.isnan(self.nll), of_zero, of_positive - self.nll)
+
+    def mixed_with(self, other: "IntervalScores", weight: float) -> "IntervalScores":
+        """Scores of the mixture with another model.
+
+        Args:
+            other: Scores of the same events by the other model.
+            weight: Weight of these scores, 0 to 1; the other ones have the remaining weight.
+        """
+        simultaneous = weight * self.simultaneous + (1 - weight) * other.simultaneous
+        mixed = mix_logs(weight, self.log_likelihoods(), other.log_likelihoods())
+        if self.tick:
+            return IntervalScores(-mixed, simultaneous, self.tick)
+        nll = np.where(np.isnan(self.nll), np.nan, np.log1p(-simultaneous) - mixed)
+        return IntervalScores(nll, simultaneous, self.tick)
+
+
 def mix_logs(weight: float, first: ArrayLike, second: ArrayLike) -> FloatArray:
     """Logarithm of the weighted mean of probabilities or densities.
 
@@ -42,11 +80,15 @@ def mix_logs(weight: float, first: ArrayLike, second: ArrayLike) -> FloatArray:
         weight: Weight of the first, 0 to 1.
         first: Logarithms; a probability of 0 is minus infinity.
         second: Logarithms of the same shape.
+
+    Returns:
+        The logarithms of the means; NaN where a logarithm is NaN.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if weight in (0, 1):  # 0 times a probability of infinite logarithm would be undefined
         return np.array(first if weight else second)
-    return np.logaddexp(np.log(weight) + first, np.log1p(-weight) + second)
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(np.log(weight) + first, np.log1p(-weight) + second)
 
 
 def fit_weight(first: ArrayLike, second: ArrayLike) -> float:

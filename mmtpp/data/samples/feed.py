@@ -38,18 +38,18 @@ def rank_samples(
     *,
     seed: int,
     first_step: int,
-    num_steps: int,
+    end_step: int,
     samples_per_step: int,
     rank: int,
     num_ranks: int,
 ) -> np.ndarray:
-    """Samples that one rank consumes from ``first_step`` to before ``num_steps``, in order.
+    """Samples that one rank consumes from ``first_step`` to before ``end_step``, in order.
 
     Args:
         plan: The plan.
         seed: Seed of the order of the samples.
         first_step: First step.
-        num_steps: Step after the last.
+        end_step: Step after the last.
         samples_per_step: Number of samples in a step, over all ranks.
         rank: Rank of this process, 0 to ``num_ranks - 1``.
         num_ranks: Number of ranks.
@@ -69,7 +69,7 @@ def rank_samples(
             rank=rank,
             num_ranks=num_ranks,
         )
-        for step in range(first_step, num_steps)
+        for step in range(first_step, end_step)
     ]
     return np.concatenate(shares) if shares else np.zeros(0, dtype=np.int64)
 

@@ -1,76 +1,23 @@
-"""Scores of targets by a mixture of a language model and a temporal expert.
+"""The expert's share in the forecasts of rows, for a mixture with a language model.
 
 Axes: Q forecast events of a row, K types.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.forecasting.gate import Gate, mix_logs
-from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.data.store.stored_sequence import Address
 from mmtpp.evaluate.actors.model_actor import AssembledRow
+from mmtpp.evaluate.expert_share import ExpertShare
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.stored_past import PositionedEvents, StoredPast
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertShare:
-    """What an expert says about events, and its share of the mixture.
-
-    Attributes:
-        gate: Weights of the language model.
-        intervals: Distributions of the interval, on the language model's grid.
-        log_density: (Q,) nats of the true interval's density, zero included; NaN if it is unknown.
-        type: (Q, K) log probability of the type, from the history alone.
-        joint: (Q, K) log probability of the type, given the true interval.
-    """
-
-    gate: Gate
-    intervals: IntervalForecasts
-    log_density: FloatArray
-    type: FloatArray
-    joint: FloatArray
-
-    def mix_intervals(self, intervals: IntervalForecasts) -> IntervalForecasts:
-        """The mixture's distributions of the interval, from the language model's."""
-        return intervals.mixed_with(self.intervals, self.gate.time)
-
-    def mix_time_nll(
-        self, nll: FloatArray, intervals: IntervalForecasts, *, tick: float
-    ) -> FloatArray:
-        """(Q,) nats of the true intervals by the mixture.
-
-        Without a clock, densities are conditional on an interval above 0, before and after.
-
-        Args:
-            nll: (Q,) nats of the true intervals by the language model.
-            intervals: Its distributions of the interval.
-            tick: Tick of the clock, in the source's unit; 0 where the times have none.
-        """
-        if tick:
-            return -mix_logs(self.gate.time, -nll, self.log_density)
-        zero = intervals.zero * (1 - intervals.outside)
-        mixed = self.mix_intervals(intervals)
-        log_positive = np.log1p(-mixed.zero * (1 - mixed.outside))
-        mixed_nll = log_positive - mix_logs(self.gate.time, np.log1p(-zero) - nll, self.log_density)
-        return np.where(np.isnan(nll), np.nan, mixed_nll)
-
-    def mix_types(self, log_probability: FloatArray) -> FloatArray:
-        """(Q, K) log probability of the type by the mixture, from the history alone."""
-        return mix_logs(self.gate.type, log_probability, self.type)
-
-    def mix_joint_types(self, log_probability: FloatArray) -> FloatArray:
-        """(Q, K) log probability of the type by the mixture, given the true interval."""
-        return mix_logs(self.gate.type, log_probability, self.joint)
 
 
 class ExpertScorer:
@@ -107,7 +54,7 @@ class ExpertScorer:
         return ExpertShare(
             gate=self._gated.gate,
             intervals=code_forecasts(forecasts, self._grid, tick=tick),
-            log_density=forecasts.log_density(given).numpy(),
+            scores=forecasts.interval_scores(given),
             type=self._arranged(forecasts.marginal_type_log_probabilities(coarse)),
             joint=self._arranged(forecasts.type_log_probabilities(given).numpy()),
         )

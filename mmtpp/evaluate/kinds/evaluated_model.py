@@ -58,7 +58,7 @@ class EvaluatedModel(ABC):
         return []
 
     def text_metrics(self) -> dict[str, float]:
-        """Metrics of texts that were cut for the targets; none for a model that reads no texts."""
+        """Metrics of texts that were cut for the targets; none for a model without windows."""
         return {}
 
     @abstractmethod

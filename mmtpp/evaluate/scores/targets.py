@@ -3,10 +3,11 @@
 import numpy as np
 import pyarrow as pa
 
+from mmtpp.core.forecasting.gate import IntervalScores
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts
 from mmtpp.core.representation.timecode import bin_edges, encode_intervals
-from mmtpp.evaluate.actors.gated_targets import ExpertShare
 from mmtpp.evaluate.actors.model_actor import AssembledRow
+from mmtpp.evaluate.expert_share import ExpertShare
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 from mmtpp.model.next_event_scores import RowForecasts, TimeForecasts
 
@@ -34,6 +35,7 @@ TARGET_SCHEMA = pa.schema(
         ("time_nll", pa.float64()),
         ("code_nll", pa.float64()),
         ("outside", pa.float64()),  # probability off the grid
+        ("simultaneous", pa.float64()),  # probability of the interval 0
         # forecast of the type from the history alone
         ("predicted_type", pa.int16()),
         ("type_nll", pa.float64()),  # nats
@@ -149,8 +151,8 @@ def _mixed_time_columns(
 ) -> dict[str, np.ndarray]:
     """Interval forecasts of a mixture and their scores, by column. A mixture decodes no bytes."""
     mixed = expert.mix_intervals(forecasts.interval)
-    mixed_nll = expert.mix_time_nll(nll, forecasts.interval, tick=tick)
-    return time_columns(mixed, true, tick=tick) | {"time_nll": mixed_nll}
+    scores = IntervalScores(nll, simultaneous_probability(forecasts.interval), tick)
+    return time_columns(mixed, true, tick=tick) | {"time_nll": expert.mix_scores(scores).nll}
 
 
 def _type_forecasts(forecasts: RowForecasts, expert: ExpertShare | None) -> dict[str, np.ndarray]:
@@ -214,7 +216,13 @@ def time_columns(
         "cdf": forecasts.cdf(true),
         "time_nll": forecasts.nll(true, tick=tick),
         "outside": forecasts.outside,
+        "simultaneous": simultaneous_probability(forecasts),
     }
+
+
+def simultaneous_probability(forecasts: IntervalForecasts) -> np.ndarray:
+    """(B,) probability that the event is simultaneous, off-grid intervals included in the whole."""
+    return forecasts.zero * (1 - forecasts.outside)
 
 
 def type_columns(

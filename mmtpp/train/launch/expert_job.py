@@ -23,7 +23,7 @@ from mmtpp.train.entry import train_expert_per_worker
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.launch.fit_run import WorkerCall
 from mmtpp.train.launch.recorded_fit import FitRecord, fit_and_record
-from mmtpp.train.launch.run_folder import claim_run
+from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
 
 logger = logging.getLogger(__name__)
@@ -53,15 +53,18 @@ def run_expert_job(
     _check_job(job, start_uri)
     check_bucket(config.run.storage_uri)
     manifest = load_manifest(config.store.uri)
-    run = claim_run(config, job, store_fingerprint=manifest.fingerprint)
+    run = identify_run(config, job, store_fingerprint=manifest.fingerprint)
     result = load_result(run.run_uri)
     if result is not None:
+        claim_run(config, job, store_fingerprint=manifest.fingerprint)
         logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
         return result
     start_ray()
     workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
     for demand in (data_task_demand(config.store.machine_labels), workers):
         wait_for_machines(demand, patience_s=config.run.wait_for_machines_s)
+    # after the wait, so that the settings may still change if the machines do not suit
+    run = claim_run(config, job, store_fingerprint=manifest.fingerprint)
     inputs = build_inputs(config, manifest, run, reports_validation=bool(callbacks))
     return fit_and_record(
         WorkerCall(train_expert_per_worker, inputs),

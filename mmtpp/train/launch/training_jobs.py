@@ -1,7 +1,7 @@
 """The training jobs: configuration in, trained model or adapter out. They run on the driver.
 
-Only the jobs and ``recorded_fit`` read the whole configuration; other functions take the sections
-that they need.
+The two jobs here, ``expert_job``, ``recorded_fit`` and ``run_folder`` read the whole configuration;
+other functions of the driver take the sections that they need.
 """
 
 import logging

@@ -41,7 +41,7 @@ def test_a_difference_by_hand():
 
 
 def test_a_constant_difference_has_no_error():
-    """Hard and easy sequences, of which the first model is better by 0.5 nats an event in both."""
+    """Hard and easy sequences, of which the first model is better by 0.5 nats per event in both."""
     difference = paired_difference(_sums(a=(2, 99.0), b=(4, 8.0)), _sums(a=(2, 100.0), b=(4, 10.0)))
     assert difference.value == pytest.approx(-0.5)
     assert difference.standard_error == pytest.approx(0.0, abs=1e-12)

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.kinds.expert_horizon import sample_sequences
 from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
@@ -39,7 +39,7 @@ class ForecastSettings:
     codes: np.ndarray
 
 
-class ExpertModelForecasts(EvaluatedModel):
+class EvaluatedExpert(EvaluatedModel):
     """Forecasts of a temporal expert, which reads whole sequences in Ray tasks."""
 
     def _target_tables(self) -> Iterable[pa.Table]:
@@ -126,8 +126,7 @@ def _forecast_columns(
     intervals = forecasts.interval_forecasts(settings.grid)
     true, true_types = events.next_intervals.double().numpy(), events.next_types.numpy()
     time = time_columns(intervals, true, tick=expert.tick)
-    log_density = forecasts.log_density(events.next_intervals).numpy()
-    time["time_nll"] = _time_nll(log_density, intervals, true, tick=expert.tick)
+    time["time_nll"] = forecasts.interval_scores(events.next_intervals).nll
     marginal = forecasts.marginal_type_log_probabilities(intervals)
     joint = forecasts.type_log_probabilities(events.next_intervals).numpy()
     return {
@@ -135,16 +134,6 @@ def _forecast_columns(
         **type_columns("", marginal, true_types, settings.codes),
         **type_columns("joint_", joint, true_types, settings.codes),
     }
-
-
-def _time_nll(
-    log_density: np.ndarray, intervals: IntervalForecasts, true: np.ndarray, *, tick: float
-) -> np.ndarray:
-    """Nats of the true intervals, on the terms of ``IntervalForecasts.density``."""
-    if tick:
-        return -log_density
-    zero = intervals.zero * (1 - intervals.outside)
-    return np.where(true > 0, np.log1p(-np.minimum(zero, 1 - 1e-12)) - log_density, np.nan)
 
 
 def _event_columns(sequences: Sequence[ScoredSequence], codes: np.ndarray) -> dict[str, object]:

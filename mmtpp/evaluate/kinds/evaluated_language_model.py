@@ -37,7 +37,7 @@ class _Windows:
     plan: Plan
 
 
-class LanguageModelForecasts(EvaluatedModel):
+class EvaluatedLanguageModel(EvaluatedModel):
     """Forecasts of a language model, which reads windows of events in Ray Data actors."""
 
     def _target_tables(self) -> Iterable[pa.Table]:

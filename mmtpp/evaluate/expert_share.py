@@ -1,0 +1,49 @@
+"""The share of a temporal expert in the forecasts of a mixture.
+
+Axes: Q forecast events of a row, K types.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtpp.core.forecasting.gate import Gate, IntervalScores, mix_logs
+from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertShare:
+    """What an expert says about events, and how it is mixed with a language model.
+
+    Attributes:
+        gate: Weights of the language model.
+        intervals: Distributions of the interval, on the language model's grid.
+        scores: Likelihoods of the true intervals.
+        type: (Q, K) log probability of the type, from the history alone.
+        joint: (Q, K) log probability of the type, given the true interval.
+    """
+
+    gate: Gate
+    intervals: IntervalForecasts
+    scores: IntervalScores
+    type: FloatArray
+    joint: FloatArray
+
+    def mix_intervals(self, intervals: IntervalForecasts) -> IntervalForecasts:
+        """The mixture's distributions of the interval, from the language model's."""
+        return intervals.mixed_with(self.intervals, self.gate.time)
+
+    def mix_scores(self, scores: IntervalScores) -> IntervalScores:
+        """The mixture's likelihoods of the true intervals, from the language model's."""
+        return scores.mixed_with(self.scores, self.gate.time)
+
+    def mix_types(self, log_probability: FloatArray) -> FloatArray:
+        """(Q, K) log probability of the type by the mixture, from the history alone."""
+        return mix_logs(self.gate.type, log_probability, self.type)
+
+    def mix_joint_types(self, log_probability: FloatArray) -> FloatArray:
+        """(Q, K) log probability of the type by the mixture, given the true interval."""
+        return mix_logs(self.gate.type, log_probability, self.joint)
