@@ -162,7 +162,6 @@ def train_step(
 
     nll = accumulate_gradients(1.0)
     engine.reduce_variance(accumulate_gradients)  # an experiment, off by default
-
     losses = _sum_losses(nll, rows, device)
     if not np.isfinite(losses.nll).all():
         raise NonFiniteLossError(

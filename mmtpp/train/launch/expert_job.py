@@ -13,6 +13,7 @@ from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.card import expert_card
 from mmtpp.model.record import TrainedTasks
+from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware, worker_demand
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
@@ -126,10 +127,7 @@ def build_inputs(
         )
         for split in ("train", "validation")
     }
-    texts = TextSettings(
-        has_lengths=expert.texts != "none",
-        num_words=min(vocabulary.byte_base, MAX_WORD_ROWS) if expert.texts == "words" else 0,
-    )
+    texts, reads_images = _text_settings(expert, vocabulary), expert.images == "last"
     trained_tasks = TrainedTasks(
         tasks=TASKS,
         intervals=interval_range(samples["train"]),
@@ -139,9 +137,7 @@ def build_inputs(
         history=False,
     )
     sequences = {
-        split: SequenceSettings(
-            samples[split], trained_tasks.type_codes, texts, expert.images == "last"
-        )
+        split: SequenceSettings(samples[split], trained_tasks.type_codes, texts, reads_images)
         for split in samples
     }
     return ExpertInputs(
@@ -157,12 +153,18 @@ def build_inputs(
         tokenizer_json=vocabulary.tokenizer_json,
         trained_tasks=trained_tasks,
         output_uri=join(run.run_uri, "model"),
-        card=expert_card(
-            trained_tasks, store_uri=config.store.uri, reads_images=expert.images == "last"
-        ),
+        card=expert_card(trained_tasks, store_uri=config.store.uri, reads_images=reads_images),
         log_every=config.training.log_every,
         upload_timeout_s=config.training.upload_timeout_s,
         reports_validation=reports_validation,
+    )
+
+
+def _text_settings(expert: ExpertSection, vocabulary: Vocabulary) -> TextSettings:
+    reads_words = expert.texts == "words"
+    return TextSettings(
+        has_lengths=expert.texts != "none",
+        num_words=min(vocabulary.byte_base, MAX_WORD_ROWS) if reads_words else 0,
     )
 
 
