@@ -18,7 +18,7 @@ from mmtpp.api.history_reader import HistoryReader
 from mmtpp.api.sequences import Sequences, load_sequences
 from mmtpp.api.values import check_lengths, to_images, to_texts, to_times, to_types
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import PredictionSection, RunConfig
+from mmtpp.config.schema import ModelSection, PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
 from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
@@ -28,6 +28,7 @@ from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import check_calendar, template_of
 from mmtpp.data.store.images import load_image
+from mmtpp.evaluate.check_model import check_expert, check_mixture, warn_of_other_model
 from mmtpp.evaluate.context import generation_settings
 from mmtpp.expert.expert_folder import Expert, is_expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
@@ -97,14 +98,7 @@ class Forecaster:
         """
         path, base, expert = as_uri(path), as_uri(base), as_uri(expert)
         check_model_folder(path)
-        gated = load_gated_expert(expert) if expert else None
-        if is_expert(path):
-            if expert:
-                raise ConfigError(
-                    "an expert is mixed with a language model only, not with another expert",
-                    where=path,
-                    setting=f"expert = {expert}",
-                )
+        if is_expert(path) and not expert:
             return cls._from_expert(path, settings or {})
         adapter = read_file(path, CONFIG_FILE)
         if adapter is not None and not base:
@@ -125,6 +119,7 @@ class Forecaster:
             raise ConfigError(f"precision = {precision!r}: must be float32 or bfloat16")
         model, adapter_uri = (base, path) if adapter is not None else (path, "")
         source = ModelSource(model, adapter_uri, "", precision)
+        gated = _load_gated(source, expert, trained_tasks) if expert else None
         loaded = LoadedModel.load(source, image_px=config.template.image_px)
         return cls(path, config, trained_tasks, loaded, gated)
 
@@ -348,6 +343,17 @@ class Forecaster:
                 where=self.path,
                 setting=f"text = {text}",
             )
+
+
+def _load_gated(source: ModelSource, expert: str, trained_tasks: TrainedTasks) -> GatedExpert:
+    """Load the expert of a mixture, and check that it fits the language model."""
+    model = ModelSection(path=source.model_uri, adapter=source.adapter_uri, expert=expert)
+    check_mixture(model, trained_tasks)
+    gated = load_gated_expert(expert)
+    warn_of_other_model(gated, model)
+    scored = source.adapter_uri or source.model_uri
+    check_expert(expert, trained_tasks, load_model_vocabulary(scored), where=scored)
+    return gated
 
 
 def _read_past(

@@ -1,14 +1,18 @@
 """Checks that a model, and an expert that is mixed with it, fit a store and the settings."""
 
+import logging
+
 from mmtpp.config.schema import ModelSection, RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
 from mmtpp.expert.expert_folder import is_expert
-from mmtpp.expert.gated_expert import load_gated_expert
+from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
+from mmtpp.model.record import EventDescription, TrainedTasks, check_template, load_trained_tasks
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 
 def check_model(
@@ -39,9 +43,9 @@ def check_model(
         )
     if config.model.expert:
         check_mixture(config.model, trained_tasks)
-        load_gated_expert(config.model.expert)
+        warn_of_other_model(load_gated_expert(config.model.expert), config.model)
         expert_tasks = check_expert(
-            config.model.expert, manifest, vocabulary, store_uri=config.store.uri
+            config.model.expert, manifest, vocabulary, where=config.store.uri
         )
         check_clock(expert_tasks, manifest, where=config.store.uri)
     if trained_tasks is not None and is_expert(config.model.path):
@@ -79,16 +83,34 @@ def check_mixture(model: ModelSection, trained_tasks: TrainedTasks | None) -> Tr
     return trained_tasks
 
 
+def warn_of_other_model(gated: GatedExpert, model: ModelSection) -> None:
+    """Warn if the gate was fitted with another language model; a copied folder has another path.
+
+    Args:
+        gated: Expert and gate of ``model.expert``.
+        model: Section ``model`` of the settings.
+    """
+    if gated.fitted_with not in (None, (model.path, model.adapter)):
+        logger.warning(
+            "the gate of model.expert = %s was fitted with model.path = %s, model.adapter = %s; if "
+            "these are other models than model.path = %s, model.adapter = %s, run combine again",
+            model.expert,
+            *gated.fitted_with,
+            model.path,
+            model.adapter,
+        )
+
+
 def check_expert(
-    uri: str, manifest: Manifest, vocabulary: Vocabulary, *, store_uri: str
+    uri: str, events: EventDescription, vocabulary: Vocabulary, *, where: str
 ) -> TrainedTasks:
-    """Check that the expert of a mixture fits a store.
+    """Check that the expert of a mixture fits a store, or a language model.
 
     Args:
         uri: Folder of the expert.
-        manifest: Manifest of the store.
-        vocabulary: Vocabulary of the store.
-        store_uri: Location of the store, for the error.
+        events: Time unit and type names: a store's manifest, or the record of a language model.
+        vocabulary: Vocabulary of the store or of the model.
+        where: Location of the store or of the model, for the error.
 
     Returns:
         The record of the expert's types.
@@ -105,7 +127,7 @@ def check_expert(
             cause="only pretrain with model.preset = expert, and combine, write such folders",
             setting=f"model.expert = {uri}",
         )
-    trained_tasks.check(manifest, where=store_uri)
+    trained_tasks.check(events, where=where)
     return trained_tasks
 
 

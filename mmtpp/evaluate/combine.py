@@ -79,7 +79,7 @@ def combine(config: RunConfig) -> dict[str, object]:
     vocabulary = store_vocabulary(config.store.uri, manifest)
     alone = _without_expert(config)
     trained_tasks = check_mixture(config.model, check_model(alone, manifest, vocabulary))
-    expert_tasks = check_expert(expert_uri, manifest, vocabulary, store_uri=config.store.uri)
+    expert_tasks = check_expert(expert_uri, manifest, vocabulary, where=config.store.uri)
     check_clock(expert_tasks, manifest, where=config.store.uri)
     start_ray()
     wait_for_machines(

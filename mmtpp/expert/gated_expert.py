@@ -31,11 +31,14 @@ class GatedExpert:
         expert: The expert.
         type_codes: Codes of the types that the expert knows, in its order.
         gate: Weights of the language model; the expert has the remaining weights.
+        fitted_with: Folder of the language model that the gate was fitted with, and of its adapter;
+            None if the file does not say.
     """
 
     expert: Expert
     type_codes: tuple[int, ...]
     gate: Gate
+    fitted_with: tuple[str, str] | None = None
 
     def arrange_types(self, log_probabilities: FloatArray, type_codes: Sequence[int]) -> FloatArray:
         """(N, K) log probabilities of the language model's types; -inf if the expert lacks a type.
@@ -86,9 +89,11 @@ def load_gated_expert(uri: str) -> GatedExpert:
     try:
         tree = json.loads(content)
         gate = Gate(float(tree["time"]), float(tree["type"]))
+        model = tree.get("language_model")
+        fitted_with = None if model is None else (str(model["path"]), str(model["adapter"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{GATE_FILE} is damaged: {error}", where=uri) from error
     trained_tasks = load_trained_tasks(uri)
     if trained_tasks is None:
         raise ModelError("the folder has no record of the expert's types", where=uri)
-    return GatedExpert(load_expert(uri), trained_tasks.type_codes, gate)
+    return GatedExpert(load_expert(uri), trained_tasks.type_codes, gate, fitted_with)

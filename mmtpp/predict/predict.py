@@ -37,7 +37,7 @@ from mmtpp.data.settings import (
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.evaluate.actors.gated_targets import positioned_events
 from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActor, ModelActorSettings
-from mmtpp.evaluate.check_model import check_expert, check_mixture
+from mmtpp.evaluate.check_model import check_expert, check_mixture, warn_of_other_model
 from mmtpp.evaluate.context import generation_settings
 from mmtpp.expert.expert_folder import is_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
@@ -203,8 +203,8 @@ def _load_store(config: RunConfig, trained_tasks: TrainedTasks) -> tuple[Manifes
         check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
     if config.model.expert:
         check_mixture(config.model, trained_tasks)
-        load_gated_expert(config.model.expert)
-        check_expert(config.model.expert, manifest, vocabulary, store_uri=config.store.uri)
+        warn_of_other_model(load_gated_expert(config.model.expert), config.model)
+        check_expert(config.model.expert, manifest, vocabulary, where=config.store.uri)
     return manifest, vocabulary
 
 

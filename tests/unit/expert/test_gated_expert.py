@@ -36,7 +36,10 @@ def test_a_folder_gives_back_expert_types_and_gate(expert: Expert, tmp_path):
     with pytest.raises(ModelError, match=r"no gate\.json"):
         load_gated_expert(str(tmp_path))
     write_gate(Gate(0.25, 0.5), tmp_path, {"events": 3})
+    assert load_gated_expert(str(tmp_path)).fitted_with is None
+    write_gate(Gate(0.25, 0.5), tmp_path, {"language_model": {"path": "m", "adapter": "a"}})
     gated = load_gated_expert(str(tmp_path))
+    assert gated.fitted_with == ("m", "a")
     assert gated.gate == Gate(0.25, 0.5)
     assert gated.type_codes == (2, 5)
     assert gated.expert.memory == expert.memory

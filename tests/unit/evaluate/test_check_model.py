@@ -1,0 +1,55 @@
+"""Checks of the parts of a mixture."""
+
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mmtpp.config.schema import ModelSection
+from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.forecasting.gate import Gate
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.evaluate import check_model
+from mmtpp.expert.gated_expert import GatedExpert
+from mmtpp.model.record import TrainedTasks
+
+TASKS = TrainedTasks(("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 1.0, False)
+MODEL = ModelSection(path="s3://b/m", adapter="s3://b/a", expert="s3://b/e")
+
+
+def test_a_gate_of_another_model_is_named(caplog: pytest.LogCaptureFixture):
+    expert: Any = SimpleNamespace()
+    gated = GatedExpert(expert, (0, 1), Gate(0.5, 0.5), ("s3://b/m", "s3://b/a"))
+    with caplog.at_level(logging.WARNING):
+        check_model.warn_of_other_model(gated, MODEL)
+        check_model.warn_of_other_model(replace(gated, fitted_with=None), MODEL)
+        assert not caplog.records
+        check_model.warn_of_other_model(replace(gated, fitted_with=("s3://b/m", "s3://b/x")), MODEL)
+    expected = "s3://b/e was fitted with model.path = s3://b/m, model.adapter = s3://b/x"
+    assert expected in caplog.text
+
+
+def test_a_model_that_forecasts_no_types_is_refused():
+    with pytest.raises(ConfigError) as error:
+        check_model.check_mixture(MODEL, replace(TASKS, tasks=("time",)))
+    assert "model.expert = s3://b/e" in str(error.value)
+    assert check_model.check_mixture(MODEL, TASKS) == TASKS
+
+
+def test_another_clock_is_refused():
+    manifest: Any = SimpleNamespace(tick=0.5)
+    with pytest.raises(ModelError, match=r"ticks of 0\.5, the expert was trained with ticks of 1"):
+        check_model.check_clock(TASKS, manifest, where="store")
+
+
+def test_an_expert_with_other_types_or_units_is_refused(monkeypatch: pytest.MonkeyPatch):
+    vocabulary: Any = SimpleNamespace(hash="h")
+    monkeypatch.setattr(check_model, "load_model_vocabulary", lambda uri: vocabulary)
+    monkeypatch.setattr(check_model, "load_trained_tasks", lambda uri: TASKS)
+    monkeypatch.setattr(check_model, "is_expert", lambda uri: True)
+    assert check_model.check_expert("e", TASKS, vocabulary, where="m") == TASKS
+    for other in (replace(TASKS, type_names=("b", "a")), replace(TASKS, seconds_per_unit=60.0)):
+        with pytest.raises(ModelError):
+            check_model.check_expert("e", other, vocabulary, where="m")
