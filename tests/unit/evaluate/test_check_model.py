@@ -16,25 +16,27 @@ from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.record import TrainedTasks
 
 TASKS = TrainedTasks(("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 1.0, False)
-MODEL = ModelSection(path="s3://b/m", adapter="s3://b/a", expert="s3://b/e")
+MODEL = ModelSection(path="/models/m", adapter="/models/a", expert="/models/e")
 
 
 def test_a_gate_of_another_model_is_named(caplog: pytest.LogCaptureFixture):
     expert: Any = SimpleNamespace()
-    gated = GatedExpert(expert, (0, 1), Gate(0.5, 0.5), ("s3://b/m", "s3://b/a"))
+    gated = GatedExpert(expert, (0, 1), Gate(0.5, 0.5), ("/models/m", "/models/a"))
     with caplog.at_level(logging.WARNING):
         check_model.warn_of_other_model(gated, MODEL)
         check_model.warn_of_other_model(replace(gated, fitted_with=None), MODEL)
         assert not caplog.records
-        check_model.warn_of_other_model(replace(gated, fitted_with=("s3://b/m", "s3://b/x")), MODEL)
-    expected = "s3://b/e was fitted with model.path = s3://b/m, model.adapter = s3://b/x"
+        check_model.warn_of_other_model(
+            replace(gated, fitted_with=("/models/m", "/models/x")), MODEL
+        )
+    expected = "/models/e was fitted with model.path = /models/m, model.adapter = /models/x"
     assert expected in caplog.text
 
 
 def test_a_model_that_forecasts_no_types_is_refused():
     with pytest.raises(ConfigError) as error:
         check_model.check_mixture(MODEL, replace(TASKS, tasks=("time",)))
-    assert "model.expert = s3://b/e" in str(error.value)
+    assert "model.expert = /models/e" in str(error.value)
     assert check_model.check_mixture(MODEL, TASKS) == TASKS
 
 
