@@ -289,10 +289,12 @@ class CompressionSection(Section):
 class TemplateSection(Section):
     """How an event is written as tokens."""
 
-    style: Annotated[Literal["paper", "compact", "minimal", "dense"], Shapes.PLAN] = "paper"
+    style: Annotated[Literal["paper", "compact", "minimal", "dense", "soft"], Shapes.PLAN] = "paper"
     """Layout of an event. ``paper``: the published layout, token for token; ``compact``: without
     its blanks and line breaks; ``minimal``: only the tokens that parsing needs; ``dense``: like
-    ``minimal``, without the token that ends a text."""
+    ``minimal``, without the token that ends a text; ``soft``: one token an event, whose vector
+    holds type, memory, text and image. A model of soft tokens is trained by ``pretrain`` alone and
+    forecasts densities, like the expert; it needs ``compression.strategy = none``."""
     time_bytes: Annotated[Literal[2, 3, 4], Shapes.PLAN] = 4
     """Number of bytes of the time code. 4 bytes are the paper's float32, 2 bytes resolve an
     interval to 0.4 %."""

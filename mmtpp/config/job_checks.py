@@ -7,6 +7,7 @@ from mmtpp.config.model_settings import EXPERT, LoraSection, ModelSection
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.training_settings import TrainingSection
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.representation.style_layout import SOFT
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,11 @@ def check_finetune(config: RunConfig) -> None:
         raise ConfigError(
             "an expert is trained by pretrain alone: it can forecast at once",
             setting="model.preset = expert; run jobs/pretrain.py",
+        )
+    if config.template.style == SOFT:
+        raise ConfigError(
+            "a model of soft tokens is trained by pretrain alone: it can forecast at once",
+            setting="template.style = soft; run jobs/pretrain.py",
         )
     check_training(config)
 

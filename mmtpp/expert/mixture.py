@@ -172,9 +172,9 @@ class MixtureHead(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> Mixture:
         """The distributions of the next intervals, one for each of (N, width) hidden states."""
-        weights, means, widths = self.linear(hidden).split(
-            [self.num_components + 1, self.num_components, self.num_components], -1
-        )
+        sizes = [self.num_components + 1, self.num_components, self.num_components]
+        values = self.linear(hidden).float()  # densities need float32
+        weights, means, widths = values.split(sizes, -1)
         return Mixture(
             weights.log_softmax(-1),
             self.means + means,

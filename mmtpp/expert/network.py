@@ -35,6 +35,8 @@ class NetworkSize:
         num_columns: Number of columns of the memory, P.
         num_words: Number of rows of the table of words; 0 if the network does not read words.
         reads_images: Whether the network reads images.
+        context_width: Width of the hidden states of a language model that the network reads too; 0
+            without a language model.
     """
 
     width: int
@@ -43,6 +45,7 @@ class NetworkSize:
     num_columns: int
     num_words: int = 0
     reads_images: bool = False
+    context_width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class ExpertNetwork(nn.Module):
         if size.reads_images:
             self.image_features = ImageFeatures()
             self.image_input = nn.Linear(IMAGE_FEATURES, width, bias=False)
+        if size.context_width:
+            self.context_input = nn.Linear(size.context_width, width, bias=False)
 
     def start_from(self, statistics: TrainingStatistics) -> None:
         """Normalise columns as in training, and start with the training intervals' distribution."""
@@ -123,6 +128,7 @@ class ExpertNetwork(nn.Module):
         words: torch.Tensor,
         images: torch.Tensor | None = None,
         kept: Kept | None = None,
+        context: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(N, width) hidden states after events.
 
@@ -133,16 +139,22 @@ class ExpertNetwork(nn.Module):
                 words.
             images: (N, V) values of the image of each event; None for a network without images.
             kept: Values that dropout keeps; None without dropout.
+            context: (N, context_width) hidden states of a language model after each event; None
+                without a language model.
 
         Raises:
-            ValueError: The network reads words or images, and the events have none, or vice versa.
+            ValueError: The network reads words, images or a language model, and the events have
+                none, or vice versa.
         """
         if bool(words.shape[1]) != bool(self.size.num_words):
             raise ValueError("the network and the events differ in whether words are read")
         if (images is not None) != self.size.reads_images:
             raise ValueError("the network and the events differ in whether images are read")
-        normalised = ((rows - self.means) / self.deviations).clamp(-LIMIT, LIMIT)
-        inputs = self.input(torch.cat([normalised, self.type_embedding(types)], -1))
+        if (context is not None) != bool(self.size.context_width):
+            raise ValueError("the network and the events differ in having a language model")
+        inputs = self.input(torch.cat([self.normalise(rows), self.type_embedding(types)], -1))
+        if context is not None:
+            inputs = inputs + self.context_input(context)
         if self.size.num_words:
             text = self._text_features(words)
             if kept is not None:
@@ -157,6 +169,11 @@ class ExpertNetwork(nn.Module):
         if kept is not None:
             wide = wide * kept.wide / (1 - self.dropout)
         return gelu(self.contract(wide))
+
+    def normalise(self, rows: torch.Tensor) -> torch.Tensor:
+        """(N, P) memory as the training events normalise it, in the type of the weights."""
+        normalised = ((rows - self.means) / self.deviations).clamp(-LIMIT, LIMIT)
+        return normalised.to(self.input.weight.dtype)
 
     def _text_features(self, words: torch.Tensor) -> torch.Tensor:
         """(N, V) mean of the words, the first and the last word; zeros for an empty text."""
@@ -179,7 +196,8 @@ class ExpertNetwork(nn.Module):
             intervals: (N,) intervals until the next event, in the source's unit.
         """
         z = self.scale.normalise(intervals.clamp(min=self.scale.smallest))[:, None]
-        return self.type_head(torch.cat([hidden, z, z**2, torch.sin(z)], -1)).log_softmax(-1)
+        given = torch.cat([z, z**2, torch.sin(z)], -1).to(hidden.dtype)
+        return self.type_head(torch.cat([hidden, given], -1)).float().log_softmax(-1)
 
     def forward(
         self,

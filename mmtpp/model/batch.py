@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.events import NO_FRAME
 from mmtpp.core.representation.positions import branched_positions, mrope_positions
 from mmtpp.core.representation.row import Block, Row
+from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
 from mmtpp.model.processor import MERGE, image_side, pixel_values
@@ -38,6 +40,27 @@ class SpreadLabels:
 
 
 @dataclass(frozen=True, slots=True)
+class SoftBatch:
+    """The content of a row's soft tokens as tensors, ``core.representation.soft_tokens``.
+
+    Attributes:
+        memory: (T, P) float32 memory after each event.
+        intervals: (T,) float32 interval before each event, in the source's unit.
+        types: (T,) int64 codes of the types.
+        text_ids: (X,) int64 first and last tokens of every text.
+        text_offsets: (T + 1,) int64 limits of the texts.
+        frame: (T,) int64 frame that the event shows; -1 for none.
+    """
+
+    memory: torch.Tensor
+    intervals: torch.Tensor
+    types: torch.Tensor
+    text_ids: torch.Tensor
+    text_offsets: torch.Tensor
+    frame: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One row as tensors on a device: the input of ``EventModel.forward``.
 
@@ -53,6 +76,7 @@ class Batch:
         labels: (N,) int64 positions of the labels in the row.
         predictors: (N,) int64 positions of the tokens that predict the labels.
         spread: Labels that are spread over several tokens; None without smoothing.
+        soft: Content of the soft tokens; None without soft tokens.
     """
 
     input_ids: torch.Tensor
@@ -65,6 +89,7 @@ class Batch:
     labels: torch.Tensor
     predictors: torch.Tensor
     spread: SpreadLabels | None = None
+    soft: SoftBatch | None = None
 
 
 class Batcher:
@@ -134,6 +159,20 @@ class Batcher:
             image_frame=self._tensor(row.image_frame),
             labels=self._tensor(labels),
             predictors=self._tensor(row.predecessors()[labels]),
+            soft=None if row.soft is None else self._soft(row, row.soft),
+        )
+
+    def _soft(self, row: Row, soft: SoftTokens) -> SoftBatch:
+        frame = np.full(len(soft), NO_FRAME, dtype=np.int32)
+        frame[soft.has_image] = row.image_frame
+        intervals = soft.intervals.astype(np.float32)
+        return SoftBatch(
+            memory=torch.as_tensor(soft.memory, device=self.device),
+            intervals=torch.as_tensor(intervals, device=self.device),
+            types=self._tensor(row.event_type),
+            text_ids=self._tensor(soft.text_ids),
+            text_offsets=self._tensor(soft.text_offsets),
+            frame=self._tensor(frame),
         )
 
     def spread(self, row: Row, smoothing: TimeSmoothing) -> SpreadLabels:

@@ -97,21 +97,26 @@ class EventModel(nn.Module):
 
     def embed(self, batch: Batch) -> torch.Tensor:
         """(1, T, D) embeddings of a row's tokens; the vision tower gives those of image pads."""
-        model = self.base
         embeds_1TD = self.embedding(batch.input_ids)
-        if batch.pixel_values is None:
+        cells_FCD = self.embed_frames(batch)
+        if cells_FCD is None:
             return embeds_1TD
-        tower = model.model.visual
-        trained = self.training and any(parameter.requires_grad for parameter in tower.parameters())
-        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            cells = tower(batch.pixel_values, grid_thw=batch.grid).pooler_output
-        cells_FCD = cells.view(len(batch.grid), -1, cells.shape[-1])
-        shown = cells_FCD[batch.image_frame].reshape(-1, cells.shape[-1])
+        shown = cells_FCD[batch.image_frame].flatten(0, 1)
         embeds_1TD = embeds_1TD.masked_scatter(
             batch.image_mask[..., None].expand_as(embeds_1TD), shown.to(embeds_1TD.dtype)
         )
         # keeps the tower in the graph of a row without images; the values do not change
-        return embeds_1TD + 0.0 * cells.sum()
+        return embeds_1TD + 0.0 * cells_FCD.sum()
+
+    def embed_frames(self, batch: Batch) -> torch.Tensor | None:
+        """(F, cells, D) embeddings of the cells of a row's frames; None without frames."""
+        if batch.pixel_values is None:
+            return None
+        tower = self.base.model.visual
+        trained = self.training and any(parameter.requires_grad for parameter in tower.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            cells = tower(batch.pixel_values, grid_thw=batch.grid).pooler_output
+        return cells.view(len(batch.grid), -1, cells.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

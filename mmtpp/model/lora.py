@@ -13,6 +13,7 @@ from peft import (
 )
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.compat.deepspeed_hooks import full_numel
@@ -168,7 +169,7 @@ def save_adapter(
     path.write_text(json.dumps(tree, indent=2, sort_keys=True))
 
 
-def trainable_parameters(model: PeftModel | Qwen2_5_VLForConditionalGeneration) -> tuple[int, int]:
+def trainable_parameters(model: nn.Module) -> tuple[int, int]:
     """Number of trained parameters and of all parameters, also of a model sharded by ZeRO-3."""
     sizes = [(full_numel(parameter), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)

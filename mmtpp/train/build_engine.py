@@ -15,6 +15,8 @@ from mmtpp.config.schema import (
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
 from mmtpp.model.folder import local_folder
 from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.soft.build_soft_model import build_soft_model
+from mmtpp.soft.soft_start import SoftStart
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.rank_group import RankGroup
 from mmtpp.train.zero import build_deepspeed_config, zero_stage
@@ -33,6 +35,7 @@ class EngineSections:
         precision: Number formats of weights and states.
         zero: Sharding.
         trains_vision: Whether the vision tower is trained.
+        soft: The model of soft tokens; None for another template.
     """
 
     model: ModelSection
@@ -42,6 +45,7 @@ class EngineSections:
     precision: OptimizerPrecisionSection
     zero: ZeroSection
     trains_vision: bool
+    soft: SoftStart | None
 
 
 def build_engine(
@@ -87,7 +91,7 @@ def _build_model(
         # Machines that must copy the model first take minutes, longer than a collective waits.
         ray.train.collective.barrier()
         is_sharded = zero_stage(deepspeed_config) == 3
-        return build_event_model(
+        event_model = build_event_model(
             EventModelSettings(
                 lora_rank=lora.rank,
                 lora_alpha=lora.alpha,
@@ -103,4 +107,9 @@ def _build_model(
             path=folder,
             adapter=adapter,
             sharding=Zero3Sharding(deepspeed_config) if is_sharded else None,
-        ).to(group.device)
+        )
+        if sections.soft is not None:
+            event_model = build_soft_model(
+                event_model, sections.soft, seed=training.seed, folder=adapter or folder
+            )
+        return event_model.to(group.device)

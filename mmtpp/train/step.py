@@ -41,9 +41,10 @@ class LabelWeights:
 
     def __call__(self, row: Row) -> FloatArray:
         """(N,) weights of the labels of a row."""
-        labels = row.label_positions()
-        weights = self._modality[row.modality[labels]]
-        return weights if row.branches is None else weights * self._task[row.branches.task[labels]]
+        weights = self._modality[row.label_modalities()]
+        if row.branches is None:
+            return weights
+        return weights * self._task[row.branches.task[row.label_positions()]]
 
     def describe(self) -> str:
         """The settings of the weights with their values, for errors."""
@@ -209,7 +210,7 @@ def _score_label_losses(context: StepContext, row: Row, step: int) -> torch.Tens
 
 def _sum_losses(nll: list[torch.Tensor], rows: Sequence[Row], device: torch.device) -> LossSums:
     """Losses by modality over all ranks; waits for the device."""
-    modalities = [row.modality[row.label_positions()] for row in rows]
+    modalities = [row.label_modalities() for row in rows]
     losses = LossSums.from_labels(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))
     merged = sum_over_ranks(torch.tensor([*losses.nll, *losses.tokens], device=device))
     return LossSums(*np.split(merged.cpu().numpy(), 2))

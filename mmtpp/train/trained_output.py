@@ -6,6 +6,8 @@ from pathlib import Path
 from mmtpp.model.card import write_card
 from mmtpp.model.event_model import save_trained
 from mmtpp.model.record import write_template
+from mmtpp.soft.soft_folder import backbone_parameters, save_soft
+from mmtpp.soft.soft_model import SoftModel
 from mmtpp.storage.paths import copy_folder, join, list_files, remove_folder
 from mmtpp.train.worker import Worker
 from mmtpp.train.worker_inputs import WorkerInputs, best_uri
@@ -23,8 +25,12 @@ def save_output(worker: Worker, uri: str, *, steps: int) -> None:
     if worker.rank:
         return
     with tempfile.TemporaryDirectory() as folder:
+        model = worker.engine.model
+        if isinstance(model, SoftModel):
+            save_soft(model, Path(folder), parameters)
+            parameters = backbone_parameters(parameters)
         save_trained(
-            worker.engine.model,
+            model,
             worker.vocabulary,
             Path(folder),
             base=worker.origin.model.path,

@@ -24,6 +24,7 @@ from mmtpp.data.samples.feed import iter_rows
 from mmtpp.data.samples.plan import load_plan
 from mmtpp.train.engine import sum_over_ranks
 from mmtpp.train.worker import VALIDATING, Worker
+from mmtpp.train.worker_inputs import WorkerInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
             nll = nll_N.double().cpu().numpy()
             assert best_type_N is not None
             best_types = type_codes[best_type_N.cpu().numpy()]
-            losses += LossSums.from_labels(nll, row.modality[row.label_positions()])
+            losses += LossSums.from_labels(nll, row.label_modalities())
             score = _score_sequence if row.branches is None else _score_answers
             event_sums += score(row, nll, best_types)
     engine.model.train()
@@ -93,7 +94,12 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
     event_sums = EventSums(*merged[2 * num_modalities :].tolist())
     _check_targets(worker, int(token_sums.sum()))
     metrics = LossSums(nll_sums, token_sums).per_token(VALIDATION)
-    return metrics | _event_metrics(event_sums, whole_events=worker.inputs.trained_tasks is None)
+    return metrics | _event_metrics(event_sums, whole_events=_scores_whole_events(worker.inputs))
+
+
+def _scores_whole_events(inputs: WorkerInputs) -> bool:
+    """Whether labels are whole events, as in stage 1 and with soft tokens."""
+    return inputs.trained_tasks is None or inputs.soft is not None
 
 
 def _check_targets(worker: Worker, num_labels: int) -> None:
@@ -141,8 +147,7 @@ def _score_sequence(
     row: Row, nll: NDArray[np.float64], best_types: NDArray[np.integer]
 ) -> EventSums:
     """Stage 1: sums over the target events."""
-    labels = row.label_positions()
-    scores = score_events(nll, row.modality[labels], row.event[labels], best_types)
+    scores = score_events(nll, row.label_modalities(), row.label_events(), best_types)
     is_target = row.event_is_target[scores.event]
     is_right = scores.predicted_type == row.event_type[scores.event]
     count = float(is_target.sum())

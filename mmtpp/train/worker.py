@@ -152,10 +152,11 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         precision=config.optimizer_precision,
         zero=config.zero,
         trains_vision=config.trains_vision,
+        soft=inputs.soft,
     )
     model, engine = build_engine(sections, vocabulary, group, inputs.precision)
     _restore(engine, start)
-    num_trained, num_parameters = trainable_parameters(model.backbone)
+    num_trained, num_parameters = trainable_parameters(model)
     peak, source = peak_flops(group.device, group.dtype)
     is_first = group.rank == 0
     if is_first:

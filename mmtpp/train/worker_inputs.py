@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mmtpp.config.schema import LoraSection
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.record import TrainedTasks
+from mmtpp.soft.soft_start import SoftStart
 from mmtpp.track.mlflow_tracker import RunIdentity
 
 PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
@@ -25,6 +26,7 @@ class WorkerInputs:
         type_codes: Codes of the event types that occur in the store.
         output_uri: Folder for the trained model or adapter.
         trained_tasks: Tasks the model is trained on, recorded in its folder; None in stage 1.
+        soft: The model of soft tokens; None for another template.
         tick: Tick of the store's clock in the source's unit, where labels are smoothed; else 0.
         precision: ``float32`` or ``bfloat16``.
         start_uri: Checkpoint of another run that a fresh run starts from; empty for none.
@@ -42,6 +44,7 @@ class WorkerInputs:
     type_codes: list[int]
     output_uri: str
     trained_tasks: TrainedTasks | None
+    soft: SoftStart | None
     tick: float
     precision: str
     start_uri: str

@@ -41,15 +41,15 @@ def cut_sequence(
         EventTooLongError: An event does not fit.
     """
     costs = None
-    if supervision.asks_questions:
+    if template.is_soft:
+        costs = np.zeros(len(events) + 1, dtype=np.int64)  # every label needs an event before it
+    elif supervision.asks_questions:
         if not supervision.event_tasks:
             return []
         # a forecast sees as much history as training does: the first bytes come on top
         costs = branch_costs(template, events, tasks=supervision.event_tasks)
-        if supervision.asks_ahead:
-            return _last_windows(
-                events, times, supervision, template, costs, first_target, max_tokens
-            )
+    if supervision.asks_ahead and costs is not None:
+        return _last_windows(events, times, supervision, template, costs, first_target, max_tokens)
     return cut_windows(
         events,
         template,

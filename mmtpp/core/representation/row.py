@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.tokens import Modality
 
 HISTORY = -1  # branch of a token of the history
@@ -131,6 +132,7 @@ class Row:
         event_is_target: (E,) bool, True for events that evaluation scores.
         branches: Branches of the row's segments; None if the row has no branches.
         questions: Questions of the branches; None if the row has no branches.
+        soft: Content of the soft tokens; None if the row has no soft tokens.
     """
 
     sample_id: int
@@ -145,6 +147,7 @@ class Row:
     event_is_target: NDArray[np.bool_]
     branches: Branches | None = None
     questions: QuestionColumns | None = None
+    soft: SoftTokens | None = None
 
     def predecessors(self) -> NDArray[np.int64]:
         """(T,) position of the token that predicts each token; -1 for the first of a segment."""
@@ -175,6 +178,22 @@ class Row:
         """(N,) positions of the labels: scored tokens, not masked, with a predecessor."""
         has_predecessor = self.predecessors() >= 0
         return np.flatnonzero(has_predecessor & self.scored & (self.modality != Modality.MASKED))
+
+    def label_modalities(self) -> NDArray[np.uint8]:
+        """(L,) modality of every likelihood that the model returns for the row.
+
+        There is one likelihood for each label; for a soft token there are two, first that of the
+        interval, then that of the type.
+        """
+        labels = self.label_positions()
+        if self.soft is None:
+            return self.modality[labels]
+        return np.tile(np.array([Modality.TIME, Modality.TYPE], dtype=np.uint8), len(labels))
+
+    def label_events(self) -> NDArray[np.int32]:
+        """(L,) event of every likelihood that the model returns for the row."""
+        events = self.event[self.label_positions()]
+        return events if self.soft is None else np.repeat(events, 2)
 
     def before_question(
         self, question: int, *, image_pad: int, with_question: bool = False

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from mmtpp.core.representation.tokens import TokenIds
 
-STYLES = ("paper", "compact", "minimal", "dense")
+SOFT = "soft"
+STYLES = ("paper", "compact", "minimal", "dense", SOFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Layout:
             style: One of ``STYLES``.
             has_questions: Whether questions follow the events.
         """
+        if style == SOFT:
+            return cls()
         if style == "dense":
             return cls(image_open=(ids.vision_start,))
         if style == "minimal":

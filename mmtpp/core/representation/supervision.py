@@ -24,10 +24,9 @@ class AllTokens:
 
 @dataclass(frozen=True, slots=True)
 class _QuestionMode:
-    """What all modes that ask questions share.
+    """What all modes that may ask questions share.
 
     Attributes:
-        asks_questions: Whether questions are asked.
         asks_ahead: Whether the questions are about the event that follows a window, instead of the
             events of the window.
         tasks: Names of ``core.representation.tasks.TASKS``.
@@ -35,11 +34,15 @@ class _QuestionMode:
             read the probability of a code from them; training has none.
     """
 
-    asks_questions: ClassVar[bool] = True
     asks_ahead: ClassVar[bool] = True
 
     tasks: tuple[str, ...]
     first_bytes: tuple[int, ...] = ()
+
+    @property
+    def asks_questions(self) -> bool:
+        """Whether questions are asked; not where soft tokens forecast without questions."""
+        return bool(self.tasks)
 
     @property
     def event_tasks(self) -> tuple[str, ...]:

@@ -8,6 +8,8 @@
              every field is opened by its marker, which also closes the previous field
     minimal  BBBB B TEXT<|text_end|> [<|vision_start|>IMAGE<|vision_end|>]
     dense    BBBB B TEXT [<|vision_start|>IMAGE<|vision_end|>]
+    soft     B      one token an event; its vector also holds memory, text and image
+             (``soft_tokens.py``)
 
 B is a byte token; BBBB is the time code, with 4, 3 or 2 bytes. Types are byte tokens too, because
 the published type tokens would not fit the spare rows of the embedding. In ``dense`` the first byte
@@ -34,7 +36,7 @@ from mmtpp.core.representation.similar_runs import (
     extra_runs_at_start,
     find_similar_runs,
 )
-from mmtpp.core.representation.style_layout import STYLES, Layout
+from mmtpp.core.representation.style_layout import SOFT, STYLES, Layout
 from mmtpp.core.representation.timecode import MAX_BYTES, TIME_BYTES, encode_intervals
 from mmtpp.core.representation.tokens import Modality, TokenIds, Tokens
 
@@ -164,9 +166,14 @@ class Template:
         )
 
     @property
+    def is_soft(self) -> bool:
+        """Whether every event is one soft token."""
+        return self.settings.style == SOFT
+
+    @property
     def image_cost(self) -> int:
-        """Number of tokens of one image."""
-        return self._pieces["image"].length
+        """Number of tokens of one image; 0 in soft tokens."""
+        return 0 if self.is_soft else self._pieces["image"].length
 
     @property
     def calendar_cost(self) -> int:
@@ -188,7 +195,7 @@ class Template:
         has_image = ~events.similar & (events.frames != NO_FRAME)
         if self.settings.images == "none":
             return np.zeros(len(events), dtype=np.bool_)
-        if self.settings.images == "per_event":
+        if self.settings.images == "per_event" or self.is_soft:
             return has_image
         candidates = np.flatnonzero(has_image)
         frames = events.frames[candidates]
@@ -204,6 +211,8 @@ class Template:
         The tokens of a run count for its first event.
         """
         full = self._without_image(events) + self.image_cost * self.shows_image(events)
+        if self.is_soft:
+            return full
         similar = events.similar
         if self._run_length:
             similar = np.zeros(len(events), dtype=np.bool_)
@@ -218,6 +227,8 @@ class Template:
 
     def _without_image(self, events: Events) -> NDArray[np.int64]:
         """(E,) number of tokens of an event in full, without its image."""
+        if self.is_soft:
+            return np.ones(len(events), dtype=np.int64)
         parts = ("time_open", "type_open", "text_open", "text_close", "close")
         fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
         fixed += self.calendar_cost
@@ -236,7 +247,7 @@ class Template:
             hidden = ~self.shows_image(events)[candidates]
             image[reached] = self.image_cost * hidden[following[reached]]
         run = np.zeros(num_events, dtype=np.int64)
-        if self._run_length:
+        if self._run_length and not self.is_soft:
             run = self.similar_cost * extra_runs_at_start(events)[:-1]
         return RestartCosts(run, image, image_at)
 
@@ -260,6 +271,9 @@ class Template:
         num_events = len(events)
         index = np.arange(num_events)
         owner = index.astype(np.int32)
+        if self.is_soft:
+            modality = np.full(num_events, Modality.TYPE, dtype=np.uint8)
+            return Tokens(self._type_ids[events.types], modality, owner, events.frames[shown])
         pool = _Pool(self._piece_ids, self._piece_modality)
         num_bytes = self.settings.time_bytes
         times = pool.add(self.time_ids(events.intervals).ravel(), Modality.TIME)

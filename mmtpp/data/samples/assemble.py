@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches, lay_out_questions
 from mmtpp.core.representation.row import HISTORY
+from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.text_truncation import truncate_texts, truncate_texts_to_fit
 from mmtpp.core.representation.tokens import TokenIds, Tokens
 from mmtpp.data.samples.row_table import (
     BRANCH_COLUMNS,
     QUESTION_COLUMNS,
     ROW_SCHEMA,
+    SOFT_COLUMNS,
     binary_array,
     list_array,
 )
@@ -53,7 +55,10 @@ class Assembler:
             list(map(_PlannedWindow.from_plan, sample)) for sample in samples["windows"].to_pylist()
         ]
         windows = [window for sample in planned for window in sample]
-        ranges = [(window.address, window.start, window.end) for window in windows]
+        is_soft = self._template.is_soft  # the memory reads all events before
+        ranges = [
+            (window.address, 0 if is_soft else window.start, window.end) for window in windows
+        ]
         # the first part of a sequence holds its questions
         ranges += [(window.address, 0, 1) for window in windows if window.end_question]
         self._reader.read_ahead_events(ranges)
@@ -74,7 +79,9 @@ class Assembler:
         stored = replace(stored, events=events)
         supervision = self._settings.supervision
         if not supervision.asks_questions:
-            return _WrittenWindow(window, stored, self._template.write(events), None)
+            tokens = self._template.write(events)
+            soft = self._soft_tokens(window) if self._template.is_soft else None
+            return _WrittenWindow(window, stored, tokens, None, soft)
         if window.end_question:
             questions = self._reader.questions(window.address)
             questions = questions[window.first_question : window.end_question]
@@ -93,6 +100,15 @@ class Assembler:
             )
         return _WrittenWindow(window, stored, branched.tokens, branched)
 
+    def _soft_tokens(self, window: "_PlannedWindow") -> SoftTokens:
+        """The content of the soft tokens of a window."""
+        assert self._settings.memory is not None
+        past = self._reader.events(window.address, 0, window.end)
+        shown = self._template.shows_image(past.events)[window.start :]
+        return SoftTokens.after_events(
+            self._settings.memory, past.times, past.events, start=window.start, has_image=shown
+        )
+
     def _table(self, sample_ids: pa.ChunkedArray, rows: list[list["_WrittenWindow"]]) -> pa.Table:
         """``ROW_SCHEMA``: every column in one piece, without a Python object per value."""
         windows = [window for row in rows for window in row]
@@ -106,6 +122,7 @@ class Assembler:
             "sequences": [[window.planned.sequence_id for window in row] for row in rows],
             **self._event_columns(windows, layout),
             **self._questions(windows, layout.row_of_window, len(rows)),
+            **_soft_columns(windows, layout),
         }
         return pa.table(columns, schema=ROW_SCHEMA)
 
@@ -279,12 +296,14 @@ class _WrittenWindow:
         stored: Its events as stored, with their similar marks.
         tokens: Its tokens, those of the questions included.
         branched: The tokens with the layout of the questions; None where nothing is asked.
+        soft: The content of the soft tokens; None without soft tokens.
     """
 
     planned: _PlannedWindow
     stored: StoredEvents
     tokens: Tokens
     branched: BranchedTokens | None
+    soft: SoftTokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +342,30 @@ class _RowLayout:
     def per_row(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """(R,) sum of the sizes of the windows of each row."""
         return np.bincount(self.row_of_window, sizes, self.num_rows).astype(np.int64)
+
+
+def _soft_columns(windows: list[_WrittenWindow], layout: _RowLayout) -> dict[str, pa.Array]:
+    """The columns of soft tokens; null without soft tokens."""
+    parts = [window.soft for window in windows if window.soft is not None]
+    if not parts:
+        return {
+            f"soft_{name}": pa.nulls(layout.num_rows, pa.list_(kind))
+            for name, kind in SOFT_COLUMNS.items()
+        }
+    lengths = [np.diff(part.text_offsets).astype(np.int32) for part in parts]
+    values = {
+        "memory": [part.memory.ravel() for part in parts],
+        "intervals": [part.intervals for part in parts],
+        "text_ids": [part.text_ids for part in parts],
+        "text_lengths": lengths,
+        "has_image": [part.has_image for part in parts],
+    }
+    return {
+        f"soft_{name}": list_array(
+            np.concatenate(columns), layout.per_row(np.array(list(map(len, columns))))
+        )
+        for name, columns in values.items()
+    }
 
 
 def _offset_in_row(sizes: NDArray[np.int64], row_of_window: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Packed rows as Arrow tables, and back to numpy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.representation.row import Branches, QuestionColumns, Row
+from mmtpp.core.representation.soft_tokens import SoftTokens
 
 BRANCH_COLUMNS = {
     "branch": pa.int32(),
@@ -19,6 +21,14 @@ QUESTION_COLUMNS = {
     "event": pa.int32(),
     "task": pa.uint8(),
     "expansion": pa.int32(),
+}
+# content of the soft tokens; all memory rows of a row of tokens follow each other
+SOFT_COLUMNS = {
+    "memory": pa.float32(),
+    "intervals": pa.float64(),
+    "text_ids": pa.int32(),
+    "text_lengths": pa.int32(),
+    "has_image": pa.bool_(),
 }
 ROW_SCHEMA = pa.schema(
     [
@@ -44,6 +54,8 @@ ROW_SCHEMA = pa.schema(
         # one entry per token, then one per question; null in rows without questions
         *[(name, pa.list_(kind)) for name, kind in BRANCH_COLUMNS.items()],
         *[(f"question_{name}", pa.list_(kind)) for name, kind in QUESTION_COLUMNS.items()],
+        # null in rows without soft tokens
+        *[(f"soft_{name}", pa.list_(kind)) for name, kind in SOFT_COLUMNS.items()],
     ]
 )
 
@@ -101,4 +113,22 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
         questions=QuestionColumns(*(values(f"question_{name}") for name in QUESTION_COLUMNS))
         if is_asked
         else None,
+        soft=_soft_tokens(values) if batch["soft_memory"][index].is_valid else None,
+    )
+
+
+def _soft_tokens(values: Callable[[str], np.ndarray]) -> SoftTokens:
+    """The soft tokens of a row.
+
+    Args:
+        values: Returns the values of a column.
+    """
+    intervals = values("soft_intervals")
+    lengths = values("soft_text_lengths")
+    return SoftTokens(
+        values("soft_memory").reshape(len(intervals), -1),
+        intervals,
+        values("soft_text_ids"),
+        np.append(0, np.cumsum(lengths, dtype=np.int64)),
+        values("soft_has_image"),
     )

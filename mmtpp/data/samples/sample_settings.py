@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
+from mmtpp.core.history.event_memory import MemorySettings
 from mmtpp.core.representation.compression import Compression
 from mmtpp.core.representation.supervision import AllTokens, Supervision, fingerprint_record
 from mmtpp.core.representation.template import Template, TemplateSettings
@@ -32,6 +33,8 @@ class SampleSettings:
         supervision: Which tokens are labels and which questions are asked.
         max_text_tokens: Maximum number of tokens in a text; 0 truncates none.
         long_events: ``truncate`` or ``fail``, as ``window.long_events``.
+        memory: Settings of the memory in soft tokens; None without soft tokens, and in a plan,
+            which does not depend on it.
     """
 
     store: StoreSettings
@@ -49,6 +52,7 @@ class SampleSettings:
     supervision: Supervision = field(default_factory=AllTokens)
     max_text_tokens: int = 0
     long_events: str = "truncate"
+    memory: MemorySettings | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +61,7 @@ class SampleSettings:
         # the packing of samples is seeded by this hash, so its form never changes
         tree["time_from"] = -1e300 if self.time_from is None else self.time_from
         tree["time_to"] = 1e300 if self.time_to is None else self.time_to
-        for name in ("supervision", "long_events"):
+        for name in ("supervision", "long_events", "memory"):
             del tree[name]
         if not isinstance(self.supervision, AllTokens):
             tree["asking"] = fingerprint_record(self.supervision)

@@ -11,6 +11,7 @@ from typing import Any
 from mmtpp.config.job_checks import check_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import EXPERT, RunConfig
+from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.core.representation.supervision import AllTokens, Supervision
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
@@ -36,6 +37,7 @@ from mmtpp.train.launch.recorded_fit import FitRecord, fit_and_record
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
+from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
 from mmtpp.train.launch.training_hardware import wait_for_hardware
 from mmtpp.train.launch.training_inputs import (
     TrainingInputs,
@@ -221,6 +223,13 @@ def _build_worker_inputs(
     trained_tasks = None
     if asks_questions and intervals is not None:
         trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
+    soft = None
+    if samples.template.style == SOFT:
+        soft = build_soft_start(config.expert, config.model, manifest, samples)
+        trained_tasks = soft_tasks(manifest, samples)
+        samples = replace(samples, memory=soft.settings.memory)
+        if validation is not None:
+            validation = replace(validation, memory=soft.settings.memory)
     return WorkerInputs(
         config=config.model_dump(mode="json"),
         run=run,
@@ -232,6 +241,7 @@ def _build_worker_inputs(
         type_codes=list(manifest.occurring_types),
         output_uri=join(run.run_uri, output_kind(config.lora)),
         trained_tasks=trained_tasks,
+        soft=soft,
         tick=intervals.tick if intervals else 0.0,
         precision=precision,
         start_uri=job.start_uri,

@@ -34,6 +34,7 @@ INTERNAL = {
         "model.folder",
     },
     "expert": {"core", "data", "model.folder", "model.record", "model.sampling"},
+    "soft": {"core", "data", "model", "expert"},
     "train": {
         "core",
         "config",

@@ -1,0 +1,67 @@
+"""Settings of a soft model, and the file that keeps them."""
+
+import json
+from dataclasses import dataclass
+
+from mmtpp.core.errors import ModelError
+from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.expert.network import NetworkSize
+from mmtpp.model.folder import read_file
+
+SETTINGS_FILE = "soft.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftSettings:
+    """Everything about a soft model but its backbone and its weights.
+
+    Attributes:
+        memory: Settings of the memory.
+        tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
+        type_codes: (K,) codes of the types that the model forecasts, in order.
+        width: Width of the expert's network, W.
+        num_components: Number of log-normal components of the interval's distribution.
+        dropout: Probability of dropout of the network's widest layer while training.
+    """
+
+    memory: MemorySettings
+    tick: float
+    type_codes: tuple[int, ...]
+    width: int
+    num_components: int
+    dropout: float
+
+    def network_size(self, context_width: int) -> NetworkSize:
+        """Size of the expert's network on a language model.
+
+        Args:
+            context_width: Width of the language model.
+        """
+        return NetworkSize(
+            width=self.width,
+            num_components=self.num_components,
+            num_types=len(self.type_codes),
+            num_columns=len(self.memory.column_names),
+            context_width=context_width,
+        )
+
+
+def load_soft_settings(uri: str) -> SoftSettings | None:
+    """Settings of the soft model of a folder, local or remote; None if the folder has none.
+
+    Raises:
+        ModelError: The file is damaged.
+        StorageError: The folder cannot be read.
+    """
+    content = read_file(uri, SETTINGS_FILE) if uri else None
+    if content is None:
+        return None
+    try:
+        tree = json.loads(content)
+        memory = tree["memory"]
+        names = ("counted_types", "calendar_periods")
+        tree["memory"] = MemorySettings(**memory | {name: tuple(memory[name]) for name in names})
+        tree["type_codes"] = tuple(tree["type_codes"])
+        return SoftSettings(**tree)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{SETTINGS_FILE} is damaged: {error}", where=uri) from error

@@ -1,0 +1,78 @@
+"""Plans the training of a soft model: its memory, and the record of its tasks."""
+
+import logging
+
+from mmtpp.config.schema import ExpertSection, ModelSection
+from mmtpp.core.errors import ConfigError
+from mmtpp.data.samples.interval_range import interval_range
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.model.record import TrainedTasks
+from mmtpp.soft.soft_settings import SoftSettings, load_soft_settings
+from mmtpp.soft.soft_start import MemoryChoice, SoftStart, fit_memory
+from mmtpp.storage.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+TASKS = ("time", "type", "joint")
+
+
+def build_soft_start(
+    expert: ExpertSection, model: ModelSection, manifest: Manifest, samples: SampleSettings
+) -> SoftStart:
+    """From what the training of a soft model starts.
+
+    Args:
+        expert: Memory and size of the network on the language model.
+        model: Model or adapter that is trained further, if any.
+        manifest: Manifest of the store.
+        samples: Settings of the training samples.
+
+    Raises:
+        ConfigError: There is a time zone, but the times are no dates.
+        DataError: No training interval is above zero.
+        ModelError: The files of the model that is continued are damaged.
+    """
+    saved = load_soft_settings(model.adapter or model.path)
+    if saved is not None:
+        logger.info("continuing the soft tokens of %s", model.adapter or model.path)
+        return SoftStart(saved, None)
+    if expert.time_zone != "UTC" and not manifest.times_are_dates:
+        raise ConfigError(
+            "a time zone needs times that are dates; those of the store are numbers",
+            where=samples.store.data_uri,
+            setting=f"expert.time_zone = {expert.time_zone}",
+        )
+    choice = MemoryChoice(
+        tick=manifest.tick,
+        seconds_per_unit=manifest.seconds_per_unit,
+        time_zone=expert.time_zone,
+        with_calendar=expert.calendar,
+        has_texts=expert.texts != "none",
+    )
+    memory, statistics = fit_memory(samples, choice)
+    settings = SoftSettings(
+        memory=memory,
+        tick=manifest.tick,
+        type_codes=tuple(manifest.occurring_types),
+        width=expert.width,
+        num_components=expert.num_components,
+        dropout=float(expert.dropout),
+    )
+    return SoftStart(settings, statistics)
+
+
+def soft_tasks(manifest: Manifest, samples: SampleSettings) -> TrainedTasks:
+    """The record of the tasks of a soft model.
+
+    Args:
+        manifest: Manifest of the store.
+        samples: Settings of the training samples.
+    """
+    return TrainedTasks(
+        tasks=TASKS,
+        intervals=interval_range(samples),
+        type_codes=tuple(manifest.occurring_types),
+        type_names=tuple(manifest.type_names),
+        seconds_per_unit=manifest.seconds_per_unit,
+        history=False,
+    )
