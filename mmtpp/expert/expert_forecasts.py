@@ -71,6 +71,19 @@ class ExpertForecasts:
     def __len__(self) -> int:
         return len(self.hidden[0])
 
+    @property
+    def tick(self) -> float:
+        """Tick of the clock, in the source's unit; 0 if the times have no tick."""
+        return self.mixtures[0].scale.tick
+
+    def select(self, rows: torch.Tensor | slice) -> "ExpertForecasts":
+        """The forecasts after some of the events."""
+        return ExpertForecasts(
+            self.networks,
+            tuple(states[rows] for states in self.hidden),
+            tuple(mixture.select(rows) for mixture in self.mixtures),
+        )
+
     @torch.inference_mode()
     def log_density(self, intervals: torch.Tensor) -> torch.Tensor:
         """(N,) float64 logarithm of the joint density of the networks at intervals.
@@ -86,7 +99,7 @@ class ExpertForecasts:
         Args:
             intervals: (N,) intervals in the source's unit, whole numbers of ticks; NaN if unknown.
         """
-        tick = self.mixtures[0].scale.tick
+        tick = self.tick
         log_density = self.log_density(intervals).numpy()
         of_zero = np.exp(self.log_density(torch.zeros_like(intervals)).numpy())
         if tick:
@@ -134,7 +147,7 @@ class ExpertForecasts:
         Args:
             grid: The grid; an edge at half a tick is added.
         """
-        half = self.mixtures[0].scale.tick / 2
+        half = self.tick / 2
         if half and half < grid.edges[-1]:
             grid = replace(grid, edges=np.unique(np.append(grid.edges, half)))
         edges = torch.from_numpy(np.maximum(grid.edges, half).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Futures of a sequence, sampled event by event from an expert.
+"""Futures of a sequence, sampled event by event from densities.
 
 Axes: N futures, S events of a future, K types.
 """
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.history.past_events import PastEvents
-from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.rollout import Rollout
 from mmtpp.model.sampling import Futures, draw
 
@@ -30,32 +28,27 @@ class FutureSettings:
     max_events: int
 
 
-def sample_futures(
-    expert: Expert, past: PastEvents, settings: FutureSettings, rng: np.random.Generator
-) -> Futures:
+def sample_futures(rollout: Rollout, settings: FutureSettings, rng: np.random.Generator) -> Futures:
     """Sample futures of one sequence. Sampled events have no texts.
 
     Args:
-        expert: The expert.
-        past: All events of the sequence up to the origin, at least one; the types are indices of
-            the expert's types.
+        rollout: The futures at their origin.
         settings: Number and length of the futures.
         rng: Source of random numbers.
 
     Returns:
-        Futures whose types are indices of the expert's types.
+        Futures whose types are indices of the model's types.
     """
     size = settings.num_futures
-    rollout = Rollout(expert, past, size)
-    times = np.full(size, past.times[-1])
+    waits = np.zeros(size)
     events: list[tuple[NDArray, ...]] = []
-    while len(events) < settings.max_events and (times - past.times[-1] <= settings.horizon).any():
+    while len(events) < settings.max_events and (waits <= settings.horizon).any():
         intervals = rollout.sample_intervals(rng)
         log_types = rollout.type_log_probabilities(intervals)
         types = draw(np.exp(log_types), rng)
         nll = -rollout.log_density(intervals) - log_types[np.arange(size), types]
-        times = times + intervals
-        is_within = times - past.times[-1] <= settings.horizon
+        waits = waits + intervals
+        is_within = waits <= settings.horizon
         events.append((intervals, types.astype(np.int16), is_within, nll, np.exp(log_types)))
         rollout.append(intervals, types)
     return Futures(*(np.stack(column, axis=1) for column in zip(*events, strict=True)))

@@ -14,7 +14,7 @@ from mmtpp.core.history.past_events import PastEvents
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.gated_expert import GatedExpert
-from mmtpp.expert.rollout import Rollout
+from mmtpp.expert.rollout import ExpertRollout
 
 FloatArray = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class ExpertPartner:
         self, gated: GatedExpert, past: PastEvents, type_codes: Sequence[int], num_futures: int
     ) -> None:
         self._gated, self._codes = gated, tuple(type_codes)
-        self._rollout = Rollout(gated.expert, past, num_futures)
+        self._rollout = ExpertRollout(gated.expert, past, num_futures)
         self._index_of = {code: index for index, code in enumerate(gated.type_codes)}
         # a type that the expert lacks cannot be in its memory, so no future has it
         self._is_known = np.isin(self._codes, gated.type_codes)

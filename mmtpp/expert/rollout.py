@@ -1,7 +1,9 @@
-"""The expert along sampled events: its forecast of the next event of each of N futures.
+"""A model of densities along sampled events: its forecast of the next event of each of N futures.
 
 Axes: N futures, K types, P columns of the memory.
 """
+
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -19,21 +21,47 @@ from mmtpp.expert.next_events import words_of
 FloatArray = NDArray[np.float64]
 
 
-class Rollout:
+class Rollout(ABC):
     """Forecasts the next event of futures that begin after the same past. Sampled events have no
     texts and no images.
-
-    Args:
-        expert: The expert.
-        past: All events of the sequence up to the origin; the types are indices of the expert's
-            types.
-        num_futures: Number of futures, N.
 
     Attributes:
         forecasts: Forecasts of the next event of each future.
     """
 
     forecasts: ExpertForecasts
+
+    @abstractmethod
+    def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
+        """(N,) one interval of each future, a whole number of ticks."""
+
+    @abstractmethod
+    def append(self, intervals: FloatArray, types: NDArray[np.integer]) -> None:
+        """Continue every future with an event.
+
+        Args:
+            intervals: (N,) intervals in the source's unit.
+            types: (N,) indices of the model's types.
+        """
+
+    def log_density(self, intervals: FloatArray) -> FloatArray:
+        """(N,) log density of the next intervals."""
+        return self.forecasts.log_density(_tensor(intervals)).numpy()
+
+    def type_log_probabilities(self, intervals: FloatArray) -> FloatArray:
+        """(N, K) log probability of the next type, given the next intervals."""
+        return self.forecasts.type_log_probabilities(_tensor(intervals)).numpy()
+
+
+class ExpertRollout(Rollout):
+    """Futures of an expert.
+
+    Args:
+        expert: The expert.
+        past: All events of the sequence up to the origin; the types are indices of the expert's
+            types.
+        num_futures: Number of futures, N.
+    """
 
     def __init__(self, expert: Expert, past: PastEvents, num_futures: int) -> None:
         rows, state = memory_rows(expert.memory, past)
@@ -51,14 +79,6 @@ class Rollout:
     def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
         """(N,) one interval of each future, a whole number of ticks."""
         return round_to_ticks(self.forecasts.sample_intervals(rng), self._expert.tick)
-
-    def log_density(self, intervals: FloatArray) -> FloatArray:
-        """(N,) log density of the next intervals."""
-        return self.forecasts.log_density(_tensor(intervals)).numpy()
-
-    def type_log_probabilities(self, intervals: FloatArray) -> FloatArray:
-        """(N, K) log probability of the next type, given the next intervals."""
-        return self.forecasts.type_log_probabilities(_tensor(intervals)).numpy()
 
     def append(self, intervals: FloatArray, types: NDArray[np.integer]) -> None:
         """Continue every future with an event.

@@ -68,18 +68,22 @@ class CachedHistory:
             (N, D) hidden state of the last token of every continuation.
         """
         model = self._model
-        device = model.head.weight.device
-        input_ids = torch.as_tensor(ids.astype(np.int64), device=device)
+        input_ids = torch.as_tensor(ids.astype(np.int64), device=model.head.weight.device)
+        return self.append_embeddings(model.embedding(input_ids))
+
+    def append_embeddings(self, embeds_NLD: torch.Tensor) -> torch.Tensor:
+        """Append tokens that are given as (N, L, D) vectors; returns what ``append`` returns."""
+        size, length = embeds_NLD.shape[:2]
         positions = torch.arange(
-            self._next_position, self._next_position + ids.shape[1], device=device
+            self._next_position, self._next_position + length, device=embeds_NLD.device
         )
-        output = model.base.model.language_model(
-            inputs_embeds=model.embedding(input_ids),
-            position_ids=positions.expand(3, len(ids), -1),
+        output = self._model.base.model.language_model(
+            inputs_embeds=embeds_NLD,
+            position_ids=positions.expand(3, size, -1),
             past_key_values=self._cache,
             use_cache=True,
         )
-        self._next_position += ids.shape[1]
+        self._next_position += length
         return output.last_hidden_state[:, -1]
 
     def crop(self, length: int) -> None:

@@ -31,6 +31,11 @@ class ModelSource:
     precision: str
     expert_uri: str = ""
 
+    @property
+    def scored_uri(self) -> str:
+        """Folder of the adapter, or of the whole model."""
+        return self.adapter_uri or self.model_uri
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:

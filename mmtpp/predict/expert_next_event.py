@@ -1,5 +1,6 @@
 """Forecast the event after the last event of a sequence with a temporal expert."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
-from mmtpp.expert.rollout import Rollout
+from mmtpp.expert.rollout import ExpertRollout, Rollout
 from mmtpp.model.record import TrainedTasks
 from mmtpp.predict.next_event import Forecast, named_futures, named_probabilities
 
@@ -45,7 +46,7 @@ class ExpertNextEvent:
     """
 
     def __init__(self, expert: Expert, settings: ExpertForecastSettings) -> None:
-        self._expert, self._settings, self._grid = expert, settings, settings.grid
+        self._expert, self._settings = expert, settings
 
     def __call__(self, sequence_id: str, past: PastEvents) -> Forecast:
         """Forecast the next event, and futures if ``prediction`` asks for them.
@@ -54,34 +55,67 @@ class ExpertNextEvent:
             sequence_id: Name of the sequence.
             past: All its events; the types are indices of the expert's types.
         """
-        expert, settings = self._expert, self._settings
-        trained_tasks, prediction = settings.trained_tasks, settings.prediction
-        forecasts = Rollout(expert, past, 1).forecasts
-        intervals = forecasts.interval_forecasts(self._grid)
-        log_probability = forecasts.marginal_type_log_probabilities(intervals)[0]
-        codes = np.asarray(trained_tasks.type_codes)
-        futures = None
-        if prediction.num_futures:
-            sampled = sample_futures(
-                expert,
-                past,
-                FutureSettings(
-                    prediction.num_futures,
-                    prediction.horizon or np.inf,
-                    prediction.max_future_events,
-                ),
-                np.random.default_rng(seed_from("futures", settings.seed, sequence_id)),
-            )
-            futures = named_futures(
-                sampled, codes[sampled.types], float(past.times[-1]), trained_tasks
-            )
-        return Forecast(
-            sequence_id=sequence_id,
-            events=len(past),
-            context=len(past),
-            last_time=float(past.times[-1]),
-            last_type=trained_tasks.name_of(int(codes[past.types[-1]])),
-            interval=intervals,
-            type_probabilities=named_probabilities(log_probability, trained_tasks),
-            futures=futures,
+        code = self._settings.trained_tasks.type_codes[past.types[-1]]
+        origin = Origin(sequence_id, len(past), len(past), float(past.times[-1]), code)
+        expert = self._expert
+        return forecast_after(
+            origin, lambda size: ExpertRollout(expert, past, size), self._settings
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The last event of a sequence.
+
+    Attributes:
+        sequence_id: Name of the sequence.
+        num_events: Number of its events.
+        context: Number of events that the model sees.
+        time: Time of the last event.
+        type_code: Code of its type.
+    """
+
+    sequence_id: str
+    num_events: int
+    context: int
+    time: float
+    type_code: int
+
+
+def forecast_after(
+    origin: Origin, begin_rollout: Callable[[int], Rollout], settings: ExpertForecastSettings
+) -> Forecast:
+    """Forecast the next event by densities, and futures if ``prediction`` asks for them.
+
+    Args:
+        origin: The last event.
+        begin_rollout: Returns futures at the origin, given their number.
+        settings: Settings of the forecasts.
+    """
+    trained_tasks, prediction = settings.trained_tasks, settings.prediction
+    forecasts = begin_rollout(1).forecasts
+    intervals = forecasts.interval_forecasts(settings.grid)
+    log_probability = forecasts.marginal_type_log_probabilities(intervals)[0]
+    futures = None
+    if prediction.num_futures:
+        sampled = sample_futures(
+            begin_rollout(prediction.num_futures),
+            FutureSettings(
+                prediction.num_futures,
+                prediction.horizon or np.inf,
+                prediction.max_future_events,
+            ),
+            np.random.default_rng(seed_from("futures", settings.seed, origin.sequence_id)),
+        )
+        codes = np.asarray(trained_tasks.type_codes)
+        futures = named_futures(sampled, codes[sampled.types], origin.time, trained_tasks)
+    return Forecast(
+        sequence_id=origin.sequence_id,
+        events=origin.num_events,
+        context=origin.context,
+        last_time=origin.time,
+        last_type=trained_tasks.name_of(origin.type_code),
+        interval=intervals,
+        type_probabilities=named_probabilities(log_probability, trained_tasks),
+        futures=futures,
+    )

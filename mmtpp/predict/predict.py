@@ -22,6 +22,7 @@ from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.core.representation.supervision import FollowingEvent
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.split import split_from_path
@@ -50,9 +51,14 @@ from mmtpp.predict.expert_next_event import ExpertForecastSettings
 from mmtpp.predict.expert_tables import expert_tables
 from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
 from mmtpp.predict.rejections import Rejections
-from mmtpp.runtime.hardware import choose_hardware
+from mmtpp.predict.soft_next_event import (
+    SoftNextEventForecaster,
+    SoftNextEventForecasterSettings,
+)
+from mmtpp.runtime.hardware import Hardware, choose_hardware
 from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
+from mmtpp.soft.soft_settings import with_memory
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import check_bucket, join, list_source, split_file, write_bytes
 
@@ -87,6 +93,8 @@ def predict(config: RunConfig) -> dict[str, object]:
     )
     if is_expert(config.model.path):
         tables, long_texts = _expert_tables(config, samples, trained_tasks), {}
+    elif config.template.style == SOFT:
+        tables, long_texts = _soft_tables(config, manifest, vocabulary, samples, trained_tasks), {}
     else:
         forecast = _next_event_settings(config, trained_tasks, grid)
         tables, long_texts = _model_tables(config, manifest, vocabulary, samples, forecast)
@@ -113,6 +121,25 @@ def _expert_tables(
     return expert_tables(config.model.path, samples, settings, config.store.machine_labels)
 
 
+def _soft_tables(
+    config: RunConfig,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    samples: SampleSettings,
+    trained_tasks: TrainedTasks,
+) -> Iterator[pa.Table]:
+    """Forecasts of a soft model."""
+    hardware, model = _hardware_and_model(config, manifest)
+    samples = with_memory(replace(samples, supervision=FollowingEvent(())), model.scored_uri)
+    forecast = ExpertForecastSettings(
+        trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
+    )
+    settings = SoftNextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
+    plan = make_plan(samples, vocabulary.token_ids())
+    pool = _actor_pool(config, hardware)
+    return map_samples(plan, SoftNextEventForecaster, settings, pool, title="predict")
+
+
 def _next_event_settings(
     config: RunConfig, trained_tasks: TrainedTasks, grid: IntervalGrid
 ) -> NextEventSettings:
@@ -133,6 +160,16 @@ def _model_tables(
     forecast: NextEventSettings,
 ) -> tuple[Iterator[pa.Table], dict[str, int]]:
     """Forecasts of a language model, and the counts of texts that it cannot read whole."""
+    hardware, model = _hardware_and_model(config, manifest)
+    settings = NextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
+    plan = make_plan(settings.samples, vocabulary.token_ids())
+    pool = _actor_pool(config, hardware)
+    tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
+    return tables, plan.long_texts.counts()
+
+
+def _hardware_and_model(config: RunConfig, manifest: Manifest) -> tuple[Hardware, ModelSource]:
+    """Device and precision of the model, and its location."""
     hardware = choose_hardware(config.training, config.model.precision)
     model = ModelSource(
         config.model.path,
@@ -141,16 +178,17 @@ def _model_tables(
         hardware.precision,
         config.model.expert,
     )
-    settings = NextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
-    plan = make_plan(settings.samples, vocabulary.token_ids())
-    pool = ActorPool.from_settings(
+    return hardware, model
+
+
+def _actor_pool(config: RunConfig, hardware: Hardware) -> ActorPool:
+    """Number and resources of the actors that hold the model."""
+    return ActorPool.from_settings(
         config.training,
         hardware,
         windows_per_batch=config.evaluation.windows_per_batch,
         patience_s=config.run.wait_for_machines_s,
     )
-    tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
-    return tables, plan.long_texts.counts()
 
 
 def _check_model(config: RunConfig) -> TrainedTasks:

@@ -10,7 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model.event_model import EventModel
+from mmtpp.model.folder import local_folder
+from mmtpp.model.loaded_model import LoadedModel, ModelSource
 from mmtpp.soft.soft_model import SOFT_PREFIXES, SoftModel
+from mmtpp.soft.soft_rollout import SoftForecaster
 from mmtpp.soft.soft_settings import SETTINGS_FILE, load_soft_settings
 
 WEIGHTS_FILE = "soft.safetensors"
@@ -70,6 +73,24 @@ def load_soft_weights(model: SoftModel, folder: Path) -> None:
             where=str(folder / WEIGHTS_FILE),
             cause="the folder was copied incompletely, or its files are of different models",
         ) from error
+
+
+def load_soft_forecaster(source: ModelSource, loaded: LoadedModel) -> SoftForecaster:
+    """Load the forecaster of a soft model.
+
+    Args:
+        source: Location of the model.
+        loaded: The backbone with its adapter, on its device.
+
+    Raises:
+        ModelError: The folder holds no soft model, or its files are damaged.
+    """
+    with local_folder(source.scored_uri) as folder:
+        assert folder is not None
+        model = load_soft_model(loaded.model, folder)
+    model = model.to(loaded.batcher.device)
+    type_ids = loaded.vocabulary.type_ids(model.settings.type_codes)
+    return SoftForecaster(model, type_ids)
 
 
 def load_soft_model(event_model: EventModel, folder: Path) -> SoftModel:

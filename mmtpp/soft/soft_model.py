@@ -9,15 +9,12 @@ Axes: T tokens, N labels, P columns of the memory, W width of the expert's netwo
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft import PeftModel
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.core.errors import DataError
-from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, Kept, TrainingStatistics
 from mmtpp.model.batch import Batch, SoftBatch
@@ -163,22 +160,6 @@ class SoftModel(EventModel):
         wide = torch.rand(shape, device=context.device) >= self.settings.dropout
         nothing = wide[:, :0]
         return Kept(wide, nothing, nothing)
-
-
-def soft_forecasts(network: ExpertNetwork, states: torch.Tensor) -> ExpertForecasts:
-    """The forecasts after events.
-
-    Args:
-        network: Network of a soft model, in float32 on the CPU.
-        states: (N, W) states after the events.
-    """
-    states = states.float().cpu()
-    return ExpertForecasts((network,), (states,), (network.intervals(states),))
-
-
-def type_codes_of(settings: SoftSettings) -> NDArray[np.int16]:
-    """(K,) codes of the types that a soft model forecasts."""
-    return np.asarray(settings.type_codes, dtype=np.int16)
 
 
 def _content(batch: Batch) -> SoftBatch:

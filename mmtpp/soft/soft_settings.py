@@ -1,10 +1,11 @@
 """Settings of a soft model, and the file that keeps them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmtpp.core.errors import ModelError
 from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.network import NetworkSize
 from mmtpp.model.folder import read_file
 
@@ -44,6 +45,26 @@ class SoftSettings:
             num_columns=len(self.memory.column_names),
             context_width=context_width,
         )
+
+
+def with_memory(samples: SampleSettings, uri: str) -> SampleSettings:
+    """Settings of samples whose soft tokens hold the memory of a model.
+
+    Args:
+        samples: Settings of the samples.
+        uri: Folder of the adapter, or of the whole model.
+
+    Raises:
+        ModelError: The folder holds no soft model.
+    """
+    settings = load_soft_settings(uri)
+    if settings is None:
+        raise ModelError(
+            f"the model has no soft tokens: the folder has no {SETTINGS_FILE}",
+            where=uri,
+            cause="only a training with template.style = soft writes it",
+        )
+    return replace(samples, memory=settings.memory)
 
 
 def load_soft_settings(uri: str) -> SoftSettings | None:

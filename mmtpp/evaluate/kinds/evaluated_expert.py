@@ -14,7 +14,8 @@ import pyarrow as pa
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.kinds.expert_horizon import sample_sequences
-from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
+from mmtpp.evaluate.scores.density_targets import density_columns
+from mmtpp.evaluate.scores.targets import complete_targets
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings
@@ -23,7 +24,6 @@ from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.runtime.block_tasks import map_blocks
 
 EVENTS_PER_TASK = 20_000  # about, in whole sequences
-TARGETS_PER_PASS = 512  # each needs one number for every step of the grid and every component
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,32 +108,16 @@ def forecast_sequences(
         settings: Grid and types of the forecasts.
     """
     events = NextEvents.from_sequences(expert.memory, sequences, tick=expert.tick)
-    parts = []
-    for start in range(0, len(events), TARGETS_PER_PASS):
-        part = events.take(slice(start, start + TARGETS_PER_PASS))
-        parts.append(_forecast_columns(expert, part, settings))
-    forecasts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return complete_targets(_event_columns(sequences, settings.codes) | forecasts, len(events))
-
-
-def _forecast_columns(
-    expert: Expert, events: NextEvents, settings: ForecastSettings
-) -> dict[str, np.ndarray]:
-    """Forecasts of N targets and their scores, by column."""
-    forecasts = ExpertForecasts.after(
-        expert.networks, events.rows, events.types, events.words, events.images
+    forecasts = density_columns(
+        ExpertForecasts.after(
+            expert.networks, events.rows, events.types, events.words, events.images
+        ),
+        events.next_intervals,
+        events.next_types.numpy(),
+        grid=settings.grid,
+        codes=settings.codes,
     )
-    intervals = forecasts.interval_forecasts(settings.grid)
-    true, true_types = events.next_intervals.double().numpy(), events.next_types.numpy()
-    time = time_columns(intervals, true, tick=expert.tick)
-    time["time_nll"] = forecasts.interval_scores(events.next_intervals).nll
-    marginal = forecasts.marginal_type_log_probabilities(intervals)
-    joint = forecasts.type_log_probabilities(events.next_intervals).numpy()
-    return {
-        **time,
-        **type_columns("", marginal, true_types, settings.codes),
-        **type_columns("joint_", joint, true_types, settings.codes),
-    }
+    return complete_targets(_event_columns(sequences, settings.codes) | forecasts, len(events))
 
 
 def _event_columns(sequences: Sequence[ScoredSequence], codes: np.ndarray) -> dict[str, object]:

@@ -11,6 +11,7 @@ from mmtpp.evaluate.actors.horizon_actor import FUTURE_SCHEMA, future_rows
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.next_events import ScoredSequence
+from mmtpp.expert.rollout import ExpertRollout
 
 
 def sample_sequences(
@@ -47,6 +48,8 @@ def sample_sequences(
         for end in ends:
             past = sequence.past.slice(0, end)
             rng = np.random.default_rng(seed_from("horizon", seed, sequence.sequence_id, end - 1))
-            futures = sample_futures(expert, past, settings, rng)
+            futures = sample_futures(
+                ExpertRollout(expert, past, settings.num_futures), settings, rng
+            )
             rows += future_rows(futures, np.asarray(type_codes), sequence.sequence_id, end - 1)
     return pa.Table.from_pylist(rows, FUTURE_SCHEMA)

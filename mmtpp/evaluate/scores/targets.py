@@ -81,7 +81,7 @@ def target_table(
     questioned = np.unique(row.questions.event)
     events = questioned[row.event_is_target[questioned]]
     chosen = np.searchsorted(questioned, events)
-    columns = _event_columns(sample, events)
+    columns = event_columns(sample, events)
     if forecasts.time is not None:
         true = sample.event_values("interval")[questioned]
         time = _time_forecast_columns(forecasts.time, true, tick=tick, num_bytes=num_bytes)
@@ -115,8 +115,13 @@ def complete_targets(columns: dict[str, object], size: int) -> pa.Table:
     return pa.table(table, schema=TARGET_SCHEMA)
 
 
-def _event_columns(sample: AssembledRow, events: np.ndarray) -> dict[str, object]:
-    """The true events, by column."""
+def event_columns(sample: AssembledRow, events: np.ndarray) -> dict[str, object]:
+    """The true events, by column of ``TARGET_SCHEMA``.
+
+    Args:
+        sample: Row of the events.
+        events: (N,) indices of events of the row.
+    """
     segment = sample.event_values("segment")
     starts = np.searchsorted(segment, segment[events])
     names = ("position", "time", "interval", "previous_interval", "previous_type")

@@ -11,6 +11,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.expert.expert_folder import SETTINGS_FILE, WEIGHTS_FILE, Expert, is_expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.rollout import ExpertRollout
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
 
 
@@ -105,7 +106,9 @@ def test_sampled_intervals_follow_the_distribution(forecasts: ExpertForecasts):
 def test_futures_alternate_like_the_training_events(expert: Expert):
     [sequence] = alternating_sequences(1, 9)
     past = sequence.past.slice(0, 41)  # ends with type 0, after which an interval is short
-    futures = sample_futures(expert, past, FutureSettings(50, 60.0, 20), np.random.default_rng(0))
+    futures = sample_futures(
+        ExpertRollout(expert, past, 50), FutureSettings(50, 60.0, 20), np.random.default_rng(0)
+    )
     shown = futures.types[futures.is_within]
     expected = np.broadcast_to((np.arange(futures.types.shape[1]) + 1) % 2, futures.types.shape)
     assert (shown == expected[futures.is_within]).mean() > 0.9

@@ -16,7 +16,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GATE_FILE, GatedExpert, load_gated_expert, write_gate
-from mmtpp.expert.rollout import Rollout
+from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.model.record import TrainedTasks, write_tasks
 from tests.unit.expert.conftest import TICK, alternating_sequences
 
@@ -56,7 +56,7 @@ def test_types_are_arranged_as_the_language_model_knows_them(expert: Expert):
 
 
 def test_a_rollout_continues_the_memory_of_the_past(expert: Expert, past: PastEvents):
-    rollout = Rollout(expert, past, 2)
+    rollout = ExpertRollout(expert, past, 2)
     intervals, types = np.array([2.0, 3.5]), np.array([1, 0])
     rollout.append(intervals, types)
     rollout.append(intervals, 1 - types)
@@ -87,7 +87,7 @@ def test_forecasts_are_mixed_by_the_gate(expert: Expert, past: PastEvents):
     log_types = np.log([[0.1, 0.9]])
     partner = ExpertPartner(gated, past, (0, 1), 1)
     mixed, mixed_types = partner.mix_forecasts(model, log_types, grid)
-    of_expert = code_forecasts(Rollout(expert, past, 1).forecasts, grid, tick=TICK)
+    of_expert = code_forecasts(ExpertRollout(expert, past, 1).forecasts, grid, tick=TICK)
     assert mixed is not None
     for value in (1.0, 2.0, 20.0):
         inside = 0.25 * 0.8 * model.cdf([value]) + 0.75 * (1 - of_expert.outside) * of_expert.cdf(

@@ -16,6 +16,7 @@ from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_images
+from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.scores import score
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, finish
@@ -151,8 +152,7 @@ def test_futures_begin_with_the_image_of_the_last_event(expert: Expert):
     for image in (DARK, BRIGHT):
         index = np.full(41, image, dtype=np.int32)
         futures = sample_futures(
-            expert,
-            replace(past, images=EventImages(PIXELS, index)),
+            ExpertRollout(expert, replace(past, images=EventImages(PIXELS, index)), 200),
             FutureSettings(200, 1000.0, 3),
             np.random.default_rng(0),
         )

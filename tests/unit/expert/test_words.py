@@ -18,6 +18,7 @@ from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network import ExpertNetwork
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_words
+from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.scores import Ranks, score
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, alternating_sequences, finish
@@ -228,8 +229,7 @@ def test_futures_begin_with_the_words_of_the_last_event(expert: Expert):
     for word in (QUICK, SLOW):
         last = EventWords(np.array([word, 20, word], dtype=np.int16) + 1, np.array([0, 3]))
         futures = sample_futures(
-            expert,
-            replace(past, words=EventWords.join([before, last])),
+            ExpertRollout(expert, replace(past, words=EventWords.join([before, last])), 200),
             FutureSettings(200, 1000.0, 3),
             np.random.default_rng(0),
         )

@@ -1,0 +1,132 @@
+"""Forecast and draw futures with a soft model: Ray Data actors, on a GPU where there is one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.seeds import seed_from
+from mmtpp.core.times.clock import round_to_ticks
+from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.data.store.stored_sequence import Address
+from mmtpp.evaluate.actors.horizon_actor import FUTURE_SCHEMA, future_rows
+from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActor, ModelActorSettings
+from mmtpp.evaluate.scores.density_targets import density_columns
+from mmtpp.evaluate.scores.targets import complete_targets, event_columns
+from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.soft.soft_folder import load_soft_forecaster
+from mmtpp.soft.soft_rollout import SoftRollout
+
+
+class SoftActor(ModelActor):
+    """An actor with a soft model.
+
+    Args:
+        settings: Settings of the actor.
+
+    Attributes:
+        forecaster: The model's forecasts.
+        codes: (K,) codes of the types that the model knows.
+    """
+
+    def __init__(self, settings: ModelActorSettings) -> None:
+        super().__init__(settings)
+        self.forecaster = load_soft_forecaster(settings.model, self.loaded)
+        self.codes = np.asarray(self.forecaster.model.settings.type_codes, dtype=np.int16)
+        self._reader = StoreReader(settings.samples.store)
+
+    def begin_rollout(self, sample: AssembledRow, num_futures: int) -> SoftRollout:
+        """Begin futures after the last event of a sample of one window.
+
+        Args:
+            sample: The sample.
+            num_futures: Number of futures.
+        """
+        batch = self.loaded.batcher(sample.row)
+        return self.forecaster.begin_rollout(batch, self._past(sample), num_futures)
+
+    def _past(self, sample: AssembledRow) -> PastEvents:
+        """All events of the sequence up to the last one of the sample."""
+        [window] = sample.windows
+        address = Address(window["file"], window["group"], window["row"])
+        stored = self._reader.events(address, 0, window["end"])
+        lengths = np.diff(stored.events.text_offsets)
+        return PastEvents.from_sequence(stored.times, stored.events.types, lengths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftTargetScorerSettings(ModelActorSettings):
+    """Settings of ``SoftTargetScorer``.
+
+    Attributes:
+        grid: Grid of the interval forecasts.
+    """
+
+    grid: IntervalGrid
+
+
+class SoftTargetScorer(SoftActor):
+    """Forecasts the targets of windows of soft tokens.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: SoftTargetScorerSettings) -> None:
+        super().__init__(settings)
+        self._grid = settings.grid
+
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Forecast the targets of one row, ``targets.TARGET_SCHEMA``."""
+        row = sample.row
+        events = row.event[row.label_positions()]
+        chosen = np.flatnonzero(row.event_is_target[events])
+        forecasts = self.forecaster.forecast_labels(self.loaded.batcher(row))
+        events = events[chosen]
+        tick = self.forecaster.model.settings.tick
+        intervals = round_to_ticks(sample.event_values("interval")[events], tick)
+        scores = density_columns(
+            forecasts.select(torch.from_numpy(chosen)),
+            torch.from_numpy(intervals.astype(np.float32)),
+            np.searchsorted(self.codes, row.event_type[events]),
+            grid=self._grid,
+            codes=self.codes,
+        )
+        return complete_targets(event_columns(sample, events) | scores, len(events))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftFutureDrawerSettings(ModelActorSettings):
+    """Settings of ``SoftFutureDrawer``.
+
+    Attributes:
+        futures: Number and length of the futures of each origin.
+        seed: Seed of the draws, combined with the origin.
+    """
+
+    futures: FutureSettings
+    seed: int
+
+
+class SoftFutureDrawer(SoftActor):
+    """Draws futures that may follow the windows of a plan.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: SoftFutureDrawerSettings) -> None:
+        super().__init__(settings)
+        self._settings = settings
+
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Draw the futures of one origin, ``horizon_actor.FUTURE_SCHEMA``."""
+        wanted = self._settings.futures
+        name = sample.sequence_ids[0].as_py()
+        origin = int(sample.event_values("position")[-1])
+        rng = np.random.default_rng(seed_from("horizon", self._settings.seed, name, origin))
+        futures = sample_futures(self.begin_rollout(sample, wanted.num_futures), wanted, rng)
+        return pa.Table.from_pylist(future_rows(futures, self.codes, name, origin), FUTURE_SCHEMA)

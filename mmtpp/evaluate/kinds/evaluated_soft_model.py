@@ -1,0 +1,69 @@
+"""Forecasts of a soft model, which reads windows of soft tokens in Ray Data actors."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pyarrow as pa
+
+from mmtpp.core.representation.supervision import AllTokens, FutureOrigins
+from mmtpp.data.samples.actors import map_samples
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.evaluate.actors.soft_actors import (
+    SoftFutureDrawer,
+    SoftFutureDrawerSettings,
+    SoftTargetScorer,
+    SoftTargetScorerSettings,
+)
+from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
+from mmtpp.expert.expert_forecasts import GRID_FACTOR
+from mmtpp.expert.expert_futures import FutureSettings
+from mmtpp.soft.soft_settings import with_memory
+
+
+class EvaluatedSoftModel(EvaluatedModel):
+    """Forecasts of a language model that reads soft tokens."""
+
+    def _target_tables(self) -> Iterable[pa.Table]:
+        context = self.context
+        # short sequences share a forward pass
+        samples = replace(self._samples, supervision=AllTokens(), packed=True)
+        settings = SoftTargetScorerSettings(
+            samples=samples,
+            model=context.model,
+            grid=self.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR),
+        )
+        plan = make_plan(samples, context.vocabulary.token_ids())
+        return map_samples(
+            plan, SoftTargetScorer, settings, context.actors, title="evaluate: forecasts"
+        )
+
+    def draw_futures(self) -> Iterable[pa.Table]:
+        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+        context, wanted = self.context, self.context.settings
+        origins = FutureOrigins((), num_origins=wanted.origins_per_sequence, horizon=wanted.horizon)
+        samples = replace(self._samples, supervision=origins)
+        settings = SoftFutureDrawerSettings(
+            samples=samples,
+            model=context.model,
+            futures=FutureSettings(wanted.num_futures, wanted.horizon, wanted.max_future_events),
+            seed=context.seed,
+        )
+        plan = make_plan(samples, context.vocabulary.token_ids())
+        return map_samples(
+            plan, SoftFutureDrawer, settings, context.actors, title="evaluate: futures"
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What the report says about the model."""
+        model = self.context.model
+        return {
+            "model": model.model_uri,
+            **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
+            "events": "one soft token each",
+        }
+
+    @property
+    def _samples(self) -> SampleSettings:
+        """Settings of the held-out samples, with the model's memory."""
+        return with_memory(self.context.held_out, self.context.model.scored_uri)

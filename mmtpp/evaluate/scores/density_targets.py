@@ -1,0 +1,56 @@
+"""Forecasts that are densities, and their scores: columns of ``targets.TARGET_SCHEMA``.
+
+Axes: N targets, K types.
+"""
+
+import numpy as np
+import torch
+
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
+from mmtpp.evaluate.scores.targets import time_columns, type_columns
+from mmtpp.expert.expert_forecasts import ExpertForecasts
+
+_TARGETS_PER_PASS = 512  # each needs one number for every step of the grid and every component
+
+
+def density_columns(
+    forecasts: ExpertForecasts,
+    intervals: torch.Tensor,
+    types: np.ndarray,
+    *,
+    grid: IntervalGrid,
+    codes: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Forecasts of N targets and their scores, by column.
+
+    Args:
+        forecasts: Forecasts of the targets.
+        intervals: (N,) true intervals in the source's unit, whole numbers of ticks.
+        types: (N,) indices of the true types among ``codes``.
+        grid: Grid of the interval forecasts.
+        codes: (K,) codes of the types that the model knows.
+    """
+    parts: list[dict[str, np.ndarray]] = []
+    for start in range(0, max(1, len(types)), _TARGETS_PER_PASS):
+        part = slice(start, start + _TARGETS_PER_PASS)
+        parts.append(_columns(forecasts.select(part), intervals[part], types[part], grid, codes))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _columns(
+    forecasts: ExpertForecasts,
+    intervals: torch.Tensor,
+    types: np.ndarray,
+    grid: IntervalGrid,
+    codes: np.ndarray,
+) -> dict[str, np.ndarray]:
+    on_grid = forecasts.interval_forecasts(grid)
+    time = time_columns(on_grid, intervals.double().numpy(), tick=forecasts.tick)
+    time["time_nll"] = forecasts.interval_scores(intervals).nll
+    marginal = forecasts.marginal_type_log_probabilities(on_grid)
+    joint = forecasts.type_log_probabilities(intervals).numpy()
+    return {
+        **time,
+        **type_columns("", marginal, types, codes),
+        **type_columns("joint_", joint, types, codes),
+    }

@@ -1,0 +1,51 @@
+"""Forecast the event after the last event of sequences with a soft model, in Ray Data actors."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActorSettings
+from mmtpp.evaluate.actors.soft_actors import SoftActor
+from mmtpp.predict.expert_next_event import ExpertForecastSettings, Origin, forecast_after
+from mmtpp.predict.next_event import forecast_schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftNextEventForecasterSettings(ModelActorSettings):
+    """Settings of ``SoftNextEventForecaster``.
+
+    Attributes:
+        forecast: Settings of the forecasts.
+    """
+
+    forecast: ExpertForecastSettings
+
+
+class SoftNextEventForecaster(SoftActor):
+    """Forecasts the event after the last event of sequences.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: SoftNextEventForecasterSettings) -> None:
+        super().__init__(settings)
+        self._forecast = settings.forecast
+        self._schema = forecast_schema(
+            settings.forecast.trained_tasks, settings.forecast.prediction
+        )
+
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Forecast one sequence, one row of ``forecast_schema``."""
+        origin = Origin(
+            sequence_id=sample.sequence_ids[0].as_py(),
+            num_events=int(sample.event_values("position")[-1]) + 1,
+            context=len(sample.row.event_type),
+            time=float(sample.event_values("time")[-1]),
+            type_code=int(sample.row.event_type[-1]),
+        )
+        forecast = forecast_after(
+            origin, lambda size: self.begin_rollout(sample, size), self._forecast
+        )
+        record = forecast.record(self._forecast.prediction.quantiles)
+        return pa.Table.from_pylist([record], self._schema)
