@@ -16,6 +16,7 @@ import torch
 
 from mmtpp.api.history_reader import HistoryReader
 from mmtpp.api.sequences import Sequences, load_sequences
+from mmtpp.api.soft_history import read_soft_history
 from mmtpp.api.values import check_lengths, to_images, to_texts, to_times, to_types
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import ModelSection, PredictionSection, RunConfig
@@ -23,6 +24,7 @@ from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
 from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
 from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
@@ -38,8 +40,15 @@ from mmtpp.model.folder import load_model_vocabulary, local_folder, read_file
 from mmtpp.model.loaded_model import LoadedModel, ModelSource
 from mmtpp.model.record import TrainedTasks, load_recorded_settings, load_trained_tasks
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.predict.expert_next_event import ExpertForecastSettings, ExpertNextEvent
+from mmtpp.predict.expert_next_event import (
+    ExpertForecastSettings,
+    ExpertNextEvent,
+    Origin,
+    forecast_after,
+)
 from mmtpp.predict.next_event import Forecast, NextEvent, NextEventSettings
+from mmtpp.soft.soft_folder import load_soft_forecaster
+from mmtpp.soft.soft_rollout import SoftForecaster
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.paths import as_uri
 
@@ -61,6 +70,7 @@ class Forecaster:
         trained_tasks: Tasks that the model was trained on, with its event types and time unit.
         model: The language model on its device, or the temporal expert.
         gated: Expert that is mixed with the language model; None for none.
+        soft: Forecasts of a language model of soft tokens; None for another template.
     """
 
     path: str
@@ -68,6 +78,7 @@ class Forecaster:
     trained_tasks: TrainedTasks
     model: LoadedModel | Expert
     gated: GatedExpert | None = None
+    soft: SoftForecaster | None = None
 
     @classmethod
     def from_pretrained(
@@ -121,7 +132,9 @@ class Forecaster:
         source = ModelSource(model, adapter_uri, "", precision)
         gated = _load_gated(source, expert, trained_tasks) if expert else None
         loaded = LoadedModel.load(source, image_px=config.template.image_px)
-        return cls(path, config, trained_tasks, loaded, gated)
+        is_soft = config.template.style == SOFT
+        soft = load_soft_forecaster(source, loaded) if is_soft else None
+        return cls(path, config, trained_tasks, loaded, gated, soft)
 
     @classmethod
     def _from_expert(cls, path: str, settings: Mapping[str, object]) -> "Forecaster":
@@ -275,6 +288,8 @@ class Forecaster:
         )
         if isinstance(self.model, Expert):
             return self._forecast_with_expert(self.model, sequence, config.prediction, seed)
+        if self.soft is not None:
+            return self._forecast_with_soft_model(self.model, self.soft, sequence, config, seed)
         return self._forecast_with_language_model(self.model, sequence, config, seed)
 
     def _forecast_with_expert(
@@ -286,6 +301,36 @@ class Forecaster:
             trained_tasks=self.trained_tasks, prediction=prediction, seed=seed
         )
         return ExpertNextEvent(expert, settings)(sequence.sequence_id, past)
+
+    def _forecast_with_soft_model(
+        self,
+        loaded: LoadedModel,
+        soft: SoftForecaster,
+        sequence: EventSequence,
+        config: RunConfig,
+        seed: int,
+    ) -> Forecast:
+        history = read_soft_history(
+            sequence,
+            config,
+            loaded.vocabulary,
+            soft.model.settings.memory,
+            seconds_per_unit=self.seconds_per_unit,
+        )
+        origin = Origin(
+            sequence_id=sequence.sequence_id,
+            num_events=len(sequence),
+            context=len(history.row.event_type),
+            time=float(sequence.times[-1]),
+            type_code=int(sequence.types[-1]),
+        )
+        settings = ExpertForecastSettings(
+            trained_tasks=self.trained_tasks, prediction=config.prediction, seed=seed
+        )
+        batch = loaded.batcher(history.row)
+        return forecast_after(
+            origin, lambda size: soft.begin_rollout(batch, history.past, size), settings
+        )
 
     def _forecast_with_language_model(
         self, loaded: LoadedModel, sequence: EventSequence, config: RunConfig, seed: int

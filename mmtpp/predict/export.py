@@ -21,6 +21,8 @@ from mmtpp.model.record import TEMPLATE_FILE
 from mmtpp.runtime.hardware import Hardware, worker_demand
 from mmtpp.runtime.machines import wait_for_machines
 from mmtpp.runtime.session import start_ray
+from mmtpp.soft.soft_folder import WEIGHTS_FILE
+from mmtpp.soft.soft_settings import SETTINGS_FILE
 from mmtpp.storage.paths import check_bucket, copy_folder, join
 
 logger = logging.getLogger(__name__)
@@ -73,8 +75,9 @@ def _merge(base_uri: str, adapter_uri: str, output_uri: str, precision: str) -> 
         assert base is not None
         assert adapter is not None
         difference = merge_adapter(base, adapter, Path(output), dtype=dtype)
-        if (adapter / TEMPLATE_FILE).exists():
-            shutil.copy(adapter / TEMPLATE_FILE, output)
+        for name in (TEMPLATE_FILE, SETTINGS_FILE, WEIGHTS_FILE):
+            if (adapter / name).exists():
+                shutil.copy(adapter / name, output)
         write_merged_card(Path(output), base=base_uri, adapter=adapter_uri, difference=difference)
         copy_folder(output, output_uri)
     return difference

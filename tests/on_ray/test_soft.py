@@ -1,0 +1,92 @@
+"""Soft tokens on a real cluster: training with ZeRO-3, evaluation, futures, predict and the API."""
+
+import numpy as np
+import pytest
+
+import mmtpp
+from mmtpp.core.errors import ConfigError
+from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.predict.predict import predict
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.parquet import read_table
+from mmtpp.storage.paths import join, list_files
+from mmtpp.train.launch import finetune, pretrain
+from tests.on_ray.settings import STORE, make_config
+
+COIN = np.log(2)  # an interval is 5 or 6 s, or 60 or 61 s, and the type is certain
+SOFT = {
+    "template.style": "soft",
+    "compression.strategy": "none",
+    "expert.width": 32,
+    "expert.dropout": 0.0,
+    "training.learning_rate": 1e-2,
+    "training.num_steps": 40,
+    "training.checkpoint_every": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def soft(store) -> dict:
+    """A model of soft tokens, whose parameters two workers shard with ZeRO-3."""
+    return pretrain(make_config(**SOFT, **{"run.name": "soft", "zero.stage": 3}))
+
+
+def test_sharding_does_not_change_the_training(soft):
+    whole = pretrain(
+        make_config(
+            **SOFT, **{"run.name": "soft-whole", "zero.stage": 0, "training.num_workers": 1}
+        )
+    )
+    for name in ("train/loss_per_token", "validation/interval_nll"):
+        assert soft["metrics"][name] == pytest.approx(whole["metrics"][name], abs=0.02)
+
+
+def test_every_event_is_forecast_once(soft):
+    settings = {
+        **SOFT,
+        "model.path": soft["model_uri"],
+        "evaluation.num_futures": 2,
+        "evaluation.horizon": 70.0,
+        "evaluation.origins_per_sequence": 3,
+    }
+    result = evaluate(make_config(**settings))
+    manifest = load_manifest(STORE)
+    sequences = manifest.sequences_by_split["test"]
+    targets = read_table(str(result["targets_uri"]))
+    assert len(targets) == manifest.events_by_split["test"] - sequences
+    assert len(targets.group_by(["sequence_id", "position"]).aggregate([])) == len(targets)
+    metrics, baselines = result["metrics"], result["baselines"]
+    assert COIN - 0.05 < metrics["joint/nll_nats_per_event"] < COIN + 0.6
+    assert metrics["type/accuracy"] > 0.95
+    assert metrics["joint/nll_nats_per_event"] < baselines["poisson/joint/nll_nats_per_event"]
+    futures = read_table(str(result["targets_uri"]).replace("targets", "futures"))
+    assert len(futures) == sequences * 3 * 2
+    assert metrics["horizon/otd_s"] > 0
+
+
+def test_predict_and_the_python_api_agree(soft):
+    settings = {**SOFT, "model.path": soft["model_uri"], "source.uri": ""}
+    result = predict(make_config(**settings))
+    [file] = list_files(str(result["forecasts_uri"]), ".parquet")
+    rows = {
+        row["sequence_id"]: row
+        for row in read_table(join(str(result["forecasts_uri"]), file.base_name)).to_pylist()
+    }
+    forecaster = mmtpp.Forecaster.from_pretrained(str(soft["model_uri"]))
+    sequences = forecaster.load_sequences(STORE)
+    assert len(rows) == len(sequences) == result["forecasts"]
+    for sequence in list(sequences)[:3]:
+        forecast = forecaster.forecast(sequence, futures=4, horizon=30.0)
+        row = rows[sequence.sequence_id]
+        assert row["interval_q50"] == pytest.approx(forecast.median, rel=1e-4)
+        assert row["type"] == forecast.type
+        assert row["context"] == row["events"] == len(sequence)
+        assert forecast.futures is not None
+        assert len(forecast.futures) == 4
+
+
+def test_settings_that_contradict_soft_tokens_are_refused(store):
+    with pytest.raises(ConfigError, match="not compressed"):
+        pretrain(make_config(**SOFT, **{"compression.strategy": "temporal"}))
+    with pytest.raises(ConfigError, match="pretrain alone"):
+        finetune(make_config(**SOFT))
