@@ -170,14 +170,20 @@ class MixtureHead(nn.Module):
         self.means.copy_(torch.from_numpy(means))
         self.raw_widths.copy_(torch.from_numpy(np.log(np.expm1(widths))))
 
-    def forward(self, hidden: torch.Tensor) -> Mixture:
-        """The distributions of the next intervals, one for each of (N, width) hidden states."""
+    def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logarithms of weights, means and widths, ``Mixture``, for (N, width) hidden states.
+
+        The result is a plain tuple, because ZeRO-3 searches the output of a module for tensors.
+        """
         sizes = [self.num_components + 1, self.num_components, self.num_components]
         values = self.linear(hidden).float()  # densities need float32
         weights, means, widths = values.split(sizes, -1)
-        return Mixture(
+        return (
             weights.log_softmax(-1),
             self.means + means,
             softplus(self.raw_widths + widths) + MIN_WIDTH,
-            self.scale,
         )
+
+    def distributions(self, hidden: torch.Tensor) -> Mixture:
+        """The distributions of the next intervals, one for each of (N, width) hidden states."""
+        return Mixture(*self(hidden), self.scale)

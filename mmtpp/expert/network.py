@@ -186,7 +186,7 @@ class ExpertNetwork(nn.Module):
 
     def intervals(self, hidden: torch.Tensor) -> Mixture:
         """The distributions of the next intervals, one for each of (N, width) hidden states."""
-        return self.interval_head(hidden)
+        return self.interval_head.distributions(hidden)
 
     def type_log_probabilities(self, hidden: torch.Tensor, intervals: torch.Tensor) -> torch.Tensor:
         """(N, K) log probability of the next type, given the next interval.
