@@ -22,8 +22,7 @@ from mmtpp.data.sources import flights, taxi
 from mmtpp.data.sources.type_codes import OTHER
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.runtime.machines import data_task_demand, wait_for_machines
-from mmtpp.runtime.session import start_ray
+from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, exists, split_file
 
@@ -53,10 +52,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         source, config.split, config.model, image_px=config.template.image_px
     )
     publish_report = _publish(source)
-    start_ray()
-    wait_for_machines(
-        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
-    )
+    start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
     report = encode(
         settings,
         store_uri,
