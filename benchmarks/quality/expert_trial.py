@@ -19,7 +19,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.expert.scores import Ranks
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.expert_loop import build_expert, build_fit
 from mmtpp.train.launch.expert_job import build_inputs

@@ -31,8 +31,8 @@ from mmtpp.model.folder import local_folder
 from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, copy_folder, join
-from mmtpp.track.mlflow_tracker import RunIdentity
 from mmtpp.track.tracked_run import tracked_run
+from mmtpp.track.tracker import RunIdentity
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from mmtpp.evaluate.part_scores import PartScores, join_parts
 from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join, read_bytes
-from mmtpp.track.mlflow_tracker import RunIdentity
 from mmtpp.track.tracked_run import tracked_run
+from mmtpp.track.tracker import RunIdentity
 
 logger = logging.getLogger(__name__)
 

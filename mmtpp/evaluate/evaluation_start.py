@@ -8,7 +8,7 @@ from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.runtime.hardware import choose_hardware
 from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.paths import join
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 
 
 def identify_evaluation(config: RunConfig, job: str, store: PreparedStore) -> RunIdentity:

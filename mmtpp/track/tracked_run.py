@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
 from mmtpp.storage.manifest import Manifest
-from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
+from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.provenance import versions
 from mmtpp.track.run_labels import job_tags, tracked_store
+from mmtpp.track.tracker import RunIdentity
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mmtpp.config.schema import LoraSection
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.record import TrainedTasks
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 
 PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
 

@@ -20,7 +20,7 @@ from mmtpp.runtime.machines import wait_for_machines
 from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.entry import train_expert_per_worker
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.launch.fit_run import WorkerCall

@@ -22,7 +22,7 @@ from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.launch.expert_job import run_expert_job
 from mmtpp.train.launch.fit_run import FittedRun, WorkerCall
