@@ -33,7 +33,8 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings, source_reader
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.evaluate.actors.gated_targets import positioned_events
-from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActor, ModelActorSettings
+from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
+from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.context import generation_settings, model_source
 from mmtpp.evaluate.mixture_checks import load_mixed_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
