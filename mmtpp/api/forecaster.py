@@ -188,7 +188,10 @@ class Forecaster:
         )
         where = str(uri) if isinstance(uri, str | PathLike) else "table"
         self.trained_tasks.check(sequences, where=where)
-        check_calendar(self.config.template, times_are_dates=sequences.times_are_dates, where=where)
+        if not isinstance(self.model, Expert):  # an expert does not read the template
+            check_calendar(
+                self.config.template, times_are_dates=sequences.times_are_dates, where=where
+            )
         return sequences
 
     def sequence(

@@ -1,13 +1,12 @@
 """What the parts of one evaluation share: settings, model, events and the folder of the results."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mmtpp.config.schema import EvaluationSection, GenerationSection, ModelSection, RunConfig
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import sample_settings
 from mmtpp.model.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks
@@ -55,6 +54,7 @@ class EvaluationContext:
         store: PreparedStore,
         *,
         held_out: SampleSettings,
+        training: SampleSettings,
         hardware: Hardware,
         run_uri: str,
     ) -> "EvaluationContext":
@@ -64,14 +64,14 @@ class EvaluationContext:
             config: The whole configuration.
             store: The store.
             held_out: Settings of the held-out samples, without questions.
+            training: Settings of the training samples.
             hardware: Device and precision of the model.
             run_uri: Folder of the results.
         """
-        training = sample_settings(config.sample_sections, store.manifest, split="train")
         return cls(
             settings=config.evaluation,
             held_out=held_out,
-            training=replace(training, time_from=None),
+            training=training,
             model=model_source(
                 config.model, store.manifest.vocabulary_hash, precision=hardware.precision
             ),

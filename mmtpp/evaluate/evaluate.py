@@ -47,7 +47,7 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     store = load_store(config.store.uri)
     model = check_model(config, store)
     run = identify_evaluation(config, "evaluate", store)
-    scores = _score(start_evaluation(config, store, run), model.trained_tasks)
+    scores = _score(start_evaluation(config, store, model, run), model.trained_tasks)
     return {
         "run_id": _track(config, store.manifest, scores, run),
         "run_name": run.run_name,

@@ -78,7 +78,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     config = _prepare_events(config, trained_tasks, run_uri)
     store = _load_store(config, model)
     grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
-    samples = _sample_settings(config, store.manifest, trained_tasks, grid)
+    samples = _sample_settings(config, store.manifest, model, grid)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
     if model.is_expert:
         tables, long_texts = _expert_tables(config, samples, trained_tasks), {}
@@ -225,7 +225,7 @@ class NextEventForecasterSettings(ModelActorSettings):
 
 
 def _sample_settings(
-    config: RunConfig, manifest: Manifest, trained_tasks: TrainedTasks, grid: IntervalGrid
+    config: RunConfig, manifest: Manifest, model: ModelDescription, grid: IntervalGrid
 ) -> SampleSettings:
     """Settings of the samples: a question about the event after the last one of each sequence.
 
@@ -234,12 +234,13 @@ def _sample_settings(
     Raises:
         ConfigError: The images of the store have another size than the template needs.
     """
-    tasks = tuple(name for name in ("time", "type") if name in trained_tasks.tasks)
+    tasks = tuple(name for name in ("time", "type") if model.trained_on(name))
     settings = sample_settings(
         config.sample_sections,
         manifest,
         split="all",
         supervision=FollowingEvent(tasks, grid.first_bytes),
+        reads_template=not model.is_expert,
     )
     return replace(settings, max_sequences=0, time_from=None, time_to=None)
 

@@ -119,7 +119,8 @@ def build_inputs(
     _check_time_zone(expert, manifest, where=store.uri)
     samples = {
         split: replace(
-            sample_settings(config.sample_sections, manifest, split=split), max_sequences=0
+            sample_settings(config.sample_sections, manifest, split=split, reads_template=False),
+            max_sequences=0,
         )
         for split in ("train", "validation")
     }
