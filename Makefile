@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CHECKED_FILES := $(addprefix tests/unit/project/test_, cluster_yaml.py kubernetes.py site.py documented_commands.py)
 FAST_TESTS := $(addprefix tests/unit/, core config cli storage sweep runtime)
 export DS_BUILD_OPS := 0
 # DeepSpeed compiles its CPU collectives once; keep the result
@@ -40,7 +41,7 @@ test-fast: setup ## the laws of the method, settings and tables, without torch o
 
 test-unit: setup
 	@echo "== test: unit"
-	$(BIN)/python -m pytest -m "not slow" -n logical --dist worksteal tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --dist worksteal tests/unit
 
 test-parity: setup
 	@echo "== test: parity"
@@ -56,7 +57,7 @@ cluster-fast: setup
 
 test-full: setup ## every test, the slow ones too, and the types of the tests
 	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python
-	MMTPP_HYPOTHESIS=full $(BIN)/python -m pytest -n logical --dist worksteal tests/unit
+	OMP_NUM_THREADS=1 MMTPP_HYPOTHESIS=full $(BIN)/python -m pytest -n logical --dist worksteal tests/unit
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal tests/parity
 	$(BIN)/python -m pytest tests/on_ray tests/e2e
 	$(BIN)/python -m pytest tests/cluster
@@ -69,14 +70,12 @@ audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 check: setup ## lint, format, types, documentation, and every cluster file against its schema
-	@echo "== check: the cluster files"
-	$(BIN)/python -m pytest --quiet tests/unit/project/test_cluster_yaml.py tests/unit/project/test_kubernetes.py
-	@echo "== check: the documentation"
-	$(BIN)/python -m pytest --quiet tests/unit/project/test_site.py tests/unit/project/test_documented_commands.py
-	@echo "== check: ruff, pyright"
+	@echo "== check: ruff"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python mmtpp jobs tune cluster benchmarks
+	@echo "== check: pyright, and at the same time the cluster files and the documentation"
+	@$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python mmtpp jobs tune cluster benchmarks & types=$$!; \
+	$(BIN)/python -m pytest --quiet $(CHECKED_FILES); status=$$?; wait $$types && exit $$status
 
 bench: bench-representation bench-prepare bench-train bench-forecast bench-sweep ## all benchmarks; each writes a table into its folder
 

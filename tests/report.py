@@ -8,7 +8,7 @@ import pyarrow as pa
 from PIL import Image
 
 from mmtpp.core.events import NO_FRAME
-from mmtpp.evaluate.examples import Example
+from mmtpp.evaluate.example import Example
 from mmtpp.evaluate.report.figures import draw_report_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.scores.metrics import estimate_metrics, metric_differences

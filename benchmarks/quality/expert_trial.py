@@ -11,6 +11,7 @@ from benchmarks.quality.differences import sequence_sums
 from benchmarks.quality.trial import open_store
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
+from mmtpp.data.prepared_store import load_store
 from mmtpp.data.settings import sample_settings
 from mmtpp.evaluate.kinds.evaluated_expert import ForecastSettings, forecast_sequences
 from mmtpp.evaluate.scores.metrics import estimate_metrics
@@ -18,7 +19,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.expert.scores import Ranks
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.expert_loop import build_expert, build_fit
 from mmtpp.train.launch.expert_job import build_inputs
@@ -85,8 +86,8 @@ class TrainedExpert:
 def train_expert(config: RunConfig, *, seed: int, max_updates: int) -> TrainedExpert:
     """Train an expert in this process."""
     config = with_values(config, {"training.seed": seed, "expert.max_updates": max_updates})
-    manifest, _ = open_store(config)
-    inputs = build_inputs(config, manifest, RunIdentity("", "", ""), reports_validation=False)
+    run = RunIdentity("", "", "")
+    inputs = build_inputs(config, load_store(config.store.uri), run, reports_validation=False)
     started = time.process_time()
     fit = build_fit(inputs, Ranks())
     num_events = 0

@@ -27,7 +27,7 @@ from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.actors.gated_targets import ExpertScorer
-from mmtpp.evaluate.actors.model_actor import AssembledRow
+from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.batch import Batcher

@@ -30,15 +30,16 @@ from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import check_calendar, template_of
 from mmtpp.data.store.images import load_image
-from mmtpp.evaluate.check_model import check_expert, check_mixture, warn_of_other_model
 from mmtpp.evaluate.context import generation_settings
-from mmtpp.expert.expert_folder import Expert, is_expert, load_expert
-from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
+from mmtpp.evaluate.mixture_checks import load_mixed_expert
+from mmtpp.expert.expert_folder import Expert, load_expert
+from mmtpp.expert.gated_expert import GatedExpert
+from mmtpp.expert.model_description import describe_model
 from mmtpp.expert.read_sequences import past_events
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.folder import load_model_vocabulary, local_folder, read_file
 from mmtpp.model.loaded_model import LoadedModel, ModelSource
-from mmtpp.model.record import TrainedTasks, load_recorded_settings, load_trained_tasks
+from mmtpp.model.record import TrainedTasks, load_recorded_settings
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.predict.expert_next_event import (
     ExpertForecastSettings,
@@ -109,14 +110,17 @@ class Forecaster:
         """
         path, base, expert = as_uri(path), as_uri(base), as_uri(expert)
         check_model_folder(path)
-        if is_expert(path) and not expert:
-            return cls._from_expert(path, settings or {})
+        description = describe_model(path)
+        trained_tasks = description.trained_tasks
+        if trained_tasks is not None and description.is_expert and not expert:
+            return cls(
+                path, with_values(RunConfig(), settings or {}), trained_tasks, load_expert(path)
+            )
         adapter = read_file(path, CONFIG_FILE)
         if adapter is not None and not base:
             base = str(json.loads(adapter)["base_model_name_or_path"] or "")
         if adapter is not None:
             check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
-        trained_tasks = load_trained_tasks(path)
         if trained_tasks is None or not {*_FORECAST_TASKS} & {*trained_tasks.tasks}:
             raise ModelError(
                 "the model was not fine-tuned to forecast",
@@ -129,18 +133,18 @@ class Forecaster:
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision = {precision!r}: must be float32 or bfloat16")
         model, adapter_uri = (base, path) if adapter is not None else (path, "")
-        source = ModelSource(model, adapter_uri, "", precision)
-        gated = _load_gated(source, expert, trained_tasks) if expert else None
+        source = ModelSource(
+            model_uri=model, adapter_uri=adapter_uri, vocabulary_hash="", precision=precision
+        )
+        gated = None
+        if expert:
+            mixture = ModelSection(path=model, adapter=adapter_uri, expert=expert)
+            vocabulary = load_model_vocabulary(path)
+            gated = load_mixed_expert(mixture, description, trained_tasks, vocabulary, where=path)
         loaded = LoadedModel.load(source, image_px=config.template.image_px)
         is_soft = config.template.style == SOFT
         soft = load_soft_forecaster(source, loaded) if is_soft else None
         return cls(path, config, trained_tasks, loaded, gated, soft)
-
-    @classmethod
-    def _from_expert(cls, path: str, settings: Mapping[str, object]) -> "Forecaster":
-        trained_tasks = load_trained_tasks(path)
-        assert trained_tasks is not None
-        return cls(path, with_values(RunConfig(), dict(settings)), trained_tasks, load_expert(path))
 
     @property
     def type_names(self) -> tuple[str, ...]:
@@ -197,7 +201,10 @@ class Forecaster:
         )
         where = str(uri) if isinstance(uri, str | PathLike) else "table"
         self.trained_tasks.check(sequences, where=where)
-        check_calendar(self.config.template, times_are_dates=sequences.times_are_dates, where=where)
+        if not isinstance(self.model, Expert):  # an expert does not read the template
+            check_calendar(
+                self.config.template, times_are_dates=sequences.times_are_dates, where=where
+            )
         return sequences
 
     def sequence(
@@ -388,17 +395,6 @@ class Forecaster:
                 where=self.path,
                 setting=f"text = {text}",
             )
-
-
-def _load_gated(source: ModelSource, expert: str, trained_tasks: TrainedTasks) -> GatedExpert:
-    """Load the expert of a mixture, and check that it fits the language model."""
-    model = ModelSection(path=source.model_uri, adapter=source.adapter_uri, expert=expert)
-    check_mixture(model, trained_tasks)
-    gated = load_gated_expert(expert)
-    warn_of_other_model(gated, model)
-    scored = source.adapter_uri or source.model_uri
-    check_expert(expert, trained_tasks, load_model_vocabulary(scored), where=scored)
-    return gated
 
 
 def _read_past(

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from mmtpp.config.schema import EXPERT, RunConfig
+from mmtpp.config.schema import RunConfig
 from mmtpp.core.times.durations import SECONDS, format_duration, format_running_time, suitable_unit
 
 SHOWN_METRICS = 12
@@ -72,7 +72,7 @@ def next_commands(
             model = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
         else:
             model = {"model.path": str(result["model_uri"])}
-        needs_finetuning = job == "pretrain" and config.model.preset != EXPERT
+        needs_finetuning = job == "pretrain" and not config.model.is_expert
         next_jobs = ["finetune", "evaluate"] if needs_finetuning else ["evaluate", "predict"]
         return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
     if job == "combine":

@@ -3,7 +3,7 @@
 import logging
 
 from mmtpp.config.data_settings import SourceSection, SplitSection
-from mmtpp.config.model_settings import EXPERT, LoraSection, ModelSection
+from mmtpp.config.model_settings import LoraSection, ModelSection
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.training_settings import TrainingSection
 from mmtpp.core.errors import ConfigError
@@ -77,7 +77,7 @@ def check_training(config: RunConfig) -> None:
         ConfigError: The settings contradict each other.
     """
     training, model, lora = config.training, config.model, config.lora
-    if model.preset == EXPERT:
+    if model.is_expert:
         _check_expert(model)
         return
     _check_workers(training)
@@ -107,7 +107,7 @@ def check_finetune(config: RunConfig) -> None:
     Raises:
         ConfigError: The settings contradict each other.
     """
-    if config.model.preset == EXPERT:
+    if config.model.is_expert:
         raise ConfigError(
             "an expert is trained by pretrain alone: it can forecast at once",
             setting="model.preset = expert; run jobs/pretrain.py",

@@ -7,9 +7,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from mmtpp.config.section import Fraction, Section, Uri
 from mmtpp.config.shapes import Shapes
 
-EXPERT = "expert"
-"""Preset of the temporal expert, which is no language model."""
-
 
 class ModelSection(Section):
     """The backbone."""
@@ -39,6 +36,14 @@ class ModelSection(Section):
     """Number of layers of the language model of a new ``tiny``, 1 to 64."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Shapes.RUN] = "auto"
     """Number format in which the model computes. ``auto``: bfloat16 on GPUs, float32 on CPUs."""
+
+    @property
+    def is_expert(self) -> bool:
+        """Whether a training makes a temporal expert, and no language model.
+
+        For a model that exists, ask ``mmtpp.expert.model_description``.
+        """
+        return self.preset == "expert"
 
 
 class LoraSection(Section):

@@ -16,7 +16,7 @@ from mmtpp.config.data_settings import (
 )
 from mmtpp.config.evaluation_settings import EvaluationSection, GenerationSection, PredictionSection
 from mmtpp.config.expert_settings import ExpertSection
-from mmtpp.config.model_settings import EXPERT, LoraSection, ModelSection
+from mmtpp.config.model_settings import LoraSection, ModelSection
 from mmtpp.config.optimizer_settings import (
     OptimizerPrecisionSection,
     OptimizerSection,
@@ -27,7 +27,6 @@ from mmtpp.config.section import Section
 from mmtpp.config.training_settings import LossWeights, TaskWeights, TrainingSection, ZeroSection
 
 __all__ = [
-    "EXPERT",
     "ColumnsSection",
     "CompressionSection",
     "EvaluationSection",

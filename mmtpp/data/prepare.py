@@ -18,18 +18,15 @@ from mmtpp.data.settings import (
     store_vocabulary,
     type_names_of,
 )
-from mmtpp.data.sources import flights, taxi
+from mmtpp.data.sources import READERS, flights, taxi
 from mmtpp.data.sources.type_codes import OTHER
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.runtime.machines import data_task_demand, wait_for_machines
-from mmtpp.runtime.session import start_ray
+from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, exists, split_file
 
 logger = logging.getLogger(__name__)
-
-PUBLISHED_KINDS = ("flights", "taxi")  # the job writes their raw files itself
 
 
 def prepare(config: RunConfig) -> dict[str, object]:
@@ -53,10 +50,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         source, config.split, config.model, image_px=config.template.image_px
     )
     publish_report = _publish(source)
-    start_ray()
-    wait_for_machines(
-        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
-    )
+    start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
     report = encode(
         settings,
         store_uri,
@@ -93,7 +87,8 @@ def _check_locations(source: SourceSection, store_uri: str) -> None:
     """Check that source and store can be reached, and that raw files of the user exist."""
     for uri in (source.uri, store_uri):
         check_bucket(uri)
-    if source.kind not in PUBLISHED_KINDS and not exists(source.uri):
+    reader = READERS.get(source.kind)
+    if not (reader and reader.is_published_here) and not exists(source.uri):
         raise missing_source_error(source.uri)
 
 

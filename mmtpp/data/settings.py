@@ -19,6 +19,7 @@ from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.sources.type_codes import AUTO, OTHER
 from mmtpp.data.store.store_settings import StoreSettings
+from mmtpp.model.processor import image_side
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, read_bytes
@@ -32,6 +33,7 @@ def sample_settings(
     *,
     split: str,
     supervision: Supervision = ALL_TOKENS,
+    reads_template: bool = True,
 ) -> SampleSettings:
     """Settings of a split's samples: packed for training, single windows for scoring.
 
@@ -40,6 +42,8 @@ def sample_settings(
         manifest: Manifest of the store.
         split: ``train``, ``validation``, ``test`` or ``all``.
         supervision: Which tokens are labels and which questions are asked.
+        reads_template: Whether the model reads events as tokens; a temporal expert does not, so the
+            calendar of the template does not concern it.
 
     Raises:
         ConfigError: The images of the store have another size than the template needs, or the
@@ -51,8 +55,9 @@ def sample_settings(
             f"template.image_px = {template.image_px}, but the images of the store have "
             f"{manifest.image_px} pixels; prepare the store again or change the setting"
         )
-    check_calendar(template, times_are_dates=manifest.times_are_dates, where=sections.store.uri)
-    check_soft(sections)
+    if reads_template:
+        check_calendar(template, times_are_dates=manifest.times_are_dates, where=sections.store.uri)
+        check_soft(sections)
     training = split == "train"
     return SampleSettings(
         store=store_settings(sections.store, manifest),
@@ -204,13 +209,22 @@ def template_of(sections: SampleSections, *, seconds_per_unit: float) -> Templat
     return TemplateSettings(
         style=settings.style,
         images=settings.images,
-        image_tokens=(settings.image_px // 28) ** 2,
+        image_tokens=image_tokens(settings.image_px),
         time_bytes=settings.time_bytes,
         run_encoding=sections.compression.run_encoding,
         calendar=settings.calendar,
         time_zone=settings.time_zone,
         seconds_per_unit=seconds_per_unit,
     )
+
+
+def image_tokens(image_px: int) -> int:
+    """Number of the language model's tokens for a square image.
+
+    Args:
+        image_px: Side of the image, in pixels.
+    """
+    return image_side(image_px) ** 2
 
 
 def store_vocabulary(store_uri: str, manifest: Manifest) -> Vocabulary:

@@ -16,27 +16,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.config.fingerprint import run_name
-from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
 from mmtpp.core.forecasting.gate import Gate, IntervalScores, fit_weight, mix_logs
-from mmtpp.data.settings import sample_settings, store_vocabulary
-from mmtpp.evaluate.check_model import check_clock, check_expert, check_mixture, check_model
+from mmtpp.data.prepared_store import load_store
+from mmtpp.evaluate.check_model import check_model
 from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.evaluation_start import identify_evaluation, start_evaluation
 from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
+from mmtpp.evaluate.mixture_checks import check_clock, check_expert, check_language_model
 from mmtpp.expert.gated_expert import write_gate
 from mmtpp.model.folder import local_folder
 from mmtpp.model.record import TrainedTasks
-from mmtpp.runtime.hardware import choose_hardware
-from mmtpp.runtime.machines import data_task_demand, wait_for_machines
-from mmtpp.runtime.session import start_ray
-from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, copy_folder, join
-from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
-from mmtpp.track.provenance import versions
-from mmtpp.track.run_labels import job_tags, tracked_store
+from mmtpp.track.tracked_run import tracked_run
+from mmtpp.track.tracker import RunIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -74,36 +70,21 @@ def combine(config: RunConfig) -> dict[str, object]:
             split is empty.
     """
     check_bucket(config.run.storage_uri)
-    expert_uri = config.model.expert
-    manifest = load_manifest(config.store.uri)
-    vocabulary = store_vocabulary(config.store.uri, manifest)
+    expert_uri, store = config.model.expert, load_store(config.store.uri)
     alone = _without_expert(config)
-    trained_tasks = check_mixture(config.model, check_model(alone, manifest, vocabulary))
-    expert_tasks = check_expert(expert_uri, manifest, vocabulary, where=config.store.uri)
-    check_clock(expert_tasks, manifest, where=config.store.uri)
-    start_ray()
-    wait_for_machines(
-        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
-    )
-    name = run_name(config, "combine", store=manifest.fingerprint)
-    run_uri = join(config.run.storage_uri, name)
-    context = EvaluationContext.from_config(
-        alone,
-        manifest=manifest,
-        vocabulary=vocabulary,
-        held_out=sample_settings(alone.sample_sections, manifest, split=SPLIT),
-        hardware=choose_hardware(config.training, config.model.precision),
-        run_uri=run_uri,
-    )
+    model = check_model(alone, store)
+    trained_tasks = check_language_model(config.model, model)
+    expert_tasks = check_expert(expert_uri, store.manifest, store.vocabulary, where=store.uri)
+    check_clock(expert_tasks.intervals.tick, store.manifest, where=store.uri)
+    run = identify_evaluation(config, "combine", store)
+    context = start_evaluation(alone, store, model, run)
     fit = _fit(context, trained_tasks, expert_uri, expert_tasks)
-    output_uri = join(run_uri, "expert")
+    output_uri = join(run.run_uri, "expert")
     _write(fit, config, expert_uri, output_uri)
     metrics = {f"{SPLIT}/{part}_nll_nats_per_event": value for part, value in fit.nll.items()}
-    identity = RunIdentity(name, run_uri, f"{name}-{manifest.fingerprint[:16]}")
-    run_id = _track(config, manifest, fit, metrics, identity)
     return {
-        "run_id": run_id,
-        "run_name": name,
+        "run_id": _track(config, store.manifest, fit, metrics, run),
+        "run_name": run.run_name,
         "expert_uri": output_uri,
         "gate": asdict(fit.gate),
         "events": fit.num_events,
@@ -228,17 +209,13 @@ def _track(
     manifest: Manifest,
     fit: GateFit,
     metrics: dict[str, float],
-    identity: RunIdentity,
+    run: RunIdentity,
 ) -> str | None:
     """Record the gate in MLflow and return the id of the run."""
-    with MlflowTracker.from_run(config.tracking, identity) as tracker:
-        tracker.log_params(flat_settings(config))
-        tracker.set_tags({**job_tags("combine"), **versions()})
-        tracker.set_description(
-            f"**combine** of `{config.model.adapter or config.model.path}` and the expert "
-            f"`{config.model.expert}`\n\n- store: `{config.store.uri}`\n"
-            f"- result: `{identity.run_uri}`"
-        )
-        tracker.log_dataset(tracked_store(config.store.uri, manifest, context="evaluation"))
+    description = (
+        f"**combine** of `{config.model.adapter or config.model.path}` and the expert "
+        f"`{config.model.expert}`\n\n- store: `{config.store.uri}`\n- result: `{run.run_uri}`"
+    )
+    with tracked_run(config, manifest, run, job="combine", description=description) as tracker:
         tracker.log_metrics(0, {**metrics, "gate/time": fit.gate.time, "gate/type": fit.gate.type})
         return tracker.wait_for_run()

@@ -1,12 +1,12 @@
 """What the parts of one evaluation share: settings, model, events and the folder of the results."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from mmtpp.config.schema import EvaluationSection, GenerationSection, RunConfig
+from mmtpp.config.schema import EvaluationSection, GenerationSection, ModelSection, RunConfig
+from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import sample_settings
 from mmtpp.model.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks
@@ -51,10 +51,10 @@ class EvaluationContext:
     def from_config(
         cls,
         config: RunConfig,
+        store: PreparedStore,
         *,
-        manifest: Manifest,
-        vocabulary: Vocabulary,
         held_out: SampleSettings,
+        training: SampleSettings,
         hardware: Hardware,
         run_uri: str,
     ) -> "EvaluationContext":
@@ -62,26 +62,21 @@ class EvaluationContext:
 
         Args:
             config: The whole configuration.
-            manifest: Manifest of the store.
-            vocabulary: Vocabulary of the store and of the model.
+            store: The store.
             held_out: Settings of the held-out samples, without questions.
+            training: Settings of the training samples.
             hardware: Device and precision of the model.
             run_uri: Folder of the results.
         """
-        training = sample_settings(config.sample_sections, manifest, split="train")
         return cls(
             settings=config.evaluation,
             held_out=held_out,
-            training=replace(training, time_from=None),
-            model=ModelSource(
-                config.model.path,
-                config.model.adapter,
-                manifest.vocabulary_hash,
-                hardware.precision,
-                config.model.expert,
+            training=training,
+            model=model_source(
+                config.model, store.manifest.vocabulary_hash, precision=hardware.precision
             ),
-            manifest=manifest,
-            vocabulary=vocabulary,
+            manifest=store.manifest,
+            vocabulary=store.vocabulary,
             generation=generation_settings(config.generation),
             actors=ActorPool.from_settings(
                 config.training,
@@ -90,7 +85,7 @@ class EvaluationContext:
                 patience_s=config.run.wait_for_machines_s,
             ),
             task_labels=config.store.machine_labels,
-            store_uri=config.store.uri,
+            store_uri=store.uri,
             run_uri=run_uri,
         )
 
@@ -106,6 +101,23 @@ class EvaluationContext:
     def path(self, name: str) -> str:
         """Path of a file or folder among the results."""
         return join(self.run_uri, name)
+
+
+def model_source(model: ModelSection, vocabulary_hash: str, *, precision: str) -> ModelSource:
+    """Where the model of a job is loaded from.
+
+    Args:
+        model: Section ``model`` of the settings.
+        vocabulary_hash: Hash of the store's vocabulary.
+        precision: Type of the weights, ``float32`` or ``bfloat16``.
+    """
+    return ModelSource(
+        model_uri=model.path,
+        adapter_uri=model.adapter,
+        vocabulary_hash=vocabulary_hash,
+        precision=precision,
+        expert_uri=model.expert,
+    )
 
 
 def generation_settings(generation: GenerationSection) -> GenerationSettings:

@@ -17,7 +17,7 @@ from mmtpp.core.representation.text_truncation import (
     truncate_texts_to_fit,
 )
 from mmtpp.core.representation.window import Window, cut_windows, events_that_fit
-from mmtpp.data.settings import check_calendar, compression_of, template_of
+from mmtpp.data.settings import check_calendar, compression_of, image_tokens, template_of
 from mmtpp.inspect.dataset import DataSet
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -145,7 +145,7 @@ def measure(data: DataSet, sections: SampleSections, *, deltas: tuple[float, ...
     check_calendar(sections.template, times_are_dates=data.times_are_dates, where=data.uri)
     template = template_of(sections, seconds_per_unit=data.seconds_per_unit)
     if data.image_px:
-        template = replace(template, image_tokens=(data.image_px // 28) ** 2)
+        template = replace(template, image_tokens=image_tokens(data.image_px))
     comparison = _Comparison(data, events, template, sections.window.max_tokens)
     return _report(comparison, compression_of(sections), deltas, max_text_tokens)
 

@@ -12,7 +12,7 @@ from mmtpp.model.folder import local_folder
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
     """Location of a model, its vocabulary and its precision.
 

@@ -27,26 +27,24 @@ from mmtpp.core.representation.supervision import FollowingEvent
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.split import split_from_path
 from mmtpp.data.prepare import prepare
+from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import (
-    sample_settings,
-    source_reader,
-    store_vocabulary,
-)
+from mmtpp.data.settings import sample_settings, source_reader
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.evaluate.actors.gated_targets import positioned_events
-from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActor, ModelActorSettings
-from mmtpp.evaluate.check_model import check_expert, check_mixture, warn_of_other_model
-from mmtpp.evaluate.context import generation_settings
-from mmtpp.expert.expert_folder import is_expert
+from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
+from mmtpp.evaluate.assembled_row import AssembledRow
+from mmtpp.evaluate.context import generation_settings, model_source
+from mmtpp.evaluate.mixture_checks import load_mixed_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
+from mmtpp.expert.model_description import ModelDescription, describe_model
 from mmtpp.expert.stored_past import StoredPast
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
-from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
-from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.model.record import TrainedTasks, check_template
+from mmtpp.model.vocabulary import check_same_vocabulary
 from mmtpp.predict.expert_next_event import ExpertForecastSettings
 from mmtpp.predict.expert_tables import expert_tables
 from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
@@ -56,10 +54,9 @@ from mmtpp.predict.soft_next_event import (
     SoftNextEventForecasterSettings,
 )
 from mmtpp.runtime.hardware import Hardware, choose_hardware
-from mmtpp.runtime.machines import data_task_demand, wait_for_machines
-from mmtpp.runtime.session import start_ray
+from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.soft.soft_settings import with_memory
-from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join, list_source, split_file, write_bytes
 
 
@@ -81,31 +78,30 @@ def predict(config: RunConfig) -> dict[str, object]:
     """
     check_predict(config)
     check_bucket(config.run.storage_uri)
-    trained_tasks = _check_model(config)
+    model = _check_model(config)
+    trained_tasks = model.trained_tasks
+    assert trained_tasks is not None  # a model of stage 1 is refused
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     config = _prepare_events(config, trained_tasks, run_uri)
-    manifest, vocabulary = _load_store(config, trained_tasks)
+    store = _load_store(config, model)
     grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
-    samples = _sample_settings(config, manifest, trained_tasks, grid)
-    start_ray()
-    wait_for_machines(
-        data_task_demand(config.store.machine_labels), patience_s=config.run.wait_for_machines_s
-    )
-    if is_expert(config.model.path):
+    samples = _sample_settings(config, store.manifest, model, grid)
+    start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
+    if model.is_expert:
         tables, long_texts = _expert_tables(config, samples, trained_tasks), {}
     elif config.template.style == SOFT:
-        tables, long_texts = _soft_tables(config, manifest, vocabulary, samples, trained_tasks), {}
+        tables, long_texts = _soft_tables(config, store, samples, trained_tasks), {}
     else:
         forecast = _next_event_settings(config, trained_tasks, grid)
-        tables, long_texts = _model_tables(config, manifest, vocabulary, samples, forecast)
-    rejections = Rejections(config.store.uri, manifest)
+        tables, long_texts = _model_tables(config, store, samples, forecast)
+    rejections = Rejections(store.uri, store.manifest)
     forecasts_uri = join(run_uri, "forecasts")
     count = _write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
     return {
         "forecasts": count,
         "forecasts_uri": forecasts_uri,
-        "store_uri": config.store.uri,
-        **manifest.counts(),
+        "store_uri": store.uri,
+        **store.manifest.counts(),
         **rejections.losses().report(),
         **long_texts,
     }
@@ -123,19 +119,18 @@ def _expert_tables(
 
 def _soft_tables(
     config: RunConfig,
-    manifest: Manifest,
-    vocabulary: Vocabulary,
+    store: PreparedStore,
     samples: SampleSettings,
     trained_tasks: TrainedTasks,
 ) -> Iterator[pa.Table]:
     """Forecasts of a soft model."""
-    hardware, model = _hardware_and_model(config, manifest)
+    hardware, model = _hardware_and_model(config, store)
     samples = with_memory(replace(samples, supervision=FollowingEvent(())), model.scored_uri)
     forecast = ExpertForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
     )
     settings = SoftNextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
-    plan = make_plan(samples, vocabulary.token_ids())
+    plan = make_plan(samples, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
     return map_samples(plan, SoftNextEventForecaster, settings, pool, title="predict")
 
@@ -154,30 +149,23 @@ def _next_event_settings(
 
 def _model_tables(
     config: RunConfig,
-    manifest: Manifest,
-    vocabulary: Vocabulary,
+    store: PreparedStore,
     samples: SampleSettings,
     forecast: NextEventSettings,
 ) -> tuple[Iterator[pa.Table], dict[str, int]]:
     """Forecasts of a language model, and the counts of texts that it cannot read whole."""
-    hardware, model = _hardware_and_model(config, manifest)
+    hardware, model = _hardware_and_model(config, store)
     settings = NextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
-    plan = make_plan(settings.samples, vocabulary.token_ids())
+    plan = make_plan(settings.samples, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
     tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
     return tables, plan.long_texts.counts()
 
 
-def _hardware_and_model(config: RunConfig, manifest: Manifest) -> tuple[Hardware, ModelSource]:
+def _hardware_and_model(config: RunConfig, store: PreparedStore) -> tuple[Hardware, ModelSource]:
     """Device and precision of the model, and its location."""
     hardware = choose_hardware(config.training, config.model.precision)
-    model = ModelSource(
-        config.model.path,
-        config.model.adapter,
-        manifest.vocabulary_hash,
-        hardware.precision,
-        config.model.expert,
-    )
+    model = model_source(config.model, store.manifest.vocabulary_hash, precision=hardware.precision)
     return hardware, model
 
 
@@ -191,15 +179,16 @@ def _actor_pool(config: RunConfig, hardware: Hardware) -> ActorPool:
     )
 
 
-def _check_model(config: RunConfig) -> TrainedTasks:
+def _check_model(config: RunConfig) -> ModelDescription:
     """Check that the model can forecast what the settings ask for.
 
     Returns:
-        Tasks that the model was trained on.
+        Kind and tasks of the model.
     """
     scored = config.model.adapter or config.model.path
     load_model_vocabulary(scored)  # raises an error where there is no model
-    trained_tasks = load_trained_tasks(scored)
+    model = describe_model(config.model.path, config.model.adapter)
+    trained_tasks = model.trained_tasks
     if trained_tasks is None or not {"time", "type"} & set(trained_tasks.tasks):
         raise ModelError(
             "the model was not fine-tuned to forecast",
@@ -207,7 +196,7 @@ def _check_model(config: RunConfig) -> TrainedTasks:
             cause="the model was not trained on tasks.time or tasks.type; run jobs/finetune.py on "
             "the model",
         )
-    if config.prediction.generate_text and not {"time", "text"} <= set(trained_tasks.tasks):
+    if config.prediction.generate_text and not model.trained_on("time", "text"):
         raise ConfigError(
             f"the model was trained to answer {', '.join(trained_tasks.tasks)}, not time and text",
             where=scored,
@@ -218,7 +207,7 @@ def _check_model(config: RunConfig) -> TrainedTasks:
             trained_tasks.tasks, where=scored, setting=f"prediction.num_futures = {futures}"
         )
     check_template(config.sample_sections, scored, to_train=False)
-    return trained_tasks
+    return model
 
 
 def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str) -> RunConfig:
@@ -232,18 +221,16 @@ def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str
     return config
 
 
-def _load_store(config: RunConfig, trained_tasks: TrainedTasks) -> tuple[Manifest, Vocabulary]:
-    """Load the store's manifest and vocabulary, and check that the model fits them."""
-    manifest = load_manifest(config.store.uri)
-    trained_tasks.check(manifest, where=config.store.uri)
-    vocabulary = store_vocabulary(config.store.uri, manifest)
+def _load_store(config: RunConfig, model: ModelDescription) -> PreparedStore:
+    """Load the store, and check that the model and an expert that is mixed with it fit."""
+    store = load_store(config.store.uri)
+    if model.trained_tasks is not None:
+        model.trained_tasks.check(store.manifest, where=store.uri)
     for uri in filter(None, (config.model.path, config.model.adapter)):
-        check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
+        check_same_vocabulary(load_model_vocabulary(uri).hash, store.vocabulary.hash, where=uri)
     if config.model.expert:
-        check_mixture(config.model, trained_tasks)
-        warn_of_other_model(load_gated_expert(config.model.expert), config.model)
-        check_expert(config.model.expert, manifest, vocabulary, where=config.store.uri)
-    return manifest, vocabulary
+        load_mixed_expert(config.model, model, store.manifest, store.vocabulary, where=store.uri)
+    return store
 
 
 def _in_one_part(config: RunConfig) -> RunConfig:
@@ -276,7 +263,7 @@ class NextEventForecasterSettings(ModelActorSettings):
 
 
 def _sample_settings(
-    config: RunConfig, manifest: Manifest, trained_tasks: TrainedTasks, grid: IntervalGrid
+    config: RunConfig, manifest: Manifest, model: ModelDescription, grid: IntervalGrid
 ) -> SampleSettings:
     """Settings of the samples: a question about the event after the last one of each sequence.
 
@@ -285,12 +272,13 @@ def _sample_settings(
     Raises:
         ConfigError: The images of the store have another size than the template needs.
     """
-    tasks = tuple(name for name in ("time", "type") if name in trained_tasks.tasks)
+    tasks = tuple(name for name in ("time", "type") if model.trained_on(name))
     settings = sample_settings(
         config.sample_sections,
         manifest,
         split="all",
         supervision=FollowingEvent(tasks, grid.first_bytes),
+        reads_template=not model.is_expert,
     )
     return replace(settings, max_sequences=0, time_from=None, time_to=None)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmtpp.config.data_settings import CompressionSection
 from mmtpp.config.load import with_values
 from mmtpp.config.model_settings import LoraSection
-from mmtpp.config.schema import EXPERT, RunConfig
+from mmtpp.config.schema import RunConfig
 from mmtpp.config.training_settings import TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
@@ -203,7 +203,7 @@ def _is_of_stage_one(settings: SweepSettings, metric: str) -> bool:
 def _check_trial(sweep: Sweep, config: RunConfig) -> None:
     """Check the configuration of one trial against the settings of the sweep."""
     settings = sweep.settings
-    if config.model.preset == EXPERT:
+    if config.model.is_expert:
         _check_expert_trial(settings)
         return
     is_judged_by_validation = any("validation/" in metric for metric in settings.metric)

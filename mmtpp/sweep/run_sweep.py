@@ -29,8 +29,9 @@ from mmtpp.sweep.sweep_report import print_table, write_report
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.tune_results import row_from_result
 from mmtpp.sweep.tuner import fit, load_or_build_tuner
-from mmtpp.track.mlflow_tracker import TRACKER_WAIT_S, MlflowTracker, RunIdentity
+from mmtpp.track.mlflow_tracker import TRACKER_WAIT_S, MlflowTracker
 from mmtpp.track.provenance import versions
+from mmtpp.track.tracker import RunIdentity
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ from mlflow.tracking import MlflowClient
 from mmtpp.config.schema import TrackingSection
 from mmtpp.core.errors import StoppedError, StorageError, without_addresses
 from mmtpp.storage.paths import copy_folder, join, write_bytes
-from mmtpp.track.tracker import TrackedData
+from mmtpp.track.tracker import RunIdentity, TrackedData
 
 logger = logging.getLogger(__name__)
 
@@ -52,23 +52,6 @@ REFUSALS = (
 )
 
 _Call = Callable[[MlflowClient, str], object]
-
-
-@dataclass(frozen=True, slots=True)
-class RunIdentity:
-    """Names and ids of a run.
-
-    Attributes:
-        run_name: Name in MLflow's user interface.
-        run_uri: Folder of the run.
-        run_key: Key of the MLflow run: the same key always finds the same run.
-        mlflow_run_id: Id of the MLflow run, if already known.
-    """
-
-    run_name: str
-    run_uri: str
-    run_key: str
-    mlflow_run_id: str | None = None
 
 
 def ping(uri: str) -> None:

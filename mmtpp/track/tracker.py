@@ -6,6 +6,23 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """Names and ids of a run.
+
+    Attributes:
+        run_name: Name in MLflow's user interface.
+        run_uri: Folder of the run.
+        run_key: Key of the MLflow run: the same key always finds the same run.
+        mlflow_run_id: Id of the MLflow run, if already known.
+    """
+
+    run_name: str
+    run_uri: str
+    run_key: str
+    mlflow_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrackedData:
     """Data that a run reads.
 

@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -20,12 +19,12 @@ import ray.train
 from ray.train import Checkpoint, CheckpointUploadMode
 from safetensors import SafetensorError
 
-from mmtpp.compat.ray_hooks import train_storage
 from mmtpp.core.errors import ModelError, StorageError
 from mmtpp.core.training.training_metrics import VALIDATION_LOSS
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
 from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.upload import retrying_upload
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
@@ -132,37 +131,6 @@ def _is_alive(pid: int) -> bool:
 
 def _prefix(run_uri: str) -> str:
     return f"mmtpp-checkpoint-{hashlib.sha256(run_uri.encode()).hexdigest()[:16]}-"
-
-
-def retrying_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint]:
-    """Ray's own upload, repeated while the storage is unreachable.
-
-    Args:
-        patience_s: Seconds to repeat it.
-    """
-    storage = train_storage()  # read here, since the upload runs in a thread of its own
-    deadline = time.monotonic() + patience_s  # set here, since Ray repeats the upload, too
-
-    def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
-        pause_s = 1.0
-        while True:
-            try:
-                return storage.persist_current_checkpoint(checkpoint, name)
-            except (PermissionError, FileNotFoundError):
-                raise  # waiting does not help
-            except OSError as error:
-                if time.monotonic() + pause_s > deadline:
-                    raise StorageError(
-                        f"the checkpoint cannot be uploaded: {error}",
-                        where=f"{storage.experiment_fs_path}/{name}",
-                        cause="the storage was unreachable for too long",
-                        setting=f"training.upload_timeout_s = {patience_s:g}",
-                    ) from error
-                logger.warning("upload of %s failed, retrying in %g s: %s", name, pause_s, error)
-                time.sleep(pause_s)
-                pause_s = min(60.0, 2 * pause_s)
-
-    return upload
 
 
 def load_progress(checkpoint: Checkpoint | None, *, fresh: TrainingProgress) -> TrainingProgress:

@@ -7,7 +7,6 @@ from typing import Any
 
 import deepspeed
 import torch
-import torch.distributed as dist
 
 from mmtpp.compat.deepspeed_hooks import full_numel
 from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection, TrainingSection
@@ -19,6 +18,7 @@ from mmtpp.experiments.variance_reduction import VarianceReduction, num_gradient
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.optimizer.optimizer import Optimizer
+from mmtpp.train.rank_sums import sum_over_ranks as sum_over_ranks  # for the loop
 from mmtpp.train.training_state import TrainingState
 from mmtpp.train.zero import with_bucket_size, zero_stage
 
@@ -198,10 +198,3 @@ class DeepSpeedEngine:
 def _check_finite(norm: float, where: str) -> None:
     if not math.isfinite(norm):
         raise NonFiniteLossError("the gradient norm is not finite", where=where)
-
-
-def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    """Sum a small tensor over all ranks, in place."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(values)
-    return values

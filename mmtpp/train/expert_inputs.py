@@ -6,7 +6,7 @@ from mmtpp.config.schema import TrackingSection
 from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.record import TrainedTasks
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,12 +45,12 @@ from mmtpp.model.record import write_tasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.logs import start_logging
 from mmtpp.storage.paths import copy_folder
-from mmtpp.track.mlflow_tracker import MlflowTracker
-from mmtpp.track.tracker import NullTracker, Tracker
-from mmtpp.train.checkpoint import retrying_upload
-from mmtpp.train.engine import sum_over_ranks
+from mmtpp.track.tracker import Tracker
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.interruption_poll import InterruptionPoll
+from mmtpp.train.rank_sums import sum_over_ranks
+from mmtpp.train.rank_tracker import rank_tracker
+from mmtpp.train.upload import retrying_upload
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     start_logging(f"[rank {rank}] ")
     fit = build_fit(inputs, _build_ranks(rank, num_ranks))
     _restore(fit, inputs)
-    tracker = MlflowTracker.from_run(inputs.tracking, inputs.run) if rank == 0 else NullTracker()
+    tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
     interruptions = InterruptionPoll(stop_request)
     losses = _Losses(tracker, every=inputs.log_every)
     validated: dict[str, float] = {}

@@ -22,7 +22,7 @@ from mmtpp.core.training.training_metrics import (
 )
 from mmtpp.data.samples.feed import iter_rows
 from mmtpp.data.samples.plan import load_plan
-from mmtpp.train.engine import sum_over_ranks
+from mmtpp.train.rank_sums import sum_over_ranks
 from mmtpp.train.worker import VALIDATING, Worker
 from mmtpp.train.worker_inputs import WorkerInputs
 

@@ -30,8 +30,7 @@ from mmtpp.model.lora import trainable_parameters
 from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.paths import filesystem_of, join, write_bytes
-from mmtpp.track.mlflow_tracker import MlflowTracker
-from mmtpp.track.tracker import NullTracker, Tracker
+from mmtpp.track.tracker import Tracker
 from mmtpp.train.build_engine import EngineSections, build_engine
 from mmtpp.train.checkpoint import (
     TrainingProgress,
@@ -42,6 +41,7 @@ from mmtpp.train.checkpoint import (
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.interruption_poll import InterruptionPoll
 from mmtpp.train.rank_group import RankGroup, join_group
+from mmtpp.train.rank_tracker import rank_tracker
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.watchdog import Watchdog
@@ -178,7 +178,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         step_context=_build_step_context(training, config.tasks, inputs, vocabulary, group, engine),
         flop_counter=_build_flop_counter(model, inputs.train),
         telemetry=Telemetry(peak),
-        tracker=MlflowTracker.from_run(config.tracking, inputs.run) if is_first else NullTracker(),
+        tracker=rank_tracker(config.tracking, inputs.run, rank=group.rank),
         watchdog=_build_watchdog(inputs.run.run_uri, training.hang_timeout_s, group),
         interruptions=InterruptionPoll(stop_request),
         companions=read_companions(config.model.path) if is_first and not lora.rank else {},

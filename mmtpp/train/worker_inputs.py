@@ -6,7 +6,7 @@ from mmtpp.config.schema import LoraSection
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.record import TrainedTasks
 from mmtpp.soft.soft_start import SoftStart
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 
 PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
 

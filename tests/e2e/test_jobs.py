@@ -64,6 +64,17 @@ def _bearer(token: str) -> list[tuple[str, str]]:
     return [("authorization", f"Bearer {token}")] if token else []
 
 
+def _start_driver(mode: str) -> subprocess.Popen[str]:
+    """A driver that tries to connect; it gives up after half a minute."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "import ray; ray.init(); print('let in')"],
+        env={**os.environ, "RAY_AUTH_MODE": mode},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_the_cluster_refuses_clients_without_the_token(stack, monkeypatch, tmp_path):
     # the job server, and the dashboard's pages of machines, tasks and logs
     for page in ("api/jobs/", "nodes?view=summary", "api/v0/tasks", "api/v0/logs/file"):
@@ -74,21 +85,16 @@ def test_the_cluster_refuses_clients_without_the_token(stack, monkeypatch, tmp_p
     wrong_token = tmp_path / "token"
     wrong_token.write_text("0" * 64)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong_token))
+    # GCS, raylet and Ray's client server listen on all interfaces: they must require the token too
+    drivers = {mode: _start_driver(mode) for mode in ("disabled", "token")}
     refused = _submit("python", "-c", "print('let in')")
     assert refused.returncode != 0
     assert "let in" not in refused.stdout
-    # GCS, raylet and Ray's client server listen on all interfaces: they must require the token too
-    for mode in ("disabled", "token"):
-        driver = subprocess.run(
-            [sys.executable, "-c", "import ray; ray.init(); print('let in')"],
-            env={**os.environ, "RAY_AUTH_MODE": mode},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    for mode, driver in drivers.items():
+        output, errors = driver.communicate(timeout=300)
         assert driver.returncode != 0, mode
-        assert re.search("AuthenticationError|Unauthenticated|UNAUTHENTICATED", driver.stderr)
-        assert "let in" not in driver.stdout
+        assert re.search("AuthenticationError|Unauthenticated|UNAUTHENTICATED", errors)
+        assert "let in" not in output
     right_token = (stack.home / "ray_token").read_text().strip()
     with grpc.insecure_channel(f"127.0.0.1:{stack.ports['client']}") as channel:
         client = ray_client_pb2_grpc.RayletDriverStub(channel)

@@ -17,7 +17,11 @@ from tests.on_ray.settings import make_config
 
 @pytest.fixture(scope="module")
 def language_model(base, adapted) -> dict[str, object]:
-    return {"model.path": base["model_uri"], "model.adapter": adapted["adapter_uri"]}
+    return {
+        "model.path": base["model_uri"],
+        "model.adapter": adapted["adapter_uri"],
+        "training.num_workers": 1,  # one actor that loads the model
+    }
 
 
 @pytest.fixture(scope="module")

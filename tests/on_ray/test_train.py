@@ -79,7 +79,12 @@ def test_training_resumes_in_the_same_run_after_a_killed_worker(base, stack):
 
 def test_a_finished_run_of_given_compute_returns_its_result_without_training(store, stack):
     config = make_config(
-        **{"run.name": "compute", "training.max_flops": 1e10, "model.tiny_width": 24}
+        **{
+            "run.name": "compute",
+            "training.max_flops": 1e10,
+            "training.num_workers": 1,
+            "model.tiny_width": 24,
+        }
     )
     result = pretrain(config)
     assert result["steps"] != config.training.num_steps
@@ -184,7 +189,11 @@ def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp
     plain: Any = names["model"]
     assert torch.equal(loaded(input_ids=ids).logits, plain(input_ids=ids).logits)
 
-    settings = {"model.path": base["model_uri"], "model.adapter": adapted["adapter_uri"]}
+    settings = {
+        "model.path": base["model_uri"],
+        "model.adapter": adapted["adapter_uri"],
+        "training.num_workers": 1,
+    }
     exported = export(make_config(**settings, **{"run.name": "exported"}))
     assert cast(float, exported["max_difference_nats"]) < 1e-3
     with local_folder(str(exported["model_uri"])) as folder:

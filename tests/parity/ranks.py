@@ -1,11 +1,14 @@
 """A short run on packed rows: with DeepSpeed, one process per rank, and in plain PyTorch."""
 
+import atexit
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,6 +28,7 @@ VOCABULARY = tiny_vocabulary()
 # very different numbers of labels, one row without images
 LENGTHS = [[90], [20, 15], [40], [12]]
 LORA_RANK = 4
+TIMEOUT_S = 500.0  # for all jobs of a call
 
 
 def rows_of(step: int, *, images: bool = True) -> list:
@@ -142,53 +146,104 @@ def plain_losses(
     return losses
 
 
-def run_ranks(num_ranks: int, *jobs: Job) -> list[Result]:
-    """Run jobs one after the other in ``num_ranks`` processes, which start only once."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    arguments = json.dumps([asdict(job) for job in jobs])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.parity.ranks", arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(num_ranks),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-                "DS_ACCELERATOR": "cpu",
-            },
-        )
-        for rank in range(num_ranks)
-    ]
-    outputs: list[str] = []
-    try:
-        outputs = [process.communicate(timeout=500)[0] for process in processes]
-    finally:
-        for process in processes:
+class RankGroup:
+    """Processes that wait for jobs, one process per rank.
+
+    Loading torch, DeepSpeed and transformers takes longer than most jobs, so all tests of a pytest
+    process share the groups. Every job builds its own model and engine.
+
+    Args:
+        num_ranks: Number of processes.
+    """
+
+    def __init__(self, num_ranks: int) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        self._folder = tempfile.TemporaryDirectory()
+        self._outputs = [Path(self._folder.name, f"rank-{rank}.log") for rank in range(num_ranks)]
+        self._num_results = 0
+        self._processes = [
+            self._start(rank, {"WORLD_SIZE": str(num_ranks), "MASTER_PORT": port})
+            for rank in range(num_ranks)
+        ]
+        atexit.register(self.stop)
+
+    def _start(self, rank: int, environment: dict[str, str]) -> subprocess.Popen:
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
+        with self._outputs[rank].open("w") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.parity.ranks"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, **environment, **own, "DS_ACCELERATOR": "cpu"},
+            )
+
+    def run(self, jobs: Sequence[Job]) -> list[Result]:
+        """Run jobs one after the other; the results are those of rank 0.
+
+        Raises:
+            AssertionError: A process has failed, or the jobs took too long.
+        """
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps([asdict(job) for job in jobs]) + "\n")
+            process.stdin.flush()
+        deadline = time.monotonic() + TIMEOUT_S
+        first, self._num_results = self._num_results, self._num_results + len(jobs)
+        while len(lines := self._result_lines()) < self._num_results:
+            is_alive = all(process.poll() is None for process in self._processes)
+            if not is_alive or time.monotonic() > deadline:
+                raise AssertionError("\n".join(output.read_text() for output in self._outputs))
+            time.sleep(0.02)
+        return [Result(**json.loads(line)) for line in lines[first:]]
+
+    def stop(self) -> None:
+        """End the processes."""
+        atexit.unregister(self.stop)
+        for process in self._processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0] * num_ranks, "\n".join(outputs)
-    lines = [line for line in outputs[0].splitlines() if line.startswith("RESULT ")]
-    assert len(lines) == len(jobs)
-    return [Result(**json.loads(line.removeprefix("RESULT "))) for line in lines]
+            process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
+        self._folder.cleanup()
+
+    def _result_lines(self) -> list[str]:
+        # a line that is still being written has no end yet
+        lines = self._outputs[0].read_text().split("\n")[:-1]
+        return [line.removeprefix("RESULT ") for line in lines if line.startswith("RESULT ")]
 
 
-def _rank_main(jobs: list[Job]) -> None:
+_groups: dict[int, RankGroup] = {}
+
+
+def run_ranks(num_ranks: int, *jobs: Job) -> list[Result]:
+    """Run jobs one after the other in ``num_ranks`` processes, which later calls use again."""
+    group = _groups.pop(num_ranks, None) or RankGroup(num_ranks)
+    try:
+        results = group.run(jobs)
+    except BaseException:
+        group.stop()
+        raise
+    _groups[num_ranks] = group
+    return results
+
+
+def _rank_main() -> None:
     import deepspeed
 
     torch.set_num_threads(1)
     deepspeed.init_distributed("gloo", verbose=False)
     rank, num_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    for job in jobs:
-        result = _run(job, rank=rank, num_ranks=num_ranks)
-        if rank == 0:
-            sys.stdout.write(f"RESULT {json.dumps(asdict(result))}\n")
+    for line in sys.stdin:
+        for job in json.loads(line):
+            result = _run(Job(**job), rank=rank, num_ranks=num_ranks)
+            if rank == 0:
+                sys.stdout.write(f"RESULT {json.dumps(asdict(result))}\n")
+                sys.stdout.flush()
 
 
 def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
@@ -314,4 +369,4 @@ def _poison(model: EventModel, rank: int) -> list:
 
 
 if __name__ == "__main__":
-    _rank_main([Job(**job) for job in json.loads(sys.argv[1])])
+    _rank_main()

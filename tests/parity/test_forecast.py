@@ -13,7 +13,7 @@ from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.timecode import encode_intervals
-from mmtpp.evaluate.actors.model_actor import AssembledRow
+from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import RowForecaster

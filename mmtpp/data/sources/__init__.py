@@ -11,7 +11,6 @@ from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import SUFFIXES, CsvFormat
 from mmtpp.data.sources.taxi import TAXI
 
-_USER_KINDS = ("columns", "danmaku", "danmaku_qa", "mmtpp", "easytpp")  # the likeliest first
 READERS: dict[str, SourceReader] = {
     "flights": FLIGHTS,
     "taxi": TAXI,
@@ -20,12 +19,18 @@ READERS: dict[str, SourceReader] = {
     "mmtpp": MMTPP,
     "easytpp": EASYTPP,
 }
+"""Readers by kind; of those that read files of the user, the likeliest is first. The reader
+of the kind ``columns`` depends on settings."""
 
 
 def kinds_that_read(suffix: str) -> list[str]:
     """The kinds of sources whose files of the user have a suffix, such as ``.csv``."""
-    suffixes = {kind: reader.suffixes for kind, reader in READERS.items()} | {"columns": SUFFIXES}
-    return [kind for kind in _USER_KINDS if suffix in suffixes[kind]]
+    kinds = ["columns"] if suffix in SUFFIXES else []
+    return kinds + [
+        kind
+        for kind, reader in READERS.items()
+        if suffix in reader.suffixes and not reader.is_published_here
+    ]
 
 
 def build_reader(

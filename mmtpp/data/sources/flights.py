@@ -23,7 +23,12 @@ from mmtpp.data.sources.reader import SourceReader
 ORIGINS = ("EWR", "JFK", "LGA")
 MIN_DEPARTURES = 20
 FLIGHTS = SourceReader(
-    (".json",), parse, seconds_per_unit=60.0, type_names=ORIGINS, columns=parse_columns
+    (".json",),
+    parse,
+    seconds_per_unit=60.0,
+    type_names=ORIGINS,
+    columns=parse_columns,
+    is_published_here=True,
 )
 
 _MAP_PX = 56

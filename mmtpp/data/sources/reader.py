@@ -174,6 +174,7 @@ class SourceReader:
             split. None uses the sequence id.
         count: Function from the path and content of an unreadable file to its number of events;
             the function returns None if the number cannot be known.
+        is_published_here: Whether ``prepare`` writes the files itself, from public records.
         csv_encoding: Encoding of CSV files, ``source.csv.encoding``; other text files are UTF-8.
     """
 
@@ -184,6 +185,7 @@ class SourceReader:
     columns: Callable[[str, bytes], RawColumns | None] | None = None
     split_key: Callable[[EventSequence], str] | None = None
     count: Callable[[str, bytes], int | None] | None = None
+    is_published_here: bool = False
     csv_encoding: str = "utf-8"
 
     def reads(self, path: str) -> bool:

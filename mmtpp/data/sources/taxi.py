@@ -35,7 +35,12 @@ from mmtpp.storage.paths import read_bytes
 PARTS = ("Uptown", "Midtown", "Downtown")
 TYPES = tuple(f"{part} {way}" for way in ("Pickup", "Drop-off") for part in PARTS)
 TAXI = SourceReader(
-    (".json",), parse, seconds_per_unit=1.0, type_names=TYPES, columns=parse_columns
+    (".json",),
+    parse,
+    seconds_per_unit=1.0,
+    type_names=TYPES,
+    columns=parse_columns,
+    is_published_here=True,
 )
 
 MAP_PX = 168

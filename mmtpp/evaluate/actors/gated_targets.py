@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.data.store.stored_sequence import Address
-from mmtpp.evaluate.actors.model_actor import AssembledRow
+from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.expert_share import ExpertShare
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_forecasts import GRID_FACTOR

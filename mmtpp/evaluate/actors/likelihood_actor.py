@@ -8,7 +8,8 @@ import torch
 
 from mmtpp.core.forecasting.event_scores import EventScores, score_events
 from mmtpp.core.training.loss_sums import LossSums
-from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActor, ModelActorSettings
+from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
+from mmtpp.evaluate.assembled_row import AssembledRow
 
 EVENT_SCHEMA = pa.schema(
     [

@@ -1,17 +1,16 @@
 """The base of all actors that evaluate or predict: a loaded model and the rows it reads."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from mmtpp.core.representation.row import Row
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.model.batch import Batch
 from mmtpp.model.loaded_model import LoadedModel, ModelSource
 
@@ -27,30 +26,6 @@ class ModelActorSettings:
 
     samples: SampleSettings
     model: ModelSource
-
-
-@dataclass(frozen=True, slots=True)
-class AssembledRow:
-    """One sample: the packed row that the model reads, and the values of its events.
-
-    Attributes:
-        row: The packed row.
-        table: The same row as a table of one row, ``row_table.ROW_SCHEMA``.
-        windows: Windows of the sample, each a row of ``plan.WINDOW_SCHEMA``.
-    """
-
-    row: Row
-    table: pa.Table
-    windows: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def sequence_ids(self) -> pa.Array:
-        """Name of the sequence of each segment."""
-        return self.table["sequences"][0].values
-
-    def event_values(self, name: str) -> np.ndarray:
-        """Values of the column ``event_NAME``, one for each event of the row."""
-        return self.table[f"event_{name}"][0].values.to_numpy(zero_copy_only=False)
 
 
 class ModelActor(ABC):

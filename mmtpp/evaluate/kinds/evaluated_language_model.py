@@ -20,7 +20,8 @@ from mmtpp.evaluate.actors.forecast_actor import (
 )
 from mmtpp.evaluate.actors.horizon_actor import FutureDrawer, FutureDrawerSettings
 from mmtpp.evaluate.actors.model_actor import ModelActorSettings
-from mmtpp.evaluate.examples import Example, read_examples
+from mmtpp.evaluate.example import Example
+from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from mmtpp.core.errors import DataError
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.examples import Example
+from mmtpp.evaluate.example import Example
 from mmtpp.model.record import TrainedTasks
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME
 from mmtpp.core.times.durations import TimeScale, axis_ticks, format_duration
-from mmtpp.evaluate.examples import Example
+from mmtpp.evaluate.example import Example
 from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, load_template, shorten
 
 WIDTH, MARGIN = 1140, 60

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from mmtpp.core.times.durations import TimeScale, typical_unit
-from mmtpp.evaluate.actors.example_actor import MAX_EVENTS
-from mmtpp.evaluate.examples import Example
+from mmtpp.evaluate.example import MAX_EVENTS, Example
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
 from mmtpp.evaluate.report.example_figures import Target, draw_fan, draw_timeline, example_targets
 from mmtpp.evaluate.report.figures import MAX_NAME, TYPES, ReportFigure

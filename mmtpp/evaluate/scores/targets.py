@@ -6,7 +6,7 @@ import pyarrow as pa
 from mmtpp.core.forecasting.gate import IntervalScores
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts
 from mmtpp.core.representation.timecode import bin_edges, encode_intervals
-from mmtpp.evaluate.actors.model_actor import AssembledRow
+from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.expert_share import ExpertShare
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 from mmtpp.model.next_event_scores import RowForecasts, TimeForecasts

@@ -4,30 +4,7 @@ Words are defined by sacrebleu's Chinese tokeniser: every Chinese character is a
 texts are split as in WMT. The tokeniser of ``rouge_score`` would drop Chinese characters.
 """
 
-from functools import lru_cache
-
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import Tokenizer
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
-
 TEXT_SCORES = ("rouge_l", "bleu", "chrf")
-
-
-class _Words(Tokenizer):
-    def __init__(self) -> None:
-        self._tokenizer = TokenizerZh()
-
-    def tokenize(self, text: str) -> list[str]:
-        """Split a text into words, in lower case."""
-        return self._tokenizer(text.lower()).split()
-
-
-@lru_cache(maxsize=1)
-def _scorers() -> tuple[RougeScorer, BLEU, CHRF]:
-    rouge = RougeScorer(["rougeL"], tokenizer=_Words())
-    return rouge, BLEU(tokenize="zh", effective_order=True, lowercase=True), CHRF()
 
 
 def text_scores(truth: str, written: str) -> dict[str, float]:
@@ -42,7 +19,10 @@ def text_scores(truth: str, written: str) -> dict[str, float]:
         sentence, with effective order and exponential smoothing (Chen and Cherry 2014), without
         regard to case; ``chrf``, over up to six characters, with beta 2.
     """
-    rouge, bleu, chrf = _scorers()
+    # loaded here, because most evaluations and forecasts write no texts
+    from mmtpp.evaluate.scores.text_scorers import load_scorers
+
+    rouge, bleu, chrf = load_scorers()
     return {
         "rouge_l": float(rouge.score(truth, written)["rougeL"].fmeasure),
         "bleu": bleu.sentence_score(written, [truth]).score / 100,

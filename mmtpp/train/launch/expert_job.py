@@ -7,19 +7,20 @@ from typing import Any
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.history.event_words import MAX_WORD_ROWS, TextSettings
+from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.settings import sample_settings, store_vocabulary
+from mmtpp.data.settings import sample_settings
 from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.card import expert_card
 from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware, worker_demand
-from mmtpp.runtime.machines import data_task_demand, wait_for_machines
-from mmtpp.runtime.session import start_ray
-from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.runtime.machines import wait_for_machines
+from mmtpp.runtime.session import start_ray_for_data
+from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.entry import train_expert_per_worker
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.launch.fit_run import WorkerCall
@@ -51,22 +52,23 @@ def run_expert_job(
         ConfigError: The settings do not apply to an expert.
         MmtppError: The store does not fit, or a worker raised this error.
     """
-    _check_job(job, start_uri)
+    _check_start(start_uri)
     check_bucket(config.run.storage_uri)
-    manifest = load_manifest(config.store.uri)
-    run = identify_run(config, job, store_fingerprint=manifest.fingerprint)
+    store = load_store(config.store.uri)
+    fingerprint = store.manifest.fingerprint
+    run = identify_run(config, job, store_fingerprint=fingerprint)
     result = load_result(run.run_uri)
     if result is not None:
-        claim_run(config, job, store_fingerprint=manifest.fingerprint)
+        claim_run(config, job, store_fingerprint=fingerprint)
         logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
         return result
-    start_ray()
+    patience_s = config.run.wait_for_machines_s
+    start_ray_for_data(config.store.machine_labels, patience_s=patience_s)
     workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
-    for demand in (data_task_demand(config.store.machine_labels), workers):
-        wait_for_machines(demand, patience_s=config.run.wait_for_machines_s)
+    wait_for_machines(workers, patience_s=patience_s)
     # after the wait, so that the settings may still change if the machines do not suit
-    run = claim_run(config, job, store_fingerprint=manifest.fingerprint)
-    inputs = build_inputs(config, manifest, run, reports_validation=bool(callbacks))
+    run = claim_run(config, job, store_fingerprint=fingerprint)
+    inputs = build_inputs(config, store, run, reports_validation=bool(callbacks))
     return fit_and_record(
         WorkerCall(train_expert_per_worker, inputs),
         config,
@@ -74,7 +76,7 @@ def run_expert_job(
         callbacks,
         record=FitRecord(
             job=job,
-            manifest=manifest,
+            manifest=store.manifest,
             output_uri=inputs.output_uri,
             description=_describe(job, inputs, store_uri=config.store.uri),
         ),
@@ -88,12 +90,7 @@ def run_expert_job(
     )
 
 
-def _check_job(job: str, start_uri: str) -> None:
-    if job != "pretrain":
-        raise ConfigError(
-            "an expert is trained by pretrain alone: it can forecast at once",
-            setting="model.preset = expert; run jobs/pretrain.py",
-        )
+def _check_start(start_uri: str) -> None:
     if start_uri:
         raise ConfigError(
             "an expert is always trained from the start",
@@ -104,13 +101,13 @@ def _check_job(job: str, start_uri: str) -> None:
 
 
 def build_inputs(
-    config: RunConfig, manifest: Manifest, run: RunIdentity, *, reports_validation: bool
+    config: RunConfig, store: PreparedStore, run: RunIdentity, *, reports_validation: bool
 ) -> ExpertInputs:
     """What every worker needs.
 
     Args:
         config: The whole configuration.
-        manifest: Manifest of the store.
+        store: The store.
         run: Name and folder of the run.
         reports_validation: Whether Ray Train's callbacks receive validations.
 
@@ -118,12 +115,12 @@ def build_inputs(
         ConfigError: There is a time zone, but the times are no dates.
         DataError: No training interval is above zero.
     """
-    expert = config.expert
-    _check_time_zone(expert, manifest, where=config.store.uri)
-    vocabulary = store_vocabulary(config.store.uri, manifest)
+    expert, manifest, vocabulary = config.expert, store.manifest, store.vocabulary
+    _check_time_zone(expert, manifest, where=store.uri)
     samples = {
         split: replace(
-            sample_settings(config.sample_sections, manifest, split=split), max_sequences=0
+            sample_settings(config.sample_sections, manifest, split=split, reads_template=False),
+            max_sequences=0,
         )
         for split in ("train", "validation")
     }

@@ -27,7 +27,8 @@ from mmtpp.runtime.hardware import Hardware, worker_resources
 from mmtpp.runtime.interruptions import stops_on_sigterm
 from mmtpp.storage.hub import is_hub
 from mmtpp.storage.paths import filesystem_of
-from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
+from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.tracker import RunIdentity
 
 logger = logging.getLogger(__name__)
 

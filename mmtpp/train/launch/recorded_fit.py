@@ -4,13 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
-from mmtpp.track.mlflow_tracker import MlflowTracker
-from mmtpp.track.provenance import versions
-from mmtpp.track.run_labels import job_tags, tracked_store
+from mmtpp.track.tracked_run import tracked_run
 from mmtpp.train.launch.fit_run import FitSettings, FittedRun, WorkerCall, fit_run
 from mmtpp.train.launch.run_result import TrainedModel, record_result
 
@@ -71,28 +68,19 @@ def fit_and_record(
         patience_s=config.run.wait_for_machines_s,
         callbacks=callbacks,
     )
-    with MlflowTracker.from_run(config.tracking, call.inputs.run) as tracker:
-        _record_start(tracker, config, record)
+    tags = {"mmtpp.output_uri": record.output_uri, **record.tags}
+    with tracked_run(
+        config,
+        record.manifest,
+        call.inputs.run,
+        job=record.job,
+        description=record.description,
+        tags=tags,
+    ) as tracker:
+        tracker.log_text("config.json", config.model_dump_json(indent=2))
+        if record.metrics:
+            tracker.log_metrics(0, record.metrics)
         run = replace(call.inputs.run, mlflow_run_id=tracker.wait_for_run())
         call = replace(call, inputs=replace(call.inputs, run=run))
         fitted = fit_run(call, run, settings, tracker)
         return record_result(tracker, run, fitted, trained_model(fitted), config.tracking)
-
-
-def _record_start(tracker: MlflowTracker, config: RunConfig, record: FitRecord) -> None:
-    """Record settings, data and description of a run."""
-    tracker.log_params(flat_settings(config))
-    tracker.set_tags(
-        {
-            **job_tags(record.job),
-            "mmtpp.store_fingerprint": record.manifest.fingerprint,
-            "mmtpp.output_uri": record.output_uri,
-            **record.tags,
-            **versions(),
-        }
-    )
-    tracker.log_text("config.json", config.model_dump_json(indent=2))
-    tracker.set_description(record.description)
-    tracker.log_dataset(tracked_store(config.store.uri, record.manifest, context="training"))
-    if record.metrics:
-        tracker.log_metrics(0, record.metrics)

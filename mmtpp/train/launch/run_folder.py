@@ -13,7 +13,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.config.shapes import Shapes, settings_that_shape
 from mmtpp.core.errors import ConfigError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from mmtpp.config.schema import TrackingSection
 from mmtpp.core.training.training_metrics import TRAINED_PARAMETERS
 from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
-from mmtpp.track.mlflow_tracker import MlflowTracker, RunIdentity
+from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.launch.fit_run import FittedRun
 
 RESULT_FILE = "result.json"  # in the run's folder, written last

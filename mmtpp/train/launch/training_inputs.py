@@ -1,30 +1,14 @@
 """Checks before a training starts: store, model and storage fit each other."""
 
-from dataclasses import dataclass
-
 from mmtpp.config.schema import LoraSection, ModelSection, SampleSections
 from mmtpp.core.errors import StorageError
-from mmtpp.data.settings import store_vocabulary
+from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.model.adapter import check_adapter
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import check_template
-from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
-from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.model.vocabulary import check_same_vocabulary
 from mmtpp.storage.paths import check_bucket, exists, join
 from mmtpp.train.worker_inputs import PROGRESS_FILE
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingInputs:
-    """Manifest and vocabulary of the store.
-
-    Attributes:
-        manifest: Manifest of the store.
-        vocabulary: Vocabulary of the store, and of the model to train.
-    """
-
-    manifest: Manifest
-    vocabulary: Vocabulary
 
 
 def check_locations(storage_uri: str, start_uri: str, *, keep_checkpoints: int) -> None:
@@ -48,19 +32,20 @@ def check_locations(storage_uri: str, start_uri: str, *, keep_checkpoints: int) 
         )
 
 
-def load_inputs(sections: SampleSections, model: ModelSection, lora: LoraSection) -> TrainingInputs:
-    """Load the store's manifest and vocabulary, and check that the model fits them.
+def load_training_store(
+    sections: SampleSections, model: ModelSection, lora: LoraSection
+) -> PreparedStore:
+    """Load the store, and check that the model fits it.
 
     Raises:
         StorageError: The store or the model cannot be read.
         ModelError: Vocabulary, template or adapter of the model do not fit.
     """
-    manifest = load_manifest(sections.store.uri)
-    vocabulary = store_vocabulary(sections.store.uri, manifest)
+    store = load_store(sections.store.uri)
     for uri in filter(None, (model.path, model.adapter)):
         model_vocabulary = load_model_vocabulary(uri)
-        check_same_vocabulary(model_vocabulary.hash, vocabulary.hash, where=uri)
+        check_same_vocabulary(model_vocabulary.hash, store.vocabulary.hash, where=uri)
         check_template(sections, uri, to_train=True)
     if model.adapter:
         check_adapter(model.adapter, rank=lora.rank, alpha=lora.alpha)
-    return TrainingInputs(manifest, vocabulary)
+    return store

@@ -8,11 +8,12 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmtpp.config.job_checks import check_training
+from mmtpp.config.job_checks import check_finetune, check_training
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import EXPERT, RunConfig
+from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.core.representation.supervision import AllTokens, Supervision
+from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -22,7 +23,7 @@ from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
-from mmtpp.track.mlflow_tracker import RunIdentity
+from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.launch.expert_job import run_expert_job
 from mmtpp.train.launch.fit_run import FittedRun, WorkerCall
@@ -39,11 +40,7 @@ from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
 from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
 from mmtpp.train.launch.training_hardware import wait_for_hardware
-from mmtpp.train.launch.training_inputs import (
-    TrainingInputs,
-    check_locations,
-    load_inputs,
-)
+from mmtpp.train.launch.training_inputs import check_locations, load_training_store
 from mmtpp.train.worker_inputs import WorkerInputs, best_uri, output_kind
 
 logger = logging.getLogger(__name__)
@@ -92,6 +89,7 @@ def pretrain(
         StoppedError: The job received SIGTERM; it saved a checkpoint first.
         MmtppError: The store, the model or the settings do not fit, or a worker raised this error.
     """
+    check_training(config)
     return _train(TrainingJob("pretrain", config, AllTokens(), callbacks or [], start_uri))
 
 
@@ -106,24 +104,24 @@ def finetune(
 
     Source: MM-TPP, stage 2, which draws one target per sequence instead.
     """
+    check_finetune(config)
     questions = training_questions(config.tasks)
     return _train(TrainingJob("finetune", config, questions, callbacks or [], start_uri))
 
 
 def _train(job: TrainingJob) -> dict[str, object]:
-    check_training(job.config)
-    if job.config.model.preset == EXPERT:
+    if job.config.model.is_expert:
         return run_expert_job(job.config, job.name, job.callbacks, job.start_uri)
     job = job.with_value("model.path", pin_revision(job.config.model.path))
     config, training = job.config, job.config.training
     check_locations(
         config.run.storage_uri, job.start_uri, keep_checkpoints=training.keep_checkpoints
     )
-    store_inputs = load_inputs(config.sample_sections, config.model, config.lora)
+    store = load_training_store(config.sample_sections, config.model, config.lora)
     samples = sample_settings(
-        config.sample_sections, store_inputs.manifest, split="train", supervision=job.supervision
+        config.sample_sections, store.manifest, split="train", supervision=job.supervision
     )
-    if (result := _load_finished_result(job, store_inputs, samples)) is not None:
+    if (result := _load_finished_result(job, store, samples)) is not None:
         return result
     hardware = wait_for_hardware(
         training,
@@ -133,38 +131,36 @@ def _train(job: TrainingJob) -> dict[str, object]:
         patience_s=config.run.wait_for_machines_s,
     )
     # after the wait, so that the settings may still change if the machines do not suit
-    run = claim_run(config, job.name, store_fingerprint=store_inputs.manifest.fingerprint)
-    plan = plan_training(samples, store_inputs.vocabulary, run.run_uri)
-    num_steps = _num_steps(config, samples, plan, store_inputs.vocabulary)
+    run = claim_run(config, job.name, store_fingerprint=store.manifest.fingerprint)
+    plan = plan_training(samples, store.vocabulary, run.run_uri)
+    num_steps = _num_steps(config, samples, plan, store.vocabulary)
     job = job.with_value("training.num_steps", num_steps)
     logger.info("training: %s", plan.describe(samples.max_tokens))
-    worker_inputs = _build_worker_inputs(
-        job, run, store_inputs, samples, precision=hardware.precision
-    )
-    return _fit(job, worker_inputs, plan, store_inputs.manifest, hardware)
+    worker_inputs = _build_worker_inputs(job, run, store, samples, precision=hardware.precision)
+    return _fit(job, worker_inputs, plan, store.manifest, hardware)
 
 
 def _load_finished_result(
-    job: TrainingJob, store_inputs: TrainingInputs, samples: SampleSettings
+    job: TrainingJob, store: PreparedStore, samples: SampleSettings
 ) -> dict[str, object] | None:
     """Result of the run if it has made all its steps; this needs no machines.
 
     Args:
         job: The training job.
-        store_inputs: Store that the job reads.
+        store: Store that the job reads.
         samples: Settings of the training samples.
 
     Raises:
         MmtppError: The run was started with other data or settings.
     """
-    config, store_fingerprint = job.config, store_inputs.manifest.fingerprint
+    config, store_fingerprint = job.config, store.manifest.fingerprint
     run = identify_run(config, job.name, store_fingerprint=store_fingerprint)
     result = load_result(run.run_uri)
     if result is None:
         return None
     claim_run(config, job.name, store_fingerprint=store_fingerprint)
-    plan = plan_training(samples, store_inputs.vocabulary, run.run_uri)
-    if result["steps"] != _num_steps(config, samples, plan, store_inputs.vocabulary):
+    plan = plan_training(samples, store.vocabulary, run.run_uri)
+    if result["steps"] != _num_steps(config, samples, plan, store.vocabulary):
         return None
     logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
     return result
@@ -194,7 +190,7 @@ def _num_steps(
 def _build_worker_inputs(
     job: TrainingJob,
     run: RunIdentity,
-    store_inputs: TrainingInputs,
+    store: PreparedStore,
     samples: SampleSettings,
     *,
     precision: str,
@@ -204,11 +200,11 @@ def _build_worker_inputs(
     Args:
         job: The training job.
         run: Name and folder of its run.
-        store_inputs: Store that the job reads.
+        store: Store that the job reads.
         samples: Settings of the training samples.
         precision: ``float32`` or ``bfloat16``.
     """
-    config, manifest, vocabulary = job.config, store_inputs.manifest, store_inputs.vocabulary
+    config, manifest, vocabulary = job.config, store.manifest, store.vocabulary
     validation = save_validation_plan(
         config.sample_sections,
         manifest,

@@ -182,6 +182,12 @@ def test_times_that_are_numbers_are_refused(folder: Path, tmp_path: Path):
         forecaster.load_sequences(str(tmp_path), columns=COLUMNS)
 
 
+def test_an_expert_does_not_read_the_calendar_of_the_template(folder: Path):
+    """So it accepts times that are numbers."""
+    settings = _samples(folder, _config(), are_dates=False, reads_template=False)
+    assert settings.split == "train"
+
+
 def test_an_unknown_time_zone_is_refused():
     with pytest.raises(ConfigError, match="no time zone is named 'Europe/Nowhere'"):
         _config(time_zone="Europe/Nowhere")

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
-from mmtpp.evaluate.examples import DIFFICULTIES, MIN_TARGETS, choose_windows
+from mmtpp.evaluate.example import DIFFICULTIES
+from mmtpp.evaluate.examples import MIN_TARGETS, choose_windows
 from mmtpp.evaluate.report.confusion import MAX_TYPES, count_confusion
 from mmtpp.evaluate.report.example_figures import MAX_TEXT
 from mmtpp.evaluate.report.figures import draw_report_figures, history_curve

@@ -12,6 +12,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, MmtppError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.evaluate import evaluate as evaluate_job
+from mmtpp.evaluate import evaluation_start
 from mmtpp.model.record import TrainedTasks, write_template
 from mmtpp.model.vocabulary import TOKENIZER_FILE
 from mmtpp.predict import predict as predict_job
@@ -19,24 +20,28 @@ from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
 from tests.parity.tiny import tiny_vocabulary
 
 IMAGE_PX, SECONDS_PER_UNIT = 56, 60.0
-JOBS = {evaluate_job: evaluate_job.evaluate, predict_job: predict_job.predict}
+JOBS = {
+    "evaluate": (evaluate_job.evaluate, evaluation_start),
+    "predict": (predict_job.predict, predict_job),
+}
 
 
 class _RayStartedError(Exception):
     """Raised instead of a start of Ray."""
 
 
-@pytest.fixture(params=JOBS, ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.fixture(params=JOBS)
 def run_job(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[RunConfig], object]:
     """A job that fails when it starts Ray."""
 
-    def refuse() -> None:
+    def refuse(*_arguments: object, **_named: object) -> None:
         raise _RayStartedError
 
-    monkeypatch.setattr(request.param, "start_ray", refuse)
-    return JOBS[request.param]
+    job, module = JOBS[request.param]
+    monkeypatch.setattr(module, "start_ray_for_data", refuse)
+    return job
 
 
 def _prepare(folder: Path, **values: object) -> RunConfig:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,29 @@ THIRD_PARTY = {
     },
     "cli": set(),
 }
+# Inside a package: the modules and rooms (folders) that a room may import. Rooms without an entry
+# import none. Modules next to the rooms use them, except for those that are named here.
+ROOMS = {
+    "core": {
+        "times": {"errors"},
+        "representation": {"errors", "events", "seeds", "times"},
+        "history": {"times"},
+        "forecasting": {"representation", "times"},
+        "training": {"representation", "seeds"},
+    },
+    "data": {
+        "samples": {"store"},
+        "encode": {"settings", "sources", "store"},
+    },
+    "evaluate": {
+        "scores": {"assembled_row", "expert_share"},
+        "baselines": {"scores"},
+        "actors": {"assembled_row", "example", "expert_share", "scores"},
+        "kinds": {"actors", "context", "example", "examples", "scores"},
+        "report": {"example", "scores"},
+    },
+    "train": {"launch": {"entry", "expert_inputs", "worker_inputs"}},
+}
 MAIN = {"sys", "mmtpp.cli.main"}
 PUBLIC = {
     "importlib",
@@ -258,6 +282,35 @@ def test_a_file_imports_only_what_its_layer_may(path: Path):
         _check_imports(parts[0], _imports(path))
 
 
+def _parts_used(package: str) -> dict[str, set[str]]:
+    """The rooms and modules that each room and module of a package imports from the package."""
+    used: dict[str, set[str]] = {}
+    for path in (ROOT / PROJECT / package).rglob("*.py"):
+        part = path.relative_to(ROOT / PROJECT / package).with_suffix("").parts[0]
+        names = {
+            name.split(".")[2]
+            for name in _imports(path)
+            if name.startswith(f"{PROJECT}.{package}.")
+        }
+        used.setdefault(part, set()).update(names - {part})
+    return used
+
+
+@pytest.mark.parametrize("package", sorted(INTERNAL))
+def test_no_two_parts_of_a_package_import_each_other(package: str):
+    parts = _parts_used(package)
+    parts.pop("__init__")  # names what users of the package import
+    TopologicalSorter(parts).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("package", sorted(INTERNAL))
+def test_a_room_imports_only_what_it_may(package: str):
+    folder = ROOT / PROJECT / package
+    rooms = [path.parent.name for path in folder.glob("*/__init__.py")]
+    used = {room: parts for room in rooms if (parts := _parts_used(package)[room])}
+    assert used == ROOMS.get(package, {})
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_tables_of_commands_and_names_load_modules_by_a_variable(path: Path):
     by_variable = [
@@ -322,6 +375,8 @@ def test_entry_points_hold_no_logic(path: Path):
         ("mmtpp.data.prepare", "torch deepspeed transformers mlflow"),
         # the modules that drivers and Ray Train's controller import
         ("mmtpp.train.launch, mmtpp.train.entry", "deepspeed transformers peft matplotlib"),
+        # an expert trains in seconds, so its workers must start fast
+        ("mmtpp.train.expert_loop", "deepspeed transformers peft matplotlib mlflow"),
         ("mmtpp.sweep.trial", "deepspeed transformers peft matplotlib"),
     ],
 )

@@ -10,8 +10,7 @@ from mmtpp.model.batch import Batcher
 from mmtpp.model.card import ModelOrigin
 from mmtpp.model.flops import RowFlops
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.track.mlflow_tracker import RunIdentity
-from mmtpp.track.tracker import Tracker
+from mmtpp.track.tracker import RunIdentity, Tracker
 from mmtpp.train.checkpoint import TrainingProgress
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.interruption_poll import InterruptionPoll, InterruptionState

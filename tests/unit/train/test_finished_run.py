@@ -6,13 +6,13 @@ import pytest
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ClusterError, ConfigError
+from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, write_bytes
 from mmtpp.train.launch import training_jobs
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE
-from mmtpp.train.launch.training_inputs import TrainingInputs
 from tests.stand_in import stand_in
 
 FINGERPRINT = "f" * 64
@@ -31,12 +31,16 @@ def run_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     def refuse(*_arguments: object, **_named: object) -> None:
         raise ClusterError("no machines")
 
-    store_inputs = TrainingInputs(stand_in(Manifest, fingerprint=FINGERPRINT), stand_in(Vocabulary))
+    store = PreparedStore(
+        uri="store",
+        manifest=stand_in(Manifest, fingerprint=FINGERPRINT),
+        vocabulary=stand_in(Vocabulary),
+    )
     for name, value in {
         "check_training": lambda *_: None,
         "pin_revision": lambda uri: uri,
         "check_locations": lambda *_, **__: None,
-        "load_inputs": lambda *_: store_inputs,
+        "load_training_store": lambda *_: store,
         "sample_settings": lambda *_, **__: None,
         "plan_training": lambda *_: None,
         "wait_for_hardware": refuse,
