@@ -88,7 +88,7 @@ def _build_probe(family: Family, vocabulary: Vocabulary, dtype: torch.dtype) -> 
     text = rng.integers(0, vocabulary.byte_base - 32, 64).tolist()
     image = []
     if image_format is not None:
-        pads = [image_pad] * image_side(PROBE_PX, image_format) ** 2
+        pads = [image_pad] * image_side(PROBE_PX) ** 2
         image = [
             vocabulary.special("<|vision_start|>"),
             *pads,

@@ -52,7 +52,7 @@ class TowerParts:
     per_patch: tuple[nn.Module, ...]
     per_cell: tuple[nn.Module, ...]
     patches: int
-    cells: float
+    cells: int
     pairs: int
     width: int
 
@@ -128,14 +128,14 @@ class Family:
         del deeper, image_mask
         return {}
 
-    def tower_parts(self, model: Any, image_px: int) -> TowerParts | None:
+    def tower_parts(self, model: Any, side: int) -> TowerParts | None:
         """Sizes of the vision tower; None without one.
 
         Args:
             model: Model of the family.
-            image_px: Side of a frame, in pixels.
+            side: Number of merged cells along one side of a frame.
         """
-        del model, image_px
+        del model, side
 
     def check_config(self, config: PretrainedConfig, *, where: str) -> None:
         """Check that this package can compute a model of the family.
