@@ -82,7 +82,7 @@ def _merge(base_uri: str, adapter_uri: str, output_uri: str, precision: str) -> 
             base=base_uri,
             adapter=adapter_uri,
             difference=difference,
-            backbone=CardBackbone(family.model_type, family.model_class.__name__),
+            backbone=CardBackbone(family.model_type, family.class_name),
         )
         copy_folder(output, output_uri)
     return difference

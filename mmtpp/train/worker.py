@@ -196,7 +196,7 @@ def _build_origin(
         trained_tasks=trained_tasks,
         backbone=CardBackbone(
             family.model_type,
-            family.model_class.__name__,
+            family.class_name,
             head.num_tokens if head.num_tokens > head.num_shared else 0,
         ),
     )

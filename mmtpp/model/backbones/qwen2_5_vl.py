@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
 from mmtpp.model.backbones.family import TowerParts
 from mmtpp.model.backbones.vision_family import VisionFamily
 from mmtpp.model.processor import QWEN2_5_VL_IMAGES
@@ -38,14 +36,14 @@ class Qwen25VL(VisionFamily):
 QWEN2_5_VL = Qwen25VL(
     model_type="qwen2_5_vl",
     title="Qwen2.5-VL",
-    model_class=Qwen2_5_VLForConditionalGeneration,
+    class_name="Qwen2_5_VLForConditionalGeneration",
     image_format=QWEN2_5_VL_IMAGES,
 )
 
 
 def tiny_config(
     vocabulary: Vocabulary, *, width: int = TINY_WIDTH, layers: int = TINY_LAYERS
-) -> Qwen2_5_VLConfig:
+) -> Any:
     """The architecture with 0.5 M parameters, and with at least the spare rows of the 3B.
 
     Args:
@@ -55,7 +53,7 @@ def tiny_config(
     """
     heads = width // _HEAD_WIDTH
     has_videos = vocabulary.has_special("<|video_pad|>")
-    return Qwen2_5_VLConfig(
+    return QWEN2_5_VL.model_class.config_class(
         text_config={
             "vocab_size": max(vocabulary.byte_base + SPARE_ROWS, vocabulary.num_tokens),
             "hidden_size": width,

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import Qwen3VLForConditionalGeneration
 
 from mmtpp.model.backbones.family import TowerParts
 from mmtpp.model.backbones.vision_family import VisionFamily
@@ -39,6 +38,6 @@ _HALF = (0.5, 0.5, 0.5)
 QWEN3_VL = Qwen3VL(
     model_type="qwen3_vl",
     title="Qwen3-VL",
-    model_class=Qwen3VLForConditionalGeneration,
+    class_name="Qwen3VLForConditionalGeneration",
     image_format=ImageFormat(patch_px=16, merge=2, mean=_HALF, std=_HALF),
 )
