@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmtpp.config.schema import ModelSection, TemplateSection
 from mmtpp.core.errors import ModelError
@@ -30,6 +32,7 @@ from mmtpp.model.event_model import (
     load_event_model,
     save_trained,
 )
+from mmtpp.model.flops import FlopCounter
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.merge import merge_adapter
 from tests.parity.families import (
@@ -235,6 +238,20 @@ def test_a_whole_model_trains_and_is_a_standard_folder(case: Case, tmp_path: Pat
     plain = _from_folder(case, output)
     with torch.no_grad():
         torch.testing.assert_close(nll_of_transformers(plain, row), expected, **TOLERANCE)
+
+
+@cases
+def test_operations_are_those_that_are_computed(case: Case, tmp_path: Path):
+    base, _ = loaded(case, tmp_path)
+    model = EventModel(base).train()
+    row = random_row(case.vocabulary, [200, 300], seed=1, images=case.vision is not None)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(_batcher(case)(row))[0].sum().backward()
+    counted = FlopCounter(model, image_px=IMAGE_PX, blank_frame=False)(row)
+    assert (counted.tower > 0) == (case.vision is not None)
+    # torch also counts the products that the causal mask removes; see test_flops
+    expected = counter.get_total_flops() - counted.attention
+    assert counted.total == pytest.approx(expected, rel=0.03)
 
 
 @torch.no_grad()
