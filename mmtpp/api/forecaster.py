@@ -37,6 +37,7 @@ from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.model_description import describe_model
 from mmtpp.expert.read_sequences import past_events
 from mmtpp.model.adapter import CONFIG_FILE
+from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary, local_folder, read_file
 from mmtpp.model.loaded_model import LoadedModel, ModelSource
 from mmtpp.model.record import TrainedTasks, load_recorded_settings
@@ -133,6 +134,7 @@ class Forecaster:
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision = {precision!r}: must be float32 or bfloat16")
         model, adapter_uri = (base, path) if adapter is not None else (path, "")
+        check_backbone(ModelSection(path=model, adapter=adapter_uri), config.template)
         source = ModelSource(
             model_uri=model, adapter_uri=adapter_uri, vocabulary_hash="", precision=precision
         )

@@ -5,6 +5,7 @@ from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.evaluate.mixture_checks import check_clock, load_mixed_expert
 from mmtpp.expert.model_description import ModelDescription, describe_model
+from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import check_template
 from mmtpp.model.vocabulary import check_same_vocabulary
@@ -21,6 +22,7 @@ def check_model(config: RunConfig, store: PreparedStore) -> ModelDescription:
         ConfigError: The model cannot do what the settings ask for.
     """
     model, manifest = config.model, store.manifest
+    check_backbone(model, config.template)
     for uri in filter(None, (model.path, model.adapter)):
         check_same_vocabulary(load_model_vocabulary(uri).hash, store.vocabulary.hash, where=uri)
     description = describe_model(model.path, model.adapter)

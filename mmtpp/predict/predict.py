@@ -41,6 +41,7 @@ from mmtpp.evaluate.mixture_checks import load_mixed_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.model_description import ModelDescription, describe_model
 from mmtpp.expert.stored_past import StoredPast
+from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks, check_template
@@ -187,6 +188,7 @@ def _check_model(config: RunConfig) -> ModelDescription:
     """
     scored = config.model.adapter or config.model.path
     load_model_vocabulary(scored)  # raises an error where there is no model
+    check_backbone(config.model, config.template)
     model = describe_model(config.model.path, config.model.adapter)
     trained_tasks = model.trained_tasks
     if trained_tasks is None or not {"time", "type"} & set(trained_tasks.tasks):

@@ -8,11 +8,12 @@ Axes: T tokens, N labels, P columns of the memory, W width of the expert's netwo
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedModel
 
 from mmtpp.core.errors import DataError
 from mmtpp.expert.mixture import IntervalScale
@@ -39,9 +40,7 @@ class SoftModel(EventModel):
         network: Network of an expert whose context is the language model's state.
     """
 
-    def __init__(
-        self, backbone: Qwen2_5_VLForConditionalGeneration | PeftModel, settings: SoftSettings
-    ) -> None:
+    def __init__(self, backbone: PreTrainedModel | PeftModel, settings: SoftSettings) -> None:
         super().__init__(backbone)
         config = self.base.config.get_text_config()
         self.settings = settings
@@ -123,11 +122,14 @@ class SoftModel(EventModel):
             memory, self.index_of(types), words, None, self._kept(context), context
         )
 
-    def embed(self, batch: Batch) -> torch.Tensor:
-        """(1, T, D) vectors of a row's soft tokens."""
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Arguments of the language model for a row: the vectors of its soft tokens."""
+        cells = self.see_frames(batch)
         types_TD = self.embedding(batch.input_ids)[0]
-        vectors = self.embed_soft(types_TD, _content(batch), self.embed_frames(batch))
-        return vectors[None]
+        vectors = self.embed_soft(types_TD, _content(batch), None if cells is None else cells.first)
+        # layers of the tower that only some families have stay in the graph, too
+        unused = sum((layer.sum() for layer in cells.deeper), start=0.0) if cells else 0.0
+        return {"inputs_embeds": (vectors + 0.0 * unused)[None]}
 
     def embed_soft(
         self, types_TD: torch.Tensor, soft: SoftBatch, cells_FCD: torch.Tensor | None

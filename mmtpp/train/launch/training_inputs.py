@@ -4,6 +4,7 @@ from mmtpp.config.schema import LoraSection, ModelSection, SampleSections
 from mmtpp.core.errors import StorageError
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.model.adapter import check_adapter
+from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import check_template
 from mmtpp.model.vocabulary import check_same_vocabulary
@@ -39,9 +40,10 @@ def load_training_store(
 
     Raises:
         StorageError: The store or the model cannot be read.
-        ModelError: Vocabulary, template or adapter of the model do not fit.
+        ModelError: Family, vocabulary, template or adapter of the model do not fit.
     """
     store = load_store(sections.store.uri)
+    check_backbone(model, sections.template)
     for uri in filter(None, (model.path, model.adapter)):
         model_vocabulary = load_model_vocabulary(uri)
         check_same_vocabulary(model_vocabulary.hash, store.vocabulary.hash, where=uri)
