@@ -27,7 +27,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from mmtpp.core.errors import ModelError
 from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.core.times.calendar import WEEKDAYS
-from mmtpp.model.backbones.chat import ChatFormat, chat_format
+from mmtpp.model.chat import ChatFormat, chat_format
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocabulary.json"

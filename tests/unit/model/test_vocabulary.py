@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.backbones.chat import LLAMA_3
+from mmtpp.model.chat import LLAMA_3
 from mmtpp.model.vocabulary import (
     MARKERS,
     NUM_ADDED,

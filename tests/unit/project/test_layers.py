@@ -180,7 +180,7 @@ THIRD_PARTY = {
 ROOMS = {
     "core": {
         "times": {"errors"},
-        "representation": {"errors", "events", "seeds", "times"},
+        "representation": {"errors", "events", "history", "seeds", "times"},
         "history": {"times"},
         "forecasting": {"representation", "times"},
         "training": {"representation", "seeds"},
@@ -189,6 +189,7 @@ ROOMS = {
         "samples": {"store"},
         "encode": {"settings", "sources", "store"},
     },
+    "model": {"backbones": {"folder", "processor", "vocabulary"}},
     "evaluate": {
         "scores": {"assembled_row", "expert_share"},
         "baselines": {"scores"},
