@@ -34,11 +34,11 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import sample_settings
 from mmtpp.data.store.store_reader import StoreReader
+from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
 from mmtpp.model.next_event_scores import RowForecaster
-from mmtpp.model.qwen_vl import build_tiny
 
 RESULT = Path(__file__).with_suffix(".md")
 TARGETS, VIDEOS, SINGLE_TARGETS = 300, 3, 12

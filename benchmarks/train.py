@@ -44,9 +44,9 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import sample_settings, store_vocabulary
+from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import write_bytes

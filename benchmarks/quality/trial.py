@@ -30,10 +30,10 @@ from mmtpp.evaluate.actors.gated_targets import ExpertScorer
 from mmtpp.evaluate.actors.model_actor import AssembledRow
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.expert.gated_expert import GatedExpert
+from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import RowForecaster
-from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.train.engine import DeepSpeedEngine

@@ -76,10 +76,10 @@ def packed_attention(
         query: (1, H, T, D).
         key: (1, K, T, D).
         value: (1, K, T, D).
-        attention_mask: Mask of transformers; None with segments.
+        attention_mask: Mask of transformers; None or an empty tensor with segments.
         segments: Segments of the row; None calls transformers' SDPA.
         scaling: Factor of the products; 1 / sqrt(D) when None.
-        dropout: Dropout of the weights; Qwen2.5-VL has none.
+        dropout: Dropout of the weights; must be 0 with segments.
         options: Further arguments of SDPA.
 
     Returns:
@@ -89,7 +89,7 @@ def packed_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **options
         )
-    if attention_mask is not None or dropout:
+    if dropout or (attention_mask is not None and attention_mask.numel()):
         raise ValueError("packed attention takes neither a mask nor dropout")
     if segments.watched is not None:
         segments.watched.append(_weights_of_last(query, key, scaling))

@@ -14,7 +14,7 @@ from mmtpp.core.representation.positions import branched_positions, mrope_positi
 from mmtpp.core.representation.row import Block, Row
 from mmtpp.core.representation.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
-from mmtpp.model.processor import MERGE, image_side, pixel_values
+from mmtpp.model.processor import QWEN2_5_VL_IMAGES, ImageFormat, image_side, pixel_values
 
 # Maximum number of tokens of branches that attend together. Larger blocks compute more products
 # that the mask removes; smaller blocks need more calls. Sizes from 64 to 512 differ by a fifth
@@ -46,8 +46,8 @@ class Batch:
         position_ids: (3, 1, T) int64 positions in time, height and width.
         segments: Segments and blocks of branches; tokens attend only within them.
         image_mask: (1, T) bool, True at image pads.
-        pixel_values: (F * patches, 1176) patches in the model's dtype; None for a row without
-            frames, for which the vision tower does not run.
+        pixel_values: (F * patches, 6 * P^2) patches of P pixels a side, in the model's dtype; None
+            for a row without frames, for which the vision tower does not run.
         grid: (F, 3) int64 number of patches in time, height and width.
         image_frame: (I,) int64 index of the frame that each image shows.
         labels: (N,) int64 positions of the labels in the row.
@@ -79,6 +79,7 @@ class Batcher:
             for every row. The black frame changes no result. It is needed in a training with
             several ranks in which rows may have frames: with ZeRO-3, or with a trained tower, all
             ranks must run the tower, or they wait for each other forever.
+        image_format: Format of the model's images; None for Qwen2.5-VL's.
     """
 
     def __init__(
@@ -89,12 +90,14 @@ class Batcher:
         device: torch.device,
         dtype: torch.dtype,
         blank_frame: bool = False,
+        image_format: ImageFormat | None = None,
     ) -> None:
         self.device = device
         self._dtype = dtype
         self._image_pad = image_pad
         self._image_px = image_px
         self._blank_frame = blank_frame
+        self._image_format = image_format or QWEN2_5_VL_IMAGES
 
     def __call__(self, row: Row) -> Batch:
         """Convert a row to tensors."""
@@ -102,7 +105,8 @@ class Batcher:
         frames = row.frames
         if len(frames) == 0 and self._blank_frame:
             frames = np.zeros((1, self._image_px, self._image_px, 3), dtype=np.uint8)
-        side = image_side(self._image_px)
+        side = image_side(self._image_px, self._image_format)
+        patches = side * self._image_format.merge
         starts = np.flatnonzero(np.diff(row.segment, prepend=-1, append=-1))
         if row.branches is None:
             positions = mrope_positions(is_pad, row.segment, image_side=side)
@@ -124,13 +128,11 @@ class Batcher:
             ),
             image_mask=torch.as_tensor(is_pad, device=self.device)[None],
             pixel_values=torch.as_tensor(
-                pixel_values(frames), device=self.device, dtype=self._dtype
+                pixel_values(frames, self._image_format), device=self.device, dtype=self._dtype
             )
             if len(frames)
             else None,
-            grid=torch.tensor([[1, MERGE * side, MERGE * side]], device=self.device).repeat(
-                len(frames), 1
-            ),
+            grid=torch.tensor([[1, patches, patches]], device=self.device).repeat(len(frames), 1),
             image_frame=self._tensor(row.image_frame),
             labels=self._tensor(labels),
             predictors=self._tensor(row.predecessors()[labels]),

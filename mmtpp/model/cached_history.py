@@ -43,9 +43,9 @@ class CachedHistory:
             size: Number of continuations, N.
         """
         cache = DynamicCache()
-        output = model.base.model.language_model(
-            inputs_embeds=model.embed(history),
-            position_ids=history.position_ids,
+        output = model.language_model(
+            **model.inputs(history),
+            position_ids=model.family.position_ids(history.position_ids),
             past_key_values=cache,
             use_cache=True,
         )
@@ -73,9 +73,9 @@ class CachedHistory:
         positions = torch.arange(
             self._next_position, self._next_position + ids.shape[1], device=device
         )
-        output = model.base.model.language_model(
+        output = model.language_model(
             inputs_embeds=model.embedding(input_ids),
-            position_ids=positions.expand(3, len(ids), -1),
+            position_ids=model.family.position_ids(positions.expand(3, len(ids), -1)),
             past_key_values=self._cache,
             use_cache=True,
         )

@@ -6,46 +6,58 @@ Axes: T tokens, N labels, V vocabulary, D width, F frames, K types.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedModel
 
 from mmtpp.model.attention import use_packed_attention
+from mmtpp.model.backbones.family import NO_MASK
+from mmtpp.model.backbones.qwen2_5_vl import TINY_LAYERS, TINY_WIDTH
+from mmtpp.model.backbones.registry import family_of
+from mmtpp.model.base_folder import build_tiny, load_base, save_base
 from mmtpp.model.batch import Batch
 from mmtpp.model.companions import write_companions
 from mmtpp.model.lora import attach_lora, load_adapter, resume_adapter, save_adapter
-from mmtpp.model.qwen_vl import TINY_LAYERS, TINY_WIDTH, build_tiny, load_base, save_base
 from mmtpp.model.sharding import Sharding, Unsharded
 from mmtpp.model.token_rows import TokenEmbedding, TokenHead
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 
 
 class EventModel(nn.Module):
-    """Qwen2.5-VL, with or without LoRA, applied to packed rows.
+    """A base model of any family, with or without LoRA, applied to packed rows.
 
     The vision tower processes each distinct frame once. The head processes only the positions that
     predict a label.
 
     Args:
         backbone: The Hugging Face model, or a PEFT model around it.
+
+    Attributes:
+        family: Family of the base model.
     """
 
-    def __init__(self, backbone: Qwen2_5_VLForConditionalGeneration | PeftModel) -> None:
+    def __init__(self, backbone: PreTrainedModel | PeftModel) -> None:
         super().__init__()
         self.backbone = backbone
-        language_model = self.base.model.language_model
-        self.embedding = TokenEmbedding(language_model.embed_tokens)
+        self.family = family_of(self.base)
+        self.embedding = TokenEmbedding(self.language_model.embed_tokens)
         self.head = TokenHead(self.base.lm_head)
-        use_packed_attention(language_model)
+        use_packed_attention(self.language_model)
 
     @property
-    def base(self) -> Qwen2_5_VLForConditionalGeneration:
+    def base(self) -> Any:
         """The Hugging Face model, PEFT layers included."""
         if isinstance(self.backbone, PeftModel):
-            return self.backbone.get_base_model()  # pyright: ignore[reportReturnType]
+            return self.backbone.get_base_model()
         return self.backbone
+
+    @property
+    def language_model(self) -> Any:
+        """The embedding, the layers and the last norm of the base model."""
+        return self.family.language_model(self.base)
 
     def saved_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters that ``save_trained`` writes: those of the adapter, or all without LoRA."""
@@ -74,10 +86,10 @@ class EventModel(nn.Module):
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """(T, D) hidden states of a row, the output of the language model's last layer."""
-        return self.base.model.language_model(
-            inputs_embeds=self.embed(batch),
-            position_ids=batch.position_ids,
-            attention_mask={"full_attention": None},  # transformers builds no mask
+        return self.language_model(
+            **self.inputs(batch),
+            position_ids=self.family.position_ids(batch.position_ids),
+            attention_mask=NO_MASK,
             segments=batch.segments,
             use_cache=False,  # with a cache, packing would be silently ignored
         ).last_hidden_state[0]
@@ -97,21 +109,34 @@ class EventModel(nn.Module):
 
     def embed(self, batch: Batch) -> torch.Tensor:
         """(1, T, D) embeddings of a row's tokens; the vision tower gives those of image pads."""
-        model = self.base
+        return self.inputs(batch)["inputs_embeds"]
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Arguments of the language model for a row: its embeddings, and the vectors that some
+        families add to the images after the first layers."""
         embeds_1TD = self.embedding(batch.input_ids)
         if batch.pixel_values is None:
-            return embeds_1TD
-        tower = model.model.visual
-        trained = self.training and any(parameter.requires_grad for parameter in tower.parameters())
+            return {"inputs_embeds": embeds_1TD}
+        tower = self.family.vision_tower(self.base)
+        trained = (
+            self.training
+            and tower is not None
+            and any(parameter.requires_grad for parameter in tower.parameters())
+        )
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            cells = tower(batch.pixel_values, grid_thw=batch.grid).pooler_output
-        cells_FCD = cells.view(len(batch.grid), -1, cells.shape[-1])
-        shown = cells_FCD[batch.image_frame].reshape(-1, cells.shape[-1])
+            cells = self.family.see(self.base, batch.pixel_values, batch.grid)
+        width = cells.first.shape[-1]
+        shown = cells.first[batch.image_frame].reshape(-1, width)
         embeds_1TD = embeds_1TD.masked_scatter(
             batch.image_mask[..., None].expand_as(embeds_1TD), shown.to(embeds_1TD.dtype)
         )
         # keeps the tower in the graph of a row without images; the values do not change
-        return embeds_1TD + 0.0 * cells.sum()
+        unused = sum((layer.sum() for layer in cells.deeper), cells.first.sum())
+        deeper = tuple(layer[batch.image_frame].reshape(-1, width) for layer in cells.deeper)
+        return {
+            "inputs_embeds": embeds_1TD + 0.0 * unused,
+            **self.family.deeper_inputs(deeper, batch.image_mask),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +194,9 @@ def build_event_model(
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
     backbone.train()  # from_pretrained leaves it in evaluation mode
     if settings.lora_rank == 0:
-        backbone.model.visual.requires_grad_(not settings.freeze_vision)
+        tower = family_of(backbone).vision_tower(backbone)
+        if tower is not None:
+            tower.requires_grad_(not settings.freeze_vision)
         return EventModel(backbone)
     # PEFT copies the added tokens' rows from the base
     rows = [backbone.get_input_embeddings().weight, backbone.lm_head.weight]
@@ -189,7 +216,7 @@ def build_event_model(
 
 def _build_backbone(
     settings: EventModelSettings, vocabulary: Vocabulary, path: Path | None, sharding: Sharding
-) -> Qwen2_5_VLForConditionalGeneration:
+) -> Any:
     """Load the base model, or build a random ``tiny``."""
     if path is None:
         return build_tiny(
@@ -199,8 +226,7 @@ def _build_backbone(
             width=settings.tiny_width,
             layers=settings.tiny_layers,
         )
-    with sharding.loading():
-        backbone, base_vocabulary = load_base(path, dtype=settings.dtype)
+    backbone, base_vocabulary = load_base(path, dtype=settings.dtype, sharding=sharding)
     check_same_vocabulary(base_vocabulary.hash, vocabulary.hash, where=str(path))
     return backbone
 

@@ -17,7 +17,6 @@ from torch import nn
 from mmtpp.compat.deepspeed_hooks import full_shape
 from mmtpp.core.representation.row import Row
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.processor import MERGE, PATCH_PX
 
 # operations per second with dense bfloat16 matrices, from NVIDIA's data sheets
 PEAK = {
@@ -69,21 +68,21 @@ class FlopCounter:
     def __init__(self, model: EventModel, *, image_px: int, blank_frame: bool) -> None:
         self._min_frames = int(blank_frame)
         base: Any = model.base
-        text, vision = base.config.text_config, base.config.vision_config
-        self._layers = _products(base.model.language_model.layers)
+        text = model.family.text_config(base.config)
+        self._layers = _products(model.language_model.layers)
         self._head = _products([model.head])
         # a pair of tokens: two products over the width of all heads, and four in the backward pass
-        self._pair = 6 * 2 * text.hidden_size * text.num_hidden_layers
-        tower = base.model.visual
+        self._pair = 6 * 2 * attention_width(text) * text.num_hidden_layers
+        self._frame = 0.0
+        tower = model.family.vision_tower(base)
+        parts = model.family.tower_parts(base, image_px)
+        if tower is None or parts is None:
+            return
         trained = any(parameter.requires_grad for parameter in tower.parameters())
-        patches = (image_px // PATCH_PX) ** 2
-        window = min(patches, (vision.window_size // PATCH_PX) ** 2)
-        full_layers = len(vision.fullatt_block_indexes)  # a patch attends to its whole frame
-        pairs = patches * (full_layers * patches + (vision.depth - full_layers) * window)
         self._frame = (
-            patches * _products([tower.patch_embed, tower.blocks], backward=trained)
-            + patches / MERGE**2 * _products([tower.merger], backward=trained)
-            + (6 if trained else 2) * 2 * vision.hidden_size * pairs
+            parts.patches * _products(parts.per_patch, backward=trained)
+            + parts.cells * _products(parts.per_cell, backward=trained)
+            + (6 if trained else 2) * 2 * parts.width * parts.pairs
         )
 
     def __call__(self, row: Row) -> RowFlops:
@@ -138,6 +137,12 @@ def published_peak(name: str) -> float | None:
     """
     models = [model for model in PEAK if re.search(rf"\b{model}\b", name)]
     return PEAK[max(models, key=len)] if models else None
+
+
+def attention_width(text_config: Any) -> int:
+    """Width of all heads of a layer, which in some families is not the width of the model."""
+    heads = text_config.num_attention_heads
+    return heads * (getattr(text_config, "head_dim", None) or text_config.hidden_size // heads)
 
 
 def _wait(device: torch.device) -> None:

@@ -55,8 +55,9 @@ class TextGenerator:
         self._model, self._vocabulary, self._settings = model, vocabulary, settings
         device = model.head.weight.device
         self._end = vocabulary.marker("text_end")
-        token_mask = torch.full((len(model.head.weight),), -torch.inf, device=device)
+        token_mask = torch.full((model.head.num_tokens,), -torch.inf, device=device)
         token_mask[: vocabulary.num_text_tokens] = 0.0
+        token_mask[vocabulary.control_ids] = -torch.inf
         token_mask[self._end] = 0.0
         self._token_mask = token_mask
         processors = LogitsProcessorList()

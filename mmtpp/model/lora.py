@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import (
@@ -13,20 +14,26 @@ from peft import (
 )
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import Qwen2_5_VLForConditionalGeneration
+from torch import nn
+from transformers import PreTrainedModel
 
 from mmtpp.compat.deepspeed_hooks import full_numel
 from mmtpp.core.errors import ModelError
 from mmtpp.model.adapter import CONFIG_FILE
+from mmtpp.model.backbones.registry import (
+    check_same_family,
+    family_of,
+    record_family,
+    recorded_family,
+)
+from mmtpp.model.own_rows import own_rows_of, take_rows, trained_ids
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary, load_vocabulary
 
 WEIGHTS_FILE = "adapter_model.safetensors"
-# The full path excludes the vision tower, whose MLP has layers with the same names.
-TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
 
 def attach_lora(
-    model: Qwen2_5_VLForConditionalGeneration,
+    model: PreTrainedModel,
     added_ids: list[int],
     *,
     rank: int,
@@ -46,23 +53,53 @@ def attach_lora(
         head; here only the rows of the added tokens are trained (0.6 M instead of 622 M parameters
         on the 3B).
     """
-    rows = {"embed_tokens": added_ids}
+    family = family_of(model)
+    ids = trained_ids(family.language_model(model).embed_tokens, added_ids)
+    rows = {"embed_tokens": ids}
     if not model.config.tie_word_embeddings:
-        rows["lm_head"] = added_ids
+        rows["lm_head"] = ids
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=TARGETS,
+        # full paths exclude the vision tower, whose MLP has layers with the same names
+        target_modules=family.lora_targets,
         trainable_token_indices=rows,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    return _attach(model, config)
 
 
-def load_adapter(
-    model: Qwen2_5_VLForConditionalGeneration, vocabulary: Vocabulary, folder: Path
-) -> PeftModel:
+def _attach(model: Any, config: LoraConfig) -> PeftModel:
+    """Let PEFT wrap a model, also where it trains rows that the base model does not have.
+
+    PEFT starts a trained row from the base's row with the same id, and refuses an id without one.
+    So it wraps the model with ids that exist, and gets the true ids and rows afterwards. A model of
+    which all rows exist is wrapped with the true ids.
+    """
+    ids: dict[str, list[int]] = dict(config.trainable_token_indices or {})  # pyright: ignore
+    language_model = family_of(model).language_model(model)
+    modules = {"embed_tokens": language_model.embed_tokens, "lm_head": model.lm_head}
+    if own_rows_of(language_model.embed_tokens) is None:
+        return get_peft_model(model, config)
+    starts = {name: take_rows(modules[name], ids[name]) for name in ids}
+    if "lm_head" not in ids:
+        del model.lm_head.own_rows  # the embedding's
+    config.trainable_token_indices = {name: [0] * len(ids[name]) for name in ids}
+    adapted = get_peft_model(model, config)
+    config.trainable_token_indices = ids
+    wrapped = {"embed_tokens": language_model.embed_tokens, "lm_head": model.lm_head}
+    for name, start in starts.items():
+        layer = wrapped[name].token_adapter
+        (adapter,) = layer.active_adapters
+        layer.token_indices[adapter] = ids[name]
+        rows = layer.trainable_tokens_delta[adapter]
+        rows.data = start.to(rows)
+        layer.trainable_tokens_original[adapter] = start.to(rows)
+    return adapted
+
+
+def load_adapter(model: PreTrainedModel, vocabulary: Vocabulary, folder: Path) -> PeftModel:
     """Load a saved adapter on its base model, for inference.
 
     Args:
@@ -71,15 +108,26 @@ def load_adapter(
         folder: Folder of the adapter.
 
     Raises:
-        ModelError: The folder contains no adapter, its vocabulary differs, or its tensors are not
-            exactly those that the model expects.
+        ModelError: The folder contains no adapter, its family or vocabulary differs, or its tensors
+            are not exactly those that the model expects.
     """
     if not (folder / CONFIG_FILE).exists():
         raise ModelError("this is not an adapter folder", where=str(folder))
+    check_same_family(family_of(model).model_type, recorded_family(str(folder)), where=str(folder))
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
     weights = _find_weights(folder)
+    language_model = family_of(model).language_model(model)
     try:
-        adapted = PeftModel.from_pretrained(model, folder)
+        if own_rows_of(language_model.embed_tokens) is None:
+            adapted = PeftModel.from_pretrained(model, folder)
+        else:
+            config: Any = LoraConfig.from_pretrained(str(folder))
+            ids = trained_ids(language_model.embed_tokens, vocabulary.added_ids)
+            if any(saved != ids for saved in config.trainable_token_indices.values()):
+                raise ValueError("it has rows of other tokens")
+            config.base_model_name_or_path = model.name_or_path
+            adapted = _attach(model, config)
+            set_peft_model_state_dict(adapted, load_file(weights))
     except (KeyError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"the adapter does not fit the base model: {error}", where=str(folder)
@@ -100,6 +148,8 @@ def resume_adapter(model: PeftModel, vocabulary: Vocabulary, folder: Path) -> No
     Raises:
         ModelError: The adapter belongs to another vocabulary or another model.
     """
+    base: Any = model.get_base_model()
+    check_same_family(family_of(base).model_type, recorded_family(str(folder)), where=str(folder))
     check_same_vocabulary(vocabulary.hash, load_vocabulary(folder).hash, where=str(folder))
     tensors = load_file(_find_weights(folder))
     _check_names(set(tensors), model, folder)
@@ -162,13 +212,14 @@ def save_adapter(
     # the embedding belongs to the base; to save it, PEFT would look for the base on the hub
     model.save_pretrained(str(folder), state_dict=parameters, save_embedding_layers=False)
     vocabulary.save(folder)
+    record_family(model.get_base_model(), folder)
     path = folder / CONFIG_FILE
     tree = json.loads(path.read_text())
     tree["base_model_name_or_path"] = base
     path.write_text(json.dumps(tree, indent=2, sort_keys=True))
 
 
-def trainable_parameters(model: PeftModel | Qwen2_5_VLForConditionalGeneration) -> tuple[int, int]:
+def trainable_parameters(model: nn.Module) -> tuple[int, int]:
     """Number of trained parameters and of all parameters, also of a model sharded by ZeRO-3."""
     sizes = [(full_numel(parameter), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)

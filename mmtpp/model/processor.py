@@ -1,6 +1,7 @@
 """Images: decode and resize files of limited size, and build the vision tower's pixel values."""
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,37 @@ CELL_PX = PATCH_PX * MERGE  # one language-model token covers 28 x 28 pixels
 TEMPORAL_PATCH = 2
 FORMATS = ("PNG", "JPEG", "WEBP")
 # CLIP statistics, as in the preprocessor_config.json of Qwen2.5-VL
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
-STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def image_side(image_px: int) -> int:
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """How a vision tower takes images.
+
+    Attributes:
+        patch_px: Side of a patch, in pixels.
+        merge: Number of patches along one side of a merged cell, which is one token.
+        mean, std: Mean and standard deviation of red, green and blue, 0 to 1.
+    """
+
+    patch_px: int
+    merge: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def cell_px(self) -> int:
+        """Side of the square that one token covers, in pixels."""
+        return self.patch_px * self.merge
+
+
+QWEN2_5_VL_IMAGES = ImageFormat(PATCH_PX, MERGE, MEAN, STD)
+
+
+def image_side(image_px: int, image_format: ImageFormat = QWEN2_5_VL_IMAGES) -> int:
     """Number of merged cells along one side of a square image."""
-    return image_px // CELL_PX
+    return image_px // image_format.cell_px
 
 
 def decode_image(data: bytes, *, image_px: int, max_pixels: int) -> bytes:
@@ -71,28 +96,33 @@ def encode_image(pixels: NDArray[np.uint8], *, image_px: int, kind: str) -> byte
     return file.getvalue()
 
 
-def pixel_values(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+def pixel_values(
+    frames: NDArray[np.uint8], image_format: ImageFormat = QWEN2_5_VL_IMAGES
+) -> NDArray[np.float32]:
     """Normalise frames and cut them into patches, in the order that the vision tower expects.
 
     Args:
-        frames: (F, S, S, 3) uint8 RGB, S a multiple of 28.
+        frames: (F, S, S, 3) uint8 RGB, S a multiple of the side of a cell.
+        image_format: Patches and normalisation of the tower, P pixels a side.
 
     Returns:
-        (F * (S / 14)^2, 1176) float32: 3 channels x 2 equal time steps x 14 x 14 pixels. The four
+        (F * (S / P)^2, 6 * P^2) float32: 3 channels x 2 equal time steps x P x P pixels. The four
         patches of a merged 2 x 2 cell are adjacent.
 
     Source: ``Qwen2VLImageProcessor`` of transformers; equality in tests/parity/test_model.py.
     """
+    patch_px, merge = image_format.patch_px, image_format.merge
     num_frames, side_px = frames.shape[0], frames.shape[1]
-    cells = side_px // CELL_PX
-    pixels = (frames.astype(np.float32) / 255 - MEAN) / STD
+    cells = side_px // image_format.cell_px
+    mean, std = (np.array(values, np.float32) for values in (image_format.mean, image_format.std))
+    pixels = (frames.astype(np.float32) / 255 - mean) / std
     patches = pixels.transpose(0, 3, 1, 2).reshape(
-        num_frames, 3, cells, MERGE, PATCH_PX, cells, MERGE, PATCH_PX
+        num_frames, 3, cells, merge, patch_px, cells, merge, patch_px
     )
     patches = patches.transpose(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
     shape = (*patches.shape[:6], TEMPORAL_PATCH, *patches.shape[7:])
     return (
         np.broadcast_to(patches, shape)
-        .reshape(num_frames * (side_px // PATCH_PX) ** 2, -1)
+        .reshape(num_frames * (side_px // patch_px) ** 2, -1)
         .astype(np.float32, copy=False)
     )

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmtpp.compat.deepspeed_hooks import full_shape
 from mmtpp.model.batch import SpreadLabels
+from mmtpp.model.own_rows import own_rows_of
 
 # Bytes of the float32 logits of a chunk of labels. With logarithms, gradients and logits in the
 # model's type the peak is about four times this number, for any number of labels.
@@ -30,6 +31,11 @@ class TokenMatrix(nn.Module):
 
     Args:
         module: Embedding or head, plain or wrapped by PEFT.
+
+    Attributes:
+        weight: (V, D) matrix of the base model.
+        rows: (R, D) separate rows; None without any.
+        num_tokens: Number of tokens with a row, separate rows included.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -40,10 +46,14 @@ class TokenMatrix(nn.Module):
             (name,) = layer.active_adapters
             rows, ids = layer.trainable_tokens_delta[name], layer.token_indices[name]
             module = layer.base_layer
+        elif (own := own_rows_of(module)) is not None:
+            first = full_shape(module.weight)[0]  # pyright: ignore[reportArgumentType]
+            rows, ids = own, list(range(first, first + full_shape(own)[0]))
         # registered in this module so that ZeRO-3 gathers them for it
         self.weight: nn.Parameter = module.weight  # pyright: ignore[reportAttributeAccessIssue]
         self.rows: nn.Parameter | None = rows
-        self.num_tokens: int = full_shape(self.weight)[0]
+        self._num_shared: int = full_shape(self.weight)[0]
+        self.num_tokens: int = max(self._num_shared, 1 + max(ids, default=-1))
         self.register_buffer("ids", torch.tensor(ids, dtype=torch.int64), persistent=False)
         place = torch.full((self.num_tokens,), -1)
         place[ids] = torch.arange(len(ids))
@@ -51,18 +61,22 @@ class TokenMatrix(nn.Module):
         self.ids: torch.Tensor
         self.place: torch.Tensor
 
+    def vectors(self, ids: torch.Tensor) -> torch.Tensor:
+        """(..., D) rows of (...) int64 ids."""
+        if self.rows is None:
+            return functional.embedding(ids, self.weight)
+        shared = functional.embedding(ids.clamp(max=self._num_shared - 1), self.weight)
+        place = self.place[ids]
+        trained = functional.embedding(place.clamp(min=0), self.rows).to(shared.dtype)
+        return torch.where((place >= 0)[..., None], trained, shared)
+
 
 class TokenEmbedding(TokenMatrix):
     """Embeds token ids."""
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """(..., T, D) vectors of (..., T) int64 ids."""
-        embeds = functional.embedding(ids, self.weight)
-        if self.rows is None:
-            return embeds
-        place = self.place[ids]
-        trained = functional.embedding(place.clamp(min=0), self.rows).to(embeds.dtype)
-        return torch.where((place >= 0)[..., None], trained, embeds)
+        return self.vectors(ids)
 
 
 class TokenHead(TokenMatrix):
@@ -120,18 +134,16 @@ class TokenHead(TokenMatrix):
         Returns:
             (N, K) float32, nats; the probabilities of a row sum to 1.
         """
-        weight_KD = functional.embedding(ids_K, self.weight)
-        if self.rows is not None:
-            place = self.place[ids_K]
-            trained = functional.embedding(place.clamp(min=0), self.rows).to(weight_KD.dtype)
-            weight_KD = torch.where((place >= 0)[:, None], trained, weight_KD)
-        return functional.linear(hidden_ND, weight_KD).float().log_softmax(dim=-1)
+        return functional.linear(hidden_ND, self.vectors(ids_K)).float().log_softmax(dim=-1)
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         """(N, V) float32 logits of every token."""
         logits_NV = functional.linear(hidden_ND, self.weight)
         if self.rows is not None:
             trained = functional.linear(hidden_ND, self.rows.to(hidden_ND.dtype))
+            # every token without a row in the base has a separate one
+            if self.num_tokens > self._num_shared:
+                logits_NV = functional.pad(logits_NV, (0, self.num_tokens - self._num_shared))
             logits_NV[:, self.ids] = trained
         return logits_NV.float()
 

@@ -1,12 +1,16 @@
 """The vocabulary: the backbone's tokens, followed by 256 byte tokens and the markers.
 
 The byte tokens and markers use spare rows of the embedding, which is never resized: Qwen2.5-VL-3B
-has 271 rows more than its tokenizer has tokens. The tokenizer does not know the added ids; they are
-computed. The tokenizer that encodes texts has no added tokens at all, so any text becomes plain
-text tokens, even if it contains ``<|im_end|>`` or ``<|byte_3|>``.
+has 271 rows more than its tokenizer has tokens. A base with fewer spare rows gets rows of its own
+for them (``own_rows``). The tokenizer does not know the added ids; they are computed. The tokenizer
+that encodes texts has no added tokens at all, so any text becomes plain text tokens, even if it
+contains ``<|im_end|>`` or ``<|byte_3|>``.
 
 The tokenizer of a published MM-TPP adapter has its own byte, marker and type tokens. With such a
 tokenizer these tokens and their ids are used.
+
+A template also needs tokens of images and of roles in a chat. Those that a tokenizer lacks are
+added after the markers.
 """
 
 import hashlib
@@ -23,6 +27,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from mmtpp.core.errors import ModelError
 from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.core.times.calendar import WEEKDAYS
+from mmtpp.model.backbones.chat import ChatFormat, chat_format
 from mmtpp.model.unwritable_characters import CharacterFilter, find_unwritable_bytes
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -66,6 +71,7 @@ QWEN_SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+IMAGE_TOKENS = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 
 
 class Vocabulary:
@@ -75,7 +81,7 @@ class Vocabulary:
         tokenizer_json: Content of a Hugging Face ``tokenizer.json``.
 
     Raises:
-        ModelError: The content is not a tokenizer, or lacks Qwen's special tokens.
+        ModelError: The content is not a tokenizer.
     """
 
     def __init__(self, tokenizer_json: str) -> None:
@@ -88,21 +94,17 @@ class Vocabulary:
             )
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"not a usable tokenizer.json: {error}") from error
-        missing = [name for name in QWEN_SPECIAL_TOKENS if name not in added]
-        if missing:
-            raise ModelError(
-                f"the tokenizer lacks {', '.join(missing)}",
-                cause="only Qwen2.5-VL tokenizers are supported",
-            )
         self._filter = CharacterFilter(find_unwritable_bytes(tree))
         self._json = tokenizer_json
         self._special = added
         # first id after the tokenizer's tokens
-        self.byte_base = max(max(added.values()), self._text.get_vocab_size() - 1) + 1
+        self.byte_base = max(*added.values(), self._text.get_vocab_size() - 1, -1) + 1
         self.is_published = "<|byte_0|>" in added
+        self._chat = chat_format(added)
         self._byte_ids = self._find_bytes()
         self._markers = self._find_markers()
         self._types = self._find_types()
+        self._lacking = self._add_lacking()
 
     @cached_property
     def hash(self) -> str:
@@ -139,6 +141,14 @@ class Vocabulary:
             self._published_id("<|type_0|>")  # raises the error
         return tuple(types)
 
+    def _add_lacking(self) -> dict[str, int]:
+        """Ids of tokens that a template needs and the tokenizer lacks, after all other ids."""
+        needed = (*self._chat.tokens, *IMAGE_TOKENS)
+        names = [name for name in needed if name not in self._special]
+        ids = (*self._byte_ids, *self._markers.values(), *self._types)
+        first = max(*ids, self.byte_base - 1) + 1
+        return {name: first + index for index, name in enumerate(names)}
+
     def _published_id(self, name: str) -> int:
         """Id of a token of a published tokenizer."""
         if name not in self._special:
@@ -161,12 +171,28 @@ class Vocabulary:
 
     @property
     def added_ids(self) -> list[int]:
-        """Sorted ids of byte tokens, markers and types: the rows that are trained with LoRA."""
-        return sorted({*self._byte_ids, *self._markers.values(), *self._types})
+        """Sorted ids of byte tokens, markers, types and of tokens that the tokenizer lacks. Their rows
+        are trained with LoRA."""
+        lacking = self._lacking.values()
+        return sorted({*self._byte_ids, *self._markers.values(), *self._types, *lacking})
+
+    @property
+    def control_ids(self) -> list[int]:
+        """Ids below ``num_text_tokens`` that no text is tokenised to: special tokens."""
+        return [token for token in self._special.values() if token < self.num_text_tokens]
 
     def special(self, name: str) -> int:
-        """Id of a special token of the tokenizer."""
-        return self._special[name]
+        """Id of a special token of the tokenizer, or of an image or role token that it lacks."""
+        return self._special[name] if name in self._special else self._lacking[name]
+
+    def has_special(self, name: str) -> bool:
+        """Whether ``special`` knows a token."""
+        return name in self._special or name in self._lacking
+
+    @property
+    def end_of_turn(self) -> int:
+        """Id of the token after a turn of a chat."""
+        return self.special(self._chat.close)
 
     def marker(self, name: str) -> int:
         """Id of a marker, see ``MARKERS``."""
@@ -196,14 +222,7 @@ class Vocabulary:
     def token_ids(self) -> TokenIds:
         """Token ids that a template needs."""
         blank, line_break, prefix = self.encode_texts([" ", "\n", "Event Sequence:\n"])
-        system, user, assistant = self.encode_texts(
-            [
-                "system\nYou are a helpful assistant.",
-                "user\nEvent Sequence History:\n",
-                "assistant\n",
-            ]
-        )
-        start, end = self.special("<|im_start|>"), self.special("<|im_end|>")
+        chat_prefix, chat_turn = self._chat_turns(self._chat)
         return TokenIds(
             byte_ids=self._byte_ids,
             type_ids=self._types,
@@ -213,14 +232,42 @@ class Vocabulary:
             blank=tuple(blank),
             line_break=tuple(line_break),
             prefix=tuple(prefix),
-            chat_prefix=(start, *system, end, *line_break, start, *user),
-            chat_turn=(end, *line_break, start, *assistant),
-            end_of_text=self.special("<|endoftext|>"),
+            chat_prefix=chat_prefix,
+            chat_turn=chat_turn,
+            end_of_text=self.special(self._chat.end_of_text),
             weekdays=self._encode_to_one_length(WEEKDAYS),
             digits=self._encode_to_one_length(tuple("0123456789")),
             colon=self._encode_to_one_length((":",))[0],
             **self._markers,
         )
+
+    def _chat_turns(self, chat: ChatFormat) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Tokens up to the history in the user's turn, and tokens up to the assistant's answer."""
+
+        def ids(*parts: str) -> list[int]:
+            """Ids of special tokens, and of plain texts, which join the texts next to them."""
+            joined: list[str] = []
+            for part in parts:
+                if part in chat.tokens or not joined or joined[-1] in chat.tokens:
+                    joined.append(part)
+                else:
+                    joined[-1] += part
+            return [
+                token
+                for part in joined
+                for token in (
+                    [self.special(part)] if part in chat.tokens else self.encode_texts([part])[0]
+                )
+            ]
+
+        def turn(role: str, content: str) -> tuple[str, ...]:
+            return (chat.open, role, chat.after_role, chat.separator, content)
+
+        close = (chat.close, chat.after_close)
+        system = turn("system", "You are a helpful assistant.")
+        user = turn("user", "Event Sequence History:\n")
+        prefix = ids(chat.first, *system, *close, *user)
+        return tuple(prefix), tuple(ids(*close, *turn("assistant", "")))
 
     def _encode_to_one_length(self, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """Ids of texts of one length; character by character where whole texts would differ in
@@ -243,7 +290,13 @@ class Vocabulary:
     def describe(self) -> str:
         """Content of ``vocabulary.json``: the hash and the added ids."""
         markers = {f"<|{name}|>": self.marker(name) for name in MARKERS}
-        tree = {"hash": self.hash, "byte_base": self._byte_ids[0], "markers": markers}
+        tree: dict[str, Any] = {
+            "hash": self.hash,
+            "byte_base": self._byte_ids[0],
+            "markers": markers,
+        }
+        if self._lacking:
+            tree["special_tokens"] = self._lacking
         return json.dumps(tree, indent=2)
 
 

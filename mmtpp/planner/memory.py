@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AttentionInterface, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AttentionInterface
 
 from mmtpp.compat.torch_hooks import storage_id
 from mmtpp.compat.transformers_hooks import set_attention
 from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
 from mmtpp.experiments.variance_reduction import num_gradient_passes
+from mmtpp.model.backbones.family import NO_MASK
+from mmtpp.model.backbones.registry import family_named, family_of
 from mmtpp.model.full_size import FullSize, full_size_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.token_rows import LOGITS_BYTES
@@ -290,14 +292,15 @@ def estimate_speed(
     return Speed(gpus * tflops * 1e12 * mfu / flops, float(flops))
 
 
-def _on_meta(config: Qwen2_5_VLConfig, lora_rank: int) -> Qwen2_5_VLForConditionalGeneration:
+def _on_meta(config: Any, lora_rank: int) -> Any:
+    family = family_named(config.model_type, where="the planner")
     with torch.device("meta"):
-        model: Any = Qwen2_5_VLForConditionalGeneration(config)
+        model: Any = family.model_class(config)
         if lora_rank:
             rows = list(range(NUM_ADDED))
             attach_lora(model, rows, rank=lora_rank, alpha=4 * lora_rank, dropout=0.1)
-        else:
-            model.model.visual.requires_grad_(False)  # as in the printed settings
+        elif (tower := family.vision_tower(model)) is not None:
+            tower.requires_grad_(False)  # as in the printed settings
     return model.to(torch.bfloat16)
 
 
@@ -336,7 +339,8 @@ def _saved_bytes(workload: Workload, num_layers: int) -> int:
     config.text_config.layer_types = config.text_config.layer_types[:num_layers]
     config.vision_config.depth = 1
     model = _on_meta(config, workload.lora_rank).train()
-    language_model = model.model.language_model
+    family = family_of(model)
+    language_model = family.language_model(model)
     AttentionInterface.register("mmtpp_counted", _flash)
     set_attention(language_model.config, "mmtpp_counted")
     parameters = {storage_id(parameter.untyped_storage()) for parameter in model.parameters()}
@@ -356,8 +360,8 @@ def _saved_bytes(workload: Workload, num_layers: int) -> int:
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         language_model(
             inputs_embeds=embeds,
-            position_ids=positions,
-            attention_mask={"full_attention": None},
+            position_ids=family.position_ids(positions),
+            attention_mask=NO_MASK,
             use_cache=False,
         )
     return sum(storage.nbytes() for storage in kept.values())

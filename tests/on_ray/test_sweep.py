@@ -22,7 +22,7 @@ from mmtpp.core.training.training_metrics import VALIDATION_METRICS
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.settings import sample_settings, store_vocabulary
-from mmtpp.model.qwen_vl import build_tiny
+from mmtpp.model.base_folder import build_tiny
 from mmtpp.runtime.machines import machines
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (

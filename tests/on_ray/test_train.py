@@ -24,8 +24,8 @@ from mmtpp.data.samples.plan import load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.model.base_folder import load_base
 from mmtpp.model.folder import local_folder
-from mmtpp.model.qwen_vl import load_base
 from mmtpp.predict.export import export
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (

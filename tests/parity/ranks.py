@@ -14,9 +14,9 @@ import torch
 from mmtpp.compat.deepspeed_hooks import is_sharded_by_zero3, zero3_shard
 from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.core.training.sample_order import num_micro_batches, share_of_rank
+from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.event_model import EventModel, EventModelSettings
 from mmtpp.model.lora import attach_lora
-from mmtpp.model.qwen_vl import build_tiny
 from tests.parity.tiny import batcher, random_row, tiny_vocabulary
 
 ROOT = Path(__file__).parents[2]

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, GenerationConfig
 
+from mmtpp.model.base_folder import save_base
 from mmtpp.model.companions import read_companions
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model, save_trained
 from mmtpp.model.lora import attach_lora, save_adapter
 from mmtpp.model.merge import merge_adapter
 from mmtpp.model.processor import MEAN, STD, pixel_values
-from mmtpp.model.qwen_vl import save_base
 from mmtpp.model.vocabulary import Vocabulary
 from tests.parity.tiny import tiny_backbone, tiny_vocabulary
 from tests.qwen_vocabulary import qwen_tokenizer_json
@@ -26,8 +26,8 @@ PIXELS = {
     "temporal_patch_size": 2,
     "min_pixels": 3136,
     "max_pixels": 12845056,
-    "image_mean": MEAN.tolist(),
-    "image_std": STD.tolist(),
+    "image_mean": list(MEAN),
+    "image_std": list(STD),
 }
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.content }}<|im_end|>{% endfor %}"
 # as in the published folder of Qwen2.5-VL

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model.adapter import check_adapter
+from mmtpp.model.base_folder import load_base, save_base
 from mmtpp.model.event_model import (
     EventModel,
     EventModelSettings,
@@ -22,7 +23,6 @@ from mmtpp.model.lora import (
     save_adapter,
     trainable_parameters,
 )
-from mmtpp.model.qwen_vl import load_base, save_base
 from tests.parity.tiny import batcher, nll, random_row, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()

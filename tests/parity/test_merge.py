@@ -8,10 +8,10 @@ from transformers import Qwen2_5_VLConfig
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model import merge
+from mmtpp.model.base_folder import load_base, save_base
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.lora import attach_lora, save_adapter
 from mmtpp.model.merge import merge_adapter
-from mmtpp.model.qwen_vl import load_base, save_base
 from tests.parity.tiny import nll, random_row, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()

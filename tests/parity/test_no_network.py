@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmtpp.core.errors import ModelError
+from mmtpp.model.base_folder import save_base
 from mmtpp.model.event_model import (
     EventModel,
     EventModelSettings,
@@ -16,7 +17,6 @@ from mmtpp.model.event_model import (
     save_trained,
 )
 from mmtpp.model.merge import merge_adapter
-from mmtpp.model.qwen_vl import save_base
 from tests.parity.tiny import tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()

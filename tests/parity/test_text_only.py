@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.model.qwen_vl import build_tiny, save_base
+from mmtpp.model.base_folder import build_tiny, save_base
 from tests.parity.ranks import (
     STEPS,
     VOCABULARY,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmtpp.model.qwen_vl import build_tiny, save_base
+from mmtpp.model.base_folder import build_tiny, save_base
 from tests.parity.ranks import STEPS, VOCABULARY, Job, plain_losses, run_ranks
 
 HALF = STEPS // 2

@@ -5,9 +5,9 @@ import torch
 
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.tokens import Modality
+from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.qwen_vl import build_tiny
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 
 IMAGE_PX = 56

@@ -1,8 +1,6 @@
 """The number of steps that a budget of operations allows, before a model is built."""
 
 import numpy as np
-import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.config.schema import ModelSection, OptimizerSection, TrainingSection
 from mmtpp.core.errors import ConfigError
@@ -12,9 +10,9 @@ from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.experiments.variance_reduction import num_gradient_passes
+from mmtpp.model.base_folder import tiny_without_weights
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
-from mmtpp.model.qwen_vl import tiny_config
 from mmtpp.model.vocabulary import Vocabulary
 
 NUM_COUNTED = 64  # samples whose operations are averaged
@@ -70,10 +68,7 @@ def num_steps_within(
 def _flop_counter(
     samples: SampleSettings, vocabulary: Vocabulary, model: ModelSection, *, trains_vision: bool
 ) -> FlopCounter:
-    with torch.device("meta"):
-        tiny = Qwen2_5_VLForConditionalGeneration(
-            tiny_config(vocabulary, width=model.tiny_width, layers=model.tiny_layers)
-        )
+    tiny = tiny_without_weights(vocabulary, width=model.tiny_width, layers=model.tiny_layers)
     tiny.model.visual.requires_grad_(trains_vision)
     return FlopCounter(
         EventModel(tiny), image_px=samples.image_px, blank_frame=samples.shows_images

@@ -1,0 +1,119 @@
+"""A small random model of each family, with and without spare rows, and transformers' own forward.
+
+A new family needs one more line in ``CASES``.
+"""
+
+import copy
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmtpp.core.representation.row import Row
+from mmtpp.model.backbones.registry import FAMILIES
+from mmtpp.model.base_folder import load_base, save_base
+from mmtpp.model.own_rows import own_rows_of
+from mmtpp.model.vocabulary import Vocabulary
+from tests.parity.tiny import tiny_vocabulary
+
+WIDTH, LAYERS = 48, 2
+
+
+def plain_vocabulary() -> Vocabulary:
+    """The vocabulary of a tokenizer that has one special token, and no token of Qwen."""
+    tree = json.loads(tiny_vocabulary().tokenizer_json)
+    tree["added_tokens"] = [{**tree["added_tokens"][0], "content": "<s>"}]
+    return Vocabulary(json.dumps(tree))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A random model of a family.
+
+    Attributes:
+        model_type: Family.
+        vocabulary: Vocabulary of the model.
+        tied: Whether embedding and head are one matrix.
+        spare: Rows of the embedding beyond the tokenizer's tokens.
+        config: Further keys of the text configuration.
+    """
+
+    model_type: str
+    vocabulary: Vocabulary
+    tied: bool
+    spare: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+PLAIN = plain_vocabulary()
+CASES = {
+    "llama, tied": Case("llama", PLAIN, True),
+    "llama, a few spare rows": Case("llama", PLAIN, False, spare=7),
+    "llama, spare rows": Case("llama", PLAIN, True, spare=300),
+    "qwen2, spare rows": Case("qwen2", tiny_vocabulary(), True, spare=271),
+    "qwen3": Case("qwen3", tiny_vocabulary(), False, config={"head_dim": 24}),
+}
+
+
+def random_base(case: Case) -> Any:
+    """A model of transformers with random weights, large enough that errors change the result."""
+    torch.manual_seed(0)
+    model_class: Any = FAMILIES[case.model_type].model_class
+    config = model_class.config_class(
+        vocab_size=case.vocabulary.byte_base + case.spare,
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=case.tied,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+        **case.config,
+    )
+    model = model_class(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                scale = 1.0 if "embed" in name else parameter.shape[-1] ** -0.5
+                parameter.copy_(torch.randn(parameter.shape) * scale)
+    return model.eval()
+
+
+def write_base(case: Case, folder: Path) -> Path:
+    """The folder of a random base model."""
+    folder.mkdir(exist_ok=True)
+    save_base(random_base(case), case.vocabulary, folder)
+    return folder
+
+
+def loaded(case: Case, folder: Path) -> tuple[Any, Any]:
+    """A base as this package loads it, and the same model of transformers with one row a token."""
+    model, _ = load_base(write_base(case, folder), dtype=torch.float32)
+    return model.eval(), with_all_rows(model)
+
+
+def with_all_rows(model: Any) -> Any:
+    """A copy of a model in which own rows are rows of embedding and head."""
+    plain = copy.deepcopy(model)
+    for table in (plain.get_input_embeddings(), plain.get_output_embeddings()):
+        rows = own_rows_of(table)
+        if rows is not None:
+            del table.own_rows
+            table.weight = torch.nn.Parameter(torch.cat([table.weight.detach(), rows.detach()]))
+    if plain.config.tie_word_embeddings:
+        plain.lm_head.weight = plain.get_input_embeddings().weight
+    return plain.eval()
+
+
+def nll_of_transformers(model: Any, row: Row) -> torch.Tensor:
+    """(N,) nats of a row's labels by transformers' own forward, segment by segment."""
+    nll = []
+    for segment in range(int(row.segment.max()) + 1):
+        ids = torch.tensor(row.input_ids[row.segment == segment].astype("int64"))
+        logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
+        nll.append(-logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0])
+    return torch.cat(nll)
