@@ -18,7 +18,7 @@ from typing import Any
 
 import gguf
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, GgufConfig, PreTrainedModel
 
 from mmtpp.core.errors import ModelError
 from mmtpp.exchange.gguf_tokenizer import build_tokenizer, save_tokenizer
@@ -213,6 +213,8 @@ def _load_weights(path: Path, *, dtype: torch.dtype) -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
+            # without this, transformers would fetch kernels for packed weights from the hub
+            quantization_config=GgufConfig(dequantize=True),
             dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
