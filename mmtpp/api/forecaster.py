@@ -34,6 +34,7 @@ from mmtpp.expert.expert_folder import Expert, is_expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.read_sequences import past_events
 from mmtpp.model.adapter import CONFIG_FILE
+from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary, local_folder, read_file
 from mmtpp.model.loaded_model import LoadedModel, ModelSource
 from mmtpp.model.record import TrainedTasks, load_recorded_settings, load_trained_tasks
@@ -118,6 +119,7 @@ class Forecaster:
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision = {precision!r}: must be float32 or bfloat16")
         model, adapter_uri = (base, path) if adapter is not None else (path, "")
+        check_backbone(ModelSection(path=model, adapter=adapter_uri), config.template)
         source = ModelSource(model, adapter_uri, "", precision)
         gated = _load_gated(source, expert, trained_tasks) if expert else None
         loaded = LoadedModel.load(source, image_px=config.template.image_px)

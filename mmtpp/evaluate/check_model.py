@@ -7,6 +7,7 @@ from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
 from mmtpp.expert.expert_folder import is_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
+from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import EventDescription, TrainedTasks, check_template, load_trained_tasks
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
@@ -27,6 +28,7 @@ def check_model(
         ModelError: The model does not fit the store or the template.
         ConfigError: The model cannot do what the settings ask for.
     """
+    check_backbone(config.model, config.template)
     for uri in filter(None, (config.model.path, config.model.adapter)):
         check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
     scored = config.model.adapter or config.model.path

@@ -171,8 +171,8 @@ class Vocabulary:
 
     @property
     def added_ids(self) -> list[int]:
-        """Sorted ids of byte tokens, markers, types and of tokens that the tokenizer lacks. Their rows
-        are trained with LoRA."""
+        """Sorted ids of byte tokens, markers, types and of tokens that the tokenizer lacks. Their
+        rows are trained with LoRA."""
         lacking = self._lacking.values()
         return sorted({*self._byte_ids, *self._markers.values(), *self._types, *lacking})
 

@@ -42,6 +42,7 @@ from mmtpp.evaluate.context import generation_settings
 from mmtpp.expert.expert_folder import is_expert
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.stored_past import StoredPast
+from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks, check_template, load_trained_tasks
@@ -161,6 +162,7 @@ def _check_model(config: RunConfig) -> TrainedTasks:
     """
     scored = config.model.adapter or config.model.path
     load_model_vocabulary(scored)  # raises an error where there is no model
+    check_backbone(config.model, config.template)
     trained_tasks = load_trained_tasks(scored)
     if trained_tasks is None or not {"time", "type"} & set(trained_tasks.tasks):
         raise ModelError(

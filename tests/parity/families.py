@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mmtpp.core.representation.row import Row
@@ -16,7 +17,7 @@ from mmtpp.model.backbones.registry import FAMILIES
 from mmtpp.model.base_folder import load_base, save_base
 from mmtpp.model.own_rows import own_rows_of
 from mmtpp.model.vocabulary import Vocabulary
-from tests.parity.tiny import tiny_vocabulary
+from tests.parity.tiny import random_row, tiny_vocabulary
 
 WIDTH, LAYERS = 48, 2
 
@@ -117,3 +118,14 @@ def nll_of_transformers(model: Any, row: Row) -> torch.Tensor:
         logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
         nll.append(-logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0])
     return torch.cat(nll)
+
+
+def mixed_row(vocabulary: Vocabulary, lengths: list[int], *, seed: int) -> Row:
+    """A row of text tokens and added tokens, without image pads."""
+    row = random_row(vocabulary, lengths, seed=seed, images=False)
+    image_pad = vocabulary.special("<|image_pad|>")
+    added = np.setdiff1d(vocabulary.added_ids, image_pad).astype(np.int32)
+    rng = np.random.default_rng(seed)
+    places = rng.permutation(len(row.input_ids))[: len(row.input_ids) // 2]
+    row.input_ids[places] = rng.choice(added, len(places))
+    return row

@@ -15,8 +15,11 @@ from mmtpp.compat.deepspeed_hooks import is_sharded_by_zero3, zero3_shard
 from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.core.training.sample_order import num_micro_batches, share_of_rank
 from mmtpp.model.base_folder import build_tiny
-from mmtpp.model.event_model import EventModel, EventModelSettings
+from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
 from mmtpp.model.lora import attach_lora
+from mmtpp.model.sharding import Sharding
+from mmtpp.model.vocabulary import Vocabulary, load_vocabulary
+from tests.parity.families import mixed_row
 from tests.parity.tiny import batcher, random_row, tiny_vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +30,12 @@ LENGTHS = [[90], [20, 15], [40], [12]]
 LORA_RANK = 4
 
 
-def rows_of(step: int, *, images: bool = True) -> list:
+def rows_of(step: int, *, images: bool = True, vocabulary: Vocabulary = VOCABULARY) -> list:
+    if vocabulary is not VOCABULARY:
+        return [
+            mixed_row(vocabulary, lengths, seed=10 * step + index)
+            for index, lengths in enumerate(LENGTHS)
+        ]
     return [
         random_row(VOCABULARY, lengths, seed=10 * step + index, images=images)
         for index, lengths in enumerate(LENGTHS)
@@ -103,8 +111,34 @@ def event_model(
     return EventModel(adapted).train()
 
 
+def _vocabulary_of(base: str) -> Vocabulary:
+    vocabulary = load_vocabulary(Path(base)) if base else VOCABULARY
+    return VOCABULARY if vocabulary.hash == VOCABULARY.hash else vocabulary
+
+
+def loaded_model(
+    base: str, *, lora: bool, dtype: torch.dtype, images: bool, sharding: Sharding | None = None
+) -> EventModel:
+    """A model of a folder, with the settings of a ``Job``."""
+    settings = EventModelSettings(
+        lora_rank=LORA_RANK * lora,
+        lora_alpha=16,
+        lora_dropout=0.0,
+        freeze_vision=not images,
+        activation_checkpointing=False,
+        seed=0,
+        dtype=dtype,
+    )
+    folder = Path(base)
+    return build_event_model(settings, load_vocabulary(folder), path=folder, sharding=sharding)
+
+
 def plain_losses(
-    *, lora: bool = False, make_update: Callable | None = None, images: bool = True
+    *,
+    lora: bool = False,
+    make_update: Callable | None = None,
+    images: bool = True,
+    base: str = "",
 ) -> list[float]:
     """The run in a few lines of PyTorch: the mean over all labels of a step, one update.
 
@@ -113,15 +147,20 @@ def plain_losses(
         make_update: Makes ``update(lr, step)`` from the model and a function that computes the
             gradients of a step again; None for torch's AdamW.
         images: Whether rows show images; without images the vision tower is frozen.
+        base: Folder of a model to load; empty for a fresh model.
     """
-    model = event_model(lora=lora, images=images)
+    vocabulary = _vocabulary_of(base)
+    if base:
+        model = loaded_model(base, lora=lora, dtype=torch.float32, images=images)
+    else:
+        model = event_model(lora=lora, images=images)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def gradients(step: int) -> float:
         model.zero_grad()
-        nll = torch.cat(
-            [model(batcher(VOCABULARY)(row))[0] for row in rows_of(step, images=images)]
-        )
+        make_batch = batcher(vocabulary, blank_frame=not base)
+        rows = rows_of(step, images=images, vocabulary=vocabulary)
+        nll = torch.cat([model(make_batch(row))[0] for row in rows])
         nll.mean().backward()
         return float(nll.detach().mean())
 
@@ -194,7 +233,7 @@ def _rank_main(jobs: list[Job]) -> None:
 def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     from mmtpp.config.load import config_from_tree
     from mmtpp.core.errors import NonFiniteLossError
-    from mmtpp.model.event_model import build_event_model, save_trained
+    from mmtpp.model.event_model import save_trained
     from mmtpp.train.engine import DeepSpeedEngine
     from mmtpp.train.step import LabelWeights, StepContext, train_step
     from mmtpp.train.zero import build_deepspeed_config, zero_stage
@@ -224,20 +263,11 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     )
     dtype = torch.bfloat16 if job.precision == "bfloat16" else torch.float32
     held = 0
+    vocabulary = _vocabulary_of(job.base)
     if job.base:
-        model = build_event_model(
-            EventModelSettings(
-                lora_rank=LORA_RANK * job.lora,
-                lora_alpha=16,
-                lora_dropout=0.0,
-                freeze_vision=not job.images,
-                activation_checkpointing=False,
-                seed=0,
-                dtype=dtype,
-            ),
-            VOCABULARY,
-            path=Path(job.base),
-            sharding=Zero3Sharding(deepspeed_config) if zero_stage(deepspeed_config) == 3 else None,
+        sharding = Zero3Sharding(deepspeed_config) if zero_stage(deepspeed_config) == 3 else None
+        model = loaded_model(
+            job.base, lora=job.lora, dtype=dtype, images=job.images, sharding=sharding
         )
         held = sum(parameter.numel() for parameter in model.parameters())
     else:
@@ -251,9 +281,10 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         rank=rank,
         num_ranks=num_ranks,
     )
+    tower = model.family.vision_tower(model.base)
     context = StepContext(
         engine,
-        batcher(VOCABULARY, dtype, blank_frame=job.blank_frame),
+        batcher(vocabulary, dtype, blank_frame=job.blank_frame and tower is not None),
         LabelWeights(config.training.loss_weights, config.tasks),
         num_micro_batches=num_micro_batches(SAMPLES, num_ranks=num_ranks),
         seed=0,
@@ -261,11 +292,12 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     if job.load:
         engine.load(Path(job.load), num_updates=job.first)
     passes: list[None] = []
-    model.base.model.visual.register_forward_pre_hook(lambda *_: passes.append(None))
+    if tower is not None:
+        tower.register_forward_pre_hook(lambda *_: passes.append(None))
     losses, norms = [], []
     error, unchanged = "", False
     for step in range(job.first, job.end):
-        rows = rows_of(step, images=job.images)
+        rows = rows_of(step, images=job.images, vocabulary=vocabulary)
         mine = share_of_rank(torch.arange(SAMPLES).numpy(), rank=rank, num_ranks=num_ranks)
         handles = _poison(model, rank) if step == job.poisoned else []
         before = [_held(parameter).clone() for parameter in model.parameters()]
@@ -288,7 +320,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         parameters = engine.whole_parameters()
         if rank == 0:
             save_trained(
-                engine.model, VOCABULARY, Path(job.output), base="base", parameters=parameters
+                engine.model, vocabulary, Path(job.output), base="base", parameters=parameters
             )
     return Result(losses, norms, error, unchanged, held, len(passes))
 

@@ -14,12 +14,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from mmtpp.config.schema import ModelSection, TemplateSection
 from mmtpp.core.errors import ModelError
 from mmtpp.core.representation.branches import lay_out_branches
 from mmtpp.core.representation.row import HISTORY, Row
 from mmtpp.core.representation.tasks import EVENT_TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
-from mmtpp.model.backbones.registry import check_adapter_family, check_images, family_of_folder
+from mmtpp.model.backbones.registry import check_backbone, family_of_folder
 from mmtpp.model.base_folder import load_base
 from mmtpp.model.cached_history import CachedHistory
 from mmtpp.model.event_model import (
@@ -35,10 +36,12 @@ from tests.parity.families import (
     CASES,
     Case,
     loaded,
+    mixed_row,
     nll_of_transformers,
     with_all_rows,
     write_base,
 )
+from tests.parity.ranks import Job, plain_losses, run_ranks
 from tests.parity.test_branched import events_of, path_of, row_alone, row_of
 from tests.parity.tiny import batcher, nll, random_row, tiny_backbone
 
@@ -47,14 +50,7 @@ cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
 def _row(case: Case, lengths: list[int], seed: int = 1) -> Row:
-    """A row with text tokens and all added tokens but the image pad."""
-    row = random_row(case.vocabulary, lengths, seed=seed, images=False)
-    image_pad = case.vocabulary.special("<|image_pad|>")
-    added = np.setdiff1d(case.vocabulary.added_ids, image_pad).astype(np.int32)
-    rng = np.random.default_rng(seed)
-    places = rng.permutation(len(row.input_ids))[: len(row.input_ids) // 2]
-    row.input_ids[places] = rng.choice(added, len(places))
-    return row
+    return mixed_row(case.vocabulary, lengths, seed=seed)
 
 
 def _settings(rank: int) -> EventModelSettings:
@@ -224,6 +220,30 @@ def test_a_whole_model_trains_and_is_a_standard_folder(case: Case, tmp_path: Pat
         torch.testing.assert_close(nll_of_transformers(plain, row), expected, **TOLERANCE)
 
 
+@pytest.mark.parametrize("name", ["llama, tied", "llama, a few spare rows"])
+def test_zero3_trains_and_writes_a_model_with_own_rows(name: str, tmp_path: Path):
+    """The base is sharded while it is loaded; losses equal those of one process."""
+    case = CASES[name]
+    base = write_base(case, tmp_path / "base")
+    jobs = []
+    for lora in (True, False):
+        output = tmp_path / f"output-{lora}"
+        output.mkdir()
+        jobs.append(Job(3, lora=lora, base=str(base), output=str(output), images=False))
+    row = _row(case, [50, 20], seed=3)
+    for job, result in zip(jobs, run_ranks(2, *jobs), strict=True):
+        expected = plain_losses(lora=job.lora, images=False, base=str(base))
+        assert result.losses == pytest.approx(expected, abs=5e-5)
+        output = Path(job.output)
+        model, _ = load_event_model(
+            path=base if job.lora else output,
+            adapter=output if job.lora else None,
+            dtype=torch.float32,
+        )
+        assert _nll(model, case, row).isfinite().all()
+        assert model.head.num_tokens == case.vocabulary.num_tokens
+
+
 def test_new_rows_have_the_mean_and_spread_of_the_embedding(tmp_path: Path):
     case = CASES["llama, tied"]
     base, plain = loaded(case, tmp_path)
@@ -247,7 +267,9 @@ def test_an_adapter_of_another_family_is_refused_by_name(tmp_path: Path):
     with pytest.raises(ModelError, match=message):
         load_event_model(path=other, adapter=adapter, dtype=torch.float32)
     with pytest.raises(ModelError, match=message):
-        check_adapter_family(str(other), str(adapter))
+        check_backbone(
+            ModelSection(path=str(other), adapter=str(adapter)), TemplateSection(images="none")
+        )
     # an adapter without a record is of the oldest family
     recorded = adapter / "vocabulary.json"
     tree = json.loads(recorded.read_text())
@@ -279,11 +301,11 @@ def test_sliding_windows_are_refused(tmp_path: Path):
 def test_images_are_refused_by_a_text_family(tmp_path: Path):
     case = CASES["qwen2, spare rows"]
     base, _ = loaded(case, tmp_path)
-    setting = "template.images = per_event"
-    check_images(str(tmp_path), shows_images=False, setting=setting)
-    check_images("", shows_images=True, setting=setting)
+    shown, hidden = TemplateSection(images="per_event"), TemplateSection(images="none")
+    check_backbone(ModelSection(path=str(tmp_path)), hidden)
+    check_backbone(ModelSection(), shown)
     with pytest.raises(ModelError, match=r"(?s)Qwen2 has no vision tower.*images = per_event"):
-        check_images(str(tmp_path), shows_images=True, setting=setting)
+        check_backbone(ModelSection(path=str(tmp_path)), shown)
     row = random_row(case.vocabulary, [40], seed=0)
     with pytest.raises(ModelError, match=r"(?s)no vision tower.*template\.images"):
         _nll(EventModel(base), case, row)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mmtpp.config.schema import ModelSection, TemplateSection
 from mmtpp.core.errors import ModelError
 from mmtpp.model.backbones.family import Family, images_refused
 from mmtpp.model.backbones.llama import LLAMA
@@ -59,25 +60,27 @@ def family_of_folder(folder: Path) -> Family:
     return _family_in(path.read_bytes() if path.exists() else None, where=str(folder))
 
 
-def check_images(model_uri: str, *, shows_images: bool, setting: str) -> None:
-    """Check, before a model is loaded, that it can see the images that the template shows.
+def check_backbone(model: ModelSection, template: TemplateSection) -> None:
+    """Check, before a model is loaded, that its family fits its adapter and the template.
 
     Args:
-        model_uri: Folder of the base model; empty for a new ``tiny``, which sees images.
-        shows_images: Whether rows have images.
-        setting: Setting that shows the images and its present value, for the error.
+        model: Section ``model`` of the settings. Without a path the model is a new ``tiny``.
+        template: Section ``template`` of the settings.
 
     Raises:
-        ModelError: The family has no vision tower, or is unknown.
+        ModelError: The family is unknown, differs from the adapter's, or sees no images although
+            the template shows some.
     """
-    if not model_uri or not shows_images:
+    content = read_file(model.path, CONFIG_FILE) if model.path else None
+    if content is None:  # a new tiny, an expert, or no model, which other checks report
         return
-    content = read_file(model_uri, CONFIG_FILE)
-    if content is None or "model_type" not in json.loads(content):
-        return  # an expert, or no model; other checks report it
-    family = _family_in(content, where=model_uri)
-    if family.image_format is None:
-        raise images_refused(family.title, where=model_uri, setting=setting)
+    family = _family_in(content, where=model.path)
+    if model.adapter:
+        recorded = recorded_family(model.adapter)
+        check_same_family(family.model_type, recorded, where=model.adapter)
+    if family.image_format is None and template.images != "none":
+        setting = f"template.images = {template.images}"
+        raise images_refused(family.title, where=model.path, setting=setting)
 
 
 def check_same_family(base: str, adapter: str, *, where: str) -> None:
@@ -113,16 +116,6 @@ def record_family(model: Any, folder: Path) -> None:
         path = folder / VOCABULARY_FILE
         tree = {**json.loads(path.read_text()), "model_type": family.model_type}
         path.write_text(json.dumps(tree, indent=2), encoding="utf-8")
-
-
-def check_adapter_family(model_uri: str, adapter_uri: str) -> None:
-    """Check, before a model is loaded, that base and adapter are of one family.
-
-    Raises:
-        ModelError: The families differ, or the base's is unknown.
-    """
-    base = _family_in(read_file(model_uri, CONFIG_FILE), where=model_uri)
-    check_same_family(base.model_type, recorded_family(adapter_uri), where=adapter_uri)
 
 
 def _family_in(content: bytes | None, *, where: str) -> Family:

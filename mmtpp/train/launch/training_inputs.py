@@ -6,6 +6,7 @@ from mmtpp.config.schema import LoraSection, ModelSection, SampleSections
 from mmtpp.core.errors import StorageError
 from mmtpp.data.settings import store_vocabulary
 from mmtpp.model.adapter import check_adapter
+from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import check_template
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
@@ -53,10 +54,11 @@ def load_inputs(sections: SampleSections, model: ModelSection, lora: LoraSection
 
     Raises:
         StorageError: The store or the model cannot be read.
-        ModelError: Vocabulary, template or adapter of the model do not fit.
+        ModelError: Family, vocabulary, template or adapter of the model do not fit.
     """
     manifest = load_manifest(sections.store.uri)
     vocabulary = store_vocabulary(sections.store.uri, manifest)
+    check_backbone(model, sections.template)
     for uri in filter(None, (model.path, model.adapter)):
         model_vocabulary = load_model_vocabulary(uri)
         check_same_vocabulary(model_vocabulary.hash, vocabulary.hash, where=uri)
