@@ -91,7 +91,7 @@ def import_gguf(file_uri: str, folder_uri: str, *, precision: str) -> tuple[Mode
         StorageError: The file or the folder cannot be reached.
     """
     with _local_file(file_uri) as path:
-        fields = _read_fields(path)
+        fields = read_fields(path)
         source = _describe(path, fields, precision)
         if _is_imported(folder_uri, source):
             return source, True
@@ -127,8 +127,11 @@ def _local_file(uri: str) -> Iterator[Path]:
         yield path
 
 
-def _read_fields(path: Path) -> dict[str, object]:
-    """Metadata of the file, by key.
+def read_fields(path: Path) -> dict[str, object]:
+    """Metadata of a GGUF file, by key.
+
+    Args:
+        path: The file.
 
     Raises:
         ModelError: The file is damaged or of another kind, or the model is not supported.
