@@ -32,7 +32,9 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
         "measure speed/tokens_per_s on ten steps before you rely on the estimate."
     )
     plan.add_argument(
-        "--model", choices=["3b", "7b"], required=True, help="size of the model, model.preset"
+        "--model",
+        required=True,
+        help="3b or 7b of Qwen2.5-VL, model.preset, or a local model folder, model.path",
     )
     plan.add_argument(
         "--gpus", type=_positive, required=True, help="number of GPUs, training.num_workers"
@@ -121,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
     from mmtpp.planner import memory, plan_text
 
     workload = memory.Workload(
-        preset=options.model,
+        model=options.model,
         lora_rank=config.lora.rank,
         max_tokens=config.window.max_tokens,
         samples_per_step=max(config.training.samples_per_step, options.gpus),

@@ -21,7 +21,8 @@ class ModelSection(Section):
     single words, of images a small copy of the newest one, and trains in minutes on a CPU."""
     path: Annotated[Uri, Shapes.RUN] = ""
     """Folder with weights and tokenizer (Hugging Face layout): a local path, s3:// or
-    hf://OWNER/NAME@COMMIT. Empty: a new ``tiny``."""
+    hf://OWNER/NAME@COMMIT. Its ``config.json`` decides the family: Qwen2.5-VL, Qwen3-VL, Llama,
+    Qwen2 or Qwen3. Empty: a new ``tiny``."""
     adapter: Annotated[Uri, Shapes.RUN] = ""
     """Folder of a PEFT adapter for ``model.path``, from which ``pretrain`` and ``finetune``
     continue. Empty: no adapter."""

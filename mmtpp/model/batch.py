@@ -14,7 +14,13 @@ from mmtpp.core.representation.positions import branched_positions, mrope_positi
 from mmtpp.core.representation.row import Block, Row
 from mmtpp.core.representation.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
-from mmtpp.model.processor import QWEN2_5_VL_IMAGES, ImageFormat, image_side, pixel_values
+from mmtpp.model.processor import (
+    QWEN2_5_VL_IMAGES,
+    ImageFormat,
+    fit_frames,
+    image_side,
+    pixel_values,
+)
 
 # Maximum number of tokens of branches that attend together. Larger blocks compute more products
 # that the mask removes; smaller blocks need more calls. Sizes from 64 to 512 differ by a fifth
@@ -105,7 +111,8 @@ class Batcher:
         frames = row.frames
         if len(frames) == 0 and self._blank_frame:
             frames = np.zeros((1, self._image_px, self._image_px, 3), dtype=np.uint8)
-        side = image_side(self._image_px, self._image_format)
+        frames = fit_frames(frames, self._image_format)
+        side = image_side(self._image_px)
         patches = side * self._image_format.merge
         starts = np.flatnonzero(np.diff(row.segment, prepend=-1, append=-1))
         if row.branches is None:

@@ -15,20 +15,56 @@ from mmtpp.model.record import TrainedTasks
 
 CARD_FILE = "README.md"
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>&~])")
-_TAGS = (
-    "pipeline_tag: time-series-forecasting",
-    "tags: [temporal-point-process, event-sequences, qwen2_5_vl, mmtpp]",
-)
-_LOAD_WITH_TRANSFORMERS = (
-    "from transformers import Qwen2_5_VLForConditionalGeneration\n\n"
-    "model = Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)\n"
-)
 _USE_WITH_MMTPP = (
     "```python\nimport mmtpp\n\n"
     "forecaster = mmtpp.Forecaster.from_pretrained(FOLDER)\n"
     "sequence = forecaster.sequence(times=[0.0, 1.0], types=TYPES, texts=TEXTS)\n"
     "print(forecaster.forecast(sequence).quantiles((0.05, 0.5, 0.95)))\n```\n\n"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CardBackbone:
+    """How transformers loads the model that a card describes.
+
+    Attributes:
+        model_type: ``model_type`` of the base.
+        class_name: Class of transformers.
+        num_tokens: Number of rows that the embedding needs before PEFT can load the adapter; 0 if
+            the base has them.
+    """
+
+    model_type: str = "qwen2_5_vl"
+    class_name: str = "Qwen2_5_VLForConditionalGeneration"
+    num_tokens: int = 0
+
+    @property
+    def tags(self) -> tuple[str, str]:
+        """Lines of the card's header."""
+        return (
+            "pipeline_tag: time-series-forecasting",
+            f"tags: [temporal-point-process, event-sequences, {self.model_type}, mmtpp]",
+        )
+
+    @property
+    def load_model(self) -> str:
+        """Code that loads a whole model."""
+        return (
+            f"from transformers import {self.class_name}\n\n"
+            f"model = {self.class_name}.from_pretrained(FOLDER)\n"
+        )
+
+    @property
+    def load_adapter(self) -> str:
+        """Code that loads an adapter on its base."""
+        resize = f"base.resize_token_embeddings({self.num_tokens}, mean_resizing=False)\n"
+        return (
+            "from peft import PeftModel\n"
+            f"from transformers import {self.class_name}\n\n"
+            f"base = {self.class_name}.from_pretrained(BASE)\n"
+            f"{resize if self.num_tokens else ''}"
+            "model = PeftModel.from_pretrained(base, FOLDER)\n"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +77,7 @@ class ModelOrigin:
         lora: Adapter, or rank 0 for a whole model.
         training: Steps and learning rate.
         trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
+        backbone: How transformers loads the model.
     """
 
     sections: SampleSections
@@ -48,6 +85,7 @@ class ModelOrigin:
     lora: LoraSection
     training: TrainingSection
     trained_tasks: TrainedTasks | None
+    backbone: CardBackbone = CardBackbone()
 
 
 def write_card(origin: ModelOrigin, folder: Path, *, steps: int) -> None:
@@ -61,7 +99,14 @@ def write_card(origin: ModelOrigin, folder: Path, *, steps: int) -> None:
     (folder / CARD_FILE).write_text(format_card(origin, steps=steps), encoding="utf-8")
 
 
-def write_merged_card(folder: Path, *, base: str, adapter: str, difference: float) -> None:
+def write_merged_card(
+    folder: Path,
+    *,
+    base: str,
+    adapter: str,
+    difference: float,
+    backbone: CardBackbone | None = None,
+) -> None:
     """Write the card of a base model with a merged adapter.
 
     Args:
@@ -70,14 +115,16 @@ def write_merged_card(folder: Path, *, base: str, adapter: str, difference: floa
         adapter: URI of the adapter.
         difference: Largest difference of a label's likelihood between the merged model and the
             base with its adapter, in nats.
+        backbone: How transformers loads the model; None for Qwen2.5-VL.
     """
-    header = ["---", "library_name: transformers", *_base_model(base), *_TAGS, "---"]
+    backbone = backbone or CardBackbone()
+    header = ["---", "library_name: transformers", *_base_model(base), *backbone.tags, "---"]
     text = (
         "\n".join(header)
         + "\n# A model of event sequences, merged\n\n"
         + f"The adapter `{adapter}` merged into its base `{base}` by `jobs/export.py`. The "
         "likelihood of a label differs from that of the base with its adapter by at most "
-        f"{difference:.2g} nats.\n\n" + f"## Use\n\n```python\n{_LOAD_WITH_TRANSFORMERS}```\n"
+        f"{difference:.2g} nats.\n\n" + f"## Use\n\n```python\n{backbone.load_model}```\n"
     )
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
@@ -123,7 +170,7 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
     template, compression = sections.template, sections.compression
     base = model.path or f"a random {model.preset}"
     header = ["---", f"library_name: {'peft' if lora.rank else 'transformers'}"]
-    header += [*_base_model(model.path), *_TAGS, "---"]
+    header += [*_base_model(model.path), *origin.backbone.tags, "---"]
     method = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}" if lora.rank else "all parameters"
     facts = {
         "base": f"`{base}`",
@@ -139,13 +186,14 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
     if trained_tasks is not None:
         facts |= _task_facts(trained_tasks)
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    row = "new" if origin.backbone.num_tokens else "spare"
     return (
         "\n".join(header)
         + f"\n# {'A forecaster' if trained_tasks else 'A model'} of event sequences\n\n"
         + "Sequences of events with a time, a type, a text and an image.\n\n"
         + f"| | |\n|---|---|\n{rows}\n\n"
-        + _usage(lora, trained_tasks)
-        + "\nTimes and types are bytes. Each byte is a token in a spare row of the embedding "
+        + _usage(origin)
+        + f"\nTimes and types are bytes. Each byte is a token in a {row} row of the embedding "
         "(`vocabulary.json`), and no text is tokenised to such a token. The weights are stored as "
         "safetensors; the folder contains no code. The model cannot predict types or intervals "
         "outside the ones above, and it has not seen anything after its training events.\n"
@@ -165,16 +213,9 @@ def _task_facts(trained_tasks: TrainedTasks) -> dict[str, str]:
     }
 
 
-def _usage(lora: LoraSection, trained_tasks: TrainedTasks | None) -> str:
-    if lora.rank:
-        without_mmtpp = (
-            "from peft import PeftModel\n"
-            "from transformers import Qwen2_5_VLForConditionalGeneration\n\n"
-            "base = Qwen2_5_VLForConditionalGeneration.from_pretrained(BASE)\n"
-            "model = PeftModel.from_pretrained(base, FOLDER)\n"
-        )
-    else:
-        without_mmtpp = _LOAD_WITH_TRANSFORMERS
+def _usage(origin: ModelOrigin) -> str:
+    backbone, trained_tasks = origin.backbone, origin.trained_tasks
+    without_mmtpp = backbone.load_adapter if origin.lora.rank else backbone.load_model
     with_mmtpp = ""
     if trained_tasks is not None and {"time", "type"} & set(trained_tasks.tasks):
         with_mmtpp = _USE_WITH_MMTPP

@@ -17,6 +17,7 @@ from torch import nn
 from mmtpp.compat.deepspeed_hooks import full_shape
 from mmtpp.core.representation.row import Row
 from mmtpp.model.event_model import EventModel
+from mmtpp.model.processor import image_side
 
 # operations per second with dense bfloat16 matrices, from NVIDIA's data sheets
 PEAK = {
@@ -75,7 +76,7 @@ class FlopCounter:
         self._pair = 6 * 2 * attention_width(text) * text.num_hidden_layers
         self._frame = 0.0
         tower = model.family.vision_tower(base)
-        parts = model.family.tower_parts(base, image_px)
+        parts = model.family.tower_parts(base, image_side(image_px))
         if tower is None or parts is None:
             return
         trained = any(parameter.requires_grad for parameter in tower.parameters())

@@ -1,12 +1,15 @@
-"""The published architectures of Qwen2.5-VL 3B and 7B without weights, for planning and tests.
+"""Architectures without weights, for planning and tests: Qwen2.5-VL 3B and 7B, or a folder's.
 
 Source: the ``config.json`` of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct.
 """
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from mmtpp.model.backbones.registry import family_of_folder
 
 FullSize = Literal["3b", "7b"]
 _TEXT = {
@@ -70,3 +73,21 @@ def build_without_weights(preset: FullSize) -> Qwen2_5_VLForConditionalGeneratio
     """Build a model on the meta device: parameters have shapes, but no memory."""
     with torch.device("meta"):
         return Qwen2_5_VLForConditionalGeneration(full_size_config(preset))
+
+
+def planned_config(model: str) -> Any:
+    """The configuration of a model to plan.
+
+    Args:
+        model: ``3b`` or ``7b`` for Qwen2.5-VL, or a local model folder.
+
+    Raises:
+        ModelError: The folder has no model of a known family.
+    """
+    if model == "3b" or model == "7b":
+        return full_size_config(model)
+    folder = Path(model).expanduser()
+    family = family_of_folder(folder)
+    config = family.model_class.config_class.from_pretrained(folder, local_files_only=True)
+    family.check_config(config, where=model)
+    return config

@@ -69,6 +69,10 @@ class LoadedModel:
             check_same_vocabulary(vocabulary.hash, source.vocabulary_hash, where=source.model_uri)
         token_ids = vocabulary.token_ids()
         batcher = Batcher(
-            image_pad=token_ids.image_pad, image_px=image_px, device=device, dtype=dtype
+            image_pad=token_ids.image_pad,
+            image_px=image_px,
+            device=device,
+            dtype=dtype,
+            image_format=model.family.image_format,
         )
         return cls(model.to(device), vocabulary, token_ids, batcher)

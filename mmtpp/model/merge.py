@@ -51,8 +51,7 @@ def merge_adapter(base: Path, adapter: Path, output: Path, *, dtype: torch.dtype
     """
     backbone, vocabulary = load_base(base, dtype=dtype)
     family = family_of(backbone)
-    config_class: Any = family.model_class.config_class
-    recorded = config_class.from_pretrained(base, local_files_only=True).dtype
+    recorded = family.model_class.config_class.from_pretrained(base, local_files_only=True).dtype
     stored = recorded if isinstance(recorded, torch.dtype) else dtype
     if stored not in TOLERANCES:
         raise ModelError(
@@ -88,7 +87,7 @@ def _build_probe(family: Family, vocabulary: Vocabulary, dtype: torch.dtype) -> 
     text = rng.integers(0, vocabulary.byte_base - 32, 64).tolist()
     image = []
     if image_format is not None:
-        pads = [image_pad] * image_side(PROBE_PX, image_format) ** 2
+        pads = [image_pad] * image_side(PROBE_PX) ** 2
         image = [
             vocabulary.special("<|vision_start|>"),
             *pads,
@@ -127,7 +126,7 @@ def _nll_by_transformers(
     family: Family, folder: Path, batch: Batch, dtype: torch.dtype
 ) -> torch.Tensor:
     """(N,) nats of the labels, computed with transformers alone."""
-    model: Any = family.model_class.from_pretrained(
+    model = family.model_class.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, local_files_only=True
     ).eval()
     images: dict[str, Any] = {}

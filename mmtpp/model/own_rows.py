@@ -113,6 +113,7 @@ def enlarge_wrapped(model: Any, text_config: Any) -> None:
             weight = layer.base_layer.weight
             weights[id(weight)] = (weight, 1 + max(layer.token_indices[layer.active_adapters[0]]))
     for weight, num_tokens in weights.values():
-        missing = max(0, num_tokens - len(weight))
-        weight.data = torch.cat([weight.data, weight.data.new_zeros((missing, weight.shape[1]))])
-        text_config.vocab_size = len(weight)
+        if num_tokens > len(weight):
+            new = weight.data.new_zeros((num_tokens - len(weight), weight.shape[1]))
+            weight.data = torch.cat([weight.data, new])
+            text_config.vocab_size = num_tokens

@@ -43,9 +43,30 @@ class ImageFormat:
 QWEN2_5_VL_IMAGES = ImageFormat(PATCH_PX, MERGE, MEAN, STD)
 
 
-def image_side(image_px: int, image_format: ImageFormat = QWEN2_5_VL_IMAGES) -> int:
-    """Number of merged cells along one side of a square image."""
-    return image_px // image_format.cell_px
+def image_side(image_px: int) -> int:
+    """Number of merged cells along one side of a square image, the same for every family."""
+    return image_px // CELL_PX
+
+
+def fit_frames(frames: NDArray[np.uint8], image_format: ImageFormat) -> NDArray[np.uint8]:
+    """Resize frames, so that they have the same number of cells in every family.
+
+    Stored frames have sides that are multiples of 28 pixels. A family whose cells are larger sees
+    them enlarged.
+
+    Args:
+        frames: (F, S, S, 3) uint8 RGB.
+        image_format: Format of the model's images.
+    """
+    side_px = frames.shape[1]
+    fitting_px = image_side(side_px) * image_format.cell_px
+    if fitting_px == side_px:
+        return frames
+    size = (fitting_px, fitting_px)
+    fitting = np.empty((len(frames), *size, 3), dtype=np.uint8)
+    for index, frame in enumerate(frames):
+        fitting[index] = Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)
+    return fitting
 
 
 def decode_image(data: bytes, *, image_px: int, max_pixels: int) -> bytes:

@@ -35,6 +35,7 @@ class TokenMatrix(nn.Module):
     Attributes:
         weight: (V, D) matrix of the base model.
         rows: (R, D) separate rows; None without any.
+        num_shared: Number of rows of the base model, V.
         num_tokens: Number of tokens with a row, separate rows included.
     """
 
@@ -52,8 +53,8 @@ class TokenMatrix(nn.Module):
         # registered in this module so that ZeRO-3 gathers them for it
         self.weight: nn.Parameter = module.weight  # pyright: ignore[reportAttributeAccessIssue]
         self.rows: nn.Parameter | None = rows
-        self._num_shared: int = full_shape(self.weight)[0]
-        self.num_tokens: int = max(self._num_shared, 1 + max(ids, default=-1))
+        self.num_shared: int = full_shape(self.weight)[0]
+        self.num_tokens: int = max(self.num_shared, 1 + max(ids, default=-1))
         self.register_buffer("ids", torch.tensor(ids, dtype=torch.int64), persistent=False)
         place = torch.full((self.num_tokens,), -1)
         place[ids] = torch.arange(len(ids))
@@ -65,7 +66,7 @@ class TokenMatrix(nn.Module):
         """(..., D) rows of (...) int64 ids."""
         if self.rows is None:
             return functional.embedding(ids, self.weight)
-        shared = functional.embedding(ids.clamp(max=self._num_shared - 1), self.weight)
+        shared = functional.embedding(ids.clamp(max=self.num_shared - 1), self.weight)
         place = self.place[ids]
         trained = functional.embedding(place.clamp(min=0), self.rows).to(shared.dtype)
         return torch.where((place >= 0)[..., None], trained, shared)
@@ -142,8 +143,8 @@ class TokenHead(TokenMatrix):
         if self.rows is not None:
             trained = functional.linear(hidden_ND, self.rows.to(hidden_ND.dtype))
             # every token without a row in the base has a separate one
-            if self.num_tokens > self._num_shared:
-                logits_NV = functional.pad(logits_NV, (0, self.num_tokens - self._num_shared))
+            if self.num_tokens > self.num_shared:
+                logits_NV = functional.pad(logits_NV, (0, self.num_tokens - self.num_shared))
             logits_NV[:, self.ids] = trained
         return logits_NV.float()
 

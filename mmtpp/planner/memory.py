@@ -18,8 +18,8 @@ from mmtpp.compat.transformers_hooks import set_attention
 from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
 from mmtpp.experiments.variance_reduction import num_gradient_passes
 from mmtpp.model.backbones.family import NO_MASK
-from mmtpp.model.backbones.registry import family_named, family_of
-from mmtpp.model.full_size import FullSize, full_size_config
+from mmtpp.model.backbones.registry import family_named
+from mmtpp.model.full_size import planned_config
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.token_rows import LOGITS_BYTES
 from mmtpp.model.vocabulary import NUM_ADDED
@@ -44,7 +44,7 @@ class Workload:
     """A training to plan.
 
     Attributes:
-        preset: ``3b`` or ``7b``.
+        model: ``3b`` or ``7b`` for Qwen2.5-VL, or a local model folder.
         lora_rank: Rank of LoRA; 0 trains all parameters.
         max_tokens: Length of a packed row, which is a micro-batch.
         samples_per_step: Number of packed rows in a step.
@@ -52,7 +52,7 @@ class Workload:
         precision: How the optimiser's states are kept.
     """
 
-    preset: FullSize
+    model: str
     lora_rank: int
     max_tokens: int
     samples_per_step: int
@@ -65,6 +65,7 @@ class Counts:
     """Sizes counted on the meta device.
 
     Attributes:
+        family: Name of the model's family.
         parameters: Number of parameters of the model.
         trained: Number of trained parameters.
         states: Numbers that the optimiser keeps between updates, besides float32 weights.
@@ -76,6 +77,7 @@ class Counts:
         vocabulary: Number of rows of the head.
     """
 
+    family: str
     parameters: int
     trained: int
     states: int
@@ -167,15 +169,17 @@ class Speed:
 
 def count_sizes(workload: Workload) -> Counts:
     """Count the parameters and activations of a workload."""
-    config = full_size_config(workload.preset)
+    config = planned_config(workload.model)
+    family = family_named(config.model_type, where=workload.model)
     model = _on_meta(config, workload.lora_rank)
     named = [
         (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
     ]
     optimizer = workload.optimizer
-    text: Any = config.text_config
+    text = family.text_config(config)
     one_layer, two_layers = (_saved_bytes(workload, num_layers) for num_layers in (1, 2))
     return Counts(
+        family=family.title,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         trained=sum(parameter.numel() for _, parameter in named),
         states=sum(
@@ -334,12 +338,15 @@ def _flash(
 
 def _saved_bytes(workload: Workload, num_layers: int) -> int:
     """Bytes that autograd keeps of a forward pass through ``num_layers``, without parameters."""
-    config: Any = full_size_config(workload.preset)
-    config.text_config.num_hidden_layers = num_layers
-    config.text_config.layer_types = config.text_config.layer_types[:num_layers]
-    config.vision_config.depth = 1
+    config = planned_config(workload.model)
+    family = family_named(config.model_type, where=workload.model)
+    text = family.text_config(config)
+    text.num_hidden_layers = num_layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:num_layers]
+    if family.image_format is not None:
+        config.vision_config.depth = 1
     model = _on_meta(config, workload.lora_rank).train()
-    family = family_of(model)
     language_model = family.language_model(model)
     AttentionInterface.register("mmtpp_counted", _flash)
     set_attention(language_model.config, "mmtpp_counted")
@@ -352,7 +359,7 @@ def _saved_bytes(workload: Workload, num_layers: int) -> int:
             kept[storage_id(storage)] = storage  # kept alive, so that no other gets its id
         return tensor
 
-    width = config.text_config.hidden_size
+    width = text.hidden_size
     embeds = torch.empty(
         (1, workload.max_tokens, width), device="meta", dtype=torch.bfloat16, requires_grad=True
     )

@@ -40,7 +40,7 @@ def memory_table(counts: Counts, workload: Workload, gpus: Gpus) -> str:
     """Format the memory of one GPU as a table with one row per option."""
     trained = f"LoRA rank {workload.lora_rank}" if workload.lora_rank else "all"
     lines = [
-        f"Qwen2.5-VL {workload.preset}: {counts.parameters:,} parameters, {counts.trained:,} "
+        f"{counts.family} {workload.model}: {counts.parameters:,} parameters, {counts.trained:,} "
         f"trained ({trained})",
         f"{workload.optimizer.name}, states in {workload.precision.stored_states}: "
         f"{_state_bytes(counts, workload):.1f} bytes a trained parameter, its float32 weight "
@@ -92,7 +92,7 @@ def settings_as_arguments(workload: Workload, option: Option, *, num_gpus: int) 
     """Format the settings as ``--set`` arguments of a job, to paste after its ``--config``."""
     settings = {
         "window.max_tokens": workload.max_tokens,
-        "model.preset": workload.preset,
+        "model.preset" if workload.model in ("3b", "7b") else "model.path": workload.model,
         "lora.rank": workload.lora_rank,
         "training.device": "gpu",
         "training.num_workers": num_gpus,

@@ -13,7 +13,8 @@ from ray.exceptions import RayTaskError
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import MmtppError
-from mmtpp.model.card import write_merged_card
+from mmtpp.model.backbones.registry import family_of_folder
+from mmtpp.model.card import CardBackbone, write_merged_card
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.folder import local_folder
 from mmtpp.model.merge import merge_adapter
@@ -75,6 +76,13 @@ def _merge(base_uri: str, adapter_uri: str, output_uri: str, precision: str) -> 
         difference = merge_adapter(base, adapter, Path(output), dtype=dtype)
         if (adapter / TEMPLATE_FILE).exists():
             shutil.copy(adapter / TEMPLATE_FILE, output)
-        write_merged_card(Path(output), base=base_uri, adapter=adapter_uri, difference=difference)
+        family = family_of_folder(base)
+        write_merged_card(
+            Path(output),
+            base=base_uri,
+            adapter=adapter_uri,
+            difference=difference,
+            backbone=CardBackbone(family.model_type, family.class_name),
+        )
         copy_folder(output, output_uri)
     return difference

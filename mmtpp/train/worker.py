@@ -22,7 +22,7 @@ from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.batch import Batcher
-from mmtpp.model.card import ModelOrigin
+from mmtpp.model.card import CardBackbone, ModelOrigin
 from mmtpp.model.companions import read_companions
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter, peak_flops
@@ -165,7 +165,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     return Worker(
         inputs=inputs,
         training=training,
-        origin=_build_origin(config, inputs.trained_tasks),
+        origin=_build_origin(config, inputs.trained_tasks, model),
         rank=group.rank,
         num_ranks=group.num_ranks,
         vocabulary=vocabulary,
@@ -184,13 +184,21 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     )
 
 
-def _build_origin(config: RunConfig, trained_tasks: TrainedTasks | None) -> ModelOrigin:
+def _build_origin(
+    config: RunConfig, trained_tasks: TrainedTasks | None, model: EventModel
+) -> ModelOrigin:
+    family, head = model.family, model.head
     return ModelOrigin(
         sections=config.sample_sections,
         model=config.model,
         lora=config.lora,
         training=config.training,
         trained_tasks=trained_tasks,
+        backbone=CardBackbone(
+            family.model_type,
+            family.class_name,
+            head.num_tokens if head.num_tokens > head.num_shared else 0,
+        ),
     )
 
 
@@ -291,6 +299,7 @@ def _build_step_context(
             device=group.device,
             dtype=group.dtype,
             blank_frame=inputs.train.shows_images,
+            image_format=engine.model.family.image_format,
         ),
         label_weights=LabelWeights(training.loss_weights, tasks),
         num_micro_batches=num_micro_batches(training.samples_per_step, num_ranks=group.num_ranks),

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmtpp.config.schema import ModelSection, TemplateSection
 from mmtpp.core.errors import ModelError
@@ -20,8 +21,9 @@ from mmtpp.core.representation.branches import lay_out_branches
 from mmtpp.core.representation.row import HISTORY, Row
 from mmtpp.core.representation.tasks import EVENT_TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
-from mmtpp.model.backbones.registry import check_backbone, family_of_folder
+from mmtpp.model.backbones.registry import FAMILIES, check_backbone, family_of_folder
 from mmtpp.model.base_folder import load_base
+from mmtpp.model.batch import Batcher
 from mmtpp.model.cached_history import CachedHistory
 from mmtpp.model.event_model import (
     EventModel,
@@ -30,6 +32,7 @@ from mmtpp.model.event_model import (
     load_event_model,
     save_trained,
 )
+from mmtpp.model.flops import FlopCounter
 from mmtpp.model.lora import attach_lora
 from mmtpp.model.merge import merge_adapter
 from tests.parity.families import (
@@ -43,7 +46,7 @@ from tests.parity.families import (
 )
 from tests.parity.ranks import Job, plain_losses, run_ranks
 from tests.parity.test_branched import events_of, path_of, row_alone, row_of
-from tests.parity.tiny import batcher, nll, random_row, tiny_backbone
+from tests.parity.tiny import IMAGE_PX, nll, random_row, tiny_backbone
 
 TOLERANCE = {"rtol": 0, "atol": 1e-4}
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -70,7 +73,7 @@ def _trained(case: Case, base: Path, *, rank: int) -> EventModel:
     model = build_event_model(_settings(rank), case.vocabulary, path=base)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05)
-    batch = batcher(case.vocabulary, blank_frame=False)(_row(case, [300, 40]))
+    batch = _batcher(case)(_row(case, [300, 40]))
     for _ in range(3):
         model(batch)[0].mean().backward()
         optimizer.step()
@@ -80,7 +83,24 @@ def _trained(case: Case, base: Path, *, rank: int) -> EventModel:
 
 def _nll(model: Any, case: Case, row: Row) -> torch.Tensor:
     with torch.no_grad():
-        return model(batcher(case.vocabulary, blank_frame=False)(row))[0]
+        return model(_batcher(case)(row))[0]
+
+
+def _batcher(case: Case, *, blank_frame: bool = False) -> Batcher:
+    return Batcher(
+        image_pad=case.vocabulary.special("<|image_pad|>"),
+        image_px=IMAGE_PX,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        blank_frame=blank_frame,
+        image_format=FAMILIES[case.model_type].image_format,
+    )
+
+
+def _from_folder(case: Case, folder: Path) -> Any:
+    """The model of a folder, loaded by transformers alone."""
+    model_class: Any = FAMILIES[case.model_type].model_class
+    return model_class.from_pretrained(folder).eval()
 
 
 @cases
@@ -107,9 +127,9 @@ def test_branches_have_the_likelihoods_of_separate_forwards(case: Case, tmp_path
         path = path_of(part, int(np.flatnonzero(branch == index)[-1]))
         alone = row_alone(row, path)
         scores = nll_of_transformers(plain, alone)
-        for label in alone.label_positions().tolist():
+        for label, score in zip(alone.label_positions().tolist(), scores, strict=True):
             if (place := path[label]) in together:
-                torch.testing.assert_close(together[place], scores[label - 1], **TOLERANCE)
+                torch.testing.assert_close(together[place], score, **TOLERANCE)
 
 
 @cases
@@ -120,7 +140,7 @@ def test_tokens_after_a_cached_history_have_the_logits_of_a_whole_forward(
     base, plain = loaded(case, tmp_path)
     model = EventModel(base)
     history, rest = _row(case, [30]), _row(case, [6], seed=2).input_ids
-    cache = CachedHistory.build(model, batcher(case.vocabulary, blank_frame=False)(history), 2)
+    cache = CachedHistory.build(model, _batcher(case)(history), 2)
     cache.append(np.stack([rest[:4], rest[:4]]))
     cache.crop(cache.length - 2)
     hidden_ND = cache.append(np.stack([rest[2:], rest[2:]]))
@@ -139,7 +159,7 @@ def test_an_adapter_trains_as_peft_trains_it(case: Case, tmp_path: Path):
     ids = next(iter(ours.backbone.peft_config.values())).trainable_token_indices["embed_tokens"]
     theirs = attach_lora(plain, ids, rank=4, alpha=8, dropout=0.0)
     row = _row(case, [300])
-    nll_N = ours(batcher(case.vocabulary, blank_frame=False)(row))[0]
+    nll_N = ours(_batcher(case)(row))[0]
     expected_N = nll_of_transformers(theirs, row)
     torch.testing.assert_close(nll_N, expected_N, **TOLERANCE)
     nll_N.mean().backward()
@@ -173,7 +193,7 @@ def test_an_adapter_is_loaded_by_transformers_and_peft_alone(case: Case, tmp_pat
     resumed = build_event_model(_settings(4), case.vocabulary, path=base, adapter=adapter)
     assert torch.equal(expected, _nll(resumed.eval(), case, row))
 
-    plain = AutoModelForCausalLM.from_pretrained(base)
+    plain = _from_folder(case, base)
     num_tokens = case.vocabulary.num_tokens
     if plain.get_input_embeddings().num_embeddings < num_tokens:
         plain.resize_token_embeddings(num_tokens, mean_resizing=False)
@@ -192,7 +212,7 @@ def test_a_merged_adapter_is_a_standard_folder(case: Case, tmp_path: Path):
     save_trained(trained, case.vocabulary, adapter, base="base")
     assert merge_adapter(base, adapter, merged, dtype=torch.float32) < 1e-3
     row = _row(case, [50, 20], seed=3)
-    plain = AutoModelForCausalLM.from_pretrained(merged).eval()
+    plain = _from_folder(case, merged)
     with torch.no_grad():
         actual = nll_of_transformers(plain, row)
     torch.testing.assert_close(actual, _nll(trained, case, row), **TOLERANCE)
@@ -215,9 +235,54 @@ def test_a_whole_model_trains_and_is_a_standard_folder(case: Case, tmp_path: Pat
     save_trained(trained, case.vocabulary, output, base="base")
     again, _ = load_event_model(path=output, adapter=None, dtype=torch.float32)
     torch.testing.assert_close(_nll(again, case, row), expected, **TOLERANCE)
-    plain = AutoModelForCausalLM.from_pretrained(output).eval()
+    plain = _from_folder(case, output)
     with torch.no_grad():
         torch.testing.assert_close(nll_of_transformers(plain, row), expected, **TOLERANCE)
+
+
+@cases
+def test_operations_are_those_that_are_computed(case: Case, tmp_path: Path):
+    base, _ = loaded(case, tmp_path)
+    model = EventModel(base).train()
+    row = random_row(case.vocabulary, [200, 300], seed=1, images=case.vision is not None)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(_batcher(case)(row))[0].sum().backward()
+    counted = FlopCounter(model, image_px=IMAGE_PX, blank_frame=False)(row)
+    assert (counted.tower > 0) == (case.vision is not None)
+    # torch also counts the products that the causal mask removes; see test_flops
+    expected = counter.get_total_flops() - counted.attention
+    assert counted.total == pytest.approx(expected, rel=0.03)
+
+
+@torch.no_grad()
+def test_images_have_the_likelihoods_of_separate_forwards(tmp_path: Path):
+    """Frames are shown to several segments; a black frame in a row without images has no effect."""
+    case = CASES["qwen3_vl"]
+    base, plain = loaded(case, tmp_path)
+    model = EventModel(base)
+    row = random_row(case.vocabulary, [40, 15, 60], seed=4)
+    assert len(row.image_frame) == 4
+    expected = nll_of_transformers(plain, row)
+    torch.testing.assert_close(_nll(model, case, row), expected, **TOLERANCE)
+    # images change the labels after them far beyond the tolerance
+    other = replace(row, frames=255 - row.frames)
+    assert (_nll(model, case, other) - expected).abs().max() > 0.1
+    blind = _row(case, [30])
+    actual = model(_batcher(case, blank_frame=True)(blind))[0]
+    torch.testing.assert_close(actual, nll_of_transformers(plain, blind), **TOLERANCE)
+
+
+def test_a_trained_tower_has_the_gradients_of_separate_forwards(tmp_path: Path):
+    """The features that are added after the first layers train too."""
+    case = CASES["qwen3_vl"]
+    base, plain = loaded(case, tmp_path)
+    row = random_row(case.vocabulary, [40, 60], seed=4)
+    EventModel(base).train()(_batcher(case)(row))[0].mean().backward()
+    nll_of_transformers(plain, row).mean().backward()
+    gradients = dict(plain.model.visual.named_parameters())
+    assert any("deepstack" in name for name in gradients)
+    for name, parameter in base.model.visual.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama, tied", "llama, a few spare rows"])
@@ -281,7 +346,7 @@ def test_an_adapter_of_another_family_is_refused_by_name(tmp_path: Path):
 
 def test_an_unknown_family_is_refused_with_the_known_ones(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    with pytest.raises(ModelError, match=r"(?s)'t5'.*qwen2_5_vl, llama"):
+    with pytest.raises(ModelError, match=r"(?s)'t5'.*qwen2_5_vl, qwen3_vl, llama"):
         family_of_folder(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="names no model_type"):

@@ -33,6 +33,7 @@ from mmtpp.planner.memory import (
 )
 from mmtpp.train.optimizer.muon import orthogonal_rms_scale, orthogonalized
 from tests.conftest import ROOT
+from tests.parity.families import CASES, random_base, write_base
 
 CONFIGS = ROOT / "jobs" / "configs"
 
@@ -49,6 +50,26 @@ def test_parameters_are_those_of_the_model_cards(counts: Counts):
     adapters = 29_933_568 + 267 * 2048
     assert (counts.parameters, counts.trained) == (3_754_622_976 + adapters, adapters)
     assert counts.num_layers == 36
+
+
+def test_a_folder_of_another_family_is_planned_by_its_config(tmp_path, capsys):
+    case = CASES["llama, tied"]
+    write_base(case, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    workload = Workload(str(tmp_path), lora_rank=4, max_tokens=256, samples_per_step=1)
+    counts = count_sizes(workload)
+    base = sum(parameter.numel() for parameter in random_base(case).parameters())
+    # by hand: width 48, two key-value heads of 12, MLP 96
+    shapes = [(48, 48), (48, 24), (48, 24), (48, 48), (48, 96), (48, 96), (96, 48)]
+    adapters = 2 * sum(4 * (inputs + outputs) for inputs, outputs in shapes) + 267 * 48
+    assert (counts.trained, counts.parameters) == (adapters, base + adapters)
+    assert (counts.family, counts.num_layers, counts.embedding) == ("Llama", 2, 0)
+    assert counts.layer_bytes > counts.layer_input_bytes > 0
+    command = f"plan --model {tmp_path} --gpus 1 --gpu-gib 24 --max-tokens 256"
+    main(shlex.split(command))
+    printed = capsys.readouterr().out
+    assert f"Llama {tmp_path}: " in printed
+    assert f"--set model.path={tmp_path}" in printed
 
 
 def test_memory_by_hand(counts: Counts):

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model.processor import ImageFormat
@@ -52,7 +51,7 @@ class TowerParts:
     per_patch: tuple[nn.Module, ...]
     per_cell: tuple[nn.Module, ...]
     patches: int
-    cells: float
+    cells: int
     pairs: int
     width: int
 
@@ -64,18 +63,24 @@ class Family:
     Attributes:
         model_type: Name of the family in ``config.json``.
         title: Name of the family in messages and cards.
-        model_class: Class of transformers. The class is named here, so code in a model folder is
-            never run.
+        class_name: Name of the class in transformers. Code in a model folder is never run.
         image_format: Patches and normalisation of images; None for a family without a vision tower.
     """
 
     model_type: str
     title: str
-    model_class: type[PreTrainedModel]
+    class_name: str
     image_format: ImageFormat | None = None
 
     layers_path: ClassVar[str] = r"model\.layers"
     """Path of the layers within the model, as a pattern."""
+
+    @property
+    def model_class(self) -> Any:
+        """Class of transformers."""
+        import transformers
+
+        return getattr(transformers, self.class_name)
 
     @property
     def lora_targets(self) -> str:
@@ -90,7 +95,7 @@ class Family:
         """The vision tower; None without one."""
         del model
 
-    def text_config(self, config: PretrainedConfig) -> Any:
+    def text_config(self, config: Any) -> Any:
         """The configuration of the language model."""
         return config.get_text_config()
 
@@ -128,16 +133,16 @@ class Family:
         del deeper, image_mask
         return {}
 
-    def tower_parts(self, model: Any, image_px: int) -> TowerParts | None:
+    def tower_parts(self, model: Any, side: int) -> TowerParts | None:
         """Sizes of the vision tower; None without one.
 
         Args:
             model: Model of the family.
-            image_px: Side of a frame, in pixels.
+            side: Number of merged cells along one side of a frame.
         """
-        del model, image_px
+        del model, side
 
-    def check_config(self, config: PretrainedConfig, *, where: str) -> None:
+    def check_config(self, config: Any, *, where: str) -> None:
         """Check that this package can compute a model of the family.
 
         Args:

@@ -1,7 +1,5 @@
 """Qwen2 and Qwen2.5: text only."""
 
-from transformers import Qwen2ForCausalLM
-
 from mmtpp.model.backbones.family import Family
 
-QWEN2 = Family(model_type="qwen2", title="Qwen2", model_class=Qwen2ForCausalLM)
+QWEN2 = Family(model_type="qwen2", title="Qwen2", class_name="Qwen2ForCausalLM")

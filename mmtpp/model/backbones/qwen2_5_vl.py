@@ -1,13 +1,10 @@
 """Qwen2.5-VL: a vision tower with windows, M-RoPE, and the random ``tiny`` of the same family."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
-from torch import nn
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-from mmtpp.model.backbones.family import Cells, Family, TowerParts
+from mmtpp.model.backbones.family import TowerParts
+from mmtpp.model.backbones.vision_family import VisionFamily
 from mmtpp.model.processor import QWEN2_5_VL_IMAGES
 from mmtpp.model.vocabulary import SPARE_ROWS, Vocabulary
 
@@ -17,52 +14,36 @@ NO_TOKEN = -1  # an id that no text has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisionFamily(Family):
-    """A language model in ``model.model.language_model`` and a tower in ``model.model.visual``."""
+class Qwen25VL(VisionFamily):
+    """Qwen2.5-VL, in whose tower most layers attend within windows."""
 
-    layers_path: ClassVar[str] = r"language_model\.layers"
-
-    def language_model(self, model: Any) -> Any:
-        return model.model.language_model
-
-    def vision_tower(self, model: Any) -> nn.Module | None:
-        return model.model.visual
-
-    def position_ids(self, positions_3BT: torch.Tensor) -> torch.Tensor:
-        return positions_3BT
-
-    def see(self, model: Any, pixel_values: torch.Tensor, grid: torch.Tensor) -> Cells:
-        cells = model.model.visual(pixel_values, grid_thw=grid).pooler_output
-        return Cells(cells.view(len(grid), -1, cells.shape[-1]))
-
-    def tower_parts(self, model: Any, image_px: int) -> TowerParts | None:
+    def tower_parts(self, model: Any, side: int) -> TowerParts | None:
         assert self.image_format is not None
         vision, tower = model.config.vision_config, model.model.visual
-        patch_px = self.image_format.patch_px
-        patches = (image_px // patch_px) ** 2
-        window = min(patches, (vision.window_size // patch_px) ** 2)
+        patches = (side * self.image_format.merge) ** 2
+        window = min(patches, (vision.window_size // self.image_format.patch_px) ** 2)
         full_layers = len(vision.fullatt_block_indexes)  # a patch attends to its whole frame
         return TowerParts(
             per_patch=(tower.patch_embed, tower.blocks),
             per_cell=(tower.merger,),
             patches=patches,
-            cells=patches / self.image_format.merge**2,
+            cells=side**2,
             pairs=patches * (full_layers * patches + (vision.depth - full_layers) * window),
             width=vision.hidden_size,
         )
 
 
-QWEN2_5_VL = VisionFamily(
+QWEN2_5_VL = Qwen25VL(
     model_type="qwen2_5_vl",
     title="Qwen2.5-VL",
-    model_class=Qwen2_5_VLForConditionalGeneration,
+    class_name="Qwen2_5_VLForConditionalGeneration",
     image_format=QWEN2_5_VL_IMAGES,
 )
 
 
 def tiny_config(
     vocabulary: Vocabulary, *, width: int = TINY_WIDTH, layers: int = TINY_LAYERS
-) -> Qwen2_5_VLConfig:
+) -> Any:
     """The architecture with 0.5 M parameters, and with at least the spare rows of the 3B.
 
     Args:
@@ -72,7 +53,7 @@ def tiny_config(
     """
     heads = width // _HEAD_WIDTH
     has_videos = vocabulary.has_special("<|video_pad|>")
-    return Qwen2_5_VLConfig(
+    return QWEN2_5_VL.model_class.config_class(
         text_config={
             "vocab_size": max(vocabulary.byte_base + SPARE_ROWS, vocabulary.num_tokens),
             "hidden_size": width,

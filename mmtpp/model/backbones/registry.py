@@ -1,4 +1,7 @@
-"""All families, chosen by ``model_type`` in ``config.json``."""
+"""All families, chosen by ``model_type`` in ``config.json``.
+
+Drivers import this module, so it and the families import transformers only where a model is built.
+"""
 
 import json
 from pathlib import Path
@@ -11,12 +14,14 @@ from mmtpp.model.backbones.llama import LLAMA
 from mmtpp.model.backbones.qwen2 import QWEN2
 from mmtpp.model.backbones.qwen2_5_vl import QWEN2_5_VL
 from mmtpp.model.backbones.qwen3 import QWEN3
+from mmtpp.model.backbones.qwen3_vl import QWEN3_VL
 from mmtpp.model.folder import read_file
 from mmtpp.model.vocabulary import VOCABULARY_FILE
 
 CONFIG_FILE = "config.json"
 BASE_FOLDER_HINT = "a Hugging Face folder with config.json, *.safetensors and tokenizer.json"
-FAMILIES = {family.model_type: family for family in (QWEN2_5_VL, LLAMA, QWEN2, QWEN3)}
+_ALL = (QWEN2_5_VL, QWEN3_VL, LLAMA, QWEN2, QWEN3)
+FAMILIES = {family.model_type: family for family in _ALL}
 # the family of adapters whose folder records none: they are older than the other families
 OLDEST = QWEN2_5_VL
 

@@ -7,7 +7,7 @@ import yaml
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.model.card import ModelOrigin, format_card, write_merged_card
+from mmtpp.model.card import CardBackbone, ModelOrigin, format_card, write_merged_card
 from mmtpp.model.record import TrainedTasks
 
 TRAINED_TASKS = TrainedTasks(
@@ -15,10 +15,17 @@ TRAINED_TASKS = TrainedTasks(
 )
 
 
-def _origin(tree: dict, trained_tasks: TrainedTasks | None) -> ModelOrigin:
+def _origin(
+    tree: dict, trained_tasks: TrainedTasks | None, backbone: CardBackbone | None = None
+) -> ModelOrigin:
     config = config_from_tree(tree)
     return ModelOrigin(
-        config.sample_sections, config.model, config.lora, config.training, trained_tasks
+        config.sample_sections,
+        config.model,
+        config.lora,
+        config.training,
+        trained_tasks,
+        backbone or CardBackbone(),
     )
 
 
@@ -52,6 +59,20 @@ def test_the_card_of_a_whole_model_of_stage_one():
     [without_mmtpp] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert "PeftModel" not in without_mmtpp
     assert "a random tiny" in card
+
+
+def test_the_card_of_an_adapter_with_rows_of_its_own_resizes_the_base():
+    backbone = CardBackbone("llama", "LlamaForCausalLM", num_tokens=49422)
+    card = format_card(_origin({"lora": {"rank": 8}}, None, backbone), steps=5)
+    assert "event-sequences, llama, mmtpp" in card
+    [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    lines = code.splitlines()
+    assert lines[3:] == [
+        "base = LlamaForCausalLM.from_pretrained(BASE)",
+        "base.resize_token_embeddings(49422, mean_resizing=False)",
+        "model = PeftModel.from_pretrained(base, FOLDER)",
+    ]
+    assert "a new row of the embedding" in card
 
 
 def test_a_merged_model_names_both_of_its_parts(tmp_path: Path):

@@ -32,6 +32,9 @@ def test_an_example_works_on_a_copy_of_the_package(name: str, tmp_path: Path):
     )
     (tmp_path / "tests" / "unit").mkdir(parents=True)
     shutil.copy(ROOT / "tests" / "unit" / "generators.py", tmp_path / "tests" / "unit")
+    (tmp_path / "tests" / "parity").mkdir()
+    for helper in ("families.py", "tiny.py"):
+        shutil.copy(ROOT / "tests" / "parity" / helper, tmp_path / "tests" / "parity")
     tests: list[str] = []
     for language, code in re.findall(
         r"^```(python|diff)\n(.*?)^```", EXAMPLES[name], re.DOTALL | re.MULTILINE
@@ -55,11 +58,12 @@ def test_an_example_works_on_a_copy_of_the_package(name: str, tmp_path: Path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_page_has_the_five_examples():
+def test_the_page_has_the_six_examples():
     assert list(EXAMPLES) == [
         "Add a source",
         "Add a metric",
         "Add a compression strategy",
         "Add a task",
         "Add an optimiser",
+        "Add a family",
     ]
