@@ -65,7 +65,8 @@ def fit_frames(frames: NDArray[np.uint8], image_format: ImageFormat) -> NDArray[
     size = (fitting_px, fitting_px)
     fitting = np.empty((len(frames), *size, 3), dtype=np.uint8)
     for index, frame in enumerate(frames):
-        fitting[index] = Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)
+        resized = Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)
+        fitting[index] = np.asarray(resized)
     return fitting
 
 
