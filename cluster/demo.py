@@ -98,7 +98,7 @@ def demo(stack: Stack) -> None:
     _print_likelihoods(base_result, adapter_result)
     _print_forecasts(forecast_result)
     minutes = (time.monotonic() - started) / 60
-    print(f"\nMLflow         {_runs_page(stack, adapter_result['run_id'])}")
+    print(f"\nMLflow         {runs_page(stack, adapter_result['run_id'])}")
     print(f"Ray dashboard  {stack.dashboard_uri}  (token in {stack.home / 'ray_token'})")
     print(f"adapter        {adapted['adapter_uri']}")
     print(f"forecaster     {finetuned['model_uri']}")
@@ -124,12 +124,12 @@ def sweep(stack: Stack) -> None:
         printed=SWEEP_LINES,
     )
     print(f"\nbest trial: {result['best']}\nits configuration: {result['best_uri']}")
-    page = _runs_page(stack, result["run_id"])
+    page = runs_page(stack, result["run_id"])
     print(f"MLflow, parent run and trials: {page}")
     print(f"figures of the sweep: {page}/{result['run_id']}/artifacts")
 
 
-def _runs_page(stack: Stack, run_id: str) -> str:
+def runs_page(stack: Stack, run_id: str) -> str:
     """Address of MLflow's list of runs; its start page shows traces of language models."""
     experiment = MlflowClient(stack.mlflow_uri).get_run(run_id).info.experiment_id
     return f"{stack.mlflow_uri}/#/experiments/{experiment}/runs"

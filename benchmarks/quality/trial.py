@@ -115,6 +115,7 @@ def train(
     *,
     model: EventModel | None = None,
     one_target: bool = False,
+    precision: str = "float32",
 ) -> tuple[EventModel, float]:
     """Train a tiny model on the training split.
 
@@ -123,6 +124,7 @@ def train(
         supervision: Which tokens are labels and which questions are asked.
         model: Model of stage 1; None to start from random weights.
         one_target: Train on one target per window, drawn once, like the published code.
+        precision: Number format of the model, ``float32`` or ``bfloat16``.
 
     Returns:
         The model, and the CPU seconds of the training.
@@ -137,7 +139,7 @@ def train(
         model = EventModel(build_tiny(vocabulary, seed=training.seed)).train()
         model.base.model.visual.requires_grad_(config.shows_images)
     deepspeed_config = build_deepspeed_config(
-        training, config.zero, config.optimizer, num_ranks=1, precision="float32", on_gpu=False
+        training, config.zero, config.optimizer, num_ranks=1, precision=precision, on_gpu=False
     )
     engine = DeepSpeedEngine(
         model.train(),

@@ -9,6 +9,7 @@ from mmtpp.core.errors import ConfigError
 EXTRAS = {
     "train": ("deepspeed", "ninja"),
     "track": ("mlflow",),
+    "gguf": ("gguf",),
     "tune": ("optuna", "tomli_w"),
 }
 

@@ -17,6 +17,7 @@ SWEEP_DESCRIPTION = "Search for the best settings: many trainings with Ray Tune 
 TOOLS = {
     "convert": ("mmtpp.cli.convert_command", "write an event store for EasyTPP or HF datasets"),
     "doctor": ("mmtpp.cli.doctor_command", "check this installation and print how to fix it"),
+    "import": ("mmtpp.cli.import_command", "write the model of a GGUF file as a folder"),
     "inspect": ("mmtpp.cli.inspect_command", "show the content of a data set and its compression"),
     "plan": ("mmtpp.cli.plan_command", "estimate GPU memory, settings that fit, speed and cost"),
     "scaling": ("mmtpp.cli.scaling_command", "fit a scaling law to the trials of a sweep"),
@@ -24,7 +25,7 @@ TOOLS = {
 }
 
 # optional packages that a tool imports, keys of ``extras.EXTRAS``
-TOOL_EXTRAS = {"plan": ("train", "track")}
+TOOL_EXTRAS = {"import": ("gguf",), "plan": ("train", "track")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

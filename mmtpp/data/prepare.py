@@ -68,6 +68,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "events_reordered": manifest.events_reordered,
         "events_disagreeing": manifest.events_disagreeing,
         "events_folded": manifest.events_folded,
+        "characters_replaced": manifest.characters_replaced,
         "left_out_by_kind": manifest.left_out_by_kind,
         "files_not_read": report.files_not_read,
         "type_names": manifest.type_names,
@@ -134,6 +135,13 @@ def _warn_of_records(manifest: Manifest, source: SourceSection, split: SplitSect
             source.uri,
             source.kind,
             manifest.left_out_by_kind,
+        )
+    if manifest.characters_replaced:
+        logger.warning(
+            "%s: %s characters of the texts have no token in the vocabulary of model.path and were "
+            "replaced by U+FFFD",
+            source.uri,
+            f"{manifest.characters_replaced:,}",
         )
     _warn_of_empty_splits(manifest, source.uri, split)
     if not manifest.tick_s and manifest.events_simultaneous:

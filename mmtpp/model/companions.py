@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmtpp.storage.hub import download_model, is_hub
+from mmtpp.storage.model_folder import SOURCE_FILE
 from mmtpp.storage.paths import exists, join, read_bytes
 
 CARD, BASE_CARD = "README.md", "README.base.md"
@@ -28,6 +29,7 @@ NAMES = (
     "NOTICE",
     "NOTICE.md",
     "NOTICE.txt",
+    SOURCE_FILE,
     CARD,
 )
 """Files that are copied if the base has them; the base's card is renamed to ``BASE_CARD``."""

@@ -28,6 +28,7 @@ from mmtpp.core.errors import ModelError
 from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.core.times.calendar import WEEKDAYS
 from mmtpp.model.chat import ChatFormat, chat_format
+from mmtpp.model.unwritable_characters import CharacterFilter, find_unwritable_bytes
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocabulary.json"
@@ -93,6 +94,7 @@ class Vocabulary:
             )
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"not a usable tokenizer.json: {error}") from error
+        self._filter = CharacterFilter(find_unwritable_bytes(tree))
         self._json = tokenizer_json
         self._special = added
         # first id after the tokenizer's tokens
@@ -201,9 +203,17 @@ class Vocabulary:
         return [self._types[code] for code in types]
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise texts as data; the result never contains a special token."""
-        encodings = self._text.encode_batch_fast(list(texts), add_special_tokens=False)
+        """Tokenise texts as data; the result never contains a special token.
+
+        A character that the tokenizer cannot write becomes U+FFFD, see ``num_unwritable``.
+        """
+        written = [self._filter(text) for text in texts]
+        encodings = self._text.encode_batch_fast(written, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def num_unwritable(self, text: str) -> int:
+        """Number of characters of a text that the tokenizer cannot write."""
+        return self._filter.count(text)
 
     def decode_text(self, ids: Sequence[int]) -> str:
         """Decode plain text ids."""

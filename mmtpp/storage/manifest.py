@@ -8,6 +8,7 @@ from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 
 SCHEMA_VERSION = 5
 MANIFEST_FILE = "manifest.json"
+_NEW_FIELDS = {"characters_replaced"}  # fields that older stores of this version lack
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class Manifest:
         events_disagreeing: Number of events whose declared interval differs from their times.
         rejected_by_cause: Number of rejected events by cause.
         events_folded: Number of kept events whose rare type became ``other``.
+        characters_replaced: Number of characters in texts and questions that the vocabulary cannot
+            write; U+FFFD stands for them in the tokens. Older stores do not record it: their
+            vocabularies can write every character.
         left_out_by_kind: Number of records that are not events, by kind of record.
         times_are_dates: Whether times count from 1970-01-01T00:00:00 UTC, as the source has dates.
         frames: Number of distinct images, counted within each shard.
@@ -72,6 +76,7 @@ class Manifest:
     times_are_dates: bool
     events_simultaneous: int
     frames: int
+    characters_replaced: int = 0
 
     @property
     def tick(self) -> float:
@@ -118,7 +123,8 @@ def find_manifest(store_uri: str, *, to_replace: bool = False) -> Manifest | Non
         version = tree["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("the store's manifest is damaged", where=uri) from error
-    if version != SCHEMA_VERSION or set(tree) != {field.name for field in fields(Manifest)}:
+    names = {field.name for field in fields(Manifest)}
+    if version != SCHEMA_VERSION or not names - _NEW_FIELDS <= set(tree) <= names:
         if to_replace:
             return None
         raise DataError(

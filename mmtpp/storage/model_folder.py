@@ -1,10 +1,11 @@
 """Check that a URI is the folder of a model, before anything is read from it."""
 
+import json
 from pathlib import Path
 
 from mmtpp.core.errors import ModelError
 from mmtpp.storage.hub import is_hub
-from mmtpp.storage.paths import exists, join, split_file
+from mmtpp.storage.paths import exists, join, read_bytes, split_file
 
 # a model or adapter has at least one of these files; config.json is not one: a run has it too
 MODEL_FILES = (
@@ -13,6 +14,7 @@ MODEL_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
 )
+SOURCE_FILE = "model_source.json"  # origin of a model that ``mmtpp import`` wrote
 _SUBFOLDERS = ("model", "adapter", "best_model", "best_adapter")  # of the folder of a run
 
 
@@ -39,7 +41,14 @@ def check_model_folder(uri: str, *, setting: str = "") -> None:
             setting=setting,
         )
     if split_file(uri)[1]:
-        raise ModelError("this is a file, but a model is a folder", where=where, setting=setting)
+        raise ModelError(
+            "this is a file, but a model is a folder",
+            where=where,
+            cause=f"a GGUF file is imported once: mmtpp import {uri} FOLDER"
+            if uri.lower().endswith(".gguf")
+            else "",
+            setting=setting,
+        )
     if any(exists(join(uri, name)) for name in MODEL_FILES):
         return
     models = [join(uri, name) for name in _SUBFOLDERS if exists(join(uri, name))]
@@ -51,3 +60,22 @@ def check_model_folder(uri: str, *, setting: str = "") -> None:
         else "this is the wrong folder, or the run that writes the model has not finished",
         setting=setting,
     )
+
+
+def source_tags(uri: str) -> dict[str, str]:
+    """Tags of a run that name the file from which its base model was imported.
+
+    Args:
+        uri: Folder of the base model; empty for none.
+
+    Returns:
+        Name and SHA-256 of the file; empty for a model that was not imported. A hub model is
+        identified by its commit instead.
+
+    Raises:
+        StorageError: The folder cannot be reached.
+    """
+    if not uri or is_hub(uri) or not exists(record := join(uri, SOURCE_FILE)):
+        return {}
+    source = json.loads(read_bytes(record))
+    return {"mmtpp.model_file": source["file"], "mmtpp.model_file_sha256": source["sha256"]}

@@ -293,6 +293,23 @@ def list_source(uri: str, file: str) -> list[tuple[str, pafs.FileInfo]]:
         return [(file, filesystem.get_file_info(path))]
 
 
+def copy_file(source: str, target: str) -> None:
+    """Copy a file; source and target may be local or on S3, and the target's folder must exist.
+
+    Raises:
+        StorageError: The source cannot be read, or the target cannot be written.
+    """
+    with storage_errors(f"{source} -> {target}", "copy the file"):
+        source_filesystem, source_path = filesystem_of(source)
+        target_filesystem, target_path = filesystem_of(target)
+        pafs.copy_files(
+            source_path,
+            target_path,
+            source_filesystem=source_filesystem,
+            destination_filesystem=target_filesystem,
+        )
+
+
 def copy_folder(source: str, target: str) -> None:
     """Copy all files in ``source`` and its subfolders to ``target``; both may be local or on S3.
 

@@ -82,17 +82,19 @@ class ReadShard:
             splits += file_splits
             sequence_paths += [path] * len(file_sequences)
         self._check_types(paths, rejected, counts.num_read)
+        tokenise = self._load_tokeniser()
+        num_replaced = tokenise.num_replaced
         columns, images = ShardColumns.from_sequences(
             sequences,
             paths=sequence_paths,
             splits=splits,
             cuts=self._time_cuts(sequences),
-            tokenise=self._load_tokeniser(),
+            tokenise=tokenise,
         )
         reading = ShardReading(
             paths=sequence_paths,
             rejected=rejected,
-            counts=counts,
+            counts=counts + ReadCounts(num_replaced=tokenise.num_replaced - num_replaced),
             num_images=len(images),
             seconds_per_unit=self._settings.seconds_per_unit,
             parts=dict(declared_splits),

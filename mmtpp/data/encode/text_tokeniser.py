@@ -16,10 +16,14 @@ class TextTokeniser:
     Args:
         vocabulary: Vocabulary to tokenise with.
         cached_bytes: Size of the cache. A fuller cache is emptied before the next column.
+
+    Attributes:
+        num_replaced: Number of characters so far that the vocabulary cannot write, in all texts.
     """
 
     def __init__(self, vocabulary: Vocabulary, *, cached_bytes: int = CACHED_BYTES) -> None:
         self._vocabulary = vocabulary
+        self.num_replaced = 0
         self._max_bytes = cached_bytes
         self._num_bytes = 0
         self._ids: dict[str, bytes] = {}
@@ -35,6 +39,8 @@ class TextTokeniser:
         self._cache(distinct)
         parts = [self._ids[text] for text in distinct]
         place = encoded.indices.to_numpy(zero_copy_only=False)
+        replaced = np.array([self._vocabulary.num_unwritable(text) for text in distinct], np.int64)
+        self.num_replaced += int(replaced[place].sum())
         sizes = np.array([len(part) // 4 for part in parts], dtype=np.int64)
         ids = np.frombuffer(b"".join(parts), dtype=np.int32)
         starts, lengths = (np.cumsum(sizes) - sizes)[place], sizes[place]

@@ -1,5 +1,6 @@
 """Tokenise raw sequences in memory: the input of a template, without a store."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,8 @@ import pyarrow as pa
 from mmtpp.core.events import NO_FRAME, Events, EventSequence, intervals_from_times
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.model.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 def tokenise_sequences(
@@ -40,6 +43,12 @@ def tokenise_sequences(
                 similar=np.zeros(len(sequence), dtype=np.bool_),
                 times=sequence.times,
             )
+        )
+    if tokenise is not None and tokenise.num_replaced:
+        logger.warning(
+            "%s characters of the texts have no token in the model's vocabulary and were replaced "
+            "by U+FFFD",
+            f"{tokenise.num_replaced:,}",
         )
     return events
 

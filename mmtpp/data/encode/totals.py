@@ -21,6 +21,7 @@ COUNTED = (
     "events_disagreeing",
     "events_folded",
     "events_dated",
+    "characters_replaced",
     "frames",
     "sequences",
     "simultaneous",
@@ -65,6 +66,7 @@ def shard_counts(
         "events_disagreeing": counts.num_disagreeing,
         "events_folded": counts.num_folded,
         "events_dated": counts.num_dated,
+        "characters_replaced": counts.num_replaced,
         "left_out": counts.left_out,
         "frames": len(np.unique(columns.frame[columns.frame >= 0])),
         "rejected": causes,
@@ -133,7 +135,8 @@ class Totals:
 
     def add(self, shard: dict) -> None:
         """Add the counts of a shard."""
-        self.counts.update({key: shard[key] for key in COUNTED})
+        # an older version may have finished the shard, without the newest of these counts
+        self.counts.update({key: shard.get(key, 0) for key in COUNTED})
         self.rejected.update(shard["rejected"])
         self.left_out.update(shard["left_out"])
         self.examples = {**shard["rejected_examples"], **self.examples}
@@ -182,6 +185,7 @@ class Totals:
             events_disagreeing=self.counts["events_disagreeing"],
             rejected_by_cause=dict(sorted(self.rejected.items())),
             events_folded=self.counts["events_folded"],
+            characters_replaced=self.counts["characters_replaced"],
             left_out_by_kind=dict(sorted(self.left_out.items())),
             times_are_dates=0 < self.counts["events_dated"] >= sum(self.events.values()),
             events_simultaneous=self.counts["simultaneous"],

@@ -115,6 +115,7 @@ class ReadCounts:
         num_folded: Number of kept events of a rare type, which now have the type ``other``.
         left_out: Number of records that are not events, by kind.
         num_dated: Number of kept events whose times were dates.
+        num_replaced: Number of characters that the vocabulary cannot write, in texts and questions.
     """
 
     num_read: int = 0
@@ -123,6 +124,7 @@ class ReadCounts:
     num_folded: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     num_dated: int = 0
+    num_replaced: int = 0
 
     def __add__(self, other: "ReadCounts") -> "ReadCounts":
         left_out = Counter(self.left_out) + Counter(other.left_out)
@@ -133,6 +135,7 @@ class ReadCounts:
             self.num_folded + other.num_folded,
             dict(left_out),
             self.num_dated + other.num_dated,
+            self.num_replaced + other.num_replaced,
         )
 
 

@@ -22,6 +22,7 @@ from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
 from mmtpp.storage.manifest import Manifest
+from mmtpp.storage.model_folder import source_tags
 from mmtpp.storage.paths import join
 from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.entry import train_loop_per_worker
@@ -290,7 +291,10 @@ def _fit(
             manifest=manifest,
             output_uri=worker_inputs.output_uri,
             description=description,
-            tags={"mmtpp.plan_fingerprint": plan.fingerprint},
+            tags={
+                "mmtpp.plan_fingerprint": plan.fingerprint,
+                **source_tags(config.model.path),
+            },
             metrics=plan.metrics(),
         ),
         trained_model=trained_model,

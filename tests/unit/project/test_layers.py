@@ -164,7 +164,7 @@ THIRD_PARTY = {
     "inspect": {"numpy", "pyarrow", "matplotlib", "markupsafe"},
     "api": {"numpy", "pyarrow", "torch", "mlflow", "pandas"},
     "doctor": {"torch", "packaging"},
-    "exchange": {"pyarrow"},
+    "exchange": {"pyarrow", "gguf", "tokenizers", "torch", "transformers"},
     "sweep": {
         "numpy",
         "ray",

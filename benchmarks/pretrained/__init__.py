@@ -1,0 +1,1 @@
+"""What pretrained weights give on events with texts, compared with random weights."""

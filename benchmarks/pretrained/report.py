@@ -1,0 +1,95 @@
+"""The table and the learning curves of the finished trials."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from benchmarks.measure import machine
+
+COLUMNS = {
+    "text_token": "text token",
+    "text_byte": "text byte",
+    "text": "text",
+    "time": "interval",
+    "type": "type",
+    "event": "event",
+}
+"""Titles of the likelihoods, all in nats."""
+_CURVES = {"text_token": "nats a text token", "event": "nats an event"}
+
+
+def _groups(records: Sequence[dict[str, Any]]) -> dict[tuple[float, str], list[dict[str, Any]]]:
+    """Trials that differ only in their seed, by share of the data and title of the model."""
+    groups: dict[tuple[float, str], list[dict[str, Any]]] = {}
+    for record in records:
+        title = record["model"] if record["steps"] else f"{record['model']}: before training"
+        groups.setdefault((record["fraction"], title), []).append(record)
+    return groups
+
+
+def _cell(values: Sequence[float], digits: int = 3) -> str:
+    """The mean, and half the range of the seeds where there are several."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.ptp(values) / 2:.{digits}f}"
+
+
+def build_table(records: Sequence[dict[str, Any]]) -> str:
+    """A row for each model and share of the training data."""
+    header = ["data", "model", "seeds", "steps", "CPU s", *COLUMNS.values()]
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    groups = _groups(records)
+    for fraction, title in sorted(groups, key=lambda key: -key[0]):
+        trials = groups[fraction, title]
+        cells = [
+            f"{100 * fraction:g} %",
+            title,
+            str(len(trials)),
+            f"{np.mean([trial['steps'] for trial in trials]):,.0f}",
+            f"{np.mean([trial['cpu_s'] for trial in trials]):,.0f}",
+            *(_cell([trial["metrics"][name] for trial in trials]) for name in COLUMNS),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the likelihoods over the share of the training data, one line for each model."""
+    figure, axes = plt.subplots(1, len(_CURVES), figsize=(10, 4), layout="constrained")
+    trained = [record for record in records if record["steps"]]
+    for axis, (name, title) in zip(axes, _CURVES.items(), strict=True):
+        for model in dict.fromkeys(record["model"] for record in trained):
+            points: dict[float, list[float]] = {}
+            for record in trained:
+                if record["model"] == model:
+                    points.setdefault(record["fraction"], []).append(record["metrics"][name])
+            fractions = sorted(points)
+            means = [float(np.mean(points[fraction])) for fraction in fractions]
+            axis.plot([100 * fraction for fraction in fractions], means, marker="o", label=model)
+        axis.set(xscale="log", xlabel="training sequences, %", ylabel=title)
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def write_report(records: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Write ``results.md`` and ``curves.png``."""
+    draw_curves(records, folder / "curves.png")
+    text = f"""# Results
+
+`python -m benchmarks.pretrained.run`; {machine("torch", "transformers", "peft")}
+
+Held-out utterances of space flights, likelihoods in nats; smaller is better. The type is given the
+interval; an event is the sum of its text, interval and type. ± is half the range of the seeds. The
+README says how the models were trained.
+
+{build_table(records)}
+
+![Likelihoods over the share of the training sequences](curves.png)
+"""
+    (folder / "results.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,170 @@
+"""One trial: a model trained for some steps, and its likelihoods on held-out texts and events."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import mmtpp
+from benchmarks.quality.trial import forecast, open_store, train
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.data.settings import training_questions
+from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
+from mmtpp.model.vocabulary import Vocabulary
+
+ADAPTED, RANDOM, TINY = "SmolLM2, adapted", "same architecture, random weights", "tiny"
+TINY_LONGER = "tiny, same CPU seconds"
+LEARNING_RATES = {ADAPTED: 1e-3, RANDOM: 5e-4, TINY: 3e-3, TINY_LONGER: 3e-3}
+LORA_RANK, LORA_ALPHA = 16, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One model trained on a share of the training sequences.
+
+    Attributes:
+        model: Name of the model, a key of ``LEARNING_RATES``.
+        fraction: Share of the training sequences, above 0, at most 1.
+        seed: Seed of initialisation and order of samples.
+        steps: Number of updates; 0 scores the model without training.
+    """
+
+    model: str
+    fraction: float
+    seed: int
+    steps: int
+
+
+def write_random_base(base: Path, folder: Path, *, seed: int) -> Path:
+    """Write a base of the same architecture and tokenizer with random weights, unless it exists."""
+    if not (folder / "config.json").exists():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+        model.save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(base / name, folder / name)
+    return folder
+
+
+def build_model(trial: Trial, vocabulary: Vocabulary, base: Path, work: Path) -> EventModel:
+    """Build the model of a trial.
+
+    Args:
+        trial: The trial.
+        vocabulary: Vocabulary of the store.
+        base: Folder of the pretrained model.
+        work: Folder for the bases with random weights.
+    """
+    is_adapted = trial.model == ADAPTED
+    path = None
+    if is_adapted:
+        path = base
+    elif trial.model == RANDOM:
+        path = write_random_base(base, work / f"random_{trial.seed}", seed=trial.seed)
+    settings = EventModelSettings(
+        lora_rank=LORA_RANK if is_adapted else 0,
+        lora_alpha=LORA_ALPHA,
+        lora_dropout=0.0,
+        freeze_vision=True,
+        activation_checkpointing=False,
+        seed=trial.seed,
+        dtype=torch.bfloat16 if path else torch.float32,
+    )
+    return build_event_model(settings, vocabulary, path=path)
+
+
+def run_trial(config: RunConfig, trial: Trial, base: Path, work: Path) -> dict[str, Any]:
+    """Train and score one model; returns the record of the trial.
+
+    Args:
+        config: Settings of the data and of the step.
+        trial: The trial.
+        base: Folder of the pretrained model.
+        work: Folder for the bases with random weights.
+    """
+    _, vocabulary = open_store(config)
+    model = build_model(trial, vocabulary, base, work)
+    config = with_values(
+        config,
+        {
+            "training.seed": trial.seed,
+            "training.num_steps": max(1, trial.steps),
+            "training.learning_rate": LEARNING_RATES[trial.model],
+        },
+    )
+    seconds = 0.0
+    if trial.steps:
+        precision = "float32" if trial.model in (TINY, TINY_LONGER) else "bfloat16"
+        model, seconds = train(
+            config, training_questions(config.tasks), model=model, precision=precision
+        )
+    with torch.inference_mode():
+        targets = forecast(config, model, split="test")
+    metrics = likelihoods(targets, text_bytes(config, vocabulary))
+    return {**asdict(trial), "cpu_s": seconds, "metrics": metrics, "targets": len(targets)}
+
+
+def text_bytes(config: RunConfig, vocabulary: Vocabulary) -> dict[tuple[str, int], int]:
+    """UTF-8 bytes of every text, as far as it is read, by sequence and position."""
+    longest = config.template.max_text_tokens or None
+    sizes = {}
+    for sequence in mmtpp.load_sequences(config.store.uri):
+        for position, ids in enumerate(vocabulary.encode_texts(list(sequence.texts))):
+            text = vocabulary.decode_text(ids[:longest])
+            sizes[sequence.sequence_id, position] = len(text.encode())
+    return sizes
+
+
+def likelihoods(targets: pa.Table, sizes: Mapping[tuple[str, int], int]) -> dict[str, float]:
+    """Negative log-likelihoods of a table of forecasts, in nats.
+
+    Args:
+        targets: Table of ``targets.TARGET_SCHEMA``.
+        sizes: Bytes of every text by sequence and position.
+
+    Returns:
+        Nats a text token, a text byte and a text; nats an interval and a type, the type given the
+        interval; and their sum, nats an event.
+    """
+
+    def column(name: str) -> np.ndarray:
+        return targets[name].to_numpy().astype(np.float64)
+
+    keys = zip(targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True)
+    num_bytes = sum(sizes[key] for key in keys)
+    text, time, kind = column("text_nll"), column("time_nll"), column("joint_type_nll")
+    return {
+        "text_token": float(np.nansum(text) / np.nansum(column("text_tokens"))),
+        "text_byte": float(np.nansum(text) / num_bytes),
+        "text": float(np.nanmean(text)),
+        "time": float(np.nanmean(time)),
+        "type": float(np.nanmean(kind)),
+        "event": float(np.nanmean(text) + np.nanmean(time) + np.nanmean(kind)),
+    }
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Records of the finished trials."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def find_record(
+    records: list[dict[str, Any]], model: str, fraction: float, seed: int, *, trained: bool = True
+) -> dict[str, Any] | None:
+    """The record of a finished trial; None if it is not finished."""
+    for record in records:
+        key = (record["model"], record["fraction"], record["seed"], record["steps"] > 0)
+        if key == (model, fraction, seed, trained):
+            return record
+    return None
