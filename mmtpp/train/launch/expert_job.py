@@ -23,8 +23,8 @@ from mmtpp.storage.paths import check_bucket, join
 from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.entry import train_expert_per_worker
 from mmtpp.train.expert_inputs import ExpertInputs
-from mmtpp.train.launch.fit_run import WorkerCall
-from mmtpp.train.launch.recorded_fit import FitRecord, fit_and_record
+from mmtpp.train.launch.ray_training import WorkerCall
+from mmtpp.train.launch.recorded_training import TrainingRecord, train_and_record
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
 
@@ -69,12 +69,12 @@ def run_expert_job(
     # after the wait, so that the settings may still change if the machines do not suit
     run = claim_run(config, job, store_fingerprint=fingerprint)
     inputs = build_inputs(config, store, run, reports_validation=bool(callbacks))
-    return fit_and_record(
+    return train_and_record(
         WorkerCall(train_expert_per_worker, inputs),
         config,
         _ON_CPU,
         callbacks,
-        record=FitRecord(
+        record=TrainingRecord(
             job=job,
             manifest=store.manifest,
             output_uri=inputs.output_uri,

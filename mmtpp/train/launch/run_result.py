@@ -10,7 +10,7 @@ from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import RunIdentity
-from mmtpp.train.launch.fit_run import FittedRun
+from mmtpp.train.launch.ray_training import FinishedTraining
 
 RESULT_FILE = "result.json"  # in the run's folder, written last
 
@@ -43,7 +43,7 @@ class TrainedModel:
 def record_result(
     tracker: MlflowTracker,
     run: RunIdentity,
-    fitted: FittedRun,
+    finished: FinishedTraining,
     trained: TrainedModel,
     tracking: TrackingSection,
 ) -> dict[str, object]:
@@ -52,21 +52,21 @@ def record_result(
     Args:
         tracker: Tracker of the run, which stays open.
         run: Name and folder of the run.
-        fitted: Steps and metrics of the run.
+        finished: Steps and metrics of the run.
         trained: Model that was trained.
         tracking: Settings of MLflow.
 
     Returns:
         The result that ``pretrain`` describes.
     """
-    _track_result(tracker, fitted, trained, tracking)
+    _track_result(tracker, finished, trained, tracking)
     result: dict[str, object] = {
         "run_id": tracker.run_id,
         "run_name": run.run_name,
         f"{trained.kind}_uri": trained.uri,
         **({f"best_{trained.kind}_uri": trained.best_uri} if trained.best_uri else {}),
-        "steps": fitted.steps,
-        "metrics": fitted.metrics,
+        "steps": finished.steps,
+        "metrics": finished.metrics,
         "tracking_uri": tracking.uri,
     }
     write_bytes(join(run.run_uri, RESULT_FILE), json.dumps(result, indent=2).encode())
@@ -74,14 +74,17 @@ def record_result(
 
 
 def _track_result(
-    tracker: MlflowTracker, fitted: FittedRun, trained: TrainedModel, tracking: TrackingSection
+    tracker: MlflowTracker,
+    finished: FinishedTraining,
+    trained: TrainedModel,
+    tracking: TrackingSection,
 ) -> None:
-    metrics = fitted.metrics
+    metrics = finished.metrics
     tracker.log_metrics(0, {TRAINED_PARAMETERS: metrics[TRAINED_PARAMETERS]})
     changing = {
         key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
     }
-    tracker.log_metrics(fitted.steps, {f"final/{key}": value for key, value in changing.items()})
+    tracker.log_metrics(finished.steps, {f"final/{key}": value for key, value in changing.items()})
     if folder_bytes(trained.uri) <= tracking.max_artifact_mib * 2**20:
         tracker.log_folder(trained.uri, trained.uri.rpartition("/")[2])
     else:

@@ -1,7 +1,7 @@
 """The training jobs: configuration in, trained model or adapter out. They run on the driver.
 
-The two jobs here, ``expert_job``, ``recorded_fit`` and ``run_folder`` read the whole configuration;
-other functions of the driver take the sections that they need.
+The two jobs here, ``expert_job``, ``recorded_training`` and ``run_folder`` read the whole
+configuration; other functions of the driver take the sections that they need.
 """
 
 import logging
@@ -27,7 +27,6 @@ from mmtpp.storage.paths import join
 from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.launch.expert_job import run_expert_job
-from mmtpp.train.launch.fit_run import FittedRun, WorkerCall
 from mmtpp.train.launch.plan_run import (
     PLAN_FILE,
     VALIDATION_PLAN_FILE,
@@ -35,7 +34,8 @@ from mmtpp.train.launch.plan_run import (
     plan_training,
     save_validation_plan,
 )
-from mmtpp.train.launch.recorded_fit import FitRecord, fit_and_record
+from mmtpp.train.launch.ray_training import FinishedTraining, WorkerCall
+from mmtpp.train.launch.recorded_training import TrainingRecord, train_and_record
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
@@ -137,8 +137,18 @@ def _train(job: TrainingJob) -> dict[str, object]:
     num_steps = _num_steps(config, samples, plan, store.vocabulary)
     job = job.with_value("training.num_steps", num_steps)
     logger.info("training: %s", plan.describe(samples.max_tokens))
-    worker_inputs = _build_worker_inputs(job, run, store, samples, precision=hardware.precision)
-    return _fit(job, worker_inputs, plan, store.manifest, hardware)
+    validation = save_validation_plan(
+        config.sample_sections,
+        store.manifest,
+        store.vocabulary,
+        run.run_uri,
+        num_sequences=training.validation_sequences,
+        supervision=job.supervision,
+    )
+    worker_inputs = _build_worker_inputs(
+        job, run, store, samples, validation, precision=hardware.precision
+    )
+    return _train_on_workers(job, worker_inputs, plan, store.manifest, hardware)
 
 
 def _load_finished_result(
@@ -193,27 +203,21 @@ def _build_worker_inputs(
     run: RunIdentity,
     store: PreparedStore,
     samples: SampleSettings,
+    validation: SampleSettings | None,
     *,
     precision: str,
 ) -> WorkerInputs:
-    """What every worker needs, with the validation planned.
+    """What every worker needs.
 
     Args:
         job: The training job.
         run: Name and folder of its run.
         store: Store that the job reads.
         samples: Settings of the training samples.
+        validation: Settings of the validation samples; None without validation.
         precision: ``float32`` or ``bfloat16``.
     """
     config, manifest, vocabulary = job.config, store.manifest, store.vocabulary
-    validation = save_validation_plan(
-        config.sample_sections,
-        manifest,
-        vocabulary,
-        run.run_uri,
-        num_sequences=config.training.validation_sequences,
-        supervision=job.supervision,
-    )
     asks_questions = job.supervision.asks_questions
     needs_intervals = asks_questions or config.training.time_smoothing
     intervals = interval_range(samples) if needs_intervals else None
@@ -246,7 +250,7 @@ def _build_worker_inputs(
     )
 
 
-def _fit(
+def _train_on_workers(
     job: TrainingJob,
     worker_inputs: WorkerInputs,
     plan: Plan,
@@ -264,11 +268,11 @@ def _fit(
     """
     config = job.config
 
-    def trained_model(fitted: FittedRun) -> TrainedModel:
+    def trained_model(finished: FinishedTraining) -> TrainedModel:
         return TrainedModel(
             kind=output_kind(config.lora),
             uri=worker_inputs.output_uri,
-            best_uri=best_uri(worker_inputs, fitted.best_step) if fitted.best_step else "",
+            best_uri=best_uri(worker_inputs, finished.best_step) if finished.best_step else "",
             base=config.model.path if config.lora.rank else "",
             trained_tasks=worker_inputs.trained_tasks,
         )
@@ -281,12 +285,12 @@ def _fit(
         num_steps=config.training.num_steps,
         store_uri=config.store.uri,
     )
-    return fit_and_record(
+    return train_and_record(
         WorkerCall(train_loop_per_worker, worker_inputs),
         config,
         hardware,
         job.callbacks,
-        record=FitRecord(
+        record=TrainingRecord(
             job=job.name,
             manifest=manifest,
             output_uri=worker_inputs.output_uri,

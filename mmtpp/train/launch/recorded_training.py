@@ -8,12 +8,17 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
 from mmtpp.track.tracked_run import tracked_run
-from mmtpp.train.launch.fit_run import FitSettings, FittedRun, WorkerCall, fit_run
+from mmtpp.train.launch.ray_training import (
+    FinishedTraining,
+    TrainerSettings,
+    WorkerCall,
+    train_on_workers,
+)
 from mmtpp.train.launch.run_result import TrainedModel, record_result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FitRecord:
+class TrainingRecord:
     """What is recorded of a training before it starts.
 
     Attributes:
@@ -33,14 +38,14 @@ class FitRecord:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def fit_and_record(
+def train_and_record(
     call: WorkerCall,
     config: RunConfig,
     hardware: Hardware,
     callbacks: list[Any],
     *,
-    record: FitRecord,
-    trained_model: Callable[[FittedRun], TrainedModel],
+    record: TrainingRecord,
+    trained_model: Callable[[FinishedTraining], TrainedModel],
 ) -> dict[str, object]:
     """Train on the workers, and record the result.
 
@@ -60,7 +65,7 @@ def fit_and_record(
         StoppedError: The job received SIGTERM; it saved a checkpoint first.
         MmtppError: A worker raised this error, or the workers could not be started.
     """
-    settings = FitSettings(
+    settings = TrainerSettings(
         training=config.training,
         hardware=hardware,
         storage_uri=config.run.storage_uri,
@@ -82,5 +87,5 @@ def fit_and_record(
             tracker.log_metrics(0, record.metrics)
         run = replace(call.inputs.run, mlflow_run_id=tracker.wait_for_run())
         call = replace(call, inputs=replace(call.inputs, run=run))
-        fitted = fit_run(call, run, settings, tracker)
-        return record_result(tracker, run, fitted, trained_model(fitted), config.tracking)
+        finished = train_on_workers(call, run, settings, tracker)
+        return record_result(tracker, run, finished, trained_model(finished), config.tracking)

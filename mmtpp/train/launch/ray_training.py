@@ -51,7 +51,7 @@ class WorkerCall:
 
 
 @dataclass(frozen=True, slots=True)
-class FitSettings:
+class TrainerSettings:
     """Settings of Ray Train for one run.
 
     Attributes:
@@ -72,7 +72,7 @@ class FitSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class FittedRun:
+class FinishedTraining:
     """The outcome of a run that reached its last step.
 
     Attributes:
@@ -86,9 +86,9 @@ class FittedRun:
     metrics: dict[str, float]
 
 
-def fit_run(
-    call: WorkerCall, run: RunIdentity, settings: FitSettings, tracker: MlflowTracker
-) -> FittedRun:
+def train_on_workers(
+    call: WorkerCall, run: RunIdentity, settings: TrainerSettings, tracker: MlflowTracker
+) -> FinishedTraining:
     """Train on Ray's workers.
 
     Args:
@@ -119,11 +119,11 @@ def fit_run(
             where=run_uri,
             cause="SIGTERM, which `ray job stop` sends; run the same command again to resume",
         )
-    return FittedRun(steps, best_step, metrics)
+    return FinishedTraining(steps, best_step, metrics)
 
 
 def _build_trainer(
-    call: WorkerCall, run: RunIdentity, settings: FitSettings, stop_request: Any
+    call: WorkerCall, run: RunIdentity, settings: TrainerSettings, stop_request: Any
 ) -> TorchTrainer:
     training, hardware = settings.training, settings.hardware
     filesystem, storage_path = filesystem_of(settings.storage_uri)
@@ -186,7 +186,7 @@ def _ray_train_timeouts(training: TrainingSection, patience_s: float) -> Iterato
             del os.environ[name]
 
 
-def _cause(error: TrainingFailedError, settings: FitSettings, run_uri: str) -> Exception:
+def _cause(error: TrainingFailedError, settings: TrainerSettings, run_uri: str) -> Exception:
     """The project's own error behind a failed run; ``error`` itself when there is none."""
     if isinstance(error, ControllerError):
         return ClusterError(

@@ -1,0 +1,74 @@
+"""The errors of workers as the driver raises them, and the environment of the workers."""
+
+import os
+
+import pytest
+from ray.exceptions import RayTaskError
+from ray.train import ControllerError, WorkerGroupError
+
+from mmtpp.config.schema import TrainingSection
+from mmtpp.core.errors import ClusterError, DataError
+from mmtpp.runtime.hardware import Hardware
+from mmtpp.train.launch import ray_training
+from mmtpp.train.launch.ray_training import (
+    GROUP_START_TIMEOUT,
+    HEALTH_CHECK_TIMEOUT,
+    TrainerSettings,
+)
+
+ON_CPU = Hardware(on_gpu=False, precision="float32")
+SETTINGS = TrainerSettings(
+    training=TrainingSection(max_failures=2),
+    hardware=ON_CPU,
+    storage_uri="/runs",
+    model_path="",
+    patience_s=30.0,
+    callbacks=[],
+)
+
+
+def _task_error(cause: Exception) -> RayTaskError:
+    return RayTaskError("train", "traceback", cause)
+
+
+def test_the_projects_own_error_of_the_lowest_rank_is_raised():
+    first, second = DataError("no events"), DataError("other")
+    error = WorkerGroupError("failed", {2: _task_error(second), 1: _task_error(first)})
+    assert ray_training._cause(error, SETTINGS, "/runs/r") is first
+
+
+def test_an_error_of_a_library_stays(caplog: pytest.LogCaptureFixture):
+    error = WorkerGroupError("failed", {0: ValueError("unknown")})
+    assert ray_training._cause(error, SETTINGS, "/runs/r") is error
+    assert "rank 0: unknown" in caplog.text
+
+
+def test_lost_machines_are_an_error_of_the_cluster():
+    error = ray_training._cause(ControllerError(RuntimeError("lost")), SETTINGS, "/runs/r")
+    assert isinstance(error, ClusterError)
+    assert "run.wait_for_machines_s = 30, training.max_failures = 2" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("path", "on_gpu", "expected"),
+    [
+        ("", False, {"HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}),
+        ("hf://owner/name", True, {}),
+    ],
+)
+def test_workers_ask_the_hub_only_for_a_model_of_the_hub(
+    path: str, on_gpu: bool, expected: dict[str, str]
+):
+    hardware = Hardware(on_gpu=on_gpu, precision="float32")
+    environment = ray_training._worker_environment(path, hardware)
+    assert environment == {"TOKENIZERS_PARALLELISM": "false", **expected}
+
+
+def test_timeouts_of_the_user_stay(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(HEALTH_CHECK_TIMEOUT, "5")
+    monkeypatch.delenv(GROUP_START_TIMEOUT, raising=False)
+    with ray_training._ray_train_timeouts(TrainingSection(), 90.0):
+        assert os.environ[HEALTH_CHECK_TIMEOUT] == "5"
+        assert os.environ[GROUP_START_TIMEOUT] == "90"
+    assert GROUP_START_TIMEOUT not in os.environ
+    assert os.environ[HEALTH_CHECK_TIMEOUT] == "5"
