@@ -165,6 +165,7 @@ class DeepSpeedEngine:
             num_steps=self._training.num_steps,
             warmup_fraction=self._training.warmup_fraction,
             final_fraction=self._training.final_lr_fraction,
+            schedule=self._training.lr_schedule,
         )
         for group in self._engine.optimizer.param_groups:
             group["lr"] = self._training.learning_rate * factor
