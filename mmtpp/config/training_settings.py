@@ -85,8 +85,13 @@ class TrainingSection(Section):
     """Decoupled weight decay, at least 0; the learning rate multiplies it."""
     warmup_fraction: Annotated[Fraction, Shapes.RUN] = 0.1
     """Share of the steps in which the learning rate rises, at least 0 and less than 1."""
+    lr_schedule: Annotated[Literal["linear", "cosine", "constant"], Shapes.RUN] = "linear"
+    """Learning rate after the warm-up: it falls to ``training.final_lr_fraction`` on a line
+    (default) or on half a cosine, or it stays ``constant``. A temporal expert always has
+    ``linear``."""
     final_lr_fraction: Annotated[float, Field(gt=0, le=1), Shapes.RUN] = 0.03
-    """Learning rate of the last step as a share of the peak, above 0, at most 1."""
+    """Learning rate of the last step as a share of the peak, above 0, at most 1; without effect if
+    ``training.lr_schedule`` is ``constant``."""
     max_grad_norm: Annotated[PositiveFloat, Shapes.RUN] = 1.0
     """Threshold of gradient clipping, above 0: the L2 norm over all trained parameters."""
     loss_weights: LossWeights = LossWeights()

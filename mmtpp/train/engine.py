@@ -18,7 +18,6 @@ from mmtpp.experiments.variance_reduction import VarianceReduction, num_gradient
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.optimizer.optimizer import Optimizer
-from mmtpp.train.rank_sums import sum_over_ranks as sum_over_ranks  # for the loop
 from mmtpp.train.training_state import TrainingState
 from mmtpp.train.zero import with_bucket_size, zero_stage
 
@@ -165,6 +164,7 @@ class DeepSpeedEngine:
             num_steps=self._training.num_steps,
             warmup_fraction=self._training.warmup_fraction,
             final_fraction=self._training.final_lr_fraction,
+            schedule=self._training.lr_schedule,
         )
         for group in self._engine.optimizer.param_groups:
             group["lr"] = self._training.learning_rate * factor

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mmtpp.core.representation.tokens import TokenIds
 
 SOFT = "soft"
-STYLES = ("paper", "compact", "minimal", "dense", SOFT)
+STYLES = ("paper", "compact", "minimal", "dense")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Layout:
 
         Args:
             ids: Token ids of the vocabulary.
-            style: One of ``STYLES``.
+            style: One of ``STYLES``, or ``SOFT``.
             has_questions: Whether questions follow the events.
         """
         if style == SOFT:

@@ -49,7 +49,7 @@ class TemplateSettings:
     """How events are written.
 
     Attributes:
-        style: One of ``STYLES``.
+        style: One of ``STYLES``, or ``SOFT``.
         images: ``per_event`` shows the image of every event (the paper); ``on_change`` shows an
             image that differs from the previous one; ``none`` shows no image.
         image_tokens: Number of image pads per image: (pixels / 28) squared for a square image.
@@ -76,7 +76,7 @@ class TemplateSettings:
 
     def __post_init__(self) -> None:
         for field, value, known in (
-            ("style", self.style, STYLES),
+            ("style", self.style, (*STYLES, SOFT)),
             ("image mode", self.images, IMAGE_MODES),
             ("number of time bytes", self.time_bytes, TIME_BYTES),
             ("run encoding", self.run_encoding, RUN_ENCODINGS),

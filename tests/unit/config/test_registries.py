@@ -5,9 +5,16 @@ from typing import get_args
 
 import pytest
 
-from mmtpp.config.schema import CompressionSection, OptimizerSection, Section, SourceSection
+from mmtpp.config.schema import (
+    CompressionSection,
+    OptimizerSection,
+    Section,
+    SourceSection,
+    TrainingSection,
+)
 from mmtpp.config.update_rules import UPDATE_RULES
 from mmtpp.core.representation.compression import STRATEGIES
+from mmtpp.core.training.lr_schedule import DECAYS
 from mmtpp.data.sources import READERS
 
 
@@ -17,6 +24,7 @@ from mmtpp.data.sources import READERS
         (SourceSection, "kind", [*READERS, "columns"]),  # columns is built from settings
         (CompressionSection, "strategy", STRATEGIES),
         (OptimizerSection, "name", UPDATE_RULES),
+        (TrainingSection, "lr_schedule", DECAYS),
     ],
 )
 def test_a_setting_allows_what_is_registered(

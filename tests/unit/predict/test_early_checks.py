@@ -55,7 +55,7 @@ def _prepare(folder: Path, **values: object) -> RunConfig:
     for name in ("model", "store/data"):
         (folder / name).mkdir(parents=True)
         (folder / name / TOKENIZER_FILE).write_text(vocabulary.tokenizer_json, encoding="utf-8")
-    (folder / "model" / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "model" / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
     config = config_from_tree(
         {
             "store": {"uri": str(folder / "store")},
