@@ -186,4 +186,5 @@ class MixtureHead(nn.Module):
 
     def distributions(self, hidden: torch.Tensor) -> Mixture:
         """The distributions of the next intervals, one for each of (N, width) hidden states."""
-        return Mixture(*self(hidden), self.scale)
+        log_weights, means, widths = self(hidden)
+        return Mixture(log_weights, means, widths, self.scale)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -156,7 +156,9 @@ def test_an_adapter_trains_as_peft_trains_it(case: Case, tmp_path: Path):
     torch.manual_seed(1)
     ours = EventModel(attach_lora(base, case.vocabulary.added_ids, rank=4, alpha=8, dropout=0.0))
     torch.manual_seed(1)
-    ids = next(iter(ours.backbone.peft_config.values())).trainable_token_indices["embed_tokens"]
+    settings = next(iter(ours.backbone.peft_config.values()))
+    assert isinstance(settings, LoraConfig)
+    ids = settings.trainable_token_indices["embed_tokens"]
     theirs = attach_lora(plain, ids, rank=4, alpha=8, dropout=0.0)
     row = _row(case, [300])
     nll_N = ours(_batcher(case)(row))[0]

@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed._tools.mem_tracker import MemTracker
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from mmtpp.cli.main import main
 from mmtpp.config.load import load_config
@@ -193,7 +194,7 @@ def test_activations_are_those_of_a_real_forward_pass(
     config.text_config.layer_types = config.text_config.layer_types[:1]  # pyright: ignore[reportAttributeAccessIssue]
     config.text_config.vocab_size = 1024  # pyright: ignore[reportAttributeAccessIssue]
     config.vision_config.depth = 1  # pyright: ignore[reportAttributeAccessIssue]
-    model = planner.Qwen2_5_VLForConditionalGeneration(config)
+    model = Qwen2_5_VLForConditionalGeneration(config)
     if lora_rank:
         attach_lora(model, list(range(267)), rank=lora_rank, alpha=64, dropout=0.1)
     model = model.to(torch.bfloat16).train()
