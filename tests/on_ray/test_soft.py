@@ -5,6 +5,10 @@ import pytest
 
 import mmtpp
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.training.training_metrics import (
+    VALIDATION_EVENT_NLL,
+    VALIDATION_INTERVAL_NLL,
+)
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.predict.predict import predict
 from mmtpp.storage.manifest import load_manifest
@@ -37,7 +41,7 @@ def test_sharding_does_not_change_the_training(soft):
             **SOFT, **{"run.name": "soft-whole", "zero.stage": 0, "training.num_workers": 1}
         )
     )
-    for name in ("train/loss_per_token", "validation/interval_nll"):
+    for name in ("train/loss_per_token", VALIDATION_EVENT_NLL, VALIDATION_INTERVAL_NLL):
         assert soft["metrics"][name] == pytest.approx(whole["metrics"][name], abs=0.02)
 
 
@@ -87,6 +91,6 @@ def test_predict_and_the_python_api_agree(soft):
 
 def test_settings_that_contradict_soft_tokens_are_refused(store):
     with pytest.raises(ConfigError, match="not compressed"):
-        pretrain(make_config(**SOFT, **{"compression.strategy": "temporal"}))
+        pretrain(make_config(**SOFT | {"compression.strategy": "temporal"}))
     with pytest.raises(ConfigError, match="pretrain alone"):
         finetune(make_config(**SOFT))

@@ -158,7 +158,9 @@ def test_an_adapter_trains_as_peft_trains_it(case: Case, tmp_path: Path):
     torch.manual_seed(1)
     settings = next(iter(ours.backbone.peft_config.values()))
     assert isinstance(settings, LoraConfig)
-    ids = settings.trainable_token_indices["embed_tokens"]
+    rows = settings.trainable_token_indices
+    assert isinstance(rows, dict)
+    ids = rows["embed_tokens"]
     theirs = attach_lora(plain, ids, rank=4, alpha=8, dropout=0.0)
     row = _row(case, [300])
     nll_N = ours(_batcher(case)(row))[0]
