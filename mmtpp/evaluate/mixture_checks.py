@@ -4,10 +4,11 @@ import logging
 
 from mmtpp.config.schema import ModelSection
 from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.model_description import ModelDescription, describe_model
 from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.record import EventDescription, TrainedTasks
+from mmtpp.model.record import EventDescription, TrainedTasks, load_recorded_settings
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
 
@@ -53,7 +54,7 @@ def check_language_model(model: ModelSection, description: ModelDescription) -> 
         Tasks that the model was trained on.
 
     Raises:
-        ConfigError: The model is an expert, or was not fine-tuned to forecast.
+        ConfigError: The model is an expert, was not fine-tuned to forecast, or reads soft tokens.
     """
     setting = f"model.expert = {model.expert}"
     if description.is_expert:
@@ -67,6 +68,13 @@ def check_language_model(model: ModelSection, description: ModelDescription) -> 
             "an expert is mixed only with a model that forecasts times and types",
             where=description.uri,
             cause="the model was not fine-tuned on tasks.time and tasks.type",
+            setting=setting,
+        )
+    if load_recorded_settings(description.uri).get("template.style") == SOFT:
+        raise ConfigError(
+            "an expert is not mixed with a model of soft tokens",
+            where=description.uri,
+            cause="the model has the network of an expert itself, which reads the same memory",
             setting=setting,
         )
     return description.trained_tasks

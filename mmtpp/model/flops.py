@@ -95,7 +95,8 @@ class FlopCounter:
         return RowFlops(
             layers=self._layers * len(row.input_ids),
             attention=self._pair * pairs,
-            head=self._head * len(row.label_positions()),
+            # soft tokens are scored by small heads of their own
+            head=0.0 if row.soft is not None else self._head * len(row.label_positions()),
             tower=self._frame * max(self._min_frames, len(row.frames)),
         )
 

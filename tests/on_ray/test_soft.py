@@ -89,6 +89,12 @@ def test_predict_and_the_python_api_agree(soft):
         assert len(forecast.futures) == 4
 
 
+def test_an_expert_is_not_mixed_with_it(soft):
+    settings = {**SOFT, "model.path": soft["model_uri"], "model.expert": soft["model_uri"]}
+    with pytest.raises(ConfigError, match="not mixed with a model of soft tokens"):
+        evaluate(make_config(**settings))
+
+
 def test_settings_that_contradict_soft_tokens_are_refused(store):
     with pytest.raises(ConfigError, match="not compressed"):
         pretrain(make_config(**SOFT | {"compression.strategy": "temporal"}))
