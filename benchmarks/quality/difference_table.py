@@ -20,7 +20,7 @@ from benchmarks.quality.variants import MIXTURE, PLAIN
 NLL = "joint/nll_nats_per_event"
 EXPERT, SHORT = "temporal expert", f"{PLAIN}, short"
 LENGTH = "temporal expert, text length"
-OURS = ("mixture", "expert", "ours")
+OURS = ("mixture", "expert", "soft", "ours")
 MAX_DEVIATION = 1e-3  # nats; EasyTPP's sums are computed one sequence at a time
 # both models of a pair have the same budget
 ABLATIONS = (
@@ -29,6 +29,8 @@ ABLATIONS = (
     (EXPERT, "temporal expert without texts"),
     (EXPERT, "temporal expert without calendar"),
     ("temporal expert with images", EXPERT),
+    ("soft tokens", EXPERT),
+    ("soft tokens", PLAIN),
     (SHORT, "without texts"),
     (SHORT, "without images"),
 )

@@ -141,7 +141,15 @@ def _table(name: str, records: Records) -> str:
     if any(record["kind"] == "neural" for record in records):
         marked = any(_one_draw([record], RMSE) for record in records)
         lines.insert(2, f"{NEURAL_NOTE}{ONE_DRAW_NOTE if marked else ''}\n")
-    order = {"mixture": 0, "expert": 1, "ours": 2, "neural": 3, "control": 4, "classical": 5}
+    order = {
+        "mixture": 0,
+        "expert": 1,
+        "soft": 2,
+        "ours": 3,
+        "neural": 4,
+        "control": 5,
+        "classical": 6,
+    }
     names = dict.fromkeys(
         record["name"] for record in sorted(records, key=lambda record: order[record["kind"]])
     )

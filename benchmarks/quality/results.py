@@ -23,6 +23,7 @@ class Budget:
         learning_rate: Learning rate of both stages.
         neural_s: CPU seconds of training for a neural baseline, about those of the plain model.
         expert_updates: Largest number of updates of a network of the temporal expert.
+        soft_steps: Number of steps of a model of soft tokens.
     """
 
     max_tokens: int
@@ -31,10 +32,11 @@ class Budget:
     learning_rate: float
     neural_s: float
     expert_updates: int
+    soft_steps: int
 
 
-BUDGET = Budget(1024, (2000, 400), (800, 200), 3e-3, 420.0, 5000)
-SMALL = Budget(512, (6, 4), (6, 4), 3e-3, 1.0, 6)  # only checks that the benchmark runs
+BUDGET = Budget(1024, (2000, 400), (800, 200), 3e-3, 420.0, 5000, 400)
+SMALL = Budget(512, (6, 4), (6, 4), 3e-3, 1.0, 6, 16)  # only checks that the benchmark runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Trial:
 
     Attributes:
         set: Name of the data set.
-        kind: ``expert``, ``mixture``, ``ours``, ``neural``, ``control`` or ``classical``.
+        kind: ``soft``, ``expert``, ``mixture``, ``ours``, ``neural``, ``control`` or ``classical``.
         name: Name of the variant or the model; empty for the one trial of all classical models.
         seed: Seed of the initialisation and the order of the data.
     """
@@ -59,6 +61,8 @@ class Trial:
             return [budget.neural_s]
         if self.kind == "expert":
             return [budget.expert_updates]
+        if self.kind == "soft":
+            return [budget.max_tokens, budget.soft_steps]
         if self.kind == "mixture":
             return [budget.max_tokens, *budget.steps, budget.learning_rate, budget.expert_updates]
         steps = budget.steps if self.name == PLAIN else budget.short_steps

@@ -32,6 +32,7 @@ from benchmarks.quality.neural import MODELS
 from benchmarks.quality.report import write_report
 from benchmarks.quality.results import BUDGET, SMALL, Budget, Results, Trial
 from benchmarks.quality.sets import DATA, DataSet, data_sets
+from benchmarks.quality.soft_trial import SOFT, run_soft
 from benchmarks.quality.trial import forecast, open_store, start_engine, train
 from benchmarks.quality.variants import MIXTURE, PLAIN, Variant, variants
 from mmtpp.config.load import config_from_tree, with_values
@@ -258,6 +259,7 @@ def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
     experts = [
         Trial(data.name, "expert", variant.name, seed) for variant in EXPERTS for seed in seeds
     ]
+    soft = [Trial(data.name, "soft", SOFT, seed) for seed in seeds]
     mixtures = [Trial(data.name, "mixture", MIXTURE, seed) for seed in seeds]
     ours.sort(key=lambda trial: trial.name != PLAIN)
     count = sum(trial.name == PLAIN for trial in ours)
@@ -270,6 +272,7 @@ def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
         classical,
         *controls,
         *experts,
+        *soft,
         *plain[:1],
         *mixtures,
         *first_seed,
@@ -291,6 +294,8 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
         results = run_mixture(
             config, trial.seed, steps=budget.steps, max_updates=budget.expert_updates
         )
+    elif trial.kind == "soft":
+        results = run_soft(config, trial.seed, steps=budget.soft_steps)
     elif trial.kind == "control":
         results = run_control(config)
     elif trial.kind == "expert":

@@ -35,6 +35,7 @@ from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.next_event_scores import RowForecaster
 from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.soft.soft_model import SoftModel
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing, train_step
@@ -138,32 +139,7 @@ def train(
     if model is None:
         model = EventModel(build_tiny(vocabulary, seed=training.seed)).train()
         model.base.model.visual.requires_grad_(config.shows_images)
-    deepspeed_config = build_deepspeed_config(
-        training, config.zero, config.optimizer, num_ranks=1, precision=precision, on_gpu=False
-    )
-    engine = DeepSpeedEngine(
-        model.train(),
-        deepspeed_config,
-        training=training,
-        optimizer_settings=config.optimizer,
-        precision=config.optimizer_precision,
-        rank=0,
-        num_ranks=1,
-    )
-    smoothing = build_smoothing(
-        training,
-        time_bytes=config.template.time_bytes,
-        tick=interval_range(samples.settings).tick,
-        byte_ids=vocabulary.token_ids().byte_ids,
-    )
-    context = StepContext(
-        engine,
-        batcher_of(config, vocabulary),
-        LabelWeights(training.loss_weights, config.tasks),
-        training.samples_per_step,
-        training.seed,
-        smoothing,
-    )
+    context = start_training(config, model, tick=interval_range(samples.settings).tick)
     started = time.process_time()
     for step in range(training.num_steps):
         chosen = samples_of_step(
@@ -184,6 +160,46 @@ def train(
             step,
         )
     return model, time.process_time() - started
+
+
+def start_training(config: RunConfig, model: EventModel, *, tick: float = 0.0) -> StepContext:
+    """What the steps of a training share.
+
+    Args:
+        config: Settings of the trial.
+        model: Model to train.
+        tick: Tick of the clock, for the smoothing of time labels; 0 for none.
+    """
+    _, vocabulary = open_store(config)
+    training = config.training
+    deepspeed_config = build_deepspeed_config(
+        training, config.zero, config.optimizer, num_ranks=1, precision="float32", on_gpu=False
+    )
+    engine = DeepSpeedEngine(
+        model.train(),
+        deepspeed_config,
+        training=training,
+        optimizer_settings=config.optimizer,
+        precision=config.optimizer_precision,
+        rank=0,
+        num_ranks=1,
+    )
+    smoothing = None
+    if not isinstance(model, SoftModel):
+        smoothing = build_smoothing(
+            training,
+            time_bytes=config.template.time_bytes,
+            tick=tick,
+            byte_ids=vocabulary.token_ids().byte_ids,
+        )
+    return StepContext(
+        engine,
+        batcher_of(config, vocabulary),
+        LabelWeights(training.loss_weights, config.tasks),
+        training.samples_per_step,
+        training.seed,
+        smoothing,
+    )
 
 
 def forecast(

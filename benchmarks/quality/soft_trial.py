@@ -1,0 +1,171 @@
+"""One trial of soft tokens: a tiny model that reads one token an event."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from benchmarks.quality.differences import sequence_sums
+from benchmarks.quality.trial import Samples, batcher_of, open_store, start_training
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.representation.supervision import AllTokens
+from mmtpp.core.times.clock import round_to_ticks
+from mmtpp.core.training.sample_order import samples_of_step
+from mmtpp.data.settings import sample_settings
+from mmtpp.evaluate.assembled_row import AssembledRow
+from mmtpp.evaluate.scores.density_targets import density_columns
+from mmtpp.evaluate.scores.metrics import estimate_metrics
+from mmtpp.evaluate.scores.targets import complete_targets, event_columns
+from mmtpp.expert.expert_forecasts import GRID_FACTOR
+from mmtpp.model.base_folder import build_tiny
+from mmtpp.model.event_model import EventModel
+from mmtpp.soft.build_soft_model import build_soft_model
+from mmtpp.soft.soft_model import SoftModel
+from mmtpp.soft.soft_rollout import SoftForecaster
+from mmtpp.soft.soft_start import SoftStart
+from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
+from mmtpp.train.step import train_step
+
+SOFT = "soft tokens"
+LEARNING_RATE = 2e-3
+NUM_VALIDATIONS = 16
+"""The weights of the best validation are kept, as ``training.validate_every`` does."""
+
+
+def run_soft(config: RunConfig, seed: int, *, steps: int) -> dict[str, Any]:
+    """Train a soft model and forecast the test split; returns the fields of the record.
+
+    Args:
+        config: Settings of the plain model.
+        seed: Seed of the training.
+        steps: Number of steps.
+    """
+    config = with_values(
+        config,
+        {
+            "template.style": "soft",
+            "training.seed": seed,
+            "training.num_steps": steps,
+            "training.learning_rate": LEARNING_RATE,
+        },
+    )
+    manifest, vocabulary = open_store(config)
+    train_settings = _settings(config, "train")
+    start = build_soft_start(config.expert, config.model, manifest, train_settings)
+    splits = {
+        split: Samples.from_settings(
+            replace(_settings(config, split), memory=start.settings.memory), vocabulary
+        )
+        for split in ("train", "validation", "test")
+    }
+    model = _build(config, start)
+    began = time.process_time()
+    num_events, losses = _train(config, model, splits["train"], splits["validation"])
+    seconds = time.process_time() - began
+    began = time.process_time()
+    targets = _forecast(config, model, splits["test"], train_settings)
+    estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
+    return {
+        "metrics": {key: estimated.value for key, estimated in estimates.items()},
+        "targets": len(targets),
+        "seconds": seconds,
+        "events_per_s": num_events / seconds,
+        "test_s": time.process_time() - began,
+        "validation": losses,
+        "per_sequence": sequence_sums(targets),
+    }
+
+
+def _settings(config: RunConfig, split: str):
+    manifest, _ = open_store(config)
+    settings = sample_settings(
+        config.sample_sections, manifest, split=split, supervision=AllTokens()
+    )
+    return replace(settings, packed=True)
+
+
+def _build(config: RunConfig, start: SoftStart) -> SoftModel:
+    _, vocabulary = open_store(config)
+    seed = config.training.seed
+    event_model = EventModel(build_tiny(vocabulary, seed=seed))
+    event_model.base.model.visual.requires_grad_(config.shows_images)
+    return build_soft_model(event_model, start, seed=seed, folder=None)
+
+
+def _train(
+    config: RunConfig, model: SoftModel, training: Samples, validation: Samples
+) -> tuple[int, list[float]]:
+    """Train, and keep the weights of the best validation.
+
+    Returns:
+        Number of training events that the model saw, and the NLL of all validations.
+    """
+    context = start_training(config, model)
+    num_steps, num_events = config.training.num_steps, 0
+    due = {round(num_steps * (index + 1) / NUM_VALIDATIONS) for index in range(NUM_VALIDATIONS)}
+    losses: list[float] = []
+    best: dict[str, torch.Tensor] = {}
+    for step in range(num_steps):
+        chosen = samples_of_step(
+            step,
+            num_samples=len(training),
+            samples_per_step=config.training.samples_per_step,
+            fingerprint=training.fingerprint,
+            seed=config.training.seed,
+        )
+        rows = [training.row(index) for index in chosen.tolist()]
+        train_step(context, rows, step)
+        num_events += sum(len(row.label_positions()) for row in rows)
+        if step + 1 in due:
+            losses.append(_validate(config, model, validation))
+            if losses[-1] == min(losses):
+                best = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(best)
+    return num_events, losses
+
+
+@torch.inference_mode()
+def _validate(config: RunConfig, model: SoftModel, samples: Samples) -> float:
+    """Nats an event of interval and type."""
+    _, vocabulary = open_store(config)
+    move = batcher_of(config, vocabulary)
+    model.eval()
+    losses = [model(move(samples.row(index)))[0] for index in range(len(samples))]
+    model.train()
+    return 2 * float(torch.cat(losses).double().mean())
+
+
+def _forecast(
+    config: RunConfig, model: SoftModel, samples: Samples, train_settings: Any
+) -> pa.Table:
+    """Forecast every target; returns a table of ``targets.TARGET_SCHEMA``."""
+    manifest, vocabulary = open_store(config)
+    grid = soft_tasks(manifest, train_settings).intervals.grid(num_bytes=2)
+    codes = np.asarray(model.settings.type_codes)
+    forecaster = SoftForecaster(model.eval(), vocabulary.type_ids(codes.tolist()))
+    move = batcher_of(config, vocabulary)
+    tables = []
+    for sample in _assembled(samples):
+        row = sample.row
+        events = row.event[row.label_positions()]
+        intervals = round_to_ticks(sample.event_values("interval")[events], model.settings.tick)
+        scores = density_columns(
+            forecaster.forecast_labels(move(row)),
+            torch.from_numpy(intervals.astype(np.float32)),
+            np.searchsorted(codes, row.event_type[events]),
+            grid=grid.coarsened(GRID_FACTOR),
+            codes=codes,
+        )
+        tables.append(complete_targets(event_columns(sample, events) | scores, len(events)))
+    return pa.concat_tables(tables)
+
+
+def _assembled(samples: Samples) -> Iterator[AssembledRow]:
+    for index in range(len(samples)):
+        windows = samples.table["windows"][index].as_py()
+        yield AssembledRow(samples.row(index), samples.assembled(index), windows)
