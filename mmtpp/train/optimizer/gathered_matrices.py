@@ -7,7 +7,6 @@ rank updates.
 
 from collections.abc import Callable, Iterator, Sequence
 
-import deepspeed.comm as dist
 import torch
 from torch import nn
 
@@ -35,6 +34,8 @@ def apply_to_gathered_matrices(
             the parameters, laid end to end.
         function: Maps a tensor of a parameter's shape to one of the same shape.
     """
+    import deepspeed.comm as dist  # plans use this module where DeepSpeed is not installed
+
     for bucket in _buckets(parameters):
         whole = piece.new_zeros(sum(parameter.numel() for parameter in bucket))
         parts = whole.split([parameter.numel() for parameter in bucket])

@@ -1,0 +1,1 @@
+"""The GPU path without Ray and DeepSpeed: parity with the CPU, speed and memory."""
