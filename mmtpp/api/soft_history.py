@@ -6,11 +6,12 @@ import numpy as np
 
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import EventSequence
-from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.history.event_memory import MemorySettings, memory_rows
 from mmtpp.core.history.past_events import PastEvents
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.template import Template
+from mmtpp.core.representation.text_truncation import truncate_texts
 from mmtpp.core.representation.window import last_window
 from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
 from mmtpp.data.settings import template_of
@@ -57,6 +58,10 @@ def read_soft_history(
     max_tokens = config.window.max_tokens
     start = last_window(events, template, max_tokens=max_tokens, question_tokens=0).start
     seen = events.slice(start, len(events))
+    seen = truncate_texts(seen, config.template.max_text_tokens or None)
+    lengths = np.diff(events.text_offsets)
+    past = PastEvents.from_sequence(sequence.times, sequence.types, lengths)
+    rows, _ = memory_rows(memory, past)
     tokens = template.write(seen)
     frames, image_frame = np.unique(tokens.frames, return_inverse=True)
     images, image_px = distinct_images(sequence), config.template.image_px
@@ -73,7 +78,6 @@ def read_soft_history(
         image_frame=image_frame.astype(np.int32),
         event_type=seen.types,
         event_is_target=np.zeros(len(seen), dtype=np.bool_),
-        soft=SoftTokens.after_events(memory, sequence.times, events, start=start, has_image=shown),
+        soft=SoftTokens.from_events(rows[start:], seen, shown),
     )
-    lengths = np.diff(events.text_offsets)
-    return SoftHistory(row, PastEvents.from_sequence(sequence.times, sequence.types, lengths))
+    return SoftHistory(row, past)

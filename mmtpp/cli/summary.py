@@ -72,7 +72,7 @@ def next_commands(
             model = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
         else:
             model = {"model.path": str(result["model_uri"])}
-        needs_finetuning = job == "pretrain" and not config.model.is_expert
+        needs_finetuning = job == "pretrain" and not config.is_trained_by_pretrain
         next_jobs = ["finetune", "evaluate"] if needs_finetuning else ["evaluate", "predict"]
         return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
     if job == "combine":

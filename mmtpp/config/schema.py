@@ -25,6 +25,7 @@ from mmtpp.config.optimizer_settings import (
 from mmtpp.config.run_settings import RunSection, TrackingSection
 from mmtpp.config.section import Section
 from mmtpp.config.training_settings import LossWeights, TaskWeights, TrainingSection, ZeroSection
+from mmtpp.core.representation.style_layout import SOFT
 
 __all__ = [
     "ColumnsSection",
@@ -119,6 +120,11 @@ class RunConfig(Section):
     def shows_images(self) -> bool:
         """Whether the model may see images. If not, no rank runs the vision tower."""
         return self.template.images != "none"
+
+    @property
+    def is_trained_by_pretrain(self) -> bool:
+        """Whether ``pretrain`` alone trains a model that forecasts: an expert, or soft tokens."""
+        return self.model.is_expert or self.template.style == SOFT
 
     @property
     def trains_vision(self) -> bool:

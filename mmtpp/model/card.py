@@ -11,6 +11,7 @@ from mmtpp.config.schema import (
     TemplateSection,
     TrainingSection,
 )
+from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.model.record import TrainedTasks
 
 CARD_FILE = "README.md"
@@ -186,17 +187,31 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
     if trained_tasks is not None:
         facts |= _task_facts(trained_tasks)
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    row = "new" if origin.backbone.num_tokens else "spare"
+    reading = _SOFT_TOKENS if template.style == SOFT else _byte_tokens(origin.backbone)
     return (
         "\n".join(header)
         + f"\n# {'A forecaster' if trained_tasks else 'A model'} of event sequences\n\n"
         + "Sequences of events with a time, a type, a text and an image.\n\n"
         + f"| | |\n|---|---|\n{rows}\n\n"
         + _usage(origin)
-        + f"\nTimes and types are bytes. Each byte is a token in a {row} row of the embedding "
-        "(`vocabulary.json`), and no text is tokenised to such a token. The weights are stored as "
+        + f"\n{reading} The weights are stored as "
         "safetensors; the folder contains no code. The model cannot predict types or intervals "
         "outside the ones above, and it has not seen anything after its training events.\n"
+    )
+
+
+_SOFT_TOKENS = (
+    "Every event is one token, whose vector holds its type, its text, its image and a memory of "
+    "all earlier events. `soft.json` and `soft.safetensors` hold what is needed beside the "
+    "backbone; transformers alone cannot compute forecasts."
+)
+
+
+def _byte_tokens(backbone: CardBackbone) -> str:
+    row = "new" if backbone.num_tokens else "spare"
+    return (
+        f"Times and types are bytes. Each byte is a token in a {row} row of the embedding "
+        "(`vocabulary.json`), and no text is tokenised to such a token."
     )
 
 
@@ -219,6 +234,8 @@ def _usage(origin: ModelOrigin) -> str:
     with_mmtpp = ""
     if trained_tasks is not None and {"time", "type"} & set(trained_tasks.tasks):
         with_mmtpp = _USE_WITH_MMTPP
+    if origin.sections.template.style == SOFT:
+        return f"## Use\n\n{with_mmtpp}"
     return f"## Use\n\n{with_mmtpp}Without mmtpp:\n\n```python\n{without_mmtpp}```\n"
 
 

@@ -9,7 +9,7 @@ from mmtpp.config.model_settings import LoraSection
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.training_settings import TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
+from mmtpp.core.representation.tasks import DENSITY_TASKS, EVENT_TASKS, check_futures
 from mmtpp.core.training.training_metrics import (
     VALIDATION_EVENT_NLL,
     VALIDATION_INTERVAL_NLL,
@@ -203,6 +203,12 @@ def _is_of_stage_one(settings: SweepSettings, metric: str) -> bool:
 def _check_trial(sweep: Sweep, config: RunConfig) -> None:
     """Check the configuration of one trial against the settings of the sweep."""
     settings = sweep.settings
+    if config.is_trained_by_pretrain and "finetune" in settings.jobs:
+        raise ConfigError(
+            "an expert and a model of soft tokens are trained by pretrain alone",
+            setting=f"model.preset = {config.model.preset}, template.style = "
+            f"{config.template.style}, sweep.jobs = {list(settings.jobs)}",
+        )
     if config.model.is_expert:
         _check_expert_trial(settings)
         return
@@ -220,8 +226,9 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
     if "finetune" in settings.jobs[1:]:
         last_config = with_values(config, settings.finetune)
         _check_adapter(config.lora, last_config.lora)
+    answered = _answered_tasks(settings.jobs, last_config)
     for metric in settings.metric:
-        _check_is_answered(settings.jobs, last_config.tasks, metric)
+        _check_is_answered(settings.jobs, last_config.tasks, answered, metric)
     future_metrics = [name for name in settings.metric if name.startswith("evaluate/horizon/")]
     if future_metrics and not config.evaluation.num_futures:
         raise ConfigError(
@@ -229,17 +236,11 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
             setting=f"sweep.metric = {future_metrics[0]}; evaluation.num_futures = 0",
         )
     if "evaluate" in settings.jobs and (futures := config.evaluation.num_futures):
-        tasks = _answered_tasks(settings.jobs, last_config.tasks)
-        check_futures(tasks, setting=f"evaluation.num_futures = {futures}")
+        check_futures(answered, setting=f"evaluation.num_futures = {futures}")
 
 
 def _check_expert_trial(settings: SweepSettings) -> None:
     """Check a sweep of temporal experts."""
-    if "finetune" in settings.jobs:
-        raise ConfigError(
-            "an expert is trained by pretrain alone",
-            setting=f"model.preset = expert, sweep.jobs = {list(settings.jobs)}",
-        )
     if settings.scheduler.kind != "none":
         raise ConfigError(
             "schedulers stop trials by training.num_steps, which an expert does not have",
@@ -299,18 +300,28 @@ def _check_adapter(first: LoraSection, second: LoraSection) -> None:
         )
 
 
-def _answered_tasks(jobs: Sequence[str], tasks: TaskWeights) -> tuple[str, ...]:
+def _answered_tasks(jobs: Sequence[str], config: RunConfig) -> tuple[str, ...]:
     """Tasks that the evaluated model of a trial is trained to answer."""
-    return tasks.asked if "finetune" in jobs else ()
+    if config.is_trained_by_pretrain:
+        return DENSITY_TASKS
+    return config.tasks.asked if "finetune" in jobs else ()
 
 
-def _check_is_answered(jobs: Sequence[str], tasks: TaskWeights, metric: str) -> None:
-    """Check that stage 2 trains the model to answer the task that a metric scores."""
+def _check_is_answered(
+    jobs: Sequence[str], tasks: TaskWeights, answered: tuple[str, ...], metric: str
+) -> None:
+    """Check that a trial trains the model to answer the task that a metric scores.
+
+    Args:
+        jobs: Jobs of a trial.
+        tasks: Weights of the tasks.
+        answered: Tasks that the model is trained to answer.
+        metric: Name of the metric.
+    """
     job, _, job_metric = metric.partition("/")
     task, _, name = job_metric.partition("/")
     if job != "evaluate" or not name or task not in EVENT_TASKS:
         return
-    answered = _answered_tasks(jobs, tasks)
     needed = (task, "time") if task == "joint" else (task,)
     missing = [needed_task for needed_task in needed if needed_task not in answered]
     if missing:

@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-import mmtpp
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.expert.expert_folder import load_expert
 from mmtpp.expert.network import ExpertNetwork
-from mmtpp.predict.predict import predict
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
-from mmtpp.storage.paths import join, list_files
 from mmtpp.train.launch import pretrain
+from tests.on_ray.agreement import check_predict_and_the_api_agree
 from tests.on_ray.settings import EXPERT, STORE, make_config
 
 COIN = np.log(2)  # an interval is 5 or 6 s, or 60 or 61 s, and the type is certain
@@ -80,20 +78,4 @@ def test_it_is_evaluated_like_every_model(expert):
 
 
 def test_predict_and_the_python_api_agree(expert):
-    result = predict(make_config(**{"model.path": expert["model_uri"], "source.uri": ""}))
-    [file] = list_files(str(result["forecasts_uri"]), ".parquet")
-    rows = {
-        row["sequence_id"]: row
-        for row in read_table(join(str(result["forecasts_uri"]), file.base_name)).to_pylist()
-    }
-    forecaster = mmtpp.Forecaster.from_pretrained(str(expert["model_uri"]))
-    sequences = forecaster.load_sequences(STORE)
-    assert len(rows) == len(sequences) == result["forecasts"]
-    for sequence in list(sequences)[:3]:
-        forecast = forecaster.forecast(sequence, futures=4, horizon=30.0)
-        row = rows[sequence.sequence_id]
-        assert row["interval_q50"] == pytest.approx(forecast.median, rel=1e-4)
-        assert row["type"] == forecast.type
-        assert row["context"] == row["events"] == len(sequence)
-        assert forecast.futures is not None
-        assert len(forecast.futures) == 4
+    check_predict_and_the_api_agree(str(expert["model_uri"]))

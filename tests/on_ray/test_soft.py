@@ -3,18 +3,16 @@
 import numpy as np
 import pytest
 
-import mmtpp
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.training.training_metrics import (
     VALIDATION_EVENT_NLL,
     VALIDATION_INTERVAL_NLL,
 )
 from mmtpp.evaluate.evaluate import evaluate
-from mmtpp.predict.predict import predict
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
-from mmtpp.storage.paths import join, list_files
 from mmtpp.train.launch import finetune, pretrain
+from tests.on_ray.agreement import check_predict_and_the_api_agree
 from tests.on_ray.settings import STORE, make_config
 
 COIN = np.log(2)  # an interval is 5 or 6 s, or 60 or 61 s, and the type is certain
@@ -69,24 +67,7 @@ def test_every_event_is_forecast_once(soft):
 
 
 def test_predict_and_the_python_api_agree(soft):
-    settings = {**SOFT, "model.path": soft["model_uri"], "source.uri": ""}
-    result = predict(make_config(**settings))
-    [file] = list_files(str(result["forecasts_uri"]), ".parquet")
-    rows = {
-        row["sequence_id"]: row
-        for row in read_table(join(str(result["forecasts_uri"]), file.base_name)).to_pylist()
-    }
-    forecaster = mmtpp.Forecaster.from_pretrained(str(soft["model_uri"]))
-    sequences = forecaster.load_sequences(STORE)
-    assert len(rows) == len(sequences) == result["forecasts"]
-    for sequence in list(sequences)[:3]:
-        forecast = forecaster.forecast(sequence, futures=4, horizon=30.0)
-        row = rows[sequence.sequence_id]
-        assert row["interval_q50"] == pytest.approx(forecast.median, rel=1e-4)
-        assert row["type"] == forecast.type
-        assert row["context"] == row["events"] == len(sequence)
-        assert forecast.futures is not None
-        assert len(forecast.futures) == 4
+    check_predict_and_the_api_agree(str(soft["model_uri"]), **SOFT)
 
 
 def test_an_expert_is_not_mixed_with_it(soft):

@@ -9,7 +9,7 @@ import torch
 
 from mmtpp.core.errors import DataError, ModelError
 from mmtpp.core.events import NO_FRAME, Events, intervals_from_times
-from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.history.event_memory import MemorySettings, memory_rows
 from mmtpp.core.history.past_events import PastEvents
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.soft_tokens import SoftTokens, shorten_texts
@@ -62,7 +62,8 @@ def make_row(times: np.ndarray, events: Events, start: int = 0, frames: int = 0)
     seen = events.slice(start, len(events))
     tokens = TEMPLATE.write(seen)
     shown = TEMPLATE.shows_image(seen)
-    soft = SoftTokens.after_events(MEMORY, times, events, start=start, has_image=shown)
+    past = PastEvents.from_sequence(times, events.types, np.diff(events.text_offsets))
+    soft = SoftTokens.from_events(memory_rows(MEMORY, past)[0][start:], seen, shown)
     pixels = np.random.default_rng(5).integers(0, 256, (frames, IMAGE_PX, IMAGE_PX, 3), np.uint8)
     return Row(
         sample_id=0,
@@ -134,14 +135,6 @@ def test_every_event_is_one_token_and_all_but_the_first_are_labels():
     np.testing.assert_array_equal(row.label_events(), np.repeat(np.arange(1, len(EVENTS)), 2))
     np.testing.assert_array_equal(row.label_modalities()[:4], [1, 2, 1, 2])
     assert TEMPLATE.costs(EVENTS).tolist() == [1] * len(EVENTS)
-
-
-def test_memory_does_not_depend_on_the_window():
-    whole, later = make_row(TIMES, EVENTS).soft, make_row(TIMES, EVENTS, start=25).soft
-    assert whole is not None
-    assert later is not None
-    np.testing.assert_allclose(later.memory, whole.memory[25:], rtol=1e-6)
-    np.testing.assert_array_equal(later.intervals, whole.intervals[25:])
 
 
 def test_a_long_text_keeps_its_first_and_last_tokens():

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import Events
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.past_events import PastEvents
 
 FIRST_TOKENS, LAST_TOKENS = 16, 16
 """Number of tokens of a text that are read: the first and the last ones."""
@@ -41,30 +39,18 @@ class SoftTokens:
         return len(self.intervals)
 
     @classmethod
-    def after_events(
-        cls,
-        settings: MemorySettings,
-        times: NDArray[np.float64],
-        events: Events,
-        *,
-        start: int,
-        has_image: NDArray[np.bool_],
+    def from_events(
+        cls, memory: NDArray[np.float32], events: Events, has_image: NDArray[np.bool_]
     ) -> "SoftTokens":
-        """Build the soft tokens of the last events of a past.
+        """Build the soft tokens of events.
 
         Args:
-            settings: Settings of the memory.
-            times: (E,) times of a sequence from its first event on.
-            events: The E events.
-            start: Index of the first event that becomes a token.
-            has_image: (E - start,) whether the event's image is shown.
+            memory: (T, P) memory after each event.
+            events: The T events.
+            has_image: (T,) whether the event's image is shown.
         """
-        lengths = np.diff(events.text_offsets)
-        past = PastEvents.from_sequence(times, events.types, lengths)
-        rows, _ = memory_rows(settings, past)
-        chosen = events.slice(start, len(events))
-        text_ids, text_offsets = shorten_texts(chosen.text_ids, chosen.text_offsets)
-        return cls(rows[start:], chosen.intervals, text_ids, text_offsets, has_image)
+        text_ids, text_offsets = shorten_texts(events.text_ids, events.text_offsets)
+        return cls(memory, events.intervals, text_ids, text_offsets, has_image)
 
 
 def shorten_texts(

@@ -9,6 +9,8 @@ TASKS = {"time": 1, "type": 2, "joint": 3, "text": 4, "qa": 5}
 """Number of each task, which marks the labels of its answers: ``time``, the time code; ``type``,
 the type given the history; ``joint``, the type given the history and the time; ``text``, the text
 given time and image; ``qa``, the answer to a question in words about the whole sequence."""
+DENSITY_TASKS = ("time", "type", "joint")
+"""Tasks that models of densities answer: experts, and models of soft tokens."""
 EVENT_TASKS = ("time", "type", "joint", "text")
 
 

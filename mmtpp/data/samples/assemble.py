@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches, lay_out_questions
 from mmtpp.core.representation.row import HISTORY
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.text_truncation import truncate_texts, truncate_texts_to_fit
 from mmtpp.core.representation.tokens import TokenIds, Tokens
+from mmtpp.data.samples.past_memory import PastMemory
 from mmtpp.data.samples.row_table import (
     BRANCH_COLUMNS,
     QUESTION_COLUMNS,
@@ -41,6 +43,10 @@ class Assembler:
         self._settings = settings
         self._reader = StoreReader(settings.store)
         self._template = settings.build_template(token_ids)
+        self._memory: PastMemory | None = None
+        if self._template.is_soft:
+            assert settings.memory is not None
+            self._memory = PastMemory(settings.memory, self._reader)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Assemble samples in order.
@@ -55,10 +61,7 @@ class Assembler:
             list(map(_PlannedWindow.from_plan, sample)) for sample in samples["windows"].to_pylist()
         ]
         windows = [window for sample in planned for window in sample]
-        is_soft = self._template.is_soft  # the memory reads all events before
-        ranges = [
-            (window.address, 0 if is_soft else window.start, window.end) for window in windows
-        ]
+        ranges = [(window.address, window.start, window.end) for window in windows]
         # the first part of a sequence holds its questions
         ranges += [(window.address, 0, 1) for window in windows if window.end_question]
         self._reader.read_ahead_events(ranges)
@@ -80,7 +83,7 @@ class Assembler:
         supervision = self._settings.supervision
         if not supervision.asks_questions:
             tokens = self._template.write(events)
-            soft = self._soft_tokens(window) if self._template.is_soft else None
+            soft = self._soft_tokens(window, events)
             return _WrittenWindow(window, stored, tokens, None, soft)
         if window.end_question:
             questions = self._reader.questions(window.address)
@@ -100,14 +103,12 @@ class Assembler:
             )
         return _WrittenWindow(window, stored, branched.tokens, branched)
 
-    def _soft_tokens(self, window: "_PlannedWindow") -> SoftTokens:
-        """The content of the soft tokens of a window."""
-        assert self._settings.memory is not None
-        past = self._reader.events(window.address, 0, window.end)
-        shown = self._template.shows_image(past.events)[window.start :]
-        return SoftTokens.after_events(
-            self._settings.memory, past.times, past.events, start=window.start, has_image=shown
-        )
+    def _soft_tokens(self, window: "_PlannedWindow", events: Events) -> SoftTokens | None:
+        """The content of the soft tokens of a window; None without soft tokens."""
+        if self._memory is None:
+            return None
+        memory = self._memory.rows(window.address, window.start, window.end)
+        return SoftTokens.from_events(memory, events, self._template.shows_image(events))
 
     def _table(self, sample_ids: pa.ChunkedArray, rows: list[list["_WrittenWindow"]]) -> pa.Table:
         """``ROW_SCHEMA``: every column in one piece, without a Python object per value."""

@@ -33,24 +33,13 @@ def density_columns(
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, max(1, len(types)), _TARGETS_PER_PASS):
         part = slice(start, start + _TARGETS_PER_PASS)
-        parts.append(_columns(forecasts.select(part), intervals[part], types[part], grid, codes))
+        chosen, true = forecasts.select(part), intervals[part]
+        on_grid = chosen.interval_forecasts(grid)
+        time = time_columns(on_grid, true.double().numpy(), tick=forecasts.tick)
+        time["time_nll"] = chosen.interval_scores(true).nll
+        marginal = chosen.marginal_type_log_probabilities(on_grid)
+        joint = chosen.type_log_probabilities(true).numpy()
+        types_of_part = type_columns("", marginal, types[part], codes)
+        joint_types = type_columns("joint_", joint, types[part], codes)
+        parts.append({**time, **types_of_part, **joint_types})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _columns(
-    forecasts: ExpertForecasts,
-    intervals: torch.Tensor,
-    types: np.ndarray,
-    grid: IntervalGrid,
-    codes: np.ndarray,
-) -> dict[str, np.ndarray]:
-    on_grid = forecasts.interval_forecasts(grid)
-    time = time_columns(on_grid, intervals.double().numpy(), tick=forecasts.tick)
-    time["time_nll"] = forecasts.interval_scores(intervals).nll
-    marginal = forecasts.marginal_type_log_probabilities(on_grid)
-    joint = forecasts.type_log_probabilities(intervals).numpy()
-    return {
-        **time,
-        **type_columns("", marginal, types, codes),
-        **type_columns("joint_", joint, types, codes),
-    }

@@ -16,7 +16,7 @@ from torch import nn
 from mmtpp.core.errors import ModelError
 from mmtpp.model.processor import ImageFormat
 
-# tells transformers to build no mask: a mask of four axes is passed on unchanged
+# transformers builds no mask of its own: it passes a mask of four axes on unchanged
 NO_MASK = torch.empty(0, 0, 0, 0)
 _PROJECTIONS = r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 

@@ -7,6 +7,7 @@ from typing import Any
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.history.event_words import MAX_WORD_ROWS, TextSettings
+from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.settings import sample_settings
@@ -30,7 +31,6 @@ from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
 
 logger = logging.getLogger(__name__)
 
-TASKS = ("time", "type", "joint")
 _ON_CPU = Hardware(on_gpu=False, precision="float32")
 
 
@@ -126,7 +126,7 @@ def build_inputs(
     }
     texts, reads_images = _text_settings(expert, vocabulary), expert.images == "last"
     trained_tasks = TrainedTasks(
-        tasks=TASKS,
+        tasks=DENSITY_TASKS,
         intervals=interval_range(samples["train"]),
         type_codes=_type_codes(manifest),
         type_names=tuple(manifest.type_names),

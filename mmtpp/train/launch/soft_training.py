@@ -4,6 +4,7 @@ import logging
 
 from mmtpp.config.schema import ExpertSection, ModelSection
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.record import TrainedTasks
@@ -12,8 +13,6 @@ from mmtpp.soft.soft_start import MemoryChoice, SoftStart, fit_memory
 from mmtpp.storage.manifest import Manifest
 
 logger = logging.getLogger(__name__)
-
-TASKS = ("time", "type", "joint")
 
 
 def build_soft_start(
@@ -69,7 +68,7 @@ def soft_tasks(manifest: Manifest, samples: SampleSettings) -> TrainedTasks:
         samples: Settings of the training samples.
     """
     return TrainedTasks(
-        tasks=TASKS,
+        tasks=DENSITY_TASKS,
         intervals=interval_range(samples),
         type_codes=tuple(manifest.occurring_types),
         type_names=tuple(manifest.type_names),

@@ -45,6 +45,18 @@ def test_a_fully_trained_model_replaces_its_base():
 
 
 @pytest.mark.parametrize(
+    "tree",
+    [
+        {"model": {"preset": "expert"}},
+        {"template": {"style": "soft"}, "compression": {"strategy": "none"}},
+    ],
+)
+def test_a_model_that_pretrain_alone_trains_is_not_finetuned_next(tree: dict):
+    commands = next_commands("pretrain", {"model_uri": "s3://b/new"}, config_from_tree(tree), [])
+    assert [command.split()[1] for command in commands] == ["jobs/evaluate.py", "jobs/predict.py"]
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"), [(12.3, "12 s"), (192.0, "3 min 12 s"), (7300.0, "2 h 1 min")]
 )
 def test_the_summary_fits_a_screen(seconds: float, words: str):

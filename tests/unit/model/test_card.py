@@ -86,3 +86,12 @@ def test_a_merged_model_names_both_of_its_parts(tmp_path: Path):
     assert "at most 2e-06 nats" in card
     [without_mmtpp] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     compile(without_mmtpp, "card", "exec")
+
+
+def test_the_card_of_soft_tokens_promises_nothing_without_mmtpp():
+    tree = {"template": {"style": "soft"}, "compression": {"strategy": "none"}}
+    card = format_card(_origin(tree, TRAINED_TASKS), steps=10)
+    assert "soft.safetensors" in card
+    assert "Forecaster.from_pretrained" in card
+    assert "Without mmtpp" not in card
+    assert "byte" not in card.partition("## Use")[2]

@@ -180,7 +180,7 @@ THIRD_PARTY = {
 ROOMS = {
     "core": {
         "times": {"errors"},
-        "representation": {"errors", "events", "history", "seeds", "times"},
+        "representation": {"errors", "events", "seeds", "times"},
         "history": {"times"},
         "forecasting": {"representation", "times"},
         "training": {"representation", "seeds"},

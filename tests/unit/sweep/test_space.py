@@ -251,6 +251,15 @@ def test_stage_two_may_search_any_compression(sweep_of):
         ),
         (
             '[space]\n"lora.rank" = [2, 4]\n',
+            [
+                "template.style=soft",
+                "compression.strategy=none",
+                'sweep.jobs=["pretrain", "finetune"]',
+            ],
+            ["trained by pretrain alone", "template.style = soft"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2, 4]\n',
             ['sweep.scheduler={kind = "asha", every_steps = 1000}'],
             ["ends before the first decision"],
         ),
