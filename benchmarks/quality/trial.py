@@ -139,7 +139,9 @@ def train(
     if model is None:
         model = EventModel(build_tiny(vocabulary, seed=training.seed)).train()
         model.base.model.visual.requires_grad_(config.shows_images)
-    context = start_training(config, model, tick=interval_range(samples.settings).tick)
+    context = start_training(
+        config, model, tick=interval_range(samples.settings).tick, precision=precision
+    )
     started = time.process_time()
     for step in range(training.num_steps):
         chosen = samples_of_step(
@@ -162,18 +164,21 @@ def train(
     return model, time.process_time() - started
 
 
-def start_training(config: RunConfig, model: EventModel, *, tick: float = 0.0) -> StepContext:
+def start_training(
+    config: RunConfig, model: EventModel, *, tick: float = 0.0, precision: str = "float32"
+) -> StepContext:
     """What the steps of a training share.
 
     Args:
         config: Settings of the trial.
         model: Model to train.
         tick: Tick of the clock, for the smoothing of time labels; 0 for none.
+        precision: Number format of the model, ``float32`` or ``bfloat16``.
     """
     _, vocabulary = open_store(config)
     training = config.training
     deepspeed_config = build_deepspeed_config(
-        training, config.zero, config.optimizer, num_ranks=1, precision="float32", on_gpu=False
+        training, config.zero, config.optimizer, num_ranks=1, precision=precision, on_gpu=False
     )
     engine = DeepSpeedEngine(
         model.train(),
