@@ -6,8 +6,8 @@ TRAIN_POINTS = 20  # number of points of the intensity's integral in training
 DRAWS = 100  # number of samples per interval; their mean is the prediction
 
 
-def model_settings(num_types: int) -> dict[str, Any]:
-    """EasyTPP's settings of a network with this number of event types."""
+def model_settings() -> dict[str, Any]:
+    """EasyTPP's settings of a network."""
     return {
         "hidden_size": 64,
         "time_emb_size": 16,

@@ -32,7 +32,7 @@ def effect_of_later_events(model: str, *, seed: int = 0) -> float:
         "num_event_types_pad": NUM_TYPES + 1,
         "event_pad_index": NUM_TYPES,
     }
-    settings = ModelConfig(**model_settings(NUM_TYPES), **types, model_id=model)
+    settings = ModelConfig(**model_settings(), **types, model_id=model)
     # EasyTPP's runner sets these two values from the training data
     settings.set("mean_log_inter_time", 0.0)
     settings.set("std_log_inter_time", 1.0)

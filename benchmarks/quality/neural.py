@@ -174,7 +174,7 @@ def _configuration(folder: Path, model: str, seed: int, num_types: int) -> Path:
                 "seed": seed,
                 "gpu": -1,
             },
-            "model_config": model_settings(num_types),
+            "model_config": model_settings(),
         },
     }
     path = folder / "config.yaml"

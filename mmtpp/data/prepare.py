@@ -100,7 +100,7 @@ def _encode_settings(
     reader = source_reader(source)
     names, finds_types = type_names_of(source, reader)
     seconds_per_unit = reader.seconds_per_unit or source.seconds_per_unit
-    validation_from, test_from = _instants(split, source, seconds_per_unit)
+    validation_from, test_from = _instants(split, seconds_per_unit)
     folder, file = split_file(source.uri)
     vocabulary = load_model_vocabulary(model.path) if model.path else None
     settings = EncodeSettings(
@@ -176,13 +176,11 @@ def _warn_of_long_events(sections: SampleSections, manifest: Manifest) -> int:
     return long_events.count
 
 
-def _instants(
-    split: SplitSection, source: SourceSection, seconds_per_unit: float
-) -> tuple[float | None, float | None]:
+def _instants(split: SplitSection, seconds_per_unit: float) -> tuple[float | None, float | None]:
     """The instants of ``split`` in the source's unit.
 
     Raises:
-        ConfigError: The settings of the split do not fit each other or the source.
+        ConfigError: The settings of the split do not fit each other.
     """
     validation, test = (
         parse_instant(text, seconds_per_unit=seconds_per_unit)

@@ -84,7 +84,7 @@ def similar_events(events: Events, compression: Compression) -> NDArray[np.bool_
     return marks
 
 
-def _none(events: Events, compression: Compression) -> NDArray[np.bool_]:
+def _none(events: Events, _: Compression) -> NDArray[np.bool_]:
     """No event is similar."""
     return np.zeros(len(events) - 1, dtype=np.bool_)
 
