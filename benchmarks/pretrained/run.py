@@ -4,8 +4,8 @@
 
 Every trial runs on one core, in bfloat16 except for tiny. All models have the same tokenizer, steps
 and held-out sequences; ``tiny, same CPU seconds`` trains for as many CPU seconds as the adapted
-model. No learning rate was tuned. Finished trials are kept in ``results.jsonl`` next to this file
-and not repeated; remove the file to start again.
+model. ``benchmarks.pretrained.learning_rates`` chooses their learning rates first. Finished trials
+are kept in ``results.jsonl`` next to this file and not repeated; remove the file to start again.
 """
 
 import argparse
@@ -14,13 +14,14 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
+from benchmarks.pretrained.rates import RATES, read_rates
 from benchmarks.pretrained.report import write_report
 from benchmarks.pretrained.trial import (
     ADAPTED,
@@ -63,12 +64,33 @@ class Budget:
     steps: int = 30
     max_tokens: int = 256
     samples_per_step: int = 2
-    test_sequences: int = 3
+    test_sequences: int = 2
     max_text_tokens: int = 24
     fractions: tuple[float, ...] = (0.01, 0.1, 1.0)
 
 
 SMALL = Budget(2, 128, 1, 1, 8, (1.0,))
+SMALL_RATES = {ADAPTED: 1e-3, RANDOM: 1e-3, TINY: 1e-3}
+
+
+def find_data(path: Path | None) -> Path:
+    """The table of the utterances: ``path``, or the one in ``MMTPP_TEST_DATA``.
+
+    Raises:
+        SystemExit: There is no such table.
+    """
+    folder = Path(os.environ.get("MMTPP_TEST_DATA", ""))
+    path = path or folder / "transcripts_spaceflight" / "utterances.csv.gz"
+    if not path.is_file():
+        raise SystemExit(f"there is no table {path}: set MMTPP_TEST_DATA or --data")
+    return path
+
+
+def import_base() -> Path:
+    """Import the pretrained weights, unless they are imported; returns their folder."""
+    base = WORK / "smollm2"
+    import_gguf(str(find_weights()), str(base), precision="bfloat16")
+    return base
 
 
 def write_events(data: Path, folder: Path, fraction: float) -> None:
@@ -136,12 +158,28 @@ def configuration(budget: Budget, base: Path, work: Path, fraction: float) -> Ru
     )
 
 
+def prepare_events(
+    data: Path, budget: Budget, base: Path, work: Path, fraction: float
+) -> RunConfig:
+    """Prepare the store of a share of the sequences; returns the settings that read it."""
+    write_events(data, work / f"events_{fraction:g}", fraction)
+    config = configuration(budget, base, work, fraction)
+    prepare(config)
+    return config
+
+
 def trials_of(
-    budget: Budget, fraction: float, seed: int, records: list[dict[str, Any]]
+    budget: Budget,
+    rates: Mapping[str, float],
+    fraction: float,
+    seed: int,
+    records: list[dict[str, Any]],
 ) -> Iterator[Trial]:
     """The unfinished trials; those that depend on the time of another come after it."""
-    trained = [Trial(name, fraction, seed, budget.steps) for name in (ADAPTED, RANDOM, TINY)]
-    untrained = [Trial(ADAPTED, fraction, seed, 0)] if (fraction, seed) == (1.0, 0) else []
+    trained = [
+        Trial(name, fraction, seed, budget.steps, rates[name]) for name in (ADAPTED, RANDOM, TINY)
+    ]
+    untrained = [replace(trained[0], steps=0)] if (fraction, seed) == (1.0, 0) else []
     for trial in (*untrained, *trained):
         done = find_record(records, trial.model, fraction, seed, trained=trial.steps > 0)
         if done is None:
@@ -150,7 +188,8 @@ def trials_of(
     tiny = find_record(records, TINY, fraction, seed)
     if adapted and tiny and not find_record(records, TINY_LONGER, fraction, seed):
         ratio = adapted["cpu_s"] / tiny["cpu_s"]
-        yield Trial(TINY_LONGER, fraction, seed, max(1, round(budget.steps * ratio)))
+        steps = max(1, round(budget.steps * ratio))
+        yield Trial(TINY_LONGER, fraction, seed, steps, rates[TINY])
 
 
 def run(
@@ -159,6 +198,7 @@ def run(
     work: Path,
     *,
     budget: Budget,
+    rates: Mapping[str, float],
     seeds: list[int],
     path: Path,
     max_trials: int = sys.maxsize,
@@ -170,20 +210,20 @@ def run(
         base: Folder of the pretrained model.
         work: Folder for events, stores and random weights.
         budget: Budget of a trial.
+        rates: Learning rates by model.
         seeds: Seeds of the trials.
         path: File of the finished trials.
         max_trials: Number of trials after which the run stops.
     """
     for fraction in budget.fractions:
-        write_events(data, work / f"events_{fraction:g}", fraction)
-        prepare(configuration(budget, base, work, fraction))
+        prepare_events(data, budget, base, work, fraction)
     start_engine()
     records = read_results(path)
     last = len(records) + max_trials
     for seed in seeds:
         for fraction in reversed(budget.fractions):
             config = configuration(budget, base, work, fraction)
-            for trial in trials_of(budget, fraction, seed, records):
+            for trial in trials_of(budget, rates, fraction, seed, records):
                 if len(records) == last:
                     return
                 record = run_trial(config, trial, base, work)
@@ -196,31 +236,22 @@ def run(
 def main() -> None:
     """Run the trials and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path(os.environ.get("MMTPP_TEST_DATA", ""))
-        / "transcripts_spaceflight"
-        / "utterances.csv.gz",
-        help="table of the utterances, gzipped",
-    )
+    parser.add_argument("--data", type=Path, help="table of the utterances, gzipped")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument(
         "--max-trials", type=int, default=sys.maxsize, help="stop after this number of trials"
     )
     parser.add_argument("--small", action="store_true", help="only check that the benchmark runs")
     arguments = parser.parse_args()
-    if not arguments.data.is_file():
-        print(f"there is no table {arguments.data}: set MMTPP_TEST_DATA or --data", file=sys.stderr)
-        raise SystemExit(2)
-    base, work = WORK / "smollm2", WORK / "small" if arguments.small else WORK
-    import_gguf(str(find_weights()), str(base), precision="bfloat16")
-    work.mkdir(parents=True, exist_ok=True)
+    data = find_data(arguments.data)
+    rates = SMALL_RATES if arguments.small else read_rates(RATES)
+    work = WORK / "small" if arguments.small else WORK
     run(
-        arguments.data,
-        base,
+        data,
+        import_base(),
         work,
         budget=SMALL if arguments.small else Budget(),
+        rates=rates,
         seeds=[int(seed) for seed in arguments.seeds.split(",")],
         max_trials=arguments.max_trials,
         path=work / "small.jsonl" if arguments.small else HERE / "results.jsonl",

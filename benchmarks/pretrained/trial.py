@@ -17,12 +17,12 @@ from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.settings import training_questions
+from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
 from mmtpp.model.vocabulary import Vocabulary
 
 ADAPTED, RANDOM, TINY = "SmolLM2, adapted", "same architecture, random weights", "tiny"
 TINY_LONGER = "tiny, same CPU seconds"
-LEARNING_RATES = {ADAPTED: 1e-3, RANDOM: 5e-4, TINY: 3e-3, TINY_LONGER: 3e-3}
 LORA_RANK, LORA_ALPHA = 16, 32
 
 
@@ -31,16 +31,18 @@ class Trial:
     """One model trained on a share of the training sequences.
 
     Attributes:
-        model: Name of the model, a key of ``LEARNING_RATES``.
+        model: Name of the model: ``ADAPTED``, ``RANDOM``, ``TINY`` or ``TINY_LONGER``.
         fraction: Share of the training sequences, above 0, at most 1.
         seed: Seed of initialisation and order of samples.
         steps: Number of updates; 0 scores the model without training.
+        learning_rate: Learning rate after the warm-up.
     """
 
     model: str
     fraction: float
     seed: int
     steps: int
+    learning_rate: float
 
 
 def write_random_base(base: Path, folder: Path, *, seed: int) -> Path:
@@ -79,10 +81,13 @@ def build_model(trial: Trial, vocabulary: Vocabulary, base: Path, work: Path) ->
         seed=trial.seed,
         dtype=torch.bfloat16 if path else torch.float32,
     )
+    adapt_to_processor(torch.device("cpu"), settings.dtype)
     return build_event_model(settings, vocabulary, path=path)
 
 
-def run_trial(config: RunConfig, trial: Trial, base: Path, work: Path) -> dict[str, Any]:
+def run_trial(
+    config: RunConfig, trial: Trial, base: Path, work: Path, *, split: str = "test"
+) -> dict[str, Any]:
     """Train and score one model; returns the record of the trial.
 
     Args:
@@ -90,6 +95,7 @@ def run_trial(config: RunConfig, trial: Trial, base: Path, work: Path) -> dict[s
         trial: The trial.
         base: Folder of the pretrained model.
         work: Folder for the bases with random weights.
+        split: Split whose targets are scored.
     """
     _, vocabulary = open_store(config)
     model = build_model(trial, vocabulary, base, work)
@@ -98,7 +104,7 @@ def run_trial(config: RunConfig, trial: Trial, base: Path, work: Path) -> dict[s
         {
             "training.seed": trial.seed,
             "training.num_steps": max(1, trial.steps),
-            "training.learning_rate": LEARNING_RATES[trial.model],
+            "training.learning_rate": trial.learning_rate,
         },
     )
     seconds = 0.0
@@ -108,7 +114,7 @@ def run_trial(config: RunConfig, trial: Trial, base: Path, work: Path) -> dict[s
             config, training_questions(config.tasks), model=model, precision=precision
         )
     with torch.inference_mode():
-        targets = forecast(config, model, split="test")
+        targets = forecast(config, model, split=split)
     metrics = likelihoods(targets, text_bytes(config, vocabulary))
     return {**asdict(trial), "cpu_s": seconds, "metrics": metrics, "targets": len(targets)}
 

@@ -17,6 +17,8 @@ variance. The type is predicted from the same samples.
 Simultaneous events are moved apart by random fractions of half a tick of the clock: at an interval
 of exactly zero the density of a model is unbounded, and its likelihood is meaningless.
 
+IntensityFree is trained and scored by probabilities of whole ticks (``tick_likelihood.py``).
+
 ANHN is left out, because its likelihood of an event depends on later events (``leakage.py``).
 """
 
@@ -36,6 +38,7 @@ import yaml
 
 from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS, model_settings
 from benchmarks.quality.leakage import MAX_EFFECT, effect_of_later_events
+from benchmarks.quality.tick_likelihood import score_ticks
 
 MODELS = ("NHP", "THP", "AttNHP", "IntensityFree", "RMTPP", "SAHP", "FullyNN", "ODETPP", "S2P2")
 MAX_EVENTS = 128  # longer sequences are cut into parts with separate histories
@@ -72,6 +75,8 @@ def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dic
         )
     with tempfile.TemporaryDirectory() as folder:
         scale = _write(Path(folder), sequences, random.Random(seed))
+        if model == "IntensityFree":
+            score_ticks(sequences["tick"] / scale)
         metrics, losses = _run(
             Path(folder), model, seconds, seed, int(sequences["num_types"]), scale
         )

@@ -16,6 +16,8 @@ from mmtpp.exchange.gguf_import import import_gguf
 from tests.gguf_files import write_gguf
 from tests.utterances import write_utterances
 
+RATES = benchmark.SMALL_RATES
+
 
 @pytest.fixture(autouse=True)
 def _restored_environment() -> Iterator[None]:
@@ -30,7 +32,7 @@ def test_finished_trials_are_kept(cluster, tmp_path: Path):
     write_gguf(tmp_path / "tiny.gguf")
     import_gguf(str(tmp_path / "tiny.gguf"), str(base), precision="bfloat16")
     work, budget = tmp_path / "work", benchmark.SMALL
-    benchmark.run(data, base, work, budget=budget, seeds=[0], path=path)
+    benchmark.run(data, base, work, budget=budget, rates=RATES, seeds=[0], path=path)
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(record["model"], record["steps"] > 0) for record in records] == [
         (ADAPTED, False),
@@ -42,7 +44,7 @@ def test_finished_trials_are_kept(cluster, tmp_path: Path):
     assert all(np.isfinite(list(record["metrics"].values())).all() for record in records)
     assert all(record["targets"] == records[0]["targets"] > 0 for record in records)
     written = path.read_text()
-    benchmark.run(data, base, work, budget=budget, seeds=[0], path=path)
+    benchmark.run(data, base, work, budget=budget, rates=RATES, seeds=[0], path=path)
     assert path.read_text() == written
     write_report(records, tmp_path)
     assert f"| 100 % | {TINY_LONGER} | 1 |" in (tmp_path / "results.md").read_text()

@@ -84,3 +84,44 @@ def test_a_trial_of_a_model_that_sees_the_future_fails(exponential: dict):
     process = _trial("ANHN", exponential)
     assert process.returncode != 0
     assert "ANHN: later events change the likelihood of earlier events" in process.stderr
+
+
+def _seconds(num_sequences: int, seed: int) -> list:
+    """Intervals of one, two or three whole seconds, all with the same probability."""
+    rng = np.random.default_rng(seed)
+    return [
+        [np.cumsum(rng.integers(1, 4, 40)).astype(float).tolist(), [0] * 40]
+        for _ in range(num_sequences)
+    ]
+
+
+def test_whole_seconds_have_no_unbounded_likelihood():
+    parts = {"train": 200, "validation": 20, "test": 20}
+    sequences = {"num_types": 1, "tick": 1.0} | {
+        part: _seconds(size, seed) for seed, (part, size) in enumerate(parts.items())
+    }
+    process = _trial("IntensityFree", sequences, seconds=15.0)
+    assert process.returncode == 0, process.stderr[-2000:]
+    nll = json.loads(process.stdout.splitlines()[-1])["joint/nll_nats_per_event"]
+    assert np.log(3) - 0.02 < nll < np.log(3) + 0.25
+
+
+def test_the_mass_of_a_tick_is_that_of_the_distribution():
+    import torch
+    from scipy.stats import norm
+
+    from benchmarks.quality.tick_likelihood import log_normal_mass
+
+    low = np.array([-40.0, -3.0, -0.1, 0.2, 5.0, 39.0])
+    high = low + np.array([0.5, 1e-6, 0.2, 1e-3, 2.0, 1.0])
+    # scipy's survival function is exact above 0, its distribution function below
+    expected = [
+        norm.logsf(a) + np.log1p(-np.exp(norm.logsf(b) - norm.logsf(a)))
+        if a > 0
+        else norm.logcdf(b) + np.log1p(-np.exp(norm.logcdf(a) - norm.logcdf(b)))
+        for a, b in zip(low, high, strict=True)
+    ]
+    mass = log_normal_mass(torch.from_numpy(low), torch.from_numpy(high))
+    np.testing.assert_allclose(mass.numpy(), expected, rtol=1e-7)
+    narrow = norm.logpdf(-3.0) + np.log(1e-6)
+    assert float(mass[1]) == pytest.approx(narrow, rel=1e-6)
