@@ -38,14 +38,6 @@ class ModelSection(Section):
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Shapes.RUN] = "auto"
     """Number format in which the model computes. ``auto``: bfloat16 on GPUs, float32 on CPUs."""
 
-    @property
-    def is_expert(self) -> bool:
-        """Whether a training makes a temporal expert, and no language model.
-
-        For a model that exists, ask ``mmtpp.expert.model_description``.
-        """
-        return self.preset == "expert"
-
 
 class LoraSection(Section):
     """Low-rank adaptation of the language model."""
