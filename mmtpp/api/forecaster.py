@@ -61,11 +61,11 @@ _FORECAST_TASKS = ("time", "type")
 
 @dataclass(frozen=True, slots=True)
 class Forecaster:
-    """A model that ``jobs/finetune.py`` trained to forecast, or an expert or a model of soft tokens
-    of ``jobs/pretrain.py``.
+    """A trained model that forecasts.
 
-    ``from_pretrained`` loads one. All times are in the unit of the store that the model was trained
-    on: ``seconds_per_unit``.
+    A language model of ``jobs/finetune.py``, or a temporal expert or a model of soft tokens of
+    ``jobs/pretrain.py``. ``from_pretrained`` loads one. All times are in the unit of the
+    store that the model was trained on: ``seconds_per_unit``.
 
     Attributes:
         path: Folder of the model, or of its adapter.

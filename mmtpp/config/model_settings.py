@@ -13,9 +13,9 @@ class ModelSection(Section):
 
     preset: Annotated[Literal["tiny", "3b", "7b", "expert"], Shapes.RUN] = "tiny"
     """Kind and size of the model. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and
-    ``7b`` are Qwen2.5-VL and need ``model.path``; ``expert`` is no language model but the temporal
-    expert (section ``expert``), which reads of texts the lengths and
-    single words, of images a small copy of the newest one, and trains in minutes on a CPU."""
+    ``7b`` are Qwen2.5-VL and need ``model.path``. ``expert`` is not a language model but the
+    temporal expert (section ``expert``), which reads the lengths and single words of texts and a
+    small copy of the newest image, and trains in minutes on a CPU."""
     path: Annotated[Uri, Shapes.RUN] = ""
     """Folder with weights and tokenizer (Hugging Face layout): a local path, s3:// or
     hf://OWNER/NAME@COMMIT. Its ``config.json`` decides the family: Qwen2.5-VL, Qwen3-VL, Llama,
