@@ -34,7 +34,14 @@ INTERNAL = {
         "model.vocabulary",
         "model.folder",
     },
-    "expert": {"core", "data", "model.folder", "model.record", "model.sampling"},
+    "expert": {
+        "core",
+        "data",
+        "model.description",
+        "model.folder",
+        "model.record",
+        "model.sampling",
+    },
     "soft": {"core", "data", "model", "expert"},
     "train": {
         "core",
