@@ -29,8 +29,8 @@ from mmtpp.data.encode.type_names import (
 )
 from mmtpp.data.settings import source_reader, type_names_of
 from mmtpp.data.sources.checking import read_file, warn_of_dates
+from mmtpp.data.sources.event_files import MalformedFileError, whole_suffix
 from mmtpp.data.sources.reader import ParsedFile, ReadCounts, SourceReader
-from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import AUTO, OTHER, TypeCodes
 from mmtpp.storage.paths import join, read_bytes, split_file
 
@@ -58,6 +58,7 @@ class RawDataset:
         num_files_in_source: Number of event files in the source.
         counts: Counts of the events.
         rejected: Records that were not kept. A malformed file is one record with all its events.
+        files_read: Number of files read, by suffix.
         files_not_read: Number of files that hold no events, by suffix.
     """
 
@@ -71,6 +72,7 @@ class RawDataset:
     num_files_in_source: int
     counts: ReadCounts
     rejected: list[Rejected]
+    files_read: dict[str, int]
     files_not_read: dict[str, int]
 
     @property
@@ -138,6 +140,7 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
         num_files_in_source=len(paths),
         counts=sum((parsed.counts for parsed in parsed_files), ReadCounts()),
         rejected=[record for parsed in parsed_files for record in parsed.rejected],
+        files_read=dict(Counter(map(whole_suffix, chosen))),
         files_not_read=listing.not_read,
     )
     if not dataset.sequences:

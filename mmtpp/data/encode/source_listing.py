@@ -11,8 +11,8 @@ from pyarrow.fs import FileInfo
 from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.sources import kinds_that_read
+from mmtpp.data.sources.event_files import suffix_of
 from mmtpp.data.sources.reader import SourceReader
-from mmtpp.data.sources.tables import suffix_of
 from mmtpp.storage.paths import join, list_source
 
 logger = logging.getLogger(__name__)

@@ -6,18 +6,17 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
+from mmtpp.data.sources.event_files import MalformedFileError, stem, suffix_of
+from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event
 from mmtpp.data.sources.tables import (
     CSV_SUFFIXES,
     SUFFIXES,
     CsvFormat,
-    MalformedFileError,
     Record,
     Table,
     Unreadable,
     count_lines,
     read_table_file,
-    suffix_of,
 )
 from mmtpp.data.sources.times import TimeFormat, read_times
 

@@ -1,10 +1,8 @@
 """Read the records of table files: CSV, JSON lines, JSON and Parquet."""
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,10 +10,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmtpp.data.sources.event_files import MalformedFileError, decode_text, suffix_of
+
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 CSV_SUFFIXES = (".csv", ".tsv")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
-MAX_UNPACKED_BYTES = 2**31
 MAX_FIELD_BYTES = 2**27
 MAX_LINES_PER_RECORD = 5000  # an unclosed quote must not swallow all following lines
 
@@ -37,18 +36,6 @@ class Record(NamedTuple):
     values: dict | None
     problem: str | None = None
     line: int | None = None
-
-
-class MalformedFileError(ValueError):
-    """A file that cannot be read as events.
-
-    Attributes:
-        num_events: Estimated number of events in the file; None if it is unknown.
-    """
-
-    def __init__(self, message: str, *, num_events: int | None = None) -> None:
-        super().__init__(message)
-        self.num_events = num_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,58 +108,6 @@ def read_records(path: str, data: bytes) -> Iterable[Record]:
         MalformedFileError: The file as a whole cannot be read.
     """
     return read_table_file(path, data).records
-
-
-def suffix_of(path: str) -> str:
-    """The suffix of a file name in lower case, ignoring ``.gz``; empty without a suffix."""
-    name = path.rpartition("/")[2].lower().removesuffix(".gz")
-    return f".{name.rpartition('.')[2]}" if "." in name else ""
-
-
-def unpack(path: str, data: bytes) -> bytes:
-    """Unpack the content of a file whose name ends in ``.gz``; return other content unchanged.
-
-    Args:
-        path: Path of the file.
-        data: Content of the file.
-
-    Raises:
-        MalformedFileError: The content is not gzip, damaged, or larger than 2 GiB unpacked.
-    """
-    if not path.lower().endswith(".gz"):
-        return data
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            content = file.read(MAX_UNPACKED_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise MalformedFileError(f"{path}: not gzip: {error}") from error
-    if len(content) > MAX_UNPACKED_BYTES:
-        raise MalformedFileError(f"{path}: more than {MAX_UNPACKED_BYTES} bytes unpacked")
-    return content
-
-
-def decode_text(path: str, data: bytes, *, encoding: str = "utf-8") -> str:
-    """Decode text. A byte order mark takes precedence over ``encoding``.
-
-    An invalid byte becomes a lone surrogate, so that only the records with such a byte are
-    rejected.
-
-    Args:
-        path: Path of the file, for messages.
-        data: Content of the file.
-        encoding: Name of the encoding in Python.
-
-    Raises:
-        MalformedFileError: The encoding is unknown or not a text encoding.
-    """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-        encoding = "utf-8-sig"
-    try:
-        return data.decode(encoding, "surrogateescape")
-    except (UnicodeError, LookupError) as error:
-        raise MalformedFileError(f"{path}: not {encoding}: {error}") from error
 
 
 def count_lines(data: bytes) -> int:

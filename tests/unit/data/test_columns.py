@@ -14,8 +14,8 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
 from tests.tables import csv_bytes, json_lines, parquet_bytes
 

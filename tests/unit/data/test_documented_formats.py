@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import mmtpp
+from tests.unit.data.test_packed_files import PACKERS
 
-PAGE = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "formats.md").read_text()
 FORMATS = PAGE.split("## Samples")[1].split("\n## ")[0]
 COLUMNS = {"sequence": "machine", "time": "time", "type": "what", "text": "note"}
 
@@ -14,6 +16,11 @@ def _sample(kind: str, number: int = 0) -> str:
     """The code block of a kind of source."""
     section = re.split(r"\n\*\*`", FORMATS.split(f"**`{kind}`**")[1])[0]
     return re.findall(r"```\w*\n(.*?)```", section, re.DOTALL)[number]
+
+
+def _section(title: str) -> str:
+    """The text below a title of the page."""
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def test_tables(tmp_path: Path):
@@ -40,3 +47,17 @@ def test_published_and_easytpp(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text(_sample("easytpp"))
     [sequence] = mmtpp.load_sequences(str(tmp_path / "rows.jsonl"), kind="easytpp")
     assert (sequence.times.tolist(), sequence.types.tolist()) == ([0.0, 1.3], [2, 0])
+
+
+def test_packed_files(tmp_path: Path):
+    content = (DOCS / "samples" / "events.csv").read_bytes()
+    columns = {"sequence": "machine", "time": "time", "type": "what", "text": "note"}
+    expected = mmtpp.load_sequences(str(DOCS / "samples" / "events.csv"), columns=columns)
+    documented = set(re.findall(r"`events\.csv(\.\w+)`", _section("Packed files")))
+    assert documented == set(PACKERS)
+    for suffix in documented:
+        (tmp_path / f"events.csv{suffix}").write_bytes(PACKERS[suffix](content))
+        sequences = mmtpp.load_sequences(str(tmp_path / f"events.csv{suffix}"), columns=columns)
+        assert [(s.sequence_id, s.times.tolist(), s.texts) for s in sequences] == [
+            (s.sequence_id, s.times.tolist(), s.texts) for s in expected
+        ]

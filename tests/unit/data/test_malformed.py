@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmtpp.data.sources import READERS, build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
 from tests.unit.data.test_columns import FORMS
 from tests.unit.data.test_danmaku_prompts import LINE
