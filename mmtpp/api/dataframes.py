@@ -81,6 +81,8 @@ def _records(frame: pd.DataFrame | pa.Table, mapped: set[str]) -> list[Record]:
             where=NAME,
             cause="rename one of them",
         )
+    # a dotted name is a column, or a field inside the objects of a column
+    mapped = mapped | {name.partition(".")[0] for name in mapped if name not in names}
     chosen = [name for name in names if name in mapped] or names[:1]
     try:
         if is_pandas:

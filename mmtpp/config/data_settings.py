@@ -22,7 +22,8 @@ from mmtpp.core.times.time_format import time_format_problem
 
 class ColumnsSection(Section):
     """Names of a table's columns, for ``source.kind = columns``. Empty: the table has no such
-    column."""
+    column. In JSON and Parquet, ``meta.time`` is the column of that name, or else the field
+    ``time`` of the objects in the column ``meta``."""
 
     time: Annotated[str, Shapes.STORE] = ""
     """Column of times: numbers in the source's unit, or dates. If a row holds a list of times, the

@@ -7,6 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 from mmtpp.data.sources.event_files import MalformedFileError, stem, suffix_of
+from mmtpp.data.sources.nested_fields import (
+    add_nested_fields,
+    names_of_nested_fields,
+    select_dotted,
+)
 from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event
 from mmtpp.data.sources.tables import (
     CSV_SUFFIXES,
@@ -24,6 +29,8 @@ from mmtpp.data.sources.times import TimeFormat, read_times
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Names of the columns, and how their times are written; an empty name means no such column.
+
+    ``a.b`` is the column of that name, or else the field ``b`` of the objects in column ``a``.
 
     Attributes:
         time: Column of times: numbers in the source's unit, or dates.
@@ -120,7 +127,8 @@ class ColumnsParser:
         if suffix in (".jsonl", ".ndjson"):
             return count_lines(data)
         if suffix == ".json":
-            return data.count(f'"{self.columns.time}"'.encode("utf-8", "replace")) or None
+            field_name = self.columns.time.rpartition(".")[2]
+            return data.count(f'"{field_name}"'.encode("utf-8", "replace")) or None
         return None
 
     def _time_format(self) -> TimeFormat:
@@ -151,10 +159,14 @@ class ColumnsParser:
         name = stem(path)
         seen: dict[str, None] = {}  # names of all columns, in order
         num_records = 0
+        dotted = select_dotted(self.columns.names)
         for record in records:
             if record.values is not None and not record.problem:
                 num_records += 1
-                seen.update(dict.fromkeys(record.values))
+                if dotted:
+                    seen.update(dict.fromkeys(names_of_nested_fields(record.values, dotted)))
+                    record = _with_nested_fields(record, dotted)
+                seen.update(dict.fromkeys(record.values or ()))
             for event in self._events_of_record(name, record):
                 event.line = record.line
                 yield event
@@ -253,6 +265,21 @@ class ColumnsParser:
         """Name of the record's split; None without a column of splits."""
         column = self.columns.split
         return _text(record.get(column)) if column else None
+
+
+def _with_nested_fields(record: Record, names: list[str]) -> Record:
+    """The record with the fields of its objects; with a problem if a part of a name is no object.
+
+    Args:
+        record: A well-formed record.
+        names: Dotted names.
+    """
+    values = record.values or {}
+    try:
+        return record._replace(values=add_nested_fields(values, names))
+    except ValueError as error:
+        problem = f"{error}; correct source.columns"
+        return record._replace(values={**dict.fromkeys(names), **values}, problem=problem)
 
 
 def _join_date(day: object, clock: object) -> object:

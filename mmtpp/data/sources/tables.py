@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmtpp.data.sources.event_files import MalformedFileError, decode_text, suffix_of
+from mmtpp.data.sources.nested_fields import struct_fields
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 CSV_SUFFIXES = (".csv", ".tsv")
@@ -61,7 +62,8 @@ class Table:
 
     Attributes:
         records: Records in the order of the file; a malformed record has a problem.
-        names: Columns of the file; None for JSON, which has no header.
+        names: Columns of the file, and dotted names of the fields inside their structs; None for
+            JSON, which has no header.
     """
 
     records: Iterable[Record]
@@ -260,19 +262,23 @@ def _read_parquet(path: str, data: bytes, wanted: Sequence[str]) -> Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         names = tuple(file.schema_arrow.names)
+        nested = struct_fields(file.schema_arrow)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedFileError(f"{path}: not readable as Parquet: {error}") from error
-    columns = [name for name in names if name in wanted] if wanted else list(names)
-    return Table(_parquet_records(path, file, columns), names)
+    columns = [name for name in (*names, *nested) if name in wanted] if wanted else None
+    return Table(_parquet_records(path, file, columns), (*names, *nested))
 
 
-def _parquet_records(path: str, file: pq.ParquetFile, columns: list[str]) -> Iterator[Record]:
+def _parquet_records(
+    path: str, file: pq.ParquetFile, columns: list[str] | None
+) -> Iterator[Record]:
     row = 0
     try:
         for batch in file.iter_batches(columns=columns):
-            values = [_to_python(batch.column(place)) for place in range(len(columns))]
+            names = batch.schema.names
+            values = [_to_python(column) for column in batch.columns]
             for place in range(batch.num_rows):
-                record = {name: column[place] for name, column in zip(columns, values, strict=True)}
+                record = {name: column[place] for name, column in zip(names, values, strict=True)}
                 yield Record(row, record)
                 row += 1
     except (pa.ArrowException, OSError, ValueError) as error:

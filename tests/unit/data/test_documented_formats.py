@@ -36,6 +36,17 @@ def test_tables(tmp_path: Path):
         ) == ([0, 1], ("valve open", "pressure low"))
 
 
+def test_nested_fields(tmp_path: Path):
+    (tmp_path / "nested.jsonl").write_text(_sample("columns", 2))
+    columns = {"sequence": "meta.machine", "time": "meta.time"}
+    columns |= {"type": "event.what", "text": "event.note"}
+    [sequence] = mmtpp.load_sequences(
+        str(tmp_path / "nested.jsonl"), columns=columns, types=("start", "alarm")
+    )
+    assert (sequence.sequence_id, sequence.times.tolist()) == ("pump-7", [0.0, 12.5])
+    assert (sequence.types.tolist(), sequence.texts) == ([0, 1], ("valve open", "pressure low"))
+
+
 def test_published_and_easytpp(tmp_path: Path):
     (tmp_path / "one.json").write_text(_sample("mmtpp"))
     [sequence] = mmtpp.load_sequences(str(tmp_path / "one.json"))
