@@ -105,6 +105,7 @@ class Report:
     left_out_by_kind: dict[str, int]
     files_read: dict[str, int]
     files_not_read: dict[str, int]
+    folder_columns: dict[str, int]
     rejected_by_cause: dict[str, int]
     rejected_examples: list[Rejected]
     losses: list[str]
@@ -189,6 +190,7 @@ def _report(
         left_out_by_kind=data.left_out,
         files_read=data.files_read,
         files_not_read=data.files_not_read,
+        folder_columns=data.folder_columns,
         rejected_by_cause=dict(sorted(data.rejected.items())),
         rejected_examples=data.examples,
         losses=data.losses.sentences(),

@@ -89,6 +89,11 @@ def _files(report: Report) -> list[str]:
     if report.files_not_read:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.files_not_read.items())
         lines.append(f"  warning: files that were not read, by suffix: {kinds}")
+    if report.folder_columns:
+        columns = ", ".join(
+            f"{name} ({count:,} values)" for name, count in report.folder_columns.items()
+        )
+        lines.append(f"  columns in the names of folders: {columns}")
     for kind, count in report.left_out_by_kind.items():
         lines.append(f"  records that are not events, {kind}: {count:,}")
     if report.num_folded:

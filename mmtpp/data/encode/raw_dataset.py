@@ -30,6 +30,7 @@ from mmtpp.data.encode.type_names import (
 from mmtpp.data.settings import source_reader, type_names_of
 from mmtpp.data.sources.checking import read_file, warn_of_dates
 from mmtpp.data.sources.event_files import MalformedFileError, whole_suffix
+from mmtpp.data.sources.folder_keys import list_folder_keys
 from mmtpp.data.sources.reader import ParsedFile, ReadCounts, SourceReader
 from mmtpp.data.sources.type_codes import AUTO, OTHER, TypeCodes
 from mmtpp.storage.paths import join, read_bytes, split_file
@@ -60,6 +61,7 @@ class RawDataset:
         rejected: Records that were not kept. A malformed file is one record with all its events.
         files_read: Number of files read, by suffix.
         files_not_read: Number of files that hold no events, by suffix.
+        folder_columns: Number of distinct values of the columns that the names of folders give.
     """
 
     root: str
@@ -74,6 +76,7 @@ class RawDataset:
     rejected: list[Rejected]
     files_read: dict[str, int]
     files_not_read: dict[str, int]
+    folder_columns: dict[str, int]
 
     @property
     def times_are_dates(self) -> bool:
@@ -142,6 +145,7 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
         rejected=[record for parsed in parsed_files for record in parsed.rejected],
         files_read=dict(Counter(map(whole_suffix, chosen))),
         files_not_read=listing.not_read,
+        folder_columns=list_folder_keys(paths) if source.kind == "columns" else {},
     )
     if not dataset.sequences:
         raise DataError(

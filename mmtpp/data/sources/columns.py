@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from mmtpp.data.sources.event_files import MalformedFileError, stem, suffix_of
+from mmtpp.data.sources.folder_keys import add_folder_keys, folder_keys
 from mmtpp.data.sources.nested_fields import (
     add_nested_fields,
     names_of_nested_fields,
@@ -94,10 +95,14 @@ class ColumnsParser:
         """Parse the raw events of one file.
 
         Raises:
-            MalformedFileError: The file is unreadable, or a mapped column is missing.
+            MalformedFileError: The file is unreadable, a mapped column is missing, or both the
+                file and its folders have it.
         """
-        table = read_table_file(path, data, wanted=self.columns.names, csv_format=self.csv)
-        yield from self.parse_table(path, table)
+        names = self.columns.names
+        keys = {name: value for name, value in folder_keys(path).items() if name in names}
+        wanted = [name for name in names if name not in keys]
+        table = read_table_file(path, data, wanted=wanted, csv_format=self.csv)
+        yield from self.parse_table(path, add_folder_keys(path, table, keys))
 
     def parse_table(self, path: str, table: Table) -> Iterator[RawEvent]:
         """Parse the raw events of a table. All times of the table are read together.

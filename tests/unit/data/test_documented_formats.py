@@ -72,3 +72,19 @@ def test_packed_files(tmp_path: Path):
         assert [(s.sequence_id, s.times.tolist(), s.texts) for s in sequences] == [
             (s.sequence_id, s.times.tolist(), s.texts) for s in expected
         ]
+
+
+def test_partitioned_folders(tmp_path: Path):
+    blocks = re.findall(r"```(\w*)\n(.*?)```", _section("Partitioned folders"), re.DOTALL)
+    for path, _, content in [text.partition("\n") for word, text in blocks if not word]:
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(content)
+    columns = {"sequence": "machine", "date": "day", "time": "clock", "type": "what"}
+    sequences = mmtpp.load_sequences(
+        str(tmp_path / "events"), columns=columns, types=("start", "alarm", "stop")
+    )
+    midnight = 1767312000.0  # date -u -d 2026-01-02 +%s
+    assert [(s.sequence_id, s.times.tolist(), s.types.tolist()) for s in sequences] == [
+        ("pump 8", [midnight + 30], [2]),
+        ("pump-7", [midnight - 16 * 3600, midnight - 30], [0, 1]),
+    ]
