@@ -1,8 +1,10 @@
 """Tables with a mapping of their columns: formats, dates, lists, ids and malformed rows."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 from datetime import date
 from decimal import Decimal
 
@@ -38,6 +40,9 @@ FORMS = {
     "x/t.csv.gz": gzip.compress(csv_bytes(ROWS), mtime=0),
     "x/t.jsonl": json_lines(ROWS),
     "x/t.jsonl.gz": gzip.compress(json_lines(ROWS), mtime=0),
+    "x/t.jsonl.xz": lzma.compress(json_lines(ROWS)),
+    "x/t.csv.bz2": bz2.compress(csv_bytes(ROWS)),
+    "x/t.csv.zst": pa.Codec("zstd").compress(csv_bytes(ROWS), asbytes=True),
     "x/t.json": json.dumps(ROWS).encode(),
     "x/t.parquet": parquet_bytes(ROWS),
 }

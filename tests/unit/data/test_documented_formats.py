@@ -47,6 +47,17 @@ def test_nested_fields(tmp_path: Path):
     assert (sequence.types.tolist(), sequence.texts) == ([0, 1], ("valve open", "pressure low"))
 
 
+def test_event_logs(tmp_path: Path):
+    (tmp_path / "log.xes").write_text(_sample("xes"))
+    sequences = mmtpp.load_sequences(
+        str(tmp_path / "log.xes"), kind="xes", columns={"text": "org:resource"}, types="auto"
+    )
+    [sequence] = sequences
+    assert (sequence.sequence_id, sequence.times.tolist()) == ("pump-7", [0.0, 12.5])
+    assert sequence.texts == ("valve open", "pressure low")
+    assert [sequences.type_names[code] for code in sequence.types] == ["start", "alarm"]
+
+
 def test_published_and_easytpp(tmp_path: Path):
     (tmp_path / "one.json").write_text(_sample("mmtpp"))
     [sequence] = mmtpp.load_sequences(str(tmp_path / "one.json"))
