@@ -127,9 +127,9 @@ class SourceSection(Section):
     ] = "mmtpp"
     """Format of the raw events. ``mmtpp``: the published JSON, one file per sequence; ``danmaku``:
     Bilibili XML, one file per video; ``danmaku_qa``: questions about such videos, as JSON or JSON
-    lines; ``easytpp``: pickles, JSON or rows of EasyTPP; ``columns``: CSV, JSON lines or Parquet
-    with ``source.columns``; ``xes``: event logs of process mining; ``flights``, ``taxi``: the job
-    builds the events, writes them to ``source.uri`` as ``mmtpp`` and reads them back."""
+    lines; ``easytpp``: pickles, JSON or rows of EasyTPP; ``columns``: CSV, JSON lines, Parquet
+    or Arrow with ``source.columns``; ``xes``: event logs of process mining; ``flights``, ``taxi``:
+    the job builds the events, writes them to ``source.uri`` as ``mmtpp`` and reads them back."""
     uri: Annotated[Uri, Shapes.STORE] = ""
     """Folder with the raw files, or one file; a local path or s3://. Image paths are relative to
     the folder."""

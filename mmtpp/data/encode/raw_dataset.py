@@ -114,7 +114,8 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
     reader = source_reader(source)
     fixed_names, _ = type_names_of(source, reader)
     folder, file = split_file(source.uri)
-    listing = SourceListing.from_files(reader, list_files_of_source(folder, file))
+    files_of_source = list_files_of_source(folder, file)
+    listing = SourceListing.from_source(reader, folder, files_of_source)
     paths = [path for path, _ in listing.events]
     if not paths:
         setting = f"source.kind = {source.kind}"

@@ -1,4 +1,4 @@
-"""Read the records of table files: CSV, JSON lines, JSON and Parquet."""
+"""Read the records of table files: CSV, JSON lines, JSON, Parquet and Arrow."""
 
 import csv
 import io
@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from mmtpp.data.sources.event_files import MalformedFileError, decode_text, suffix_of
 from mmtpp.data.sources.nested_fields import struct_fields
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 CSV_SUFFIXES = (".csv", ".tsv")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 MAX_FIELD_BYTES = 2**27
+END_OF_ARROW_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 MAX_LINES_PER_RECORD = 5000  # an unclosed quote must not swallow all following lines
 
 # the csv module has only this limit for the whole process
@@ -88,6 +89,8 @@ def read_table_file(
     kind = suffix_of(path)
     if kind == ".parquet":
         return _read_parquet(path, data, wanted)
+    if kind == ".arrow":
+        return _read_arrow(path, data, wanted)
     if kind in CSV_SUFFIXES:
         try:
             text = decode_text(path, data, encoding=csv_format.encoding)
@@ -272,17 +275,62 @@ def _read_parquet(path: str, data: bytes, wanted: Sequence[str]) -> Table:
 def _parquet_records(
     path: str, file: pq.ParquetFile, columns: list[str] | None
 ) -> Iterator[Record]:
-    row = 0
     try:
-        for batch in file.iter_batches(columns=columns):
-            names = batch.schema.names
-            values = [_to_python(column) for column in batch.columns]
-            for place in range(batch.num_rows):
-                record = {name: column[place] for name, column in zip(names, values, strict=True)}
-                yield Record(row, record)
-                row += 1
+        yield from _batch_records(file.iter_batches(columns=columns))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedFileError(f"{path}: not readable as Parquet: {error}") from error
+
+
+def _batch_records(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
+    row = 0
+    for batch in batches:
+        names = batch.schema.names
+        values = [_to_python(column) for column in batch.columns]
+        for place in range(batch.num_rows):
+            record = {name: column[place] for name, column in zip(names, values, strict=True)}
+            yield Record(row, record)
+            row += 1
+
+
+def _read_arrow(path: str, data: bytes, wanted: Sequence[str]) -> Table:
+    """Read a file in the stream format of Arrow, as Hugging Face's ``save_to_disk`` writes it."""
+    if not data.endswith(END_OF_ARROW_STREAM):  # pyarrow takes a truncated stream for a whole one
+        raise MalformedFileError(
+            f"{path}: not readable as an Arrow stream: truncated, or of another format"
+        )
+    source = pa.BufferReader(data)
+    try:
+        reader = pa.ipc.open_stream(source)
+        top, nested = tuple(reader.schema.names), struct_fields(reader.schema)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise MalformedFileError(f"{path}: not readable as an Arrow stream: {error}") from error
+    repeated = {name for name in top if top.count(name) > 1}
+    if repeated:
+        raise MalformedFileError(f"{path}: two columns have the same name in {list(top)}")
+    # a dotted name is a column, or a field inside the structs of a column
+    parents = {name.partition(".")[0] for name in wanted if name not in top}
+    columns = [name for name in top if not wanted or name in wanted or name in parents]
+    return Table(_arrow_records(path, source, reader, columns), (*top, *nested))
+
+
+def _arrow_records(
+    path: str, source: pa.BufferReader, reader: pa.RecordBatchReader, columns: list[str]
+) -> Iterator[Record]:
+    def valid_batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            batch = batch.select(columns)
+            batch.validate(full=True)  # wrong offsets would read foreign memory
+            yield batch
+
+    try:
+        yield from _batch_records(valid_batches())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise MalformedFileError(f"{path}: not readable as an Arrow stream: {error}") from error
+    if source.tell() != source.size():
+        raise MalformedFileError(
+            f"{path}: not readable as an Arrow stream: it ends at byte {source.tell():,} of "
+            f"{source.size():,}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

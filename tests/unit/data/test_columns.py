@@ -19,7 +19,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.tables import csv_bytes, json_lines, parquet_bytes
+from tests.tables import arrow_bytes, csv_bytes, json_lines, parquet_bytes
 
 CAB = Columns(time="unix_time", sequence="cab_id", type="event_type")
 CAB_TYPES = ("pickup", "dropoff")
@@ -45,6 +45,7 @@ FORMS = {
     "x/t.csv.zst": pa.Codec("zstd").compress(csv_bytes(ROWS), asbytes=True),
     "x/t.json": json.dumps(ROWS).encode(),
     "x/t.parquet": parquet_bytes(ROWS),
+    "x/t.arrow": arrow_bytes(ROWS),
 }
 
 

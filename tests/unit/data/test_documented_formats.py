@@ -1,7 +1,11 @@
 """The samples in docs/formats.md are read as documented."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 import mmtpp
 from tests.unit.data.test_packed_files import PACKERS
@@ -99,3 +103,12 @@ def test_partitioned_folders(tmp_path: Path):
         ("pump 8", [midnight + 30], [2]),
         ("pump-7", [midnight - 16 * 3600, midnight - 30], [0, 1]),
     ]
+
+
+def test_hugging_face_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    [code] = re.findall(r"```python\n(.*?)```", _section("Hugging Face data sets"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    [sequence] = mmtpp.load_sequences("events", columns=COLUMNS, types=("start", "alarm"))
+    assert (sequence.sequence_id, sequence.times.tolist()) == ("pump-7", [0.0, 12.5])
+    assert (sequence.types.tolist(), sequence.texts) == ([0, 1], ("valve open", "pressure low"))
