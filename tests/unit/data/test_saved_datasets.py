@@ -33,7 +33,8 @@ def _read(data: bytes) -> ParsedFile:
 def test_a_saved_data_set_is_read_with_its_splits(tmp_path: Path, capsys):
     folder = tmp_path / "events"
     parts = {"train": Dataset.from_list(ROWS[:6]), "test": Dataset.from_list(ROWS[6:])}
-    DatasetDict(parts).save_to_disk(folder, num_shards={"train": 2, "test": 1})
+    splits = DatasetDict(parts)  # pyright: ignore[reportCallIssue]
+    splits.save_to_disk(folder, num_shards={"train": 2, "test": 1})
     report = tmp_path / "report.json"
     arguments = ["inspect", str(folder), "--kind", "columns", "--json", str(report)]
     settings = [f"--set=source.columns.{key}={name}" for key, name in COLUMNS.items()]
