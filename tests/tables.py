@@ -32,6 +32,30 @@ def parquet_bytes(rows: list[dict]) -> bytes:
     return sink.getvalue()
 
 
+def arrow_bytes(rows: Sequence[Mapping[str, object]], *, rows_per_batch: int = 2) -> bytes:
+    """Content of a file in the stream format of Arrow with these rows."""
+    table = pa.Table.from_pylist(list(rows))
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=rows_per_batch)
+    return sink.getvalue()
+
+
+def xes_bytes(traces: Mapping[str, Sequence[Mapping[str, object]]]) -> bytes:
+    """Content of an event log: attributes of the events by the name of their trace."""
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<log xmlns="http://www.xes-standard.org/">']
+    for name, events in traces.items():
+        lines.append(f'<trace><string key="concept:name" value="{name}"/>')
+        for event in events:
+            attributes = [
+                f'<{"date" if key == "time:timestamp" else "string"} key="{key}" value="{value}"/>'
+                for key, value in event.items()
+            ]
+            lines.append(f"<event>{''.join(attributes)}</event>")
+        lines.append("</trace>")
+    return "\n".join([*lines, "</log>"]).encode()
+
+
 def json_lines(rows: list[dict]) -> bytes:
     """Content of a file of JSON lines with these rows."""
     return "\n".join(map(json.dumps, rows)).encode()

@@ -9,8 +9,9 @@ from mmtpp.data.encode.raw_dataset import find_type_names
 from mmtpp.data.settings import source_reader, type_names_of
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import ColumnsParser
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile, SourceReader
-from mmtpp.data.sources.tables import MalformedFileError, Record, Table
+from mmtpp.data.sources.tables import Record, Table
 from mmtpp.data.sources.type_codes import OTHER, TypeCodes
 
 NAME = "table"
@@ -80,6 +81,8 @@ def _records(frame: pd.DataFrame | pa.Table, mapped: set[str]) -> list[Record]:
             where=NAME,
             cause="rename one of them",
         )
+    # a dotted name is a column, or a field inside the objects of a column
+    mapped = mapped | {name.partition(".")[0] for name in mapped if name not in names}
     chosen = [name for name in names if name in mapped] or names[:1]
     try:
         if is_pandas:

@@ -9,7 +9,7 @@ from mmtpp.config.load import load_config, with_values
 from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.sources import READERS, kinds_that_read
-from mmtpp.data.sources.tables import suffix_of
+from mmtpp.data.sources.event_files import suffix_of
 from mmtpp.inspect.data_page import as_page
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure

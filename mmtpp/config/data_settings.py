@@ -21,8 +21,9 @@ from mmtpp.core.times.time_format import time_format_problem
 
 
 class ColumnsSection(Section):
-    """Names of a table's columns, for ``source.kind = columns``. Empty: the table has no such
-    column."""
+    """Names of a table's columns, for ``source.kind = columns``, or of the attributes of an event
+    log, for ``xes``. Empty: the table has no such column. In JSON and Parquet, ``meta.time`` is the
+    column of that name, or else the field ``time`` of the objects in the column ``meta``."""
 
     time: Annotated[str, Shapes.STORE] = ""
     """Column of times: numbers in the source's unit, or dates. If a row holds a list of times, the
@@ -121,27 +122,27 @@ class SourceSection(Section):
     """Where raw events come from."""
 
     kind: Annotated[
-        Literal["flights", "taxi", "danmaku", "danmaku_qa", "mmtpp", "easytpp", "columns"],
+        Literal["flights", "taxi", "danmaku", "danmaku_qa", "mmtpp", "easytpp", "columns", "xes"],
         Shapes.STORE,
     ] = "mmtpp"
     """Format of the raw events. ``mmtpp``: the published JSON, one file per sequence; ``danmaku``:
     Bilibili XML, one file per video; ``danmaku_qa``: questions about such videos, as JSON or JSON
-    lines; ``easytpp``: pickles, JSON or rows of EasyTPP; ``columns``: CSV, JSON lines or Parquet
-    with ``source.columns``; ``flights``, ``taxi``: the job builds the events, writes them to
-    ``source.uri`` as ``mmtpp`` and reads them back."""
+    lines; ``easytpp``: pickles, JSON or rows of EasyTPP; ``columns``: CSV, JSON lines, Parquet
+    or Arrow with ``source.columns``; ``xes``: event logs of process mining; ``flights``, ``taxi``:
+    the job builds the events, writes them to ``source.uri`` as ``mmtpp`` and reads them back."""
     uri: Annotated[Uri, Shapes.STORE] = ""
     """Folder with the raw files, or one file; a local path or s3://. Image paths are relative to
     the folder."""
     seconds_per_unit: Annotated[PositiveFloat, Shapes.STORE] = 1.0
     """Number of seconds in one unit of the source's times, above 0; 60 for minutes. It applies to
-    ``mmtpp``, ``easytpp`` and ``columns``; the other kinds have a fixed unit."""
+    ``mmtpp``, ``easytpp``, ``columns`` and ``xes``; the other kinds have a fixed unit."""
     types: Annotated[
         Literal["auto"] | Annotated[tuple[str, ...], Field(strict=False, max_length=MAX_TYPES)],
         Shapes.STORE,
     ] = ()
-    """Names of the event types in the order of their numbers, for ``mmtpp``, ``easytpp`` and
-    ``columns``. ``auto``: the names in the data, most frequent first; the store keeps them for
-    later data. Empty: types are numbers from 0 to 255."""
+    """Names of the event types in the order of their numbers, for ``mmtpp``, ``easytpp``,
+    ``columns`` and ``xes``. ``auto``: the names in the data, most frequent first; the store keeps
+    them for later data. Empty: types are numbers from 0 to 255."""
     rare_types: Annotated[Literal["reject", "other"], Shapes.STORE] = "reject"
     """Treatment of events whose type has no name: ``reject`` rejects them, ``other`` gives them a
     common type named ``other``. With ``types = "auto"`` these are the rarest types, beyond the

@@ -110,7 +110,7 @@ def _encode_settings(
         type_names=names,
         finds_types=finds_types,
         folds_rare=source.rare_types == OTHER and bool(names or finds_types),
-        columns=columns_of(source) if source.kind == "columns" else None,
+        columns=columns_of(source) if source.kind in ("columns", "xes") else None,
         csv=csv_of(source),
         seconds_per_unit=seconds_per_unit,
         image_px=image_px,

@@ -167,7 +167,7 @@ def check_calendar(template: TemplateSection, *, times_are_dates: bool, where: s
         raise ConfigError(
             "the calendar needs times that are dates; these times are numbers",
             where=where,
-            cause="only source.kind = columns reads dates, from source.columns.time",
+            cause="only source.kind = columns or xes reads dates, from source.columns.time",
             setting=f"template.calendar = {template.calendar}",
         )
 

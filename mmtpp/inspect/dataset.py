@@ -53,7 +53,9 @@ class DataSet:
         num_disagreeing: Number of events whose declared interval differs from that of the times.
         num_folded: Number of events of rare types that were counted as type ``other``.
         left_out: Number of records that are not events, by kind of record.
+        files_read: Number of raw files that were read, by suffix.
         files_not_read: Number of files that hold no events, by suffix.
+        folder_columns: Number of distinct values of the columns that the names of folders give.
         rejected: Number of rejected records, by cause.
         examples: First rejected records, at most ``MAX_EXAMPLES``.
         num_images_missing: Number of distinct images that events name and that do not exist.
@@ -81,7 +83,9 @@ class DataSet:
     num_disagreeing: int = 0
     num_folded: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    files_read: dict[str, int] = field(default_factory=dict)
     files_not_read: dict[str, int] = field(default_factory=dict)
+    folder_columns: dict[str, int] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     examples: list[Rejected] = field(default_factory=list)
     num_images_missing: int = 0
@@ -139,7 +143,9 @@ def _load_source(
         num_disagreeing=raw.counts.num_disagreeing,
         num_folded=raw.counts.num_folded,
         left_out=raw.counts.left_out,
+        files_read=raw.files_read,
         files_not_read=raw.files_not_read,
+        folder_columns=raw.folder_columns,
         rejected=Counter(raw.rejected_by_cause()),
         examples=raw.rejected[:MAX_EXAMPLES],
         num_images_missing=_missing_images(raw),

@@ -103,7 +103,9 @@ class Report:
     num_disagreeing: int
     num_folded: int
     left_out_by_kind: dict[str, int]
+    files_read: dict[str, int]
     files_not_read: dict[str, int]
+    folder_columns: dict[str, int]
     rejected_by_cause: dict[str, int]
     rejected_examples: list[Rejected]
     losses: list[str]
@@ -186,7 +188,9 @@ def _report(
         num_disagreeing=data.num_disagreeing,
         num_folded=data.num_folded,
         left_out_by_kind=data.left_out,
+        files_read=data.files_read,
         files_not_read=data.files_not_read,
+        folder_columns=data.folder_columns,
         rejected_by_cause=dict(sorted(data.rejected.items())),
         rejected_examples=data.examples,
         losses=data.losses.sentences(),

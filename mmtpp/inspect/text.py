@@ -20,7 +20,7 @@ def as_text(report: Report) -> str:
         f"{report.num_disagreeing:,} whose declared interval differs from that of the times",
         _splits(report),
         *_rejections(report),
-        *_not_read(report),
+        *_files(report),
         f"tokens are counted with {report.vocabulary}",
     ]
     parts += [f"hint: {hint}" for hint in report.hints]
@@ -80,12 +80,20 @@ def _splits(report: Report) -> str:
     return f"splits (split.by = {report.split_by}): {', '.join(sizes)}"
 
 
-def _not_read(report: Report) -> list[str]:
-    """Lines about files and records that hold no events, and about rare types."""
+def _files(report: Report) -> list[str]:
+    """Lines about the formats of files, files and records without events, and rare types."""
     lines = []
+    if report.files_read:
+        formats = ", ".join(f"{count:,} {suffix}" for suffix, count in report.files_read.items())
+        lines.append(f"  files read, by suffix: {formats}")
     if report.files_not_read:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.files_not_read.items())
         lines.append(f"  warning: files that were not read, by suffix: {kinds}")
+    if report.folder_columns:
+        columns = ", ".join(
+            f"{name} ({count:,} values)" for name, count in report.folder_columns.items()
+        )
+        lines.append(f"  columns in the names of folders: {columns}")
     for kind, count in report.left_out_by_kind.items():
         lines.append(f"  records that are not events, {kind}: {count:,}")
     if report.num_folded:

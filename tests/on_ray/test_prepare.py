@@ -1,5 +1,6 @@
 """``prepare`` on a real cluster with a real S3 server: from raw files to an event store."""
 
+import gzip
 import io
 import json
 import os
@@ -24,8 +25,8 @@ from mmtpp.storage.paths import copy_folder, write_bytes
 from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.settings import SOURCE, STORE, make_config
-from tests.tables import write_rows
-from tests.unit.data.test_columns import FORMS
+from tests.tables import write_rows, xes_bytes
+from tests.unit.data.test_columns import FORMS, ROWS
 from tests.unit.data.test_danmaku_prompts import LINE
 from tests.unit.data.test_easytpp import EVENTS
 
@@ -170,7 +171,7 @@ def test_type_names_are_collected_and_keep_their_codes(cluster, tmp_path):
     assert report["events_kept"] == 600
 
 
-@pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa"])
+@pytest.mark.parametrize("kind", ["columns", "easytpp", "danmaku_qa", "xes"])
 def test_other_source_formats_are_prepared(cluster, tmp_path, kind: str):
     """Several sequences of two events per file."""
     raw, store = tmp_path / "raw", str(tmp_path / "store")
@@ -192,12 +193,15 @@ def test_other_source_formats_are_prepared(cluster, tmp_path, kind: str):
     elif kind == "easytpp":
         del settings["source.types"]
         (raw / "dev.pkl").write_bytes(pickle.dumps({"dim_process": 2, "dev": [EVENTS, EVENTS]}))
+    elif kind == "xes":
+        (raw / "log.xes.gz").write_bytes(gzip.compress(xes_bytes({"x": ROWS})))
     else:
         del settings["source.types"]
         write_bytes(str(raw / "frames" / "1.jpg"), _jpeg())
         (raw / "qa.jsonl").write_text("\n".join([json.dumps(LINE)] * 12))
     report = prepare(make_config(**settings))
-    events, sequences = {"columns": (3, 2), "easytpp": (4, 2), "danmaku_qa": (24, 12)}[kind]
+    sizes = {"columns": (3, 2), "easytpp": (4, 2), "danmaku_qa": (24, 12), "xes": (3, 2)}
+    events, sequences = sizes[kind]
     counts = [report[key] for key in ("events_read", "events_kept", "sequences")]
     assert counts == [events, events, sequences]
     assert report["events_disagreeing"] == 0

@@ -9,8 +9,8 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence
 from mmtpp.core.split import SPLITS, split_from_path
 from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.sources.event_files import suffix_of
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.tables import suffix_of
 
 logger = logging.getLogger(__name__)
 

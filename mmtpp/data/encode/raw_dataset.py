@@ -29,8 +29,9 @@ from mmtpp.data.encode.type_names import (
 )
 from mmtpp.data.settings import source_reader, type_names_of
 from mmtpp.data.sources.checking import read_file, warn_of_dates
+from mmtpp.data.sources.event_files import MalformedFileError, whole_suffix
+from mmtpp.data.sources.folder_keys import list_folder_keys
 from mmtpp.data.sources.reader import ParsedFile, ReadCounts, SourceReader
-from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import AUTO, OTHER, TypeCodes
 from mmtpp.storage.paths import join, read_bytes, split_file
 
@@ -58,7 +59,9 @@ class RawDataset:
         num_files_in_source: Number of event files in the source.
         counts: Counts of the events.
         rejected: Records that were not kept. A malformed file is one record with all its events.
+        files_read: Number of files read, by suffix.
         files_not_read: Number of files that hold no events, by suffix.
+        folder_columns: Number of distinct values of the columns that the names of folders give.
     """
 
     root: str
@@ -71,7 +74,9 @@ class RawDataset:
     num_files_in_source: int
     counts: ReadCounts
     rejected: list[Rejected]
+    files_read: dict[str, int]
     files_not_read: dict[str, int]
+    folder_columns: dict[str, int]
 
     @property
     def times_are_dates(self) -> bool:
@@ -109,7 +114,8 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
     reader = source_reader(source)
     fixed_names, _ = type_names_of(source, reader)
     folder, file = split_file(source.uri)
-    listing = SourceListing.from_files(reader, list_files_of_source(folder, file))
+    files_of_source = list_files_of_source(folder, file)
+    listing = SourceListing.from_source(reader, folder, files_of_source)
     paths = [path for path, _ in listing.events]
     if not paths:
         setting = f"source.kind = {source.kind}"
@@ -138,7 +144,9 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
         num_files_in_source=len(paths),
         counts=sum((parsed.counts for parsed in parsed_files), ReadCounts()),
         rejected=[record for parsed in parsed_files for record in parsed.rejected],
+        files_read=dict(Counter(map(whole_suffix, chosen))),
         files_not_read=listing.not_read,
+        folder_columns=list_folder_keys(paths) if source.kind == "columns" else {},
     )
     if not dataset.sequences:
         raise DataError(

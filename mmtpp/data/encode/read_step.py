@@ -21,8 +21,8 @@ from mmtpp.data.encode.shard_output import (
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.encode.type_names import count_types_in_file, unnamed_types_error
 from mmtpp.data.sources.checking import read_file, warn_of_dates
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile, ReadCounts
-from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.paths import join, prefetch, read_bytes
 

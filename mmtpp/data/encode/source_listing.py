@@ -3,16 +3,17 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pyarrow.fs import FileInfo
 
 from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.saved_datasets import files_without_events
 from mmtpp.data.sources import kinds_that_read
+from mmtpp.data.sources.event_files import suffix_of
 from mmtpp.data.sources.reader import SourceReader
-from mmtpp.data.sources.tables import suffix_of
 from mmtpp.storage.paths import join, list_source
 
 logger = logging.getLogger(__name__)
@@ -42,11 +43,43 @@ class SourceListing:
             reader: Reader of the source, which knows the suffixes of event files.
             files: Paths relative to the source, sorted, with their sizes.
         """
+        return cls._sort(reader, files, set(), set())
+
+    @classmethod
+    def from_source(
+        cls, reader: SourceReader, uri: str, files: Sequence[tuple[str, FileInfo]]
+    ) -> "SourceListing":
+        """Sort the files of a source, whose saved data sets list their files themselves.
+
+        Args:
+            reader: Reader of the source, which knows the suffixes of event files.
+            uri: URI of the source.
+            files: Paths relative to the source, sorted, with their sizes.
+
+        Raises:
+            DataError: A saved data set is incomplete.
+            StorageError: The description of a saved data set cannot be read.
+        """
+        if not reader.reads("data.arrow"):
+            return cls.from_files(reader, files)
+        descriptions, strays = files_without_events(uri, [path for path, _ in files])
+        return cls._sort(reader, files, descriptions, strays)
+
+    @classmethod
+    def _sort(
+        cls,
+        reader: SourceReader,
+        files: Iterable[tuple[str, FileInfo]],
+        descriptions: set[str],
+        strays: set[str],
+    ) -> "SourceListing":
         events: list[tuple[str, int]] = []
         not_read: Counter[str] = Counter()
         for path, info in files:
             name = path.rpartition("/")[2]
-            if reader.reads(path):
+            if path in descriptions:
+                continue
+            if reader.reads(path) and path not in strays:
                 events.append((path, info.size))
             elif not name.startswith((".", "_")) and suffix_of(path) not in IMAGE_SUFFIXES:
                 not_read[suffix_of(path) or "without a suffix"] += 1
@@ -78,7 +111,7 @@ def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[
     state = hashlib.sha256()
     for path, info in files:
         state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
-    listing = SourceListing.from_files(reader, files)
+    listing = SourceListing.from_source(reader, settings.source_uri, files)
     if not listing.events:
         raise no_files_error(
             reader,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.sources.checking import read_file
-from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.type_codes import OTHER, TypeCodes
 from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest

@@ -9,8 +9,8 @@ from mmtpp.core.errors import DataError, MmtppError, error_to_json
 from mmtpp.core.events import MAX_TYPES
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.sources.checking import raw_items
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import RawEvent, SourceReader
-from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import (
     AUTO,
     OTHER,

@@ -10,6 +10,7 @@ from mmtpp.data.sources.mmtpp_json import MMTPP
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import SUFFIXES, CsvFormat
 from mmtpp.data.sources.taxi import TAXI
+from mmtpp.data.sources.xes import XES, build_xes_reader
 
 READERS: dict[str, SourceReader] = {
     "flights": FLIGHTS,
@@ -18,9 +19,10 @@ READERS: dict[str, SourceReader] = {
     "danmaku_qa": DANMAKU_QA,
     "mmtpp": MMTPP,
     "easytpp": EASYTPP,
+    "xes": XES,
 }
-"""Readers by kind; of those that read files of the user, the likeliest is first. The reader
-of the kind ``columns`` depends on settings."""
+"""Readers by kind; of those that read files of the user, the likeliest is first. The readers
+of the kinds ``columns`` and ``xes`` depend on settings."""
 
 
 def kinds_that_read(suffix: str) -> list[str]:
@@ -44,13 +46,15 @@ def build_reader(
 
     Args:
         kind: Kind of the source: a key of ``READERS``, or ``columns``.
-        columns: Mapping of the columns, for ``columns``.
-        seconds_per_unit: Seconds in one unit of the converted dates, for ``columns``.
+        columns: Mapping of the columns, for ``columns`` and ``xes``.
+        seconds_per_unit: Seconds in one unit of the converted dates, for ``columns`` and ``xes``.
         csv: Format of CSV files, for ``columns``.
 
     Raises:
         ConfigError: The kind is ``columns``, and no column of times is named.
     """
+    if kind == "xes":
+        return build_xes_reader(columns, seconds_per_unit=seconds_per_unit)
     if kind != "columns":
         return READERS[kind]
     if columns is None or not columns.time:

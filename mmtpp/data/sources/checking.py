@@ -22,6 +22,7 @@ from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
 from mmtpp.core.representation.timecode import MAX_INTERVAL
 from mmtpp.core.split import split_from_value
 from mmtpp.data.sources.date_like_numbers import describe_date_like_numbers
+from mmtpp.data.sources.event_files import MalformedFileError, suffix_of, unpack
 from mmtpp.data.sources.reader import (
     InvalidValue,
     LeftOut,
@@ -33,7 +34,7 @@ from mmtpp.data.sources.reader import (
     ReadCounts,
     SourceReader,
 )
-from mmtpp.data.sources.tables import CSV_SUFFIXES, MalformedFileError, suffix_of, unpack
+from mmtpp.data.sources.tables import CSV_SUFFIXES
 from mmtpp.data.sources.type_codes import OTHER, RARE, TypeCodes
 
 logger = logging.getLogger(__name__)

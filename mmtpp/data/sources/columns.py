@@ -6,18 +6,23 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
+from mmtpp.data.sources.event_files import MalformedFileError, stem, suffix_of
+from mmtpp.data.sources.folder_keys import add_folder_keys, folder_keys
+from mmtpp.data.sources.nested_fields import (
+    add_nested_fields,
+    names_of_nested_fields,
+    select_dotted,
+)
+from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event
 from mmtpp.data.sources.tables import (
     CSV_SUFFIXES,
     SUFFIXES,
     CsvFormat,
-    MalformedFileError,
     Record,
     Table,
     Unreadable,
     count_lines,
     read_table_file,
-    suffix_of,
 )
 from mmtpp.data.sources.times import TimeFormat, read_times
 
@@ -25,6 +30,8 @@ from mmtpp.data.sources.times import TimeFormat, read_times
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Names of the columns, and how their times are written; an empty name means no such column.
+
+    ``a.b`` is the column of that name, or else the field ``b`` of the objects in column ``a``.
 
     Attributes:
         time: Column of times: numbers in the source's unit, or dates.
@@ -88,10 +95,14 @@ class ColumnsParser:
         """Parse the raw events of one file.
 
         Raises:
-            MalformedFileError: The file is unreadable, or a mapped column is missing.
+            MalformedFileError: The file is unreadable, a mapped column is missing, or both the
+                file and its folders have it.
         """
-        table = read_table_file(path, data, wanted=self.columns.names, csv_format=self.csv)
-        yield from self.parse_table(path, table)
+        names = self.columns.names
+        keys = {name: value for name, value in folder_keys(path).items() if name in names}
+        wanted = [name for name in names if name not in keys]
+        table = read_table_file(path, data, wanted=wanted, csv_format=self.csv)
+        yield from self.parse_table(path, add_folder_keys(path, table, keys))
 
     def parse_table(self, path: str, table: Table) -> Iterator[RawEvent]:
         """Parse the raw events of a table. All times of the table are read together.
@@ -121,7 +132,8 @@ class ColumnsParser:
         if suffix in (".jsonl", ".ndjson"):
             return count_lines(data)
         if suffix == ".json":
-            return data.count(f'"{self.columns.time}"'.encode("utf-8", "replace")) or None
+            field_name = self.columns.time.rpartition(".")[2]
+            return data.count(f'"{field_name}"'.encode("utf-8", "replace")) or None
         return None
 
     def _time_format(self) -> TimeFormat:
@@ -152,10 +164,14 @@ class ColumnsParser:
         name = stem(path)
         seen: dict[str, None] = {}  # names of all columns, in order
         num_records = 0
+        dotted = select_dotted(self.columns.names)
         for record in records:
             if record.values is not None and not record.problem:
                 num_records += 1
-                seen.update(dict.fromkeys(record.values))
+                if dotted:
+                    seen.update(dict.fromkeys(names_of_nested_fields(record.values, dotted)))
+                    record = _with_nested_fields(record, dotted)
+                seen.update(dict.fromkeys(record.values or ()))
             for event in self._events_of_record(name, record):
                 event.line = record.line
                 yield event
@@ -254,6 +270,21 @@ class ColumnsParser:
         """Name of the record's split; None without a column of splits."""
         column = self.columns.split
         return _text(record.get(column)) if column else None
+
+
+def _with_nested_fields(record: Record, names: list[str]) -> Record:
+    """The record with the fields of its objects; with a problem if a part of a name is no object.
+
+    Args:
+        record: A well-formed record.
+        names: Dotted names.
+    """
+    values = record.values or {}
+    try:
+        return record._replace(values=add_nested_fields(values, names))
+    except ValueError as error:
+        problem = f"{error}; correct source.columns"
+        return record._replace(values={**dict.fromkeys(names), **values}, problem=problem)
 
 
 def _join_date(day: object, clock: object) -> object:

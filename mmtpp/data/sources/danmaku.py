@@ -24,8 +24,8 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from mmtpp.data.sources.reader import LeftOut, RawEvent, SourceReader, malformed_event, stem
-from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.event_files import MalformedFileError, stem
+from mmtpp.data.sources.reader import LeftOut, RawEvent, SourceReader, malformed_event
 
 logger = logging.getLogger(__name__)
 

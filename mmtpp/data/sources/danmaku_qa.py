@@ -35,13 +35,8 @@ import numpy as np
 
 from mmtpp.core.events import MAX_TYPES, EventSequence
 from mmtpp.core.representation.timecode import decode_intervals
-from mmtpp.data.sources.reader import (
-    RawEvent,
-    RawQuestion,
-    SourceReader,
-    malformed_event,
-    stem,
-)
+from mmtpp.data.sources.event_files import stem
+from mmtpp.data.sources.reader import RawEvent, RawQuestion, SourceReader, malformed_event
 from mmtpp.data.sources.tables import read_records
 
 _EVENT = re.compile(r"<\|start_of_event\|>(.*?)<\|end_of_event\|>", re.DOTALL)

@@ -22,8 +22,9 @@ import numpy as np
 from mmtpp.core.errors import without_addresses
 from mmtpp.core.times.time_format import NUMBER
 from mmtpp.data.sources.columns import Columns, ColumnsParser
-from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event, stem
-from mmtpp.data.sources.tables import SUFFIXES, MalformedFileError, read_table_file, suffix_of
+from mmtpp.data.sources.event_files import MalformedFileError, stem, suffix_of
+from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event
+from mmtpp.data.sources.tables import SUFFIXES, read_table_file
 
 SPLIT_KEYS = ("train", "dev", "validation", "test")
 _ROWS = ColumnsParser(

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import orjson
 
-from mmtpp.data.sources.reader import RawColumns, RawEvent, SourceReader, malformed_event, stem
-from mmtpp.data.sources.tables import MalformedFileError, decode_text
+from mmtpp.data.sources.event_files import MalformedFileError, decode_text, stem
+from mmtpp.data.sources.reader import RawColumns, RawEvent, SourceReader, malformed_event
 
 
 def parse(path: str, data: bytes) -> Iterator[RawEvent]:

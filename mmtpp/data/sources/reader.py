@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.data.sources.event_files import unpacked_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,8 @@ class SourceReader:
     """Reader of one kind of source.
 
     Attributes:
-        suffixes: Suffixes of the event files in lower case; ``.gz`` may follow each suffix.
+        suffixes: Suffixes of the event files in lower case; the suffix of a packed
+            file, such as ``.gz``, may follow.
         parse: Function from the path and content of a file to its raw events and questions.
         seconds_per_unit: Seconds in one unit of the times; None if the configuration sets it.
         type_names: Type names by code; empty if the source does not fix them.
@@ -193,12 +195,4 @@ class SourceReader:
 
     def reads(self, path: str) -> bool:
         """Whether a file with this name is an event file of the source."""
-        return path.lower().removesuffix(".gz").endswith(self.suffixes)
-
-
-def stem(path: str) -> str:
-    """The path without its suffix and ``.gz``: the sequence id of a file with one sequence."""
-    folder, slash, name = path.rpartition("/")
-    if name.lower().endswith(".gz"):
-        name = name[: -len(".gz")]
-    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
+        return unpacked_path(path).lower().endswith(self.suffixes)

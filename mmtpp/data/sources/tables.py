@@ -1,10 +1,8 @@
-"""Read the records of table files: CSV, JSON lines, JSON and Parquet."""
+"""Read the records of table files: CSV, JSON lines, JSON, Parquet and Arrow."""
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,11 +10,14 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+from mmtpp.data.sources.event_files import MalformedFileError, decode_text, suffix_of
+from mmtpp.data.sources.nested_fields import struct_fields
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 CSV_SUFFIXES = (".csv", ".tsv")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
-MAX_UNPACKED_BYTES = 2**31
 MAX_FIELD_BYTES = 2**27
+END_OF_ARROW_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 MAX_LINES_PER_RECORD = 5000  # an unclosed quote must not swallow all following lines
 
 # the csv module has only this limit for the whole process
@@ -37,18 +38,6 @@ class Record(NamedTuple):
     values: dict | None
     problem: str | None = None
     line: int | None = None
-
-
-class MalformedFileError(ValueError):
-    """A file that cannot be read as events.
-
-    Attributes:
-        num_events: Estimated number of events in the file; None if it is unknown.
-    """
-
-    def __init__(self, message: str, *, num_events: int | None = None) -> None:
-        super().__init__(message)
-        self.num_events = num_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +63,8 @@ class Table:
 
     Attributes:
         records: Records in the order of the file; a malformed record has a problem.
-        names: Columns of the file; None for JSON, which has no header.
+        names: Columns of the file, and dotted names of the fields inside their structs; None for
+            JSON, which has no header.
     """
 
     records: Iterable[Record]
@@ -99,6 +89,8 @@ def read_table_file(
     kind = suffix_of(path)
     if kind == ".parquet":
         return _read_parquet(path, data, wanted)
+    if kind == ".arrow":
+        return _read_arrow(path, data, wanted)
     if kind in CSV_SUFFIXES:
         try:
             text = decode_text(path, data, encoding=csv_format.encoding)
@@ -121,58 +113,6 @@ def read_records(path: str, data: bytes) -> Iterable[Record]:
         MalformedFileError: The file as a whole cannot be read.
     """
     return read_table_file(path, data).records
-
-
-def suffix_of(path: str) -> str:
-    """The suffix of a file name in lower case, ignoring ``.gz``; empty without a suffix."""
-    name = path.rpartition("/")[2].lower().removesuffix(".gz")
-    return f".{name.rpartition('.')[2]}" if "." in name else ""
-
-
-def unpack(path: str, data: bytes) -> bytes:
-    """Unpack the content of a file whose name ends in ``.gz``; return other content unchanged.
-
-    Args:
-        path: Path of the file.
-        data: Content of the file.
-
-    Raises:
-        MalformedFileError: The content is not gzip, damaged, or larger than 2 GiB unpacked.
-    """
-    if not path.lower().endswith(".gz"):
-        return data
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            content = file.read(MAX_UNPACKED_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise MalformedFileError(f"{path}: not gzip: {error}") from error
-    if len(content) > MAX_UNPACKED_BYTES:
-        raise MalformedFileError(f"{path}: more than {MAX_UNPACKED_BYTES} bytes unpacked")
-    return content
-
-
-def decode_text(path: str, data: bytes, *, encoding: str = "utf-8") -> str:
-    """Decode text. A byte order mark takes precedence over ``encoding``.
-
-    An invalid byte becomes a lone surrogate, so that only the records with such a byte are
-    rejected.
-
-    Args:
-        path: Path of the file, for messages.
-        data: Content of the file.
-        encoding: Name of the encoding in Python.
-
-    Raises:
-        MalformedFileError: The encoding is unknown or not a text encoding.
-    """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-        encoding = "utf-8-sig"
-    try:
-        return data.decode(encoding, "surrogateescape")
-    except (UnicodeError, LookupError) as error:
-        raise MalformedFileError(f"{path}: not {encoding}: {error}") from error
 
 
 def count_lines(data: bytes) -> int:
@@ -325,23 +265,72 @@ def _read_parquet(path: str, data: bytes, wanted: Sequence[str]) -> Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         names = tuple(file.schema_arrow.names)
+        nested = struct_fields(file.schema_arrow)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedFileError(f"{path}: not readable as Parquet: {error}") from error
-    columns = [name for name in names if name in wanted] if wanted else list(names)
-    return Table(_parquet_records(path, file, columns), names)
+    columns = [name for name in (*names, *nested) if name in wanted] if wanted else None
+    return Table(_parquet_records(path, file, columns), (*names, *nested))
 
 
-def _parquet_records(path: str, file: pq.ParquetFile, columns: list[str]) -> Iterator[Record]:
-    row = 0
+def _parquet_records(
+    path: str, file: pq.ParquetFile, columns: list[str] | None
+) -> Iterator[Record]:
     try:
-        for batch in file.iter_batches(columns=columns):
-            values = [_to_python(batch.column(place)) for place in range(len(columns))]
-            for place in range(batch.num_rows):
-                record = {name: column[place] for name, column in zip(columns, values, strict=True)}
-                yield Record(row, record)
-                row += 1
+        yield from _batch_records(file.iter_batches(columns=columns))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedFileError(f"{path}: not readable as Parquet: {error}") from error
+
+
+def _batch_records(batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
+    row = 0
+    for batch in batches:
+        names = batch.schema.names
+        values = [_to_python(column) for column in batch.columns]
+        for place in range(batch.num_rows):
+            record = {name: column[place] for name, column in zip(names, values, strict=True)}
+            yield Record(row, record)
+            row += 1
+
+
+def _read_arrow(path: str, data: bytes, wanted: Sequence[str]) -> Table:
+    """Read a file in the stream format of Arrow, as Hugging Face's ``save_to_disk`` writes it."""
+    if not data.endswith(END_OF_ARROW_STREAM):  # pyarrow takes a truncated stream for a whole one
+        raise MalformedFileError(
+            f"{path}: not readable as an Arrow stream: truncated, or of another format"
+        )
+    source = pa.BufferReader(data)
+    try:
+        reader = pa.ipc.open_stream(source)
+        top, nested = tuple(reader.schema.names), struct_fields(reader.schema)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise MalformedFileError(f"{path}: not readable as an Arrow stream: {error}") from error
+    repeated = {name for name in top if top.count(name) > 1}
+    if repeated:
+        raise MalformedFileError(f"{path}: two columns have the same name in {list(top)}")
+    # a dotted name is a column, or a field inside the structs of a column
+    parents = {name.partition(".")[0] for name in wanted if name not in top}
+    columns = [name for name in top if not wanted or name in wanted or name in parents]
+    return Table(_arrow_records(path, source, reader, columns), (*top, *nested))
+
+
+def _arrow_records(
+    path: str, source: pa.BufferReader, reader: pa.RecordBatchReader, columns: list[str]
+) -> Iterator[Record]:
+    def valid_batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            batch = batch.select(columns)
+            batch.validate(full=True)  # wrong offsets would read foreign memory
+            yield batch
+
+    try:
+        yield from _batch_records(valid_batches())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise MalformedFileError(f"{path}: not readable as an Arrow stream: {error}") from error
+    if source.tell() != source.size():
+        raise MalformedFileError(
+            f"{path}: not readable as an Arrow stream: it ends at byte {source.tell():,} of "
+            f"{source.size():,}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """Tables with a mapping of their columns: formats, dates, lists, ids and malformed rows."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 from datetime import date
 from decimal import Decimal
 
@@ -14,10 +16,10 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.tables import csv_bytes, json_lines, parquet_bytes
+from tests.tables import arrow_bytes, csv_bytes, json_lines, parquet_bytes
 
 CAB = Columns(time="unix_time", sequence="cab_id", type="event_type")
 CAB_TYPES = ("pickup", "dropoff")
@@ -38,8 +40,12 @@ FORMS = {
     "x/t.csv.gz": gzip.compress(csv_bytes(ROWS), mtime=0),
     "x/t.jsonl": json_lines(ROWS),
     "x/t.jsonl.gz": gzip.compress(json_lines(ROWS), mtime=0),
+    "x/t.jsonl.xz": lzma.compress(json_lines(ROWS)),
+    "x/t.csv.bz2": bz2.compress(csv_bytes(ROWS)),
+    "x/t.csv.zst": pa.Codec("zstd").compress(csv_bytes(ROWS), asbytes=True),
     "x/t.json": json.dumps(ROWS).encode(),
     "x/t.parquet": parquet_bytes(ROWS),
+    "x/t.arrow": arrow_bytes(ROWS),
 }
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mmtpp.data.sources import READERS
 from mmtpp.data.sources.checking import read_file
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
 
 READER = READERS["danmaku"]

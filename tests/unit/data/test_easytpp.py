@@ -10,8 +10,8 @@ import pytest
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.easytpp import parse
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.tables import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
 from tests.tables import json_lines, parquet_bytes
 

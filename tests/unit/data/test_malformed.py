@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from mmtpp.data.sources import READERS, build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.tables import MalformedFileError
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
+from tests.tables import xes_bytes
 from tests.unit.data.test_columns import FORMS
 from tests.unit.data.test_danmaku_prompts import LINE
 from tests.unit.data.test_danmaku_qa import RECORD
@@ -28,6 +29,7 @@ MMTPP = [
     }
 ] * 2
 ROW = {"dim_process": 2, **{key: [event[key] for event in EVENTS] for key in EVENTS[0]}}
+CABS = [{"unix_time": 5, "cab_id": "a", "event_type": 1, "concept:name": 1}] * 2
 VALID: list[tuple[str, str, bytes]] = [
     ("mmtpp", "a.json", json.dumps(MMTPP).encode()),
     ("taxi", "a.json", json.dumps(MMTPP).encode()),
@@ -38,6 +40,7 @@ VALID: list[tuple[str, str, bytes]] = [
     ("easytpp", "a.pkl", pickle.dumps({"dim_process": 2, "train": [EVENTS]}, protocol=0)),
     ("easytpp", "a.json", json.dumps([ROW]).encode()),
     *(("columns", path, data) for path, data in FORMS.items()),
+    ("xes", "a.xes", xes_bytes({"x": CABS, "y": CABS})),
 ]
 VALUES = [
     None,

@@ -12,6 +12,7 @@ from mmtpp.data.sources import READERS, kinds_that_read
         (".csv", ["columns", "easytpp"]),
         (".json", ["columns", "danmaku_qa", "mmtpp", "easytpp"]),
         (".xml", ["danmaku"]),
+        (".xes", ["xes"]),
         (".docx", []),
     ],
 )

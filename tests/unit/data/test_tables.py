@@ -15,8 +15,9 @@ from mmtpp.data.encode.source_listing import SourceListing
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
-from mmtpp.data.sources.tables import CsvFormat, MalformedFileError, read_table_file
+from mmtpp.data.sources.tables import CsvFormat, read_table_file
 from mmtpp.data.sources.type_codes import TypeCodes
 
 COLUMNS = Columns(time="t", sequence="s", type="k", text="x")
