@@ -20,6 +20,7 @@ from mmtpp.core.history.event_memory import MemorySettings
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.expert.image_features import IMAGE_FEATURES
+from mmtpp.expert.marginal_scores import score_marginal
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import (
     TEXT_FEATURES,
@@ -256,6 +257,12 @@ class ExpertFit:
     def score_networks(self, networks: Sequence[ExpertNetwork]) -> Scores | None:
         """Score the mean of networks' distributions; None without validation events."""
         return self._score_validation(networks) if self._validation is not None else None
+
+    def score_marginal(self) -> Scores | None:
+        """Score the distribution of the training events; None without validation events."""
+        if self._validation is None:
+            return None
+        return score_marginal(self._training, self._validation, num_types=self._size.num_types)
 
     def tensors(self) -> Tensors:
         """The state of the training: all weights and the moments of the optimiser, by name."""

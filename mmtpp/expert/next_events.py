@@ -19,6 +19,8 @@ from mmtpp.core.times.clock import round_to_ticks
 BLOCK_EVENTS = 2**20
 """Number of events whose memory is kept at once; with 80 columns, 320 MiB, and 64 MiB of words."""
 
+LEAST_BATCHES, LEAST_EVENTS = 8, 64
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredSequence:
@@ -182,7 +184,10 @@ class BatchOrder:
     def __init__(self, blocks: EventBlocks, *, events_per_update: int, seed: int) -> None:
         self._blocks, self._seed = blocks, seed
         self._num_events = [blocks.num_targets(block) for block in range(len(blocks.blocks))]
-        self._num_batches = [max(1, round(n / events_per_update)) for n in self._num_events]
+        self._num_batches = [
+            max(1, round(n / events_per_update), min(LEAST_BATCHES, n // LEAST_EVENTS))
+            for n in self._num_events
+        ]
         self._loaded: tuple[int, NextEvents] | None = None
 
     @property
