@@ -96,9 +96,9 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     if fit.is_finished:
         expert = build_expert(fit, inputs)
         validated = final_metrics(fit, expert)
-        warn_below_marginal(validated, inputs, rank=rank)
         tracker.log_metrics(fit.total_updates, validated)
         if rank == 0:
+            warn_below_marginal(validated, where=inputs.training.samples.store.data_uri)
             write_expert(expert, inputs)
     _save(fit, inputs, rank, validated, wait=True)
     tracker.detach()
@@ -269,24 +269,23 @@ def final_metrics(fit: ExpertFit, expert: Expert) -> dict[str, float]:
     return metrics
 
 
-def warn_below_marginal(metrics: dict[str, float], inputs: ExpertInputs, *, rank: int = 0) -> None:
+def warn_below_marginal(metrics: dict[str, float], *, where: str) -> None:
     """Warn that the expert forecasts the validation events no better than the marginal does.
 
     Args:
         metrics: Result of ``final_metrics``.
-        inputs: Inputs of the training.
-        rank: Rank of this process; rank 0 warns.
+        where: Location of the events.
     """
     if VALIDATION_MARGINAL_NLL not in metrics:
         return
     of_expert, of_marginal = metrics[VALIDATION_JOINT_NLL], metrics[VALIDATION_MARGINAL_NLL]
-    if rank == 0 and of_expert >= of_marginal:
+    if of_expert >= of_marginal:
         logger.warning(
             "the expert forecasts the validation events of %s no better than the training "
             "distribution without any history: %.3f and %.3f nats per event; the training events "
             "are too few or do not depend on their past, so add training sequences, or use the "
             "marginal baseline",
-            inputs.training.samples.store.data_uri,
+            where,
             of_expert,
             of_marginal,
         )
