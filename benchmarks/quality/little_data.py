@@ -49,8 +49,26 @@ def prepare_draw(data: DataSet, draw: Draw) -> RunConfig:
     return config
 
 
-def run_draw(config: RunConfig, draw: Draw, results: Results, budget: Budget) -> None:
-    """Run the unfinished trials of a draw; its number is the seed of the expert.
+def run_baselines(config: RunConfig, draw: Draw, results: Results, budget: Budget) -> None:
+    """Fit and test the classical baselines of a draw, unless they are finished.
+
+    Args:
+        config: Settings of the drawn store.
+        draw: The draw.
+        results: Finished trials.
+        budget: The budget; baselines have none.
+    """
+    if results.has(Trial(draw.set, BASELINE, "marginal", draw.number), budget):
+        return
+    started = time.process_time()
+    records = quality.run_classical(config, draw.set)
+    seconds = time.process_time() - started
+    head = {"kind": BASELINE, "seed": draw.number, "seconds": seconds}
+    results.add([{**record, **head} for record in records])
+
+
+def run_trial(config: RunConfig, draw: Draw, results: Results, budget: Budget) -> None:
+    """Train and test the expert on a draw, unless it is finished; its seed is the draw's number.
 
     Args:
         config: Settings of the drawn store.
@@ -58,12 +76,6 @@ def run_draw(config: RunConfig, draw: Draw, results: Results, budget: Budget) ->
         results: Finished trials.
         budget: Largest number of updates of a network of the expert.
     """
-    if not results.has(Trial(draw.set, BASELINE, "marginal", draw.number), budget):
-        started = time.process_time()
-        records = quality.run_classical(config, draw.set)
-        seconds = time.process_time() - started
-        head = {"kind": BASELINE, "seed": draw.number, "seconds": seconds}
-        results.add([{**record, **head} for record in records])
     trial = Trial(draw.set, "expert", EXPERT.name, draw.number)
     if not results.has(trial, budget):
         record = run_expert(config, EXPERT, draw.number, max_updates=budget.expert_updates)
@@ -89,7 +101,9 @@ def run(
     for number in draws:
         for name in sets:
             draw = Draw(name, number, held_out)
-            run_draw(prepare_draw(available[name], draw), draw, results, budget)
+            config = prepare_draw(available[name], draw)
+            run_baselines(config, draw, results, budget)
+            run_trial(config, draw, results, budget)
 
 
 def main() -> None:

@@ -19,7 +19,10 @@ from mmtpp.core.times.clock import round_to_ticks
 BLOCK_EVENTS = 2**20
 """Number of events whose memory is kept at once; with 80 columns, 320 MiB, and 64 MiB of words."""
 
-LEAST_BATCHES, LEAST_EVENTS = 8, 64
+LEAST_BATCHES = 8
+"""Least number of batches of an epoch, where each has at least ``LEAST_EVENTS`` events: few events
+need many updates, too."""
+LEAST_EVENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,8 @@ class BatchOrder:
 
     Args:
         blocks: Training events.
-        events_per_update: Number of events of a batch, about.
+        events_per_update: Number of events of a batch, about. Batches of a small block are smaller,
+            so that there are ``LEAST_BATCHES`` of them.
         seed: Seed of the order.
     """
 
