@@ -22,7 +22,7 @@ BLOCK_EVENTS = 2**20
 LEAST_BATCHES = 8
 """Least number of batches of an epoch, where each has at least ``LEAST_EVENTS`` events: few events
 need many updates, too."""
-LEAST_EVENTS = 64
+LEAST_EVENTS = 32
 
 
 @dataclass(frozen=True, slots=True)
