@@ -15,7 +15,7 @@ NUM_TRAINING = 20
 NUM_VALIDATION = 3  # of the drawn sequences
 MAX_EVENTS = 64  # of a drawn sequence
 MAX_HELD_OUT = 60
-MAX_HELD_OUT_EVENTS = 1024
+MAX_HELD_OUT_EVENTS = 256
 MIN_EVENTS = 2  # a sequence of one event has no target
 
 
