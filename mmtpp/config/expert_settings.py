@@ -37,7 +37,7 @@ class ExpertSection(Section):
     """Largest number of updates of a network."""
     events_per_update: Annotated[PositiveInt, Shapes.RUN] = 1024
     """Number of events in an update, over all workers, above 0. With few training events an update
-    has fewer of them, at least 32, so that an epoch has 8 updates."""
+    has fewer of them, but about 32 or more, so that an epoch has 8 updates."""
     learning_rate: Annotated[PositiveFloat, Shapes.RUN] = 3e-3
     """Largest learning rate of AdamW, above 0."""
     weight_decay: Annotated[NonNegativeFloat, Shapes.RUN] = 0.01
