@@ -1,7 +1,13 @@
-"""The sequences that the benchmark of little data draws."""
+"""The sequences that the benchmark of little data draws, and its report."""
+
+import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from benchmarks.quality.differences import SUMS_SCHEMA, table_path, write_sums
+from benchmarks.quality.little_report import write_report
 from benchmarks.quality.little_sets import (
     MAX_EVENTS,
     MAX_HELD_OUT,
@@ -57,3 +63,31 @@ def test_held_out_sequences_are_bounded():
     held_out = held_out_sequences(_sequences(*[10] * 200, *[5000] * 200))
     assert len(held_out) == MAX_HELD_OUT
     assert {len(sequence) for sequence in held_out} == {10, MAX_HELD_OUT_EVENTS}
+
+
+def test_the_report_subtracts_the_best_baseline_of_all_draws(tmp_path: Path):
+    # nats an event of two sequences of 10 events, in two draws; Hawkes has the lowest mean
+    nll = {
+        "marginal": ([3.0, 5.0], [3.0, 5.0]),
+        "poisson": ([4.0, 6.0], [4.0, 6.0]),
+        "hawkes": ([2.0, 5.0], [2.0, 4.0]),
+        "temporal expert": ([1.0, 4.0], [1.5, 4.5]),
+    }
+    records = []
+    for name, draws in nll.items():
+        for draw, values in enumerate(draws):
+            kind = "expert" if name == "temporal expert" else "baseline"
+            metrics = {"joint/nll_nats_per_event": float(np.mean(values)), "time/rmse_s": 2.0}
+            head = {"set": "lines", "kind": kind, "name": name, "seed": draw}
+            records.append({**head, "metrics": metrics, "targets": 20, "seconds": 1.0})
+            sums = pa.table([["a", "b"], [10.0, 10.0], 10 * np.array(values)], schema=SUMS_SCHEMA)
+            write_sums(sums, table_path(tmp_path / "sums", head))
+    path = tmp_path / "little_data.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_report(path, tmp_path / "sums", tmp_path / "little.md", held_out="test")
+    text = (tmp_path / "little.md").read_text()
+    # by draw -1 and 0, so -0.5; by sequence -0.75 and -0.25
+    [row] = [line for line in text.splitlines() if line.startswith("| lines |")]
+    assert row.startswith("| lines | hawkes | -0.500 |")
+    assert row.endswith("| -0.750 to -0.250 | 2 | -1.000, +0.000 |")
+    assert "| hawkes | 2 | 3.250 ± 0.354 | 2.000 ± 0.000 |  | 1.0 |" in text
