@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr  # pyright: ignore[reportMissingTypeStubs]
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 
@@ -89,14 +89,15 @@ class TrainingDistribution:
             tick: Tick of the clock, in the source's unit; 0 where the times have none.
         """
         values, place = np.unique(intervals, return_inverse=True)
-        nll = np.empty(len(values))
+        nll: FloatArray = np.empty(len(values))
         for start in range(0, len(values), ROWS):
             rows = slice(start, start + ROWS)
             part = values[rows]
             nll[rows] = self.forecasts(len(part), grid).nll(part, tick=tick)
         if not tick:
             nll = np.where(values > 0, nll - np.log1p(-self.zero), -np.log(self.zero))
-        return nll[place]
+        by_event: FloatArray = nll[place]
+        return by_event
 
 
 def interval_mass(positive: FloatArray, grid: IntervalGrid, *, tick: float) -> FloatArray:
