@@ -11,7 +11,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation scaling quality pretrained docs pictures scale-3b up down ui clean
+.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -124,6 +124,9 @@ docs: setup ## build the documentation site into .mmtpp/docs; it opens without a
 
 pictures: setup ## the README's pictures, from the runs of the demo; needs Chromium
 	$(BIN)/python -m benchmarks.pictures
+
+gpu-check: setup ## parity, speed and memory of the model on one GPU with 24 GiB, without Ray and DeepSpeed
+	$(BIN)/python -m benchmarks.gpu
 
 scale-3b: setup ## the whole 3B with random weights, ZeRO-3 and LoRA on a CPU (20 minutes, 24 GiB) [data]
 	$(BIN)/python -m benchmarks.scale_3b

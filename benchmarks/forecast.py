@@ -87,9 +87,11 @@ class Scorer:
 
     def seconds(self, events: Events, targets: list[int], *, whole: bool) -> tuple[float, Row]:
         """Seconds to score targets exactly, or to read their whole distributions; and the row."""
-        expansions = self.first_bytes if whole else ()
+        first_bytes = self.first_bytes if whole else ()
         started = time.perf_counter()
-        laid = lay_out_branches(self.template, events, targets, tasks=TASKS, expansions=expansions)
+        laid = lay_out_branches(
+            self.template, events, targets, tasks=TASKS, first_bytes=first_bytes
+        )
         row = as_row(laid, len(events))
         if whole:
             self.forecaster(row, self.batcher(row))

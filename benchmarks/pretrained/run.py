@@ -58,7 +58,7 @@ class Budget:
         samples_per_step: Number of rows of an update.
         test_sequences: Number of scored sequences.
         max_text_tokens: Maximum length of a text, in tokens.
-        fractions: Shares of the training sequences.
+        fractions: Shares of the training sequences, in the order of the trials.
     """
 
     steps: int = 30
@@ -66,7 +66,7 @@ class Budget:
     samples_per_step: int = 2
     test_sequences: int = 2
     max_text_tokens: int = 24
-    fractions: tuple[float, ...] = (0.01, 0.1, 1.0)
+    fractions: tuple[float, ...] = (1.0, 0.01, 0.1)
 
 
 SMALL = Budget(2, 128, 1, 1, 8, (1.0,))
@@ -203,7 +203,7 @@ def run(
     path: Path,
     max_trials: int = sys.maxsize,
 ) -> None:
-    """Prepare the events and run the unfinished trials, the whole data first.
+    """Prepare the events and run the unfinished trials, one share of the data after the other.
 
     Args:
         data: Table of the utterances, gzipped.
@@ -220,9 +220,9 @@ def run(
     start_engine()
     records = read_results(path)
     last = len(records) + max_trials
-    for seed in seeds:
-        for fraction in reversed(budget.fractions):
-            config = configuration(budget, base, work, fraction)
+    for fraction in budget.fractions:
+        config = configuration(budget, base, work, fraction)
+        for seed in seeds:
             for trial in trials_of(budget, rates, fraction, seed, records):
                 if len(records) == last:
                     return

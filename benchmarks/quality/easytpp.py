@@ -4,6 +4,7 @@ from typing import Any
 
 TRAIN_POINTS = 20  # number of points of the intensity's integral in training
 DRAWS = 100  # number of samples per interval; their mean is the prediction
+SCORES_TICKS = "IntensityFree"  # scored by probabilities of ticks, see ``tick_likelihood.py``
 
 
 def model_settings() -> dict[str, Any]:

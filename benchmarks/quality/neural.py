@@ -36,7 +36,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS, model_settings
+from benchmarks.quality.easytpp import DRAWS, SCORES_TICKS, TRAIN_POINTS, model_settings
 from benchmarks.quality.leakage import MAX_EFFECT, effect_of_later_events
 from benchmarks.quality.tick_likelihood import score_ticks
 
@@ -75,7 +75,7 @@ def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dic
         )
     with tempfile.TemporaryDirectory() as folder:
         scale = _write(Path(folder), sequences, random.Random(seed))
-        if model == "IntensityFree":
+        if model == SCORES_TICKS:
             score_ticks(sequences["tick"] / scale)
         metrics, losses = _run(
             Path(folder), model, seconds, seed, int(sequences["num_types"]), scale
@@ -243,6 +243,7 @@ def _run(
         "epochs": float(epochs),
         "best_epoch": float(best_epoch),
         "draws": float(DRAWS),
+        "scores_ticks": float(model == SCORES_TICKS),
     }
     return metrics, losses
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.differences import table_path, write_sums
-from benchmarks.quality.easytpp import DRAWS
+from benchmarks.quality.easytpp import DRAWS, SCORES_TICKS
 from benchmarks.quality.report import read_records
 from benchmarks.quality.variants import PLAIN
 
@@ -69,6 +69,14 @@ class Trial:
         return [budget.max_tokens, *steps, budget.learning_rate] if self.kind == "ours" else None
 
 
+def _is_current(record: dict[str, Any]) -> bool:
+    """Whether a neural trial was scored as trials are scored now."""
+    metrics = record["metrics"]
+    return metrics.get("draws") == DRAWS and (
+        record["name"] != SCORES_TICKS or metrics.get("scores_ticks") == 1.0
+    )
+
+
 class Results:
     """Finished trials in a file with one JSON object per line, and their sums by sequence.
 
@@ -82,7 +90,10 @@ class Results:
         self.records: list[dict[str, Any]] = read_records(path) if path.exists() else []
 
     def has(self, trial: Trial, budget: Budget) -> bool:
-        """Whether a trial is finished; a neural one must have predicted with ``DRAWS`` samples.
+        """Whether a trial is finished.
+
+        A neural one must have predicted with ``DRAWS`` samples, and IntensityFree must have scored
+        ticks.
 
         Raises:
             ValueError: The trial was run with another budget, so it cannot be compared.
@@ -103,7 +114,7 @@ class Results:
                     f"present budget is {trial.share(budget)}; remove its line"
                 )
         return any(
-            trial.kind != "neural" or "error" in record or record["metrics"].get("draws") == DRAWS
+            trial.kind != "neural" or "error" in record or _is_current(record)
             for record in finished
         )
 

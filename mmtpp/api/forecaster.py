@@ -24,22 +24,22 @@ from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
 from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
 from mmtpp.core.history.past_events import PastEvents
-from mmtpp.core.representation.style_layout import SOFT
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.settings import check_calendar, template_of
 from mmtpp.data.store.images import load_image
-from mmtpp.evaluate.context import generation_settings
 from mmtpp.evaluate.mixture_checks import load_mixed_expert
+from mmtpp.evaluate.model_sections import generation_settings, model_location
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert
-from mmtpp.expert.model_description import describe_model
 from mmtpp.expert.read_sequences import past_events
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.backbones.registry import check_backbone
+from mmtpp.model.description import describe_model
 from mmtpp.model.folder import load_model_vocabulary, local_folder, read_file
-from mmtpp.model.loaded_model import LoadedModel, ModelSource
+from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.record import TrainedTasks, load_recorded_settings
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.predict.expert_next_event import (
@@ -61,10 +61,11 @@ _FORECAST_TASKS = ("time", "type")
 
 @dataclass(frozen=True, slots=True)
 class Forecaster:
-    """A model that ``jobs/finetune.py`` trained to forecast.
+    """A trained model that forecasts.
 
-    ``from_pretrained`` loads one. All times are in the unit of the store that the model was trained
-    on: ``seconds_per_unit``.
+    A language model of ``jobs/finetune.py``, or a temporal expert or a model of soft tokens of
+    ``jobs/pretrain.py``. ``from_pretrained`` loads one. All times are in the unit of the
+    store that the model was trained on: ``seconds_per_unit``.
 
     Attributes:
         path: Folder of the model, or of its adapter.
@@ -113,15 +114,11 @@ class Forecaster:
         check_model_folder(path)
         description = describe_model(path)
         trained_tasks = description.trained_tasks
-        if trained_tasks is not None and description.is_expert and not expert:
+        if trained_tasks is not None and description.kind == ModelKind.EXPERT and not expert:
             return cls(
                 path, with_values(RunConfig(), settings or {}), trained_tasks, load_expert(path)
             )
-        adapter = read_file(path, CONFIG_FILE)
-        if adapter is not None and not base:
-            base = str(json.loads(adapter)["base_model_name_or_path"] or "")
-        if adapter is not None:
-            check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
+        model = _resolve_adapter(path, base, expert)
         if trained_tasks is None or not {*_FORECAST_TASKS} & {*trained_tasks.tasks}:
             raise ModelError(
                 "the model was not fine-tuned to forecast",
@@ -133,18 +130,14 @@ class Forecaster:
         precision = precision or ("bfloat16" if torch.cuda.is_available() else "float32")
         if precision not in ("float32", "bfloat16"):
             raise ConfigError(f"precision = {precision!r}: must be float32 or bfloat16")
-        model, adapter_uri = (base, path) if adapter is not None else (path, "")
-        check_backbone(ModelSection(path=model, adapter=adapter_uri), config.template)
-        source = ModelSource(
-            model_uri=model, adapter_uri=adapter_uri, vocabulary_hash="", precision=precision
-        )
+        check_backbone(model, config.template)
         gated = None
         if expert:
-            mixture = ModelSection(path=model, adapter=adapter_uri, expert=expert)
             vocabulary = load_model_vocabulary(path)
-            gated = load_mixed_expert(mixture, description, trained_tasks, vocabulary, where=path)
+            gated = load_mixed_expert(model, description, trained_tasks, vocabulary, where=path)
+        source = model_location(model, "", precision=precision)
         loaded = LoadedModel.load(source, image_px=config.template.image_px)
-        is_soft = config.template.style == SOFT
+        is_soft = description.kind == ModelKind.SOFT
         soft = load_soft_forecaster(source, loaded) if is_soft else None
         return cls(path, config, trained_tasks, loaded, gated, soft)
 
@@ -397,6 +390,25 @@ class Forecaster:
                 where=self.path,
                 setting=f"text = {text}",
             )
+
+
+def _resolve_adapter(path: str, base: str, expert: str) -> ModelSection:
+    """The model of a folder: the base and its adapter, or the whole model.
+
+    Args:
+        path: Folder of the model or adapter.
+        base: Folder of the model that the adapter adapts; empty for the one that it names.
+        expert: Folder of the mixed expert; empty for none.
+
+    Raises:
+        ModelError: The base does not exist or holds no model.
+    """
+    adapter = read_file(path, CONFIG_FILE)
+    if adapter is None:
+        return ModelSection(path=path, expert=expert)
+    base = base or str(json.loads(adapter)["base_model_name_or_path"] or "")
+    check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
+    return ModelSection(path=base, adapter=path, expert=expert)
 
 
 def _read_past(

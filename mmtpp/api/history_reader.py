@@ -62,7 +62,7 @@ class HistoryReader:
         window, events = self._fit(events, sequence.sequence_id)
         seen = events.slice(window.start, window.end)
         laid = lay_out_branches(
-            template, seen, [len(seen)], tasks=self._tasks, expansions=grid.first_bytes
+            template, seen, [len(seen)], tasks=self._tasks, first_bytes=grid.first_bytes
         )
         frames, image_frame = np.unique(laid.tokens.frames, return_inverse=True)
         images = distinct_images(sequence)

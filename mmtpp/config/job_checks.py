@@ -4,9 +4,10 @@ import logging
 
 from mmtpp.config.data_settings import SourceSection, SplitSection
 from mmtpp.config.model_settings import LoraSection, ModelSection
-from mmtpp.config.schema import RunConfig
+from mmtpp.config.schema import RunConfig, SampleSections
 from mmtpp.config.training_settings import TrainingSection
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.style_layout import SOFT
 
 logger = logging.getLogger(__name__)
@@ -77,9 +78,11 @@ def check_training(config: RunConfig) -> None:
         ConfigError: The settings contradict each other.
     """
     training, model, lora = config.training, config.model, config.lora
-    if model.is_expert:
+    if config.model_kind == ModelKind.EXPERT:
         _check_expert(model)
         return
+    if config.model_kind == ModelKind.SOFT:
+        check_soft(config.sample_sections)
     _check_workers(training)
     if model.preset != "tiny" and not model.path:
         raise ConfigError(
@@ -101,18 +104,44 @@ def check_training(config: RunConfig) -> None:
     _warn_of_random_base(model, lora)
 
 
+def check_soft(sections: SampleSections) -> None:
+    """Check that nothing else shortens or lengthens events that are soft tokens.
+
+    Args:
+        sections: Sections of the configuration that shape samples.
+
+    Raises:
+        ConfigError: The template is soft, and events are compressed or have a calendar as text.
+    """
+    template, strategy = sections.template, sections.compression.strategy
+    if template.style != SOFT:
+        return
+    if strategy != "none":
+        raise ConfigError(
+            "soft tokens are not compressed: every event is one token already",
+            cause="compression.strategy keeps its default; set it to none",
+            setting=f"template.style = soft, compression.strategy = {strategy}",
+        )
+    if template.calendar != "none":
+        raise ConfigError(
+            "soft tokens have no calendar as text: their memory reads the calendar",
+            cause="expert.calendar and expert.time_zone decide what the memory reads",
+            setting=f"template.style = soft, template.calendar = {template.calendar}",
+        )
+
+
 def check_finetune(config: RunConfig) -> None:
     """Check the settings of ``finetune`` against each other.
 
     Raises:
         ConfigError: The settings contradict each other.
     """
-    if config.model.is_expert:
+    if config.model_kind == ModelKind.EXPERT:
         raise ConfigError(
             "an expert is trained by pretrain alone: it can forecast at once",
             setting="model.preset = expert; run jobs/pretrain.py",
         )
-    if config.template.style == SOFT:
+    if config.model_kind == ModelKind.SOFT:
         raise ConfigError(
             "a model of soft tokens is trained by pretrain alone: it can forecast at once",
             setting="template.style = soft; run jobs/pretrain.py",

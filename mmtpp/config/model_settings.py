@@ -13,9 +13,9 @@ class ModelSection(Section):
 
     preset: Annotated[Literal["tiny", "3b", "7b", "expert"], Shapes.RUN] = "tiny"
     """Kind and size of the model. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and
-    ``7b`` are Qwen2.5-VL and need ``model.path``; ``expert`` is no language model but the temporal
-    expert (section ``expert``), which reads of texts the lengths and
-    single words, of images a small copy of the newest one, and trains in minutes on a CPU."""
+    ``7b`` are Qwen2.5-VL and need ``model.path``. ``expert`` is not a language model but the
+    temporal expert (section ``expert``), which reads the lengths and single words of texts and a
+    small copy of the newest image, and trains in minutes on a CPU."""
     path: Annotated[Uri, Shapes.RUN] = ""
     """Folder with weights and tokenizer (Hugging Face layout): a local path, s3:// or
     hf://OWNER/NAME@COMMIT. Its ``config.json`` decides the family: Qwen2.5-VL, Qwen3-VL, Llama,
@@ -37,14 +37,6 @@ class ModelSection(Section):
     """Number of layers of the language model of a new ``tiny``, 1 to 64."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Shapes.RUN] = "auto"
     """Number format in which the model computes. ``auto``: bfloat16 on GPUs, float32 on CPUs."""
-
-    @property
-    def is_expert(self) -> bool:
-        """Whether a training makes a temporal expert, and no language model.
-
-        For a model that exists, ask ``mmtpp.expert.model_description``.
-        """
-        return self.preset == "expert"
 
 
 class LoraSection(Section):

@@ -25,6 +25,7 @@ from mmtpp.config.optimizer_settings import (
 from mmtpp.config.run_settings import RunSection, TrackingSection
 from mmtpp.config.section import Section
 from mmtpp.config.training_settings import LossWeights, TaskWeights, TrainingSection, ZeroSection
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.style_layout import SOFT
 
 __all__ = [
@@ -122,9 +123,19 @@ class RunConfig(Section):
         return self.template.images != "none"
 
     @property
+    def model_kind(self) -> ModelKind:
+        """Kind of the model that a training makes.
+
+        For a model that exists, ask ``mmtpp.model.description``.
+        """
+        if self.model.preset == "expert":
+            return ModelKind.EXPERT
+        return ModelKind.SOFT if self.template.style == SOFT else ModelKind.LANGUAGE_MODEL
+
+    @property
     def is_trained_by_pretrain(self) -> bool:
         """Whether ``pretrain`` alone trains a model that forecasts: an expert, or soft tokens."""
-        return self.model.is_expert or self.template.style == SOFT
+        return self.model_kind != ModelKind.LANGUAGE_MODEL
 
     @property
     def trains_vision(self) -> bool:

@@ -1,5 +1,6 @@
 """Typed settings of readers and samples, from the configuration and a store's manifest."""
 
+from mmtpp.config.job_checks import check_soft
 from mmtpp.config.schema import (
     SampleSections,
     SourceSection,
@@ -9,7 +10,6 @@ from mmtpp.config.schema import (
 )
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.representation.compression import Compression
-from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.core.representation.supervision import AllTokens, EveryEvent, Supervision
 from mmtpp.core.representation.template import TemplateSettings
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -169,32 +169,6 @@ def check_calendar(template: TemplateSection, *, times_are_dates: bool, where: s
             where=where,
             cause="only source.kind = columns reads dates, from source.columns.time",
             setting=f"template.calendar = {template.calendar}",
-        )
-
-
-def check_soft(sections: SampleSections) -> None:
-    """Check that nothing else shortens or lengthens events that are soft tokens.
-
-    Args:
-        sections: Sections of the configuration that shape samples.
-
-    Raises:
-        ConfigError: The template is soft, and events are compressed or have a calendar as text.
-    """
-    template, strategy = sections.template, sections.compression.strategy
-    if template.style != SOFT:
-        return
-    if strategy != "none":
-        raise ConfigError(
-            "soft tokens are not compressed: every event is one token already",
-            cause="compression.strategy keeps its default; set it to none",
-            setting=f"template.style = soft, compression.strategy = {strategy}",
-        )
-    if template.calendar != "none":
-        raise ConfigError(
-            "soft tokens have no calendar as text: their memory reads the calendar",
-            cause="expert.calendar and expert.time_zone decide what the memory reads",
-            setting=f"template.style = soft, template.calendar = {template.calendar}",
         )
 
 

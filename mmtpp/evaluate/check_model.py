@@ -1,11 +1,12 @@
 """Checks that a model fits a store and the settings of an evaluation."""
 
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.evaluate.mixture_checks import check_clock, load_mixed_expert
-from mmtpp.expert.model_description import ModelDescription, describe_model
 from mmtpp.model.backbones.registry import check_backbone
+from mmtpp.model.description import ModelDescription, describe_model
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import check_template
 from mmtpp.model.vocabulary import check_same_vocabulary
@@ -40,6 +41,6 @@ def check_model(config: RunConfig, store: PreparedStore) -> ModelDescription:
     if model.expert:
         gated = load_mixed_expert(model, description, manifest, store.vocabulary, where=store.uri)
         check_clock(gated.expert.tick, manifest, where=store.uri)
-    if trained_tasks is not None and description.is_expert:
+    if trained_tasks is not None and description.kind == ModelKind.EXPERT:
         check_clock(trained_tasks.intervals.tick, manifest, where=store.uri)
     return description

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mmtpp.config.schema import EvaluationSection, GenerationSection, ModelSection, RunConfig
+from mmtpp.config.schema import EvaluationSection, RunConfig
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.evaluate.model_sections import generation_settings, model_location
 from mmtpp.model.generation import GenerationSettings
-from mmtpp.model.loaded_model import ModelSource
+from mmtpp.model.loaded_model import ModelLocation
 from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
@@ -38,7 +39,7 @@ class EvaluationContext:
     settings: EvaluationSection
     held_out: SampleSettings
     training: SampleSettings
-    model: ModelSource
+    model: ModelLocation
     manifest: Manifest
     vocabulary: Vocabulary
     generation: GenerationSettings
@@ -72,7 +73,7 @@ class EvaluationContext:
             settings=config.evaluation,
             held_out=held_out,
             training=training,
-            model=model_source(
+            model=model_location(
                 config.model, store.manifest.vocabulary_hash, precision=hardware.precision
             ),
             manifest=store.manifest,
@@ -101,25 +102,3 @@ class EvaluationContext:
     def path(self, name: str) -> str:
         """Path of a file or folder among the results."""
         return join(self.run_uri, name)
-
-
-def model_source(model: ModelSection, vocabulary_hash: str, *, precision: str) -> ModelSource:
-    """Where the model of a job is loaded from.
-
-    Args:
-        model: Section ``model`` of the settings.
-        vocabulary_hash: Hash of the store's vocabulary.
-        precision: Type of the weights, ``float32`` or ``bfloat16``.
-    """
-    return ModelSource(
-        model_uri=model.path,
-        adapter_uri=model.adapter,
-        vocabulary_hash=vocabulary_hash,
-        precision=precision,
-        expert_uri=model.expert,
-    )
-
-
-def generation_settings(generation: GenerationSection) -> GenerationSettings:
-    """Settings of written texts, from the section ``generation``."""
-    return GenerationSettings(**generation.model_dump())

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.settings import sample_settings
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.expert.model_description import ModelDescription
+from mmtpp.model.description import ModelDescription
 from mmtpp.runtime.hardware import choose_hardware
 from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.paths import join
@@ -42,7 +43,7 @@ def start_evaluation(
         ConfigError: Settings of samples do not fit the store.
         ClusterError: The machines did not join in time.
     """
-    reads_template = not model.is_expert
+    reads_template = model.kind != ModelKind.EXPERT
     held_out, training = (
         sample_settings(
             config.sample_sections, store.manifest, split=split, reads_template=reads_template

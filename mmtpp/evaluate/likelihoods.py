@@ -16,7 +16,7 @@ from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.actors.likelihood_actor import WindowScorer, WindowScorerSettings
-from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
+from mmtpp.evaluate.baselines.code_baseline import BaselineCounts, IntervalCodeBaseline
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.part_scores import PartScores
 from mmtpp.evaluate.scores import metric_names
@@ -71,7 +71,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> PartScores:
             setting=f"evaluation.targets_delta = {context.settings.targets_delta}, "
             f"compression.delta = {context.held_out.compression.delta}",
         )
-    statistics = training_statistics(context.training)
+    statistics = count_training_events(context.training)
     events_uri = context.path("events.parquet")
     write_table(events_uri, targets)
     return PartScores(
@@ -111,10 +111,10 @@ def _order_by_first_target(lists: pa.ListArray, targets: pa.Table) -> np.ndarray
     return order.to_numpy()
 
 
-def training_statistics(samples: SampleSettings) -> TrainingStatistics:
+def count_training_events(samples: SampleSettings) -> BaselineCounts:
     """Count intervals and types over the training split and the time range of ``samples``."""
     reader = StoreReader(samples.store)
-    statistics = TrainingStatistics(IntervalCodeBaseline(samples.template.time_bytes))
+    statistics = BaselineCounts(IntervalCodeBaseline(samples.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
         span = usable_events(sequence, "train", samples.time_range)
         if span.has_targets and len(span) > 1:
@@ -171,7 +171,7 @@ def event_metrics(events: pa.Table, seconds_per_unit: float) -> dict[str, float]
     }
 
 
-def baseline_metrics(events: pa.Table, statistics: TrainingStatistics) -> dict[str, float]:
+def baseline_metrics(events: pa.Table, statistics: BaselineCounts) -> dict[str, float]:
     """The same metrics for predictions that need no model, on the same events."""
     types = events["type"].to_numpy()
     interval_nll = statistics.interval_codes.nll(events["interval"].to_numpy())

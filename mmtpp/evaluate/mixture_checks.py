@@ -4,11 +4,11 @@ import logging
 
 from mmtpp.config.schema import ModelSection
 from mmtpp.core.errors import ConfigError, ModelError
-from mmtpp.core.representation.style_layout import SOFT
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
-from mmtpp.expert.model_description import ModelDescription, describe_model
+from mmtpp.model.description import ModelDescription, describe_model
 from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.record import EventDescription, TrainedTasks, load_recorded_settings
+from mmtpp.model.record import EventDescription, TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
 
@@ -57,7 +57,7 @@ def check_language_model(model: ModelSection, description: ModelDescription) -> 
         ConfigError: The model is an expert, was not fine-tuned to forecast, or reads soft tokens.
     """
     setting = f"model.expert = {model.expert}"
-    if description.is_expert:
+    if description.kind == ModelKind.EXPERT:
         raise ConfigError(
             "an expert is mixed with a language model only, not with another expert",
             where=model.path,
@@ -70,7 +70,7 @@ def check_language_model(model: ModelSection, description: ModelDescription) -> 
             cause="the model was not fine-tuned on tasks.time and tasks.type",
             setting=setting,
         )
-    if load_recorded_settings(description.uri).get("template.style") == SOFT:
+    if description.kind == ModelKind.SOFT:
         raise ConfigError(
             "an expert is not mixed with a model of soft tokens",
             where=description.uri,
@@ -117,7 +117,7 @@ def check_expert(
     """
     check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
     expert = describe_model(uri)
-    if expert.trained_tasks is None or not expert.is_expert:
+    if expert.trained_tasks is None or expert.kind != ModelKind.EXPERT:
         raise ModelError(
             "the folder holds no temporal expert",
             where=uri,

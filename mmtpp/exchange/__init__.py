@@ -1,1 +1,5 @@
-"""Event stores written in the formats of other projects (``mmtpp convert``)."""
+"""Models and event stores in the formats of other projects.
+
+- ``convert``: writes an event store for EasyTPP or Hugging Face datasets (``mmtpp convert``)
+- ``gguf_import``, ``gguf_tokenizer``: write the model of a GGUF file as a folder (``mmtpp import``)
+"""

@@ -49,7 +49,7 @@ The weights were dequantised to {precision}.
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSource:
+class ImportRecord:
     """Origin of an imported model.
 
     Attributes:
@@ -73,7 +73,7 @@ class ModelSource:
     transformers: str
 
 
-def import_gguf(file_uri: str, folder_uri: str, *, precision: str) -> tuple[ModelSource, bool]:
+def import_gguf(file_uri: str, folder_uri: str, *, precision: str) -> tuple[ImportRecord, bool]:
     """Write the model of a GGUF file as a Hugging Face folder.
 
     Args:
@@ -166,12 +166,12 @@ def read_fields(path: Path) -> dict[str, object]:
     return fields
 
 
-def _describe(path: Path, fields: dict[str, object], precision: str) -> ModelSource:
+def _describe(path: Path, fields: dict[str, object], precision: str) -> ImportRecord:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
-    return ModelSource(
+    return ImportRecord(
         file=path.name,
         sha256=digest.hexdigest(),
         size=path.stat().st_size,
@@ -183,7 +183,7 @@ def _describe(path: Path, fields: dict[str, object], precision: str) -> ModelSou
     )
 
 
-def _is_imported(folder_uri: str, source: ModelSource) -> bool:
+def _is_imported(folder_uri: str, source: ImportRecord) -> bool:
     """Whether the folder has the same model.
 
     Raises:
@@ -243,6 +243,6 @@ def _save_weights(model: PreTrainedModel, folder: Path) -> None:
     plain.save_pretrained(folder, state_dict=model.state_dict())
 
 
-def _card(source: ModelSource) -> str:
+def _card(source: ImportRecord) -> str:
     header = f"license: {source.license}" if source.license else "library_name: transformers"
     return _CARD.format(header=header, **asdict(source))

@@ -17,9 +17,10 @@ from mmtpp.core.history.event_memory import MemorySettings
 from mmtpp.core.history.event_words import TextSettings
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, NetworkSize
+from mmtpp.model.description import EXPERT_FILE
 from mmtpp.model.folder import read_file
 
-WEIGHTS_FILE, SETTINGS_FILE = "expert.safetensors", "expert.json"
+WEIGHTS_FILE = "expert.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,7 @@ class Expert:
             "tick": self.tick,
             "image_px": self.image_px,
         }
-        (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
-
-
-def is_expert(uri: str) -> bool:
-    """Whether a model folder has an expert instead of a language model."""
-    return bool(uri) and read_file(uri, SETTINGS_FILE) is not None
+        (folder / EXPERT_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
 
 def load_expert(uri: str) -> Expert:
@@ -79,7 +75,7 @@ def load_expert(uri: str) -> Expert:
         StorageError: The folder cannot be read.
     """
     try:
-        tree = json.loads(_read(uri, SETTINGS_FILE))
+        tree = json.loads(_read(uri, EXPERT_FILE))
         weights = load(_read(uri, WEIGHTS_FILE))
         memory = MemorySettings(
             **tree["memory"]
@@ -100,7 +96,7 @@ def load_expert(uri: str) -> Expert:
         raise ModelError(
             f"the expert cannot be loaded: {error}",
             where=uri,
-            cause=f"{SETTINGS_FILE} and {WEIGHTS_FILE} are damaged, or of different models",
+            cause=f"{EXPERT_FILE} and {WEIGHTS_FILE} are damaged, or of different models",
         ) from error
     return Expert(memory, tick, tuple(networks), image_px)
 

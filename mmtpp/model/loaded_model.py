@@ -13,7 +13,7 @@ from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSource:
+class ModelLocation:
     """Location of a model, its vocabulary and its precision.
 
     Attributes:
@@ -54,7 +54,7 @@ class LoadedModel:
     batcher: Batcher
 
     @classmethod
-    def load(cls, source: ModelSource, *, image_px: int) -> "LoadedModel":
+    def load(cls, source: ModelLocation, *, image_px: int) -> "LoadedModel":
         """Load a model, to the GPU if there is one.
 
         Args:

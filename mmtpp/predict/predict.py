@@ -6,59 +6,35 @@ optionally futures of several events. The model sees the newest events, up to ``
 Ray Data does the work, and forecasts are written while later ones are still computed.
 """
 
-import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from dataclasses import replace
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.job_checks import check_predict
 from mmtpp.config.load import with_values
-from mmtpp.config.schema import PredictionSection, RunConfig
+from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
-from mmtpp.core.history.past_events import PastEvents
-from mmtpp.core.representation.style_layout import SOFT
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.supervision import FollowingEvent
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.split import split_from_path
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import PreparedStore, load_store
-from mmtpp.data.samples.actors import ActorPool, map_samples
-from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings, source_reader
 from mmtpp.data.sources.type_codes import AUTO
-from mmtpp.evaluate.actors.gated_targets import positioned_events
-from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
-from mmtpp.evaluate.assembled_row import AssembledRow
-from mmtpp.evaluate.context import generation_settings, model_source
 from mmtpp.evaluate.mixture_checks import load_mixed_expert
-from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
-from mmtpp.expert.model_description import ModelDescription, describe_model
-from mmtpp.expert.stored_past import StoredPast
 from mmtpp.model.backbones.registry import check_backbone
+from mmtpp.model.description import ModelDescription, describe_model
 from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.loaded_model import ModelSource
 from mmtpp.model.record import TrainedTasks, check_template
 from mmtpp.model.vocabulary import check_same_vocabulary
-from mmtpp.predict.expert_next_event import ExpertForecastSettings
-from mmtpp.predict.expert_tables import expert_tables
-from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
+from mmtpp.predict.forecast_files import write_forecasts
+from mmtpp.predict.forecast_tables import forecast_tables
 from mmtpp.predict.rejections import Rejections
-from mmtpp.predict.soft_next_event import (
-    SoftNextEventForecaster,
-    SoftNextEventForecasterSettings,
-)
-from mmtpp.runtime.hardware import Hardware, choose_hardware
 from mmtpp.runtime.session import start_ray_for_data
-from mmtpp.soft.soft_settings import with_memory
 from mmtpp.storage.manifest import Manifest
-from mmtpp.storage.paths import check_bucket, join, list_source, split_file, write_bytes
+from mmtpp.storage.paths import check_bucket, join, list_source, split_file
 
 
 def predict(config: RunConfig) -> dict[str, object]:
@@ -88,16 +64,10 @@ def predict(config: RunConfig) -> dict[str, object]:
     grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
     samples = _sample_settings(config, store.manifest, model, grid)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
-    if model.is_expert:
-        tables, long_texts = _expert_tables(config, samples, trained_tasks), {}
-    elif config.template.style == SOFT:
-        tables, long_texts = _soft_tables(config, store, samples, trained_tasks), {}
-    else:
-        forecast = _next_event_settings(config, trained_tasks, grid)
-        tables, long_texts = _model_tables(config, store, samples, forecast)
+    tables, long_texts = forecast_tables(model.kind, config, store, samples, trained_tasks)
     rejections = Rejections(store.uri, store.manifest)
     forecasts_uri = join(run_uri, "forecasts")
-    count = _write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
+    count = write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
     return {
         "forecasts": count,
         "forecasts_uri": forecasts_uri,
@@ -106,78 +76,6 @@ def predict(config: RunConfig) -> dict[str, object]:
         **rejections.losses().report(),
         **long_texts,
     }
-
-
-def _expert_tables(
-    config: RunConfig, samples: SampleSettings, trained_tasks: TrainedTasks
-) -> Iterator[pa.Table]:
-    """Forecasts of a temporal expert."""
-    settings = ExpertForecastSettings(
-        trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
-    )
-    return expert_tables(config.model.path, samples, settings, config.store.machine_labels)
-
-
-def _soft_tables(
-    config: RunConfig,
-    store: PreparedStore,
-    samples: SampleSettings,
-    trained_tasks: TrainedTasks,
-) -> Iterator[pa.Table]:
-    """Forecasts of a soft model."""
-    hardware, model = _hardware_and_model(config, store)
-    samples = with_memory(replace(samples, supervision=FollowingEvent(())), model.scored_uri)
-    forecast = ExpertForecastSettings(
-        trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
-    )
-    settings = SoftNextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
-    plan = make_plan(samples, store.vocabulary.token_ids())
-    pool = _actor_pool(config, hardware)
-    return map_samples(plan, SoftNextEventForecaster, settings, pool, title="predict")
-
-
-def _next_event_settings(
-    config: RunConfig, trained_tasks: TrainedTasks, grid: IntervalGrid
-) -> NextEventSettings:
-    return NextEventSettings(
-        trained_tasks=trained_tasks,
-        grid=grid,
-        prediction=config.prediction,
-        generation=generation_settings(config.generation),
-        seed=config.training.seed,
-    )
-
-
-def _model_tables(
-    config: RunConfig,
-    store: PreparedStore,
-    samples: SampleSettings,
-    forecast: NextEventSettings,
-) -> tuple[Iterator[pa.Table], dict[str, int]]:
-    """Forecasts of a language model, and the counts of texts that it cannot read whole."""
-    hardware, model = _hardware_and_model(config, store)
-    settings = NextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
-    plan = make_plan(settings.samples, store.vocabulary.token_ids())
-    pool = _actor_pool(config, hardware)
-    tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
-    return tables, plan.long_texts.counts()
-
-
-def _hardware_and_model(config: RunConfig, store: PreparedStore) -> tuple[Hardware, ModelSource]:
-    """Device and precision of the model, and its location."""
-    hardware = choose_hardware(config.training, config.model.precision)
-    model = model_source(config.model, store.manifest.vocabulary_hash, precision=hardware.precision)
-    return hardware, model
-
-
-def _actor_pool(config: RunConfig, hardware: Hardware) -> ActorPool:
-    """Number and resources of the actors that hold the model."""
-    return ActorPool.from_settings(
-        config.training,
-        hardware,
-        windows_per_batch=config.evaluation.windows_per_batch,
-        patience_s=config.run.wait_for_machines_s,
-    )
 
 
 def _check_model(config: RunConfig) -> ModelDescription:
@@ -253,17 +151,6 @@ def _in_one_part(config: RunConfig) -> RunConfig:
     return with_values(config, {f"split.{name}": value for name, value in changes.items()})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NextEventForecasterSettings(ModelActorSettings):
-    """Settings of ``NextEventForecaster``.
-
-    Attributes:
-        forecast: Settings of the forecasts.
-    """
-
-    forecast: NextEventSettings
-
-
 def _sample_settings(
     config: RunConfig, manifest: Manifest, model: ModelDescription, grid: IntervalGrid
 ) -> SampleSettings:
@@ -280,75 +167,6 @@ def _sample_settings(
         manifest,
         split="all",
         supervision=FollowingEvent(tasks, grid.first_bytes),
-        reads_template=not model.is_expert,
+        reads_template=model.kind != ModelKind.EXPERT,
     )
     return replace(settings, max_sequences=0, time_from=None, time_to=None)
-
-
-class NextEventForecaster(ModelActor):
-    """Forecasts the event after the last event of sequences.
-
-    Args:
-        settings: Settings of the actor.
-    """
-
-    def __init__(self, settings: NextEventForecasterSettings) -> None:
-        super().__init__(settings)
-        template = settings.samples.build_template(self.loaded.token_ids)
-        self._past: StoredPast | None = None
-        gated: GatedExpert | None = None
-        if settings.model.expert_uri:
-            gated = load_gated_expert(settings.model.expert_uri)
-            self._past = StoredPast(gated.expert, gated.type_codes, settings.samples.store)
-        self._forecast = NextEvent(self.loaded, template, settings.forecast, gated)
-        self._prediction = settings.forecast.prediction
-        self._schema = forecast_schema(settings.forecast.trained_tasks, self._prediction)
-
-    def process(self, sample: AssembledRow) -> pa.Table:
-        """Forecast one sequence, one row of ``forecast_schema``."""
-        past: PastEvents | None = None
-        if self._past is not None:
-            [following] = positioned_events(sample, np.array([len(sample.row.event_type)]))
-            past = self._past.past(following)
-        seen = SeenEvents(
-            sample.sequence_ids[0].as_py(),
-            sample.row,
-            int(sample.event_values("position")[-1]) + 1,
-            sample.event_values("time"),
-            past,
-        )
-        record = self._forecast(seen).record(self._prediction.quantiles)
-        return pa.Table.from_pylist([record], self._schema)
-
-
-def _write_forecasts(tables: Iterator[pa.Table], uri: str, prediction: PredictionSection) -> int:
-    """Write forecasts to the files of a folder and return their number."""
-    count = 0
-    for index, table in enumerate(_in_files(tables, prediction.sequences_per_file)):
-        name = f"part-{index:05d}.{prediction.format}"
-        write_bytes(join(uri, name), _encode(table, prediction.format))
-        count += len(table)
-    return count
-
-
-def _in_files(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Regroup rows into tables of ``size`` rows; the last table may be shorter."""
-    pending: list[pa.Table] = []
-    for table in tables:
-        pending.append(table)
-        while sum(map(len, pending)) >= size:
-            joined = pa.concat_tables(pending)
-            yield joined.slice(0, size)
-            pending = [joined.slice(size)]
-    if sum(map(len, pending)):
-        yield pa.concat_tables(pending)
-
-
-def _encode(table: pa.Table, file_format: str) -> bytes:
-    """The content of one file of forecasts."""
-    if file_format == "jsonl":
-        lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
-        return "".join(f"{line}\n" for line in lines).encode()
-    content = io.BytesIO()
-    pq.write_table(table, content, compression="zstd")
-    return content.getvalue()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from mmtpp.core.errors import ModelError
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.folder import local_folder
-from mmtpp.model.loaded_model import LoadedModel, ModelSource
+from mmtpp.model.loaded_model import LoadedModel, ModelLocation
 from mmtpp.soft.soft_model import SOFT_PREFIXES, SoftModel
 from mmtpp.soft.soft_rollout import SoftForecaster
 from mmtpp.soft.soft_settings import SETTINGS_FILE, load_soft_settings
@@ -75,7 +75,7 @@ def load_soft_weights(model: SoftModel, folder: Path) -> None:
         ) from error
 
 
-def load_soft_forecaster(source: ModelSource, loaded: LoadedModel) -> SoftForecaster:
+def load_soft_forecaster(source: ModelLocation, loaded: LoadedModel) -> SoftForecaster:
     """Load the forecaster of a soft model.
 
     Args:

@@ -9,6 +9,7 @@ from mmtpp.config.model_settings import LoraSection
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.training_settings import TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.tasks import DENSITY_TASKS, EVENT_TASKS, check_futures
 from mmtpp.core.training.training_metrics import (
     VALIDATION_EVENT_NLL,
@@ -209,7 +210,7 @@ def _check_trial(sweep: Sweep, config: RunConfig) -> None:
             setting=f"model.preset = {config.model.preset}, template.style = "
             f"{config.template.style}, sweep.jobs = {list(settings.jobs)}",
         )
-    if config.model.is_expert:
+    if config.model_kind == ModelKind.EXPERT:
         _check_expert_trial(settings)
         return
     is_judged_by_validation = any("validation/" in metric for metric in settings.metric)

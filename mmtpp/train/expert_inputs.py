@@ -20,7 +20,6 @@ class ExpertInputs:
         training: Training sequences.
         validation: Validation sequences; None if the store has none.
         data_fingerprint: Fingerprint of the store's content.
-        tick: Tick of the store's clock, in the source's unit; 0 if the times have no tick.
         calendar: Whether the expert reads the calendar.
         time_zone: IANA name of the calendar's time zone.
         tokenizer_json: Tokenizer of the texts.
@@ -38,7 +37,6 @@ class ExpertInputs:
     training: SequenceSettings
     validation: SequenceSettings | None
     data_fingerprint: str
-    tick: float
     calendar: bool
     time_zone: str
     tokenizer_json: str
@@ -48,3 +46,8 @@ class ExpertInputs:
     log_every: int
     upload_timeout_s: float
     reports_validation: bool
+
+    @property
+    def tick(self) -> float:
+        """Tick of the store's clock, in the source's unit; 0 if the times have no tick."""
+        return self.training.samples.store.tick

@@ -289,7 +289,7 @@ def _build_step_context(
     smoothing = build_smoothing(
         training,
         time_bytes=inputs.train.template.time_bytes,
-        tick=inputs.tick,
+        tick=inputs.train.store.tick,
         byte_ids=token_ids.byte_ids,
     )
     return StepContext(

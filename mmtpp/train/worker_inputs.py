@@ -27,7 +27,6 @@ class WorkerInputs:
         output_uri: Folder for the trained model or adapter.
         trained_tasks: Tasks the model is trained on, recorded in its folder; None in stage 1.
         soft: The model of soft tokens; None for another template.
-        tick: Tick of the store's clock in the source's unit, where labels are smoothed; else 0.
         precision: ``float32`` or ``bfloat16``.
         start_uri: Checkpoint of another run that a fresh run starts from; empty for none.
         reports_validation: Whether Ray Train's callbacks receive validations. A report waits until
@@ -45,7 +44,6 @@ class WorkerInputs:
     output_uri: str
     trained_tasks: TrainedTasks | None
     soft: SoftStart | None
-    tick: float
     precision: str
     start_uri: str
     reports_validation: bool

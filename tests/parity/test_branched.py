@@ -108,7 +108,7 @@ def test_a_branch_has_the_likelihoods_of_a_separate_row(model: EventModel):
             events_of(20, seed),
             chosen,
             tasks=EVENT_TASKS,
-            expansions=[0, 64] if seed == 1 else [],
+            first_bytes=[0, 64] if seed == 1 else [],
         )
         for seed, chosen in enumerate(targets)
     ]

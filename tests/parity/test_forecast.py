@@ -48,7 +48,7 @@ def test_forecasts_equal_forecasts_of_separate_rows(num_bytes: int, style: str):
     sequence, targets = events_of(9, seed=3), [2, 5, 8, 9]  # the last event has not happened yet
     sequence = replace(sequence, types=np.resize(np.array(CODES, np.int16), 9))
     laid = lay_out_branches(
-        template, sequence, targets, tasks=EVENT_TASKS, expansions=grid.first_bytes
+        template, sequence, targets, tasks=EVENT_TASKS, first_bytes=grid.first_bytes
     )
     row = replace(
         row_of([laid]),
@@ -129,7 +129,7 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
         sequence,
         [1, 2],
         tasks=["time"],
-        expansions=grid.first_bytes,
+        first_bytes=grid.first_bytes,
     )
     row = replace(
         row_of([laid]),

@@ -93,7 +93,7 @@ def test_a_sampled_event_has_the_likelihood_of_its_forecast(
             events,
             targets,
             tasks=["time", "joint" if joint else "type"],
-            expansions=grid.first_bytes,
+            first_bytes=grid.first_bytes,
         )
         row = replace(
             row_of([asked]),
@@ -193,7 +193,7 @@ def test_the_model_continues_with_the_intervals_of_its_partner():
     assert np.isnan(futures.nll).all()
     events = _with(history, futures.intervals[0], futures.types[0])
     asked = lay_out_branches(
-        template, events, [6, 7, 8], tasks=["time", "joint"], expansions=grid.first_bytes
+        template, events, [6, 7, 8], tasks=["time", "joint"], first_bytes=grid.first_bytes
     )
     row = replace(
         row_of([asked]),

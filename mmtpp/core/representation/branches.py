@@ -7,7 +7,7 @@ pass per target.
 
     history ─┬─ newest event ─┬─ when? ─┬─ time ─┬─ which type then? type          joint
              │                │         │        └─ [image] text                   text
-             │                │         ├─ one token per expected first byte       expansions
+             │                │         ├─ one token per expected first byte      first bytes
              │                │         └─ ...
              │                └─ which type? type                                  type
              └─ the next target
@@ -59,7 +59,7 @@ def lay_out_branches(
     targets: Sequence[int],
     *,
     tasks: Sequence[str],
-    expansions: Sequence[int] = (),
+    first_bytes: Sequence[int] = (),
 ) -> BranchedTokens:
     """Write a window with branches for every target and task.
 
@@ -69,8 +69,8 @@ def lay_out_branches(
         targets: Event indices, increasing, from 1. E is the event after the last: its questions
             have no answers, and the tasks that need an answer are omitted.
         tasks: Names of tasks, among ``EVENT_TASKS``.
-        expansions: First bytes of time codes. Each becomes a token after the time question, which
-            predicts the second byte. With expansions the type questions have no answers, because a
+        first_bytes: First bytes of time codes. Each becomes a token after the time question, which
+            predicts the second byte. With them the type questions have no answers, because a
             forecast needs the probabilities of all types at the end of the question.
 
     Returns:
@@ -90,7 +90,7 @@ def lay_out_branches(
     if {"type", "joint"} & set(tasks) and (events.types[known] >= num_types).any():
         raise ValueError(f"type {events.types[known].max()}: the vocabulary has {num_types} types")
     history = template.write(events.slice(0, int(wanted[-1])))
-    writer = _BranchWriter(template, events, history, set(tasks), tuple(expansions))
+    writer = _BranchWriter(template, events, history, set(tasks), tuple(first_bytes))
     for target in wanted.tolist():
         writer.write_target(target)
     return writer.build()
@@ -121,7 +121,7 @@ def question_cost(template: Template, question: Sequence[int], answer: Sequence[
 
 
 def branch_costs(
-    template: Template, events: Events, *, tasks: Sequence[str], expansions: int = 0
+    template: Template, events: Events, *, tasks: Sequence[str], num_first_bytes: int = 0
 ) -> NDArray[np.int64]:
     """(E + 1,) maximum number of tokens in the branches of each event.
 
@@ -133,7 +133,7 @@ def branch_costs(
         template: Template of the window.
         events: E events with their similar marks.
         tasks: Names of tasks, among ``EVENT_TASKS``.
-        expansions: Number of expanded first bytes.
+        num_first_bytes: Number of expanded first bytes.
     """
     layout, time_bytes, wanted = template.layout, template.settings.time_bytes, set(tasks)
     turn, close = len(layout.turn), len(layout.answer_close)
@@ -141,9 +141,9 @@ def branch_costs(
     image = template.image_cost * shows
     cost = np.zeros(len(events) + 1, dtype=np.int64)
     if wanted & {"time", "joint", "text"}:
-        cost += 1 + turn + time_bytes + close + (expansions if "time" in wanted else 0)
+        cost += 1 + turn + time_bytes + close + (num_first_bytes if "time" in wanted else 0)
     for task in ("type", "joint"):
-        cost += (1 + turn + (0 if expansions else 1 + close)) * (task in wanted)
+        cost += (1 + turn + (0 if num_first_bytes else 1 + close)) * (task in wanted)
     if "text" in wanted:
         cost[:-1] += 2 + turn + image + np.diff(events.text_offsets)
     uncompressed = replace(events, similar=np.zeros(len(events), dtype=np.bool_))
@@ -184,7 +184,7 @@ class _BranchWriter:
         events: E events of the window.
         history: Tokens of the history.
         tasks: Names of the tasks that are asked.
-        expansions: First bytes of time codes that follow a time question.
+        first_bytes: First bytes of time codes that follow a time question.
     """
 
     def __init__(
@@ -193,10 +193,10 @@ class _BranchWriter:
         events: Events,
         history: Tokens,
         tasks: set[str],
-        expansions: tuple[int, ...],
+        first_bytes: tuple[int, ...],
     ) -> None:
         self._template, self._events, self._history = template, events, history
-        self._tasks, self._expansions = tasks, expansions
+        self._tasks, self._first_bytes = tasks, first_bytes
         self._recaps = _Recaps(template, events)
         self._codes = template.time_ids(events.intervals).tolist()
         self._types = events.types
@@ -225,9 +225,12 @@ class _BranchWriter:
             asked = self._start_branch(root)
             expansion = len(self._history.ids) + len(self._ids) + 1 + len(layout.turn)
             self._ask(
-                "time", ids.time_prediction, target, expansion if self._expansions else NO_EXPANSION
+                "time",
+                ids.time_prediction,
+                target,
+                expansion if self._first_bytes else NO_EXPANSION,
             )
-            for byte in self._expansions if "time" in self._tasks else ():
+            for byte in self._first_bytes if "time" in self._tasks else ():
                 self._start_branch(asked)
                 self._add((ids.byte_ids[byte],), target)
             if target < len(self._events):
@@ -266,7 +269,7 @@ class _BranchWriter:
     def _ask_type(self, task: str, parent: int, target: int) -> None:
         self._start_branch(parent)
         self._ask(task, self._template.ids.type_prediction, target)
-        if target < len(self._events) and not self._expansions:
+        if target < len(self._events) and not self._first_bytes:
             answer = self._template.ids.type_ids[int(self._types[target])]
             self._answer(task, [answer], Modality.TYPE, target)
 

@@ -12,7 +12,7 @@ from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.model.batch import Batch
-from mmtpp.model.loaded_model import LoadedModel, ModelSource
+from mmtpp.model.loaded_model import LoadedModel, ModelLocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class ModelActorSettings:
     """
 
     samples: SampleSettings
-    model: ModelSource
+    model: ModelLocation
 
 
 class ModelActor(ABC):

@@ -57,7 +57,7 @@ class IntervalCodeBaseline:
 
 
 @dataclass(slots=True)
-class TrainingStatistics:
+class BaselineCounts:
     """Counts over the training split, from which the baselines predict.
 
     Attributes:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.history.decayed_sums import decayed_sums
 from mmtpp.evaluate.baselines.history import History
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,6 @@ MAX_FIT_S = 120.0
 GAP = 1e-4  # nats per event; a solution this close to the maximum is accepted
 ITERATIONS = 2000  # maximum number of iterations in the fit of one type
 BACKGROUND, CHILDLESS = 0.5, 1.0  # pseudo-events
-NEGLIGIBLE = 1e-20  # a smaller decay factor counts as 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Hawkes:
         causes = self.alpha.sum(axis=0)[history.types]  # (E, D)
         raised = np.stack(
             [
-                decayed_sums(causes[:, [index]], _factors(history.times, beta))[:-1, 0]
+                decayed_sums(_factors(history.times, beta)[:, None], causes[:, [index]])[0, 0, :-1]
                 for index, beta in enumerate(self.beta.tolist())
             ]
             or [np.zeros(len(history.times) - 1)]
@@ -128,7 +128,7 @@ class Hawkes:
         rates = np.tile(self.mu, (len(history.times) - 1, 1))
         for index, beta in enumerate(self.beta.tolist()):
             factors = _factors(history.times, beta)
-            after = decayed_sums(self.alpha[:, history.types, index].T, factors)
+            after = decayed_sums(factors[:, None], self.alpha[:, history.types, index].T)[0].T
             rates += beta * factors[1:, None] * after[:-1]
         return np.log(rates / rates.sum(axis=1, keepdims=True))
 
@@ -180,28 +180,6 @@ def _fit_types(
             gap,
         )
     return mu, alpha, gap
-
-
-def decayed_sums(inputs: FloatArray, factors: FloatArray) -> FloatArray:
-    """Compute the recursion sum[i] = inputs[i] + factors[i] * sum[i - 1] without a loop.
-
-    The number of summed events is doubled, 1, 2, 4, ..., until the factors have decayed to nothing.
-
-    Args:
-        inputs: (E, C) inputs, at least 0.
-        factors: (E,) factors from 0 to 1; 0 for the first event of each sequence.
-
-    Returns:
-        (E, C) sums.
-    """
-    sums, factors = inputs.copy(), factors.copy()
-    shift = 1
-    while shift < len(sums) and factors.max() > NEGLIGIBLE:
-        sums[shift:] += factors[shift:, None] * sums[:-shift]
-        factors[shift:] = factors[shift:] * factors[:-shift]
-        factors[factors < NEGLIGIBLE] = 0.0
-        shift *= 2
-    return sums
 
 
 def _factors(times: FloatArray, beta: float) -> FloatArray:
@@ -324,7 +302,7 @@ class _Events:
             factors = np.where(
                 self.is_target, np.exp(-beta * np.where(self.is_target, waits, 0)), 0
             )
-            after = decayed_sums(inputs, factors)
+            after = decayed_sums(factors[:, None], inputs)[0].T
             features[:, index] = beta * factors[targets, None] * after[targets - 1]
         return features.reshape(len(targets), -1)
 

@@ -1,21 +1,24 @@
 """The kinds of models that an evaluation knows."""
 
-from mmtpp.core.representation.style_layout import SOFT
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.kinds.evaluated_expert import EvaluatedExpert
 from mmtpp.evaluate.kinds.evaluated_language_model import EvaluatedLanguageModel
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.kinds.evaluated_soft_model import EvaluatedSoftModel
-from mmtpp.expert.expert_folder import is_expert
+from mmtpp.model.description import describe_model
 from mmtpp.model.record import TrainedTasks
+
+KINDS: dict[ModelKind, type[EvaluatedModel]] = {
+    ModelKind.EXPERT: EvaluatedExpert,
+    ModelKind.SOFT: EvaluatedSoftModel,
+    ModelKind.LANGUAGE_MODEL: EvaluatedLanguageModel,
+}
 
 
 def build_evaluated_model(
     context: EvaluationContext, trained_tasks: TrainedTasks
 ) -> EvaluatedModel:
     """Build the model of an evaluation, of the kind that its folder holds."""
-    if is_expert(context.model.model_uri):
-        return EvaluatedExpert(context, trained_tasks)
-    if context.held_out.template.style == SOFT:
-        return EvaluatedSoftModel(context, trained_tasks)
-    return EvaluatedLanguageModel(context, trained_tasks)
+    description = describe_model(context.model.model_uri, context.model.adapter_uri)
+    return KINDS[description.kind](context, trained_tasks)

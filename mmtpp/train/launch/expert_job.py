@@ -59,14 +59,14 @@ def run_expert_job(
     run = identify_run(config, job, store_fingerprint=fingerprint)
     result = load_result(run.run_uri)
     if result is not None:
-        claim_run(config, job, store_fingerprint=fingerprint)
+        claim_run(config, job, store_fingerprint=fingerprint)  # refuses other settings
         logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
         return result
     patience_s = config.run.wait_for_machines_s
     start_ray_for_data(config.store.machine_labels, patience_s=patience_s)
     workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
     wait_for_machines(workers, patience_s=patience_s)
-    # after the wait, so that the settings may still change if the machines do not suit
+    # claimed after the wait: until then, settings may change under the same name of a run
     run = claim_run(config, job, store_fingerprint=fingerprint)
     inputs = build_inputs(config, store, run, reports_validation=bool(callbacks))
     return train_and_record(
@@ -146,7 +146,6 @@ def build_inputs(
         training=sequences["train"],
         validation=sequences["validation"] if _has_validation(manifest, expert) else None,
         data_fingerprint=manifest.fingerprint,
-        tick=manifest.tick,
         calendar=expert.calendar,
         time_zone=expert.time_zone,
         tokenizer_json=vocabulary.tokenizer_json,

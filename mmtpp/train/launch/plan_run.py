@@ -62,7 +62,9 @@ def save_validation_plan(
     num_sequences: int,
     supervision: Supervision,
 ) -> SampleSettings | None:
-    """Plan the validation on whole sequences and save the plan; the choice ignores Delta.
+    """Plan the validation on whole sequences and save the plan.
+
+    The same sequences are chosen for every Delta.
 
     Args:
         sections: Sections of the configuration that shape samples.

@@ -11,7 +11,7 @@ from typing import Any
 from mmtpp.config.job_checks import check_finetune, check_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.representation.style_layout import SOFT
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.supervision import AllTokens, Supervision
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.interval_range import interval_range
@@ -40,8 +40,8 @@ from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
 from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
+from mmtpp.train.launch.training_checks import check_locations, load_training_store
 from mmtpp.train.launch.training_hardware import wait_for_hardware
-from mmtpp.train.launch.training_inputs import check_locations, load_training_store
 from mmtpp.train.worker_inputs import WorkerInputs, best_uri, output_kind
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def finetune(
 
 
 def _train(job: TrainingJob) -> dict[str, object]:
-    if job.config.model.is_expert:
+    if job.config.model_kind == ModelKind.EXPERT:
         return run_expert_job(job.config, job.name, job.callbacks, job.start_uri)
     job = job.with_value("model.path", pin_revision(job.config.model.path))
     config, training = job.config, job.config.training
@@ -131,11 +131,12 @@ def _train(job: TrainingJob) -> dict[str, object]:
         data_labels=config.store.machine_labels,
         patience_s=config.run.wait_for_machines_s,
     )
-    # after the wait, so that the settings may still change if the machines do not suit
+    # claimed after the wait: until then, settings may change under the same name of a run
     run = claim_run(config, job.name, store_fingerprint=store.manifest.fingerprint)
     plan = plan_training(samples, store.vocabulary, run.run_uri)
     num_steps = _num_steps(config, samples, plan, store.vocabulary)
     job = job.with_value("training.num_steps", num_steps)
+    config = job.config
     logger.info("training: %s", plan.describe(samples.max_tokens))
     validation = save_validation_plan(
         config.sample_sections,
@@ -169,7 +170,7 @@ def _load_finished_result(
     result = load_result(run.run_uri)
     if result is None:
         return None
-    claim_run(config, job.name, store_fingerprint=store_fingerprint)
+    claim_run(config, job.name, store_fingerprint=store_fingerprint)  # refuses other settings
     plan = plan_training(samples, store.vocabulary, run.run_uri)
     if result["steps"] != _num_steps(config, samples, plan, store.vocabulary):
         return None
@@ -218,14 +219,11 @@ def _build_worker_inputs(
         precision: ``float32`` or ``bfloat16``.
     """
     config, manifest, vocabulary = job.config, store.manifest, store.vocabulary
-    asks_questions = job.supervision.asks_questions
-    needs_intervals = asks_questions or config.training.time_smoothing
-    intervals = interval_range(samples) if needs_intervals else None
     trained_tasks = None
-    if asks_questions and intervals is not None:
-        trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
+    if job.supervision.asks_questions:
+        trained_tasks = build_trained_tasks(config.tasks, manifest, interval_range(samples))
     soft = None
-    if samples.template.style == SOFT:
+    if config.model_kind == ModelKind.SOFT:
         soft = build_soft_start(config.expert, config.model, manifest, samples)
         trained_tasks = soft_tasks(manifest, samples)
         samples = replace(samples, memory=soft.settings.memory)
@@ -243,7 +241,6 @@ def _build_worker_inputs(
         output_uri=join(run.run_uri, output_kind(config.lora)),
         trained_tasks=trained_tasks,
         soft=soft,
-        tick=intervals.tick if intervals else 0.0,
         precision=precision,
         start_uri=job.start_uri,
         reports_validation=bool(job.callbacks),

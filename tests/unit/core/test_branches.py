@@ -152,11 +152,11 @@ def test_a_branch_sees_what_its_row_alone_would_hold(
 def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, has_questions=True)
     asked = ((ALL, (63, 64)), (("type",), ()), (("time",), (0,)), (("joint", "text"), (63,)))
-    for tasks, expansions in asked:
-        costs = branch_costs(template, sequence, tasks=tasks, expansions=len(expansions))
+    for tasks, first_bytes in asked:
+        costs = branch_costs(template, sequence, tasks=tasks, num_first_bytes=len(first_bytes))
         for target in range(1, len(sequence)):
             laid = lay_out_branches(
-                template, sequence, [target], tasks=tasks, expansions=expansions
+                template, sequence, [target], tasks=tasks, first_bytes=first_bytes
             )
             taken = int((laid.branches.branch != HISTORY).sum())
             assert taken <= costs[target]
@@ -168,7 +168,7 @@ def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings
 def test_expansions_see_the_question_alone(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, has_questions=True)
     targets = list(range(1, len(sequence) + 1))  # the last asks about the event to come
-    laid = lay_out_branches(template, sequence, targets, tasks=["time"], expansions=[0, 63, 65])
+    laid = lay_out_branches(template, sequence, targets, tasks=["time"], first_bytes=[0, 63, 65])
     mask, ids, questions = _mask(laid, 16), laid.tokens.ids, laid.questions
     assert questions.event.tolist() == targets
     assert not laid.is_answer[laid.tokens.event == len(sequence)].any()
@@ -261,7 +261,7 @@ def test_an_unknown_task_is_refused():
 @given(settings, events(min_size=1, max_size=9))
 def test_the_row_before_a_question_is_its_history_alone(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, has_questions=True)
-    laid = lay_out_branches(template, sequence, [len(sequence)], tasks=["time"], expansions=[63])
+    laid = lay_out_branches(template, sequence, [len(sequence)], tasks=["time"], first_bytes=[63])
     row = replace(_row(laid), image_frame=np.arange(len(laid.tokens.frames)))
     plain = row.before_question(0, image_pad=IDS.image_pad)
     assert plain.input_ids.tolist() == _history(template, sequence, len(sequence))

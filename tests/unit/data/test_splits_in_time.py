@@ -30,7 +30,7 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.evaluate.forecasts import read_histories
-from mmtpp.evaluate.likelihoods import training_statistics
+from mmtpp.evaluate.likelihoods import count_training_events
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join
 from tests.steps import SETTINGS, encode_shard
@@ -148,7 +148,7 @@ def test_events_after_the_cut_change_nothing_before_it(tmp_path: Path, supervisi
     assert not _rows(replace(other_after_150, split="test")).equals(test_rows)
     assert _rows(other_after_150).equals(_rows(base))
     assert _flat(_rows(base), "event_time").max() < 150
-    actual, expected = training_statistics(other_after_150), training_statistics(base)
+    actual, expected = count_training_events(other_after_150), count_training_events(base)
     assert actual.num_events == expected.num_events > 0
     assert actual.interval_codes == expected.interval_codes
     assert actual.type_counts.tolist() == expected.type_counts.tolist()

@@ -10,7 +10,7 @@ from scipy import integrate, optimize, stats
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalRange
 from mmtpp.evaluate.baselines import hawkes
-from mmtpp.evaluate.baselines.hawkes import DECAYS, Hawkes, decayed_sums
+from mmtpp.evaluate.baselines.hawkes import DECAYS, Hawkes
 from mmtpp.evaluate.baselines.history import CHUNK, History
 from mmtpp.evaluate.baselines.marginal import Marginal
 from mmtpp.evaluate.scores.metrics import estimate_metrics
@@ -71,17 +71,6 @@ def _log_likelihood(history: History, mu, alpha, betas) -> float:
         )
         total -= integral
     return total
-
-
-def test_sums_without_a_loop_are_those_of_the_recursion():
-    rng = np.random.default_rng(3)
-    inputs, factors = rng.random((3000, 2)), rng.random(3000) ** 0.01
-    factors[[0, 100, 2000]] = 0.0
-    state, expected = np.zeros(2), np.empty_like(inputs)
-    for index in range(len(inputs)):
-        state = inputs[index] + factors[index] * state
-        expected[index] = state
-    assert decayed_sums(inputs, factors) == pytest.approx(expected, rel=1e-12)
 
 
 def test_two_exponentials_are_found_again(simulated: list[History]):

@@ -12,7 +12,7 @@ from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.evaluate.actors.answer_actor import ANSWER_SCHEMA
 from mmtpp.evaluate.actors.likelihood_actor import EVENT_SCHEMA
 from mmtpp.evaluate.answers import answer_estimates
-from mmtpp.evaluate.baselines.code_baseline import IntervalCodeBaseline, TrainingStatistics
+from mmtpp.evaluate.baselines.code_baseline import BaselineCounts, IntervalCodeBaseline
 from mmtpp.evaluate.forecasts import as_json_tree, finite_values
 from mmtpp.evaluate.horizon import horizon_estimates
 from mmtpp.evaluate.likelihoods import baseline_metrics, event_metrics, loss_metrics
@@ -70,7 +70,7 @@ def _horizon_estimates() -> set[str]:
 def _emitted() -> set[str]:
     events = _filled(EVENT_SCHEMA, 20)
     losses = LossSums(np.ones(5), np.ones(5))
-    statistics = TrainingStatistics(IntervalCodeBaseline(2))
+    statistics = BaselineCounts(IntervalCodeBaseline(2))
     statistics.add(np.array([1.0, 2.0]), np.array([1, 2]))
     pairs = [
         ("3", "3"),

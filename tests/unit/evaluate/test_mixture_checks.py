@@ -11,17 +11,20 @@ from mmtpp.config.schema import ModelSection
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecasting.gate import Gate
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.evaluate import mixture_checks
 from mmtpp.expert.gated_expert import GatedExpert
-from mmtpp.expert.model_description import ModelDescription
+from mmtpp.model.description import ModelDescription
 from mmtpp.model.record import TrainedTasks
 
 TASKS = TrainedTasks(("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 1.0, False)
 MODEL = ModelSection(path="/models/m", adapter="/models/a", expert="/models/e")
 
 
-def _described(trained_tasks: TrainedTasks | None, *, is_expert: bool = False) -> ModelDescription:
-    return ModelDescription(uri="/models/a", is_expert=is_expert, trained_tasks=trained_tasks)
+def _described(
+    trained_tasks: TrainedTasks | None, kind: ModelKind = ModelKind.LANGUAGE_MODEL
+) -> ModelDescription:
+    return ModelDescription(uri="/models/a", kind=kind, trained_tasks=trained_tasks)
 
 
 def test_a_gate_of_another_model_is_named(caplog: pytest.LogCaptureFixture):
@@ -49,7 +52,7 @@ def test_a_model_that_forecasts_no_types_is_refused():
 
 def test_two_experts_are_not_mixed():
     with pytest.raises(ConfigError, match="not with another expert"):
-        mixture_checks.check_language_model(MODEL, _described(TASKS, is_expert=True))
+        mixture_checks.check_language_model(MODEL, _described(TASKS, ModelKind.EXPERT))
 
 
 def test_another_clock_is_refused():
@@ -60,7 +63,7 @@ def test_another_clock_is_refused():
 
 def test_an_expert_with_other_types_or_units_is_refused(monkeypatch: pytest.MonkeyPatch):
     vocabulary: Any = SimpleNamespace(hash="h")
-    descriptions = {"e": _described(TASKS, is_expert=True), "m": _described(TASKS)}
+    descriptions = {"e": _described(TASKS, ModelKind.EXPERT), "m": _described(TASKS)}
     monkeypatch.setattr(mixture_checks, "load_model_vocabulary", lambda uri: vocabulary)
     monkeypatch.setattr(mixture_checks, "describe_model", lambda uri: descriptions[uri])
     assert mixture_checks.check_expert("e", TASKS, vocabulary, where="m") == TASKS

@@ -8,10 +8,12 @@ import torch
 
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.expert.expert_folder import SETTINGS_FILE, WEIGHTS_FILE, Expert, is_expert, load_expert
+from mmtpp.core.model_kind import ModelKind
+from mmtpp.expert.expert_folder import WEIGHTS_FILE, Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.rollout import ExpertRollout
+from mmtpp.model.description import EXPERT_FILE, describe_model
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
 
 
@@ -121,10 +123,9 @@ def test_futures_alternate_like_the_training_events(expert: Expert):
 
 
 def test_a_folder_gives_back_the_expert(expert: Expert, forecasts: ExpertForecasts, tmp_path):
-    assert not is_expert("")
     expert.save(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert is_expert(str(tmp_path))
+    assert describe_model(str(tmp_path)).kind == ModelKind.EXPERT
     loaded = load_expert(str(tmp_path))
     assert loaded.memory == expert.memory
     assert loaded.tick == expert.tick
@@ -136,9 +137,9 @@ def test_a_folder_gives_back_the_expert(expert: Expert, forecasts: ExpertForecas
 def test_a_damaged_folder_is_refused(expert: Expert, tmp_path):
     expert.save(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    settings = json.loads((tmp_path / SETTINGS_FILE).read_text())
+    settings = json.loads((tmp_path / EXPERT_FILE).read_text())
     settings["memory"]["has_texts"] = not settings["memory"]["has_texts"]
-    (tmp_path / SETTINGS_FILE).write_text(json.dumps(settings))
+    (tmp_path / EXPERT_FILE).write_text(json.dumps(settings))
     with pytest.raises(ModelError, match="columns"):
         load_expert(str(tmp_path))
     expert.save(tmp_path)

@@ -10,7 +10,7 @@ import torch
 from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages
 from mmtpp.core.history.event_memory import MemorySettings
 from mmtpp.core.history.past_events import PastEvents
-from mmtpp.expert.expert_folder import SETTINGS_FILE, Expert, load_expert
+from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.fit import ExpertFit
@@ -18,6 +18,7 @@ from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_images
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.scores import score
+from mmtpp.model.description import EXPERT_FILE
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, finish
 
@@ -145,9 +146,9 @@ def test_folders_of_earlier_versions_have_no_images(tmp_path):
     networks = tuple(finish(_fit(with_images=False)).networks())
     Expert(MEMORY, TICK, networks).save(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    settings = json.loads((tmp_path / SETTINGS_FILE).read_text())
+    settings = json.loads((tmp_path / EXPERT_FILE).read_text())
     del settings["network"]["reads_images"], settings["image_px"]
-    (tmp_path / SETTINGS_FILE).write_text(json.dumps(settings))
+    (tmp_path / EXPERT_FILE).write_text(json.dumps(settings))
     loaded = load_expert(str(tmp_path))
     assert not loaded.reads_images
     assert loaded.image_px == 0

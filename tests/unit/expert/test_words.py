@@ -11,7 +11,7 @@ import torch
 from mmtpp.core.history.event_memory import MemorySettings
 from mmtpp.core.history.event_words import NO_WORD, EventWords
 from mmtpp.core.history.past_events import PastEvents
-from mmtpp.expert.expert_folder import SETTINGS_FILE, Expert, load_expert
+from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.fit import ExpertFit
@@ -20,6 +20,7 @@ from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_words
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.scores import Ranks, score
+from mmtpp.model.description import EXPERT_FILE
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, alternating_sequences, finish
 from tests.unit.expert.meeting import Meeting
@@ -214,9 +215,9 @@ def test_folders_of_earlier_versions_have_no_words(tmp_path):
     fit = finish(_fit(with_words=False))
     Expert(MEMORY, TICK, tuple(fit.networks())).save(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    settings = json.loads((tmp_path / SETTINGS_FILE).read_text())
+    settings = json.loads((tmp_path / EXPERT_FILE).read_text())
     del settings["network"]["num_words"]
-    (tmp_path / SETTINGS_FILE).write_text(json.dumps(settings))
+    (tmp_path / EXPERT_FILE).write_text(json.dumps(settings))
     loaded = load_expert(str(tmp_path))
     assert loaded.texts.num_words == 0
     assert loaded.texts.has_lengths

@@ -9,7 +9,7 @@ from tests.stand_in import stand_in
 
 
 def test_fields_methods_and_assigned_attributes_are_known():
-    assert stand_in(WorkerInputs, tick=1.0).tick == 1.0
+    assert stand_in(WorkerInputs, precision="float32").precision == "float32"
     assert stand_in(Batcher, device="cpu").device == "cpu"
     assert callable(stand_in(Watchdog, stop=lambda: None).stop)
 

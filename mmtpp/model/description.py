@@ -2,8 +2,13 @@
 
 from dataclasses import dataclass
 
-from mmtpp.expert.expert_folder import is_expert
-from mmtpp.model.record import TrainedTasks, load_trained_tasks
+from mmtpp.core.model_kind import ModelKind
+from mmtpp.core.representation.style_layout import SOFT
+from mmtpp.model.folder import read_file
+from mmtpp.model.record import TrainedTasks, load_recorded_settings, load_trained_tasks
+
+EXPERT_FILE = "expert.json"
+"""Settings of a temporal expert; the folders of other models have no such file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,12 +17,12 @@ class ModelDescription:
 
     Attributes:
         uri: Folder of the adapter, or of the model if there is no adapter.
-        is_expert: Whether the model is a temporal expert, and no language model.
+        kind: Kind of the model.
         trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
     """
 
     uri: str
-    is_expert: bool
+    kind: ModelKind
     trained_tasks: TrainedTasks | None
 
     def trained_on(self, *names: str) -> bool:
@@ -37,5 +42,13 @@ def describe_model(model_uri: str, adapter_uri: str = "") -> ModelDescription:
     """
     uri = adapter_uri or model_uri
     return ModelDescription(
-        uri=uri, is_expert=is_expert(model_uri), trained_tasks=load_trained_tasks(uri)
+        uri=uri, kind=_read_kind(model_uri, uri), trained_tasks=load_trained_tasks(uri)
     )
+
+
+def _read_kind(model_uri: str, uri: str) -> ModelKind:
+    if model_uri and read_file(model_uri, EXPERT_FILE) is not None:
+        return ModelKind.EXPERT
+    if load_recorded_settings(uri).get("template.style") == SOFT:
+        return ModelKind.SOFT
+    return ModelKind.LANGUAGE_MODEL

@@ -1,0 +1,120 @@
+"""Forecasts of the event after the last one, as tables, for each kind of model."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.model_kind import ModelKind
+from mmtpp.core.representation.supervision import FollowingEvent
+from mmtpp.data.prepared_store import PreparedStore
+from mmtpp.data.samples.actors import ActorPool, map_samples
+from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.evaluate.model_sections import generation_settings, model_location
+from mmtpp.model.loaded_model import ModelLocation
+from mmtpp.model.record import TrainedTasks
+from mmtpp.predict.expert_next_event import ExpertForecastSettings
+from mmtpp.predict.expert_tables import expert_tables
+from mmtpp.predict.next_event import NextEventSettings
+from mmtpp.predict.next_event_actor import NextEventForecaster, NextEventForecasterSettings
+from mmtpp.predict.soft_next_event import SoftNextEventForecaster, SoftNextEventForecasterSettings
+from mmtpp.runtime.hardware import Hardware, choose_hardware
+from mmtpp.soft.soft_settings import with_memory
+
+
+def forecast_tables(
+    kind: ModelKind,
+    config: RunConfig,
+    store: PreparedStore,
+    samples: SampleSettings,
+    trained_tasks: TrainedTasks,
+) -> tuple[Iterator[pa.Table], dict[str, int]]:
+    """Forecast the sequences of a store; the tables are computed while they are read.
+
+    Args:
+        kind: Kind of the model.
+        config: The whole configuration.
+        store: The store.
+        samples: Settings of the samples, one for each sequence.
+        trained_tasks: Tasks that the model was trained on.
+
+    Returns:
+        Tables of ``next_event.forecast_schema``, and the counts of texts that a language model
+        cannot read whole.
+    """
+    if kind == ModelKind.EXPERT:
+        return _expert_tables(config, samples, trained_tasks), {}
+    if kind == ModelKind.SOFT:
+        return _soft_tables(config, store, samples, trained_tasks), {}
+    return _language_model_tables(config, store, samples, trained_tasks)
+
+
+def _expert_tables(
+    config: RunConfig, samples: SampleSettings, trained_tasks: TrainedTasks
+) -> Iterator[pa.Table]:
+    """Forecasts of a temporal expert."""
+    settings = ExpertForecastSettings(
+        trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
+    )
+    return expert_tables(config.model.path, samples, settings, config.store.machine_labels)
+
+
+def _soft_tables(
+    config: RunConfig,
+    store: PreparedStore,
+    samples: SampleSettings,
+    trained_tasks: TrainedTasks,
+) -> Iterator[pa.Table]:
+    """Forecasts of a soft model."""
+    hardware, model = _hardware_and_model(config, store)
+    samples = with_memory(replace(samples, supervision=FollowingEvent(())), model.scored_uri)
+    forecast = ExpertForecastSettings(
+        trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
+    )
+    settings = SoftNextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
+    plan = make_plan(samples, store.vocabulary.token_ids())
+    pool = _actor_pool(config, hardware)
+    return map_samples(plan, SoftNextEventForecaster, settings, pool, title="predict")
+
+
+def _language_model_tables(
+    config: RunConfig,
+    store: PreparedStore,
+    samples: SampleSettings,
+    trained_tasks: TrainedTasks,
+) -> tuple[Iterator[pa.Table], dict[str, int]]:
+    """Forecasts of a language model, and the counts of texts that it cannot read whole."""
+    hardware, model = _hardware_and_model(config, store)
+    forecast = NextEventSettings(
+        trained_tasks=trained_tasks,
+        grid=trained_tasks.intervals.grid(num_bytes=config.template.time_bytes),
+        prediction=config.prediction,
+        generation=generation_settings(config.generation),
+        seed=config.training.seed,
+    )
+    settings = NextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
+    plan = make_plan(settings.samples, store.vocabulary.token_ids())
+    pool = _actor_pool(config, hardware)
+    tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
+    return tables, plan.long_texts.counts()
+
+
+def _hardware_and_model(config: RunConfig, store: PreparedStore) -> tuple[Hardware, ModelLocation]:
+    """Device and precision of the model, and its location."""
+    hardware = choose_hardware(config.training, config.model.precision)
+    model = model_location(
+        config.model, store.manifest.vocabulary_hash, precision=hardware.precision
+    )
+    return hardware, model
+
+
+def _actor_pool(config: RunConfig, hardware: Hardware) -> ActorPool:
+    """Number and resources of the actors that hold the model."""
+    return ActorPool.from_settings(
+        config.training,
+        hardware,
+        windows_per_batch=config.evaluation.windows_per_batch,
+        patience_s=config.run.wait_for_machines_s,
+    )

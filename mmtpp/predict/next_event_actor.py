@@ -1,0 +1,61 @@
+"""An actor that forecasts the event after the last one with a language model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.core.history.past_events import PastEvents
+from mmtpp.evaluate.actors.gated_targets import positioned_events
+from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
+from mmtpp.evaluate.assembled_row import AssembledRow
+from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
+from mmtpp.expert.stored_past import StoredPast
+from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextEventForecasterSettings(ModelActorSettings):
+    """Settings of ``NextEventForecaster``.
+
+    Attributes:
+        forecast: Settings of the forecasts.
+    """
+
+    forecast: NextEventSettings
+
+
+class NextEventForecaster(ModelActor):
+    """Forecasts the event after the last event of sequences.
+
+    Args:
+        settings: Settings of the actor.
+    """
+
+    def __init__(self, settings: NextEventForecasterSettings) -> None:
+        super().__init__(settings)
+        template = settings.samples.build_template(self.loaded.token_ids)
+        self._past: StoredPast | None = None
+        gated: GatedExpert | None = None
+        if settings.model.expert_uri:
+            gated = load_gated_expert(settings.model.expert_uri)
+            self._past = StoredPast(gated.expert, gated.type_codes, settings.samples.store)
+        self._forecast = NextEvent(self.loaded, template, settings.forecast, gated)
+        self._prediction = settings.forecast.prediction
+        self._schema = forecast_schema(settings.forecast.trained_tasks, self._prediction)
+
+    def process(self, sample: AssembledRow) -> pa.Table:
+        """Forecast one sequence, one row of ``forecast_schema``."""
+        past: PastEvents | None = None
+        if self._past is not None:
+            [following] = positioned_events(sample, np.array([len(sample.row.event_type)]))
+            past = self._past.past(following)
+        seen = SeenEvents(
+            sample.sequence_ids[0].as_py(),
+            sample.row,
+            int(sample.event_values("position")[-1]) + 1,
+            sample.event_values("time"),
+            past,
+        )
+        record = self._forecast(seen).record(self._prediction.quantiles)
+        return pa.Table.from_pylist([record], self._schema)
