@@ -137,7 +137,7 @@ class ContextMarginal:
             "type": history.types[1:],
             **{key: np.concatenate([part[key] for part in parts]) for key in parts[0]},
         }
-        type_logs = np.stack([model.type_logs for model in chosen])
+        type_logs = np.stack([model.distribution.type_logs for model in chosen])
         for prefix in ("", "joint_"):
             columns |= type_columns(prefix, type_logs, history.types[1:], np.arange(self.num_types))
         return complete_targets(columns, len(chosen))

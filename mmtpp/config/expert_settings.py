@@ -8,6 +8,11 @@ from mmtpp.config.section import Fraction, Section
 from mmtpp.config.shapes import Shapes
 from mmtpp.core.times.calendar import find_zone
 
+FEW_EVENTS = 8192
+"""Number of training events below which an expert needs stronger dropout. It and the probabilities
+below were chosen by ``benchmarks/quality/little_data.py --held-out validation``."""
+DROPOUT, FEW_EVENTS_DROPOUT, FEW_EVENTS_MEMORY_DROPOUT = 0.3, 0.5, 0.2
+
 
 class ExpertSection(Section):
     """The temporal expert, ``model.preset = "expert"``: small networks that forecast from a memory
@@ -19,15 +24,20 @@ class ExpertSection(Section):
     """Width of a network, 8 to 1024."""
     num_components: Annotated[int, Field(ge=2, le=256), Shapes.RUN] = 32
     """Number of log-normal components of the distribution of an interval, 2 to 256."""
-    dropout: Annotated[Fraction, Shapes.RUN] = 0.3
-    """Probability of dropout, 0 to below 1."""
+    dropout: Annotated[Literal["auto"] | Fraction, Shapes.RUN] = "auto"
+    """Probability of dropout of the widest layer and of the features of text and image, 0 to below
+    1. ``auto``: 0.3, and 0.5 with fewer than 8,192 training events."""
+    memory_dropout: Annotated[Literal["auto"] | Fraction, Shapes.RUN] = "auto"
+    """Probability of dropout of each column of the memory, 0 to below 1. ``auto``: 0, and 0.2 with
+    fewer than 8,192 training events."""
     epochs: Annotated[PositiveInt, Shapes.RUN] = 30
     """Largest number of passes of a network over the training events. A network is finished earlier
     when it has not improved on the validation events for a third of its training."""
     max_updates: Annotated[PositiveInt, Shapes.RUN] = 5000
     """Largest number of updates of a network."""
     events_per_update: Annotated[PositiveInt, Shapes.RUN] = 1024
-    """Number of events in an update, over all workers."""
+    """Number of events in an update, over all workers, above 0. With few training events an update
+    has fewer of them, but about 32 or more, so that an epoch has 8 updates."""
     learning_rate: Annotated[PositiveFloat, Shapes.RUN] = 3e-3
     """Largest learning rate of AdamW, above 0."""
     weight_decay: Annotated[NonNegativeFloat, Shapes.RUN] = 0.01
@@ -46,6 +56,18 @@ class ExpertSection(Section):
     images: Annotated[Literal["none", "last"], Shapes.RUN] = "none"
     """What the expert reads of images: ``none`` or ``last`` (the image of the newest event, shrunk
     to 24 x 24 pixels), which takes about five times as long to train."""
+
+    def dropout_for(self, num_events: int) -> float:
+        """Probability of dropout with a number of training events."""
+        if self.dropout != "auto":
+            return self.dropout
+        return FEW_EVENTS_DROPOUT if num_events < FEW_EVENTS else DROPOUT
+
+    def memory_dropout_for(self, num_events: int) -> float:
+        """Probability of dropout of the memory's columns with a number of training events."""
+        if self.memory_dropout != "auto":
+            return self.memory_dropout
+        return FEW_EVENTS_MEMORY_DROPOUT if num_events < FEW_EVENTS else 0.0
 
     @field_validator("texts", mode="before")
     @classmethod

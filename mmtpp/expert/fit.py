@@ -20,6 +20,7 @@ from mmtpp.core.history.event_memory import MemorySettings
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.expert.image_features import IMAGE_FEATURES
+from mmtpp.expert.marginal_scores import score_marginal
 from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import (
     TEXT_FEATURES,
@@ -48,9 +49,10 @@ class ExpertFitSettings:
         width: Width of a network.
         num_components: Number of log-normal components of the interval's distribution.
         dropout: Probability of dropout, 0 to below 1.
+        memory_dropout: Probability of dropout of the memory's columns, 0 to below 1.
         epochs: Number of epochs of each network.
         max_updates: Largest number of updates of a network.
-        events_per_update: Number of events in an update, about.
+        events_per_update: Number of events in an update, about; fewer with few training events.
         learning_rate: Largest learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         num_validations: Number of validations of each network, evenly spaced.
@@ -61,6 +63,7 @@ class ExpertFitSettings:
     width: int
     num_components: int
     dropout: float
+    memory_dropout: float
     epochs: int
     max_updates: int
     events_per_update: int
@@ -257,6 +260,12 @@ class ExpertFit:
         """Score the mean of networks' distributions; None without validation events."""
         return self._score_validation(networks) if self._validation is not None else None
 
+    def score_marginal(self) -> Scores | None:
+        """Score the distribution of the training events; None without validation events."""
+        if self._validation is None:
+            return None
+        return score_marginal(self._training, self._validation, num_types=self._size.num_types)
+
     def tensors(self) -> Tensors:
         """The state of the training: all weights and the moments of the optimiser, by name."""
         state = {
@@ -309,7 +318,12 @@ class ExpertFit:
         """Build the next network, its optimiser and its batches, at the present update."""
         settings, index = self.settings, self.progress.network
         torch.manual_seed(seed_from("expert", settings.seed, index) % 2**63)
-        self._network = ExpertNetwork(self._size, self._scale, dropout=settings.dropout)
+        self._network = ExpertNetwork(
+            self._size,
+            self._scale,
+            dropout=settings.dropout,
+            memory_dropout=settings.memory_dropout,
+        )
         self._network.start_from(self._statistics)
         self._averaged = deepcopy(self._network).eval()
         self._best: Tensors = _copy(self._averaged.state_dict())
@@ -332,22 +346,24 @@ class ExpertFit:
 
     def _kept(self, places: NDArray[np.int64], batch_size: int) -> Kept | None:
         """The values that dropout keeps, whichever ranks share the batch."""
-        if not self.settings.dropout:
+        settings, progress = self.settings, self.progress
+        if not settings.dropout and not settings.memory_dropout:
             return None
         generator = torch.Generator()
-        progress = self.progress
-        seed = seed_from("dropout", self.settings.seed, progress.network, progress.update)
+        seed = seed_from("dropout", settings.seed, progress.network, progress.update)
         generator.manual_seed(seed % 2**63)
         of_rank = torch.from_numpy(places)
 
-        def draw(width: int) -> torch.Tensor:
+        def draw(width: int, dropout: float = settings.dropout) -> torch.Tensor:
             kept = torch.empty(batch_size, width)
-            kept.bernoulli_(1 - self.settings.dropout, generator=generator)
+            kept.bernoulli_(1 - dropout, generator=generator)
             return kept if self._ranks.num_ranks == 1 else kept[of_rank]
 
-        wide = draw(2 * self.settings.width)
+        wide = draw(2 * settings.width)
         text = draw(TEXT_FEATURES if self._size.num_words else 0)
-        return Kept(wide, text, draw(IMAGE_FEATURES if self._size.reads_images else 0))
+        image = draw(IMAGE_FEATURES if self._size.reads_images else 0)
+        num_columns = self._size.num_columns if settings.memory_dropout else 0
+        return Kept(wide, text, image, draw(num_columns, settings.memory_dropout))
 
     def _score_validation(self, networks: Sequence[ExpertNetwork]) -> Scores:
         assert self._validation is not None

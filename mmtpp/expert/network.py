@@ -71,11 +71,13 @@ class Kept:
         wide: (N, 2 * width) True where a value of the widest layer is kept.
         text: (N, V) True where a feature of the text is kept; (N, 0) without words.
         image: (N, F) True where a feature of the image is kept; (N, 0) without images.
+        memory: (N, P) True where a column of the memory is kept; (N, 0) if all are.
     """
 
     wide: torch.Tensor
     text: torch.Tensor
     image: torch.Tensor
+    memory: torch.Tensor
 
 
 class ExpertNetwork(nn.Module):
@@ -86,12 +88,21 @@ class ExpertNetwork(nn.Module):
         scale: Normalisation of intervals.
         dropout: Probability of dropout of the widest layer and of the features of text and image
             while training.
+        memory_dropout: Probability of dropout of the columns of the memory while training.
     """
 
-    def __init__(self, size: NetworkSize, scale: IntervalScale, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        size: NetworkSize,
+        scale: IntervalScale,
+        *,
+        dropout: float = 0.0,
+        memory_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         width = size.width
-        self.size, self.scale, self.dropout = size, scale, dropout
+        self.size, self.scale = size, scale
+        self.dropout, self.memory_dropout = dropout, memory_dropout
         self.means = nn.Buffer(torch.zeros(size.num_columns))
         self.deviations = nn.Buffer(torch.ones(size.num_columns))
         self.type_embedding = nn.Embedding(size.num_types, _TYPE_WIDTH)
@@ -152,7 +163,10 @@ class ExpertNetwork(nn.Module):
             raise ValueError("the network and the events differ in whether images are read")
         if (context is not None) != bool(self.size.context_width):
             raise ValueError("the network and the events differ in having a language model")
-        inputs = self.input(torch.cat([self.normalise(rows), self.type_embedding(types)], -1))
+        memory = self.normalise(rows)
+        if kept is not None and kept.memory.shape[1]:
+            memory = memory * kept.memory / (1 - self.memory_dropout)
+        inputs = self.input(torch.cat([memory, self.type_embedding(types)], -1))
         if context is not None:
             inputs = inputs + self.context_input(context)
         if self.size.num_words:

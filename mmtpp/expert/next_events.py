@@ -19,6 +19,10 @@ from mmtpp.core.times.clock import round_to_ticks
 BLOCK_EVENTS = 2**20
 """Number of events whose memory is kept at once; with 80 columns, 320 MiB, and 64 MiB of words."""
 
+LEAST_BATCHES, LEAST_EVENTS = 8, 32
+"""Least number of batches of an epoch, where a batch has about ``LEAST_EVENTS`` events or more: a
+network needs hundreds of updates, whatever the number of events."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredSequence:
@@ -175,14 +179,17 @@ class BatchOrder:
 
     Args:
         blocks: Training events.
-        events_per_update: Number of events of a batch, about.
+        events_per_update: Number of events of a batch, about. Few events have smaller batches, so
+            that an epoch has ``LEAST_BATCHES`` of them.
         seed: Seed of the order.
     """
 
     def __init__(self, blocks: EventBlocks, *, events_per_update: int, seed: int) -> None:
         self._blocks, self._seed = blocks, seed
         self._num_events = [blocks.num_targets(block) for block in range(len(blocks.blocks))]
-        self._num_batches = [max(1, round(n / events_per_update)) for n in self._num_events]
+        of_few_events = max(LEAST_EVENTS, sum(self._num_events) // LEAST_BATCHES)
+        size = min(events_per_update, of_few_events)
+        self._num_batches = [max(1, round(n / size)) for n in self._num_events]
         self._loaded: tuple[int, NextEvents] | None = None
 
     @property

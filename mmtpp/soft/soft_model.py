@@ -161,7 +161,7 @@ class SoftModel(EventModel):
         shape = (len(context), 2 * self.settings.width)
         wide = torch.rand(shape, device=context.device) >= self.settings.dropout
         nothing = wide[:, :0]
-        return Kept(wide, nothing, nothing)
+        return Kept(wide, text=nothing, image=nothing, memory=nothing)
 
 
 def _content(batch: Batch) -> SoftBatch:

@@ -27,6 +27,7 @@ from mmtpp.core.training.training_metrics import (
     TRAINED_PARAMETERS,
     VALIDATION_JOINT_NLL,
     VALIDATION_JOINT_TYPE_NLL,
+    VALIDATION_MARGINAL_NLL,
     VALIDATION_TIME_NLL,
 )
 from mmtpp.expert.expert_folder import Expert
@@ -94,9 +95,10 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
             ray.train.report({**validated, "step": float(fit.total_updates)})
     if fit.is_finished:
         expert = build_expert(fit, inputs)
-        validated = _final_metrics(fit, expert)
+        validated = final_metrics(fit, expert)
         tracker.log_metrics(fit.total_updates, validated)
         if rank == 0:
+            warn_below_marginal(validated, where=inputs.training.samples.store.data_uri)
             write_expert(expert, inputs)
     _save(fit, inputs, rank, validated, wait=True)
     tracker.detach()
@@ -255,14 +257,38 @@ def _validation_metrics(scores: Scores) -> dict[str, float]:
     }
 
 
-def _final_metrics(fit: ExpertFit, expert: Expert) -> dict[str, float]:
-    """Metrics of the finished expert: the mean of all networks' distributions."""
+def final_metrics(fit: ExpertFit, expert: Expert) -> dict[str, float]:
+    """Metrics of the finished expert: the mean of all networks' distributions, and the marginal."""
     num_parameters = sum(
         parameter.numel() for network in expert.networks for parameter in network.parameters()
     )
-    scores = fit.score_networks(expert.networks)
-    metrics = _validation_metrics(scores) if scores is not None else {}
-    return {**metrics, TRAINED_PARAMETERS: float(num_parameters)}
+    metrics = {TRAINED_PARAMETERS: float(num_parameters)}
+    scores, marginal = fit.score_networks(expert.networks), fit.score_marginal()
+    if scores is not None and marginal is not None:
+        metrics |= {**_validation_metrics(scores), VALIDATION_MARGINAL_NLL: marginal.nll}
+    return metrics
+
+
+def warn_below_marginal(metrics: dict[str, float], *, where: str) -> None:
+    """Warn that the expert forecasts the validation events no better than the marginal does.
+
+    Args:
+        metrics: Result of ``final_metrics``.
+        where: Location of the events.
+    """
+    if VALIDATION_MARGINAL_NLL not in metrics:
+        return
+    of_expert, of_marginal = metrics[VALIDATION_JOINT_NLL], metrics[VALIDATION_MARGINAL_NLL]
+    if of_expert >= of_marginal:
+        logger.warning(
+            "the expert forecasts the validation events of %s no better than the training "
+            "distribution without any history: %.3f and %.3f nats per event; the training events "
+            "are too few or do not depend on their past, so add training sequences, or use the "
+            "marginal baseline",
+            where,
+            of_expert,
+            of_marginal,
+        )
 
 
 def _save(

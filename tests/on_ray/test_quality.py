@@ -12,11 +12,14 @@ import pytest
 
 from benchmarks.optimizers import training
 from benchmarks.optimizers.report import write_report as write_optimizers
+from benchmarks.quality import little_data, little_sets
 from benchmarks.quality import run as quality
+from benchmarks.quality.little_report import write_report as write_little_report
 from benchmarks.quality.report import write_report
 from benchmarks.quality.sets import DataSet, chess, transcripts
 from benchmarks.quality.trial import open_store, start_engine
 from mmtpp.data.prepare import prepare
+from mmtpp.storage.manifest import load_manifest
 from tests.on_ray.events import publish_events
 
 
@@ -55,6 +58,44 @@ def test_a_small_quality_benchmark_writes_its_tables(cluster, tmp_path, monkeypa
     [row] = [line for line in text.splitlines() if "| lines | temporal expert | plain |" in line]
     assert all(cell.strip() for cell in row.strip("|").split("|"))  # with a standard error
     assert (tmp_path / "positions.png").stat().st_size > 1000
+
+
+def test_a_small_benchmark_of_little_data_writes_its_tables(cluster, tmp_path, monkeypatch):
+    publish_events(str(tmp_path / "raw"))
+    settings = {
+        "source": {"kind": "mmtpp", "uri": str(tmp_path / "raw")},
+        "split": {"validation_fraction": 0.0, "test_fraction": 0.3},
+    }
+    small = DataSet("lines", settings, has_images=True, delta=2.0)
+    monkeypatch.setattr(quality, "WORK", tmp_path / "work")
+    monkeypatch.setattr(quality, "data_sets", lambda _work: {"lines": small})
+    monkeypatch.setattr(little_sets, "NUM_TRAINING", 6)
+    monkeypatch.setattr(little_sets, "MAX_EVENTS", 30)
+    path, sums = tmp_path / "little_data.jsonl", tmp_path / "sums"
+    for _ in range(2):  # the second run has no unfinished trials
+        little_data.run(
+            ["lines"], [0, 1], held_out="test", budget=quality.SMALL, path=path, sums=sums
+        )
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    names = ["marginal", "poisson", "hawkes", "last", "temporal expert"]
+    assert [record["name"] for record in records] == names * 2
+    manifests = [
+        load_manifest(str(tmp_path / "work" / f"lines_little_test_{draw}_store")) for draw in (0, 1)
+    ]
+    full = load_manifest(str(tmp_path / "work" / "lines_store"))
+    for manifest in manifests:
+        assert (manifest.sequences_by_split["train"], manifest.frames) == (3, 0)
+        assert manifest.sequences_by_split["validation"] == little_sets.NUM_VALIDATION
+        assert manifest.events_by_split["train"] == 3 * 30
+        assert manifest.events_by_split["test"] == full.events_by_split["test"]
+    assert manifests[0].fingerprint != manifests[1].fingerprint
+    num_targets = full.events_by_split["test"] - full.sequences_by_split["test"]
+    assert {record["targets"] for record in records} == {num_targets}
+    write_little_report(path, sums, tmp_path / "little.md", held_out="test")
+    text = (tmp_path / "little.md").read_text()
+    assert all(f"| {name} | 2 |" in text for name in names if name != "last")
+    [row] = [line for line in text.splitlines() if line.startswith("| lines |")]
+    assert all(cell.strip() for cell in row.strip("|").split("|"))  # with a standard error
 
 
 def test_texts_and_images_of_real_sets(cluster, real_data, tmp_path, monkeypatch):

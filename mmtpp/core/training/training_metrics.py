@@ -13,6 +13,8 @@ VALIDATION_TIME_NLL = "validation/time_nll_nats_per_event"
 metrics of the temporal expert."""
 VALIDATION_JOINT_TYPE_NLL = "validation/joint_type_nll_nats_per_event"
 VALIDATION_JOINT_NLL = "validation/joint_nll_nats_per_event"
+VALIDATION_MARGINAL_NLL = "validation/marginal_joint_nll_nats_per_event"
+"""The same of the marginal baseline, which an expert must beat; once, at the end of a training."""
 VALIDATION_METRICS = (
     VALIDATION_LOSS,
     "validation/time_loss_per_token",
@@ -26,6 +28,7 @@ VALIDATION_METRICS = (
     VALIDATION_TIME_NLL,
     VALIDATION_JOINT_TYPE_NLL,
     VALIDATION_JOINT_NLL,
+    VALIDATION_MARGINAL_NLL,
 )
 
 COMPRESSED_FRACTION = "data/compressed_fraction"

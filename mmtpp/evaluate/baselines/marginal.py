@@ -1,52 +1,25 @@
-"""The training distribution of intervals and types, without any history.
-
-A histogram with 128 steps per octave has more steps than a small training set has intervals. So the
-distribution of the positive intervals is a mixture of
-
-- the histogram itself, which keeps the intervals that a source repeats exactly (whole minutes);
-- kernel estimates of the logarithm of the interval, one for every width in ``WIDTHS``;
-- a log-uniform distribution over the grid, so that an unseen interval has a finite cost.
-
-The weights maximise the leave-one-out likelihood of the training intervals, plus one
-pseudo-interval for the log-uniform part. This objective is concave, and expectation maximisation
-finds the weights. Likelihoods are defined for ticks of the clock, as in
-``IntervalForecasts.density``.
-
-Axes: G steps of the grid, S steps that training intervals have, C components, K types.
-"""
+"""The training distribution of intervals and types, without any history."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.forecasting.training_distribution import TrainingDistribution
 from mmtpp.evaluate.baselines.history import History
-
-FloatArray = NDArray[np.float64]
-WIDTHS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)  # standard deviations, in nats
-ITERATIONS = 300  # steps of expectation maximisation
-ON_EDGE = 1e-6  # ticks; a tick this close to an edge may have the code of the step on either side
-ROWS = 256  # number of steps whose kernels are in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class Marginal:
     """Forecasts intervals by their smoothed training distribution, and types by their frequencies.
 
-    Simultaneous events have a separate probability. Every type has 1 / K of a pseudo-event.
-
     Attributes:
-        zero: Probability of an interval of zero.
-        mass: (G,) probability of each step of the grid.
-        type_logs: (K,) log-probabilities of the types.
+        distribution: The training distribution.
     """
 
-    zero: float
-    mass: FloatArray
-    type_logs: FloatArray
+    distribution: TrainingDistribution
 
     @classmethod
     def fit(
@@ -61,120 +34,16 @@ class Marginal:
             tick: Tick of the clock, in the source's unit; 0 where the times have none.
         """
         intervals = np.concatenate([history.intervals for history in train])
-        positive = intervals[intervals > 0]
-        zero = (len(intervals) - len(positive) + 0.5) / (len(intervals) + 1)
-        mass = (1 - zero) * interval_mass(positive, grid, tick=tick)
         types = np.concatenate([history.types[1:] for history in train])
-        frequencies = np.bincount(types, minlength=num_types) + 1 / num_types
-        return cls(zero, mass, np.log(frequencies / frequencies.sum()))
+        return cls(TrainingDistribution.fit(intervals, types, grid, num_types, tick=tick))
 
     def forecast_intervals(
         self, history: History, grid: IntervalGrid
     ) -> Iterator[IntervalForecasts]:
         """Forecast the intervals of all events but the first, in chunks."""
         for rows in history.chunks():
-            size = rows.stop - rows.start
-            yield IntervalForecasts(
-                grid, np.full(size, self.zero), np.tile(self.mass, (size, 1)), np.zeros(size)
-            )
+            yield self.distribution.forecasts(rows.stop - rows.start, grid)
 
-    def forecast_types(self, history: History) -> FloatArray:
+    def forecast_types(self, history: History) -> NDArray[np.float64]:
         """(E - 1, K) log-probabilities of the types."""
-        return np.tile(self.type_logs, (len(history.times) - 1, 1))
-
-
-def interval_mass(positive: FloatArray, grid: IntervalGrid, *, tick: float) -> FloatArray:
-    """Smooth the distribution of positive intervals.
-
-    Args:
-        positive: (N,) training intervals above 0, in the source's unit; N may be 0.
-        grid: Grid whose range contains all intervals.
-        tick: Tick of the clock, in the source's unit; 0 where the times have none.
-
-    Returns:
-        (G,) probability of each step; the sum is 1.
-    """
-    bounds = np.log(_tick_bounds(grid, tick))
-    uniform = np.diff(bounds) / (bounds[-1] - bounds[0])
-    if not len(positive):
-        return uniform
-    ticks = np.maximum(np.rint(positive / tick), 1) * tick if tick else positive
-    coded = grid.step_of_code(ticks)
-    all_steps = np.where(coded < 0, grid.step_at(ticks), coded)  # rounding may leave the grid
-    by_step = np.bincount(all_steps, minlength=len(uniform)).astype(np.float64)
-    steps = np.flatnonzero(by_step)
-    counts = by_step[steps]
-    centres = np.bincount(all_steps, np.log(ticks), len(uniform))[steps] / counts
-    left = max(1, len(positive) - 1)
-    masses = [uniform, by_step / len(positive)]
-    likelihoods = [uniform[steps], (counts - 1) / left]
-    for width in WIDTHS:
-        mass, itself = _kernel_mass(centres, counts, steps, bounds, width)
-        masses.append(mass)
-        likelihoods.append((mass[steps] * len(positive) - itself).clip(min=0) / left)
-    weights = _mixture_weights(np.stack(likelihoods, axis=1), counts)
-    return weights @ np.stack(masses)
-
-
-def _tick_bounds(grid: IntervalGrid, tick: float) -> FloatArray:
-    """(G + 1,) bounds of the steps, half-way between ticks of the clock.
-
-    A step contains the whole cells of the ticks that have its code, so a step with two ticks gets
-    twice the probability of a step with one tick, and a step without ticks is empty. Without a
-    clock the bounds are the edges of the steps.
-    """
-    if not tick:
-        return np.maximum(grid.edges, grid.edges[1] / 2)
-    last = np.floor(grid.edges[1:] / tick + ON_EDGE)
-    on_edge = np.abs(last - grid.edges[1:] / tick) <= ON_EDGE
-    codes = grid.step_of_code(last * tick)
-    last -= on_edge & (codes != np.arange(len(last)))
-    start = max(tick, grid.edges[1]) / 2
-    return np.maximum(np.append(start, (last + 0.5) * tick), start)
-
-
-def _kernel_mass(
-    centres: FloatArray,
-    counts: FloatArray,
-    steps: NDArray[np.int64],
-    bounds: FloatArray,
-    width: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Estimate the distribution with normal kernels, which are truncated at the outer bounds.
-
-    Args:
-        centres: (S,) logarithms of intervals.
-        counts: (S,) number of intervals at each centre.
-        steps: (S,) index of the step of each centre.
-        bounds: (G + 1,) logarithms of the steps' bounds.
-        width: Standard deviation of the kernel, in nats.
-
-    Returns:
-        mass: (G,) probability of each step.
-        itself: (S,) probability that the kernel of an interval gives to the interval's step.
-    """
-    total, itself = np.zeros(len(bounds) - 1), np.empty(len(centres))
-    for start in range(0, len(centres), ROWS):
-        rows = slice(start, start + ROWS)
-        cdf = ndtr((bounds - centres[rows, None]) / width)
-        mass = np.diff(cdf, axis=1) / (cdf[:, -1:] - cdf[:, :1])
-        total += counts[rows] @ mass
-        itself[rows] = np.take_along_axis(mass, steps[rows, None], axis=1)[:, 0]
-    return total / counts.sum(), itself
-
-
-def _mixture_weights(likelihoods: FloatArray, counts: FloatArray) -> FloatArray:
-    """(C,) weights of the components, by expectation maximisation; the sum is 1.
-
-    Args:
-        likelihoods: (S, C) probability of an interval of each step under each component fitted to
-            the other intervals; above 0 for component 0, which gets one pseudo-interval.
-        counts: (S,) number of intervals.
-    """
-    weights = np.full(likelihoods.shape[1], 1 / likelihoods.shape[1])
-    for _ in range(ITERATIONS):
-        joint = likelihoods * weights
-        expected = counts @ (joint / joint.sum(axis=1, keepdims=True))
-        expected[0] += 1
-        weights = expected / expected.sum()
-    return weights
+        return np.tile(self.distribution.type_logs, (len(history.times) - 1, 1))

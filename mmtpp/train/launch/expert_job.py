@@ -140,7 +140,9 @@ def build_inputs(
     return ExpertInputs(
         run=run,
         tracking=config.tracking,
-        fit=_network_settings(expert, config.training.seed),
+        fit=_network_settings(
+            expert, config.training.seed, num_events=manifest.events_by_split["train"]
+        ),
         training=sequences["train"],
         validation=sequences["validation"] if _has_validation(manifest, expert) else None,
         data_fingerprint=manifest.fingerprint,
@@ -192,8 +194,10 @@ def _type_codes(manifest: Manifest) -> tuple[int, ...]:
     return tuple(manifest.occurring_types)
 
 
-def _network_settings(expert: ExpertSection, seed: int) -> ExpertFitSettings:
+def _network_settings(expert: ExpertSection, seed: int, *, num_events: int) -> ExpertFitSettings:
     values = expert.model_dump(exclude={"calendar", "time_zone", "texts", "images"})
+    values["dropout"] = expert.dropout_for(num_events)
+    values["memory_dropout"] = expert.memory_dropout_for(num_events)
     return ExpertFitSettings(**values, seed=seed)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 
+from mmtpp.config.expert_settings import DROPOUT
 from mmtpp.config.schema import ExpertSection, ModelSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.representation.tasks import DENSITY_TASKS
@@ -55,7 +56,7 @@ def build_soft_start(
         type_codes=tuple(manifest.occurring_types),
         width=expert.width,
         num_components=expert.num_components,
-        dropout=float(expert.dropout),
+        dropout=DROPOUT if expert.dropout == "auto" else expert.dropout,
     )
     return SoftStart(settings, statistics)
 

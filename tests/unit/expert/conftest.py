@@ -16,6 +16,7 @@ SETTINGS = ExpertFitSettings(
     width=16,
     num_components=8,
     dropout=0.3,
+    memory_dropout=0.1,
     epochs=8,
     max_updates=5000,
     events_per_update=64,

@@ -24,7 +24,14 @@ from tests.unit.expert.conftest import TICK, finish
 
 DARK, BRIGHT = 0, 1  # images that decide the next type
 PIXELS = np.repeat(np.array([[40], [220]], dtype=np.uint8), IMAGE_VALUES, axis=1)
-SETTINGS = replace(SMALL_SETTINGS, num_networks=1, epochs=12, dropout=0.1, learning_rate=1e-2)
+SETTINGS = replace(
+    SMALL_SETTINGS,
+    num_networks=1,
+    epochs=12,
+    dropout=0.1,
+    memory_dropout=0.0,
+    learning_rate=1e-2,
+)
 
 
 def _sequences(number: int, seed: int, num_events: int = 60) -> list[ScoredSequence]:

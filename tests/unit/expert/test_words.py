@@ -35,6 +35,7 @@ SETTINGS = replace(
     epochs=12,
     events_per_update=64,
     dropout=0.1,
+    memory_dropout=0.0,
     learning_rate=1e-2,
 )
 

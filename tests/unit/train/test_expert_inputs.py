@@ -32,6 +32,7 @@ def _inputs(
         "type_names": ["a", "b", "c"],
         "occurring_types": [0, 2],
         "sequences_by_split": {"train": 2, "validation": 1, "test": 1},
+        "events_by_split": {"train": 9000, "validation": 10, "test": 10},
         "split_by": "hash",
     }
     store = PreparedStore(
@@ -57,6 +58,15 @@ def test_types_with_names_are_all_known_and_the_calendar_of_the_template_is_not_
     assert inputs.trained_tasks.type_codes == (0, 1, 2)
     assert inputs.output_uri == "/runs/expert/model"
     assert inputs.validation is not None
+
+
+def test_few_training_events_have_stronger_dropout(monkeypatch: pytest.MonkeyPatch):
+    few = {"events_by_split": {"train": 8191, "validation": 10, "test": 10}}
+    for manifest, expected in (({}, (0.3, 0.0)), (few, (0.5, 0.2))):
+        fit = _inputs(monkeypatch, manifest=manifest).fit
+        assert (fit.dropout, fit.memory_dropout) == expected
+    fit = _inputs(monkeypatch, manifest=few, dropout=0.1, memory_dropout=0.0).fit
+    assert (fit.dropout, fit.memory_dropout) == (0.1, 0.0)
 
 
 def test_types_without_names_are_those_that_occur(monkeypatch: pytest.MonkeyPatch):
