@@ -44,8 +44,9 @@ from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.runtime.session import start_ray
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import filesystem_of, join, list_files, read_bytes, write_bytes
+from mmtpp.storage.paths import join, list_files, read_bytes, write_bytes
 from tests.qwen_vocabulary import qwen_tokenizer_json
 
 COPIES, FEW_COPIES = 39, 8  # 5.08 M and 1.04 M events

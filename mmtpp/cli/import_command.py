@@ -13,8 +13,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "safetensors, config, tokenizer, and the SHA-256 of the file. A folder that already has "
         "the model is kept. Architectures: llama, qwen2, qwen3, with byte-level BPE tokenizers."
     )
-    command.add_argument("file", help="GGUF file: a local path or an s3:// URI")
-    command.add_argument("folder", help="folder to write: a local path or an s3:// URI")
+    command.add_argument("file", help="GGUF file: a local path or a remote URI")
+    command.add_argument("folder", help="folder to write: a local path or a remote URI")
     command.add_argument(
         "--precision",
         choices=_PRECISIONS,

@@ -24,7 +24,7 @@ def add_arguments(inspect: argparse.ArgumentParser) -> None:
         "The settings are those of the jobs, for example the columns of a table, the template, the "
         "context, and model.path for the tokenizer of your model."
     )
-    inspect.add_argument("uri", help="raw files or an event store: a local path or an s3:// URI")
+    inspect.add_argument("uri", help="raw files or an event store: a local path or a remote URI")
     inspect.add_argument(
         "--kind",
         choices=sorted([*READERS, "columns"]),

@@ -131,8 +131,8 @@ class SourceSection(Section):
     or Arrow with ``source.columns``; ``xes``: event logs of process mining; ``flights``, ``taxi``:
     the job builds the events, writes them to ``source.uri`` as ``mmtpp`` and reads them back."""
     uri: Annotated[Uri, Shapes.STORE] = ""
-    """Folder with the raw files, or one file; a local path or s3://. Image paths are relative to
-    the folder."""
+    """Folder with the raw files, or one file; a local path, s3://, gs:// or az://. Image paths are
+    relative to the folder."""
     seconds_per_unit: Annotated[PositiveFloat, Shapes.STORE] = 1.0
     """Number of seconds in one unit of the source's times, above 0; 60 for minutes. It applies to
     ``mmtpp``, ``easytpp``, ``columns`` and ``xes``; the other kinds have a fixed unit."""
@@ -192,10 +192,11 @@ class StoreSection(Section):
     """The event store that ``prepare`` writes and every later job reads."""
 
     uri: Annotated[Uri, Shapes.NOTHING] = ""
-    """Folder of the store; a local path or s3://. Jobs that read or write a store require it."""
+    """Folder of the store; a local path, s3://, gs:// or az://. Jobs that read or write a store
+    require it."""
     cache_gib: Annotated[NonNegativeFloat, Shapes.NOTHING] = 20.0
-    """Maximum disk space on every machine for a cache of stores on S3, in GiB, at least 0. 0 turns
-    the cache off."""
+    """Maximum disk space on every machine for a cache of remote stores, in GiB, at least 0. 0
+    turns the cache off."""
     cache_path: Annotated[str, Shapes.NOTHING] = ""
     """Folder of the cache on every machine. Empty: $MMTPP_CACHE, else mmtpp in $XDG_CACHE_HOME or
     ~/.cache."""

@@ -17,7 +17,7 @@ class ModelSection(Section):
     temporal expert (section ``expert``), which reads the lengths and single words of texts and a
     small copy of the newest image, and trains in minutes on a CPU."""
     path: Annotated[Uri, Shapes.RUN] = ""
-    """Folder with weights and tokenizer (Hugging Face layout): a local path, s3:// or
+    """Folder with weights and tokenizer (Hugging Face layout): a local path, s3://, gs://, az:// or
     hf://OWNER/NAME@COMMIT. Its ``config.json`` decides the family: Qwen2.5-VL, Qwen3-VL, Llama,
     Qwen2 or Qwen3. Empty: a new ``tiny``."""
     adapter: Annotated[Uri, Shapes.RUN] = ""

@@ -17,8 +17,8 @@ class RunSection(Section):
     """Name of the run in MLflow, and of its folder in ``run.storage_uri``. Empty: preset and
     fingerprint, so that the same settings resume the same run."""
     storage_uri: Annotated[Uri, Shapes.NOTHING] = ""
-    """Folder of checkpoints, adapters and logs; a local path or s3://. Jobs that train, evaluate or
-    predict require it."""
+    """Folder of checkpoints, adapters and logs; a local path, s3://, gs:// or az://. Jobs that
+    train, evaluate or predict require it."""
     wait_for_machines_s: Annotated[NonNegativeFloat, Shapes.NOTHING] = 1800.0
     """Maximum time to wait for machines that an autoscaler launches, at start-up and after a loss,
     in seconds. Without an autoscaler, a job waits at most 30 s at start-up; it never waits for

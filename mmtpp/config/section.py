@@ -12,11 +12,14 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _no_secrets(uri: str) -> str:
-    authority = uri.partition("://")[2].partition("/")[0]
-    if "@" in authority:
+    scheme, _, path = uri.partition("://")
+    user, at, _ = path.partition("/")[0].rpartition("@")
+    # CONTAINER@ACCOUNT.dfs.core.windows.net of Azure holds no user
+    if at and (scheme not in ("abfs", "abfss") or ":" in user):
         raise ValueError(
             "a URI must not carry a user or password; set credentials in the standard "
-            "environment variables (AWS_*, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
+            "environment variables (AWS_*, AZURE_STORAGE_*, MLFLOW_TRACKING_USERNAME, "
+            "MLFLOW_TRACKING_PASSWORD)"
         )
     return uri
 

@@ -77,8 +77,8 @@ def import_gguf(file_uri: str, folder_uri: str, *, precision: str) -> tuple[Impo
     """Write the model of a GGUF file as a Hugging Face folder.
 
     Args:
-        file_uri: GGUF file: a local path or s3:// URI.
-        folder_uri: Folder to write: a local path or s3:// URI. A folder with the same model is
+        file_uri: GGUF file: a local path or a remote URI.
+        folder_uri: Folder to write: a local path or a remote URI. A folder with the same model is
             kept.
         precision: Number format of the weights, a key of ``PRECISIONS``.
 

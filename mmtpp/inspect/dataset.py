@@ -25,8 +25,9 @@ from mmtpp.data.store.contents import (
 from mmtpp.inspect.split_counts import SplitCounts, count_splits
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import Manifest, find_manifest
-from mmtpp.storage.paths import filesystem_of, list_files, list_source, split_file
+from mmtpp.storage.paths import list_files, list_source, split_file
 
 MAX_EXAMPLES = 5
 

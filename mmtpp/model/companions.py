@@ -39,7 +39,7 @@ def read_companions(uri: str) -> dict[str, bytes]:
     """Read the small files of a base model.
 
     Args:
-        uri: Folder of the base model: a local path, s3:// or hf:// URI. Empty for no base.
+        uri: Folder of the base model: a local path, a remote URI or hf:// URI. Empty for no base.
 
     Raises:
         StorageError: The location cannot be reached.

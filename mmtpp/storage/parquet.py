@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmtpp.storage.paths import filesystem_of, read_bytes, storage_errors, write_bytes
+from mmtpp.storage.client_errors import storage_errors
+from mmtpp.storage.filesystems import filesystem_of
+from mmtpp.storage.paths import read_bytes, write_bytes
 
 
 def write_groups(uri: str, groups: Iterable[pa.Table], schema: pa.Schema) -> None:

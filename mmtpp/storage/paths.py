@@ -1,75 +1,25 @@
-"""Files by URI, a local path or s3://, through pyarrow.
+"""Files by URI, a local path or any storage of ``filesystems``: read, write, list, copy, delete."""
 
-pyarrow reads the S3 endpoint, region and credentials from the standard AWS environment variables
-(``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...).
-"""
-
-import errno
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from functools import lru_cache
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from mmtpp.core.errors import (
-    DataError,
-    FileTooLargeError,
-    MissingFileError,
-    StorageError,
-)
+from mmtpp.core.errors import DataError, FileTooLargeError, StorageError
+from mmtpp.storage.client_errors import storage_errors
+from mmtpp.storage.filesystems import filesystem_of, is_remote
+from mmtpp.storage.remote import STREAM_BYTES, RemoteFiles, check_size
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-S3_ATTEMPTS = 8
-S3_CONNECT_S, S3_SILENCE_S = 10.0, 20.0
+COPY_THREADS = 16
 MAX_PATH = 1024  # bytes of a whole path; the limit of S3 for a key
-
-
-def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of a URI and the path within it.
-
-    Raises:
-        StorageError: The URI is empty, or its scheme is not s3:// or file://.
-    """
-    if not uri:
-        raise StorageError("the URI is empty")
-    scheme, separator, path = uri.partition("://")
-    if not separator:
-        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
-    if scheme == "file":
-        return pafs.LocalFileSystem(), path
-    if scheme == "s3":
-        settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-        return _s3(path.partition("/")[0], settings), path.rstrip("/")
-    raise StorageError(f"{uri}: only local paths and s3:// are supported")
-
-
-@lru_cache(maxsize=8)
-def _s3(bucket: str, settings: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
-    """Build one S3 client, with its connections, for a bucket and the AWS environment variables.
-
-    The client retries after server errors, resets and timeouts, for up to a minute.
-    """
-    environment = dict(settings)
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    if not endpoint:
-        region = pafs.resolve_s3_region(bucket)  # region of the bucket, not of this machine
-    return pafs.S3FileSystem(
-        endpoint_override=endpoint,
-        region=region,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
-        connect_timeout=S3_CONNECT_S,
-        request_timeout=S3_SILENCE_S,
-        allow_delayed_open=True,  # write a small file in one request instead of three
-    )
 
 
 def as_uri(place: str | os.PathLike[str]) -> str:
@@ -114,50 +64,6 @@ def join_inside(uri: str, relative: str) -> str:
     return joined
 
 
-@contextmanager
-def storage_errors(uri: str, action: str) -> Iterator[None]:
-    """Convert errors of filesystems to a ``StorageError`` with the URI and the likely cause.
-
-    Args:
-        uri: URI that is read or written.
-        action: Action that failed, for the message "cannot ACTION".
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MissingFileError(f"cannot {action}: it does not exist", where=uri) from error
-    except PermissionError as error:
-        raise StorageError(f"cannot {action}: access denied", where=uri, cause=_ACCESS) from error
-    except pa.ArrowException as error:
-        raise StorageError(f"cannot {action}: {_first_line(error)}", where=uri) from error
-    except OSError as error:
-        message = str(error)
-        if error.errno in _NO_FILE or message.endswith("is a directory"):
-            raise MissingFileError(f"cannot {action}: it is not a file", where=uri) from error
-        if "ACCESS_DENIED" in message or "INVALID_ACCESS_KEY" in message or "403" in message:
-            cause = _ACCESS
-        elif "NO_SUCH_BUCKET" in message or "does not exist" in message:
-            cause = "the bucket does not exist; create it or correct the URI"
-        elif "NETWORK_CONNECTION" in message or "curlCode" in message:
-            cause = "the endpoint does not answer; check the network and AWS_ENDPOINT_URL"
-        else:
-            cause = "see the message"
-        raise StorageError(
-            f"cannot {action}: {_first_line(error)}", where=uri, cause=cause
-        ) from error
-
-
-_NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
-_ACCESS = (
-    "wrong or missing credentials; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the "
-    "instance profile, and the bucket policy"
-)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:500]
-
-
 def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
     """Read a whole file.
 
@@ -167,11 +73,19 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
     """
     with storage_errors(uri, "read the file"):
         filesystem, path = filesystem_of(uri)
-        with filesystem.open_input_file(path) as file:
-            size = file.size()
-            if max_bytes is not None and size > max_bytes:
-                raise FileTooLargeError(f"the file has {size} bytes", where=uri)
-            return file.read()
+        try:
+            if remote := _remote(filesystem):
+                return remote.read(path, max_bytes=max_bytes)
+            with filesystem.open_input_file(path) as file:
+                check_size(file.size(), max_bytes)
+                return file.read()
+        except FileTooLargeError as error:
+            raise FileTooLargeError(error.problem, where=uri) from None
+
+
+def _remote(filesystem: pafs.FileSystem) -> RemoteFiles | None:
+    """The files of a filesystem that is not local."""
+    return filesystem.handler if isinstance(filesystem, pafs.PyFileSystem) else None
 
 
 def prefetch(
@@ -202,14 +116,13 @@ def write_bytes(uri: str, data: bytes | pa.Buffer) -> None:
     """
     with storage_errors(uri, "write the file"):
         filesystem, path = filesystem_of(uri)
-        if isinstance(filesystem, pafs.LocalFileSystem):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            pending = f"{path}.{os.getpid()}.pending"
-            Path(pending).write_bytes(memoryview(data))
-            Path(pending).replace(path)
+        if remote := _remote(filesystem):
+            remote.write(path, bytes(memoryview(data)))
             return
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(data)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        pending = f"{path}.{os.getpid()}.pending"
+        Path(pending).write_bytes(memoryview(data))
+        Path(pending).replace(path)
 
 
 def exists(uri: str) -> bool:
@@ -218,29 +131,31 @@ def exists(uri: str) -> bool:
     Raises:
         StorageError: The bucket is missing or cannot be reached.
     """
+    check_bucket(uri)
     with storage_errors(uri, "check the path"):
         filesystem, path = filesystem_of(uri)
-        check_bucket(uri)
         return filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
 def check_bucket(uri: str) -> None:
-    """Check that the bucket of an s3:// URI exists and can be listed.
+    """Check that the bucket or container of a remote URI exists; other URIs pass.
 
     Raises:
         StorageError: The bucket is missing, or the credentials are refused.
     """
+    if not is_remote(uri):
+        return
     bucket = uri.partition("://")[2].partition("/")[0]
     with storage_errors(uri, f"reach the bucket {bucket}"):
-        filesystem, _ = filesystem_of(uri)
-        if isinstance(filesystem, pafs.LocalFileSystem):
-            return
-        if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
-            raise StorageError(
-                f"the bucket {bucket} does not exist",
-                where=uri,
-                cause="create it or correct the URI; mmtpp does not create buckets",
-            )
+        filesystem, path = filesystem_of(uri)
+        remote = _remote(filesystem)
+        has_bucket = remote is None or remote.has_bucket(path.partition("/")[0])
+    if not has_bucket:
+        raise StorageError(
+            f"the bucket {bucket} does not exist",
+            where=uri,
+            cause="create it or correct the URI; mmtpp does not create buckets",
+        )
 
 
 def list_files(uri: str, suffix: str | tuple[str, ...]) -> list[pafs.FileInfo]:
@@ -294,7 +209,7 @@ def list_source(uri: str, file: str) -> list[tuple[str, pafs.FileInfo]]:
 
 
 def copy_file(source: str, target: str) -> None:
-    """Copy a file; source and target may be local or on S3, and the target's folder must exist.
+    """Copy a file; either side may be local or remote. The target's folder is created.
 
     Raises:
         StorageError: The source cannot be read, or the target cannot be written.
@@ -302,31 +217,59 @@ def copy_file(source: str, target: str) -> None:
     with storage_errors(f"{source} -> {target}", "copy the file"):
         source_filesystem, source_path = filesystem_of(source)
         target_filesystem, target_path = filesystem_of(target)
-        pafs.copy_files(
-            source_path,
-            target_path,
-            source_filesystem=source_filesystem,
-            destination_filesystem=target_filesystem,
-        )
+        _copy(source_filesystem, source_path, target_filesystem, target_path)
 
 
 def copy_folder(source: str, target: str) -> None:
-    """Copy all files in ``source`` and its subfolders to ``target``; both may be local or on S3.
+    """Copy all files in ``source`` and its subfolders to ``target``; both may be local or remote.
 
     Raises:
         StorageError: The source cannot be read, or the target cannot be written.
+        DataError: The name of an object would leave the target.
     """
     with storage_errors(f"{source} -> {target}", "copy the folder"):
-        source_filesystem, source_path = filesystem_of(source)
-        target_filesystem, target_path = filesystem_of(target)
-        if isinstance(target_filesystem, pafs.LocalFileSystem):
-            Path(target_path).mkdir(parents=True, exist_ok=True)
+        source_filesystem, root = filesystem_of(source)
+        target_filesystem, target_root = filesystem_of(target)
+        infos = source_filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
+    names = [info.path.removeprefix(root).lstrip("/") for info in infos if info.is_file]
+    for name in names:
+        if ".." in PurePosixPath(name).parts or "\0" in name:  # an object may have any name
+            raise DataError(f"file {name[:200]!r} leaves the target folder", where=target)
+    with storage_errors(f"{source} -> {target}", "copy the folder"):
+        if _remote(target_filesystem) is None:
+            Path(target_root).mkdir(parents=True, exist_ok=True)
+
+        def copy(name: str) -> None:
+            source_path, target_path = join(root, name), join(target_root, name)
+            _copy(source_filesystem, source_path, target_filesystem, target_path)
+
+        with ThreadPoolExecutor(COPY_THREADS) as pool:
+            list(pool.map(copy, names))
+
+
+def _copy(
+    source_filesystem: pafs.FileSystem,
+    source: str,
+    target_filesystem: pafs.FileSystem,
+    target: str,
+) -> None:
+    """Copy a file in the way that is best for the two sides."""
+    reader, writer = _remote(source_filesystem), _remote(target_filesystem)
+    if writer is None:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+    if reader is not None and writer is None:
+        reader.download(source, Path(target))
+    elif reader is None and writer is not None:
+        writer.upload(Path(source), target)
+    elif reader is not None and reader is writer:
+        reader.copy_file(source, target)
+    else:
         pafs.copy_files(
-            source_path,
-            target_path,
+            source,
+            target,
             source_filesystem=source_filesystem,
             destination_filesystem=target_filesystem,
-            use_threads=True,
+            chunk_size=STREAM_BYTES,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import ray.tune
 from ray.tune.schedulers import FIFOScheduler
 
-from mmtpp.storage.paths import filesystem_of
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.sweep.budget import Budget
 from mmtpp.sweep.rounds import Round, check_limits, has_begun, save_round
 from mmtpp.sweep.search import build_scheduler, build_searcher, param_space, to_python_values

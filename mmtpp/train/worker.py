@@ -29,7 +29,8 @@ from mmtpp.model.flops import FlopCounter, peak_flops
 from mmtpp.model.lora import trainable_parameters
 from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
-from mmtpp.storage.paths import filesystem_of, join, write_bytes
+from mmtpp.storage.filesystems import filesystem_of
+from mmtpp.storage.paths import join, write_bytes
 from mmtpp.track.tracker import Tracker
 from mmtpp.train.build_engine import EngineSections, build_engine
 from mmtpp.train.checkpoint import (

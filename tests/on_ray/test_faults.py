@@ -54,7 +54,7 @@ def test_a_shard_is_encoded_through_a_bad_network(store, stack, monkeypatch, fau
     paths = [info.base_name for info in list_files(SOURCE, ".json")]
     target = f"s3://mmtpp/t/faults/{fault}"
     expected = encode_shard(f"{target}/good", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
-    monkeypatch.setattr("mmtpp.storage.paths.S3_SILENCE_S", 2.0)
+    monkeypatch.setattr("mmtpp.storage.s3.S3_SILENCE_S", 2.0)
     with fault_proxy(_port(stack), FAULTS[fault]) as (address, requests):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         counts = encode_shard(f"{target}/bad", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
@@ -64,7 +64,7 @@ def test_a_shard_is_encoded_through_a_bad_network(store, stack, monkeypatch, fau
 
 
 def test_a_server_that_always_fails_is_a_clear_error(stack, monkeypatch):
-    monkeypatch.setattr("mmtpp.storage.paths.S3_ATTEMPTS", 2)
+    monkeypatch.setattr("mmtpp.storage.s3.S3_ATTEMPTS", 2)
     with fault_proxy(_port(stack), lambda number, line: "unavailable") as (address, requests):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         with pytest.raises(StorageError, match=r"(?s)cannot read.*s3://mmtpp/t/raw/line-00\.json"):

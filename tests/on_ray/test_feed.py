@@ -18,8 +18,9 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.settings import sample_settings, store_vocabulary
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import exists, filesystem_of, list_files, read_bytes, write_bytes
+from mmtpp.storage.paths import exists, list_files, read_bytes, write_bytes
 from tests.on_ray.settings import STORE, make_config
 
 GROUP = "s3://mmtpp/t/feed"

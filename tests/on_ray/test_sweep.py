@@ -24,11 +24,11 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.runtime.machines import machines
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (
     copy_folder,
     exists,
-    filesystem_of,
     list_files,
     read_bytes,
     remove_folder,

@@ -27,10 +27,10 @@ from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.base_folder import load_base
 from mmtpp.model.folder import local_folder
 from mmtpp.predict.export import export
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (
     copy_folder,
-    filesystem_of,
     list_files,
     read_bytes,
     remove_folder,

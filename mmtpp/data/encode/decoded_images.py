@@ -8,8 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.data.store.layout import IMAGES_PER_BLOCK, PENDING, block_file, shard_file
+from mmtpp.storage.client_errors import storage_errors
 from mmtpp.storage.parquet import open_file, read_table, write_table
-from mmtpp.storage.paths import join, storage_errors
+from mmtpp.storage.paths import join
 
 BAD_IMAGE = -2
 READS_IN_FLIGHT = 16

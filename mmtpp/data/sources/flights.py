@@ -92,7 +92,7 @@ def publish(uri: str, *, sequence: str) -> bool:
     """Write events and route maps in the MM-TPP layout, unless they already exist.
 
     Args:
-        uri: Folder of the data set, local or s3://.
+        uri: Folder of the data set, local or remote.
         sequence: Kind of sequence, see ``sequences``.
 
     Returns:

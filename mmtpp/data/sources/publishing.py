@@ -13,7 +13,7 @@ def is_published(uri: str, name: str, *, setting: str) -> bool:
     """Whether the data set is already complete in its folder.
 
     Args:
-        uri: Folder of the data set, local or s3://.
+        uri: Folder of the data set, local or remote.
         name: Name of the data set, which identifies its inputs.
         setting: Setting that chooses the data set, for the error.
 

@@ -95,7 +95,7 @@ def publish(uri: str, *, trips_uri: str, zones_uri: str, sequence: str) -> Publi
     """Build the data set, unless it already exists.
 
     Args:
-        uri: Folder of the data set, local or s3://.
+        uri: Folder of the data set, local or remote.
         trips_uri: TLC trip records, a CSV or Parquet file with zone ids.
         zones_uri: Shapefile of the TLC zones, ending in ``.shp``, with its ``.dbf`` next to it.
         sequence: Kind of sequence: ``day``, all events of a date, or ``zone``, all events of a

@@ -40,8 +40,9 @@ from mmtpp.data.store.stored_sequence import (
     sequences_in_table,
 )
 from mmtpp.storage.cache import DiskCache
+from mmtpp.storage.client_errors import storage_errors
 from mmtpp.storage.parquet import load_file, open_file
-from mmtpp.storage.paths import join, list_files, prefetch, storage_errors
+from mmtpp.storage.paths import join, list_files, prefetch
 
 MEMORY_BYTES = 512 * 2**20  # row groups in the memory of a process, without the present batch
 MAX_OPEN_FILES = 256

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtpp.storage.cache import DiskCache, default_cache_folder
+from mmtpp.storage.filesystems import is_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,10 +12,10 @@ class StoreSettings:
     """The location of a store, and the disk cache of its reader.
 
     Attributes:
-        data_uri: Data folder of the store, a local path or s3:// URI.
+        data_uri: Data folder of the store, a local path or a remote URI.
         fingerprint: Hash of the store's content.
         image_px: Side of the store's images, in pixels.
-        cache_bytes: Maximum size of the disk cache; None for no cache. Only stores on S3 are
+        cache_bytes: Maximum size of the disk cache; None for no cache. Only remote stores are
             cached.
         cache_path: Folder of the disk cache; None for the user's cache folder.
         machine_labels: Ray labels of the machines that read the store, as pairs; empty for any
@@ -33,7 +34,7 @@ class StoreSettings:
 
     def open_cache(self) -> DiskCache | None:
         """Open the disk cache; None if the store is not cached."""
-        if self.cache_bytes is None or not self.data_uri.startswith("s3://"):
+        if self.cache_bytes is None or not is_remote(self.data_uri):
             return None
         if self.cache_path is None:
             folder = default_cache_folder()

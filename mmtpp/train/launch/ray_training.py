@@ -25,8 +25,8 @@ from mmtpp.config.schema import TrainingSection
 from mmtpp.core.errors import ClusterError, MmtppError, StoppedError
 from mmtpp.runtime.hardware import Hardware, worker_resources
 from mmtpp.runtime.interruptions import stops_on_sigterm
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.hub import is_hub
-from mmtpp.storage.paths import filesystem_of
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import RunIdentity
 

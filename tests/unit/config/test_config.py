@@ -152,6 +152,14 @@ def test_a_uri_with_a_password_is_refused_and_not_shown():
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_container_of_an_azure_account_is_no_user():
+    uri = "abfs://events@account.dfs.core.windows.net/store"
+    assert load_config(None, [f"store.uri={uri}"]).store.uri == uri
+    for wrong in ("abfs://user:hunter2@account/x", "s3://events@host/x"):
+        with pytest.raises(ConfigError, match="must not carry"):
+            load_config(None, [f"store.uri={wrong}"])
+
+
 @pytest.mark.parametrize(
     ("content", "cause"),
     [

@@ -92,10 +92,19 @@ def _imported(folder: Path) -> set[str]:
     ("cloud", "provided"),
     [
         # modules that each package of the extra installs
-        ("aws", {"boto3": {"boto3", "botocore"}}),
+        (
+            "aws",
+            {
+                "boto3": {"boto3"},
+                "botocore": {"botocore"},
+                "obstore": {"obstore"},
+                "s3fs": {"s3fs"},
+            },
+        ),
         (
             "gcp",
             {
+                "gcsfs": {"gcsfs"},
                 "google-api-python-client": {"googleapiclient", "google"},
                 "google-auth-httplib2": {"google_auth_httplib2"},
                 "httplib2": {"httplib2"},

@@ -8,11 +8,11 @@ from PIL import Image
 
 from mmtpp.core.errors import DataError, StorageError
 from mmtpp.model.processor import decode_image
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import (
     copy_folder,
     exists,
-    filesystem_of,
     join,
     join_inside,
     list_files,
@@ -46,8 +46,8 @@ def test_missing_files_and_unknown_schemes_are_errors(tmp_path):
         read_bytes(str(tmp_path / "none"))
     with pytest.raises(StorageError, match="does not exist"):
         list_files(str(tmp_path / "none"), "")
-    with pytest.raises(StorageError, match="only local paths and s3://"):
-        filesystem_of("ftp://host/x")
+    with pytest.raises(StorageError, match="not supported"):
+        filesystem_of("gopher://host/x")
 
 
 def test_a_store_without_manifest_does_not_exist(tmp_path):

@@ -1,0 +1,25 @@
+"""Azure Blob Storage, through adlfs."""
+
+from adlfs import AzureBlobFileSystem
+from azure.core.exceptions import ResourceNotFoundError
+from fsspec.asyn import sync
+
+from mmtpp.storage.remote import RemoteFiles
+
+
+class AzureFiles(RemoteFiles):
+    """The blobs of one container."""
+
+    fs: AzureBlobFileSystem
+
+    def has_bucket(self, bucket: str) -> bool:
+        """Whether a container exists; adlfs itself assumes so when the server refuses to answer."""
+        return bool(sync(self.fs.loop, self._has_container, bucket))
+
+    async def _has_container(self, name: str) -> bool:
+        async with self.fs.service_client.get_container_client(container=name) as container:
+            try:
+                await container.get_container_properties()
+            except ResourceNotFoundError:
+                return False
+        return True

@@ -1,0 +1,229 @@
+"""The same files on real servers of S3, Azure and Google, through s3fs, adlfs and gcsfs."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow.fs as pafs
+import pytest
+
+from mmtpp.core.errors import FileTooLargeError, MissingFileError, StorageError
+from mmtpp.doctor.services import check_storage
+from mmtpp.storage.filesystems import filesystem_of
+from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.paths import (
+    check_bucket,
+    copy_folder,
+    exists,
+    list_files,
+    read_bytes,
+    remove_folder,
+    write_bytes,
+)
+from tests.conftest import ROOT
+from tests.on_ray.emulators import azurite, google_emulator
+from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+
+NAMES = ["a/one.bin", "a/two [1]*#%20.txt", "ü.json"]
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with azurite(tmp_path_factory.mktemp("azurite")) as variables:
+        yield variables
+
+
+@pytest.fixture(scope="module")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with google_emulator(tmp_path_factory.mktemp("google")) as variables:
+        yield variables
+
+
+@pytest.fixture(params=["s3", "az", "gs"])
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of the bucket of a running server, whose variables are set."""
+    fixture = {"s3": "stack", "az": "azure", "gs": "google"}[request.param]
+    variables = request.getfixturevalue(fixture)
+    if request.param != "s3":  # the stack has set its own
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+    return f"{request.param}://mmtpp"
+
+
+def test_files_are_written_listed_read_copied_and_deleted(bucket: str, tmp_path: Path):
+    folder = f"{bucket}/t/storage/files"
+    check_bucket(folder)
+    contents = {name: name.encode() * 1000 for name in NAMES}
+    for name, content in contents.items():
+        write_bytes(f"{folder}/{name}", content)
+        assert read_bytes(f"{folder}/{name}") == content
+    root = folder.partition("://")[2]
+    infos = list_files(folder, "")
+    assert {info.path: info.size for info in infos} == {
+        f"{root}/{name}": len(content) for name, content in contents.items()
+    }
+    assert all(info.mtime_ns for info in infos)
+    assert exists(f"{folder}/a")
+    assert not exists(f"{folder}/a/one")
+    with pytest.raises(FileTooLargeError, match="9000 bytes"):
+        read_bytes(f"{folder}/a/one.bin", max_bytes=8999)
+    with pytest.raises(MissingFileError, match="does not exist"):
+        read_bytes(f"{folder}/none")
+    copy_folder(folder, str(tmp_path / "down"))
+    copy_folder(str(tmp_path / "down"), f"{folder}-up")
+    copy_folder(f"{folder}-up", f"{folder}-across")
+    for name, content in contents.items():
+        assert (tmp_path / "down" / name).read_bytes() == content
+        assert read_bytes(f"{folder}-across/{name}") == content
+    remove_folder(folder)
+    assert not any(exists(f"{folder}/{name}") for name in NAMES)
+    assert len(list_files(f"{folder}-up", "")) == len(NAMES)
+
+
+def test_a_reader_sees_a_file_before_or_after_a_write(bucket: str):
+    uri = f"{bucket}/t/storage/atomic"
+    contents = [bytes([value]) * 2_000_000 for value in (1, 2)]
+    write_bytes(uri, contents[0])
+    with ThreadPoolExecutor(1) as pool:
+        writes = pool.submit(lambda: [write_bytes(uri, contents[n % 2]) for n in range(1, 10)])
+        seen = [read_bytes(uri)]
+        while not writes.done():
+            seen.append(read_bytes(uri))
+        writes.result()
+    assert all(content in contents for content in seen)
+    assert read_bytes(uri) == contents[1]
+
+
+def test_ray_copies_folders_and_tables_are_read_in_parts(bucket: str, tmp_path: Path):
+    filesystem, path = filesystem_of(f"{bucket}/t/storage/ray")
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    content = os.urandom(3_000_000)
+    (tmp_path / "in" / "deep" / "x").write_bytes(content)
+    local = pafs.LocalFileSystem()
+    pafs.copy_files(
+        str(tmp_path / "in"), path, source_filesystem=local, destination_filesystem=filesystem
+    )
+    pafs.copy_files(
+        path, str(tmp_path / "out"), source_filesystem=filesystem, destination_filesystem=local
+    )
+    assert (tmp_path / "out" / "deep" / "x").read_bytes() == content
+    with filesystem.open_input_file(f"{path}/deep/x") as file:
+        file.seek(1_000_000)
+        assert file.read(100) == content[1_000_000:1_000_100]
+        assert file.size() == len(content)
+
+
+def test_the_doctor_checks_every_storage(bucket: str):
+    uri = f"{bucket}/t/storage/doctor"
+    (finding,) = check_storage(source_uri="", store_uri="", runs_uri=uri)
+    assert finding.observed == f"{uri}: written, listed, read and deleted", finding
+
+
+def test_wrong_credentials_are_an_error_without_the_secret(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    if bucket.startswith("gs://"):
+        pytest.skip("the emulator of Google accepts everybody")
+    secret = "cGxhbnRlZCBzZWNyZXQgb2YgYSB0ZXN0"  # valid base64
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    connection = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=;")
+    key = connection.partition("AccountKey=")[2].partition(";")[0]
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection.replace(key, secret or key))
+    uri = f"{bucket}/t/storage/refused"
+    for action in (read_bytes, lambda uri: write_bytes(uri, b""), check_bucket, exists):
+        with pytest.raises(StorageError, match="missing credentials") as caught:
+            action(uri)
+        assert secret not in str(caught.value)
+
+
+def test_a_missing_bucket_is_an_error(bucket: str):
+    for action in (check_bucket, exists, lambda uri: list_files(uri, "")):
+        with pytest.raises(StorageError, match=r"the bucket no-such-bucket does not exist"):
+            action(bucket.replace("mmtpp", "no-such-bucket") + "/x")
+
+
+def test_missing_credentials_are_an_error(stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    for action in (read_bytes, lambda uri: write_bytes(uri, b""), check_bucket):
+        with pytest.raises(StorageError, match=r"missing credentials.*AWS_PROFILE"):
+            action("s3://mmtpp/t/storage/x")
+
+
+def test_credentials_and_endpoint_of_a_profile_read_and_write(
+    stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Both clients of S3 use a profile, as the tools of AWS do."""
+    (tmp_path / "credentials").write_text(
+        f"[team]\naws_access_key_id = {stack.access_key}\n"
+        f"aws_secret_access_key = {stack.secret_key}\n"
+    )
+    (tmp_path / "config").write_text(
+        f"[profile team]\nregion = us-east-1\nendpoint_url = {stack.s3_uri}\n"
+    )
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT_URL", "DEFAULT_REGION"):
+        monkeypatch.delenv(f"AWS_{name}")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    uri = "s3://mmtpp/t/storage/profile"
+    write_bytes(uri, b"written with a profile")
+    assert read_bytes(uri) == b"written with a profile"
+    assert exists(uri)
+
+
+def test_an_object_that_only_s3fs_can_name_is_read(stack):
+    """Other tools write keys with empty parts; a folder is deleted with all of them."""
+    folder = "s3://mmtpp/t/storage/odd"
+    write_bytes(f"{folder}//a", b"odd")
+    write_bytes(f"{folder}/b", b"plain")
+    assert read_bytes(f"{folder}//a") == b"odd"
+    with pytest.raises(FileTooLargeError):
+        read_bytes(f"{folder}//a", max_bytes=2)
+    remove_folder(folder)
+    assert not exists(f"{folder}//a")
+    assert not exists(f"{folder}/b")
+
+
+@pytest.mark.parametrize("scheme", ["az", "gs"])
+def test_a_data_set_is_prepared(
+    stack, scheme: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    """On a new cluster, whose workers get the variables of the server."""
+    variables = request.getfixturevalue({"az": "azure", "gs": "google"}[scheme])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    source, target = f"{scheme}://mmtpp/t/raw", f"{scheme}://mmtpp/t/store"
+    publish_events(source)
+    with tempfile.TemporaryDirectory() as temp:  # the paths of Ray's sockets must be short
+        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        environment |= {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": temp}
+        settings = [f"source.uri={source}", f"store.uri={target}", "model.tokenizer_size=512"]
+        process = subprocess.run(
+            [
+                sys.executable,
+                "jobs/prepare.py",
+                *(part for setting in settings for part in ("--set", setting)),
+            ],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=400,
+        )
+    assert process.returncode == 0, process.stderr[-3000:]
+    report = json.loads(process.stdout.splitlines()[-1])
+    assert report["events_read"] == report["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
+    manifest = load_manifest(target)
+    assert manifest.events_kept == NUM_SEQUENCES * NUM_EVENTS
+    secrets = [text for text in variables.values() if "AccountKey" in text]
+    for text in (process.stdout, process.stderr, read_bytes(f"{target}/manifest.json").decode()):
+        assert not any(secret in text for secret in secrets)
