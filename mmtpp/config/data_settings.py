@@ -122,7 +122,7 @@ class SourceSection(Section):
     """Where raw events come from."""
 
     kind: Annotated[
-        Literal["flights", "taxi", "danmaku", "danmaku_qa", "mmtpp", "easytpp", "columns", "xes"],
+        Literal["flights", "taxi", "danmaku", "danmaku_qa", "mmtpp", "easytpp", "xes", "columns"],
         Shapes.STORE,
     ] = "mmtpp"
     """Format of the raw events. ``mmtpp``: the published JSON, one file per sequence; ``danmaku``:

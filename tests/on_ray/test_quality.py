@@ -77,7 +77,7 @@ def test_a_small_benchmark_of_little_data_writes_its_tables(cluster, tmp_path, m
             ["lines"], [0, 1], held_out="test", budget=quality.SMALL, path=path, sums=sums
         )
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    names = ["marginal", "poisson", "hawkes", "last", "temporal expert"]
+    names = ["last", "marginal", "poisson", "hawkes", "temporal expert"]
     assert [record["name"] for record in records] == names * 2
     manifests = [
         load_manifest(str(tmp_path / "work" / f"lines_little_test_{draw}_store")) for draw in (0, 1)
