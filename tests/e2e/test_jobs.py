@@ -157,10 +157,9 @@ def test_a_job_ships_only_the_files_of_the_project(tmp_path):
     not_shipped = {
         name
         for name in names
-        if name.endswith((".png", "/results.jsonl"))
+        if name.endswith((".md", ".png", "/results.jsonl"))
         or name.startswith(("docs/", "tests/"))
-        or name == "CHANGELOG.md"
-        or (name.startswith("benchmarks/") and name.endswith(".md"))
+        or name == "tutorial.ipynb"
     }
     assert "benchmarks/quality/results.jsonl" in not_shipped
     assert files == set(names) - not_shipped
