@@ -125,8 +125,8 @@ class ContextMarginal:
         chosen = [self.by_context.get(context, self.overall) for context in contexts]
         parts = []
         for rows in history.chunks():
-            zero = np.array([model.zero for model in chosen[rows]])
-            mass = np.stack([model.mass for model in chosen[rows]])
+            zero = np.array([model.distribution.zero for model in chosen[rows]])
+            mass = np.stack([model.distribution.mass for model in chosen[rows]])
             forecasts = IntervalForecasts(self.grid, zero, mass, np.zeros(len(zero)))
             parts.append(time_columns(forecasts, history.intervals[rows], tick=self.tick))
         columns: dict[str, object] = {

@@ -95,7 +95,8 @@ class TrainingDistribution:
             part = values[rows]
             nll[rows] = self.forecasts(len(part), grid).nll(part, tick=tick)
         if not tick:
-            nll = np.where(values > 0, nll - np.log1p(-self.zero), -np.log(self.zero))
+            nll -= np.log1p(-self.zero)
+            nll[values <= 0] = -np.log(self.zero)
         by_event: FloatArray = nll[place]
         return by_event
 
