@@ -1,8 +1,6 @@
 """The report of the benchmark of little data, from its finished trials."""
 
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.measure import machine
 from benchmarks.quality.differences import mean_over_seeds, paired_difference, table_path
 from benchmarks.quality.little_sets import (
     MAX_EVENTS,
@@ -37,7 +36,9 @@ def write_report(results: Path, sums: Path, target: Path, *, held_out: str) -> N
     records = read_records(results)
     sets = list(dict.fromkeys(record["set"] for record in records))
     parts = [_head(records, held_out), _differences(records, sets, sums)]
-    parts += [_table(name, [each for each in records if each["set"] == name]) for name in sets]
+    parts += [
+        _table(name, [record for record in records if record["set"] == name]) for name in sets
+    ]
     target.write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -53,8 +54,7 @@ def _head(records: Records, held_out: str) -> str:
         "the same for every draw. Images are left out. Numbers are means over draws, and `±` is "
         "their standard deviation over draws. [README.md](README.md) interprets the results.\n\n"
         f"Training of an expert took {np.median(seconds):.0f} CPU seconds ({min(seconds):.0f} to "
-        f"{max(seconds):.0f}) on {platform.machine()}, one core; Python "
-        f"{platform.python_version()}, torch {version('torch')}, numpy {version('numpy')}.\n"
+        f"{max(seconds):.0f}) on {machine('torch', 'numpy')}.\n"
     )
 
 
@@ -107,7 +107,8 @@ def _cell(trials: Records, metric: str) -> str:
 
 
 def _mean(of_set: Records, model: str, metric: str) -> float:
-    return float(np.mean([each["metrics"][metric] for each in of_set if each["name"] == model]))
+    values = [record["metrics"][metric] for record in of_set if record["name"] == model]
+    return float(np.mean(values))
 
 
 def _tables(of_set: Records, model: str, sums: Path) -> list[pa.Table]:
