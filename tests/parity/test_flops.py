@@ -56,3 +56,10 @@ def test_a_peak_is_measured_with_products():
     peak, source = peak_flops(torch.device("cpu"), torch.float32)
     assert "measured" in source
     assert 1e9 < peak < 1e14
+
+
+def test_the_peak_of_a_cpu_is_not_that_of_its_slowest_products():
+    device = torch.device("cpu")
+    wide, _ = peak_flops(device, torch.float32)
+    narrow, _ = peak_flops(device, torch.bfloat16)
+    assert narrow > wide / 10  # without its instructions it is a hundredth
