@@ -30,9 +30,9 @@ from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.template import Template
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.settings import sample_settings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
@@ -55,7 +55,7 @@ def as_row(laid: BranchedTokens, num_events: int) -> Row:
         modality=laid.tokens.modality,
         segment=np.zeros(size, dtype=np.int32),
         event=laid.tokens.event,
-        scored=laid.is_answer,
+        is_label=laid.is_answer,
         frames=np.zeros((0, 56, 56, 3), dtype=np.uint8),
         image_frame=np.zeros(0, dtype=np.int32),
         event_type=np.zeros(num_events, dtype=np.int16),

@@ -37,12 +37,13 @@ from benchmarks.stack import danmaku_folder, own_stack
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.encode.encode_pipeline import EncodePipeline
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.runtime.session import start_ray
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest

@@ -38,12 +38,13 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.row import Row
 from mmtpp.core.training.lr_schedule import lr_factor
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel

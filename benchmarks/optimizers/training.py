@@ -17,7 +17,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.core.representation.tokens import Modality
-from mmtpp.data.settings import sample_settings
+from mmtpp.data.from_config import sample_settings
 from mmtpp.model.event_model import EventModel
 
 STEPS, MAX_TOKENS, ROWS_TESTED = 300, 512, 40

@@ -16,7 +16,7 @@ import mmtpp
 from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.settings import training_questions
+from mmtpp.data.from_config import training_questions
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
 from mmtpp.model.vocabulary import Vocabulary

@@ -11,8 +11,8 @@ from benchmarks.quality.differences import sequence_sums
 from benchmarks.quality.trial import open_store
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import load_store
-from mmtpp.data.settings import sample_settings
 from mmtpp.evaluate.kinds.evaluated_expert import ForecastSettings, forecast_sequences
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.expert_folder import Expert

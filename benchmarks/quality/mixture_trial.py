@@ -13,7 +13,7 @@ from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens
-from mmtpp.data.settings import training_questions
+from mmtpp.data.from_config import training_questions
 from mmtpp.evaluate.combine import fit_gate
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.gated_expert import GatedExpert

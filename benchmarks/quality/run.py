@@ -39,9 +39,9 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.compression import similar_events
 from mmtpp.core.representation.supervision import AllTokens
+from mmtpp.data.from_config import compression_of, sample_settings, training_questions
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.settings import compression_of, sample_settings, training_questions
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
 from mmtpp.evaluate.baselines.history import History

@@ -16,7 +16,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.core.times.clock import round_to_ticks
 from mmtpp.core.training.sample_order import samples_of_step
-from mmtpp.data.settings import sample_settings
+from mmtpp.data.from_config import sample_settings
 from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.density_targets import density_columns
 from mmtpp.evaluate.scores.metrics import estimate_metrics

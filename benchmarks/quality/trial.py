@@ -19,13 +19,14 @@ from mmtpp.core.representation.row import HISTORY, Row
 from mmtpp.core.representation.supervision import EveryEvent, Supervision
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.sample_order import samples_of_step
+from mmtpp.data.from_config import sample_settings
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.actors.gated_targets import ExpertScorer
 from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.targets import target_table
@@ -260,10 +261,10 @@ def _with_one_target(row: Row, seed: int) -> Row:
     """Keep only the labels of one event per window."""
     assert row.branches is not None
     in_branch = row.branches.branch != HISTORY
-    chosen = np.zeros(len(row.scored), dtype=np.bool_)
+    chosen = np.zeros(len(row.is_label), dtype=np.bool_)
     for segment in range(int(row.segment.max()) + 1):
-        answers = (row.segment == segment) & in_branch & row.scored
+        answers = (row.segment == segment) & in_branch & row.is_label
         events = np.unique(row.event[answers])
         rng = np.random.default_rng(seed_from("target", seed, row.sample_id, segment) % 2**63)
         chosen |= answers & (row.event == rng.choice(events))
-    return replace(row, scored=chosen)
+    return replace(row, is_label=chosen)

@@ -26,8 +26,8 @@ from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
-from mmtpp.data.settings import sample_settings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.runtime.logs import start_logging
 from mmtpp.storage.manifest import load_manifest

@@ -6,7 +6,7 @@ import pyarrow as pa
 from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.encode.raw_dataset import find_type_names
-from mmtpp.data.settings import source_reader, type_names_of
+from mmtpp.data.from_config import source_reader, type_names_of
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import ColumnsParser
 from mmtpp.data.sources.event_files import MalformedFileError

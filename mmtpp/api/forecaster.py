@@ -28,7 +28,7 @@ from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
-from mmtpp.data.settings import check_calendar, template_of
+from mmtpp.data.from_config import check_calendar, template_of
 from mmtpp.data.store.images import load_image
 from mmtpp.evaluate.mixture_checks import load_mixed_expert
 from mmtpp.evaluate.model_sections import generation_settings, model_location

@@ -19,7 +19,7 @@ from mmtpp.core.representation.text_truncation import (
 )
 from mmtpp.core.representation.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
-from mmtpp.data.settings import compression_of
+from mmtpp.data.from_config import compression_of
 from mmtpp.data.store.images import load_image
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.predict.next_event import SeenEvents
@@ -74,7 +74,7 @@ class HistoryReader:
             modality=laid.tokens.modality,
             segment=np.zeros(len(laid.tokens.ids), dtype=np.int32),
             event=laid.tokens.event,
-            scored=laid.is_answer,
+            is_label=laid.is_answer,
             frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
             image_frame=image_frame.astype(np.int32),
             event_type=seen.types,

@@ -21,7 +21,7 @@ from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.core.representation.compression import similar_events
 from mmtpp.data.encode.raw_dataset import load_raw_dataset
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
-from mmtpp.data.settings import compression_of
+from mmtpp.data.from_config import compression_of
 from mmtpp.data.store.contents import (
     iterate_split_sequences,
     iterate_whole_sequences,

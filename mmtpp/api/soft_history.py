@@ -14,7 +14,7 @@ from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import truncate_texts
 from mmtpp.core.representation.window import last_window
 from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
-from mmtpp.data.settings import template_of
+from mmtpp.data.from_config import template_of
 from mmtpp.data.store.images import load_image
 from mmtpp.model.vocabulary import Vocabulary
 
@@ -73,7 +73,7 @@ def read_soft_history(
         modality=tokens.modality,
         segment=np.zeros(len(seen), dtype=np.int32),
         event=tokens.event,
-        scored=np.zeros(len(seen), dtype=np.bool_),
+        is_label=np.zeros(len(seen), dtype=np.bool_),
         frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
         image_frame=image_frame.astype(np.int32),
         event_type=seen.types,

@@ -13,6 +13,7 @@ from pydantic import (
 
 from mmtpp.config.section import Fraction, Section
 from mmtpp.config.shapes import Shapes
+from mmtpp.core.representation.tasks import TASKS
 
 
 class LossWeights(Section):
@@ -51,14 +52,13 @@ class TaskWeights(Section):
     @model_validator(mode="after")
     def _asks_something(self) -> "TaskWeights":
         if not self.asked:
-            raise ValueError("one of time, type, joint, text and qa must be above 0")
+            raise ValueError(f"one of {', '.join(TASKS)} must be above 0")
         return self
 
     @property
     def asked(self) -> tuple[str, ...]:
         """Names of the tasks with a weight above 0."""
-        names = ("time", "type", "joint", "text", "qa")
-        return tuple(name for name in names if getattr(self, name))
+        return tuple(name for name in TASKS if getattr(self, name))
 
 
 class TrainingSection(Section):

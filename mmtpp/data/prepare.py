@@ -9,15 +9,15 @@ from mmtpp.core.split import parse_instant
 from mmtpp.data.encode.encode import encode
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.source_listing import missing_source_error
-from mmtpp.data.samples.long_events import find_long_events
-from mmtpp.data.settings import (
+from mmtpp.data.from_config import (
     columns_of,
     csv_of,
     sample_settings,
     source_reader,
-    store_vocabulary,
     type_names_of,
 )
+from mmtpp.data.prepared_store import store_vocabulary
+from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.sources import READERS, flights, taxi
 from mmtpp.data.sources.type_codes import OTHER
 from mmtpp.model.folder import load_model_vocabulary

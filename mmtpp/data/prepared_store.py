@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from mmtpp.data.settings import store_vocabulary
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
+from mmtpp.storage.paths import join, read_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +31,15 @@ def load_store(uri: str) -> PreparedStore:
     """
     manifest = load_manifest(uri)
     return PreparedStore(uri=uri, manifest=manifest, vocabulary=store_vocabulary(uri, manifest))
+
+
+def store_vocabulary(store_uri: str, manifest: Manifest) -> Vocabulary:
+    """The vocabulary that tokenised the texts of a store.
+
+    Raises:
+        ModelError: The manifest records another vocabulary.
+    """
+    uri = join(store_uri, manifest.data_folder, TOKENIZER_FILE)
+    vocabulary = Vocabulary(read_bytes(uri).decode())
+    check_same_vocabulary(vocabulary.hash, manifest.vocabulary_hash, where=uri)
+    return vocabulary

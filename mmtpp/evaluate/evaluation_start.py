@@ -5,8 +5,8 @@ from dataclasses import replace
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.model_kind import ModelKind
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import PreparedStore
-from mmtpp.data.settings import sample_settings
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.model.description import ModelDescription
 from mmtpp.runtime.hardware import choose_hardware

@@ -12,7 +12,7 @@ from mmtpp.config.schema import SampleSections
 from mmtpp.core.representation.compression import compress
 from mmtpp.core.split import SPLITS
 from mmtpp.core.times.durations import TimeScale, axis_ticks, format_duration, typical_unit
-from mmtpp.data.settings import compression_of
+from mmtpp.data.from_config import compression_of
 from mmtpp.evaluate.report.style import (
     BLUE,
     COLORS,

@@ -14,7 +14,8 @@ from mmtpp.data.encode.raw_dataset import RawDataset, load_raw_dataset
 from mmtpp.data.encode.source_listing import IMAGE_SUFFIXES
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.encode.type_names import types_setting
-from mmtpp.data.settings import source_reader, store_vocabulary
+from mmtpp.data.from_config import source_reader
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.data.store.contents import (
     iterate_rejected_records,

@@ -17,7 +17,7 @@ from mmtpp.core.representation.text_truncation import (
     truncate_texts_to_fit,
 )
 from mmtpp.core.representation.window import Window, cut_windows, events_that_fit
-from mmtpp.data.settings import check_calendar, compression_of, image_tokens, template_of
+from mmtpp.data.from_config import check_calendar, compression_of, image_tokens, template_of
 from mmtpp.inspect.dataset import DataSet
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)

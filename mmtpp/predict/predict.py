@@ -18,10 +18,10 @@ from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.supervision import FollowingEvent
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.split import split_from_path
+from mmtpp.data.from_config import sample_settings, source_reader
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import sample_settings, source_reader
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.evaluate.mixture_checks import load_mixed_expert
 from mmtpp.model.backbones.registry import check_backbone

@@ -18,11 +18,12 @@ import pytest
 from PIL import Image
 
 from mmtpp.core.errors import DataError, ModelError, StorageError
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
-from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes

@@ -12,12 +12,13 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mmtpp.core.representation.row import Row
+from mmtpp.data.from_config import sample_settings
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, list_files, read_bytes, write_bytes

@@ -50,7 +50,9 @@ def test_stage_two_learns_and_is_tracked(adapted, stack):
     assert not trained_tasks.history
 
 
-def test_every_held_out_event_is_forecast_once(base, adapted, stack):
+@pytest.fixture(scope="module")
+def evaluation(base, adapted, stack):
+    """The result of an evaluation with texts and futures, in which other tests look."""
     settings = {
         "model.path": base["model_uri"],
         "model.adapter": adapted["adapter_uri"],
@@ -61,12 +63,18 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
         "evaluation.origins_per_sequence": 3,
         "evaluation.max_future_events": 6,
     }
-    result = evaluate(make_config(**settings))
+    return evaluate(make_config(**settings))
+
+
+@pytest.fixture(scope="module")
+def targets(evaluation):
+    return read_table(str(evaluation["targets_uri"]))
+
+
+def test_every_held_out_event_is_forecast_once(evaluation, targets):
     manifest = load_manifest(STORE)
-    sequences = manifest.sequences_by_split["test"]
-    expected = manifest.events_by_split["test"] - sequences
-    targets = read_table(str(result["targets_uri"]))
-    assert result["targets"] == len(targets) == expected
+    expected = manifest.events_by_split["test"] - manifest.sequences_by_split["test"]
+    assert evaluation["targets"] == len(targets) == expected
     places = set(
         zip(targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True)
     )
@@ -74,69 +82,76 @@ def test_every_held_out_event_is_forecast_once(base, adapted, stack):
     text_columns = {"text", "written", "rouge_l", "bleu", "chrf"}
     required = [name for name in targets.column_names if name not in text_columns]
     assert sum(targets[name].null_count for name in required) == 0
-    # some texts were generated, and they contain no control tokens
+    # it was trained only on answers: no likelihoods of other tokens
+    assert "events" not in evaluation
+    json.dumps(evaluation, allow_nan=False)
+
+
+def test_written_texts_have_no_control_tokens_and_are_scored(evaluation, targets):
     written = targets.filter(pc.field("written").is_valid())
     assert 10 < len(written) < len(targets)
     assert all(text.startswith("event ") for text in written["text"].to_pylist())
     assert not any("<|" in text for text in written["written"].to_pylist())
-    assert 0 <= pc.mean(written["rouge_l"]).as_py() <= 1  # pyright: ignore[reportAttributeAccessIssue]
-    # quantiles are ordered, and the forecasts are close to the events
+    scores = written.select(["rouge_l", "chrf"]).to_pandas()
+    assert scores["rouge_l"].between(0, 1).all()
+    assert evaluation["metrics"]["text/chrf"] == pytest.approx(scores["chrf"].mean())
+    assert "text/nll_nats_per_token" in evaluation["metrics"]
+
+
+def test_forecasts_are_close_to_the_events_and_better_than_the_last_interval(evaluation, targets):
     ordered = [targets[f"quantile_{level}"].to_numpy() for level in ("05", "25", "50", "75", "95")]
     assert (np.diff(ordered, axis=0) >= 0).all()
-    assert pc.max(targets["crps"]).as_py() < 100  # pyright: ignore[reportAttributeAccessIssue]
-    metrics = result["metrics"]
-    assert "events" not in result  # it was trained only on answers: no likelihoods of other tokens
+    assert targets["crps"].to_numpy().max() < 100
+    metrics, baselines = evaluation["metrics"], evaluation["baselines"]
     assert metrics["time/rmse_s"] > 0
     # intervals are 5, 6, 60 and 61 s: above their entropy, below a uniform distribution to 61 s
     assert np.log(4) / 2 < metrics["time/nll_nats_per_event"] < np.log(61)
-    assert {
-        "type/accuracy",
-        "joint/nll_nats_per_event",
-        "text/nll_nats_per_token",
-    } <= metrics.keys()  # pyright: ignore[reportAttributeAccessIssue]
-    assert metrics["text/chrf"] == pytest.approx(pc.mean(written["chrf"]).as_py())  # pyright: ignore[reportAttributeAccessIssue]
-    # futures of up to 6 events from 3 origins of each sequence
-    futures = read_table(str(result["targets_uri"]).replace("targets", "futures"))
-    assert len(futures) == sequences * 3 * 2
+    assert {"type/accuracy", "joint/nll_nats_per_event"} <= metrics.keys()
+    assert metrics["type/accuracy/at_1-50"] == metrics["type/accuracy"]
+    names = {name.partition("/")[0] for name in baselines if "/time/" in name}
+    assert names == {"hawkes", "poisson", "marginal", "last"}
+    # a long interval follows every three short ones, so training beats the last interval
+    assert metrics["time/crps_s"] < baselines["last/time/crps_s"]
+
+
+def test_futures_start_at_origins_and_keep_within_the_horizon(evaluation):
+    sequences = load_manifest(STORE).sequences_by_split["test"]
+    futures = read_table(str(evaluation["targets_uri"]).replace("targets", "futures"))
+    assert len(futures) == sequences * 3 * 2  # 3 origins of each sequence, 2 futures of each
     assert max(map(len, futures["times"].to_pylist())) <= 6
     assert all(times == sorted(times) for times in futures["times"].to_pylist())
     assert max(max(times, default=0) for times in futures["times"].to_pylist()) <= 70
+    metrics = evaluation["metrics"]
     lengths = [len(times) for times in futures["times"].to_pylist()]
     assert lengths.count(6) / len(lengths) == pytest.approx(metrics["horizon/truncated_futures"])
     assert 0 <= metrics["horizon/t_map"] <= 1
     # four events take 75 to 79 s, so 70 s hold one to four
-    assert 1 < metrics["horizon/true_events"] < 4
-    assert metrics["horizon/true_events"] == result["baselines"]["repeat/horizon/true_events"]
+    true_events = metrics["horizon/true_events"]
+    assert 1 < true_events < 4
+    assert true_events == evaluation["baselines"]["repeat/horizon/true_events"]
     assert metrics["horizon/otd_s"] > 0
-    assert metrics["type/accuracy/at_1-50"] == metrics["type/accuracy"]
-    baselines = result["baselines"]
-    assert {name.partition("/")[0] for name in baselines if "/time/" in name} == {
-        "hawkes",
-        "poisson",
-        "marginal",
-        "last",
-    }
-    # a long interval follows every three short ones, so training beats the last interval
-    assert metrics["time/crps_s"] < baselines["last/time/crps_s"]
+
+
+def test_the_report_and_mlflow_show_the_metrics(evaluation, stack):
     tree = json.loads(
-        read_bytes(str(result["targets_uri"]).replace("targets.parquet", "metrics.json"))
+        read_bytes(str(evaluation["targets_uri"]).replace("targets.parquet", "metrics.json"))
     )
     accuracy = tree["model"]["type/accuracy"]
-    assert accuracy["low"] <= accuracy["value"] == metrics["type/accuracy"] <= accuracy["high"]
+    value = evaluation["metrics"]["type/accuracy"]
+    assert accuracy["low"] <= accuracy["value"] == value <= accuracy["high"]
     client = MlflowClient(stack.mlflow_uri)
-    figures = {item.path for item in client.list_artifacts(result["run_id"], "figures")}
-    assert {
+    figures = {item.path for item in client.list_artifacts(evaluation["run_id"], "figures")}
+    assert figures == {
         f"figures/{name}.png"
         for name in ("calibration", "intervals", "types", "positions", "histories")
-    } == figures
-    page = read_bytes(str(result["report_uri"])).decode()
+    }
+    page = read_bytes(str(evaluation["report_uri"])).decode()
     assert len(page) < 3 * 2**20
     assert f"{100 * accuracy['value']:.1f} %" in page
     assert 'href="data:image/jpeg' in page
     assert "line " in page  # texts of events
-    artifacts = {item.path for item in client.list_artifacts(result["run_id"])}
+    artifacts = {item.path for item in client.list_artifacts(evaluation["run_id"])}
     assert {"report.html", "figures"} <= artifacts
-    json.dumps(result, allow_nan=False)
 
 
 def test_predict_forecasts_the_next_event_of_a_users_files(base, adapted, store):

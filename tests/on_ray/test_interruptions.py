@@ -17,11 +17,12 @@ from PIL import Image
 
 from mmtpp.core.errors import ClusterError
 from mmtpp.data.encode.encode_pipeline import EncodePipeline
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
-from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import exists, list_files
 from tests.conftest import ROOT

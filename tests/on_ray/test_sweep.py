@@ -1,103 +1,49 @@
-"""Sweeps on a real cluster and MLflow server: searchers, schedulers and interruptions."""
+"""Sweeps on a real cluster and MLflow server: searchers and schedulers."""
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-import threading
-import time
-from contextlib import suppress
-from pathlib import Path
 
-import psutil
 import pytest
 import ray
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config, with_values
-from mmtpp.core.errors import ClusterError, ConfigError, DataError, StorageError
+from mmtpp.core.errors import ClusterError, ConfigError, DataError
 from mmtpp.core.training.training_metrics import VALIDATION_METRICS
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.make_plan import make_plan
-from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.model.base_folder import build_tiny
-from mmtpp.runtime.machines import machines
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import (
     copy_folder,
-    exists,
-    list_files,
     read_bytes,
     remove_folder,
 )
-from mmtpp.sweep.best_config import as_toml
 from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.rounds import check_data
 from mmtpp.sweep.run_sweep import run_sweep
-from mmtpp.sweep.search import largest_trial, max_concurrent_trials
 from mmtpp.train.launch.flops_budget import num_steps_within
-from mmtpp.train.worker_inputs import PROGRESS_FILE
 from tests.conftest import ROOT
 from tests.on_ray.events import publish_events
-from tests.on_ray.machines import machine
 from tests.on_ray.settings import RUNS, STORE, make_config
+from tests.on_ray.sweep_runs import LOSS, RATES, children_of, wait_until_free
 
 pytestmark = pytest.mark.timeout(1800)
 
-LOSS = "validation/loss_per_token"
 INTERVAL_METRIC = "validation/interval_code_nll_nats_per_event"
-RATES = '[space]\n"training.learning_rate" = '
-
-
-@pytest.fixture
-def sweep_file(tmp_path):
-    """Write a sweep file: the given tables, then the settings of the tests."""
-
-    def write(name: str, tables: str, metric: str = f'"{LOSS}"', mode: str = '"min"', **changes):
-        config = make_config(
-            **{
-                "training.num_workers": 1,
-                "training.max_failures": 0,
-                "training.samples_per_step": 2,
-                **changes,
-            }
-        )
-        file = tmp_path / f"{name}.toml"
-        head = f'[sweep]\nname = "{name}"\nmetric = {metric}\nmode = {mode}\n'
-        file.write_text(f"{head}{tables}\n{as_toml(config, 'tune/sweep.py')}")
-        return file
-
-    return write
-
-
-@pytest.fixture
-def client(stack):
-    return MlflowClient(stack.mlflow_uri)
-
-
-def _children(client: MlflowClient, parent: object) -> list:
-    (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
-    query = f"tags.`mlflow.parentRunId` = '{parent}'"
-    return client.search_runs([experiment.experiment_id], query)
 
 
 def _artifacts(client: MlflowClient, run_id: str, folder: str = "") -> set[str]:
     return {artifact.path for artifact in client.list_artifacts(run_id, folder)}
 
 
-def _until_free(cpus: float) -> None:
-    """Wait until all CPUs of the Ray cluster are free."""
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) < cpus:
-        assert time.monotonic() < deadline, ray.available_resources()
-        time.sleep(0.5)
-
-
 @pytest.mark.slow
-def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_file, tmp_path):
+def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, mlflow_client, sweep_file, tmp_path):
     """One of three trials fails: it is recorded and does not stop the other two.
 
     The source does not exist: trials only have the store, so they cannot prepare it again.
@@ -114,11 +60,11 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     broken = file.read_text().replace("[0.003]", "[0.003, 1e30]").replace("[2, 4]", "[2]")
     result = run_sweep(load_sweep(file, []))
     assert (result["finished"], result["failed"], result["store_files_changed"]) == (2, 0, 0)
-    children = _children(client, result["run_id"])
+    children = children_of(mlflow_client, result["run_id"])
     assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]
-    names = _artifacts(client, result["run_id"])
+    names = _artifacts(mlflow_client, result["run_id"])
     assert {"trials.md", "trials.csv", "best.toml", "figures"} <= names
-    assert "figures/by_lora_rank.png" in _artifacts(client, result["run_id"], "figures")
+    assert "figures/by_lora_rank.png" in _artifacts(mlflow_client, result["run_id"], "figures")
     known = {name for name in result["trials"][0] if "validation/" in name}
     assert known == set(VALIDATION_METRICS)
     ranks = {row["lora.rank"]: row["model/trained_parameters"] for row in result["trials"]}
@@ -129,7 +75,7 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
 
     again = run_sweep(load_sweep(file, []))
     assert result["trials"] == again["trials"]
-    assert len(_children(client, result["run_id"])) == 2
+    assert len(children_of(mlflow_client, result["run_id"])) == 2
 
     broken_file = tmp_path / "broken.toml"
     broken_file.write_text(broken)
@@ -137,15 +83,17 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, client, sweep_fil
     assert (failing["finished"], failing["failed"]) == (1, 1)
     assert failing["best"]["training.learning_rate"] == 0.003
     assert "not finite" in str(failing["trials"][1]["error"])
-    statuses = sorted(child.info.status for child in _children(client, failing["run_id"]))
+    statuses = sorted(child.info.status for child in children_of(mlflow_client, failing["run_id"]))
     assert statuses == ["FAILED", "FINISHED"]
     retried = run_sweep(load_sweep(broken_file, []), retry_failed=True)
     assert (retried["finished"], retried["failed"], retried["round"]) == (1, 1, 1)
-    assert len(_children(client, retried["run_id"])) == 2
+    assert len(children_of(mlflow_client, retried["run_id"])) == 2
 
 
 @pytest.mark.slow
-def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, client, sweep_file):
+def test_trials_that_fall_behind_are_stopped_and_free_their_machines(
+    store, mlflow_client, sweep_file
+):
     cpus = ray.cluster_resources()["CPU"]
     file = sweep_file(
         "asha",
@@ -157,17 +105,17 @@ def test_trials_that_fall_behind_are_stopped_and_free_their_machines(store, clie
     assert (result["finished"], result["stopped"], result["failed"]) == (1, 2, 0)
     assert result["best"] == {"training.learning_rate": 0.01}
     assert [row["step"] for row in result["trials"]] == [8, 2, 2]
-    children = _children(client, result["run_id"])
+    children = children_of(mlflow_client, result["run_id"])
     assert sorted(child.info.status for child in children) == ["FINISHED", "KILLED", "KILLED"]
     # the first of the two was closed when it was stopped: only one trial runs at a time
     killed = [child.info for child in children if child.info.status == "KILLED"]
     first, second = sorted(killed, key=lambda info: info.start_time)
     assert first.end_time < second.start_time + 5000
-    _until_free(cpus)
+    wait_until_free(cpus)
 
 
 @pytest.mark.slow
-def test_a_population_copies_the_weights_of_its_best_trials(store, client, sweep_file):
+def test_a_population_copies_the_weights_of_its_best_trials(store, mlflow_client, sweep_file):
     file = sweep_file(
         "pbt",
         'searcher = "random"\nnum_trials = 2\nmax_concurrent = 2\n[sweep.scheduler]\n'
@@ -183,18 +131,20 @@ def test_a_population_copies_the_weights_of_its_best_trials(store, client, sweep
     assert result["finished"] == 2, result["trials"]
     assert [row["step"] for row in result["trials"]] == [60, 60]
     # more runs than trials: some trial continued from another trial's checkpoint
-    children = _children(client, result["run_id"])
+    children = children_of(mlflow_client, result["run_id"])
     assert len(children) > 2
     first = {child.data.tags["mlflow.runName"]: child.info.run_id for child in children}
     steps = [
-        min(point.step for point in client.get_metric_history(run_id, "train/loss_per_token"))
+        min(
+            point.step for point in mlflow_client.get_metric_history(run_id, "train/loss_per_token")
+        )
         for run_id in first.values()
     ]
     assert 1 in steps
     assert max(steps) > 10  # its first step is after that of the checkpoint
 
 
-def test_two_metrics_make_a_front(store, client, sweep_file):
+def test_two_metrics_make_a_front(store, mlflow_client, sweep_file):
     """The last job reports the second metric; earlier reports have only the first."""
     answers = f"finetune/{INTERVAL_METRIC}"
     file = sweep_file(
@@ -218,11 +168,11 @@ def test_two_metrics_make_a_front(store, client, sweep_file):
     settings = [{key: row[key] for key in sweep.space} for row in result["trials"]]
     assert all(settings[place] in result["pareto"] for place in ends)
     assert len({row["validation/events"] for row in result["trials"]}) == 1
-    assert "figures/pareto.png" in _artifacts(client, result["run_id"], "figures")
+    assert "figures/pareto.png" in _artifacts(mlflow_client, result["run_id"], "figures")
 
 
 @pytest.mark.slow
-def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
+def test_a_trial_may_train_both_stages_and_forecast(store, mlflow_client, sweep_file):
     file = sweep_file(
         "stages",
         'jobs = ["pretrain", "finetune", "evaluate"]\nfinetune = {"training.num_steps" = 2}\n'
@@ -239,7 +189,7 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     for name in row:  # every reported metric is a valid sweep.metric
         if "/" in name:
             load_sweep(file, [f"sweep.metric={name}"])
-    children = _children(client, result["run_id"])
+    children = children_of(mlflow_client, result["run_id"])
     assert len(children) == 3
     # as if killed before Ray Tune recorded the end of the trial: no job runs again
     folder = f"{RUNS}/{result['name']}"
@@ -253,42 +203,9 @@ def test_a_trial_may_train_both_stages_and_forecast(store, client, sweep_file):
     assert same == {key: again_row[key] for key in same}
     ended = {child.info.run_id: child.info.end_time for child in children}
     assert {
-        child.info.run_id: child.info.end_time for child in _children(client, result["run_id"])
+        child.info.run_id: child.info.end_time
+        for child in children_of(mlflow_client, result["run_id"])
     } == ended
-
-
-@pytest.mark.slow
-def test_a_budget_ends_a_sweep_and_a_larger_one_resumes_it(store, client, sweep_file):
-    file = sweep_file(
-        "budget",
-        f"max_concurrent = 1\n{RATES}[0.01, 0.02]\n",
-        **{
-            "training.num_steps": 240,  # longer than it takes to stop a trial
-            "training.checkpoint_every": 20,
-        },  # no report before its end
-    )
-    result = run_sweep(
-        load_sweep(file, ["sweep.max_gpu_hours=0.004"])
-    )  # 14 s: enough to start a trial
-    assert result["finished"] + result["failed"] == 0
-    assert (result["cut_short"], result["not_started"]) == (1, 1)
-    (row,) = result["trials"]
-    assert row["training.learning_rate"] in (
-        0.01,
-        0.02,
-    )  # known without a report
-    assert result["budget_used_up"]
-    assert result["best"] == {}
-    assert all(child.info.status == "KILLED" for child in _children(client, result["run_id"]))
-    unchanged = run_sweep(load_sweep(file, ["sweep.max_gpu_hours=0.004"]))
-    assert result["trials"] == unchanged["trials"]
-
-    more = run_sweep(load_sweep(file, ["sweep.max_gpu_hours=9.0"]))
-    assert (more["finished"], more["cut_short"], more["not_started"]) == (2, 0, 0)
-    assert result["run_id"] == more["run_id"]
-    assert len(_children(client, more["run_id"])) == 2
-    used = sum(more["budget"]["seconds"].values())
-    assert used > sum(result["budget"]["seconds"].values()) >= 0.004 * 3600
 
 
 def test_another_content_of_the_store_is_another_sweep(store, sweep_file, tmp_path):
@@ -331,125 +248,6 @@ def test_a_sweep_runs_from_any_folder(store, sweep_file, tmp_path):
     result = json.loads(run.stdout.splitlines()[-1])
     assert (result["finished"], result["failed"]) == (1, 0)
     assert not [*folder.iterdir()]
-
-
-def _start(file: Path, *options: str) -> subprocess.Popen:
-    command = [sys.executable, "tune/sweep.py", "--config", str(file), *options]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def _steps_saved(sweep_name: str) -> dict[str, int]:
-    """Step of the newest checkpoint of every trial that has one."""
-    steps: dict[str, int] = {}
-    for info in list_files(RUNS, PROGRESS_FILE):
-        name = re.search(rf"/({re.escape(sweep_name)}-[0-9a-f]{{8}})/", info.path)
-        if name:
-            with suppress(StorageError):  # replaced by a newer one meanwhile
-                step = json.loads(read_bytes(f"s3://{info.path}"))["step"]
-                steps[name[1]] = max(step, steps.get(name[1], 0))
-    return steps
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_sweep_resumes_without_repeating_work(store, client, sweep_file, kill):
-    cpus = ray.cluster_resources()["CPU"]
-    file = sweep_file(
-        f"killed-{kill.name}",
-        f"max_concurrent = 1\n{RATES}[0.01, 0.02]\n",
-        **{"training.num_steps": 60, "training.checkpoint_every": 2},
-    )
-    sweep = load_sweep(file, [])
-    with pytest.raises(ConfigError, match="no such sweep to resume"):
-        run_sweep(sweep, resume=True)
-    driver = _start(file)
-    done: list[str] = []
-    deadline = time.monotonic() + 400
-    while len(done) < 1:
-        assert time.monotonic() < deadline
-        assert driver.poll() is None
-        files = list_files(RUNS, "result.json")
-        done = [info.path for info in files if f"/{sweep.name}-" in info.path]
-        time.sleep(0.2)
-    while len(steps := _steps_saved(sweep.name)) < 2 or min(steps.values()) < 20:
-        assert time.monotonic() < deadline
-        assert driver.poll() is None
-        time.sleep(0.1)
-    killed_ms = time.time() * 1000
-    driver.send_signal(kill)
-    driver.wait()
-    _until_free(cpus)
-    assert not exists(f"{RUNS}/{sweep.name}/result.json")
-    before = json.loads(read_bytes(f"s3://{done[0]}"))["run_id"]
-    parent = client.get_run(before).data.tags["mlflow.parentRunId"]
-    if kill == signal.SIGINT:
-        assert client.get_run(parent).info.status == "KILLED"
-    ended = client.get_run(before).info.end_time
-    points = len(client.get_metric_history(before, "train/loss_per_token"))
-    result = json.loads(_start(file, "--resume").communicate()[0].splitlines()[-1])
-    assert (result["finished"], result["failed"], result["run_id"]) == (2, 0, parent)
-    assert client.get_run(parent).info.status == "FINISHED"
-    assert len(_children(client, result["run_id"])) == 2
-    assert client.get_run(before).info.end_time == ended
-    assert len(client.get_metric_history(before, "train/loss_per_token")) == points
-    children = _children(client, result["run_id"])
-    (second_run,) = [child.info.run_id for child in children if child.info.run_id != before]
-    history = client.get_metric_history(second_run, "train/loss_per_token")
-    assert min(point.step for point in history if point.timestamp > killed_ms + 5000) > 10
-    assert max(point.step for point in history) == 60
-
-
-@pytest.mark.slow
-def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, client, sweep_file):
-    """Workers need more CPUs than the head has free, so one trial runs on the second machine."""
-    file = sweep_file(
-        "lost",
-        f"{RATES}[0.01, 0.02]\n",
-        **{
-            "training.num_steps": 8,
-            "training.checkpoint_every": 2,
-            "training.max_failures": 3,
-            "training.cpus_per_worker": 3.0,
-        },
-    )
-    sweep = load_sweep(file, [])
-
-    def disturb() -> None:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            names = [info.path for info in list_files(RUNS, "progress.json")]
-            if any(f"/{sweep.name}-" in path for path in names):
-                break
-            time.sleep(0.1)
-        workers = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
-        ]
-        lost = {process.pid for process in second.workers()}
-        for process in workers:
-            if process.pid not in lost:
-                process.send_signal(signal.SIGKILL)
-                killed.append(process.pid)
-                break
-        second.lose()
-
-    killed: list[int] = []
-    with machine(3) as second:
-        assert max_concurrent_trials(largest_trial(sweep), machines({}), at_most=0) == 2
-        disturber = threading.Thread(target=disturb)
-        disturber.start()
-        result = run_sweep(sweep)
-        disturber.join()
-    assert killed
-    assert (result["finished"], result["failed"]) == (2, 0)
-    assert [row["step"] for row in result["trials"]] == [8, 8]
 
 
 def test_equal_compute_gives_larger_models_fewer_steps(store):

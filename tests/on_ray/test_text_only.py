@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmtpp.data.settings import store_vocabulary
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.model.base_folder import build_tiny, save_base
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder

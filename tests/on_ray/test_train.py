@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.representation.supervision import AllTokens
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import sample_settings, store_vocabulary
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.model.base_folder import load_base
 from mmtpp.model.folder import local_folder
@@ -151,8 +152,9 @@ def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
         load_progress(checkpoint, fresh=replace(expected, plan_fingerprint="q"))
 
 
-def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp_path):
-    """Training continues without MLflow and stores the calls that it could not send."""
+@pytest.fixture(scope="module")
+def untracked(base) -> dict:
+    """An adapter that was trained while the tracking server could not be reached."""
     changes = {
         "tracking.uri": "http://127.0.0.1:1",
         "model.path": base["model_uri"],
@@ -162,8 +164,21 @@ def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp
         "training.num_workers": 1,
         "training.validate_every": 1,
     }
-    adapted = pretrain(make_config(**changes))
-    assert (adapted["steps"], adapted["run_id"]) == (5, None)
+    return pretrain(make_config(**changes))
+
+
+@pytest.fixture(scope="module")
+def untracked_model(base, untracked) -> dict:
+    """Settings of jobs that read this adapter."""
+    return {
+        "model.path": base["model_uri"],
+        "model.adapter": untracked["adapter_uri"],
+        "training.num_workers": 1,
+    }
+
+
+def test_training_continues_without_a_tracking_server_and_stores_its_calls(untracked):
+    assert (untracked["steps"], untracked["run_id"]) == (5, None)
     backlogs = list_files(f"{RUNS}/adapter", ".jsonl")
     calls = [
         json.loads(line)
@@ -171,14 +186,17 @@ def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp
         for line in read_bytes(f"s3://{file.path}").splitlines()
     ]
     assert {"params", "metrics", "status"} <= {call["call"] for call in calls}
-    _check_best(adapted, calls)
-    copy_folder(adapted["adapter_uri"], str(tmp_path / "adapter"))
+    _check_best(untracked, calls)
+
+
+def test_an_adapter_is_loaded_by_the_code_of_its_card(base, untracked, tmp_path):
+    """The code needs transformers and PEFT, and nothing of this project."""
+    copy_folder(untracked["adapter_uri"], str(tmp_path / "adapter"))
     copy_folder(base["model_uri"], str(tmp_path / "base"))
     model, _ = load_base(tmp_path / "base", dtype=torch.float32)
     loaded = PeftModel.from_pretrained(model, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert set(get_peft_model_state_dict(loaded)) == set(saved)
-    # the code of the model card, without this project
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert "library_name: peft" in card
     assert "5 steps of 4 rows" in card
@@ -189,20 +207,20 @@ def test_an_adapter_trained_without_a_tracking_server_is_usable(base, stack, tmp
     plain: Any = names["model"]
     assert torch.equal(loaded(input_ids=ids).logits, plain(input_ids=ids).logits)
 
-    settings = {
-        "model.path": base["model_uri"],
-        "model.adapter": adapted["adapter_uri"],
-        "training.num_workers": 1,
-    }
-    exported = export(make_config(**settings, **{"run.name": "exported"}))
+
+def test_an_exported_model_is_a_whole_folder(untracked_model):
+    exported = export(make_config(**untracked_model, **{"run.name": "exported"}))
     assert cast(float, exported["max_difference_nats"]) < 1e-3
     with local_folder(str(exported["model_uri"])) as folder:
         assert folder is not None
         load_base(folder, dtype=torch.float32)
         assert (folder / "template.json").exists()
+
+
+def test_every_held_out_event_with_a_predecessor_is_scored(untracked_model, stack):
     with pytest.raises(ModelError, match=r"trained with template\.style = minimal, here dense"):
-        evaluate(make_config(**settings, **{"template.style": "dense"}))
-    result = evaluate(make_config(**settings))
+        evaluate(make_config(**untracked_model, **{"template.style": "dense"}))
+    result = evaluate(make_config(**untracked_model))
     manifest = load_manifest(STORE)
     plan = make_plan(
         sample_settings(make_config().sample_sections, manifest, split="test"),
@@ -261,7 +279,7 @@ def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
         for index in range(len(table)):
             row = row_from_arrow(table, index, image_px=56)
             scored = np.zeros(len(row.event_type), dtype=np.bool_)
-            scored[row.event[row.scored & (row.event >= 0)]] = True
+            scored[row.event[row.is_label & (row.event >= 0)]] = True
             sequences, times = table["sequences"][index].as_py(), table["event_time"][index].as_py()
             names = [sequences[segment] for segment in table["event_segment"][index].as_py()]
             events |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}

@@ -71,7 +71,7 @@ def make_row(times: np.ndarray, events: Events, start: int = 0, frames: int = 0)
         modality=tokens.modality,
         segment=np.zeros(len(seen), dtype=np.int32),
         event=tokens.event,
-        scored=np.ones(len(seen), dtype=np.bool_),
+        is_label=np.ones(len(seen), dtype=np.bool_),
         frames=pixels,
         image_frame=tokens.frames,
         event_type=seen.types,
@@ -93,7 +93,7 @@ def join(first: Row, second: Row) -> Row:
         ),
         np.concatenate([first.soft.has_image, second.soft.has_image]),
     )
-    names = ("input_ids", "modality", "scored", "event_type", "event_is_target")
+    names = ("input_ids", "modality", "is_label", "event_type", "event_is_target")
     columns = {
         name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names
     }

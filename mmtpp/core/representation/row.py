@@ -125,7 +125,7 @@ class Row:
         segment: (T,) int32, the window of the row that a token belongs to, from 0.
         event: (T,) int32, index of the event within the row; -1 in a prefix. It does not decrease
             within histories; branches follow their whole history.
-        scored: (T,) bool, True if the token may be a label.
+        is_label: (T,) bool, True if the token may be a label.
         frames: (F, S, S, 3) uint8, distinct images of the row.
         image_frame: (I,) int32, frame of each shown image, in token order.
         event_type: (E,) int16, types of the row's events.
@@ -140,7 +140,7 @@ class Row:
     modality: NDArray[np.uint8]
     segment: NDArray[np.int32]
     event: NDArray[np.int32]
-    scored: NDArray[np.bool_]
+    is_label: NDArray[np.bool_]
     frames: NDArray[np.uint8]
     image_frame: NDArray[np.int32]
     event_type: NDArray[np.int16]
@@ -177,7 +177,7 @@ class Row:
     def label_positions(self) -> NDArray[np.int64]:
         """(N,) positions of the labels: scored tokens, not masked, with a predecessor."""
         has_predecessor = self.predecessors() >= 0
-        return np.flatnonzero(has_predecessor & self.scored & (self.modality != Modality.MASKED))
+        return np.flatnonzero(has_predecessor & self.is_label & (self.modality != Modality.MASKED))
 
     def label_modalities(self) -> NDArray[np.uint8]:
         """(L,) modality of every likelihood that the model returns for the row.
@@ -231,7 +231,7 @@ class Row:
             modality=self.modality[tokens],
             segment=np.zeros(len(tokens), dtype=np.int32),
             event=self.event[tokens],
-            scored=np.zeros(len(tokens), dtype=np.bool_),
+            is_label=np.zeros(len(tokens), dtype=np.bool_),
             image_frame=self.image_frame[np.unique(image[tokens][is_pad[tokens]])],
             branches=None,
             questions=None,

@@ -27,7 +27,7 @@ from mmtpp.data.encode.type_names import (
     count_types_in_file,
     names_unless_numbers,
 )
-from mmtpp.data.settings import source_reader, type_names_of
+from mmtpp.data.from_config import source_reader, type_names_of
 from mmtpp.data.sources.checking import read_file, warn_of_dates
 from mmtpp.data.sources.event_files import MalformedFileError, whole_suffix
 from mmtpp.data.sources.folder_keys import list_folder_keys

@@ -91,7 +91,7 @@ def token_columns(
         "event": list_array(
             np.where(event < 0, event, event + np.repeat(event_offset, num_tokens)), row_tokens
         ),
-        "scored": list_array(token_is_label, row_tokens),
+        "is_label": list_array(token_is_label, row_tokens),
     }
 
 

@@ -108,7 +108,7 @@ FORECAST_METRICS = {
         "nats",
         "lowest",
         "time_nll",
-        "dense",
+        "has_density",
         shown=Shown(
             "NLL of times (nats per event)",
             "likelihood (NLL of times)",
@@ -201,7 +201,7 @@ FORECAST_METRICS = {
         "nats",
         "lowest",
         "joint_nll",
-        "dense",
+        "has_density",
         shown=Shown(
             "NLL of time and type (nats per event)",
             "likelihood (NLL of time and type)",

@@ -83,7 +83,7 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
         if has(f"{prefix}type_nll"):
             values[f"{prefix}type_nll"] = column(f"{prefix}type_nll")
     if "time_nll" in values and "joint_type_nll" in values:
-        values["joint_nll"] = values["time_nll"] + values["dense"] * values["joint_type_nll"]
+        values["joint_nll"] = values["time_nll"] + values["has_density"] * values["joint_type_nll"]
     if has("type_rank"):
         values["top3"] = (column("type_rank") < 3).astype(np.float64)
     if has("text_nll"):
@@ -113,7 +113,7 @@ def _time_values(
         highs = {50: "quantile_75", 90: "quantile_95"}
         values |= {
             # without a clock, simultaneous events have no density and no share in the mean
-            "dense": (~np.isnan(column("time_nll"))).astype(np.float64),
+            "has_density": (~np.isnan(column("time_nll"))).astype(np.float64),
             "time_nll": np.nan_to_num(column("time_nll"), posinf=np.inf),
             "outside": column("outside"),
             **{

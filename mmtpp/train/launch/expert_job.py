@@ -8,9 +8,9 @@ from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.history.event_words import MAX_WORD_ROWS, TextSettings
 from mmtpp.core.representation.tasks import DENSITY_TASKS
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.data.settings import sample_settings
 from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.card import expert_card

@@ -11,10 +11,10 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.supervision import Supervision
 from mmtpp.core.seeds import seed_from
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import sample_settings
 from mmtpp.model.record import TrainedTasks
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest

@@ -13,11 +13,11 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.supervision import AllTokens, Supervision
+from mmtpp.data.from_config import sample_settings, training_questions
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import sample_settings, training_questions
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision

@@ -18,12 +18,12 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.supervision import AllTokens, EveryEvent, FollowingEvent
 from mmtpp.core.representation.tokens import Modality
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.data.settings import sample_settings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure

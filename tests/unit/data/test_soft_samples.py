@@ -14,12 +14,12 @@ from mmtpp.core.events import EventSequence
 from mmtpp.core.history.event_memory import MemorySettings, memory_rows
 from mmtpp.core.history.past_events import PastEvents
 from mmtpp.core.representation.supervision import AllTokens, FollowingEvent
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.past_memory import PastMemory
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
-from mmtpp.data.settings import sample_settings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmtpp.data.settings import image_tokens
+from mmtpp.data.from_config import image_tokens
 from mmtpp.data.sources import READERS, kinds_that_read
 
 

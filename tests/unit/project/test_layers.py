@@ -205,7 +205,7 @@ ROOMS = {
     },
     "data": {
         "samples": {"store"},
-        "encode": {"settings", "sources", "store"},
+        "encode": {"from_config", "sources", "store"},
     },
     "model": {"backbones": {"folder", "processor", "vocabulary"}},
     "evaluate": {

@@ -20,9 +20,8 @@ from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.sources.type_codes import AUTO, OTHER
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.processor import image_side
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
-from mmtpp.storage.paths import join, read_bytes
+from mmtpp.storage.paths import join
 
 ALL_TOKENS = AllTokens()
 
@@ -199,15 +198,3 @@ def image_tokens(image_px: int) -> int:
         image_px: Side of the image, in pixels.
     """
     return image_side(image_px) ** 2
-
-
-def store_vocabulary(store_uri: str, manifest: Manifest) -> Vocabulary:
-    """The vocabulary that tokenised the texts of a store.
-
-    Raises:
-        ModelError: The manifest records another vocabulary.
-    """
-    uri = join(store_uri, manifest.data_folder, TOKENIZER_FILE)
-    vocabulary = Vocabulary(read_bytes(uri).decode())
-    check_same_vocabulary(vocabulary.hash, manifest.vocabulary_hash, where=uri)
-    return vocabulary
