@@ -155,6 +155,11 @@ class SourceSection(Section):
     """Sequences of the flights source."""
     taxi: TaxiSection = TaxiSection()
     """Input files of the taxi source."""
+    partitioning: Annotated[Literal["auto", "file", "sequence"], Shapes.STORE] = "auto"
+    """Where the events of a sequence are, for ``columns`` with ``source.columns.sequence`` and for
+    ``xes``. ``file``: all in one file; ``prepare`` stops at an id in two files. ``sequence``: in
+    any files, such as one for each day; ``prepare`` joins them in order of time. ``auto``: as
+    ``file``, but if ids repeat, ``prepare`` starts again as with ``sequence``."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1), Shapes.NOTHING] = 0.01
     """Maximum share of rejected events, 0 to 1; with a larger share ``prepare`` fails."""
     malformed_file: Annotated[Literal["fail", "reject"], Shapes.STORE] = "fail"

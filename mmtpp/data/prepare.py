@@ -7,7 +7,7 @@ from mmtpp.config.schema import ModelSection, RunConfig, SampleSections, SourceS
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.split import parse_instant
 from mmtpp.data.encode.encode import encode
-from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.encode_settings import FILE, SEQUENCE, EncodeSettings
 from mmtpp.data.encode.source_listing import missing_source_error
 from mmtpp.data.from_config import (
     columns_of,
@@ -19,6 +19,7 @@ from mmtpp.data.from_config import (
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.sources import READERS, flights, taxi
+from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.type_codes import OTHER
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary
@@ -69,6 +70,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "events_disagreeing": manifest.events_disagreeing,
         "events_folded": manifest.events_folded,
         "characters_replaced": manifest.characters_replaced,
+        "sequences_joined": manifest.sequences_joined,
         "left_out_by_kind": manifest.left_out_by_kind,
         "files_not_read": report.files_not_read,
         "type_names": manifest.type_names,
@@ -121,10 +123,30 @@ def _encode_settings(
         test_fraction=split.test_fraction,
         tokenizer_size=0 if vocabulary else model.tokenizer_size,
         split_by=split.by,
+        partitioning=_partitioning(source, reader),
         validation_from=validation_from,
         test_from=test_from,
     )
     return settings, vocabulary
+
+
+def _partitioning(source: SourceSection, reader: SourceReader) -> str:
+    """Where the events of a sequence are; ``file`` where no record names its sequence.
+
+    Raises:
+        ConfigError: The events of a sequence are to be joined, but no record names its sequence.
+    """
+    if reader.names_sequences:
+        return source.partitioning
+    if source.partitioning == SEQUENCE:
+        raise ConfigError(
+            f"source.partitioning = sequence, but files of source.kind = {source.kind} do not name "
+            "the sequences of their events",
+            cause="only columns with source.columns.sequence and xes do"
+            if source.kind == "columns"
+            else "only columns and xes do; a file of this kind is whole sequences",
+        )
+    return FILE
 
 
 def _warn_of_records(manifest: Manifest, source: SourceSection, split: SplitSection) -> None:

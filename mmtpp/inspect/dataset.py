@@ -168,7 +168,13 @@ def _load_source(
     if repeated and split.by != "given":  # with given splits, ids include the split
         data.hints.append(
             f"{len(repeated)} sequence ids occur in several files, for example {repeated[0]!r}: "
-            "prepare refuses them; put the events of a sequence into one file"
+            f"prepare refuses them with source.partitioning = {source.partitioning}; sequence "
+            "joins the events of a sequence, where source.columns.sequence names it"
+        )
+    if raw.num_joined:
+        data.hints.append(
+            f"{raw.num_joined:,} sequences have events in several files: prepare joins them in "
+            "order of time; set source.partitioning = sequence, which saves reading the files twice"
         )
     data.hints += _expected_failures(source, data)
     return data

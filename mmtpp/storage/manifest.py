@@ -8,7 +8,8 @@ from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 
 SCHEMA_VERSION = 5
 MANIFEST_FILE = "manifest.json"
-_NEW_FIELDS = {"characters_replaced"}  # fields that older stores of this version lack
+# fields that older stores of this version lack
+_NEW_FIELDS = {"characters_replaced", "sequences_joined"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Manifest:
         characters_replaced: Number of characters in texts and questions that the vocabulary cannot
             write; U+FFFD stands for them in the tokens. Older stores do not record it: their
             vocabularies can write every character.
+        sequences_joined: Number of sequences whose events lay in several files.
         left_out_by_kind: Number of records that are not events, by kind of record.
         times_are_dates: Whether times count from 1970-01-01T00:00:00 UTC, as the source has dates.
         frames: Number of distinct images, counted within each shard.
@@ -77,6 +79,7 @@ class Manifest:
     events_simultaneous: int
     frames: int
     characters_replaced: int = 0
+    sequences_joined: int = 0
 
     @property
     def tick(self) -> float:

@@ -83,6 +83,30 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
             raise FileTooLargeError(error.problem, where=uri) from None
 
 
+def read_range(uri: str, start: int, end: int) -> bytes:
+    """Read the bytes of a file from ``start`` to ``end``, exclusive.
+
+    Raises:
+        StorageError: The file is missing, unreachable or shorter than ``end``.
+    """
+    if start == end:
+        return b""
+    with storage_errors(uri, "read a part of the file"):
+        filesystem, path = filesystem_of(uri)
+        if remote := _remote(filesystem):
+            data = remote.read_range(path, start, end)
+        else:
+            with filesystem.open_input_file(path) as file:
+                data = file.read_at(end - start, start)
+    if len(data) != end - start:
+        raise StorageError(
+            f"read {len(data)} of {end - start} bytes from byte {start}",
+            where=uri,
+            cause="the file was replaced or cut short while it was read",
+        )
+    return data
+
+
 def _remote(filesystem: pafs.FileSystem) -> RemoteFiles | None:
     """The files of a filesystem that is not local."""
     return filesystem.handler if isinstance(filesystem, pafs.PyFileSystem) else None

@@ -25,7 +25,7 @@ from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.model.vocabulary import train_tokenizer
-from mmtpp.storage.manifest import find_manifest, load_manifest
+from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes
 from tests.conftest import ROOT
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
@@ -193,21 +193,6 @@ def test_decompression_bombs_use_little_memory(tmp_path, name: str):
 def _rejected(folder: str) -> list[dict]:
     data = read_bytes(f"{folder}/rejected/000000.parquet")
     return pq.read_table(io.BytesIO(data)).to_pylist()
-
-
-def test_a_sequence_id_in_two_files_is_refused(cluster, tmp_path):
-    raw, target = tmp_path / "raw", str(tmp_path / "store")
-    raw.mkdir()
-    for name in ("one", "two"):
-        (raw / f"{name}.csv").write_text("who,at\na,1\na,2\nb" + name + ",3\n")
-    changes = {
-        "source.kind": "columns",
-        "source.columns.time": "at",
-        "source.columns.sequence": "who",
-    }
-    with pytest.raises(DataError, match=r"(?s)1 sequence ids occur .* for example 'a'"):
-        prepare(make_config(**changes, **{"source.uri": str(raw), "store.uri": target}))
-    assert find_manifest(target) is None
 
 
 def test_a_file_over_the_size_limit_is_refused_at_the_start(cluster, tmp_path):

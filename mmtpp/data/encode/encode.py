@@ -6,25 +6,33 @@
     FinishShard   point events to frames, reject events of unreadable images a task: a shard
     manifest
 
+Where the events of a sequence lie in several files, two steps replace ``ReadShard``:
+
+    PartitionShard  parse, check; write the pieces of sequences by bucket    a task: 16 MiB of files
+    JoinBucket      join the pieces of each sequence, tokenise               a task: a bucket
+
 Each step is a Ray Data job whose tasks run anywhere in the cluster. The output of a task depends
 only on its input. A task writes its files completely, and last the file that marks it as done. A
 repeated task therefore overwrites its own output, and a second ``encode`` after a kill does only
 the unfinished tasks. The driver writes the manifest at the end.
 """
 
+import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from mmtpp.core.errors import DataError, ModelError, StorageError
+from mmtpp.core.split import split_from_path
 from mmtpp.data.encode import shards
 from mmtpp.data.encode.encode_pipeline import EncodePipeline
-from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.encode_settings import AUTO, FILE, SEQUENCE, EncodeSettings
 from mmtpp.data.encode.given_splits import check_given_splits, warn_unused_splits
+from mmtpp.data.encode.shards import Shard
 from mmtpp.data.encode.source_listing import list_event_files
-from mmtpp.data.encode.totals import json_digest
+from mmtpp.data.encode.totals import Totals, json_digest
 from mmtpp.data.encode.train_vocabulary import load_or_train_vocabulary
 from mmtpp.data.store.layout import (
     GROUP_EVENTS,
@@ -41,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 ENCODE_VERSION = 5  # bump when the same input gives another output
 SHOWN_CAUSES = 3
+JOINED_FILE = "joined.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +115,68 @@ def encode(
     _check_vocabulary(existing, vocabulary, store_uri)
     data_folder = _create_data_folder(store_uri, request, vocabulary)
     folder = join(store_uri, data_folder)
+    settings = replace(settings, partitioning=_partitioning(settings, listing.events))
     pipeline = EncodePipeline(settings, folder, max_processes, machine_labels)
     source_shards = shards.build_shards(listing.events)
     if settings.finds_types:
         known = existing.type_names if existing else ()
         settings = replace(settings, type_names=pipeline.find_types(source_shards, known))
         pipeline = EncodePipeline(settings, folder, max_processes, machine_labels)
-    totals = pipeline.run(source_shards)
+    totals = _run(pipeline, settings, source_shards, attempt=join(folder, JOINED_FILE))
+    if totals is None:
+        # another folder: tasks of the first attempt may still write to theirs
+        data_folder = _create_data_folder(store_uri, request, vocabulary, division="joined")
+        totals = pipeline.in_folder(join(store_uri, data_folder)).run_joined(source_shards)
     warn_unused_splits(settings, totals.parts)
     manifest = totals.build_manifest(settings, request, data_folder, vocabulary.hash)
-    pipeline.check_sequence_ids(totals)
     _check_rejected(manifest, settings, store_uri, max_rejected_fraction, totals.examples)
     manifest.save(store_uri)
-    _remove_pending(folder)
+    _remove_pending(join(store_uri, data_folder))
+    if join(store_uri, data_folder) != folder:
+        _remove_folder(folder)
     return EncodeReport(manifest, False, time.monotonic() - started, listing.not_read)
+
+
+def _partitioning(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> str:
+    """The value of ``partitioning``; ``file`` instead of ``auto`` where ids may begin anew.
+
+    Sequences of different given splits often have the same ids; these must not be joined.
+    """
+    splits = {split_from_path(path) for path, _ in files} - {""}
+    if settings.partitioning == AUTO and settings.split_by != "given" and len(splits) > 1:
+        return FILE
+    return settings.partitioning
+
+
+def _run(
+    pipeline: EncodePipeline, settings: EncodeSettings, source_shards: list[Shard], *, attempt: str
+) -> Totals | None:
+    """Run the steps as ``settings.partitioning`` says.
+
+    Args:
+        pipeline: Steps that write to the data folder.
+        settings: Settings of ``encode``.
+        source_shards: Shards of the source's files.
+        attempt: File that records that ids repeat, so that a killed job does not find out again.
+
+    Returns:
+        Sums of the shards; None if ids repeat and the events of a sequence have to be joined.
+    """
+    if settings.partitioning == SEQUENCE:
+        return pipeline.run_joined(source_shards)
+    if not exists(attempt):
+        totals = pipeline.run(source_shards)
+        if totals is not None:
+            return totals
+        write_bytes(attempt, json.dumps({"partitioning": SEQUENCE}).encode())
+    logger.warning(
+        "%s: sequence ids occur in several files, so the events of an id are joined to one "
+        "sequence; set source.partitioning = sequence if that is right, it also saves the first "
+        "reading; if an id means another sequence in each file, set it to file and make the ids "
+        "differ",
+        settings.source_uri,
+    )
+    return None
 
 
 def _request_digest(
@@ -145,12 +202,14 @@ def _request_digest(
     )
 
 
-def _create_data_folder(store_uri: str, request: str, vocabulary: Vocabulary) -> str:
+def _create_data_folder(
+    store_uri: str, request: str, vocabulary: Vocabulary, *, division: str = ""
+) -> str:
     """Write the tokenizer to the data folder, and return the name of the folder.
 
-    The name depends on request and vocabulary, so only shards of an equal attempt are reused.
+    The name depends on all arguments, so only shards of an equal attempt are reused.
     """
-    data_folder = f"data-{json_digest([request, vocabulary.hash])[:16]}"
+    data_folder = f"data-{json_digest([request, vocabulary.hash, *filter(None, [division])])[:16]}"
     uri = join(store_uri, data_folder, TOKENIZER_FILE)
     write_bytes(uri, vocabulary.tokenizer_json.encode())
     return data_folder
@@ -174,9 +233,13 @@ def _check_vocabulary(existing: Manifest | None, vocabulary: Vocabulary, store_u
 
 def _remove_pending(folder: str) -> None:
     """Remove the intermediate files of the steps; the finished store does not need them."""
+    _remove_folder(join(folder, PENDING))
+
+
+def _remove_folder(folder: str) -> None:
     try:
-        if exists(join(folder, PENDING)):
-            remove_folder(join(folder, PENDING))
+        if exists(folder):
+            remove_folder(folder)
     except StorageError as error:
         logger.warning("cannot remove the intermediate files: %s", error)
 

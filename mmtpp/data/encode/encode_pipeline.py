@@ -14,11 +14,14 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from mmtpp.core.errors import ClusterError, DataError, error_from_json
 from mmtpp.data.encode.decode_step import DecodeImages
-from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.encode_settings import AUTO, EncodeSettings
 from mmtpp.data.encode.finish_step import FinishShard
+from mmtpp.data.encode.partition_step import JoinBucket, PartitionShard
+from mmtpp.data.encode.pieces import DONE, PIECES, BucketRange, PartitionedShard
 from mmtpp.data.encode.read_step import ReadShard
+from mmtpp.data.encode.repeated_ids import IdSamples
 from mmtpp.data.encode.shard_output import ShardReading
-from mmtpp.data.encode.shards import Shard
+from mmtpp.data.encode.shards import Bucket, Shard, build_bucket
 from mmtpp.data.encode.totals import Totals, ids_with_hashes
 from mmtpp.data.encode.type_names import CountTypes, choose_type_names
 from mmtpp.data.store.layout import COUNTS, IMAGES_PER_BLOCK, PENDING, block_file, shard_file
@@ -36,6 +39,7 @@ MAX_TASKS = 4096  # in one Ray Data job
 MAX_RETRIES = 8  # of a task whose process or machine dies
 READS_IN_FLIGHT = 16
 TYPES_FILE = "types.json"
+MAX_BUCKETS = 4096
 
 
 class EncodePipeline:
@@ -58,6 +62,10 @@ class EncodePipeline:
         self._settings, self._folder = settings, folder
         self._max_workers, self._machine_labels = max_processes, machine_labels
 
+    def in_folder(self, folder: str) -> "EncodePipeline":
+        """The same steps, writing to another data folder."""
+        return EncodePipeline(self._settings, folder, self._max_workers, self._machine_labels)
+
     def find_types(self, shards: list[Shard], known: Sequence[str]) -> tuple[str, ...]:
         """Type names for ``source.types = "auto"``, counted once and stored in the data folder.
 
@@ -70,7 +78,7 @@ class EncodePipeline:
             return tuple(json.loads(read_bytes(uri)))
         progress = ProgressBar("find types", total=len(shards), unit="shards")
         counts: Counter[str] = Counter()
-        items = [{"shard": shard.index, "paths": shard.paths} for shard in shards]
+        items = [shard.task for shard in shards]
         for row in self.run_step(CountTypes, items, (self._settings,)):
             counts.update(json.loads(row["types"]))
             progress.advance(1, f"{len(counts):,} types")
@@ -84,9 +92,46 @@ class EncodePipeline:
         write_bytes(uri, json.dumps(names).encode())
         return names
 
-    def run(self, shards: list[Shard]) -> Totals:
-        """Run the unfinished tasks of all three steps, and sum the counts of all shards."""
+    def run(self, shards: list[Shard]) -> Totals | None:
+        """Run the unfinished tasks of all three steps, and sum the counts of all shards.
+
+        Returns:
+            The sums; None if sequence ids repeat and ``partitioning = auto`` allows to join them.
+
+        Raises:
+            DataError: Sequence ids repeat, with another setting.
+        """
         totals = Totals(self._settings.seconds_per_unit)
+        if not self._run_steps(shards, ReadShard, totals):
+            return None
+        repeated = totals.repeated_ids()
+        if repeated and self._settings.partitioning == AUTO:
+            return None
+        if repeated:
+            raise self._repeated_ids_error(repeated)
+        return totals
+
+    def run_joined(self, shards: list[Shard]) -> Totals:
+        """As ``run``, and join the events of a sequence that lie in several files.
+
+        The files of a shard are partitioned into as many buckets of sequences as there are shards.
+        Each bucket then is a shard of the store.
+        """
+        totals = Totals(self._settings.seconds_per_unit)
+        buckets = self._partition(shards, totals)
+        self._run_steps(buckets, JoinBucket, totals)
+        return totals
+
+    def _run_steps(
+        self, shards: Sequence[Shard | Bucket], first_step: type, totals: Totals
+    ) -> bool:
+        """Run the unfinished tasks of all three steps; returns False if it stopped at an id.
+
+        Args:
+            shards: Inputs of the first step.
+            first_step: ``ReadShard`` or ``JoinBucket``.
+            totals: Sums to which the counts of all shards are added.
+        """
         done = self._file_names(COUNTS, ".json")
         finished = {shard.index for shard in shards if shard_file(shard.index, ".json") in done}
         if finished:
@@ -94,31 +139,51 @@ class EncodePipeline:
         for counts in self._read_all([join(COUNTS, shard_file(i, ".json")) for i in finished]):
             totals.add(json.loads(counts))
         unfinished = [shard for shard in shards if shard.index not in finished]
-        num_images = self._read_shards(unfinished, totals)
+        num_images = self._read_shards(unfinished, first_step, totals)
+        if num_images is None:
+            return False
         self._decode_images(num_images)
         self._finish_shards(num_images, totals)
-        return totals
+        return True
 
-    def check_sequence_ids(self, totals: Totals) -> None:
-        """Check that every sequence id occurs once.
+    def _partition(self, shards: list[Shard], totals: Totals) -> list[Bucket]:
+        """Partition the shards that are not partitioned yet, and collect the buckets of all."""
+        num_buckets = min(len(shards), MAX_BUCKETS)
+        done = self._file_names(join(PENDING, PIECES), DONE)
+        todo = [shard for shard in shards if shard_file(shard.index, DONE) not in done]
+        todo.sort(key=lambda shard: -shard.num_bytes)
+        sizes = {shard.index: shard.num_bytes for shard in todo}
+        progress = ProgressBar("partition", total=sum(sizes.values()), unit="MB", scale=10**6)
+        num_events = 0
+        arguments = (self._settings, self._folder, num_buckets)
+        for row in self.run_step(PartitionShard, [shard.task for shard in todo], arguments):
+            num_events += row["events"]
+            progress.advance(sizes[row["shard"]], f"{num_events:,} events")
+        progress.close()
+        ranges: list[list[BucketRange]] = [[] for _ in range(num_buckets)]
+        names = [join(PENDING, PIECES, shard_file(shard.index, DONE)) for shard in shards]
+        for text in self._read_all(names):
+            part = PartitionedShard.from_json(text)
+            totals.add_reading(part.counts, part.parts)
+            for bucket, bucket_range in enumerate(part.ranges):
+                ranges[bucket].append(bucket_range)
+        return [build_bucket(index, parts) for index, parts in enumerate(ranges)]
 
-        Raises:
-            DataError: A sequence id occurs more than once.
-        """
-        repeated = totals.repeated_ids()
-        if not repeated:
-            return
+    def _repeated_ids_error(self, repeated: set[bytes]) -> DataError:
+        """The error for sequence ids that occur more than once, by their hashes."""
         names = [join(COUNTS, name) for name in sorted(self._file_names(COUNTS, ".json"))]
         example = next(
             name
             for counts in self._read_all(names)
             for name in ids_with_hashes(json.loads(counts), repeated)
         )
-        raise DataError(
+        return DataError(
             f"{len(repeated)} sequence ids occur more than once, for example {example!r}",
             where=self._settings.source_uri,
             cause="the events of a sequence lie in several files, or the names of two files differ "
             "only in their suffix; put the events of a sequence into one file",
+            setting=f"source.partitioning = {self._settings.partitioning}; sequence joins the "
+            "events of a sequence from all files, where source.columns.sequence names it",
         )
 
     def run_step(self, step: type, items: list[dict], arguments: tuple) -> Iterator[dict]:
@@ -168,8 +233,14 @@ class EncodePipeline:
                 setting=f"source.max_processes = {self._max_workers}, source.max_file_mib",
             ) from error
 
-    def _read_shards(self, shards: list[Shard], totals: Totals) -> dict[int, int]:
-        """Run the first step, and count the images of each shard that needs the next steps."""
+    def _read_shards(
+        self, shards: Sequence[Shard | Bucket], first_step: type, totals: Totals
+    ) -> dict[int, int] | None:
+        """Run the first step, and count the images of each shard that needs the next steps.
+
+        Returns:
+            Numbers of images by shard; None if ids repeat, see ``run``.
+        """
         done = self._file_names(PENDING, ".json")
         read = [shard.index for shard in shards if shard_file(shard.index, ".json") in done]
         files = [join(PENDING, shard_file(index, ".json")) for index in read]
@@ -180,10 +251,18 @@ class EncodePipeline:
         unread = [shard for shard in shards if shard.index not in num_images]
         unread.sort(key=lambda shard: -shard.num_bytes)  # a large file must not be the last
         sizes = {shard.index: shard.num_bytes for shard in unread}
-        progress = ProgressBar("read", total=sum(sizes.values()), unit="MB", scale=10**6)
-        items = [{"shard": shard.index, "paths": shard.paths} for shard in unread]
+        reads_files = first_step is ReadShard
+        checks_ids = reads_files and self._settings.partitioning == AUTO
+        progress = ProgressBar(
+            "read" if reads_files else "join", total=sum(sizes.values()), unit="MB", scale=10**6
+        )
+        items = [shard.task for shard in unread]
+        ids = IdSamples()
         num_events = 0
-        for row in self.run_step(ReadShard, items, (self._settings, self._folder)):
+        for row in self.run_step(first_step, items, (self._settings, self._folder)):
+            if checks_ids and ids.add(json.loads(row["id_sample"])):
+                progress.close()
+                return None
             if row["counts"]:
                 totals.add(json.loads(row["counts"]))
             else:

@@ -9,6 +9,8 @@ from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.sources.type_codes import TypeCodes
 
+AUTO, FILE, SEQUENCE = "auto", "file", "sequence"  # values of ``partitioning``
+
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
@@ -35,6 +37,8 @@ class EncodeSettings:
             of each sequence's events.
         tokenizer_size: Number of entries of a tokenizer trained here; 0 uses the model's.
         split_by: Rule that assigns the splits: ``hash``, ``given`` or ``time``.
+        partitioning: Where the events of a sequence are: ``file``, all in one file; ``sequence``,
+            in any files, and ``encode`` joins them; ``auto``, in one file unless ids repeat.
         validation_from, test_from: Start times of the splits in the source's unit, for
             ``split_by = time``; None uses the shares.
     """
@@ -56,6 +60,7 @@ class EncodeSettings:
     test_fraction: float
     tokenizer_size: int
     split_by: str = "hash"
+    partitioning: str = FILE
     validation_from: float | None = None
     test_from: float | None = None
 

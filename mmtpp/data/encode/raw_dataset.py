@@ -14,9 +14,10 @@ import numpy as np
 from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.core.join import join_pieces
 from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.core.split import split_from_path
-from mmtpp.data.encode.read_step import KINDS_WITHOUT_DATES
+from mmtpp.data.encode.parse_files import KINDS_WITHOUT_DATES
 from mmtpp.data.encode.source_listing import (
     SourceListing,
     list_files_of_source,
@@ -51,6 +52,7 @@ class RawDataset:
         sequences: Kept events, each sequence in order of time.
         given_splits: Split of each sequence according to its records or the path of its file; empty
             text if they name no split.
+        num_joined: Number of sequences whose events were read from several files.
         seconds_per_unit: Seconds in one unit of the times.
         type_names: Type names by code; empty where types are numbers.
         has_found_names: Whether the names come from the events; False if source or settings fix
@@ -67,6 +69,7 @@ class RawDataset:
     root: str
     sequences: list[EventSequence]
     given_splits: list[str]
+    num_joined: int
     seconds_per_unit: float
     type_names: tuple[str, ...]
     has_found_names: bool
@@ -129,14 +132,13 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
     type_names = fixed_names or find_type_names(reader, files, source)
     types = TypeCodes(type_names, source.rare_types == OTHER and bool(type_names))
     parsed_files = [_read_file(reader, path, content, types, source) for path, content in files]
+    joins = reader.names_sequences and source.partitioning != "file"
+    sequences, given_splits, num_joined = _collect(chosen, parsed_files, joins=joins)
     dataset = RawDataset(
         root=folder,
-        sequences=[sequence for parsed in parsed_files for sequence in parsed.sequences],
-        given_splits=[
-            split or split_from_path(path)
-            for path, parsed in zip(chosen, parsed_files, strict=True)
-            for split in parsed.split_by_sequence()
-        ],
+        sequences=sequences,
+        given_splits=given_splits,
+        num_joined=num_joined,
         seconds_per_unit=reader.seconds_per_unit or source.seconds_per_unit,
         type_names=type_names,
         has_found_names=bool(type_names) and not fixed_names,
@@ -156,6 +158,29 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
             setting=f"source.kind = {source.kind}",
         )
     return dataset
+
+
+def _collect(
+    paths: Sequence[str], parsed_files: Sequence[ParsedFile], *, joins: bool
+) -> tuple[list[EventSequence], list[str], int]:
+    """Sequences of all files, the split that is given for each, and the number of joined ones.
+
+    Args:
+        paths: Paths of the files.
+        parsed_files: Content of each file.
+        joins: Whether the events of one id and split are one sequence, whatever their files.
+    """
+    pieces: dict[tuple[str, str, int], list[EventSequence]] = {}
+    for path, parsed in zip(paths, parsed_files, strict=True):
+        for sequence, named in zip(parsed.sequences, parsed.split_by_sequence(), strict=True):
+            split = named or split_from_path(path)
+            place = 0 if joins else len(pieces)
+            pieces.setdefault((sequence.sequence_id, split, place), []).append(sequence)
+    return (
+        [join_pieces(parts) for parts in pieces.values()],
+        [split for _, split, _ in pieces],
+        sum(len(parts) > 1 for parts in pieces.values()),
+    )
 
 
 def _listed_causes(rejected_by_cause: Mapping[str, int]) -> str:

@@ -1,7 +1,10 @@
-"""Division of a source's event files into shards, the units of work of ``encode``."""
+"""Division of a source into the units of work of ``encode``: shards of files, or buckets."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+
+from mmtpp.data.encode.pieces import BucketRange
 
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 16 * 2**20
@@ -21,6 +24,31 @@ class Shard:
     paths: list[str]
     num_bytes: int
 
+    @property
+    def task(self) -> dict:
+        """Input of the step that reads the files."""
+        return {"shard": self.index, "paths": self.paths}
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A part of the sequences, whose pieces one task joins to a shard of the store.
+
+    Attributes:
+        index: Number of the bucket and of its shard in the store, from 0.
+        ranges: Its ranges in the pieces of the shards of files, in the order of the files.
+        num_bytes: Total size of its pieces.
+    """
+
+    index: int
+    ranges: list[BucketRange]
+    num_bytes: int
+
+    @property
+    def task(self) -> dict:
+        """Input of the step that joins the pieces."""
+        return {"shard": self.index, "ranges": json.dumps([astuple(part) for part in self.ranges])}
+
 
 def build_shards(files: Sequence[tuple[str, int]]) -> list[Shard]:
     """Group files in their order into shards of bounded number and size.
@@ -38,3 +66,14 @@ def build_shards(files: Sequence[tuple[str, int]]) -> list[Shard]:
         paths.append(path)
         size += num_bytes
     return [*shards, Shard(len(shards), paths, size)]
+
+
+def build_bucket(index: int, ranges: Sequence[BucketRange]) -> Bucket:
+    """The bucket of these ranges; ranges without a byte are left out.
+
+    Args:
+        index: Number of the bucket.
+        ranges: Its ranges in the pieces of all shards, in the order of the files.
+    """
+    kept = [part for part in ranges if part.end > part.start]
+    return Bucket(index, kept, sum(part.end - part.start for part in kept))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ COUNTED = (
     "events_folded",
     "events_dated",
     "characters_replaced",
+    "sequences_joined",
     "frames",
     "sequences",
     "simultaneous",
@@ -61,12 +63,7 @@ def shard_counts(
         "sequences": len(columns.sequence_ids),
         "simultaneous": _count_simultaneous(columns),
         "clock": clock.state(),
-        "events_read": counts.num_read,
-        "events_reordered": counts.num_reordered,
-        "events_disagreeing": counts.num_disagreeing,
-        "events_folded": counts.num_folded,
-        "events_dated": counts.num_dated,
-        "characters_replaced": counts.num_replaced,
+        **counted_events(counts),
         "left_out": counts.left_out,
         "frames": len(np.unique(columns.frame[columns.frame >= 0])),
         "rejected": causes,
@@ -80,6 +77,19 @@ def shard_counts(
         "type_counts": np.bincount(columns.types, minlength=MAX_TYPES).tolist(),
         "sequence_ids": columns.sequence_ids,
         "digests": columns.digests(frame_digests),
+    }
+
+
+def counted_events(counts: ReadCounts) -> dict[str, int]:
+    """The counts of reading files that a shard adds to those of the store."""
+    return {
+        "events_read": counts.num_read,
+        "events_reordered": counts.num_reordered,
+        "events_disagreeing": counts.num_disagreeing,
+        "events_folded": counts.num_folded,
+        "events_dated": counts.num_dated,
+        "characters_replaced": counts.num_replaced,
+        "sequences_joined": counts.num_joined,
     }
 
 
@@ -149,6 +159,17 @@ class Totals:
         # a sum does not depend on the distribution of sequences over shards
         self._content += sum(int(digest, 16) for digest in shard["digests"])
 
+    def add_reading(self, counts: ReadCounts, parts: Mapping[str, int]) -> None:
+        """Add the counts of reading files, whose kept sequences are counted where they are joined.
+
+        Args:
+            counts: Counts of reading the files.
+            parts: Number of sequences by split, according to the records of the files.
+        """
+        self.counts.update(counted_events(counts))
+        self.left_out.update(counts.left_out)
+        self.parts.update(parts)
+
     def repeated_ids(self) -> set[bytes]:
         """Hashes of the sequence ids that occur more than once, for ``ids_with_hashes``."""
         hashes = np.frombuffer(b"".join(self._id_hashes), dtype=f"V{_ID_HASH_BYTES}")
@@ -186,6 +207,7 @@ class Totals:
             rejected_by_cause=dict(sorted(self.rejected.items())),
             events_folded=self.counts["events_folded"],
             characters_replaced=self.counts["characters_replaced"],
+            sequences_joined=self.counts["sequences_joined"],
             left_out_by_kind=dict(sorted(self.left_out.items())),
             times_are_dates=0 < self.counts["events_dated"] >= sum(self.events.values()),
             events_simultaneous=self.counts["simultaneous"],

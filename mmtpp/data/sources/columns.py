@@ -349,4 +349,10 @@ def build_columns_reader(
     """
     csv_format = csv or CsvFormat()
     parser = ColumnsParser(columns, seconds_per_unit, csv=csv_format)
-    return SourceReader(SUFFIXES, parser, count=parser.count, csv_encoding=csv_format.encoding)
+    return SourceReader(
+        SUFFIXES,
+        parser,
+        count=parser.count,
+        names_sequences=bool(columns.sequence),
+        csv_encoding=csv_format.encoding,
+    )

@@ -117,6 +117,7 @@ class ReadCounts:
         left_out: Number of records that are not events, by kind.
         num_dated: Number of kept events whose times were dates.
         num_replaced: Number of characters that the vocabulary cannot write, in texts and questions.
+        num_joined: Number of sequences whose events lie in several files.
     """
 
     num_read: int = 0
@@ -126,6 +127,7 @@ class ReadCounts:
     left_out: dict[str, int] = field(default_factory=dict)
     num_dated: int = 0
     num_replaced: int = 0
+    num_joined: int = 0
 
     def __add__(self, other: "ReadCounts") -> "ReadCounts":
         left_out = Counter(self.left_out) + Counter(other.left_out)
@@ -137,6 +139,7 @@ class ReadCounts:
             dict(left_out),
             self.num_dated + other.num_dated,
             self.num_replaced + other.num_replaced,
+            self.num_joined + other.num_joined,
         )
 
 
@@ -179,6 +182,8 @@ class SourceReader:
             split. None uses the sequence id.
         count: Function from the path and content of an unreadable file to its number of events;
             the function returns None if the number cannot be known.
+        names_sequences: Whether the records name their sequence, so that the events of a sequence
+            may lie in several files.
         is_published_here: Whether ``prepare`` writes the files itself, from public records.
         csv_encoding: Encoding of CSV files, ``source.csv.encoding``; other text files are UTF-8.
     """
@@ -190,6 +195,7 @@ class SourceReader:
     columns: Callable[[str, bytes], RawColumns | None] | None = None
     split_key: Callable[[EventSequence], str] | None = None
     count: Callable[[str, bytes], int | None] | None = None
+    names_sequences: bool = False
     is_published_here: bool = False
     csv_encoding: str = "utf-8"
 

@@ -175,7 +175,7 @@ def build_xes_reader(columns: Columns | None, *, seconds_per_unit: float) -> Sou
         if columns is not None and (value := getattr(columns, field.name))
     }
     parser = XesParser(ColumnsParser(replace(DEFAULT_COLUMNS, **chosen), seconds_per_unit))
-    return SourceReader((".xes",), parser, count=count_events)
+    return SourceReader((".xes",), parser, count=count_events, names_sequences=True)
 
 
 XES = build_xes_reader(None, seconds_per_unit=1.0)

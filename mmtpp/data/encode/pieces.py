@@ -1,0 +1,244 @@
+"""Pieces of sequences between two steps of ``encode``: what one shard has for each bucket.
+
+A bucket is a part of the sequences, chosen by a hash of their ids. A file of pieces has two Arrow
+streams for each bucket, its pieces and its rejected records, one bucket after the other, so that
+the next step reads its bucket in one request.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.core.join import join_pieces
+from mmtpp.data.encode.parse_files import ParsedShard
+from mmtpp.data.sources.reader import ReadCounts
+from mmtpp.data.store.layout import PENDING, REJECTED_SCHEMA, shard_file
+from mmtpp.storage.paths import join, prefetch, read_range, write_bytes
+
+PIECES = "pieces"  # folder below PENDING
+DONE = ".pieces.json"  # suffix of the file that marks a shard of files as partitioned
+READS_IN_FLIGHT = 16
+PIECE_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        ("split", pa.string()),
+        ("path", pa.string()),
+        ("times", pa.list_(pa.float64())),
+        ("types", pa.list_(pa.int16())),
+        ("texts", pa.list_(pa.string())),
+        ("images", pa.list_(pa.string())),
+    ]
+)
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRange:
+    """Bytes of a bucket in the file of a shard's pieces.
+
+    Attributes:
+        shard: Number of the shard.
+        start: First byte of the pieces.
+        middle: First byte of the rejected records.
+        end: Byte after them.
+    """
+
+    shard: int
+    start: int
+    middle: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionedShard:
+    """What a shard of files has for each bucket.
+
+    Attributes:
+        ranges: Range of each bucket.
+        counts: Counts of reading the files.
+        parts: Number of pieces of each split, according to the records of the files.
+    """
+
+    ranges: list[BucketRange]
+    counts: ReadCounts
+    parts: dict[str, int]
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "PartitionedShard":
+        """Parse the content of the file that ``write_pieces`` writes last."""
+        tree = json.loads(text)
+        ranges = [BucketRange(**bounds) for bounds in tree["ranges"]]
+        return cls(ranges, ReadCounts(**tree["counts"]), tree["parts"])
+
+
+def write_pieces(folder: str, shard: int, content: ParsedShard, *, num_buckets: int) -> None:
+    """Write the pieces of a shard by bucket, and last the file that marks it as done.
+
+    Args:
+        folder: URI of the data folder.
+        shard: Number of the shard.
+        content: Content of the shard's files.
+        num_buckets: Number of buckets.
+    """
+    pieces = _pieces_table(content)
+    rejected = pa.Table.from_pylist(
+        [asdict(record) for record in content.rejected], REJECTED_SCHEMA
+    )
+    parts = [_by_bucket(table, num_buckets) for table in (pieces, rejected)]
+    streams: list[bytes] = []
+    ranges: list[BucketRange] = []
+    start = 0
+    for bucket_pieces, bucket_rejected in zip(*parts, strict=True):
+        both = _stream(bucket_pieces), _stream(bucket_rejected)
+        middle = start + len(both[0])
+        end = middle + len(both[1])
+        ranges.append(BucketRange(shard, start, middle, end))
+        streams += both
+        start = end
+    write_bytes(_pieces_uri(folder, shard), b"".join(streams))
+    tree = asdict(PartitionedShard(ranges, content.counts, dict(content.declared_splits)))
+    write_bytes(partition_uri(folder, shard), json.dumps(tree).encode())
+
+
+def read_bucket(folder: str, ranges: Sequence[BucketRange]) -> ParsedShard:
+    """Read a bucket, and join the pieces of each sequence.
+
+    Args:
+        folder: URI of the data folder.
+        ranges: Ranges of the bucket in all shards, in the order of their files.
+    """
+    pieces: dict[str, list[EventSequence]] = {}
+    paths: dict[str, list[str]] = {}
+    splits: dict[str, str] = {}
+    rejected: list[Rejected] = []
+    for table, records in _load_tables(folder, ranges):
+        rejected += [Rejected(**record) for record in records.to_pylist()]
+        for path, split, piece in _sequences(table):
+            pieces.setdefault(piece.sequence_id, []).append(piece)
+            paths.setdefault(piece.sequence_id, []).append(path)
+            splits[piece.sequence_id] = split
+    # the last piece is from the last file that has a kept event of the sequence
+    last_path = {name: names[-1] for name, names in paths.items()}
+    num_joined = sum(len(set(names)) > 1 for names in paths.values())
+    return ParsedShard(
+        counts=ReadCounts(num_joined=num_joined),
+        sequences=[join_pieces(parts) for parts in pieces.values()],
+        paths=[_describe(names) for names in paths.values()],
+        splits=list(splits.values()),
+        rejected=[
+            replace(record, is_last=record.path >= last_path.get(record.sequence_id, ""))
+            if record.is_last
+            else record
+            for record in rejected
+        ],
+    )
+
+
+def partition_uri(folder: str, shard: int) -> str:
+    """The file that marks a shard of files as partitioned."""
+    return join(folder, PENDING, PIECES, shard_file(shard, DONE))
+
+
+def _pieces_uri(folder: str, shard: int) -> str:
+    return join(folder, PENDING, PIECES, shard_file(shard, ".arrow"))
+
+
+def _bucket_of(sequence_id: str, num_buckets: int) -> int:
+    return int.from_bytes(hashlib.sha256(sequence_id.encode()).digest()[:8]) % num_buckets
+
+
+def _pieces_table(content: ParsedShard) -> pa.Table:
+    sequences = content.sequences
+    offsets = np.append(0, np.cumsum([len(sequence) for sequence in sequences])).astype(np.int32)
+    lists = {
+        "times": np.concatenate([np.zeros(0), *(sequence.times for sequence in sequences)]),
+        "types": np.concatenate([np.zeros(0, np.int16), *(each.types for each in sequences)]),
+        "texts": pa.array([text for each in sequences for text in each.texts], pa.string()),
+        "images": pa.array([image for each in sequences for image in each.images], pa.string()),
+    }
+    columns = {
+        "sequence_id": [sequence.sequence_id for sequence in sequences],
+        "split": content.splits,
+        "path": content.paths,
+        **{
+            name: pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+            for name, values in lists.items()
+        },
+    }
+    return pa.table(columns, schema=PIECE_SCHEMA)
+
+
+def _by_bucket(table: pa.Table, num_buckets: int) -> Iterator[pa.Table]:
+    """The rows of each bucket, in their order."""
+    buckets = np.array(
+        [_bucket_of(name, num_buckets) for name in table["sequence_id"].to_pylist()], dtype=np.int64
+    )
+    ordered = table.take(pa.array(np.argsort(buckets, kind="stable")))
+    edges = np.searchsorted(np.sort(buckets), np.arange(num_buckets + 1))
+    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        yield ordered.slice(start, end - start)
+
+
+def _stream(table: pa.Table) -> bytes:
+    """A table as an Arrow stream; no bytes for no rows."""
+    if not len(table):
+        return b""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _load_tables(folder: str, ranges: Iterable[BucketRange]) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Pieces and rejected records of each range."""
+
+    def load(part: BucketRange) -> tuple[pa.Table, pa.Table]:
+        data = pa.py_buffer(read_range(_pieces_uri(folder, part.shard), part.start, part.end))
+        size = part.middle - part.start
+        return _table(data[:size], PIECE_SCHEMA), _table(data[size:], REJECTED_SCHEMA)
+
+    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        yield from prefetch(pool, load, ranges, depth=READS_IN_FLIGHT)
+
+
+def _table(stream: pa.Buffer, schema: pa.Schema) -> pa.Table:
+    if not stream.size:
+        return schema.empty_table()
+    return pa.ipc.open_stream(stream).read_all()
+
+
+def _sequences(table: pa.Table) -> Iterator[tuple[str, str, EventSequence]]:
+    """Path, split and events of each piece."""
+    if not len(table):
+        return
+    chunk = table.combine_chunks()
+    flat = {name: chunk[name].combine_chunks().flatten() for name in ("times", "types")}
+    times, types = (values.to_numpy(zero_copy_only=False) for values in flat.values())
+    texts, images = (
+        chunk[name].combine_chunks().flatten().to_pylist() for name in ("texts", "images")
+    )
+    edges = chunk["times"].combine_chunks().offsets.to_numpy()
+    edges = (edges - edges[0]).tolist()
+    heads = zip(
+        *(chunk[name].to_pylist() for name in ("sequence_id", "split", "path")), strict=True
+    )
+    for index, (sequence_id, split, path) in enumerate(heads):
+        part = slice(edges[index], edges[index + 1])
+        piece = EventSequence(
+            sequence_id, times[part], types[part], tuple(texts[part]), tuple(images[part])
+        )
+        yield path, split, piece
+
+
+def _describe(paths: list[str]) -> str:
+    """The files of a sequence as one text."""
+    distinct = list(dict.fromkeys(paths))
+    if len(distinct) == 1:
+        return distinct[0]
+    return f"{distinct[0]} to {distinct[-1]} ({len(distinct)} files)"
