@@ -173,8 +173,9 @@ def _load_source(
         )
     if raw.num_joined:
         data.hints.append(
-            f"{raw.num_joined:,} sequences have events in several files: prepare joins them in "
-            "order of time; set source.partitioning = sequence, which saves reading the files twice"
+            f"sequences with events in several files: {raw.num_joined:,}; prepare joins them in "
+            "order of time; set source.partitioning = sequence, which saves a first reading, or "
+            "file where an id means another sequence in each file"
         )
     data.hints += _expected_failures(source, data)
     return data

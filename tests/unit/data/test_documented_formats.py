@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mmtpp
@@ -49,6 +50,17 @@ def test_nested_fields(tmp_path: Path):
     )
     assert (sequence.sequence_id, sequence.times.tolist()) == ("pump-7", [0.0, 12.5])
     assert (sequence.types.tolist(), sequence.texts) == ([0, 1], ("valve open", "pressure low"))
+
+
+def test_files_of_days(tmp_path: Path):
+    for block in re.findall(r"```\n(.*?)```", _section("A file for each day"), re.DOTALL):
+        name, _, content = block.partition("\n")
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    columns = {"sequence": "machine", "time": "time", "type": "what"}
+    first, second = mmtpp.load_sequences(tmp_path / "days", columns=columns, types="auto")
+    assert (first.sequence_id, np.diff(first.times).tolist()) == ("pump-7", [60.0])
+    assert (second.sequence_id, len(second)) == ("pump-8", 1)
 
 
 def test_event_logs(tmp_path: Path):

@@ -202,6 +202,10 @@ def test_unusual_data_sets_are_measured(tmp_path: Path, capsys):
     (raw / "empty.csv").write_text("")
     columns = ["source.columns.time=t", "source.columns.sequence=id", "source.columns.type=kind"]
     arguments = [part for column in columns for part in ("--set", column)]
+    joined = _inspect(tmp_path, str(raw), "--kind", "columns", *arguments)
+    assert (joined["num_sequences"], set(joined["interval"])) == (1, {0.0})
+    assert "sequences with events in several files: 1" in joined["hints"][1]
+    arguments += ["--set", "source.partitioning=file"]
     report = _inspect(tmp_path, str(raw), "--kind", "columns", *arguments)
     assert (report["num_events"], report["interval"]) == (2, [])
     assert report["rejected_by_cause"] == {"malformed_file": 1}
