@@ -2,7 +2,7 @@
 
 A file is read record by record, so that each bad record is rejected with its cause. A source may
 also offer its files as columns. Files without any bad record, nearly all files, are then checked
-column by column. This is about ten times faster and gives the same result.
+column by column (``check_columns``). This is several times faster and gives the same result.
 """
 
 import gc
@@ -19,15 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
-from mmtpp.core.representation.timecode import MAX_INTERVAL
 from mmtpp.core.split import split_from_value
+from mmtpp.data.sources.check_columns import (
+    INTERVAL_ATOL,
+    INTERVAL_RTOL,
+    MAX_TIME,
+    read_columns,
+)
 from mmtpp.data.sources.date_like_numbers import describe_date_like_numbers
 from mmtpp.data.sources.event_files import MalformedFileError, suffix_of, unpack
 from mmtpp.data.sources.reader import (
     InvalidValue,
     LeftOut,
     ParsedFile,
-    RawColumns,
     RawEvent,
     RawItem,
     RawQuestion,
@@ -38,10 +42,6 @@ from mmtpp.data.sources.tables import CSV_SUFFIXES
 from mmtpp.data.sources.type_codes import OTHER, RARE, TypeCodes
 
 logger = logging.getLogger(__name__)
-
-# Declared intervals are often rounded. Only a larger difference to the recomputed interval counts.
-INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-3
-MAX_TIME = MAX_INTERVAL / 2  # the interval between any two times then has a code
 
 
 class _CheckedEvent(NamedTuple):
@@ -76,7 +76,7 @@ def read_file(reader: SourceReader, path: str, data: bytes, *, types: TypeCodes)
     try:
         with _no_garbage_collection():
             columns = reader.columns(path, data) if reader.columns else None
-            parsed = _read_columns(columns, types) if columns else None
+            parsed = read_columns(columns, types) if columns else None
             return parsed or _read_records(reader, path, data, types)
     except MalformedFileError as error:
         if error.num_events is None and reader.count is not None:
@@ -213,68 +213,6 @@ def _sort_events(
     )
     num_disagreeing = _count_disagreeing(times[order], [event.interval for event in ordered])
     return sequence, ReadCounts(0, num_reordered, num_disagreeing, int(is_rare.sum()))
-
-
-_NUMBERS, _PATHS = frozenset({int, float}), frozenset({str, type(None)})
-
-
-def _read_columns(columns: RawColumns, codes: TypeCodes) -> ParsedFile | None:
-    """Read the sequence of a file without any bad record; None if a record may be bad."""
-    if not columns.times or not _have_expected_types(columns):
-        return None
-    types = _type_column(columns, codes)
-    if types is None:
-        return None
-    times = np.array(columns.times, dtype=np.float64)
-    if not (
-        0 <= types.min() <= types.max() < codes.count
-        and np.isfinite(times).all()
-        and np.abs(times).max() <= MAX_TIME
-    ):
-        return None
-    texts, images, declared = columns.texts, columns.images, columns.intervals
-    num_reordered = int((times < np.maximum.accumulate(times)).sum())
-    if num_reordered:
-        order = np.argsort(times, kind="stable")
-        times, types = times[order], types[order]
-        texts, images, declared = (
-            [column[index] for index in order] for column in (texts, images, declared)
-        )
-    declared = np.array(declared[1:], dtype=np.float64)
-    intervals = intervals_from_times(times)[1:]
-    with np.errstate(invalid="ignore"):  # infinity and NaN agree with nothing
-        largest = np.maximum(np.abs(declared), intervals)
-        tolerance = np.maximum(INTERVAL_RTOL * largest, INTERVAL_ATOL)
-        agree = np.abs(declared - intervals) <= tolerance
-    sequence = EventSequence(
-        columns.sequence,
-        times,
-        types.astype(np.int16),
-        tuple(texts),
-        tuple(image or None for image in images),
-    )
-    num_disagreeing = int((~(agree & np.isfinite(declared))).sum())
-    return ParsedFile([sequence], [], ReadCounts(len(times), num_reordered, num_disagreeing))
-
-
-def _have_expected_types(columns: RawColumns) -> bool:
-    """Whether all times and intervals are numbers, all texts are texts, and all images paths."""
-    return (
-        _NUMBERS.issuperset(map(type, columns.times))
-        and {str}.issuperset(map(type, columns.texts))
-        and _PATHS.issuperset(map(type, columns.images))
-        and _NUMBERS.issuperset(map(type, columns.intervals))
-    )
-
-
-def _type_column(columns: RawColumns, codes: TypeCodes) -> NDArray | None:
-    """Codes of the types, -1 for an unknown name; None if not all types are names or codes."""
-    kinds = set(map(type, columns.types))
-    if kinds == {str} and codes.names:
-        return np.array([codes.codes.get(name, -1) for name in columns.types])
-    if kinds == {int} and not codes.are_numbers:
-        return np.array(columns.types)
-    return None
 
 
 def _count_disagreeing(times: NDArray[np.float64], declared: list[object]) -> int:

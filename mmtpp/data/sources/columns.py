@@ -1,6 +1,6 @@
 """Tables with a mapping of their columns: a row is an event, or a sequence with cells of lists."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -13,7 +13,7 @@ from mmtpp.data.sources.nested_fields import (
     names_of_nested_fields,
     select_dotted,
 )
-from mmtpp.data.sources.reader import RawEvent, SourceReader, malformed_event
+from mmtpp.data.sources.reader import RawColumns, RawEvent, SourceReader, malformed_event
 from mmtpp.data.sources.tables import (
     CSV_SUFFIXES,
     SUFFIXES,
@@ -23,6 +23,7 @@ from mmtpp.data.sources.tables import (
     Unreadable,
     count_lines,
     read_table_file,
+    read_values,
 )
 from mmtpp.data.sources.times import TimeFormat, read_times
 
@@ -103,6 +104,59 @@ class ColumnsParser:
         wanted = [name for name in names if name not in keys]
         table = read_table_file(path, data, wanted=wanted, csv_format=self.csv)
         yield from self.parse_table(path, add_folder_keys(path, table, keys))
+
+    def parse_columns(self, path: str, data: bytes) -> RawColumns | None:
+        """Parse a file whose records are all events, as columns; None for any other file.
+
+        A fault, or a value that only a record by itself explains, leaves the file to ``__call__``.
+        """
+        names = self.columns.names
+        if select_dotted(names):
+            return None
+        try:
+            keys = {name: value for name, value in folder_keys(path).items() if name in names}
+            values = read_values(path, data, wanted=names, csv_format=self.csv)
+        except MalformedFileError:
+            return None
+        if values.keys() != set(names) - keys.keys() or self.columns.time in keys:
+            return None
+        num_events = len(values[self.columns.time])
+        values |= {name: [value] * num_events for name, value in keys.items()}
+        return self._raw_columns(path, values) if num_events else None
+
+    def _raw_columns(self, path: str, values: dict[str, list]) -> RawColumns | None:
+        """The mapped columns as those of events; None if a value is not valid.
+
+        Args:
+            path: Path of the file.
+            values: Values of each mapped column.
+        """
+        columns = self.columns
+        times = values[columns.time]
+        if list in set(map(type, times)):
+            return None
+        if columns.date:
+            times = list(map(_join_date, values[columns.date], times))
+        read = read_times(times, self._time_format())
+        sequences = stem(path)
+        if columns.sequence:
+            sequences = _distinct_ids(values[columns.sequence])
+        if sequences is None or {float} != set(map(type, read.values)):
+            return None
+
+        def converted(name: str, convert: Callable[[object], object]) -> list | None:
+            return list(map(convert, values[name])) if name in values else None
+
+        return RawColumns(
+            sequences=sequences,
+            times=read.values,
+            types=values.get(columns.type),
+            texts=converted(columns.text, _text),
+            images=values.get(columns.image),
+            intervals=converted(columns.interval, _interval),
+            splits=converted(columns.split, _text),
+            are_dates=read.are_dates,
+        )
 
     def parse_table(self, path: str, table: Table) -> Iterator[RawEvent]:
         """Parse the raw events of a table. All times of the table are read together.
@@ -272,6 +326,17 @@ class ColumnsParser:
         return _text(record.get(column)) if column else None
 
 
+def _distinct_ids(values: list) -> list[str] | None:
+    """Sequence ids as text; None if one is missing or they are of several kinds."""
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        return values if all(map(str.strip, set(values))) else None
+    if len(kinds) != 1 or not kinds <= {int, float}:
+        return None
+    ids = {value: _sequence_id(value) for value in set(values)}
+    return [ids[value] for value in values] if all(ids.values()) else None
+
+
 def _with_nested_fields(record: Record, names: list[str]) -> Record:
     """The record with the fields of its objects; with a problem if a part of a name is no object.
 
@@ -352,6 +417,7 @@ def build_columns_reader(
     return SourceReader(
         SUFFIXES,
         parser,
+        columns=parser.parse_columns,
         count=parser.count,
         names_sequences=bool(columns.sequence),
         csv_encoding=csv_format.encoding,

@@ -69,7 +69,7 @@ def parse_columns(path: str, data: bytes) -> RawColumns | None:
         tree = orjson.loads(data)
         attributes = [record["TPP_attribute"] for record in tree]
         return RawColumns(
-            sequence=sequence,
+            sequences=sequence,
             times=[record["time"] for record in tree],
             types=[attribute["event_type"] for attribute in attributes],
             texts=[record["text"] for record in tree],

@@ -91,17 +91,28 @@ RawItem = RawEvent | RawQuestion | LeftOut
 
 @dataclass(frozen=True, slots=True)
 class RawColumns:
-    """The records of a file with one sequence of E events as columns, before they are checked.
+    """The E records of a file as columns, before they are checked. Each list has E values.
 
-    Each list has E values.
+    Attributes:
+        sequences: Id of the sequence of each event; one text if all are of one sequence.
+        times: Times in the source's unit.
+        types: Codes or names of the types; None if all are 0.
+        texts: Texts; None if all are empty.
+        images: Paths of images relative to the source root, None or empty for an event without
+            one; None if no event has one.
+        intervals: Declared intervals, None for an event without one; None if none is declared.
+        splits: Names of splits; None if the records name none.
+        are_dates: Whether the times were dates.
     """
 
-    sequence: str
+    sequences: list | str
     times: list
-    types: list
-    texts: list
-    images: list
-    intervals: list
+    types: list | None = None
+    texts: list | None = None
+    images: list | None = None
+    intervals: list | None = None
+    splits: list | None = None
+    are_dates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +187,8 @@ class SourceReader:
         seconds_per_unit: Seconds in one unit of the times; None if the configuration sets it.
         type_names: Type names by code; empty if the source does not fix them.
         columns: Function from the path and content of a file to its columns, which are faster to
-            check than events. The function returns None for a file with a malformed record or a
-            question.
+            check than events. The function returns None for a file that may have a malformed
+            record or a question: ``parse`` then decides, and names the fault.
         split_key: Function from a sequence to a key. Sequences with the same key are in the same
             split. None uses the sequence id.
         count: Function from the path and content of an unreadable file to its number of events;

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -102,6 +102,89 @@ def read_table_file(
     return Table(_read_lines(text) if kind in (".jsonl", ".ndjson") else _read_json(path, text))
 
 
+def read_values(
+    path: str, data: bytes, *, wanted: Sequence[str], csv_format: CsvFormat
+) -> dict[str, list]:
+    """The values of a file by column, in the order of its records.
+
+    This is several times faster than ``read_table_file``, and gives no names of other columns.
+
+    Args:
+        path: Path of the file, for its suffix and for messages.
+        data: Unpacked content of the file.
+        wanted: Columns to read. Those that the file lacks are missing in the result; in JSON, a
+            record without a column that others have has None there.
+        csv_format: Format of CSV files.
+
+    Raises:
+        MalformedFileError: A record is malformed, or the file as a whole cannot be read.
+    """
+    kind = suffix_of(path)
+    if kind == ".parquet":
+        return _values_of_parquet(path, data, wanted)
+    if kind in CSV_SUFFIXES:
+        text = decode_text(path, data, encoding=csv_format.encoding)
+        return _values_of_csv(path, text, wanted, csv_format)
+    table = read_table_file(path, data, wanted=wanted, csv_format=csv_format)
+    records = [_whole_values(path, record) for record in table.records]
+    present = [name for name in wanted if any(name in record for record in records)]
+    return {name: [record.get(name) for record in records] for name in present}
+
+
+def _whole_values(path: str, record: Record) -> dict:
+    """The values of a record.
+
+    Raises:
+        MalformedFileError: The record is malformed.
+    """
+    if record.values is None or record.problem:
+        raise MalformedFileError(f"{path}: row {record.row}: {record.problem}")
+    return record.values
+
+
+def _values_of_csv(
+    path: str, text: str, wanted: Sequence[str], csv_format: CsvFormat
+) -> dict[str, list]:
+    lines = io.StringIO(text, newline="").readlines()
+    dialect = _dialect(path, lines, wanted, csv_format)
+    reader = csv.reader(lines, **dialect)
+    rows: list[list[str]] = []
+    done = 0
+    try:
+        for fields in reader:
+            if reader.line_num - done >= MAX_LINES_PER_RECORD:
+                raise MalformedFileError(f"{path}: line {done + 1}: a record of many lines")
+            done = reader.line_num
+            if fields:
+                rows.append(fields)
+    except csv.Error as error:
+        raise MalformedFileError(f"{path}: line {done + 1}: {error}") from error
+    if not rows or text[0] in "\r\n" or len(set(map(len, rows))) > 1:
+        raise MalformedFileError(f"{path}: no header, or rows of several lengths")
+    header = [name.strip() for name in rows[0]]
+    if any(header.count(name) > 1 for name in wanted):
+        raise MalformedFileError(f"{path}: two columns have the same name in {header}")
+    columns = list(zip(*rows[1:], strict=True)) or [()] * len(header)
+    return {
+        name: list(values) for name, values in zip(header, columns, strict=True) if name in wanted
+    }
+
+
+def _values_of_parquet(path: str, data: bytes, wanted: Sequence[str]) -> dict[str, list]:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        names = [name for name in file.schema_arrow.names if name in wanted]
+        values: dict[str, list] = {name: [] for name in names}
+        if len(values) < len(names):
+            raise MalformedFileError(f"{path}: two columns have the same name in {names}")
+        for batch in file.iter_batches(columns=names):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                values[name] += _to_python(column)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise MalformedFileError(f"{path}: not readable as Parquet: {error}") from error
+    return values
+
+
 def read_records(path: str, data: bytes) -> Iterable[Record]:
     """Read all records of a file with all columns.
 
@@ -122,15 +205,7 @@ def count_lines(data: bytes) -> int:
 
 def _read_csv(path: str, text: str, wanted: Sequence[str], csv_format: CsvFormat) -> Table:
     lines = io.StringIO(text, newline="").readlines()
-    separator = csv_format.separator or _detect_separator(path, lines, wanted, csv_format)
-    dialect: dict = {
-        "delimiter": separator,
-        "quotechar": csv_format.quote,
-        "doublequote": not csv_format.escape,
-        "escapechar": csv_format.escape or None,
-        "strict": True,
-    }
-    rows = _split_rows(lines, dialect)
+    rows = _split_rows(lines, _dialect(path, lines, wanted, csv_format))
     first = next(rows, _Row(1, []))
     if first.problem:
         raise MalformedFileError(f"{path}: line 1: {first.problem}")
@@ -140,6 +215,20 @@ def _read_csv(path: str, text: str, wanted: Sequence[str], csv_format: CsvFormat
             raise MalformedFileError(f"{path}: two columns have the same name in {header}")
     places = [(name, place) for place, name in enumerate(header) if not wanted or name in wanted]
     return Table(_csv_records(rows, header, places), tuple(header))
+
+
+def _dialect(
+    path: str, lines: Sequence[str], wanted: Sequence[str], csv_format: CsvFormat
+) -> dict[str, Any]:
+    """Arguments of ``csv.reader``."""
+    separator = csv_format.separator or _detect_separator(path, lines, wanted, csv_format)
+    return {
+        "delimiter": separator,
+        "quotechar": csv_format.quote,
+        "doublequote": not csv_format.escape,
+        "escapechar": csv_format.escape or None,
+        "strict": True,
+    }
 
 
 class _Row(NamedTuple):
