@@ -29,8 +29,9 @@ from mmtpp.data.store.contents import (
     read_rejected_records,
 )
 from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.storage.image_files import locate_image
 from mmtpp.storage.manifest import Manifest, find_manifest
-from mmtpp.storage.paths import as_uri, join_inside
+from mmtpp.storage.paths import as_uri
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,9 @@ def _load_files(source: SourceSection, max_files: int) -> Sequences:
     _warn(source.uri, raw.rejected, losses)
 
     def absolute(image: str | None) -> str | None:
-        return join_inside(raw.root, image) if image else None
+        if not image:
+            return None
+        return locate_image(image, source_uri=raw.root, roots=source.image_roots)
 
     items = tuple(
         replace(sequence, images=tuple(map(absolute, sequence.images)))

@@ -160,6 +160,10 @@ class SourceSection(Section):
     ``xes``. ``file``: all in one file; ``prepare`` stops at an id in two files. ``sequence``: in
     any files, such as one for each day; ``prepare`` joins them in order of time. ``auto``: as
     ``file``, but if ids repeat, ``prepare`` starts again as with ``sequence``."""
+    image_roots: Annotated[Annotated[tuple[Uri, ...], Field(strict=False)], Shapes.STORE] = ()
+    """Locations outside of ``uri``, such as ``s3://bucket/images`` or ``https://images.example``.
+    Events may name images below them by whole URIs. ``prepare`` reads no other URIs, of web servers
+    only public ones by https, and does not notice when such an image changes."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1), Shapes.NOTHING] = 0.01
     """Maximum share of rejected events, 0 to 1; with a larger share ``prepare`` fails."""
     malformed_file: Annotated[Literal["fail", "reject"], Shapes.STORE] = "fail"

@@ -124,6 +124,7 @@ def _encode_settings(
         tokenizer_size=0 if vocabulary else model.tokenizer_size,
         split_by=split.by,
         partitioning=_partitioning(source, reader),
+        image_roots=source.image_roots,
         validation_from=validation_from,
         test_from=test_from,
     )

@@ -222,7 +222,7 @@ def _missing_images(raw: RawDataset) -> int:
         posixpath.normpath(image)
         for sequence in raw.sequences
         for image in sequence.images
-        if image
+        if image and ":" not in image  # images by URI or by their bytes are not in the listing
     }
     if not named:
         return 0

@@ -55,6 +55,22 @@ def test_the_fingerprint_does_not_depend_on_the_location(store, tmp_path):
     assert local["fingerprint"] == store["fingerprint"]
 
 
+def test_images_of_another_bucket_are_read_where_the_settings_name_it(store, tmp_path):
+    """Without the setting, their events are rejected, and the error names the setting."""
+    pictures = f"{SOURCE}/images"
+    events = [
+        {"time": at, "text": "", "type_event": 0, "image_path": f"{pictures}/{name}.png"}
+        for at, name in enumerate(["red", "green", "red"])
+    ]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.json").write_text(json.dumps(events))
+    changes = {"source.uri": str(tmp_path / "raw"), "store.uri": str(tmp_path / "store")}
+    with pytest.raises(DataError, match=r"(?s)unreadable_image.*source\.image_roots"):
+        prepare(make_config(**changes))
+    report = prepare(make_config(**changes, **{"source.image_roots": [pictures]}))
+    assert (report["events_kept"], report["frames"]) == (3, 2)
+
+
 def test_a_single_file_is_a_source(cluster, tmp_path, caplog):
     """Other files in the folder are ignored; images are relative to the folder."""
     raw, target = str(tmp_path / "raw"), str(tmp_path / "store")

@@ -35,8 +35,9 @@ from mmtpp.data.store.layout import (
     shard_file,
 )
 from mmtpp.model.processor import decode_image
+from mmtpp.storage.image_files import locate_image, read_image
 from mmtpp.storage.parquet import write_table
-from mmtpp.storage.paths import join, join_inside, prefetch, read_bytes
+from mmtpp.storage.paths import join, prefetch
 
 CACHED_BYTES = 64 * 2**20  # decoded images that a process keeps, for files that shards share
 
@@ -124,8 +125,8 @@ class DecodeImages:
     def _load(self, path: str) -> bytes | UnreadableImage:
         settings = self._settings
         try:
-            uri = join_inside(settings.source_uri, path)
-            data = read_bytes(uri, max_bytes=settings.max_image_bytes)
+            uri = locate_image(path, source_uri=settings.source_uri, roots=settings.image_roots)
+            data = read_image(uri, max_bytes=settings.max_image_bytes)
         except FileTooLargeError as error:
             limit = settings.max_image_bytes // 2**20
             return UnreadableImage(f"{error.problem}; source.max_image_mib = {limit}")

@@ -32,6 +32,7 @@ class EncodeSettings:
         image_px: Side length of the stored images, in pixels.
         max_image_pixels: Largest number of pixels of an image, checked before decoding.
         max_image_bytes: Largest size of an image file.
+        image_roots: Locations outside of the source whose images events may name by whole URIs.
         malformed_file: Treatment of a file that cannot be read: ``fail`` or ``reject``.
         validation_fraction, test_fraction: Shares of the sequences, or with ``split_by = time``
             of each sequence's events.
@@ -61,6 +62,7 @@ class EncodeSettings:
     tokenizer_size: int
     split_by: str = "hash"
     partitioning: str = FILE
+    image_roots: tuple[str, ...] = ()
     validation_from: float | None = None
     test_from: float | None = None
 

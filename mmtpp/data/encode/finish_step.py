@@ -14,6 +14,7 @@ from mmtpp.data.encode.shard_output import (
     read_pending_sequences,
     write_finished_shard,
 )
+from mmtpp.storage.image_files import describe_image
 
 
 class FinishShard:
@@ -71,7 +72,7 @@ class FinishShard:
                     row=event - int(starts[sequence]),
                     cause="unreadable_image",
                     detail=problems[image],
-                    record=f"time {columns.times[event]}, image {paths[image]}",
+                    record=f"time {columns.times[event]}, image {describe_image(paths[image])}",
                     sequence_id=columns.sequence_ids[sequence],
                     time=float(columns.times[event]),
                     is_last=bool(bad[event:end].all()),

@@ -26,6 +26,7 @@ from mmtpp.data.sources.tables import (
     read_values,
 )
 from mmtpp.data.sources.times import TimeFormat, read_times
+from mmtpp.storage.image_files import name_of_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Columns:
         sequence: Column of sequence ids; without it, a file is one sequence.
         type: Column of type codes or names; without it, every event has the type 0.
         text: Column of texts; without it, and for missing values, texts are empty.
-        image: Column of image paths, relative to the source root.
+        image: Column of images: paths relative to the source root, whole URIs, or bytes of files.
         interval: Column of declared intervals, which are only compared with the recomputed ones.
         split: Column of split names.
     """
@@ -152,7 +153,7 @@ class ColumnsParser:
             times=read.values,
             types=values.get(columns.type),
             texts=converted(columns.text, _text),
-            images=values.get(columns.image),
+            images=converted(columns.image, _image),
             intervals=converted(columns.interval, _interval),
             splits=converted(columns.split, _text),
             are_dates=read.are_dates,
@@ -271,7 +272,7 @@ class ColumnsParser:
             time=time_value,
             type=record.get(columns.type) if columns.type else 0,
             text=_text(record.get(columns.text)) if columns.text else "",
-            image=(record.get(columns.image) or None) if columns.image else None,
+            image=_image(record.get(columns.image)) if columns.image else None,
             record=record,
             interval=_interval(record.get(columns.interval)) if columns.interval else None,
             split=self._split(record),
@@ -314,7 +315,7 @@ class ColumnsParser:
                 time=_join_date(event["date"], time_value) if columns.date else time_value,
                 type=event["type"],
                 text=_text(event["text"]),
-                image=event["image"],
+                image=_image(event["image"]),
                 record={"event": index, "time": time_value, **event},
                 interval=_interval(event["interval"]),
                 split=split,
@@ -369,6 +370,18 @@ def _word(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
+
+
+def _image(value: object) -> object:
+    """A path, None without an image; the bytes of a file as the name that stands for them.
+
+    Hugging Face writes an image as an object with the fields ``bytes`` and ``path``.
+    """
+    if isinstance(value, dict) and value.keys() <= {"bytes", "path"}:
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return name_of_bytes(value) if value else None
+    return value or None
 
 
 def _interval(value: object) -> object:

@@ -11,8 +11,9 @@ from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.processor import decode_image
+from mmtpp.storage.image_files import describe_image, read_image
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import as_uri, join, read_bytes
+from mmtpp.storage.paths import as_uri, join
 
 _SEPARATOR = "#"  # between the URI of a store and a frame's place in the store
 
@@ -65,11 +66,11 @@ def load_image(
         max_bytes = limits.max_image_mib * 2**20
     try:
         content = decode_image(
-            read_bytes(name, max_bytes=max_bytes), image_px=image_px, max_pixels=max_pixels
+            read_image(name, max_bytes=max_bytes), image_px=image_px, max_pixels=max_pixels
         )
     except DataError as error:
         raise DataError(
-            error.problem, where=name, cause=error.cause, setting=error.setting
+            error.problem, where=describe_image(name), cause=error.cause, setting=error.setting
         ) from error
     return np.frombuffer(content, dtype=np.uint8).reshape((image_px, image_px, 3))
 
