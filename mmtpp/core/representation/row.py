@@ -190,7 +190,21 @@ class Row:
         )
 
     def predecessors(self) -> NDArray[np.int64]:
-        """(T,) position of the token that predicts each token; -1 for the first of a segment."""
+        """(T,) position of the token that predicts each token; -1 for the first of a segment.
+
+        A token follows the token before it. The first token of a branch follows the last token of
+        its parent, or the last token of the history that it sees.
+
+        Example:
+            A history of four tokens; branch 0 sees two of them and branch 1 all four; branch 2
+            continues branch 0. H is ``HISTORY``::
+
+                position       0  1  2  3  4  5  6  7  8
+                branch         H  H  H  H  0  0  1  2  2
+                parent         H  H  H  H  H  H  H  0  0
+                visible        1  2  3  4  2  2  4  2  2
+                predecessors  -1  0  1  2  1  4  3  5  7
+        """
         position = np.arange(len(self.segment))
         starts = np.diff(self.segment, prepend=-1) != 0
         before = np.where(starts, -1, position - 1)

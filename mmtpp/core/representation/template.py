@@ -346,8 +346,12 @@ class Template:
             lengths[:, index], sources[:, index] = column.lengths, column.sources
         flat = lengths.ravel()
         ends = np.cumsum(flat)
+        begins = ends - flat
         num_prefix, num_written = len(self.prefix), int(ends[-1]) if len(ends) else 0
-        source = np.repeat(sources.ravel() - ends + flat, flat)
+        # Each pair of event and column copies `flat` tokens: in the pool they start at its source,
+        # in the output at `begins`. So token p of the output is token source + (p - begins) of the
+        # pool.
+        source = np.repeat(sources.ravel() - begins, flat)
         source += np.arange(num_written)
         ids = np.empty(num_prefix + num_written, dtype=np.int32)
         modality = np.empty(len(ids), dtype=np.uint8)
