@@ -176,7 +176,7 @@ def test_a_plan_omits_options_that_the_optimiser_does_not_allow(capsys: pytest.C
     assert "ZeRO-2" in out
     assert "ZeRO-3" not in out
     assert "offload," not in out
-    assert "muon, states in bfloat16: 6.0 bytes a trained parameter" in out
+    assert "muon, states in bfloat16: 6.0 bytes per trained parameter" in out
     config = load_config(None, [*_printed_assignments(out), "model.path=x"])
     assert (config.optimizer.name, config.optimizer_precision.stored_states) == ("muon", "bfloat16")
 

@@ -8,7 +8,7 @@
              every field is opened by its marker, which also closes the previous field
     minimal  BBBB B TEXT<|text_end|> [<|vision_start|>IMAGE<|vision_end|>]
     dense    BBBB B TEXT [<|vision_start|>IMAGE<|vision_end|>]
-    soft     B      one token an event; its vector also holds memory, text and image
+    soft     B      one token per event; its vector also holds memory, text and image
              (``soft_tokens.py``)
 
 B is a byte token; BBBB is the time code, with 4, 3 or 2 bytes. Types are byte tokens too, because
