@@ -1,4 +1,4 @@
-"""The model: Qwen2.5-VL, extended to read and write events, with its vocabulary and adapters."""
+"""Base models of several families, extended to read and write events; vocabulary and adapters."""
 
 import logging
 

@@ -94,7 +94,7 @@ class RestartCosts:
     Attributes:
         run: (E,) tokens that write the remaining part of a run of similar events.
         image: (E,) tokens that show an image again, because an earlier event showed it.
-        image_at: (E,) the event that shows the image again; E if there is none.
+        image_at: (E,) for each start, the event that shows the image again; E if there is none.
     """
 
     run: NDArray[np.int64]
