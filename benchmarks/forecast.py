@@ -48,18 +48,11 @@ FLOOR = 50.0
 
 def as_row(laid: BranchedTokens, num_events: int) -> Row:
     """One window as a row, without images."""
-    size = len(laid.tokens.ids)
-    return Row(
-        sample_id=0,
-        input_ids=laid.tokens.ids,
-        modality=laid.tokens.modality,
-        segment=np.zeros(size, dtype=np.int32),
-        event=laid.tokens.event,
+    return Row.from_window(
+        laid.tokens,
+        np.zeros(num_events, dtype=np.int16),
+        np.zeros((0, 56, 56, 3), dtype=np.uint8),
         is_label=laid.is_answer,
-        frames=np.zeros((0, 56, 56, 3), dtype=np.uint8),
-        image_frame=np.zeros(0, dtype=np.int32),
-        event_type=np.zeros(num_events, dtype=np.int16),
-        event_is_target=np.ones(num_events, dtype=np.bool_),
         branches=laid.branches,
         questions=laid.questions,
     )

@@ -139,10 +139,10 @@ def demo(stack: Stack, weights: Path, events: Sequence[str]) -> None:
 def _print_metrics(result: dict) -> None:
     """Print the metrics of the adapted model on the held-out sequences."""
     names = {
-        "text/nll_nats_per_token": "nats a text token",
-        "text/nll_nats_per_event": "nats a text",
-        "time/nll_nats_per_event": "nats an interval",
-        "joint/type_nll_nats_per_event": "nats a type",
+        "text/nll_nats_per_token": "nats per text token",
+        "text/nll_nats_per_event": "nats per text",
+        "time/nll_nats_per_event": "nats per interval",
+        "joint/type_nll_nats_per_event": "nats per type",
         "text/rouge_l": "ROUGE-L of the written texts",
         "text/chrf": "chrF of the written texts",
     }

@@ -21,7 +21,7 @@ COLUMNS = {
     "event": "event",
 }
 """Titles of the likelihoods, all in nats."""
-_CURVES = {"text_token": "nats a text token", "event": "nats an event"}
+_CURVES = {"text_token": "nats per text token", "event": "nats per event"}
 
 
 def _groups(records: Sequence[dict[str, Any]]) -> dict[tuple[float, str], list[dict[str, Any]]]:

@@ -138,8 +138,8 @@ def likelihoods(targets: pa.Table, sizes: Mapping[tuple[str, int], int]) -> dict
         sizes: Bytes of every text by sequence and position.
 
     Returns:
-        Nats a text token, a text byte and a text; nats an interval and a type, the type given the
-        interval; and their sum, nats an event.
+        Nats per text token, per text byte and per text; nats per interval and per type, the type
+        given the interval; and their sum, nats per event.
     """
 
     def column(name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Data sets that are converted to JSON lines before ``prepare`` reads them, one line a sequence."""
+"""Data sets converted to JSON lines before ``prepare`` reads them, one line per sequence."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""One trial of soft tokens: a tiny model that reads one token an event."""
+"""One trial of soft tokens: a tiny model that reads one token per event."""
 
 import time
 from collections.abc import Iterator

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 
+from mmtpp.api.shown_images import load_shown_images
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, EventSequence
@@ -18,9 +19,8 @@ from mmtpp.core.representation.text_truncation import (
     truncate_texts_to_fit,
 )
 from mmtpp.core.representation.window import EventTooLongError, Window, check_events, last_window
-from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.from_config import compression_of
-from mmtpp.data.store.images import load_image
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.predict.next_event import SeenEvents
 
@@ -64,21 +64,11 @@ class HistoryReader:
         laid = lay_out_branches(
             template, seen, [len(seen)], tasks=self._tasks, first_bytes=grid.first_bytes
         )
-        frames, image_frame = np.unique(laid.tokens.frames, return_inverse=True)
-        images = distinct_images(sequence)
-        image_px = config.template.image_px
-        pixels = [load_image(images[index], image_px=image_px) for index in frames.tolist()]
-        row = Row(
-            sample_id=0,
-            input_ids=laid.tokens.ids,
-            modality=laid.tokens.modality,
-            segment=np.zeros(len(laid.tokens.ids), dtype=np.int32),
-            event=laid.tokens.event,
+        row = Row.from_window(
+            laid.tokens,
+            seen.types,
+            load_shown_images(sequence, laid.tokens, image_px=config.template.image_px),
             is_label=laid.is_answer,
-            frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
-            image_frame=image_frame.astype(np.int32),
-            event_type=seen.types,
-            event_is_target=np.zeros(len(seen), dtype=np.bool_),
             branches=laid.branches,
             questions=laid.questions,
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmtpp.api.shown_images import load_shown_images
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import EventSequence
 from mmtpp.core.history.event_memory import MemorySettings, memory_rows
@@ -13,9 +14,8 @@ from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import truncate_texts
 from mmtpp.core.representation.window import last_window
-from mmtpp.data.encode.tokenised_events import distinct_images, tokenise_sequences
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.from_config import template_of
-from mmtpp.data.store.images import load_image
 from mmtpp.model.vocabulary import Vocabulary
 
 
@@ -63,21 +63,10 @@ def read_soft_history(
     past = PastEvents.from_sequence(sequence.times, sequence.types, lengths)
     rows, _ = memory_rows(memory, past)
     tokens = template.write(seen)
-    frames, image_frame = np.unique(tokens.frames, return_inverse=True)
-    images, image_px = distinct_images(sequence), config.template.image_px
-    pixels = [load_image(images[index], image_px=image_px) for index in frames.tolist()]
-    shown = template.shows_image(seen)
-    row = Row(
-        sample_id=0,
-        input_ids=tokens.ids,
-        modality=tokens.modality,
-        segment=np.zeros(len(seen), dtype=np.int32),
-        event=tokens.event,
-        is_label=np.zeros(len(seen), dtype=np.bool_),
-        frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
-        image_frame=image_frame.astype(np.int32),
-        event_type=seen.types,
-        event_is_target=np.zeros(len(seen), dtype=np.bool_),
-        soft=SoftTokens.from_events(rows[start:], seen, shown),
+    row = Row.from_window(
+        tokens,
+        seen.types,
+        load_shown_images(sequence, tokens, image_px=config.template.image_px),
+        soft=SoftTokens.from_events(rows[start:], seen, template.shows_image(seen)),
     )
     return SoftHistory(row, past)

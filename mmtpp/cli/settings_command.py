@@ -101,7 +101,8 @@ def run(options: argparse.Namespace) -> None:
     if not matches:
         raise ConfigError(
             f"no setting has {' and '.join(options.words)} in its path or help",
-            cause="the setting uses another word; try a synonym or a part of the word",
+            cause="the setting uses another word; try a synonym or a part of the word. Metrics are "
+            "in mmtpp/evaluate/README.md",
         )
     sys.stdout.write("\n".join(_as_text(setting) for setting in matches))
 

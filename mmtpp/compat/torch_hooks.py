@@ -1,7 +1,7 @@
 """Private parts of torch, checked on torch 2.13.0.
 
-torch is imported inside the functions: ``mmtpp.model`` needs the name of a logger before anything
-imports torch.
+torch is imported inside the functions: ``transformers_hooks.quiet_libraries`` needs the name of a
+logger before anything imports torch.
 """
 
 from typing import TYPE_CHECKING

@@ -303,7 +303,7 @@ class TemplateSection(Section):
     style: Annotated[Literal["paper", "compact", "minimal", "dense", "soft"], Shapes.PLAN] = "paper"
     """Layout of an event. ``paper``: the published layout, token for token; ``compact``: without
     its blanks and line breaks; ``minimal``: only the tokens that parsing needs; ``dense``: like
-    ``minimal``, without the token that ends a text; ``soft``: one token an event, whose vector
+    ``minimal``, without the token that ends a text; ``soft``: one token per event, whose vector
     holds type, memory, text and image. A model of soft tokens is trained by ``pretrain`` alone and
     forecasts densities, like the expert; it needs ``compression.strategy = none``."""
     time_bytes: Annotated[Literal[2, 3, 4], Shapes.PLAN] = 4

@@ -24,7 +24,7 @@ _TINY = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Distributions of intervals, one a row.
+    """Distributions of intervals, one per row.
 
     The logarithm of an interval, normalised by the memory, is a mixture of normal distributions.
 

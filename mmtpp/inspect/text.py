@@ -54,7 +54,7 @@ def as_text(report: Report) -> str:
     parts += _too_long(report)
     parts += [
         "",
-        f"Compression, style {report.template['style']}, {report.max_tokens:,} tokens a context:",
+        f"Compression, style {report.template['style']}, {report.max_tokens:,} tokens per context:",
         _choices(report.choices),
         "",
         "Template styles, with the compression of the settings:",

@@ -1,9 +1,5 @@
-"""The model: Qwen2.5-VL, extended to read and write events, with its vocabulary and adapters."""
+"""Base models of several families, extended to read and write events; vocabulary and adapters."""
 
-import logging
+from mmtpp.compat.transformers_hooks import quiet_libraries
 
-from mmtpp.compat.torch_hooks import PYTREE_LOGGER
-
-# transformers imports an installed torchao, which warns about kernels that are not used here
-for _name in ("torchao", PYTREE_LOGGER):
-    logging.getLogger(_name).setLevel(logging.ERROR)
+quiet_libraries()

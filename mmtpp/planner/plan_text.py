@@ -43,7 +43,7 @@ def memory_table(counts: Counts, workload: Workload, gpus: Gpus) -> str:
         f"{counts.family} {workload.model}: {counts.parameters:,} parameters, {counts.trained:,} "
         f"trained ({trained})",
         f"{workload.optimizer.name}, states in {workload.precision.stored_states}: "
-        f"{_state_bytes(counts, workload):.1f} bytes a trained parameter, its float32 weight "
+        f"{_state_bytes(counts, workload):.1f} bytes per trained parameter, its float32 weight "
         "included",
         f"GiB on each of {gpus.count} GPUs, rows of {workload.max_tokens} tokens, bfloat16, "
         "a frozen vision tower:",
@@ -77,7 +77,7 @@ def time_estimate(
     )
     step_s = workload.samples_per_step * workload.max_tokens / estimate.tokens_per_s
     text = (
-        f"estimate at {gpus.mfu:.0%} of {gpus.tflops:g} TFLOPS a GPU: "
+        f"estimate at {gpus.mfu:.0%} of {gpus.tflops:g} TFLOPS per GPU: "
         f"{estimate.tokens_per_s:,.0f} tokens/s, {step_s:.1f} s a step of "
         f"{workload.samples_per_step} samples"
     )

@@ -1,1 +1,1 @@
-"""Soft tokens: a language model that reads one token an event and forecasts with densities."""
+"""Soft tokens: a language model that reads one token per event and forecasts with densities."""

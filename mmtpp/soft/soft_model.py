@@ -1,4 +1,4 @@
-"""A language model that reads one soft token an event, with an expert's heads on its states.
+"""A language model that reads one soft token per event, with an expert's heads on its states.
 
 The state after an event goes to the network of a temporal expert, beside the memory. Its heads
 forecast the next interval as a density and the next type given the interval. So every event but

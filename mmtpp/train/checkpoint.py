@@ -4,30 +4,21 @@ Training waits only until the parts are on the local disk. Ray merges and upload
 background and calls the checkpoint complete only then, so a partial one is never chosen.
 """
 
-import hashlib
 import json
-import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import ray.train
-from ray.train import Checkpoint, CheckpointUploadMode
-from safetensors import SafetensorError
+from ray.train import Checkpoint
 
-from mmtpp.core.errors import ModelError, StorageError
+from mmtpp.core.errors import ModelError
 from mmtpp.core.training.training_metrics import VALIDATION_LOSS
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
 from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.upload import retrying_upload
+from mmtpp.train.local_checkpoint import report_checkpoint, write_local_checkpoint
 from mmtpp.train.worker_inputs import PROGRESS_FILE
-
-logger = logging.getLogger(__name__)
 
 BEST_BY = VALIDATION_LOSS
 
@@ -86,51 +77,14 @@ def save_checkpoint(
     Raises:
         StorageError: The local disk is full, or the storage stayed unreachable.
     """
-    folder = Path(tempfile.gettempdir())
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{_prefix(run_uri)}{os.getpid()}-"))
+
+    def write(folder: Path) -> None:
         engine.save(folder)
         if rank == 0:
             (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
-    except (OSError, SafetensorError) as error:
-        if folder.name.startswith(_prefix(run_uri)):
-            shutil.rmtree(folder, ignore_errors=True)  # frees the space it took
-        raise StorageError(
-            f"the checkpoint of step {progress.step} cannot be written: {error}",
-            where=str(folder),
-            cause="the disk of this machine is full",
-            setting=f"TMPDIR in the environment, now {tempfile.gettempdir()}",
-        ) from error
-    ray.train.report(
-        metrics,
-        checkpoint=Checkpoint.from_directory(str(folder)),
-        checkpoint_upload_mode=CheckpointUploadMode.SYNC if wait else CheckpointUploadMode.ASYNC,
-        delete_local_checkpoint_after_upload=True,
-        checkpoint_upload_fn=retrying_upload(patience_s),
-    )
 
-
-def remove_leftovers(run_uri: str) -> None:
-    """Delete partial checkpoints that killed processes of a run left on this machine."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_prefix(run_uri)}*"):
-        if _is_alive(int(folder.name.removeprefix(_prefix(run_uri)).partition("-")[0])):
-            continue
-        logger.info("deleting %s, left by a killed process of this run", folder)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _prefix(run_uri: str) -> str:
-    return f"mmtpp-checkpoint-{hashlib.sha256(run_uri.encode()).hexdigest()[:16]}-"
+    checkpoint = write_local_checkpoint(write, run_uri=run_uri, step=progress.step)
+    report_checkpoint(metrics, checkpoint, patience_s=patience_s, wait=wait)
 
 
 def load_progress(checkpoint: Checkpoint | None, *, fresh: TrainingProgress) -> TrainingProgress:

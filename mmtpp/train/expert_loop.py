@@ -16,7 +16,6 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointUploadMode
 from safetensors.torch import load, save_file
 from torch.nn.parallel import DistributedDataParallel
 
@@ -49,9 +48,13 @@ from mmtpp.storage.paths import copy_folder
 from mmtpp.track.tracker import Tracker
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.interruption_poll import InterruptionPoll
+from mmtpp.train.local_checkpoint import (
+    remove_leftovers,
+    report_checkpoint,
+    write_local_checkpoint,
+)
 from mmtpp.train.rank_sums import sum_over_ranks
 from mmtpp.train.rank_tracker import rank_tracker
-from mmtpp.train.upload import retrying_upload
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
@@ -69,6 +72,8 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     start_logging(f"[rank {rank}] ")
+    if context.get_local_rank() == 0:
+        remove_leftovers(inputs.run.run_uri)
     fit = build_fit(inputs, _build_ranks(rank, num_ranks))
     _restore(fit, inputs)
     tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
@@ -299,7 +304,11 @@ def _save(
     *,
     wait: bool = False,
 ) -> None:
-    """Report a checkpoint; rank 0 writes it. All ranks must call this."""
+    """Report a checkpoint; rank 0 writes it. All ranks must call this.
+
+    Raises:
+        StorageError: The local disk is full, or the storage stayed unreachable.
+    """
     metrics = {
         **metrics,
         "step": float(fit.total_updates),
@@ -308,18 +317,18 @@ def _save(
     }
     checkpoint = None
     if rank == 0:
-        folder = Path(tempfile.mkdtemp(prefix="mmtpp-expert-"))
-        save_file(fit.tensors(), folder / STATE_FILE)
-        record = {"data_fingerprint": inputs.data_fingerprint, "fit": asdict(fit.progress)}
-        (folder / PROGRESS_FILE).write_text(json.dumps(record))
-        checkpoint = Checkpoint.from_directory(str(folder))
-    ray.train.report(
-        metrics,
-        checkpoint=checkpoint,
-        checkpoint_upload_mode=CheckpointUploadMode.SYNC if wait else CheckpointUploadMode.ASYNC,
-        delete_local_checkpoint_after_upload=True,
-        checkpoint_upload_fn=retrying_upload(inputs.upload_timeout_s),
-    )
+        checkpoint = write_local_checkpoint(
+            lambda folder: _write_state(fit, inputs, folder),
+            run_uri=inputs.run.run_uri,
+            step=fit.total_updates,
+        )
+    report_checkpoint(metrics, checkpoint, patience_s=inputs.upload_timeout_s, wait=wait)
+
+
+def _write_state(fit: ExpertFit, inputs: ExpertInputs, folder: Path) -> None:
+    save_file(fit.tensors(), folder / STATE_FILE)
+    record = {"data_fingerprint": inputs.data_fingerprint, "fit": asdict(fit.progress)}
+    (folder / PROGRESS_FILE).write_text(json.dumps(record))
 
 
 def _restore(fit: ExpertFit, inputs: ExpertInputs) -> None:

@@ -23,9 +23,6 @@ logger = logging.getLogger(__name__)
 def train(inputs: WorkerInputs, stop_request: Any) -> None:
     """Train from the newest checkpoint, or from the start, to the last step or a stop request.
 
-    The driver reads the metrics of the last checkpoint: those of the last step and of the last
-    validation.
-
     Args:
         inputs: What the driver sent.
         stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
@@ -36,7 +33,8 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
     if progress.step == training.num_steps:  # interrupted between last checkpoint and result
         _finish(worker, progress)
         return
-    latest: dict[str, float] = {}  # last value of every metric, for the last checkpoint
+    # last value of every metric; the driver reads those of the last checkpoint
+    latest: dict[str, float] = {}
     losses: list[LossSums] = []  # of the steps since the last log line
 
     while progress.step < training.num_steps:

@@ -36,11 +36,11 @@ from mmtpp.train.build_engine import EngineSections, build_engine
 from mmtpp.train.checkpoint import (
     TrainingProgress,
     load_progress,
-    remove_leftovers,
     restore_checkpoint,
 )
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.interruption_poll import InterruptionPoll
+from mmtpp.train.local_checkpoint import remove_leftovers
 from mmtpp.train.rank_group import RankGroup, join_group
 from mmtpp.train.rank_tracker import rank_tracker
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing

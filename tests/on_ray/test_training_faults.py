@@ -1,4 +1,4 @@
-"""Failures of storage, driver and disk: the losses equal those of an uninterrupted run."""
+"""Failures of storage and driver: the losses equal those of an uninterrupted run."""
 
 import json
 import os
@@ -8,20 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import cast
 
 import pytest
-import torch
 from mlflow.tracking import MlflowClient
-from safetensors.torch import save_file
 
 from benchmarks.watch import checkpoints_known
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import StorageError
 from mmtpp.storage.paths import write_bytes
-from mmtpp.train.checkpoint import TrainingProgress, remove_leftovers, save_checkpoint
-from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
 from tests.conftest import ROOT
 from tests.on_ray.curves import curve, times_of_steps
@@ -109,66 +103,3 @@ def test_the_command_of_a_killed_driver_resumes_the_run(base, stack):
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
     assert [(run.info.run_id, run.info.status) for run in runs] == [(result["run_id"], "FINISHED")]
-
-
-def test_temporary_files_of_a_killed_process_are_removed_only_for_its_run(
-    tmp_path: Path, monkeypatch
-):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-
-    class Killed:
-        def save(self, folder: Path) -> None:
-            (folder / "state.safetensors").write_bytes(b"half")
-            raise KeyboardInterrupt
-
-    for run in ("one", "two"):
-        with pytest.raises(KeyboardInterrupt):
-            save_checkpoint(
-                cast(DeepSpeedEngine, Killed()),
-                TrainingProgress(7, "p", "v"),
-                rank=0,
-                run_uri=run,
-                metrics={},
-                patience_s=1.0,
-            )
-    assert len(list(tmp_path.iterdir())) == 2
-    remove_leftovers("one")
-    assert len(list(tmp_path.iterdir())) == 2  # the process is alive
-    monkeypatch.setattr("mmtpp.train.checkpoint._is_alive", lambda pid: pid != os.getpid())
-    remove_leftovers("one")
-    assert len(list(tmp_path.iterdir())) == 1
-    remove_leftovers("two")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_reported_and_its_partial_files_are_removed(tmp_path: Path, monkeypatch):
-    """Uses a real file system of 256 KiB."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"this user may not mount a file system: {mounted.stderr.strip()}")
-    monkeypatch.setattr("tempfile.tempdir", str(small))
-
-    class Large:
-        def save(self, folder: Path) -> None:
-            save_file({"weight": torch.zeros(10**6)}, folder / "state.safetensors")
-
-    try:
-        with pytest.raises(StorageError, match=r"(?s)step 7 cannot be written.*No space.*TMPDIR"):
-            save_checkpoint(
-                cast(DeepSpeedEngine, Large()),
-                TrainingProgress(7, "p", "v"),
-                rank=0,
-                run_uri="run",
-                metrics={},
-                patience_s=1.0,
-            )
-        assert list(small.iterdir()) == []
-    finally:
-        subprocess.run(["umount", str(small)], check=True)

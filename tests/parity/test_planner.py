@@ -73,6 +73,20 @@ def test_a_folder_of_another_family_is_planned_by_its_config(tmp_path, capsys):
     assert f"--set model.path={tmp_path}" in printed
 
 
+def test_the_command_prints_no_warnings_of_other_libraries(tmp_path):
+    write_base(CASES["llama, tied"], tmp_path)
+    command = f"-m mmtpp plan --model {tmp_path} --gpus 1 --gpu-gib 24 --max-tokens 256"
+    process = subprocess.run(
+        [sys.executable, *shlex.split(command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "recommended: " in process.stdout
+
+
 def test_memory_by_hand(counts: Counts):
     trained, total = counts.trained, counts.parameters
     two = estimate_memory(counts, LORA_3B, Option(2, checkpointing=True, offload=False), gpus=8)
@@ -176,7 +190,7 @@ def test_a_plan_omits_options_that_the_optimiser_does_not_allow(capsys: pytest.C
     assert "ZeRO-2" in out
     assert "ZeRO-3" not in out
     assert "offload," not in out
-    assert "muon, states in bfloat16: 6.0 bytes a trained parameter" in out
+    assert "muon, states in bfloat16: 6.0 bytes per trained parameter" in out
     config = load_config(None, [*_printed_assignments(out), "model.path=x"])
     assert (config.optimizer.name, config.optimizer_precision.stored_states) == ("muon", "bfloat16")
 

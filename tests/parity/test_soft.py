@@ -65,19 +65,8 @@ def make_row(times: np.ndarray, events: Events, start: int = 0, frames: int = 0)
     past = PastEvents.from_sequence(times, events.types, np.diff(events.text_offsets))
     soft = SoftTokens.from_events(memory_rows(MEMORY, past)[0][start:], seen, shown)
     pixels = np.random.default_rng(5).integers(0, 256, (frames, IMAGE_PX, IMAGE_PX, 3), np.uint8)
-    return Row(
-        sample_id=0,
-        input_ids=tokens.ids,
-        modality=tokens.modality,
-        segment=np.zeros(len(seen), dtype=np.int32),
-        event=tokens.event,
-        is_label=np.ones(len(seen), dtype=np.bool_),
-        frames=pixels,
-        image_frame=tokens.frames,
-        event_type=seen.types,
-        event_is_target=np.ones(len(seen), dtype=np.bool_),
-        soft=soft,
-    )
+    is_label = np.ones(len(seen), dtype=np.bool_)
+    return Row.from_window(tokens, seen.types, pixels, is_label=is_label, soft=soft)
 
 
 def join(first: Row, second: Row) -> Row:

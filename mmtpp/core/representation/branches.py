@@ -66,12 +66,12 @@ def lay_out_branches(
     Args:
         template: Template of the window.
         events: E events of the window with their similar marks.
-        targets: Event indices, increasing, from 1. E is the event after the last: its questions
-            have no answers, and the tasks that need an answer are omitted.
+        targets: Event indices, increasing, from 1. The index E is the event after the last one:
+            its questions have no answers, and the tasks that need an answer are omitted.
         tasks: Names of tasks, among ``EVENT_TASKS``.
         first_bytes: First bytes of time codes. Each becomes a token after the time question, which
-            predicts the second byte. With them the type questions have no answers, because a
-            forecast needs the probabilities of all types at the end of the question.
+            predicts the second byte. With them no answer to a type question is written: a
+            forecast reads only the last token of the question.
 
     Returns:
         The layout. Its history ends with the event before the last target.

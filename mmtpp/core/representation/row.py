@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.representation.soft_tokens import SoftTokens
-from mmtpp.core.representation.tokens import Modality
+from mmtpp.core.representation.tokens import Modality, Tokens
 
 HISTORY = -1  # branch of a token of the history
 
@@ -149,8 +149,62 @@ class Row:
     questions: QuestionColumns | None = None
     soft: SoftTokens | None = None
 
+    @classmethod
+    def from_window(
+        cls,
+        tokens: Tokens,
+        event_type: NDArray[np.int16],
+        frames: NDArray[np.uint8],
+        *,
+        is_label: NDArray[np.bool_] | None = None,
+        branches: Branches | None = None,
+        questions: QuestionColumns | None = None,
+        soft: SoftTokens | None = None,
+    ) -> "Row":
+        """A row with one window, without targets.
+
+        Args:
+            tokens: Tokens of the window.
+            event_type: (E,) types of the window's events.
+            frames: (F, S, S, 3) images of the distinct ``tokens.frames``, in increasing order.
+            is_label: (T,) True if the token may be a label; None if no token is one.
+            branches: Branches of the window, if it has some.
+            questions: Questions of the branches, if the window has some.
+            soft: Content of the tokens, if they are soft tokens.
+        """
+        num_tokens = len(tokens.ids)
+        return cls(
+            sample_id=0,
+            input_ids=tokens.ids,
+            modality=tokens.modality,
+            segment=np.zeros(num_tokens, dtype=np.int32),
+            event=tokens.event,
+            is_label=np.zeros(num_tokens, dtype=np.bool_) if is_label is None else is_label,
+            frames=frames,
+            image_frame=np.unique(tokens.frames, return_inverse=True)[1].astype(np.int32),
+            event_type=event_type,
+            event_is_target=np.zeros(len(event_type), dtype=np.bool_),
+            branches=branches,
+            questions=questions,
+            soft=soft,
+        )
+
     def predecessors(self) -> NDArray[np.int64]:
-        """(T,) position of the token that predicts each token; -1 for the first of a segment."""
+        """(T,) position of the token that predicts each token; -1 for the first of a segment.
+
+        A token follows the token before it. The first token of a branch follows the last token of
+        its parent, or the last token of the history that it sees.
+
+        Example:
+            A history of four tokens; branch 0 sees two of them and branch 1 all four; branch 2
+            continues branch 0. H is ``HISTORY``::
+
+                position       0  1  2  3  4  5  6  7  8
+                branch         H  H  H  H  0  0  1  2  2
+                parent         H  H  H  H  H  H  H  0  0
+                visible        1  2  3  4  2  2  4  2  2
+                predecessors  -1  0  1  2  1  4  3  5  7
+        """
         position = np.arange(len(self.segment))
         starts = np.diff(self.segment, prepend=-1) != 0
         before = np.where(starts, -1, position - 1)

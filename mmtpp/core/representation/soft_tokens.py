@@ -1,4 +1,4 @@
-"""Soft tokens: one token an event, whose vector holds memory, type, text and image.
+"""Soft tokens: one token per event, whose vector holds memory, type, text and image.
 
 A row of soft tokens has one token per event, and no other tokens. Every token but the first of a
 segment is a label: the interval and the type of its event, given all tokens before.

@@ -8,7 +8,7 @@
              every field is opened by its marker, which also closes the previous field
     minimal  BBBB B TEXT<|text_end|> [<|vision_start|>IMAGE<|vision_end|>]
     dense    BBBB B TEXT [<|vision_start|>IMAGE<|vision_end|>]
-    soft     B      one token an event; its vector also holds memory, text and image
+    soft     B      one token per event; its vector also holds memory, text and image
              (``soft_tokens.py``)
 
 B is a byte token; BBBB is the time code, with 4, 3 or 2 bytes. Types are byte tokens too, because
@@ -94,7 +94,7 @@ class RestartCosts:
     Attributes:
         run: (E,) tokens that write the remaining part of a run of similar events.
         image: (E,) tokens that show an image again, because an earlier event showed it.
-        image_at: (E,) the event that shows the image again; E if there is none.
+        image_at: (E,) for each start, the event that shows the image again; E if there is none.
     """
 
     run: NDArray[np.int64]
@@ -346,8 +346,12 @@ class Template:
             lengths[:, index], sources[:, index] = column.lengths, column.sources
         flat = lengths.ravel()
         ends = np.cumsum(flat)
+        begins = ends - flat
         num_prefix, num_written = len(self.prefix), int(ends[-1]) if len(ends) else 0
-        source = np.repeat(sources.ravel() - ends + flat, flat)
+        # Each pair of event and column copies `flat` tokens: in the pool they start at its source,
+        # in the output at `begins`. So token p of the output is token source + (p - begins) of the
+        # pool.
+        source = np.repeat(sources.ravel() - begins, flat)
         source += np.arange(num_written)
         ids = np.empty(num_prefix + num_written, dtype=np.int32)
         modality = np.empty(len(ids), dtype=np.uint8)

@@ -54,10 +54,9 @@ class Assembler:
         # the first part of a sequence holds its questions
         ranges += [(window.address, 0, 1) for window in windows if window.end_question]
         self._reader.read_ahead_events(ranges)
-        written = iter([self._write(window) for window in windows])
-        rows = [[next(written) for _ in sample] for sample in planned]
+        rows = [[self._write(window) for window in sample] for sample in planned]
         self._reader.read_ahead_frames(
-            (written.planned.address.file, written.tokens.frames) for row in rows for written in row
+            (window.planned.address.file, window.tokens.frames) for row in rows for window in row
         )
         return self._table(samples["sample_id"], rows)
 

@@ -1,1 +1,1 @@
-"""The families of base models: one file a family, and the interface that they share."""
+"""The families of base models: one file per family, and the interface that they share."""

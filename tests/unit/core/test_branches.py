@@ -98,21 +98,13 @@ def _positions(laid: BranchedTokens) -> np.ndarray:
 
 
 def _row(laid: BranchedTokens) -> Row:
-    size = len(laid.tokens.ids)
-    empty = np.zeros(0)
-    return Row(
-        0,
-        laid.tokens.ids,
-        laid.tokens.modality,
-        np.zeros(size, np.int32),
-        laid.tokens.event,
-        laid.is_answer,
-        empty,
-        empty,
-        empty,
-        empty,
-        laid.branches,
-        laid.questions,
+    return Row.from_window(
+        laid.tokens,
+        np.zeros(0, np.int16),
+        np.zeros((0, 56, 56, 3), np.uint8),
+        is_label=laid.is_answer,
+        branches=laid.branches,
+        questions=laid.questions,
     )
 
 

@@ -136,7 +136,7 @@ def test_every_event_is_in_a_window_however_long(
 
 
 def test_the_limit_by_hand():
-    """``minimal``: 6 tokens an event. The text of 100 is cut to 32, half of 64, unless its event
+    """``minimal``: 6 tokens per event. The text of 100 is cut to 32, half of 64, unless its event
     has to be shorter; with another event and a question that makes 6 + 38 + 10."""
     template = Template(IDS, TemplateSettings("minimal", "none", 4))
     sequence = plain_events(

@@ -44,19 +44,9 @@ def test_bug_2_a_short_sequence_is_not_repeated_until_the_budget_is_full(size: i
 @given(settings, events(min_size=2))
 def test_bug_8_image_tokens_and_the_prompt_are_no_labels(chosen: TemplateSettings, given_events):
     tokens = Template(IDS, chosen).write(given_events)
-    size = len(tokens.ids)
-    row = Row(
-        sample_id=0,
-        input_ids=tokens.ids,
-        modality=tokens.modality,
-        segment=np.zeros(size, np.int32),
-        event=tokens.event,
-        is_label=np.ones(size, np.bool_),
-        frames=np.zeros((0, 56, 56, 3), np.uint8),
-        image_frame=tokens.frames,
-        event_type=given_events.types,
-        event_is_target=~given_events.similar,
-    )
+    is_label = np.ones(len(tokens.ids), np.bool_)
+    frames = np.zeros((0, 56, 56, 3), np.uint8)
+    row = Row.from_window(tokens, given_events.types, frames, is_label=is_label)
     labels = row.label_positions()
     assert not (tokens.ids[labels] == IDS.image_pad).any()
     assert (tokens.event[labels] >= 0).all()

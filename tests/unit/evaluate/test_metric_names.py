@@ -1,4 +1,4 @@
-"""A metric has one name: evaluation emits exactly the names that its page explains."""
+"""A metric has one name: evaluation emits exactly the names that its pages explain."""
 
 import re
 from pathlib import Path
@@ -20,15 +20,16 @@ from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.evaluate.scores.targets import TARGET_SCHEMA
 
-PAGE = Path(evaluate.__path__[0]) / "README.md"
+EVALUATE = Path(evaluate.__path__[0])
+PAGES = (EVALUATE / "README.md", EVALUATE.parents[1] / "docs" / "questions.md")
 POSITIONS = ("1-50", "50-200", "200-500", "over_500")
 
 
 def _explained() -> set[str]:
-    """Names in the first column of the page's tables of metrics."""
+    """Names in the first column of the pages' tables of metrics."""
     names: set[str] = set()
     is_metrics = False
-    for line in PAGE.read_text().splitlines():
+    for line in (line for page in PAGES for line in page.read_text().splitlines()):
         if not line.startswith("|"):
             is_metrics = False
         elif line.startswith("| metric |"):
@@ -110,7 +111,7 @@ def test_every_metric_is_explained_under_its_name_and_no_other_is():
     places = {name.partition("/at_")[2] for name in emitted - whole}
     assert places == set(POSITIONS)
     assert {name.partition("/at_")[0] for name in emitted - whole} <= explained
-    page = PAGE.read_text()
+    page = PAGES[0].read_text()
     assert all(f"/at_{place}`" in page for place in POSITIONS)
 
 

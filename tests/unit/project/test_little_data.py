@@ -66,7 +66,7 @@ def test_held_out_sequences_are_bounded():
 
 
 def test_the_report_subtracts_the_best_baseline_of_all_draws(tmp_path: Path):
-    # nats an event of two sequences of 10 events, in two draws; Hawkes has the lowest mean
+    # nats per event of two sequences of 10 events, in two draws; Hawkes has the lowest mean
     nll = {
         "marginal": ([3.0, 5.0], [3.0, 5.0]),
         "poisson": ([4.0, 6.0], [4.0, 6.0]),

@@ -114,6 +114,31 @@ def test_the_readme_is_short():
     assert max(map(len, README)) <= 120
 
 
+def _long_lines(text: str, *, width: int) -> list[str]:
+    """Lines of prose that are too long; tables, code and the targets of links do not count."""
+    prose = re.sub(r"^ *(`{3,}).*?^ *\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for line in prose.splitlines() if not line.lstrip().startswith("|")]
+    return [line for line in lines if len(re.sub(r"\]\([^)]*\)", "]", line)) > width]
+
+
+def test_prose_is_wrapped():
+    generated = ROOT / "mmtpp" / "config" / "README.md"
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("mmtpp/*/README.md")]
+    assert len(pages) > 30
+    long = {
+        str(page.relative_to(ROOT)): lines
+        for page in pages
+        if page != generated and (lines := _long_lines(page.read_text(), width=140))
+    }
+    assert not long, "wrap these lines to 120 columns"
+
+
+def test_only_prose_counts_as_a_long_line():
+    long = "word " * 30
+    text = f"{long}\n| {long} |\n```sh\n{long}\n```\n[a](https://{'b' * 200})\n- {long}\n"
+    assert _long_lines(text, width=140) == [long, f"- {long}"]
+
+
 def test_pictures_are_readable_in_light_and_dark():
     pictures = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
     assert len(pictures) == 5

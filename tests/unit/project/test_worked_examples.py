@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "worked-examples.md").read_text()
-EXAMPLES = dict(re.findall(r"^## (Add .*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+SECTIONS = dict(re.findall(r"^## (Add .*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+KIND = "Add a kind of model"  # a list of places, without code
+EXAMPLES = {name: text for name, text in SECTIONS.items() if name != KIND}
 
 
 def _apply_diff(root: Path, diff: str) -> None:
@@ -67,3 +69,22 @@ def test_the_page_has_the_six_examples():
         "Add an optimiser",
         "Add a family",
     ]
+
+
+def test_all_places_that_ask_for_the_kind_of_a_model_are_listed():
+    asking = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "mmtpp").rglob("*.py")
+        if re.search(r"\bModelKind\b", path.read_text())
+    }
+    assert len(asking) > 8
+    listed = set()
+    for line in SECTIONS[KIND].splitlines():
+        place = line.split("|")[1] if line.startswith("|") else ""
+        listed |= set(re.findall(r"\]\(\.\./(mmtpp/[\w/]+\.py)\)", place))
+        module = re.search(r"\]\(\.\./(mmtpp/[\w/]+\.py)\)", place)
+        for name in re.findall(r"`([\w.]+)`", place):
+            assert module is not None
+            source = (ROOT / module[1]).read_text()
+            assert re.search(rf"\b{name.rpartition('.')[2]}\b", source), f"{module[1]}: {name}"
+    assert listed == asking
