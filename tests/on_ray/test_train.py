@@ -25,6 +25,10 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.evaluate.scores.metric_names import (
+    EVENT_TYPE_ACCURACY,
+    EVENT_TYPE_ACCURACY_MOST_FREQUENT,
+)
 from mmtpp.model.base_folder import load_base
 from mmtpp.model.folder import local_folder
 from mmtpp.predict.export import export
@@ -231,10 +235,11 @@ def test_every_held_out_event_with_a_predecessor_is_scored(untracked_model, stac
     assert result["events"] <= test_events - manifest.sequences_by_split["test"]
     assert result["events"] > 0.5 * test_events
     assert plan.num_similar > 0
-    assert 0 <= result["metrics"]["type_accuracy"] <= 1
-    assert result["baselines"]["type_accuracy_most_frequent"] < 0.5
+    accuracy = result["metrics"][EVENT_TYPE_ACCURACY]
+    assert 0 <= accuracy <= 1
+    assert result["baselines"][EVENT_TYPE_ACCURACY_MOST_FREQUENT] < 0.5
     run = MlflowClient(stack.mlflow_uri).get_run(result["run_id"])
-    assert run.data.metrics["type_accuracy"] == result["metrics"]["type_accuracy"]
+    assert run.data.metrics[EVENT_TYPE_ACCURACY] == accuracy
     json.dumps(result, allow_nan=False)
 
 
