@@ -22,9 +22,9 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import ModelSection, PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
-from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
-from mmtpp.core.history.past_events import PastEvents
 from mmtpp.core.model_kind import ModelKind
+from mmtpp.core.past.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences

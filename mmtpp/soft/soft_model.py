@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mmtpp.core.errors import DataError
-from mmtpp.expert.mixture import IntervalScale
+from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, Kept, TrainingStatistics
 from mmtpp.model.batch import Batch, SoftBatch
 from mmtpp.model.event_model import EventModel

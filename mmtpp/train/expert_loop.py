@@ -21,8 +21,8 @@ from safetensors.torch import load, save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from mmtpp.core.errors import DataError, ModelError
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.training.training_metrics import (
     TRAINED_PARAMETERS,
     VALIDATION_JOINT_NLL,

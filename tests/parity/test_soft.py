@@ -9,8 +9,8 @@ import torch
 
 from mmtpp.core.errors import DataError, ModelError
 from mmtpp.core.events import NO_FRAME, Events, intervals_from_times
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.soft_tokens import SoftTokens, shorten_texts
 from mmtpp.core.representation.template import Template, TemplateSettings

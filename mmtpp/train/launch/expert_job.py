@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.history.event_words import MAX_WORD_ROWS, TextSettings
+from mmtpp.core.past.event_words import MAX_WORD_ROWS, TextSettings
 from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import PreparedStore, load_store

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.history.event_words import EventWords, TextSettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_words import EventWords, TextSettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.scores import Ranks
