@@ -98,7 +98,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         validated = final_metrics(fit, expert)
         tracker.log_metrics(fit.total_updates, validated)
         if rank == 0:
-            warn_below_marginal(validated, where=inputs.training.samples.store.data_uri)
+            warn_below_marginal(validated, where=inputs.train_settings.samples.store.data_uri)
             write_expert(expert, inputs)
     _save(fit, inputs, rank, validated, wait=True)
     tracker.detach()
@@ -117,10 +117,12 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         DataError: No training event is scored, or all intervals are zero.
     """
     started = time.monotonic()
-    training = read_sequences(inputs.training)
-    validation = read_sequences(inputs.validation) if inputs.validation is not None else []
+    training = read_sequences(inputs.train_settings)
+    validation = (
+        read_sequences(inputs.validation_settings) if inputs.validation_settings is not None else []
+    )
     num_events = count_events(training)
-    where = inputs.training.samples.store.data_uri
+    where = inputs.train_settings.samples.store.data_uri
     if not num_events:
         raise DataError(
             "no training sequence has two events",
@@ -150,9 +152,9 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
     fit = ExpertFit(
         blocks[0],
         blocks[1],
-        num_types=len(inputs.training.type_codes),
+        num_types=len(inputs.train_settings.type_codes),
         settings=inputs.fit,
-        num_words=inputs.training.texts.num_words if memory.has_texts else 0,
+        num_words=inputs.train_settings.texts.num_words if memory.has_texts else 0,
         reads_images=reads_images,
         ranks=ranks,
     )
@@ -173,7 +175,7 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
 def build_expert(fit: ExpertFit, inputs: ExpertInputs) -> Expert:
     """The expert of a finished training."""
     networks = tuple(fit.networks())
-    image_px = inputs.training.samples.store.image_px if networks[0].size.reads_images else 0
+    image_px = inputs.train_settings.samples.store.image_px if networks[0].size.reads_images else 0
     return Expert(fit.memory, inputs.tick, networks, image_px)
 
 

@@ -44,7 +44,7 @@ from mmtpp.storage.paths import (
 from mmtpp.train.checkpoint import BEST_BY, TrainingProgress, load_progress, restore_checkpoint
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
-from mmtpp.train.launch.plan_run import save_validation_plan
+from mmtpp.train.launch.plan_run import plan_validation
 from mmtpp.train.launch.run_result import RESULT_FILE
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
@@ -267,7 +267,7 @@ def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
         changes = {"compression.delta": delta, "evaluation.targets_delta": 2.0}
         config = make_config(**changes | {"window.max_tokens": 128})
         uri = str(tmp_path / str(delta))
-        settings = save_validation_plan(
+        settings = plan_validation(
             config.sample_sections,
             manifest,
             vocabulary,

@@ -143,8 +143,8 @@ def build_inputs(
         fit=_network_settings(
             expert, config.training.seed, num_events=manifest.events_by_split["train"]
         ),
-        training=sequences["train"],
-        validation=sequences["validation"] if _has_validation(manifest, expert) else None,
+        train_settings=sequences["train"],
+        validation_settings=sequences["validation"] if _has_validation(manifest, expert) else None,
         data_fingerprint=manifest.fingerprint,
         calendar=expert.calendar,
         time_zone=expert.time_zone,
