@@ -46,7 +46,8 @@ def cut_sequence(
     elif supervision.asks_questions:
         if not supervision.event_tasks:
             return []
-        # a forecast sees as much history as training does: the first bytes come on top
+        # a forecast sees as much history as training does, so its expansions are not counted:
+        # its rows may be longer than max_tokens
         costs = branch_costs(template, events, tasks=supervision.event_tasks)
     if supervision.asks_ahead and costs is not None:
         return _last_windows(events, times, supervision, template, costs, first_target, max_tokens)

@@ -59,19 +59,13 @@ def _check(windows, sequence: Events, template: Template, budget: int) -> None:
 def test_windows_with_branches_fit_and_ask_about_every_event_once(
     chosen: TemplateSettings, sequence: Events, budget: int, overlap: float
 ):
-    template, tasks, first_bytes = (
-        Template(IDS, chosen, has_questions=True),
-        ("time", "joint"),
-        (62, 63),
-    )
+    template, tasks = Template(IDS, chosen, has_questions=True), ("time", "joint")
     windows = cut_windows(
         sequence,
         template,
         max_tokens=budget,
         overlap_fraction=overlap,
-        branch_costs=branch_costs(
-            template, sequence, tasks=tasks, num_first_bytes=len(first_bytes)
-        ),
+        branch_costs=branch_costs(template, sequence, tasks=tasks),
     )
     scored = [event for window in windows for event in range(window.first_scored, window.end)]
     assert scored == list(range(1, len(sequence)))
@@ -79,7 +73,7 @@ def test_windows_with_branches_fit_and_ask_about_every_event_once(
         assert window.start < window.first_scored
         targets = range(window.first_scored - window.start, window.end - window.start)
         inside = sequence.slice(window.start, window.end)
-        laid = lay_out_branches(template, inside, targets, tasks=tasks, first_bytes=first_bytes)
+        laid = lay_out_branches(template, inside, targets, tasks=tasks)
         assert len(laid.tokens.ids) <= window.num_tokens <= budget
 
 
