@@ -55,7 +55,7 @@ def as_row(laid: BranchedTokens, num_events: int) -> Row:
         modality=laid.tokens.modality,
         segment=np.zeros(size, dtype=np.int32),
         event=laid.tokens.event,
-        is_label=laid.is_answer,
+        may_be_label=laid.is_answer,
         frames=np.zeros((0, 56, 56, 3), dtype=np.uint8),
         image_frame=np.zeros(0, dtype=np.int32),
         event_type=np.zeros(num_events, dtype=np.int16),

@@ -74,7 +74,7 @@ class HistoryReader:
             modality=laid.tokens.modality,
             segment=np.zeros(len(laid.tokens.ids), dtype=np.int32),
             event=laid.tokens.event,
-            is_label=laid.is_answer,
+            may_be_label=laid.is_answer,
             frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
             image_frame=image_frame.astype(np.int32),
             event_type=seen.types,

@@ -73,7 +73,7 @@ def read_soft_history(
         modality=tokens.modality,
         segment=np.zeros(len(seen), dtype=np.int32),
         event=tokens.event,
-        is_label=np.zeros(len(seen), dtype=np.bool_),
+        may_be_label=np.zeros(len(seen), dtype=np.bool_),
         frames=np.array(pixels, dtype=np.uint8).reshape(-1, image_px, image_px, 3),
         image_frame=image_frame.astype(np.int32),
         event_type=seen.types,

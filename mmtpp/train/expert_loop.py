@@ -73,14 +73,14 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     _restore(fit, inputs)
     tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
     interruptions = InterruptionPoll(stop_request)
-    losses = _Losses(tracker, every=inputs.log_every)
+    progress_log = _ProgressLog(tracker, every=inputs.log_every)
     validated: dict[str, float] = {}
     while not fit.is_finished:
-        losses.add(fit, fit.run_update())
+        progress_log.add(fit, fit.run_update())
         interruption = interruptions.poll(torch.device("cpu"))
         is_validated, network = fit.validation_is_due, fit.progress.network
         if is_validated:
-            with losses.outside_training("validation"):
+            with progress_log.outside_training("validation"):
                 validated = _validate(fit, tracker)
         if fit.is_finished:
             break
@@ -89,7 +89,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
             break
         # a network takes a minute or two, so a lost machine costs no more
         if interruption.machine_leaves or fit.progress.network > network:
-            with losses.outside_training("checkpoint"):
+            with progress_log.outside_training("checkpoint"):
                 _save(fit, inputs, rank, validated)
         elif is_validated and inputs.reports_validation:
             ray.train.report({**validated, "step": float(fit.total_updates)})
@@ -190,7 +190,7 @@ def write_expert(expert: Expert, inputs: ExpertInputs) -> None:
         copy_folder(name, inputs.output_uri)
 
 
-class _Losses:
+class _ProgressLog:
     """Logs loss and speed of the training, and the shares of other work, every few updates.
 
     Args:

@@ -83,7 +83,7 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
             nll = nll_N.double().cpu().numpy()
             assert best_type_N is not None
             best_types = type_codes[best_type_N.cpu().numpy()]
-            losses += LossSums.from_labels(nll, row.label_modalities())
+            losses += LossSums.from_labels(nll, row.likelihood_modalities())
             score = _score_sequence if row.branches is None else _score_answers
             event_sums += score(row, nll, best_types)
     engine.model.train()
@@ -147,7 +147,7 @@ def _score_sequence(
     row: Row, nll: NDArray[np.float64], best_types: NDArray[np.integer]
 ) -> EventSums:
     """Stage 1: sums over the target events."""
-    scores = score_events(nll, row.label_modalities(), row.label_events(), best_types)
+    scores = score_events(nll, row.likelihood_modalities(), row.likelihood_events(), best_types)
     is_target = row.event_is_target[scores.event]
     is_right = scores.predicted_type == row.event_type[scores.event]
     count = float(is_target.sum())

@@ -284,7 +284,7 @@ def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
         for index in range(len(table)):
             row = row_from_arrow(table, index, image_px=56)
             scored = np.zeros(len(row.event_type), dtype=np.bool_)
-            scored[row.event[row.is_label & (row.event >= 0)]] = True
+            scored[row.event[row.may_be_label & (row.event >= 0)]] = True
             sequences, times = table["sequences"][index].as_py(), table["event_time"][index].as_py()
             names = [sequences[segment] for segment in table["event_segment"][index].as_py()]
             events |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}

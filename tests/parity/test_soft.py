@@ -71,7 +71,7 @@ def make_row(times: np.ndarray, events: Events, start: int = 0, frames: int = 0)
         modality=tokens.modality,
         segment=np.zeros(len(seen), dtype=np.int32),
         event=tokens.event,
-        is_label=np.ones(len(seen), dtype=np.bool_),
+        may_be_label=np.ones(len(seen), dtype=np.bool_),
         frames=pixels,
         image_frame=tokens.frames,
         event_type=seen.types,
@@ -93,7 +93,7 @@ def join(first: Row, second: Row) -> Row:
         ),
         np.concatenate([first.soft.has_image, second.soft.has_image]),
     )
-    names = ("input_ids", "modality", "is_label", "event_type", "event_is_target")
+    names = ("input_ids", "modality", "may_be_label", "event_type", "event_is_target")
     columns = {
         name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names
     }
@@ -132,8 +132,8 @@ def test_every_event_is_one_token_and_all_but_the_first_are_labels():
     row = make_row(TIMES, EVENTS)
     assert len(row.input_ids) == len(EVENTS)
     np.testing.assert_array_equal(row.label_positions(), np.arange(1, len(EVENTS)))
-    np.testing.assert_array_equal(row.label_events(), np.repeat(np.arange(1, len(EVENTS)), 2))
-    np.testing.assert_array_equal(row.label_modalities()[:4], [1, 2, 1, 2])
+    np.testing.assert_array_equal(row.likelihood_events(), np.repeat(np.arange(1, len(EVENTS)), 2))
+    np.testing.assert_array_equal(row.likelihood_modalities()[:4], [1, 2, 1, 2])
     assert TEMPLATE.costs(EVENTS).tolist() == [1] * len(EVENTS)
 
 

@@ -51,7 +51,7 @@ def test_bug_8_image_tokens_and_the_prompt_are_no_labels(chosen: TemplateSetting
         modality=tokens.modality,
         segment=np.zeros(size, np.int32),
         event=tokens.event,
-        is_label=np.ones(size, np.bool_),
+        may_be_label=np.ones(size, np.bool_),
         frames=np.zeros((0, 56, 56, 3), np.uint8),
         image_frame=tokens.frames,
         event_type=given_events.types,
