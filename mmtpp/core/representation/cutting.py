@@ -33,7 +33,7 @@ def cut_sequence(
         times: (E,) times of the events in the source's unit.
         supervision: Decides which windows are needed and how many tokens the questions take.
         template: Decides how many tokens an event takes.
-        first_target: Index of the first event that may be a target; earlier events are context.
+        first_target: Index of the first event that may be a target; earlier events are read only.
         max_tokens: Maximum number of tokens in a window.
         overlap_fraction: Part of a window that repeats events of the window before, 0 to below 1.
 
