@@ -57,7 +57,7 @@ def sequence_sums(targets: pa.Table) -> pa.Table | None:
         return None
     names = targets["sequence_id"].to_numpy(zero_copy_only=False)
     sequence_ids, sequence = np.unique(names, return_inverse=True)
-    sums = [np.bincount(sequence, values[name]) for name in ("dense", "joint_nll")]
+    sums = [np.bincount(sequence, values[name]) for name in ("has_density", "joint_nll")]
     return pa.table([sequence_ids, *sums], schema=SUMS_SCHEMA)
 
 
