@@ -52,7 +52,7 @@ def as_row(laid: BranchedTokens, num_events: int) -> Row:
         laid.tokens,
         np.zeros(num_events, dtype=np.int16),
         np.zeros((0, 56, 56, 3), dtype=np.uint8),
-        is_label=laid.is_answer,
+        may_be_label=laid.is_answer,
         branches=laid.branches,
         questions=laid.questions,
     )

@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from cluster.local import default_home, up
 from cluster.services import Stack
 from mmtpp.core.errors import ClusterError, MmtppError
+from mmtpp.evaluate.scores import metric_names
 
 # Lines of a job's log that are printed; the whole log goes to a file.
 JOB_LINES = re.compile(
@@ -139,15 +140,18 @@ def _print_likelihoods(base_result: dict, adapter_result: dict) -> None:
     """Print the likelihoods of the base and the adapter next to the baselines."""
     base, adapter = base_result["metrics"], adapter_result["metrics"]
     baselines = base_result["baselines"]
-    nll, accuracy = "interval_code_nll_nats_per_event", "type_accuracy"
+    nll, nll_error = metric_names.EVENT_INTERVAL_NLL, metric_names.EVENT_INTERVAL_NLL_ERROR
+    accuracy = metric_names.EVENT_TYPE_ACCURACY
+    accuracy_error = metric_names.EVENT_TYPE_ACCURACY_ERROR
+    most_frequent = baselines[metric_names.EVENT_TYPE_ACCURACY_MOST_FREQUENT]
+    last = baselines[metric_names.EVENT_TYPE_ACCURACY_LAST]
 
     def measured(metrics: dict, name: str, error: str) -> str:
         return f"{metrics[name]:.3f} ± {metrics[error]:.3f}"
 
-    nll_error, accuracy_error = "interval_code_nll_standard_error", "type_accuracy_standard_error"
     rows = [
-        ("most frequent type", "", f"{baselines['type_accuracy_most_frequent']:.3f}"),
-        ("last type", "", f"{baselines['type_accuracy_last']:.3f}"),
+        ("most frequent type", "", f"{most_frequent:.3f}"),
+        ("last type", "", f"{last:.3f}"),
         ("marginal of the intervals", f"{baselines[nll]:.3f}", ""),
         *(
             (name, measured(metrics, nll, nll_error), measured(metrics, accuracy, accuracy_error))

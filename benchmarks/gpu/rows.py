@@ -140,7 +140,7 @@ def append_tokens(row: Row, ids: np.ndarray) -> Row:
         modality=np.append(row.modality, np.zeros(size, dtype=np.uint8)),
         segment=np.append(row.segment, np.zeros(size, dtype=np.int32)),
         event=np.append(row.event, np.full(size, row.event[-1])),
-        is_label=np.append(row.is_label, np.zeros(size, dtype=np.bool_)),
+        may_be_label=np.append(row.may_be_label, np.zeros(size, dtype=np.bool_)),
     )
 
 
@@ -159,7 +159,7 @@ def split(row: Row) -> list[Row]:
                 modality=row.modality[inside],
                 segment=np.zeros(end - start, dtype=np.int32),
                 event=row.event[inside],
-                is_label=row.is_label[inside],
+                may_be_label=row.may_be_label[inside],
                 frames=row.frames,
                 image_frame=row.image_frame[images[start] : images[end]],
                 event_type=row.event_type,
@@ -179,7 +179,7 @@ def _row(parts: list, *, segment: np.ndarray, event: np.ndarray, num_events: int
         modality=np.concatenate([part.modality for part in parts]),
         segment=segment,
         event=event,
-        is_label=np.ones(len(segment), dtype=np.bool_),
+        may_be_label=np.ones(len(segment), dtype=np.bool_),
         frames=frames,
         image_frame=np.concatenate([part.frames for part in parts]),
         event_type=np.zeros(num_events, dtype=np.int16),
@@ -196,7 +196,7 @@ def _with_branches(laid: BranchedTokens, size: int) -> Row:
     )
     return replace(
         row,
-        is_label=laid.is_answer,
+        may_be_label=laid.is_answer,
         branches=Branches(*(getattr(laid.branches, field.name) for field in fields(Branches))),
         questions=QuestionColumns(
             *(getattr(laid.questions, field.name) for field in fields(QuestionColumns))

@@ -15,7 +15,8 @@ from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS
 from benchmarks.quality.neural import FINE_POINTS
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.variants import PLAIN, PUBLISHED
-from mmtpp.evaluate.scores.metrics import BUCKETS
+from mmtpp.evaluate.scores.metric_names import AT, BUCKETS
+from mmtpp.evaluate.scores.renamed_metrics import RENAMED_BUCKETS
 
 NLL, RMSE, MAE, ACCURACY = (
     "joint/nll_nats_per_event",
@@ -33,7 +34,6 @@ COLUMNS = {
     "time/coverage_90": "90 % covered",
     "text/nll_nats_per_event": "text NLL",
 }
-AT = "/at_"  # between a metric and a range of positions
 NEURAL_NOTE = (
     f"Neural models predict an interval by the mean of {DRAWS} samples, and the type from the same "
     "samples (IntensityFree: from the history)."
@@ -81,8 +81,10 @@ def write_report(results: Path, folder: Path, *, budget: object, sums: Path) -> 
 
 def read_records(path: Path) -> Records:
     """Read the finished trials; if a trial was repeated, its last line counts."""
-    # older records have "@"
-    lines = [json.loads(line) for line in path.read_text().replace("@", AT).splitlines()]
+    text = path.read_text().replace("@", AT)  # older records have "@", and old names of ranges
+    for old, new in RENAMED_BUCKETS.items():
+        text = text.replace(f'{AT}{old}"', f'{AT}{new}"')
+    lines = [json.loads(line) for line in text.splitlines()]
     return list(
         {
             tuple(line[key] for key in ("set", "kind", "name", "seed")): line for line in lines

@@ -261,10 +261,10 @@ def _with_one_target(row: Row, seed: int) -> Row:
     """Keep only the labels of one event per window."""
     assert row.branches is not None
     in_branch = row.branches.branch != HISTORY
-    chosen = np.zeros(len(row.is_label), dtype=np.bool_)
+    chosen = np.zeros(len(row.may_be_label), dtype=np.bool_)
     for segment in range(int(row.segment.max()) + 1):
-        answers = (row.segment == segment) & in_branch & row.is_label
+        answers = (row.segment == segment) & in_branch & row.may_be_label
         events = np.unique(row.event[answers])
         rng = np.random.default_rng(seed_from("target", seed, row.sample_id, segment) % 2**63)
         chosen |= answers & (row.event == rng.choice(events))
-    return replace(row, is_label=chosen)
+    return replace(row, may_be_label=chosen)

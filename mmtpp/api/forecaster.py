@@ -22,9 +22,9 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import ModelSection, PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
-from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
-from mmtpp.core.history.past_events import PastEvents
 from mmtpp.core.model_kind import ModelKind
+from mmtpp.core.past.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
@@ -340,7 +340,7 @@ class Forecaster:
         grid = self.trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
         settings = template_of(config.sample_sections, seconds_per_unit=self.seconds_per_unit)
         template = Template(loaded.token_ids, settings, has_questions=True)
-        forecast = NextEvent(
+        next_event = NextEvent(
             loaded,
             template,
             NextEventSettings(
@@ -358,7 +358,7 @@ class Forecaster:
         if (gated := self.gated) is not None:
             past = _read_past(sequence, loaded.vocabulary, gated.expert, gated.type_codes)
             seen = replace(seen, past=past)
-        return forecast(seen)
+        return next_event(seen)
 
     def _check_sequence(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types

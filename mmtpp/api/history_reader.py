@@ -68,7 +68,7 @@ class HistoryReader:
             laid.tokens,
             seen.types,
             load_shown_images(sequence, laid.tokens, image_px=config.template.image_px),
-            is_label=laid.is_answer,
+            may_be_label=laid.is_answer,
             branches=laid.branches,
             questions=laid.questions,
         )

@@ -7,8 +7,8 @@ import numpy as np
 from mmtpp.api.shown_images import load_shown_images
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import EventSequence
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.template import Template

@@ -14,8 +14,8 @@ _FIRST = (
     "time/mae",
     "time/rmse",
     "type/accuracy",
-    "interval_nll",
-    "type_accuracy",
+    "likelihood/interval_code_nll_nats",
+    "likelihood/type_given_interval_accuracy",
     "validation/",
     "final/",
     "train/loss",
@@ -48,7 +48,7 @@ def as_summary(
     metrics = cast("Mapping[str, float] | None", result.get("metrics"))
     if metrics:
         names = sorted((name for name in metrics if "/at_" not in name), key=_order)
-        lines += [f"  {name:40} {_value(name, metrics[name])}" for name in names[:SHOWN_METRICS]]
+        lines += [f"  {name:50} {_value(name, metrics[name])}" for name in names[:SHOWN_METRICS]]
         if len(names) > SHOWN_METRICS:
             lines.append(f"  and {len(names) - SHOWN_METRICS} more metrics in MLflow")
     commands = next_commands(job, result, config, argv)

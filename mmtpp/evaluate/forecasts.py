@@ -42,13 +42,13 @@ class _Forecasts:
     """Forecasts of the same targets by the model and by the baselines.
 
     Attributes:
-        targets: Forecasts of the model, ``targets.TARGET_SCHEMA``.
-        targets_uri: Path of ``targets``.
+        model: Forecasts of the model, ``targets.TARGET_SCHEMA``.
+        model_uri: Path of the table ``model``.
         baselines: Forecasts of each baseline, ``targets.TARGET_SCHEMA``.
     """
 
-    targets: pa.Table
-    targets_uri: str
+    model: pa.Table
+    model_uri: str
     baselines: Mapping[str, pa.Table]
 
 
@@ -75,12 +75,12 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
         horizon = evaluate_horizon(model, held_out, type_codes)
         estimates["model"] |= horizon.model
         estimates["repeat"] = horizon.repeat
-    note = few_sequences_warning(len(forecasts.targets["sequence_id"].unique()))
+    note = few_sequences_warning(len(forecasts.model["sequence_id"].unique()))
     _write_estimates(context.path("metrics.json"), estimates, note)
     report_uri = context.path(REPORT_FILE)
     _write_report(model, forecasts, estimates, report_uri)
     return PartScores(
-        metrics=finite_values(estimates["model"]) | model.text_metrics(),
+        metrics=finite_values(estimates["model"]) | model.cut_text_counts(),
         baselines={
             f"{name}/{metric}": value
             for name, part in estimates.items()
@@ -89,8 +89,8 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
             if not is_at_position(metric)
         },
         tables={
-            "targets": len(forecasts.targets),
-            "targets_uri": forecasts.targets_uri,
+            "targets": len(forecasts.model),
+            "targets_uri": forecasts.model_uri,
             "report_uri": report_uri,
             **({"note": note} if note else {}),
         },
@@ -125,7 +125,7 @@ def _estimate(context: EvaluationContext, forecasts: _Forecasts) -> dict[str, di
     seconds, seed = context.manifest.seconds_per_unit, context.seed
     return {
         name: estimate_metrics(table, seconds_per_unit=seconds, seed=seed)
-        for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
+        for name, table in {"model": forecasts.model, **forecasts.baselines}.items()
     }
 
 
@@ -150,7 +150,7 @@ def _write_report(
         report_uri: Path of the page.
     """
     context = model.context
-    seconds, targets = context.manifest.seconds_per_unit, forecasts.targets
+    seconds, targets = context.manifest.seconds_per_unit, forecasts.model
     against = {
         name: metric_differences(targets, table, seconds_per_unit=seconds, seed=context.seed)
         for name, table in forecasts.baselines.items()

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.event_words import TextSettings
-from mmtpp.expert.mixture import IntervalScale
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.event_words import TextSettings
+from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, NetworkSize
 from mmtpp.model.description import EXPERT_FILE
 from mmtpp.model.folder import read_file

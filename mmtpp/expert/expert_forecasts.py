@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.gate import IntervalScores
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
-from mmtpp.expert.mixture import Mixture
+from mmtpp.expert.interval_density import LogNormals
 from mmtpp.expert.network import ExpertNetwork
 
 NUM_QUANTILES = 16
@@ -34,12 +34,12 @@ class ExpertForecasts:
     Attributes:
         networks: The networks.
         hidden: (N, width) hidden states of each network.
-        mixtures: Distributions of the interval of each network.
+        densities: Distributions of the interval of each network.
     """
 
     networks: tuple[ExpertNetwork, ...]
     hidden: tuple[torch.Tensor, ...]
-    mixtures: tuple[Mixture, ...]
+    densities: tuple[LogNormals, ...]
 
     @classmethod
     @torch.inference_mode()
@@ -63,10 +63,10 @@ class ExpertForecasts:
                 not read images.
         """
         hidden = tuple(network.hidden(rows, types, words, images) for network in networks)
-        mixtures = tuple(
+        densities = tuple(
             network.intervals(states) for network, states in zip(networks, hidden, strict=True)
         )
-        return cls(tuple(networks), hidden, mixtures)
+        return cls(tuple(networks), hidden, densities)
 
     def __len__(self) -> int:
         return len(self.hidden[0])
@@ -74,14 +74,14 @@ class ExpertForecasts:
     @property
     def tick(self) -> float:
         """Tick of the clock, in the source's unit; 0 if the times have no tick."""
-        return self.mixtures[0].scale.tick
+        return self.densities[0].scale.tick
 
     def select(self, rows: torch.Tensor | slice) -> "ExpertForecasts":
         """The forecasts after some of the events."""
         return ExpertForecasts(
             self.networks,
             tuple(states[rows] for states in self.hidden),
-            tuple(mixture.select(rows) for mixture in self.mixtures),
+            tuple(density.select(rows) for density in self.densities),
         )
 
     @torch.inference_mode()
@@ -151,19 +151,19 @@ class ExpertForecasts:
         if half and half < grid.edges[-1]:
             grid = replace(grid, edges=np.unique(np.append(grid.edges, half)))
         edges = torch.from_numpy(np.maximum(grid.edges, half).astype(np.float32))
-        size = sum(mixture.means.shape[1] for mixture in self.mixtures) * len(edges)
+        size = sum(density.means.shape[1] for density in self.densities) * len(edges)
         step = max(1, _CELLS_PER_PASS // size)
         parts = [
             torch.stack(
                 [
-                    mixture.select(slice(start, start + step)).cdf_at(edges)
-                    for mixture in self.mixtures
+                    density.select(slice(start, start + step)).cdf_at(edges)
+                    for density in self.densities
                 ]
             ).mean(0)
             for start in range(0, len(self), step)
         ]
         cdf = torch.cat(parts).double().numpy()
-        atoms = [m.log_weights[:, -1].double().exp().numpy() for m in self.mixtures]
+        atoms = [density.log_weights[:, -1].double().exp().numpy() for density in self.densities]
         zero = cdf[:, 0] if half else np.mean(atoms, axis=0)
         mass = np.maximum(np.diff(cdf, axis=1), 0.0)  # float32 may round a difference below 0
         inside = zero + mass.sum(axis=1)
@@ -175,9 +175,9 @@ class ExpertForecasts:
     def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
         """(N,) one interval from each distribution, not rounded to ticks."""
         size = len(self)
-        of_network = np.stack([mixture.sample(rng) for mixture in self.mixtures])
-        return of_network[rng.integers(len(self.mixtures), size=size), np.arange(size)]
+        of_network = np.stack([density.sample(rng) for density in self.densities])
+        return of_network[rng.integers(len(self.densities), size=size), np.arange(size)]
 
     def _log_densities(self, intervals: torch.Tensor) -> torch.Tensor:
         """(networks, N) float64 log densities of each network."""
-        return torch.stack([mixture.log_density(intervals).double() for mixture in self.mixtures])
+        return torch.stack([density.log_density(intervals).double() for density in self.densities])

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmtpp.core.errors import NonFiniteLossError
-from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.expert.image_features import IMAGE_FEATURES
+from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.marginal_scores import score_marginal
-from mmtpp.expert.mixture import IntervalScale
 from mmtpp.expert.network import (
     TEXT_FEATURES,
     ExpertNetwork,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.gate import mix_logs
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.gated_expert import GatedExpert

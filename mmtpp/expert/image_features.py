@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
-from mmtpp.core.history.event_images import IMAGE_SIDE, NO_IMAGE
+from mmtpp.core.past.event_images import IMAGE_SIDE, NO_IMAGE
 
 _PATCH = 3  # pixels a side
 _CHANNELS = 16

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import gelu
 
-from mmtpp.core.history.event_memory import LIMIT
-from mmtpp.core.history.event_words import NO_WORD
+from mmtpp.core.past.event_memory import LIMIT
+from mmtpp.core.past.event_words import NO_WORD
 from mmtpp.expert.image_features import IMAGE_FEATURES, ImageFeatures
-from mmtpp.expert.mixture import IntervalScale, Mixture, MixtureHead
+from mmtpp.expert.interval_density import IntervalScale, LogNormalHead, LogNormals
 
 _TYPE_WIDTH = 16
 _WORD_WIDTH = 16
@@ -109,7 +109,7 @@ class ExpertNetwork(nn.Module):
         self.input = nn.Linear(size.num_columns + _TYPE_WIDTH, width)
         self.expand = nn.Linear(width, 2 * width)
         self.contract = nn.Linear(2 * width, width)
-        self.interval_head = MixtureHead(width, size.num_components, scale)
+        self.interval_head = LogNormalHead(width, size.num_components, scale)
         self.type_head = nn.Sequential(
             nn.Linear(width + 3, width), nn.GELU(), nn.Linear(width, size.num_types)
         )
@@ -198,7 +198,7 @@ class ExpertNetwork(nn.Module):
         mean = self.word_embedding(words).sum(1) / number
         return torch.cat([mean, self.word_embedding(ends).flatten(1)], -1)
 
-    def intervals(self, hidden: torch.Tensor) -> Mixture:
+    def intervals(self, hidden: torch.Tensor) -> LogNormals:
         """The distributions of the next intervals, one for each of (N, width) hidden states."""
         return self.interval_head.distributions(hidden)
 

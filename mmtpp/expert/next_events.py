@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.history.event_images import EventImages
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_images import EventImages
+from mmtpp.core.past.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.times.clock import round_to_ticks
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME
-from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
+from mmtpp.core.past.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
 from mmtpp.data.store.store_reader import StoreReader
 
 _FRAMES_AT_ONCE = 1024

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import NO_FRAME, Events
-from mmtpp.core.history.event_images import NO_IMAGE
-from mmtpp.core.history.event_words import EventWords, TextSettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_images import NO_IMAGE
+from mmtpp.core.past.event_words import EventWords, TextSettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.samples.event_span import EventSpan, usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader

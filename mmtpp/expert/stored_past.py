@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME
-from mmtpp.core.history.event_images import EventImages
-from mmtpp.core.history.event_memory import MemoryState, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_images import EventImages
+from mmtpp.core.past.event_memory import MemoryState, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.data.store.stored_sequence import Address

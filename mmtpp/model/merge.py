@@ -113,7 +113,7 @@ def _build_probe(family: Family, vocabulary: Vocabulary, dtype: torch.dtype) -> 
             modality=np.where(is_pad, Modality.MASKED, Modality.TEXT).astype(np.uint8),
             segment=np.zeros(len(ids), dtype=np.int32),
             event=np.zeros(len(ids), dtype=np.int32),
-            is_label=np.ones(len(ids), dtype=np.bool_),
+            may_be_label=np.ones(len(ids), dtype=np.bool_),
             frames=frames[:num_images],
             image_frame=np.zeros(num_images, dtype=np.int32),
             event_type=np.zeros(1, dtype=np.int16),

@@ -182,7 +182,7 @@ class RowForecaster:
     def _text(self, row: Row, hidden_TD: torch.Tensor, task: str) -> TextScores:
         positions, event = _questions_of_task(row, task)
         assert row.branches is not None
-        labels = np.flatnonzero((row.branches.task == TASKS[task]) & row.is_label)
+        labels = np.flatnonzero((row.branches.task == TASKS[task]) & row.may_be_label)
         before = row.predecessors()[labels]
         device = hidden_TD.device
         nll_N, _ = self._model.head(

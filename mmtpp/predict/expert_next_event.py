@@ -7,7 +7,7 @@ import numpy as np
 
 from mmtpp.config.schema import PredictionSection
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import GRID_FACTOR

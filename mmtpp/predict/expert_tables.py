@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.read_sequences import SequenceSettings, read_whole_sequences

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmtpp.config.schema import PredictionSection
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.template import Template
 from mmtpp.core.seeds import seed_from

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.evaluate.actors.gated_targets import positioned_events
 from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
 from mmtpp.evaluate.assembled_row import AssembledRow

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mmtpp.core.errors import DataError
-from mmtpp.expert.mixture import IntervalScale
+from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, Kept, TrainingStatistics
 from mmtpp.model.batch import Batch, SoftBatch
 from mmtpp.model.event_model import EventModel
@@ -86,7 +86,7 @@ class SoftModel(EventModel):
 
         Returns:
             nll: (2 N,) float32, for each label the nats of the interval's density and of the type
-                given the interval, ``Row.label_modalities``.
+                given the interval, ``Row.likelihood_modalities``.
             best_type: (2 N,) int64, index into ``type_codes`` of the most likely type at each
                 label, the same for both of its likelihoods; None without ``type_ids``.
         """

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.history.event_memory import memory_rows, next_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import memory_rows, next_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.network import ExpertNetwork

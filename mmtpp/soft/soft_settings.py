@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.network import NetworkSize
 from mmtpp.model.folder import read_file

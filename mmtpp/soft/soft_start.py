@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader

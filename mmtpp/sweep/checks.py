@@ -16,7 +16,7 @@ from mmtpp.core.training.training_metrics import (
     VALIDATION_INTERVAL_NLL,
     VALIDATION_METRICS,
 )
-from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores import metric_names, renamed_metrics
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import TRAINING_JOBS, Domain, Scheduler, SweepSettings
@@ -44,13 +44,7 @@ EVENT_SETTINGS = (
 )
 # families of metrics whose names are not checked: the first word of the name
 TRAINING_FAMILIES = ("data/", "memory/", "model/", "speed/", "system/", "time/", "train/")
-EVALUATION_FAMILIES = ("data/", "horizon/", "likelihood/", "qa/")
-LIKELIHOOD_METRICS = (
-    metric_names.EVENT_INTERVAL_NLL,
-    metric_names.EVENT_TYPE_ACCURACY,
-    metric_names.EVENT_TYPE_NLL,
-    metric_names.EVENT_TEXT_NLL,
-)
+EVALUATION_FAMILIES = ("data/", "horizon/", "qa/")
 
 
 def check_sweep(sweep: Sweep) -> None:
@@ -103,6 +97,10 @@ def _check_search(sweep: Sweep) -> None:
 def _check_metric(sweep: Sweep, metric: str) -> None:
     """Check the name of a metric: otherwise a typo would show only after the first trial."""
     settings = sweep.settings
+    if renamed := renamed_metrics.new_name(metric.removeprefix("evaluate/")):
+        raise ConfigError(
+            f"sweep.metric = {metric}: was renamed", setting=f"sweep.metric = evaluate/{renamed}"
+        )
     prefixes = ["", *(f"{job}/" for job in settings.jobs[1:] if job in TRAINING_JOBS)]
     stage_two = "" if settings.jobs[0] == "finetune" else "finetune/"
     names = [
@@ -117,15 +115,33 @@ def _check_metric(sweep: Sweep, metric: str) -> None:
             raise ConfigError(
                 f"sweep.metric = {metric}, but sweep.jobs = {list(settings.jobs)} do not evaluate"
             )
-        names = [f"evaluate/{name}" for name in (*FORECAST_METRICS, *LIKELIHOOD_METRICS)]
+        names = [f"evaluate/{name}" for name in (*FORECAST_METRICS, *metric_names.LIKELIHOODS)]
         families = [f"evaluate/{family}" for family in EVALUATION_FAMILIES]
-    name = metric.partition("/at_")[0]  # a metric at some positions in the sequence
-    if name not in names and not name.startswith(tuple(families)):
+    name, at, bucket = metric.partition(metric_names.AT)
+    if at and name in names:
+        _check_bucket(metric, bucket)
+    elif name not in names and not name.startswith(tuple(families)):
         near = difflib.get_close_matches(metric, names, n=3, cutoff=0.4) or names
         raise ConfigError(
             f"sweep.metric = {metric}: sweep.jobs = {list(settings.jobs)} report no such metric",
             setting=f"sweep.metric = {', '.join(near)}, or a name that begins with "
             f"{', '.join(families)}",
+        )
+
+
+def _check_bucket(metric: str, bucket: str) -> None:
+    """Check that a metric of an evaluation is reported for a bucket of positions."""
+    name = metric.removesuffix(metric_names.at_position("", bucket))
+    if name.removeprefix("evaluate/") not in FORECAST_METRICS:
+        raise ConfigError(
+            f"sweep.metric = {metric}: this metric is not reported by position",
+            setting=f"sweep.metric = {name}",
+        )
+    if bucket not in metric_names.BUCKETS:
+        names = [metric_names.at_position(name, known) for known in metric_names.BUCKETS]
+        raise ConfigError(
+            f"sweep.metric = {metric}: {bucket} is no range of positions",
+            setting=f"sweep.metric = {', '.join(names)}",
         )
 
 

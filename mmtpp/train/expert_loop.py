@@ -20,8 +20,8 @@ from safetensors.torch import load, save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from mmtpp.core.errors import DataError, ModelError
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.training.training_metrics import (
     TRAINED_PARAMETERS,
     VALIDATION_JOINT_NLL,
@@ -78,14 +78,14 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     _restore(fit, inputs)
     tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
     interruptions = InterruptionPoll(stop_request)
-    losses = _Losses(tracker, every=inputs.log_every)
+    progress_log = _ProgressLog(tracker, every=inputs.log_every)
     validated: dict[str, float] = {}
     while not fit.is_finished:
-        losses.add(fit, fit.run_update())
+        progress_log.add(fit, fit.run_update())
         interruption = interruptions.poll(torch.device("cpu"))
         is_validated, network = fit.validation_is_due, fit.progress.network
         if is_validated:
-            with losses.outside_training("validation"):
+            with progress_log.outside_training("validation"):
                 validated = _validate(fit, tracker)
         if fit.is_finished:
             break
@@ -94,7 +94,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
             break
         # a network takes a minute or two, so a lost machine costs no more
         if interruption.machine_leaves or fit.progress.network > network:
-            with losses.outside_training("checkpoint"):
+            with progress_log.outside_training("checkpoint"):
                 _save(fit, inputs, rank, validated)
         elif is_validated and inputs.reports_validation:
             ray.train.report({**validated, "step": float(fit.total_updates)})
@@ -103,7 +103,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         validated = final_metrics(fit, expert)
         tracker.log_metrics(fit.total_updates, validated)
         if rank == 0:
-            warn_below_marginal(validated, where=inputs.training.samples.store.data_uri)
+            warn_below_marginal(validated, where=inputs.train_settings.samples.store.data_uri)
             write_expert(expert, inputs)
     _save(fit, inputs, rank, validated, wait=True)
     tracker.detach()
@@ -122,10 +122,12 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         DataError: No training event is scored, or all intervals are zero.
     """
     started = time.monotonic()
-    training = read_sequences(inputs.training)
-    validation = read_sequences(inputs.validation) if inputs.validation is not None else []
+    training = read_sequences(inputs.train_settings)
+    validation = (
+        read_sequences(inputs.validation_settings) if inputs.validation_settings is not None else []
+    )
     num_events = count_events(training)
-    where = inputs.training.samples.store.data_uri
+    where = inputs.train_settings.samples.store.data_uri
     if not num_events:
         raise DataError(
             "no training sequence has two events",
@@ -155,9 +157,9 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
     fit = ExpertFit(
         blocks[0],
         blocks[1],
-        num_types=len(inputs.training.type_codes),
+        num_types=len(inputs.train_settings.type_codes),
         settings=inputs.fit,
-        num_words=inputs.training.texts.num_words if memory.has_texts else 0,
+        num_words=inputs.train_settings.texts.num_words if memory.has_texts else 0,
         reads_images=reads_images,
         ranks=ranks,
     )
@@ -178,7 +180,7 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
 def build_expert(fit: ExpertFit, inputs: ExpertInputs) -> Expert:
     """The expert of a finished training."""
     networks = tuple(fit.networks())
-    image_px = inputs.training.samples.store.image_px if networks[0].size.reads_images else 0
+    image_px = inputs.train_settings.samples.store.image_px if networks[0].size.reads_images else 0
     return Expert(fit.memory, inputs.tick, networks, image_px)
 
 
@@ -193,7 +195,7 @@ def write_expert(expert: Expert, inputs: ExpertInputs) -> None:
         copy_folder(name, inputs.output_uri)
 
 
-class _Losses:
+class _ProgressLog:
     """Logs loss and speed of the training, and the shares of other work, every few updates.
 
     Args:

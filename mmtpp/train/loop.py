@@ -50,7 +50,8 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
             losses.clear()
 
         validated: dict[str, float] = {}
-        if inputs.validation and (is_last or _is_due(progress.step, training.validate_every)):
+        validates_now = is_last or _is_due(progress.step, training.validate_every)
+        if inputs.validation_settings and validates_now:
             scores = _validate(worker, progress.step)
             latest |= scores
             if training.validate_every:

@@ -42,7 +42,7 @@ class LabelWeights:
 
     def __call__(self, row: Row) -> FloatArray:
         """(N,) weights of the labels of a row."""
-        weights = self._modality[row.label_modalities()]
+        weights = self._modality[row.likelihood_modalities()]
         if row.branches is None:
             return weights
         return weights * self._task[row.branches.task[row.label_positions()]]
@@ -211,7 +211,7 @@ def _score_label_losses(context: StepContext, row: Row, step: int) -> torch.Tens
 
 def _sum_losses(nll: list[torch.Tensor], rows: Sequence[Row], device: torch.device) -> LossSums:
     """Losses by modality over all ranks; waits for the device."""
-    modalities = [row.label_modalities() for row in rows]
+    modalities = [row.likelihood_modalities() for row in rows]
     losses = LossSums.from_labels(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))
     merged = sum_over_ranks(torch.tensor([*losses.nll, *losses.tokens], device=device))
     return LossSums(*np.split(merged.cpu().numpy(), 2))

@@ -83,7 +83,7 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
             nll = nll_N.double().cpu().numpy()
             assert best_type_N is not None
             best_types = type_codes[best_type_N.cpu().numpy()]
-            losses += LossSums.from_labels(nll, row.label_modalities())
+            losses += LossSums.from_labels(nll, row.likelihood_modalities())
             score = _score_sequence if row.branches is None else _score_answers
             event_sums += score(row, nll, best_types)
     engine.model.train()
@@ -105,13 +105,13 @@ def _scores_whole_events(inputs: WorkerInputs) -> bool:
 def _check_targets(worker: Worker, num_labels: int) -> None:
     if num_labels:
         return
-    assert worker.inputs.validation is not None
-    samples = worker.inputs.validation
+    assert worker.inputs.validation_settings is not None
+    settings = worker.inputs.validation_settings
     raise DataError(
         "no validation event is a target",
-        where=samples.store.data_uri,
+        where=settings.store.data_uri,
         cause="evaluation.targets_delta leaves out every event of the validation split; lower it",
-        setting=f"evaluation.targets_delta = {samples.targets_delta:g}",
+        setting=f"evaluation.targets_delta = {settings.targets_delta:g}",
     )
 
 
@@ -121,13 +121,13 @@ def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:
     Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
     passes.
     """
-    assert worker.inputs.validation is not None
+    assert worker.inputs.validation_settings is not None
     plan = load_plan(worker.inputs.validation_plan_uri)
     num_samples = len(plan.samples)
     num_rounds = -(-num_samples // worker.num_ranks)
     positions = np.arange(num_rounds) * worker.num_ranks + worker.rank
     token_ids = worker.vocabulary.token_ids()
-    rows = iter_rows(plan, positions % num_samples, worker.inputs.validation, token_ids)
+    rows = iter_rows(plan, positions % num_samples, worker.inputs.validation_settings, token_ids)
     return zip(rows, (positions < num_samples).tolist(), strict=True)
 
 
@@ -147,7 +147,7 @@ def _score_sequence(
     row: Row, nll: NDArray[np.float64], best_types: NDArray[np.integer]
 ) -> EventSums:
     """Stage 1: sums over the target events."""
-    scores = score_events(nll, row.label_modalities(), row.label_events(), best_types)
+    scores = score_events(nll, row.likelihood_modalities(), row.likelihood_events(), best_types)
     is_target = row.event_is_target[scores.event]
     is_right = scores.predicted_type == row.event_type[scores.event]
     count = float(is_target.sum())

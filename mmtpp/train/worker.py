@@ -163,7 +163,9 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     if is_first:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
         logger.info("MFU is the fraction of %.3g TFLOP/s, %s", peak / 1e12, source)
-        _log_step_size(training, inputs.train.max_tokens, group.num_ranks, start.progress.step)
+        _log_step_size(
+            training, inputs.train_settings.max_tokens, group.num_ranks, start.progress.step
+        )
     return Worker(
         inputs=inputs,
         training=training,
@@ -177,7 +179,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         rows=rows,
         rows_per_step=_rows_per_step(training.samples_per_step, group),
         step_context=_build_step_context(training, config.tasks, inputs, vocabulary, group, engine),
-        flop_counter=_build_flop_counter(model, inputs.train),
+        flop_counter=_build_flop_counter(model, inputs.train_settings),
         telemetry=Telemetry(peak),
         tracker=rank_tracker(config.tracking, inputs.run, rank=group.rank),
         watchdog=_build_watchdog(inputs.run.run_uri, training.hang_timeout_s, group),
@@ -242,7 +244,7 @@ def _rows_of_rank(
         rank=group.rank,
         num_ranks=group.num_ranks,
     )
-    return iter_rows(plan, samples, inputs.train, vocabulary.token_ids())
+    return iter_rows(plan, samples, inputs.train_settings, vocabulary.token_ids())
 
 
 def _rows_per_step(samples_per_step: int, group: RankGroup) -> int:
@@ -289,18 +291,18 @@ def _build_step_context(
     token_ids = vocabulary.token_ids()
     smoothing = build_smoothing(
         training,
-        time_bytes=inputs.train.template.time_bytes,
-        tick=inputs.train.store.tick,
+        time_bytes=inputs.train_settings.template.time_bytes,
+        tick=inputs.train_settings.store.tick,
         byte_ids=token_ids.byte_ids,
     )
     return StepContext(
         engine=engine,
         batcher=Batcher(
             image_pad=token_ids.image_pad,
-            image_px=inputs.train.image_px,
+            image_px=inputs.train_settings.image_px,
             device=group.device,
             dtype=group.dtype,
-            blank_frame=inputs.train.shows_images,
+            blank_frame=inputs.train_settings.shows_images,
             image_format=engine.model.family.image_format,
         ),
         label_weights=LabelWeights(training.loss_weights, tasks),

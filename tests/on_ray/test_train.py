@@ -25,6 +25,10 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import load_plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.evaluate.scores.metric_names import (
+    EVENT_TYPE_ACCURACY,
+    EVENT_TYPE_ACCURACY_MOST_FREQUENT,
+)
 from mmtpp.model.base_folder import load_base
 from mmtpp.model.folder import local_folder
 from mmtpp.predict.export import export
@@ -40,7 +44,7 @@ from mmtpp.storage.paths import (
 from mmtpp.train.checkpoint import BEST_BY, TrainingProgress, load_progress, restore_checkpoint
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
-from mmtpp.train.launch.plan_run import save_validation_plan
+from mmtpp.train.launch.plan_run import plan_validation
 from mmtpp.train.launch.run_result import RESULT_FILE
 from tests.on_ray.curves import curve
 from tests.on_ray.events import publish_events
@@ -231,10 +235,11 @@ def test_every_held_out_event_with_a_predecessor_is_scored(untracked_model, stac
     assert result["events"] <= test_events - manifest.sequences_by_split["test"]
     assert result["events"] > 0.5 * test_events
     assert plan.num_similar > 0
-    assert 0 <= result["metrics"]["type_accuracy"] <= 1
-    assert result["baselines"]["type_accuracy_most_frequent"] < 0.5
+    accuracy = result["metrics"][EVENT_TYPE_ACCURACY]
+    assert 0 <= accuracy <= 1
+    assert result["baselines"][EVENT_TYPE_ACCURACY_MOST_FREQUENT] < 0.5
     run = MlflowClient(stack.mlflow_uri).get_run(result["run_id"])
-    assert run.data.metrics["type_accuracy"] == result["metrics"]["type_accuracy"]
+    assert run.data.metrics[EVENT_TYPE_ACCURACY] == accuracy
     json.dumps(result, allow_nan=False)
 
 
@@ -262,7 +267,7 @@ def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
         changes = {"compression.delta": delta, "evaluation.targets_delta": 2.0}
         config = make_config(**changes | {"window.max_tokens": 128})
         uri = str(tmp_path / str(delta))
-        settings = save_validation_plan(
+        settings = plan_validation(
             config.sample_sections,
             manifest,
             vocabulary,
@@ -279,7 +284,7 @@ def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
         for index in range(len(table)):
             row = row_from_arrow(table, index, image_px=56)
             scored = np.zeros(len(row.event_type), dtype=np.bool_)
-            scored[row.event[row.is_label & (row.event >= 0)]] = True
+            scored[row.event[row.may_be_label & (row.event >= 0)]] = True
             sequences, times = table["sequences"][index].as_py(), table["event_time"][index].as_py()
             names = [sequences[segment] for segment in table["event_segment"][index].as_py()]
             events |= {(names[i], times[i]) for i in np.flatnonzero(scored & row.event_is_target)}

@@ -49,7 +49,7 @@ def row_of(parts: list[BranchedTokens]) -> Row:
         modality=np.concatenate([part.tokens.modality for part in parts]),
         segment=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
         event=np.zeros(len(ids), dtype=np.int32),
-        is_label=np.ones(len(ids), dtype=np.bool_),
+        may_be_label=np.ones(len(ids), dtype=np.bool_),
         frames=rng.integers(0, 256, (3, IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8),
         image_frame=np.concatenate([part.tokens.frames for part in parts]),
         event_type=np.zeros(1, dtype=np.int16),
@@ -75,7 +75,7 @@ def row_alone(row: Row, tokens: np.ndarray) -> Row:
         modality=row.modality[tokens],
         segment=np.zeros(len(tokens), dtype=np.int32),
         event=row.event[tokens],
-        is_label=row.is_label[tokens],
+        may_be_label=row.may_be_label[tokens],
         image_frame=row.image_frame[shown],
         branches=None,
     )
@@ -140,7 +140,7 @@ def test_gradients_are_those_of_separate_rows(model: EventModel):
     """The loss of all targets in one row has the gradients of separate rows."""
     part = lay_out_branches(TEMPLATE, events_of(8, 5), [2, 5, 7], tasks=["time"])
     row = row_of([part])
-    row = replace(row, is_label=part.is_answer)
+    row = replace(row, may_be_label=part.is_answer)
     weight = model.base.model.language_model.layers[0].self_attn.k_proj.weight  # pyright: ignore[reportAttributeAccessIssue]
     gradients = []
     branch = part.branches.branch

@@ -54,7 +54,7 @@ def test_forecasts_equal_forecasts_of_separate_rows(num_bytes: int, style: str):
         row_of([laid]),
         questions=laid.questions,
         event=laid.tokens.event,
-        is_label=laid.is_answer,
+        may_be_label=laid.is_answer,
     )
     forecasts = RowForecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row))
     assert forecasts.time is not None
@@ -135,7 +135,7 @@ def test_an_interval_off_the_grid_has_the_density_of_its_code():
         row_of([laid]),
         questions=laid.questions,
         event=laid.tokens.event,
-        is_label=laid.is_answer,
+        may_be_label=laid.is_answer,
         event_type=sequence.types,
         event_is_target=np.ones(3, np.bool_),
     )

@@ -28,7 +28,7 @@ def test_stage_two_weighs_tasks_too():
     settings = TemplateSettings("minimal", "none", image_tokens=CELLS, time_bytes=2)
     template = Template(VOCABULARY.token_ids(), settings, has_questions=True)
     laid = lay_out_branches(template, events_of(5, seed=1), [2, 4], tasks=EVENT_TASKS)
-    row = replace(row_of([laid]), is_label=laid.is_answer)
+    row = replace(row_of([laid]), may_be_label=laid.is_answer)
     weights = LabelWeights(MODALITIES, TaskWeights(time=1.0, type=0.5, joint=4.0, text=10.0))(row)
     task = laid.branches.task[row.label_positions()]
     assert set(weights[task == TASKS["time"]].tolist()) == {2.0}
@@ -39,7 +39,7 @@ def test_stage_two_weighs_tasks_too():
         2.5,
     }  # words and the end of the text
     # events of the history are labels only where they are scored
-    everything = replace(row, is_label=np.ones(len(row.is_label), dtype=np.bool_))
+    everything = replace(row, may_be_label=np.ones(len(row.may_be_label), dtype=np.bool_))
     weights = LabelWeights(MODALITIES, TaskWeights(history=0.1))(everything)
     in_history = laid.branches.branch[everything.label_positions()] == -1
     assert {0.2, 0.3, 0.05, 0.025} >= set(np.round(weights[in_history], 6).tolist())

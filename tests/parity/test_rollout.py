@@ -99,7 +99,7 @@ def test_a_sampled_event_has_the_likelihood_of_its_forecast(
             row_of([asked]),
             questions=asked.questions,
             event=asked.tokens.event,
-            is_label=asked.is_answer,
+            may_be_label=asked.is_answer,
         )
         forecasts = forecaster(row, batcher(VOCABULARY)(row))
         types = forecasts.joint if joint else forecasts.type
@@ -199,7 +199,7 @@ def test_the_model_continues_with_the_intervals_of_its_partner():
         row_of([asked]),
         questions=asked.questions,
         event=asked.tokens.event,
-        is_label=asked.is_answer,
+        may_be_label=asked.is_answer,
     )
     joint = RowForecaster(model, IDS, TYPE_IDS, grid)(row, batcher(VOCABULARY)(row)).joint
     assert joint is not None

@@ -9,8 +9,8 @@ import torch
 
 from mmtpp.core.errors import DataError, ModelError
 from mmtpp.core.events import NO_FRAME, Events, intervals_from_times
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.soft_tokens import SoftTokens, shorten_texts
 from mmtpp.core.representation.template import Template, TemplateSettings
@@ -65,8 +65,8 @@ def make_row(times: np.ndarray, events: Events, start: int = 0, frames: int = 0)
     past = PastEvents.from_sequence(times, events.types, np.diff(events.text_offsets))
     soft = SoftTokens.from_events(memory_rows(MEMORY, past)[0][start:], seen, shown)
     pixels = np.random.default_rng(5).integers(0, 256, (frames, IMAGE_PX, IMAGE_PX, 3), np.uint8)
-    is_label = np.ones(len(seen), dtype=np.bool_)
-    return Row.from_window(tokens, seen.types, pixels, is_label=is_label, soft=soft)
+    may_be_label = np.ones(len(seen), dtype=np.bool_)
+    return Row.from_window(tokens, seen.types, pixels, may_be_label=may_be_label, soft=soft)
 
 
 def join(first: Row, second: Row) -> Row:
@@ -82,7 +82,7 @@ def join(first: Row, second: Row) -> Row:
         ),
         np.concatenate([first.soft.has_image, second.soft.has_image]),
     )
-    names = ("input_ids", "modality", "is_label", "event_type", "event_is_target")
+    names = ("input_ids", "modality", "may_be_label", "event_type", "event_is_target")
     columns = {
         name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names
     }
@@ -121,8 +121,8 @@ def test_every_event_is_one_token_and_all_but_the_first_are_labels():
     row = make_row(TIMES, EVENTS)
     assert len(row.input_ids) == len(EVENTS)
     np.testing.assert_array_equal(row.label_positions(), np.arange(1, len(EVENTS)))
-    np.testing.assert_array_equal(row.label_events(), np.repeat(np.arange(1, len(EVENTS)), 2))
-    np.testing.assert_array_equal(row.label_modalities()[:4], [1, 2, 1, 2])
+    np.testing.assert_array_equal(row.likelihood_events(), np.repeat(np.arange(1, len(EVENTS)), 2))
+    np.testing.assert_array_equal(row.likelihood_modalities()[:4], [1, 2, 1, 2])
     assert TEMPLATE.costs(EVENTS).tolist() == [1] * len(EVENTS)
 
 

@@ -42,7 +42,7 @@ def _logits(model: EventModel, row: Row, more: list[int]) -> torch.Tensor:
         modality=np.append(row.modality, np.full(len(more), 3, dtype=np.uint8)),
         segment=np.zeros(size + len(more), dtype=np.int32),
         event=np.append(row.event, np.zeros(len(more), dtype=np.int32)),
-        is_label=np.zeros(size + len(more), dtype=np.bool_),
+        may_be_label=np.zeros(size + len(more), dtype=np.bool_),
     )
     with torch.no_grad():
         return model.head.logits(model.hidden(batcher(VOCABULARY)(plain))[-1:])[0]

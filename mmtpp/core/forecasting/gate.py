@@ -19,11 +19,13 @@ _EDGE = 1e-6  # weights closer to 0 or 1 leave one of the models out
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Weights of the first model, 0 to 1; the second model has the remaining weights.
+    """Weights of the first model, which is the language model, from 0 to 1.
+
+    The second model, the temporal expert, has the remaining weights.
 
     Attributes:
-        time: Weight of its distribution of the interval.
-        type: Weight of its distribution of the type.
+        time: Weight of the language model's distribution of the interval.
+        type: Weight of the language model's distribution of the type.
     """
 
     time: float

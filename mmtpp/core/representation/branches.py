@@ -120,10 +120,8 @@ def question_cost(template: Template, question: Sequence[int], answer: Sequence[
     return len(question) + len(answer) + len(template.layout.turn) + 3
 
 
-def branch_costs(
-    template: Template, events: Events, *, tasks: Sequence[str], num_first_bytes: int = 0
-) -> NDArray[np.int64]:
-    """(E + 1,) maximum number of tokens in the branches of each event.
+def branch_costs(template: Template, events: Events, *, tasks: Sequence[str]) -> NDArray[np.int64]:
+    """(E + 1,) maximum number of tokens in the branches of each event, without expansions.
 
     The last number is for the event that follows the sequence. Its questions have no answers, so
     this number is only an upper bound. The number of any other event is exact if the event before
@@ -133,7 +131,6 @@ def branch_costs(
         template: Template of the window.
         events: E events with their similar marks.
         tasks: Names of tasks, among ``EVENT_TASKS``.
-        num_first_bytes: Number of expanded first bytes.
     """
     layout, time_bytes, wanted = template.layout, template.settings.time_bytes, set(tasks)
     turn, close = len(layout.turn), len(layout.answer_close)
@@ -141,9 +138,9 @@ def branch_costs(
     image = template.image_cost * shows
     cost = np.zeros(len(events) + 1, dtype=np.int64)
     if wanted & {"time", "joint", "text"}:
-        cost += 1 + turn + time_bytes + close + (num_first_bytes if "time" in wanted else 0)
+        cost += 1 + turn + time_bytes + close
     for task in ("type", "joint"):
-        cost += (1 + turn + (0 if num_first_bytes else 1 + close)) * (task in wanted)
+        cost += (1 + turn + 1 + close) * (task in wanted)
     if "text" in wanted:
         cost[:-1] += 2 + turn + image + np.diff(events.text_offsets)
     uncompressed = replace(events, similar=np.zeros(len(events), dtype=np.bool_))

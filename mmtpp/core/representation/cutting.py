@@ -33,7 +33,7 @@ def cut_sequence(
         times: (E,) times of the events in the source's unit.
         supervision: Decides which windows are needed and how many tokens the questions take.
         template: Decides how many tokens an event takes.
-        first_target: Index of the first event that may be a target; earlier events are context.
+        first_target: Index of the first event that may be a target; earlier events are read only.
         max_tokens: Maximum number of tokens in a window.
         overlap_fraction: Part of a window that repeats events of the window before, 0 to below 1.
 
@@ -46,7 +46,8 @@ def cut_sequence(
     elif supervision.asks_questions:
         if not supervision.event_tasks:
             return []
-        # a forecast sees as much history as training does: the first bytes come on top
+        # a forecast sees as much history as training does, so its expansions are not counted:
+        # its rows may be longer than max_tokens
         costs = branch_costs(template, events, tasks=supervision.event_tasks)
     if supervision.asks_ahead and costs is not None:
         return _last_windows(events, times, supervision, template, costs, first_target, max_tokens)

@@ -1,6 +1,7 @@
 """One packed sample in NumPy: the output of the data pipeline and the input of the model.
 
-Axes: T tokens, F distinct frames of S x S pixels, I shown images, E events, N labels, Q questions.
+Axes: T tokens, F distinct frames of S x S pixels, I shown images, E events, N labels, L likelihoods
+(N, or 2 N with soft tokens), Q questions.
 """
 
 from dataclasses import dataclass, replace
@@ -125,7 +126,8 @@ class Row:
         segment: (T,) int32, the window of the row that a token belongs to, from 0.
         event: (T,) int32, index of the event within the row; -1 in a prefix. It does not decrease
             within histories; branches follow their whole history.
-        is_label: (T,) bool, True if the token may be a label.
+        may_be_label: (T,) bool, False for tokens that are read only. ``label_positions`` says which
+            of the other tokens are labels.
         frames: (F, S, S, 3) uint8, distinct images of the row.
         image_frame: (I,) int32, frame of each shown image, in token order.
         event_type: (E,) int16, types of the row's events.
@@ -140,7 +142,7 @@ class Row:
     modality: NDArray[np.uint8]
     segment: NDArray[np.int32]
     event: NDArray[np.int32]
-    is_label: NDArray[np.bool_]
+    may_be_label: NDArray[np.bool_]
     frames: NDArray[np.uint8]
     image_frame: NDArray[np.int32]
     event_type: NDArray[np.int16]
@@ -156,7 +158,7 @@ class Row:
         event_type: NDArray[np.int16],
         frames: NDArray[np.uint8],
         *,
-        is_label: NDArray[np.bool_] | None = None,
+        may_be_label: NDArray[np.bool_] | None = None,
         branches: Branches | None = None,
         questions: QuestionColumns | None = None,
         soft: SoftTokens | None = None,
@@ -167,7 +169,7 @@ class Row:
             tokens: Tokens of the window.
             event_type: (E,) types of the window's events.
             frames: (F, S, S, 3) images of the distinct ``tokens.frames``, in increasing order.
-            is_label: (T,) True if the token may be a label; None if no token is one.
+            may_be_label: (T,) True if the token may be a label; None if no token is one.
             branches: Branches of the window, if it has some.
             questions: Questions of the branches, if the window has some.
             soft: Content of the tokens, if they are soft tokens.
@@ -179,7 +181,9 @@ class Row:
             modality=tokens.modality,
             segment=np.zeros(num_tokens, dtype=np.int32),
             event=tokens.event,
-            is_label=np.zeros(num_tokens, dtype=np.bool_) if is_label is None else is_label,
+            may_be_label=np.zeros(num_tokens, dtype=np.bool_)
+            if may_be_label is None
+            else may_be_label,
             frames=frames,
             image_frame=np.unique(tokens.frames, return_inverse=True)[1].astype(np.int32),
             event_type=event_type,
@@ -229,22 +233,25 @@ class Row:
         return before
 
     def label_positions(self) -> NDArray[np.int64]:
-        """(N,) positions of the labels: scored tokens, not masked, with a predecessor."""
+        """(N,) positions of the labels: tokens that may be labels, are not masked, and have a
+        predecessor."""
         has_predecessor = self.predecessors() >= 0
-        return np.flatnonzero(has_predecessor & self.is_label & (self.modality != Modality.MASKED))
+        return np.flatnonzero(
+            has_predecessor & self.may_be_label & (self.modality != Modality.MASKED)
+        )
 
-    def label_modalities(self) -> NDArray[np.uint8]:
+    def likelihood_modalities(self) -> NDArray[np.uint8]:
         """(L,) modality of every likelihood that the model returns for the row.
 
-        There is one likelihood for each label; for a soft token there are two, first that of the
-        interval, then that of the type.
+        There is one likelihood per label, but two per soft token: first that of the interval, then
+        that of the type.
         """
         labels = self.label_positions()
         if self.soft is None:
             return self.modality[labels]
         return np.tile(np.array([Modality.TIME, Modality.TYPE], dtype=np.uint8), len(labels))
 
-    def label_events(self) -> NDArray[np.int32]:
+    def likelihood_events(self) -> NDArray[np.int32]:
         """(L,) event of every likelihood that the model returns for the row."""
         events = self.event[self.label_positions()]
         return events if self.soft is None else np.repeat(events, 2)
@@ -285,7 +292,7 @@ class Row:
             modality=self.modality[tokens],
             segment=np.zeros(len(tokens), dtype=np.int32),
             event=self.event[tokens],
-            is_label=np.zeros(len(tokens), dtype=np.bool_),
+            may_be_label=np.zeros(len(tokens), dtype=np.bool_),
             image_frame=self.image_frame[np.unique(image[tokens][is_pad[tokens]])],
             branches=None,
             questions=None,

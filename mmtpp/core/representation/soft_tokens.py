@@ -22,7 +22,7 @@ class SoftTokens:
     """The content of the soft tokens of a window or of a row.
 
     Attributes:
-        memory: (T, P) float32 memory after each event, ``core.history.event_memory``.
+        memory: (T, P) float32 memory after each event, ``core.past.event_memory``.
         intervals: (T,) float64 interval before each event, in the source's unit.
         text_ids: (X,) int32 first and last tokens of every text.
         text_offsets: (T + 1,) int64 limits of the texts within ``text_ids``.

@@ -57,7 +57,7 @@ class _QuestionMode:
 
 @dataclass(frozen=True, slots=True)
 class EveryEvent(_QuestionMode):
-    """Questions about every event of a window but its context.
+    """Questions about every event of a window except its overlap.
 
     Attributes:
         labels_history: Whether the tokens of the history are labels too, as in stage 1.

@@ -31,8 +31,8 @@ class Window:
 
     Attributes:
         start, end: Event indices within the sequence.
-        first_scored: Index of the first scored event. Earlier events are context: their tokens
-            carry no label.
+        first_scored: Index of the first scored event. Earlier events are the overlap: their tokens
+            are read and carry no label.
         num_tokens: Exact number of tokens, prefix and images included.
     """
 
@@ -78,18 +78,18 @@ def cut_windows(
     """Cut a sequence into windows of at most ``max_tokens``; every event is scored exactly once.
 
     Nothing is truncated: a window ends before the event that would not fit. With an overlap the
-    next window starts earlier, and the repeated events are context without labels. The first event
-    of a sequence has no interval and is context as well.
+    next window starts earlier, and the repeated events are read without labels. The first event of
+    a sequence has no interval, so it is not scored either.
 
     Args:
         events: The whole sequence with its similar marks.
         template: Template that determines the number of tokens of an event.
         max_tokens: Maximum length of a window, in tokens.
-        overlap_fraction: Share of a window that may repeat events as context, 0 to below 1.
+        overlap_fraction: Maximum share of a window that the overlap takes, 0 to below 1.
         branch_costs: (E + 1,) number of tokens of the branches of each event (``branches.py``).
             With branches, every scored event has at least one earlier event in its window.
-        first_target: Index of the first event that may be scored. Earlier events are context, and
-            the first window has as much of them as ``overlap_fraction`` allows.
+        first_target: Index of the first event that may be scored. The overlap of the first window
+            has as many earlier events as ``overlap_fraction`` allows.
 
     Returns:
         Windows in order; none for fewer than two events. With branches, ``num_tokens`` includes
@@ -104,24 +104,24 @@ def cut_windows(
     costs = _SequenceCosts(events, template, branch_costs)
     num_prefix = len(template.prefix)
     budget = max_tokens - num_prefix
-    max_context = int(budget * overlap_fraction)
-    # with branches, the context of a window has at least one event
-    min_context = 0 if branch_costs is None else 1
+    max_overlap = int(budget * overlap_fraction)
+    # with branches, the overlap of a window has at least one event
+    min_overlap = 0 if branch_costs is None else 1
     start = 0
     if first_target > 1:
-        start = min(costs.context_start(scored, max_context), scored - min_context)
+        start = min(costs.overlap_start(scored, max_overlap), scored - min_overlap)
     windows: list[Window] = []
     while scored < len(events):
         end, num_tokens = costs.longest_window(start, scored, budget)
         if end <= scored:
-            if start >= scored - min_context:
+            if start >= scored - min_overlap:
                 raise EventTooLongError(scored, costs.of_event_alone(start, scored), budget)
-            start += 1  # give up context until the next event fits
+            start += 1  # shorten the overlap until the next event fits
             continue
         windows.append(Window(start, end, scored, num_tokens + num_prefix))
         scored = end
-        start = max(start + 1, costs.context_start(end, max_context))
-        start = min(start, end - min_context)
+        start = max(start + 1, costs.overlap_start(end, max_overlap))
+        start = min(start, end - min_overlap)
     return windows
 
 
@@ -148,10 +148,10 @@ class _SequenceCosts:
         # a run of more than MAX_COUNT that is cut at both ends may take one token more
         self._is_exact = template.settings.run_encoding == "token"
 
-    def context_start(self, scored: int, max_context: int) -> int:
-        """The earliest event from which the context before ``scored`` has ``max_context`` tokens
+    def overlap_start(self, scored: int, max_overlap: int) -> int:
+        """The earliest event from which the overlap before ``scored`` has ``max_overlap`` tokens
         or fewer."""
-        earliest = int(self._history[scored]) - max_context
+        earliest = int(self._history[scored]) - max_overlap
         return int(np.searchsorted(self._history, earliest, side="left"))
 
     def longest_window(self, start: int, scored: int, budget: int) -> tuple[int, int]:
@@ -175,7 +175,7 @@ class _SequenceCosts:
         return end, num_tokens
 
     def of_event_alone(self, start: int, event: int) -> int:
-        """Number of tokens of one scored event with the context from ``start``."""
+        """Number of tokens of one scored event with the overlap from ``start``."""
         tokens = _cost(self._events, self._template, start, event + 1)
         return tokens + int(self._branches[event + 1] - self._branches[event])
 

@@ -40,10 +40,17 @@ class LossSums:
 
     def per_token(self, prefix: str) -> dict[str, float]:
         """``{prefix}/loss_per_token`` over all labels and by modality, in nats."""
-        metrics = {f"{prefix}/loss_per_token": float(self.nll.sum() / self.tokens.sum())}
-        for modality, name in MODALITY_NAMES.items():
+        whole, *by_modality = names_per_token(prefix)
+        metrics = {whole: float(self.nll.sum() / self.tokens.sum())}
+        for modality, name in zip(MODALITY_NAMES, by_modality, strict=True):
             if self.tokens[modality]:
-                metrics[f"{prefix}/{name}_loss_per_token"] = float(
-                    self.nll[modality] / self.tokens[modality]
-                )
+                metrics[name] = float(self.nll[modality] / self.tokens[modality])
         return metrics
+
+
+def names_per_token(prefix: str) -> tuple[str, ...]:
+    """Names of the losses per token: over all labels, then by modality (``MODALITY_NAMES``)."""
+    return (
+        f"{prefix}/loss_per_token",
+        *(f"{prefix}/{name}_loss_per_token" for name in MODALITY_NAMES.values()),
+    )

@@ -11,8 +11,8 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.history.event_memory import MemorySettings, MemoryState, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings, MemoryState, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.store.layout import PART_EVENTS
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import Address

@@ -42,7 +42,7 @@ class Plan:
     Attributes:
         windows: One row per window, ``WINDOW_SCHEMA``.
         samples: Indices of the windows of each sample.
-        num_events: Number of events in the windows, scored or not, repeated context included.
+        num_events: Number of events in the windows, scored or not, with those of overlaps.
         num_similar: Number of these events that are written as one token.
         fingerprint: Hash of settings and store.
         long_texts: Texts and questions that did not fit.

@@ -75,7 +75,7 @@ def token_columns(
     event = np.concatenate([window_tokens.event for window_tokens in tokens])
     event_offset = layout.offset_in_row(layout.num_events).astype(np.int32)
     token_is_scored = event >= np.repeat(layout.first_scored.astype(np.int32), num_tokens)
-    token_is_label = (
+    token_may_be_label = (
         _labels(windows, token_is_scored, supervision)
         if supervision.asks_questions
         else token_is_scored
@@ -91,7 +91,7 @@ def token_columns(
         "event": list_array(
             np.where(event < 0, event, event + np.repeat(event_offset, num_tokens)), row_tokens
         ),
-        "is_label": list_array(token_is_label, row_tokens),
+        "may_be_label": list_array(token_may_be_label, row_tokens),
     }
 
 

@@ -37,7 +37,7 @@ ROW_SCHEMA = pa.schema(
         ("modality", pa.list_(pa.uint8())),
         ("segment", pa.list_(pa.int32())),
         ("event", pa.list_(pa.int32())),
-        ("is_label", pa.list_(pa.bool_())),
+        ("may_be_label", pa.list_(pa.bool_())),
         ("frames", pa.list_(pa.large_binary())),
         ("image_frame", pa.list_(pa.int32())),
         ("sequences", pa.list_(pa.string())),  # sequence id of each segment
@@ -104,7 +104,7 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
         modality=values("modality"),
         segment=values("segment"),
         event=values("event"),
-        is_label=values("is_label"),
+        may_be_label=values("may_be_label"),
         frames=pixels.reshape(len(frames), image_px, image_px, 3),
         image_frame=values("image_frame"),
         event_type=values("event_type"),

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.representation.compression import Compression
 from mmtpp.core.representation.supervision import AllTokens, Supervision, fingerprint_record
 from mmtpp.core.representation.template import Template, TemplateSettings

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.times.clock import round_to_ticks
 from mmtpp.data.store.store_reader import StoreReader

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
-from mmtpp.core.history.decayed_sums import decayed_sums
+from mmtpp.core.past.decayed_sums import decayed_sums
 from mmtpp.evaluate.baselines.history import History
 
 logger = logging.getLogger(__name__)

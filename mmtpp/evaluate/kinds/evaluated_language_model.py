@@ -81,8 +81,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
         actor = ModelActorSettings(samples=self._windows.samples, model=self.context.model)
         return read_examples(actor, self._windows.plan, targets, self.context.actors)
 
-    def text_metrics(self) -> dict[str, float]:
-        """Metrics of texts that were cut for the targets."""
+    def cut_text_counts(self) -> dict[str, float]:
+        """Numbers of texts that were cut for the targets."""
         return self._windows.plan.long_texts.metrics("targets_")
 
     def facts(self) -> dict[str, str]:

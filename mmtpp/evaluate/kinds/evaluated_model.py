@@ -57,8 +57,8 @@ class EvaluatedModel(ABC):
         del targets
         return []
 
-    def text_metrics(self) -> dict[str, float]:
-        """Metrics of texts that were cut for the targets; none for a model without windows."""
+    def cut_text_counts(self) -> dict[str, float]:
+        """Numbers of texts that were cut for the targets; none for a model without windows."""
         return {}
 
     @abstractmethod

@@ -26,8 +26,10 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The forecast of an event; None where the model does not forecast times, or types.
+class TargetForecast:
+    """The forecast of a target as an example shows it.
+
+    A part that the model does not forecast, times or types, is None.
 
     Attributes:
         index: Index of the event in its example.
@@ -42,8 +44,8 @@ class Target:
     nll: float
 
 
-def example_targets(example: Example, targets: pa.Table, names: list[str]) -> list[Target]:
-    """The targets among the events of an example, in order.
+def example_targets(example: Example, targets: pa.Table, names: list[str]) -> list[TargetForecast]:
+    """The forecasts of the targets among the events of an example, in order.
 
     Args:
         example: The example.
@@ -51,7 +53,7 @@ def example_targets(example: Example, targets: pa.Table, names: list[str]) -> li
         names: Names of the types by code.
     """
     of_sequence = targets.filter(pc.field("sequence_id") == example.sequence_id)
-    selected: list[Target] = []
+    selected: list[TargetForecast] = []
     for row in of_sequence.to_pylist():
         index = row["position"] - example.start
         if not 0 <= index < len(example.times):
@@ -59,18 +61,18 @@ def example_targets(example: Example, targets: pa.Table, names: list[str]) -> li
         levels = tuple(row[f"quantile_{level}"] for level in ("05", "25", "50", "75", "95"))
         kind = row["predicted_type"]
         selected.append(
-            Target(
+            TargetForecast(
                 index,
                 None if None in levels else levels,
                 None if kind is None else names[kind],
                 float(np.nansum([row[name] or 0.0 for name in ("time_nll", "type_nll")])),
             )
         )
-    return sorted(selected, key=lambda target: target.index)
+    return sorted(selected, key=lambda forecast: forecast.index)
 
 
 def draw_timeline(
-    example: Example, targets: list[Target], names: list[str], times: TimeScale
+    example: Example, forecasts: list[TargetForecast], names: list[str], times: TimeScale
 ) -> Markup:
     """Draw the events of an example on a time line.
 
@@ -78,7 +80,7 @@ def draw_timeline(
 
     Args:
         example: The example.
-        targets: Forecasts of its events.
+        forecasts: Forecasts of its targets.
         names: Names of the types by code.
         times: How times are written.
     """
@@ -89,10 +91,10 @@ def draw_timeline(
     half = np.minimum(np.diff(x) / 2, REACH)
     left, right = np.append(REACH, half), np.append(half, REACH)
     most = float(np.nanmax(example.attention, initial=0.0)) or 1.0
-    target_of = {target.index: target for target in targets}
+    forecast_of = {forecast.index: forecast for forecast in forecasts}
     events: list[dict[str, object]] = []
     for index in range(len(example.times)):
-        target, weight = target_of.get(index), float(example.attention[index])
+        forecast, weight = forecast_of.get(index), float(example.attention[index])
         kind = shorten(names[int(example.types[index])], MAX_NAME)
         frame = int(example.frame[index])
         events.append(
@@ -101,9 +103,9 @@ def draw_timeline(
                 "from": round(float(x[index] - left[index]), 2),
                 "reach": round(float(left[index] + right[index]), 2),
                 "similar": bool(example.similar[index]),
-                "is_target": target is not None,
+                "is_target": forecast is not None,
                 "bar": round(60 * weight / most, 1) if np.isfinite(weight) else 0,
-                "lines": _details(example, index, kind, target, times),
+                "lines": _details(example, index, kind, forecast, times),
                 "frame": None if frame == NO_FRAME else frame,
             }
         )
@@ -127,7 +129,7 @@ def draw_timeline(
 
 
 def _details(
-    example: Example, index: int, kind: str, target: Target | None, times: TimeScale
+    example: Example, index: int, kind: str, forecast: TargetForecast | None, times: TimeScale
 ) -> list[str]:
     """Lines of text about an event."""
     state = "compressed into a similar event" if example.similar[index] else "kept"
@@ -138,37 +140,37 @@ def _details(
         f"event {example.start + index}, {kind}, {times.moment(float(example.times[index]))}, "
         f"{times.wait(float(example.intervals[index]))} after the previous event",
         state,
-        *([] if target is None else [_forecast_text(target, times)]),
+        *([] if forecast is None else [_forecast_text(forecast, times)]),
         shorten(example.texts[index], MAX_TEXT),
     ]
 
 
-def _forecast_text(target: Target, times: TimeScale) -> str:
+def _forecast_text(forecast: TargetForecast, times: TimeScale) -> str:
     parts = []
-    if target.quantiles is not None:
-        low, _, median, _, high = map(times.wait, target.quantiles)
+    if forecast.quantiles is not None:
+        low, _, median, _, high = map(times.wait, forecast.quantiles)
         parts.append(f"forecast after {median} (90 % interval {low} to {high})")
-    if target.predicted is not None:
-        parts.append(f"forecast type {shorten(target.predicted, MAX_NAME)}")
-    return f"{', '.join(parts)}; NLL {target.nll:.2f} nats"
+    if forecast.predicted is not None:
+        parts.append(f"forecast type {shorten(forecast.predicted, MAX_NAME)}")
+    return f"{', '.join(parts)}; NLL {forecast.nll:.2f} nats"
 
 
-def draw_fan(example: Example, targets: list[Target], times: TimeScale) -> Markup | None:
+def draw_fan(example: Example, forecasts: list[TargetForecast], times: TimeScale) -> Markup | None:
     """Draw the forecast quantiles and the true value of each target's interval.
 
     Args:
         example: The example.
-        targets: Forecasts of its events.
+        forecasts: Forecasts of its targets.
         times: How times are written.
 
     Returns:
         The figure; None where no interval was forecast.
     """
-    forecasts = [(target.index, target.quantiles) for target in targets if target.quantiles]
-    if not forecasts:
+    of_times = [forecast for forecast in forecasts if forecast.quantiles]
+    if not of_times:
         return None
-    indices = np.array([index for index, _ in forecasts])
-    levels = np.array([quantiles for _, quantiles in forecasts])
+    indices = np.array([forecast.index for forecast in of_times])
+    levels = np.array([forecast.quantiles for forecast in of_times])
     truth = example.intervals[indices]
     positive = np.concatenate([levels[levels > 0], truth[truth > 0]])
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 10.0)

@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from mmtpp.core.times.durations import axis_ticks, format_duration, typical_unit
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
 from mmtpp.evaluate.report.style import BLUE, GREY, build_figure, shorten
-from mmtpp.evaluate.scores.metric_names import TIME_NLL, TIME_RMSE, TYPE_ACCURACY, at_position
-from mmtpp.evaluate.scores.metrics import BUCKETS, Estimate
+from mmtpp.evaluate.scores.metric_names import (
+    BUCKETS,
+    TIME_NLL,
+    TIME_RMSE,
+    TYPE_ACCURACY,
+    at_position,
+)
+from mmtpp.evaluate.scores.metrics import Estimate
 from mmtpp.storage.paths import join, write_bytes
 
 TYPES = "types"  # name of the figure that the report shows as a table
@@ -154,7 +160,7 @@ def _draw_positions(estimates: Mapping[str, Estimate]) -> list[ReportFigure]:
         below = [point.value - point.low for point in points]
         above = [point.high - point.value for point in points]
         errors = np.abs([below, above])
-        labels = [bucket.replace("_", " ") for bucket in buckets]
+        labels = [bucket.replace("_", " and ") for bucket in buckets]
         values = np.array([point.value for point in points])
         if name.endswith("_s"):
             unit = typical_unit(values.tolist())

@@ -11,7 +11,12 @@ from markupsafe import Markup
 from mmtpp.core.times.durations import TimeScale, typical_unit
 from mmtpp.evaluate.example import MAX_EVENTS, Example
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
-from mmtpp.evaluate.report.example_figures import Target, draw_fan, draw_timeline, example_targets
+from mmtpp.evaluate.report.example_figures import (
+    TargetForecast,
+    draw_fan,
+    draw_timeline,
+    example_targets,
+)
 from mmtpp.evaluate.report.figures import MAX_NAME, TYPES, ReportFigure
 from mmtpp.evaluate.report.measures import BASELINES, MEASURES
 from mmtpp.evaluate.report.style import as_svg, load_template, shorten
@@ -161,24 +166,24 @@ def _example(subject: Subject, targets: pa.Table, example: Example) -> dict[str,
         "attention": _attention(example),
         "first": times.moment(float(example.times[0])),
         "last": times.moment(float(example.times[-1])),
-        "rows": [_target_row(example, target, names, times) for target in shown],
+        "rows": [_target_row(example, forecast, names, times) for forecast in shown],
     }
 
 
 def _target_row(
-    example: Example, target: Target, names: list[str], times: TimeScale
+    example: Example, forecast: TargetForecast, names: list[str], times: TimeScale
 ) -> dict[str, object]:
-    index = target.index
-    waits = list(map(times.wait, target.quantiles)) if target.quantiles else [""] * 5
+    index = forecast.index
+    waits = list(map(times.wait, forecast.quantiles)) if forecast.quantiles else [""] * 5
     return {
         "event": example.start + index,
         "time": times.moment(float(example.times[index])),
         "type": names[int(example.types[index])],
-        "predicted": target.predicted or "",
+        "predicted": forecast.predicted or "",
         "interval": times.wait(float(example.intervals[index])),
         "median": waits[2],
-        "range": f"{waits[0]} to {waits[4]}" if target.quantiles else "",
-        "nll": f"{target.nll:.2f}",
+        "range": f"{waits[0]} to {waits[4]}" if forecast.quantiles else "",
+        "nll": f"{forecast.nll:.2f}",
         "text": shorten(example.texts[index], MAX_CELL_TEXT),
     }
 

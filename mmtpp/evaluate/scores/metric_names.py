@@ -4,20 +4,33 @@ A metric has the same name in ``metrics.json``, in the result of the job and in 
 this package explains each of them under its name.
 """
 
-# likelihoods of held-out events, given the true events before them
+from mmtpp.core.training.loss_sums import names_per_token
+
+# likelihoods of held-out events, given the true events before them: all begin with ``likelihood/``
 LOSS_PREFIX = "likelihood"
 WINDOW_NLL = "likelihood/nll_nats_per_event"
 CONTENT_NLL = "likelihood/content_nll_nats_per_event"
 PERPLEXITY = "likelihood/perplexity_per_token"
-EVENT_INTERVAL_NLL = "interval_code_nll_nats_per_event"
-EVENT_INTERVAL_NLL_ERROR = "interval_code_nll_standard_error"
-EVENT_TYPE_NLL = "type_nll_nats_per_event"
-EVENT_TYPE_ACCURACY = "type_accuracy"
-EVENT_TYPE_ACCURACY_ERROR = "type_accuracy_standard_error"
-EVENT_TYPE_ACCURACY_MOST_FREQUENT = "type_accuracy_most_frequent"
-EVENT_TYPE_ACCURACY_LAST = "type_accuracy_last"
-EVENT_TEXT_NLL = "text_nll_nats_per_event"
-EVENT_MEAN_INTERVAL = "mean_interval_s"
+EVENT_INTERVAL_NLL = "likelihood/interval_code_nll_nats_per_event"
+EVENT_INTERVAL_NLL_ERROR = "likelihood/interval_code_nll_standard_error"
+EVENT_TYPE_NLL = "likelihood/type_given_interval_nll_nats_per_event"
+EVENT_TYPE_ACCURACY = "likelihood/type_given_interval_accuracy"
+EVENT_TYPE_ACCURACY_ERROR = "likelihood/type_given_interval_accuracy_standard_error"
+EVENT_TYPE_ACCURACY_MOST_FREQUENT = "likelihood/type_accuracy_most_frequent"
+EVENT_TYPE_ACCURACY_LAST = "likelihood/type_accuracy_last"
+EVENT_TEXT_NLL = "likelihood/text_nll_nats_per_event"
+EVENT_MEAN_INTERVAL = "likelihood/mean_interval_s"
+LIKELIHOODS = (
+    *names_per_token(LOSS_PREFIX),
+    WINDOW_NLL,
+    CONTENT_NLL,
+    PERPLEXITY,
+    EVENT_INTERVAL_NLL,
+    EVENT_TYPE_NLL,
+    EVENT_TYPE_ACCURACY,
+    EVENT_TEXT_NLL,
+)
+"""Metrics of likelihoods by which models can be compared."""
 
 # forecasts of the next event that other modules name; ``metric_table`` has all of them
 TIME_RMSE = "time/rmse_s"
@@ -50,7 +63,12 @@ FINETUNED_ACCURACY = "finetuned_accuracy"
 FINETUNED_RMSE = "finetuned_rmse"
 FINETUNED_NAMES = "finetuned_recall_of_names"
 
-_AT = "/at_"
+BUCKETS = {"1-49": (1, 50), "50-199": (50, 200), "200-499": (200, 500), "500_up": (500, 2**31)}
+"""First position and end (excluded) of each bucket of positions in the sequence, so that forecasts
+far into a sequence are visible on their own. Positions count from 0; the first event is never
+forecast."""
+AT = "/at_"
+"""Between the name of a metric and its bucket of positions."""
 
 
 def answer_metric(name: str, file: str | None = None) -> str:
@@ -60,9 +78,9 @@ def answer_metric(name: str, file: str | None = None) -> str:
 
 def at_position(name: str, bucket: str) -> str:
     """Name of a forecast metric over the targets of one bucket of positions."""
-    return f"{name}{_AT}{bucket}"
+    return f"{name}{AT}{bucket}"
 
 
 def is_at_position(name: str) -> bool:
     """Whether a metric covers one bucket of positions only."""
-    return _AT in name
+    return AT in name

@@ -15,13 +15,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores.metric_names import BUCKETS
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, Metric
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 
-BUCKETS = {"1-50": (1, 50), "50-200": (50, 200), "200-500": (200, 500), "over_500": (500, 2**31)}
-"""First position and end of each bucket of positions in the sequence, so that forecasts far into a
-sequence are visible on their own. The ranges are half-open: ``1-50`` has the positions 1 to 49, and
-``50-200`` has 50 to 199. Positions count from 0; the first event is never forecast."""
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 ENOUGH_SEQUENCES = 20

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
-from mmtpp.core.history.event_words import MAX_WORD_ROWS, TextSettings
+from mmtpp.core.past.event_words import MAX_WORD_ROWS, TextSettings
 from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import PreparedStore, load_store
@@ -143,8 +143,8 @@ def build_inputs(
         fit=_network_settings(
             expert, config.training.seed, num_events=manifest.events_by_split["train"]
         ),
-        training=sequences["train"],
-        validation=sequences["validation"] if _has_validation(manifest, expert) else None,
+        train_settings=sequences["train"],
+        validation_settings=sequences["validation"] if _has_validation(manifest, expert) else None,
         data_fingerprint=manifest.fingerprint,
         calendar=expert.calendar,
         time_zone=expert.time_zone,

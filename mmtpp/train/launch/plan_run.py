@@ -53,7 +53,7 @@ def plan_training(samples: SampleSettings, vocabulary: Vocabulary, run_uri: str)
     return plan
 
 
-def save_validation_plan(
+def plan_validation(
     sections: SampleSections,
     manifest: Manifest,
     vocabulary: Vocabulary,
@@ -62,9 +62,10 @@ def save_validation_plan(
     num_sequences: int,
     supervision: Supervision,
 ) -> SampleSettings | None:
-    """Plan the validation on whole sequences and save the plan.
+    """Plan the validation on whole sequences, and save the plan.
 
-    The same sequences are chosen for every Delta.
+    Without validation events in the store there is no validation. The same sequences are chosen for
+    every Delta.
 
     Args:
         sections: Sections of the configuration that shape samples.

@@ -23,7 +23,8 @@ def describe_training(
         num_steps: Number of updates.
         store_uri: URI of the store.
     """
-    samples = inputs.train
+    settings = inputs.train_settings
+    compression = settings.compression
     source = f"`{model.path}`" if model.path else f"a random {model.preset}"
     trained = f"LoRA of rank {lora.rank}" if lora.rank else "all parameters"
     lines = [
@@ -33,7 +34,7 @@ def describe_training(
         *([f"- starts from: `{model.adapter}`"] if model.adapter else []),
         f"- {output_kind(lora)}: `{inputs.output_uri}`",
         f"- checkpoints: `{inputs.run.run_uri}`",
-        f"- compression: {samples.compression.strategy}, Delta {samples.compression.delta:g}; "
-        f"template {samples.template.style}, {samples.max_tokens:,} tokens",
+        f"- compression: {compression.strategy}, Delta {compression.delta:g}; "
+        f"template {settings.template.style}, {settings.max_tokens:,} tokens",
     ]
     return "\n".join(lines)

@@ -32,7 +32,7 @@ from mmtpp.train.launch.plan_run import (
     VALIDATION_PLAN_FILE,
     build_trained_tasks,
     plan_training,
-    save_validation_plan,
+    plan_validation,
 )
 from mmtpp.train.launch.ray_training import FinishedTraining, WorkerCall
 from mmtpp.train.launch.recorded_training import TrainingRecord, train_and_record
@@ -114,18 +114,18 @@ def _train(job: TrainingJob) -> dict[str, object]:
     if job.config.model_kind == ModelKind.EXPERT:
         return run_expert_job(job.config, job.name, job.callbacks, job.start_uri)
     job = job.with_value("model.path", pin_revision(job.config.model.path))
-    config, training = job.config, job.config.training
+    config = job.config
     check_locations(
-        config.run.storage_uri, job.start_uri, keep_checkpoints=training.keep_checkpoints
+        config.run.storage_uri, job.start_uri, keep_checkpoints=config.training.keep_checkpoints
     )
     store = load_training_store(config.sample_sections, config.model, config.lora)
-    samples = sample_settings(
+    train_settings = sample_settings(
         config.sample_sections, store.manifest, split="train", supervision=job.supervision
     )
-    if (result := _load_finished_result(job, store, samples)) is not None:
+    if (result := _load_finished_result(job, store, train_settings)) is not None:
         return result
     hardware = wait_for_hardware(
-        training,
+        config.training,
         config.zero,
         precision=config.model.precision,
         data_labels=config.store.machine_labels,
@@ -133,34 +133,34 @@ def _train(job: TrainingJob) -> dict[str, object]:
     )
     # claimed after the wait: until then, settings may change under the same name of a run
     run = claim_run(config, job.name, store_fingerprint=store.manifest.fingerprint)
-    plan = plan_training(samples, store.vocabulary, run.run_uri)
-    num_steps = _num_steps(config, samples, plan, store.vocabulary)
+    plan = plan_training(train_settings, store.vocabulary, run.run_uri)
+    num_steps = _num_steps(config, train_settings, plan, store.vocabulary)
     job = job.with_value("training.num_steps", num_steps)
     config = job.config
-    logger.info("training: %s", plan.describe(samples.max_tokens))
-    validation = save_validation_plan(
+    logger.info("training: %s", plan.describe(train_settings.max_tokens))
+    validation_settings = plan_validation(
         config.sample_sections,
         store.manifest,
         store.vocabulary,
         run.run_uri,
-        num_sequences=training.validation_sequences,
+        num_sequences=config.training.validation_sequences,
         supervision=job.supervision,
     )
     worker_inputs = _build_worker_inputs(
-        job, run, store, samples, validation, precision=hardware.precision
+        job, run, store, train_settings, validation_settings, precision=hardware.precision
     )
     return _train_on_workers(job, worker_inputs, plan, store.manifest, hardware)
 
 
 def _load_finished_result(
-    job: TrainingJob, store: PreparedStore, samples: SampleSettings
+    job: TrainingJob, store: PreparedStore, train_settings: SampleSettings
 ) -> dict[str, object] | None:
     """Result of the run if it has made all its steps; this needs no machines.
 
     Args:
         job: The training job.
         store: Store that the job reads.
-        samples: Settings of the training samples.
+        train_settings: Settings of the training samples.
 
     Raises:
         MmtppError: The run was started with other data or settings.
@@ -171,15 +171,15 @@ def _load_finished_result(
     if result is None:
         return None
     claim_run(config, job.name, store_fingerprint=store_fingerprint)  # refuses other settings
-    plan = plan_training(samples, store.vocabulary, run.run_uri)
-    if result["steps"] != _num_steps(config, samples, plan, store.vocabulary):
+    plan = plan_training(train_settings, store.vocabulary, run.run_uri)
+    if result["steps"] != _num_steps(config, train_settings, plan, store.vocabulary):
         return None
     logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
     return result
 
 
 def _num_steps(
-    config: RunConfig, samples: SampleSettings, plan: Plan, vocabulary: Vocabulary
+    config: RunConfig, train_settings: SampleSettings, plan: Plan, vocabulary: Vocabulary
 ) -> int:
     """``training.num_steps``, or the number of steps within ``training.max_flops``."""
     if not config.training.max_flops:
@@ -187,7 +187,7 @@ def _num_steps(
     from mmtpp.train.launch.flops_budget import num_steps_within  # imports the model's classes
 
     num_steps = num_steps_within(
-        samples,
+        train_settings,
         plan,
         vocabulary,
         training=config.training,
@@ -203,8 +203,8 @@ def _build_worker_inputs(
     job: TrainingJob,
     run: RunIdentity,
     store: PreparedStore,
-    samples: SampleSettings,
-    validation: SampleSettings | None,
+    train_settings: SampleSettings,
+    validation_settings: SampleSettings | None,
     *,
     precision: str,
 ) -> WorkerInputs:
@@ -214,26 +214,28 @@ def _build_worker_inputs(
         job: The training job.
         run: Name and folder of its run.
         store: Store that the job reads.
-        samples: Settings of the training samples.
-        validation: Settings of the validation samples; None without validation.
+        train_settings: Settings of the training samples.
+        validation_settings: Settings of the validation samples; None without validation.
         precision: ``float32`` or ``bfloat16``.
     """
     config, manifest, vocabulary = job.config, store.manifest, store.vocabulary
     trained_tasks = None
     if job.supervision.asks_questions:
-        trained_tasks = build_trained_tasks(config.tasks, manifest, interval_range(samples))
+        intervals = interval_range(train_settings)  # reads the times of all training events
+        trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
     soft = None
     if config.model_kind == ModelKind.SOFT:
-        soft = build_soft_start(config.expert, config.model, manifest, samples)
-        trained_tasks = soft_tasks(manifest, samples)
-        samples = replace(samples, memory=soft.settings.memory)
-        if validation is not None:
-            validation = replace(validation, memory=soft.settings.memory)
+        # both read all training events
+        soft = build_soft_start(config.expert, config.model, manifest, train_settings)
+        trained_tasks = soft_tasks(manifest, train_settings)
+        train_settings = replace(train_settings, memory=soft.settings.memory)
+        if validation_settings is not None:
+            validation_settings = replace(validation_settings, memory=soft.settings.memory)
     return WorkerInputs(
         config=config.model_dump(mode="json"),
         run=run,
-        train=samples,
-        validation=validation,
+        train_settings=train_settings,
+        validation_settings=validation_settings,
         train_plan_uri=join(run.run_uri, PLAN_FILE),
         validation_plan_uri=join(run.run_uri, VALIDATION_PLAN_FILE),
         tokenizer_json=vocabulary.tokenizer_json,

@@ -62,7 +62,7 @@ def test_a_model_that_pretrain_alone_trains_is_not_finetuned_next(tree: dict):
 def test_the_summary_fits_a_screen(seconds: float, words: str):
     metrics = {f"other/{index}": 1.0 for index in range(40)} | {
         "time/mae_s": 2.25,
-        "a/at_1-50": 0.0,
+        "a/at_1-49": 0.0,
     }
     result = {
         "seconds": seconds,

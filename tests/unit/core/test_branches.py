@@ -102,7 +102,7 @@ def _row(laid: BranchedTokens) -> Row:
         laid.tokens,
         np.zeros(0, np.int16),
         np.zeros((0, 56, 56, 3), np.uint8),
-        is_label=laid.is_answer,
+        may_be_label=laid.is_answer,
         branches=laid.branches,
         questions=laid.questions,
     )
@@ -143,17 +143,31 @@ def test_a_branch_sees_what_its_row_alone_would_hold(
 @given(settings, events(min_size=2, max_size=9))
 def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, has_questions=True)
-    asked = ((ALL, (63, 64)), (("type",), ()), (("time",), (0,)), (("joint", "text"), (63,)))
-    for tasks, first_bytes in asked:
-        costs = branch_costs(template, sequence, tasks=tasks, num_first_bytes=len(first_bytes))
+    for tasks in (ALL, ("type",), ("time",), ("joint", "text")):
+        costs = branch_costs(template, sequence, tasks=tasks)
         for target in range(1, len(sequence)):
-            laid = lay_out_branches(
-                template, sequence, [target], tasks=tasks, first_bytes=first_bytes
-            )
+            laid = lay_out_branches(template, sequence, [target], tasks=tasks)
             taken = int((laid.branches.branch != HISTORY).sum())
             assert taken <= costs[target]
             if not sequence.similar[target - 1]:
                 assert taken == costs[target]
+
+
+@given(settings, events(min_size=2, max_size=9))
+def test_forecasts_add_a_token_for_each_first_byte_and_omit_answers_to_type_questions(
+    chosen: TemplateSettings, sequence: Events
+):
+    template = Template(IDS, chosen, has_questions=True)
+    for tasks, first_bytes in ((ALL, (63, 64)), (("time",), (0,)), (("joint", "text"), (63,))):
+        for target in range(1, len(sequence)):
+            trained, forecast = (
+                lay_out_branches(template, sequence, [target], tasks=tasks, first_bytes=expanded)
+                for expanded in ((), first_bytes)
+            )
+            about_types = np.isin(trained.branches.task, [TASKS["type"], TASKS["joint"]])
+            added = len(first_bytes) if "time" in tasks else 0
+            omitted = int((about_types & trained.is_answer).sum())
+            assert len(forecast.tokens.ids) == len(trained.tokens.ids) + added - omitted
 
 
 @given(settings, events(min_size=2, max_size=9))

@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from mmtpp.core.history.event_images import IMAGE_SIDE, IMAGE_VALUES, NO_IMAGE, EventImages, shrink
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_images import IMAGE_SIDE, IMAGE_VALUES, NO_IMAGE, EventImages, shrink
+from mmtpp.core.past.past_events import PastEvents
 
 
 def _images(*index: int) -> EventImages:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtpp.core.history import event_memory
-from mmtpp.core.history.decayed_sums import decayed_sums
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past import event_memory
+from mmtpp.core.past.decayed_sums import decayed_sums
+from mmtpp.core.past.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.calendar import (
     DAY_S,
     WEEK_S,

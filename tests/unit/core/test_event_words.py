@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmtpp.core.history.event_words import FIRST_WORDS, LAST_WORDS, MAX_WORDS, NO_WORD, EventWords
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_words import FIRST_WORDS, LAST_WORDS, MAX_WORDS, NO_WORD, EventWords
+from mmtpp.core.past.past_events import PastEvents
 
 NUM_WORDS = 500
 

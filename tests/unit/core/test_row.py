@@ -23,7 +23,7 @@ def test_images_of_a_window_are_counted_from_zero():
     for frame, index in zip(shown.tolist(), row.image_frame.tolist(), strict=True):
         np.testing.assert_array_equal(row.frames[index], pixels[frame])
     assert row.segment.tolist() == [0] * 6
-    assert row.is_label.tolist() == [False] * 6
+    assert row.may_be_label.tolist() == [False] * 6
     assert row.event_is_target.tolist() == [False] * 2
 
 

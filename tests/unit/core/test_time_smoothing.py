@@ -27,7 +27,7 @@ def _row(intervals: list[float], *, num_bytes: int) -> Row:
         modality=np.array(modality, dtype=np.uint8),
         segment=np.zeros(size, dtype=np.int32),
         event=np.array(event, dtype=np.int32),
-        is_label=np.ones(size, dtype=np.bool_),
+        may_be_label=np.ones(size, dtype=np.bool_),
         frames=np.zeros((0, 56, 56, 3), dtype=np.uint8),
         image_frame=np.zeros(0, dtype=np.int32),
         event_type=np.zeros(len(intervals), dtype=np.int16),

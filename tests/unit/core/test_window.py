@@ -59,19 +59,13 @@ def _check(windows, sequence: Events, template: Template, budget: int) -> None:
 def test_windows_with_branches_fit_and_ask_about_every_event_once(
     chosen: TemplateSettings, sequence: Events, budget: int, overlap: float
 ):
-    template, tasks, first_bytes = (
-        Template(IDS, chosen, has_questions=True),
-        ("time", "joint"),
-        (62, 63),
-    )
+    template, tasks = Template(IDS, chosen, has_questions=True), ("time", "joint")
     windows = cut_windows(
         sequence,
         template,
         max_tokens=budget,
         overlap_fraction=overlap,
-        branch_costs=branch_costs(
-            template, sequence, tasks=tasks, num_first_bytes=len(first_bytes)
-        ),
+        branch_costs=branch_costs(template, sequence, tasks=tasks),
     )
     scored = [event for window in windows for event in range(window.first_scored, window.end)]
     assert scored == list(range(1, len(sequence)))
@@ -79,7 +73,7 @@ def test_windows_with_branches_fit_and_ask_about_every_event_once(
         assert window.start < window.first_scored
         targets = range(window.first_scored - window.start, window.end - window.start)
         inside = sequence.slice(window.start, window.end)
-        laid = lay_out_branches(template, inside, targets, tasks=tasks, first_bytes=first_bytes)
+        laid = lay_out_branches(template, inside, targets, tasks=tasks)
         assert len(laid.tokens.ids) <= window.num_tokens <= budget
 
 
@@ -143,7 +137,7 @@ def test_the_last_window_is_the_longest_that_leaves_room_for_a_question(
         assert all(longer)
 
 
-def test_overlap_gives_later_windows_context():
+def test_an_overlap_gives_later_windows_earlier_events():
     windows = cut_windows(plain_events(40), _minimal(), max_tokens=60, overlap_fraction=0.5)
     # six tokens per event: ten events fit, five of them repeated
     assert [(window.start, window.end, window.first_scored) for window in windows[:3]] == [
@@ -191,7 +185,7 @@ def test_a_window_longer_than_a_sample_is_refused():
     st.integers(0, 31),
     st.booleans(),
 )
-def test_only_events_of_the_split_are_scored_with_earlier_context(
+def test_only_events_of_the_split_are_scored_with_earlier_events(
     chosen: TemplateSettings, sequence: Events, budget: int, overlap: float, first: int, asks: bool
 ):
     template = Template(IDS, chosen, has_questions=asks)
@@ -211,8 +205,8 @@ def test_only_events_of_the_split_are_scored_with_earlier_context(
         assert window.start <= window.first_scored - asks
 
 
-def test_the_first_window_of_a_split_has_context_up_to_the_overlap():
-    """By hand: a budget of 20 equal events, of which half may be context."""
+def test_the_first_window_of_a_split_has_earlier_events_up_to_the_overlap():
+    """By hand: a budget of 20 equal events, of which half may be the overlap."""
     sequence = plain_events(40)
     template = _minimal(time_bytes=2)
     cost = int(template.costs(sequence)[5])

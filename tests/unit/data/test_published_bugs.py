@@ -44,9 +44,9 @@ def test_bug_2_a_short_sequence_is_not_repeated_until_the_budget_is_full(size: i
 @given(settings, events(min_size=2))
 def test_bug_8_image_tokens_and_the_prompt_are_no_labels(chosen: TemplateSettings, given_events):
     tokens = Template(IDS, chosen).write(given_events)
-    is_label = np.ones(len(tokens.ids), np.bool_)
+    may_be_label = np.ones(len(tokens.ids), np.bool_)
     frames = np.zeros((0, 56, 56, 3), np.uint8)
-    row = Row.from_window(tokens, given_events.types, frames, is_label=is_label)
+    row = Row.from_window(tokens, given_events.types, frames, may_be_label=may_be_label)
     labels = row.label_positions()
     assert not (tokens.ids[labels] == IDS.image_pad).any()
     assert (tokens.event[labels] >= 0).all()

@@ -11,8 +11,8 @@ from mmtpp.api.soft_history import read_soft_history
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.events import EventSequence
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.supervision import AllTokens, FollowingEvent
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.samples.assemble import Assembler

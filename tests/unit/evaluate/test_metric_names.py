@@ -16,13 +16,14 @@ from mmtpp.evaluate.baselines.code_baseline import BaselineCounts, IntervalCodeB
 from mmtpp.evaluate.forecasts import as_json_tree, finite_values
 from mmtpp.evaluate.horizon import horizon_estimates
 from mmtpp.evaluate.likelihoods import baseline_metrics, event_metrics, loss_metrics
+from mmtpp.evaluate.scores import metric_names, renamed_metrics
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.evaluate.scores.targets import TARGET_SCHEMA
 
 EVALUATE = Path(evaluate.__path__[0])
 PAGES = (EVALUATE / "README.md", EVALUATE.parents[1] / "docs" / "questions.md")
-POSITIONS = ("1-50", "50-200", "200-500", "over_500")
+POSITIONS = ("1-49", "50-199", "200-499", "500_up")
 
 
 def _explained() -> set[str]:
@@ -113,6 +114,33 @@ def test_every_metric_is_explained_under_its_name_and_no_other_is():
     assert {name.partition("/at_")[0] for name in emitted - whole} <= explained
     page = PAGES[0].read_text()
     assert all(f"/at_{place}`" in page for place in POSITIONS)
+
+
+def test_metrics_of_likelihoods_have_a_prefix_and_a_sweep_may_compare_models_by_them():
+    of_model = {*loss_metrics(LossSums(np.ones(5), np.ones(5)), num_events=20)}
+    of_model |= {*event_metrics(_filled(EVENT_SCHEMA, 20), 1.0)}
+    statistics = BaselineCounts(IntervalCodeBaseline(2))
+    statistics.add(np.array([1.0, 2.0]), np.array([1, 2]))
+    of_baselines = {*baseline_metrics(_filled(EVENT_SCHEMA, 20), statistics)}
+    assert all(name.startswith("likelihood/") for name in of_model | of_baselines)
+    no_measure = {name for name in of_model if name.endswith(("_standard_error", "_interval_s"))}
+    assert of_model - no_measure == {*metric_names.LIKELIHOODS}
+    # a type given the interval is another question than the type given the history alone
+    accuracies = {name for name in of_model | {*FORECAST_METRICS} if name.endswith("accuracy")}
+    last_words = [re.sub("[^a-z0-9]", "", name) for name in accuracies]
+    assert len(set(last_words)) == len(last_words)
+
+
+def test_renamed_metrics_have_their_new_name_only():
+    emitted = _emitted()
+    for old, new in renamed_metrics.RENAMED.items():
+        assert renamed_metrics.new_name(old) == new
+        assert old not in emitted
+        assert new in emitted
+    assert {*renamed_metrics.RENAMED_BUCKETS.values()} == {*metric_names.BUCKETS}
+    assert renamed_metrics.new_name("time/rmse_s/at_over_500") == "time/rmse_s/at_500_up"
+    for name in emitted | {"validation/type_accuracy"}:
+        assert renamed_metrics.new_name(name) is None
 
 
 def test_files_and_tracking_have_the_same_names_which_tracking_accepts():

@@ -70,16 +70,16 @@ def test_buckets_divide_the_targets():
     position, right = targets["position"].to_numpy(), targets["type_rank"].to_numpy() < 3
     estimates = estimate_metrics(targets, seconds_per_unit=1)
     for bucket, inside in {
-        "1-50": position < 50,
-        "50-200": (position >= 50) & (position < 200),
-        "200-500": (position >= 200) & (position < 500),
-        "over_500": position >= 500,
+        "1-49": position < 50,
+        "50-199": (position >= 50) & (position < 200),
+        "200-499": (position >= 200) & (position < 500),
+        "500_up": position >= 500,
     }.items():
         accuracy = estimates[f"type/top3_accuracy/at_{bucket}"].value
         assert accuracy == pytest.approx(right[inside].mean())
     short = estimate_metrics(targets.filter(position < 50), seconds_per_unit=1)
-    assert "type/accuracy/at_1-50" in short
-    assert "type/accuracy/at_over_500" not in short
+    assert "type/accuracy/at_1-49" in short
+    assert "type/accuracy/at_500_up" not in short
 
 
 def test_the_interval_is_that_of_resampled_sequences():

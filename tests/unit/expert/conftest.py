@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence

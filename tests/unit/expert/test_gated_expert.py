@@ -9,8 +9,8 @@ import torch
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.gate import Gate, mix_logs
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalRange
-from mmtpp.core.history.event_memory import memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts

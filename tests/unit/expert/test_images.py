@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.history.event_images import IMAGE_VALUES, NO_IMAGE, EventImages
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_images import IMAGE_VALUES, NO_IMAGE, EventImages
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.training.training_metrics import VALIDATION_JOINT_NLL, VALIDATION_MARGINAL_NLL
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.core.history.event_memory import MemorySettings, memory_rows
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence

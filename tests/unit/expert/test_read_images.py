@@ -11,10 +11,10 @@ from PIL import Image
 
 from mmtpp.api.forecaster import _read_past
 from mmtpp.core.events import EventSequence
-from mmtpp.core.history.event_images import NO_IMAGE
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.event_words import TextSettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_images import NO_IMAGE
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.event_words import TextSettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.compression import Compression
 from mmtpp.core.representation.template import TemplateSettings
 from mmtpp.data.samples.sample_settings import SampleSettings

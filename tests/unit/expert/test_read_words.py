@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mmtpp.core.events import EventSequence
-from mmtpp.core.history.event_memory import MemorySettings
-from mmtpp.core.history.event_words import MAX_WORDS, NO_WORD, TextSettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.core.past.event_words import MAX_WORDS, NO_WORD, TextSettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.compression import Compression
 from mmtpp.core.representation.template import TemplateSettings
 from mmtpp.data.encode.shard_columns import ShardColumns

@@ -199,7 +199,7 @@ ROOMS = {
     "core": {
         "times": {"errors"},
         "representation": {"errors", "events", "seeds", "times"},
-        "history": {"times"},
+        "past": {"times"},
         "forecasting": {"representation", "times"},
         "training": {"representation", "seeds"},
     },

@@ -13,7 +13,7 @@ PACKAGES = sorted(path.parent.name for path in (ROOT / "mmtpp").glob("*/__init__
 def _named(text: str, package: str) -> set[str]:
     """Names of the modules of a package in a text: alone between backticks, or in a drawn tree.
 
-    ``mmtpp/core/history/past_events.py`` on the page of another package is no module of that
+    ``mmtpp/core/past/past_events.py`` on the page of another package is no module of that
     package, and ``jobs/x.py`` in a command is no name of a module.
     """
     named: set[str] = set()

@@ -42,6 +42,15 @@ def test_a_trial_of_one_draw_is_repeated_and_its_last_line_counts(tmp_path: Path
     assert kept["metrics"]["time/rmse_s"] == 1.764
 
 
+def test_older_names_of_positions_are_read_as_those_of_today(tmp_path: Path):
+    path = tmp_path / "results.jsonl"
+    record = _record("NHP", 3.013, 1.0)
+    record["metrics"] = {"time/rmse_s@1-50": 1.0, "time/rmse_s/at_over_500": 2.0}
+    _write(path, [record])
+    [kept] = read_records(path)
+    assert kept["metrics"] == {"time/rmse_s/at_1-49": 1.0, "time/rmse_s/at_500_up": 2.0}
+
+
 def test_errors_of_one_draw_are_marked():
     records = [
         _record("NHP", 3.013, 1.0),

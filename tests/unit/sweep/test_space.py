@@ -151,6 +151,37 @@ def test_stage_two_may_search_any_compression(sweep_of):
         ('[space]\n"lora.rank" = [2]\n', ["sweep.metric=dta/tokens_per_event"], ["data/"]),
         (
             '[space]\n"lora.rank" = [2]\n',
+            ['sweep.jobs=["finetune", "evaluate"]', "sweep.metric=evaluate/type_accuracy"],
+            ["renamed", "sweep.metric = evaluate/likelihood/type_given_interval_accuracy"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ['sweep.jobs=["finetune", "evaluate"]', "sweep.metric=evaluate/time/mae_s/at_1-50"],
+            ["renamed", "sweep.metric = evaluate/time/mae_s/at_1-49"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            ['sweep.jobs=["finetune", "evaluate"]', "sweep.metric=evaluate/time/mae_s/at_1-48"],
+            ["1-48 is no range of positions", "evaluate/time/mae_s/at_1-49"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            [
+                'sweep.jobs=["pretrain", "evaluate"]',
+                "sweep.metric=evaluate/likelihood/nll_nats_per_event/at_1-49",
+            ],
+            ["not reported by position", "sweep.metric = evaluate/likelihood/nll_nats_per_event"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
+            [
+                'sweep.jobs=["pretrain", "evaluate"]',
+                "sweep.metric=evaluate/likelihood/type_given_nll",
+            ],
+            ["no such metric", "evaluate/likelihood/type_given_interval_nll_nats_per_event"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2]\n',
             [
                 'sweep.jobs=["finetune", "evaluate"]',
                 "tasks.joint=0",

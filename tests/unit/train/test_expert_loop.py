@@ -29,14 +29,14 @@ class _MetricsList:
 def test_validations_and_checkpoints_are_not_training(monkeypatch: pytest.MonkeyPatch):
     clock, tracker = _Clock(), _MetricsList()
     monkeypatch.setattr(expert_loop, "time", clock)
-    losses = expert_loop._Losses(tracker, every=2)  # pyright: ignore[reportArgumentType]
+    progress_log = expert_loop._ProgressLog(tracker, every=2)  # pyright: ignore[reportArgumentType]
     for update, (validation_s, checkpoint_s) in enumerate([(3.0, 1.0), (0.0, 0.0)] * 2, start=1):
         clock.now += 2.0
         fit = SimpleNamespace(total_updates=update)
-        losses.add(fit, Scores(1.0, 0.5, 40))  # pyright: ignore[reportArgumentType]
-        with losses.outside_training("validation"):
+        progress_log.add(fit, Scores(1.0, 0.5, 40))  # pyright: ignore[reportArgumentType]
+        with progress_log.outside_training("validation"):
             clock.now += validation_s
-        with losses.outside_training("checkpoint"):
+        with progress_log.outside_training("checkpoint"):
             clock.now += checkpoint_s
     metrics = {
         "train/joint_nll_nats_per_event": 1.5,

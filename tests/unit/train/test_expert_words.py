@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.history.event_words import EventWords, TextSettings
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.event_words import EventWords, TextSettings
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.scores import Ranks
@@ -42,8 +42,8 @@ def _train(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray, num_words: int)
         texts=TextSettings(has_lengths=True, num_words=num_words),
     )
     inputs: Any = SimpleNamespace(
-        training=sequences,
-        validation=sequences,
+        train_settings=sequences,
+        validation_settings=sequences,
         tick=1.0,
         trained_tasks=SimpleNamespace(seconds_per_unit=1.0),
         time_zone="UTC",

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.history.decayed_sums import decayed_sums
-from mmtpp.core.history.past_events import PastEvents
+from mmtpp.core.past.decayed_sums import decayed_sums
+from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.calendar import calendar_columns, calendar_names, local_times, spanned_periods
 
 FloatArray = NDArray[np.floating]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import softplus
 
-from mmtpp.core.history.event_memory import MemorySettings
+from mmtpp.core.past.event_memory import MemorySettings
 
 MIN_WIDTH = 0.02  # of a component, in standard deviations of the training intervals' logarithms
 _FINE_TICKS = 100  # longer intervals have about the same density within a tick
@@ -23,7 +23,7 @@ _TINY = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class LogNormals:
     """Distributions of intervals, one per row.
 
     The logarithm of an interval, normalised by the memory, is a mixture of normal distributions.
@@ -86,9 +86,9 @@ class Mixture:
         intervals = np.exp(z * self.scale.log_spread + self.scale.log_mean)
         return np.where(component == last, 0.0, intervals)
 
-    def select(self, rows: torch.Tensor | slice) -> "Mixture":
+    def select(self, rows: torch.Tensor | slice) -> "LogNormals":
         """The distributions of some rows."""
-        return Mixture(self.log_weights[rows], self.means[rows], self.widths[rows], self.scale)
+        return LogNormals(self.log_weights[rows], self.means[rows], self.widths[rows], self.scale)
 
     def _point_density(self, intervals: torch.Tensor) -> torch.Tensor:
         """(N,) log density of positive intervals."""
@@ -138,8 +138,8 @@ class IntervalScale:
         return (torch.log(torch.clamp(intervals, min=_TINY)) - self.log_mean) / self.log_spread
 
 
-class MixtureHead(nn.Module):
-    """Maps hidden states to mixtures.
+class LogNormalHead(nn.Module):
+    """Maps hidden states to distributions of the next interval.
 
     Args:
         width: Width of the hidden states.
@@ -171,7 +171,7 @@ class MixtureHead(nn.Module):
         self.raw_widths.copy_(torch.from_numpy(np.log(np.expm1(widths))))
 
     def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logarithms of weights, means and widths, ``Mixture``, for (N, width) hidden states.
+        """Logarithms of weights, means and widths, ``LogNormals``, for (N, width) hidden states.
 
         The result is a plain tuple, because ZeRO-3 searches the output of a module for tensors.
         """
@@ -184,7 +184,7 @@ class MixtureHead(nn.Module):
             softplus(self.raw_widths + widths) + MIN_WIDTH,
         )
 
-    def distributions(self, hidden: torch.Tensor) -> Mixture:
+    def distributions(self, hidden: torch.Tensor) -> LogNormals:
         """The distributions of the next intervals, one for each of (N, width) hidden states."""
         log_weights, means, widths = self(hidden)
-        return Mixture(log_weights, means, widths, self.scale)
+        return LogNormals(log_weights, means, widths, self.scale)

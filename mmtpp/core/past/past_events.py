@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.history.event_images import EventImages
-from mmtpp.core.history.event_words import EventWords
+from mmtpp.core.past.event_images import EventImages
+from mmtpp.core.past.event_words import EventWords
 
 
 @dataclass(frozen=True, slots=True)
