@@ -2,11 +2,13 @@
 
 import posixpath
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mmtpp.config.schema import ModelSection, SourceSection, SplitSection
+from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.data.encode.given_splits import unused_splits_warning
@@ -27,6 +29,7 @@ from mmtpp.inspect.split_counts import SplitCounts, count_splits
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.filesystems import filesystem_of
+from mmtpp.storage.image_files import locate_image
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import list_files, list_source, split_file
 
@@ -171,6 +174,9 @@ def _load_source(
             f"prepare refuses them with source.partitioning = {source.partitioning}; sequence "
             "joins the events of a sequence, where source.columns.sequence names it"
         )
+    num_refused, reason = _refused_images(raw, source.image_roots)
+    if num_refused:
+        data.hints.append(f"prepare rejects {num_refused:,} events for their images: {reason}")
     if raw.num_joined:
         data.hints.append(
             f"sequences with events in several files: {raw.num_joined:,}; prepare joins them in "
@@ -215,6 +221,24 @@ def _vocabulary(model: ModelSection, texts: list[tuple[str, ...]]) -> tuple[Voca
         "set model.path to use the vocabulary of your model"
     )
     return Vocabulary(trained), name
+
+
+def _refused_images(raw: RawDataset, roots: Sequence[str]) -> tuple[int, str]:
+    """Number of events whose image ``prepare`` does not read because of its place, and the reason.
+
+    Args:
+        raw: The events.
+        roots: ``source.image_roots``.
+    """
+    counts = Counter(image for sequence in raw.sequences for image in sequence.images if image)
+    refused, reason = 0, ""
+    for image, count in counts.items():
+        try:
+            locate_image(image, source_uri=raw.root, roots=roots)
+        except DataError as error:
+            refused += count
+            reason = reason or f"{error.problem}; {error.setting or 'name it without ..'}"
+    return refused, reason
 
 
 def _missing_images(raw: RawDataset) -> int:

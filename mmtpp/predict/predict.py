@@ -84,36 +84,36 @@ def _check_model(config: RunConfig) -> ModelDescription:
     Returns:
         Kind and tasks of the model.
     """
-    scored = config.model.adapter or config.model.path
-    load_model_vocabulary(scored)  # raises an error where there is no model
+    model_uri = config.model.adapter or config.model.path
+    load_model_vocabulary(model_uri)  # raises an error where there is no model
     check_backbone(config.model, config.template)
     model = describe_model(config.model.path, config.model.adapter)
     trained_tasks = model.trained_tasks
     if trained_tasks is None or not {"time", "type"} & set(trained_tasks.tasks):
         raise ModelError(
             "the model was not fine-tuned to forecast",
-            where=scored,
+            where=model_uri,
             cause="the model was not trained on tasks.time or tasks.type; run jobs/finetune.py on "
             "the model",
         )
     if config.prediction.generate_text and not model.trained_on("time", "text"):
         raise ConfigError(
             f"the model was trained to answer {', '.join(trained_tasks.tasks)}, not time and text",
-            where=scored,
+            where=model_uri,
             setting="prediction.generate_text = true",
         )
     if futures := config.prediction.num_futures:
         check_futures(
-            trained_tasks.tasks, where=scored, setting=f"prediction.num_futures = {futures}"
+            trained_tasks.tasks, where=model_uri, setting=f"prediction.num_futures = {futures}"
         )
-    check_template(config.sample_sections, scored, to_train=False)
+    check_template(config.sample_sections, model_uri, to_train=False)
     return model
 
 
 def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str) -> RunConfig:
     """Prepare the events of ``source.uri``; return the settings with the path of the store."""
     if not config.store.uri:
-        config = _in_one_part(with_values(config, {"store.uri": join(run_uri, "store")}))
+        config = _without_held_out(with_values(config, {"store.uri": join(run_uri, "store")}))
     if config.source.uri:
         if config.source.types == AUTO:  # the model's types, whichever types the new events have
             config = with_values(config, {"source.types": trained_tasks.type_names})
@@ -133,14 +133,14 @@ def _load_store(config: RunConfig, model: ModelDescription) -> PreparedStore:
     return store
 
 
-def _in_one_part(config: RunConfig) -> RunConfig:
+def _without_held_out(config: RunConfig) -> RunConfig:
     """Settings that hold out no events; a split given by the source is kept."""
     source = config.source
     if config.split.by == "given" and source.uri:
         suffixes, files = source_reader(source).suffixes, list_source(*split_file(source.uri))
         paths = [path for path, _ in files if path.endswith(suffixes)]
         if source.columns.split or all(map(split_from_path, paths)):
-            return config  # sequences of different parts may have equal ids
+            return config  # sequences of different splits may have equal ids
     changes = {
         "by": "hash",
         "validation_fraction": 0.0,

@@ -17,7 +17,6 @@ repeated task therefore overwrites its own output, and a second ``encode`` after
 the unfinished tasks. The driver writes the manifest at the end.
 """
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -27,12 +26,11 @@ from types import MappingProxyType
 from mmtpp.core.errors import DataError, ModelError, StorageError
 from mmtpp.core.split import split_from_path
 from mmtpp.data.encode import shards
-from mmtpp.data.encode.encode_pipeline import EncodePipeline
-from mmtpp.data.encode.encode_settings import AUTO, FILE, SEQUENCE, EncodeSettings
+from mmtpp.data.encode.encode_pipeline import EncodePipeline, RepeatedIdsError
+from mmtpp.data.encode.encode_settings import AUTO, FILE, EncodeSettings
 from mmtpp.data.encode.given_splits import check_given_splits, warn_unused_splits
-from mmtpp.data.encode.shards import Shard
 from mmtpp.data.encode.source_listing import list_event_files
-from mmtpp.data.encode.totals import Totals, json_digest
+from mmtpp.data.encode.totals import json_digest
 from mmtpp.data.encode.train_vocabulary import load_or_train_vocabulary
 from mmtpp.data.store.layout import (
     GROUP_EVENTS,
@@ -49,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 ENCODE_VERSION = 5  # bump when the same input gives another output
 SHOWN_CAUSES = 3
-JOINED_FILE = "joined.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ def encode(
     existing = find_manifest(store_uri, to_replace=True)
     if existing and existing.request == request:
         logger.info("the store is up to date, nothing to prepare: %s", store_uri)
-        _remove_pending(join(store_uri, existing.data_folder))
+        _remove_folder(join(store_uri, existing.data_folder, PENDING))
         _check_rejected(existing, settings, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, time.monotonic() - started, listing.not_read)
 
@@ -114,26 +111,27 @@ def encode(
     )
     _check_vocabulary(existing, vocabulary, store_uri)
     data_folder = _create_data_folder(store_uri, request, vocabulary)
-    folder = join(store_uri, data_folder)
+    first_folder = join(store_uri, data_folder)
     settings = replace(settings, partitioning=_partitioning(settings, listing.events))
-    pipeline = EncodePipeline(settings, folder, max_processes, machine_labels)
     source_shards = shards.build_shards(listing.events)
-    if settings.finds_types:
-        known = existing.type_names if existing else ()
-        settings = replace(settings, type_names=pipeline.find_types(source_shards, known))
-        pipeline = EncodePipeline(settings, folder, max_processes, machine_labels)
-    totals = _run(pipeline, settings, source_shards, attempt=join(folder, JOINED_FILE))
-    if totals is None:
-        # another folder: tasks of the first attempt may still write to theirs
+    pipeline = EncodePipeline(settings, first_folder, max_processes, machine_labels)
+    pipeline = pipeline.with_type_names(source_shards, existing.type_names if existing else ())
+    try:
+        totals = pipeline.run(source_shards)
+    except RepeatedIdsError:
+        if settings.partitioning != AUTO:
+            raise
+        # in another folder: tasks of the first attempt may still write to theirs
         data_folder = _create_data_folder(store_uri, request, vocabulary, division="joined")
-        totals = pipeline.in_folder(join(store_uri, data_folder)).run_joined(source_shards)
-    warn_unused_splits(settings, totals.parts)
-    manifest = totals.build_manifest(settings, request, data_folder, vocabulary.hash)
+        pipeline = pipeline.in_folder(join(store_uri, data_folder))
+        totals = pipeline.run_joined(source_shards)
+    warn_unused_splits(settings, totals.declared_splits)
+    manifest = totals.build_manifest(pipeline.settings, request, data_folder, vocabulary.hash)
     _check_rejected(manifest, settings, store_uri, max_rejected_fraction, totals.examples)
     manifest.save(store_uri)
-    _remove_pending(join(store_uri, data_folder))
-    if join(store_uri, data_folder) != folder:
-        _remove_folder(folder)
+    _remove_folder(join(store_uri, data_folder, PENDING))
+    if first_folder != join(store_uri, data_folder):
+        _remove_folder(first_folder)
     return EncodeReport(manifest, False, time.monotonic() - started, listing.not_read)
 
 
@@ -146,37 +144,6 @@ def _partitioning(settings: EncodeSettings, files: Sequence[tuple[str, int]]) ->
     if settings.partitioning == AUTO and settings.split_by != "given" and len(splits) > 1:
         return FILE
     return settings.partitioning
-
-
-def _run(
-    pipeline: EncodePipeline, settings: EncodeSettings, source_shards: list[Shard], *, attempt: str
-) -> Totals | None:
-    """Run the steps as ``settings.partitioning`` says.
-
-    Args:
-        pipeline: Steps that write to the data folder.
-        settings: Settings of ``encode``.
-        source_shards: Shards of the source's files.
-        attempt: File that records that ids repeat, so that a killed job does not find out again.
-
-    Returns:
-        Sums of the shards; None if ids repeat and the events of a sequence have to be joined.
-    """
-    if settings.partitioning == SEQUENCE:
-        return pipeline.run_joined(source_shards)
-    if not exists(attempt):
-        totals = pipeline.run(source_shards)
-        if totals is not None:
-            return totals
-        write_bytes(attempt, json.dumps({"partitioning": SEQUENCE}).encode())
-    logger.warning(
-        "%s: sequence ids occur in several files, so the events of an id are joined to one "
-        "sequence; set source.partitioning = sequence if that is right, it also saves the first "
-        "reading; if an id means another sequence in each file, set it to file and make the ids "
-        "differ",
-        settings.source_uri,
-    )
-    return None
 
 
 def _request_digest(
@@ -231,12 +198,8 @@ def _check_vocabulary(existing: Manifest | None, vocabulary: Vocabulary, store_u
         )
 
 
-def _remove_pending(folder: str) -> None:
-    """Remove the intermediate files of the steps; the finished store does not need them."""
-    _remove_folder(join(folder, PENDING))
-
-
 def _remove_folder(folder: str) -> None:
+    """Remove a folder of intermediate files, which the finished store does not need."""
     try:
         if exists(folder):
             remove_folder(folder)

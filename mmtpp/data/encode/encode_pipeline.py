@@ -1,4 +1,4 @@
-"""The three steps of ``encode`` as Ray Data jobs over the shards of a source."""
+"""The steps of ``encode`` as Ray Data jobs; ``encode`` shows their order."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from mmtpp.core.errors import ClusterError, DataError, error_from_json
 from mmtpp.data.encode.decode_step import DecodeImages
-from mmtpp.data.encode.encode_settings import AUTO, EncodeSettings
+from mmtpp.data.encode.encode_settings import AUTO, SEQUENCE, EncodeSettings
 from mmtpp.data.encode.finish_step import FinishShard
 from mmtpp.data.encode.partition_step import JoinBucket, PartitionShard
 from mmtpp.data.encode.pieces import DONE, PIECES, BucketRange, PartitionedShard
@@ -39,7 +40,12 @@ MAX_TASKS = 4096  # in one Ray Data job
 MAX_RETRIES = 8  # of a task whose process or machine dies
 READS_IN_FLIGHT = 16
 TYPES_FILE = "types.json"
+REPEATED_IDS_FILE = "repeated_ids.json"  # marks a folder in which ids were found to repeat
 MAX_BUCKETS = 4096
+
+
+class RepeatedIdsError(DataError):
+    """Sequence ids occur in several files, or twice in one."""
 
 
 class EncodePipeline:
@@ -50,6 +56,9 @@ class EncodePipeline:
         folder: URI of the data folder.
         max_processes: Number of processes; 0 uses every CPU of the cluster.
         machine_labels: Ray labels of the machines that do the work; empty for any machine.
+
+    Attributes:
+        settings: Source and content of the store.
     """
 
     def __init__(
@@ -59,14 +68,26 @@ class EncodePipeline:
         max_processes: int,
         machine_labels: Mapping[str, str],
     ) -> None:
-        self._settings, self._folder = settings, folder
-        self._max_workers, self._machine_labels = max_processes, machine_labels
+        self.settings, self._folder = settings, folder
+        self._max_processes, self._machine_labels = max_processes, machine_labels
 
     def in_folder(self, folder: str) -> "EncodePipeline":
         """The same steps, writing to another data folder."""
-        return EncodePipeline(self._settings, folder, self._max_workers, self._machine_labels)
+        return EncodePipeline(self.settings, folder, self._max_processes, self._machine_labels)
 
-    def find_types(self, shards: list[Shard], known: Sequence[str]) -> tuple[str, ...]:
+    def with_type_names(self, shards: list[Shard], known: Sequence[str]) -> "EncodePipeline":
+        """The same steps with the names of the types, where ``source.types = "auto"`` finds them.
+
+        Args:
+            shards: All shards of the source.
+            known: Type names of the existing store; they keep their codes.
+        """
+        if not self.settings.finds_types:
+            return self
+        settings = replace(self.settings, type_names=self._find_types(shards, known))
+        return EncodePipeline(settings, self._folder, self._max_processes, self._machine_labels)
+
+    def _find_types(self, shards: list[Shard], known: Sequence[str]) -> tuple[str, ...]:
         """Type names for ``source.types = "auto"``, counted once and stored in the data folder.
 
         Args:
@@ -79,36 +100,38 @@ class EncodePipeline:
         progress = ProgressBar("find types", total=len(shards), unit="shards")
         counts: Counter[str] = Counter()
         items = [shard.task for shard in shards]
-        for row in self.run_step(CountTypes, items, (self._settings,)):
+        for row in self.run_step(CountTypes, items, (self.settings,)):
             counts.update(json.loads(row["types"]))
             progress.advance(1, f"{len(counts):,} types")
         progress.close()
         names = choose_type_names(
             counts,
             known=known,
-            folds_rare=self._settings.folds_rare,
-            where=self._settings.source_uri,
+            folds_rare=self.settings.folds_rare,
+            where=self.settings.source_uri,
         )
         write_bytes(uri, json.dumps(names).encode())
         return names
 
-    def run(self, shards: list[Shard]) -> Totals | None:
-        """Run the unfinished tasks of all three steps, and sum the counts of all shards.
-
-        Returns:
-            The sums; None if sequence ids repeat and ``partitioning = auto`` allows to join them.
+    def run(self, shards: list[Shard]) -> Totals:
+        """Run the unfinished tasks of all steps, and sum the counts of all shards.
 
         Raises:
-            DataError: Sequence ids repeat, with another setting.
+            RepeatedIdsError: Sequence ids repeat, and ``partitioning`` is not ``sequence``.
         """
-        totals = Totals(self._settings.seconds_per_unit)
-        if not self._run_steps(shards, ReadShard, totals):
-            return None
-        repeated = totals.repeated_ids()
-        if repeated and self._settings.partitioning == AUTO:
-            return None
-        if repeated:
-            raise self._repeated_ids_error(repeated)
+        if self.settings.partitioning == SEQUENCE:
+            return self.run_joined(shards)
+        marker = join(self._folder, REPEATED_IDS_FILE)
+        if exists(marker):  # a killed job has found it
+            raise RepeatedIdsError("sequence ids repeat", where=self.settings.source_uri)
+        totals = Totals(self.settings.seconds_per_unit)
+        try:
+            self._run_steps(shards, ReadShard, totals)
+            if repeated := totals.repeated_ids():
+                raise self._repeated_ids_error(repeated)
+        except RepeatedIdsError:
+            write_bytes(marker, b"{}")
+            raise
         return totals
 
     def run_joined(self, shards: list[Shard]) -> Totals:
@@ -117,18 +140,26 @@ class EncodePipeline:
         The files of a shard are partitioned into as many buckets of sequences as there are shards.
         Each bucket then is a shard of the store.
         """
-        totals = Totals(self._settings.seconds_per_unit)
+        if self.settings.partitioning == AUTO:
+            logger.warning(
+                "%s: sequence ids occur in several files, so the events of an id are joined to one "
+                "sequence; set source.partitioning = sequence if that is right, it also saves the "
+                "first reading; if an id means another sequence in each file, set it to file and "
+                "make the ids differ",
+                self.settings.source_uri,
+            )
+        totals = Totals(self.settings.seconds_per_unit)
         buckets = self._partition(shards, totals)
         self._run_steps(buckets, JoinBucket, totals)
         return totals
 
     def _run_steps(
         self, shards: Sequence[Shard | Bucket], first_step: type, totals: Totals
-    ) -> bool:
-        """Run the unfinished tasks of all three steps; returns False if it stopped at an id.
+    ) -> None:
+        """Run the unfinished tasks of the steps that write the shards of the store.
 
         Args:
-            shards: Inputs of the first step.
+            shards: Inputs of the first of these steps: shards of files, or buckets of sequences.
             first_step: ``ReadShard`` or ``JoinBucket``.
             totals: Sums to which the counts of all shards are added.
         """
@@ -140,11 +171,8 @@ class EncodePipeline:
             totals.add(json.loads(counts))
         unfinished = [shard for shard in shards if shard.index not in finished]
         num_images = self._read_shards(unfinished, first_step, totals)
-        if num_images is None:
-            return False
         self._decode_images(num_images)
         self._finish_shards(num_images, totals)
-        return True
 
     def _partition(self, shards: list[Shard], totals: Totals) -> list[Bucket]:
         """Partition the shards that are not partitioned yet, and collect the buckets of all."""
@@ -155,7 +183,7 @@ class EncodePipeline:
         sizes = {shard.index: shard.num_bytes for shard in todo}
         progress = ProgressBar("partition", total=sum(sizes.values()), unit="MB", scale=10**6)
         num_events = 0
-        arguments = (self._settings, self._folder, num_buckets)
+        arguments = (self.settings, self._folder, num_buckets)
         for row in self.run_step(PartitionShard, [shard.task for shard in todo], arguments):
             num_events += row["events"]
             progress.advance(sizes[row["shard"]], f"{num_events:,} events")
@@ -163,13 +191,13 @@ class EncodePipeline:
         ranges: list[list[BucketRange]] = [[] for _ in range(num_buckets)]
         names = [join(PENDING, PIECES, shard_file(shard.index, DONE)) for shard in shards]
         for text in self._read_all(names):
-            part = PartitionedShard.from_json(text)
-            totals.add_reading(part.counts, part.parts)
-            for bucket, bucket_range in enumerate(part.ranges):
+            partitioned = PartitionedShard.from_json(text)
+            totals.add_reading(partitioned.counts, partitioned.declared_splits)
+            for bucket, bucket_range in enumerate(partitioned.ranges):
                 ranges[bucket].append(bucket_range)
-        return [build_bucket(index, parts) for index, parts in enumerate(ranges)]
+        return [build_bucket(index, of_bucket) for index, of_bucket in enumerate(ranges)]
 
-    def _repeated_ids_error(self, repeated: set[bytes]) -> DataError:
+    def _repeated_ids_error(self, repeated: set[bytes]) -> RepeatedIdsError:
         """The error for sequence ids that occur more than once, by their hashes."""
         names = [join(COUNTS, name) for name in sorted(self._file_names(COUNTS, ".json"))]
         example = next(
@@ -177,12 +205,12 @@ class EncodePipeline:
             for counts in self._read_all(names)
             for name in ids_with_hashes(json.loads(counts), repeated)
         )
-        return DataError(
+        return RepeatedIdsError(
             f"{len(repeated)} sequence ids occur more than once, for example {example!r}",
-            where=self._settings.source_uri,
+            where=self.settings.source_uri,
             cause="the events of a sequence lie in several files, or the names of two files differ "
             "only in their suffix; put the events of a sequence into one file",
-            setting=f"source.partitioning = {self._settings.partitioning}; sequence joins the "
+            setting=f"source.partitioning = {self.settings.partitioning}; sequence joins the "
             "events of a sequence from all files, where source.columns.sequence names it",
         )
 
@@ -214,7 +242,7 @@ class EncodePipeline:
                 _task_function(step, arguments),
                 # Tasks instead of actors: the processes of one step also run the next step.
                 # Without max_processes, Ray uses all CPUs, also those that the autoscaler adds.
-                compute=ray.data.TaskPoolStrategy(min(self._max_workers or num_tasks, num_tasks)),
+                compute=ray.data.TaskPoolStrategy(min(self._max_processes or num_tasks, num_tasks)),
                 max_retries=MAX_RETRIES,
                 label_selector=dict(self._machine_labels) or None,
             )
@@ -227,19 +255,19 @@ class EncodePipeline:
             raise ClusterError(
                 f"a process of the step {step.__name__} failed {MAX_RETRIES + 1} times: "
                 f"{str(error).splitlines()[-1]}",
-                where=self._settings.source_uri,
+                where=self.settings.source_uri,
                 cause="the process ran out of memory, or crashed on a file; finished shards are "
                 "kept",
-                setting=f"source.max_processes = {self._max_workers}, source.max_file_mib",
+                setting=f"source.max_processes = {self._max_processes}, source.max_file_mib",
             ) from error
 
     def _read_shards(
         self, shards: Sequence[Shard | Bucket], first_step: type, totals: Totals
-    ) -> dict[int, int] | None:
+    ) -> dict[int, int]:
         """Run the first step, and count the images of each shard that needs the next steps.
 
-        Returns:
-            Numbers of images by shard; None if ids repeat, see ``run``.
+        Raises:
+            RepeatedIdsError: Ids of several shards repeat, and ``partitioning = auto``.
         """
         done = self._file_names(PENDING, ".json")
         read = [shard.index for shard in shards if shard_file(shard.index, ".json") in done]
@@ -252,17 +280,17 @@ class EncodePipeline:
         unread.sort(key=lambda shard: -shard.num_bytes)  # a large file must not be the last
         sizes = {shard.index: shard.num_bytes for shard in unread}
         reads_files = first_step is ReadShard
-        checks_ids = reads_files and self._settings.partitioning == AUTO
+        checks_ids = reads_files and self.settings.partitioning == AUTO
         progress = ProgressBar(
             "read" if reads_files else "join", total=sum(sizes.values()), unit="MB", scale=10**6
         )
         items = [shard.task for shard in unread]
         ids = IdSamples()
         num_events = 0
-        for row in self.run_step(first_step, items, (self._settings, self._folder)):
+        for row in self.run_step(first_step, items, (self.settings, self._folder)):
             if checks_ids and ids.add(json.loads(row["id_sample"])):
                 progress.close()
-                return None
+                raise RepeatedIdsError("sequence ids repeat", where=self.settings.source_uri)
             if row["counts"]:
                 totals.add(json.loads(row["counts"]))
             else:
@@ -282,7 +310,7 @@ class EncodePipeline:
             if block_file(shard_file(shard), block) not in done
         ]
         progress = ProgressBar("decode", total=sum(item["images"] for item in items), unit="images")
-        for row in self.run_step(DecodeImages, items, (self._settings, self._folder)):
+        for row in self.run_step(DecodeImages, items, (self.settings, self._folder)):
             progress.advance(row["images"])
         progress.close()
 
@@ -298,7 +326,7 @@ class EncodePipeline:
     def _num_tasks(self, num_items: int) -> int:
         resources = machines(self._machine_labels)
         num_cpus = int(sum(machine.get("CPU", 0) for machine in resources))
-        processes = self._max_workers or num_cpus or 1
+        processes = self._max_processes or num_cpus or 1
         wanted = max(-(-num_items // ITEMS_PER_TASK), TASKS_PER_PROCESS * processes)
         return min(num_items, wanted, MAX_TASKS)
 

@@ -1,4 +1,4 @@
-"""Pieces of sequences between two steps of ``encode``: what one shard has for each bucket.
+"""Pieces of sequences between two steps: the events of one shard of files, by bucket.
 
 A bucket is a part of the sequences, chosen by a hash of their ids. A file of pieces has two Arrow
 streams for each bucket, its pieces and its rejected records, one bucket after the other, so that
@@ -62,19 +62,19 @@ class PartitionedShard:
     Attributes:
         ranges: Range of each bucket.
         counts: Counts of reading the files.
-        parts: Number of pieces of each split, according to the records of the files.
+        declared_splits: Number of pieces of each split, according to the records of the files.
     """
 
     ranges: list[BucketRange]
     counts: ReadCounts
-    parts: dict[str, int]
+    declared_splits: dict[str, int]
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "PartitionedShard":
         """Parse the content of the file that ``write_pieces`` writes last."""
         tree = json.loads(text)
         ranges = [BucketRange(**bounds) for bounds in tree["ranges"]]
-        return cls(ranges, ReadCounts(**tree["counts"]), tree["parts"])
+        return cls(ranges, ReadCounts(**tree["counts"]), tree["declared_splits"])
 
 
 def write_pieces(folder: str, shard: int, content: ParsedShard, *, num_buckets: int) -> None:

@@ -31,7 +31,7 @@ class ShardReading:
         counts: Counts of the events.
         num_images: Number of distinct image paths.
         seconds_per_unit: Seconds in one unit of the times.
-        parts: Number of sequences of each split, according to the records of the files.
+        declared_splits: Number of sequences of each split, according to the records of the files.
     """
 
     paths: list[str]
@@ -39,7 +39,7 @@ class ShardReading:
     counts: ReadCounts
     num_images: int
     seconds_per_unit: float
-    parts: dict[str, int]
+    declared_splits: dict[str, int]
 
     def save(self, folder: str, shard: int) -> None:
         """Write the results for the third step. The shard then counts as read: write this last."""
@@ -106,7 +106,7 @@ def write_finished_shard(
         frame_digests=frame_digests,
         seconds_per_unit=reading.seconds_per_unit,
     )
-    text = json.dumps(counts | {"parts": reading.parts})
+    text = json.dumps(counts | {"declared_splits": reading.declared_splits})
     write_bytes(join(folder, COUNTS, shard_file(shard, ".json")), text.encode())
     return text
 

@@ -126,7 +126,7 @@ class Totals:
         examples: One rejected record for each cause.
         sequences: Number of sequences, by split.
         events: Number of kept events, by split.
-        parts: Number of sequences by split, according to the records of the files.
+        declared_splits: Number of sequences by split, according to the records of the files.
         types: Number of events, by type code.
     """
 
@@ -138,7 +138,7 @@ class Totals:
         self.examples: dict[str, str] = {}
         self.sequences: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
-        self.parts: Counter[str] = Counter()
+        self.declared_splits: Counter[str] = Counter()
         self.types = np.zeros(MAX_TYPES, np.int64)
         self._id_hashes: list[bytes] = []
         self._content = 0
@@ -151,7 +151,7 @@ class Totals:
         self.left_out.update(shard["left_out"])
         self.examples = {**shard["rejected_examples"], **self.examples}
         self._clock.merge_state(shard["clock"])
-        self.parts.update(shard.get("parts", {}))
+        self.declared_splits.update(shard.get("declared_splits", {}))
         self.sequences.update(shard["sequences_by_split"])
         self.events.update(shard["events_by_split"])
         self.types += np.asarray(shard["type_counts"], dtype=np.int64)
@@ -159,16 +159,16 @@ class Totals:
         # a sum does not depend on the distribution of sequences over shards
         self._content += sum(int(digest, 16) for digest in shard["digests"])
 
-    def add_reading(self, counts: ReadCounts, parts: Mapping[str, int]) -> None:
+    def add_reading(self, counts: ReadCounts, declared_splits: Mapping[str, int]) -> None:
         """Add the counts of reading files, whose kept sequences are counted where they are joined.
 
         Args:
             counts: Counts of reading the files.
-            parts: Number of sequences by split, according to the records of the files.
+            declared_splits: Number of sequences by split, according to the records of the files.
         """
         self.counts.update(counted_events(counts))
         self.left_out.update(counts.left_out)
-        self.parts.update(parts)
+        self.declared_splits.update(declared_splits)
 
     def repeated_ids(self) -> set[bytes]:
         """Hashes of the sequence ids that occur more than once, for ``ids_with_hashes``."""

@@ -63,7 +63,7 @@ class ShardWriter:
             counts=content.counts + ReadCounts(num_replaced=tokenise.num_replaced - num_replaced),
             num_images=len(images),
             seconds_per_unit=self._settings.seconds_per_unit,
-            parts=dict(content.declared_splits),
+            declared_splits=dict(content.declared_splits),
         )
         if not images:
             return {"counts": write_finished_shard(self._folder, shard, columns, reading, {})}

@@ -1,6 +1,6 @@
-"""Check the events of a file as columns, where every record is an event.
+"""Check the events of a file column by column, where every record is an event.
 
-The result is that of checking record by record (``checking``), which also finds the faults.
+The events are those of ``checking``, which checks record by record and also finds the faults.
 """
 
 import math
@@ -11,14 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence
-from mmtpp.core.representation.timecode import MAX_INTERVAL
 from mmtpp.core.split import split_from_value
-from mmtpp.data.sources.reader import InvalidValue, ParsedFile, RawColumns, ReadCounts
+from mmtpp.data.sources.reader import (
+    INTERVAL_ATOL,
+    INTERVAL_RTOL,
+    MAX_TIME,
+    InvalidValue,
+    ParsedFile,
+    RawColumns,
+    ReadCounts,
+)
 from mmtpp.data.sources.type_codes import OTHER, RARE, TypeCodes
 
-# Declared intervals are often rounded. Only a larger difference to the recomputed interval counts.
-INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-3
-MAX_TIME = MAX_INTERVAL / 2  # the interval between any two times then has a code
 _NUMBERS = frozenset({int, float})
 _NOTHING = type(None)
 
@@ -33,13 +37,13 @@ def read_columns(columns: RawColumns, types: TypeCodes) -> ParsedFile | None:
     if not columns.times or not _have_expected_types(columns):
         return None
     num_events = len(columns.times)
-    times = np.array(columns.times, dtype=np.float64)
+    times = _floats(columns.times)
     codes = _type_codes(columns.types, types, num_events)
     declared = _numbers(columns.intervals, num_events)
     grouped = _group(columns, num_events)
-    if codes is None or declared is None or grouped is None or not np.isfinite(times).all():
+    if times is None or codes is None or declared is None or grouped is None:
         return None
-    if np.abs(times).max() > MAX_TIME:
+    if not np.isfinite(times).all() or np.abs(times).max() > MAX_TIME:
         return None
     keys, groups = grouped
     is_rare = codes == RARE
@@ -115,14 +119,20 @@ def _numbers(values: list | None, num_events: int) -> NDArray[np.float64] | None
     kinds = set(map(type, values))
     if not kinds <= _NUMBERS | {_NOTHING}:
         return None
-    if has_missing := _NOTHING in kinds:
-        values = [math.nan if value is None else value for value in values]
+    num_missing = values.count(None)
+    numbers = _floats([math.nan if value is None else value for value in values])
+    # a missing interval is not compared, NaN that was written as a number is
+    if numbers is None or np.isnan(numbers).sum() > num_missing:
+        return None
+    return numbers
+
+
+def _floats(values: list) -> NDArray[np.float64] | None:
+    """(E,) numbers; None if one is too large."""
     try:
-        numbers = np.array(values, dtype=np.float64)
+        return np.array(values, dtype=np.float64)
     except OverflowError:
         return None
-    # without a missing value, NaN was written as a number
-    return None if not has_missing and np.isnan(numbers).any() else numbers
 
 
 def _group(

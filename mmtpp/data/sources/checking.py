@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 
 from mmtpp.core.events import EventSequence, Rejected, intervals_from_times
 from mmtpp.core.split import split_from_value
-from mmtpp.data.sources.check_columns import (
-    INTERVAL_ATOL,
-    INTERVAL_RTOL,
-    MAX_TIME,
-    read_columns,
-)
+from mmtpp.data.sources.check_columns import read_columns
 from mmtpp.data.sources.date_like_numbers import describe_date_like_numbers
 from mmtpp.data.sources.event_files import MalformedFileError, suffix_of, unpack
 from mmtpp.data.sources.reader import (
+    INTERVAL_ATOL,
+    INTERVAL_RTOL,
+    MAX_TIME,
     InvalidValue,
     LeftOut,
     ParsedFile,
@@ -242,6 +240,9 @@ def _encoding_advice(reader: SourceReader, path: str) -> str:
 
 def _check(raw: RawEvent, types: TypeCodes, encoding_advice: str) -> _CheckedEvent | InvalidValue:
     """Check a record.
+
+    A new rule also needs a condition in ``check_columns.read_columns``, which must return None for
+    a file with such a record; ``tests/unit/data/test_check_columns.py`` compares the two.
 
     Args:
         raw: The record.

@@ -5,7 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from mmtpp.core.events import EventSequence, Rejected
+from mmtpp.core.representation.timecode import MAX_INTERVAL
 from mmtpp.data.sources.event_files import unpacked_path
+
+# Declared intervals are often rounded. Only a larger difference to the recomputed interval counts.
+INTERVAL_RTOL, INTERVAL_ATOL = 1e-3, 1e-3
+MAX_TIME = MAX_INTERVAL / 2  # the interval between any two times then has a code
 
 
 @dataclass(frozen=True, slots=True)

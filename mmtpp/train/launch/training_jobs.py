@@ -135,8 +135,7 @@ def _train(job: TrainingJob) -> dict[str, object]:
     run = claim_run(config, job.name, store_fingerprint=store.manifest.fingerprint)
     plan = plan_training(train_settings, store.vocabulary, run.run_uri)
     num_steps = _num_steps(config, train_settings, plan, store.vocabulary)
-    job = job.with_value("training.num_steps", num_steps)
-    config = job.config
+    planned_job = job.with_value("training.num_steps", num_steps)
     logger.info("training: %s", plan.describe(train_settings.max_tokens))
     validation_settings = plan_validation(
         config.sample_sections,
@@ -147,9 +146,9 @@ def _train(job: TrainingJob) -> dict[str, object]:
         supervision=job.supervision,
     )
     worker_inputs = _build_worker_inputs(
-        job, run, store, train_settings, validation_settings, precision=hardware.precision
+        planned_job, run, store, train_settings, validation_settings, precision=hardware.precision
     )
-    return _train_on_workers(job, worker_inputs, plan, store.manifest, hardware)
+    return _train_on_workers(planned_job, worker_inputs, plan, store.manifest, hardware)
 
 
 def _load_finished_result(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.events import EventSequence
+from mmtpp.data.sources.check_columns import read_columns
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns, ColumnsParser, build_columns_reader
 from mmtpp.data.sources.event_files import MalformedFileError
-from mmtpp.data.sources.reader import ParsedFile, SourceReader
+from mmtpp.data.sources.reader import ParsedFile, RawColumns, SourceReader
 from mmtpp.data.sources.type_codes import OTHER, TypeCodes
 from tests.tables import arrow_bytes, parquet_bytes
 
@@ -206,3 +208,17 @@ def test_ordinary_files_are_read_as_columns(suffix: str):
 
 def _no_parse(path: str, data: bytes):
     raise AssertionError("read record by record")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        RawColumns("a", [0.0, 1.0], intervals=[None, math.nan]),  # NaN is compared, None is not
+        RawColumns("a", [0.0, 1.0], intervals=[0, 10**400]),
+        RawColumns("a", [0.0, 10**400]),
+        RawColumns(["a", "b"], [0.0, 1.0], splits=["train", "none"]),
+        RawColumns("\ud800", [0.0]),
+    ],
+)
+def test_columns_of_any_reader_that_need_a_look_at_each_record(columns: RawColumns):
+    assert read_columns(columns, TypeCodes(())) is None

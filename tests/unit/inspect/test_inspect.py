@@ -215,6 +215,20 @@ def test_unusual_data_sets_are_measured(tmp_path: Path, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
+def test_images_that_prepare_refuses_are_named(tmp_path: Path):
+    (tmp_path / "a.csv").write_text(
+        "t,i\n0,s3://pictures/a.png\n1,s3://pictures/b.png\n2,../c.png\n"
+    )
+    arguments = ["--set", "source.columns.time=t", "--set", "source.columns.image=i"]
+    report = _inspect(tmp_path, str(tmp_path / "a.csv"), "--kind", "columns", *arguments)
+    [hint] = [hint for hint in report["hints"] if "images" in hint]
+    assert "prepare rejects 3 events" in hint
+    assert "source.image_roots" in hint
+    allowed = [*arguments, "--set", "source.image_roots=['s3://pictures']"]
+    report = _inspect(tmp_path, str(tmp_path / "a.csv"), "--kind", "columns", *allowed)
+    assert any("prepare rejects 1 events" in hint for hint in report["hints"])
+
+
 @pytest.mark.parametrize(
     ("settings", "sequences", "events"),
     [
