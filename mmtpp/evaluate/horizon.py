@@ -101,7 +101,7 @@ def evaluate_horizon(
 
 def _draw_futures(model: EvaluatedModel) -> pa.Table:
     """Draw the futures, ``horizon_actor.FUTURE_SCHEMA``, sorted by sequence, origin and future."""
-    tables = list(model.draw_futures())
+    tables = list(model.sample_futures())
     order = [("sequence_id", "ascending"), ("origin", "ascending"), ("future", "ascending")]
     if not sum(map(len, tables)):
         raise DataError(

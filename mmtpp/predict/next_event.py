@@ -1,4 +1,4 @@
-"""Forecast the event after the last event of a sequence, and draw futures of several events."""
+"""Forecast the event after the last event of a sequence, and sample futures of several events."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class FutureEvent:
-    """An event of a drawn future.
+    """An event of a sampled future.
 
     Attributes:
         time: Time of the event, in the source's unit.
@@ -51,7 +51,7 @@ class Forecast:
         type_probabilities: Probabilities by name of the type; None where the model does not
             forecast types.
         text: Written text of the next event; None where no text was requested.
-        futures: Events of each drawn future; None where no futures were requested.
+        futures: Events of each sampled future; None where no futures were requested.
     """
 
     sequence_id: str
@@ -257,7 +257,7 @@ class NextEvent:
         type_ids = loaded.vocabulary.type_ids(trained_tasks.type_codes)
         self._forecaster = RowForecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
         self._generate = TextGenerator(loaded.model, loaded.vocabulary, settings.generation)
-        self._draw = FutureSampler(
+        self._sample_futures = FutureSampler(
             loaded.model,
             template,
             trained_tasks.type_codes,
@@ -321,7 +321,7 @@ class NextEvent:
         prediction = self._settings.prediction
         plain = seen.row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
         last_time = float(seen.times[-1])
-        futures = self._draw(
+        futures = self._sample_futures(
             self._loaded.batcher(plain),
             num_futures=prediction.num_futures,
             horizon=prediction.horizon or np.inf,

@@ -61,7 +61,7 @@ class FutureDrawer(ModelActor):
     def __init__(self, settings: FutureDrawerSettings) -> None:
         super().__init__(settings)
         self._settings = settings
-        self._draw = FutureSampler(
+        self._sample_futures = FutureSampler(
             self.loaded.model,
             settings.samples.build_template(self.loaded.token_ids),
             settings.type_codes,
@@ -81,7 +81,7 @@ class FutureDrawer(ModelActor):
         settings = self._settings
         name = sample.sequence_ids[0].as_py()
         origin = int(sample.event_values("position")[-1])
-        futures = self._draw(
+        futures = self._sample_futures(
             self.history_batch(sample.row, 0),
             num_futures=settings.num_futures,
             horizon=settings.horizon,

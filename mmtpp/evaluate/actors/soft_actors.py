@@ -1,4 +1,4 @@
-"""Forecast and draw futures with a soft model: Ray Data actors, on a GPU where there is one."""
+"""Forecast and sample futures with a soft model: Ray Data actors, on a GPU where there is one."""
 
 from dataclasses import dataclass
 

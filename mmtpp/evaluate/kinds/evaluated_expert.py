@@ -54,7 +54,7 @@ class EvaluatedExpert(EvaluatedModel):
             title="evaluate: forecasts",
         )
 
-    def draw_futures(self) -> Iterable[pa.Table]:
+    def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
         wanted = self.context.settings
         return map_blocks(

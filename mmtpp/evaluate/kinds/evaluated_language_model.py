@@ -55,7 +55,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
             windows.plan, TargetScorer, settings, context.actors, title="evaluate: forecasts"
         )
 
-    def draw_futures(self) -> Iterable[pa.Table]:
+    def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
         context, evaluation = self.context, self.context.settings
         supervision = FutureOrigins(

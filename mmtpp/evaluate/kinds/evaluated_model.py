@@ -45,7 +45,7 @@ class EvaluatedModel(ABC):
         """Forecasts of every target, ``targets.TARGET_SCHEMA``, in any order."""
 
     @abstractmethod
-    def draw_futures(self) -> Iterable[pa.Table]:
+    def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
 
     def examples(self, targets: pa.Table) -> list[Example]:

@@ -38,7 +38,7 @@ class EvaluatedSoftModel(EvaluatedModel):
             plan, SoftTargetScorer, settings, context.actors, title="evaluate: forecasts"
         )
 
-    def draw_futures(self) -> Iterable[pa.Table]:
+    def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
         context, wanted = self.context, self.context.settings
         origins = FutureOrigins((), num_origins=wanted.origins_per_sequence, horizon=wanted.horizon)
