@@ -127,7 +127,7 @@ IMAGES: dict[str, tuple[bytes | None, str]] = {
     "missing.png": (None, "does not exist"),
     "../outside.png": (None, "leaves the source folder"),
     "/etc/passwd": (None, "leaves the source folder"),
-    "s3://other/x.png": (None, "leaves the source folder"),
+    "s3://other/x.png": (None, "is outside of the source folder"),
     "a/../../x.png": (None, "leaves the source folder"),
     "a\\..\\..\\x.png": (None, "leaves the source folder"),
 }
