@@ -15,8 +15,8 @@ from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS
 from benchmarks.quality.neural import FINE_POINTS
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.variants import PLAIN, PUBLISHED
-from mmtpp.evaluate.scores.metric_names import AT, BUCKETS
-from mmtpp.evaluate.scores.renamed_metrics import RENAMED_BUCKETS
+from mmtpp.evaluate.scores.position_ranges import AT, POSITION_RANGES
+from mmtpp.evaluate.scores.renamed_metrics import RENAMED_RANGES
 
 NLL, RMSE, MAE, ACCURACY = (
     "joint/nll_nats_per_event",
@@ -82,7 +82,7 @@ def write_report(results: Path, folder: Path, *, budget: object, sums: Path) -> 
 def read_records(path: Path) -> Records:
     """Read the finished trials; if a trial was repeated, its last line counts."""
     text = path.read_text().replace("@", AT)  # older records have "@", and old names of ranges
-    for old, new in RENAMED_BUCKETS.items():
+    for old, new in RENAMED_RANGES.items():
         text = text.replace(f'{AT}{old}"', f'{AT}{new}"')
     lines = [json.loads(line) for line in text.splitlines()]
     return list(
@@ -286,9 +286,9 @@ def _positions(records: Records, sets: list[str]) -> Figure:
                 record for record in records if record["set"] == name and record["name"] == row
             ]
             means = {
-                bucket: float(np.mean(values))
-                for bucket in BUCKETS
-                if (values := _values(of_row, f"{NLL}{AT}{bucket}"))
+                position_range: float(np.mean(values))
+                for position_range in POSITION_RANGES
+                if (values := _values(of_row, f"{NLL}{AT}{position_range}"))
             }
             axes.plot(list(means), list(means.values()), "o-", label=row, markersize=3)
         axes.set(title=name, xlabel="position in the sequence")

@@ -69,7 +69,8 @@ class Forecaster:
 
     Attributes:
         path: Folder of the model, or of its adapter.
-        config: Settings that the model was trained with, changed by ``from_pretrained(settings=)``.
+        config: Settings that a language model was trained with, or the defaults for a temporal
+            expert; changed by ``from_pretrained(settings=)``.
         trained_tasks: Tasks that the model was trained on, with its event types and time unit.
         model: The language model on its device, or the temporal expert.
         gated: Expert that is mixed with the language model; None for none.

@@ -21,13 +21,13 @@ from mmtpp.evaluate.part_scores import PartScores
 from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
-from mmtpp.evaluate.scores.metric_names import is_at_position
 from mmtpp.evaluate.scores.metrics import (
     Estimate,
     estimate_metrics,
     few_sequences_warning,
     metric_differences,
 )
+from mmtpp.evaluate.scores.position_ranges import is_at_position
 from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes

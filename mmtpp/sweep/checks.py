@@ -18,6 +18,7 @@ from mmtpp.core.training.training_metrics import (
 )
 from mmtpp.evaluate.scores import metric_names, renamed_metrics
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS
+from mmtpp.evaluate.scores.position_ranges import AT, POSITION_RANGES, at_position
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import TRAINING_JOBS, Domain, Scheduler, SweepSettings
 
@@ -117,9 +118,9 @@ def _check_metric(sweep: Sweep, metric: str) -> None:
             )
         names = [f"evaluate/{name}" for name in (*FORECAST_METRICS, *metric_names.LIKELIHOODS)]
         families = [f"evaluate/{family}" for family in EVALUATION_FAMILIES]
-    name, at, bucket = metric.partition(metric_names.AT)
+    name, at, position_range = metric.partition(AT)
     if at and name in names:
-        _check_bucket(metric, bucket)
+        _check_position_range(metric, position_range)
     elif name not in names and not name.startswith(tuple(families)):
         near = difflib.get_close_matches(metric, names, n=3, cutoff=0.4) or names
         raise ConfigError(
@@ -129,18 +130,18 @@ def _check_metric(sweep: Sweep, metric: str) -> None:
         )
 
 
-def _check_bucket(metric: str, bucket: str) -> None:
-    """Check that a metric of an evaluation is reported for a bucket of positions."""
-    name = metric.removesuffix(metric_names.at_position("", bucket))
+def _check_position_range(metric: str, position_range: str) -> None:
+    """Check that a metric of an evaluation is reported for a range of positions."""
+    name = metric.removesuffix(at_position("", position_range))
     if name.removeprefix("evaluate/") not in FORECAST_METRICS:
         raise ConfigError(
             f"sweep.metric = {metric}: this metric is not reported by position",
             setting=f"sweep.metric = {name}",
         )
-    if bucket not in metric_names.BUCKETS:
-        names = [metric_names.at_position(name, known) for known in metric_names.BUCKETS]
+    if position_range not in POSITION_RANGES:
+        names = [at_position(name, known) for known in POSITION_RANGES]
         raise ConfigError(
-            f"sweep.metric = {metric}: {bucket} is no range of positions",
+            f"sweep.metric = {metric}: {position_range} is no range of positions",
             setting=f"sweep.metric = {', '.join(names)}",
         )
 

@@ -21,6 +21,7 @@ from mmtpp.train.optimizer.optimizer import Optimizer
 from mmtpp.train.training_state import TrainingState
 from mmtpp.train.zero import with_bucket_size, zero_stage
 
+# (N,) nats of each label; and, if ids of types are given, the most likely type at each label
 Scores = tuple[torch.Tensor, torch.Tensor | None]
 
 

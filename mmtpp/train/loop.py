@@ -33,7 +33,8 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
     if progress.step == training.num_steps:  # interrupted between last checkpoint and result
         _finish(worker, progress)
         return
-    # last value of every metric; the driver reads those of the last checkpoint
+    # the newest value of every metric: the report with the last checkpoint carries them to the
+    # driver
     latest: dict[str, float] = {}
     losses: list[LossSums] = []  # of the steps since the last log line
 

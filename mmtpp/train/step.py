@@ -163,7 +163,8 @@ def train_step(
         return nll[: len(rows)]
 
     nll = accumulate_gradients(1.0)
-    engine.reduce_variance(accumulate_gradients)  # an experiment, off by default
+    if engine.num_gradient_passes > 1:
+        engine.reduce_variance(accumulate_gradients)
     losses = _sum_losses(nll, rows, device)
     if not np.isfinite(losses.nll).all():
         raise NonFiniteLossError(
@@ -206,7 +207,8 @@ def _score_label_losses(context: StepContext, row: Row, step: int) -> torch.Tens
     batch = context.batcher(row)
     if context.smoothing is not None:
         batch = replace(batch, spread=context.batcher.spread(row, context.smoothing))
-    return context.engine.score(batch)[0]
+    nll_N, _ = context.engine.score(batch)
+    return nll_N
 
 
 def _sum_losses(nll: list[torch.Tensor], rows: Sequence[Row], device: torch.device) -> LossSums:

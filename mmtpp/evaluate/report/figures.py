@@ -15,13 +15,12 @@ from mmtpp.core.times.durations import axis_ticks, format_duration, typical_unit
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
 from mmtpp.evaluate.report.style import BLUE, GREY, build_figure, shorten
 from mmtpp.evaluate.scores.metric_names import (
-    BUCKETS,
     TIME_NLL,
     TIME_RMSE,
     TYPE_ACCURACY,
-    at_position,
 )
 from mmtpp.evaluate.scores.metrics import Estimate
+from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES, at_position
 from mmtpp.storage.paths import join, write_bytes
 
 TYPES = "types"  # name of the figure that the report shows as a table
@@ -155,12 +154,12 @@ def _draw_positions(estimates: Mapping[str, Estimate]) -> list[ReportFigure]:
         return []
     figure, panels = _panels(len(shown))
     for axes, (name, label) in zip(panels, shown.items(), strict=True):
-        buckets = [bucket for bucket in BUCKETS if at_position(name, bucket) in estimates]
-        points = [estimates[at_position(name, bucket)] for bucket in buckets]
+        ranges = [key for key in POSITION_RANGES if at_position(name, key) in estimates]
+        points = [estimates[at_position(name, key)] for key in ranges]
         below = [point.value - point.low for point in points]
         above = [point.high - point.value for point in points]
         errors = np.abs([below, above])
-        labels = [bucket.replace("_", " and ") for bucket in buckets]
+        labels = [key.replace("_", " and ") for key in ranges]
         values = np.array([point.value for point in points])
         if name.endswith("_s"):
             unit = typical_unit(values.tolist())

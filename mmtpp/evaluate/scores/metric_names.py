@@ -63,24 +63,7 @@ FINETUNED_ACCURACY = "finetuned_accuracy"
 FINETUNED_RMSE = "finetuned_rmse"
 FINETUNED_NAMES = "finetuned_recall_of_names"
 
-BUCKETS = {"1-49": (1, 50), "50-199": (50, 200), "200-499": (200, 500), "500_up": (500, 2**31)}
-"""First position and end (excluded) of each bucket of positions in the sequence, so that forecasts
-far into a sequence are visible on their own. Positions count from 0; the first event is never
-forecast."""
-AT = "/at_"
-"""Between the name of a metric and its bucket of positions."""
-
 
 def answer_metric(name: str, file: str | None = None) -> str:
     """Full name of a metric of answers, over all questions or over those of one file."""
     return f"qa/{name}" if file is None else f"qa/{file}/{name}"
-
-
-def at_position(name: str, bucket: str) -> str:
-    """Name of a forecast metric over the targets of one bucket of positions."""
-    return f"{name}{AT}{bucket}"
-
-
-def is_at_position(name: str) -> bool:
-    """Whether a metric covers one bucket of positions only."""
-    return AT in name

@@ -15,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.evaluate.scores import metric_names
-from mmtpp.evaluate.scores.metric_names import BUCKETS
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, Metric
+from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES, at_position
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 
 RESAMPLES = 1000
@@ -176,20 +176,20 @@ def estimate_metrics(
         resamples: Number of resamples of the sequences.
 
     Returns:
-        Estimates by metric; those of positions are named ``METRIC/at_BUCKET``.
+        Estimates by metric; those of positions are named ``METRIC/at_RANGE``.
     """
     sequence_ids = targets["sequence_id"].combine_chunks().dictionary_encode()
     sequence = sequence_ids.indices.to_numpy().astype(np.int64)
     position = targets["position"].to_numpy()
     draws = _Draws(len(sequence_ids.dictionary), resamples, seed)
     estimates = _estimate_part(targets, sequence, draws, seconds_per_unit)
-    for bucket, (first, end) in BUCKETS.items():
+    for position_range, (first, end) in POSITION_RANGES.items():
         inside = (position >= first) & (position < end)
         if inside.any():
             part = targets.filter(pa.array(inside))
             part_estimates = _estimate_part(part, sequence[inside], draws, seconds_per_unit)
             estimates |= {
-                metric_names.at_position(name, bucket): estimate
+                at_position(name, position_range): estimate
                 for name, estimate in part_estimates.items()
             }
     return estimates

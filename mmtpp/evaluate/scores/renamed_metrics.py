@@ -1,6 +1,6 @@
 """Metrics of an evaluation that were renamed. The error for an old name suggests the new one."""
 
-from mmtpp.evaluate.scores.metric_names import AT
+from mmtpp.evaluate.scores.position_ranges import AT
 
 RENAMED: dict[str, str] = {
     "horizon/cut_futures": "horizon/truncated_futures",
@@ -20,17 +20,17 @@ RENAMED: dict[str, str] = {
     "type_nll_nats_per_event": "likelihood/type_given_interval_nll_nats_per_event",
 }
 """New name of every renamed metric, by its old name."""
-RENAMED_BUCKETS: dict[str, str] = {
+RENAMED_RANGES: dict[str, str] = {
     "1-50": "1-49",
     "50-200": "50-199",
     "200-500": "200-499",
     "over_500": "500_up",
 }
-"""New name of every renamed bucket of positions, by its old name."""
+"""New name of every renamed range of positions, by its old name."""
 
 
 def new_name(metric: str) -> str | None:
     """New name of a metric that was renamed; None for any other name."""
-    name, at, bucket = metric.partition(AT)
-    renamed = RENAMED.get(name, name) + at + RENAMED_BUCKETS.get(bucket, bucket)
+    name, at, position_range = metric.partition(AT)
+    renamed = RENAMED.get(name, name) + at + RENAMED_RANGES.get(position_range, position_range)
     return renamed if renamed != metric else None

@@ -12,7 +12,6 @@ import mmtpp
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.core.join import join_pieces
 from mmtpp.data.encode.encode import _partitioning
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.parse_files import ParsedShard
@@ -104,12 +103,6 @@ def test_buckets_hold_every_event_once_in_order_of_time(
     }
     in_files = [{event[0] for event in events} for events in files]
     assert num_joined == sum(sum(name in ids for ids in in_files) > 1 for name in expected)
-
-
-def test_pieces_in_order_of_time_are_only_put_together():
-    pieces = [_sequence("a", [("a", 0.0, 1, "x", None)]), _sequence("a", [("a", 0.0, 2, "y", "i")])]
-    assert _rows(join_pieces(pieces)) == [(0.0, 1, "x", None), (0.0, 2, "y", "i")]
-    assert _rows(join_pieces(pieces[::-1])) == [(0.0, 2, "y", "i"), (0.0, 1, "x", None)]
 
 
 def test_a_rejected_record_is_last_only_if_no_later_file_has_a_kept_event(tmp_path: Path):

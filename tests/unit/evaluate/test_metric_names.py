@@ -19,6 +19,7 @@ from mmtpp.evaluate.likelihoods import baseline_metrics, event_metrics, loss_met
 from mmtpp.evaluate.scores import metric_names, renamed_metrics
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS
 from mmtpp.evaluate.scores.metrics import estimate_metrics
+from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES
 from mmtpp.evaluate.scores.targets import TARGET_SCHEMA
 
 EVALUATE = Path(evaluate.__path__[0])
@@ -137,7 +138,7 @@ def test_renamed_metrics_have_their_new_name_only():
         assert renamed_metrics.new_name(old) == new
         assert old not in emitted
         assert new in emitted
-    assert {*renamed_metrics.RENAMED_BUCKETS.values()} == {*metric_names.BUCKETS}
+    assert {*renamed_metrics.RENAMED_RANGES.values()} == {*POSITION_RANGES}
     assert renamed_metrics.new_name("time/rmse_s/at_over_500") == "time/rmse_s/at_500_up"
     for name in emitted | {"validation/type_accuracy"}:
         assert renamed_metrics.new_name(name) is None

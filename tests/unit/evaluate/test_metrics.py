@@ -65,17 +65,17 @@ def test_metrics_are_those_of_scikit_learn():
     assert values["text/nll_nats_per_token"] == pytest.approx(tokens)
 
 
-def test_buckets_divide_the_targets():
+def test_ranges_of_positions_divide_the_targets():
     targets = _targets(800, 40)
     position, right = targets["position"].to_numpy(), targets["type_rank"].to_numpy() < 3
     estimates = estimate_metrics(targets, seconds_per_unit=1)
-    for bucket, inside in {
+    for position_range, inside in {
         "1-49": position < 50,
         "50-199": (position >= 50) & (position < 200),
         "200-499": (position >= 200) & (position < 500),
         "500_up": position >= 500,
     }.items():
-        accuracy = estimates[f"type/top3_accuracy/at_{bucket}"].value
+        accuracy = estimates[f"type/top3_accuracy/at_{position_range}"].value
         assert accuracy == pytest.approx(right[inside].mean())
     short = estimate_metrics(targets.filter(position < 50), seconds_per_unit=1)
     assert "type/accuracy/at_1-49" in short
