@@ -1,7 +1,7 @@
-"""Long horizons: drawn futures compared with the events that occurred.
+"""Long horizons: sampled futures compared with the events that occurred.
 
 The next event alone does not show how good a forecast of the next hour is. From origins within
-held-out sequences, futures are drawn up to a horizon and compared with the true events as sets, by
+held-out sequences, futures are sampled up to a horizon and compared with the true events as sets, by
 OTD and T-mAP (``core.forecasting.event_matching``).
 
 Axes: K types, R resamples.
@@ -34,7 +34,7 @@ RESAMPLES = 200
 
 @dataclass(frozen=True, slots=True)
 class HorizonReport:
-    """Metrics of drawn futures.
+    """Metrics of sampled futures.
 
     Attributes:
         model: Estimates of the model.
