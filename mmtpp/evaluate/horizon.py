@@ -1,8 +1,8 @@
 """Long horizons: sampled futures compared with the events that occurred.
 
 The next event alone does not show how good a forecast of the next hour is. From origins within
-held-out sequences, futures are sampled up to a horizon and compared with the true events as sets, by
-OTD and T-mAP (``core.forecasting.event_matching``).
+held-out sequences, futures are sampled up to a horizon and compared with the true events as sets,
+by OTD and T-mAP (``core.forecasting.event_matching``).
 
 Axes: K types, R resamples.
 """
