@@ -40,7 +40,7 @@ sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo'
 
 test: test-unit test-parity test-ray cluster-fast ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 25 minutes on 2 cores)
 
-test-fast: setup ## the laws of the method, settings and tables, without torch or Ray (under a minute)
+test-fast: setup ## the laws of the method, settings and tables (under a minute)
 	$(BIN)/python -m pytest --quiet -m "not slow" -n logical --dist worksteal $(FAST_TESTS)
 
 test-unit: setup

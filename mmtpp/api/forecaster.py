@@ -75,6 +75,7 @@ class Forecaster:
         model: The language model on its device, or the temporal expert.
         gated: Expert that is mixed with the language model; None for none.
         soft: Forecasts of a language model of soft tokens; None for another template.
+        vocabulary: Vocabulary of the texts that a temporal expert reads; None for other models.
     """
 
     path: str
@@ -83,6 +84,7 @@ class Forecaster:
     model: LoadedModel | Expert
     gated: GatedExpert | None = None
     soft: SoftForecaster | None = None
+    vocabulary: Vocabulary | None = None
 
     @classmethod
     def from_pretrained(
@@ -117,10 +119,14 @@ class Forecaster:
         trained_tasks = description.trained_tasks
         if trained_tasks is not None and description.kind == ModelKind.EXPERT and not expert:
             return cls(
-                path, with_values(RunConfig(), settings or {}), trained_tasks, load_expert(path)
+                path,
+                with_values(RunConfig(), settings or {}),
+                trained_tasks,
+                load_expert(path),
+                vocabulary=load_model_vocabulary(path),
             )
         model = _resolve_adapter(path, base, expert)
-        if trained_tasks is None or not {*_FORECAST_TASKS} & {*trained_tasks.tasks}:
+        if trained_tasks is None or not trained_tasks.can_forecast:
             raise ModelError(
                 "the model was not fine-tuned to forecast",
                 where=path,
@@ -298,7 +304,7 @@ class Forecaster:
     def _forecast_with_expert(
         self, expert: Expert, sequence: EventSequence, prediction: PredictionSection, seed: int
     ) -> Forecast:
-        vocabulary = load_model_vocabulary(self.path)
+        vocabulary = self.vocabulary or load_model_vocabulary(self.path)
         past = _read_past(sequence, vocabulary, expert, self.trained_tasks.type_codes)
         settings = ExpertForecastSettings(
             trained_tasks=self.trained_tasks, prediction=prediction, seed=seed

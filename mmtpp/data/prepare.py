@@ -63,6 +63,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
     )
     manifest = report.manifest
     _warn_of_records(manifest, source, config.split)
+    num_too_long = _warn_of_long_events(config.sample_sections, manifest)
     return {
         **publish_report,
         **manifest.counts(),
@@ -77,7 +78,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "sequences": manifest.sequences,
         "sequences_by_split": manifest.sequences_by_split,
         "events_by_split": manifest.events_by_split,
-        "events_too_long": _warn_of_long_events(config.sample_sections, manifest),
+        "events_too_long": num_too_long,
         "tick_s": manifest.tick_s,
         "frames": manifest.frames,
         "store_uri": store_uri,

@@ -232,7 +232,7 @@ def _usage(origin: ModelOrigin) -> str:
     backbone, trained_tasks = origin.backbone, origin.trained_tasks
     without_mmtpp = backbone.load_adapter if origin.lora.rank else backbone.load_model
     with_mmtpp = ""
-    if trained_tasks is not None and {"time", "type"} & set(trained_tasks.tasks):
+    if trained_tasks is not None and trained_tasks.can_forecast:
         with_mmtpp = _USE_WITH_MMTPP
     if origin.sections.template.style == SOFT:
         return f"## Use\n\n{with_mmtpp}"

@@ -48,6 +48,9 @@ class EventDescription(Protocol):
     def type_names(self) -> Sequence[str]: ...
 
 
+_TASKS_KEY = "answers"  # in the file; the name of the tasks when the format was made
+
+
 @dataclass(frozen=True, slots=True)
 class TrainedTasks:
     """Tasks that a model was trained on, and the events of its store.
@@ -67,6 +70,11 @@ class TrainedTasks:
     type_names: tuple[str, ...]
     seconds_per_unit: float
     history: bool
+
+    @property
+    def can_forecast(self) -> bool:
+        """Whether the model forecasts the time or the type of the next event."""
+        return not {"time", "type"}.isdisjoint(self.tasks)
 
     def name_of(self, code: int) -> str:
         """The name of a type, or its code if the type has no name."""
@@ -107,13 +115,13 @@ def write_template(
         key: attrgetter(key)(sections) for key in (*_TEMPLATE_KEYS, *_IMAGE_KEYS, *_FORECAST_KEYS)
     }
     if trained_tasks is not None:
-        record["answers"] = asdict(trained_tasks)
+        record[_TASKS_KEY] = asdict(trained_tasks)
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
 def write_tasks(trained_tasks: TrainedTasks, folder: Path) -> None:
     """Write the record of a model that reads no template to its folder."""
-    record = {"answers": asdict(trained_tasks)}
+    record = {_TASKS_KEY: asdict(trained_tasks)}
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
@@ -129,7 +137,7 @@ def load_recorded_settings(uri: str) -> dict[str, object]:
 
 def load_trained_tasks(uri: str) -> TrainedTasks | None:
     """Tasks that the model of a folder was trained on; None for a model of stage 1."""
-    tree = _read_record(uri).get("answers")
+    tree = _read_record(uri).get(_TASKS_KEY)
     if tree is None:
         return None
     return TrainedTasks(

@@ -55,9 +55,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     """
     check_predict(config)
     check_bucket(config.run.storage_uri)
-    model = _check_model(config)
-    trained_tasks = model.trained_tasks
-    assert trained_tasks is not None  # a model of stage 1 is refused
+    model, trained_tasks = _check_model(config)
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     config = _prepare_events(config, trained_tasks, run_uri)
     store = _load_store(config, model)
@@ -78,7 +76,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_model(config: RunConfig) -> ModelDescription:
+def _check_model(config: RunConfig) -> tuple[ModelDescription, TrainedTasks]:
     """Check that the model can forecast what the settings ask for.
 
     Returns:
@@ -89,7 +87,7 @@ def _check_model(config: RunConfig) -> ModelDescription:
     check_backbone(config.model, config.template)
     model = describe_model(config.model.path, config.model.adapter)
     trained_tasks = model.trained_tasks
-    if trained_tasks is None or not {"time", "type"} & set(trained_tasks.tasks):
+    if trained_tasks is None or not trained_tasks.can_forecast:
         raise ModelError(
             "the model was not fine-tuned to forecast",
             where=model_uri,
@@ -107,7 +105,7 @@ def _check_model(config: RunConfig) -> ModelDescription:
             trained_tasks.tasks, where=model_uri, setting=f"prediction.num_futures = {futures}"
         )
     check_template(config.sample_sections, model_uri, to_train=False)
-    return model
+    return model, trained_tasks
 
 
 def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str) -> RunConfig:

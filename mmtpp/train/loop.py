@@ -50,14 +50,14 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
             latest |= _log_step(worker, progress.step, report, losses)
             losses.clear()
 
-        validated: dict[str, float] = {}
+        to_report: dict[str, float] = {}
         validates_now = is_last or _is_due(progress.step, training.validate_every)
         if inputs.validation_settings and validates_now:
             scores = _validate(worker, progress.step)
             latest |= scores
             if training.validate_every:
                 progress = _keep_if_best(worker, progress, scores)
-            validated = {**worker.constant_metrics, **latest, "step": float(progress.step)}
+            to_report = {**worker.constant_metrics, **latest, "step": float(progress.step)}
 
         interruption = worker.interruptions.poll(worker.batcher.device)
         if interruption.stop_requested and not is_last:
@@ -66,9 +66,9 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
         if not is_last:
             is_due = _is_due(progress.step, training.checkpoint_every)
             if is_due or interruption.machine_leaves:
-                _save(worker, progress, validated)
-            elif validated and inputs.reports_validation:
-                _report(worker, progress.step, validated)
+                _save(worker, progress, to_report)
+            elif to_report and inputs.reports_validation:
+                _report(worker, progress.step, to_report)
 
     latest |= worker.constant_metrics | _outcome(progress, training.num_steps)
     _save(worker, progress, latest, wait=True)

@@ -112,7 +112,7 @@ def encode(
     _check_vocabulary(existing, vocabulary, store_uri)
     data_folder = _create_data_folder(store_uri, request, vocabulary)
     first_folder = join(store_uri, data_folder)
-    settings = replace(settings, partitioning=_partitioning(settings, listing.events))
+    settings = replace(settings, partitioning=_partitioning_of_files(settings, listing.events))
     source_shards = shards.build_shards(listing.events)
     pipeline = EncodePipeline(settings, first_folder, max_processes, machine_labels)
     pipeline = pipeline.with_type_names(source_shards, existing.type_names if existing else ())
@@ -135,7 +135,7 @@ def encode(
     return EncodeReport(manifest, False, time.monotonic() - started, listing.not_read)
 
 
-def _partitioning(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> str:
+def _partitioning_of_files(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> str:
     """The value of ``partitioning``; ``file`` instead of ``auto`` where ids may begin anew.
 
     Sequences of different given splits often have the same ids; these must not be joined.

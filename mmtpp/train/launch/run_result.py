@@ -90,7 +90,7 @@ def _track_result(
     else:
         tracker.log_text("output_uri.txt", trained.uri)
     tasks = trained.trained_tasks
-    if tasks is not None and {"time", "type"} & set(tasks.tasks):
+    if tasks is not None and tasks.can_forecast:
         tracker.log_forecaster(
             path=trained.uri,
             base=trained.base,

@@ -137,6 +137,7 @@ def _train(job: TrainingJob) -> dict[str, object]:
     num_steps = _num_steps(config, train_settings, plan, store.vocabulary)
     planned_job = job.with_value("training.num_steps", num_steps)
     logger.info("training: %s", plan.describe(train_settings.max_tokens))
+    # saves the plan; the workers load it
     validation_settings = plan_validation(
         config.sample_sections,
         store.manifest,

@@ -9,7 +9,7 @@ from mmtpp.config.schema import PredictionSection
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.model.record import TrainedTasks
 from mmtpp.predict.next_event import forecast_schema
-from mmtpp.predict.predict import _in_one_part
+from mmtpp.predict.predict import _without_held_out
 
 
 def _answers(*tasks: str) -> TrainedTasks:
@@ -36,8 +36,8 @@ def test_there_is_a_column_for_what_the_model_answers():
     assert "interval_mean" not in kind
 
 
-def test_new_events_need_no_parts_and_lose_none(tmp_path: Path):
-    """Settings of the training go with new events: none is held out, and none needs a part."""
+def test_new_events_need_no_splits_and_none_is_held_out(tmp_path: Path):
+    """Settings of the training go with new events: none is held out, and none needs a split."""
     (tmp_path / "today.csv").write_text("t\n1\n")
     tree = {
         "source": {"kind": "columns", "uri": str(tmp_path), "columns": {"time": "t"}},
@@ -50,11 +50,11 @@ def test_new_events_need_no_parts_and_lose_none(tmp_path: Path):
         "validation_from": "",
         "test_from": "",
     }
-    assert _in_one_part(config_from_tree(tree)).split.model_dump() == whole
+    assert _without_held_out(config_from_tree(tree)).split.model_dump() == whole
     tree["split"] = {"by": "given"}
-    assert _in_one_part(config_from_tree(tree)).split.model_dump() == whole
+    assert _without_held_out(config_from_tree(tree)).split.model_dump() == whole
     # as given, equal ids of train.csv and test.csv stay apart
     (tmp_path / "today.csv").unlink()
     for name in ("train.csv", "test.csv", "README.md"):
         (tmp_path / name).write_text("t\n1\n")
-    assert _in_one_part(config_from_tree(tree)).split.by == "given"
+    assert _without_held_out(config_from_tree(tree)).split.by == "given"
