@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.quality.difference_table import difference_table
-from benchmarks.quality.easytpp import DRAWS, TRAIN_POINTS
+from benchmarks.quality.easytpp import DRAWS, SCORES_TICKS, TRAIN_POINTS
 from benchmarks.quality.neural import FINE_POINTS
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.variants import PLAIN, PUBLISHED
@@ -80,16 +80,27 @@ def write_report(results: Path, folder: Path, *, budget: object, sums: Path) -> 
 
 
 def read_records(path: Path) -> Records:
-    """Read the finished trials; if a trial was repeated, its last line counts."""
+    """Read the finished trials; if a trial was repeated, its last line counts.
+
+    Where ``SCORES_TICKS`` has a trial by ticks on a set, its trials by densities do not count.
+    """
     text = path.read_text().replace("@", AT)  # older records have "@", and old names of ranges
     for old, new in RENAMED_RANGES.items():
         text = text.replace(f'{AT}{old}"', f'{AT}{new}"')
     lines = [json.loads(line) for line in text.splitlines()]
-    return list(
+    records = list(
         {
             tuple(line[key] for key in ("set", "kind", "name", "seed")): line for line in lines
         }.values()
     )
+    scored = {line["set"] for line in records if line["metrics"].get("scores_ticks")}
+    return [
+        line
+        for line in records
+        if line["name"] != SCORES_TICKS
+        or line["set"] not in scored
+        or line["metrics"].get("scores_ticks")
+    ]
 
 
 def _head(records: Records, budget: object) -> str:

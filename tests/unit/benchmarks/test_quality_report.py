@@ -77,3 +77,26 @@ def test_the_committed_results_record_their_number_of_draws():
     for record in neural:
         assert record["metrics"]["draws"] == pytest.approx(1) or record["metrics"]["draws"] >= 100
         assert record["metrics"]["epochs"] >= 1
+
+
+def test_trials_by_ticks_replace_those_by_densities_of_every_seed(tmp_path: Path):
+    """Their mean would be that of two different quantities."""
+
+    def trial(name: str, on: str, seed: int, **metrics: float) -> dict:
+        return {"set": on, "kind": "neural", "name": name, "seed": seed, "metrics": metrics}
+
+    trials = [
+        trial("IntensityFree", "chess", 0, nll=1.3),
+        trial("IntensityFree", "chess", 1, nll=1.8),
+        trial("IntensityFree", "taxi", 1, nll=10.5),
+        trial("NHP", "chess", 1, nll=3.2),
+        trial("IntensityFree", "chess", 0, nll=3.2, scores_ticks=1.0),
+    ]
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in trials))
+    kept = [(record["set"], record["name"], record["seed"]) for record in read_records(path)]
+    assert kept == [
+        ("chess", "IntensityFree", 0),
+        ("taxi", "IntensityFree", 1),
+        ("chess", "NHP", 1),
+    ]
